@@ -1,0 +1,36 @@
+"""The words avbench is written in: frozen dataclasses, checked when built; no I/O, no networks."""
+
+from avbench.core.clip import Audio, Clip, ClipSpec, frame_rate
+from avbench.core.errors import InputError, MediaError, NotMeasurable, nearest
+from avbench.core.prompt import Prompt, Subset
+from avbench.core.protocol import Protocol, digest, field_differences, require_same_protocol
+from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
+from avbench.core.run import Run, Sample
+from avbench.core.score import Direction, Score
+
+__all__ = [
+    "Audio",
+    "Clip",
+    "ClipSpec",
+    "Columns",
+    "Direction",
+    "InputError",
+    "Key",
+    "MediaError",
+    "Moments",
+    "NotMeasurable",
+    "Prompt",
+    "Protocol",
+    "Row",
+    "Run",
+    "Sample",
+    "Score",
+    "Subset",
+    "Value",
+    "columns",
+    "digest",
+    "field_differences",
+    "frame_rate",
+    "nearest",
+    "require_same_protocol",
+]

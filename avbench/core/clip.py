@@ -1,0 +1,213 @@
+"""What is a clip? Frames and sound that carry their own rates.
+
+Conventions: frames are ``[time, height, width, 3]`` uint8 RGB; a waveform is ``[channels, samples]``
+float32 in −1…1; frame k is shown from k/fps until (k+1)/fps seconds; sample 0 sounds when frame 0 is shown.
+Rates are exact: fps is a `Fraction`, the sample rate an integer in Hz.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from avbench.core.errors import InputError
+
+MAX_FPS = 1000
+MAX_SAMPLE_RATE = 768_000
+
+
+def frame_rate(value: Fraction | int | float | str) -> Fraction:
+    """Read frames per second exactly: ``8``, ``"24000/1001"``, ``23.976``.
+
+    A float is taken as the nearest fraction whose denominator is at most 1001, so 23.976 becomes 24000/1001.
+
+    Raises:
+        InputError: the value is not a number, not positive, or above 1000.
+    """
+    try:
+        fps = Fraction(value)
+    except (ValueError, TypeError, OverflowError, ZeroDivisionError):
+        msg = f"fps is {value!r}; it must be a positive number such as 8, 23.976 or '24000/1001'"
+        raise InputError(msg) from None
+    if isinstance(value, float) or (isinstance(value, str) and "/" not in value):
+        fps = fps.limit_denominator(1001)
+    if not 0 < fps <= MAX_FPS:
+        msg = f"fps is {value!r}; it must lie above 0 and at most {MAX_FPS}"
+        raise InputError(msg)
+    return fps
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """A waveform with its sample rate.
+
+    The array is kept as a read-only view. Raises InputError on a wrong dtype, shape, range or rate.
+    """
+
+    waveform: np.ndarray
+    """``[channels, samples]`` float32 in −1…1, at least one channel and one sample."""
+    sample_rate: int
+    """Hz."""
+
+    def __post_init__(self) -> None:
+        wave = self.waveform
+        if not isinstance(wave, np.ndarray) or wave.dtype != np.float32:
+            msg = f"waveform is {_described(wave)}; it must be a float32 array [channels, samples] in -1...1"
+            raise InputError(msg)
+        if wave.ndim != 2 or 0 in wave.shape:
+            msg = f"waveform has shape {wave.shape}; it must be [channels, samples] with at least one of each"
+            raise InputError(msg)
+        if wave.shape[0] > 32:
+            msg = f"waveform has {wave.shape[0]} channels; the order is [channels, samples], so transpose it"
+            raise InputError(msg)
+        if not np.isfinite(wave).all():
+            msg = f"waveform holds {np.count_nonzero(~np.isfinite(wave))} samples that are NaN or infinite"
+            raise InputError(msg)
+        peak = float(np.abs(wave).max())
+        if peak > 1:
+            msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 (scale or clip the model's output)"
+            raise InputError(msg)
+        rate = self.sample_rate
+        if isinstance(rate, bool) or not isinstance(rate, int) or not 0 < rate <= MAX_SAMPLE_RATE:
+            msg = f"sample rate is {rate!r}; it must be a whole number of Hz from 1 to {MAX_SAMPLE_RATE}"
+            raise InputError(msg)
+        object.__setattr__(self, "waveform", _read_only(wave))
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.waveform.shape[0]
+
+    @property
+    def samples(self) -> int:
+        """Samples per channel."""
+        return self.waveform.shape[1]
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.samples / self.sample_rate
+
+    def mono(self) -> np.ndarray:
+        """The mean of the channels, ``[samples]`` float32."""
+        return self.waveform.mean(axis=0, dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames with their rate and, where there is sound, an `Audio`.
+
+    The arrays are kept as read-only views. Raises InputError on a wrong dtype, shape or rate.
+    """
+
+    frames: np.ndarray
+    """``[time, height, width, 3]`` uint8 RGB, at least one frame of at least one pixel."""
+    fps: Fraction
+    """Frames per second, exact; numbers and strings are converted by `frame_rate`."""
+    audio: Audio | None = None
+
+    def __post_init__(self) -> None:
+        frames = self.frames
+        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+            msg = f"frames are {_described(frames)}; they must be a uint8 array [time, height, width, 3]"
+            raise InputError(msg)
+        if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+            msg = f"frames have shape {frames.shape}; they must be [time, height, width, 3] and not empty"
+            raise InputError(msg)
+        if self.audio is not None and not isinstance(self.audio, Audio):
+            msg = f"audio is {_described(self.audio)}; it must be an Audio, which carries its sample rate"
+            raise InputError(msg)
+        object.__setattr__(self, "frames", _read_only(frames))
+        object.__setattr__(self, "fps", frame_rate(self.fps))
+
+    @property
+    def seconds(self) -> float:
+        """How long the frames last, in seconds."""
+        return float(len(self.frames) / self.fps)
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return self.frames.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels."""
+        return self.frames.shape[2]
+
+    @property
+    def diagonal(self) -> float:
+        """The frame's diagonal in pixels."""
+        return float(np.hypot(self.height, self.width))
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """The form in which a subset wants its clips: size, length and rates.
+
+    Raises InputError where a value cannot be one.
+    """
+
+    width: int
+    height: int
+    frames: int
+    fps: Fraction
+    sample_rate: int | None = None
+    """Hz, or None where no sound is asked for."""
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height", "frames", "channels"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                msg = f"clip spec: {name} is {getattr(self, name)!r}; it must be a whole number from 1"
+                raise InputError(msg)
+        rate = self.sample_rate
+        if rate is not None and (not isinstance(rate, int) or not 0 < rate <= MAX_SAMPLE_RATE):
+            msg = f"clip spec: sample_rate is {rate!r}; it must be a whole number of Hz, or left out"
+            raise InputError(msg)
+        object.__setattr__(self, "fps", frame_rate(self.fps))
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return float(self.frames / self.fps)
+
+    @property
+    def samples(self) -> int | None:
+        """Samples per channel that last as long as the frames, rounded; None without sound."""
+        return None if self.sample_rate is None else round(self.frames * self.sample_rate / self.fps)
+
+    def objection(self, clip: Clip) -> str | None:
+        """Say in what way `clip` is not of this form, or None. Silent clips are allowed; longer ones are not."""
+        asked = {"width": self.width, "height": self.height, "frames": self.frames, "fps": self.fps}
+        found = {"width": clip.width, "height": clip.height, "frames": len(clip.frames), "fps": clip.fps}
+        if clip.audio is not None and self.sample_rate is not None:
+            asked |= {"sample rate": self.sample_rate, "samples": self.samples}
+            found |= {"sample rate": clip.audio.sample_rate, "samples": clip.audio.samples}
+        unlike = [
+            f"{name} {found[name]} where {asked[name]} is asked for" for name in asked if found[name] != asked[name]
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, fps as text; `from_json` reads them back."""
+        return {**vars(self), "fps": str(self.fps)}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> "ClipSpec":
+        """Build from `to_json`'s values. Raises InputError on a missing or unknown field."""
+        try:
+            return cls(**plain)
+        except TypeError as error:
+            msg = f"clip spec: {error}"
+            raise InputError(msg) from None
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} array" if isinstance(value, np.ndarray) else type(value).__name__

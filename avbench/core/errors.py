@@ -1,0 +1,24 @@
+"""How things go wrong: a user's mistake, an unreadable file, and a clip that cannot be measured."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong. The message is one sentence; the command line prints it alone."""
+
+
+class MediaError(InputError):
+    """A media file cannot be read or written. The message names the file and the reason."""
+
+
+class NotMeasurable(Exception):
+    """This clip, or this set of clips, has no such number. The message is the sentence shown in its place."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Say what could have been meant: the closest of `choices` if any is close, and all of them."""
+    listed = sorted(choices)
+    close = difflib.get_close_matches(name, listed, n=1)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    return f"{guess}choices: {', '.join(listed) or 'none'}"

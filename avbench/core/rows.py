@@ -1,0 +1,103 @@
+"""What was measured: one row a clip, columns over many clips, and moments of a large reference.
+
+Conventions: a row's values are floats or float arrays of one shape per name; columns stack them on axis 0,
+``[clips, ...]``, in the order of sorted keys, so that results do not depend on the order of measuring.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from avbench.core.errors import InputError
+
+Value = float | np.ndarray
+Columns = Mapping[str, np.ndarray]
+
+
+class Key(NamedTuple):
+    """What a clip is known by. A key is counted once, wherever its row was made."""
+
+    subset: str
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One feature of one clip: its values, or the sentence why there are none."""
+
+    key: Key
+    clip_sha256: str
+    values: Mapping[str, Value] | None
+    missing: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.values is None) == (self.missing is None):
+            msg = f"row {self.key}: give either values or the sentence why there are none"
+            raise InputError(msg)
+        for name, value in (self.values or {}).items():
+            if not np.isfinite(value).all():
+                msg = f"row {self.key}: {name} is NaN or infinite; a clip that cannot be measured has no row of numbers"
+                raise InputError(msg)
+
+
+def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
+    """Stack the rows that have values, sorted by key, into ``name → [clips, ...]`` float64 arrays.
+
+    A name whose values have unlike shapes (curves of clips of unlike length) is left out of the columns.
+
+    Raises:
+        InputError: a key occurs twice, or rows disagree about their names.
+    """
+    measured = sorted((row for row in rows if row.values is not None), key=lambda row: row.key)
+    keys = [row.key for row in measured]
+    if len(set(keys)) != len(keys):
+        twice = next(a for a, b in itertools.pairwise(keys) if a == b)
+        msg = f"two rows for the clip {twice}: a clip must be counted once"
+        raise InputError(msg)
+    names = list(measured[0].values or {}) if measured else []
+    for row in measured:
+        if list(row.values or {}) != names:
+            msg = f"row {row.key} has the values {list(row.values or {})}, others have {names}"
+            raise InputError(msg)
+    stacked = {}
+    for name in names:
+        arrays = [np.asarray((row.values or {})[name], dtype=np.float64) for row in measured]
+        if len({array.shape for array in arrays}) == 1:
+            stacked[name] = np.stack(arrays)
+    return keys, stacked
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """n, mean and scatter of embeddings in float64: what is kept of a set too large to keep whole."""
+
+    n: int
+    mean: np.ndarray
+    """``[d]``"""
+    scatter: np.ndarray
+    """``[d, d]``: Σ (x − mean)(x − mean)ᵀ; divide by n − 1 or n for a covariance."""
+
+    @classmethod
+    def of(cls, embeddings: np.ndarray) -> "Moments":
+        """Moments of ``[n, d]`` embeddings. Raises InputError on an empty or non-finite array."""
+        x = np.asarray(embeddings, dtype=np.float64)
+        if x.ndim != 2 or not len(x) or not np.isfinite(x).all():
+            msg = f"embeddings have shape {x.shape}; they must be [clips, dimensions], not empty, all finite"
+            raise InputError(msg)
+        mean = x.mean(axis=0)
+        centred = x - mean
+        return cls(len(x), mean, centred.T @ centred)
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Moments of both sets together (the centred update of Chan, Golub and LeVeque, 1979)."""
+        if self.mean.shape != other.mean.shape:
+            msg = f"moments of {self.mean.size} and of {other.mean.size} dimensions cannot be merged"
+            raise InputError(msg)
+        n = self.n + other.n
+        gap = other.mean - self.mean
+        scatter = self.scatter + other.scatter + np.outer(gap, gap) * (self.n * other.n / n)
+        return Moments(n, self.mean + gap * (other.n / n), scatter)

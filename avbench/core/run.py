@@ -1,0 +1,63 @@
+"""What was run: one model on some subsets, and the samples it made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from avbench.core.errors import InputError
+from avbench.core.prompt import checked_id
+from avbench.core.rows import Key
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model on some subsets. Everything here but versions and machine must be the same to resume a run."""
+
+    name: str
+    model: str
+    """The model as it was typed: ``provider:target``."""
+    settings: Mapping[str, Any]
+    """Every setting of the generator, defaults included: its fingerprint."""
+    subsets: Mapping[str, str]
+    """Subset name → digest."""
+    seeds: tuple[int, ...]
+    versions: Mapping[str, str]
+    machine: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        checked_id(self.name, "run name")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            msg = f"seeds are {list(self.seeds)}; give at least one, each once"
+            raise InputError(msg)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a run to be resumed."""
+        return {
+            "model": self.model,
+            "settings": dict(self.settings),
+            "subsets": dict(self.subsets),
+            "seeds": list(self.seeds),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for run.json."""
+        return {"name": self.name, **self.identity(), "versions": dict(self.versions), "machine": dict(self.machine)}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One (prompt, seed) of a run: the clip's file, or the sentence why there is none."""
+
+    key: Key
+    path: str | None
+    """Relative to the run folder."""
+    sha256: str | None
+    """Of the file's bytes."""
+    seconds: float
+    """How long the making took, in seconds."""
+    failure: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.failure is None) or (self.path is None) != (self.sha256 is None):
+            msg = f"sample {self.key}: give either a path with its sha256 or the sentence why there is none"
+            raise InputError(msg)

@@ -1,0 +1,59 @@
+"""What a metric says: a value or the sentence why there is none, and how it was made."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from avbench.core.errors import InputError
+
+
+class Direction(StrEnum):
+    """Which way is better."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+    BAND = "band"
+    """Should match the reference: neither much more nor much less."""
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one run on one subset. Raises InputError unless it has either a value or a reason."""
+
+    subset: str
+    metric: str
+    value: float | None
+    n: int
+    """Clips that the value rests on."""
+    protocol: str
+    """Digest; the protocol itself stands beside the scores."""
+    missing: str | None = None
+    """Why there is no value, in a sentence."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of a mean over clips, clustered by prompt."""
+    floor: float | None = None
+    """For a distance: what the reference's own clips score against the rest of it at this n."""
+    reference: float | None = None
+    """The reference's own value, for a band metric."""
+    unmeasured: int = 0
+    """Clips of the subset that have no number, or no clip."""
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.missing is None):
+            msg = f"{self.metric} on {self.subset}: a score has either a value or a sentence why not"
+            raise InputError(msg)
+        if self.value is not None and not math.isfinite(self.value):
+            msg = f"{self.metric} on {self.subset} is {self.value}: a score is finite or absent"
+            raise InputError(msg)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for scores.json."""
+        return {**vars(self), "interval": list(self.interval) if self.interval else None}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> "Score":
+        """Read back `to_json`."""
+        interval = plain.get("interval")
+        return cls(**{**plain, "interval": tuple(interval) if interval else None})
