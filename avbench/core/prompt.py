@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from avbench.core.clip import ClipSpec
@@ -57,6 +57,8 @@ class Subset:
     """None where clips are taken as they come (an ad-hoc prompts file)."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """Why the subset exists, how each prompt was chosen, licence."""
+    cut_from: str | None = None
+    """Digest of the whole subset where this is only the first prompts of it."""
 
     def __post_init__(self) -> None:
         checked_id(self.name, "subset name")
@@ -73,12 +75,29 @@ class Subset:
     @property
     def digest(self) -> str:
         """sha256 over name, version, prompts and clip spec: what goes into every result."""
+        plain = self.to_json()
+        return digest({name: plain[name] for name in ("name", "version", "clip_spec", "prompts")})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `from_json` reads them back."""
         spec = self.clip_spec.to_json() if self.clip_spec else None
         prompts = [prompt.to_json() for prompt in self.prompts]
-        return digest({"name": self.name, "version": self.version, "clip_spec": spec, "prompts": prompts})
+        return {**vars(self), "prompts": prompts, "clip_spec": spec, "card": dict(self.card)}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Subset":
+        """Read back `to_json`."""
+        spec = plain["clip_spec"]
+        prompts = tuple(Prompt(**prompt) for prompt in plain["prompts"])
+        return cls(**{**plain, "prompts": prompts, "clip_spec": spec and ClipSpec.from_json(spec)})
+
+    @property
+    def whole_digest(self) -> str:
+        """The digest of the subset that this is, or was cut from."""
+        return self.cut_from or self.digest
 
     def limited(self, count: int | None) -> "Subset":
         """The first `count` prompts only (all for None); its digest differs, so the two are never mixed up."""
         if count is None or count >= len(self.prompts):
             return self
-        return Subset(self.name, self.version, self.prompts[:count], self.clip_spec, self.card)
+        return replace(self, prompts=self.prompts[:count], cut_from=self.whole_digest)

@@ -5,7 +5,9 @@ returns ``[clips]``, a set metric (`needs_reference`) takes the reference's colu
 both raise NotMeasurable with a sentence. In a per-clip result, NaN marks a clip that this metric cannot measure.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from avbench.core import Direction
 
@@ -23,6 +25,10 @@ class Metric:
     unit: str
     question: str
     per_clip: bool = True
+    unable: str = "its values are missing"
+    """What is wrong with the clips for which a per-clip function gives NaN."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What decides the number besides the feature's protocol; stored with it."""
     floor: str | None = None
     """For a distance: ``module:function`` of (reference columns, n) that gives the real-against-real value."""
 
@@ -36,6 +42,7 @@ METRICS: tuple[Metric, ...] = (
         "",
         "How far is the distribution of Kinetics I3D logits from the reference's?",
         per_clip=False,
+        settings={"covariance_divisor": "n - 1"},
         floor="avbench.metrics.distance:fvd_floor",
     ),
     Metric(
@@ -53,6 +60,7 @@ METRICS: tuple[Metric, ...] = (
         Direction.LOWER,
         "RGB²",
         "Where things move, does the next frame, warped back along the flow, look the same?",
+        unable="nothing in them moves, and a still clip has no warping error worth the name",
     ),
     Metric(
         "motion_amount",

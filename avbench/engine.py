@@ -1,0 +1,74 @@
+"""Where does work run? In this process, or in several on this machine; each with one thread.
+
+One thread a process is both fastest for many clips on a CPU and what makes numbers independent of the number of
+workers: a sum is then always taken in the same order.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_worker: Callable[[Any], Any] | None = None
+
+
+def default_workers() -> int:
+    """As many as this process may use cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def stream(
+    build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], *, workers: int
+) -> Iterator[tuple[Task, Result]]:
+    """Yield (task, result) as each is done, in any order.
+
+    `build` makes the worker function once in each process (it loads the networks); with several workers it, the
+    tasks and the results must be picklable. An exception of a worker is raised here.
+    """
+    if workers <= 1 or len(tasks) <= 1:
+        one_thread()
+        work = build()
+        for task in tasks:
+            yield task, work(task)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), spawn, initializer=_prepare, initargs=(os.getpid(),))
+    try:
+        futures = {pool.submit(_call, build, task): task for task in tasks}
+        for future in as_completed(futures):
+            yield futures.pop(future), future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def one_thread() -> None:
+    """Let the numeric libraries of this process use one thread."""
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _prepare(parent: int) -> None:
+    one_thread()
+    # a worker waits on a pipe that it itself holds open, so it would outlive a parent killed with SIGKILL
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        threading.Event().wait(0.5)
+    os._exit(1)
+
+
+def _call(build: Callable[[], Callable[[Any], Any]], task: Any) -> Any:
+    global _worker
+    if _worker is None:
+        _worker = build()
+    return _worker(task)

@@ -1,0 +1,207 @@
+"""The run folder: where everything a run made lies, and how nothing of it is lost.
+
+```
+run.json                       written first: what is run, with which settings
+subsets/<subset>.json          the prompts that were asked, so that the folder explains itself
+samples.jsonl                  a line after each clip is safely on disk: the resume point
+clips/<subset>/<prompt>-<seed>.mkv, and .truth.json beside it where the truth is known
+features/<feature>@<protocol>/rows.jsonl, protocol.json
+scores.json, values.parquet
+```
+
+Lines are appended in one write each; a line torn by a kill is dropped when the file is next read. Whole files are
+written beside their place and moved there. One process at a time may write: a second one is told so.
+"""
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avbench.core import InputError, Key, Protocol, Row, Run, Sample, Score, Subset, Value, field_differences
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a kill, sees either the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write readable JSON whole; equal values give equal bytes."""
+    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises InputError naming the file where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from None
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class RunFolder:
+    """Reads and writes one run folder. Nothing is made on disk before `start`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def start(self, run: Run, subsets: Sequence[Subset]) -> None:
+        """Write run.json and the subsets, or check that the folder holds the same run.
+
+        Raises:
+            InputError: the folder holds another run; the message names what differs.
+        """
+        if not (self.path / "run.json").exists():
+            for subset in subsets:
+                write_json(self.path / "subsets" / f"{subset.name}.json", subset.to_json())
+            write_json(self.path / "run.json", run.to_json())
+            return
+        if unlike := field_differences(run.identity(), self.run().identity()):
+            msg = f"{self.path} holds another run ({'; '.join(unlike)}): give another --out, or remove it"
+            raise InputError(msg)
+
+    def run(self) -> Run:
+        """What run.json says."""
+        plain = read_json(self.path / "run.json")
+        return Run(**{**plain, "seeds": tuple(plain["seeds"])})
+
+    def subsets(self) -> list[Subset]:
+        """The subsets of the run, in its order."""
+        return [Subset.from_json(read_json(self.path / "subsets" / f"{name}.json")) for name in self.run().subsets]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the folder for writing. Raises InputError while another process holds it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                msg = f"{self.path} is being written by another avbench; wait for it, or give another --out"
+                raise InputError(msg) from None
+            yield
+
+    def clip_stem(self, key: Key) -> Path:
+        """Path of a clip without its suffix."""
+        return self.path / "clips" / key.subset / f"{key.prompt}-{key.seed}"
+
+    def samples(self) -> dict[Key, Sample]:
+        """What has been sampled; of several lines for one key the last counts."""
+        plain = read_lines(self.path / "samples.jsonl")
+        return {key: Sample(**{**line, "key": key}) for line in plain for key in [Key(*line["key"])]}
+
+    def add_sample(self, sample: Sample) -> None:
+        """Append a line to samples.jsonl and wait until it is on disk."""
+        append_line(self.path / "samples.jsonl", asdict(sample), durable=True)
+
+    def rows(self, protocol: Protocol) -> dict[Key, Row]:
+        """The rows measured under exactly this protocol; of several for one key the last counts."""
+        plain = read_lines(self._feature(protocol) / "rows.jsonl")
+        return {row.key: row for row in map(_row_from_json, plain)}
+
+    def add_row(self, protocol: Protocol, row: Row) -> None:
+        """Append one row of a feature."""
+        place = self._feature(protocol)
+        if not (place / "protocol.json").exists():
+            write_json(place / "protocol.json", protocol.describe())
+        append_line(place / "rows.jsonl", _row_to_json(row))
+
+    def _feature(self, protocol: Protocol) -> Path:
+        return self.path / "features" / f"{protocol.name}@{protocol.digest[:12]}"
+
+    def write_scores(self, scores: list[Score], protocols: Mapping[str, Any]) -> None:
+        """Write scores.json: the scores, and the protocols that their digests name."""
+        plain = {"scores": [score.to_json() for score in scores], "protocols": dict(sorted(protocols.items()))}
+        write_json(self.path / "scores.json", plain)
+
+    def scores(self) -> tuple[list[Score], dict[str, Any]]:
+        """Scores and protocols. Raises InputError where the run was not evaluated yet."""
+        if not (self.path / "scores.json").exists():
+            msg = f"{self.path} has no scores.json: run `avbench evaluate {self.path}` first"
+            raise InputError(msg)
+        plain = read_json(self.path / "scores.json")
+        return [Score.from_json(score) for score in plain["scores"]], plain["protocols"]
+
+
+def append_line(path: Path, value: object, *, durable: bool = False) -> None:
+    """Append one JSON line in one write, after dropping a torn last line; `durable` waits for the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    with path.open("ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.truncate(_whole_lines(path.read_bytes()))
+        file.write(line)
+        if durable:
+            os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Read a file of JSON lines, without a torn last one; none where there is no file.
+
+    Raises:
+        InputError: a whole line is not JSON; the message gives its number.
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    lines = []
+    for number, line in enumerate(content[: _whole_lines(content)].splitlines(), start=1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError as error:
+            msg = f"{path}, line {number}: {error}"
+            raise InputError(msg) from None
+    return lines
+
+
+def _whole_lines(content: bytes) -> int:
+    return content.rfind(b"\n") + 1
+
+
+def _row_to_json(row: Row) -> dict[str, Any]:
+    values = None if row.values is None else {name: _value_to_json(value) for name, value in row.values.items()}
+    return {"key": row.key, "clip_sha256": row.clip_sha256, "values": values, "missing": row.missing}
+
+
+def _row_from_json(plain: dict[str, Any]) -> Row:
+    values = plain["values"]
+    decoded = None if values is None else {name: _value_from_json(value) for name, value in values.items()}
+    return Row(Key(*plain["key"]), plain["clip_sha256"], decoded, plain["missing"])
+
+
+def _value_to_json(value: Value) -> Any:
+    if not isinstance(value, np.ndarray):
+        return float(value)
+    plain = np.ascontiguousarray(value)
+    return {"dtype": str(plain.dtype), "shape": plain.shape, "base64": base64.b64encode(plain.tobytes()).decode()}
+
+
+def _value_from_json(plain: Any) -> Value:
+    if isinstance(plain, float):
+        return plain
+    flat = np.frombuffer(base64.b64decode(plain["base64"]), dtype=np.dtype(plain["dtype"]))
+    return flat.reshape(plain["shape"])

@@ -1,0 +1,129 @@
+"""What is a model measured against? Reference columns: the rows of real clips under stated protocols.
+
+``reference_stats/<subset>/columns.safetensors`` holds, for every feature, the values of every reference clip, and
+card.json how they were made: subset and digest, model, seeds, protocols, n, licence, and the command. The files
+have no time or machine in them, so the same command on the same kind of machine gives the same bytes.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from avbench import shipped
+from avbench.core import Columns, InputError, Key, Protocol, Subset, columns, require_same_protocol
+from avbench.folder import RunFolder, file_sha256, read_json, write_json, write_whole
+
+FIRST_SEED = 1_000_000
+"""Reference clips are made under seeds that no run uses by default."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The reference of one subset."""
+
+    subset: str
+    subset_digest: str
+    protocols: Mapping[str, Any]
+    """Feature id → described protocol."""
+    keys: Mapping[str, Sequence[Key]]
+    """Feature id → the clips its columns hold, in order."""
+    values: Mapping[str, Columns]
+    """Feature id → columns."""
+    card: Mapping[str, Any]
+
+    def columns(self, protocol: Protocol, subset: Subset) -> Columns:
+        """The columns of one feature, restricted to the prompts of `subset`.
+
+        Raises:
+            InputError: the reference is of another subset or lacks the feature, or was made under another protocol.
+        """
+        if subset.whole_digest != self.subset_digest:
+            msg = f"the reference of {self.subset} was built for another version of that subset; build it again"
+            raise InputError(msg)
+        if protocol.name not in self.values:
+            msg = f"the reference of {self.subset} has no {protocol.name}; it has {', '.join(self.values)}"
+            raise InputError(msg)
+        require_same_protocol(protocol.describe(), self.protocols[protocol.name], f"{protocol.name} and its reference")
+        asked = {prompt.id for prompt in subset.prompts}
+        chosen = [index for index, key in enumerate(self.keys[protocol.name]) if key.prompt in asked]
+        return {name: column[chosen] for name, column in self.values[protocol.name].items()}
+
+
+def names() -> list[str]:
+    """The subsets that have a shipped reference."""
+    return sorted(card.parent.name for card in shipped.folder("reference_stats").glob("*/card.json"))
+
+
+def find(subset: Subset) -> Reference | None:
+    """The shipped reference of a subset, or None."""
+    place = shipped.folder("reference_stats") / subset.name
+    return load(place) if (place / "card.json").is_file() else None
+
+
+def load(place: Path) -> Reference:
+    """Read a reference folder. Raises InputError where a file is missing or its bytes are not the card's."""
+    card = read_json(place / "card.json")
+    path = place / "columns.safetensors"
+    if not path.is_file() or file_sha256(path) != card["sha256"]:
+        msg = f"{path} is missing or not the file that its card describes (sha256 {card['sha256'][:12]}…)"
+        raise InputError(msg)
+    try:
+        flat = load_file(path)
+    except SafetensorError as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from None
+    values: dict[str, dict[str, np.ndarray]] = {}
+    for name, column in flat.items():
+        feature, _, value = name.partition("/")
+        values.setdefault(feature, {})[value] = column.astype(np.float64)
+    keys = {feature: [Key(*key) for key in listed] for feature, listed in card["keys"].items()}
+    return Reference(card["subset"], card["subset_digest"], card["protocols"], keys, values, card)
+
+
+def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place: Path, licence: str) -> str:
+    """Write a measured run on `subset` as that subset's reference; returns the columns' sha256.
+
+    Embeddings are kept as float32, as the networks give them; scalars as float64.
+
+    Raises:
+        InputError: a clip failed or a feature has no rows.
+    """
+    run = folder.run()
+    if failed := [sample for sample in folder.samples().values() if sample.failure]:
+        msg = f"{len(failed)} clips failed, for example {failed[0].key}: {failed[0].failure}; a reference must be whole"
+        raise InputError(msg)
+    flat: dict[str, np.ndarray] = {}
+    listed: dict[str, list[Key]] = {}
+    for protocol in protocols:
+        keys, stacked = columns(row for row in folder.rows(protocol).values() if row.key.subset == subset.name)
+        if not keys:
+            msg = f"no clip of {subset.name} has a row of {protocol.name}; measure the run first"
+            raise InputError(msg)
+        listed[protocol.name] = keys
+        for name, column in stacked.items():
+            kept = column.astype(np.float32) if column.ndim > 1 else column
+            flat[f"{protocol.name}/{name}"] = np.ascontiguousarray(kept)
+    write_whole(place / "columns.safetensors", save(flat))
+    sha256 = file_sha256(place / "columns.safetensors")
+    command = ["avbench", "reference", "build", subset.name, "--model", run.model, "--seeds", str(len(run.seeds))]
+    card = {
+        "subset": subset.name,
+        "subset_digest": subset.digest,
+        "model": run.model,
+        "settings": run.settings,
+        "seeds": list(run.seeds),
+        "clips": {name: len(keys) for name, keys in listed.items()},
+        "licence": licence,
+        "command": shlex.join(command),
+        "sha256": sha256,
+        "protocols": {protocol.name: protocol.describe() for protocol in protocols},
+        "keys": listed,
+    }
+    write_json(place / "card.json", card)
+    return sha256

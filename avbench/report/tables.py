@@ -1,0 +1,126 @@
+"""How is a comparison read? One table a subset: a row a model, a column a metric, and a last row to read them by.
+
+That last row holds, for a distance, what the reference's own clips score against each other at the same n, and for
+a band metric the reference's value. Bold is best by direction. A cell without a number has a numbered footnote.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+_ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
+LEGEND = (
+    "↓ lower is better, ↑ higher, ≈ should match the reference. ± is the half-width of a 95 % interval over prompts. "
+    "Bold is best by direction; differences are not tested."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in one place of a table."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class SubsetTable:
+    """One subset's table, ready to be set in any form."""
+
+    subset: str
+    columns: list[str]
+    rows: list[tuple[str, list[Cell]]]
+    notes: list[str]
+
+
+def subset_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
+    """Lay out `compare.scores_frame`'s long table, a table a subset."""
+    for subset, of_subset in frame.groupby("subset", sort=False):
+        metrics = list(of_subset["metric"].unique())
+        notes: list[str] = []
+        rows = []
+        for model, of_model in of_subset.groupby("model", sort=False):
+            by_metric = of_model.set_index("metric")
+            rows.append((str(model), [_cell(by_metric.loc[metric], notes) for metric in metrics]))
+        heads = of_subset.drop_duplicates("metric").set_index("metric")
+        rows.append(("reference", [_standard(of_subset[of_subset["metric"] == metric]) for metric in metrics]))
+        yield SubsetTable(str(subset), [_head(heads.loc[metric]) for metric in metrics], rows, notes)
+
+
+def console(frame: pd.DataFrame) -> Group:
+    """For rich."""
+    parts: list[RichTable | Text] = []
+    for table in subset_tables(frame):
+        rich_table = RichTable("model", title=table.subset, title_justify="left", title_style="bold")
+        for column in table.columns:
+            rich_table.add_column(column, justify="right")
+        for name, cells in table.rows:
+            texts = [Text(cell.text, style="bold green" if cell.best else "") for cell in cells]
+            rich_table.add_row(Text(name), *texts, style="dim" if name == "reference" else "")
+        parts.append(rich_table)
+        parts.extend(Text(f"{number} {note}", style="dim") for number, note in enumerate(table.notes, start=1))
+        parts.append(Text())
+    return Group(*parts, Text(LEGEND, style="dim"))
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """For a README or a pull request."""
+    lines = []
+    for table in subset_tables(frame):
+        lines += [f"**{table.subset}**", "", "| model | " + " | ".join(table.columns) + " |"]
+        lines.append("|---|" + "--:|" * len(table.columns))
+        for name, cells in table.rows:
+            texts = [f"**{cell.text}**" if cell.best else cell.text for cell in cells]
+            lines.append(f"| {_escaped(name)} | " + " | ".join(texts) + " |")
+        lines.append("")
+        lines += [f"{number}. {_escaped(note)}" for number, note in enumerate(table.notes, start=1)]
+        lines += [""] if table.notes else []
+    return "\n".join([*lines, LEGEND, ""])
+
+
+def _head(row: pd.Series) -> str:
+    unit = f" ({row['unit']})" if row["unit"] else ""
+    return f"{row.name} {_ARROWS[row['direction']]}{unit}"
+
+
+def _cell(row: pd.Series, notes: list[str]) -> Cell:
+    note = None
+    if pd.isna(row["value"]):
+        note, text = str(row["missing"]), "–"
+    else:
+        half = "" if pd.isna(row["low"]) else f" ± {_number((row['high'] - row['low']) / 2)}"
+        text = _number(row["value"]) + half
+        if row["unmeasured"]:
+            note = f"rests on {row['n']} clips; {row['unmeasured']} could not be measured"
+    if note is None:
+        return Cell(text, bool(row["best"]))
+    if note not in notes:
+        notes.append(note)
+    return Cell(f"{text} [{notes.index(note) + 1}]", bool(row["best"]))
+
+
+def _standard(of_metric: pd.DataFrame) -> Cell:
+    for column in ("floor", "reference"):
+        known = of_metric[column].dropna()
+        if len(known):
+            return Cell(_number(float(known.iloc[0])))
+    return Cell("")
+
+
+def _number(value: float) -> str:
+    """Three to four significant digits, without an exponent where that stays short."""
+    magnitude = abs(value)
+    if magnitude == 0 or magnitude >= 1000:
+        return f"{value:.0f}"
+    if magnitude < 1e-4:
+        return f"{value:.2e}"
+    decimals = 1 if magnitude >= 10 else 2 if magnitude >= 1 else 3 if magnitude >= 0.1 else 4
+    return f"{value:.{decimals}f}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

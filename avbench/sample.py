@@ -1,0 +1,127 @@
+"""Stage 2: prompts × seeds → clips on disk.
+
+A clip that cannot be made costs that clip only: it is written down with the sentence why, and tried again when the
+same command is given again. What is on disk is not made twice.
+"""
+
+import functools
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from avbench import __version__, engine, generators
+from avbench.core import InputError, Key, Run, Sample, Subset
+from avbench.folder import RunFolder, file_sha256, write_json
+from avbench.generators import Made, Request
+from avbench.media import read_clip, write_clip
+
+_VERSIONED = ("av", "numpy", "opencv-python", "pymunk", "scipy", "torch", "torchvision")
+
+
+def plan(subsets: Sequence[Subset], seeds: Sequence[int]) -> list[Request]:
+    """Every clip that a run should have, sorted by key."""
+    requests = [
+        Request(Key(subset.name, prompt.id, seed), prompt, subset.clip_spec)
+        for subset in subsets
+        for prompt in subset.prompts
+        for seed in seeds
+    ]
+    return sorted(requests, key=lambda request: request.key)
+
+
+def sample(
+    folder: RunFolder,
+    model: str,
+    settings: Mapping[str, Any],
+    subsets: Sequence[Subset],
+    seeds: Sequence[int],
+    *,
+    workers: int = 1,
+) -> tuple[int, Iterator[Sample], list[str]]:
+    """Start or resume a run.
+
+    Returns:
+        How many clips are still to be made; an iterator that makes them and yields each as it is safely on disk;
+        and the generator's remarks.
+
+    Raises:
+        InputError: the model is wrong, or the folder holds another run.
+    """
+    generator = generators.build(model, settings)
+    requests = plan(subsets, seeds)
+    folder.start(_run(folder.path.name, model, generator.settings, subsets, seeds), subsets)
+    done = {key for key, made in folder.samples().items() if made.path is not None}
+    todo = [request for request in requests if request.key not in done]
+    size = generator.batch_size
+    batches = [todo[start : start + size] for start in range(0, len(todo), size)]
+    build = functools.partial(_worker, model, dict(settings), folder.path)
+
+    def make() -> Iterator[Sample]:
+        for _, samples in engine.stream(build, batches, workers=workers):
+            for one in samples:
+                folder.add_sample(one)
+                yield one
+
+    return len(todo), make(), generator.remarks(requests)
+
+
+def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[Subset], seeds: Sequence[int]) -> Run:
+    versions = {"avbench": __version__, "python": platform.python_version()}
+    for package in _VERSIONED:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    machine = {"system": platform.platform(), "processor": platform.machine(), "cores": str(os.cpu_count())}
+    return Run(name, model, settings, {one.name: one.digest for one in subsets}, tuple(seeds), versions, machine)
+
+
+def _worker(model: str, settings: dict[str, Any], folder: Path) -> Callable[[Sequence[Request]], list[Sample]]:
+    generator = generators.build(model, settings)
+    place = RunFolder(folder)
+
+    def make(requests: Sequence[Request]) -> list[Sample]:
+        started = time.perf_counter()
+        try:
+            made = list(generator.generate(requests))
+        except Exception as error:
+            if len(requests) > 1:  # one bad prompt must not cost its batch
+                return [one for request in requests for one in make([request])]
+            return [_failed(requests[0], error, time.perf_counter() - started)]
+        seconds = (time.perf_counter() - started) / len(requests)
+        return [_kept(place, request, each, seconds) for request, each in zip(requests, made, strict=True)]
+
+    return make
+
+
+def _kept(folder: RunFolder, request: Request, made: Made, seconds: float) -> Sample:
+    try:
+        stem = folder.clip_stem(request.key)
+        clip = read_clip(made.clip) if isinstance(made.clip, Path) else made.clip
+        if request.clip_spec is not None and (objection := request.clip_spec.objection(clip)):
+            msg = f"the clip is not of the form that the subset asks for: {objection}"
+            raise InputError(msg)
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(made.clip, Path):
+            path = stem.with_name(stem.name + made.clip.suffix)
+            part = path.with_name(f".{path.name}.part")
+            shutil.copyfile(made.clip, part)
+            part.replace(path)
+        else:
+            path = stem.with_name(stem.name + ".mkv")
+            write_clip(clip, path)
+        if made.truth is not None:
+            write_json(stem.with_name(stem.name + ".truth.json"), made.truth)
+        return Sample(request.key, path.relative_to(folder.path).as_posix(), file_sha256(path), seconds)
+    except Exception as error:
+        return _failed(request, error, seconds)
+
+
+def _failed(request: Request, error: Exception, seconds: float) -> Sample:
+    sentence = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    return Sample(request.key, None, None, seconds, failure=sentence)

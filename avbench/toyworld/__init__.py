@@ -1,0 +1,25 @@
+"""The embedded world: physics, picture, sound and captions of small scenes whose truth is known.
+
+`make_clip(scene, seed)` gives a clip and its ground truth; nothing else decides them. The clip is 64×64 pixels,
+16 frames at 8 fps, with 2 s of 16 kHz mono sound on the 16-bit grid.
+"""
+
+from avbench.toyworld.captions import audio_caption, video_caption
+from avbench.toyworld.scene import COLOURS, FAMILIES, MATERIALS, BodySpec, Scene, random_scene
+from avbench.toyworld.world import CLIP_SPEC, Contact, Truth, make_clip, simulate
+
+__all__ = [
+    "CLIP_SPEC",
+    "COLOURS",
+    "FAMILIES",
+    "MATERIALS",
+    "BodySpec",
+    "Contact",
+    "Scene",
+    "Truth",
+    "audio_caption",
+    "make_clip",
+    "random_scene",
+    "simulate",
+    "video_caption",
+]

@@ -1,0 +1,103 @@
+"""What does a scene look like? Bodies drawn four times too large and averaged down: anti-aliased 64×64 RGB.
+
+Materials can be told apart: rubber is flat, wood has grain, metal a dark rim and a highlight, glass lets the
+background through. Ground and walls are nearly grey, so that the named colours belong to bodies alone.
+"""
+
+import cv2
+import numpy as np
+
+from avbench.toyworld.physics import Stage
+from avbench.toyworld.scene import COLOURS, VIEW_METRES
+
+_OVERSAMPLING = 4
+_SUBPIXEL_BITS = 4
+_GROUND_GREY = {"rubber": (70, 70, 74), "wood": (150, 138, 124), "metal": (128, 132, 138), "glass": (176, 186, 186)}
+
+
+def draw(stage: Stage, states: np.ndarray, size: int) -> np.ndarray:
+    """Draw every frame of `states` (``[frames, bodies, 6]``, see `physics.run`): ``[frames, size, size, 3]`` uint8."""
+    canvas_size = size * _OVERSAMPLING
+    backdrop = _backdrop(stage, canvas_size)
+    pixels = canvas_size / VIEW_METRES
+    frames = np.empty((len(states), size, size, 3), np.uint8)
+    for frame, state in zip(frames, states, strict=True):
+        canvas = backdrop.copy()
+        for actor, row in zip(stage.actors, state, strict=True):
+            if actor.rod_to is not None:
+                grip = _on_canvas(np.array([actor.rod_to, row[:2]]), pixels, canvas_size)
+                cv2.line(canvas, grip[0], grip[1], (60, 58, 56), 6, cv2.LINE_AA, _SUBPIXEL_BITS)
+        for actor, row in zip(stage.actors, state, strict=True):
+            outline = _outline(actor.spec.shape, actor.half_width, actor.half_height)
+            _body(canvas, _placed(outline, row), actor.spec.material, COLOURS[actor.spec.colour], row, actor, pixels)
+        cv2.resize(canvas, (size, size), dst=frame, interpolation=cv2.INTER_AREA)
+    return frames
+
+
+def _backdrop(stage: Stage, canvas_size: int) -> np.ndarray:
+    light = stage.rng.uniform(200, 232)
+    tint = stage.rng.uniform(-6, 6, 3)
+    slope = np.linspace(10, -14, canvas_size)[:, None, None]
+    canvas = np.clip(light + tint + slope, 0, 255).astype(np.uint8).repeat(canvas_size, axis=1)
+    pixels = canvas_size / VIEW_METRES
+    grey = _GROUND_GREY[stage.scene.floor]
+    if stage.shows_floor:
+        edge = round(canvas_size - stage.floor_height * pixels)
+        canvas[edge:] = grey
+        canvas[edge : edge + 4] = [round(value * 0.75) for value in grey]
+    if stage.wall is not None:
+        left, right = (max(0, round(edge * pixels)) for edge in stage.wall)
+        canvas[:, left:right] = [round(value * 0.85) for value in grey]
+    if stage.rail_height is not None:
+        height = round(canvas_size - stage.rail_height * pixels)
+        canvas[height - 3 : height + 3] = (110, 108, 106)
+    return canvas
+
+
+def _outline(shape: str, half_width: float, half_height: float) -> np.ndarray:
+    """Corners about the centre, ``[points, 2]`` metres, counterclockwise."""
+    if shape == "ball":
+        turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+        return half_width * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    return corners * (half_width, half_height)
+
+
+def _placed(points: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Turn and move points about a body's centre to where the body is, in metres."""
+    x, y, _, _, angle, _ = row
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return points @ turn + (x, y)
+
+
+def _on_canvas(points: np.ndarray, pixels: float, canvas_size: int) -> np.ndarray:
+    """Metres (y up) to canvas pixels (y down) in OpenCV's fixed point."""
+    flipped = np.stack([points[:, 0] * pixels, canvas_size - points[:, 1] * pixels], axis=1) - 0.5
+    return np.round(flipped * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+
+
+def _body(
+    canvas: np.ndarray, outline: np.ndarray, material: str, colour: tuple[int, int, int], row, actor, pixels
+) -> None:
+    corners = _on_canvas(outline, pixels, len(canvas))
+    dark = tuple(round(value * 0.6) for value in colour)
+    under = canvas.copy() if material == "glass" else None
+    cv2.fillPoly(canvas, [corners], colour, cv2.LINE_AA, _SUBPIXEL_BITS)
+    reach = np.array([actor.half_width, actor.half_height])
+    if material == "wood":
+        for level in (-0.45, 0.0, 0.45):
+            half = np.sqrt(1 - level**2) if actor.spec.shape == "ball" else 1.0
+            grain = _placed(np.array([[-half, level], [half, level]]) * reach * 0.95, row)
+            ends = _on_canvas(grain, pixels, len(canvas))
+            cv2.line(canvas, ends[0], ends[1], dark, 4, cv2.LINE_AA, _SUBPIXEL_BITS)
+    if under is not None:
+        cv2.addWeighted(canvas, 0.62, under, 0.38, 0, dst=canvas)
+        cv2.polylines(canvas, [corners], True, colour, 5, cv2.LINE_AA, _SUBPIXEL_BITS)
+    if material == "metal":
+        cv2.polylines(canvas, [corners], True, dark, 7, cv2.LINE_AA, _SUBPIXEL_BITS)
+    if material in ("metal", "glass"):
+        # light comes from the upper left of the room, so the highlight does not turn with the body
+        spot = np.array([[row[0], row[1]]]) + reach.min() * np.array([[-0.35, 0.35]])
+        centre = _on_canvas(spot, pixels, len(canvas))[0]
+        radius = round(reach.min() * 0.28 * pixels * (1 << _SUBPIXEL_BITS))
+        cv2.circle(canvas, centre, radius, (255, 255, 255), -1, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -1,0 +1,79 @@
+"""From (scene, seed) to a clip and its truth."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from avbench.core import Audio, Clip, ClipSpec
+from avbench.toyworld import physics, picture
+from avbench.toyworld.physics import Contact
+from avbench.toyworld.scene import VIEW_METRES, BodySpec, Scene
+from avbench.toyworld.sound import sound
+
+CLIP_SPEC = ClipSpec(width=64, height=64, frames=16, fps=Fraction(8), sample_rate=16_000, channels=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known about a clip."""
+
+    scene: Scene
+    seed: int
+    masses_kg: tuple[float, ...]
+    half_sizes: tuple[tuple[float, float], ...]
+    """Half width and half height of each body, in metres."""
+    states: np.ndarray
+    """``[frames, bodies, 6]``: x, y (m, y up), vx, vy (m/s), angle (rad), angular velocity (rad/s)."""
+    contacts: tuple[Contact, ...]
+
+    @property
+    def bodies(self) -> Sequence[BodySpec]:
+        """Shape, material, colour and size class of each body."""
+        return self.scene.bodies
+
+    @property
+    def displacement_rate(self) -> float:
+        """Path of the fastest body, in frame diagonals a second."""
+        steps = np.linalg.norm(np.diff(self.states[..., :2], axis=0), axis=-1).sum(axis=0)
+        seconds = (len(self.states) - 1) / float(CLIP_SPEC.fps)
+        return float(steps.max() / seconds / (VIEW_METRES * np.sqrt(2)))
+
+    @property
+    def strongest_impulse(self) -> float:
+        """Largest impulse of a contact, in N·s; 0 without contacts."""
+        return max((contact.impulse for contact in self.contacts), default=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, kept beside the clip; numbers keep every digit."""
+        return {
+            "scene": self.scene.to_json(),
+            "seed": self.seed,
+            "view_metres": VIEW_METRES,
+            "masses_kg": list(self.masses_kg),
+            "half_sizes_metres": [list(half) for half in self.half_sizes],
+            "states": {"columns": ["x", "y", "vx", "vy", "angle", "angular_velocity"], "frames": self.states.tolist()},
+            "contacts": [asdict(contact) for contact in self.contacts],
+        }
+
+
+def simulate(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = True) -> tuple[physics.Stage, Truth]:
+    """Let the scene happen, without picture or sound: what curation measures."""
+    ready = physics.stage(scene, seed, gravity=gravity, contacts=contacts)
+    masses = tuple(actor.body.mass for actor in ready.actors)
+    halves = tuple((actor.half_width, actor.half_height) for actor in ready.actors)
+    states, struck = physics.run(ready, CLIP_SPEC.frames, float(CLIP_SPEC.fps))
+    heard = tuple(contact for contact in struck if contact.seconds < CLIP_SPEC.seconds)
+    return ready, Truth(scene, seed, masses, halves, states, heard)
+
+
+def make_clip(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = True) -> tuple[Clip, Truth]:
+    """Make a clip of `CLIP_SPEC` and its truth. The same scene and seed give the same bits."""
+    ready, truth = simulate(scene, seed, gravity=gravity, contacts=contacts)
+    frames = picture.draw(ready, truth.states, CLIP_SPEC.width)
+    rate, samples = CLIP_SPEC.sample_rate, CLIP_SPEC.samples
+    assert rate is not None and samples is not None  # the world always sounds
+    waveform = sound(ready, list(truth.contacts), samples, rate)
+    return Clip(frames, CLIP_SPEC.fps, Audio(waveform, rate)), truth

