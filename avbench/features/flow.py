@@ -1,0 +1,200 @@
+"""How do things move, and does the next frame look as the motion says? Dense optical flow, once a clip.
+
+Conventions: flow is ``[height, width, 2]`` float32 in pixels of the working frames, x before y; the forward flow of a
+pair stands on the grid of frame k and points to where that place is in frame k+1. Speeds are in frame diagonals per
+second, so that they do not depend on resolution or frame rate.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from avbench.core import Clip, NotMeasurable, Protocol, Value
+
+
+@dataclass(frozen=True)
+class FlowProtocol(Protocol):
+    """What decides the flow numbers. All sizes in pixels are those of the working frames."""
+
+    name: str = "flow-dis"
+    version: int = 1
+    algorithm: str = "OpenCV DIS, preset medium"
+    grey: str = "Rec. 601 luma, 8 bits, of the working frame"
+    minimum_side: int = 16
+    """Native pixels. With a shorter side than this OpenCV's DIS refuses the frame or, where it is oblong, crashes."""
+    longest_short_side: int = 256
+    """Frames whose short side exceeds this are shrunk to it, by area."""
+    shortest_short_side: int = 128
+    """Frames whose short side is below this are enlarged, bicubically, by the smallest whole factor that reaches it:
+    the preset stops at half resolution, which on 64x64 frames costs much of the accuracy."""
+    occlusion_relative: float = 0.01
+    occlusion_absolute: float = 0.5
+    boundary_relative: float = 0.01
+    boundary_absolute: float = 0.002
+    channels: str = "squares summed over R, G and B in 0...1, not averaged"
+    moving_share_of_pixels: float = 0.05
+    """A pair's motion is the mean of this share of its pixels, the fastest."""
+    evidence_ratio: float = 0.4
+    """Flow counts as motion only where following it leaves less than this share of the squared grey difference that
+    standing still leaves, in a square window around the pixel, and this for each window. Grain on a flat background
+    never gets there, however strong: without this rule it is read as several pixels of motion."""
+    evidence_windows: tuple[int, ...] = (25, 9)
+    evidence_blur: float = 1.0
+    """Sigma of the Gaussian applied to both frames before the two differences are taken."""
+    moving_threshold: float = 0.004
+    """Diagonals per second from which a pair of frames counts as moving: 0.36 pixels a second at 64x64."""
+
+    def describe(self) -> dict:
+        """Every field as JSON would give it back."""
+        return super().describe() | {"evidence_windows": list(self.evidence_windows)}
+
+
+class _Pair(NamedTuple):
+    motion: float
+    """Mean magnitude of the fastest pixels, in pixels."""
+    mean: float
+    """Mean magnitude of all pixels, in pixels."""
+    error: float
+    """Warping error over the visible pixels; 0 where none is."""
+    visible: float
+    """Share of the pixels that the error rests on."""
+
+
+class DISFlow:
+    """Motion and warping error by DIS flow (Kroeger et al., 2016). Values of one clip:
+
+    - ``motion_amount``: speed of the moving parts in diagonals per second: per pair the mean of the fastest 5 % of
+      pixels (VBench's dynamic degree, before its threshold), mean over pairs. Parts smaller than 5 % of the frame are
+      diluted.
+    - ``motion_curve``: ``[time - 1]``, the same for every pair of frames.
+    - ``mean_motion``: mean over all pixels instead of the fastest.
+    - ``moving_share``: share of the pairs that move at all.
+    - ``warping_error``: see `_warping_error`; mean over the pairs of which anything is visible in both frames.
+    - ``visible_share``: share of the pixels that the warping error rests on; where it is 0 the error is without
+      meaning.
+    """
+
+    protocol = FlowProtocol()
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def __call__(self, clip: Clip) -> dict[str, Value]:
+        """Measure one clip. Raises NotMeasurable on one frame, or on frames too small for DIS."""
+        if len(clip.frames) < 2:
+            msg = "the clip has one frame; flow needs two"
+            raise NotMeasurable(msg)
+        least = self.protocol.minimum_side
+        if min(clip.height, clip.width) < least:
+            msg = f"the frames are {clip.width}x{clip.height}; flow needs {least} pixels on either side"
+            raise NotMeasurable(msg)
+        working = (_working(frame, self.protocol) for frame in clip.frames)
+        pairs = [self._pair(*two) for two in itertools.pairwise(working)]
+        height, width = _working_size(clip.height, clip.width, self.protocol)
+        per_second = float(clip.fps) / float(np.hypot(height, width))
+        motion = np.array([pair.motion for pair in pairs]) * per_second
+        errors = [pair.error for pair in pairs if pair.visible > 0]
+        return {
+            "motion_amount": float(motion.mean()),
+            "motion_curve": motion,
+            "mean_motion": float(np.mean([pair.mean for pair in pairs]) * per_second),
+            "moving_share": float((motion >= self.protocol.moving_threshold).mean()),
+            "warping_error": float(np.mean(errors)) if errors else 0.0,
+            "visible_share": float(np.mean([pair.visible for pair in pairs])),
+        }
+
+    def _pair(self, frame: np.ndarray, following: np.ndarray) -> _Pair:
+        grey, following_grey = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following))
+        forward = self._dis.calc(grey, following_grey, None)
+        backward = self._dis.calc(following_grey, grey, None)
+        target = _grid(*grey.shape) + forward
+        speed = np.hypot(forward[..., 0], forward[..., 1])
+        speed *= _evidence(grey, following_grey, target, self.protocol)
+        fastest = max(1, round(self.protocol.moving_share_of_pixels * speed.size))
+        top = np.partition(speed, speed.size - fastest, axis=None)[-fastest:]
+        error, visible = _warping_error(frame, following, forward, backward, target, self.protocol)
+        return _Pair(float(top.mean(dtype=np.float64)), float(speed.mean(dtype=np.float64)), error, visible)
+
+
+def _working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, int]:
+    short = min(height, width)
+    if short > protocol.longest_short_side:
+        scale = protocol.longest_short_side / short
+        return round(height * scale), round(width * scale)
+    factor = -(-protocol.shortest_short_side // short)
+    return height * factor, width * factor
+
+
+def _working(frame: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
+    height, width = _working_size(*frame.shape[:2], protocol)
+    if (height, width) == frame.shape[:2]:
+        return np.ascontiguousarray(frame)
+    shrinks = height < frame.shape[0]
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _grid(height: int, width: int) -> np.ndarray:
+    """``[height, width, 2]`` float32: every pixel's own place, x before y."""
+    return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), axis=-1)
+
+
+def _sampled(image: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _evidence(grey: np.ndarray, following: np.ndarray, target: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
+    """Where does following the flow explain the change between the frames? ``[height, width]`` bool."""
+    before, after = (
+        cv2.GaussianBlur(image.astype(np.float32), (0, 0), protocol.evidence_blur) for image in (grey, following)
+    )
+    still = (after - before) ** 2
+    followed = (_sampled(after, target) - before) ** 2
+    moves = np.ones(grey.shape, dtype=bool)
+    for side in protocol.evidence_windows:
+        moves &= cv2.blur(followed, (side, side)) < protocol.evidence_ratio * cv2.blur(still, (side, side))
+    return moves
+
+
+def _warping_error(
+    frame: np.ndarray,
+    following: np.ndarray,
+    forward: np.ndarray,
+    backward: np.ndarray,
+    target: np.ndarray,
+    protocol: FlowProtocol,
+) -> tuple[float, float]:
+    """Mean over visible pixels of |frame k+1 at x + forward(x) − frame k at x|², and the share of visible pixels.
+
+    The formula is that of Lai et al. (2018): RGB in 0...1, squares summed over the channels (their script divides by
+    a mask of three channels and so prints a third of this). Everything stands on the grid of frame k: with f the
+    forward flow and b the backward flow fetched along it, b(x + f(x)), a pixel is invisible in frame k+1 if
+    |f + b|² > 0.01 (|f|² + |b|²) + 0.5, and on a motion boundary if |∇u|² + |∇v|² > 0.01 |f|² + 0.002, where
+    ∇ is the forward difference of f = (u, v) (both tests are those of Sundaram et al., 2010, and Ruder et al., 2016).
+    Unlike the published script, pixels whose target lies outside the frame are left out as well.
+    The absolute constants are in pixels², one reason why the working size is part of the protocol.
+    """
+    height, width = frame.shape[:2]
+    returning = _sampled(backward, target)
+    length2 = _square(forward)
+    misses = _square(forward + returning)
+    visible = misses <= protocol.occlusion_relative * (length2 + _square(returning)) + protocol.occlusion_absolute
+    slope2 = np.zeros((height, width), dtype=np.float32)
+    slope2[:, :-1] += _square(np.diff(forward, axis=1))
+    slope2[:-1] += _square(np.diff(forward, axis=0))
+    visible &= slope2 <= protocol.boundary_relative * length2 + protocol.boundary_absolute
+    x, y = target[..., 0], target[..., 1]
+    visible &= (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    count = int(np.count_nonzero(visible))
+    if not count:
+        return 0.0, 0.0
+    difference = _sampled(following.astype(np.float32), target) - frame
+    total = float(np.sum(_square(difference), where=visible, dtype=np.float64))
+    return total / (count * 255.0**2), count / visible.size
+
+
+def _square(vectors: np.ndarray) -> np.ndarray:
+    """Squared length along the last axis."""
+    return np.einsum("...c,...c->...", vectors, vectors)
