@@ -15,12 +15,13 @@ from avbench.core.errors import InputError
 
 MAX_FPS = 1000
 MAX_SAMPLE_RATE = 768_000
+_NTSC_RATES = [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)]
 
 
 def frame_rate(value: Fraction | int | float | str) -> Fraction:
     """Read frames per second exactly: ``8``, ``"24000/1001"``, ``23.976``.
 
-    A float is taken as the nearest fraction whose denominator is at most 1001, so 23.976 becomes 24000/1001.
+    A decimal within 0.005 of an NTSC rate is that rate: 23.976 and 23.98 become 24000/1001.
 
     Raises:
         InputError: the value is not a number, not positive, or above 1000.
@@ -31,7 +32,7 @@ def frame_rate(value: Fraction | int | float | str) -> Fraction:
         msg = f"fps is {value!r}; it must be a positive number such as 8, 23.976 or '24000/1001'"
         raise InputError(msg) from None
     if isinstance(value, float) or (isinstance(value, str) and "/" not in value):
-        fps = fps.limit_denominator(1001)
+        fps = next((rate for rate in _NTSC_RATES if abs(rate - fps) < 0.005), fps.limit_denominator(1001))
     if not 0 < fps <= MAX_FPS:
         msg = f"fps is {value!r}; it must lie above 0 and at most {MAX_FPS}"
         raise InputError(msg)

@@ -4,6 +4,7 @@ Prompt texts and names come from anybody: the template escapes them all.
 """
 
 import base64
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _picture(clip: Clip) -> str:
 def _wave(wave: np.ndarray, width: int) -> np.ndarray:
     """The loudest sample of each column, as bars about a middle line: ``[_WAVE_HEIGHT, width, 3]`` uint8."""
     edges = np.linspace(0, len(wave), width + 1).astype(int)
-    peaks = np.array([np.abs(wave[a:b]).max(initial=0) for a, b in zip(edges, edges[1:], strict=False)])
+    peaks = np.array([np.abs(wave[a:b]).max(initial=0) for a, b in itertools.pairwise(edges)])
     from_middle = np.abs(np.arange(_WAVE_HEIGHT) - (_WAVE_HEIGHT - 1) / 2)[:, None]
     bars = from_middle <= np.maximum(0.5, peaks * _WAVE_HEIGHT / 2)
     return np.where(bars[..., None], np.array([60, 110, 180]), np.array([245, 245, 245])).astype(np.uint8)

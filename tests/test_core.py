@@ -1,0 +1,159 @@
+"""The words refuse what they cannot mean, and keep what they promise."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from avbench.core import (
+    Audio,
+    Clip,
+    ClipSpec,
+    InputError,
+    Key,
+    Moments,
+    Prompt,
+    Protocol,
+    Row,
+    Score,
+    Subset,
+    columns,
+    field_differences,
+    frame_rate,
+    require_same_protocol,
+)
+
+FRAMES = np.zeros((4, 6, 8, 3), np.uint8)
+WAVE = np.zeros((1, 100), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("given", "exact"),
+    [(8, Fraction(8)), ("24000/1001", Fraction(24000, 1001)), (23.976, Fraction(24000, 1001)), ("29.97", None)],
+)
+def test_frame_rates_are_exact(given, exact):
+    assert frame_rate(given) == (exact or Fraction(30000, 1001))
+
+
+@pytest.mark.parametrize("given", [0, -1, "x", None, float("nan"), float("inf"), "1/0", 1001])
+def test_impossible_frame_rates(given):
+    with pytest.raises(InputError, match="fps is"):
+        frame_rate(given)
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (FRAMES.astype(np.float32), "float32 array"),
+        (FRAMES[0], "shape"),
+        (FRAMES[:0], "not empty"),
+        (FRAMES[..., :1], "shape"),
+        ([[1]], "list"),
+    ],
+)
+def test_wrong_frames(frames, words):
+    with pytest.raises(InputError, match=words):
+        Clip(frames, Fraction(8))
+
+
+@pytest.mark.parametrize(
+    ("wave", "rate", "words"),
+    [
+        (WAVE.astype(np.int16), 16000, "int16 array"),
+        (WAVE[0], 16000, "channels, samples"),
+        (WAVE[:, :0], 16000, "at least one"),
+        (np.zeros((100, 2), np.float32), 16000, "transpose"),
+        (WAVE + np.nan, 16000, "NaN"),
+        (WAVE + 1.5, 16000, "peaks at 1.5"),
+        (WAVE, 16000.0, "whole number of Hz"),
+        (WAVE, 0, "whole number of Hz"),
+    ],
+)
+def test_wrong_sound(wave, rate, words):
+    with pytest.raises(InputError, match=words):
+        Audio(wave, rate)
+
+
+def test_a_bare_waveform_is_refused():
+    with pytest.raises(InputError, match="carries its sample rate"):
+        Clip(FRAMES, Fraction(8), WAVE)
+
+
+def test_a_clip_cannot_be_changed_but_its_source_can():
+    frames = FRAMES.copy()
+    clip = Clip(frames, Fraction(8))
+    with pytest.raises(ValueError, match="read-only"):
+        clip.frames[0] = 1
+    frames[0] = 1
+
+
+def test_clip_spec_says_what_differs():
+    spec = ClipSpec(8, 6, 4, Fraction(8), 16000)
+    assert spec.samples == 8000
+    assert spec.objection(Clip(FRAMES, Fraction(8), Audio(np.zeros((1, 8000), np.float32), 16000))) is None
+    assert spec.objection(Clip(FRAMES, Fraction(24))) == "fps 24 where 8 is asked for"
+    assert ClipSpec.from_json(spec.to_json()) == spec
+    with pytest.raises(InputError, match="unexpected keyword"):
+        ClipSpec.from_json({**spec.to_json(), "colour": 1})
+
+
+@pytest.mark.parametrize("identifier", ["", "../x", "a/b", "a b", ".hidden", "a..b", "x" * 121, 3])
+def test_ids_cannot_leave_the_folder(identifier):
+    with pytest.raises(InputError, match="cannot be an id"):
+        Prompt(identifier, "caption")
+
+
+def test_subsets():
+    prompts = (Prompt("a", "one"), Prompt("b", "two", "sound", {"scene": {"x": 1}}))
+    subset = Subset("s", 1, prompts, ClipSpec(8, 6, 4, Fraction(8)))
+    assert Subset.from_json(subset.to_json()) == subset
+    short = subset.limited(1)
+    assert short.digest != subset.digest
+    assert short.whole_digest == short.limited(1).whole_digest == subset.digest
+    assert subset.limited(5) is subset
+    with pytest.raises(InputError, match="two prompts with the id 'a'"):
+        Subset("s", 1, (prompts[0], prompts[0]), None)
+
+
+def test_unlike_protocols_are_named_by_field():
+    ours, theirs = Protocol("i3d", 1).describe(), Protocol("i3d", 2).describe()
+    assert field_differences(ours, theirs) == ["version: 1 against 2"]
+    with pytest.raises(InputError, match="version: 1 against 2"):
+        require_same_protocol(ours, theirs, "two scores")
+    assert Protocol("i3d", 1).digest != Protocol("i3d", 2).digest
+
+
+def test_columns_do_not_depend_on_the_order_of_rows():
+    rows = [Row(Key("s", name, 0), "x", {"v": float(value)}) for value, name in enumerate("cab")]
+    keys, stacked = columns(rows)
+    assert [key.prompt for key in keys] == ["a", "b", "c"]
+    assert stacked["v"].tolist() == [1, 2, 0]
+    with pytest.raises(InputError, match="counted once"):
+        columns([rows[0], rows[0]])
+
+
+def test_rows_hold_numbers_or_a_reason():
+    with pytest.raises(InputError, match="NaN"):
+        Row(Key("s", "p", 0), "x", {"v": float("nan")})
+    with pytest.raises(InputError, match="either values or the sentence"):
+        Row(Key("s", "p", 0), "x", None)
+    assert columns([Row(Key("s", "p", 0), "x", None, "too short")]) == ([], {})
+
+
+def test_scores_are_finite_or_absent():
+    with pytest.raises(InputError, match="either a value or a sentence"):
+        Score("s", "fvd", None, 0, "d")
+    with pytest.raises(InputError, match="finite or absent"):
+        Score("s", "fvd", float("nan"), 3, "d")
+    score = Score("s", "m", 1.5, 3, "d", interval=(1.0, 2.0))
+    assert Score.from_json(score.to_json()) == score
+
+
+def test_moments_merge_in_any_order():
+    x = np.random.default_rng(0).normal(5, 2, (50, 6))
+    whole = Moments.of(x)
+    for cut in (1, 20, 49):
+        for merged in (Moments.of(x[:cut]).merge(Moments.of(x[cut:])), Moments.of(x[cut:]).merge(Moments.of(x[:cut]))):
+            assert merged.n == 50
+            np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-12)
+            np.testing.assert_allclose(merged.scatter, whole.scatter, rtol=1e-11)
