@@ -6,6 +6,7 @@ workers: a sum is then always taken in the same order.
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -47,12 +48,14 @@ def stream(
 
 
 def one_thread() -> None:
-    """Let the numeric libraries of this process use one thread."""
+    """Let the numeric libraries of this process use one thread, whether they are imported already or later."""
     import cv2
-    import torch
 
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = "1"
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def _prepare(parent: int) -> None:

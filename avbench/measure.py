@@ -41,7 +41,7 @@ def protocol_of(feature: str) -> Protocol:
 def require_weights(features: Sequence[str]) -> None:
     """Raise InputError with the sentence what to run where weights are missing, before hours are spent."""
     for feature in features:
-        for name in getattr(feature_class(feature), "weights_needed", ()):
+        if name := protocol_of(feature).describe().get("weights"):
             weights.locate(name)
 
 

@@ -39,17 +39,17 @@ class FlowProtocol(Protocol):
     """A pair's motion is the mean of this share of its pixels, the fastest."""
     evidence_ratio: float = 0.4
     """Flow counts as motion only where following it leaves less than this share of the squared grey difference that
-    standing still leaves, in a square window around the pixel, and this for each window. Grain on a flat background
+    standing still leaves, in a square window around the pixel. Grain on a flat background
     never gets there, however strong: without this rule it is read as several pixels of motion."""
-    evidence_windows: tuple[int, ...] = (25, 9)
+    evidence_window: int = 25
+    evidence_window_near: int = 9
+    """The narrow window keeps the grain around a moving thing from being taken along."""
     evidence_blur: float = 1.0
     """Sigma of the Gaussian applied to both frames before the two differences are taken."""
     moving_threshold: float = 0.004
     """Diagonals per second from which a pair of frames counts as moving: 0.36 pixels a second at 64x64."""
-
-    def describe(self) -> dict:
-        """Every field as JSON would give it back."""
-        return super().describe() | {"evidence_windows": list(self.evidence_windows)}
+    least_moving_share: float = 0.1
+    """Clips of which fewer pairs than this move are taken as frozen."""
 
 
 class _Pair(NamedTuple):
@@ -72,6 +72,7 @@ class DISFlow:
     - ``motion_curve``: ``[time - 1]``, the same for every pair of frames.
     - ``mean_motion``: mean over all pixels instead of the fastest.
     - ``moving_share``: share of the pairs that move at all.
+    - ``moves``: 1 if the clip moves, 0 if it is frozen.
     - ``warping_error``: see `_warping_error`; mean over the pairs of which anything is visible in both frames.
     - ``visible_share``: share of the pixels that the warping error rests on; where it is 0 the error is without
       meaning.
@@ -97,11 +98,13 @@ class DISFlow:
         per_second = float(clip.fps) / float(np.hypot(height, width))
         motion = np.array([pair.motion for pair in pairs]) * per_second
         errors = [pair.error for pair in pairs if pair.visible > 0]
+        moving = float((motion >= self.protocol.moving_threshold).mean())
         return {
             "motion_amount": float(motion.mean()),
             "motion_curve": motion,
             "mean_motion": float(np.mean([pair.mean for pair in pairs]) * per_second),
-            "moving_share": float((motion >= self.protocol.moving_threshold).mean()),
+            "moving_share": moving,
+            "moves": float(moving >= self.protocol.least_moving_share),
             "warping_error": float(np.mean(errors)) if errors else 0.0,
             "visible_share": float(np.mean([pair.visible for pair in pairs])),
         }
@@ -153,7 +156,7 @@ def _evidence(grey: np.ndarray, following: np.ndarray, target: np.ndarray, proto
     still = (after - before) ** 2
     followed = (_sampled(after, target) - before) ** 2
     moves = np.ones(grey.shape, dtype=bool)
-    for side in protocol.evidence_windows:
+    for side in (protocol.evidence_window, protocol.evidence_window_near):
         moves &= cv2.blur(followed, (side, side)) < protocol.evidence_ratio * cv2.blur(still, (side, side))
     return moves
 

@@ -4,9 +4,6 @@ import numpy as np
 
 from avbench.core import Columns
 
-LEAST_MOVING_SHARE = 0.1
-"""Clips of which fewer pairs of frames than this move are taken as frozen."""
-
 
 def motion_amount(columns: Columns) -> np.ndarray:
     """Speed of the moving parts, ``[clips]`` in frame diagonals per second. A frozen clip has 0."""
@@ -18,6 +15,6 @@ def warping_error(columns: Columns) -> np.ndarray:
 
     NaN for a frozen clip, which would have a perfect 0, and where nothing is visible in two consecutive frames.
     """
-    frozen = columns["moving_share"] < LEAST_MOVING_SHARE
+    frozen = columns["moves"] == 0
     unseen = columns["visible_share"] == 0
     return np.where(frozen | unseen, np.nan, columns["warping_error"])

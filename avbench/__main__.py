@@ -1,0 +1,5 @@
+"""``python -m avbench`` is ``avbench``."""
+
+from avbench.cli import main
+
+main()

@@ -1,0 +1,182 @@
+"""The whole way: from prompts to a table, killed and resumed, on good files and on bad ones."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from avbench.core import Audio, Clip
+from avbench.folder import RunFolder
+from avbench.media import write_clip
+
+QUICK = ["--metric", "motion_amount", "--metric", "warping_error", "--metric", "onset_rate"]
+
+
+def avbench(*arguments, check=True, **options):
+    command = [sys.executable, "-m", "avbench", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    assert not check or done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def scores(out, run):
+    plain = json.loads((out / run / "scores.json").read_text())["scores"]
+    return {(score["subset"], score["metric"]): score for score in plain}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbed, by two workers."""
+    out = tmp_path_factory.mktemp("whole")
+    avbench("run", "toyworld:", "toyworld:noisy", "--limit", 3, *QUICK, "--workers", 2, "--out", out)
+    return out
+
+
+def test_tables_and_page_are_written(whole):
+    frame = pd.read_parquet(whole / "table.parquet")
+    assert len(frame) == 2 * 3 * 3
+    assert set(frame["model"]) == {"toyworld", "toyworld-noisy"}
+    pd.testing.assert_frame_equal(pd.read_csv(whole / "table.csv"), frame, check_dtype=False)
+    assert "| toyworld-noisy |" in (whole / "table.md").read_text()
+    page = (whole / "report.html").read_text()
+    assert page.count("data:image/webp") == 3 * 3 * 2
+    assert "http" not in page.replace("http-equiv", "")
+    values = pd.read_parquet(whole / "toyworld" / "values.parquet")
+    assert set(values["metric"]) == {"motion_amount", "warping_error", "onset_rate"}
+    assert (whole / "toyworld/clips/toy-control").glob("*.truth.json")
+
+
+def test_noise_is_worse_where_things_move(whole):
+    good, noisy = scores(whole, "toyworld"), scores(whole, "toyworld-noisy")
+    for subset in ("toy-large-motion", "toy-object-contact"):
+        assert noisy[subset, "warping_error"]["value"] > 2 * good[subset, "warping_error"]["value"]
+
+
+def test_scores_do_not_depend_on_the_number_of_workers(whole, tmp_path):
+    avbench("run", "toyworld:", "--limit", 3, *QUICK, "--workers", 1, "--out", tmp_path)
+    for name in ("scores.json", "values.parquet"):
+        assert (tmp_path / "toyworld" / name).read_bytes() == (whole / "toyworld" / name).read_bytes()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_anywhere_and_resumed_ends_the_same(whole, tmp_path, seed):
+    delays = random.Random(seed)
+    arguments = ["run", "toyworld:", "toyworld:noisy", "--limit", "3", *QUICK, "--workers", "2", "--out", str(tmp_path)]
+    kills = 0
+    while kills < 6:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "avbench", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=delays.uniform(1.0, 5.0))
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            time.sleep(1.2)  # the workers notice and end
+    avbench(*arguments)
+    for run in ("toyworld", "toyworld-noisy"):
+        for name in ("scores.json", "values.parquet"):
+            assert (tmp_path / run / name).read_bytes() == (whole / run / name).read_bytes()
+        lines = (tmp_path / run / "samples.jsonl").read_bytes().splitlines()
+        assert len(lines) == 9, "no clip that was written down is made again"
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_each_stage_alone(whole, tmp_path):
+    options = ["--subset", "toy-control", "--limit", 2, "--out", tmp_path]
+    assert "toyworld" in avbench("sample", "toyworld:", *options).stdout
+    refused = avbench("compare", tmp_path / "toyworld", check=False)
+    assert refused.returncode == 2 and "avbench evaluate" in refused.stderr
+    avbench("measure", tmp_path / "toyworld", "--metric", "motion_amount")
+    avbench("evaluate", tmp_path / "toyworld", "--metric", "motion_amount")
+    assert "toy-control,motion_amount,toyworld," in avbench("compare", tmp_path / "toyworld", "--format", "csv").stdout
+    unlike = avbench("compare", tmp_path / "toyworld", whole / "toyworld-noisy", check=False)
+    assert unlike.returncode == 2 and "unlike protocols" in unlike.stderr and "subset" in unlike.stderr
+
+
+@pytest.fixture(scope="module")
+def folder_of_clips(tmp_path_factory):
+    """Seven prompts: good, silent, one frame, corrupt, truncated, empty, absent; and a file that matches none."""
+    folder = tmp_path_factory.mktemp("mine")
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 256, (80, 120, 3), np.uint8)
+    moving = np.stack([np.roll(texture, 2 * k, axis=1)[8:72, 8:104] for k in range(12)])
+    sound = Audio((0.1 * rng.standard_normal((1, 16000))).astype(np.float32), 16000)
+    write_clip(Clip(moving, Fraction(12), sound), folder / "good.mkv")
+    write_clip(Clip(moving, Fraction(12)), folder / "silent-0.mp4", lossless=False)
+    write_clip(Clip(moving[:1], Fraction(12)), folder / "one-frame.mkv")
+    write_clip(Clip(moving, Fraction(12)), folder / "stranger.mkv")
+    whole_file = (folder / "good.mkv").read_bytes()
+    (folder / "corrupt.mkv").write_bytes(bytes(255 - byte for byte in whole_file))
+    (folder / "truncated.mkv").write_bytes(whole_file[: len(whole_file) // 2])
+    (folder / "empty.mkv").touch()
+    names = ("good", "silent", "one-frame", "corrupt", "truncated", "empty", "absent")
+    prompts = folder / "my-prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"id": name, "prompt": f"a {name} clip"}) + "\n" for name in names))
+    return folder
+
+
+def test_bad_files_cost_themselves_only(folder_of_clips, tmp_path):
+    prompts = folder_of_clips / "my-prompts.jsonl"
+    done = avbench("run", f"clips:{folder_of_clips}", "--prompts", prompts, "--out", tmp_path, check=False)
+    assert done.returncode == 1
+    assert "4 clips could not be made" in done.stderr
+    assert "match no prompt: stranger.mkv" in done.stderr
+    run = RunFolder(tmp_path / folder_of_clips.name)
+    failures = {key.prompt: sample.failure for key, sample in run.samples().items() if sample.failure}
+    assert set(failures) == {"corrupt", "truncated", "empty", "absent"}
+    assert "no file matches" in failures.pop("absent")
+    assert all(f"{name}.mkv" in sentence for name, sentence in failures.items())
+    found = scores(tmp_path, folder_of_clips.name)
+    assert "has no reference statistics" in found["my-prompts", "fvd"]["missing"]
+    assert found["my-prompts", "motion_amount"]["n"] == 2
+    assert found["my-prompts", "motion_amount"]["unmeasured"] == 5
+    assert found["my-prompts", "onset_rate"]["n"] == 1
+    kept = run.path / "clips" / "my-prompts" / "good-0.mkv"
+    assert kept.read_bytes() == (folder_of_clips / "good.mkv").read_bytes()
+
+
+def test_no_sound_anywhere_is_a_sentence(folder_of_clips, tmp_path):
+    only = tmp_path / "only"
+    only.mkdir()
+    shutil.copy(folder_of_clips / "silent-0.mp4", only / "a silent clip-0.mp4")
+    (tmp_path / "p.jsonl").write_text(json.dumps({"id": "x", "prompt": "a silent clip"}))
+    avbench("run", only, "--prompts", tmp_path / "p.jsonl", *QUICK, "--out", tmp_path / "out")
+    score = scores(tmp_path / "out", "only")["p", "onset_rate"]
+    assert score["value"] is None and "no sound" in score["missing"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "toyworld:forzen"], "did you mean 'frozen'"),
+        (["run", "nowhere:x"], "unknown provider"),
+        (["run", "toyworld:frozen", "-M", "speed=1"], "no setting 'speed'"),
+        (["run", "toyworld:", "-M", "strength=1"], "has no strength"),
+        (["run", "toyworld:", "--subset", "toy-contol"], "did you mean 'toy-control'"),
+        (["run", "toyworld:", "--metric", "fdv"], "did you mean 'fvd'"),
+        (["run", "clips:/nowhere"], "no such folder"),
+        (["compare", "/nowhere"], "is not a run folder"),
+        (["list", "metric"], "did you mean 'metrics'"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(arguments, words, tmp_path):
+    done = avbench(*arguments, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
