@@ -91,7 +91,7 @@ def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) ->
     if key not in samples:
         return "the clip was not sampled"
     if failure := samples[key].failure:
-        return f"no clip ({failure})"
+        return f"no clip: {failure}"
     return rows[key].missing if key in rows else "the clip was not measured"
 
 
@@ -172,8 +172,8 @@ def _reference_columns(metric: Metric, subset: Subset, real: reference.Reference
 
 
 def _most_frequent(why: Mapping[str | None, int]) -> str:
-    sentence, count = max(((text, n) for text, n in why.items() if text is not None), key=lambda pair: pair[1])
-    return f"{sentence} ({count} of {sum(why.values())} clips)"
+    sentence = max((text for text in why if text is not None), key=lambda text: why[text])
+    return f"{sentence} ({why[sentence]} of {sum(why.values())} clips)"
 
 
 def _loaded(path: str) -> Callable[..., Any]:

@@ -47,3 +47,75 @@ class OnsetProtocol(Protocol):
     """Seconds: of onsets nearer than this the strongest stands."""
     delay: float = 0.0
     """Seconds from the middle of a window to the onset that it shows."""
+
+
+class Onsets:
+    """Onsets by spectral flux on a mel spectrogram in decibels (after Böck, Krebs and Schedl, 2012). Values:
+
+    - ``onset_seconds``: ``[onsets]``, increasing, none before 0. Of unlike length from clip to clip.
+    - ``onset_count``, and ``onset_rate`` in onsets per second of sound. A silent track has 0 of both.
+
+    What already sounds when the clip begins is no onset, unless it is louder there than most of the clip.
+    """
+
+    protocol = OnsetProtocol()
+
+    def __init__(self, device: str = "cpu") -> None:
+        pass
+
+    def __call__(self, clip: Clip) -> dict[str, Value]:
+        """Measure one clip. Raises NotMeasurable without sound, or with less of it than one window."""
+        if clip.audio is None:
+            msg = "the clip has no sound"
+            raise NotMeasurable(msg)
+        wave = _resampled(clip.audio, self.protocol.rate)
+        if len(wave) < self.protocol.window:
+            least = 1000 * self.protocol.window / self.protocol.rate
+            msg = f"the clip has {1000 * clip.audio.seconds:.3g} ms of sound; onsets need {least:.3g} ms"
+            raise NotMeasurable(msg)
+        onsets = _onsets(wave, self.protocol)
+        count = float(len(onsets))
+        return {"onset_seconds": onsets, "onset_count": count, "onset_rate": count / clip.audio.seconds}
+
+
+def _resampled(audio: Audio, rate: int) -> np.ndarray:
+    mono = audio.waveform.mean(axis=0, dtype=np.float64)
+    common = gcd(rate, audio.sample_rate)
+    return signal.resample_poly(mono, rate // common, audio.sample_rate // common)
+
+
+def _onsets(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
+    """Onset times in seconds, ``[onsets]``."""
+    levels = _levels(wave, protocol)
+    rise = np.maximum(levels[protocol.lag :] - levels[: -protocol.lag], 0).mean(axis=1)
+    rise = rise - ndimage.median_filter(rise, protocol.usual, mode="nearest")
+    apart = round(protocol.apart * protocol.rate / protocol.hop)
+    peaks, _ = signal.find_peaks(np.pad(rise, 1), height=protocol.threshold, distance=apart)
+    middle = ((peaks - 1) * protocol.hop + protocol.window / 2) / protocol.rate
+    return np.clip(middle + protocol.delay, 0.0, (len(wave) - 1) / protocol.rate)
+
+
+def _levels(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
+    """``[lag + frames, bands]`` in decibels against a sine at full scale.
+
+    Before the clip, for `lag` frames, it is taken to have sounded as it does for most of the time, so that what is
+    only cut there has no onset.
+    """
+    window = signal.get_window("hann", protocol.window)
+    cuts = np.lib.stride_tricks.sliding_window_view(wave, protocol.window)[:: protocol.hop]
+    spectrum = np.fft.rfft(cuts * window, protocol.transform)
+    power = (spectrum.real**2 + spectrum.imag**2) @ _triangles(protocol) * (2 / window.sum()) ** 2
+    levels = 10 * np.log10(np.maximum(power, 10 ** (protocol.floor_absolute / 10)))
+    levels = np.maximum(levels, levels.max() - protocol.floor_below_peak)
+    return np.concatenate([np.tile(np.median(levels, axis=0), (protocol.lag, 1)), levels])
+
+
+@cache
+def _triangles(protocol: OnsetProtocol) -> np.ndarray:
+    """``[bins, bands]``: weights that rise to 1 in the middle of a band and fall to 0 at those of its neighbours."""
+    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (protocol.lowest, protocol.highest))
+    corners = 700 * (10 ** (np.linspace(low, high, protocol.bands + 2) / 2595) - 1)
+    bins = np.fft.rfftfreq(protocol.transform, 1 / protocol.rate)[:, None]
+    up = (bins - corners[:-2]) / (corners[1:-1] - corners[:-2])
+    down = (corners[2:] - bins) / (corners[2:] - corners[1:-1])
+    return np.maximum(0, np.minimum(up, down))

@@ -94,4 +94,6 @@ def _checked(features: np.ndarray) -> np.ndarray:
 
 def _root(centred: np.ndarray) -> np.ndarray:
     """A matrix of at most d rows with the same scatter: the R of a QR where there are more rows than that."""
-    return np.linalg.qr(centred, mode="r") if centred.shape[0] > centred.shape[1] else centred
+    if centred.shape[0] <= centred.shape[1]:
+        return centred
+    return np.asarray(np.linalg.qr(centred, mode="r"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 from rich.console import Group
+from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -55,11 +56,13 @@ def console(frame: pd.DataFrame) -> Group:
     """For rich."""
     parts: list[RichTable | Text] = []
     for table in subset_tables(frame):
-        rich_table = RichTable("model", title=table.subset, title_justify="left", title_style="bold")
+        rich_table = RichTable(
+            Column("model", no_wrap=True), title=table.subset, title_justify="left", title_style="bold"
+        )
         for column in table.columns:
-            rich_table.add_column(column, justify="right")
+            rich_table.add_column(column.replace("_", "_\n").replace(" ", "\n", 1), justify="right", no_wrap=True)
         for name, cells in table.rows:
-            texts = [Text(cell.text, style="bold green" if cell.best else "") for cell in cells]
+            texts = [Text(cell.text.replace(" ± ", "\n± "), "bold green" if cell.best else "") for cell in cells]
             rich_table.add_row(Text(name), *texts, style="dim" if name == "reference" else "")
         parts.append(rich_table)
         parts.extend(Text(f"{number} {note}", style="dim") for number, note in enumerate(table.notes, start=1))
@@ -83,8 +86,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def _head(row: pd.Series) -> str:
-    unit = f" ({row['unit']})" if row["unit"] else ""
-    return f"{row.name} {_ARROWS[row['direction']]}{unit}"
+    return " ".join(part for part in (str(row.name), _ARROWS[row["direction"]], row["unit"]) if part)
 
 
 def _cell(row: pd.Series, notes: list[str]) -> Cell:

@@ -1,0 +1,110 @@
+"""The I3D features are the published ones, and a clip's logits depend on the clip alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from avbench.core import Clip, InputError, NotMeasurable
+from avbench.features import i3d
+from avbench.metrics.distance import fvd
+from avbench.weights import locate, read_arrays
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "fvd_black_white.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def feature():
+    return i3d.I3DLogits()
+
+
+def noise(seed, frames=16, height=48, width=64):
+    shape = (frames, height, width, 3)
+    return Clip(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8), 8)
+
+
+def plain(value, frames):
+    return np.full((frames, 64, 64, 3), value, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("frames", [16, 24, 30])
+def test_fvd_of_black_and_white_clips_is_the_published_one(feature, frames):
+    # Eight equal clips have eight equal rows, so one is measured.
+    black, white = ({"logits": np.repeat(feature.logits(plain(v, frames))[None], 8, axis=0)} for v in (0, 255))
+    value = fvd(black, white)
+    assert value == pytest.approx(GOLDEN["published"][str(frames)], rel=GOLDEN["tolerance"])
+    assert value == pytest.approx(GOLDEN["ours"][str(frames)], abs=GOLDEN["ours_tolerance"])
+
+
+def test_a_row_is_400_float32_logits_of_the_first_16_frames(feature):
+    clip = noise(1, frames=18)
+    row = feature(clip)
+    assert list(row) == ["logits"]
+    assert row["logits"].shape == (400,) and row["logits"].dtype == np.float32
+    assert np.array_equal(row["logits"], feature.logits(clip.frames[:16]))
+    assert not np.array_equal(row["logits"], feature.logits(clip.frames[2:]))
+
+
+def test_logits_do_not_depend_on_what_else_is_measured(feature):
+    clip = noise(2)
+    first = feature(clip)["logits"]
+    feature(noise(3))
+    feature.logits(noise(4, frames=9).frames)
+    assert np.array_equal(first, feature(clip)["logits"])
+    assert np.array_equal(first, i3d.I3DLogits()(clip)["logits"])
+
+
+def test_too_short_clips_are_told_so(feature):
+    with pytest.raises(NotMeasurable, match="I3D looks at 16 frames and this clip has 15"):
+        feature(noise(0, frames=15))
+    with pytest.raises(NotMeasurable, match="at least 9 frames and got 8"):
+        feature.logits(plain(0, 8))
+    assert np.isfinite(feature.logits(plain(0, 9))).all()
+
+
+def test_the_protocol_names_the_weights_and_can_be_written():
+    protocol = i3d.I3DLogits.protocol
+    assert (protocol.name, protocol.version, protocol.frames) == ("i3d-k400", 1, 16)
+    assert len(protocol.describe()["weights_sha256"]) == 64
+    assert len(protocol.digest) == 64
+
+
+def test_every_tensor_of_the_checkpoint_is_used_and_none_is_made_up():
+    arrays = read_arrays(locate("i3d-k400"))
+    cpu = torch.device("cpu")
+    name = "batch_stats/Mixed_4c/Branch_2/Conv3d_0b_3x3/BatchNorm_0/var"
+    with pytest.raises(InputError, match=f"lacks {name}"):
+        i3d._Inception(i3d._Checkpoint({key: arrays[key] for key in arrays if key != name}), cpu)
+    with pytest.raises(InputError, match=f"{name} has shape"):
+        i3d._Inception(i3d._Checkpoint({**arrays, name: np.ones(3, np.float32)}), cpu)
+    with pytest.raises(InputError, match="holds extra/tensor"):
+        i3d._Inception(i3d._Checkpoint({**arrays, "extra/tensor": np.ones(3, np.float32)}), cpu)
+
+
+@pytest.mark.parametrize(
+    ("n", "kernel", "stride", "padding"),
+    [
+        (224, 7, 2, (2, 3)),
+        (15, 7, 2, (3, 3)),
+        (112, 3, 2, (0, 1)),
+        (5, 2, 2, (0, 1)),
+        (4, 2, 2, (0, 0)),
+        (8, 3, 1, (1, 1)),
+    ],
+)
+def test_same_padding_is_tensorflows(n, kernel, stride, padding):
+    assert i3d._same_padding(n, kernel, stride) == padding
+
+
+@pytest.mark.parametrize("time", [4, 5])
+@pytest.mark.parametrize(("kernel", "stride"), [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (1, 1, 1)), ((2, 2, 2), (2, 2, 2))])
+def test_padding_never_wins_a_maximum(time, kernel, stride):
+    x = -1 - torch.rand((1, 2, time, 7, 8), generator=torch.Generator().manual_seed(0))  # all below a padded zero
+    sides = [i3d._same_padding(n, k, s) for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    pads = [pad for side in reversed(sides) for pad in side]
+    right = functional.max_pool3d(functional.pad(x, pads, value=-torch.inf), kernel, stride)
+    assert torch.equal(i3d._max_pool(x, kernel, stride), right)
+    assert right.max() < 0
