@@ -35,6 +35,7 @@ import av
 import av.error
 import av.logging
 import numpy as np
+from av.stream import Disposition
 
 from avbench.core.clip import Audio, Clip, frame_rate
 from avbench.core.errors import MediaError
@@ -52,6 +53,7 @@ _STRICT = {"err_detect": "crccheck+explode"}  # report damage; the default conce
 _MAX_BYTES = 16 * 2**30
 _MAX_CHANNELS = {True: 8, False: 6}  # FLAC, AAC
 _UNSPECIFIED, _BT709, _BT601 = 2, 1, 5  # AVColorSpace
+_LIMITED = 1  # AVColorRange
 
 av.logging.set_level(None)
 
@@ -130,7 +132,7 @@ def _telling(path: Path, done: str) -> Iterator[None]:
 def _read_file(path: Path, fps: Fraction | None) -> Clip:
     with _opened(path, _VIDEO_FORMATS) as container:
         # Cover art is a video stream too, in name only.
-        streams = [s for s in container.streams.video if "attached_pic" not in s.disposition.name]
+        streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
         if not streams:
             msg = f"{path} has no video stream"
             raise MediaError(msg)
@@ -138,7 +140,7 @@ def _read_file(path: Path, fps: Fraction | None) -> Clip:
         sound = _Sound(path, container.streams.audio[0]) if container.streams.audio else None
         _decode(path, container, picture, sound)
         frames, rate = picture.at(fps)
-        _check_end(path, container, picture, sound)
+        _check_end(path, container, [picture, sound] if sound else [picture])
     return Clip(frames, rate, sound.audio(picture.origin) if sound else None)
 
 
@@ -159,7 +161,7 @@ def _read_folder(path: Path, fps: Fraction | None) -> Clip:
             msg = f"{file} is {_size(image.frames[0])}, but {files[0].name} is {_size(frames[0])}"
             raise MediaError(msg)
         frames += image.frames
-        _check_memory(path, len(frames), frames[0])
+        _check_memory(path, len(frames) * frames[0].nbytes)
     return Clip(np.stack(frames), fps, _folder_sound(path))
 
 
@@ -198,7 +200,7 @@ def _folder_sound(folder: Path) -> Audio | None:
     with _telling(files[0], "read"), _opened(files[0], _SOUND_FORMATS) as container:
         sound = _Sound(files[0], container.streams.audio[0])
         _decode(files[0], container, None, sound)
-        _check_end(files[0], container, None, sound)
+        _check_end(files[0], container, [sound])
     return sound.audio(Fraction(0))
 
 
@@ -243,7 +245,7 @@ class _Picture:
             msg = f"{self.path} changes its picture size from {_size(self.frames[0])} to {_size(image)}"
             raise MediaError(msg)
         ticks = frame.dts if frame.pts is None else frame.pts
-        _check_memory(self.path, len(self.frames) + 1, image)
+        _check_memory(self.path, (len(self.frames) + 1) * image.nbytes)
         self.frames.append(image)
         self.times.append(self.end if ticks is None else ticks * self.tick)
         self.held = (frame.duration or 0) * self.tick
@@ -254,12 +256,19 @@ class _Picture:
         return min(self.times)
 
     @property
+    def gap(self) -> Fraction:
+        """Seconds from frame to frame, in the mean."""
+        return (max(self.times) - min(self.times)) / (len(self.times) - 1) if len(self.times) > 1 else self.held
+
+    @property
     def end(self) -> Fraction:
         """When the last frame is over, in seconds; by the mean gap where its duration is not told."""
-        if not self.times:
-            return Fraction(0)
-        gap = (max(self.times) - min(self.times)) / max(len(self.times) - 1, 1)
-        return max(self.times) + (self.held or gap)
+        return max(self.times) + (self.held or self.gap) if self.times else Fraction(0)
+
+    @property
+    def patience(self) -> Fraction:
+        """How many seconds before its promised end the picture may stop."""
+        return self.gap / 2
 
     def at(self, fps: Fraction | None) -> tuple[np.ndarray, Fraction]:
         """The frames ``[time, height, width, 3]`` at a constant rate: `fps`, or the stream's own."""
@@ -279,7 +288,7 @@ class _Picture:
             times, length, slack = [k / rate for k in range(len(times))], len(times) / rate, Fraction(0)
         fps = frame_rate(fps or rate or _sparse_rate(times, gaps, self.tick, declared))
         count = max(1, math.ceil((length - slack) * fps))
-        _check_memory(self.path, count, self.frames[0])
+        _check_memory(self.path, count * self.frames[0].nbytes)
         shown = [bisect_right(times, k / fps + slack) - 1 for k in range(count)]
         return np.stack([self.frames[i] for i in shown]), fps
 
@@ -294,57 +303,98 @@ class _Picture:
 
 
 class _Sound:
-    """Samples of one stream, ``[channels, samples]`` float32 in −1…1, in blocks with their times in seconds."""
+    """Samples of one stream, ``[channels, samples]`` float32 in −1…1, in blocks that follow one another."""
 
     def __init__(self, path: Path, stream: av.AudioStream) -> None:
         self.path, self.stream = path, stream
         self.tick = stream.time_base
-        self.rate = 0
+        self.rate = self.longest = self.length = 0
         self.blocks: list[np.ndarray] = []
-        self.times: list[Fraction | None] = []
-        self.longest = 0
-        self.length = 0
+        self.origin = Fraction(0)
 
     def take(self, frame: av.AudioFrame) -> None:
         block = _samples(frame)
-        if self.blocks and (frame.sample_rate, len(block)) != (self.rate, len(self.blocks[0])):
+        start = self.end if frame.pts is None else frame.pts * self.tick
+        if not self.blocks:
+            self.origin, self.rate = start, frame.sample_rate
+        elif (frame.sample_rate, len(block)) != (self.rate, len(self.blocks[0])):
             msg = f"{self.path} changes its sample rate or channels midway"
             raise MediaError(msg)
-        self.rate = frame.sample_rate
         self.longest = max(self.longest, block.shape[1])
         # Where the clock counts samples, a block that lasts shorter than it is long ends in the encoder's padding.
-        if self.tick * self.rate == 1 and 0 < (frame.duration or 0) < block.shape[1]:
+        if self.counts_samples and 0 < (frame.duration or 0) < block.shape[1]:
             block = block[:, : frame.duration]
-        time = None if frame.pts is None else frame.pts * self.tick
-        if self.times and time is not None and self.times[0] is not None:
-            late = (time - self.times[0]) - Fraction(self.length, self.rate)
-            if late > Fraction(1, 20):
-                _check_memory(self.path, 1, np.broadcast_to(np.float32(0), (len(block), round(late * self.rate))))
-                self._add(np.zeros((len(block), round(late * self.rate)), np.float32), None)
-        self._add(block, time)
+        missing = round((start - self.end) * self.rate)
+        self._add(_silence(self.path, block, missing if missing > self.rate / 20 else 0))
+        self._add(block)
 
-    def _add(self, block: np.ndarray, time: Fraction | None) -> None:
+    def _add(self, block: np.ndarray) -> None:
         self.blocks.append(block)
-        self.times.append(time)
         self.length += block.shape[1]
+
+    @property
+    def counts_samples(self) -> bool:
+        """Whether the container's clock ticks once a sample."""
+        return self.tick * self.rate == 1
 
     @property
     def end(self) -> Fraction:
         """When the last sample is over, in seconds."""
-        return (self.times[0] or Fraction(0)) + Fraction(self.length, self.rate) if self.blocks else Fraction(0)
+        return self.origin + (Fraction(self.length, self.rate) if self.rate else 0)
+
+    @property
+    def patience(self) -> Fraction:
+        """How many seconds before its promised end the sound may stop: clocks and encoders round to blocks."""
+        return Fraction(self.longest, 2 * self.rate) * (1 if self.counts_samples else 3) if self.rate else Fraction(0)
 
     def audio(self, origin: Fraction) -> Audio | None:
         """The sound from `origin` on, in seconds of the container's clock."""
         if not self.blocks:
             return None
-        late = (self.times[0] or Fraction(0)) - origin if self.times[0] is not None else Fraction(0)
+        late = self.origin - origin
         lead = round(late * self.rate) if abs(late) >= self.tick else 0
-        wave = np.concatenate(self.blocks, axis=1)
-        if lead > 0:
-            _check_memory(self.path, 1, np.broadcast_to(np.float32(0), (len(wave), lead)))
-            wave = np.pad(wave, ((0, 0), (lead, 0)))
-        wave = wave[:, max(-lead, 0) :]
+        wave = np.concatenate([_silence(self.path, self.blocks[0], lead), *self.blocks], axis=1)[:, max(-lead, 0) :]
         return Audio(np.ascontiguousarray(wave), self.rate) if wave.shape[1] else None
+
+
+def _silence(path: Path, like: np.ndarray, samples: int) -> np.ndarray:
+    _check_memory(path, like[:, :1].nbytes * samples)
+    return np.zeros((len(like), max(samples, 0)), np.float32)
+
+
+def _check_memory(path: Path, size: int) -> None:
+    # A damaged timestamp can claim years; a clip is seconds.
+    if size > _MAX_BYTES:
+        msg = f"{path} would take more than {_MAX_BYTES >> 30} GiB of memory"
+        raise MediaError(msg)
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def _check_end(path: Path, container: av.container.InputContainer, tracks: "list[_Picture | _Sound]") -> None:
+    """Raise MediaError where less came out than the container promises."""
+    for track in tracks:
+        told, tagged = track.stream.duration, _tagged_end(track.stream)
+        if told:
+            short = told * track.tick - (track.end - track.origin)
+        elif tagged:
+            short = tagged - track.end
+        elif container.duration and len(tracks) == len(container.streams):
+            # Promised for the longest stream, whichever that is.
+            short = Fraction(container.duration, 10**6) - max(other.end for other in tracks)
+        else:
+            continue
+        if short > track.patience + (0 if told else track.tick):
+            msg = f"{path} is cut short: its {track.stream.type} ends {float(short):.3g} s before the promised end"
+            raise MediaError(msg)
+
+
+def _tagged_end(stream: av.VideoStream | av.AudioStream) -> Fraction | None:
+    """Matroska's DURATION tag, hours:minutes:seconds, in seconds."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return int(found[1]) * 3600 + int(found[2]) * 60 + Fraction(found[3]) if found else None
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
@@ -376,7 +426,7 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
     if data.dtype == np.uint8:
         data = (data.astype(np.float32) - 128) / 128
     elif data.dtype.kind == "i":
-        data = data / np.float64(-np.iinfo(data.dtype).min.__int__() if False else 2.0 ** (8 * data.itemsize - 1))
+        data = data / 2.0 ** (8 * data.itemsize - 1)
     return np.clip(data, -1, 1).astype(np.float32)
 
 
@@ -416,9 +466,7 @@ def _simplest(points: list[Fraction], tick: Fraction) -> Fraction | None:
     return next((rate for rate in fitting if low <= rate <= high and rate > 0), None)
 
 
-def _sparse_rate(
-    times: list[Fraction], gaps: list[Fraction], tick: Fraction, declared: Iterable[Fraction]
-) -> Fraction:
+def _sparse_rate(times: list[Fraction], gaps: list[Fraction], tick: Fraction, declared: Iterable[Fraction]) -> Fraction:
     """A rate for frames that do not stand at k/rate: the module's docstring says which."""
     for rate in declared:
         if rate <= 240 and tick * rate * 4 <= 1 and all(abs(t - round(t * rate) / rate) <= tick for t in times):
@@ -434,3 +482,77 @@ def _ntsc(rate: Fraction) -> Fraction:
     """Undo the rounding of n·1000/1001 that matroska's nanoseconds bring."""
     meant = Fraction(max(1, round(rate * 1001 / 1000)) * 1000, 1001)
     return meant if abs(rate / meant - 1) < Fraction(1, 10**6) else rate
+
+
+def _encode(clip: Clip, path: Path, *, lossless: bool) -> None:
+    options = {"fflags": "+bitexact"} | ({} if lossless else {"movflags": "+faststart"})
+    with av.open(str(path.absolute()), "w", format="matroska" if lossless else "mp4", options=options) as container:
+        video = _video_stream(container, clip, lossless=lossless)
+        codes, sound = None, clip.audio
+        if sound is not None:
+            codes, audio = _audio_stream(container, sound, lossless=lossless)
+        for k, frame in enumerate(clip.frames):
+            container.mux(video.encode(_video_frame(frame, k, video)))
+            if codes is not None:
+                # Sound goes in beside its picture, and what outlasts the picture after the last frame.
+                here = round(k / clip.fps * sound.sample_rate)
+                until = round((k + 1) / clip.fps * sound.sample_rate) if k + 1 < len(clip.frames) else sound.samples
+                if here < min(until, sound.samples):
+                    container.mux(audio.encode(_audio_frame(codes[:, here:until], here, audio)))
+        container.mux(video.encode(None))
+        if codes is not None:
+            container.mux(audio.encode(None))
+
+
+def _video_stream(container: av.container.OutputContainer, clip: Clip, *, lossless: bool) -> av.VideoStream:
+    # One thread: the number of threads shows in x264's bytes.
+    options = {"flags": "+bitexact", "threads": "1"}
+    options |= {"level": "3", "slicecrc": "1"} if lossless else {"crf": "18"}
+    video = container.add_stream("ffv1" if lossless else "libx264", rate=clip.fps, options=options)
+    video.width, video.height = clip.width, clip.height
+    if lossless:
+        video.pix_fmt = "bgr0"
+        video.metadata["FPS"] = str(clip.fps)  # matroska itself keeps a rounded number of nanoseconds
+        return video
+    video.pix_fmt = "yuv444p" if clip.width % 2 or clip.height % 2 else "yuv420p"
+    video.codec_context.colorspace = _BT709 if clip.height >= 720 else _BT601
+    video.codec_context.color_range = _LIMITED
+    return video
+
+
+def _video_frame(image: np.ndarray, k: int, video: av.VideoStream) -> av.VideoFrame:
+    matrix = None if video.pix_fmt == "bgr0" else video.codec_context.colorspace
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    frame = frame.reformat(format=video.pix_fmt, dst_colorspace=matrix)
+    frame.pts, frame.time_base = k, 1 / video.codec_context.framerate
+    return frame
+
+
+def _audio_stream(
+    container: av.container.OutputContainer, sound: Audio, *, lossless: bool
+) -> tuple[np.ndarray, av.AudioStream]:
+    """The samples as the codec wants them, ``[channels, samples]``, and the stream for them."""
+    options, form, codes = {"flags": "+bitexact"}, "fltp", sound.waveform
+    if lossless:
+        # Float32 holds 24-bit numbers; times a power of two, they stay exact.
+        deep = bool(np.any(codes * 2.0**15 % 1))
+        full = 2.0**23 if deep else 2.0**15
+        codes = np.clip(np.rint(codes * full), -full, full - 1).astype(np.int32 if deep else np.int16)
+        # FLAC takes 24 bits as the upper part of 32.
+        form, codes = ("s32", codes << 8) if deep else ("s16", codes)
+        options |= {"bits_per_raw_sample": "24"} if deep else {}
+    audio = container.add_stream(
+        "flac" if lossless else "aac", rate=sound.sample_rate, layout=f"{sound.channels}c", options=options
+    )
+    audio.codec_context.format = form
+    if not lossless:
+        audio.codec_context.bit_rate = 192_000
+    return codes, audio
+
+
+def _audio_frame(codes: np.ndarray, start: int, audio: av.AudioStream) -> av.AudioFrame:
+    form = audio.codec_context.format.name
+    data = codes if form == "fltp" else codes.T.reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(data), format=form, layout=f"{len(codes)}c")
+    frame.sample_rate, frame.pts, frame.time_base = audio.rate, start, Fraction(1, audio.rate)
+    return frame

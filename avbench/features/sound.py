@@ -23,7 +23,7 @@ class OnsetProtocol(Protocol):
     resampler: str = "scipy.signal.resample_poly, its default filter"
     rate: int = 16000
     """Hz: every waveform is resampled to it."""
-    window: int = 256
+    window: int = 512
     """Samples of a periodic Hann window."""
     transform: int = 512
     """Samples after filling up with zeros."""
@@ -37,9 +37,9 @@ class OnsetProtocol(Protocol):
     """Decibels: levels further than this below the loudest of the clip count as equal."""
     floor_absolute: float = -90.0
     """Decibels against a sine at full scale; nothing below it is heard."""
-    lag: int = 2
+    lag: int = 4
     """Frames between the two levels that are compared."""
-    threshold: float = 3.0
+    threshold: float = 2.5
     """Decibels by which the level must rise, mean over bands, above what is usual around."""
     usual: int = 51
     """Frames over which the usual rise, its median, is taken."""
@@ -86,28 +86,40 @@ def _resampled(audio: Audio, rate: int) -> np.ndarray:
 
 def _onsets(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
     """Onset times in seconds, ``[onsets]``."""
-    levels = _levels(wave, protocol)
+    lead = protocol.lag + protocol.window // protocol.hop
+    levels = _levels(wave, lead, protocol)
     rise = np.maximum(levels[protocol.lag :] - levels[: -protocol.lag], 0).mean(axis=1)
-    rise = rise - ndimage.median_filter(rise, protocol.usual, mode="nearest")
+    rise = rise - ndimage.median_filter(rise, protocol.usual, mode="mirror")
     apart = round(protocol.apart * protocol.rate / protocol.hop)
     peaks, _ = signal.find_peaks(np.pad(rise, 1), height=protocol.threshold, distance=apart)
-    middle = ((peaks - 1) * protocol.hop + protocol.window / 2) / protocol.rate
-    return np.clip(middle + protocol.delay, 0.0, (len(wave) - 1) / protocol.rate)
+    frames = peaks - 1 + protocol.lag - lead
+    seconds = (frames * protocol.hop + protocol.window / 2) / protocol.rate - protocol.delay
+    return np.clip(seconds, 0.0, (len(wave) - 1) / protocol.rate)
 
 
-def _levels(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
-    """``[lag + frames, bands]`` in decibels against a sine at full scale.
+def _levels(wave: np.ndarray, lead: int, protocol: OnsetProtocol) -> np.ndarray:
+    """``[lead + frames, bands]`` in decibels against a sine at full scale, the first `lead` before the clip begins.
 
-    Before the clip, for `lag` frames, it is taken to have sounded as it does for most of the time, so that what is
-    only cut there has no onset.
+    What sounded before is unknown. It is taken as the usual level of the clip, so that a hum that is only cut has no
+    onset, plus what of the clip's beginning reaches into such a frame, so that an impact at the very start has one:
+    the lower of the levels with silence before and with the sound mirrored, as a cut against silence makes a click.
     """
+    before = (lead * protocol.hop, 0)
+    levels = _decibels(np.pad(wave, before, mode="symmetric"), protocol)
+    usual = np.median(levels[lead:], axis=0)
+    reach = lead * protocol.hop + protocol.window
+    cut = _decibels(np.pad(wave, before)[:reach], protocol)[:lead]
+    levels[:lead] = np.maximum(np.minimum(levels[:lead], cut), usual)
+    return np.maximum(levels, levels.max() - protocol.floor_below_peak)
+
+
+def _decibels(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
+    """``[frames, bands]`` of all whole windows."""
     window = signal.get_window("hann", protocol.window)
     cuts = np.lib.stride_tricks.sliding_window_view(wave, protocol.window)[:: protocol.hop]
     spectrum = np.fft.rfft(cuts * window, protocol.transform)
     power = (spectrum.real**2 + spectrum.imag**2) @ _triangles(protocol) * (2 / window.sum()) ** 2
-    levels = 10 * np.log10(np.maximum(power, 10 ** (protocol.floor_absolute / 10)))
-    levels = np.maximum(levels, levels.max() - protocol.floor_below_peak)
-    return np.concatenate([np.tile(np.median(levels, axis=0), (protocol.lag, 1)), levels])
+    return 10 * np.log10(np.maximum(power, 10 ** (protocol.floor_absolute / 10)))
 
 
 @cache
