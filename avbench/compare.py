@@ -35,7 +35,8 @@ def scores_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
             what = f"{score.metric} on {score.subset} of {first_name} and of {folder.path.name}"
             require_same_protocol(first, protocols[score.protocol], what)
             rows.append(_row(folder.path.name, score, known[score.metric].direction, known[score.metric].unit))
-    frame = pd.DataFrame(rows)
+    numbers = ("value", "low", "high", "floor", "reference")
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
     frame["best"] = False
     for _, group in frame.groupby(["subset", "metric"], sort=False):
         frame.loc[_best(group), "best"] = True

@@ -25,10 +25,12 @@ import math
 import os
 import re
 import uuid
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -51,7 +53,7 @@ _SOUND_FORMATS = "wav,flac"
 _IMAGE_FORMATS = "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe"
 _STRICT = {"err_detect": "crccheck+explode"}  # report damage; the default conceals it
 _MAX_BYTES = 16 * 2**30
-_MAX_CHANNELS = {True: 8, False: 6}  # FLAC, AAC
+_MAX_CHANNELS = {True: 8, False: 2}  # FLAC; AAC, which thins out the further ones
 _UNSPECIFIED, _BT709, _BT601 = 2, 1, 5  # AVColorSpace
 _LIMITED = 1  # AVColorRange
 
@@ -95,7 +97,7 @@ def write_clip(clip: Clip, path: Path, *, lossless: bool = True) -> None:
 
     Raises:
         MediaError: the suffix does not fit, the folder cannot be written, or the codec refuses the size, the sample
-            rate or the channels (8 at most in FLAC, 6 in AAC).
+            rate or the channels (8 at most in FLAC, 2 in AAC).
     """
     path = Path(path)
     suffix = ".mkv" if lossless else ".mp4"
@@ -130,6 +132,7 @@ def _telling(path: Path, done: str) -> Iterator[None]:
 
 
 def _read_file(path: Path, fps: Fraction | None) -> Clip:
+    _check_matroska(path)
     with _opened(path, _VIDEO_FORMATS) as container:
         # Cover art is a video stream too, in name only.
         streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
@@ -183,7 +186,7 @@ def _numbered(folder: Path) -> list[Path]:
         msg = f"{folder} holds no frames ({', '.join(IMAGE_SUFFIXES)})"
         raise MediaError(msg)
     order = sorted(found)
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         if after != before + 1:
             msg = f"{found[after]} follows {found[before].name}: frame {before + 1} is missing"
             raise MediaError(msg)
@@ -219,6 +222,9 @@ def _decode(path: Path, container: av.container.InputContainer, *tracks: "_Pictu
     """Decode the tracks' streams in one pass; nothing that libav calls damaged is passed on."""
     wanted = {track.stream.index: track for track in tracks if track}
     for track in wanted.values():
+        if track.stream.codec_context is None:
+            msg = f"{path} has a {track.stream.type} stream of an unknown codec"
+            raise MediaError(msg)
         track.stream.codec_context.options = _STRICT
         track.stream.thread_type = "AUTO"
     for packet in container.demux(*(track.stream for track in wanted.values())):
@@ -276,9 +282,10 @@ class _Picture:
             msg = f"{self.path} holds no frames"
             raise MediaError(msg)
         if self.stream.container.format.name == "avi":
-            self.times.sort()
+            first = (self.stream.start_time or 0) * self.tick
+            self.times = [first + t - self.origin for t in sorted(self.times)]
         times, length = [t - self.origin for t in self.times], self.end - self.origin
-        gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(times)]
         if any(gap < 0 for gap in gaps):
             msg = f"{self.path} is damaged: its timestamps run backwards"
             raise MediaError(msg)
@@ -344,8 +351,9 @@ class _Sound:
 
     @property
     def patience(self) -> Fraction:
-        """How many seconds before its promised end the sound may stop: clocks and encoders round to blocks."""
-        return Fraction(self.longest, 2 * self.rate) * (1 if self.counts_samples else 3) if self.rate else Fraction(0)
+        """How many seconds before its promised end the sound may stop: some clocks round to whole blocks."""
+        block = Fraction(self.longest, self.rate) if self.rate else Fraction(0)
+        return block / 2 if self.counts_samples else max(3 * block / 2, Fraction(3, 20))
 
     def audio(self, origin: Fraction) -> Audio | None:
         """The sound from `origin` on, in seconds of the container's clock."""
@@ -389,6 +397,36 @@ def _check_end(path: Path, container: av.container.InputContainer, tracks: "list
         if short > track.patience + (0 if told else track.tick):
             msg = f"{path} is cut short: its {track.stream.type} ends {float(short):.3g} s before the promised end"
             raise MediaError(msg)
+
+
+def _check_matroska(path: Path) -> None:
+    """Raise MediaError where a Matroska element is cut short or belies its CRC-32, over which libav passes."""
+    data = path.read_bytes()
+    if data[:4] != b"\x1a\x45\xdf\xa3":
+        return
+    at = 0
+    while at < len(data):
+        # An element is an ID and a size, whose leading zero bits tell how long they are, and its content.
+        wide = 9 - data[at].bit_length()
+        kind, at = data[at : at + wide], at + wide
+        long = 9 - data[at].bit_length() if at < len(data) else 9
+        size = int.from_bytes(data[at : at + long]) & ((1 << 7 * long) - 1)
+        at += long
+        if size == (1 << 7 * long) - 1:
+            if kind != b"\x18\x53\x80\x67":
+                return  # an element of unknown size, as in live streams
+            continue
+        if max(wide, long) > 8 or at + size > len(data):
+            msg = f"{path} is damaged or cut short at byte {at}"
+            raise MediaError(msg)
+        if kind == b"\x18\x53\x80\x67":
+            continue  # the segment: its elements follow
+        if data[at : at + 2] == b"\xbf\x84" and size >= 6:
+            body = memoryview(data)[at : at + size]
+            if zlib.crc32(body[6:]) != int.from_bytes(body[2:6], "little"):
+                msg = f"{path} is damaged between bytes {at} and {at + size}"
+                raise MediaError(msg)
+        at += size
 
 
 def _tagged_end(stream: av.VideoStream | av.AudioStream) -> Fraction | None:
@@ -443,7 +481,7 @@ def _constant_rate(
             return rate
     # The last frame's duration is evidence too, unless that frame is held longer than the others.
     for points in ([*times, length], times):
-        gaps = {after - before for before, after in zip(points, points[1:], strict=False)}
+        gaps = {after - before for before, after in pairwise(points)}
         rate = 1 / gaps.pop() if len(points) > 2 and len(gaps) == 1 and 0 not in gaps else _simplest(points, tick)
         if rate:
             return rate
@@ -485,7 +523,11 @@ def _ntsc(rate: Fraction) -> Fraction:
 
 
 def _encode(clip: Clip, path: Path, *, lossless: bool) -> None:
-    options = {"fflags": "+bitexact"} | ({} if lossless else {"movflags": "+faststart"})
+    options = {"fflags": "+bitexact"}
+    if not lossless:
+        options["movflags"] = "+faststart"
+        # The edit list that cuts off AAC's priming counts in this unit; milliseconds would cut samples.
+        options |= {"movie_timescale": str(clip.audio.sample_rate)} if clip.audio else {}
     with av.open(str(path.absolute()), "w", format="matroska" if lossless else "mp4", options=options) as container:
         video = _video_stream(container, clip, lossless=lossless)
         codes, sound = None, clip.audio
@@ -507,7 +549,8 @@ def _encode(clip: Clip, path: Path, *, lossless: bool) -> None:
 def _video_stream(container: av.container.OutputContainer, clip: Clip, *, lossless: bool) -> av.VideoStream:
     # One thread: the number of threads shows in x264's bytes.
     options = {"flags": "+bitexact", "threads": "1"}
-    options |= {"level": "3", "slicecrc": "1"} if lossless else {"crf": "18"}
+    # Nor do x264's vectorised mbtree sums come out alike twice.
+    options |= {"level": "3", "slicecrc": "1"} if lossless else {"crf": "18", "x264-params": "mbtree=0"}
     video = container.add_stream("ffv1" if lossless else "libx264", rate=clip.fps, options=options)
     video.width, video.height = clip.width, clip.height
     if lossless:

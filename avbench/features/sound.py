@@ -45,8 +45,8 @@ class OnsetProtocol(Protocol):
     """Frames over which the usual rise, its median, is taken."""
     apart: float = 0.03
     """Seconds: of onsets nearer than this the strongest stands."""
-    delay: float = 0.0
-    """Seconds from the middle of a window to the onset that it shows."""
+    start_rise: float = 8.0
+    """Decibels above the clip's usual level, in any band, that make its first whole frame the sign of an impact."""
 
 
 class Onsets:
@@ -93,24 +93,24 @@ def _onsets(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
     apart = round(protocol.apart * protocol.rate / protocol.hop)
     peaks, _ = signal.find_peaks(np.pad(rise, 1), height=protocol.threshold, distance=apart)
     frames = peaks - 1 + protocol.lag - lead
-    seconds = (frames * protocol.hop + protocol.window / 2) / protocol.rate - protocol.delay
+    seconds = (frames * protocol.hop + protocol.window / 2) / protocol.rate
     return np.clip(seconds, 0.0, (len(wave) - 1) / protocol.rate)
 
 
 def _levels(wave: np.ndarray, lead: int, protocol: OnsetProtocol) -> np.ndarray:
     """``[lead + frames, bands]`` in decibels against a sine at full scale, the first `lead` before the clip begins.
 
-    What sounded before is unknown. It is taken as the usual level of the clip, so that a hum that is only cut has no
-    onset, plus what of the clip's beginning reaches into such a frame, so that an impact at the very start has one:
-    the lower of the levels with silence before and with the sound mirrored, as a cut against silence makes a click.
+    What sounded before is unknown. It is taken to have been at the clip's usual level, its median, so that a hum that
+    is only cut has no onset. Where the clip's beginning reaches into such a frame it counts, so that an impact at the
+    very start has one; but, as the cut itself makes a click, not as louder than the first whole frame unless that
+    frame is far above the usual.
     """
-    before = (lead * protocol.hop, 0)
-    levels = _decibels(np.pad(wave, before, mode="symmetric"), protocol)
-    usual = np.median(levels[lead:], axis=0)
-    reach = lead * protocol.hop + protocol.window
-    cut = _decibels(np.pad(wave, before)[:reach], protocol)[:lead]
-    levels[:lead] = np.maximum(np.minimum(levels[:lead], cut), usual)
-    return np.maximum(levels, levels.max() - protocol.floor_below_peak)
+    levels = _decibels(np.pad(wave, (lead * protocol.hop, 0)), protocol)
+    levels = np.maximum(levels, levels[lead:].max() - protocol.floor_below_peak)
+    usual, first = np.median(levels[lead:], axis=0), levels[lead]
+    struck = (first - usual).max() > protocol.start_rise
+    levels[:lead] = np.clip(levels[:lead], usual, None if struck else np.maximum(usual, first))
+    return levels
 
 
 def _decibels(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 
 from avbench.core import InputError, frame_rate
 from avbench.generators import Made, Request
-from avbench.media import FRAME_SUFFIXES, MEDIA_SUFFIXES, read_clip
+from avbench.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES, read_clip
 
 
 class ClipsFolder:
@@ -85,7 +85,7 @@ def _media_under(folder: Path) -> dict[str, list[Path]]:
     """Relative name without suffix → media files and folders of frames of that name."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() and any(child.suffix.lower() in FRAME_SUFFIXES for child in path.iterdir()):
+        if path.is_dir() and any(child.suffix.lower() in IMAGE_SUFFIXES for child in path.iterdir()):
             found.setdefault(path.relative_to(folder).as_posix(), []).append(path)
         elif path.is_file() and path.suffix.lower() in MEDIA_SUFFIXES:
             found.setdefault(_stem(path.relative_to(folder)), []).append(path)

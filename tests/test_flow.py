@@ -1,0 +1,227 @@
+"""Flow against pictures whose motion is known: shifted Fourier textures and drawn discs."""
+
+import cv2
+import numpy as np
+import pytest
+
+from avbench.core import Clip, Key, NotMeasurable, Row, columns
+from avbench.features.flow import DISFlow
+from avbench.metrics import motion
+
+
+def texture(size, shift=(0.0, 0.0), seed=0, beta=1.3):
+    """A periodic random picture moved exactly by `shift` (x, y): RGB uint8, `size` pixels square."""
+    rng = np.random.default_rng(seed)
+    f = np.fft.fftfreq(size)
+    radius = np.hypot(f[:, None], f[None])
+    radius[0, 0] = np.inf
+    spectrum = np.fft.fft2(rng.standard_normal((3, size, size))) / radius**beta
+    spectrum[:, radius > 0.25] = 0
+    moved = np.fft.ifft2(spectrum * np.exp(-2j * np.pi * (f[None] * shift[0] + f[:, None] * shift[1]))).real
+    level = 128 + 45 * moved / moved.std()
+    return np.clip(np.round(level), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def drifting(size=96, frames=5, velocity=(1.5, -0.5), fps=8):
+    return Clip(np.stack([texture(size, (velocity[0] * k, velocity[1] * k)) for k in range(frames)]), fps)
+
+
+def disc(speed, frames=9, size=64, radius=5.0, fps=8):
+    """A disc on a flat background, `speed` in pixels a second."""
+    y, x = (np.mgrid[: size * 8, : size * 8] + 0.5) / 8
+    pictures = []
+    for k in range(frames):
+        inside = np.hypot(x - size * 0.3 - speed * k / fps, y - size / 2) < radius
+        share = cv2.resize(inside.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)[..., None]
+        pictures.append(np.round(share * (220, 120, 60) + (1 - share) * (40, 40, 48)).astype(np.uint8))
+    return Clip(np.stack(pictures), fps)
+
+
+def noisy(clip, sigma, seed=1):
+    frames = clip.frames + np.random.default_rng(seed).normal(0, sigma, clip.frames.shape)
+    return Clip(np.clip(np.round(frames), 0, 255).astype(np.uint8), clip.fps)
+
+
+def metric(function, *clips):
+    rows = [Row(Key("s", f"p{i}", 0), "0" * 64, DISFlow()(clip)) for i, clip in enumerate(clips)]
+    return function(columns(rows)[1])
+
+
+@pytest.mark.parametrize("shift", [(0.4, 0.3), (1.3, -0.7), (3.0, 2.0), (-6.0, 4.0)])
+@pytest.mark.parametrize("size", [64, 240])
+def test_known_translation(size, shift):
+    values = DISFlow()(drifting(size, 3, shift, fps=10))
+    truth = np.hypot(*shift)
+    diagonal = size * np.sqrt(2)
+    assert values["mean_motion"] * diagonal / 10 == pytest.approx(truth, abs=0.25)
+    assert values["motion_amount"] * diagonal / 10 == pytest.approx(truth, abs=0.25)
+    assert values["motion_curve"].shape == (2,)
+
+
+@pytest.mark.parametrize("shift", [(0.4, 0.3), (1.3, -0.7), (6.0, -4.0), (10.0, 5.0)])
+def test_end_point_error(shift):
+    before, after = (cv2.cvtColor(texture(240, s), cv2.COLOR_RGB2GRAY) for s in ((0, 0), shift))
+    flow = DISFlow()._dis.calc(before, after, None)
+    error = np.hypot(flow[..., 0] - shift[0], flow[..., 1] - shift[1])
+    assert error[12:-12, 12:-12].mean() < 0.1
+    assert error.mean() < 0.25
+
+
+def test_translation_has_hardly_any_warping_error():
+    values = DISFlow()(drifting())
+    still = np.square(np.diff(drifting().frames / 255.0, axis=0)).sum(-1).mean()
+    assert values["warping_error"] < 0.01 * still
+    assert values["visible_share"] > 0.8
+
+
+def test_warping_error_is_the_sum_over_channels():
+    # a jump in one channel that leaves the luma alone is no motion: the error is its square, not a third of it
+    frames = np.stack([texture(128)] * 2)
+    frames[1] += (frames[1] < 250).astype(np.uint8) * np.array([0, 0, 3], np.uint8)
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(int) for frame in frames]
+    assert np.abs(grey[1] - grey[0]).max() <= 1
+    assert DISFlow()(Clip(frames, 8))["warping_error"] == pytest.approx((3 / 255) ** 2, rel=0.15)
+
+
+def test_warping_error_grows_with_noise():
+    errors = [DISFlow()(noisy(drifting(), sigma))["warping_error"] for sigma in (0, 3, 10, 30)]
+    assert errors == sorted(errors)
+    assert errors[3] > 20 * errors[0]
+
+
+def test_warping_error_grows_with_flicker_and_shuffling():
+    clip = drifting(frames=8)
+    gain = np.array([1.0, 0.85] * 4)[:, None, None, None]
+    flickering = Clip(np.round(clip.frames * gain).astype(np.uint8), 8)
+    shuffled = Clip(clip.frames[[0, 5, 2, 7, 1, 6, 3, 4]], 8)
+    errors = metric(motion.warping_error, clip, flickering, shuffled)
+    assert errors[1] > 10 * errors[0]
+    assert errors[2] > 2 * errors[0]
+
+
+def test_frozen_clips_have_no_warping_error():
+    frozen = Clip(np.repeat(texture(64)[None], 6, axis=0), 8)
+    black = Clip(np.zeros((4, 64, 64, 3), np.uint8), 8)
+    clips = (frozen, black, disc(0), drifting())
+    assert np.isnan(metric(motion.warping_error, *clips)).tolist() == [True, True, True, False]
+    amounts = metric(motion.motion_amount, *clips)
+    assert amounts[:3].tolist() == [0, 0, 0]
+    assert amounts[3] > 0
+
+
+@pytest.mark.parametrize("sigma", [1, 2, 4])
+def test_grain_is_no_motion(sigma):
+    values = DISFlow()(noisy(disc(0), sigma))
+    assert values["motion_amount"] < 0.004
+    assert values["moves"] == 0
+    assert np.isnan(metric(motion.warping_error, noisy(disc(0), sigma))[0])
+
+
+@pytest.mark.parametrize("speed", [1, 2, 4])
+def test_slow_drift_moves(speed):
+    values = DISFlow()(disc(speed))
+    assert values["moves"] == 1
+    assert values["moving_share"] == 1
+    assert values["motion_amount"] == pytest.approx(speed / np.hypot(64, 64), rel=0.3)
+
+
+def test_grain_hardly_changes_the_motion_of_a_disc():
+    clean, grainy = DISFlow()(disc(16))["motion_amount"], DISFlow()(noisy(disc(16), 2))["motion_amount"]
+    assert clean == pytest.approx(16 / np.hypot(64, 64), rel=0.1)
+    assert grainy == pytest.approx(clean, rel=0.15)
+
+
+def test_no_visible_pixel_means_no_warping_error():
+    values = DISFlow()(drifting()) | {"visible_share": 0.0, "warping_error": 0.0}
+    row = Row(Key("s", "p", 0), "0" * 64, values)
+    assert np.isnan(motion.warping_error(columns([row])[1])).all()
+
+
+def test_cuts_between_unlike_pictures_stay_finite():
+    values = DISFlow()(Clip(np.stack([texture(96, seed=k) for k in range(3)]), 8))
+    assert all(np.isfinite(value).all() for value in values.values())
+
+
+def test_amounts_are_per_second():
+    clip = drifting()
+    slow, fast = DISFlow()(clip), DISFlow()(Clip(clip.frames, 24))
+    assert fast["motion_amount"] == pytest.approx(3 * slow["motion_amount"])
+    np.testing.assert_allclose(fast["motion_curve"], 3 * slow["motion_curve"])
+    assert fast["mean_motion"] == pytest.approx(3 * slow["mean_motion"])
+    assert fast["warping_error"] == slow["warping_error"]
+
+
+@pytest.mark.parametrize(("size", "factor"), [(64, 2), (128, 2), (200, 2), (256, 2), (96, 4)])
+def test_amounts_do_not_depend_on_size(size, factor):
+    clip = drifting(size, frames=3)
+    larger = [cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) for frame in clip.frames]
+    small, large = DISFlow()(clip), DISFlow()(Clip(np.stack(larger), 8))
+    assert large["motion_amount"] == pytest.approx(small["motion_amount"], rel=0.05)
+    assert large["mean_motion"] == pytest.approx(small["mean_motion"], rel=0.05)
+
+
+def test_turned_and_mirrored_clips_move_as_much():
+    clip = drifting(frames=3)
+    amount = DISFlow()(clip)["motion_amount"]
+    for frames in (np.rot90(clip.frames, axes=(1, 2)), clip.frames[:, :, ::-1], clip.frames[::-1]):
+        assert DISFlow()(Clip(frames, 8))["motion_amount"] == pytest.approx(amount, rel=0.05)
+
+
+def test_the_curve_follows_the_order_of_frames():
+    positions = [0, 1, 2, 3, 6, 9, 12]
+    frames = np.stack([texture(96, (x, 0)) for x in positions])
+    forth, back = DISFlow()(Clip(frames, 8)), DISFlow()(Clip(frames[::-1], 8))
+    assert (forth["motion_curve"][3:] > 2 * forth["motion_curve"][:3].max()).all()
+    np.testing.assert_allclose(back["motion_curve"][::-1], forth["motion_curve"], rtol=0.05)
+    assert forth["motion_amount"] == pytest.approx(forth["motion_curve"].mean())
+
+
+def test_threads_and_history_change_nothing():
+    clip, other = noisy(drifting(200, 3), 6), drifting(64, 3)
+    threads = cv2.getNumThreads()
+    feature = DISFlow()
+    try:
+        results = []
+        for count in (1, 2, 4):
+            cv2.setNumThreads(count)
+            results.append(feature(clip))
+            feature(other)
+    finally:
+        cv2.setNumThreads(threads)
+    for result in results[1:]:
+        assert {k: v for k, v in result.items() if k != "motion_curve"} == {
+            k: v for k, v in results[0].items() if k != "motion_curve"
+        }
+        assert (result["motion_curve"] == results[0]["motion_curve"]).all()
+
+
+def test_two_frames_are_enough_and_one_is_not():
+    assert DISFlow()(drifting(frames=2))["motion_curve"].shape == (1,)
+    with pytest.raises(NotMeasurable, match="one frame"):
+        DISFlow()(drifting(frames=1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 64), (64, 1), (1, 1), (15, 64), (64, 15), (12, 200)])
+def test_small_frames_are_refused(height, width):
+    with pytest.raises(NotMeasurable, match=f"{width}x{height}; flow needs 16"):
+        DISFlow()(Clip(np.zeros((2, height, width, 3), np.uint8), 8))
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 400), (17, 33), (400, 16), (19, 1001), (270, 480)])
+def test_odd_shapes_are_measured(height, width):
+    frames = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    values = DISFlow()(Clip(frames, 8))
+    assert all(np.isfinite(value).all() for value in values.values())
+
+
+def test_frames_need_not_be_contiguous():
+    clip = drifting(64, 3)
+    wide = np.repeat(clip.frames, 2, axis=2)[:, :, ::2]
+    assert DISFlow()(Clip(wide, 8))["motion_amount"] == DISFlow()(clip)["motion_amount"]
+
+
+def test_the_protocol_is_hashed_and_read_back():
+    protocol = DISFlow.protocol
+    assert protocol.name == "flow-dis"
+    assert len(protocol.digest) == 64
+    assert DISFlow(device="cuda").protocol is protocol
