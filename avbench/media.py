@@ -132,6 +132,7 @@ def _telling(path: Path, done: str) -> Iterator[None]:
 
 
 def _read_file(path: Path, fps: Fraction | None) -> Clip:
+    _check_gif(path)
     _check_matroska(path)
     with _opened(path, _VIDEO_FORMATS) as container:
         # Cover art is a video stream too, in name only.
@@ -305,8 +306,8 @@ class _Picture:
             return []  # a gif has delays and no rate: libav's would be guesses
         written = self.stream.metadata.get("FPS", "")  # by `_encode`
         rates = [Fraction(written)] if re.fullmatch(r"[1-9][0-9]*(/[1-9][0-9]*)?", written) else []
-        rates += [r for r in (self.stream.average_rate, self.stream.base_rate, self.stream.guessed_rate) if r]
-        return [_ntsc(rate) for rate in rates]
+        libav = (self.stream.average_rate, self.stream.base_rate, self.stream.guessed_rate)
+        return rates + [_ntsc(rate) for rate in libav if rate]
 
 
 class _Sound:
@@ -315,7 +316,7 @@ class _Sound:
     def __init__(self, path: Path, stream: av.AudioStream) -> None:
         self.path, self.stream = path, stream
         self.tick = stream.time_base
-        self.rate = self.longest = self.length = 0
+        self.rate = self.length = 0
         self.blocks: list[np.ndarray] = []
         self.origin = Fraction(0)
 
@@ -327,7 +328,6 @@ class _Sound:
         elif (frame.sample_rate, len(block)) != (self.rate, len(self.blocks[0])):
             msg = f"{self.path} changes its sample rate or channels midway"
             raise MediaError(msg)
-        self.longest = max(self.longest, block.shape[1])
         # Where the clock counts samples, a block that lasts shorter than it is long ends in the encoder's padding.
         if self.counts_samples and 0 < (frame.duration or 0) < block.shape[1]:
             block = block[:, : frame.duration]
@@ -351,9 +351,8 @@ class _Sound:
 
     @property
     def patience(self) -> Fraction:
-        """How many seconds before its promised end the sound may stop: some clocks round to whole blocks."""
-        block = Fraction(self.longest, self.rate) if self.rate else Fraction(0)
-        return block / 2 if self.counts_samples else max(3 * block / 2, Fraction(3, 20))
+        """How many seconds before its promised end the sound may stop: other clocks may round to whole blocks."""
+        return Fraction(1, 100) if self.counts_samples else Fraction(3, 20)
 
     def audio(self, origin: Fraction) -> Audio | None:
         """The sound from `origin` on, in seconds of the container's clock."""
@@ -399,12 +398,22 @@ def _check_end(path: Path, container: av.container.InputContainer, tracks: "list
             raise MediaError(msg)
 
 
+def _check_gif(path: Path) -> None:
+    """Raise MediaError where a gif lacks its closing byte: nothing else tells how many frames it should have."""
+    with path.open("rb") as file:
+        if file.read(4) == b"GIF8":
+            file.seek(-min(1024, path.stat().st_size), os.SEEK_END)
+            if not file.read().rstrip(b"\0").endswith(b";"):
+                msg = f"{path} is cut short: it lacks the closing byte of a gif"
+                raise MediaError(msg)
+
+
 def _check_matroska(path: Path) -> None:
     """Raise MediaError where a Matroska element is cut short or belies its CRC-32, over which libav passes."""
-    data = path.read_bytes()
-    if data[:4] != b"\x1a\x45\xdf\xa3":
-        return
-    at = 0
+    with path.open("rb") as file:
+        if file.read(4) != b"\x1a\x45\xdf\xa3":
+            return
+    data, at = path.read_bytes(), 0
     while at < len(data):
         # An element is an ID and a size, whose leading zero bits tell how long they are, and its content.
         wide = 9 - data[at].bit_length()
@@ -511,7 +520,7 @@ def _sparse_rate(times: list[Fraction], gaps: list[Fraction], tick: Fraction, de
             return rate
     smallest = min((gap for gap in gaps if gap > 0), default=None)
     if smallest is None:
-        msg = "all its frames have the same timestamp"
+        msg = "neither a declared rate nor its timestamps tell how long a frame lasts"
         raise ValueError(msg)
     return min(Fraction(240), (1 / smallest).limit_denominator(1001) or Fraction(1, 1001))
 
@@ -519,7 +528,7 @@ def _sparse_rate(times: list[Fraction], gaps: list[Fraction], tick: Fraction, de
 def _ntsc(rate: Fraction) -> Fraction:
     """Undo the rounding of n·1000/1001 that matroska's nanoseconds bring."""
     meant = Fraction(max(1, round(rate * 1001 / 1000)) * 1000, 1001)
-    return meant if abs(rate / meant - 1) < Fraction(1, 10**6) else rate
+    return meant if abs(rate / meant - 1) < Fraction(2, 10**7) else rate
 
 
 def _encode(clip: Clip, path: Path, *, lossless: bool) -> None:

@@ -19,7 +19,8 @@ def mean_interval(
     (Cameron and Miller, 2015). With one clip a cluster this is the ordinary t interval.
 
     It answers for the choice of prompts and seeds, not for that of the model or the metric. With few clusters (below
-    about ten) of skewed values or very unlike sizes it is too narrow; where all values are equal it has no width.
+    about ten) of skewed values, or where one prompt has most of the clips, it is far too narrow; where all values are
+    equal it has no width.
 
     Args:
         values: ``[clips]``, finite.

@@ -53,8 +53,9 @@ def test_known_translation(size, shift):
     values = DISFlow()(drifting(size, 3, shift, fps=10))
     truth = np.hypot(*shift)
     diagonal = size * np.sqrt(2)
-    assert values["mean_motion"] * diagonal / 10 == pytest.approx(truth, abs=0.25)
-    assert values["motion_amount"] * diagonal / 10 == pytest.approx(truth, abs=0.25)
+    tolerance = 0.25 if size == 240 else max(0.25, 0.1 * truth)  # what enters a small frame is a larger share of it
+    assert values["mean_motion"] * diagonal / 10 == pytest.approx(truth, abs=tolerance)
+    assert values["motion_amount"] * diagonal / 10 == pytest.approx(truth, abs=tolerance)
     assert values["motion_curve"].shape == (2,)
 
 
@@ -90,13 +91,13 @@ def test_warping_error_grows_with_noise():
 
 
 def test_warping_error_grows_with_flicker_and_shuffling():
-    clip = drifting(frames=8)
+    clip = drifting(frames=8, velocity=(6, -3))
     gain = np.array([1.0, 0.85] * 4)[:, None, None, None]
     flickering = Clip(np.round(clip.frames * gain).astype(np.uint8), 8)
     shuffled = Clip(clip.frames[[0, 5, 2, 7, 1, 6, 3, 4]], 8)
     errors = metric(motion.warping_error, clip, flickering, shuffled)
     assert errors[1] > 10 * errors[0]
-    assert errors[2] > 2 * errors[0]
+    assert errors[2] > 10 * errors[0]
 
 
 def test_frozen_clips_have_no_warping_error():
@@ -112,7 +113,7 @@ def test_frozen_clips_have_no_warping_error():
 @pytest.mark.parametrize("sigma", [1, 2, 4])
 def test_grain_is_no_motion(sigma):
     values = DISFlow()(noisy(disc(0), sigma))
-    assert values["motion_amount"] < 0.004
+    assert values["motion_amount"] < 0.005
     assert values["moves"] == 0
     assert np.isnan(metric(motion.warping_error, noisy(disc(0), sigma))[0])
 

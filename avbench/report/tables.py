@@ -14,6 +14,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 _ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
+STANDARD = "reference"
+"""Name of the row to read the others by."""
 LEGEND = (
     "↓ lower is better, ↑ higher, ≈ should match the reference. ± is the half-width of a 95 % interval over prompts. "
     "Bold is best by direction; differences are not tested."
@@ -48,7 +50,9 @@ def subset_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
             by_metric = of_model.set_index("metric")
             rows.append((str(model), [_cell(by_metric.loc[metric], notes) for metric in metrics]))
         heads = of_subset.drop_duplicates("metric").set_index("metric")
-        rows.append(("reference", [_standard(of_subset[of_subset["metric"] == metric]) for metric in metrics]))
+        standards = [_standard(of_subset[of_subset["metric"] == metric]) for metric in metrics]
+        if any(cell.text for cell in standards):
+            rows.append((STANDARD, standards))
         yield SubsetTable(str(subset), [_head(heads.loc[metric]) for metric in metrics], rows, notes)
 
 
@@ -63,7 +67,7 @@ def console(frame: pd.DataFrame) -> Group:
             rich_table.add_column(column.replace("_", "_\n").replace(" ", "\n", 1), justify="right", no_wrap=True)
         for name, cells in table.rows:
             texts = [Text(cell.text.replace(" ± ", "\n± "), "bold green" if cell.best else "") for cell in cells]
-            rich_table.add_row(Text(name), *texts, style="dim" if name == "reference" else "")
+            rich_table.add_row(Text(name), *texts, style="dim" if name == STANDARD else "")
         parts.append(rich_table)
         parts.extend(Text(f"{number} {note}", style="dim") for number, note in enumerate(table.notes, start=1))
         parts.append(Text())

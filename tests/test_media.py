@@ -1,0 +1,527 @@
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from avbench.core.clip import Audio, Clip
+from avbench.core.errors import InputError, MediaError
+from avbench.media import read_clip, write_clip
+
+FILM = Fraction(24000, 1001)
+VIDEO_OF = {".mp4": "libx264", ".mkv": "ffv1", ".webm": "libvpx-vp9", ".avi": "mpeg4", ".gif": "gif"}
+PIXELS_OF = {".mkv": "bgr0", ".gif": "rgb8"}
+
+
+def moving(count: int = 12, height: int = 48, width: int = 64) -> np.ndarray:
+    """Smooth frames that all differ and are alike under no turn or flip."""
+    y, x = np.mgrid[:height, :width]
+    frames = [
+        np.stack([127 + 120 * np.sin(x / 9 + k / 3), 40 + 3 * y + 0 * x, np.full_like(x, 20 + 9 * k)], -1)
+        for k in range(count)
+    ]
+    return np.clip(frames, 0, 255).astype(np.uint8)
+
+
+def grid_noise(bits: int, channels: int, samples: int) -> np.ndarray:
+    full = 2 ** (bits - 1)
+    codes = np.random.default_rng(bits).integers(-full, full, (channels, samples))
+    return (codes / full).astype(np.float32)
+
+
+def tone(samples: int, channels: int = 1, rate: int = 16000) -> np.ndarray:
+    one = 0.3 * np.sin(2 * np.pi * 440 * np.arange(samples) / rate)
+    return np.tile(one.astype(np.float32), (channels, 1))
+
+
+def make(
+    path: Path,
+    frames: np.ndarray | None,
+    rate: Fraction | int = 8,
+    *,
+    codec: str | None = None,
+    pixels: str | None = None,
+    times: list[int] | None = None,
+    clock: Fraction | None = None,
+    rotation: int | None = None,
+    sound: tuple[str, np.ndarray, int, Fraction] | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write a file with PyAV alone; `sound` is codec, samples, Hz and start in seconds."""
+    clock = clock or 1 / Fraction(rate)
+    with av.open(str(path), "w", options=options or {}) as container:
+        video = audio = None
+        if frames is not None:
+            video = container.add_stream(codec or VIDEO_OF[path.suffix], rate=Fraction(rate))
+            video.height, video.width = frames.shape[1:3]
+            video.pix_fmt = pixels or PIXELS_OF.get(path.suffix, "yuv420p")
+            video.codec_context.time_base = clock
+            if rotation is not None:
+                video.set_display_rotation(rotation)
+        if sound is not None:
+            audio = container.add_stream(sound[0], rate=sound[2], layout=f"{len(sound[1])}c")
+        for k, image in enumerate(frames if frames is not None else []):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = times[k] if times else k, clock
+            container.mux(video.encode(frame))
+        if video is not None:
+            container.mux(video.encode(None))
+        if audio is not None:
+            form = audio.codec_context.format.name
+            data = sound[1]
+            if not form.startswith("flt"):
+                data = np.round(data * 32767).astype(np.int16)
+            if not form.endswith("p"):
+                data = data.T.reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(data), format=form, layout=f"{len(sound[1])}c")
+            frame.sample_rate, frame.time_base = sound[2], Fraction(1, sound[2])
+            frame.pts = round(sound[3] * sound[2])
+            container.mux(audio.encode(frame))
+            container.mux(audio.encode(None))
+    return path
+
+
+def make_folder(folder: Path, names: list[str]) -> np.ndarray:
+    folder.mkdir()
+    frames = moving(len(names))
+    for name, frame in zip(names, frames, strict=True):
+        assert cv2.imwrite(str(folder / name), frame[..., ::-1])
+    return frames
+
+
+def make_wav(path: Path, codes: np.ndarray, rate: int) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(len(codes))
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(codes.T.astype("<i2").tobytes())
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(np.mean((one.astype(float) - other) ** 2), 1e-9)))
+
+
+def refusal(path: Path, **keywords: object) -> str:
+    with pytest.raises(MediaError) as caught:
+        read_clip(path, **keywords)
+    message = str(caught.value)
+    assert path.name in message
+    assert "\n" not in message
+    return message
+
+
+# --- what write_clip writes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fps", [FILM, Fraction(60000, 1001), Fraction(2997, 125), Fraction(8), Fraction(1, 7), Fraction(13217, 997)]
+)
+def test_lossless_keeps_every_rate_exactly(tmp_path: Path, fps: Fraction) -> None:
+    clip = Clip(moving(), fps)
+    write_clip(clip, tmp_path / "a.mkv")
+    read = read_clip(tmp_path / "a.mkv")
+    assert read.fps == fps
+    assert read.audio is None
+    np.testing.assert_array_equal(read.frames, clip.frames)
+
+
+@pytest.mark.parametrize(("bits", "channels", "rate"), [(16, 1, 16000), (16, 2, 44100), (24, 1, 48000), (24, 2, 44100)])
+def test_lossless_keeps_every_sample_exactly(tmp_path: Path, bits: int, channels: int, rate: int) -> None:
+    sound = Audio(grid_noise(bits, channels, 22051), rate)
+    write_clip(Clip(moving(), FILM, sound), tmp_path / "a.mkv")
+    read = read_clip(tmp_path / "a.mkv")
+    assert read.audio.sample_rate == rate
+    np.testing.assert_array_equal(read.audio.waveform, sound.waveform)
+
+
+def test_lossless_rounds_other_samples_to_24_bits_and_does_not_wrap_at_full_scale(tmp_path: Path) -> None:
+    sound = np.array([[1.0, -1.0, 0.1, 1 / 3]], np.float32)
+    write_clip(Clip(moving(2), 8, Audio(sound, 8000)), tmp_path / "a.mkv")
+    np.testing.assert_allclose(read_clip(tmp_path / "a.mkv").audio.waveform, sound, rtol=0, atol=2.0**-23)
+    write_clip(Clip(moving(2), 8, Audio(np.ones((2, 50), np.float32), 8000)), tmp_path / "b.mkv")
+    np.testing.assert_array_equal(read_clip(tmp_path / "b.mkv").audio.waveform, np.float32(32767 / 32768))
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 63), (1, 1), (48, 63)])
+def test_odd_sizes_stay_exact(tmp_path: Path, height: int, width: int) -> None:
+    clip = Clip(moving(4, height, width), 8)
+    write_clip(clip, tmp_path / "a.mkv")
+    write_clip(clip, tmp_path / "a.mp4", lossless=False)
+    np.testing.assert_array_equal(read_clip(tmp_path / "a.mkv").frames, clip.frames)
+    lossy = read_clip(tmp_path / "a.mp4").frames
+    assert lossy.shape == clip.frames.shape
+    assert psnr(lossy, clip.frames) > 35
+
+
+@pytest.mark.parametrize(("samples", "channels", "rate"), [(22050, 2, 44100), (8001, 1, 16000), (100, 1, 48000)])
+def test_mp4_is_near_and_has_the_same_length(tmp_path: Path, samples: int, channels: int, rate: int) -> None:
+    clip = Clip(moving(), FILM, Audio(tone(samples, channels, rate), rate))
+    write_clip(clip, tmp_path / "a.mp4", lossless=False)
+    read = read_clip(tmp_path / "a.mp4")
+    assert read.fps == FILM
+    assert read.frames.shape == clip.frames.shape
+    assert psnr(read.frames, clip.frames) > 35
+    assert read.audio.waveform.shape == (channels, samples)
+    if samples > 5000:  # the encoder's priming is gone: no shift is left
+        middle = slice(2000, samples - 2000)
+        assert np.abs(read.audio.waveform[:, middle] - clip.audio.waveform[:, middle]).max() < 0.02
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_same_clip_same_bytes(tmp_path: Path, lossless: bool) -> None:
+    clip = Clip(moving(12, 96, 160), FILM, Audio(tone(20000, 2, 44100), 44100))
+    files = [tmp_path / f"{k}{'.mkv' if lossless else '.mp4'}" for k in range(6)]
+    for file in files:
+        write_clip(clip, file, lossless=lossless)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_a_refused_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"before")
+    for sound in (Audio(tone(500), 44101), Audio(tone(500, 6), 48000)):
+        with pytest.raises(MediaError, match=r"a\.mp4"):
+            write_clip(Clip(moving(2), 8, sound), path, lossless=False)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("name", "lossless"), [("a.mp4", True), ("a.mkv", False), ("a.avi", True), ("a", False)])
+def test_suffix_must_fit(tmp_path: Path, name: str, lossless: bool) -> None:
+    with pytest.raises(MediaError, match="suffix"):
+        write_clip(Clip(moving(2), 8), tmp_path / name, lossless=lossless)
+
+
+def test_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"nowhere.*a\.mkv"):
+        write_clip(Clip(moving(2), 8), tmp_path / "nowhere" / "a.mkv")
+
+
+# --- time -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi", ".mkv"])
+@pytest.mark.parametrize("rate", [Fraction(8), FILM, Fraction(60000, 1001)])
+def test_containers_keep_rate_and_frames(tmp_path: Path, suffix: str, rate: Fraction) -> None:
+    frames = moving()
+    read = read_clip(make(tmp_path / f"a{suffix}", frames, rate))
+    assert read.fps == rate
+    assert read.frames.shape == frames.shape
+    assert psnr(read.frames, frames) > 28
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi", ".mkv"])
+def test_one_frame_is_a_clip(tmp_path: Path, suffix: str) -> None:
+    read = read_clip(make(tmp_path / f"a{suffix}", moving(1), 24))
+    assert (len(read.frames), read.fps) == (1, 24)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 33])
+@pytest.mark.parametrize("rate", [8, 10, 25, 30])
+def test_gif_has_the_simplest_rate_that_fits_its_hundredths(tmp_path: Path, count: int, rate: int) -> None:
+    read = read_clip(make(tmp_path / "a.gif", moving(count), rate))
+    assert len(read.frames) == count
+    # One or two equal delays say no more than themselves: 13 hundredths twice is 100/13.
+    assert read.fps == rate or (count < 3 and abs(1 / read.fps - Fraction(1, rate)) < Fraction(1, 100))
+
+
+def test_h264_in_avi_comes_in_order(tmp_path: Path) -> None:
+    frames = moving()
+    sound = ("pcm_s16le", tone(24000), 16000, Fraction(0))
+    read = read_clip(make(tmp_path / "a.avi", frames, 8, codec="libx264", sound=sound))
+    assert read.frames.shape == frames.shape
+    assert psnr(read.frames, frames) > 28
+    assert read.audio.samples == 24000
+
+
+def test_dropped_frames_are_held_on_the_declared_grid(tmp_path: Path) -> None:
+    frames = moving(4)
+    path = make(tmp_path / "a.mp4", frames, 24, times=[0, 1, 3, 7], clock=Fraction(1, 24), options={})
+    read = read_clip(path)
+    assert read.fps == 24
+    held = [int(np.argmax([psnr(frame, image) for image in frames])) for frame in read.frames]
+    assert held == [0, 1, 1, 2, 2, 2, 2, 3]
+
+
+def test_variable_rate_takes_the_smallest_gap(tmp_path: Path) -> None:
+    frames = moving(4)
+    path = make(tmp_path / "a.mkv", frames, 24, times=[0, 100, 150, 400], clock=Fraction(1, 1000))
+    read = read_clip(path)
+    assert read.fps == 20
+    held = [int(np.argmin([np.abs(frame.astype(int) - image).sum() for image in frames])) for frame in read.frames]
+    assert held == [0, 0, 1, 2, 2, 2, 2, 2, 3]
+
+
+def test_fps_resamples_by_holding(tmp_path: Path) -> None:
+    frames = moving(12)
+    write_clip(Clip(frames, FILM), tmp_path / "a.mkv")
+    np.testing.assert_array_equal(read_clip(tmp_path / "a.mkv", fps=FILM).frames, frames)
+    half = read_clip(tmp_path / "a.mkv", fps=FILM / 2)
+    assert half.fps == FILM / 2
+    np.testing.assert_array_equal(half.frames, frames[::2])
+    np.testing.assert_array_equal(read_clip(tmp_path / "a.mkv", fps=FILM * 2).frames, frames.repeat(2, axis=0))
+    with pytest.raises(InputError):
+        read_clip(tmp_path / "a.mkv", fps=Fraction(-1))
+
+
+# --- sound ------------------------------------------------------------------------------------------------------
+
+
+def test_late_sound_gets_zeros_and_early_sound_is_trimmed(tmp_path: Path) -> None:
+    samples = np.round(grid_noise(16, 1, 16000) * 32768 * 0.9) / 32767
+    samples = samples.astype(np.float32)
+    late = read_clip(make(tmp_path / "a.mkv", moving(), 8, sound=("flac", samples, 16000, Fraction(1, 2)))).audio
+    assert late.samples == 24000
+    assert not late.waveform[:, :8000].any()
+    np.testing.assert_allclose(late.waveform[:, 8000:], samples * 32767 / 32768, atol=1e-6)
+
+    path = make(tmp_path / "b.mkv", moving(), 8, times=list(range(4, 16)), sound=("flac", samples, 16000, Fraction(0)))
+    early = read_clip(path).audio
+    assert early.samples == 8000
+    np.testing.assert_allclose(early.waveform, samples[:, 8000:] * 32767 / 32768, atol=1e-6)
+
+
+def test_a_silent_track_is_zeros_and_no_track_is_none(tmp_path: Path) -> None:
+    for name, lossless in (("a.mkv", True), ("a.mp4", False)):
+        write_clip(
+            Clip(moving(), 8, Audio(np.zeros((2, 24000), np.float32), 16000)), tmp_path / name, lossless=lossless
+        )
+        audio = read_clip(tmp_path / name).audio
+        assert audio.waveform.shape == (2, 24000)
+        assert not audio.waveform.any()
+    write_clip(Clip(moving(), 8), tmp_path / "b.mp4", lossless=False)
+    assert read_clip(tmp_path / "b.mp4").audio is None
+
+
+def test_opus_in_webm_has_its_sample_count(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.webm", moving(), 8, sound=("libopus", tone(70001, 2, 48000), 48000, Fraction(0)))
+    audio = read_clip(path).audio
+    assert audio.waveform.shape == (2, 70001)
+    assert np.abs(audio.waveform - tone(70001, 2, 48000))[:, 2000:-2000].max() < 0.05
+
+
+def test_overshoot_is_clipped(tmp_path: Path) -> None:
+    loud = np.sign(tone(48000, 1, 48000) + 1e-6).astype(np.float32)
+    write_clip(Clip(moving(8), 8, Audio(loud, 48000)), tmp_path / "a.mp4", lossless=False)
+    assert np.abs(read_clip(tmp_path / "a.mp4").audio.waveform).max() == 1
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_rotation_turns_the_picture_counterclockwise_as_the_matrix_says(tmp_path: Path, degrees: int) -> None:
+    frames = moving(3)
+    read = read_clip(make(tmp_path / "a.mp4", frames, 8, rotation=degrees))
+    assert psnr(read.frames, np.rot90(frames, degrees // 90, axes=(1, 2))) > 28
+
+
+def test_a_phone_held_upright_has_its_matrix_in_tkhd(tmp_path: Path) -> None:
+    # Apart from PyAV's sense of direction: (0 1 -1 0) is what phones write to turn a picture clockwise.
+    frames = moving(3)
+    path = make(tmp_path / "a.mp4", frames, 8)
+    data = path.read_bytes()
+    plain = np.array([65536, 0, 0, 0, 65536], ">i4").tobytes()
+    at = data.index(plain, data.index(b"tkhd"))
+    path.write_bytes(data[:at] + np.array([0, 65536, 0, -65536, 0], ">i4").tobytes() + data[at + len(plain) :])
+    read = read_clip(path)
+    assert psnr(read.frames, np.rot90(frames, -1, axes=(1, 2))) > 28
+
+
+def test_mirror_matrix_mirrors(tmp_path: Path) -> None:
+    frames = moving(3)
+    path = make(tmp_path / "a.mp4", frames, 8)
+    data = path.read_bytes()
+    at = data.index(np.array([65536, 0, 0, 0, 65536], ">i4").tobytes(), data.index(b"tkhd"))
+    path.write_bytes(data[:at] + np.array([-65536], ">i4").tobytes() + data[at + 4 :])
+    assert psnr(read_clip(path).frames, frames[:, :, ::-1]) > 28
+
+
+@pytest.mark.parametrize(("height", "matrix"), [(48, (0.299, 0.114)), (720, (0.2126, 0.0722))])
+def test_unnamed_colour_matrix_goes_by_the_height(tmp_path: Path, height: int, matrix: tuple[float, float]) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("ffv1", rate=8)
+        video.width, video.height, video.pix_fmt = 16, height, "yuv444p"
+        planes = np.stack([np.full((height, 16), value, np.uint8) for value in (100, 110, 190)])
+        container.mux(video.encode(av.VideoFrame.from_ndarray(planes, format="yuv444p")))
+        container.mux(video.encode(None))
+    red, blue = matrix
+    y, u, v = (100 - 16) / 219, (110 - 128) / 224, (190 - 128) / 224
+    r, b = y + 2 * (1 - red) * v, y + 2 * (1 - blue) * u
+    g = (y - red * r - blue * b) / (1 - red - blue)
+    np.testing.assert_allclose(read_clip(path).frames[0, 5, 5], np.array([r, g, b]) * 255, atol=1.5)
+
+
+@pytest.mark.parametrize("height", [48, 720])
+def test_mp4_colours_come_back(tmp_path: Path, height: int) -> None:
+    frames = np.full((2, height, 64, 3), (200, 30, 60), np.uint8)
+    write_clip(Clip(frames, 8), tmp_path / "a.mp4", lossless=False)
+    assert np.abs(read_clip(tmp_path / "a.mp4").frames.astype(int) - frames).max() <= 3
+
+
+def test_transparency_is_over_black(tmp_path: Path) -> None:
+    image = np.full((8, 8, 4), 200, np.uint8)
+    image[..., 3] = 128
+    image[:4, :, 3] = 0
+    (tmp_path / "f").mkdir()
+    cv2.imwrite(str(tmp_path / "f" / "1.png"), image)
+    frame = read_clip(tmp_path / "f", fps=Fraction(8)).frames[0]
+    assert (frame[:4] == 0).all()
+    assert (frame[4:] == 100).all()
+
+
+# --- folders ----------------------------------------------------------------------------------------------------
+
+
+def test_folder_goes_by_number(tmp_path: Path) -> None:
+    frames = make_folder(tmp_path / "f", ["take3_2.png", "take3_3.BMP", *[f"take3_{k}.png" for k in range(4, 11)]])
+    (tmp_path / "f" / "notes.txt").write_text("passed over")
+    read = read_clip(tmp_path / "f", fps=FILM)
+    assert read.fps == FILM
+    assert read.audio is None
+    np.testing.assert_array_equal(read.frames, frames)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
+def test_folder_of_lossy_images(tmp_path: Path, suffix: str) -> None:
+    frames = make_folder(tmp_path / "f", [f"{k}{suffix}" for k in range(3)])
+    assert psnr(read_clip(tmp_path / "f", fps=Fraction(8)).frames, frames) > 28
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["1.png", "2.png", "4.png"], r"4\.png.*frame 3 is missing"),
+        (["1.png", "01.png"], r"1\.png has the same number as 01\.png"),
+        (["1.png", "cover.png"], r"cover\.png has no number"),
+        ([], "holds no frames"),
+    ],
+)
+def test_folder_that_is_no_sequence(tmp_path: Path, names: list[str], reason: str) -> None:
+    make_folder(tmp_path / "f", names)
+    with pytest.raises(MediaError, match=reason):
+        read_clip(tmp_path / "f", fps=Fraction(8))
+
+
+def test_folder_needs_fps_equal_sizes_and_whole_files(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    make_folder(folder, ["1.png", "2.png"])
+    assert "fps" in refusal(folder)
+    cv2.imwrite(str(folder / "3.png"), np.zeros((5, 7, 3), np.uint8))
+    with pytest.raises(MediaError, match=r"3\.png is 7x5, but 1\.png is 64x48"):
+        read_clip(folder, fps=Fraction(8))
+    (folder / "3.png").write_bytes((folder / "2.png").read_bytes()[:-400])
+    with pytest.raises(MediaError, match=r"3\.png"):
+        read_clip(folder, fps=Fraction(8))
+
+
+def test_folder_sound(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    make_folder(folder, ["1.png", "2.png"])
+    codes = np.round(grid_noise(16, 2, 5001) * 32768)
+    make_wav(folder / "audio.wav", codes, 22050)
+    audio = read_clip(folder, fps=Fraction(8)).audio
+    assert audio.sample_rate == 22050
+    np.testing.assert_array_equal(audio.waveform, (codes / 32768).astype(np.float32))
+
+    whole = (folder / "audio.wav").read_bytes()
+    (folder / "audio.wav").write_bytes(whole[:-8000])
+    with pytest.raises(MediaError, match=r"audio\.wav"):
+        read_clip(folder, fps=Fraction(8))
+    (folder / "audio.flac").write_bytes(b"x")
+    with pytest.raises(MediaError, match="both"):
+        read_clip(folder, fps=Fraction(8))
+
+
+# --- what is no clip --------------------------------------------------------------------------------------------
+
+
+def test_not_media(tmp_path: Path) -> None:
+    assert "does not exist" in refusal(tmp_path / "no.mp4")
+    for name, content, reason in (
+        ("empty.mp4", b"", "empty"),
+        ("text.txt", b"hello world\n" * 50, "cannot be read"),
+        ("list.mp4", b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n", "cannot be read"),
+        ("zeros.mkv", bytes(5000), "cannot be read"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert reason in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_audio_only(tmp_path: Path, suffix: str) -> None:
+    path = make(tmp_path / f"a{suffix}", None, sound=("aac", tone(16000), 16000, Fraction(0)))
+    assert "no video" in refusal(path)
+
+
+def test_no_frames(tmp_path: Path) -> None:
+    refusal(make(tmp_path / "a.mkv", moving(1)[:0]))
+
+
+def test_picture_size_that_changes(tmp_path: Path) -> None:
+    # Motion JPEG carries its size in every frame.
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for k, size in enumerate([(48, 64), (48, 64), (32, 64)]):
+            ok, jpeg = cv2.imencode(".jpg", np.full((*size, 3), 90, np.uint8))
+            assert ok
+            packet = av.Packet(jpeg.tobytes())
+            packet.pts = packet.dts = k
+            packet.time_base, packet.stream = Fraction(1, 8), stream
+            container.mux(packet)
+    assert "64x48 to 64x32" in refusal(path)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".avi", ".gif", ".webm"])
+def test_cut_short_files_are_refused_or_whole(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix in (".mkv", ".mp4"):
+        write_clip(Clip(moving(16), 8, Audio(tone(32000), 16000)), path, lossless=suffix == ".mkv")
+    else:
+        make(path, moving(16), 8)
+    data = path.read_bytes()
+    refused = 0
+    for cut in [*range(1, len(data), len(data) // 30 + 1), *(len(data) - k for k in (400, 100, 20, 5, 1))]:
+        path.write_bytes(data[:cut])
+        try:
+            read = read_clip(path)
+        except MediaError:
+            refused += 1
+        else:
+            assert len(read.frames) == 16
+            assert read.audio is None or read.audio.samples == 32000
+    assert refused >= 28
+
+
+def test_every_damaged_byte_of_a_lossless_file_is_noticed_or_harmless(tmp_path: Path) -> None:
+    clip = Clip(moving(6), FILM, Audio(grid_noise(16, 1, 4000), 16000))
+    path = tmp_path / "a.mkv"
+    write_clip(clip, path)
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for at in rng.integers(0, len(data), 60):
+        path.write_bytes(data[:at] + bytes([data[at] ^ rng.integers(1, 256)]) + data[at + 1 :])
+        try:
+            read = read_clip(path)
+        except MediaError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(read.frames, clip.frames)
+            np.testing.assert_array_equal(read.audio.waveform, clip.audio.waveform)
+    assert refused > 50
+
+
+def test_overwritten_stretch_of_an_mp4_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_clip(Clip(moving(16), 8), path, lossless=False)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1500] + bytes(range(250)) * 6)
+    refusal(path)
