@@ -32,7 +32,7 @@ from avbench.core import InputError, Key, Protocol, Row, Run, Sample, Score, Sub
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a kill, sees either the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.part")
     with beside.open("wb") as file:
         file.write(content)
         file.flush()

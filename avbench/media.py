@@ -13,18 +13,21 @@ the last frame. Its fps is a declared rate up to 240 on whose grid all timestamp
 the smallest gap, with a denominator up to 1001, at most 240. AVI keeps no presentation times: its frames are sorted.
 
 Exact: what `write_clip` writes losslessly, down to fps, pixels and 24-bit samples; sample counts in mp4, wav and flac,
-AAC's priming and padding removed. Not exact: lossy codecs, whose samples beyond ±1 are clipped; mp3 in avi, which
-keeps its padding; timestamps in mkv and webm, to 1 ms, and in gif, to 10 ms, and so a sound that starts less than
-one tick from frame 0 starts with it. YUV is converted by libswscale with the stream's matrix and range; where the
-stream names no matrix, BT.709 from 720 lines and BT.601 below. Transparent pixels are composited over black (libav
-does not decode VP8's and VP9's alpha). Pictures are turned as the display matrix says. Damage is found where the
-format tells: checksums, broken syntax, fewer seconds than promised; a flipped bit in a lossy stream may pass.
+AAC's priming and padding removed. Not exact: lossy codecs, whose samples beyond ±1 are clipped; mp3, which may keep
+its priming and padding, as AAC keeps its padding in mkv; timestamps in mkv and webm, to 1 ms, and in gif, to 10 ms.
+A sound that starts less than a tick from frame 0 starts with it.
+
+Pictures. YUV is converted by libswscale with the stream's matrix and range; where the stream names no matrix, BT.709
+from 720 lines and BT.601 below. Transparent pixels are composited over black (libav does not decode VP8's and VP9's
+alpha). Pictures are turned and mirrored in quarter turns as the display matrix says.
+
+Damage is found where the format tells: checksums, broken syntax, fewer seconds than promised. A flipped bit in a
+lossy stream, or in raw samples, may pass, and so may the loss of an mp4's last 10 ms of sound.
 """
 
 import math
 import os
 import re
-import uuid
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -107,7 +110,8 @@ def write_clip(clip: Clip, path: Path, *, lossless: bool = True) -> None:
     if clip.audio is not None and clip.audio.channels > _MAX_CHANNELS[lossless]:
         msg = f"{path} cannot be written: {clip.audio.channels} channels, where {_MAX_CHANNELS[lossless]} are possible"
         raise MediaError(msg)
-    scratch = path.with_name(f".{uuid.uuid4().hex}{suffix}")
+    # one name for one clip, so that what a kill leaves behind is overwritten by the next try
+    scratch = path.with_name(f".{path.stem}.part{suffix}")
     with _telling(path, "written"):
         try:
             _encode(clip, scratch, lossless=lossless)
@@ -528,7 +532,7 @@ def _sparse_rate(times: list[Fraction], gaps: list[Fraction], tick: Fraction, de
 def _ntsc(rate: Fraction) -> Fraction:
     """Undo the rounding of n·1000/1001 that matroska's nanoseconds bring."""
     meant = Fraction(max(1, round(rate * 1001 / 1000)) * 1000, 1001)
-    return meant if abs(rate / meant - 1) < Fraction(2, 10**7) else rate
+    return meant if abs(rate / meant - 1) < Fraction(5, 10**7) else rate
 
 
 def _encode(clip: Clip, path: Path, *, lossless: bool) -> None:

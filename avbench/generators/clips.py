@@ -84,7 +84,7 @@ class ClipsFolder:
 def _media_under(folder: Path) -> dict[str, list[Path]]:
     """Relative name without suffix → media files and folders of frames of that name."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("[!.]*")):
         if path.is_dir() and any(child.suffix.lower() in IMAGE_SUFFIXES for child in path.iterdir()):
             found.setdefault(path.relative_to(folder).as_posix(), []).append(path)
         elif path.is_file() and path.suffix.lower() in MEDIA_SUFFIXES:

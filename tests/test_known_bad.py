@@ -1,0 +1,63 @@
+"""Every known-bad model is worse than the world on the measures that should see it, at the size of a small run.
+
+Seeds are fixed, so this is one draw: that it holds at many is for the known-bad matrix to show.
+"""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+BAD = ("frozen", "shuffled", "noisy", "no-contact")
+MOVING = ("toy-large-motion", "toy-object-contact")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bad")
+    models = ["toyworld:", *(f"toyworld:{variant}" for variant in BAD)]
+    subsets = [part for subset in MOVING for part in ("--subset", subset)]
+    command = [sys.executable, "-m", "avbench", "run", *models, *subsets, "--limit", "12", "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    frame = pd.read_parquet(out / "table.parquet")
+    frame["model"] = frame["model"].str.removeprefix("toyworld").str.removeprefix("-")
+    return frame.set_index(["subset", "metric", "model"])
+
+
+@pytest.mark.parametrize("subset", MOVING)
+def test_the_world_is_nearest_to_its_reference(table, subset):
+    fvd = table.loc[subset, "fvd"]["value"]
+    assert fvd.idxmin() == ""
+    assert fvd["noisy"] > fvd[""] and fvd["frozen"] > fvd[""] and fvd["shuffled"] > fvd[""]
+
+
+@pytest.mark.parametrize("subset", MOVING)
+def test_motion_sees_what_is_frozen_and_what_jumps(table, subset):
+    amount = table.loc[subset, "motion_amount"]
+    off = (amount["value"] - amount["reference"]).abs()
+    assert off.idxmin() != "frozen"
+    assert amount["value"]["frozen"] == 0
+    assert off["shuffled"] > off[""]
+
+
+@pytest.mark.parametrize("subset", MOVING)
+def test_a_frozen_clip_wins_nothing(table, subset):
+    error = table.loc[subset, "warping_error"]
+    assert pd.isna(error["value"]["frozen"])
+    assert "nothing in them moves" in error["missing"]["frozen"]
+    assert error["value"][["noisy", "shuffled"]].min() > error["value"][""]
+    assert not table.xs("frozen", level="model")["best"].any()
+
+
+@pytest.mark.parametrize("subset", MOVING)
+def test_the_eye_sees_noise_and_jumps(table, subset):
+    lpips = table.loc[subset, "lpips_consecutive"]
+    off = (lpips["value"] - lpips["reference"]).abs()
+    assert off[["noisy", "shuffled", "frozen"]].min() > off[""]
+
+
+def test_a_world_without_contact_is_silent(table):
+    rate = table.loc["toy-object-contact", "onset_rate"]
+    assert rate["value"]["no-contact"] < 0.1 * rate["reference"]["no-contact"]
+    assert abs(rate["value"][""] - rate["reference"][""]) < 0.5 * rate["reference"][""]
