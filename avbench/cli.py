@@ -215,8 +215,7 @@ def reference_show(subset: Annotated[str, typer.Argument(help="Name of a shipped
 
     if subset not in reference.names():
         _refuse(f"there is no reference of {subset!r}; {nearest(subset, reference.names())}")
-    card = dict(reference.load(shipped.folder("reference_stats") / subset).card)
-    card.pop("keys")
+    card = reference.load(shipped.folder("reference_stats") / subset).card
     typer.echo(json.dumps(card, indent=1, ensure_ascii=False))
 
 

@@ -102,7 +102,7 @@ def _described(metric: Metric, subset: Subset, real: reference.Reference | None)
         **metric.settings,
         "feature": protocol_of(metric.feature).describe(),
         "subset": {"name": subset.name, "digest": subset.digest, "prompts": len(subset.prompts)},
-        "reference": real.card["sha256"] if real is not None and uses_reference else None,
+        "reference": real.card["sha256"]["columns.safetensors"] if real is not None and uses_reference else None,
     }
 
 

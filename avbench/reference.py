@@ -1,8 +1,9 @@
 """What is a model measured against? Reference columns: the rows of real clips under stated protocols.
 
-``reference_stats/<subset>/columns.safetensors`` holds, for every feature, the values of every reference clip, and
-card.json how they were made: subset and digest, model, seeds, protocols, n, licence, and the command. The files
-have no time or machine in them, so the same command on the same kind of machine gives the same bytes.
+``reference_stats/<subset>/`` has columns.safetensors, the values of every feature; clips.csv, the clips they were
+measured on, in the columns' order, with a 1 for each feature that could measure the clip; and card.json, how they were
+made: subset and digest, model, seeds, protocols, n, licence, and the command. There is no time or machine in them, so
+the same command on the same kind of machine gives the same bytes.
 """
 
 import shlex
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+import pandas as pd
 from safetensors.numpy import load_file, save
 
 from avbench import shipped
-from avbench.core import Columns, InputError, Key, Protocol, Subset, columns, require_same_protocol
+from avbench.core import Columns, InputError, Protocol, Subset, columns, require_same_protocol
 from avbench.folder import RunFolder, file_sha256, read_json, write_json, write_whole
 
 FIRST_SEED = 1_000_000
@@ -31,8 +32,8 @@ class Reference:
     subset_digest: str
     protocols: Mapping[str, Any]
     """Feature id → described protocol."""
-    keys: Mapping[str, Sequence[Key]]
-    """Feature id → the clips its columns hold, in order."""
+    prompts: Mapping[str, np.ndarray]
+    """Feature id → the prompt id of every clip that its columns hold, in order."""
     values: Mapping[str, Columns]
     """Feature id → columns."""
     card: Mapping[str, Any]
@@ -50,8 +51,7 @@ class Reference:
             msg = f"the reference of {self.subset} has no {protocol.name}; it has {', '.join(self.values)}"
             raise InputError(msg)
         require_same_protocol(protocol.describe(), self.protocols[protocol.name], f"{protocol.name} and its reference")
-        asked = {prompt.id for prompt in subset.prompts}
-        chosen = [index for index, key in enumerate(self.keys[protocol.name]) if key.prompt in asked]
+        chosen = np.isin(self.prompts[protocol.name], [prompt.id for prompt in subset.prompts])
         return {name: column[chosen] for name, column in self.values[protocol.name].items()}
 
 
@@ -69,21 +69,17 @@ def find(subset: Subset) -> Reference | None:
 def load(place: Path) -> Reference:
     """Read a reference folder. Raises InputError where a file is missing or its bytes are not the card's."""
     card = read_json(place / "card.json")
-    path = place / "columns.safetensors"
-    if not path.is_file() or file_sha256(path) != card["sha256"]:
-        msg = f"{path} is missing or not the file that its card describes (sha256 {card['sha256'][:12]}…)"
-        raise InputError(msg)
-    try:
-        flat = load_file(path)
-    except SafetensorError as error:
-        msg = f"{path}: {error}"
-        raise InputError(msg) from None
+    for name, sha256 in card["sha256"].items():
+        if not (place / name).is_file() or file_sha256(place / name) != sha256:
+            msg = f"{place / name} is missing or not the file that its card describes (sha256 {sha256[:12]}…)"
+            raise InputError(msg)
     values: dict[str, dict[str, np.ndarray]] = {}
-    for name, column in flat.items():
+    for name, column in load_file(place / "columns.safetensors").items():
         feature, _, value = name.partition("/")
         values.setdefault(feature, {})[value] = column.astype(np.float64)
-    keys = {feature: [Key(*key) for key in listed] for feature, listed in card["keys"].items()}
-    return Reference(card["subset"], card["subset_digest"], card["protocols"], keys, values, card)
+    clips = pd.read_csv(place / "clips.csv")
+    prompts = {feature: clips.loc[clips[feature] == 1, "prompt"].to_numpy() for feature in values}
+    return Reference(card["subset"], card["subset_digest"], card["protocols"], prompts, values, card)
 
 
 def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place: Path, licence: str) -> str:
@@ -94,23 +90,25 @@ def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place
     Raises:
         InputError: a clip failed or a feature has no rows.
     """
-    run = folder.run()
-    if failed := [sample for sample in folder.samples().values() if sample.failure]:
+    run, samples = folder.run(), folder.samples()
+    if failed := [sample for sample in samples.values() if sample.failure]:
         msg = f"{len(failed)} clips failed, for example {failed[0].key}: {failed[0].failure}; a reference must be whole"
         raise InputError(msg)
+    made = sorted((sample for sample in samples.values()), key=lambda sample: sample.key)
+    clips = pd.DataFrame([(one.key.prompt, one.key.seed, one.sha256) for one in made], columns=_CLIP_COLUMNS)
     flat: dict[str, np.ndarray] = {}
-    listed: dict[str, list[Key]] = {}
     for protocol in protocols:
-        keys, stacked = columns(row for row in folder.rows(protocol).values() if row.key.subset == subset.name)
+        keys, stacked = columns(folder.rows(protocol).values())
         if not keys:
             msg = f"no clip of {subset.name} has a row of {protocol.name}; measure the run first"
             raise InputError(msg)
-        listed[protocol.name] = keys
+        measured = set(keys)
+        clips[protocol.name] = [int(sample.key in measured) for sample in made]
         for name, column in stacked.items():
-            kept = column.astype(np.float32) if column.ndim > 1 else column
-            flat[f"{protocol.name}/{name}"] = np.ascontiguousarray(kept)
+            flat[f"{protocol.name}/{name}"] = column.astype(np.float32) if column.ndim > 1 else column
     write_whole(place / "columns.safetensors", save(flat))
-    sha256 = file_sha256(place / "columns.safetensors")
+    write_whole(place / "clips.csv", clips.to_csv(index=False, lineterminator="\n").encode())
+    sha256 = {name: file_sha256(place / name) for name in ("columns.safetensors", "clips.csv")}
     command = ["avbench", "reference", "build", subset.name, "--model", run.model, "--seeds", str(len(run.seeds))]
     card = {
         "subset": subset.name,
@@ -118,12 +116,14 @@ def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place
         "model": run.model,
         "settings": run.settings,
         "seeds": list(run.seeds),
-        "clips": {name: len(keys) for name, keys in listed.items()},
+        "clips": {protocol.name: int(clips[protocol.name].sum()) for protocol in protocols},
         "licence": licence,
         "command": shlex.join(command),
         "sha256": sha256,
         "protocols": {protocol.name: protocol.describe() for protocol in protocols},
-        "keys": listed,
     }
     write_json(place / "card.json", card)
-    return sha256
+    return sha256["columns.safetensors"]
+
+
+_CLIP_COLUMNS = ["prompt", "seed", "clip_sha256"]

@@ -52,6 +52,12 @@ def _references() -> Listing:
 
     found = [reference.load(folder("reference_stats") / name) for name in reference.names()]
     rows = [
-        (one.subset, str(max(one.card["clips"].values())), one.card["command"], one.card["sha256"]) for one in found
+        (
+            one.subset,
+            str(max(one.card["clips"].values())),
+            one.card["command"],
+            one.card["sha256"]["columns.safetensors"],
+        )
+        for one in found
     ]
     return ("subset", "clips", "command", "sha256"), rows
