@@ -308,10 +308,9 @@ def _report(runs: Sequence[Path], out: Path) -> None:
 
     folders = [_folder(path) for path in runs]
     frame: pd.DataFrame = scores_frame(folders)
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "table.md", tables.markdown(frame).encode())
     write_whole(out / "table.csv", frame.to_csv(index=False).encode())
-    frame.to_parquet(out / "table.parquet", index=False)
+    write_whole(out / "table.parquet", frame.to_parquet(index=False))
     write_whole(out / "report.html", page.render(folders, frame).encode())
     _console().print(tables.console(frame))
     typer.echo(f"tables: {out}/table.md, .csv, .parquet   page: {out}/report.html")

@@ -26,7 +26,7 @@ from avbench.core import (
     digest,
     nearest,
 )
-from avbench.folder import RunFolder
+from avbench.folder import RunFolder, write_whole
 from avbench.measure import protocol_of
 from avbench.metrics import METRICS, Metric
 
@@ -70,7 +70,7 @@ def evaluate(folder: RunFolder, metrics: Sequence[Metric]) -> list[Score]:
                 values.append(per_clip)
     folder.write_scores(scores, protocols)
     table = pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
-    table.to_parquet(folder.path / VALUES_FILE, index=False)
+    write_whole(folder.path / VALUES_FILE, table.to_parquet(index=False))
     return scores
 
 

@@ -2,8 +2,8 @@
 
 ``reference_stats/<subset>/`` has columns.safetensors, the values of every feature; clips.csv, the clips they were
 measured on, in the columns' order, with a 1 for each feature that could measure the clip; and card.json, how they were
-made: subset and digest, model, seeds, protocols, n, licence, and the command. There is no time or machine in them, so
-the same command on the same kind of machine gives the same bytes.
+made: subset and digest, model, seeds, protocols, n, licence, versions, and the command. No time or machine is in them:
+the same command with the same versions on the same kind of processor gives the same bytes.
 """
 
 import shlex
@@ -94,7 +94,7 @@ def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place
     if failed := [sample for sample in samples.values() if sample.failure]:
         msg = f"{len(failed)} clips failed, for example {failed[0].key}: {failed[0].failure}; a reference must be whole"
         raise InputError(msg)
-    made = sorted((sample for sample in samples.values()), key=lambda sample: sample.key)
+    made = sorted(samples.values(), key=lambda sample: sample.key)
     clips = pd.DataFrame([(one.key.prompt, one.key.seed, one.sha256) for one in made], columns=_CLIP_COLUMNS)
     flat: dict[str, np.ndarray] = {}
     for protocol in protocols:
@@ -119,6 +119,7 @@ def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place
         "clips": {protocol.name: int(clips[protocol.name].sum()) for protocol in protocols},
         "licence": licence,
         "command": shlex.join(command),
+        "versions": run.versions,
         "sha256": sha256,
         "protocols": {protocol.name: protocol.describe() for protocol in protocols},
     }
