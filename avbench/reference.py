@@ -109,7 +109,9 @@ def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place
     write_whole(place / "columns.safetensors", save(flat))
     write_whole(place / "clips.csv", clips.to_csv(index=False, lineterminator="\n").encode())
     sha256 = {name: file_sha256(place / name) for name in ("columns.safetensors", "clips.csv")}
-    command = ["avbench", "reference", "build", subset.name, "--model", run.model, "--seeds", str(len(run.seeds))]
+    options = {"model": run.model, "seeds": len(run.seeds), "first-seed": run.seeds[0], "licence": licence}
+    command = ["avbench", "reference", "build", subset.name]
+    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     card = {
         "subset": subset.name,
         "subset_digest": subset.digest,
