@@ -64,15 +64,13 @@ def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str,
 
 
 def _best(group: pd.DataFrame) -> list[Any]:
-    """Index labels of the best of a group; none where there is no better, or only one model."""
-    values = group["value"].astype(float).dropna()
+    """Index labels of the best of a group: the extreme value, or for a band every interval that holds the reference."""
     direction = group["direction"].iloc[0]
+    values = group["value"].dropna()
+    if direction == Direction.BAND:
+        holds = (group["low"] <= group["reference"]) & (group["reference"] <= group["high"])
+        return list(group.index[holds])
     if len(values) < 2 or direction == Direction.NEITHER:
         return []
-    if direction == Direction.BAND:
-        target = group["reference"].iloc[0]
-        if pd.isna(target):
-            return []
-        values = (values - float(target)).abs()
     extreme = values.max() if direction == Direction.HIGHER else values.min()
     return list(values.index[values == extreme])

@@ -13,7 +13,6 @@ import pandas as pd
 
 from avbench import reference, uncertainty
 from avbench.core import (
-    Columns,
     Direction,
     InputError,
     Key,
@@ -124,16 +123,16 @@ def _score(
         if metric.per_clip:
             per_clip = np.asarray(function(measured))
             return _mean(metric, subset, keys, per_clip, real, asked, common)
-        known = _reference_columns(metric, subset, real)
-        if known is None:
+        if real is None:
             msg = f"{subset.name} has no reference statistics to measure a distance to (see `avbench reference build`)"
             raise NotMeasurable(msg)
+        known, prompts = real.columns(protocol_of(metric.feature), subset)
         score = Score(
             **common,
             value=float(function(measured, known)),
             n=len(keys),
             unmeasured=asked - len(keys),
-            floor=None if metric.floor is None else float(_loaded(metric.floor)(known, len(keys))),
+            floor=None if metric.floor is None else float(_loaded(metric.floor)(known, len(keys), prompts)),
         )
         return score, None
     except (NotMeasurable, InputError) as reason:
@@ -155,20 +154,19 @@ def _mean(
         msg = f"{metric.name} cannot measure any of the {len(keys)} clips: {metric.unable}"
         return Score(**common, value=None, n=0, missing=msg, unmeasured=asked), table
     prompts = [key.prompt for key, usable in zip(keys, able, strict=True) if usable]
-    known = _reference_columns(metric, subset, real) if metric.direction is Direction.BAND else None
+    target = None
+    if real is not None and metric.direction is Direction.BAND:
+        known, _ = real.columns(protocol_of(metric.feature), subset)
+        target = float(np.nanmean(_loaded(metric.function)(known)))
     score = Score(
         **common,
         value=float(per_clip[able].mean()),
         n=int(able.sum()),
         unmeasured=asked - int(able.sum()),
         interval=uncertainty.mean_interval(per_clip[able], prompts),
-        reference=None if known is None else float(np.nanmean(_loaded(metric.function)(known))),
+        reference=target,
     )
     return score, table
-
-
-def _reference_columns(metric: Metric, subset: Subset, real: reference.Reference | None) -> Columns | None:
-    return None if real is None else real.columns(protocol_of(metric.feature), subset)
 
 
 def _most_frequent(why: Mapping[str | None, int]) -> str:

@@ -38,8 +38,8 @@ class Reference:
     """Feature id → columns."""
     card: Mapping[str, Any]
 
-    def columns(self, protocol: Protocol, subset: Subset) -> Columns:
-        """The columns of one feature, restricted to the prompts of `subset`.
+    def columns(self, protocol: Protocol, subset: Subset) -> tuple[Columns, np.ndarray]:
+        """The columns of one feature, restricted to the prompts of `subset`, and the prompt id of each of their clips.
 
         Raises:
             InputError: the reference is of another subset or lacks the feature, or was made under another protocol.
@@ -52,7 +52,8 @@ class Reference:
             raise InputError(msg)
         require_same_protocol(protocol.describe(), self.protocols[protocol.name], f"{protocol.name} and its reference")
         chosen = np.isin(self.prompts[protocol.name], [prompt.id for prompt in subset.prompts])
-        return {name: column[chosen] for name, column in self.values[protocol.name].items()}
+        restricted = {name: column[chosen] for name, column in self.values[protocol.name].items()}
+        return restricted, self.prompts[protocol.name][chosen]
 
 
 def names() -> list[str]:

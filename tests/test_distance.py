@@ -105,6 +105,17 @@ def test_the_floor_is_what_clips_of_the_reference_score():
     assert fvd({"logits": logits[:40] + 2}, {"logits": logits[40:]}) > 1.1 * floor
 
 
+def test_a_floor_by_prompts_is_that_of_a_run_with_a_clip_of_each_prompt():
+    random = np.random.default_rng(20)
+    prompts = np.repeat(np.arange(60), 4)
+    logits = 3 * random.standard_normal((60, 12))[prompts] + random.standard_normal((240, 12))
+    run = logits[::4] - logits[1::4] + logits[2::4]  # of the same prompts, not of the same clips
+    score = fvd({"logits": run}, {"logits": logits})
+    evenly, anyhow = (fvd_floor({"logits": logits}, 60, given) for given in (prompts, None))
+    assert abs(evenly - score) < abs(anyhow - score)
+    assert evenly < anyhow
+
+
 def test_a_small_reference_has_no_floor():
     reference = {"logits": features(17, 20, 4)}
     assert fvd_floor(reference, 10) > 0

@@ -39,7 +39,7 @@ def test_the_same_command_gives_the_same_bytes(small_subset, tmp_path):
     built = reference.load(tmp_path / "one/small")
     assert built.card["clips"] == dict.fromkeys(FEATURES, 4)
     one_prompt = subsets.load(str(small_subset)).limited(1)
-    assert len(built.columns(Onsets.protocol, one_prompt)["onset_rate"]) == 2
+    assert len(built.columns(Onsets.protocol, one_prompt)[0]["onset_rate"]) == 2
     (tmp_path / "one/small/clips.csv").write_text("prompt,seed\n")
     with pytest.raises(InputError, match=r"clips\.csv is missing or not the file that its card describes"):
         reference.load(tmp_path / "one/small")
@@ -58,7 +58,7 @@ def test_shipped_references_are_what_the_code_makes(name):
         request = Request(Key(name, prompt, int(seed)), prompts[prompt], subset.clip_spec)
         (made,) = ToyWorld("").generate([request])
         for feature in FEATURES:
-            columns = known.columns(feature_class(feature).protocol, subset)
+            columns, _ = known.columns(feature_class(feature).protocol, subset)
             for value, again in feature_class(feature)()(made.clip).items():
                 if value in columns:
                     np.testing.assert_allclose(columns[value][index], again, rtol=1e-3, atol=1e-3)

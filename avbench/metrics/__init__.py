@@ -30,7 +30,7 @@ class Metric:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What decides the number besides the feature's protocol; stored with it."""
     floor: str | None = None
-    """For a distance: ``module:function`` of (reference columns, n) that gives the real-against-real value."""
+    """For a distance: ``module:function`` of (reference columns, n, each column's prompt): what n real clips score."""
 
 
 METRICS: tuple[Metric, ...] = (
@@ -57,9 +57,9 @@ METRICS: tuple[Metric, ...] = (
         "warping_error",
         "flow-dis",
         "avbench.metrics.motion:warping_error",
-        Direction.LOWER,
+        Direction.BAND,
         "RGB²",
-        "Where things move, does the next frame, warped back along the flow, look the same?",
+        "Where things move, does the next frame, warped back along the flow, look the same, as nearly as in reality?",
         unable="nothing in them moves, and a still clip has no warping error worth the name",
     ),
     Metric(

@@ -53,11 +53,13 @@ def fvd(columns: Columns, reference: Columns) -> float:
     return frechet_distance(_logits(columns), _logits(reference))
 
 
-def fvd_floor(reference_columns: Columns, n: int, draws: int = 20) -> float:
+def fvd_floor(reference_columns: Columns, n: int, prompts: np.ndarray | None = None, draws: int = 20) -> float:
     """What n perfect clips would score: n of the reference's own clips against the rest of it.
 
-    The mean over `draws` seeded draws without replacement. The rest is n clips smaller than the reference that a
-    model is held against, which makes the floor a little high where n is a large part of it.
+    The mean over `draws` seeded draws without replacement. Given each clip's prompt, a draw takes the clips as evenly
+    from the prompts as n allows, as a run does: clips of one prompt are alike, so a draw that ignored prompts would
+    lie further off. The rest is n clips smaller than the reference that a model is held against, which makes the
+    floor a little high where n is a large part of it.
 
     Raises:
         NotMeasurable: n is below 2, or the reference has fewer than 2 n clips.
@@ -69,9 +71,19 @@ def fvd_floor(reference_columns: Columns, n: int, draws: int = 20) -> float:
     random = np.random.default_rng(_FLOOR_SEED)
     total = 0.0
     for _ in range(draws):
-        order = random.permutation(len(logits))
+        order = _evenly(prompts, random) if prompts is not None else random.permutation(len(logits))
         total += frechet_distance(logits[order[:n]], logits[order[n:]])
     return total / draws
+
+
+def _evenly(prompts: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A random order of the clips in which every prompt comes once before any comes twice, and so on."""
+    luck = random.random(len(prompts))
+    by_prompt = np.lexsort((luck, prompts))
+    starts = np.unique(prompts[by_prompt], return_index=True)[1]
+    turn = np.empty(len(prompts), dtype=np.intp)
+    turn[by_prompt] = np.arange(len(prompts)) - np.repeat(starts, np.diff([*starts, len(prompts)]))
+    return np.lexsort((luck, turn))
 
 
 def _logits(columns: Columns) -> np.ndarray:

@@ -1,13 +1,15 @@
 """How is a comparison read? One table a subset: a row a model, a column a metric, and a last row to read them by.
 
 That last row holds, for a distance, what the reference's own clips score against each other at the same n, and for
-a band metric the reference's value. Bold is best by direction. A cell without a number has a numbered footnote.
+a band metric the reference's value. A cell without a number, or with fewer clips, has a numbered footnote.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Column
 from rich.table import Table as RichTable
@@ -17,8 +19,8 @@ _ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
 STANDARD = "reference"
 """Name of the row to read the others by."""
 LEGEND = (
-    "↓ lower is better, ↑ higher, ≈ should match the reference. ± is the half-width of a 95 % interval over prompts. "
-    "Bold is best by direction; differences are not tested."
+    "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher: the extreme is bold. ≈ should "
+    "match the reference: bold where the interval holds it. Differences between models are not tested."
 )
 
 
@@ -60,8 +62,9 @@ def console(frame: pd.DataFrame) -> Group:
     """For rich."""
     parts: list[RichTable | Text] = []
     for table in subset_tables(frame):
+        title = Text(table.subset, style="bold")
         rich_table = RichTable(
-            Column("model", no_wrap=True), title=table.subset, title_justify="left", title_style="bold"
+            Column("model", no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0
         )
         for column in table.columns:
             rich_table.add_column(column.replace("_", "_\n").replace(" ", "\n", 1), justify="right", no_wrap=True)
@@ -98,7 +101,7 @@ def _cell(row: pd.Series, notes: list[str]) -> Cell:
     if pd.isna(row["value"]):
         note, text = str(row["missing"]), "–"
     else:
-        half = "" if pd.isna(row["low"]) else f" ± {_number((row['high'] - row['low']) / 2)}"
+        half = "" if pd.isna(row["low"]) else f" ± {_number((row['high'] - row['low']) / 2, row['value'])}"
         text = _number(row["value"]) + half
         if row["unmeasured"]:
             note = f"rests on {row['n']} clips; {row['unmeasured']} could not be measured"
@@ -117,15 +120,13 @@ def _standard(of_metric: pd.DataFrame) -> Cell:
     return Cell("")
 
 
-def _number(value: float) -> str:
-    """Three to four significant digits, without an exponent where that stays short."""
-    magnitude = abs(value)
-    if magnitude == 0 or magnitude >= 1000:
-        return f"{value:.0f}"
-    if magnitude < 1e-4:
-        return f"{value:.2e}"
-    decimals = 1 if magnitude >= 10 else 2 if magnitude >= 1 else 3 if magnitude >= 0.1 else 4
-    return f"{value:.{decimals}f}"
+def _number(value: float, beside: float | None = None) -> str:
+    """Three significant digits; a half-width gets the decimals of the value that it stands `beside`."""
+    magnitude = abs(value if beside is None else beside)
+    if magnitude == 0:
+        return f"{value:.2g}"
+    decimals = max(0, 2 - math.floor(math.log10(magnitude)))
+    return f"{value:.1e}" if decimals > 6 else f"{value:.{decimals}f}"
 
 
 def _escaped(text: str) -> str:

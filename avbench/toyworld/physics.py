@@ -140,8 +140,9 @@ def stage(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = Tru
     space.iterations = 20
     space.collision_slop = 0.001
     ready = Stage(scene, space, rng, floor_height=rng.uniform(0.18, 0.32), contacts_off=not contacts)
-    ready.ground()
     _FAMILY_STAGES[scene.family](ready)
+    if ready.shows_floor:
+        ready.ground()
     return ready
 
 

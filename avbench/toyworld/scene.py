@@ -103,7 +103,7 @@ class Scene:
     family: str
     bodies: tuple[BodySpec, ...]
     floor: str
-    """A material; for families without a visible floor it is still the ground's."""
+    """A material, of the wall too; a family that shows no floor has none."""
     side: str = "left"
     """Where the action starts: ``left`` or ``right``."""
     speed: str = "fast"
