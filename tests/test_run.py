@@ -151,6 +151,16 @@ def test_bad_files_cost_themselves_only(folder_of_clips, tmp_path):
     assert kept.read_bytes() == (folder_of_clips / "good.mkv").read_bytes()
 
 
+def test_prompts_stay_text_on_the_page(folder_of_clips, tmp_path):
+    only = tmp_path / "only"
+    only.mkdir()
+    shutil.copy(folder_of_clips / "good.mkv", only / "x.mkv")
+    (tmp_path / "p.jsonl").write_text(json.dumps({"id": "x", "prompt": "<img src=x onerror=alert(1)>"}))
+    avbench("run", only, "--prompts", tmp_path / "p.jsonl", *QUICK, "--out", tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<img src=x" not in page and "&lt;img src=x" in page
+
+
 def test_no_sound_anywhere_is_a_sentence(folder_of_clips, tmp_path):
     only = tmp_path / "only"
     only.mkdir()

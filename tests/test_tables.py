@@ -1,0 +1,71 @@
+"""What is bold, what has a footnote, and how numbers are written."""
+
+import io
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from avbench.compare import _best
+from avbench.report.tables import _number, console, markdown
+
+ROWS = [
+    # metric, direction, model, value, low, high, floor, reference, missing
+    ("fvd", "lower", "a", 200.4, None, None, 180.0, None, None),
+    ("fvd", "lower", "b", 1234.5, None, None, 180.0, None, None),
+    ("motion_amount", "band", "a", 0.41, 0.35, 0.47, None, 0.4, None),
+    ("motion_amount", "band", "b", 0.0, 0.0, 0.0, None, 0.4, None),
+    ("onset_rate", "band", "a", 1.8, 1.0, 2.6, None, None, None),
+    ("onset_rate", "band", "b", None, None, None, None, None, "the clip has no | sound"),
+]
+
+
+@pytest.fixture
+def frame():
+    names = ["metric", "direction", "model", "value", "low", "high", "floor", "reference", "missing"]
+    table = pd.DataFrame(ROWS, columns=names).assign(subset="s", n=4, unmeasured=0, unit="", best=False)
+    for _, group in table.groupby("metric"):
+        table.loc[_best(group), "best"] = True
+    return table
+
+
+def test_best_is_the_extreme_or_what_holds_the_reference(frame):
+    best = frame[frame["best"]]
+    assert list(zip(best["metric"], best["model"], strict=True)) == [("fvd", "a"), ("motion_amount", "a")]
+    higher = frame[frame["metric"] == "fvd"].assign(direction="higher")
+    assert list(frame.loc[_best(higher), "model"]) == ["b"]
+    assert _best(frame[frame["metric"] == "fvd"].assign(direction="neither")) == []
+
+
+def test_markdown(frame):
+    text = markdown(frame)
+    assert "| model | fvd ↓ | motion_amount ≈ | onset_rate ≈ |" in text
+    assert "| a | **200** | **0.410 ± 0.060** | 1.80 ± 0.80 |" in text
+    assert "| b | 1234 | 0 ± 0 | – [1] |" in text
+    assert "| reference | 180 | 0.400 |  |" in text
+    assert "1. the clip has no \\| sound" in text
+
+
+def test_the_console_shows_every_number_at_eighty_columns(frame):
+    screen = Console(width=80, record=True, file=io.StringIO())
+    screen.print(console(frame))
+    text = screen.export_text()
+    assert "1234" in text and "± 0.060" in text and "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "beside", "text"),
+    [
+        (478.93, None, "479"),
+        (12345.6, None, "12346"),
+        (1.8056, None, "1.81"),
+        (0.0004123, None, "0.000412"),
+        (8.67e-5, None, "8.7e-05"),
+        (0.0, None, "0"),
+        (0.0132, 0.0945, "0.0132"),
+        (0.86, 1.81, "0.86"),
+        (-3.2, None, "-3.20"),
+    ],
+)
+def test_numbers(value, beside, text):
+    assert _number(value, beside) == text
