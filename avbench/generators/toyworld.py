@@ -128,4 +128,5 @@ class ToyWorld:
             # a stream of its own, so that a variant does not follow the world's own draws
             rng = np.random.default_rng([*scene.generator(seed).integers(2**31, size=4), 1])
             clip = self._change(clip, rng, self._strength)
-        return Made(clip, truth.to_json())
+        # the truth is the simulation's: what a change does to its clip afterwards is named, not followed
+        return Made(clip, {"variant": self.settings["variant"], **truth.to_json()})

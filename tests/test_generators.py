@@ -1,0 +1,134 @@
+"""Known-bad variants are wrong in the one way that they name; files are matched in every way that the README names."""
+
+import json
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from avbench import generators
+from avbench.core import Clip, InputError, Key, Prompt
+from avbench.generators import Request
+from avbench.generators.toyworld import CHANGES, WORLDS, ToyWorld
+from avbench.media import write_clip
+from avbench.subsets import load
+
+SUBSET = load("toy-object-contact")
+
+
+def request(index=0, seed=0):
+    prompt = SUBSET.prompts[index]
+    return Request(Key(SUBSET.name, prompt.id, seed), prompt, SUBSET.clip_spec)
+
+
+def make(variant, strength=None, **which):
+    (made,) = ToyWorld(variant, strength=strength).generate([request(**which)])
+    return made.clip
+
+
+GOOD = make("")
+
+
+@pytest.mark.parametrize("variant", [*WORLDS, *CHANGES])
+def test_variants_keep_the_form_and_depend_on_prompt_and_seed_alone(variant):
+    clip = make(variant)
+    assert SUBSET.clip_spec.objection(clip) is None
+    alone = ToyWorld(variant).generate([request(index=3), request()])[1].clip
+    for part in ("frames", "audio"):
+        one, other = (getattr(each, part) for each in (clip, alone))
+        one, other = (one.waveform, other.waveform) if part == "audio" else (one, other)
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(make(variant, seed=1).frames, clip.frames)
+
+
+def test_each_variant_is_wrong_in_its_own_way():
+    sound = GOOD.audio.waveform
+    frozen, shuffled, backwards = make("frozen"), make("shuffled"), make("reversed")
+    assert (frozen.frames == GOOD.frames[0]).all()
+    assert not np.array_equal(shuffled.frames, GOOD.frames)
+    assert sorted(f.tobytes() for f in shuffled.frames) == sorted(f.tobytes() for f in GOOD.frames)
+    np.testing.assert_array_equal(backwards.frames, GOOD.frames[::-1])
+    np.testing.assert_array_equal(backwards.audio.waveform, sound[:, ::-1])
+    np.testing.assert_array_equal(make("sound-shifted", 100).audio.waveform, np.roll(sound, 1600, axis=1))
+    np.testing.assert_array_equal(make("sound-shifted", -100).audio.waveform, np.roll(sound, -1600, axis=1))
+    assert not np.array_equal(make("sound-swapped").audio.waveform, sound)
+    for variant in ("sound-shifted", "sound-swapped"):
+        np.testing.assert_array_equal(make(variant).frames, GOOD.frames)
+    for variant in ("frozen", "shuffled", "blurred", "noisy", "flickering"):
+        np.testing.assert_array_equal(make(variant).audio.waveform, sound)
+    sharpness = [cv2.Laplacian(clip.frames[0], cv2.CV_64F).var() for clip in (GOOD, make("blurred"))]
+    assert sharpness[1] < 0.5 * sharpness[0]
+    noise = make("noisy").frames.astype(float) - GOOD.frames
+    assert noise[(GOOD.frames > 60) & (GOOD.frames < 195)].std() == pytest.approx(15, rel=0.05)
+    light = make("flickering").frames.mean(axis=(1, 2, 3)) / GOOD.frames.mean(axis=(1, 2, 3))
+    assert light.std() > 0.05
+
+
+def test_a_prompt_without_a_scene_is_told():
+    bare = Request(Key("s", "p", 0), Prompt("p", "a cat"), None)
+    with pytest.raises(InputError, match="can only make toy subsets"):
+        ToyWorld("").generate([bare])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def put(name, value):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_clip(Clip(np.full((2, 16, 16, 3), value, np.uint8), Fraction(8)), path)
+
+    put("named/any thing.mkv", 1)
+    put("s/by-subset-0.mkv", 2)
+    put("by-seed-1.mkv", 3)
+    put("by-folder/2.mkv", 4)
+    put("by-id.mkv", 5)
+    put("A cat. It runs-0.mkv", 6)
+    put("twice.mkv", 7)
+    write_clip(Clip(np.zeros((2, 16, 16, 3), np.uint8), Fraction(8)), tmp_path / "twice.mp4", lossless=False)
+    put(".hidden.mkv", 8)
+    for number in (9, 10):
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "frames" / f"{number}.png"), np.full((16, 16, 3), number, np.uint8))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("identifier", "seed", "caption", "tags", "found"),
+    [
+        ("x", 0, "c", {"file": "named/any thing.mkv"}, "named/any thing.mkv"),
+        ("by-subset", 0, "c", {}, "s/by-subset-0.mkv"),
+        ("by-seed", 1, "c", {}, "by-seed-1.mkv"),
+        ("by-folder", 2, "c", {}, "by-folder/2.mkv"),
+        ("by-id", 0, "c", {}, "by-id.mkv"),
+        ("x", 0, "A cat. It runs", {}, "A cat. It runs-0.mkv"),
+    ],
+)
+def test_files_are_matched(folder, identifier, seed, caption, tags, found):
+    source = generators.build(f"clips:{folder}", {})
+    wanted = Request(Key("s", identifier, seed), Prompt(identifier, caption, tags=tags), None)
+    (made,) = source.generate([wanted])
+    assert made.clip == folder / found
+    (remark,) = source.remarks([wanted])
+    assert remark.startswith("8 of 9 files") and ".hidden" not in remark
+
+
+def test_ambiguity_absence_and_frames(folder):
+    source = generators.build(f"clips:{folder}", {"fps": 8})
+    wanted = [Request(Key("s", name, 0), Prompt(name, "c"), None) for name in ("twice", "nowhere", "frames", "by-seed")]
+    with pytest.raises(InputError, match=r"several files match: twice\.mkv, twice\.mp4"):
+        source.generate(wanted[:1])
+    for missing in (wanted[1], wanted[3]):
+        with pytest.raises(InputError, match="no file matches"):
+            source.generate([missing])
+    (made,) = source.generate([wanted[2]])
+    assert made.clip.fps == 8 and made.clip.frames[:, 0, 0, 0].tolist() == [9, 10]
+    with pytest.raises(InputError, match="fps"):
+        generators.build(f"clips:{folder}", {}).generate([wanted[2]])
+
+
+def test_the_truth_beside_a_clip_is_plain_json():
+    (made,) = ToyWorld("frozen").generate([request()])
+    truth = json.loads(json.dumps(made.truth))
+    assert truth["variant"] == "frozen"
+    assert len(truth["states"]["frames"]) == 16 and truth["contacts"]
