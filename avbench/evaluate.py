@@ -4,8 +4,7 @@ Nothing here depends on time, machine or the order of measuring: the same rows g
 """
 
 import collections
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from avbench.core import (
     columns,
     digest,
     nearest,
+    resolve,
 )
 from avbench.folder import RunFolder, write_whole
 from avbench.measure import protocol_of
@@ -115,7 +115,7 @@ def _score(
 ) -> tuple[Score, pd.DataFrame | None]:
     asked = sum(why.values())
     keys, measured = columns(rows.values())
-    function = _loaded(metric.function)
+    function = resolve(metric.function)
     common = {"subset": subset.name, "metric": metric.name, "protocol": protocol}
     try:
         if not keys:
@@ -132,7 +132,7 @@ def _score(
             value=float(function(measured, known)),
             n=len(keys),
             unmeasured=asked - len(keys),
-            floor=None if metric.floor is None else float(_loaded(metric.floor)(known, len(keys), prompts)),
+            floor=None if metric.floor is None else float(resolve(metric.floor)(known, len(keys), prompts)),
         )
         return score, None
     except (NotMeasurable, InputError) as reason:
@@ -157,7 +157,7 @@ def _mean(
     target = None
     if real is not None and metric.direction is Direction.BAND:
         known, _ = real.columns(protocol_of(metric.feature), subset)
-        target = float(np.nanmean(_loaded(metric.function)(known)))
+        target = float(np.nanmean(resolve(metric.function)(known)))
     score = Score(
         **common,
         value=float(per_clip[able].mean()),
@@ -172,8 +172,3 @@ def _mean(
 def _most_frequent(why: Mapping[str | None, int]) -> str:
     sentence = max((text for text in why if text is not None), key=lambda text: why[text])
     return f"{sentence} ({why[sentence]} of {sum(why.values())} clips)"
-
-
-def _loaded(path: str) -> Callable[..., Any]:
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)

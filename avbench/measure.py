@@ -4,13 +4,12 @@ A row is good for as long as its clip's bytes and its feature's protocol stay th
 """
 
 import functools
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from avbench import engine, weights
-from avbench.core import InputError, Key, NotMeasurable, Protocol, Row, Sample, Value, nearest
+from avbench.core import InputError, Key, NotMeasurable, Protocol, Row, Sample, Value, nearest, resolve
 from avbench.features import FEATURES, Feature
 from avbench.folder import RunFolder, file_sha256
 from avbench.media import read_clip
@@ -29,8 +28,7 @@ def feature_class(feature: str) -> type[Feature]:
     if feature not in FEATURES:
         msg = f"feature {feature!r} is unknown; {nearest(feature, FEATURES)}"
         raise InputError(msg)
-    module, _, name = FEATURES[feature].partition(":")
-    return getattr(importlib.import_module(module), name)
+    return resolve(FEATURES[feature])
 
 
 def protocol_of(feature: str) -> Protocol:

@@ -7,6 +7,7 @@ from avbench.core.protocol import Protocol, digest, field_differences, require_s
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
 from avbench.core.score import Direction, Score
+from avbench.core.table import resolve
 
 __all__ = [
     "Audio",
@@ -33,4 +34,5 @@ __all__ = [
     "frame_rate",
     "nearest",
     "require_same_protocol",
+    "resolve",
 ]

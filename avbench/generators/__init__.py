@@ -4,7 +4,6 @@ A generator is a class built as ``Generator(target, **settings)`` from a model a
 ``provider:target`` with ``-M name=value``. A clip depends on (prompt, seed) and the settings alone.
 """
 
-import importlib
 import inspect
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, nearest
+from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, nearest, resolve
 
 GENERATORS: dict[str, str] = {
     "toyworld": "avbench.generators.toyworld:ToyWorld",
@@ -67,8 +66,7 @@ def build(model: str, settings: Mapping[str, Any]) -> Generator:
             return build(f"clips:{model}", settings)
         msg = f"model {model!r}: give provider:target; unknown provider, {nearest(provider, GENERATORS)}"
         raise InputError(msg)
-    module, _, name = GENERATORS[provider].partition(":")
-    kind = getattr(importlib.import_module(module), name)
+    kind = resolve(GENERATORS[provider])
     known = [parameter for parameter in inspect.signature(kind).parameters if parameter != "target"]
     for setting in settings:
         if setting not in known:

@@ -16,7 +16,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from avbench import __version__
-from avbench.core import Clip, InputError, Key, Subset
+from avbench.core import Clip, InputError, Key, Sample, Subset
 from avbench.folder import RunFolder
 from avbench.media import read_clip
 from avbench.report.tables import LEGEND, subset_tables
@@ -59,15 +59,16 @@ def render(folders: Sequence[RunFolder], frame: pd.DataFrame) -> str:
 
 def _strips(folders: Sequence[RunFolder], subset: Subset) -> list[tuple[str, str, list[Strip]]]:
     shown = []
+    samples = [folder.samples() for folder in folders]
     for prompt in subset.prompts[:STRIPS_A_SUBSET]:
         seed = folders[0].run().seeds[0]
-        strips = [_strip(folder, Key(subset.name, prompt.id, seed)) for folder in folders]
+        key = Key(subset.name, prompt.id, seed)
+        strips = [_strip(folder, made.get(key)) for folder, made in zip(folders, samples, strict=True)]
         shown.append((prompt.id, prompt.video_caption, strips))
     return shown
 
 
-def _strip(folder: RunFolder, key: Key) -> Strip:
-    sample = folder.samples().get(key)
+def _strip(folder: RunFolder, sample: Sample | None) -> Strip:
     if sample is None or sample.path is None:
         return Strip(folder.path.name, None, sample.failure if sample else "the clip was not sampled")
     try:
