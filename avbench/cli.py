@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -11,7 +10,6 @@ import typer
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.progress import Progress
 
     from avbench.core import Subset
     from avbench.folder import RunFolder
@@ -90,7 +88,7 @@ def run(
         _refuse("two of these models would share a run folder; give them in separate commands with another --out")
     failures = 0
     for model, place in zip(models or DEMO_MODELS, folders, strict=True):
-        failures += _sample(place, model, asked, seeds, setting, workers)
+        failures += _sample(place, model, asked, range(seeds), setting, workers)
         _measure(place, metrics, workers)
         _evaluate(place, metrics)
     _report(folders, out)
@@ -111,7 +109,7 @@ def sample(
 ) -> None:
     """Make the clips of one model, and nothing else."""
     place = _place(out, model)
-    if failures := _sample(place, model, _subsets(subset, prompts, limit), seeds, setting, workers):
+    if failures := _sample(place, model, _subsets(subset, prompts, limit), range(seeds), setting, workers):
         _refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     typer.echo(place)
 
@@ -210,13 +208,9 @@ def reference_build(
 @reference_app.command("show")
 def reference_show(subset: Annotated[str, typer.Argument(help="Name of a shipped reference.")]) -> None:
     """Print how a shipped reference was made."""
-    from avbench import reference, shipped
-    from avbench.core import nearest
+    from avbench import reference
 
-    if subset not in reference.names():
-        _refuse(f"there is no reference of {subset!r}; {nearest(subset, reference.names())}")
-    card = reference.load(shipped.folder("reference_stats") / subset).card
-    typer.echo(json.dumps(card, indent=1, ensure_ascii=False))
+    typer.echo(json.dumps(reference.named(subset).card, indent=1, ensure_ascii=False))
 
 
 @weights_app.command("list")
@@ -263,7 +257,7 @@ def _sample(
     place: Path,
     model: str,
     subsets: Sequence["Subset"],
-    seeds: int | Sequence[int],
+    seeds: Sequence[int],
     settings: Sequence[str] | None,
     workers: int | None,
 ) -> int:
@@ -272,10 +266,9 @@ def _sample(
     from avbench.folder import RunFolder
 
     folder = RunFolder(place)
-    wanted = range(seeds) if isinstance(seeds, int) else seeds
     with folder.writing():
         count, made, remarks = stage.sample(
-            folder, model, _parsed(settings or ()), subsets, wanted, workers=_workers(workers)
+            folder, model, _parsed(settings or ()), subsets, seeds, workers=_workers(workers)
         )
         for remark in remarks:
             typer.echo(f"note: {remark}", err=True)
@@ -363,14 +356,6 @@ def _workers(asked: int | None) -> int:
 
 def _follow(stage: str, count: int, items: Iterable[Any]) -> None:
     """Draw items while a bar shows stage, rate and time left."""
-    with _progress() as progress:
-        bar = progress.add_task(stage, total=count)
-        for _ in items:
-            progress.advance(bar)
-
-
-@contextmanager
-def _progress() -> Iterator["Progress"]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -381,7 +366,9 @@ def _progress() -> Iterator["Progress"]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=_console(stderr=True)) as progress:
-        yield progress
+        bar = progress.add_task(stage, total=count)
+        for _ in items:
+            progress.advance(bar)
 
 
 def _console(*, stderr: bool = False) -> Any:

@@ -26,7 +26,7 @@ from avbench.core import (
     resolve,
 )
 from avbench.folder import RunFolder, write_whole
-from avbench.measure import protocol_of
+from avbench.measure import is_current, protocol_of
 from avbench.metrics import METRICS, Metric
 
 VALUES_FILE = "values.parquet"
@@ -59,7 +59,8 @@ def evaluate(folder: RunFolder, metrics: Sequence[Metric]) -> list[Score]:
         expected = sorted(Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in seeds)
         real = reference.find(subset)
         for metric in metrics:
-            current = _current(rows[metric.feature], samples, expected)
+            measured = rows[metric.feature]
+            current = {key: measured[key] for key in expected if key in samples and is_current(measured, samples[key])}
             protocol = _described(metric, subset, real)
             protocols[digest(protocol)] = protocol
             why = collections.Counter(_reason(key, samples, current) for key in expected)
@@ -73,16 +74,7 @@ def evaluate(folder: RunFolder, metrics: Sequence[Metric]) -> list[Score]:
     return scores
 
 
-_VALUE_COLUMNS = ["subset", "prompt", "seed", "metric", "value"]
-
-
-def _current(rows: Mapping[Key, Row], samples: Mapping[Key, Sample], expected: Sequence[Key]) -> dict[Key, Row]:
-    """The expected clips' rows that were made of the very bytes that lie in the folder now."""
-    return {
-        key: rows[key]
-        for key in expected
-        if key in rows and key in samples and rows[key].clip_sha256 == samples[key].sha256
-    }
+_VALUE_COLUMNS = [*Key._fields, "metric", "value"]
 
 
 def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) -> str | None:
@@ -149,7 +141,7 @@ def _mean(
     common: Mapping[str, Any],
 ) -> tuple[Score, pd.DataFrame]:
     able = ~np.isnan(per_clip)
-    table = pd.DataFrame([*keys], columns=["subset", "prompt", "seed"]).assign(metric=metric.name, value=per_clip)
+    table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(metric=metric.name, value=per_clip)
     if not able.any():
         msg = f"{metric.name} cannot measure any of the {len(keys)} clips: {metric.unable}"
         return Score(**common, value=None, n=0, missing=msg, unmeasured=asked), table

@@ -1,8 +1,8 @@
 """The run folder: where everything a run made lies, and how nothing of it is lost.
 
 ```
-run.json                       written first: what is run, with which settings
-subsets/<subset>.json          the prompts that were asked, so that the folder explains itself
+subsets/<subset>.json          the prompts that are asked, so that the folder explains itself
+run.json                       what is run, with which settings; both are there before any clip
 samples.jsonl                  a line after each clip is safely on disk: the resume point
 clips/<subset>/<prompt>-<seed>.mkv, and .truth.json beside it where the truth is known
 features/<feature>@<protocol>/rows.jsonl, protocol.json

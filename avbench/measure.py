@@ -57,7 +57,7 @@ def measure(folder: RunFolder, features: Sequence[str], *, workers: int = 1) -> 
     rows = {feature: folder.rows(protocol) for feature, protocol in protocols.items()}
     todo = []
     for sample in sorted(folder.samples().values(), key=lambda each: each.key):
-        lacking = tuple(feature for feature in features if not _is_current(rows[feature], sample))
+        lacking = tuple(feature for feature in features if not is_current(rows[feature], sample))
         if sample.path is not None and lacking:
             todo.append(Task(sample, lacking))
 
@@ -71,7 +71,8 @@ def measure(folder: RunFolder, features: Sequence[str], *, workers: int = 1) -> 
     return len(todo), work()
 
 
-def _is_current(rows: Mapping[Key, Row], sample: Sample) -> bool:
+def is_current(rows: Mapping[Key, Row], sample: Sample) -> bool:
+    """Whether the sample has a row that was made of the very bytes that lie in the folder now."""
     return sample.key in rows and rows[sample.key].clip_sha256 == sample.sha256
 
 

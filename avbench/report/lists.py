@@ -48,9 +48,7 @@ def _features() -> Listing:
 
 
 def _references() -> Listing:
-    from avbench.shipped import folder
-
-    found = [reference.load(folder("reference_stats") / name) for name in reference.names()]
+    found = [reference.named(name) for name in reference.names()]
     rows = [
         (
             one.subset,
