@@ -1,0 +1,189 @@
+"""What is a checkpoint on disk? A folder: ``config.json`` says how the parts are built, ``model.safetensors`` holds
+their weights, ``card.json`` how they were trained. Codecs may be shared: ``codecs`` in the config names their folder,
+relative to the checkpoint's.
+
+Weights are kept as float16 unless asked otherwise, and loaded as float32.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from avbench.avfulldit.codec import VideoCodec, VideoCodecConfig
+from avbench.avfulldit.flow import Sampling
+from avbench.avfulldit.model import AVFullDiT, JointConfig
+from avbench.avfulldit.native import NativeConfig, NativeTower
+from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
+from avbench.avfulldit.text import CaptionEncoder
+from avbench.core import ClipSpec, InputError, nearest
+
+FORMAT = "avfulldit-1"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.json"
+
+
+@dataclass
+class Parts:
+    """A model with all that it takes to use it. What belongs to a modality that it lacks is None."""
+
+    dit: AVFullDiT
+    clip_spec: ClipSpec
+    video_text: CaptionEncoder | None
+    audio_text: CaptionEncoder | None
+    video_codec: VideoCodec | None = None
+    audio_codec: SpectrogramCodec | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def arm(self) -> str:
+        """``t2v``, ``t2a`` or ``t2av``."""
+        return {(True, False): "t2v", (False, True): "t2a", (True, True): "t2av"}[
+            self.dit.video is not None, self.dit.audio is not None
+        ]
+
+    def learned(self) -> nn.ModuleDict:
+        """What training changes, under the names that the weights file uses."""
+        parts = {"dit": self.dit, "video_text": self.video_text, "audio_text": self.audio_text}
+        return nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
+
+
+def config_of(parts: Parts) -> dict[str, Any]:
+    """The plain config that `build` makes the same parts from."""
+    dit = parts.dit
+    plain: dict[str, Any] = {"format": FORMAT, "clip": parts.clip_spec.to_json(), "sampling": asdict(parts.sampling)}
+    for what, tower, text in (("video", dit.video, parts.video_text), ("audio", dit.audio, parts.audio_text)):
+        if tower is not None and text is not None:
+            assert isinstance(tower, NativeTower)
+            words = {"words": list(text.words), "width": text.width, "length": text.length}
+            plain[what] = {"tower": asdict(tower.config), "text": words}
+    if dit.joint is not None:
+        plain["joint"] = asdict(dit.joint)
+    return plain
+
+
+def build(config: Mapping[str, Any]) -> Parts:
+    """Make parts with fresh weights. Raises InputError naming a field that is missing, unknown or unfitting."""
+    try:
+        if config["format"] != FORMAT:
+            msg = f"format is {config['format']!r}; this version reads {FORMAT}"
+            raise InputError(msg)
+        towers: dict[str, NativeTower | None] = {"video": None, "audio": None}
+        texts: dict[str, CaptionEncoder | None] = {"video": None, "audio": None}
+        for what in towers:
+            if what in config:
+                towers[what] = NativeTower(NativeConfig(**config[what]["tower"]))
+                texts[what] = CaptionEncoder(**config[what]["text"])
+        joint = JointConfig(**config["joint"]) if "joint" in config else None
+        dit = AVFullDiT(towers["video"], towers["audio"], joint)
+        spec = ClipSpec.from_json(config["clip"])
+        return Parts(dit, spec, texts["video"], texts["audio"], sampling=Sampling(**config.get("sampling", {})))
+    except KeyError as error:
+        msg = f"the config lacks the field {error}"
+        raise InputError(msg) from None
+    except TypeError as error:
+        msg = f"the config does not fit: {error}"
+        raise InputError(msg) from None
+
+
+def save(parts: Parts, folder: Path, card: Mapping[str, Any], codecs: Path | None = None) -> None:
+    """Write a checkpoint folder; `codecs` is the folder of its codecs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = config_of(parts)
+    if codecs is not None:
+        config["codecs"] = Path(os.path.relpath(codecs, folder)).as_posix()
+    save_file(_halved(parts.learned()), folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+
+def load(folder: Path, *, codecs: bool = True) -> Parts:
+    """Read a checkpoint folder, with its codecs unless told not to.
+
+    Raises:
+        InputError: it is no AVFullDiT checkpoint, or a tensor is missing, unknown or of another shape.
+    """
+    config = read_config(folder)
+    try:
+        parts = build(config)
+    except InputError as error:
+        msg = f"{folder / CONFIG}: {error}"
+        raise InputError(msg) from None
+    load_weights(parts.learned(), folder / WEIGHTS)
+    if codecs:
+        if "codecs" not in config:
+            msg = f"{folder / CONFIG} names no codecs"
+            raise InputError(msg)
+        parts.video_codec, parts.audio_codec = load_codecs(folder / config["codecs"])
+    return parts
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the config. Raises InputError saying what else the folder seems to be."""
+    path = folder / CONFIG
+    if not path.is_file():
+        msg = f"{folder} is no AVFullDiT checkpoint: it has no {CONFIG}"
+        raise InputError(msg)
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        msg = f"{path} is not JSON: {error}"
+        raise InputError(msg) from None
+    if not isinstance(config, dict) or "format" not in config:
+        kind = config.get("_class_name") or config.get("architectures") if isinstance(config, dict) else None
+        msg = f"{path} is not of AVFullDiT" + (f" but of {kind}" if kind else "") + f": it has no format {FORMAT!r}"
+        raise InputError(msg)
+    return config
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fill `module` from a safetensors file. Raises InputError naming the first tensor that does not fit."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        msg = f"{path} cannot be read: {error}"
+        raise InputError(msg) from None
+    wanted = module.state_dict()
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            msg = f"{path} lacks the tensor {name}, and {len(wanted.keys() - tensors.keys())} in all; "
+            raise InputError(msg + nearest(name, tensors))
+        if tensors[name].shape != tensor.shape:
+            msg = f"{path}: {name} is of shape {tuple(tensors[name].shape)}, the config asks for {tuple(tensor.shape)}"
+            raise InputError(msg)
+    if unknown := sorted(tensors.keys() - wanted.keys()):
+        msg = f"{path} holds {len(unknown)} tensors that the config does not ask for, {unknown[0]} first"
+        raise InputError(msg)
+    module.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()})
+
+
+def save_codecs(video: VideoCodec, audio: SpectrogramCodec, folder: Path, card: Mapping[str, Any]) -> None:
+    """Write a codec folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"format": FORMAT, "video_codec": asdict(video.config), "audio_codec": asdict(audio.config)}
+    save_file(_halved(nn.ModuleDict({"video": video, "audio": audio})), folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+
+def load_codecs(folder: Path) -> tuple[VideoCodec, SpectrogramCodec]:
+    """Read a codec folder. Raises InputError as `load` does."""
+    config = read_config(folder)
+    try:
+        video = VideoCodec(VideoCodecConfig(**config["video_codec"]))
+        audio = SpectrogramCodec(SpectrogramCodecConfig(**config["audio_codec"]))
+    except (KeyError, TypeError) as error:
+        msg = f"{folder / CONFIG} does not describe codecs: {error}"
+        raise InputError(msg) from None
+    load_weights(nn.ModuleDict({"video": video, "audio": audio}), folder / WEIGHTS)
+    return video.eval().requires_grad_(False), audio
+
+
+def _halved(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.to(torch.float16).contiguous() for name, tensor in module.state_dict().items()}

@@ -1,0 +1,204 @@
+"""A small diffusion transformer of our own, for video or for audio.
+
+After DiT (Peebles and Xie 2023) with the shared modulation of PixArt-α: one network makes the modulation of a
+timestep, each block adds a table of its own. Captions are read by cross-attention (as in Wan) or stand before the
+audio tokens in the sequence (as in Flux). The GELU is the exact one: its tanh form is several times slower on a CPU.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from avbench.avfulldit.attention import attend
+from avbench.avfulldit.rope import Rotary, grid_positions, rotary
+from avbench.avfulldit.tower import Condition, Opened, QKNorm, Text
+from avbench.core import InputError
+
+_LEAST_T = 0.05
+"""Below this timestep a velocity is taken from the clean prediction as if at it."""
+
+
+@dataclass(frozen=True)
+class NativeConfig:
+    """The form of a `NativeTower`. Raises InputError on sizes that do not fit one another."""
+
+    modality: Literal["video", "audio"]
+    channels: int
+    """Of a latent."""
+    width: int
+    heads: int
+    layers: int
+    text_width: int
+    patch: int = 1
+    """Height and width of a token, in latents; 1 for audio."""
+    text: Literal["cross", "sequence"] = "cross"
+    qk_norm: Literal["width", "head"] = "width"
+    predicts: Literal["clean", "velocity"] = "clean"
+    """What the last layer says. A token wider than the tower needs ``clean``: noise does not fit through it."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width // self.heads % 2:
+            msg = f"width {self.width} does not give {self.heads} heads of an even size"
+            raise InputError(msg)
+        if self.modality == "audio" and self.patch != 1:
+            msg = f"an audio tower has a patch of 1, not {self.patch}"
+            raise InputError(msg)
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of a head."""
+        return self.width // self.heads
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Complex pairs for time, height and width; audio uses the first alone, so that it shares the video's clock."""
+        pairs = self.head_dim // 2
+        return (pairs - 2 * (pairs // 3), pairs // 3, pairs // 3)
+
+
+class _Timed(NamedTuple):
+    """What a timestep says to the blocks ``[batch, 6, width]``, and to the last layer ``[batch, width]``."""
+
+    blocks: Tensor
+    time: Tensor
+
+
+class NativeBlock(nn.Module):
+    """Self-attention, cross-attention where captions are read by it, feed-forward; AdaLN before and gates after."""
+
+    def __init__(self, config: NativeConfig) -> None:
+        super().__init__()
+        width = config.width
+        self._config = config
+        self.table = nn.Parameter(torch.randn(6, width) / width**0.5)
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.to_q, self.to_k, self.to_v, self.to_out = (nn.Linear(width, width) for _ in range(4))
+        normed = width if config.qk_norm == "width" else config.head_dim
+        self.norm_q, self.norm_k = nn.RMSNorm(normed, eps=1e-6), nn.RMSNorm(normed, eps=1e-6)
+        if config.text == "cross":
+            self.norm2 = nn.LayerNorm(width)
+            self.text_q, self.text_out = nn.Linear(width, width), nn.Linear(width, width)
+            self.text_k, self.text_v = nn.Linear(width, width), nn.Linear(width, width)
+            self.norm_text_q, self.norm_text_k = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.norm3 = nn.LayerNorm(width, elementwise_affine=False)
+        self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def streams(self) -> tuple[QKNorm, ...]:
+        return (QKNorm(self.norm_q, self.norm_k, self._config.qk_norm),)
+
+    def open(self, hidden: Tensor, condition: Condition) -> Opened:
+        modulation = (condition.modulation.blocks + self.table).unsqueeze(2).unbind(1)
+        x = self.norm1(hidden) * (1 + modulation[1]) + modulation[0]
+        query, key, value = self.to_q(x), self.to_k(x), self.to_v(x)
+        if self._config.qk_norm == "width":
+            query, key = self.norm_q(query), self.norm_k(key)
+        query, key, value = (part.unflatten(-1, (self._config.heads, -1)) for part in (query, key, value))
+        if self._config.qk_norm == "head":
+            query, key = self.norm_q(query), self.norm_k(key)
+        return Opened((x,), query, key, value, modulation)
+
+    def close(self, hidden: Tensor, attended: Tensor, beside: Tensor | None, opened: Opened, on: Condition) -> Tensor:
+        _, _, gate, shift, scale, gate_feed = opened.carry
+        out = self.to_out(attended)
+        hidden = hidden + gate * (out if beside is None else out + beside)
+        if on.text is not None:
+            hidden = hidden + self._read(self.norm2(hidden), on.text, on.text_mask)
+        return hidden + gate_feed * self.feed_forward(self.norm3(hidden) * (1 + scale) + shift)
+
+    def _read(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
+        query, key = self.norm_text_q(self.text_q(x)), self.norm_text_k(self.text_k(text))
+        heads = (part.unflatten(-1, (self._config.heads, -1)) for part in (query, key, self.text_v(text)))
+        return self.text_out(attend(*heads, mask).flatten(2))
+
+
+class NativeTower(nn.Module):
+    """A video tower (latents ``[batch, channels, time, height, width]``) or an audio one (``[batch, channels, time]``)."""
+
+    def __init__(self, config: NativeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width, self.heads, self.bands = config.width, config.heads, config.bands
+        width, token = config.width, config.channels * config.patch**2
+        self.embed = nn.Linear(token, width)
+        self.embed_text = nn.Linear(config.text_width, width)
+        self.embed_time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.modulate = nn.Linear(width, 6 * width)
+        self.blocks = nn.ModuleList(NativeBlock(config) for _ in range(config.layers))
+        self.last_table = nn.Parameter(torch.randn(2, width) / width**0.5)
+        self.last_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.last = nn.Linear(width, token)
+        self._initialise()
+
+    def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
+        time = self.embed_time(_sinusoid(t))
+        hidden = self.embed(self._tokens(latents))
+        words = self.embed_text(text.states)
+        modulation = self.modulate(time).unflatten(-1, (6, self.width))
+        if self.config.text == "cross":
+            return hidden, Condition(_Timed(modulation, time), words, text.mask, None)
+        mask = None
+        if text.mask is not None:
+            mask = functional.pad(text.mask, (0, hidden.shape[1]), value=True)
+        return torch.cat([words, hidden], dim=1), Condition(_Timed(modulation, time), None, None, mask, words.shape[1])
+
+    def finish(self, hidden: Tensor, condition: Condition, latents: Tensor, t: Tensor) -> Tensor:
+        shift, scale = (condition.modulation.time[:, None] + self.last_table).unsqueeze(2).unbind(1)
+        out = self.last(self.last_norm(hidden[:, condition.prefix :]) * (1 + scale) + shift)
+        said = self._latents(out, latents)
+        if self.config.predicts == "velocity":
+            return said
+        return (latents - said) / t.clamp(min=_LEAST_T).view(-1, *[1] * (latents.ndim - 1))
+
+    def positions(self, latents: Tensor) -> Tensor:
+        if self.config.modality == "audio":
+            return torch.arange(latents.shape[-1], dtype=torch.float64)[:, None]
+        time, height, width = latents.shape[2:]
+        return grid_positions(time, height // self.config.patch, width // self.config.patch)
+
+    def turn(self, positions: Tensor, prefix: int) -> Rotary:
+        words = positions.new_zeros(prefix, positions.shape[1])
+        return rotary(torch.cat([words, positions]), self.bands)
+
+    def _tokens(self, latents: Tensor) -> Tensor:
+        patch = self.config.patch
+        if self.config.modality == "audio":
+            return latents.transpose(1, 2)
+        if latents.shape[3] % patch or latents.shape[4] % patch:
+            msg = f"latents of {latents.shape[3]}×{latents.shape[4]} do not part into patches of {patch}×{patch}"
+            raise InputError(msg)
+        x = latents.unflatten(4, (-1, patch)).unflatten(3, (-1, patch))  # b c t h p w q
+        return x.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(1, 3)
+
+    def _latents(self, tokens: Tensor, like: Tensor) -> Tensor:
+        if self.config.modality == "audio":
+            return tokens.transpose(1, 2)
+        patch = self.config.patch
+        batch, channels, time, height, width = like.shape
+        x = tokens.view(batch, time, height // patch, width // patch, channels, patch, patch)
+        return x.permute(0, 4, 1, 2, 5, 3, 6).reshape(like.shape)
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        # a block starts as the identity: its gates are zero
+        nn.init.zeros_(self.modulate.weight)
+        for block in self.blocks:
+            assert isinstance(block, NativeBlock)
+            with torch.no_grad():
+                block.table.zero_()
+            if self.config.text == "cross":
+                nn.init.zeros_(block.text_out.weight)
+        nn.init.zeros_(self.last.weight)
+
+
+def _sinusoid(t: Tensor) -> Tensor:
+    """``[batch]`` in 0…1 → ``[batch, 256]``, on the usual scale of 1000 steps."""
+    speeds = torch.exp(-math.log(10_000) * torch.arange(128, device=t.device) / 128)
+    angle = 1000 * t[:, None] * speeds
+    return torch.cat([angle.cos(), angle.sin()], dim=1)

@@ -1,0 +1,57 @@
+"""Where is a token in time? Rotary position embedding, and AVSyncRoPE, which puts sound and picture on one clock.
+
+Positions are float ``[tokens, axes]``: latent indices for video (time, height, width), for audio (time). A band of
+complex pairs belongs to each axis; pair k of a band of n turns by position · θ^(−k/n) radians. Neighbouring channels
+form a pair ("interleaved"), as in Wan and Flux. Source: Su et al., "RoFormer" (2021); AVSyncRoPE: arXiv 2512.02457.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+AudioPositions = Literal["sync", "vanilla", "expand-video"]
+"""``sync``: audio index ÷ τ (the paper's). ``vanilla``: both as they are. ``expand-video``: video time index · τ."""
+
+
+class Rotary(NamedTuple):
+    """Cosine and sine of every token's phases, each ``[tokens, pairs]``."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotary(positions: Tensor, bands: tuple[int, ...], theta: float = 10_000.0) -> Rotary:
+    """Phases of tokens at `positions` ``[tokens, axes]``, with ``bands[axis]`` complex pairs an axis.
+
+    Fewer axes than bands are allowed: the bands without a position do not turn. So audio shares the video's clock.
+    """
+    phases = []
+    for axis, pairs in enumerate(bands):
+        speeds = theta ** -(torch.arange(pairs, dtype=torch.float64, device=positions.device) / pairs)
+        place = positions[:, axis] if axis < positions.shape[1] else torch.zeros_like(positions[:, 0])
+        phases.append(place.double()[:, None] * speeds)
+    angle = torch.cat(phases, dim=1)
+    return Rotary(angle.cos().float(), angle.sin().float())
+
+
+def rotate(x: Tensor, turn: Rotary) -> Tensor:
+    """Turn queries or keys ``[batch, tokens, heads, head_dim]``."""
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = (part[None, :, None, :].to(x.dtype) for part in turn)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+
+
+def grid_positions(time: int, height: int, width: int) -> Tensor:
+    """Positions of a video's tokens, time first: ``[time · height · width, 3]``."""
+    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (time, height, width)), indexing="ij")
+    return torch.stack(axes, dim=-1).reshape(-1, 3)
+
+
+def synchronised(video: Tensor, audio: Tensor, tau: float, mode: AudioPositions) -> tuple[Tensor, Tensor]:
+    """Positions of both modalities after `mode`; `tau` = seconds of a video latent ÷ seconds of an audio latent."""
+    if mode == "sync":
+        return video, audio / tau
+    if mode == "expand-video":
+        return torch.cat([video[:, :1] * tau, video[:, 1:]], dim=1), audio
+    return video, audio
