@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from avbench.avfulldit.training import Progress
     from avbench.core import Subset
     from avbench.folder import RunFolder
     from avbench.metrics import Metric
@@ -25,6 +26,8 @@ reference_app = typer.Typer(help="Reference statistics: what models are measured
 weights_app = typer.Typer(help="Third-party weights: name, source, sha256, licence.", no_args_is_help=True)
 app.add_typer(reference_app, name="reference")
 app.add_typer(weights_app, name="weights")
+train_app = typer.Typer(help="Train AVFullDiT: codecs, examples, towers, and the two arms.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
 
 DEMO_MODELS = (
     "toyworld:",
@@ -158,6 +161,89 @@ def compare(
 def report(runs: Runs, out: Annotated[Path, typer.Option(help="Folder for the tables and the page.")]) -> None:
     """Write the tables and the page of run folders."""
     _report(runs, out)
+
+
+Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
+Codecs = Annotated[Path, typer.Option(help="Folder of the codecs.")]
+Examples = Annotated[Path, typer.Option(help="Folder of the examples.")]
+Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
+Batch = Annotated[int, typer.Option(min=1, help="Examples a step, over all processes.")]
+Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+Seed = Annotated[int, typer.Option(help="Decides the data, its order, noise, timesteps and first weights.")]
+Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same command goes on where it stopped.")]
+
+
+@train_app.command("codecs")
+def train_codecs(
+    out: Target, data: Data = "toyworld", clips: int = 8000, steps: Steps = 2600, batch: Batch = 8, seed: Seed = 0
+) -> None:
+    """Fit and train the codecs of the toy scale."""
+    from avbench.avfulldit.training import Plan
+    from avbench.train import make_codecs
+
+    plan = Plan(steps, batch, warmup=100, ema=0.99, weight_decay=1e-4, seed=seed)
+    _watch(make_codecs(data, clips, plan, out), f"codecs: {out}", steps)
+
+
+@train_app.command("examples")
+def train_examples(
+    out: Target, codecs: Codecs, data: Data = "toyworld", clips: int = 24_300, seed: Seed = 0, workers: Workers = None
+) -> None:
+    """Encode clips once, to be trained on many times."""
+    from avbench.train import make_examples
+
+    _follow(f"examples: {out}", clips, make_examples(data, clips, seed, codecs, out, _workers(workers)))
+
+
+@train_app.command("tower")
+def train_tower(
+    what: Annotated[str, typer.Argument(help="video or audio")],
+    out: Target,
+    codecs: Codecs,
+    examples: Examples,
+    steps: Steps = 6000,
+    batch: Batch = 16,
+    rate: Rate = 1e-3,
+    seed: Seed = 0,
+) -> None:
+    """Train one tower from scratch."""
+    from avbench.avfulldit.training import Plan
+    from avbench.core import nearest
+    from avbench.train import TOWERS, make_tower
+
+    if what not in TOWERS:
+        _refuse(f"tower {what!r} is unknown; {nearest(what, TOWERS)}")
+    plan = Plan(steps, batch, learning_rate=rate, seed=seed)
+    _watch(make_tower(what, examples, codecs, plan, out), f"{what} tower: {out}", steps)
+
+
+@train_app.command("arms")
+def train_arms(
+    out: Target,
+    video: Annotated[Path, typer.Option(help="Checkpoint of the video tower.")],
+    audio: Annotated[Path, typer.Option(help="Checkpoint of the audio tower.")],
+    examples: Examples,
+    arm: Annotated[list[str] | None, typer.Option(help="t2v or t2av; both where not given.")] = None,
+    steps: Steps = 4000,
+    batch: Batch = 16,
+    rate: Rate = 5e-4,
+    audio_weight: Annotated[float, typer.Option(help="λ_a, where λ_v is 1.")] = 1.0,
+    seed: Seed = 0,
+) -> None:
+    """Train the T2V and the T2AV arm from the same towers under identical settings, and check that they were."""
+    from avbench.avfulldit.training import Plan
+    from avbench.core import nearest
+    from avbench.train import ARMS, make_arm, same_settings
+
+    plan = Plan(steps, batch, learning_rate=rate, link_steps=steps // 10, audio_weight=audio_weight, seed=seed)
+    for one in arm or ARMS:
+        if one not in ARMS:
+            _refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
+        _watch(make_arm(one, video, audio, examples, plan, out / one), f"{one}: {out / one}", steps)
+    if all((out / one / "card.json").exists() for one in ARMS):
+        if unlike := same_settings(*(out / one for one in ARMS)):
+            _refuse(f"the arms were not trained under identical settings: {', '.join(unlike)} differ", code=1)
+        typer.echo("both arms saw the same video latents, noise and timesteps under the same settings")
 
 
 @app.command("list")
@@ -354,27 +440,40 @@ def _workers(asked: int | None) -> int:
     return asked or default_workers()
 
 
-def _follow(stage: str, count: int, items: Iterable[Any]) -> None:
-    """Draw items while a bar shows stage, rate and time left."""
+def _follow(stage: str, count: int, items: Iterable[Any], unit: str = "clips", at: str | None = None) -> Any:
+    """Draw items while a bar shows stage, rate and time left; return the last.
+
+    Where `at` names an attribute of the items, it says how many are done: a resumed stage does not begin at 0.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: Any) -> Text:
             speed = task.finished_speed or task.speed
-            return Text(f"{speed:.1f} clips/s" if speed else "")
+            return Text(f"{speed:.1f} {unit}/s" if speed else "")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=_console(stderr=True)) as progress:
         bar = progress.add_task(stage, total=count)
-        for _ in items:
-            progress.advance(bar)
+        last = None
+        for done, last in enumerate(items, 1):
+            progress.update(bar, completed=getattr(last, at) if at else done)
+        return last
 
 
 def _console(*, stderr: bool = False) -> Any:
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False)
+
+
+def _watch(steps: "Iterable[Progress]", what: str, total: int) -> None:
+    """Show a training; its last losses stand below the bar."""
+    if last := _follow(what, total, steps, "steps", at="step"):
+        losses = [("video", last.video_loss), ("audio", last.audio_loss)]
+        said = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses if loss is not None)
+        typer.echo(f"{what}: step {last.step}, {said}")
 
 
 def _refuse(sentence: str, *, code: int = 2) -> NoReturn:

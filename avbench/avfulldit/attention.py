@@ -131,6 +131,8 @@ def require_joinable(video_width: int, video_heads: int, audio_width: int, audio
         )
         raise InputError(msg)
     if audio_width > video_width:
-        msg = f"the audio tower is wider ({audio_width}) than the video tower ({video_width}): only audio can be widened"
+        msg = (
+            f"the audio tower is wider ({audio_width}) than the video tower ({video_width}): only audio can be widened"
+        )
         raise InputError(msg)
     return video_head

@@ -5,6 +5,7 @@ relative to the checkpoint's.
 Weights are kept as float16 unless asked otherwise, and loaded as float32.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -183,6 +184,11 @@ def load_codecs(folder: Path) -> tuple[VideoCodec, SpectrogramCodec]:
         raise InputError(msg) from None
     load_weights(nn.ModuleDict({"video": video, "audio": audio}), folder / WEIGHTS)
     return video.eval().requires_grad_(False), audio
+
+
+def weights_sha256(folder: Path) -> str:
+    """Of a checkpoint's weights file."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
 def _halved(module: nn.Module) -> dict[str, Tensor]:

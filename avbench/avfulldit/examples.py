@@ -6,7 +6,7 @@ float16 and normalised by their codecs, ``captions.jsonl`` with a line an exampl
 
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple

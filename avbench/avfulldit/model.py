@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from avbench.avfulldit.attention import Initialisation, Widening, attend, attend_jointly, require_joinable
-from avbench.avfulldit.rope import AudioPositions, Rotary, rotate, rotary, synchronised
-from avbench.avfulldit.tower import Block, Condition, Opened, Text, Tower
+from avbench.avfulldit.rope import AudioPositions, Rotary, rotary, rotate, synchronised
+from avbench.avfulldit.tower import Block, Opened, Text, Tower
 from avbench.core import InputError
 
 

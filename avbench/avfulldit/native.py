@@ -88,9 +88,11 @@ class NativeBlock(nn.Module):
         self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def streams(self) -> tuple[QKNorm, ...]:
+        """One stream."""
         return (QKNorm(self.norm_q, self.norm_k, self._config.qk_norm),)
 
     def open(self, hidden: Tensor, condition: Condition) -> Opened:
+        """Up to queries, keys and values."""
         modulation = (condition.modulation.blocks + self.table).unsqueeze(2).unbind(1)
         x = self.norm1(hidden) * (1 + modulation[1]) + modulation[0]
         query, key, value = self.to_q(x), self.to_k(x), self.to_v(x)
@@ -102,6 +104,7 @@ class NativeBlock(nn.Module):
         return Opened((x,), query, key, value, modulation)
 
     def close(self, hidden: Tensor, attended: Tensor, beside: Tensor | None, opened: Opened, on: Condition) -> Tensor:
+        """Output projection, captions, feed-forward."""
         _, _, gate, shift, scale, gate_feed = opened.carry
         out = self.to_out(attended)
         hidden = hidden + gate * (out if beside is None else out + beside)
@@ -116,7 +119,7 @@ class NativeBlock(nn.Module):
 
 
 class NativeTower(nn.Module):
-    """A video tower (latents ``[batch, channels, time, height, width]``) or an audio one (``[batch, channels, time]``)."""
+    """A tower for video latents ``[batch, channels, time, height, width]`` or audio ones ``[batch, channels, time]``."""
 
     def __init__(self, config: NativeConfig) -> None:
         super().__init__()
@@ -134,6 +137,7 @@ class NativeTower(nn.Module):
         self._initialise()
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
+        """Tokens of the latents, after those of the caption where the sequence holds them."""
         time = self.embed_time(_sinusoid(t))
         hidden = self.embed(self._tokens(latents))
         words = self.embed_text(text.states)
@@ -146,6 +150,7 @@ class NativeTower(nn.Module):
         return torch.cat([words, hidden], dim=1), Condition(_Timed(modulation, time), None, None, mask, words.shape[1])
 
     def finish(self, hidden: Tensor, condition: Condition, latents: Tensor, t: Tensor) -> Tensor:
+        """The velocity, whatever the last layer says."""
         shift, scale = (condition.modulation.time[:, None] + self.last_table).unsqueeze(2).unbind(1)
         out = self.last(self.last_norm(hidden[:, condition.prefix :]) * (1 + scale) + shift)
         said = self._latents(out, latents)
@@ -154,12 +159,14 @@ class NativeTower(nn.Module):
         return (latents - said) / t.clamp(min=_LEAST_T).view(-1, *[1] * (latents.ndim - 1))
 
     def positions(self, latents: Tensor) -> Tensor:
+        """Latent indices of the tokens."""
         if self.config.modality == "audio":
             return torch.arange(latents.shape[-1], dtype=torch.float64)[:, None]
         time, height, width = latents.shape[2:]
         return grid_positions(time, height // self.config.patch, width // self.config.patch)
 
     def turn(self, positions: Tensor, prefix: int) -> Rotary:
+        """Phases; a caption's words all stand at position 0."""
         words = positions.new_zeros(prefix, positions.shape[1])
         return rotary(torch.cat([words, positions]), self.bands)
 

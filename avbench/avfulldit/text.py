@@ -58,6 +58,7 @@ class CaptionEncoder(nn.Module):
         return self(self.ids(captions).to(self.position.device))
 
     def forward(self, ids: Tensor) -> Text:
+        """Ids ``[batch, length]`` → `Text`."""
         mask = ids != _PADDING
         states = self.embedding(ids) + self.position
         bias = torch.zeros_like(mask, dtype=states.dtype).masked_fill(~mask, float("-inf"))

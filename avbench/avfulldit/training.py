@@ -6,13 +6,11 @@ examples in the same order, whatever else differs, and a run that was killed goe
 sha256 over the noised video latents goes into the card: equal in two arms, it proves that they saw the same.
 """
 
-import copy
 import csv
 import hashlib
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from avbench.avfulldit.checkpoint import Parts
-from avbench.avfulldit.examples import Batch, Examples
+from avbench.avfulldit.codec import VideoCodec
+from avbench.avfulldit.examples import Batch
 from avbench.avfulldit.flow import Timesteps, between, noise, stream
 from avbench.core import InputError
 
@@ -85,6 +84,11 @@ class Objective(nn.Module):
             if encoder is not None:
                 encoder.requires_grad_(plan.train_text)
 
+    def at(self, step: int) -> None:
+        """Set what changes with the step: the link between the modalities."""
+        if self.dit.joint is not None:
+            self.dit.link = min(1.0, step / self.plan.link_steps) if self.plan.link_steps else 1.0
+
     def forward(self, batch: Batch) -> tuple[Tensor, Losses, str]:
         """Loss, its parts, and a sha256 of the noised video latents that the model was shown."""
         plan, device = self.plan, next(self.parameters()).device
@@ -136,50 +140,84 @@ class Progress:
     video_loss: float | None
     audio_loss: float | None
     seconds: float
+    seen_sha256: str
+    """Chained over everything that the video side was shown so far."""
+
+
+class CodecObjective(nn.Module):
+    """The loss of a video codec on frames."""
+
+    def __init__(self, codec: VideoCodec, plan: Plan) -> None:
+        super().__init__()
+        self.codec, self.plan = codec, plan
+        for layer in (codec.project, codec.unproject):  # in closed form, and best left there
+            layer.requires_grad_(False)
+
+    def at(self, step: int) -> None:
+        """Nothing changes with the step."""
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Losses, str]:
+        """Loss, its parts, and a sha256 of the frames."""
+        assert batch.video is not None
+        frames = batch.video.to(next(self.parameters()).device)
+        grid = self.codec.grid(*frames.shape[1:4])
+        blur = [noise((self.codec.config.channels, *grid), "codec", self.plan.seed, n) for n in batch.numbers]
+        loss = self.codec.loss(frames, torch.stack(blur).to(frames.device))
+        return loss, Losses(loss, None), hashlib.sha256(batch.video.numpy().tobytes()).hexdigest()
 
 
 def train(
-    parts: Parts,
-    plan: Plan,
-    examples: Examples,
+    objective: Objective | CodecObjective,
+    batches: Callable[[Sequence[int]], Batch],
+    source: Mapping[str, Any],
     folder: Path,
     *,
     save_every: int = 200,
-    on_save: Callable[[int, Parts], None] | None = None,
+    on_save: Callable[[Progress, Mapping[str, Tensor]], None] | None = None,
 ) -> Iterator[Progress]:
-    """Train `parts` in place, or go on where the folder's state stands; the weights end as their moving average.
+    """Train an objective in place, or go on where the folder's state stands; it ends as its moving average.
 
-    Yields after every step. `on_save` gets the step and a copy of the parts with averaged weights, for samples.
+    Args:
+        objective: what is trained, under its plan.
+        batches: item numbers, counted since training began, to a batch.
+        source: says where the batches come from; a state made from another source is refused.
+        folder: holds the state and the losses.
+        save_every: steps between states.
+        on_save: gets the progress and the averaged weights whenever the state was saved.
+
+    Yields:
+        The progress after every step, and first the one that is gone on from.
 
     Raises:
-        InputError: accelerate is missing, the batch does not divide among the processes, or the folder's state
-            belongs to another plan.
+        InputError: accelerate is missing, the batch does not divide among the processes, the folder's state belongs
+            to another plan or source, or the loss is no longer a number.
     """
+    plan = objective.plan
     accelerator = _accelerator()
     if plan.batch % accelerator.num_processes:
         msg = f"a batch of {plan.batch} does not divide among {accelerator.num_processes} processes"
         raise InputError(msg)
-    objective = Objective(parts, plan)
     learned = [weight for weight in objective.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(learned, plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay)
     average = {name: weight.detach().clone() for name, weight in objective.state_dict().items()}
-    state = _load(folder / STATE, plan, examples)
-    first, elapsed, digest = 0, 0.0, ""
+    identity = {**asdict(plan), "source": dict(source)}
+    state = _load(folder / STATE, identity)
+    done = Progress(0, None, None, 0.0, "")
     if state is not None:
         objective.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
-        average, first, elapsed, digest = state["average"], state["step"], state["seconds"], state["stream"]
-    _keep_losses(folder / LOSSES, first)
+        average, done = state["average"], Progress(**state["progress"])
+        yield done
+    _keep_losses(folder / LOSSES, done.step)
     wrapped, optimiser = accelerator.prepare(objective, optimiser)
     average = {name: value.to(accelerator.device) for name, value in average.items()}
-    started = time.perf_counter() - elapsed
-    for step in range(first, plan.steps):
+    started = time.perf_counter() - done.seconds
+    for step in range(done.step, plan.steps):
         for group in optimiser.param_groups:
             group["lr"] = plan.rate(step)
-        if parts.dit.joint is not None:
-            parts.dit.link = min(1.0, step / plan.link_steps) if plan.link_steps else 1.0
+        objective.at(step)
         numbers = range(step * plan.batch, (step + 1) * plan.batch)
-        batch = examples.batch(plan.seed, numbers[accelerator.process_index :: accelerator.num_processes])
+        batch = batches(numbers[accelerator.process_index :: accelerator.num_processes])
         loss, losses, seen = wrapped(batch)
         if not bool(torch.isfinite(loss)):
             msg = f"the loss of step {step} is {float(loss)}: try a lower learning rate than {plan.learning_rate:g}"
@@ -192,27 +230,17 @@ def train(
         with torch.no_grad():
             for name, weight in objective.state_dict().items():
                 average[name].lerp_(weight, 1 - decay)
-        digest = hashlib.sha256((digest + seen).encode()).hexdigest()
+        digest = hashlib.sha256((done.seen_sha256 + seen).encode()).hexdigest()
         now = time.perf_counter() - started
-        progress = Progress(step + 1, *(_mean(accelerator, loss) for loss in losses), now)
+        done = Progress(step + 1, *(_mean(accelerator, loss) for loss in losses), now, digest)
         if accelerator.is_main_process:
-            _log(folder / LOSSES, progress)
+            _log(folder / LOSSES, done)
             if (step + 1) % save_every == 0 or step + 1 == plan.steps:
-                _save(folder / STATE, objective, optimiser, average, progress, digest, plan, examples)
+                _save(folder / STATE, objective, optimiser, average, done, identity)
                 if on_save is not None:
-                    shown = copy.deepcopy(parts)
-                    Objective(shown, plan).load_state_dict(average)
-                    shown.dit.eval()
-                    on_save(step + 1, shown)
-        yield progress
+                    on_save(done, average)
+        yield done
     objective.load_state_dict(average)
-    parts.dit.link = 1.0
-
-
-def differing(a: Plan, b: Plan) -> list[str]:
-    """Fields in which two arms' plans differ, besides those that only sound uses."""
-    plain_a, plain_b = asdict(a), asdict(b)
-    return [name for name in plain_a if name not in AUDIO_ONLY and plain_a[name] != plain_b[name]]
 
 
 def _accelerator() -> Any:
@@ -228,20 +256,15 @@ def _mean(accelerator: Any, loss: Tensor | None) -> float | None:
     return None if loss is None else float(accelerator.reduce(loss.detach(), reduction="mean"))
 
 
-def _load(path: Path, plan: Plan, examples: Examples) -> dict[str, Any] | None:
+def _load(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     state = torch.load(path, map_location="cpu", weights_only=True)
-    asked = _identity(plan, examples)
     if state["plan"] != asked:
         unlike = [name for name in asked if state["plan"].get(name) != asked[name]]
         msg = f"{path} belongs to another training: {', '.join(unlike)} differ; choose another folder"
         raise InputError(msg)
     return state
-
-
-def _identity(plan: Plan, examples: Examples) -> dict[str, Any]:
-    return {**asdict(plan), "examples": dict(examples.card)}
 
 
 def _save(
@@ -250,22 +273,18 @@ def _save(
     optimiser: Any,
     average: Mapping[str, Tensor],
     progress: Progress,
-    digest: str,
-    plan: Plan,
-    examples: Examples,
+    identity: Mapping[str, Any],
 ) -> None:
     part = path.with_name(path.name + ".part")
     state = {
         "model": objective.state_dict(),
         "optimiser": optimiser.state_dict(),
         "average": average,
-        "step": progress.step,
-        "seconds": progress.seconds,
-        "stream": digest,
-        "plan": _identity(plan, examples),
+        "progress": asdict(progress),
+        "plan": dict(identity),
     }
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def _keep_losses(path: Path, steps: int) -> None:

@@ -16,6 +16,7 @@ from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, nearest, resol
 GENERATORS: dict[str, str] = {
     "toyworld": "avbench.generators.toyworld:ToyWorld",
     "clips": "avbench.generators.clips:ClipsFolder",
+    "avfulldit": "avbench.generators.avfulldit:AVFullDiT",
 }
 """Provider → where it lives; imported when used."""
 

@@ -1,0 +1,83 @@
+"""From captions and seeds to clips.
+
+The noise of a clip belongs to (prompt id, seed, modality) alone: an arm with sound and one without start a clip's
+video from the same noise. A batch is always filled to its full size, because a matrix product may round differently
+in another shape, and so a clip's bits do not depend on how many were asked for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avbench.avfulldit.checkpoint import Parts
+from avbench.avfulldit.flow import Pair, guided, integrate, noise
+from avbench.core import Audio, Clip
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One clip to make."""
+
+    name: str
+    """Of the prompt: with the seed, it names the noise."""
+    seed: int
+    video_caption: str
+    audio_caption: str
+
+
+def start(parts: Parts, wish: Wish) -> Pair:
+    """The noise that a clip starts from, ``[channels, …]`` each; None for a modality that the model lacks."""
+    spec = parts.clip_spec
+    video = audio = None
+    if parts.video_codec is not None and parts.dit.video is not None:
+        codec = parts.video_codec
+        shape = (codec.config.channels, *codec.grid(spec.frames, spec.height, spec.width))
+        video = noise(shape, "video", wish.name, wish.seed)
+    if parts.audio_codec is not None and parts.dit.audio is not None:
+        samples = spec.samples
+        assert samples is not None  # a model with sound has a clip spec with sound
+        shape = (parts.audio_codec.config.channels, parts.audio_codec.length(samples))
+        audio = noise(shape, "audio", wish.name, wish.seed)
+    return video, audio
+
+
+@torch.no_grad()
+def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
+    """Sample a clip of every wish, up to `batch` of them. An arm without sound makes silent clips."""
+    filled = [*wishes, *[wishes[-1]] * (batch - len(wishes))]
+    starts = [start(parts, wish) for wish in filled]
+    video, audio = (_stacked([pair[i] for pair in starts]) for i in range(2))
+    # each item twice: without captions first, then with them, in one forward
+    texts = [
+        None if encoder is None else encoder.read([""] * batch + captions)
+        for encoder, captions in (
+            (parts.video_text, [wish.video_caption for wish in filled]),
+            (parts.audio_text, [wish.audio_caption for wish in filled]),
+        )
+    ]
+    scales = (parts.sampling.video_guidance, parts.sampling.audio_guidance)
+
+    def velocity(x: Pair, t: float) -> Pair:
+        doubled = [None if part is None else torch.cat([part, part]) for part in x]
+        said = parts.dit(*doubled, torch.full((2 * batch,), t), *texts)
+        halves = [None if part is None else part.chunk(2) for part in said]
+        return tuple(None if half is None else guided(*half, s) for half, s in zip(halves, scales, strict=True))
+
+    latents, heard = integrate(velocity, (video, audio), parts.sampling)
+    frames = None if latents is None else parts.video_codec.decode(latents).numpy()
+    waves = None if heard is None else parts.audio_codec.decode(heard).clamp(-1, 1).numpy()
+    return [_clip(parts, frames[i], None if waves is None else waves[i]) for i in range(len(wishes))]
+
+
+def _clip(parts: Parts, frames: np.ndarray, wave: np.ndarray | None) -> Clip:
+    rate = parts.clip_spec.sample_rate
+    audio = None if wave is None or rate is None else Audio(wave[None], rate)
+    return Clip(frames, parts.clip_spec.fps, audio)
+
+
+def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
+    given = [part for part in parts if part is not None]
+    return torch.stack(given) if given else None
