@@ -14,7 +14,7 @@ FLOORS = [
     {"core"},
     {"media", "folder", "shipped", "weights", "engine", "avfulldit", "toyworld"},
     {"subsets", "generators", "features", "metrics", "uncertainty"},
-    {"reference", "sample", "measure"},
+    {"reference", "sample", "measure", "train"},
     {"evaluate"},
     {"compare", "gate", "report"},
     {"cli"},

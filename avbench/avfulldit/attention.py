@@ -76,7 +76,7 @@ class Widening(nn.Module):
         return query, key, value
 
     def narrow(self, attended: Tensor, heads: int, opened: Opened) -> tuple[Tensor, Tensor | None]:
-        """Split the result ``[batch, tokens, heads, head_dim]``: own heads, and what the new rows make of the others."""
+        """Split the result ``[batch, tokens, heads, head_dim]``: own heads, and what new rows make of the others."""
         own = attended[:, :, :heads].flatten(2)
         if not len(self.streams):
             return own, None

@@ -6,6 +6,7 @@ Source: Lipman et al. (2023); Esser et al. (2024) for the timestep density and s
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -80,7 +81,7 @@ def integrate(velocity: Callable[[Pair, float], Pair], start: Pair, sampling: Sa
     """Follow `velocity` (latents, t) from noise at t = 1 to latents at t = 0."""
     grid = sampling.grid().tolist()
     x = start
-    for t, following in zip(grid, grid[1:], strict=False):
+    for t, following in itertools.pairwise(grid):
         slope = velocity(x, t)
         ahead = _moved(x, slope, following - t)
         if sampling.solver == "heun" and following > 0:

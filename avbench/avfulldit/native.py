@@ -119,7 +119,7 @@ class NativeBlock(nn.Module):
 
 
 class NativeTower(nn.Module):
-    """A tower for video latents ``[batch, channels, time, height, width]`` or audio ones ``[batch, channels, time]``."""
+    """A tower for latents of video ``[batch, channels, time, height, width]`` or audio ``[batch, channels, time]``."""
 
     def __init__(self, config: NativeConfig) -> None:
         super().__init__()
@@ -139,7 +139,8 @@ class NativeTower(nn.Module):
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
         """Tokens of the latents, after those of the caption where the sequence holds them."""
         time = self.embed_time(_sinusoid(t))
-        hidden = self.embed(self._tokens(latents))
+        places = _places(self.positions(latents), self.width).to(latents)
+        hidden = self.embed(self._tokens(latents)) + places
         words = self.embed_text(text.states)
         modulation = self.modulate(time).unflatten(-1, (6, self.width))
         if self.config.text == "cross":
@@ -202,6 +203,16 @@ class NativeTower(nn.Module):
             if self.config.text == "cross":
                 nn.init.zeros_(block.text_out.weight)
         nn.init.zeros_(self.last.weight)
+
+
+def _places(positions: Tensor, width: int) -> Tensor:
+    """Where a token is, absolutely, ``[tokens, width]``: RoPE alone tells only how far tokens are apart."""
+    axes = positions.shape[1]
+    half = width // (2 * axes)
+    speeds = 100.0 ** -(torch.arange(half, dtype=positions.dtype) / half)
+    angle = (positions.cpu()[:, :, None] * speeds).flatten(1)
+    places = torch.cat([angle.cos(), angle.sin()], dim=1)
+    return functional.pad(places, (0, width - places.shape[1]))
 
 
 def _sinusoid(t: Tensor) -> Tensor:

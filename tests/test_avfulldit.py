@@ -1,0 +1,357 @@
+"""AVFullDiT: positions, joint attention, flow matching, codecs, checkpoints, training and sampling."""
+
+import dataclasses
+import functools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from avbench.avfulldit import checkpoint
+from avbench.avfulldit.attention import attend_jointly
+from avbench.avfulldit.checkpoint import Parts
+from avbench.avfulldit.codec import VideoCodec, VideoCodecConfig
+from avbench.avfulldit.examples import Examples
+from avbench.avfulldit.flow import Sampling, Timesteps, between, integrate, noise
+from avbench.avfulldit.model import AVFullDiT, JointConfig, walk_alone
+from avbench.avfulldit.native import NativeConfig, NativeTower
+from avbench.avfulldit.pipeline import Wish, make, start
+from avbench.avfulldit.rope import grid_positions, rotary, rotate, synchronised
+from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
+from avbench.avfulldit.text import CaptionEncoder
+from avbench.avfulldit.training import Objective, Plan, train
+from avbench.core import InputError
+from avbench.toyworld import CLIP_SPEC, make_clip, random_scene
+
+VIDEO = NativeConfig("video", channels=4, width=48, heads=3, layers=3, text_width=16, patch=2)
+AUDIO = NativeConfig("audio", channels=6, width=32, heads=2, layers=3, text_width=16, text="sequence", qk_norm="head")
+WORDS = ["a", "ball", "clink", "red"]
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def shaken(module):
+    """Weights away from their zeros, so that nothing agrees by being absent."""
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return module
+
+
+def inputs(batch=2):
+    encoder = CaptionEncoder(WORDS, 16, 5)
+    text = encoder.read(["a red ball", "clink"][:batch])
+    return torch.randn(batch, 4, 2, 4, 4), torch.randn(batch, 6, 8), torch.linspace(0.3, 0.8, batch), text, text
+
+
+def joined(**settings):
+    towers = shaken(NativeTower(VIDEO)), shaken(NativeTower(AUDIO))
+    return AVFullDiT(*towers, JointConfig(2, tau=4.0, **settings))
+
+
+class TestPositions:
+    def test_the_same_second_has_the_same_phase(self):
+        tau = 5.383
+        video, audio = synchronised(grid_positions(4, 2, 2), torch.arange(20.0)[:, None].double(), tau, "sync")
+        bands = (6, 5, 5)
+        of_video = rotary(video, bands)
+        of_audio = rotary(torch.tensor([[2 * tau]], dtype=torch.float64) / tau, bands)
+        first_of_frame_2 = 2 * 4
+        assert torch.allclose(of_video.cos[first_of_frame_2], of_audio.cos[0], atol=1e-6)
+        assert torch.allclose(of_video.sin[first_of_frame_2], of_audio.sin[0], atol=1e-6)
+        assert torch.allclose(audio[:, 0], torch.arange(20.0).double() / tau)
+
+    def test_modes(self):
+        video, audio = grid_positions(2, 1, 1), torch.arange(8.0).double()[:, None]
+        assert synchronised(video, audio, 4, "vanilla") == (video, audio)
+        wide, same = synchronised(video, audio, 4, "expand-video")
+        assert wide[:, 0].tolist() == [0, 4] and torch.equal(same, audio)
+
+    def test_scores_depend_on_distance_alone(self):
+        x, y = torch.randn(2, 1, 1, 1, 16)
+        turns = [rotary(torch.tensor([[p], [p + 3.0]], dtype=torch.float64), (8,)) for p in (0.0, 11.0)]
+        scores = []
+        for turn in turns:
+            both = rotate(torch.cat([x, y], dim=1), turn)
+            scores.append((both[0, 0] * both[0, 1]).sum())
+        assert torch.allclose(*scores, atol=1e-5)
+
+
+class TestJoint:
+    def test_unlinked_it_is_the_two_towers(self):
+        video, audio, t, *text = inputs()
+        model = joined(positions="vanilla")
+        model.link = 0.0
+        of_video, of_audio = model(video, audio, t, *text)
+        assert torch.equal(of_video, walk_alone(model.video, video, t, text[0]))
+        assert torch.allclose(of_audio, walk_alone(model.audio, audio, t, text[1]), atol=1e-6)
+
+    def test_linked_each_changes_the_other(self):
+        video, audio, t, *text = inputs()
+        model = joined()
+        of_video, of_audio = model(video, audio, t, *text)
+        assert not torch.allclose(model(video, audio + 1, t, *text)[0], of_video, atol=1e-4)
+        assert not torch.allclose(model(video + 1, audio, t, *text)[1], of_audio, atol=1e-4)
+
+    @pytest.mark.parametrize("init", ["zero", "random"])
+    def test_initialisations(self, init):
+        new = joined(init=init).widenings[0].streams[0]
+        assert bool(new.out.weight.any()) == bool(new.query.weight.any()) == (init == "random")
+
+    def test_new_weights_are_the_papers(self):
+        count = sum(weight.numel() for weight in joined().widenings.parameters())
+        assert count == 2 * 4 * 32 * (48 - 32)
+
+    def test_a_link_between_is_between(self):
+        make_qkv = functools.partial(torch.randn, 1, 3, 2, 4)
+        video, audio = [make_qkv() for _ in range(3)], [make_qkv() for _ in range(3)]
+        keep = torch.ones(1, 3, dtype=torch.bool)
+        plain = attend_jointly(video, audio, None, None, 1.0)[0]
+        masked = attend_jointly(video, audio, keep, keep, 1.0)[0]
+        assert torch.allclose(plain, masked, atol=1e-6)
+        apart = attend_jointly(video, audio, None, None, 0.0)[0]
+        assert torch.allclose(attend_jointly(video, audio, None, None, 1e-9)[0], apart, atol=1e-5)
+        assert not torch.allclose(plain, apart, atol=1e-3)
+
+    @pytest.mark.parametrize(
+        ("audio", "joint", "sentence"),
+        [
+            (dataclasses.replace(AUDIO, heads=4), JointConfig(2, 4.0), "head sizes differ: video has 3 heads of 16"),
+            (dataclasses.replace(AUDIO, width=64, heads=4), JointConfig(2, 4.0), "wider"),
+            (AUDIO, JointConfig(4, 4.0), "joint_layers is 4; these towers allow 1 to 3"),
+            (AUDIO, JointConfig(2, 0.0), "tau"),
+            (AUDIO, None, "joint config"),
+        ],
+    )
+    def test_towers_that_cannot_be_joined(self, audio, joint, sentence):
+        with pytest.raises(InputError, match=sentence):
+            AVFullDiT(NativeTower(VIDEO), NativeTower(audio), joint)
+
+
+class TestFlow:
+    def test_the_exact_velocity_leads_to_the_clean_latents(self):
+        clean, start_at = torch.randn(2, 3), torch.randn(2, 3)
+        for solver in ("euler", "heun"):
+            out, nothing = integrate(lambda x, t: (start_at - clean, None), (start_at, None), Sampling(4, solver))
+            assert nothing is None and torch.allclose(out, clean, atol=1e-5)
+
+    def test_heun_is_of_second_order(self):
+        def error(solver, steps):
+            out, _ = integrate(
+                lambda x, t: (x[0] * math.cos(3 * t), None), (torch.ones(1), None), Sampling(steps, solver)
+            )
+            return abs(float(out) - math.exp(-math.sin(3) / 3))
+
+        assert error("euler", 20) / error("euler", 40) == pytest.approx(2, rel=0.15)
+        assert error("heun", 20) / error("heun", 40) == pytest.approx(4, rel=0.3)
+
+    def test_timesteps(self):
+        draws = [Timesteps().draw(0, item) for item in range(2000)]
+        assert np.mean(draws) == pytest.approx(0.5, abs=0.02)
+        assert np.mean([Timesteps(shift=3).draw(0, item) for item in range(2000)]) > 0.65
+        assert Timesteps("uniform").draw(1, 2) == Timesteps("uniform").draw(1, 2)
+
+    def test_between(self):
+        clean, noisy = torch.zeros(2, 3), torch.ones(2, 3)
+        assert between(clean, noisy, torch.tensor([0.0, 0.25]))[:, 0].tolist() == [0, 0.25]
+
+    def test_noise_belongs_to_its_name(self):
+        assert torch.equal(noise((3,), "a", 1), noise((3,), "a", 1))
+        assert not torch.equal(noise((3,), "a", 1), noise((3,), "a", 2))
+
+
+def clips(count):
+    rng = np.random.default_rng(0)
+    return [make_clip(random_scene("drop", rng), seed)[0] for seed in range(count)]
+
+
+class TestCodecs:
+    def test_the_video_codec_starts_as_its_principal_components(self):
+        frames = torch.from_numpy(np.stack([clip.frames for clip in clips(12)]))
+        codec = VideoCodec(VideoCodecConfig(width=8, fine_width=8))
+        codec.fit(frames)
+        codec.set_statistics(frames)
+        latents = codec.encode(frames)
+        assert latents.shape == (12, 32, 4, 8, 8)
+        error = (codec.decode(latents).double() - frames.double()).square().mean()
+        assert 10 * math.log10(255**2 / error) > 26
+        assert latents.mean().abs() < 1e-3 and latents.std().item() == pytest.approx(1, abs=0.01)
+
+    def test_the_sound_comes_back(self):
+        wave = torch.from_numpy(np.stack([clip.audio.waveform[0] for clip in clips(6)]))
+        codec = SpectrogramCodec(SpectrogramCodecConfig())
+        codec.set_statistics(wave)
+        latents = codec.encode(wave)
+        assert latents.shape == (6, 512, 32)
+        back = codec.decode(latents)
+        assert back.shape == wave.shape and torch.equal(back, codec.decode(latents))
+        assert (codec.encode(back) - latents).square().mean().sqrt() < 0.25
+
+    def test_sizes_that_do_not_fit(self):
+        with pytest.raises(InputError, match="height in multiples of 8, got 60"):
+            VideoCodec(VideoCodecConfig(width=8, fine_width=8)).grid(16, 60, 64)
+        with pytest.raises(InputError, match="multiples of 1000, got 999"):
+            SpectrogramCodec(SpectrogramCodecConfig()).length(999)
+
+
+def parts(arm):
+    """Tiny parts over the toy clip spec."""
+    video = dataclasses.replace(VIDEO, channels=8)
+    audio = dataclasses.replace(AUDIO, channels=512)
+    text = {"words": WORDS, "width": 16, "length": 5}
+    config = {"format": checkpoint.FORMAT, "clip": CLIP_SPEC.to_json(), "sampling": {"steps": 2}}
+    if arm != "t2a":
+        config["video"] = {"tower": dataclasses.asdict(video), "text": text}
+    if arm != "t2v":
+        config["audio"] = {"tower": dataclasses.asdict(audio), "text": text}
+    if arm == "t2av":
+        config["joint"] = dataclasses.asdict(JointConfig(2, 8.0))
+    made = checkpoint.build(config)
+    shaken(made.dit)
+    return made
+
+
+def saved(arm, folder):
+    codecs = VideoCodec(VideoCodecConfig(channels=8, width=8, fine_width=8)), SpectrogramCodec(SpectrogramCodecConfig())
+    checkpoint.save_codecs(*codecs, folder / "codecs", {})
+    checkpoint.save(parts(arm), folder / arm, {"plan": {}}, folder / "codecs")
+    return folder / arm
+
+
+class TestCheckpoint:
+    @pytest.mark.parametrize("arm", ["t2v", "t2a", "t2av"])
+    def test_round_trip(self, arm, tmp_path):
+        folder = saved(arm, tmp_path)
+        loaded = checkpoint.load(folder)
+        assert loaded.arm == arm and loaded.sampling.steps == 2
+        for name, weight in checkpoint.load(folder).learned().state_dict().items():
+            assert torch.equal(weight, loaded.learned().state_dict()[name])
+
+    def test_bad_folders(self, tmp_path):
+        folder = saved("t2v", tmp_path)
+        config = json.loads((folder / "config.json").read_text())
+
+        def refuses(change, sentence):
+            (folder / "config.json").write_text(json.dumps(change))
+            with pytest.raises(InputError, match=sentence):
+                checkpoint.load(folder)
+
+        refuses({"_class_name": "WanTransformer3DModel"}, "not of AVFullDiT but of WanTransformer3DModel")
+        refuses({**config, "format": "avfulldit-9"}, "avfulldit-9")
+        refuses({name: config[name] for name in config if name != "clip"}, "lacks the field 'clip'")
+        tower = {**config["video"]["tower"], "layers": 4}
+        refuses({**config, "video": {**config["video"], "tower": tower}}, "lacks the tensor dit.video.blocks.3")
+        tower = {**config["video"]["tower"], "layers": 2}
+        refuses({**config, "video": {**config["video"], "tower": tower}}, "does not ask for, dit.video.blocks.2")
+        tower = {**config["video"]["tower"], "channels": 16}
+        refuses({**config, "video": {**config["video"], "tower": tower}}, "dit.video.embed.weight is of shape")
+        tower = {**config["video"]["tower"], "colour": 1}
+        refuses({**config, "video": {**config["video"], "tower": tower}}, "colour")
+        with pytest.raises(InputError, match=r"no config\.json"):
+            checkpoint.load(tmp_path)
+
+
+class TestPipeline:
+    def test_arms_share_the_video_noise(self, tmp_path):
+        wish = Wish("p", 3, "a red ball", "clink")
+        arms = [checkpoint.load(saved(arm, tmp_path)) for arm in ("t2v", "t2av")]
+        (silent, nothing), (sounding, audio) = (start(arm, wish) for arm in arms)
+        assert torch.equal(silent, sounding)
+        assert nothing is None and audio.shape == (512, 32)
+        assert not torch.equal(silent, start(arms[0], dataclasses.replace(wish, seed=4))[0])
+
+    def test_a_clip_does_not_depend_on_its_batch(self, tmp_path):
+        model = checkpoint.load(saved("t2av", tmp_path))
+        wishes = [Wish("p", seed, "a red ball", "clink") for seed in range(3)]
+        together = make(model, wishes, 3)
+        alone = [make(model, [wish], 3)[0] for wish in wishes]
+        for a, b in zip(together, alone, strict=True):
+            assert np.array_equal(a.frames, b.frames) and np.array_equal(a.audio.waveform, b.audio.waveform)
+        assert not np.array_equal(together[0].frames, together[1].frames)
+        assert CLIP_SPEC.objection(together[0]) is None
+
+
+def examples(folder):
+    rng = np.random.default_rng(0)
+    np.save(folder / "video.npy", rng.standard_normal((10, 8, 2, 4, 4)).astype(np.float16))
+    np.save(folder / "audio.npy", rng.standard_normal((10, 512, 4)).astype(np.float16))
+    lines = [json.dumps({"video": "a red ball", "audio": "clink"})] * 10
+    (folder / "captions.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "card.json").write_text("{}")
+    return Examples.open(folder)
+
+
+PLAN = Plan(steps=4, batch=2, warmup=1, link_steps=2)
+
+
+def trained(arm, plan, folder, data, stop=None):
+    torch.manual_seed(1)
+    made = parts(arm)
+    last = None
+    for last in train(Objective(made, plan), functools.partial(data.batch, plan.seed), data.card, folder, save_every=2):
+        if stop == last.step:
+            break
+    return made, last
+
+
+class TestTraining:
+    def test_a_killed_training_ends_the_same(self, tmp_path):
+        data = examples(tmp_path)
+        whole, last = trained("t2av", PLAN, tmp_path / "whole", data)
+        trained("t2av", PLAN, tmp_path / "cut", data, stop=3)  # a step after the last state
+        resumed, again = trained("t2av", PLAN, tmp_path / "cut", data)
+        assert again.seen_sha256 == last.seen_sha256
+        for a, b in zip(whole.dit.parameters(), resumed.dit.parameters(), strict=True):
+            assert torch.equal(a, b)
+        losses = [(tmp_path / run / "losses.csv").read_text().splitlines() for run in ("whole", "cut")]
+        assert [line.rsplit(",", 1)[0] for line in losses[0]] == [line.rsplit(",", 1)[0] for line in losses[1]]
+
+    def test_both_arms_are_shown_the_same_video(self, tmp_path):
+        data = examples(tmp_path)
+        seen = {arm: trained(arm, PLAN, tmp_path / arm, data)[1].seen_sha256 for arm in ("t2v", "t2av")}
+        assert seen["t2v"] == seen["t2av"]
+        other = trained("t2v", dataclasses.replace(PLAN, seed=1), tmp_path / "other", data)[1]
+        assert other.seen_sha256 != seen["t2v"]
+
+    def test_another_plan_is_refused(self, tmp_path):
+        data = examples(tmp_path)
+        trained("t2v", PLAN, tmp_path / "run", data, stop=2)
+        with pytest.raises(InputError, match="learning_rate differ"):
+            trained("t2v", dataclasses.replace(PLAN, learning_rate=1.0), tmp_path / "run", data)
+
+    def test_it_learns(self, tmp_path):
+        data = examples(tmp_path)
+        plan = Plan(steps=60, batch=4, warmup=5, caption_dropout=0.0, learning_rate=3e-3)
+        folder = tmp_path / "run"
+        trained("t2v", plan, folder, data)
+        losses = [float(line.split(",")[1]) for line in (folder / "losses.csv").read_text().splitlines()[1:]]
+        assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+    def test_captions_are_frozen_in_arms(self, tmp_path):
+        data = examples(tmp_path)
+        torch.manual_seed(1)
+        before = parts("t2v").video_text.embedding.weight
+        after = trained("t2v", PLAN, tmp_path / "run", data)[0].video_text.embedding.weight
+        assert torch.equal(before, after)
+
+    def test_examples_that_do_not_agree(self, tmp_path):
+        examples(tmp_path)
+        (tmp_path / "captions.jsonl").write_text('{"video": "a", "audio": "b"}\n')
+        with pytest.raises(InputError, match=r"video\.npy holds 10 examples, captions.jsonl 1"):
+            Examples.open(tmp_path)
+
+
+def test_words():
+    encoder = CaptionEncoder(WORDS, 16, 3)
+    assert encoder.unknown("A red Zebra-ball.") == ["zebra"]
+    assert encoder.ids(["a red ball clink", ""]).tolist() == [[3, 6, 4], [1, 0, 0]]
+
+
+def test_parts_name_their_arm():
+    assert isinstance(parts("t2av"), Parts) and parts("t2a").arm == "t2a"
