@@ -219,7 +219,7 @@ def train_tower(
 
 @train_app.command("arms")
 def train_arms(
-    out: Target,
+    out: Annotated[Path, typer.Option(help="Folders to write, without the -t2v and -t2av at their ends.")],
     video: Annotated[Path, typer.Option(help="Checkpoint of the video tower.")],
     audio: Annotated[Path, typer.Option(help="Checkpoint of the audio tower.")],
     examples: Examples,
@@ -236,12 +236,13 @@ def train_arms(
     from avbench.train import ARMS, make_arm, same_settings
 
     plan = Plan(steps, batch, learning_rate=rate, link_steps=steps // 10, audio_weight=audio_weight, seed=seed)
+    folders = {one: out.with_name(f"{out.name}-{one}") for one in ARMS}
     for one in arm or ARMS:
         if one not in ARMS:
             _refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
-        _watch(make_arm(one, video, audio, examples, plan, out / one), f"{one}: {out / one}", steps)
-    if all((out / one / "card.json").exists() for one in ARMS):
-        if unlike := same_settings(*(out / one for one in ARMS)):
+        _watch(make_arm(one, video, audio, examples, plan, folders[one]), f"{one}: {folders[one]}", steps)
+    if all((folder / "card.json").exists() for folder in folders.values()):
+        if unlike := same_settings(*folders.values()):
             _refuse(f"the arms were not trained under identical settings: {', '.join(unlike)} differ", code=1)
         typer.echo("both arms saw the same video latents, noise and timesteps under the same settings")
 

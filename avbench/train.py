@@ -5,7 +5,9 @@ start from the same two towers and run under one plan; `arms` checks that they w
 """
 
 import functools
+import itertools
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,12 +22,13 @@ from avbench.avfulldit.checkpoint import Parts
 from avbench.avfulldit.codec import VideoCodec, VideoCodecConfig
 from avbench.avfulldit.examples import Batch, Examples
 from avbench.avfulldit.model import AVFullDiT, JointConfig
+from avbench.avfulldit.pipeline import Wish, make
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
 from avbench.avfulldit.training import AUDIO_ONLY, CodecObjective, Objective, Plan, Progress, train
 from avbench.core import InputError, digest
 from avbench.folder import write_json
-from avbench.media import MEDIA_SUFFIXES, read_clip
+from avbench.media import MEDIA_SUFFIXES, read_clip, write_clip
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
 
 FIRST_SEED = 2_000_000
@@ -64,8 +67,14 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
     lines = _captioned(folder)
 
     def make(number: int) -> Source:
+        if number >= len(lines):
+            msg = f"{folder} holds {len(lines)} clips; ask for no more with --clips"
+            raise InputError(msg)
         line = lines[number]
         clip = read_clip(folder / line["file"])
+        if objection := CLIP_SPEC.objection(clip):
+            msg = f"{folder / line['file']}: {objection}"
+            raise InputError(msg)
         wave = None if clip.audio is None else clip.audio.waveform.mean(axis=0)
         return clip.frames, wave, line["video_caption"], line.get("audio_caption") or ""
 
@@ -189,6 +198,8 @@ TOWERS: dict[str, dict[str, Any]] = {
 over the width and over heads; one head size, so that they can be joined."""
 
 JOINT_LAYERS = 4
+SHOW_EVERY = 1000
+"""Steps between samples of a training."""
 _TEXT_WIDTH, _WORDS = 128, 28
 
 
@@ -241,18 +252,31 @@ def same_settings(a: Path, b: Path) -> list[str]:
 
 
 def _trained(
-    parts: Parts,
-    plan: Plan,
-    data: Examples,
-    codecs: Path,
-    out: Path,
-    more: Mapping[str, Any] | None = None,
+    parts: Parts, plan: Plan, data: Examples, codecs: Path, out: Path, more: Mapping[str, Any] | None = None
 ) -> Iterator[Progress]:
+    parts.video_codec, parts.audio_codec = checkpoint.load_codecs(codecs)
     objective = Objective(parts, plan)
+    show = functools.partial(_show, parts, data, out)
     last = None
-    for last in train(objective, functools.partial(data.batch, plan.seed), data.card, out):
+    for last in train(objective, functools.partial(data.batch, plan.seed), data.card, out, on_save=show):
         yield last
-    checkpoint.save(parts, out, {**_card(plan, data.card, last), **(more or {})}, codecs)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one writes
+        checkpoint.save(parts, out, {**_card(plan, data.card, last), **(more or {})}, codecs)
+
+
+def _show(parts: Parts, data: Examples, out: Path, at: Progress, average: Mapping[str, torch.Tensor]) -> None:
+    """Now and then, four clips of the averaged weights, of the first captions: ``samples/<step>-<number>.mkv``."""
+    if at.step % SHOW_EVERY or parts.dit.video is None:
+        return
+    shown = checkpoint.build(checkpoint.config_of(parts))
+    shown.learned().load_state_dict(dict(average))
+    shown.video_codec, shown.audio_codec = parts.video_codec, parts.audio_codec
+    shown.dit.eval()
+    captions = zip(data.video_captions, data.audio_captions, strict=True)
+    wishes = [Wish("training", number, *texts) for number, texts in enumerate(itertools.islice(captions, 4))]
+    (out / "samples").mkdir(exist_ok=True)
+    for number, clip in enumerate(make(shown, wishes, len(wishes))):
+        write_clip(clip, out / "samples" / f"{at.step:06d}-{number}.mkv")
 
 
 def _card(plan: Plan, source: Mapping[str, Any], last: Progress | None) -> dict[str, Any]:
