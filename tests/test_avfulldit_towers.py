@@ -1,0 +1,132 @@
+"""Wan and TangoFlux as towers: our walk is diffusers' own forward, and joined they see each other."""
+
+import diffusers
+import pytest
+import torch
+
+from avbench.avfulldit.flux import FluxAudioTower
+from avbench.avfulldit.model import AVFullDiT, JointConfig, walk_alone
+from avbench.avfulldit.tower import Text
+from avbench.avfulldit.wan import WanTower
+from avbench.core import InputError
+
+WAN = {
+    "num_attention_heads": 3,
+    "attention_head_dim": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "text_dim": 12,
+    "freq_dim": 32,
+    "ffn_dim": 40,
+    "num_layers": 4,
+}
+FLUX = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "in_channels": 6,
+    "num_layers": 2,
+    "num_single_layers": 2,
+    "joint_attention_dim": 12,
+    "pooled_projection_dim": 10,
+    "axes_dims_rope": (4, 6, 6),
+}
+
+
+def shaken(module):
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return module.eval()
+
+
+@pytest.fixture
+def world():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    video, audio = torch.randn(2, 4, 3, 4, 6), torch.randn(2, 6, 7)
+    words = [Text(torch.randn(2, 5, 12), None) for _ in range(2)]
+    wan = shaken(diffusers.WanTransformer3DModel(**WAN))
+    flux = shaken(diffusers.FluxTransformer2DModel(**FLUX))
+    return wan, flux, video, audio, torch.tensor([0.3, 0.8]), words
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_wan_is_walked_as_diffusers_does(world, per_token):
+    wan, _, video, _, t, (text, _) = world
+    tokens = 3 * 2 * 3
+    timestep = 1000 * (t[:, None].expand(-1, tokens) if per_token else t)
+    with torch.no_grad():
+        theirs = wan(video, timestep, text.states, return_dict=False)[0]
+        ours = walk_alone(WanTower(wan, per_token=per_token), video, t, text)
+    assert theirs.std() > 0.05
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_flux_is_walked_as_diffusers_does(world):
+    _, flux, _, audio, t, (_, text) = world
+    tower = FluxAudioTower(flux)
+    with torch.no_grad():
+        ids = torch.arange(7.0)[:, None].expand(-1, 3)
+        pooled = tower.pool(text.states.mean(1))
+        theirs = flux(audio.transpose(1, 2), text.states, pooled, t, ids, torch.zeros(5, 3), return_dict=False)[0]
+        ours = walk_alone(tower, audio, t, text)
+    assert theirs.std() > 0.05
+    assert torch.allclose(ours, theirs.transpose(1, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [2, 3], ids=["single blocks", "single and double blocks"])
+def test_joined(world, layers):
+    wan, flux, video, audio, t, text = world
+    towers = WanTower(wan), FluxAudioTower(flux)
+    model = AVFullDiT(*towers, JointConfig(layers, 5.4, positions="vanilla", joint_layout="own"))
+    with torch.no_grad():
+        alone = walk_alone(towers[0], video, t, text[0]), walk_alone(towers[1], audio, t, text[1])
+        model.link = 0.0
+        for ours, theirs in zip(model(video, audio, t, *text), alone, strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-5)
+        model.link = 1.0
+        for ours, theirs in zip(model(video, audio, t, *text), alone, strict=True):
+            assert (ours - theirs).abs().max() > 1e-3
+
+
+def test_the_papers_configuration():
+    """Wan2.2-TI2V-5B and TangoFlux, joined in 18 layers: 5.000 B, 0.517 B and 151 M new weights."""
+    big = {"num_attention_heads": 24, "attention_head_dim": 128, "in_channels": 48, "out_channels": 48}
+    tango = {"num_attention_heads": 8, "attention_head_dim": 128, "in_channels": 64, "num_layers": 6}
+    with torch.device("meta"):
+        wan = diffusers.WanTransformer3DModel(**big, text_dim=4096, freq_dim=256, ffn_dim=14336, num_layers=30)
+        flux = diffusers.FluxTransformer2DModel(
+            **tango, num_single_layers=18, joint_attention_dim=1024, pooled_projection_dim=1024
+        )
+        model = AVFullDiT(WanTower(wan, per_token=True), FluxAudioTower(flux), JointConfig(18, 3.589))
+
+    def count(module):
+        return sum(weight.numel() for weight in module.parameters())
+
+    assert count(wan) == pytest.approx(5.000e9, rel=1e-3)
+    assert count(flux) == pytest.approx(0.517e9, rel=1e-3)
+    assert count(model.widenings) == pytest.approx(151e6, rel=1e-3)
+
+
+def test_towers_that_cannot_be_joined(world, tmp_path):
+    wan, *_ = world
+    with pytest.raises(InputError, match="head sizes differ: video has 3 heads of 16, audio 4 of 8"):
+        odd = diffusers.FluxTransformer2DModel(
+            **{**FLUX, "num_attention_heads": 4, "attention_head_dim": 8, "axes_dims_rope": (2, 2, 4)}
+        )
+        AVFullDiT(WanTower(wan), FluxAudioTower(odd), JointConfig(2, 5.4))
+    with pytest.raises(InputError, match="image_dim is 8"):
+        WanTower(diffusers.WanTransformer3DModel(**WAN, image_dim=8))
+    with pytest.raises(InputError, match="guidance_embeds"):
+        FluxAudioTower(diffusers.FluxTransformer2DModel(**FLUX, guidance_embeds=True))
+    with pytest.raises(InputError, match=r"no config\.json"):
+        WanTower.load(tmp_path)
+
+
+def test_a_saved_tower_is_loaded(world, tmp_path):
+    wan, _, video, _, t, (text, _) = world
+    wan.save_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(
+            walk_alone(WanTower.load(tmp_path).eval(), video, t, text), walk_alone(WanTower(wan), video, t, text)
+        )
