@@ -175,7 +175,7 @@ Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same c
 
 @train_app.command("codecs")
 def train_codecs(
-    out: Target, data: Data = "toyworld", clips: int = 8000, steps: Steps = 2600, batch: Batch = 8, seed: Seed = 0
+    out: Target, data: Data = "toyworld", clips: int = 8000, steps: Steps = 2000, batch: Batch = 8, seed: Seed = 0
 ) -> None:
     """Fit and train the codecs of the toy scale."""
     from avbench.avfulldit.training import Plan

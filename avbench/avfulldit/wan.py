@@ -70,7 +70,7 @@ class WanTower(nn.Module):
         config = transformer.config
         for name in ("image_dim", "added_kv_proj_dim"):
             if getattr(config, name, None) is not None:
-                msg = f"this Wan transformer reads images ({name} is {getattr(config, name)}): only text to video can join"
+                msg = f"this Wan transformer reads images ({name} is {getattr(config, name)}): only T2V can join"
                 raise InputError(msg)
         self.transformer, self._per_token = transformer, per_token
         self.heads = config.num_attention_heads
