@@ -2,10 +2,15 @@
 
 import diffusers
 import pytest
+import tokenizers
 import torch
+import transformers
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
 from avbench.avfulldit.flux import FluxAudioTower
 from avbench.avfulldit.model import AVFullDiT, JointConfig, walk_alone
+from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec
 from avbench.avfulldit.tower import Text
 from avbench.avfulldit.wan import WanTower
 from avbench.core import InputError
@@ -130,3 +135,71 @@ def test_a_saved_tower_is_loaded(world, tmp_path):
         assert torch.equal(
             walk_alone(WanTower.load(tmp_path).eval(), video, t, text), walk_alone(WanTower(wan), video, t, text)
         )
+
+
+def tiny_text():
+    """A byte tokenizer and a UMT5 of random weights: no file is needed."""
+    marks = ["<pad>", "</s>"]
+    vocabulary = {mark: number for number, mark in enumerate([*marks, *sorted(ByteLevel.alphabet())])}
+    tokenizer = tokenizers.Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+    sizes = {"d_model": 12, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    return fast, transformers.UMT5EncoderModel(transformers.UMT5Config(vocab_size=len(vocabulary), **sizes))
+
+
+def test_a_text_encoder_is_read(tmp_path):
+    tokenizer, encoder = tiny_text()
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    encoder.save_pretrained(tmp_path / "text_encoder")
+    text = HuggingFaceText.load(tmp_path / "tokenizer", tmp_path / "text_encoder", 16)
+    read = text.read(["a red ball", ""])
+    assert read.states.shape == (2, 16, 12) and read.mask.sum(1).tolist() == [10, 0]
+    assert torch.equal(read.states, text.read(["a red ball", ""]).states)
+    with torch.no_grad():
+        theirs = encoder.eval()(
+            **tokenizer(["a red ball"], padding="max_length", max_length=16, return_tensors="pt")
+        ).last_hidden_state
+    assert torch.allclose(read.states[:1], theirs, atol=1e-5)
+
+
+def test_wans_codec(tmp_path):
+    torch.manual_seed(0)
+    vae = diffusers.AutoencoderKLWan(
+        base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.5] * 4, latents_std=[2.0] * 4
+    )
+    vae.save_pretrained(tmp_path)
+    codec = WanVideoCodec.load(tmp_path)
+    frames = torch.randint(0, 256, (1, 5, 32, 16, 3), dtype=torch.uint8)
+    latents = codec.encode(frames)
+    assert tuple(latents.shape[1:]) == codec.shape(5, 32, 16) == (4, 2, 4, 2)
+    with torch.no_grad():
+        theirs = vae.eval().encode(frames.permute(0, 4, 1, 2, 3) / 127.5 - 1).latent_dist.mode()
+        pixels = vae.decode(theirs).sample
+    assert torch.allclose(latents * 2 + 0.5, theirs, atol=1e-5)
+    wanted = ((pixels + 1) * 127.5).clamp(0, 255).permute(0, 2, 3, 4, 1)
+    assert (codec.decode(latents).float() - wanted).abs().max() <= 0.51
+    with pytest.raises(InputError, match=r"4·k \+ 1, got 6"):
+        codec.shape(6, 32, 16)
+    with pytest.raises(InputError, match="width in multiples of 16, got 24"):
+        codec.shape(5, 32, 24)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")  # how diffusers builds this VAE
+def test_oobleck(tmp_path):
+    torch.manual_seed(0)
+    vae = diffusers.AutoencoderOobleck(
+        encoder_hidden_size=12,
+        downsampling_ratios=[2, 4],
+        channel_multiples=[1, 2],
+        decoder_channels=4,
+        decoder_input_channels=6,
+        audio_channels=2,
+        sampling_rate=8000,
+    )
+    vae.save_pretrained(tmp_path)
+    codec = OobleckAudioCodec.load(tmp_path)
+    waves = torch.rand(1, 2, 100) - 0.5
+    latents = codec.encode(waves)
+    assert tuple(latents.shape[1:]) == codec.shape(100) == (6, 13)
+    assert codec.decode(latents, 100).shape == waves.shape

@@ -1,0 +1,128 @@
+"""What stands beside real towers: the VAEs of Wan and TangoFlux and Hugging Face text encoders, as they are used there.
+
+All of it is frozen, and imported when asked for. Frames are ``[batch, time, height, width, 3]`` uint8; waveforms
+``[batch, channels, samples]`` float in −1…1.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avbench.avfulldit.tower import Text
+from avbench.core import InputError
+
+
+def _package(name: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError:
+        msg = f"pretrained towers need the package {name}: pip install 'avbench[towers]'"
+        raise InputError(msg) from None
+
+
+class WanVideoCodec(nn.Module):
+    """`AutoencoderKLWan`: the first latent covers one frame, each other one four; normalised channel by channel."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.frames = vae.config.scale_factor_temporal
+        self.pixels = vae.config.scale_factor_spatial
+        shape = (1, -1, 1, 1, 1)
+        self.register_buffer("mean", torch.tensor(vae.config.latents_mean).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(vae.config.latents_std).view(shape), persistent=False)
+
+    @classmethod
+    def load(cls, folder: Path, **settings: Any) -> "WanVideoCodec":
+        """Read the ``vae`` folder of a diffusers pipeline."""
+        return cls(_package("diffusers").AutoencoderKLWan.from_pretrained(folder, local_files_only=True, **settings))
+
+    def shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:
+        """Of a clip's latents. Raises InputError where the sizes do not fit Wan and its patches of 2×2."""
+        if (frames - 1) % self.frames:
+            msg = f"Wan needs frames of the form {self.frames}·k + 1, got {frames}"
+            raise InputError(msg)
+        for size, what in ((height, "height"), (width, "width")):
+            if size % (2 * self.pixels):
+                msg = f"Wan needs {what} in multiples of {2 * self.pixels}, got {size}"
+                raise InputError(msg)
+        return (self.mean.shape[1], (frames - 1) // self.frames + 1, height // self.pixels, width // self.pixels)
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames → normalised latents, the mode of the posterior."""
+        pixels = frames.permute(0, 4, 1, 2, 3).to(self.mean) / 127.5 - 1
+        return (self.vae.encode(pixels).latent_dist.mode() - self.mean) / self.std
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents → frames."""
+        pixels = self.vae.decode(latents * self.std + self.mean, return_dict=False)[0].float()
+        return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
+
+
+class OobleckAudioCodec(nn.Module):
+    """`AutoencoderOobleck` of Stable Audio, whose latents TangoFlux uses as they are."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.sample_rate, self.hop = vae.config.sampling_rate, vae.hop_length
+
+    @classmethod
+    def load(cls, folder: Path, **settings: Any) -> "OobleckAudioCodec":
+        """Read the ``vae`` folder of a diffusers pipeline."""
+        return cls(_package("diffusers").AutoencoderOobleck.from_pretrained(folder, local_files_only=True, **settings))
+
+    def shape(self, samples: int) -> tuple[int, ...]:
+        """Of the latents that cover so many samples."""
+        return (self.vae.config.decoder_input_channels, -(-samples // self.hop))
+
+    @torch.no_grad()
+    def encode(self, waveforms: Tensor) -> Tensor:
+        """Waveforms → latents, the mode of the posterior; the end is padded with silence to whole latents."""
+        missing = -waveforms.shape[-1] % self.hop
+        return self.vae.encode(nn.functional.pad(waveforms, (0, missing))).latent_dist.mode()
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, samples: int) -> Tensor:
+        """Latents → waveforms of `samples` samples."""
+        return self.vae.decode(latents).sample[..., :samples]
+
+
+class HuggingFaceText(nn.Module):
+    """A tokenizer and a text encoder; captions are cut or padded to `length` tokens."""
+
+    def __init__(self, tokenizer: Any, encoder: Any, length: int) -> None:
+        super().__init__()
+        self.tokenizer, self.length = tokenizer, length
+        self.encoder = encoder.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, tokenizer: Path, encoder: Path, length: int, **settings: Any) -> "HuggingFaceText":
+        """Read the ``tokenizer`` and ``text_encoder`` folders of a pipeline; the encoder's class is in its config."""
+        transformers = _package("transformers")
+        named = transformers.AutoConfig.from_pretrained(encoder, local_files_only=True).architectures or []
+        if not named or not hasattr(transformers, named[0]):
+            msg = f"{encoder} names no text encoder that transformers knows: {named}"
+            raise InputError(msg)
+        return cls(
+            transformers.AutoTokenizer.from_pretrained(tokenizer, local_files_only=True),
+            getattr(transformers, named[0]).from_pretrained(encoder, local_files_only=True, **settings),
+            length,
+        )
+
+    @torch.no_grad()
+    def read(self, captions: Sequence[str]) -> Text:
+        """Captions → last hidden states ``[captions, length, width]`` and their mask."""
+        tokens = self.tokenizer(
+            list(captions), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+        ).to(self.encoder.device)
+        states = self.encoder(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        return Text(states, tokens.attention_mask.bool())
