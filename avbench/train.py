@@ -108,7 +108,7 @@ def make_codecs(data: str, count: int, plan: Plan, out: Path) -> Iterator[Progre
     source = _source(data, plan.seed)
     first = [source(number) for number in range(min(count, 400))]
     frames = torch.from_numpy(np.stack([clip[0] for clip in first]))
-    waves = torch.from_numpy(np.stack([clip[1] for clip in first if clip[1] is not None]))
+    waves = torch.from_numpy(np.stack([clip[1] for clip in first if clip[1] is not None]))[:, None]
     torch.manual_seed(plan.seed)
     codec, sound = VideoCodec(VideoCodecConfig()), SpectrogramCodec(SpectrogramCodecConfig())
     codec.fit(frames)
@@ -133,9 +133,9 @@ def quality(codec: VideoCodec, sound: SpectrogramCodec, source: Callable[[int], 
     clips = [source(number) for number in range(first, first + 64)]
     frames = torch.from_numpy(np.stack([clip[0] for clip in clips]))
     error = (codec.decode(codec.encode(frames)).double() - frames.double()).square().mean((1, 2, 3, 4))
-    waves = torch.from_numpy(np.stack([clip[1] for clip in clips if clip[1] is not None]))
+    waves = torch.from_numpy(np.stack([clip[1] for clip in clips if clip[1] is not None]))[:, None]
     latents = sound.encode(waves)
-    again = sound.encode(sound.decode(latents))
+    again = sound.encode(sound.decode(latents, waves.shape[-1]))
     return {
         "psnr_db": round(float((10 * torch.log10(255**2 / error)).mean()), 2),
         "spectrogram_error_in_standard_deviations": round(float((again - latents).square().mean().sqrt()), 3),
@@ -155,8 +155,8 @@ def make_examples(data: str, count: int, seed: int, codecs: Path, out: Path, wor
             raise InputError(msg)
         return
     shapes = {
-        "video.npy": (count, codec.config.channels, *codec.grid(spec.frames, spec.height, spec.width)),
-        "audio.npy": (count, sound.config.channels, sound.length(spec.samples)),
+        "video.npy": (count, *codec.shape(spec.frames, spec.height, spec.width)),
+        "audio.npy": (count, *sound.shape(spec.samples)),
     }
     video, audio = (
         np.lib.format.open_memmap(out / name, mode="w+", dtype=np.float16, shape=shape)
@@ -185,7 +185,7 @@ def _encoder(data: str, seed: int, codecs: Path) -> Callable[[int], tuple[np.nda
             msg = f"training clip {number} has no sound"
             raise InputError(msg)
         seen = codec.encode(torch.tensor(frames)[None])[0].numpy()
-        return seen, sound.encode(torch.tensor(wave)[None])[0].numpy(), *captions
+        return seen, sound.encode(torch.tensor(wave)[None, None])[0].numpy(), *captions
 
     return encode
 

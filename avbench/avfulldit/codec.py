@@ -93,18 +93,18 @@ class VideoCodec(nn.Module):
         self.register_buffer("mean", torch.zeros(config.channels))
         self.register_buffer("std", torch.ones(config.channels))
 
-    def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Latents along time, height and width. Raises InputError where the blocks do not fit."""
+    def shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:
+        """Of a clip's latents. Raises InputError where the blocks do not fit."""
         size = (self.config.frames, self.config.pixels, self.config.pixels)
         for length, block, what in zip((frames, height, width), size, ("frames", "height", "width"), strict=True):
             if length % block:
                 msg = f"this video codec needs {what} in multiples of {block}, got {length}"
                 raise InputError(msg)
-        return frames // size[0], height // size[1], width // size[2]
+        return self.config.channels, frames // size[0], height // size[1], width // size[2]
 
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 frames → normalised latents."""
-        self.grid(*frames.shape[1:4])
+        self.shape(*frames.shape[1:4])
         return (self._encode(frames) - self._shaped(self.mean)) / self._shaped(self.std)
 
     def decode(self, latents: Tensor) -> Tensor:

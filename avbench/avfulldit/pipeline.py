@@ -33,14 +33,10 @@ def start(parts: Parts, wish: Wish) -> Pair:
     spec = parts.clip_spec
     video = audio = None
     if parts.video_codec is not None and parts.dit.video is not None:
-        codec = parts.video_codec
-        shape = (codec.config.channels, *codec.grid(spec.frames, spec.height, spec.width))
-        video = noise(shape, "video", wish.name, wish.seed)
+        video = noise(parts.video_codec.shape(spec.frames, spec.height, spec.width), "video", wish.name, wish.seed)
     if parts.audio_codec is not None and parts.dit.audio is not None:
-        samples = spec.samples
-        assert samples is not None  # a model with sound has a clip spec with sound
-        shape = (parts.audio_codec.config.channels, parts.audio_codec.length(samples))
-        audio = noise(shape, "audio", wish.name, wish.seed)
+        assert spec.samples is not None  # a model with sound has a clip spec with sound
+        audio = noise(parts.audio_codec.shape(spec.samples), "audio", wish.name, wish.seed)
     return video, audio
 
 
@@ -68,13 +64,13 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
 
     latents, heard = integrate(velocity, (video, audio), parts.sampling)
     frames = None if latents is None else parts.video_codec.decode(latents).numpy()
-    waves = None if heard is None else parts.audio_codec.decode(heard).clamp(-1, 1).numpy()
+    waves = None if heard is None else parts.audio_codec.decode(heard, parts.clip_spec.samples).clamp(-1, 1).numpy()
     return [_clip(parts, frames[i], None if waves is None else waves[i]) for i in range(len(wishes))]
 
 
 def _clip(parts: Parts, frames: np.ndarray, wave: np.ndarray | None) -> Clip:
     rate = parts.clip_spec.sample_rate
-    audio = None if wave is None or rate is None else Audio(wave[None], rate)
+    audio = None if wave is None or rate is None else Audio(wave, rate)
     return Clip(frames, parts.clip_spec.fps, audio)
 
 

@@ -2,7 +2,7 @@
 
 Nothing is learned but two statistics a band. The inverse solves the mel bands for magnitudes without negative values
 and lets the fast Griffin-Lim algorithm (Perraudin, Balazs and Søndergaard 2013) find phases, from a fixed start, so
-that one latent gives one waveform. Waveforms are ``[batch, samples]`` float32, mono; latents
+that one latent gives one waveform. Waveforms are mono, ``[batch, 1, samples]`` float32; latents
 ``[batch, frames_per_latent · bands, time]`` of about zero mean and unit variance.
 """
 
@@ -72,28 +72,28 @@ class SpectrogramCodec(nn.Module):
         self.register_buffer("std", torch.ones(config.bands))
         self.register_buffer("window", torch.hann_window(config.window), persistent=False)
 
-    def length(self, samples: int) -> int:
-        """Latents of so many samples. Raises InputError where they are not whole."""
+    def shape(self, samples: int) -> tuple[int, ...]:
+        """Of the latents of so many samples. Raises InputError where they are not whole."""
         if samples % self.config.samples_per_latent:
             msg = f"this audio codec needs samples in multiples of {self.config.samples_per_latent}, got {samples}"
             raise InputError(msg)
-        return samples // self.config.samples_per_latent
+        return self.config.channels, samples // self.config.samples_per_latent
 
     def encode(self, waveforms: Tensor) -> Tensor:
         """Waveforms → normalised latents."""
-        time = self.length(waveforms.shape[-1])
+        _, time = self.shape(waveforms.shape[-1])
         bands = (self._log_bands(waveforms) - self.mean[:, None]) / self.std[:, None]
         batch = len(bands)
         shaped = bands.view(batch, self.config.bands, time, self.config.frames_per_latent)
         return shaped.permute(0, 3, 1, 2).reshape(batch, self.config.channels, time)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Normalised latents → waveforms."""
+    def decode(self, latents: Tensor, samples: int) -> Tensor:
+        """Normalised latents → waveforms of `samples` samples."""
         batch, _, time = latents.shape
         shaped = latents.view(batch, self.config.frames_per_latent, self.config.bands, time)
         bands = shaped.permute(0, 2, 3, 1).reshape(batch, self.config.bands, -1)
         magnitudes = 10 ** (bands * self.std[:, None] + self.mean[:, None]) - self.config.floor
-        return self._griffin_lim(self._spread(magnitudes.clamp(min=0)), time * self.config.samples_per_latent)
+        return self._griffin_lim(self._spread(magnitudes.clamp(min=0)), samples)[:, None]
 
     @torch.no_grad()
     def set_statistics(self, waveforms: Tensor) -> None:
@@ -103,7 +103,7 @@ class SpectrogramCodec(nn.Module):
         self.std.copy_(bands.std(1))
 
     def _log_bands(self, waveforms: Tensor) -> Tensor:
-        magnitudes = self._stft(waveforms).abs() / (self.config.window / 4)
+        magnitudes = self._stft(waveforms[:, 0]).abs() / (self.config.window / 4)
         return torch.log10(self._filters() @ magnitudes + self.config.floor)
 
     def _filters(self) -> Tensor:

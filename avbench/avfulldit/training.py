@@ -160,8 +160,8 @@ class CodecObjective(nn.Module):
         """Loss, its parts, and a sha256 of the frames."""
         assert batch.video is not None
         frames = batch.video.to(next(self.parameters()).device)
-        grid = self.codec.grid(*frames.shape[1:4])
-        blur = [noise((self.codec.config.channels, *grid), "codec", self.plan.seed, n) for n in batch.numbers]
+        shape = self.codec.shape(*frames.shape[1:4])
+        blur = [noise(shape, "codec", self.plan.seed, number) for number in batch.numbers]
         loss = self.codec.loss(frames, torch.stack(blur).to(frames.device))
         return loss, Losses(loss, None), hashlib.sha256(batch.video.numpy().tobytes()).hexdigest()
 
