@@ -55,13 +55,19 @@ def world():
     return wan, flux, video, audio, torch.tensor([0.3, 0.8]), words
 
 
+MASK = torch.tensor([[True, True, True, False, False], [True] * 5])
+
+
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("per_token", [False, True])
-def test_wan_is_walked_as_diffusers_does(world, per_token):
+def test_wan_is_walked_as_diffusers_does(world, per_token, padded):
     wan, _, video, _, t, (text, _) = world
+    text = text._replace(mask=MASK) if padded else text
+    zeroed = text.states * MASK[..., None] if padded else text.states
     tokens = 3 * 2 * 3
     timestep = 1000 * (t[:, None].expand(-1, tokens) if per_token else t)
     with torch.no_grad():
-        theirs = wan(video, timestep, text.states, return_dict=False)[0]
+        theirs = wan(video, timestep, zeroed, return_dict=False)[0]
         ours = walk_alone(WanTower(wan, per_token=per_token), video, t, text)
     assert theirs.std() > 0.05
     assert torch.allclose(ours, theirs, atol=1e-5)
@@ -79,9 +85,20 @@ def test_flux_is_walked_as_diffusers_does(world):
     assert torch.allclose(ours, theirs.transpose(1, 2), atol=1e-5)
 
 
+def test_padding_of_a_caption_says_nothing_to_flux(world):
+    _, flux, _, audio, t, (_, text) = world
+    tower = FluxAudioTower(flux)
+    with torch.no_grad():
+        padded = walk_alone(tower, audio[:1], t[:1], Text(text.states[:1], MASK[:1]))
+        alone = walk_alone(tower, audio[:1], t[:1], Text(text.states[:1, :3], None))
+    assert torch.allclose(padded, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
 @pytest.mark.parametrize("layers", [2, 3], ids=["single blocks", "single and double blocks"])
-def test_joined(world, layers):
+def test_joined(world, layers, mask):
     wan, flux, video, audio, t, text = world
+    text = [part._replace(mask=mask) for part in text]
     towers = WanTower(wan), FluxAudioTower(flux)
     model = AVFullDiT(*towers, JointConfig(layers, 5.4, positions="vanilla", joint_layout="own"))
     with torch.no_grad():
@@ -122,6 +139,12 @@ def test_towers_that_cannot_be_joined(world, tmp_path):
         AVFullDiT(WanTower(wan), FluxAudioTower(odd), JointConfig(2, 5.4))
     with pytest.raises(InputError, match="image_dim is 8"):
         WanTower(diffusers.WanTransformer3DModel(**WAN, image_dim=8))
+    with pytest.raises(InputError, match="added_kv_proj_dim is 48"):
+        WanTower(diffusers.WanTransformer3DModel(**WAN, added_kv_proj_dim=48))
+    with pytest.raises(InputError, match="in_channels is 9, out_channels 4"):
+        WanTower(diffusers.WanTransformer3DModel(**{**WAN, "in_channels": 9}))
+    with pytest.raises(InputError, match="2×5×6 do not part into patches of 1×2×2"):
+        walk_alone(WanTower(wan), torch.zeros(1, 4, 2, 5, 6), torch.ones(1), Text(torch.zeros(1, 5, 12), None))
     with pytest.raises(InputError, match="guidance_embeds"):
         FluxAudioTower(diffusers.FluxTransformer2DModel(**FLUX, guidance_embeds=True))
     with pytest.raises(InputError, match=r"no config\.json"):

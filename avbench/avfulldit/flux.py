@@ -103,7 +103,7 @@ class FluxSingleBlock(nn.Module):
 class FluxAudioTower(nn.Module):
     """A Flux transformer over audio latents.
 
-    `pool` makes Flux's pooled text of the mean of the words; TangoFlux has a linear layer ``fc`` for it.
+    `pool` makes Flux's pooled text of the mean of the words; TangoFlux's is ``fc``, a linear layer and a ReLU.
     """
 
     def __init__(self, transformer: Any, pool: nn.Module | None = None) -> None:
@@ -114,7 +114,9 @@ class FluxAudioTower(nn.Module):
             msg = "this Flux transformer is distilled for guidance (guidance_embeds is true): it cannot be joined"
             raise InputError(msg)
         self.transformer = transformer
-        self.pool = pool or nn.Linear(config.joint_attention_dim, config.pooled_projection_dim)
+        if pool is None:
+            pool = nn.Sequential(nn.Linear(config.joint_attention_dim, config.pooled_projection_dim), nn.ReLU())
+        self.pool = pool
         self.heads = config.num_attention_heads
         self.width = self.heads * config.attention_head_dim
         self.bands = tuple(size // 2 for size in config.axes_dims_rope)

@@ -37,9 +37,9 @@ def rotary(positions: Tensor, bands: tuple[int, ...], theta: float = 10_000.0) -
 
 def rotate(x: Tensor, turn: Rotary) -> Tensor:
     """Turn queries or keys ``[batch, tokens, heads, head_dim]``."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = (part[None, :, None, :].to(x.dtype) for part in turn)
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # in float32: rounded phases would blur positions
+    cos, sin = (part[None, :, None, :].to(x.device) for part in turn)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).type_as(x)
 
 
 def grid_positions(time: int, height: int, width: int) -> Tensor:

@@ -72,6 +72,12 @@ class WanTower(nn.Module):
             if getattr(config, name, None) is not None:
                 msg = f"this Wan transformer reads images ({name} is {getattr(config, name)}): only T2V can join"
                 raise InputError(msg)
+        if config.in_channels != (config.out_channels or config.in_channels):  # Wan 2.2 I2V A14B names no image field
+            msg = (
+                f"this Wan transformer reads more than latents (in_channels is {config.in_channels}, out_channels "
+                f"{config.out_channels}): only T2V can join"
+            )
+            raise InputError(msg)
         self.transformer, self._per_token = transformer, per_token
         self.heads = config.num_attention_heads
         self.width = self.heads * config.attention_head_dim
@@ -96,6 +102,11 @@ class WanTower(nn.Module):
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
         """Tokens of the latents. Words that are padding are zeroed, not hidden: Wan was trained so."""
+        patch = self.transformer.config.patch_size
+        if any(n % size for n, size in zip(latents.shape[2:], patch, strict=True)):
+            sizes, patches = ("×".join(map(str, part)) for part in (latents.shape[2:], patch))
+            msg = f"latents of {sizes} do not part into patches of {patches}"
+            raise InputError(msg)
         words = text.states if text.mask is None else text.states * text.mask[..., None].to(text.states)
         hidden = self.transformer.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
         tokens = hidden.shape[1] if self._per_token else None
