@@ -27,7 +27,7 @@ from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConf
 from avbench.avfulldit.text import vocabulary
 from avbench.avfulldit.training import AUDIO_ONLY, CodecObjective, Objective, Plan, Progress, train
 from avbench.core import InputError, digest
-from avbench.folder import write_json
+from avbench.folder import file_sha256, write_json
 from avbench.media import MEDIA_SUFFIXES, read_clip, write_clip
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
 
@@ -239,7 +239,7 @@ def make_arm(arm: str, video: Path, audio: Path, examples: Path, plan: Plan, out
         dit = AVFullDiT(seen.dit.video, heard.dit.audio, JointConfig(JOINT_LAYERS, tau))
         parts = Parts(dit, seen.clip_spec, seen.video_text, heard.audio_text, sampling=seen.sampling)
     codecs = video / checkpoint.read_config(video)["codecs"]
-    towers = {what: checkpoint.weights_sha256(folder) for what, folder in (("video", video), ("audio", audio))}
+    towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in (("video", video), ("audio", audio))}
     yield from _trained(parts, plan, data, codecs, out, {"towers": towers})
 
 

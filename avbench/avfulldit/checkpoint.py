@@ -2,10 +2,9 @@
 their weights, ``card.json`` how they were trained. Codecs may be shared: ``codecs`` in the config names their folder,
 relative to the checkpoint's.
 
-Weights are kept as float16 unless asked otherwise, and loaded as float32.
+Weights are kept as float16 and loaded as float32.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -104,8 +103,8 @@ def save(parts: Parts, folder: Path, card: Mapping[str, Any], codecs: Path | Non
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
 
 
-def load(folder: Path, *, codecs: bool = True) -> Parts:
-    """Read a checkpoint folder, with its codecs unless told not to.
+def load(folder: Path) -> Parts:
+    """Read a checkpoint folder, with its codecs.
 
     Raises:
         InputError: it is no AVFullDiT checkpoint, or a tensor is missing, unknown or of another shape.
@@ -117,11 +116,10 @@ def load(folder: Path, *, codecs: bool = True) -> Parts:
         msg = f"{folder / CONFIG}: {error}"
         raise InputError(msg) from None
     load_weights(parts.learned(), folder / WEIGHTS)
-    if codecs:
-        if "codecs" not in config:
-            msg = f"{folder / CONFIG} names no codecs"
-            raise InputError(msg)
-        parts.video_codec, parts.audio_codec = load_codecs(folder / config["codecs"])
+    if "codecs" not in config:
+        msg = f"{folder / CONFIG} names no codecs"
+        raise InputError(msg)
+    parts.video_codec, parts.audio_codec = load_codecs(folder / config["codecs"])
     return parts
 
 
@@ -184,11 +182,6 @@ def load_codecs(folder: Path) -> tuple[VideoCodec, SpectrogramCodec]:
         raise InputError(msg) from None
     load_weights(nn.ModuleDict({"video": video, "audio": audio}), folder / WEIGHTS)
     return video.eval().requires_grad_(False), audio
-
-
-def weights_sha256(folder: Path) -> str:
-    """Of a checkpoint's weights file."""
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
 def _halved(module: nn.Module) -> dict[str, Tensor]:

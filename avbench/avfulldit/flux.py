@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from avbench.avfulldit.pretrained import load_transformer
 from avbench.avfulldit.rope import Rotary, rotary
 from avbench.avfulldit.tower import Condition, Opened, QKNorm, Text
 from avbench.core import InputError
@@ -127,15 +128,7 @@ class FluxAudioTower(nn.Module):
     @classmethod
     def load(cls, folder: Path, pool: nn.Module | None = None, **settings: Any) -> "FluxAudioTower":
         """Read a transformer folder in diffusers' form; `settings` go to diffusers (``torch_dtype=…``)."""
-        try:
-            from diffusers import FluxTransformer2DModel
-        except ImportError:
-            msg = "Flux needs the packages diffusers and transformers: pip install 'avbench[towers]'"
-            raise InputError(msg) from None
-        if not (folder / "config.json").is_file():
-            msg = f"{folder} is no transformer folder of diffusers: it has no config.json"
-            raise InputError(msg)
-        return cls(FluxTransformer2DModel.from_pretrained(folder, local_files_only=True, **settings), pool)
+        return cls(load_transformer("FluxTransformer2DModel", folder, **settings), pool)
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
         """[text; audio], and the modulation of the timestep and the pooled text."""

@@ -23,6 +23,15 @@ def _package(name: str) -> Any:
         raise InputError(msg) from None
 
 
+def load_transformer(kind: str, folder: Path, **settings: Any) -> Any:
+    """Read a transformer folder in diffusers' form. Raises InputError where it is none."""
+    diffusers = _package("diffusers")
+    if not (folder / "config.json").is_file():
+        msg = f"{folder} is no transformer folder of diffusers: it has no config.json"
+        raise InputError(msg)
+    return getattr(diffusers, kind).from_pretrained(folder, local_files_only=True, **settings)
+
+
 class WanVideoCodec(nn.Module):
     """`AutoencoderKLWan`: the first latent covers one frame, each other one four; normalised channel by channel."""
 

@@ -4,7 +4,6 @@
 serves a tower alone and a tower joined to another. Wan, Flux and our own blocks fit this interface.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -19,46 +18,6 @@ class Text(NamedTuple):
     """``[batch, words, text_width]``."""
     mask: Tensor | None
     """``[batch, words]`` bool, False where a word is padding; None where every word counts."""
-
-
-class TextEncoder(Protocol):
-    """Captions to states."""
-
-    def read(self, captions: Sequence[str]) -> Text:
-        """One row a caption."""
-        ...
-
-
-class VideoCodec(Protocol):
-    """Frames ``[batch, time, height, width, 3]`` uint8 to normalised latents ``[batch, *shape]``, and back."""
-
-    def shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:
-        """Of one clip's latents."""
-        ...
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Frames → latents."""
-        ...
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents → frames."""
-        ...
-
-
-class AudioCodec(Protocol):
-    """Waveforms ``[batch, channels, samples]`` in −1…1 to normalised latents ``[batch, *shape]``, and back."""
-
-    def shape(self, samples: int) -> tuple[int, ...]:
-        """Of one clip's latents."""
-        ...
-
-    def encode(self, waveforms: Tensor) -> Tensor:
-        """Waveforms → latents."""
-        ...
-
-    def decode(self, latents: Tensor, samples: int) -> Tensor:
-        """Latents → waveforms of `samples` samples."""
-        ...
 
 
 class QKNorm(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from avbench.avfulldit.pretrained import load_transformer
 from avbench.avfulldit.rope import Rotary, grid_positions, rotary
 from avbench.avfulldit.tower import Condition, Opened, QKNorm, Text
 from avbench.core import InputError
@@ -88,17 +89,7 @@ class WanTower(nn.Module):
     @classmethod
     def load(cls, folder: Path, *, per_token: bool = False, **settings: Any) -> "WanTower":
         """Read a transformer folder of a diffusers pipeline; `settings` go to diffusers (``torch_dtype=…``)."""
-        try:
-            from diffusers import WanTransformer3DModel
-        except ImportError:
-            msg = "Wan needs the packages diffusers and transformers: pip install 'avbench[towers]'"
-            raise InputError(msg) from None
-        if not (folder / "config.json").is_file():
-            msg = f"{folder} is no transformer folder of diffusers: it has no config.json"
-            raise InputError(msg)
-        return cls(
-            WanTransformer3DModel.from_pretrained(folder, local_files_only=True, **settings), per_token=per_token
-        )
+        return cls(load_transformer("WanTransformer3DModel", folder, **settings), per_token=per_token)
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
         """Tokens of the latents. Words that are padding are zeroed, not hidden: Wan was trained so."""
