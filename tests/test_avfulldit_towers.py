@@ -1,19 +1,24 @@
 """Wan and TangoFlux as towers: our walk is diffusers' own forward, and joined they see each other."""
 
+import json
+
 import diffusers
+import numpy as np
 import pytest
 import tokenizers
 import torch
 import transformers
+from safetensors.torch import save_file
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
-from avbench.avfulldit.flux import FluxAudioTower
+from avbench import generators
+from avbench.avfulldit.flux import Duration, FluxAudioTower
 from avbench.avfulldit.model import AVFullDiT, JointConfig, walk_alone
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec
 from avbench.avfulldit.tower import Text
 from avbench.avfulldit.wan import WanTower
-from avbench.core import InputError
+from avbench.core import InputError, Key, Prompt
 
 WAN = {
     "num_attention_heads": 3,
@@ -160,15 +165,29 @@ def test_a_saved_tower_is_loaded(world, tmp_path):
         )
 
 
-def tiny_text():
-    """A byte tokenizer and a UMT5 of random weights: no file is needed."""
+def test_tangofluxs_word_for_the_duration(world):
+    """As its repository has it: share of the longest, Fourier features, a linear layer; seen, and not pooled."""
+    _, flux, _, audio, t, (_, text) = world
+    tower = FluxAudioTower(flux, duration=Duration(12, longest=30.0, seconds=6.0))
+    waves, linear = tower.duration.time_positional_embedding
+    with torch.no_grad():
+        angle = 0.2 * 2 * torch.pi * waves.weights
+        word = linear(torch.cat([torch.tensor([0.2]), angle.sin(), angle.cos()]))
+        shown = torch.cat([text.states, word.expand(2, 1, 12)], dim=1)
+        ids, pooled = torch.arange(7.0)[:, None].expand(-1, 3), tower.pool(text.states.mean(1))
+        theirs = flux(audio.transpose(1, 2), shown, pooled, t, ids, torch.zeros(6, 3), return_dict=False)[0]
+        assert torch.allclose(walk_alone(tower, audio, t, text), theirs.transpose(1, 2), atol=1e-5)
+
+
+def tiny_text(kind=transformers.UMT5EncoderModel, configuration=transformers.UMT5Config):
+    """A byte tokenizer and a T5 of random weights: no file is needed."""
     marks = ["<pad>", "</s>"]
     vocabulary = {mark: number for number, mark in enumerate([*marks, *sorted(ByteLevel.alphabet())])}
     tokenizer = tokenizers.Tokenizer(BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
     sizes = {"d_model": 12, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-    return fast, transformers.UMT5EncoderModel(transformers.UMT5Config(vocab_size=len(vocabulary), **sizes))
+    return fast, kind(configuration(vocab_size=len(vocabulary), **sizes))
 
 
 def test_a_text_encoder_is_read(tmp_path):
@@ -186,11 +205,27 @@ def test_a_text_encoder_is_read(tmp_path):
     assert torch.allclose(read.states[:1], theirs, atol=1e-5)
 
 
-def test_wans_codec(tmp_path):
-    torch.manual_seed(0)
-    vae = diffusers.AutoencoderKLWan(
+def tiny_wan_vae():
+    return diffusers.AutoencoderKLWan(
         base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.5] * 4, latents_std=[2.0] * 4
     )
+
+
+def tiny_oobleck():
+    return diffusers.AutoencoderOobleck(
+        encoder_hidden_size=12,
+        downsampling_ratios=[2, 4],
+        channel_multiples=[1, 2],
+        decoder_channels=4,
+        decoder_input_channels=6,
+        audio_channels=2,
+        sampling_rate=8000,
+    )
+
+
+def test_wans_codec(tmp_path):
+    torch.manual_seed(0)
+    vae = tiny_wan_vae()
     vae.save_pretrained(tmp_path)
     codec = WanVideoCodec.load(tmp_path)
     frames = torch.randint(0, 256, (1, 5, 32, 16, 3), dtype=torch.uint8)
@@ -211,18 +246,106 @@ def test_wans_codec(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")  # how diffusers builds this VAE
 def test_oobleck(tmp_path):
     torch.manual_seed(0)
-    vae = diffusers.AutoencoderOobleck(
-        encoder_hidden_size=12,
-        downsampling_ratios=[2, 4],
-        channel_multiples=[1, 2],
-        decoder_channels=4,
-        decoder_input_channels=6,
-        audio_channels=2,
-        sampling_rate=8000,
-    )
+    vae = tiny_oobleck()
     vae.save_pretrained(tmp_path)
     codec = OobleckAudioCodec.load(tmp_path)
     waves = torch.rand(1, 2, 100) - 0.5
     latents = codec.encode(waves)
     assert tuple(latents.shape[1:]) == codec.shape(100) == (6, 13)
     assert codec.decode(latents, 100).shape == waves.shape
+    assert OobleckAudioCodec.load(tmp_path, least=20).encode(waves).shape[-1] == 20
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A Wan pipeline as diffusers saves it, and a folder as TangoFlux is published; weights are random."""
+    torch.manual_seed(0)
+    where = tmp_path_factory.mktemp("pair")
+    heads = {"num_attention_heads": 2, "attention_head_dim": 128}
+    diffusers.WanPipeline(
+        *tiny_text(),
+        vae=tiny_wan_vae(),
+        scheduler=diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", flow_shift=3.0),
+        transformer=shaken(diffusers.WanTransformer3DModel(**{**WAN, **heads})),
+        expand_timesteps=True,
+    ).save_pretrained(where / "wan")
+    tango = where / "tango"
+    tokenizer, encoder = tiny_text(transformers.T5EncoderModel, transformers.T5Config)
+    tokenizer.save_pretrained(tango / "text")
+    encoder.config.save_pretrained(tango / "text")
+    tiny_oobleck().save_pretrained(tango / "vae")
+    config = {"num_layers": 1, "num_single_layers": 2, "in_channels": 6, "attention_head_dim": 128}
+    config |= {"num_attention_heads": 1, "joint_attention_dim": 12}
+    flux = shaken(diffusers.FluxTransformer2DModel(**config, pooled_projection_dim=12))
+    pool = torch.nn.Sequential(torch.nn.Linear(12, 12), torch.nn.ReLU())
+    stored = {"transformer": flux, "fc": pool, "duration_emebdder": Duration(12, 30, 1), "text_encoder": encoder}
+    weights = {
+        name: weight.clone()
+        for name, weight in torch.nn.ModuleDict(stored).state_dict().items()
+        if name != "text_encoder.encoder.embed_tokens.weight"  # the same as text_encoder.shared.weight, stored once
+    }
+    save_file(weights, tango / "tangoflux.safetensors")
+    config |= {"audio_seq_len": 250, "max_duration": 30, "text_encoder_name": str(tango / "text")}
+    (tango / "config.json").write_text(json.dumps(config))
+    return where
+
+
+SMALL = {"width": 32, "height": 16, "frames": 5, "fps": 20, "steps": 2}
+
+
+def sampled(model, **settings):
+    prompt = Prompt("one", "a red ball falls", "a thud")
+    made = generators.build(model, {**SMALL, **settings}).generate(
+        [generators.Request(Key("small", "one", 0), prompt, None)]
+    )
+    return made[0].clip
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_two_pretrained_towers_are_a_model(pair):
+    model = f"avfulldit:{pair}/wan+{pair}/tango"
+    clip = sampled(model)
+    assert clip.frames.shape == (5, 16, 32, 3) and clip.audio.waveform.shape == (2, 2000)
+    again, linked = sampled(model), sampled(model, link=1.0)
+    assert (again.frames == clip.frames).all() and (again.audio.waveform == clip.audio.waveform).all()
+    assert (linked.frames != clip.frames).any() and (linked.audio.waveform != clip.audio.waveform).any()
+    settings = generators.build(model, SMALL).settings
+    assert settings["shift"] == 3.0 and settings["link"] == 0.0 and settings["joint"]["joint_layers"] == 2
+    assert settings["joint"]["tau"] == pytest.approx((4 / 20) / (8 / 8000)) and len(settings["weights_sha256"]) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_unlinked_towers_make_what_diffusers_makes(pair):
+    """Wan's own pipeline, from our noise, over an Euler scheduler of the same timesteps."""
+    from avbench.avfulldit.pair import load_pair
+    from avbench.avfulldit.pipeline import Wish, start
+
+    sizes = {name: value for name, value in SMALL.items() if name != "steps"}
+    parts = load_pair(pair / "wan", pair / "tango", **sizes)
+    video, _ = start(parts, Wish("one", 0, "a red ball falls", "a thud"))
+    pipeline = diffusers.WanPipeline.from_pretrained(pair / "wan", local_files_only=True)
+    pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    theirs = pipeline.scheduler.set_timesteps
+    pipeline.scheduler.set_timesteps = lambda _, device: theirs(sigmas=np.linspace(1, 1 / 8, 8), device=device)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        *("a red ball falls", ""),
+        **{"height": 16, "width": 32, "num_frames": 5, "guidance_scale": 5.0, "latents": video[None]},
+        **{"num_inference_steps": 8, "max_sequence_length": 512},
+    ).frames[0]
+    ours = sampled(f"avfulldit:{pair}/wan+{pair}/tango", steps=8).frames
+    assert theirs.std() > 0.02 and abs(ours / 255 - theirs).max() < 0.01
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_pair_that_is_none(pair, tmp_path):
+    with pytest.raises(InputError, match=r"does not hold a diffusers pipeline"):
+        generators.build(f"avfulldit:{tmp_path}+{pair}/tango", {})
+    with pytest.raises(InputError, match=r"does not hold TangoFlux"):
+        generators.build(f"avfulldit:{pair}/wan+{tmp_path}", {})
+    with pytest.raises(InputError, match="joint_layers is 9; these towers allow 1 to 3"):
+        generators.build(f"avfulldit:{pair}/wan+{pair}/tango", {**SMALL, "joint_layers": 9})
+    with pytest.raises(InputError, match=r"frames of the form 4·k \+ 1, got 6"):
+        generators.build(f"avfulldit:{pair}/wan+{pair}/tango", {**SMALL, "frames": 6})
+    with pytest.raises(InputError, match="width: for two pretrained towers"):
+        generators.build("avfulldit:nothing", {"width": 32})

@@ -84,9 +84,13 @@ class Widening(nn.Module):
         return own, torch.cat([stream.out(part) for stream, part in zip(self.streams, parts, strict=True)], dim=1)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None = None) -> Tensor:
-    """Multi-head attention over ``[batch, tokens, heads, head_dim]``; False in `key_mask` hides a key."""
-    mask = None if key_mask is None else key_mask[:, None, None, :]
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Multi-head attention over ``[batch, tokens, heads, head_dim]``.
+
+    False in a mask ``[batch, keys]`` hides a key; a mask ``[batch or 1, 1, tokens, keys]`` is added to the logits.
+    """
+    if mask is not None and mask.ndim == 2:
+        mask = mask[:, None, None, :]
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
 
@@ -107,17 +111,18 @@ def attend_jointly(
         return attend(*video, video_mask), attend(*audio, audio_mask)
     split = video[0].shape[1]
     query, key, value = (torch.cat(pair, dim=1) for pair in zip(video, audio, strict=True))
-    batch, tokens = query.shape[:2]
-    if link == 1 and video_mask is None and audio_mask is None:
-        joint = attend(query, key, value)
+    keys = None
+    if video_mask is not None or audio_mask is not None:
+        sides = ((video_mask, video[0]), (audio_mask, audio[0]))
+        keys = torch.cat([x.new_ones(x.shape[:2], dtype=torch.bool) if m is None else m for m, x in sides], dim=1)
+    if link == 1:
+        joint = attend(query, key, value, keys)
     else:
-        bias = query.new_zeros(batch, tokens, tokens)
-        bias[:, :split, split:] = bias[:, split:, :split] = math.log(link)
-        for mask, start in ((video_mask, 0), (audio_mask, split)):
-            if mask is not None:
-                bias[:, :, start : start + mask.shape[1]].masked_fill_(~mask[:, None, :], float("-inf"))
-        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-        joint = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias[:, None]).transpose(1, 2)
+        bias = query.new_zeros(1, 1, query.shape[1], query.shape[1])
+        bias[..., :split, split:] = bias[..., split:, :split] = math.log(link)
+        if keys is not None:
+            bias = bias.masked_fill(~keys[:, None, None, :], float("-inf"))
+        joint = attend(query, key, value, bias)
     return joint[:, :split], joint[:, split:]
 
 

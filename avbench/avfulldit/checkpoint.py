@@ -21,6 +21,7 @@ from avbench.avfulldit.codec import VideoCodec, VideoCodecConfig
 from avbench.avfulldit.flow import Sampling
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.native import NativeConfig, NativeTower
+from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import ClipSpec, InputError, nearest
@@ -35,10 +36,10 @@ class Parts:
 
     dit: AVFullDiT
     clip_spec: ClipSpec
-    video_text: CaptionEncoder | None
-    audio_text: CaptionEncoder | None
-    video_codec: VideoCodec | None = None
-    audio_codec: SpectrogramCodec | None = None
+    video_text: CaptionEncoder | HuggingFaceText | None
+    audio_text: CaptionEncoder | HuggingFaceText | None
+    video_codec: VideoCodec | WanVideoCodec | None = None
+    audio_codec: SpectrogramCodec | OobleckAudioCodec | None = None
     sampling: Sampling = field(default_factory=Sampling)
 
     @property
@@ -47,6 +48,12 @@ class Parts:
         return {(True, False): "t2v", (False, True): "t2a", (True, True): "t2av"}[
             self.dit.video is not None, self.dit.audio is not None
         ]
+
+    def to(self, device: torch.device | str) -> None:
+        """Move all of it."""
+        for part in (self.dit, self.video_text, self.audio_text, self.video_codec, self.audio_codec):
+            if part is not None:
+                part.to(device)
 
     def learned(self) -> nn.ModuleDict:
         """What training changes, under the names that the weights file uses."""
@@ -60,7 +67,7 @@ def config_of(parts: Parts) -> dict[str, Any]:
     plain: dict[str, Any] = {"format": FORMAT, "clip": parts.clip_spec.to_json(), "sampling": asdict(parts.sampling)}
     for what, tower, text in (("video", dit.video, parts.video_text), ("audio", dit.audio, parts.audio_text)):
         if tower is not None and text is not None:
-            assert isinstance(tower, NativeTower)
+            assert isinstance(tower, NativeTower) and isinstance(text, CaptionEncoder)
             words = {"words": list(text.words), "width": text.width, "length": text.length}
             plain[what] = {"tower": asdict(tower.config), "text": words}
     if dit.joint is not None:
@@ -151,6 +158,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     wanted = module.state_dict()
     for name, tensor in wanted.items():
         if name not in tensors:
+            if any(wanted[other].data_ptr() == tensor.data_ptr() for other in tensors.keys() & wanted.keys()):
+                continue  # one tensor of two names is kept once
             msg = f"{path} lacks the tensor {name}, and {len(wanted.keys() - tensors.keys())} in all; "
             raise InputError(msg + nearest(name, tensors))
         if tensors[name].shape != tensor.shape:
@@ -159,7 +168,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     if unknown := sorted(tensors.keys() - wanted.keys()):
         msg = f"{path} holds {len(unknown)} tensors that the config does not ask for, {unknown[0]} first"
         raise InputError(msg)
-    module.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()})
+    module.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}, strict=False)
 
 
 def save_codecs(video: VideoCodec, audio: SpectrogramCodec, folder: Path, card: Mapping[str, Any]) -> None:

@@ -71,6 +71,9 @@ class Sampling:
     shift: float = 1.0
     video_guidance: float = 3.0
     audio_guidance: float = 3.0
+    video_negative: str = ""
+    """The caption that guidance leads away from."""
+    audio_negative: str = ""
 
     def grid(self) -> Tensor:
         """Timesteps from 1 to 0, ``[steps + 1]``."""

@@ -6,6 +6,7 @@ with the feed-forward's. The walk agrees with diffusers' own forward to 1e-5 (te
 weights).
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +102,40 @@ class FluxSingleBlock(nn.Module):
         return hidden + gate * (out if beside is None else out + beside)
 
 
+class Duration(nn.Module):
+    """TangoFlux's word for the clip's length, ``[1, 1, width]``; its weights are named as TangoFlux names them."""
+
+    def __init__(self, width: int, longest: float, seconds: float) -> None:
+        super().__init__()
+        self.time_positional_embedding = nn.Sequential(_Waves(256), nn.Linear(257, width))
+        self._share = min(seconds, longest) / longest
+
+    def forward(self) -> Tensor:
+        """The word of this clip's length."""
+        share = self.time_positional_embedding[1].weight.new_tensor([self._share])
+        return self.time_positional_embedding(share)[None]
+
+
+class _Waves(nn.Module):
+    """A number and sines and cosines of its multiples."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(width // 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        angle = x[:, None] * self.weights * 2 * math.pi
+        return torch.cat([x[:, None], angle.sin(), angle.cos()], dim=1)
+
+
 class FluxAudioTower(nn.Module):
     """A Flux transformer over audio latents.
 
     `pool` makes Flux's pooled text of the mean of the words; TangoFlux's is ``fc``, a linear layer and a ReLU.
+    `duration` gives a word more, which is not pooled.
     """
 
-    def __init__(self, transformer: Any, pool: nn.Module | None = None) -> None:
+    def __init__(self, transformer: Any, pool: nn.Module | None = None, duration: Duration | None = None) -> None:
         """Raises InputError for a guidance-distilled transformer."""
         super().__init__()
         config = transformer.config
@@ -117,7 +145,7 @@ class FluxAudioTower(nn.Module):
         self.transformer = transformer
         if pool is None:
             pool = nn.Sequential(nn.Linear(config.joint_attention_dim, config.pooled_projection_dim), nn.ReLU())
-        self.pool = pool
+        self.pool, self.duration = pool, duration
         self.heads = config.num_attention_heads
         self.width = self.heads * config.attention_head_dim
         self.bands = tuple(size // 2 for size in config.axes_dims_rope)
@@ -132,18 +160,24 @@ class FluxAudioTower(nn.Module):
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
         """[text; audio], and the modulation of the timestep and the pooled text."""
-        model, words = self.transformer, text.states
+        model, dtype = self.transformer, self.transformer.x_embedder.weight.dtype
+        words = text.states.to(dtype)
         mask = torch.ones_like(words[..., 0], dtype=torch.bool) if text.mask is None else text.mask
         weight = mask[..., None].to(words)
         pooled = self.pool((words * weight).sum(1) / weight.sum(1).clamp(min=1))
-        hidden = torch.cat([model.context_embedder(words), model.x_embedder(latents.transpose(1, 2))], dim=1)
-        keys = None if text.mask is None else functional.pad(text.mask, (0, latents.shape[-1]), value=True)
+        if self.duration is not None:
+            words = torch.cat([words, self.duration().expand(len(words), -1, -1)], dim=1)
+        audio = model.x_embedder(latents.transpose(1, 2).to(dtype))
+        hidden = torch.cat([model.context_embedder(words), audio], dim=1)
+        shown = hidden.shape[1] - text.states.shape[1]
+        keys = None if text.mask is None else functional.pad(text.mask, (0, shown), value=True)
         return hidden, Condition(model.time_text_embed(1000 * t, pooled), None, None, keys, words.shape[1])
 
     def finish(self, hidden: Tensor, condition: Condition, latents: Tensor, t: Tensor) -> Tensor:
         """The velocity."""
         model = self.transformer
-        return model.proj_out(model.norm_out(hidden[:, condition.prefix :], condition.modulation)).transpose(1, 2)
+        out = model.proj_out(model.norm_out(hidden[:, condition.prefix :], condition.modulation))
+        return out.transpose(1, 2).to(latents)
 
     def positions(self, latents: Tensor) -> Tensor:
         """Indices of the latents in time."""

@@ -45,26 +45,30 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
     """Sample a clip of every wish, up to `batch` of them. An arm without sound makes silent clips."""
     filled = [*wishes, *[wishes[-1]] * (batch - len(wishes))]
     starts = [start(parts, wish) for wish in filled]
-    video, audio = (_stacked([pair[i] for pair in starts]) for i in range(2))
-    # each item twice: without captions first, then with them, in one forward
+    device = next(parts.dit.parameters()).device
+    video, audio = (_stacked([pair[i] for pair in starts], device) for i in range(2))
+    # each item twice: with the negative captions first, then with its own, in one forward
+    sampling = parts.sampling
     texts = [
-        None if encoder is None else encoder.read([""] * batch + captions)
-        for encoder, captions in (
-            (parts.video_text, [wish.video_caption for wish in filled]),
-            (parts.audio_text, [wish.audio_caption for wish in filled]),
+        None if encoder is None else encoder.read([negative] * batch + captions)
+        for encoder, negative, captions in (
+            (parts.video_text, sampling.video_negative, [wish.video_caption for wish in filled]),
+            (parts.audio_text, sampling.audio_negative, [wish.audio_caption for wish in filled]),
         )
     ]
-    scales = (parts.sampling.video_guidance, parts.sampling.audio_guidance)
+    scales = (sampling.video_guidance, sampling.audio_guidance)
 
     def velocity(x: Pair, t: float) -> Pair:
         doubled = [None if part is None else torch.cat([part, part]) for part in x]
-        said = parts.dit(*doubled, torch.full((2 * batch,), t), *texts)
+        said = parts.dit(*doubled, torch.full((2 * batch,), t, device=device), *texts)
         halves = [None if part is None else part.chunk(2) for part in said]
         return tuple(None if half is None else guided(*half, s) for half, s in zip(halves, scales, strict=True))
 
-    latents, heard = integrate(velocity, (video, audio), parts.sampling)
-    frames = None if latents is None else parts.video_codec.decode(latents).numpy()
-    waves = None if heard is None else parts.audio_codec.decode(heard, parts.clip_spec.samples).clamp(-1, 1).numpy()
+    latents, heard = integrate(velocity, (video, audio), sampling)
+    frames = None if latents is None else parts.video_codec.decode(latents).cpu().numpy()
+    waves = None
+    if heard is not None:
+        waves = parts.audio_codec.decode(heard, parts.clip_spec.samples).clamp(-1, 1).cpu().numpy()
     return [_clip(parts, frames[i], None if waves is None else waves[i]) for i in range(len(wishes))]
 
 
@@ -74,6 +78,6 @@ def _clip(parts: Parts, frames: np.ndarray, wave: np.ndarray | None) -> Clip:
     return Clip(frames, parts.clip_spec.fps, audio)
 
 
-def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
+def _stacked(parts: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
     given = [part for part in parts if part is not None]
-    return torch.stack(given) if given else None
+    return torch.stack(given).to(device) if given else None

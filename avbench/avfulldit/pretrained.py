@@ -15,7 +15,8 @@ from avbench.avfulldit.tower import Text
 from avbench.core import InputError
 
 
-def _package(name: str) -> Any:
+def package(name: str) -> Any:
+    """Import a package of the extra `towers`. Raises InputError saying how to get it."""
     try:
         return __import__(name)
     except ImportError:
@@ -25,7 +26,7 @@ def _package(name: str) -> Any:
 
 def load_transformer(kind: str, folder: Path, **settings: Any) -> Any:
     """Read a transformer folder in diffusers' form. Raises InputError where it is none."""
-    diffusers = _package("diffusers")
+    diffusers = package("diffusers")
     if not (folder / "config.json").is_file():
         msg = f"{folder} is no transformer folder of diffusers: it has no config.json"
         raise InputError(msg)
@@ -50,7 +51,7 @@ class WanVideoCodec(nn.Module):
     @classmethod
     def load(cls, folder: Path, **settings: Any) -> "WanVideoCodec":
         """Read the ``vae`` folder of a diffusers pipeline."""
-        return cls(_package("diffusers").AutoencoderKLWan.from_pretrained(folder, local_files_only=True, **settings))
+        return cls(package("diffusers").AutoencoderKLWan.from_pretrained(folder, local_files_only=True, **settings))
 
     def shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:
         """Of a clip's latents. Raises InputError where the sizes do not fit Wan and its patches of 2×2."""
@@ -66,43 +67,50 @@ class WanVideoCodec(nn.Module):
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
         """Frames → normalised latents, the mode of the posterior."""
-        pixels = frames.permute(0, 4, 1, 2, 3).to(self.mean) / 127.5 - 1
-        return (self.vae.encode(pixels).latent_dist.mode() - self.mean) / self.std
+        pixels = frames.permute(0, 4, 1, 2, 3).to(next(self.vae.parameters())) / 127.5 - 1
+        return (self.vae.encode(pixels).latent_dist.mode().float() - self.mean) / self.std
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents → frames."""
-        pixels = self.vae.decode(latents * self.std + self.mean, return_dict=False)[0].float()
+        latents = (latents.float() * self.std + self.mean).to(next(self.vae.parameters()))
+        pixels = self.vae.decode(latents, return_dict=False)[0].float()
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
 
 
 class OobleckAudioCodec(nn.Module):
-    """`AutoencoderOobleck` of Stable Audio, whose latents TangoFlux uses as they are."""
+    """`AutoencoderOobleck` of Stable Audio, whose latents TangoFlux uses as they are.
 
-    def __init__(self, vae: Any) -> None:
+    `least` latents are made whatever the clip's length: TangoFlux always makes 645, and the end is cut off.
+    """
+
+    def __init__(self, vae: Any, least: int = 0) -> None:
         super().__init__()
+        self.least = least
         self.vae = vae.eval().requires_grad_(False)
         self.sample_rate, self.hop = vae.config.sampling_rate, vae.hop_length
 
     @classmethod
-    def load(cls, folder: Path, **settings: Any) -> "OobleckAudioCodec":
+    def load(cls, folder: Path, least: int = 0) -> "OobleckAudioCodec":
         """Read the ``vae`` folder of a diffusers pipeline."""
-        return cls(_package("diffusers").AutoencoderOobleck.from_pretrained(folder, local_files_only=True, **settings))
+        vae = package("diffusers").AutoencoderOobleck.from_pretrained(folder, local_files_only=True)
+        return cls(vae, least)
 
     def shape(self, samples: int) -> tuple[int, ...]:
-        """Of the latents that cover so many samples."""
-        return (self.vae.config.decoder_input_channels, -(-samples // self.hop))
+        """Of the latents that cover so many samples, and never fewer than `least`."""
+        return (self.vae.config.decoder_input_channels, max(self.least, -(-samples // self.hop)))
 
     @torch.no_grad()
     def encode(self, waveforms: Tensor) -> Tensor:
         """Waveforms → latents, the mode of the posterior; the end is padded with silence to whole latents."""
-        missing = -waveforms.shape[-1] % self.hop
-        return self.vae.encode(nn.functional.pad(waveforms, (0, missing))).latent_dist.mode()
+        missing = self.shape(waveforms.shape[-1])[1] * self.hop - waveforms.shape[-1]
+        padded = nn.functional.pad(waveforms, (0, missing)).to(next(self.vae.parameters()))
+        return self.vae.encode(padded).latent_dist.mode().float()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, samples: int) -> Tensor:
         """Latents → waveforms of `samples` samples."""
-        return self.vae.decode(latents).sample[..., :samples]
+        return self.vae.decode(latents.to(next(self.vae.parameters()))).sample[..., :samples].float()
 
 
 class HuggingFaceText(nn.Module):
@@ -116,7 +124,7 @@ class HuggingFaceText(nn.Module):
     @classmethod
     def load(cls, tokenizer: Path, encoder: Path, length: int, **settings: Any) -> "HuggingFaceText":
         """Read the ``tokenizer`` and ``text_encoder`` folders of a pipeline; the encoder's class is in its config."""
-        transformers = _package("transformers")
+        transformers = package("transformers")
         named = transformers.AutoConfig.from_pretrained(encoder, local_files_only=True).architectures or []
         if not named or not hasattr(transformers, named[0]):
             msg = f"{encoder} names no text encoder that transformers knows: {named}"
@@ -126,6 +134,10 @@ class HuggingFaceText(nn.Module):
             getattr(transformers, named[0]).from_pretrained(encoder, local_files_only=True, **settings),
             length,
         )
+
+    def unknown(self, caption: str) -> list[str]:
+        """None: its pieces spell every word."""
+        return []
 
     @torch.no_grad()
     def read(self, captions: Sequence[str]) -> Text:

@@ -98,8 +98,11 @@ class WanTower(nn.Module):
             sizes, patches = ("×".join(map(str, part)) for part in (latents.shape[2:], patch))
             msg = f"latents of {sizes} do not part into patches of {patches}"
             raise InputError(msg)
-        words = text.states if text.mask is None else text.states * text.mask[..., None].to(text.states)
-        hidden = self.transformer.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
+        embed = self.transformer.patch_embedding
+        words = text.states.to(embed.weight.dtype)
+        if text.mask is not None:
+            words = words * text.mask[..., None].to(words)
+        hidden = embed(latents.to(embed.weight.dtype)).flatten(2).transpose(1, 2).contiguous()
         tokens = hidden.shape[1] if self._per_token else None
         timestep = 1000 * t if tokens is None else (1000 * t).repeat_interleave(tokens)
         time, blocks, words, _ = self.transformer.condition_embedder(timestep, words, None, timestep_seq_len=tokens)
@@ -114,7 +117,7 @@ class WanTower(nn.Module):
         out = model.proj_out((model.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden))
         sizes = [n // patch for n, patch in zip(latents.shape[2:], model.config.patch_size, strict=True)]
         parts = out.reshape(len(out), *sizes, *model.config.patch_size, -1).permute(0, 7, 1, 4, 2, 5, 3, 6)
-        return parts.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        return parts.flatten(6, 7).flatten(4, 5).flatten(2, 3).to(latents)
 
     def positions(self, latents: Tensor) -> Tensor:
         """Latent indices of the tokens, in patches."""

@@ -1,0 +1,126 @@
+"""Two pretrained towers as one model, before any training of both: a Wan pipeline's folder and TangoFlux's.
+
+They have never met, so `link` is 0 where nothing else is asked: each makes what it makes alone. The sampling is the
+paper's. Source of TangoFlux's form: its repository (declare-lab/TangoFlux); of Wan's: diffusers.
+"""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from avbench.avfulldit.checkpoint import Parts, load_weights
+from avbench.avfulldit.flow import Sampling
+from avbench.avfulldit.flux import Duration, FluxAudioTower
+from avbench.avfulldit.model import AVFullDiT, JointConfig
+from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec, package
+from avbench.avfulldit.wan import WanTower
+from avbench.core import ClipSpec, InputError
+
+_WAN_WORDS, _TANGOFLUX_WORDS = 512, 64
+_FLUX_FIELDS = (
+    *("num_layers", "num_single_layers", "in_channels", "attention_head_dim", "num_attention_heads"),
+    "joint_attention_dim",
+)
+
+
+def load_pair(
+    video: Path,
+    audio: Path,
+    *,
+    width: int = 320,
+    height: int = 192,
+    frames: int = 49,
+    fps: float = 24,
+    joint_layers: int | None = None,
+    link: float = 0.0,
+    audio_text: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Parts:
+    """Join the towers of two folders.
+
+    Args:
+        video: a Wan pipeline of diffusers, with ``transformer``, ``vae``, ``text_encoder`` and ``tokenizer``.
+        audio: TangoFlux as it is published: ``config.json``, ``tangoflux.safetensors``, and ``vae.safetensors``
+            or a ``vae`` folder of diffusers.
+        width: of the clips, in pixels, as the paper's where not given.
+        height: of the clips.
+        frames: of the clips.
+        fps: of the clips.
+        joint_layers: N_av; TangoFlux's single blocks where not given, 18 of 24.
+        link: how far the modalities see each other.
+        audio_text: folder or hub name of TangoFlux's text encoder; its config's where not given.
+        dtype: of the weights.
+
+    Raises:
+        InputError: a folder is not what is asked for, or the towers cannot be joined.
+    """
+    index = _json(video / "model_index.json", "a diffusers pipeline")
+    if index.get("transformer_2", [None])[0] is not None:
+        msg = f"{video} has two transformers that share the timesteps: only a Wan of one can be joined"
+        raise InputError(msg)
+    seen = WanTower.load(video / "transformer", per_token=bool(index.get("expand_timesteps")), torch_dtype=dtype)
+    video_text = HuggingFaceText.load(video / "tokenizer", video / "text_encoder", _WAN_WORDS, torch_dtype=dtype)
+    video_codec = WanVideoCodec.load(video / "vae", torch_dtype=torch.float32)
+
+    config = _json(audio / "config.json", "TangoFlux")
+    if "audio_seq_len" not in config:
+        msg = f"{audio / 'config.json'} is not TangoFlux's: it has no audio_seq_len"
+        raise InputError(msg)
+    audio_codec = _oobleck(audio, config["audio_seq_len"])
+    spec = ClipSpec(width, height, frames, Fraction(fps).limit_denominator(1001), audio_codec.sample_rate, 2)
+    video_codec.shape(frames, height, width)
+    heard, audio_texts = _tangoflux(audio, config, audio_text or config["text_encoder_name"], spec.seconds, dtype)
+
+    tau = (video_codec.frames / fps) / (audio_codec.hop / audio_codec.sample_rate)
+    joint = JointConfig(joint_layers or config["num_single_layers"], tau)
+    dit = AVFullDiT(seen, heard, joint)
+    dit.link = link
+    dit.widenings.to(dtype)
+    sampling = Sampling(50, shift=_shift(video), video_guidance=5.0, audio_guidance=4.5)
+    return Parts(dit, spec, video_text, audio_texts, video_codec, audio_codec, sampling)
+
+
+def _tangoflux(
+    folder: Path, config: dict[str, Any], text: str, seconds: float, dtype: torch.dtype
+) -> tuple[FluxAudioTower, HuggingFaceText]:
+    """The tower and its text encoder, whose weights lie in one file."""
+    transformers = package("transformers")
+    encoder = transformers.T5EncoderModel(transformers.AutoConfig.from_pretrained(text))
+    width = encoder.config.d_model
+    flux = package("diffusers").FluxTransformer2DModel(
+        **{name: config[name] for name in _FLUX_FIELDS}, pooled_projection_dim=width
+    )
+    pool = nn.Sequential(nn.Linear(width, config["joint_attention_dim"]), nn.ReLU())
+    duration = Duration(width, config["max_duration"], seconds)
+    stored = {"transformer": flux, "fc": pool, "duration_emebdder": duration, "text_encoder": encoder}  # [sic]
+    whole = nn.ModuleDict(stored)
+    load_weights(whole, folder / "tangoflux.safetensors")
+    whole.to(dtype).eval().requires_grad_(False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(text)
+    return FluxAudioTower(flux, pool, duration), HuggingFaceText(tokenizer, encoder, _TANGOFLUX_WORDS)
+
+
+def _oobleck(folder: Path, least: int) -> OobleckAudioCodec:
+    if (folder / "vae").is_dir():
+        return OobleckAudioCodec.load(folder / "vae", least)
+    vae = package("diffusers").AutoencoderOobleck()
+    load_weights(vae, folder / "vae.safetensors")
+    return OobleckAudioCodec(vae, least)
+
+
+def _shift(pipeline: Path) -> float:
+    """The timestep shift that the video model was made for."""
+    scheduler = _json(pipeline / "scheduler" / "scheduler_config.json", "a scheduler")
+    return float(scheduler.get("flow_shift") or scheduler.get("shift") or 1.0)
+
+
+def _json(path: Path, what: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        msg = f"{path.parent} does not hold {what}: {error}"
+        raise InputError(msg) from None
