@@ -28,12 +28,12 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@
 
-# The bundled checkpoints, made again: about 2½ hours of two cores with `make -j2 checkpoints`. It goes on where it
+# The bundled checkpoints, made again: about 2½ hours on two cores with `make -j2 checkpoints`. It goes on where it
 # stopped. One thread a training, because two trainings side by side use two cores better than one with two threads.
 CK      := runs/checkpoints
 BUNDLED := avbench/avfulldit/checkpoints
 ONE     := OMP_NUM_THREADS=1 $(BIN)/avbench train
-ARMS     = --video $(CK)/toy-video --audio $(CK)/toy-audio --examples $(CK)/examples --steps 6000 --out $(CK)/toy
+ARMS     = --video $(CK)/toy-video --audio $(CK)/toy-audio --examples $(CK)/examples --steps 5000 --out $(CK)/toy
 
 checkpoints: $(CK)/toy-t2v/card.json $(CK)/toy-t2av/card.json
 	$(ONE) arms $(ARMS)
@@ -46,7 +46,7 @@ $(CK)/toy-codecs/card.json: $(VENV)/.ready-dev
 $(CK)/examples/card.json: $(CK)/toy-codecs/card.json
 	$(BIN)/avbench train examples --codecs $(CK)/toy-codecs --out $(@D)
 $(CK)/toy-%/card.json: $(CK)/examples/card.json
-	$(ONE) tower $* --codecs $(CK)/toy-codecs --examples $(CK)/examples --steps 9000 --out $(@D)
+	$(ONE) tower $* --codecs $(CK)/toy-codecs --examples $(CK)/examples --steps 7000 --out $(@D)
 $(CK)/toy-t2v/card.json: $(CK)/toy-video/card.json $(CK)/toy-audio/card.json
 	$(ONE) arms --arm t2v $(ARMS)
 $(CK)/toy-t2av/card.json: $(CK)/toy-video/card.json $(CK)/toy-audio/card.json

@@ -30,13 +30,15 @@ train_app = typer.Typer(help="Train AVFullDiT: codecs, examples, towers, and the
 app.add_typer(train_app, name="train")
 
 DEMO_MODELS = (
+    "avfulldit:toy-t2v",
+    "avfulldit:toy-t2av",
     "toyworld:",
     "toyworld:frozen",
-    "toyworld:shuffled",
     "toyworld:noisy",
     "toyworld:no-contact",
 )
-"""What `run` compares where no model is named: the world itself and four that are wrong in a known way."""
+"""What `run` compares where no model is named: AVFullDiT without and with sound; the world they learned, the ceiling;
+and three that are wrong in a known way."""
 
 Models = Annotated[list[str] | None, typer.Argument(help="provider:target, for example clips:FOLDER or toyworld:")]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders.")]
@@ -77,8 +79,8 @@ def run(
 ) -> None:
     """Sample, measure and compare models; print the table and write the page.
 
-    Without arguments: the embedded world and four known-bad models on the toy subsets. The same command given again
-    goes on where it stopped.
+    Without arguments: both bundled arms of AVFullDiT, the embedded world and three known-bad models on the toy subsets.
+    The same command given again goes on where it stopped.
     """
     from avbench.evaluate import chosen_metrics, features_of
     from avbench.measure import require_weights

@@ -20,10 +20,11 @@ def test_an_installed_wheel_finds_what_it_ships(tmp_path):
     (site,) = fresh.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     code = (
-        "import avbench; from avbench import reference, subsets\n"
+        "import avbench; from avbench import reference, subsets; from avbench.avfulldit import bundled\n"
         "for name in subsets.names():\n"
         "    subset = subsets.load(name)\n"
-        "    print(avbench.__file__, name, len(subset.prompts), reference.find(subset).subset_digest == subset.digest)"
+        "    print(avbench.__file__, name, len(subset.prompts), reference.find(subset).subset_digest == subset.digest)\n"
+        "print(avbench.__file__, *bundled())"
     )
     done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -32,6 +33,7 @@ def test_an_installed_wheel_finds_what_it_ships(tmp_path):
         ["toy-control", "96", "True"],
         ["toy-large-motion", "96", "True"],
         ["toy-object-contact", "96", "True"],
+        ["toy-audio", "toy-codecs", "toy-t2av", "toy-t2v", "toy-video"],
     ]
     listed = subprocess.run(
         [fresh / "bin" / "avbench", "list", "references"], check=True, capture_output=True, text=True, cwd=tmp_path
