@@ -23,7 +23,8 @@ def test_an_installed_wheel_finds_what_it_ships(tmp_path):
         "import avbench; from avbench import reference, subsets; from avbench.avfulldit import bundled\n"
         "for name in subsets.names():\n"
         "    subset = subsets.load(name)\n"
-        "    print(avbench.__file__, name, len(subset.prompts), reference.find(subset).subset_digest == subset.digest)\n"
+        "    found = reference.find(subset).subset_digest == subset.digest\n"
+        "    print(avbench.__file__, name, len(subset.prompts), found)\n"
         "print(avbench.__file__, *bundled())"
     )
     done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)

@@ -1,0 +1,64 @@
+"""The bundled arms: trained alike, one of them sounds, and both show what their captions say."""
+
+import functools
+
+import pytest
+import torch
+
+from avbench import subsets
+from avbench.avfulldit import bundled, checkpoint
+from avbench.avfulldit.pipeline import Wish, make, start
+from avbench.toyworld.inverse import bodies
+from avbench.train import same_settings
+
+ARMS = ("toy-t2v", "toy-t2av")
+
+
+@functools.cache
+def parts(arm):
+    return checkpoint.load(bundled(arm))
+
+
+def prompts():
+    return subsets.load("toy-object-contact").prompts[::12]
+
+
+@functools.cache
+def clips(arm):
+    wishes = [Wish(prompt.id, 0, prompt.video_caption, prompt.audio_caption) for prompt in prompts()]
+    return make(parts(arm), wishes, len(wishes))
+
+
+def test_the_arms_were_trained_alike():
+    assert same_settings(*map(bundled, ARMS)) == []
+
+
+def test_the_arms_start_from_the_same_video_noise():
+    wish = Wish("drop-000", 3, "", "")
+    (one, silent), (other, sound) = (start(parts(arm), wish) for arm in ARMS)
+    assert torch.equal(one, other)
+    assert silent is None and sound is not None
+
+
+def test_one_arm_sounds():
+    assert all(clip.audio is None for clip in clips("toy-t2v"))
+    assert all(abs(clip.audio.waveform).max() > 0.01 for clip in clips("toy-t2av"))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_named_colours_are_seen(arm):
+    there = []
+    for prompt, clip in zip(prompts(), clips(arm), strict=True):
+        seen = {body.colour for frame in clip.frames for body in bodies(frame)}
+        there += [body["colour"] in seen for body in prompt.tags["scene"]["bodies"]]
+    assert sum(there) >= 0.8 * len(there)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_another_caption_makes_another_clip_of_the_same_noise(arm):
+    (red,), (blue,) = (
+        make(parts(arm), [Wish("ball", 0, f"A {colour} wooden ball falls onto the floor.", "")], 1)
+        for colour in ("red", "blue")
+    )
+    assert "red" in {body.colour for body in bodies(red.frames[0])}
+    assert "blue" in {body.colour for body in bodies(blue.frames[0])}
