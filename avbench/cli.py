@@ -50,6 +50,11 @@ Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the
 Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Only this metric; repeatable.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core where not given.")]
 Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
+ReferenceAt = Annotated[Path | None, typer.Option("--reference", help="A reference folder instead of the shipped one.")]
+Against = Annotated[Path | None, typer.Option(help="Run folder that holds the reference clips, for lpips_reference.")]
+FVDProtocols = Annotated[
+    list[str] | None, typer.Option("--fvd-protocol", help="FVD as this code has it, or all; repeatable.")
+]
 
 
 def main() -> None:
@@ -74,6 +79,9 @@ def run(
     limit: Limit = None,
     setting: Settings = None,
     metric: Metrics = None,
+    fvd_protocol: FVDProtocols = None,
+    reference: ReferenceAt = None,
+    against: Against = None,
     workers: Workers = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -82,10 +90,10 @@ def run(
     Without arguments: both bundled arms of AVFullDiT, the embedded world and three known-bad models on the toy subsets.
     The same command given again goes on where it stopped.
     """
-    from avbench.evaluate import chosen_metrics, features_of
+    from avbench.evaluate import features_of
     from avbench.measure import require_weights
 
-    metrics = chosen_metrics(metric)
+    metrics = _metrics(metric, fvd_protocol)
     require_weights(features_of(metrics))
     asked = _subsets(subset, prompts, limit)
     folders = [_place(out, model) for model in models or DEMO_MODELS]
@@ -94,9 +102,9 @@ def run(
     failures = 0
     for model, place in zip(models or DEMO_MODELS, folders, strict=True):
         failures += _sample(place, model, asked, range(seeds), setting, workers)
-        _measure(place, metrics, workers)
-        _evaluate(place, metrics)
-    _report(folders, out)
+        _measure(place, metrics, workers, against)
+        _evaluate(place, metrics, reference, against)
+    _report(folders, out, fvd_protocol)
     if failures:
         _refuse(f"{failures} clips could not be made; the table's notes say why", code=1)
 
@@ -120,35 +128,54 @@ def sample(
 
 
 @app.command()
-def measure(runs: Runs, metric: Metrics = None, workers: Workers = None) -> None:
+def measure(
+    runs: Runs,
+    metric: Metrics = None,
+    fvd_protocol: FVDProtocols = None,
+    against: Against = None,
+    workers: Workers = None,
+) -> None:
     """Measure the clips of run folders."""
-    from avbench.evaluate import chosen_metrics
-
     for path in runs:
-        _measure(_folder(path), chosen_metrics(metric), workers)
+        _measure(_folder(path), _metrics(metric, fvd_protocol), workers, against)
 
 
 @app.command()
-def evaluate(runs: Runs, metric: Metrics = None) -> None:
-    """Score measured run folders."""
-    from avbench.evaluate import chosen_metrics
-
+def evaluate(
+    runs: Runs,
+    metric: Metrics = None,
+    fvd_protocol: FVDProtocols = None,
+    reference: ReferenceAt = None,
+    against: Against = None,
+    workers: Workers = None,
+) -> None:
+    """Score measured run folders; FVD under other protocols is measured first, and printed with its spread."""
+    metrics = _metrics(metric, fvd_protocol)
     for path in runs:
-        _evaluate(_folder(path), chosen_metrics(metric))
+        if fvd_protocol:
+            _measure(_folder(path), metrics, workers, against)
+        _evaluate(_folder(path), metrics, reference, against)
+    if fvd_protocol:
+        _protocols([_folder(path) for path in runs], fvd_protocol)
 
 
 @app.command()
 def compare(
-    runs: Runs, form: Annotated[str, typer.Option("--format", help="console, markdown, csv or json.")] = "console"
+    runs: Runs,
+    form: Annotated[str, typer.Option("--format", help="console, markdown, csv or json.")] = "console",
+    reference: ReferenceAt = None,
 ) -> None:
-    """Print run folders side by side."""
-    from avbench.compare import scores_frame
+    """Print run folders side by side, and whether each is nearer to the reference than the first."""
+    from avbench.compare import distance_differences, scores_frame
     from avbench.core import nearest
     from avbench.report import tables
 
-    frame = scores_frame([_folder(path) for path in runs])
+    folders = [_folder(path) for path in runs]
+    frame = scores_frame(folders)
     if form == "console":
         _console().print(tables.console(frame))
+        if len(differences := distance_differences(folders, place=reference)):
+            _console().print(tables.differences(differences))
     elif form == "markdown":
         typer.echo(tables.markdown(frame))
     elif form == "csv":
@@ -307,12 +334,19 @@ def weights_list() -> None:
     """List the weights: state, size, licence, source."""
     from rich.table import Table
 
-    from avbench.weights import WEIGHTS, verify
+    from avbench.core import InputError
+    from avbench.weights import BROUGHT, WEIGHTS, brought, verify
 
-    table = Table("name", "state", "MB", "licence", "package", "sha256")
+    table = Table("name", "state", "MB", "licence", "where from", "sha256")
     for name, weight in WEIGHTS.items():
         package = f"{weight.package}=={weight.version}"
         table.add_row(name, verify(name), f"{weight.size_bytes / 1e6:.0f}", weight.licence, package, weight.sha256[:12])
+    for name, weight in BROUGHT.items():
+        try:
+            state, sha256 = "yours", brought(name)[1][:12]
+        except InputError:
+            state, sha256 = "to be brought", ""
+        table.add_row(name, state, "", weight.licence, weight.address, sha256)
     _console().print(table)
 
 
@@ -365,25 +399,47 @@ def _sample(
     return sum(one.failure is not None for one in folder.samples().values())
 
 
-def _measure(place: "Path | RunFolder", metrics: Sequence["Metric"], workers: int | None) -> None:
+def _metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:
+    from avbench.evaluate import chosen_metrics, fvd_metrics
+
+    chosen = chosen_metrics(names)
+    return chosen_metrics([*(metric.name for metric in chosen), *fvd_metrics(fvd_protocols or ())])
+
+
+def _measure(
+    place: "Path | RunFolder", metrics: Sequence["Metric"], workers: int | None, against: Path | None = None
+) -> None:
     from avbench.evaluate import features_of
     from avbench.measure import measure as stage
 
-    folder = _folder(place)
+    folder, beside = _folder(place), None if against is None else _folder(against)
     with folder.writing():
-        count, tasks = stage(folder, features_of(metrics), workers=_workers(workers))
+        count, tasks = stage(folder, features_of(metrics), workers=_workers(workers), against=beside)
         _follow(f"{folder.path.name}: measure", count, tasks)
 
 
-def _evaluate(place: "Path | RunFolder", metrics: Sequence["Metric"]) -> None:
+def _evaluate(
+    place: "Path | RunFolder", metrics: Sequence["Metric"], reference: Path | None, against: Path | None
+) -> None:
     from avbench.evaluate import evaluate as stage
 
-    folder = _folder(place)
+    folder, beside = _folder(place), None if against is None else _folder(against)
     with folder.writing():
-        stage(folder, metrics)
+        stage(folder, metrics, place=reference, against=beside)
 
 
-def _report(runs: Sequence[Path], out: Path) -> None:
+def _protocols(folders: Sequence["RunFolder"], names: Sequence[str]) -> None:
+    from avbench.compare import scores_frame
+    from avbench.evaluate import fvd_metrics
+    from avbench.metrics import FVD_PROTOCOLS
+    from avbench.report import tables
+
+    asked = fvd_metrics(names)
+    shown = {protocol: metric for protocol, metric in FVD_PROTOCOLS.items() if metric in {*asked, "fvd"}}
+    _console().print(tables.protocols(scores_frame(folders), shown))
+
+
+def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None = None) -> None:
     from avbench.compare import scores_frame
     from avbench.folder import write_whole
     from avbench.report import page, tables
@@ -395,6 +451,8 @@ def _report(runs: Sequence[Path], out: Path) -> None:
     write_whole(out / "table.parquet", frame.to_parquet(index=False))
     write_whole(out / "report.html", page.render(folders, frame).encode())
     _console().print(tables.console(frame))
+    if fvd_protocols:
+        _protocols(folders, fvd_protocols)
     typer.echo(f"tables: {out}/table.md, .csv, .parquet   page: {out}/report.html")
 
 

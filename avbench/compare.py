@@ -1,21 +1,25 @@
 """Stage 5: runs beside runs. Only numbers of one protocol stand in one column.
 
-`scores_frame` gives the long table (a row a subset, metric and model) that every report is made from. What is best
-is a matter of direction alone here: whether a difference is more than chance is not tested yet.
+`scores_frame` gives the long table (a row a subset, metric and model) that every report is made from; what is best in
+it is a matter of direction alone. `distance_differences` says which of two models is nearer to the reference, and
+whether that is more than chance; means over clips are not tested yet.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from avbench.core import Direction, InputError, Score, require_same_protocol
+from avbench import distances, reference
+from avbench.core import Direction, InputError, NotMeasurable, Score, Subset, columns, require_same_protocol
 from avbench.folder import RunFolder
-from avbench.metrics import METRICS
+from avbench.measure import current_rows, protocol_of
+from avbench.metrics import METRICS, Metric
 
 
 def scores_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
-    """One row a (subset, metric, model): value, low, high, n, unmeasured, floor, reference, missing, best, protocol.
+    """One row a (subset, metric, model): value, interval, n, null, p, excess, floor, reference, missing, best and more.
 
     Raises:
         InputError: two runs have one name, were not evaluated, or scored under unlike protocols.
@@ -34,8 +38,13 @@ def scores_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
             first_name, first = seen.setdefault(where, (folder.path.name, protocols[score.protocol]))
             what = f"{score.metric} on {score.subset} of {first_name} and of {folder.path.name}"
             require_same_protocol(first, protocols[score.protocol], what)
+            if score.metric not in known:
+                msg = (
+                    f"{folder.path} was scored by {score.metric}, which is no more: run `avbench evaluate` on it again"
+                )
+                raise InputError(msg)
             rows.append(_row(folder.path.name, score, known[score.metric].direction, known[score.metric].unit))
-    numbers = ("value", "low", "high", "floor", "reference")
+    numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     frame = pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
     frame["best"] = False
     for _, group in frame.groupby(["subset", "metric"], sort=False):
@@ -43,8 +52,44 @@ def scores_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
     return frame
 
 
+def distance_differences(folders: Sequence[RunFolder], *, place: Path | None = None) -> pd.DataFrame:
+    """Each later run against the first, by every distance that both were scored with.
+
+    One row a (subset, metric, run): `difference` is the run's distance to the reference less that of the first, over
+    the `pairs` of clips that both have; `p` is two-sided, labels swapped within pairs; `missing` says why there is
+    none. `place` is a reference of the user's own.
+    """
+    known = {metric.name: metric for metric in METRICS if metric.pooled}
+    first, rows = folders[0], []
+    asked = {(score.subset, score.metric) for score in first.scores()[0] if score.value is not None}
+    for other in folders[1:]:
+        both = asked & {(score.subset, score.metric) for score in other.scores()[0] if score.value is not None}
+        for subset in first.subsets():
+            for name in (name for name in known if (subset.name, name) in both):
+                pair = {"subset": subset.name, "metric": name, "run": other.path.name, "against": first.path.name}
+                rows.append({**pair, **_difference(other, first, known[name], subset, place)})
+    return pd.DataFrame(rows)
+
+
+def _difference(a: RunFolder, b: RunFolder, metric: Metric, subset: Subset, place: Path | None) -> dict[str, Any]:
+    real = reference.find(subset, place)
+    sides = []
+    for folder in (a, b):
+        rows = current_rows(folder, metric.feature).values()
+        sides.append(columns(row for row in rows if row.key.subset == subset.name))
+    try:
+        if real is None:
+            msg = f"{subset.name} has no reference"
+            raise NotMeasurable(msg)
+        found = distances.difference(metric, *sides, real, protocol_of(metric.feature), subset)
+    except (NotMeasurable, InputError) as reason:
+        return {"difference": None, "p": None, "pairs": 0, "missing": str(reason)}
+    return {"difference": found.value, "p": found.p, "sd": found.sd, "pairs": found.pairs, "missing": None}
+
+
 def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str, Any]:
     low, high = score.interval or (None, None)
+    null = score.null
     return {
         "subset": score.subset,
         "metric": score.metric,
@@ -54,6 +99,11 @@ def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str,
         "high": high,
         "n": score.n,
         "unmeasured": score.unmeasured,
+        "shared": score.shared,
+        "null": null and null.mean,
+        "null_sd": null and null.sd,
+        "p": null and null.p,
+        "excess": score.excess,
         "floor": score.floor,
         "reference": score.reference,
         "missing": score.missing,

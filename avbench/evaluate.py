@@ -5,17 +5,21 @@ Nothing here depends on time, machine or the order of measuring: the same rows g
 
 import collections
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from avbench import reference, uncertainty
+from avbench import distances, reference, uncertainty
 from avbench.core import (
+    Columns,
     Direction,
     InputError,
     Key,
     NotMeasurable,
+    Protocol,
     Row,
     Sample,
     Score,
@@ -26,20 +30,34 @@ from avbench.core import (
     resolve,
 )
 from avbench.folder import RunFolder, write_whole
-from avbench.measure import is_current, protocol_of
-from avbench.metrics import METRICS, Metric
+from avbench.measure import current_rows, protocol_of
+from avbench.metrics import FVD_PROTOCOLS, METRICS, Metric, distance
 
 VALUES_FILE = "values.parquet"
+NEAR_FILE = "near_copies.csv"
 
 
 def chosen_metrics(names: Sequence[str] | None) -> list[Metric]:
-    """The rows of METRICS with these names, in the table's order; all for None. Raises InputError on an unknown one."""
+    """The rows of METRICS with these names, in the table's order; the usual ones for None.
+
+    Raises:
+        InputError: a name is unknown.
+    """
     known = {metric.name: metric for metric in METRICS}
     for name in names or ():
         if name not in known:
             msg = f"metric {name!r} is unknown; {nearest(name, known)}"
             raise InputError(msg)
-    return [metric for metric in METRICS if names is None or metric.name in names]
+    return [metric for metric in METRICS if (metric.usual if names is None else metric.name in names)]
+
+
+def fvd_metrics(protocols: Sequence[str]) -> list[str]:
+    """The metrics that compute FVD under these protocols; ``all`` is every one. Raises InputError on an unknown one."""
+    for name in protocols:
+        if name not in (*FVD_PROTOCOLS, "all"):
+            msg = f"FVD protocol {name!r} is unknown; {nearest(name, [*FVD_PROTOCOLS, 'all'])}"
+            raise InputError(msg)
+    return [FVD_PROTOCOLS[name] for name in (FVD_PROTOCOLS if "all" in protocols else protocols)]
 
 
 def features_of(metrics: Sequence[Metric]) -> list[str]:
@@ -47,31 +65,85 @@ def features_of(metrics: Sequence[Metric]) -> list[str]:
     return list(dict.fromkeys(metric.feature for metric in metrics))
 
 
-def evaluate(folder: RunFolder, metrics: Sequence[Metric]) -> list[Score]:
-    """Score a measured run, and write scores.json and values.parquet (one row a clip and metric)."""
-    samples = folder.samples()
+def evaluate(
+    folder: RunFolder,
+    metrics: Sequence[Metric],
+    *,
+    place: Path | None = None,
+    against: RunFolder | None = None,
+) -> list[Score]:
+    """Score a measured run, and write scores.json, values.parquet and, where asked for, near_copies.csv.
+
+    Args:
+        folder: the run.
+        metrics: what to compute.
+        place: a reference of the user's own instead of the shipped one.
+        against: the run that holds the reference clips, for metrics that see a clip beside one.
+    """
     scores: list[Score] = []
     protocols: dict[str, Any] = {}
     values: list[pd.DataFrame] = []
-    rows = {feature: folder.rows(protocol_of(feature)) for feature in features_of(metrics)}
-    seeds = folder.run().seeds
+    near: list[pd.DataFrame] = []
+    rows = {feature: current_rows(folder, feature, against) for feature in features_of(metrics)}
+    samples, seeds = folder.samples(), folder.run().seeds
     for subset in folder.subsets():
         expected = sorted(Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in seeds)
-        real = reference.find(subset)
+        real = reference.find(subset, place)
         for metric in metrics:
             measured = rows[metric.feature]
-            current = {key: measured[key] for key in expected if key in samples and is_current(measured, samples[key])}
-            protocol = _described(metric, subset, real)
-            protocols[digest(protocol)] = protocol
-            why = collections.Counter(_reason(key, samples, current) for key in expected)
-            score, per_clip = _score(metric, subset, current, real, digest(protocol), why)
+            of_subset = {key: measured[key] for key in expected if key in measured}
+            feature = protocol_of(metric.feature, against)
+            protocol = _described(metric, feature, subset, real)
+            why = collections.Counter(_reason(key, samples, of_subset) for key in expected)
+            task = _Task(metric, feature, subset, digest(protocol), real, sum(why.values()))
+            protocols[task.digest] = protocol
+            try:
+                score, per_clip = _score(task, of_subset, samples, why)
+            except (NotMeasurable, InputError) as reason:
+                score, per_clip = task.scored(value=None, n=0, missing=str(reason)), None
             scores.append(score)
             if per_clip is not None:
                 values.append(per_clip)
+            if metric.name == "near_copies" and score.value is not None:
+                near.append(_near_copies(task, of_subset))
     folder.write_scores(scores, protocols)
     table = pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
     write_whole(folder.path / VALUES_FILE, table.to_parquet(index=False))
+    if near:
+        write_whole(folder.path / NEAR_FILE, pd.concat(near).to_csv(index=False).encode())
     return scores
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One metric on one subset."""
+
+    metric: Metric
+    feature: Protocol
+    subset: Subset
+    digest: str
+    real: reference.Reference | None
+    asked: int
+    """Clips that the run should have."""
+
+    def scored(self, *, n: int, **known: Any) -> Score:
+        """A score of this metric on this subset that rests on n clips."""
+        return Score(self.subset.name, self.metric.name, n=n, protocol=self.digest, unmeasured=self.asked - n, **known)
+
+    def reference_columns(self) -> tuple[Columns, np.ndarray]:
+        """Columns and prompts of the reference. Raises NotMeasurable without one, InputError if it is unlike."""
+        return self.known.columns(self.feature, self.subset)
+
+    @property
+    def known(self) -> reference.Reference:
+        """The reference. Raises NotMeasurable where there is none."""
+        if self.real is None:
+            msg = (
+                f"{self.subset.name} has no reference statistics to measure a distance to (see `avbench reference "
+                "build`, and give --reference)"
+            )
+            raise NotMeasurable(msg)
+        return self.real
 
 
 _VALUE_COLUMNS = [*Key._fields, "metric", "value"]
@@ -86,79 +158,86 @@ def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) ->
     return rows[key].missing if key in rows else "the clip was not measured"
 
 
-def _described(metric: Metric, subset: Subset, real: reference.Reference | None) -> dict[str, Any]:
-    uses_reference = not metric.per_clip or metric.direction is Direction.BAND
+def _described(metric: Metric, feature: Protocol, subset: Subset, real: reference.Reference | None) -> dict[str, Any]:
+    uses_reference = metric.column or metric.direction is Direction.BAND
+    columns_used = {"column": metric.column, "reference_column": metric.reference_column or metric.column}
     return {
         "metric": metric.name,
         **metric.settings,
-        "feature": protocol_of(metric.feature).describe(),
+        **(columns_used if metric.column else {}),
+        "feature": feature.describe(),
         "subset": {"name": subset.name, "digest": subset.digest, "prompts": len(subset.prompts)},
-        "reference": real.card["sha256"]["columns.safetensors"] if real is not None and uses_reference else None,
+        "reference": real.card["sha256"] if real is not None and uses_reference else None,
     }
 
 
 def _score(
-    metric: Metric,
-    subset: Subset,
-    rows: Mapping[Key, Row],
-    real: reference.Reference | None,
-    protocol: str,
-    why: Mapping[str | None, int],
+    task: _Task, rows: Mapping[Key, Row], samples: Mapping[Key, Sample], why: Mapping[str | None, int]
 ) -> tuple[Score, pd.DataFrame | None]:
-    asked = sum(why.values())
     keys, measured = columns(rows.values())
-    function = resolve(metric.function)
-    common = {"subset": subset.name, "metric": metric.name, "protocol": protocol}
-    try:
-        if not keys:
-            raise NotMeasurable(_most_frequent(why))
-        if metric.per_clip:
-            per_clip = np.asarray(function(measured))
-            return _mean(metric, subset, keys, per_clip, real, asked, common)
-        if real is None:
-            msg = f"{subset.name} has no reference statistics to measure a distance to (see `avbench reference build`)"
-            raise NotMeasurable(msg)
-        known, prompts = real.columns(protocol_of(metric.feature), subset)
-        score = Score(
-            **common,
-            value=float(function(measured, known)),
-            n=len(keys),
-            unmeasured=asked - len(keys),
-            floor=None if metric.floor is None else float(resolve(metric.floor)(known, len(keys), prompts)),
-        )
-        return score, None
-    except (NotMeasurable, InputError) as reason:
-        return Score(**common, value=None, n=0, missing=str(reason), unmeasured=asked), None
+    if not keys:
+        raise NotMeasurable(_most_frequent(why))
+    metric = task.metric
+    if not metric.column:
+        return _mean(task, keys, np.asarray(resolve(metric.function)(measured)))
+    x = distances.embedding(measured, metric.column, "the run")
+    shared = len(task.known.shared([samples[key] for key in keys]))
+    if metric.per_clip:
+        y = _reference_embedding(task)
+        return _mean(task, keys, distances.value(metric, x, y), shared)
+    if moments := task.known.moments(task.feature, metric.reference_column or metric.column):
+        return task.scored(value=distances.value_of_moments(metric, x, moments), n=len(keys), shared=shared), None
+    y, prompts = _reference_embedding(task), task.reference_columns()[1]
+    score = task.scored(
+        value=float(distances.value(metric, x, y)),
+        n=len(keys),
+        null=distances.null(metric, x, [key.prompt for key in keys], y, prompts),
+        floor=distances.floor(metric, y, prompts, len(keys)),
+        shared=shared,
+    )
+    return score, None
 
 
-def _mean(
-    metric: Metric,
-    subset: Subset,
-    keys: Sequence[Key],
-    per_clip: np.ndarray,
-    real: reference.Reference | None,
-    asked: int,
-    common: Mapping[str, Any],
-) -> tuple[Score, pd.DataFrame]:
+def _reference_embedding(task: _Task) -> np.ndarray:
+    known, _ = task.reference_columns()
+    return distances.embedding(known, task.metric.reference_column or task.metric.column, "the reference")
+
+
+def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 0) -> tuple[Score, pd.DataFrame]:
     able = ~np.isnan(per_clip)
-    table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(metric=metric.name, value=per_clip)
+    table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(metric=task.metric.name, value=per_clip)
     if not able.any():
-        msg = f"{metric.name} cannot measure any of the {len(keys)} clips: {metric.unable}"
-        return Score(**common, value=None, n=0, missing=msg, unmeasured=asked), table
+        msg = f"{task.metric.name} cannot measure any of the {len(keys)} clips: {task.metric.unable}"
+        return task.scored(value=None, n=0, missing=msg), table
     prompts = [key.prompt for key, usable in zip(keys, able, strict=True) if usable]
     target = None
-    if real is not None and metric.direction is Direction.BAND:
-        known, _ = real.columns(protocol_of(metric.feature), subset)
-        target = float(np.nanmean(resolve(metric.function)(known)))
-    score = Score(
-        **common,
+    known = task.real is not None and task.feature.name in task.real.values
+    if known and task.metric.direction is Direction.BAND:
+        target = float(np.nanmean(resolve(task.metric.function)(task.reference_columns()[0])))
+    score = task.scored(
         value=float(per_clip[able].mean()),
         n=int(able.sum()),
-        unmeasured=asked - int(able.sum()),
         interval=uncertainty.mean_interval(per_clip[able], prompts),
         reference=target,
+        shared=shared,
     )
     return score, table
+
+
+def _near_copies(task: _Task, rows: Mapping[Key, Row]) -> pd.DataFrame:
+    """Each clip with the reference clip nearest to it: a row a clip, the nearest first."""
+    keys, measured = columns(rows.values())
+    x, y = distances.embedding(measured, task.metric.column, "the run"), _reference_embedding(task)
+    index, apart = distance.nearest(x, y)
+    real_keys = task.known.keys(task.feature, task.subset)
+    table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(
+        nearest_prompt=[real_keys[place].prompt for place in index],
+        nearest_seed=[real_keys[place].seed for place in index],
+        distance=apart,
+        nearness=distance.nearness(x, y),
+        near_copy=distance.near_copies(x, y).astype(bool),
+    )
+    return table.sort_values(["nearness", *Key._fields], kind="stable")
 
 
 def _most_frequent(why: Mapping[str | None, int]) -> str:

@@ -31,9 +31,15 @@ def feature_class(feature: str) -> type[Feature]:
     return resolve(FEATURES[feature])
 
 
-def protocol_of(feature: str) -> Protocol:
+def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
     """The protocol of a feature, known without its weights."""
     return feature_class(feature).protocol
+
+
+def current_rows(folder: RunFolder, feature: str, against: RunFolder | None = None) -> dict[Key, Row]:
+    """The rows of one feature that were made of the very bytes that lie in the folder now."""
+    rows = folder.rows(protocol_of(feature, against))
+    return {key: rows[key] for key, sample in folder.samples().items() if is_current(rows, sample)}
 
 
 def require_weights(features: Sequence[str]) -> None:
@@ -43,7 +49,9 @@ def require_weights(features: Sequence[str]) -> None:
             weights.locate(name)
 
 
-def measure(folder: RunFolder, features: Sequence[str], *, workers: int = 1) -> tuple[int, Iterator[Task]]:
+def measure(
+    folder: RunFolder, features: Sequence[str], *, workers: int = 1, against: RunFolder | None = None
+) -> tuple[int, Iterator[Task]]:
     """Measure what is not measured yet.
 
     Returns:

@@ -17,7 +17,7 @@ import pandas as pd
 from safetensors.numpy import load_file, save
 
 from avbench import shipped
-from avbench.core import Columns, InputError, Protocol, Subset, columns, nearest, require_same_protocol
+from avbench.core import Columns, InputError, Key, Protocol, Subset, columns, nearest, require_same_protocol
 from avbench.folder import RunFolder, file_sha256, read_json, write_json, write_whole
 
 FIRST_SEED = 1_000_000
@@ -37,6 +37,22 @@ class Reference:
     values: Mapping[str, Columns]
     """Feature id → columns."""
     card: Mapping[str, Any]
+    clips: pd.DataFrame
+
+    def keys(self, protocol, subset):
+        """Keys."""
+        clips = self.clips[self.clips[protocol.name] == 1]
+        found = [Key(self.subset, prompt, int(seed)) for prompt, seed in zip(clips["prompt"], clips["seed"])]
+        wanted = {prompt.id for prompt in subset.prompts}
+        return [key for key in found if key.prompt in wanted]
+
+    def moments(self, protocol, value):
+        """None."""
+        return None
+
+    def shared(self, samples):
+        """Shared."""
+        return [s.key for s in samples if s.sha256 in set(self.clips["clip_sha256"])]
 
     def columns(self, protocol: Protocol, subset: Subset) -> tuple[Columns, np.ndarray]:
         """The columns of one feature, restricted to the prompts of `subset`, and the prompt id of each of their clips.
@@ -69,7 +85,7 @@ def named(name: str) -> Reference:
     return load(shipped.folder("reference_stats") / name)
 
 
-def find(subset: Subset) -> Reference | None:
+def find(subset: Subset, place: Path | None = None) -> Reference | None:
     """The shipped reference of a subset, or None."""
     return named(subset.name) if subset.name in names() else None
 
@@ -87,7 +103,7 @@ def load(place: Path) -> Reference:
         values.setdefault(feature, {})[value] = column.astype(np.float64)
     clips = pd.read_csv(place / "clips.csv")
     prompts = {feature: clips.loc[clips[feature] == 1, "prompt"].to_numpy() for feature in values}
-    return Reference(card["subset"], card["subset_digest"], card["protocols"], prompts, values, card)
+    return Reference(card["subset"], card["subset_digest"], card["protocols"], prompts, values, card, clips)
 
 
 def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place: Path, licence: str) -> str:

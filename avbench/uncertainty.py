@@ -1,11 +1,31 @@
-"""How far may a mean lie from the truth? Intervals that know that clips of one prompt are alike."""
+"""How far may a number lie from the truth? Intervals of means, and what a distance is worth at its n.
 
-from collections.abc import Hashable, Sequence
+Clips of one prompt are alike, and everything here knows it: intervals are clustered by prompt, and permutations
+exchange clips of one prompt only.
+
+A distance between two sets of clips is asked for again and again, for other parts of the same pooled clips. It comes
+as a *pooled* distance: a function of (first ``[draws, n]``, second ``[draws, m]``), the indices of the pooled rows on
+either side, that returns ``[draws]``. Every draw is its own computation in one thread, so that the numbers do not
+depend on how many cores there are.
+"""
+
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
-from avbench.core import InputError
+from avbench.core import InputError, NotMeasurable, Null
+from avbench.engine import default_workers
+
+Pooled = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+PERMUTATIONS = 1000
+_SEED = 0
+_CHUNK = 50  # draws a thread takes at a time
 
 
 def mean_interval(
@@ -31,9 +51,8 @@ def mean_interval(
         InputError: lengths differ, a value is not finite, or the level is not between 0 and 1.
     """
     x = np.asarray(values, dtype=np.float64)
-    labels = clusters.tolist() if isinstance(clusters, np.ndarray) else list(clusters)
-    if x.ndim != 1 or len(labels) != len(x):
-        msg = f"values have shape {x.shape} and there are {len(labels)} cluster labels; give one label a value"
+    if x.ndim != 1 or len(clusters) != len(x):
+        msg = f"values have shape {x.shape} and there are {len(clusters)} cluster labels; give one label a value"
         raise InputError(msg)
     if not np.isfinite(x).all():
         msg = f"{np.count_nonzero(~np.isfinite(x))} of {len(x)} values are NaN or infinite; leave those clips out"
@@ -41,9 +60,8 @@ def mean_interval(
     if not 0 < level < 1:
         msg = f"level is {level!r}; it must lie between 0 and 1"
         raise InputError(msg)
-    numbers: dict[Hashable, int] = {}
-    group = np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.intp)
-    count = len(numbers)
+    group = _numbered(clusters)
+    count = len(set(group))
     if count < 2:
         return None
     mean = x.mean()
@@ -51,3 +69,146 @@ def mean_interval(
     error = np.sqrt(count / (count - 1) * np.sum(sums**2)) / len(x)
     reach = stats.t.ppf((1 + level) / 2, count - 1) * error
     return float(mean - reach), float(mean + reach)
+
+
+def permutation_null(
+    pooled: Pooled,
+    prompts: Sequence[Hashable] | np.ndarray,
+    real_prompts: Sequence[Hashable] | np.ndarray,
+    *,
+    higher_is_better: bool = False,
+    permutations: int = PERMUTATIONS,
+) -> Null:
+    """What the distance would be were model and reference one distribution: clips change sides at random.
+
+    The numbers of clips on both sides stay what they are. Where every prompt of the model has clips in the reference,
+    clips change places within their prompt only: under that null, the model's clips *of a prompt* are as the
+    reference's. The p-value is exact under it (Phipson and Smyth, 2010), whatever the distance; a bootstrap is not.
+
+    Args:
+        pooled: the distance over the model's rows, then the reference's.
+        prompts: the prompt of each of the model's clips.
+        real_prompts: the prompt of each of the reference's clips.
+        higher_is_better: for a share such as coverage, where few is bad.
+        permutations: how many, seeded.
+    """
+    n, count = len(prompts), len(prompts) + len(real_prompts)
+    strata = _numbered([*prompts, *real_prompts])
+    within = set(strata[:n]) <= set(strata[n:])
+    if not within:
+        strata = np.zeros(count, dtype=np.intp)
+    random = np.random.default_rng(_SEED)
+    order = np.stack([np.arange(count), *(_exchanged(strata, n, random) for _ in range(permutations))])
+    values = _each(pooled, order[:, :n], order[:, n:])
+    measured, drawn = values[0], values[1:]
+    worse = drawn <= measured if higher_is_better else drawn >= measured
+    p = (1 + np.count_nonzero(worse)) / (1 + permutations)
+    return Null(float(drawn.mean()), float(drawn.std(ddof=1)), float(p), permutations, within)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The distance of model A to the reference less that of model B."""
+
+    value: float
+    p: float
+    """Two-sided."""
+    sd: float
+    """Of the difference over the permutations: its size where A and B are one distribution."""
+    pairs: int
+    permutations: int
+
+
+def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = PERMUTATIONS) -> Difference:
+    """Is A nearer to the reference than B, or is that chance? Labels are swapped within (prompt, seed) pairs.
+
+    The reference is the same on both sides, so that its own accidents cancel.
+
+    Args:
+        pooled: the distance over A's `pairs` rows, B's in the same order of keys, and the `real` rows.
+        pairs: clips that both models have.
+        real: clips of the reference.
+        permutations: how many, seeded.
+
+    Raises:
+        NotMeasurable: there are fewer than 2 pairs.
+    """
+    if pairs < 2:
+        msg = f"comparing two distances needs at least 2 clips that both models have, and there are {pairs}"
+        raise NotMeasurable(msg)
+    random = np.random.default_rng(_SEED)
+    swapped = np.concatenate([np.zeros((1, pairs), dtype=bool), random.random((permutations, pairs)) < 0.5])
+    a = np.arange(pairs) + np.where(swapped, pairs, 0)
+    b = np.arange(pairs) + np.where(swapped, 0, pairs)
+    reference = np.broadcast_to(np.arange(2 * pairs, 2 * pairs + real), (len(a), real))
+    values = _each(pooled, a, reference) - _each(pooled, b, reference)
+    measured, drawn = values[0], values[1:]
+    # A swap of all pairs gives minus the same number but for rounding, and must count as no nearer to 0.
+    extreme = np.abs(drawn) >= abs(measured) * (1 - 1e-9)
+    p = (1 + np.count_nonzero(extreme)) / (1 + permutations)
+    return Difference(float(measured), float(p), float(drawn.std(ddof=1)), pairs, permutations)
+
+
+def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, draws: int = 20) -> float:
+    """What n perfect clips would score: n of the reference's own clips against the rest of it.
+
+    The mean over seeded draws without replacement. A draw takes the clips as evenly from the prompts as n allows, as a
+    run does: clips of one prompt are alike, so a draw that ignored prompts would lie further off. The rest is n clips
+    smaller than the reference that a model is held against, which makes the floor a little high where n is a large
+    part of it.
+
+    Args:
+        pooled: the distance over the reference's rows.
+        prompts: the prompt of each of them.
+        n: clips of the model.
+        draws: how many.
+
+    Raises:
+        NotMeasurable: n is below 2, or the reference has fewer than 2 n clips.
+    """
+    if n < 2 or len(prompts) < 2 * n:
+        msg = f"a floor at {n} clips needs n of at least 2 and a reference of at least {2 * n}; it has {len(prompts)}"
+        raise NotMeasurable(msg)
+    random = np.random.default_rng(_SEED)
+    strata = _numbered(prompts)
+    order = np.stack([_evenly(strata, random) for _ in range(draws)])
+    return float(_each(pooled, order[:, :n], order[:, n:]).mean())
+
+
+def _each(pooled: Pooled, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """All draws, a chunk a thread: the linear algebra inside lets other threads run."""
+    starts = range(0, len(first), _CHUNK)
+    one = functools.partial(_chunk, pooled, first, second)
+    with threadpool_limits(1), ThreadPoolExecutor(default_workers()) as threads:
+        return np.concatenate(list(threads.map(one, starts)))
+
+
+def _chunk(pooled: Pooled, first: np.ndarray, second: np.ndarray, start: int) -> np.ndarray:
+    return pooled(first[start : start + _CHUNK], second[start : start + _CHUNK])
+
+
+def _numbered(labels: Sequence[Hashable] | np.ndarray) -> np.ndarray:
+    """Equal labels → equal numbers, in order of their first appearance."""
+    numbers: dict[Hashable, int] = {}
+    listed = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    return np.array([numbers.setdefault(label, len(numbers)) for label in listed], dtype=np.intp)
+
+
+def _exchanged(strata: np.ndarray, n: int, random: np.random.Generator) -> np.ndarray:
+    """A random order of all rows whose first n hold as many of each stratum as rows 0…n−1 do."""
+    by_stratum = np.lexsort((random.random(len(strata)), strata))
+    wanted = np.bincount(strata[:n], minlength=strata.max() + 1)
+    sizes = np.bincount(strata)
+    place = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    chosen = place < np.repeat(wanted, sizes)
+    return np.concatenate([by_stratum[chosen], by_stratum[~chosen]])
+
+
+def _evenly(strata: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A random order of the rows in which every stratum comes once before any comes twice, and so on."""
+    luck = random.random(len(strata))
+    by_stratum = np.lexsort((luck, strata))
+    sizes = np.bincount(strata)
+    turn = np.empty(len(strata), dtype=np.intp)
+    turn[by_stratum] = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.lexsort((luck, turn))

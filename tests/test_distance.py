@@ -1,11 +1,23 @@
-"""The Fréchet distance agrees with the matrix root, with closed forms, and with itself."""
+"""Distances agree with the matrix root, with closed forms and definitions, and with themselves."""
+
+from functools import partial
 
 import numpy as np
 import pytest
 import scipy.linalg
 
-from avbench.core import InputError, NotMeasurable
-from avbench.metrics.distance import frechet_distance, fvd, fvd_floor
+from avbench.core import InputError, Moments, NotMeasurable
+from avbench.metrics.distance import (
+    Frechet,
+    frechet_distance,
+    frechet_infinity,
+    frechet_of_moments,
+    kernel_distance,
+    near_copies,
+    nearest,
+    nearness,
+    neighbour_share,
+)
 
 
 def features(seed, n, d, scale=1.0, shift=0.0):
@@ -84,41 +96,129 @@ def test_bad_features_are_refused():
         frechet_distance(good, good[:1])
 
 
-def test_fvd_is_the_distance_of_logits():
-    x, y = features(13, 12, 6), features(14, 15, 6)
-    assert fvd({"logits": x}, {"logits": y}) == frechet_distance(x, y)
-    with pytest.raises(NotMeasurable, match="no clip has I3D logits"):
-        fvd({}, {"logits": y})
+def test_moments_give_the_same_distance():
+    x, y = features(21, 60, 8), features(22, 70, 8, shift=0.4)
+    for options in ({}, {"ddof": 0}, {"ddof": 0, "epsilon": 1e-3}):
+        of_moments = frechet_of_moments(Moments.of(x), Moments.of(y), **options)
+        assert of_moments == pytest.approx(frechet_distance(x, y, **options), rel=1e-9)
+    with pytest.raises(InputError, match="8 and 7 dimensions"):
+        frechet_of_moments(Moments.of(x), Moments.of(y[:, :7]))
 
 
-def test_the_floor_falls_with_n_and_repeats():
-    reference = {"logits": features(15, 200, 30)}
-    floors = [fvd_floor(reference, n) for n in (10, 30, 100)]
-    assert floors[0] > floors[1] > floors[2] > 0
-    assert fvd_floor(reference, 30) == floors[1]
+@pytest.mark.parametrize(("n", "m"), [(60, 70), (6, 9), (6, 70)])
+def test_epsilon_is_added_to_both_diagonals(n, m):
+    x, y = features(23, n, 8), features(24, m, 8, shift=0.4)
+    a, b = (np.cov(z, rowvar=False) + 0.1 * np.eye(8) for z in (x, y))
+    gap = x.mean(axis=0) - y.mean(axis=0)
+    right = gap @ gap + np.trace(a) + np.trace(b) - 2 * np.trace(scipy.linalg.sqrtm(a @ b)).real
+    assert frechet_distance(x, y, epsilon=0.1) == pytest.approx(right, rel=1e-6)
 
 
-def test_the_floor_is_what_clips_of_the_reference_score():
-    logits = features(16, 240, 30)
-    floor = fvd_floor({"logits": logits[40:]}, 40)
-    assert fvd({"logits": logits[:40]}, {"logits": logits[40:]}) == pytest.approx(floor, rel=0.15)
-    assert fvd({"logits": logits[:40] + 2}, {"logits": logits[40:]}) > 1.1 * floor
+def parts(count, n, m, draws=6, seed=0):
+    random = np.random.default_rng(seed)
+    order = np.stack([random.permutation(count) for _ in range(draws)])
+    return order[:, :n], order[:, n : n + m]
 
 
-def test_a_floor_by_prompts_is_that_of_a_run_with_a_clip_of_each_prompt():
-    random = np.random.default_rng(20)
-    prompts = np.repeat(np.arange(60), 4)
-    logits = 3 * random.standard_normal((60, 12))[prompts] + random.standard_normal((240, 12))
-    run = logits[::4] - logits[1::4] + logits[2::4]  # of the same prompts, not of the same clips
-    score = fvd({"logits": run}, {"logits": logits})
-    evenly, anyhow = (fvd_floor({"logits": logits}, 60, given) for given in (prompts, None))
-    assert abs(evenly - score) < abs(anyhow - score)
-    assert evenly < anyhow
+@pytest.mark.parametrize("options", [{}, {"ddof": 0}, {"epsilon": 1e-3}])
+@pytest.mark.parametrize(("n", "m", "d"), [(12, 15, 40), (5, 60, 20), (60, 70, 20), (60, 5, 20), (30, 31, 30)])
+def test_draws_of_pooled_rows_are_the_distance_of_their_features(n, m, d, options):
+    pool = np.concatenate([features(25, n, d), features(26, m, d, shift=0.2)])
+    first, second = parts(n + m, n, m)
+    right = [frechet_distance(pool[a], pool[b], **options) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(Frechet(pool, **options)(first, second), right, rtol=1e-6)
+    # and where the two parts are not all there is
+    right = [frechet_distance(pool[a], pool[b[:4]], **options) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(Frechet(pool, **options)(first, second[:, :4]), right, rtol=1e-6)
 
 
-def test_a_small_reference_has_no_floor():
-    reference = {"logits": features(17, 20, 4)}
-    assert fvd_floor(reference, 10) > 0
-    for n in (11, 1):
-        with pytest.raises(NotMeasurable, match=f"a floor at {n} clips needs"):
-            fvd_floor(reference, n)
+def test_draws_hold_for_rows_that_are_alike():
+    pool = np.repeat(features(27, 6, 30), 5, axis=0)  # six different rows, 30 clips
+    first, second = parts(30, 12, 18)
+    right = [frechet_distance(pool[a], pool[b]) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(Frechet(pool)(first, second), right, rtol=1e-6, atol=1e-6 * pool.var(axis=0).sum())
+
+
+def test_infinity_needs_five_clips_a_dimension_and_then_finds_the_truth():
+    x, y = features(28, 300, 4), features(28, 300, 4)[::-1]
+    assert abs(frechet_infinity(x, y)) < 0.05 * x.var(axis=0).sum()
+    random = np.random.default_rng(0)
+    values = []
+    for _ in range(20):
+        a, b = random.standard_normal((2, 200, 20))
+        values.append((frechet_distance(a, b + 0.5), frechet_infinity(a, b + 0.5)))
+    raw, infinite = np.mean(values, axis=0)
+    assert abs(infinite - 5) < 0.25 * abs(raw - 5), "20 dimensions shifted by 0.5 are 5 apart"
+    with pytest.raises(NotMeasurable, match=r"needs 100 in each set \(5 a dimension\) and one has 99"):
+        frechet_infinity(features(1, 99, 20), features(2, 100, 20))
+
+
+def test_the_kernel_distance_is_the_textbooks():
+    x, y = features(31, 9, 5), features(32, 11, 5)
+
+    def kernel(a, b):
+        return (a @ b / 5 + 1) ** 3
+
+    within = [sum(kernel(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j) for z in (x, y)]
+    between = sum(kernel(a, b) for a in x for b in y)
+    assert kernel_distance(x, y) == pytest.approx(within[0] / 72 + within[1] / 110 - 2 * between / 99, rel=1e-12)
+
+
+def test_the_kernel_distance_is_centred_and_keeps_its_sign():
+    random = np.random.default_rng(3)
+    values = [kernel_distance(*random.standard_normal((2, 40, 6))) for _ in range(200)]
+    assert min(values) < 0 < max(values)
+    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(200)
+    far = kernel_distance(random.standard_normal((40, 6)), random.standard_normal((40, 6)) + 1)
+    assert far > 5 * np.std(values)
+
+
+def balls(x, y, k):
+    """Who lies in whose ball, by hand."""
+    apart = np.linalg.norm(x[:, None] - y[None], axis=-1)
+    reach = [np.sort(np.linalg.norm(z[:, None] - z[None], axis=-1), axis=1)[:, k] for z in (x, y)]
+    return apart <= reach[1], apart <= reach[0][:, None]
+
+
+def test_shares_of_neighbours_are_the_definitions():
+    x, y = features(33, 30, 3), features(34, 40, 3, shift=1.0)
+    in_real, in_model = balls(x, y, 4)
+    assert neighbour_share(x, y, measure="precision", k=4) == in_real.any(axis=1).mean()
+    assert neighbour_share(x, y, measure="coverage", k=4) == in_real.any(axis=0).mean()
+    assert neighbour_share(x, y, measure="density", k=4) == pytest.approx(in_real.sum() / (4 * 30))
+    assert neighbour_share(x, y, measure="recall", k=4) == in_model.any(axis=0).mean()
+    with pytest.raises(NotMeasurable, match="more than 4; one set has 4"):
+        neighbour_share(x, y[:4], measure="recall", k=4)
+
+
+def test_a_model_with_one_clip_to_show_has_precision_without_recall():
+    y = features(35, 60, 3)
+    x = y[:1] + 1e-3 * features(36, 40, 3)
+    assert neighbour_share(x, y, measure="precision", k=3) == 1
+    assert neighbour_share(x, y, measure="recall", k=3) < 0.1
+    assert neighbour_share(x, y, measure="coverage", k=5) < 0.3
+
+
+def test_near_copies_are_flagged_and_real_clips_hardly_ever():
+    random = np.random.default_rng(4)
+    real, fresh = random.standard_normal((300, 10)), random.standard_normal((400, 10))
+    assert near_copies(fresh, real).mean() < 0.03
+    copies = real[:20] + 1e-3 * random.standard_normal((20, 10))
+    assert near_copies(copies, real).tolist() == [1] * 20
+    index, apart = nearest(copies, real)
+    assert index.tolist() == list(range(20)) and apart.max() < 0.01
+    usual = nearness(fresh, real)
+    assert 0.4 < usual.mean() < 0.6 and nearness(real[:1], real)[0] == pytest.approx(1 / 301)
+    with pytest.raises(NotMeasurable, match="99 real clips, not 50"):
+        near_copies(fresh, real[:50])
+
+
+def test_every_distance_refuses_what_it_cannot_measure():
+    good = features(12, 10, 4)
+    bad = good.copy()
+    bad[2, 1] = np.inf
+    for distance in (frechet_distance, kernel_distance, partial(neighbour_share, measure="recall", k=2), near_copies):
+        with pytest.raises(InputError, match="NaN or infinite"):
+            distance(good, np.repeat(bad, 20, axis=0))
+        with pytest.raises(InputError, match="4 and 3 dimensions"):
+            distance(good, np.repeat(good[:, :3], 20, axis=0))

@@ -50,13 +50,13 @@ def metric(function, *clips):
 @pytest.mark.parametrize("shift", [(0.4, 0.3), (1.3, -0.7), (3.0, 2.0), (-6.0, 4.0)])
 @pytest.mark.parametrize("size", [64, 240])
 def test_known_translation(size, shift):
-    values = DISFlow()(drifting(size, 3, shift, fps=10))
+    values = DISFlow()(drifting(size, 4, shift, fps=10))
     truth = np.hypot(*shift)
     diagonal = size * np.sqrt(2)
     tolerance = 0.25 if size == 240 else max(0.25, 0.1 * truth)  # what enters a small frame is a larger share of it
     assert values["mean_motion"] * diagonal / 10 == pytest.approx(truth, abs=tolerance)
     assert values["motion_amount"] * diagonal / 10 == pytest.approx(truth, abs=tolerance)
-    assert values["motion_curve"].shape == (2,)
+    assert values["motion_curve"].shape == (3,)
 
 
 @pytest.mark.parametrize("shift", [(0.4, 0.3), (1.3, -0.7), (6.0, -4.0), (10.0, 5.0)])
@@ -77,8 +77,8 @@ def test_translation_has_hardly_any_warping_error():
 
 def test_warping_error_is_the_sum_over_channels():
     # a jump in one channel that leaves the luma alone is no motion: the error is its square, not a third of it
-    frames = np.stack([texture(128)] * 2)
-    frames[1] += (frames[1] < 250).astype(np.uint8) * np.array([0, 0, 3], np.uint8)
+    frames = np.stack([texture(128)] * 4)
+    frames[1::2] += (frames[0] < 250).astype(np.uint8) * np.array([0, 0, 3], np.uint8)
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(int) for frame in frames]
     assert np.abs(grey[1] - grey[0]).max() <= 1
     assert DISFlow()(Clip(frames, 8))["warping_error"] == pytest.approx((3 / 255) ** 2, rel=0.15)
@@ -139,7 +139,7 @@ def test_no_visible_pixel_means_no_warping_error():
 
 
 def test_cuts_between_unlike_pictures_stay_finite():
-    values = DISFlow()(Clip(np.stack([texture(96, seed=k) for k in range(3)]), 8))
+    values = DISFlow()(Clip(np.stack([texture(96, seed=k) for k in range(4)]), 8))
     assert all(np.isfinite(value).all() for value in values.values())
 
 
@@ -154,7 +154,7 @@ def test_amounts_are_per_second():
 
 @pytest.mark.parametrize(("size", "factor"), [(64, 2), (128, 2), (200, 2), (256, 2), (96, 4)])
 def test_amounts_do_not_depend_on_size(size, factor):
-    clip = drifting(size, frames=3)
+    clip = drifting(size, frames=4)
     larger = [cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) for frame in clip.frames]
     small, large = DISFlow()(clip), DISFlow()(Clip(np.stack(larger), 8))
     assert large["motion_amount"] == pytest.approx(small["motion_amount"], rel=0.05)
@@ -162,7 +162,7 @@ def test_amounts_do_not_depend_on_size(size, factor):
 
 
 def test_turned_and_mirrored_clips_move_as_much():
-    clip = drifting(frames=3)
+    clip = drifting(frames=4)
     amount = DISFlow()(clip)["motion_amount"]
     for frames in (np.rot90(clip.frames, axes=(1, 2)), clip.frames[:, :, ::-1], clip.frames[::-1]):
         assert DISFlow()(Clip(frames, 8))["motion_amount"] == pytest.approx(amount, rel=0.05)
@@ -178,7 +178,7 @@ def test_the_curve_follows_the_order_of_frames():
 
 
 def test_threads_and_history_change_nothing():
-    clip, other = noisy(drifting(200, 3), 6), drifting(64, 3)
+    clip, other = noisy(drifting(200, 4), 6), drifting(64, 4)
     threads = cv2.getNumThreads()
     feature = DISFlow()
     try:
@@ -190,33 +190,67 @@ def test_threads_and_history_change_nothing():
     finally:
         cv2.setNumThreads(threads)
     for result in results[1:]:
-        assert {k: v for k, v in result.items() if k != "motion_curve"} == {
-            k: v for k, v in results[0].items() if k != "motion_curve"
-        }
-        assert (result["motion_curve"] == results[0]["motion_curve"]).all()
+        np.testing.assert_equal(result, results[0])
 
 
-def test_two_frames_are_enough_and_one_is_not():
-    assert DISFlow()(drifting(frames=2))["motion_curve"].shape == (1,)
-    with pytest.raises(NotMeasurable, match="one frame"):
-        DISFlow()(drifting(frames=1))
+def test_four_frames_are_enough_and_three_are_not():
+    assert DISFlow()(drifting(frames=4))["motion_curve"].shape == (3,)
+    with pytest.raises(NotMeasurable, match="3 frames; motion and its changes need 4"):
+        DISFlow()(drifting(frames=3))
+
+
+def histogram(clip):
+    """[velocity or change, span, row, column, direction] of mean lengths."""
+    return DISFlow()(clip)["motion_histogram"].reshape(2, 2, 2, 2, 8) ** 2
+
+
+def test_the_motion_histogram_knows_direction_speed_and_place():
+    clip = drifting(frames=9, velocity=(2, 0))
+    velocity, change = histogram(clip)
+    assert velocity.sum(axis=-1) == pytest.approx(2 / np.hypot(96, 96) * 8, rel=0.05)
+    assert (velocity[..., 0] > 0.9 * velocity.sum(axis=-1)).all(), "direction 0 is to the right"
+    assert change.sum() < 0.05 * velocity.sum()
+    down = histogram(drifting(frames=9, velocity=(0, 2)))[0]
+    assert (down[..., 2] > 0.9 * down.sum(axis=-1)).all(), "direction 2 of 8 is down"
+    crossing = disc(16, frames=17)  # from left to right
+    early, late = histogram(crossing)[0].sum(axis=(1, 3))
+    assert early[0] > 2 * early[1] and late[1] > 2 * late[0]
+
+
+def test_the_motion_histogram_sees_order():
+    clip = disc(16, frames=16)
+    backwards, shuffled = (
+        Clip(clip.frames[order], 8) for order in (slice(None, None, -1), [0, 9, 3, 12, 6, 15, 1, 10])
+    )
+    forth, back = histogram(clip)[0], histogram(backwards)[0]
+    assert forth.sum(axis=(0, 1, 2))[0] > 3 * forth.sum(axis=(0, 1, 2))[4]
+    assert back.sum(axis=(0, 1, 2))[4] > 3 * back.sum(axis=(0, 1, 2))[0]
+    assert histogram(shuffled)[1].sum() > 3 * histogram(clip)[1].sum()
+    assert not histogram(Clip(np.repeat(clip.frames[:1], 16, axis=0), 8)).any()
+
+
+def test_the_motion_histogram_does_not_depend_on_the_frame_rate():
+    slow = [texture(96, (2.0 * k, 0)) for k in range(9)]
+    fast = [texture(96, (1.0 * k, 0)) for k in range(18)]
+    one, two = (histogram(Clip(np.stack(frames), fps))[0] for frames, fps in ((slow, 8), (fast, 16)))
+    np.testing.assert_allclose(one.sum(axis=-1), two.sum(axis=-1), rtol=0.05)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 64), (64, 1), (1, 1), (15, 64), (64, 15), (12, 200)])
 def test_small_frames_are_refused(height, width):
     with pytest.raises(NotMeasurable, match=f"{width}x{height}; flow needs 16"):
-        DISFlow()(Clip(np.zeros((2, height, width, 3), np.uint8), 8))
+        DISFlow()(Clip(np.zeros((4, height, width, 3), np.uint8), 8))
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 400), (17, 33), (400, 16), (19, 1001), (270, 480)])
 def test_odd_shapes_are_measured(height, width):
-    frames = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (4, height, width, 3), dtype=np.uint8)
     values = DISFlow()(Clip(frames, 8))
     assert all(np.isfinite(value).all() for value in values.values())
 
 
 def test_frames_need_not_be_contiguous():
-    clip = drifting(64, 3)
+    clip = drifting(64, 4)
     wide = np.repeat(clip.frames, 2, axis=2)[:, :, ::2]
     assert DISFlow()(Clip(wide, 8))["motion_amount"] == DISFlow()(clip)["motion_amount"]
 

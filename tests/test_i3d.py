@@ -10,10 +10,12 @@ from torch.nn import functional
 
 from avbench.core import Clip, InputError, NotMeasurable
 from avbench.features import i3d
-from avbench.metrics.distance import fvd
+from avbench.features.i3d import network
+from avbench.metrics.distance import frechet_distance
 from avbench.weights import locate, read_arrays
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "fvd_black_white.json").read_text())
+COMPARISON = json.loads((Path(__file__).parent / "golden" / "fvd_comparison.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +35,19 @@ def plain(value, frames):
 @pytest.mark.parametrize("frames", [16, 24, 30])
 def test_fvd_of_black_and_white_clips_is_the_published_one(feature, frames):
     # Eight equal clips have eight equal rows, so one is measured.
-    black, white = ({"logits": np.repeat(feature.logits(plain(v, frames))[None], 8, axis=0)} for v in (0, 255))
-    value = fvd(black, white)
+    black, white = (np.repeat(feature.logits(plain(v, frames))[None], 8, axis=0) for v in (0, 255))
+    value = frechet_distance(black, white)
     assert value == pytest.approx(GOLDEN["published"][str(frames)], rel=GOLDEN["tolerance"])
     assert value == pytest.approx(GOLDEN["ours"][str(frames)], abs=GOLDEN["ours_tolerance"])
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_the_noise_of_fvd_comparison_has_the_logits_that_give_its_fvd(feature, seed):
+    # The whole case takes 256 clips: benchmarks/fvd_comparison.py. Here is the first clip of either set.
+    noise = np.random.RandomState(int(seed)).rand(1, 16, 224, 224, 3).astype(np.float32)
+    logits = feature.seen(torch.from_numpy(noise[0]).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(logits[:4], COMPARISON["first_logits"][seed], atol=1e-3)
+    assert COMPARISON["ours"] == pytest.approx(COMPARISON["published"], rel=COMPARISON["tolerance"])
 
 
 def test_a_row_is_400_float32_logits_of_the_first_16_frames(feature):
@@ -69,7 +80,7 @@ def test_the_protocol_names_the_weights_and_can_be_written():
     protocol = i3d.I3DLogits.protocol
     assert (protocol.name, protocol.version, protocol.frames) == ("i3d-k400", 1, 16)
     assert len(protocol.describe()["weights_sha256"]) == 64
-    assert len(protocol.digest) == 64
+    assert protocol.digest.startswith("335b5f351fd7"), "shipped references were made under this protocol"
 
 
 def test_every_tensor_of_the_checkpoint_is_used_and_none_is_made_up():
@@ -77,11 +88,11 @@ def test_every_tensor_of_the_checkpoint_is_used_and_none_is_made_up():
     cpu = torch.device("cpu")
     name = "batch_stats/Mixed_4c/Branch_2/Conv3d_0b_3x3/BatchNorm_0/var"
     with pytest.raises(InputError, match=f"lacks {name}"):
-        i3d._Inception(i3d._Checkpoint({key: arrays[key] for key in arrays if key != name}), cpu)
+        network.Inception(network.TensorFlowCheckpoint({key: arrays[key] for key in arrays if key != name}), cpu)
     with pytest.raises(InputError, match=f"{name} has shape"):
-        i3d._Inception(i3d._Checkpoint({**arrays, name: np.ones(3, np.float32)}), cpu)
+        network.Inception(network.TensorFlowCheckpoint({**arrays, name: np.ones(3, np.float32)}), cpu)
     with pytest.raises(InputError, match="holds extra/tensor"):
-        i3d._Inception(i3d._Checkpoint({**arrays, "extra/tensor": np.ones(3, np.float32)}), cpu)
+        network.Inception(network.TensorFlowCheckpoint({**arrays, "extra/tensor": np.ones(3, np.float32)}), cpu)
 
 
 @pytest.mark.parametrize(
@@ -96,15 +107,15 @@ def test_every_tensor_of_the_checkpoint_is_used_and_none_is_made_up():
     ],
 )
 def test_same_padding_is_tensorflows(n, kernel, stride, padding):
-    assert i3d._same_padding(n, kernel, stride) == padding
+    assert network.same_padding(n, kernel, stride) == padding
 
 
 @pytest.mark.parametrize("time", [4, 5])
 @pytest.mark.parametrize(("kernel", "stride"), [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (1, 1, 1)), ((2, 2, 2), (2, 2, 2))])
 def test_padding_never_wins_a_maximum(time, kernel, stride):
     x = -1 - torch.rand((1, 2, time, 7, 8), generator=torch.Generator().manual_seed(0))  # all below a padded zero
-    sides = [i3d._same_padding(n, k, s) for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    sides = [network.same_padding(n, k, s) for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
     pads = [pad for side in reversed(sides) for pad in side]
     right = functional.max_pool3d(functional.pad(x, pads, value=-torch.inf), kernel, stride)
-    assert torch.equal(i3d._max_pool(x, kernel, stride), right)
+    assert torch.equal(network.max_pool(x, kernel, stride), right)
     assert right.max() < 0

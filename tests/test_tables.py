@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from avbench.compare import _best
-from avbench.report.tables import _number, console, markdown
+from avbench.report.tables import _number, console, differences, markdown, protocols
 
 ROWS = [
     # metric, direction, model, value, low, high, floor, reference, missing
@@ -23,7 +23,11 @@ ROWS = [
 @pytest.fixture
 def frame():
     names = ["metric", "direction", "model", "value", "low", "high", "floor", "reference", "missing"]
-    table = pd.DataFrame(ROWS, columns=names).assign(subset="s", n=4, unmeasured=0, unit="", best=False)
+    table = pd.DataFrame(ROWS, columns=names).assign(subset="s", n=4, unmeasured=0, shared=0, unit="", best=False)
+    of_distance = table["metric"] == "fvd"
+    table["excess"] = (table["value"] - 190).where(of_distance)
+    table["p"] = pd.Series(0.0015, index=table.index).where(of_distance)
+    table.loc[1, "shared"] = 3
     for _, group in table.groupby("metric"):
         table.loc[_best(group), "best"] = True
     return table
@@ -40,10 +44,11 @@ def test_best_is_the_extreme_or_what_holds_the_reference(frame):
 def test_markdown(frame):
     text = markdown(frame)
     assert "| model | fvd ↓ | motion_amount ≈ | onset_rate ≈ |" in text
-    assert "| a | **200** | **0.410 ± 0.060** | 1.80 ± 0.80 |" in text
-    assert "| b | 1234 | 0 ± 0 | – [1] |" in text
+    assert "| a | **200 (+10, p 0.002)** | **0.410 ± 0.060** | 1.80 ± 0.80 |" in text
+    assert "| b | 1234 (+1044, p 0.002) [1] | 0 ± 0 | – [2] |" in text
+    assert "1. 3 of the clips are in the reference as well" in text
     assert "| reference | 180 | 0.400 |  |" in text
-    assert "1. the clip has no \\| sound" in text
+    assert "2. the clip has no \\| sound" in text
 
 
 def test_the_console_shows_every_number_at_eighty_columns(frame):
@@ -51,6 +56,28 @@ def test_the_console_shows_every_number_at_eighty_columns(frame):
     screen.print(console(frame))
     text = screen.export_text()
     assert "1234" in text and "± 0.060" in text and "…" not in text
+
+
+def test_protocols_stand_in_rows_with_what_they_span():
+    rows = [("fvd", "a", 100.0), ("fvd", "b", 300.0), ("fvd_other", "a", 150.0), ("fvd_other", "b", None)]
+    frame = pd.DataFrame(rows, columns=["metric", "model", "value"]).assign(subset="s", missing=None)
+    frame.loc[3, "missing"] = "the clip is too short"
+    screen = Console(width=80, record=True, file=io.StringIO())
+    screen.print(protocols(frame, {"ours": "fvd", "theirs": "fvd_other"}))
+    text = screen.export_text()
+    assert "× 1.50" in text and "fvd_other: the clip is too short" in text
+    assert [line.split() for line in text.splitlines() if "theirs" in line] == [["theirs", "150", "–"]]
+
+
+def test_differences_say_which_is_nearer():
+    frame = pd.DataFrame(
+        [("s", "fvd", "b", "a", -12.3, 0.004, 24, None), ("s", "kvd", "b", "a", None, None, 0, "no pairs")],
+        columns=["subset", "metric", "run", "against", "difference", "p", "pairs", "missing"],
+    )
+    screen = Console(width=100, record=True, file=io.StringIO())
+    screen.print(differences(frame))
+    text = screen.export_text()
+    assert "b − a" in text and "-12.3" in text and "0.004" in text and "no pairs" in text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from avbench.core.prompt import Prompt, Subset
 from avbench.core.protocol import Protocol, digest, field_differences, require_same_protocol
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
-from avbench.core.score import Direction, Score
+from avbench.core.score import Direction, Null, Score
 from avbench.core.table import resolve
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "MediaError",
     "Moments",
     "NotMeasurable",
+    "Null",
     "Prompt",
     "Protocol",
     "Row",

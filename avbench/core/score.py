@@ -1,7 +1,7 @@
 """What a metric says: a value or the sentence why there is none, and how it was made."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +19,20 @@ class Direction(StrEnum):
 
 
 @dataclass(frozen=True)
+class Null:
+    """What a distance comes to where model and reference are one distribution, at the same numbers of clips."""
+
+    mean: float
+    sd: float
+    """Over the permutations."""
+    p: float
+    """Share of permutations at least as bad as what was measured, with one added to both counts."""
+    permutations: int
+    within_prompts: bool
+    """Whether clips changed sides only with clips of their own prompt."""
+
+
+@dataclass(frozen=True)
 class Score:
     """One metric of one run on one subset. Raises InputError unless it has either a value or a reason."""
 
@@ -33,12 +47,16 @@ class Score:
     """Why there is no value, in a sentence."""
     interval: tuple[float, float] | None = None
     """95 % interval of a mean over clips, clustered by prompt."""
+    null: Null | None = None
+    """For a distance whose reference has rows."""
     floor: float | None = None
     """For a distance: what the reference's own clips score against the rest of it at this n."""
     reference: float | None = None
     """The reference's own value, for a band metric."""
     unmeasured: int = 0
     """Clips of the subset that have no number, or no clip."""
+    shared: int = 0
+    """Clips that are in the reference as well: they are too near to it by birth."""
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.missing is None):
@@ -48,12 +66,18 @@ class Score:
             msg = f"{self.metric} on {self.subset} is {self.value}: a score is finite or absent"
             raise InputError(msg)
 
+    @property
+    def excess(self) -> float | None:
+        """Value less the null's mean: what of a distance is not a matter of n."""
+        return None if self.value is None or self.null is None else self.value - self.null.mean
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for scores.json."""
-        return {**vars(self), "interval": list(self.interval) if self.interval else None}
+        return {**asdict(self), "interval": list(self.interval) if self.interval else None}
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "Score":
         """Read back `to_json`."""
-        interval = plain.get("interval")
-        return cls(**{**plain, "interval": tuple(interval) if interval else None})
+        interval, null = plain.get("interval"), plain.get("null")
+        typed = {"interval": tuple(interval) if interval else None, "null": Null(**null) if null else None}
+        return cls(**{**plain, **typed})

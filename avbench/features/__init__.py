@@ -12,6 +12,17 @@ from avbench.core import Clip, Protocol, Value
 
 FEATURES: dict[str, str] = {
     "i3d-k400": "avbench.features.i3d:I3DLogits",
+    "i3d-stylegan-v": "avbench.features.i3d.conventions:StyleGANV",
+    "i3d-cd-fvd": "avbench.features.i3d.conventions:CDFVD",
+    "i3d-fvd-comparison": "avbench.features.i3d.conventions:FVDComparison",
+    "i3d-common-metrics": "avbench.features.i3d.conventions:CommonMetrics",
+    "i3d-asva": "avbench.features.i3d.conventions:ASVA",
+    "i3d-fastvideo": "avbench.features.i3d.conventions:FastVideo",
+    "i3d-javisbench": "avbench.features.i3d.conventions:JavisBench",
+    "i3d-torchscript": "avbench.features.i3d.brought:TorchScript",
+    "i3d-pretrained-400": "avbench.features.i3d.brought:Pretrained400",
+    "videomae-g-ssv2": "avbench.features.videomae:VideoMAE",
+    "vjepa2": "avbench.features.vjepa2:VJEPA2",
     "lpips-alex": "avbench.features.lpips:ConsecutiveLPIPS",
     "flow-dis": "avbench.features.flow:DISFlow",
     "onsets": "avbench.features.sound:Onsets",

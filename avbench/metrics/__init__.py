@@ -1,8 +1,15 @@
 """Stage 4: one number from many rows. Adding a metric is one function and one row here.
 
-A metric's function sees columns, ``name → [clips, ...]``, of one feature, and nothing else. A per-clip metric
-returns ``[clips]``, a set metric (`needs_reference`) takes the reference's columns as well and returns a float;
-both raise NotMeasurable with a sentence. In a per-clip result, NaN marks a clip that this metric cannot measure.
+A metric's function sees arrays and nothing else, in one of two ways:
+
+- Without a `column` it gets the columns of one feature, ``name → [clips, ...]``, and returns ``[clips]``; NaN marks a
+  clip that this metric cannot measure.
+- With a `column`, the name of an embedding, it gets that column of the run and of the reference, ``[clips, d]`` each,
+  and `settings` as arguments. It returns one number (a distance), or, where `per_clip`, ``[clips]``.
+
+Either raises NotMeasurable with a sentence. A distance may name a `pooled` class as well, which makes the thousand
+permutations of its null fast, and a function of `moments` for references that are too large to keep whole; without
+the first its function is called a thousand times, without the second such references are refused.
 """
 
 from collections.abc import Mapping
@@ -29,29 +36,103 @@ class Metric:
     """What is wrong with the clips for which a per-clip function gives NaN."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What decides the number besides the feature's protocol; stored with it."""
-    floor: str | None = None
-    """For a distance: ``module:function`` of (reference columns, n, each column's prompt): what n real clips score."""
+    column: str = ""
+    """The embedding that is compared with the reference's."""
+    reference_column: str = ""
+    """The reference's, where it is another one."""
+    pooled: str = ""
+    """``module:class``."""
+    moments: str = ""
+    """``module:function``."""
+    usual: bool = True
+    """Whether it is computed where no metric is named."""
+
+
+_DISTANCE = "avbench.metrics.distance"
+
+
+def _frechet(name: str, feature: str, question: str, column: str = "logits", **options: Any) -> Metric:
+    settings = {"ddof": options.pop("ddof", 1), "epsilon": options.pop("epsilon", 0.0)}
+    return Metric(
+        name,
+        feature,
+        f"{_DISTANCE}:frechet_distance",
+        Direction.LOWER,
+        "",
+        question,
+        per_clip=False,
+        settings=settings,
+        column=column,
+        pooled=f"{_DISTANCE}:Frechet",
+        moments=f"{_DISTANCE}:frechet_of_moments",
+        **options,
+    )
+
+
+def _kernel(name: str, feature: str, question: str, column: str = "logits", **options: Any) -> Metric:
+    settings = {"degree": options.pop("degree", 3), "coef0": options.pop("coef0", 1.0)}
+    return Metric(
+        name,
+        feature,
+        f"{_DISTANCE}:kernel_distance",
+        Direction.LOWER,
+        "",
+        question,
+        per_clip=False,
+        settings=settings,
+        column=column,
+        pooled=f"{_DISTANCE}:Kernel",
+        **options,
+    )
+
+
+def _share(measure: str, k: int, question: str) -> Metric:
+    return Metric(
+        measure,
+        "i3d-k400",
+        f"{_DISTANCE}:neighbour_share",
+        Direction.HIGHER,
+        "",
+        question,
+        per_clip=False,
+        settings={"measure": measure, "k": k},
+        column="logits",
+        pooled=f"{_DISTANCE}:Neighbours",
+        usual=False,
+    )
+
+
+def _lpips(net: str, meaning: str, question: str, *, usual: bool = False) -> Metric:
+    feature = f"lpips-{net}" if meaning == "consecutive" else f"lpips-{net}-{meaning}"
+    return Metric(
+        f"lpips_{meaning}" if net == "alex" else f"lpips_{net}_{meaning}",
+        feature,
+        f"avbench.metrics.perceptual:lpips_{meaning}",
+        Direction.LOWER if meaning == "reference" else Direction.BAND,
+        "LPIPS",
+        question,
+        usual=usual,
+    )
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric(
-        "fvd",
+    _frechet("fvd", "i3d-k400", "How far is the distribution of Kinetics I3D logits from the reference's?"),
+    _kernel(
+        "kvd",
         "i3d-k400",
-        "avbench.metrics.distance:fvd",
-        Direction.LOWER,
-        "",
-        "How far is the distribution of Kinetics I3D logits from the reference's?",
-        per_clip=False,
-        settings={"covariance_divisor": "n - 1"},
-        floor="avbench.metrics.distance:fvd_floor",
+        "The same by a kernel (KID's): unbiased for independent clips, and more sensitive at small n.",
     ),
-    Metric(
-        "lpips_consecutive",
-        "lpips-alex",
-        "avbench.metrics.perceptual:lpips_consecutive",
-        Direction.BAND,
-        "LPIPS",
+    _frechet(
+        "motion_frechet",
+        "flow-dis",
+        "How far is the distribution of which way things move, and turn, where and when? Blind to looks.",
+        column="motion_histogram",
+    ),
+    _lpips(
+        "alex",
+        "consecutive",
         "How much does a frame differ from the next to the eye? The reference's amount is right.",
+        usual=True,
     ),
     Metric(
         "warping_error",
@@ -78,4 +159,98 @@ METRICS: tuple[Metric, ...] = (
         "1/s",
         "How many sounds begin a second? The reference's amount is right.",
     ),
+    # From here on: computed where they are asked for.
+    Metric(
+        "near_copies",
+        "i3d-k400",
+        f"{_DISTANCE}:near_copies",
+        Direction.LOWER,
+        "share",
+        "How many clips are as near to a real one as 1 % of real clips are to another? 1 % is what chance gives.",
+        column="logits",
+        usual=False,
+    ),
+    _share("precision", 3, "How many clips lie among the reference's?"),
+    _share("recall", 3, "How many of the reference's clips lie among the model's?"),
+    _share("density", 5, "How densely do the reference's clips lie around the model's? Real clips come to about 1."),
+    _share("coverage", 5, "How many of the reference's clips have one of the model's near by?"),
+    Metric(
+        "fvd_infinity",
+        "i3d-k400",
+        f"{_DISTANCE}:frechet_infinity",
+        Direction.LOWER,
+        "",
+        "What would FVD be at infinitely many clips? Refused below 2000, five a dimension.",
+        per_clip=False,
+        settings={"ddof": 1},
+        column="logits",
+        usual=False,
+    ),
+    _kernel("kvd_quadratic", "i3d-k400", "KVD with JEDi's kernel, unbiased.", degree=2, coef0=0.0, usual=False),
+    _frechet(
+        "fvd_stylegan_v",
+        "i3d-stylegan-v",
+        "FVD as StyleGAN-V's code has it.",
+        reference_column="logits_random",
+        ddof=0,
+        usual=False,
+    ),
+    _frechet("fvd_cd_fvd", "i3d-cd-fvd", "FVD as cd-fvd has it.", ddof=0, usual=False),
+    _frechet("fvd_fvd_comparison", "i3d-fvd-comparison", "FVD as the TensorFlow original has it.", usual=False),
+    _frechet("fvd_common_metrics", "i3d-common-metrics", "FVD as common_metrics has it.", usual=False),
+    _frechet("fvd_asva", "i3d-asva", "FVD as ASVA has it: three windows a clip at 6 fps.", usual=False),
+    _frechet("fvd_fastvideo", "i3d-fastvideo", "FVD as FastVideo has it.", epsilon=1e-6, usual=False),
+    _frechet("fvd_javisbench", "i3d-javisbench", "FVD as JavisBench has it, its range defect included.", usual=False),
+    _frechet(
+        "fvd_torchscript",
+        "i3d-torchscript",
+        "FVD as StyleGAN-V's code has it, with its own weights file.",
+        reference_column="logits_random",
+        ddof=0,
+        usual=False,
+    ),
+    _frechet(
+        "fvd_pretrained_400",
+        "i3d-pretrained-400",
+        "FVD as cd-fvd has it, with its own weights file.",
+        ddof=0,
+        usual=False,
+    ),
+    _frechet(
+        "fvd_videomae",
+        "videomae-g-ssv2",
+        "Fréchet distance of VideoMAE features, as cd-fvd has it.",
+        column="embedding",
+        ddof=0,
+        usual=False,
+    ),
+    _kernel(
+        "kvd_vjepa2",
+        "vjepa2",
+        "Kernel distance of V-JEPA 2 features: JEDi's idea, unbiased.",
+        column="embedding",
+        degree=2,
+        coef0=0.0,
+        usual=False,
+    ),
+    _lpips("vgg", "consecutive", "`lpips_consecutive` with VGG16."),
+    _lpips("squeeze", "consecutive", "`lpips_consecutive` with SqueezeNet."),
+    _lpips("alex", "reference", "How far is a clip from the reference clip of its prompt, frame by frame?"),
+    _lpips("vgg", "reference", "`lpips_reference` with VGG16."),
+    _lpips("squeeze", "reference", "`lpips_reference` with SqueezeNet."),
+    _lpips("alex", "seeds", "How unlike are a prompt's clips under other seeds? The reference's diversity is right."),
+    _lpips("vgg", "seeds", "`lpips_seeds` with VGG16."),
+    _lpips("squeeze", "seeds", "`lpips_seeds` with SqueezeNet."),
 )
+
+FVD_PROTOCOLS: dict[str, str] = {
+    "avbench": "fvd",
+    "stylegan-v": "fvd_stylegan_v",
+    "cd-fvd": "fvd_cd_fvd",
+    "fvd-comparison": "fvd_fvd_comparison",
+    "common-metrics": "fvd_common_metrics",
+    "asva": "fvd_asva",
+    "fastvideo": "fvd_fastvideo",
+    "javisbench": "fvd_javisbench",
+}
+"""Whose FVD → the metric that computes it, on the same I3D weights."""

@@ -1,7 +1,8 @@
 """How is a comparison read? One table a subset: a row a model, a column a metric, and a last row to read them by.
 
 That last row holds, for a distance, what the reference's own clips score against each other at the same n, and for
-a band metric the reference's value. A cell without a number, or with fewer clips, has a numbered footnote.
+a band metric the reference's value. A distance stands with its excess over the null of its n and with the p-value of
+that. A cell without a number, or with fewer clips, has a numbered footnote.
 """
 
 import math
@@ -20,7 +21,8 @@ STANDARD = "reference"
 """Name of the row to read the others by."""
 LEGEND = (
     "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher: the extreme is bold. ≈ should "
-    "match the reference: bold where the interval holds it. Differences between models are not tested."
+    "match the reference: bold where the interval holds it. In brackets, for a distance: its excess over what one "
+    "distribution on both sides would score at this n, and the share p of permutations that are as far apart."
 )
 
 
@@ -69,12 +71,45 @@ def console(frame: pd.DataFrame) -> Group:
         for column in table.columns:
             rich_table.add_column(column.replace("_", "_\n").replace(" ", "\n", 1), justify="right", no_wrap=True)
         for name, cells in table.rows:
-            texts = [Text(cell.text.replace(" ± ", "\n± "), "bold green" if cell.best else "") for cell in cells]
+            texts = [Text(_broken(cell.text), "bold green" if cell.best else "") for cell in cells]
             rich_table.add_row(Text(name), *texts, style="dim" if name == STANDARD else "")
         parts.append(rich_table)
         parts.extend(Text(f"{number} {note}", style="dim") for number, note in enumerate(table.notes, start=1))
         parts.append(Text())
     return Group(*parts, Text(LEGEND, style="dim"))
+
+
+def differences(frame: pd.DataFrame) -> RichTable:
+    """`compare.distance_differences` for rich."""
+    title = Text(
+        "Nearer to the reference than the first run? Difference of distances, labels swapped in pairs", style="bold"
+    )
+    table = RichTable("run", "subset", "metric", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    for column in ("difference", "p", "pairs"):
+        table.add_column(column, justify="right")
+    for _, row in frame.iterrows():
+        numbers = (f"{row['difference']:+.3g}", _p(row["p"]), str(row["pairs"]))
+        told = numbers if pd.isna(row["missing"]) else (row["missing"], "", "")
+        table.add_row(f"{row['run']} − {row['against']}", row["subset"], row["metric"], *told)
+    return table
+
+
+def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
+    """The same distance under several protocols, ``protocol → metric``: a row a protocol, and what they span."""
+    parts: list[RichTable | Text] = []
+    for subset, of_subset in frame.groupby("subset", sort=False):
+        models = list(of_subset["model"].unique())
+        title = Text(f"{subset}: FVD by protocol", style="bold")
+        table = RichTable("protocol", *models, title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+        found = of_subset.set_index(["metric", "model"])
+        for protocol, metric in metrics.items():
+            table.add_row(protocol, *(_number(found.loc[(metric, model), "value"]) for model in models))
+        values = [found.loc[[(metric, model) for metric in metrics.values()], "value"].dropna() for model in models]
+        spread = [f"× {each.max() / each.min():.2f}" if len(each) > 1 and each.min() > 0 else "–" for each in values]
+        table.add_row("largest / smallest", *spread, style="dim")
+        missing = of_subset[["metric", "missing"]].dropna().drop_duplicates()
+        parts += [table, *(Text(f"{row.metric}: {row.missing}", style="dim") for row in missing.itertuples())]
+    return Group(*parts)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -102,9 +137,14 @@ def _cell(row: pd.Series, notes: list[str]) -> Cell:
         note, text = str(row["missing"]), "–"
     else:
         half = "" if pd.isna(row["low"]) else f" ± {_number((row['high'] - row['low']) / 2, row['value'])}"
-        text = _number(row["value"]) + half
+        worth = "" if pd.isna(row["p"]) else f" ({_number(row['excess'], row['value'], '+')}, p {_p(row['p'])})"
+        text = _number(row["value"]) + half + worth
+        remarks = []
         if row["unmeasured"]:
-            note = f"rests on {row['n']} clips; {row['unmeasured']} could not be measured"
+            remarks.append(f"rests on {row['n']} clips; {row['unmeasured']} could not be measured")
+        if row["shared"]:
+            remarks.append(f"{row['shared']} of the clips are in the reference as well")
+        note = "; ".join(remarks) or None
     if note is None:
         return Cell(text, bool(row["best"]))
     if note not in notes:
@@ -120,13 +160,25 @@ def _standard(of_metric: pd.DataFrame) -> Cell:
     return Cell("")
 
 
-def _number(value: float, beside: float | None = None) -> str:
+def _number(value: float, beside: float | None = None, sign: str = "") -> str:
     """Three significant digits; a half-width gets the decimals of the value that it stands `beside`."""
+    if pd.isna(value):
+        return "–"
     magnitude = abs(value if beside is None else beside)
     if magnitude == 0:
-        return f"{value:.2g}"
+        return f"{value:{sign}.2g}"
     decimals = max(0, 2 - math.floor(math.log10(magnitude)))
-    return f"{value:.1e}" if decimals > 6 else f"{value:.{decimals}f}"
+    return f"{value:{sign}.1e}" if decimals > 6 else f"{value:{sign}.{decimals}f}"
+
+
+def _p(value: float) -> str:
+    """Three decimals below 0.01: the smallest that 1,000 permutations can give is 0.001."""
+    return f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
+
+
+def _broken(text: str) -> str:
+    """In lines short enough for a console's column."""
+    return text.replace(" ± ", "\n± ").replace(" (", "\n(").replace(", p", "\np")
 
 
 def _escaped(text: str) -> str:

@@ -1,0 +1,186 @@
+"""What does each distance see, and is chance called chance? Remakes the tables of docs/validity.md.
+
+    python benchmarks/validity.py
+
+The embedded world and every known-bad variant of its picture are sampled and measured on one subset with four seeds (an
+hour on two cores the first time; it goes on where it stopped), and every distance is asked about each of them at three
+numbers of clips. Then simulated comparisons in which nothing differs show how often a p-value falls below 0.05.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from avbench import distances, reference, subsets, uncertainty
+from avbench.core import columns
+from avbench.evaluate import chosen_metrics
+from avbench.folder import RunFolder
+from avbench.measure import current_rows, protocol_of
+from avbench.metrics.distance import Frechet, Kernel
+
+PAGE = Path(__file__).parent.parent / "docs" / "validity.md"
+SUBSET = "toy-object-contact"
+SEEDS = 4
+VARIANTS = ("", "frozen", "shuffled", "reversed", "no-contact", "zero-gravity", "blurred", "noisy", "flickering")
+DISTANCES = ("fvd", "kvd", "kvd_quadratic", "motion_frechet", "precision", "recall", "density", "coverage")
+SIZES = (32, 96, 384)
+SEEN = 0.01
+"""A distance sees a variant if its p-value is below this."""
+
+SIMULATED, PERMUTATIONS, DIMENSIONS = 400, 199, 64
+
+
+def run_name(variant: str) -> str:
+    """The folder that `avbench sample` makes."""
+    return f"toyworld-{variant}" if variant else "toyworld"
+
+
+def make_runs(work: Path) -> None:
+    """Sample and measure what is missing."""
+    for variant in VARIANTS:
+        place = work / run_name(variant)
+        for command in (
+            ["sample", f"toyworld:{variant}", "--subset", SUBSET, "--seeds", str(SEEDS), "--out", str(work)],
+            ["measure", str(place), *(part for name in DISTANCES for part in ("--metric", name))],
+        ):
+            subprocess.run([sys.executable, "-m", "avbench", *command], check=True)
+
+
+def asked(work: Path) -> Iterator[dict[str, object]]:
+    """One row a (size, distance, variant): value, null, p, excess in standard deviations of the null."""
+    whole = subsets.load(SUBSET)
+    prompts = [prompt.id for prompt in whole.prompts]
+    for size in SIZES:
+        chosen = prompts[:: max(1, len(prompts) // size)]
+        seeds = range(max(1, size // len(prompts)))
+        part = whole.limited(len(prompts)) if size >= len(prompts) else _only(whole, chosen)
+        for metric in chosen_metrics(DISTANCES):
+            protocol = protocol_of(metric.feature)
+            known, real_prompts = reference.find(whole).columns(protocol, part)  # type: ignore[union-attr]
+            real = distances.embedding(known, metric.column, "the reference")
+            for variant in VARIANTS:
+                rows = current_rows(RunFolder(work / run_name(variant)), metric.feature).values()
+                wanted = [row for row in rows if row.key.prompt in chosen and row.key.seed in seeds]
+                keys, measured = columns(wanted)
+                x = distances.embedding(measured, metric.column, "the run")
+                null = distances.null(metric, x, [key.prompt for key in keys], real, real_prompts)
+                value = float(distances.value(metric, x, real))
+                yield {
+                    "n": len(keys),
+                    "distance": metric.name,
+                    "model": variant or "the world",
+                    "value": value,
+                    "null": null.mean,
+                    "effect": (value - null.mean) / null.sd,
+                    "p": null.p,
+                }
+
+
+def _only(subset: subsets.Subset, prompts: list[str]) -> subsets.Subset:
+    from dataclasses import replace
+
+    kept = tuple(prompt for prompt in subset.prompts if prompt.id in prompts)
+    return replace(subset, prompts=kept, cut_from=subset.whole_digest)
+
+
+def seen_table(found: pd.DataFrame) -> str:
+    """A table a size: a row a variant, a column a distance."""
+    lines = []
+    for size, of_size in found.groupby("n"):
+        lines += [f"**n = {size}**", "", "| model | " + " | ".join(DISTANCES) + " |"]
+        lines.append("|---|" + "--:|" * len(DISTANCES))
+        cells = of_size.set_index(["model", "distance"])
+        for model in (variant or "the world" for variant in VARIANTS):
+            texts = [_cell(cells.loc[(model, name)]) for name in DISTANCES]
+            lines.append(f"| {model} | " + " | ".join(texts) + " |")
+        nulls = [cells.loc[("the world", name), "null"] for name in DISTANCES]
+        lines.append("| *null of the world* | " + " | ".join(f"*{null:.3g}*" for null in nulls) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(row: pd.Series) -> str:
+    text = f"{row['value']:.3g} ({row['effect']:+.1f})"
+    return f"**{text}**" if row["p"] < SEEN else text
+
+
+def blind_table(found: pd.DataFrame) -> str:
+    """What no p-value below SEEN was given to, by size."""
+    lines = ["| distance | " + " | ".join(f"blind at n = {size}" for size in SIZES) + " |", "|---|---|---|---|"]
+    for name in DISTANCES:
+        cells = []
+        for size in SIZES:
+            of = found[(found["distance"] == name) & (found["n"] == size) & (found["model"] != "the world")]
+            cells.append(", ".join(of.loc[of["p"] >= SEEN, "model"]) or "nothing here")
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def features(random: np.random.Generator, n: int) -> np.ndarray:
+    """Features whose variances fall as 1/k, as those of real ones nearly do."""
+    return random.standard_normal((n, DIMENSIONS)) / np.sqrt(np.arange(1, DIMENSIONS + 1)) + 0.5
+
+
+def calibration_table() -> str:
+    """How often p < 0.05 where nothing differs, and the mean excess over the null."""
+
+    def one_set(statistic: Callable, random: np.random.Generator, n: int) -> tuple[float, float]:
+        pooled = statistic(features(random, 2 * n))
+        null = uncertainty.permutation_null(pooled, range(n), range(n, 2 * n), permutations=PERMUTATIONS)
+        return null.p, (pooled(np.arange(n)[None], np.arange(n, 2 * n)[None])[0] - null.mean) / null.sd
+
+    def two_models(statistic: Callable, random: np.random.Generator, n: int) -> tuple[float, float]:
+        common = features(random, n)
+        models = [common + 0.7 * features(random, n) + 0.3 for _ in range(2)]
+        pooled = statistic(np.concatenate([*models, features(random, n)]))
+        found = uncertainty.swap_test(pooled, n, n, permutations=PERMUTATIONS)
+        return found.p, found.value / found.sd
+
+    lines = ["| test | n | p < 0.05 | mean excess, in sd of the null |", "|---|--:|--:|--:|"]
+    for what, statistic, simulate in (
+        ("FVD against its null", Frechet, one_set),
+        ("KVD against its null", Kernel, one_set),
+        ("FVD, A against B", Frechet, two_models),
+        ("KVD, A against B", Kernel, two_models),
+    ):
+        for n in (100, 300):
+            random = np.random.default_rng(n)
+            p, excess = np.array([simulate(statistic, random, n) for _ in range(SIMULATED)]).T
+            error = excess.std(ddof=1) / np.sqrt(SIMULATED)
+            lines.append(f"| {what} | {n} | {np.mean(p < 0.05):.1%} | {excess.mean():+.2f} ± {1.96 * error:.2f} |")
+    return "\n".join([*lines, ""])
+
+
+def insert(name: str, text: str) -> None:
+    """Put a table between its marks in the page."""
+    page = PAGE.read_text()
+    pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- /table -->)", re.DOTALL)
+    if len(pattern.findall(page)) != 1:
+        msg = f"{PAGE} has no one place for the table {name!r}"
+        raise SystemExit(msg)
+    PAGE.write_text(pattern.sub(lambda found: f"{found[1]}{text}{found[2]}", page))
+
+
+def main() -> None:
+    """Remake the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("runs/validity"), help="Folder for the runs; resumable.")
+    parser.add_argument("--only", choices=["seen", "calibration"], help="Remake these tables only.")
+    options = parser.parse_args()
+    if options.only != "calibration":
+        make_runs(options.work)
+        found = pd.DataFrame(asked(options.work))
+        insert("seen", seen_table(found))
+        insert("blind", blind_table(found))
+    if options.only != "seen":
+        insert("calibration", calibration_table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""A permutation null is right about chance: p-values are even, excesses centred, labels swapped in pairs."""
+
+import numpy as np
+import pytest
+
+from avbench.core import NotMeasurable
+from avbench.metrics.distance import Frechet, Kernel, frechet_distance
+from avbench.uncertainty import _evenly, _exchanged, _numbered, floor, permutation_null, swap_test
+
+SIMULATED = 400
+PERMUTATIONS = 199
+
+
+def share_below(p, level=0.05):
+    return np.mean(np.array(p) < level)
+
+
+def spread(random, n):
+    """[n, 8] features whose variances fall as those of real features do."""
+    return random.standard_normal((n, 8)) / np.sqrt(np.arange(1, 9)) + 0.5
+
+
+@pytest.mark.parametrize("distance", [Frechet, Kernel])
+@pytest.mark.parametrize("n", [100, 300])
+def test_one_distribution_is_called_two_in_five_cases_of_a_hundred(distance, n):
+    random = np.random.default_rng(n)
+    nulls, excess = [], []
+    for _ in range(SIMULATED):
+        pooled = distance(spread(random, 2 * n))
+        null = permutation_null(pooled, range(n), range(n, 2 * n), permutations=PERMUTATIONS)
+        nulls.append(null)
+        value = pooled(np.arange(n)[None], np.arange(n, 2 * n)[None])[0]
+        excess.append(value - null.mean)
+    assert 0.03 <= share_below([null.p for null in nulls]) <= 0.07
+    assert abs(np.mean(excess)) < 3 * np.std(excess) / np.sqrt(SIMULATED)
+
+
+@pytest.mark.parametrize("distance", [Frechet, Kernel])
+def test_it_holds_where_clips_of_a_prompt_are_alike(distance):
+    random = np.random.default_rng(1)
+    prompts = np.repeat(np.arange(50), 5)
+    run = np.arange(0, 250, 5)
+    rest = np.setdiff1d(np.arange(250), run)
+    p = []
+    for _ in range(SIMULATED):
+        clips = 2 * random.standard_normal((50, 8))[prompts] + 0.5 * random.standard_normal((250, 8))
+        pooled = distance(np.concatenate([clips[run], clips[rest]]))
+        null = permutation_null(pooled, prompts[run], prompts[rest], permutations=PERMUTATIONS)
+        assert null.within_prompts
+        p.append(null.p)
+    assert 0.03 <= share_below(p) <= 0.07
+
+
+@pytest.mark.parametrize("distance", [Frechet, Kernel])
+@pytest.mark.parametrize("n", [100, 300])
+def test_equal_models_are_told_apart_in_five_cases_of_a_hundred(distance, n):
+    random = np.random.default_rng(n + 1)
+    p = []
+    for _ in range(SIMULATED):
+        of_pair = spread(random, n)  # what the two clips of a (prompt, seed) have in common
+        models = [of_pair + 0.7 * spread(random, n) + 0.3 for _ in range(2)]
+        pooled = distance(np.concatenate([*models, spread(random, 100)]))
+        p.append(swap_test(pooled, n, 100, permutations=PERMUTATIONS).p)
+    assert 0.03 <= share_below(p) <= 0.07
+
+
+def test_what_differs_is_found():
+    random = np.random.default_rng(2)
+    near, far, real = spread(random, 60), spread(random, 60) + 0.5, spread(random, 200)
+    for distance in (Frechet, Kernel):
+        null = permutation_null(distance(np.concatenate([far, real])), range(60), range(60, 260))
+        assert null.p == 1 / 1001 and not null.within_prompts
+        found = swap_test(distance(np.concatenate([far, near, real])), 60, 200)
+        assert found.value > 0 and found.p == 1 / 1001
+        assert swap_test(distance(np.concatenate([near, far, real])), 60, 200).value == pytest.approx(-found.value)
+
+
+def test_where_higher_is_better_few_is_bad():
+    values = iter([np.array([0.2]), np.linspace(0.3, 0.9, 9)])
+
+    def pooled(first, second):
+        return np.concatenate(list(values))[: len(first)]
+
+    null = permutation_null(pooled, range(3), range(5), higher_is_better=True, permutations=9)
+    assert null.p == pytest.approx(1 / 10)
+
+
+def test_equal_models_differ_by_nothing():
+    clips = spread(np.random.default_rng(3), 20)
+    found = swap_test(Frechet(np.concatenate([clips, clips, clips + 1])), 20, 20)
+    assert found.value == 0 and found.p == 1
+    with pytest.raises(NotMeasurable, match="at least 2 clips that both models have, and there are 1"):
+        swap_test(Frechet(clips), 1, 18)
+
+
+def test_clips_change_places_within_their_prompt():
+    strata = _numbered(["a", "b", "a", "c", "c", "b", "a", "c"])
+    random = np.random.default_rng(0)
+    seen = set()
+    for _ in range(200):
+        order = _exchanged(strata, 4, random)
+        assert sorted(order) == list(range(8))
+        assert sorted(strata[order[:4]]) == [0, 0, 1, 2]
+        seen.add(tuple(sorted(order[:4])))
+    assert len(seen) == 3 * 2 * 3, "every way of choosing occurs"
+
+
+def test_the_same_question_has_the_same_answer():
+    clips = spread(np.random.default_rng(5), 50)
+    assert permutation_null(Frechet(clips), range(20), range(30)) == permutation_null(
+        Frechet(clips), range(20), range(30)
+    )
+
+
+def test_the_floor_falls_with_n_and_is_what_real_clips_score():
+    random = np.random.default_rng(6)
+    clips = random.standard_normal((240, 30))
+    floors = [floor(Frechet(clips), range(240), n) for n in (10, 30, 100)]
+    assert floors[0] > floors[1] > floors[2] > 0
+    score = frechet_distance(clips[:40], clips[40:])
+    assert score == pytest.approx(floor(Frechet(clips[40:]), range(200), 40), rel=0.15)
+    for n in (1, 121):
+        with pytest.raises(NotMeasurable, match=f"a floor at {n} clips needs"):
+            floor(Frechet(clips), range(240), n)
+
+
+def test_a_floor_by_prompts_is_that_of_a_run_with_a_clip_of_each_prompt():
+    random = np.random.default_rng(20)
+    prompts = np.repeat(np.arange(60), 4)
+    clips = 3 * random.standard_normal((60, 12))[prompts] + random.standard_normal((240, 12))
+    run = clips[::4] - clips[1::4] + clips[2::4]  # of the same prompts, not of the same clips
+    score = frechet_distance(run, clips)
+    evenly, anyhow = (floor(Frechet(clips), given, 60) for given in (prompts, range(240)))
+    assert abs(evenly - score) < abs(anyhow - score)
+    assert evenly < anyhow
+    order = _evenly(_numbered(prompts), random)
+    assert len(set(prompts[order[:60]])) == 60
