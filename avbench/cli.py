@@ -292,38 +292,80 @@ def list_(what: Annotated[str, typer.Argument(help="models, subsets, metrics, fe
 
 @reference_app.command("build")
 def reference_build(
-    subset: Annotated[str, typer.Argument(help="A shipped subset or a subset folder.")],
+    what: Annotated[str, typer.Argument(help="A shipped subset, a subset folder, or a folder of clips.")],
     model: Annotated[
-        str, typer.Option(help="Where the real clips come from: toyworld: or clips:FOLDER.")
-    ] = "toyworld:",
-    seeds: Annotated[int, typer.Option(min=1, help="Clips per prompt.")] = 4,
+        str | None, typer.Option(help="Where the real clips come from: toyworld: (default) or clips:FOLDER.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Clips per prompt; 4, or 1 of a folder of clips.")] = None,
     first_seed: Annotated[int | None, typer.Option(help="First seed; far from a run's where not given.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the clips.")] = "Apache-2.0",
+    metric: Metrics = None,
+    fvd_protocol: FVDProtocols = None,
+    name: Annotated[str | None, typer.Option(help="Name of the reference of a folder of clips.")] = None,
+    rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
     work: Annotated[Path, typer.Option(help="Folder for the clips while they are measured; resumable.")] = Path(
         "runs/references"
     ),
     workers: Workers = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the references.")] = Path("reference_stats"),
 ) -> None:
-    """Build the reference of a subset; the same command gives the same bytes."""
+    """Build a reference; the same command gives the same bytes."""
     from avbench import reference
-    from avbench.evaluate import chosen_metrics, features_of
+    from avbench.evaluate import features_of
     from avbench.measure import protocol_of
-    from avbench.subsets import load
+    from avbench.subsets import from_folder, load
 
-    asked = load(subset)
-    start = reference.FIRST_SEED if first_seed is None else first_seed
+    bare = Path(what).is_dir() and not (Path(what) / "card.toml").exists()
+    asked = from_folder(Path(what), name) if bare else load(what)
+    start = first_seed if first_seed is not None else 0 if bare else reference.FIRST_SEED
+    count = seeds or (1 if bare else 4)
     place = work / asked.name
-    _sample(place, model, [asked], range(start, start + seeds), None, workers)
-    metrics = chosen_metrics(None)
+    _sample(
+        place, model or (f"clips:{what}" if bare else "toyworld:"), [asked], range(start, start + count), None, workers
+    )
+    metrics = _metrics(metric, fvd_protocol)
     _measure(place, metrics, workers)
     protocols = [protocol_of(feature) for feature in features_of(metrics)]
-    typer.echo(f"{reference.pack(_folder(place), asked, protocols, out / asked.name, licence)}  {asked.name}")
+    target = out / asked.name
+    sha256 = reference.pack(_folder(place), asked, protocols, target, licence, rows=rows or reference.ROWS)
+    typer.echo(f"{sha256}  {target}")
+
+
+@reference_app.command("merge")
+def reference_merge(
+    shards: Annotated[list[Path], typer.Argument(help="Reference folders of one subset, in any order.")],
+    out: Annotated[Path, typer.Option(help="Reference folder to write.")],
+    rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
+) -> None:
+    """Make one reference of several shards."""
+    from avbench import reference
+
+    typer.echo(f"{reference.merge(shards, out, rows=rows or reference.ROWS)}  {out}")
+
+
+@reference_app.command("import")
+def reference_import(
+    file: Annotated[Path, typer.Argument(help="Another tool's statistics file.")],
+    form: Annotated[str, typer.Option("--format", help="stylegan-v, cd-fvd, pytorch-fid or torch-fidelity.")],
+    feature: Annotated[str, typer.Option(help="The feature that the statistics are of, for example i3d-stylegan-v.")],
+    source: Annotated[str, typer.Option(help="What the clips were, and where the file is from.")],
+    licence: Annotated[str, typer.Option(help="Licence of the statistics.")],
+    out: Annotated[Path, typer.Option(help="Reference folder to write.")],
+    column: Annotated[str, typer.Option(help="The embedding in that feature's rows.")] = "logits",
+    n: Annotated[int | None, typer.Option(min=2, help="Clips, where the file does not say.")] = None,
+) -> None:
+    """Take in mean and covariance from another tool's file; nothing in the file is run."""
+    from avbench import reference
+    from avbench.measure import protocol_of
+
+    protocol = protocol_of(feature)
+    sha256 = reference.take_in(file, form, protocol, column, out, n=n, source=source, licence=licence)
+    typer.echo(f"{sha256}  {file} → {out}")
 
 
 @reference_app.command("show")
-def reference_show(subset: Annotated[str, typer.Argument(help="Name of a shipped reference.")]) -> None:
-    """Print how a shipped reference was made."""
+def reference_show(subset: Annotated[str, typer.Argument(help="Name of a shipped reference, or a folder.")]) -> None:
+    """Print how a reference was made."""
     from avbench import reference
 
     typer.echo(json.dumps(reference.named(subset).card, indent=1, ensure_ascii=False))

@@ -4,10 +4,16 @@
 measured on, in the columns' order, with a 1 for each feature that could measure the clip; and card.json, how they were
 made: subset and digest, model, seeds, protocols, n, licence, versions, and the command. No time or machine is in them:
 the same command with the same versions on the same kind of processor gives the same bytes.
+
+A reference of more clips than `ROWS` keeps the rows of that many, those whose keys have the smallest hashes, so that
+shards merge exactly and in any order. moments.safetensors then has n, mean and scatter of every embedding over all of
+them, and clips.csv a 2 for each clip that is in the moments alone. An imported reference has moments only.
 """
 
+import dataclasses
+import functools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +22,33 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save
 
-from avbench import shipped
-from avbench.core import Columns, InputError, Key, Protocol, Subset, columns, nearest, require_same_protocol
+from avbench import foreign, shipped
+from avbench.core import (
+    Columns,
+    InputError,
+    Key,
+    Moments,
+    NotMeasurable,
+    Protocol,
+    Row,
+    Sample,
+    Subset,
+    columns,
+    digest,
+    nearest,
+    require_same_protocol,
+)
 from avbench.folder import RunFolder, file_sha256, read_json, write_json, write_whole
 
 FIRST_SEED = 1_000_000
 """Reference clips are made under seeds that no run uses by default."""
+
+ROWS = 10_000
+"""Rows that are kept of each feature."""
+
+_CHUNK = 1024  # rows held in memory while moments are taken
+_CLIP_COLUMNS = ["prompt", "seed", "clip_sha256"]
+_KEPT, _COUNTED = 1, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,47 +56,74 @@ class Reference:
     """The reference of one subset."""
 
     subset: str
-    subset_digest: str
+    subset_digest: str | None
+    """None where it was made of no subset of ours."""
     protocols: Mapping[str, Any]
     """Feature id → described protocol."""
-    prompts: Mapping[str, np.ndarray]
-    """Feature id → the prompt id of every clip that its columns hold, in order."""
-    values: Mapping[str, Columns]
-    """Feature id → columns."""
-    card: Mapping[str, Any]
     clips: pd.DataFrame
-
-    def keys(self, protocol, subset):
-        """Keys."""
-        clips = self.clips[self.clips[protocol.name] == 1]
-        found = [Key(self.subset, prompt, int(seed)) for prompt, seed in zip(clips["prompt"], clips["seed"])]
-        wanted = {prompt.id for prompt in subset.prompts}
-        return [key for key in found if key.prompt in wanted]
-
-    def moments(self, protocol, value):
-        """None."""
-        return None
-
-    def shared(self, samples):
-        """Shared."""
-        return [s.key for s in samples if s.sha256 in set(self.clips["clip_sha256"])]
+    """clips.csv."""
+    values: Mapping[str, Columns]
+    """Feature id → columns of the kept rows."""
+    known_moments: Mapping[str, Mapping[str, Moments]]
+    """Feature id → embedding → moments, where more clips were measured than rows are kept."""
+    card: Mapping[str, Any]
+    chosen: bool = False
+    """Whether the user named it: then it need not be of the subset that is scored."""
 
     def columns(self, protocol: Protocol, subset: Subset) -> tuple[Columns, np.ndarray]:
-        """The columns of one feature, restricted to the prompts of `subset`, and the prompt id of each of their clips.
+        """The columns of one feature and the prompt id of each of their clips, those of the subset's prompts only.
+
+        A reference of another subset, which only the user can choose, gives all it has.
 
         Raises:
-            InputError: the reference is of another subset or lacks the feature, or was made under another protocol.
+            InputError: the reference is of another version, lacks the feature, or was made under another protocol.
+            NotMeasurable: it holds no rows of the feature.
         """
-        if subset.whole_digest != self.subset_digest:
+        wanted = self._wanted(protocol, subset)
+        restricted = {name: column[wanted] for name, column in self.values[protocol.name].items()}
+        return restricted, self._kept(protocol)["prompt"].to_numpy()[wanted]
+
+    def keys(self, protocol: Protocol, subset: Subset) -> list[Key]:
+        """The keys of the rows that `columns` gives, in their order. Raises as it does."""
+        kept = self._kept(protocol)[self._wanted(protocol, subset)]
+        return [Key(self.subset, row.prompt, int(row.seed)) for row in kept.itertuples()]
+
+    def moments(self, protocol: Protocol, value: str) -> Moments | None:
+        """Moments of an embedding over all clips, or None where every row is kept.
+
+        Raises:
+            InputError: the feature was measured under another protocol.
+        """
+        if protocol.name not in self.known_moments:
+            return None
+        self._require_protocol(protocol)
+        return self.known_moments[protocol.name].get(value)
+
+    def shared(self, samples: Iterable[Sample]) -> list[Key]:
+        """The clips of a run that are, byte for byte, among the reference's as well."""
+        ours = set(self.clips["clip_sha256"])
+        return [sample.key for sample in samples if sample.sha256 in ours]
+
+    def _kept(self, protocol: Protocol) -> pd.DataFrame:
+        return self.clips[self.clips[protocol.name] == _KEPT]
+
+    def _wanted(self, protocol: Protocol, subset: Subset) -> np.ndarray:
+        whole = subset.whole_digest == self.subset_digest
+        if not whole and not self.chosen:
             msg = f"the reference of {self.subset} was built for another version of that subset; build it again"
             raise InputError(msg)
+        self._require_protocol(protocol)
         if protocol.name not in self.values:
-            msg = f"the reference of {self.subset} has no {protocol.name}; it has {', '.join(self.values)}"
+            msg = f"the reference of {self.subset} holds only moments of {protocol.name}, no clip's row"
+            raise NotMeasurable(msg)
+        prompts = self._kept(protocol)["prompt"]
+        return prompts.isin([prompt.id for prompt in subset.prompts]).to_numpy() | (not whole)
+
+    def _require_protocol(self, protocol: Protocol) -> None:
+        if protocol.name not in self.protocols:
+            msg = f"the reference of {self.subset} has no {protocol.name}; it has {', '.join(self.protocols)}"
             raise InputError(msg)
         require_same_protocol(protocol.describe(), self.protocols[protocol.name], f"{protocol.name} and its reference")
-        chosen = np.isin(self.prompts[protocol.name], [prompt.id for prompt in subset.prompts])
-        restricted = {name: column[chosen] for name, column in self.values[protocol.name].items()}
-        return restricted, self.prompts[protocol.name][chosen]
 
 
 def names() -> list[str]:
@@ -78,16 +132,28 @@ def names() -> list[str]:
 
 
 def named(name: str) -> Reference:
-    """The shipped reference of this name. Raises InputError where there is none."""
+    """The shipped reference of this name, or that of a folder. Raises InputError where there is none."""
+    if (Path(name) / "card.json").is_file():
+        return load(Path(name))
     if name not in names():
-        msg = f"there is no reference of {name!r}; {nearest(name, names())}"
+        msg = f"there is no reference of {name!r}; {nearest(name, names())}, or a folder with a card.json"
         raise InputError(msg)
     return load(shipped.folder("reference_stats") / name)
 
 
 def find(subset: Subset, place: Path | None = None) -> Reference | None:
-    """The shipped reference of a subset, or None."""
-    return named(subset.name) if subset.name in names() else None
+    """The reference in the folder `place` (or in its folder of the subset's name), else the shipped one, or None.
+
+    Raises:
+        InputError: `place` holds no reference.
+    """
+    if place is None:
+        return named(subset.name) if subset.name in names() else None
+    for folder in (place / subset.name, place):
+        if (folder / "card.json").is_file():
+            return dataclasses.replace(load(folder), chosen=True)
+    msg = f"{place} holds no reference: there is no card.json in it, nor in a folder {subset.name} below it"
+    raise InputError(msg)
 
 
 def load(place: Path) -> Reference:
@@ -101,15 +167,24 @@ def load(place: Path) -> Reference:
     for name, column in load_file(place / "columns.safetensors").items():
         feature, _, value = name.partition("/")
         values.setdefault(feature, {})[value] = column.astype(np.float64)
-    clips = pd.read_csv(place / "clips.csv")
-    prompts = {feature: clips.loc[clips[feature] == 1, "prompt"].to_numpy() for feature in values}
-    return Reference(card["subset"], card["subset_digest"], card["protocols"], prompts, values, card, clips)
+    moments: dict[str, dict[str, Moments]] = {}
+    if "moments.safetensors" in card["sha256"]:
+        stored = load_file(place / "moments.safetensors")
+        for name in sorted({name.rpartition("/")[0] for name in stored}):
+            feature, _, value = name.partition("/")
+            n, mean, scatter = (stored[f"{name}/{part}"] for part in ("n", "mean", "scatter"))
+            moments.setdefault(feature, {})[value] = Moments(int(n[0]), mean, scatter)
+    clips = pd.read_csv(place / "clips.csv", dtype={"prompt": str})
+    return Reference(card["subset"], card["subset_digest"], card["protocols"], clips, values, moments, card)
 
 
-def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place: Path, licence: str) -> str:
-    """Write a measured run on `subset` as that subset's reference; returns the columns' sha256.
+def pack(
+    folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place: Path, licence: str, *, rows: int = ROWS
+) -> str:
+    """Make a reference of a measured run; returns the sha256 of its columns.
 
-    Embeddings are kept as float32, as the networks give them; scalars as float64.
+    Rows are read one by one, so that memory does not grow with the clips. Embeddings are kept as float32, as the
+    networks give them; scalars as float64.
 
     Raises:
         InputError: a clip failed or a feature has no rows.
@@ -120,19 +195,20 @@ def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place
         raise InputError(msg)
     made = sorted(samples.values(), key=lambda sample: sample.key)
     clips = pd.DataFrame([(one.key.prompt, one.key.seed, one.sha256) for one in made], columns=_CLIP_COLUMNS)
-    flat: dict[str, np.ndarray] = {}
+    kept = chosen_keys((sample.key for sample in made), rows)
+    values: dict[str, Columns] = {}
+    moments: dict[str, dict[str, Moments]] = {}
     for protocol in protocols:
-        keys, stacked = columns(folder.rows(protocol).values())
-        if not keys:
+        measured: set[Key] = set()
+        known, everything = _taken_in(_noted(folder.stream_rows(protocol), measured), kept)
+        if not measured:
             msg = f"no clip of {subset.name} has a row of {protocol.name}; measure the run first"
             raise InputError(msg)
-        measured = set(keys)
-        clips[protocol.name] = [int(sample.key in measured) for sample in made]
-        for name, column in stacked.items():
-            flat[f"{protocol.name}/{name}"] = column.astype(np.float32) if column.ndim > 1 else column
-    write_whole(place / "columns.safetensors", save(flat))
-    write_whole(place / "clips.csv", clips.to_csv(index=False, lineterminator="\n").encode())
-    sha256 = {name: file_sha256(place / name) for name in ("columns.safetensors", "clips.csv")}
+        values[protocol.name] = known
+        if len(measured - kept):
+            moments[protocol.name] = everything
+        marks = [(_KEPT if one.key in kept else _COUNTED) if one.key in measured else 0 for one in made]
+        clips[protocol.name] = marks
     options = {"model": run.model, "seeds": len(run.seeds), "first-seed": run.seeds[0], "licence": licence}
     command = ["avbench", "reference", "build", subset.name]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
@@ -142,15 +218,177 @@ def pack(folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place
         "model": run.model,
         "settings": run.settings,
         "seeds": list(run.seeds),
-        "clips": {protocol.name: int(clips[protocol.name].sum()) for protocol in protocols},
+        "clips": {protocol.name: int((clips[protocol.name] > 0).sum()) for protocol in protocols},
         "licence": licence,
         "command": shlex.join(command),
         "versions": run.versions,
-        "sha256": sha256,
-        "protocols": {protocol.name: protocol.describe() for protocol in protocols},
     }
-    write_json(place / "card.json", card)
+    return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})
+
+
+def write(
+    place: Path,
+    card: Mapping[str, Any],
+    values: Mapping[str, Columns],
+    moments: Mapping[str, Mapping[str, Moments]],
+    clips: pd.DataFrame,
+    protocols: Mapping[str, Any],
+) -> str:
+    """Write a reference folder, its card last; returns the sha256 of its columns."""
+    flat = {
+        f"{feature}/{name}": column.astype(np.float32) if column.ndim > 1 else column
+        for feature, known in values.items()
+        for name, column in known.items()
+    }
+    files = {"columns.safetensors": save(flat), "clips.csv": clips.to_csv(index=False, lineterminator="\n").encode()}
+    if moments:
+        parts = {
+            f"{feature}/{name}/{part}": array
+            for feature, known in moments.items()
+            for name, one in known.items()
+            for part, array in (("n", np.array([one.n])), ("mean", one.mean), ("scatter", one.scatter))
+        }
+        files["moments.safetensors"] = save(parts)
+    for name, content in files.items():
+        write_whole(place / name, content)
+    sha256 = {name: file_sha256(place / name) for name in files}
+    write_json(place / "card.json", {**card, "sha256": sha256, "protocols": dict(protocols)})
     return sha256["columns.safetensors"]
 
 
-_CLIP_COLUMNS = ["prompt", "seed", "clip_sha256"]
+def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
+    """Make one reference of several shards, in whatever order they are given; returns the sha256 of its columns.
+
+    Rows are those of all shards; a clip that several hold is counted once. Moments are merged by the centred update.
+
+    Raises:
+        InputError: shards of unlike subsets, protocols or features; one clip with unlike bytes; or shards with moments
+            that share clips, which cannot be counted once.
+    """
+    shards = sorted((load(each) for each in places), key=lambda shard: digest(shard.card["sha256"]))
+    first = shards[0]
+    for shard in shards[1:]:
+        if (shard.subset, shard.subset_digest) != (first.subset, first.subset_digest):
+            msg = f"shards of unlike subsets cannot be merged: {first.subset} and {shard.subset}, or other versions"
+            raise InputError(msg)
+        require_same_protocol(first.protocols, shard.protocols, "shards")
+    clips = _union(shards)
+    kept = chosen_keys(_keys(first.subset, clips), rows)
+    values: dict[str, Columns] = {}
+    moments: dict[str, dict[str, Moments]] = {}
+    for feature in first.protocols:
+        marks = clips[feature].to_numpy()
+        keep = np.array([key in kept for key in _keys(first.subset, clips)]) & (marks == _KEPT)
+        values[feature], everything = _merged(shards, feature, kept)
+        if (marks[~keep] > 0).any():
+            moments[feature] = everything
+        clips[feature] = np.where(keep, _KEPT, np.where(marks > 0, _COUNTED, 0))
+    card = {
+        "subset": first.subset,
+        "subset_digest": first.subset_digest,
+        "clips": {feature: int((clips[feature] > 0).sum()) for feature in first.protocols},
+        "licence": "; ".join(sorted({shard.card["licence"] for shard in shards})),
+        "command": shlex.join(["avbench", "reference", "merge", *(each.name for each in places), "--out", place.name]),
+        "shards": [{name: value for name, value in shard.card.items() if name != "protocols"} for shard in shards],
+    }
+    return write(place, card, values, moments, clips, first.protocols)
+
+
+def take_in(
+    file: Path, kind: str, protocol: Protocol, column: str, place: Path, *, n: int | None, source: str, licence: str
+) -> str:
+    """Make a reference of another tool's statistics file; returns the sha256 of that file.
+
+    That the file was made under `protocol` is the user's claim, and the card says so.
+
+    Raises:
+        InputError: see `foreign.read`.
+    """
+    found = foreign.read(file, kind, n=n)
+    sha256 = file_sha256(file)
+    options = {"format": kind, "feature": protocol.name, "column": column, "source": source, "licence": licence}
+    command = ["avbench", "reference", "import", file.name]
+    command += [part for name, value in options.items() for part in (f"--{name}", value)]
+    card = {
+        "subset": place.name,
+        "subset_digest": None,
+        "clips": {protocol.name: found.moments.n},
+        "licence": licence,
+        "command": shlex.join(command + (["--n", str(n)] if n is not None else [])),
+        "imported": {"format": kind, "sha256": sha256, "divisor": found.divisor, "source": source, "claimed": True},
+    }
+    clips = pd.DataFrame(columns=[*_CLIP_COLUMNS, protocol.name])
+    moments = {protocol.name: {column: found.moments}}
+    write(place, card, {}, moments, clips, {protocol.name: protocol.describe()})
+    return sha256
+
+
+def chosen_keys(keys: Iterable[Key], count: int) -> set[Key]:
+    """The `count` keys of the smallest hashes: a choice that depends on neither order nor shards."""
+    return set(sorted(keys, key=lambda key: digest(list(key)))[:count])
+
+
+def _noted(rows: Iterable[Row], measured: set[Key]) -> Iterator[Row]:
+    for row in rows:
+        if row.values is not None:
+            measured.add(row.key)
+            yield row
+
+
+def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
+    """Columns of the kept rows, and moments of every embedding over all of them, a chunk in memory at a time."""
+    keep: list[Row] = []
+    moments: dict[str, Moments] = {}
+    chunk: list[Row] = []
+
+    def count() -> None:
+        for name, column in columns(chunk)[1].items():
+            if column.ndim > 1:
+                part = Moments.of(column.reshape(-1, column.shape[-1]))
+                moments[name] = moments[name].merge(part) if name in moments else part
+        chunk.clear()
+
+    for row in rows:
+        if row.key in kept:
+            keep.append(row)
+        chunk.append(row)
+        if len(chunk) == _CHUNK:
+            count()
+    count()
+    return columns(keep)[1], moments
+
+
+def _keys(subset: str, clips: pd.DataFrame) -> list[Key]:
+    return [Key(subset, prompt, int(seed)) for prompt, seed in zip(clips["prompt"], clips["seed"], strict=True)]
+
+
+def _union(shards: Sequence[Reference]) -> pd.DataFrame:
+    """All shards' clips, each once, in the order of their keys."""
+    every = pd.concat([shard.clips for shard in shards], ignore_index=True)
+    together = every.groupby(["prompt", "seed"])
+    if (unlike := together["clip_sha256"].nunique() > 1).any():
+        msg = f"two shards hold different clips under one key: {unlike[unlike].index[0]}"
+        raise InputError(msg)
+    if len(together) < len(every) and any(shard.known_moments for shard in shards):
+        msg = f"{len(every) - len(together)} clips are in several shards with moments, and would be counted twice"
+        raise InputError(msg)
+    return together.first().reset_index()
+
+
+def _merged(shards: Sequence[Reference], feature: str, kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
+    """One feature of all shards: columns of the kept rows in the order of their keys, and moments of all."""
+    rows: dict[Key, dict[str, np.ndarray]] = {}
+    moments: dict[str, list[Moments]] = {}
+    for shard in shards:
+        held = _keys(shard.subset, shard.clips[shard.clips[feature] == _KEPT])
+        new = [index for index, key in enumerate(held) if key not in rows]
+        for name, column in shard.values.get(feature, {}).items():
+            for index in new:
+                rows.setdefault(held[index], {})[name] = column[index]
+            if column.ndim > 1 and new:
+                whole = shard.known_moments.get(feature, {}).get(name)
+                moments.setdefault(name, []).append(whole or Moments.of(column[new].reshape(-1, column.shape[-1])))
+    chosen = sorted(rows.keys() & kept)
+    names = list(rows[chosen[0]]) if chosen else []
+    known = {name: np.stack([rows[key][name] for key in chosen]) for name in names}
+    return known, {name: functools.reduce(Moments.merge, parts) for name, parts in moments.items()}

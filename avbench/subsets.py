@@ -6,6 +6,7 @@ field's usual names (prompt, caption, text; audio_prompt), and its other fields 
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from avbench import shipped
 from avbench.core import ClipSpec, InputError, Prompt, Subset, nearest
+from avbench.media import MEDIA_SUFFIXES
 
 TOY_SUBSETS = ("toy-large-motion", "toy-object-contact", "toy-control")
 """What `avbench run` uses where no subset is named."""
@@ -55,6 +57,30 @@ def from_prompts_file(path: Path) -> Subset:
     """Make an ad-hoc subset, named after its file, of anybody's prompts; clips are then taken as they come."""
     name = path.parent.name if path.stem == "prompts" else path.stem
     return Subset(name or path.stem, 1, read_prompts(path), None, {"purpose": f"prompts of {path.name}"})
+
+
+def from_folder(folder: Path, name: str | None = None) -> Subset:
+    """Make an ad-hoc subset of a folder of clips without prompts: each clip is a prompt of its own, named by its path.
+
+    Raises:
+        InputError: there is no clip in it, or two have names that come to one id.
+    """
+    prompts: dict[str, Prompt] = {}
+    for path in sorted(folder.rglob("[!.]*")):
+        if not path.is_file() or path.suffix.lower() not in MEDIA_SUFFIXES:
+            continue
+        stem = path.relative_to(folder).as_posix().removesuffix(path.suffix)
+        identifier = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[-120:] or "clip"
+        if identifier in prompts:
+            msg = f"{path} and {prompts[identifier].tags['file']} would both be called {identifier!r}; rename one"
+            raise InputError(msg)
+        prompts[identifier] = Prompt(identifier, stem, tags={"file": str(path.relative_to(folder))})
+    if not prompts:
+        msg = f"{folder}: no clip in it; suffixes read: {', '.join(MEDIA_SUFFIXES)}"
+        raise InputError(msg)
+    return Subset(
+        name or folder.resolve().name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"}
+    )
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:

@@ -261,17 +261,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file names any other global, holds anything but numeric arrays, or is not a pickle.
     """
-    try:
-        with Path(path).open("rb") as stream:
-            tree = _ArrayUnpickler(stream).load()
-    except InputError:
-        raise
-    # A damaged pickle can fail in any of these ways; each only says that the file is no checkpoint.
-    except (pickle.UnpicklingError, EOFError, TypeError, ValueError, LookupError, AttributeError, OSError) as error:
-        msg = f"{path} cannot be read as a checkpoint of arrays: {error}"
-        raise InputError(msg) from None
     arrays: dict[str, np.ndarray] = {}
-    for name, value in _leaves(tree):
+    for name, value in _leaves(read_pickle(path)):
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
             msg = f"{path}: {name or 'the whole'} is not a numeric array; a checkpoint holds nothing else"
             raise InputError(msg)
@@ -280,6 +271,23 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             raise InputError(msg)
         arrays[name] = value
     return arrays
+
+
+def read_pickle(path: Path) -> Any:
+    """What a pickle of dicts, lists, numbers, text and numpy arrays holds; no code in it is run.
+
+    Raises:
+        InputError: the file names any global besides those that rebuild a numpy array, or is not a pickle.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            return _ArrayUnpickler(stream).load()
+    except InputError:
+        raise
+    # A damaged pickle can fail in any of these ways; each only says that the file is no checkpoint.
+    except (pickle.UnpicklingError, EOFError, TypeError, ValueError, LookupError, AttributeError, OSError) as error:
+        msg = f"{path} cannot be read as a pickle of arrays: {error}"
+        raise InputError(msg) from None
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -306,11 +314,14 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 
 # numpy's own rebuilding function, taken from a pickled array: its module has changed its name over the years.
 _RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
+_SCALAR: Any = np.float64(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy.core.multiarray", "scalar"): _SCALAR,
+    ("numpy._core.multiarray", "scalar"): _SCALAR,
 }
 
 
@@ -319,7 +330,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            msg = f"the checkpoint asks for {module}.{name}, which is no array; it is refused and was not run"
+            msg = f"the file asks for {module}.{name}, which is no array; it is refused and was not run"
             raise InputError(msg)
         return _ALLOWED[module, name]
 

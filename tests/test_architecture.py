@@ -14,7 +14,7 @@ FLOORS = [
     {"core"},
     {"media", "folder", "shipped", "weights", "engine", "avfulldit", "toyworld"},
     {"subsets", "generators", "features", "metrics", "uncertainty"},
-    {"reference", "sample", "measure", "train"},
+    {"foreign", "reference", "sample", "measure", "train"},
     {"distances"},
     {"evaluate"},
     {"compare", "gate", "report"},

@@ -10,13 +10,14 @@ import pytest
 
 from avbench import reference, shipped, subsets
 from avbench.core import InputError, Key
-from avbench.features import FEATURES
+from avbench.evaluate import chosen_metrics, features_of
 from avbench.features.sound import Onsets
 from avbench.generators import Request
 from avbench.generators.toyworld import ToyWorld
 from avbench.measure import feature_class
 
 HOME = "reference_stats"
+FEATURES = features_of(chosen_metrics(None))
 
 
 @pytest.fixture(scope="module")

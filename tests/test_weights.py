@@ -184,7 +184,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     whole = pickle.dumps({"w": np.zeros(100)}, protocol=4)
     for data in (b"", b"not a pickle", whole[:40], whole[:-5]):
         (tmp_path / "x").write_bytes(data)
-        with pytest.raises(InputError, match="cannot be read as a checkpoint"):
+        with pytest.raises(InputError, match="cannot be read as a pickle"):
             weights.read_arrays(tmp_path / "x")
     for tree in ({"w": "text"}, [1], {"w": np.array([None])}, {"a": {"b": np.ones(1)}, "a/b": np.ones(1)}):
         (tmp_path / "x").write_bytes(pickle.dumps(tree, protocol=4))

@@ -114,7 +114,8 @@ class Frechet:
         scatter_a = own[a].sum() - len(a) * (mean_a @ mean_a)
         scatter_b = own[b].sum() - len(b) * (mean_b @ mean_b)
         over_a, over_b = len(a) - self._ddof, len(b) - self._ddof
-        shared = linalg.svdvals(block, overwrite_a=True, check_finite=False).sum() / np.sqrt(over_a * over_b)
+        lengths = np.asarray(linalg.svdvals(block, overwrite_a=True, check_finite=False))
+        shared = lengths.sum() / np.sqrt(over_a * over_b)
         gap = mean_a - mean_b
         return float(gap @ gap + scatter_a / over_a + scatter_b / over_b - 2 * shared)
 
