@@ -1,15 +1,19 @@
 """Stage 3: clips → rows. Each clip is decoded once and shown to every feature that has no row of it yet.
 
-A row is good for as long as its clip's bytes and its feature's protocol stay the same; both are checked.
+A row is good for as long as the bytes of the clips it was made of and its feature's protocol stay the same; both are
+checked. Most features see one clip; some see it beside the reference clip of its prompt, which another run holds under
+the same key, or beside its prompt's clips under other seeds.
 """
 
+import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from avbench import engine, weights
-from avbench.core import InputError, Key, NotMeasurable, Protocol, Row, Sample, Value, nearest, resolve
+from avbench.core import Clip, InputError, Key, NotMeasurable, Protocol, Row, Sample, Value, digest, nearest, resolve
 from avbench.features import FEATURES, Feature
 from avbench.folder import RunFolder, file_sha256
 from avbench.media import read_clip
@@ -17,10 +21,12 @@ from avbench.media import read_clip
 
 @dataclass(frozen=True)
 class Task:
-    """One clip and the features it lacks."""
+    """One clip, or all of a prompt's clips, and the features that lack rows of them."""
 
-    sample: Sample
+    samples: tuple[Sample, ...]
     features: tuple[str, ...]
+    reference: Sample | None = None
+    """The reference clip, where a feature sees one."""
 
 
 def feature_class(feature: str) -> type[Feature]:
@@ -31,21 +37,35 @@ def feature_class(feature: str) -> type[Feature]:
     return resolve(FEATURES[feature])
 
 
+def sees(feature: str) -> str:
+    """What a feature is shown: ``clip``, ``reference`` or ``seeds``."""
+    return getattr(feature_class(feature), "sees", "clip")
+
+
 def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
-    """The protocol of a feature, known without its weights."""
-    return feature_class(feature).protocol
+    """The protocol of a feature, known without its weights.
 
+    Args:
+        feature: its id.
+        against: the run that holds the reference clips; a feature that sees one names them all in its protocol.
 
-def current_rows(folder: RunFolder, feature: str, against: RunFolder | None = None) -> dict[Key, Row]:
-    """The rows of one feature that were made of the very bytes that lie in the folder now."""
-    rows = folder.rows(protocol_of(feature, against))
-    return {key: rows[key] for key, sample in folder.samples().items() if is_current(rows, sample)}
+    Raises:
+        InputError: there is no such feature, its weights have to be brought, or it needs `against`.
+    """
+    protocol = feature_class(feature).protocol
+    if sees(feature) != "reference":
+        return protocol
+    if against is None:
+        msg = f"{feature} compares with reference clips: give the run that holds them, --against RUN"
+        raise InputError(msg)
+    clips = [[*key, sample.sha256] for key, sample in sorted(against.samples().items())]
+    return dataclasses.replace(protocol, **{"reference_clips": digest(clips)})
 
 
 def require_weights(features: Sequence[str]) -> None:
     """Raise InputError with the sentence what to run where weights are missing, before hours are spent."""
     for feature in features:
-        if name := protocol_of(feature).describe().get("weights"):
+        if name := feature_class(feature).protocol.describe().get("weights"):
             weights.locate(name)
 
 
@@ -55,58 +75,115 @@ def measure(
     """Measure what is not measured yet.
 
     Returns:
-        How many clips are to be looked at, and an iterator that does it, yielding each when its rows are written.
+        How many tasks are to be done, most of one clip each, and an iterator that does them, yielding each when its
+        rows are written.
 
     Raises:
         InputError: an unknown feature, missing weights, or a clip that is not the one that was sampled.
     """
     require_weights(features)
-    protocols = {feature: protocol_of(feature) for feature in features}
-    rows = {feature: folder.rows(protocol) for feature, protocol in protocols.items()}
+    protocols = {feature: protocol_of(feature, against) for feature in features}
+    current = {feature: current_rows(folder, feature, against) for feature in features}
+    made = sorted((one for one in folder.samples().values() if one.path is not None), key=lambda each: each.key)
+    references = against.samples() if against else {}
     todo = []
-    for sample in sorted(folder.samples().values(), key=lambda each: each.key):
-        lacking = tuple(feature for feature in features if not is_current(rows[feature], sample))
-        if sample.path is not None and lacking:
-            todo.append(Task(sample, lacking))
+    for sample in made:
+        lacking = tuple(one for one in features if sees(one) != "seeds" and sample.key not in current[one])
+        if lacking:
+            todo.append(Task((sample,), lacking, references.get(sample.key)))
+    for _, together in itertools.groupby(made, key=lambda sample: sample.key[:2]):
+        of_prompt = tuple(together)
+        keys = {sample.key for sample in of_prompt}
+        if lacking := tuple(one for one in features if sees(one) == "seeds" and not keys <= current[one].keys()):
+            todo.append(Task(of_prompt, lacking))
 
     def work() -> Iterator[Task]:
-        build = functools.partial(_worker, folder.path, tuple(features))
-        for task, made in engine.stream(build, todo, workers=workers):
-            for feature, row in made.items():
+        build = functools.partial(_worker, folder.path, against.path if against else None)
+        for task, rows in engine.stream(build, todo, workers=workers):
+            for feature, row in rows:
                 folder.add_row(protocols[feature], row)
             yield task
 
     return len(todo), work()
 
 
-def is_current(rows: Mapping[Key, Row], sample: Sample) -> bool:
-    """Whether the sample has a row that was made of the very bytes that lie in the folder now."""
-    return sample.key in rows and rows[sample.key].clip_sha256 == sample.sha256
+def current_rows(folder: RunFolder, feature: str, against: RunFolder | None = None) -> dict[Key, Row]:
+    """The rows of a feature that were made of the very bytes that lie in the folder, and in `against`, now."""
+    rows, samples = folder.rows(protocol_of(feature, against)), folder.samples()
+    references = against.samples() if against else {}
+    siblings: dict[tuple[str, str], list[Sample]] = {}
+    for key, sample in sorted(samples.items()):
+        if sample.path is not None:
+            siblings.setdefault(key[:2], []).append(sample)
+    kind = sees(feature)
+    good = {}
+    for key, sample in samples.items():
+        beside = {"clip": [], "reference": [references.get(key)], "seeds": siblings.get(key[:2], [])}[kind]
+        if key in rows and rows[key].clip_sha256 == _bytes_seen(sample, beside):
+            good[key] = rows[key]
+    return good
 
 
-def _worker(folder: Path, features: tuple[str, ...]) -> Callable[[Task], dict[str, Row]]:
+def _bytes_seen(sample: Sample, beside: Sequence[Sample | None]) -> str | None:
+    """sha256 of a clip's bytes; where others are seen beside it, of all their hashes."""
+    others = [one.sha256 for one in beside if one is not None]
+    return digest([sample.sha256, *others]) if others else sample.sha256
+
+
+def _worker(folder: Path, against: Path | None) -> Callable[[Task], list[tuple[str, Row]]]:
     built: dict[str, Feature] = {}
 
-    def look(task: Task) -> dict[str, Row]:
-        sample = task.sample
-        assert sample.path is not None and sample.sha256 is not None  # only made clips are measured
-        path = folder / sample.path
-        if not path.is_file() or file_sha256(path) != sample.sha256:
-            msg = f"{path} is missing or is not the clip that was sampled: remove its line from samples.jsonl"
-            raise InputError(msg)
-        clip = read_clip(path)
-        rows = {}
+    def look(task: Task) -> list[tuple[str, Row]]:
+        clips = [_read(folder, sample) for sample in task.samples]
+        reference = None
+        if (
+            task.reference is not None
+            and against is not None
+            and any(sees(one) == "reference" for one in task.features)
+        ):
+            reference = _read(against, task.reference) if task.reference.path is not None else None
+        rows = []
         for feature in task.features:
             if feature not in built:
                 built[feature] = feature_class(feature)()
             try:
-                values: Mapping[str, Value] = built[feature](clip)
-                rows[feature] = Row(sample.key, sample.sha256, values)
-            except NotMeasurable as reason:
-                rows[feature] = Row(sample.key, sample.sha256, None, str(reason))
+                rows += [(feature, row) for row in _rows(feature, built[feature], task, clips, reference)]
             except Exception as error:
-                error.add_note(f"while {feature} measured {path}")
+                error.add_note(f"while {feature} measured {task.samples[0].path}")
                 raise
         return rows
 
     return look
+
+
+def _read(folder: Path, sample: Sample) -> Clip:
+    assert sample.path is not None and sample.sha256 is not None  # only made clips are measured
+    path = folder / sample.path
+    if not path.is_file() or file_sha256(path) != sample.sha256:
+        msg = f"{path} is missing or is not the clip that was sampled: remove its line from samples.jsonl"
+        raise InputError(msg)
+    return read_clip(path)
+
+
+def _rows(feature: str, look: Callable, task: Task, clips: Sequence[Clip], reference: Clip | None) -> list[Row]:
+    """One feature's rows of a task's clips, or the sentence why it has none."""
+    kind = sees(feature)
+    beside: Sequence[Sample | None] = {"clip": (), "reference": (task.reference,), "seeds": task.samples}[kind]
+    made: Sequence[Mapping[str, Value] | None]
+    missing = None
+    try:
+        if kind == "clip":
+            made = [look(clips[0])]
+        elif kind == "seeds":
+            made = look(clips)
+        elif reference is None:
+            msg = "the run of reference clips has no clip of this prompt and seed"
+            raise NotMeasurable(msg)
+        else:
+            made = [look(clips[0], reference)]
+    except NotMeasurable as reason:
+        made, missing = [None] * len(clips), str(reason)
+    return [
+        Row(sample.key, _bytes_seen(sample, beside) or "", values, missing)
+        for sample, values in zip(task.samples, made, strict=True)
+    ]

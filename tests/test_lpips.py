@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 
+from avbench import weights
 from avbench.core import Clip, InputError, NotMeasurable
 from avbench.features import lpips as feature_module
 from avbench.features.lpips import ConsecutiveLPIPS
@@ -32,7 +34,7 @@ def packages_own(feature, a, b):
 
 def test_black_against_white_is_the_published_number(feature):
     black = np.zeros((1, 64, 64, 3), np.uint8)
-    assert feature.distance(black, black + 255) == pytest.approx(BLACK_WHITE, abs=1e-3)
+    assert feature.between([black, black + 255])[0, 1] == pytest.approx(BLACK_WHITE, abs=1e-3)
 
 
 @pytest.mark.parametrize("frames", [2, 4, 5, 9])
@@ -47,8 +49,10 @@ def test_features_once_a_frame_give_the_packages_values(feature, frames):
 
 def test_distance_gives_the_packages_values_both_ways(feature):
     a, b = noise(1, 6), noise(2, 6)
-    assert np.abs(feature.distance(a, b) - packages_own(feature, a, b)).max() <= 1e-6
-    assert np.abs(feature.distance(a, b) - feature.distance(b, a)).max() <= 1e-6
+    between = feature.between([a, b])
+    assert between.shape == (2, 2, 6)
+    assert np.abs(between[0, 1] - packages_own(feature, a, b)).max() <= 1e-6
+    assert np.array_equal(between[0, 1], between[1, 0]) and not between[0, 0].any()
 
 
 def test_a_frozen_clip_is_zero_and_repeats_are_equal(feature):
@@ -67,7 +71,7 @@ def test_what_cannot_be_measured_is_told_so(feature):
         feature(Clip(noise(0, 3, height=30, width=64), 8))
     assert np.isfinite(feature(Clip(noise(0, 3, height=31, width=31), 8))["mean"])
     with pytest.raises(InputError, match="frames of one shape"):
-        feature.distance(noise(0, 2), noise(0, 3))
+        feature.between([noise(0, 2), noise(0, 3)])
 
 
 def test_building_leaves_the_random_state_alone():
@@ -88,6 +92,92 @@ def test_heads_that_differ_are_refused(monkeypatch):
     monkeypatch.setattr(feature_module, "read_arrays", changed)
     with pytest.raises(InputError, match="head 2 of the lpips package differs"):
         ConsecutiveLPIPS()
+
+
+def test_the_protocol_is_that_of_the_shipped_references():
+    assert ConsecutiveLPIPS.protocol.digest.startswith("4b0dcb51fd50")
+
+
+NETS = {
+    "alex": ("ConsecutiveLPIPS", "ReferenceLPIPS", "SeedsLPIPS"),
+    "vgg": ("VGGConsecutive", "VGGReference", "VGGSeeds"),
+    "squeeze": ("SqueezeConsecutive", "SqueezeReference", "SqueezeSeeds"),
+}
+
+
+@pytest.fixture(scope="module")
+def squeezenet(tmp_path_factory):
+    """Torchvision's layout with random weights: the real file cannot be had here."""
+    file = tmp_path_factory.mktemp("weights") / "squeezenet.pth"
+    torch.manual_seed(0)
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), file)
+    return file
+
+
+@pytest.fixture
+def build(squeezenet, monkeypatch, tmp_path):
+    """Builds a feature by net and meaning; SqueezeNet's weights are brought."""
+    (tmp_path / "cache").mkdir()
+    for weight in ("lpips-alex", "lpips-vgg"):
+        file = weights.cached_path(weight)
+        (tmp_path / "cache" / file.name).symlink_to(file)
+    monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "cache"))
+    weights.bring("squeezenet1_1", squeezenet)
+    return lambda net, meaning: getattr(feature_module, NETS[net][meaning])()
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_every_net_gives_the_packages_values(build, net):
+    feature = build(net, 0)
+    clip = noise(6, 3, height=40, width=48)
+    right = packages_own(feature, clip[:-1], clip[1:])
+    assert right.min() > 0
+    assert np.abs(feature(Clip(clip, 8))["per_pair"] - right).max() <= 1e-6
+    protocol = feature.protocol
+    assert (protocol.net, protocol.lpips_version, protocol.value_range) == (net, "0.1", "-1...1")
+    least = feature_module.MIN_SIDE[net]
+    assert np.isfinite(feature(Clip(noise(0, 2, least, least), 8))["mean"])
+    with pytest.raises(NotMeasurable, match=f"net '{net}' needs frames of at least {least}x{least}"):
+        feature(Clip(noise(0, 2, least - 1, least), 8))
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_three_meanings_have_three_protocols(build, net):
+    protocols = [build(net, meaning).protocol for meaning in range(3)]
+    assert len({protocol.digest for protocol in protocols}) == 3
+    assert [protocol.name for protocol in protocols] == [f"lpips-{net}{end}" for end in ("", "-reference", "-seeds")]
+
+
+def test_against_a_reference_frame_by_frame(build):
+    feature = build("alex", 1)
+    a, b = noise(1, 4), noise(2, 4)
+    row = feature(Clip(a, 8), Clip(b, 8))
+    assert np.abs(row["per_frame"] - packages_own(feature, a, b)).max() <= 1e-6
+    assert row["mean"] == pytest.approx(row["per_frame"].mean(), abs=1e-6)
+    assert feature(Clip(a, 8), Clip(a, 8))["mean"] == 0
+    for other in (Clip(b[:3], 8), Clip(b[:, :, :70], 8), Clip(b, 12)):
+        with pytest.raises(NotMeasurable, match="the clip and its reference are not of one form: "):
+            feature(Clip(a, 8), other)
+
+
+def test_between_seeds_is_the_mean_over_the_others(build):
+    feature = build("alex", 2)
+    clips = [noise(seed, 5) for seed in range(3)]
+    rows = feature([Clip(clip, 8) for clip in clips])
+    for k, row in enumerate(rows):
+        others = [packages_own(feature, clips[k], clips[j]) for j in range(3) if j != k]
+        assert np.abs(row["per_frame"] - np.mean(others, axis=0)).max() <= 1e-6
+    with pytest.raises(NotMeasurable, match="there is one"):
+        feature([Clip(clips[0], 8)])
+
+
+def test_a_trunk_that_does_not_fit_is_refused(build, squeezenet, tmp_path):
+    state = torch.load(squeezenet, weights_only=True)
+    del state["features.12.squeeze.weight"]
+    torch.save(state, tmp_path / "less.pth")
+    weights.bring("squeezenet1_1", tmp_path / "less.pth")
+    with pytest.raises(InputError, match=r"lacks features\.12\.squeeze\.weight"):
+        build("squeeze", 0)
 
 
 def test_the_metric_is_the_mean_column():

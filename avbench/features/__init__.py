@@ -3,6 +3,9 @@
 A feature is a class built as ``Feature(device=...)``. Its class attribute `protocol` says everything besides the
 clip that decides its numbers and is known without loading weights; calling it on a clip gives one row of named
 floats or float arrays, or raises NotMeasurable with the sentence to show instead.
+
+A feature may see more than one clip, and says so in `sees`: ``reference`` is called with a clip and the reference clip
+of its prompt, ``seeds`` with all clips of a prompt, and gives a row for each of them.
 """
 
 import typing
@@ -24,6 +27,14 @@ FEATURES: dict[str, str] = {
     "videomae-g-ssv2": "avbench.features.videomae:VideoMAE",
     "vjepa2": "avbench.features.vjepa2:VJEPA2",
     "lpips-alex": "avbench.features.lpips:ConsecutiveLPIPS",
+    "lpips-vgg": "avbench.features.lpips:VGGConsecutive",
+    "lpips-squeeze": "avbench.features.lpips:SqueezeConsecutive",
+    "lpips-alex-reference": "avbench.features.lpips:ReferenceLPIPS",
+    "lpips-vgg-reference": "avbench.features.lpips:VGGReference",
+    "lpips-squeeze-reference": "avbench.features.lpips:SqueezeReference",
+    "lpips-alex-seeds": "avbench.features.lpips:SeedsLPIPS",
+    "lpips-vgg-seeds": "avbench.features.lpips:VGGSeeds",
+    "lpips-squeeze-seeds": "avbench.features.lpips:SqueezeSeeds",
     "flow-dis": "avbench.features.flow:DISFlow",
     "onsets": "avbench.features.sound:Onsets",
 }
@@ -34,6 +45,8 @@ class Feature(typing.Protocol):
     """What measure.py asks of a feature."""
 
     protocol: Protocol
+    sees: str
+    """``clip`` where a class does not say."""
 
     def __call__(self, clip: Clip) -> Mapping[str, Value]:
         """Measure one clip. Raises NotMeasurable where it cannot be measured."""
