@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import InputError, Moments, nearest
+from avbench.core import InputError, Moments, first_line, nearest
 from avbench.weights import read_pickle
 
 
@@ -92,7 +92,7 @@ def _npz(path: Path) -> _Read:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return None, arrays["mu"], arrays["sigma"], 1
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         msg = f"{path} cannot be read as an .npz of arrays: {error}"
         raise InputError(msg) from None
 
@@ -112,7 +112,7 @@ def _fidelity(path: Path) -> _Read:
         with torch.serialization.safe_globals(rebuild):
             item = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its readers raise; each says that this is no such file
-        msg = f"{path} cannot be read as a cache of torch-fidelity: {str(error).splitlines()[0]}"
+        msg = f"{path} cannot be read as a cache of torch-fidelity: {first_line(error)}"
         raise InputError(msg) from None
     if isinstance(item, torch.Tensor):
         if item.ndim != 2:

@@ -25,7 +25,7 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
-from avbench.core import InputError, Protocol, digest, nearest
+from avbench.core import InputError, Protocol, digest, first_line, nearest
 from avbench.folder import file_sha256
 
 _CHUNK = 1 << 20
@@ -301,7 +301,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its readers raise; each says that this is no state dict
-        msg = f"{path} cannot be read as a state dict: {str(error).splitlines()[0]}"
+        msg = f"{path} cannot be read as a state dict: {first_line(error)}"
         raise InputError(msg) from None
     for wrapper in ("model", "module"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

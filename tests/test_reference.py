@@ -1,6 +1,7 @@
 """References are remade to the same bytes, are what the code makes, and are refused where they do not fit."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -9,9 +10,10 @@ import pandas as pd
 import pytest
 
 from avbench import reference, shipped, subsets
-from avbench.core import InputError, Key
+from avbench.core import InputError, Key, Moments, Row, Run, Sample, digest
 from avbench.evaluate import chosen_metrics, features_of
 from avbench.features.sound import Onsets
+from avbench.folder import RunFolder
 from avbench.generators import Request
 from avbench.generators.toyworld import ToyWorld
 from avbench.measure import feature_class
@@ -75,3 +77,147 @@ def test_unlike_references_are_refused():
         known.columns(Onsets.protocol, dataclasses.replace(subset, version=2))
     with pytest.raises(InputError, match="has no nothing"):
         known.columns(dataclasses.replace(Onsets.protocol, name="nothing"), subset)
+
+
+PROTOCOL = Onsets.protocol  # any protocol will do: the rows below are numbers
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """Writes a reference of made-up rows under given seeds, as a measured run would give it."""
+
+    def make(name, seeds, *, rows=reference.ROWS, twist=0.0, subset=None):
+        folder = RunFolder(tmp_path / "runs" / name)
+        subset = subset or subsets.load("toy-control").limited(5)
+        folder.start(Run(name, "clips:real", {}, {subset.name: subset.digest}, tuple(seeds), {}, {}), [subset])
+        for prompt in subset.prompts:
+            for seed in seeds:
+                key = Key(subset.name, prompt.id, seed)
+                numbers = np.random.default_rng([seed, int(digest(list(key))[:8], 16)]).standard_normal(6) * 3 + 100
+                sha256 = digest([*key, twist])
+                folder.add_sample(Sample(key, f"{prompt.id}-{seed}.mkv", sha256, 0.0))
+                values = {"embedding": numbers + twist, "rate": float(seed)}
+                folder.add_row(PROTOCOL, Row(key, sha256, values))
+        reference.pack(folder, subset, [PROTOCOL], tmp_path / name, "CC0", rows=rows)
+        return tmp_path / name
+
+    return make
+
+
+def known(place):
+    """Rows and moments of a folder."""
+    loaded = reference.load(place)
+    subset = subsets.load("toy-control").limited(5)
+    columns, _ = dataclasses.replace(loaded, chosen=True).columns(PROTOCOL, subset)
+    return loaded, columns, loaded.moments(PROTOCOL, "embedding")
+
+
+def test_a_large_reference_keeps_moments_of_all_and_rows_of_some(shard):
+    _, whole, none = known(shard("whole", range(40)))
+    assert none is None and len(whole["embedding"]) == 200
+    loaded, some, moments = known(shard("bounded", range(40), rows=50))
+    assert len(some["embedding"]) == 50 and moments.n == 200
+    right = Moments.of(whole["embedding"])
+    np.testing.assert_allclose(moments.mean, right.mean, rtol=1e-6)  # the kept rows are float32
+    np.testing.assert_allclose(moments.scatter, right.scatter, atol=1e-5 * np.abs(right.scatter).max())
+    assert loaded.card["clips"] == {"onsets": 200}
+    assert sorted(loaded.clips["onsets"].value_counts().to_dict().items()) == [(1, 50), (2, 150)]
+    assert {tuple(row) for row in some["embedding"]} <= {tuple(row) for row in whole["embedding"]}
+
+
+@pytest.mark.parametrize("rows", [1000, 30])
+def test_shards_merge_to_one_pass_in_any_order(shard, tmp_path, rows):
+    parts = [shard(f"part-{k}", range(10 * k, 10 * k + 10), rows=rows) for k in range(4)]
+    _, right, moments = known(shard("one-pass", range(40), rows=rows))
+    written = set()
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
+        place = tmp_path / "merged"
+        written.add(reference.merge([parts[k] for k in order], place, rows=rows))
+        loaded, merged, merged_moments = known(place)
+        assert np.array_equal(merged["embedding"], right["embedding"]), "rows are those of one pass, exactly"
+        assert np.array_equal(merged["rate"], right["rate"])
+        if moments is not None:
+            assert merged_moments.n == moments.n == 200
+            np.testing.assert_allclose(merged_moments.mean, moments.mean, rtol=1e-12)
+            scale = np.abs(moments.scatter).max()
+            np.testing.assert_allclose(merged_moments.scatter, moments.scatter, rtol=1e-12, atol=1e-12 * scale)
+        assert len(loaded.card["shards"]) == 4
+    assert len(written) == 1
+
+
+def test_a_clip_that_two_shards_hold_is_counted_once(shard, tmp_path):
+    reference.merge([shard("a", range(4)), shard("b", range(2, 6))], tmp_path / "merged")
+    _, merged, _ = known(tmp_path / "merged")
+    assert len(merged["embedding"]) == 30
+    reference.merge([shard("c", range(3), rows=4), shard("d", range(3, 6))], tmp_path / "merged")
+    assert known(tmp_path / "merged")[2].n == 30
+    with pytest.raises(InputError, match="10 clips are in several shards with moments"):
+        reference.merge([shard("c", range(3), rows=4), shard("e", range(1, 6))], tmp_path / "merged")
+    with pytest.raises(InputError, match="different clips under one key"):
+        reference.merge([shard("f", range(4)), shard("g", range(4), twist=1.0)], tmp_path / "merged")
+
+
+def test_unlike_shards_are_not_merged(shard, tmp_path):
+    other = subsets.load("toy-large-motion").limited(5)
+    with pytest.raises(InputError, match="unlike subsets"):
+        reference.merge([shard("a", range(4)), shard("b", range(4, 6), subset=other)], tmp_path / "merged")
+    place = shard("c", range(4, 6))
+    card = json.loads((place / "card.json").read_text())
+    card["protocols"]["onsets"]["threshold"] = 9.0
+    (place / "card.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match=r"shards were made under unlike protocols .*onsets"):
+        reference.merge([shard("a", range(4)), place], tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_reference_of_the_users_own_is_found_and_may_be_of_other_prompts(shard, tmp_path):
+    subset = subsets.load("toy-object-contact").limited(3)
+    place = shard("toy-control", range(4))
+    with pytest.raises(InputError, match="holds no reference"):
+        reference.find(subset, tmp_path / "runs")
+    assert reference.find(subsets.load("toy-control"), tmp_path).subset == "toy-control", "by the subset's name"
+    found = reference.find(subset, place)
+    columns, prompts = found.columns(PROTOCOL, subset)
+    assert len(columns["embedding"]) == len(prompts) == 20, "other prompts: all of it"
+    keys = found.keys(PROTOCOL, subset)
+    assert keys[0] == Key("toy-control", prompts[0], 0) and len(keys) == 20
+    with pytest.raises(InputError, match="another version of that subset"):
+        reference.load(place).columns(PROTOCOL, subset)
+
+
+def test_clips_that_run_and_reference_share_are_named(shard):
+    found = reference.load(shard("a", range(4)))
+    first = found.clips.iloc[0]
+    key = Key("toy-control", first["prompt"], 7)
+    samples = [Sample(key, "x.mkv", first["clip_sha256"], 0.0), Sample(key, "y.mkv", "f" * 64, 0.0)]
+    assert found.shared(samples) == [key]
+
+
+def test_a_folder_of_clips_becomes_a_reference(tmp_path):
+    made = tmp_path / "made"
+    subset = ["--subset", "toy-object-contact", "--limit", "3"]
+    for command in (
+        ["sample", "toyworld:", *subset, "--out", made],
+        ["reference", "build", made / "toyworld/clips", "--name", "mine", "--metric", "onset_rate", "--licence", "CC0",
+         "--work", tmp_path / "work", "--out", tmp_path],
+        ["run", "toyworld:noisy", *subset, "--metric", "onset_rate", "--reference", tmp_path / "mine", "--out", made],
+    ):  # fmt: skip
+        subprocess.run([sys.executable, "-m", "avbench", *map(str, command)], check=True, capture_output=True)
+    built = reference.load(tmp_path / "mine")
+    assert built.card["clips"] == {"onsets": 3} and built.card["licence"] == "CC0"
+    assert sorted(built.clips["prompt"])[0].startswith("toy-object-contact-")
+    (score,) = RunFolder(made / "toyworld-noisy").scores()[0]
+    assert score.reference == pytest.approx(built.values["onsets"]["onset_rate"].mean())
+
+
+def test_names_of_files_become_ids(tmp_path):
+    for name in ("a b.mp4", "c/d é.mp4", ".hidden.mp4", "note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    subset = subsets.from_folder(tmp_path, "mine")
+    assert [prompt.id for prompt in subset.prompts] == ["a-b", "c-d"]
+    (tmp_path / "a-b.mp4").touch()
+    with pytest.raises(InputError, match="would both be called 'a-b'"):
+        subsets.from_folder(tmp_path)
+    with pytest.raises(InputError, match="no clip in it"):
+        subsets.from_folder(shipped.folder(HOME))

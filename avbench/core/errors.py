@@ -22,3 +22,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, listed, n=1)
     guess = f"did you mean {close[0]!r}? " if close else ""
     return f"{guess}choices: {', '.join(listed) or 'none'}"
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's exception says, in one line."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, NotMeasurable, Protocol
+from avbench.core import Clip, InputError, NotMeasurable, Protocol, first_line
 from avbench.weights import BroughtProtocol, locate
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -57,7 +57,7 @@ class VJEPA2:
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
             )
         except (OSError, ValueError, RuntimeError) as error:
-            msg = f"{folder} cannot be read as a V-JEPA 2: {str(error).splitlines()[0]}"
+            msg = f"{folder} cannot be read as a V-JEPA 2: {first_line(error)}"
             raise InputError(msg) from None
         if missing := [name for name in report["missing_keys"] if name.startswith("encoder")]:
             msg = f"{folder} is no V-JEPA 2: its weights lack {sorted(missing)[0]}"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from avbench.core import InputError
+from avbench.core import InputError, first_line
 from avbench.features.i3d.conventions import CDFVD, StyleGANV
 from avbench.features.i3d.network import Inception, PyTorchCheckpoint
 from avbench.weights import BroughtProtocol, locate, read_state_dict
@@ -25,7 +25,7 @@ class TorchScript(StyleGANV):
         try:
             program = torch.jit.load(path, map_location=self._device).eval()
         except RuntimeError as error:
-            msg = f"{path} is not a TorchScript program: {str(error).splitlines()[0]}"
+            msg = f"{path} is not a TorchScript program: {first_line(error)}"
             raise InputError(msg) from None
 
         def network(x: torch.Tensor) -> torch.Tensor:

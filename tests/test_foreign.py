@@ -1,0 +1,149 @@
+"""Other tools' statistics are taken in as they are; nothing in a file is run, and nothing wrong gets through."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from avbench import foreign, reference, subsets
+from avbench.core import InputError, NotMeasurable
+from avbench.features.i3d.conventions import StyleGANV
+from avbench.metrics.distance import frechet_distance, frechet_of_moments
+
+FEATURES = np.random.default_rng(0).standard_normal((50, 6)) * np.arange(1, 7) + 3
+
+
+def feature_stats(features=FEATURES, **changes):
+    """As StyleGAN-V's and cd-fvd's FeatureStats pickle themselves."""
+    sums = {"raw_mean": features.sum(axis=0), "raw_cov": features.T @ features}
+    rest = {"capture_all": False, "capture_mean_cov": True, "max_items": 2048, "num_features": 6, "all_features": None}
+    return {**rest, "num_items": len(features), **sums, **changes}
+
+
+def mu_sigma(features=FEATURES):
+    return {"mu": features.mean(axis=0), "sigma": np.cov(features, rowvar=False)}
+
+
+def write(tmp_path, kind, content):
+    path = tmp_path / f"stats-{kind}"
+    if kind in ("stylegan-v", "cd-fvd"):
+        path.write_bytes(pickle.dumps(content))
+    elif kind == "pytorch-fid":
+        path = path.with_suffix(".npz")
+        np.savez(path, **content)
+    else:
+        torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "n", "divisor"),
+    [
+        ("stylegan-v", feature_stats(), None, "n"),
+        ("cd-fvd", feature_stats(num_items=np.int64(50)), None, "n"),
+        ("pytorch-fid", mu_sigma(), 50, "n - 1"),
+        ("torch-fidelity", mu_sigma(), 50, "n - 1"),
+        ("torch-fidelity", torch.from_numpy(FEATURES), None, "n - 1"),
+    ],
+)
+def test_what_a_tool_wrote_is_what_its_features_were(tmp_path, kind, content, n, divisor):
+    found = foreign.read(write(tmp_path, kind, content), kind, n=n)
+    assert found.divisor == divisor and found.moments.n == 50
+    other = FEATURES[::-1] * 1.1 + 1
+    for ddof in (0, 1):
+        distance = frechet_of_moments(found.moments, foreign.Moments.of(other), ddof=ddof)
+        assert distance == pytest.approx(frechet_distance(FEATURES, other, ddof=ddof), rel=1e-9)
+
+
+def test_n_must_be_said_once_and_truly(tmp_path):
+    path = write(tmp_path, "pytorch-fid", mu_sigma())
+    with pytest.raises(InputError, match="does not say how many clips it is of; give --n"):
+        foreign.read(path, "pytorch-fid")
+    with pytest.raises(InputError, match="of 50 clips, not of 60"):
+        foreign.read(write(tmp_path, "cd-fvd", feature_stats()), "cd-fvd", n=60)
+    with pytest.raises(InputError, match="did you mean 'cd-fvd'"):
+        foreign.read(path, "cdfvd")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"mu": np.full(6, np.nan)}, "NaN or infinity"),
+        ({"mu": np.zeros(5)}, r"mean has shape \(5,\)"),
+        ({"sigma": np.triu(np.ones((6, 6)))}, "not symmetric"),
+        ({"sigma": -np.eye(6)}, "eigenvalue of -1"),
+    ],
+)
+def test_statistics_that_no_features_have_are_refused(tmp_path, change, why):
+    with pytest.raises(InputError, match=f"cannot be used: .*{why}"):
+        foreign.read(write(tmp_path, "pytorch-fid", {**mu_sigma(), **change}), "pytorch-fid", n=50)
+
+
+class Code:
+    """A pickle that would run something."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("kind", foreign.FORMATS)
+def test_code_in_a_file_is_not_run(tmp_path, kind):
+    mark = tmp_path / "was-run"
+    path = tmp_path / "evil"
+    if kind == "pytorch-fid":
+        path = tmp_path / "evil.npz"
+        np.savez(path, mu=np.array([Code(mark)], dtype=object), sigma=np.eye(1), allow_pickle=True)
+    elif kind == "torch-fidelity":
+        torch.save({"mu": Code(mark)}, path)
+    else:
+        path.write_bytes(pickle.dumps({**feature_stats(), "raw_mean": Code(mark)}))
+    with pytest.raises(InputError):
+        foreign.read(path, kind, n=50)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", foreign.FORMATS)
+def test_other_files_are_refused_in_a_sentence(tmp_path, kind):
+    for content in (b"", b"no statistics", pickle.dumps([1, 2])):
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        with pytest.raises(InputError):
+            foreign.read(path, kind, n=50)
+
+
+def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path):
+    file = write(tmp_path, "stylegan-v", feature_stats())
+    protocol = StyleGANV.protocol
+    options = {"n": None, "source": "UCF-101, test split", "licence": "CC0"}
+    reference.take_in(file, "stylegan-v", protocol, "logits_random", tmp_path / "ucf", **options)
+    subset = subsets.load("toy-control").limited(2)
+    found = reference.find(subset, tmp_path / "ucf")
+    assert found.moments(protocol, "logits_random").n == 50
+    assert found.card["imported"]["divisor"] == "n" and found.card["imported"]["claimed"]
+    with pytest.raises(NotMeasurable, match="holds only moments of i3d-stylegan-v"):
+        found.columns(protocol, subset)
+    with pytest.raises(InputError, match="has no i3d-k400; it has i3d-stylegan-v"):
+        found.columns(StyleGANV.__mro__[1].protocol, subset)
+
+
+def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path):
+    def avbench(*arguments):
+        command = [sys.executable, "-m", "avbench", "reference", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    said = ["--feature", "i3d-cd-fvd", "--source", "mine", "--licence", "CC0", "--out", tmp_path / "out"]
+    good = write(tmp_path, "cd-fvd", feature_stats())
+    evil = tmp_path / "evil"
+    evil.write_bytes(pickle.dumps(Code(tmp_path / "was-run")))
+    refused = avbench("import", evil, "--format", "cd-fvd", *said)
+    assert refused.returncode == 2 and "system, which is no array; it is refused and was not run" in refused.stderr
+    assert not (tmp_path / "out").exists() and not (tmp_path / "was-run").exists()
+    assert avbench("import", good, "--format", "cd-fvd", *said).returncode == 0
+    assert '"divisor": "n"' in avbench("show", tmp_path / "out").stdout
