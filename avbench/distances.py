@@ -63,16 +63,20 @@ def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:
     return lambda first, second: statistic(_windows(first, windows), _windows(second, windows))
 
 
-def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, real_prompts: np.ndarray) -> Null:
-    """The metric's `uncertainty.permutation_null`."""
+def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, real_prompts: np.ndarray) -> Null | None:
+    """The metric's `uncertainty.permutation_null`; None where it treats the sides unlike, so that none can swap."""
+    if x.shape[1:] != y.shape[1:]:
+        return None
     higher = metric.direction is Direction.HIGHER
     return uncertainty.permutation_null(pooled(metric, x, y), prompts, real_prompts, higher_is_better=higher)
 
 
-def floor(metric: Metric, y: np.ndarray, real_prompts: np.ndarray, n: int) -> float | None:
-    """The metric's `uncertainty.floor`, or None where the reference is too small for one."""
+def floor(metric: Metric, x: np.ndarray, y: np.ndarray, real_prompts: np.ndarray) -> float | None:
+    """The metric's `uncertainty.floor` at as many clips; None where the reference is too small, or sides are unlike."""
+    if x.shape[1:] != y.shape[1:]:
+        return None
     try:
-        return uncertainty.floor(pooled(metric, y), real_prompts, n)
+        return uncertainty.floor(pooled(metric, y), real_prompts, len(x))
     except NotMeasurable:
         return None
 

@@ -192,7 +192,7 @@ def _score(
         value=float(distances.value(metric, x, y)),
         n=len(keys),
         null=distances.null(metric, x, [key.prompt for key in keys], y, prompts),
-        floor=distances.floor(metric, y, prompts, len(keys)),
+        floor=distances.floor(metric, x, y, prompts),
         shared=shared,
     )
     return score, None

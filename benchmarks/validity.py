@@ -111,13 +111,17 @@ def _cell(row: pd.Series) -> str:
 
 
 def blind_table(found: pd.DataFrame) -> str:
-    """What no p-value below SEEN was given to, by size."""
-    lines = ["| distance | " + " | ".join(f"blind at n = {size}" for size in SIZES) + " |", "|---|---|---|---|"]
+    """What no p-value below SEEN was given to, by size, and the two variants with the smallest effects at n = 96."""
+    heads = [*(f"blind at n = {size}" for size in SIZES), "sees least, at n = 96"]
+    lines = ["| distance | " + " | ".join(heads) + " |", "|---" * 5 + "|"]
     for name in DISTANCES:
         cells = []
         for size in SIZES:
             of = found[(found["distance"] == name) & (found["n"] == size) & (found["model"] != "the world")]
             cells.append(", ".join(of.loc[of["p"] >= SEEN, "model"]) or "nothing here")
+            if size == 96:
+                least = of.loc[of["effect"].abs().nsmallest(2).index]
+        cells.append(", ".join(f"{row.model} ({row.effect:+.1f})" for row in least.itertuples()))
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 

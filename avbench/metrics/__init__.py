@@ -198,7 +198,13 @@ METRICS: tuple[Metric, ...] = (
     _frechet("fvd_cd_fvd", "i3d-cd-fvd", "FVD as cd-fvd has it.", ddof=0, usual=False),
     _frechet("fvd_fvd_comparison", "i3d-fvd-comparison", "FVD as the TensorFlow original has it.", usual=False),
     _frechet("fvd_common_metrics", "i3d-common-metrics", "FVD as common_metrics has it.", usual=False),
-    _frechet("fvd_asva", "i3d-asva", "FVD as ASVA has it: three windows a clip at 6 fps.", usual=False),
+    _frechet(
+        "fvd_asva",
+        "i3d-asva",
+        "FVD as ASVA has it: one window of a generated clip, three of a real one; so it has no null.",
+        reference_column="logits_windows",
+        usual=False,
+    ),
     _frechet("fvd_fastvideo", "i3d-fastvideo", "FVD as FastVideo has it.", epsilon=1e-6, usual=False),
     _frechet("fvd_javisbench", "i3d-javisbench", "FVD as JavisBench has it, its range defect included.", usual=False),
     _frechet(

@@ -1,0 +1,166 @@
+"""What a score says of a distance, of near copies, and of what cannot be computed, on made-up rows."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from avbench import reference, subsets
+from avbench.compare import distance_differences, scores_frame
+from avbench.core import InputError, Key, Moments, Row, Run, Sample, digest
+from avbench.evaluate import chosen_metrics, evaluate, fvd_metrics
+from avbench.features.i3d import I3DLogits
+from avbench.features.i3d.conventions import ASVA
+from avbench.folder import RunFolder
+from avbench.metrics import FVD_PROTOCOLS, METRICS
+
+PROTOCOL = I3DLogits.protocol
+SUBSET = subsets.load("toy-control").limited(40)
+WIDTH = 12
+
+
+def made_up(place, rows, protocol=PROTOCOL, hashes=None):
+    """A measured run: {(prompt number, seed): values}."""
+    folder = RunFolder(place)
+    seeds = sorted({seed for _, seed in rows})
+    folder.start(Run(place.name, "clips:x", {}, {SUBSET.name: SUBSET.digest}, tuple(seeds), {}, {}), [SUBSET])
+    for (number, seed), values in rows.items():
+        key = Key(SUBSET.name, SUBSET.prompts[number].id, seed)
+        sha256 = (hashes or {}).get((number, seed), digest([place.name, *key]))
+        folder.add_sample(Sample(key, f"clips/{key.prompt}-{seed}.mkv", sha256, 0.0))
+        folder.add_row(protocol, Row(key, sha256, values))
+    return folder
+
+
+def logits(seed, count, seeds, shift=0.0):
+    random = np.random.default_rng(seed)
+    return {
+        (k, s): {"logits": (random.standard_normal(WIDTH) + shift).astype(np.float32)}
+        for k in range(count)
+        for s in seeds
+    }
+
+
+@pytest.fixture
+def real(tmp_path):
+    """A reference of four clips of each of 40 prompts."""
+    folder = made_up(tmp_path / "real", logits(0, 40, range(100, 104)))
+    reference.pack(folder, SUBSET, [PROTOCOL], tmp_path / "reference", "CC0")
+    return tmp_path / "reference"
+
+
+def scored(folder, place, *names):
+    return {score.metric: score for score in evaluate(folder, chosen_metrics(names), place=place)}
+
+
+def test_a_distance_stands_with_its_null_floor_and_excess(tmp_path, real):
+    names = ("fvd", "kvd", "coverage")
+    good = scored(made_up(tmp_path / "good", logits(1, 40, [0])), real, *names)
+    bad = scored(made_up(tmp_path / "bad", logits(2, 40, [0], shift=1.0)), real, *names)
+    for name in names:
+        assert good[name].null.within_prompts and good[name].null.permutations == 1000
+        assert good[name].null.p > 0.01 and bad[name].null.p < 0.01
+        assert good[name].floor is not None and good[name].n == 40
+    assert abs(good["fvd"].excess) < 3 * good["fvd"].null.sd
+    assert bad["fvd"].excess == pytest.approx(WIDTH, rel=0.3), "a shift of 1 in 12 dimensions"
+    assert bad["coverage"].excess < 0
+    frame = scores_frame([RunFolder(tmp_path / name) for name in ("good", "bad")])
+    row = frame.set_index(["metric", "model"]).loc[("fvd", "bad")]
+    assert row["excess"] == pytest.approx(row["value"] - row["null"]) and row["p"] == bad["fvd"].null.p
+
+
+def test_scores_are_read_back_as_they_were(tmp_path, real):
+    folder = made_up(tmp_path / "run", logits(1, 40, [0]))
+    (score,) = evaluate(folder, chosen_metrics(["fvd"]), place=real)
+    assert folder.scores()[0] == [score]
+    before = (folder.path / "scores.json").read_bytes()
+    evaluate(folder, chosen_metrics(["fvd"]), place=real)
+    assert (folder.path / "scores.json").read_bytes() == before
+
+
+def test_which_model_is_nearer_is_told_with_its_chance(tmp_path, real):
+    runs = {"near": logits(1, 40, [0]), "same": logits(3, 40, [0]), "far": logits(2, 35, [0], shift=0.8)}
+    folders = [made_up(tmp_path / name, rows) for name, rows in runs.items()]
+    for folder in folders:
+        evaluate(folder, chosen_metrics(["fvd", "kvd", "precision"]), place=real)
+    found = distance_differences(folders, place=real).set_index(["metric", "run"])
+    assert (found["against"] == "near").all()
+    assert found.loc[("fvd", "far"), "difference"] > 0 and found.loc[("fvd", "far"), "p"] < 0.01
+    assert found.loc[("fvd", "same"), "p"] > 0.01
+    assert found.loc[("kvd", "far"), "pairs"] == 35, "clips that both have"
+
+
+def test_copies_of_reference_clips_are_named(tmp_path, real):
+    rows = logits(1, 40, [0])
+    known = reference.load(real)
+    copied = known.values["i3d-k400"]["logits"][[0, 8]]
+    rows[5, 0], rows[6, 0] = ({"logits": one.astype(np.float32)} for one in copied)
+    folder = made_up(tmp_path / "run", rows, hashes={(7, 0): known.clips["clip_sha256"][3]})
+    score = scored(folder, real, "near_copies")["near_copies"]
+    assert 2 / 40 <= score.value <= 4 / 40
+    assert score.shared == 1, "one clip is a reference clip, byte for byte"
+    table = pd.read_csv(folder.path / "near_copies.csv")
+    first = table.iloc[:2]
+    assert set(first["prompt"]) == {SUBSET.prompts[5].id, SUBSET.prompts[6].id} and first["near_copy"].all()
+    assert set(zip(first["nearest_prompt"], first["nearest_seed"], strict=True)) == {
+        (row.prompt, row.seed) for row in known.clips.iloc[[0, 8]].itertuples()
+    }
+    assert len(table) == 40 and table["nearness"].is_monotonic_increasing
+
+
+def test_a_reference_of_moments_gives_a_distance_without_a_null(tmp_path, real):
+    folder = made_up(tmp_path / "run", logits(1, 40, [0]))
+    whole = scored(folder, real, "fvd", "kvd")
+    known = reference.load(real)
+    moments = {"i3d-k400": {"logits": Moments.of(known.values["i3d-k400"]["logits"])}}
+    clips = known.clips.iloc[:0]
+    card = {**known.card, "subset": "moments", "subset_digest": None}
+    reference.write(tmp_path / "moments", card, {}, moments, clips, known.protocols)
+    less = scored(folder, tmp_path / "moments", "fvd", "kvd")
+    assert less["fvd"].value == pytest.approx(whole["fvd"].value, rel=1e-6)
+    assert less["fvd"].null is None and less["fvd"].floor is None and less["fvd"].excess is None
+    assert "kvd needs every row of the reference" in less["kvd"].missing
+
+
+def test_sides_that_are_treated_unlike_have_no_null(tmp_path):
+    random = np.random.default_rng(5)
+
+    def windows(seeds):
+        return {
+            (k, s): {"logits": three[1], "logits_windows": three}
+            for k in range(40)
+            for s in seeds
+            for three in [random.standard_normal((3, WIDTH)).astype(np.float32)]
+        }
+
+    folder = made_up(tmp_path / "real", windows(range(100, 104)), ASVA.protocol)
+    reference.pack(folder, SUBSET, [ASVA.protocol], tmp_path / "reference", "CC0")
+    run = made_up(tmp_path / "run", windows([0]), ASVA.protocol)
+    score = scored(run, tmp_path / "reference", "fvd_asva")["fvd_asva"]
+    assert score.value > 0 and score.null is None and score.floor is None
+
+
+def test_what_cannot_be_compared_is_a_sentence(tmp_path, real):
+    one = made_up(tmp_path / "one", logits(1, 1, [0]))
+    assert "at least 2 clips in each set and one has 1" in scored(one, real, "fvd")["fvd"].missing
+    assert "needs 60 in each set" in scored(made_up(tmp_path / "few", logits(1, 40, [0])), real, "fvd_infinity")[
+        "fvd_infinity"
+    ].missing  # fmt: skip
+    wide = {key: {"logits": np.zeros(WIDTH + 1, np.float32)} for key in logits(1, 40, [0])}
+    assert "dimensions" in scored(made_up(tmp_path / "wide", wide), real, "fvd")["fvd"].missing
+    other = dataclasses.replace(PROTOCOL, frames=32)
+    made = made_up(tmp_path / "b", logits(0, 40, range(100, 104)), other)
+    reference.pack(made, SUBSET, [other], tmp_path / "unlike", "CC0")
+    good = made_up(tmp_path / "good", logits(1, 40, [0]))
+    assert "frames: 16 against 32" in scored(good, tmp_path / "unlike", "fvd")["fvd"].missing
+    with pytest.raises(InputError, match="NaN or infinite"):
+        Row(Key("s", "p", 0), "x", {"logits": np.array([np.nan])})
+
+
+def test_protocols_are_named_by_their_code():
+    assert fvd_metrics(["all"]) == list(FVD_PROTOCOLS.values())
+    assert fvd_metrics(["cd-fvd"]) == ["fvd_cd_fvd"]
+    assert set(FVD_PROTOCOLS.values()) <= {metric.name for metric in METRICS}
+    with pytest.raises(InputError, match="did you mean 'stylegan-v'"):
+        fvd_metrics(["styleganv"])
