@@ -173,7 +173,7 @@ def compare(
     folders = [_folder(path) for path in runs]
     frame = scores_frame(folders)
     if form == "console":
-        _console().print(tables.console(frame))
+        _console().print(tables.console(frame, _console().width))
         if len(differences := distance_differences(folders, place=reference)):
             _console().print(tables.differences(differences))
     elif form == "markdown":
@@ -483,6 +483,7 @@ def _protocols(folders: Sequence["RunFolder"], names: Sequence[str]) -> None:
 
 def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None = None) -> None:
     from avbench.compare import scores_frame
+    from avbench.evaluate import fvd_metrics
     from avbench.folder import write_whole
     from avbench.report import page, tables
 
@@ -492,9 +493,11 @@ def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None
     write_whole(out / "table.csv", frame.to_csv(index=False).encode())
     write_whole(out / "table.parquet", frame.to_parquet(index=False))
     write_whole(out / "report.html", page.render(folders, frame).encode())
-    _console().print(tables.console(frame))
-    if fvd_protocols:
-        _protocols(folders, fvd_protocols)
+    others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
+    shown = frame[(frame["metric"] == "fvd") | ~frame["metric"].isin(others)]
+    _console().print(tables.console(shown, _console().width))
+    if others:
+        _protocols(folders, fvd_protocols or ())
     typer.echo(f"tables: {out}/table.md, .csv, .parquet   page: {out}/report.html")
 
 

@@ -56,17 +56,25 @@ def test_the_console_shows_every_number_at_eighty_columns(frame):
     screen.print(console(frame))
     text = screen.export_text()
     assert "1234" in text and "± 0.060" in text and "…" not in text
+    assert text.count("model") == 1
 
 
-def test_protocols_stand_in_rows_with_what_they_span():
-    rows = [("fvd", "a", 100.0), ("fvd", "b", 300.0), ("fvd_other", "a", 150.0), ("fvd_other", "b", None)]
-    frame = pd.DataFrame(rows, columns=["metric", "model", "value"]).assign(subset="s", missing=None)
-    frame.loc[3, "missing"] = "the clip is too short"
+def test_a_narrow_console_gets_more_tables_and_no_less_text(frame):
+    screen = Console(width=30, record=True, file=io.StringIO())
+    screen.print(console(frame, width=30))
+    text = screen.export_text()
+    assert text.count("model") > 1
+    assert "1234" in text and "± 0.060" in text and "(+1044" in text and "…" not in text
+
+
+def test_protocols_stand_in_rows_with_what_they_span(frame):
+    rows = frame[frame["metric"] == "fvd"]
+    other = rows.assign(metric="fvd_other", value=[300.0, None], missing=[None, "the clip is too short"])
     screen = Console(width=80, record=True, file=io.StringIO())
-    screen.print(protocols(frame, {"ours": "fvd", "theirs": "fvd_other"}))
+    screen.print(protocols(pd.concat([rows, other]), {"ours": "fvd", "theirs": "fvd_other"}))
     text = screen.export_text()
     assert "× 1.50" in text and "fvd_other: the clip is too short" in text
-    assert [line.split() for line in text.splitlines() if "theirs" in line] == [["theirs", "150", "–"]]
+    assert "200 (+10, p 0.002)" in text
 
 
 def test_differences_say_which_is_nearer():

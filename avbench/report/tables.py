@@ -60,20 +60,23 @@ def subset_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
         yield SubsetTable(str(subset), [_head(heads.loc[metric]) for metric in metrics], rows, notes)
 
 
-def console(frame: pd.DataFrame) -> Group:
-    """For rich."""
+def console(frame: pd.DataFrame, width: int = 80) -> Group:
+    """For rich: as many tables a subset as its columns need at this width."""
     parts: list[RichTable | Text] = []
     for table in subset_tables(frame):
-        title = Text(table.subset, style="bold")
-        rich_table = RichTable(
-            Column("model", no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0
-        )
-        for column in table.columns:
-            rich_table.add_column(column.replace("_", "_\n").replace(" ", "\n", 1), justify="right", no_wrap=True)
-        for name, cells in table.rows:
-            texts = [Text(_broken(cell.text), "bold green" if cell.best else "") for cell in cells]
-            rich_table.add_row(Text(name), *texts, style="dim" if name == STANDARD else "")
-        parts.append(rich_table)
+        title: Text | None = Text(table.subset, style="bold")
+        for columns in _fitting(table, width):
+            rich_table = RichTable(
+                Column("model", no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0
+            )
+            for column in columns:
+                rich_table.add_column(_broken_head(table.columns[column]), justify="right", no_wrap=True)
+            for name, cells in table.rows:
+                shown = [cells[column] for column in columns]
+                texts = [Text(_broken(cell.text), "bold green" if cell.best else "") for cell in shown]
+                rich_table.add_row(Text(name), *texts, style="dim" if name == STANDARD else "")
+            parts.append(rich_table)
+            title = None
         parts.extend(Text(f"{number} {note}", style="dim") for number, note in enumerate(table.notes, start=1))
         parts.append(Text())
     return Group(*parts, Text(LEGEND, style="dim"))
@@ -103,12 +106,13 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
         table = RichTable("protocol", *models, title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
         found = of_subset.set_index(["metric", "model"])
         for protocol, metric in metrics.items():
-            table.add_row(protocol, *(_number(found.loc[(metric, model), "value"]) for model in models))
+            table.add_row(protocol, *(_cell(found.loc[(metric, model)], []).text for model in models))
         values = [found.loc[[(metric, model) for metric in metrics.values()], "value"].dropna() for model in models]
         spread = [f"× {each.max() / each.min():.2f}" if len(each) > 1 and each.min() > 0 else "–" for each in values]
         table.add_row("largest / smallest", *spread, style="dim")
-        missing = of_subset[["metric", "missing"]].dropna().drop_duplicates()
-        parts += [table, *(Text(f"{row.metric}: {row.missing}", style="dim") for row in missing.itertuples())]
+        missing = of_subset[of_subset["metric"].isin(metrics.values())][["metric", "missing"]].dropna()
+        said = missing.drop_duplicates().itertuples()
+        parts += [table, *(Text(f"{row.metric}: {row.missing}", style="dim") for row in said)]
     return Group(*parts)
 
 
@@ -174,6 +178,26 @@ def _number(value: float, beside: float | None = None, sign: str = "") -> str:
 def _p(value: float) -> str:
     """Three decimals below 0.01: the smallest that 1,000 permutations can give is 0.001."""
     return f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
+
+
+def _fitting(table: SubsetTable, width: int) -> Iterator[list[int]]:
+    """Numbers of the columns that fit side by side, in their order; one at least."""
+    room = width - max(len(name) for name, _ in table.rows) - 3
+    fitting: list[int] = []
+    taken = 0
+    for number, head in enumerate(table.columns):
+        texts = [_broken_head(head), *(_broken(cells[number].text) for _, cells in table.rows)]
+        needed = 1 + max(len(line) for text in texts for line in text.splitlines() or [""])
+        if fitting and taken + needed > room:
+            yield fitting
+            fitting, taken = [], 0
+        fitting.append(number)
+        taken += needed
+    yield fitting
+
+
+def _broken_head(text: str) -> str:
+    return text.replace("_", "_\n").replace(" ", "\n", 1)
 
 
 def _broken(text: str) -> str:
