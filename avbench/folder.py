@@ -120,6 +120,11 @@ class RunFolder:
         plain = read_lines(self._feature(protocol) / "rows.jsonl")
         return {row.key: row for row in map(_row_from_json, plain)}
 
+    def row_hashes(self, protocol: Protocol) -> dict[Key, str]:
+        """The hash of the clip, or clips, that each row was made of; the values are not kept in memory."""
+        path = self._feature(protocol) / "rows.jsonl"
+        return {Key(*line["key"]): line["clip_sha256"] for line in _lines(path)}
+
     def stream_rows(self, protocol: Protocol) -> Iterator[Row]:
         """The same rows in the order of their keys, one at a time in memory."""
         path = self._feature(protocol) / "rows.jsonl"
@@ -180,17 +185,22 @@ def read_lines(path: Path) -> list[Any]:
     Raises:
         InputError: a whole line is not JSON; the message gives its number.
     """
+    return list(_lines(path))
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    """The same, one in memory at a time."""
     if not path.exists():
-        return []
-    content = path.read_bytes()
-    lines = []
-    for number, line in enumerate(content[: _whole_lines(content)].splitlines(), start=1):
-        try:
-            lines.append(json.loads(line))
-        except ValueError as error:
-            msg = f"{path}, line {number}: {error}"
-            raise InputError(msg) from None
-    return lines
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                msg = f"{path}, line {number}: {error}"
+                raise InputError(msg) from None
 
 
 def _whole_lines(content: bytes) -> int:

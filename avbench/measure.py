@@ -83,7 +83,7 @@ def measure(
     """
     require_weights(features)
     protocols = {feature: protocol_of(feature, against) for feature in features}
-    current = {feature: current_rows(folder, feature, against) for feature in features}
+    current = {feature: current_keys(folder, feature, against) for feature in features}
     made = sorted((one for one in folder.samples().values() if one.path is not None), key=lambda each: each.key)
     references = against.samples() if against else {}
     todo = []
@@ -94,7 +94,7 @@ def measure(
     for _, together in itertools.groupby(made, key=lambda sample: sample.key[:2]):
         of_prompt = tuple(together)
         keys = {sample.key for sample in of_prompt}
-        if lacking := tuple(one for one in features if sees(one) == "seeds" and not keys <= current[one].keys()):
+        if lacking := tuple(one for one in features if sees(one) == "seeds" and not keys <= current[one]):
             todo.append(Task(of_prompt, lacking))
 
     def work() -> Iterator[Task]:
@@ -109,18 +109,24 @@ def measure(
 
 def current_rows(folder: RunFolder, feature: str, against: RunFolder | None = None) -> dict[Key, Row]:
     """The rows of a feature that were made of the very bytes that lie in the folder, and in `against`, now."""
-    rows, samples = folder.rows(protocol_of(feature, against)), folder.samples()
+    rows = folder.rows(protocol_of(feature, against))
+    return {key: rows[key] for key in current_keys(folder, feature, against)}
+
+
+def current_keys(folder: RunFolder, feature: str, against: RunFolder | None = None) -> set[Key]:
+    """The keys of `current_rows`, without a value in memory."""
+    made_of, samples = folder.row_hashes(protocol_of(feature, against)), folder.samples()
     references = against.samples() if against else {}
     siblings: dict[tuple[str, str], list[Sample]] = {}
     for key, sample in sorted(samples.items()):
         if sample.path is not None:
             siblings.setdefault(key[:2], []).append(sample)
     kind = sees(feature)
-    good = {}
+    good = set()
     for key, sample in samples.items():
         beside = {"clip": [], "reference": [references.get(key)], "seeds": siblings.get(key[:2], [])}[kind]
-        if key in rows and rows[key].clip_sha256 == _bytes_seen(sample, beside):
-            good[key] = rows[key]
+        if key in made_of and made_of[key] == _bytes_seen(sample, beside):
+            good.add(key)
     return good
 
 
