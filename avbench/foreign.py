@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from avbench.core import InputError, Moments, first_line, nearest
-from avbench.weights import read_pickle
+from avbench.pickles import read_pickle
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import avbench
 PACKAGE = Path(avbench.__file__).parent
 FLOORS = [
     {"core"},
-    {"media", "folder", "shipped", "weights", "engine", "avfulldit", "toyworld"},
+    {"media", "folder", "pickles", "shipped", "weights", "engine", "avfulldit", "toyworld"},
     {"subsets", "generators", "features", "metrics", "uncertainty"},
     {"foreign", "reference", "sample", "measure", "train"},
     {"distances"},

@@ -12,7 +12,8 @@ from avbench.core import Clip, InputError, NotMeasurable
 from avbench.features import i3d
 from avbench.features.i3d import network
 from avbench.metrics.distance import frechet_distance
-from avbench.weights import locate, read_arrays
+from avbench.pickles import read_arrays
+from avbench.weights import locate
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "fvd_black_white.json").read_text())
 COMPARISON = json.loads((Path(__file__).parent / "golden" / "fvd_comparison.json").read_text())

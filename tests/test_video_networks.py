@@ -10,7 +10,8 @@ from avbench.features import videomae
 from avbench.features.i3d import I3DLogits, brought
 from avbench.features.vjepa2 import VJEPA2, _cropped
 from avbench.measure import protocol_of, require_weights
-from avbench.weights import locate, read_arrays
+from avbench.pickles import read_arrays, read_state_dict
+from avbench.weights import locate
 
 CLIP = Clip(np.random.default_rng(0).integers(0, 256, (16, 48, 64, 3), dtype=np.uint8), 8)
 
@@ -190,7 +191,7 @@ def test_a_pickle_with_code_is_not_run(cache):
 
     torch.save({"weight": Evil()}, cache / "evil.pt")
     with pytest.raises(InputError, match="cannot be read as a state dict"):
-        weights.read_state_dict(cache / "evil.pt")
+        read_state_dict(cache / "evil.pt")
     torch.save([1, 2], cache / "list.pt")
     with pytest.raises(InputError, match="is not a flat state dict"):
-        weights.read_state_dict(cache / "list.pt")
+        read_state_dict(cache / "list.pt")

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from avbench.core import Clip, InputError, NotMeasurable, Protocol, Value
-from avbench.weights import WEIGHTS, BroughtProtocol, locate, read_arrays, read_state_dict
+from avbench.pickles import read_arrays, read_state_dict
+from avbench.weights import WEIGHTS, BroughtProtocol, locate
 
 MIN_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
 """Pixels; in a smaller frame a pooling has nothing to pool."""

@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from avbench.core import Clip, InputError, NotMeasurable, Protocol
-from avbench.weights import BroughtProtocol, locate, read_state_dict
+from avbench.pickles import read_state_dict
+from avbench.weights import BroughtProtocol, locate
 
 
 @dataclass(frozen=True)

@@ -51,39 +51,20 @@ class Metric:
 _DISTANCE = "avbench.metrics.distance"
 
 
-def _frechet(name: str, feature: str, question: str, column: str = "logits", **options: Any) -> Metric:
-    settings = {"ddof": options.pop("ddof", 1), "epsilon": options.pop("epsilon", 0.0)}
-    return Metric(
-        name,
-        feature,
-        f"{_DISTANCE}:frechet_distance",
-        Direction.LOWER,
-        "",
-        question,
-        per_clip=False,
-        settings=settings,
-        column=column,
-        pooled=f"{_DISTANCE}:Frechet",
-        moments=f"{_DISTANCE}:frechet_of_moments",
-        **options,
-    )
+def _distance(name: str, feature: str, function: str, pooled: str, question: str, **options: Any) -> Metric:
+    options = {"column": "logits", **options}
+    function, pooled = f"{_DISTANCE}:{function}", f"{_DISTANCE}:{pooled}"
+    return Metric(name, feature, function, Direction.LOWER, "", question, per_clip=False, pooled=pooled, **options)
 
 
-def _kernel(name: str, feature: str, question: str, column: str = "logits", **options: Any) -> Metric:
-    settings = {"degree": options.pop("degree", 3), "coef0": options.pop("coef0", 1.0)}
-    return Metric(
-        name,
-        feature,
-        f"{_DISTANCE}:kernel_distance",
-        Direction.LOWER,
-        "",
-        question,
-        per_clip=False,
-        settings=settings,
-        column=column,
-        pooled=f"{_DISTANCE}:Kernel",
-        **options,
-    )
+def _frechet(name: str, feature: str, question: str, *, ddof: int = 1, epsilon: float = 0.0, **options: Any) -> Metric:
+    options |= {"settings": {"ddof": ddof, "epsilon": epsilon}, "moments": f"{_DISTANCE}:frechet_of_moments"}
+    return _distance(name, feature, "frechet_distance", "Frechet", question, **options)
+
+
+def _kernel(name: str, feature: str, question: str, *, degree: int = 3, coef0: float = 1.0, **options: Any) -> Metric:
+    options |= {"settings": {"degree": degree, "coef0": coef0}}
+    return _distance(name, feature, "kernel_distance", "Kernel", question, **options)
 
 
 def _share(measure: str, k: int, question: str) -> Metric:

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from avbench.core import Clip, NotMeasurable, Protocol
 from avbench.features.i3d.network import MIN_FRAMES, Inception, TensorFlowCheckpoint
-from avbench.weights import WEIGHTS, locate, read_arrays
+from avbench.pickles import read_arrays
+from avbench.weights import WEIGHTS, locate
 
 
 @dataclass(frozen=True)

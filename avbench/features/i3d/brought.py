@@ -12,7 +12,8 @@ import torch
 from avbench.core import InputError, first_line
 from avbench.features.i3d.conventions import CDFVD, StyleGANV
 from avbench.features.i3d.network import Inception, PyTorchCheckpoint
-from avbench.weights import BroughtProtocol, locate, read_state_dict
+from avbench.pickles import read_state_dict
+from avbench.weights import BroughtProtocol, locate
 
 
 class TorchScript(StyleGANV):
