@@ -185,7 +185,7 @@ def _score(
     if metric.per_clip:
         y = _reference_embedding(task)
         return _mean(task, keys, distances.value(metric, x, y), shared)
-    if moments := task.known.moments(task.feature, metric.reference_column or metric.column):
+    if moments := task.known.moments(task.feature, metric.reference_column or metric.column, task.subset):
         return task.scored(value=distances.value_of_moments(metric, x, moments), n=len(keys), shared=shared), None
     y, prompts = _reference_embedding(task), task.reference_columns()[1]
     score = task.scored(

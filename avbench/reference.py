@@ -88,13 +88,16 @@ class Reference:
         kept = self._kept(protocol)[self._wanted(protocol, subset)]
         return [Key(self.subset, row.prompt, int(row.seed)) for row in kept.itertuples()]
 
-    def moments(self, protocol: Protocol, value: str) -> Moments | None:
+    def moments(self, protocol: Protocol, value: str, subset: Subset) -> Moments | None:
         """Moments of an embedding over all clips, or None where every row is kept.
+
+        None as well for a part of the reference's subset: which clips of it are in the moments cannot be told apart.
 
         Raises:
             InputError: the feature was measured under another protocol.
         """
-        if protocol.name not in self.known_moments:
+        part = subset.whole_digest == self.subset_digest != subset.digest
+        if part or protocol.name not in self.known_moments:
             return None
         self._require_protocol(protocol)
         return self.known_moments[protocol.name].get(value)

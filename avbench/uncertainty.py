@@ -131,10 +131,11 @@ def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = PERM
         permutations: how many, seeded.
 
     Raises:
-        NotMeasurable: there are fewer than 2 pairs.
+        NotMeasurable: there are fewer than 2 pairs, or clips of the reference.
     """
-    if pairs < 2:
-        msg = f"comparing two distances needs at least 2 clips that both models have, and there are {pairs}"
+    if min(pairs, real) < 2:
+        needs = "comparing two distances needs at least 2 clips that both models have, and 2 real ones"
+        msg = f"{needs}; there are {pairs} and {real}"
         raise NotMeasurable(msg)
     random = np.random.default_rng(_SEED)
     swapped = np.concatenate([np.zeros((1, pairs), dtype=bool), random.random((permutations, pairs)) < 0.5])

@@ -125,7 +125,7 @@ def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path)
     reference.take_in(file, "stylegan-v", protocol, "logits_random", tmp_path / "ucf", **options)
     subset = subsets.load("toy-control").limited(2)
     found = reference.find(subset, tmp_path / "ucf")
-    assert found.moments(protocol, "logits_random").n == 50
+    assert found.moments(protocol, "logits_random", subset).n == 50
     assert found.card["imported"]["divisor"] == "n" and found.card["imported"]["claimed"]
     with pytest.raises(NotMeasurable, match="holds only moments of i3d-stylegan-v"):
         found.columns(protocol, subset)

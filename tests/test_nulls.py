@@ -89,7 +89,7 @@ def test_equal_models_differ_by_nothing():
     clips = spread(np.random.default_rng(3), 20)
     found = swap_test(Frechet(np.concatenate([clips, clips, clips + 1])), 20, 20)
     assert found.value == 0 and found.p == 1
-    with pytest.raises(NotMeasurable, match="at least 2 clips that both models have, and there are 1"):
+    with pytest.raises(NotMeasurable, match=r"at least 2 clips that both models have.* there are 1 and 18"):
         swap_test(Frechet(clips), 1, 18)
 
 

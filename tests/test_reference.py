@@ -80,6 +80,7 @@ def test_unlike_references_are_refused():
 
 
 PROTOCOL = Onsets.protocol  # any protocol will do: the rows below are numbers
+SMALL = dataclasses.replace(subsets.load("toy-control").limited(5), cut_from=None)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def shard(tmp_path):
 
     def make(name, seeds, *, rows=reference.ROWS, twist=0.0, subset=None):
         folder = RunFolder(tmp_path / "runs" / name)
-        subset = subset or subsets.load("toy-control").limited(5)
+        subset = subset or SMALL
         folder.start(Run(name, "clips:real", {}, {subset.name: subset.digest}, tuple(seeds), {}, {}), [subset])
         for prompt in subset.prompts:
             for seed in seeds:
@@ -107,9 +108,7 @@ def shard(tmp_path):
 def known(place):
     """Rows and moments of a folder."""
     loaded = reference.load(place)
-    subset = subsets.load("toy-control").limited(5)
-    columns, _ = dataclasses.replace(loaded, chosen=True).columns(PROTOCOL, subset)
-    return loaded, columns, loaded.moments(PROTOCOL, "embedding")
+    return loaded, loaded.columns(PROTOCOL, SMALL)[0], loaded.moments(PROTOCOL, "embedding", SMALL)
 
 
 def test_a_large_reference_keeps_moments_of_all_and_rows_of_some(shard):
@@ -123,6 +122,7 @@ def test_a_large_reference_keeps_moments_of_all_and_rows_of_some(shard):
     assert loaded.card["clips"] == {"onsets": 200}
     assert sorted(loaded.clips["onsets"].value_counts().to_dict().items()) == [(1, 50), (2, 150)]
     assert {tuple(row) for row in some["embedding"]} <= {tuple(row) for row in whole["embedding"]}
+    assert loaded.moments(PROTOCOL, "embedding", SMALL.limited(2)) is None, "of two of its prompts only rows are known"
 
 
 @pytest.mark.parametrize("rows", [1000, 30])
