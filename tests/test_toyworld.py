@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,8 +55,12 @@ def test_every_family_makes_clips_of_the_spec(family):
 
 def test_the_same_in_another_process():
     here = [fingerprint(family, 7) for family in FAMILIES]
-    code = "from tests.test_toyworld import *; print(*[fingerprint(family, 7) for family in reversed(FAMILIES)])"
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    code = "from test_toyworld import *; print(*[fingerprint(family, 7) for family in reversed(FAMILIES)])"
+    # in this folder: some packages install a `tests` of their own
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    )
+    there = done.stdout.split()
     assert there[::-1] == here
     assert len({*here, *[fingerprint(family, 8) for family in FAMILIES]}) == 2 * len(FAMILIES)
 
