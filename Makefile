@@ -21,11 +21,12 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable .
-	$(BIN)/avbench weights fetch
+	$(BIN)/avbench weights fetch i3d-k400 lpips-alex
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/avbench weights fetch
 	touch $@
 
 # The bundled checkpoints, made again: about 2½ hours on two cores with `make -j2 checkpoints`. It goes on where it

@@ -124,7 +124,10 @@ class Reference:
 
     def _require_protocol(self, protocol: Protocol) -> None:
         if protocol.name not in self.protocols:
-            msg = f"the reference of {self.subset} has no {protocol.name}; it has {', '.join(self.protocols)}"
+            known = ", ".join(self.protocols)
+            msg = (
+                f"the reference of {self.subset} has no {protocol.name}; it has {known} (see `avbench reference build`)"
+            )
             raise InputError(msg)
         require_same_protocol(protocol.describe(), self.protocols[protocol.name], f"{protocol.name} and its reference")
 

@@ -5,8 +5,8 @@ written from the public sources named there, and kept as those are, oddities inc
 here, beside ours. What becomes of the logits (divisor, epsilon) stands with the metrics.
 
 Weights: all of them here use the TensorFlow-Hub lineage (``i3d-k400``). The TorchScript file that most of these codes
-load agrees with it (universome/fvd-comparison measured features 2.6e-4 apart); cd-fvd's file is another training of the
-same network. Those files can be brought: see brought.py.
+load agrees with it (universome/fvd-comparison measured features 2.6e-4 apart); how near cd-fvd's file of the same
+network is was not seen. Those files can be brought: see brought.py.
 """
 
 import hashlib
