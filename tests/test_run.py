@@ -190,3 +190,21 @@ def test_mistakes_are_answered_in_a_sentence(arguments, words, tmp_path):
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_fvd_under_other_protocols_is_measured_and_printed_with_its_spread(tmp_path):
+    subset = ["--subset", "toy-object-contact", "--limit", 3, "--out", tmp_path]
+    for model in ("toyworld:", "toyworld:noisy"):
+        avbench("sample", model, *subset)
+    asked = ["--metric", "fvd", "--fvd-protocol", "javisbench"]
+    folders = ["--work", tmp_path / "work", "--out", tmp_path]
+    avbench("reference", "build", tmp_path / "toyworld/clips", "--name", "real", *asked, *folders)
+    told = avbench("evaluate", tmp_path / "toyworld-noisy", *asked, "--reference", tmp_path / "real").stdout
+    assert "javisbench" in told and "largest / smallest" in told and "×" in told
+    found = scores(tmp_path, "toyworld-noisy")
+    ours, theirs = (found["toy-object-contact", name]["value"] for name in ("fvd", "fvd_javisbench"))
+    assert ours > 1.5 * theirs, "they show the network half the contrast"
+    refused = avbench("evaluate", tmp_path / "toyworld-noisy", *asked, check=False)
+    assert refused.returncode == 0
+    missing = scores(tmp_path, "toyworld-noisy")["toy-object-contact", "fvd_javisbench"]["missing"]
+    assert "the reference of toy-object-contact has no i3d-javisbench" in missing
