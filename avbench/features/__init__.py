@@ -37,6 +37,7 @@ FEATURES: dict[str, str] = {
     "lpips-squeeze-seeds": "avbench.features.lpips:SqueezeSeeds",
     "flow-dis": "avbench.features.flow:DISFlow",
     "onsets": "avbench.features.sound:Onsets",
+    "av-align": "avbench.features.av_align:AVAlign",
 }
 """Feature id → where it lives; imported when used."""
 

@@ -141,6 +141,23 @@ METRICS: tuple[Metric, ...] = (
         "How many sounds begin a second? The reference's amount is right.",
     ),
     # From here on: computed where they are asked for.
+    *(
+        Metric(
+            name,
+            "av-align",
+            f"avbench.metrics.sync:{name}",
+            Direction.HIGHER,
+            "",
+            question,
+            unable="they have no onset, or no peak of motion",
+            usual=False,
+        )
+        for name, question in (
+            ("av_align", "How many onsets and peaks of motion fall together? As TempoTokens has it today."),
+            ("av_align_2024", "The same as TempoTokens had it before February 2025: it can exceed 1."),
+            ("av_align_javisbench", "The same as JavisBench has it: it can exceed 1."),
+        )
+    ),
     Metric(
         "near_copies",
         "i3d-k400",

@@ -1,0 +1,111 @@
+"""Do peaks of motion and onsets of sound fall together? AV-Align, as its authors and those who copied it compute it.
+
+Yariv et al., "Diverse and Aligned Audio-to-Video Generation" (TempoTokens, 2023). Audio peaks are librosa's onsets at
+22,050 Hz, hop 512. Video peaks are strict local maxima of the mean Farneback flow between consecutive grey frames, one
+value a frame, the first repeated. A pair matches if it is less than a frame apart, and the score is matches over what
+the union of both would be. Three versions circulate under one name:
+
+- ``av_align``, of today: peaks below 0.1 px do not count, and a video peak is matched once, in the order of the sounds.
+- ``av_align_2024``, before February 2025: no floor, and one video peak may match any number of sounds: it can exceed 1.
+- ``av_align_javisbench``: the same with 1e-6 added to the denominator.
+
+The window is one frame, so a score depends on the frame rate, and the floor on the resolution: compare only clips of
+one form. Camera motion counts as motion. Onsets and peaks at random agree by chance more than a little.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from avbench.core import Clip, InputError, NotMeasurable, Protocol, Value
+
+
+@dataclass(frozen=True)
+class AVAlignProtocol(Protocol):
+    """What decides a clip's AV-Align besides the clip."""
+
+    name: str = "av-align"
+    version: int = 1
+    fps: str = "native"
+    sound: str = "mean of channels, librosa.resample to 22,050 Hz"
+    onsets: str = "librosa.onset.onset_detect of onset_strength, hop 512"
+    flow: str = "OpenCV Farneback: 0.5, 3 levels, window 15, 3 iterations, poly 5 and 1.2"
+    size: str = "native"
+    peak_floor: float = 0.1
+    """Pixels a frame; of today's version."""
+
+
+class AVAlign:
+    """The feature ``av-align``: the three versions' scores, and how many peaks they rest on.
+
+    Raises InputError when built without librosa.
+    """
+
+    protocol = AVAlignProtocol()
+
+    def __init__(self, device: str = "cpu") -> None:
+        try:
+            import librosa
+        except ImportError:
+            msg = "AV-Align finds onsets with librosa; run `pip install 'avbench[sync]'`"
+            raise InputError(msg) from None
+        self._librosa = librosa
+
+    def __call__(self, clip: Clip) -> dict[str, Value]:
+        """Measure one clip. Raises NotMeasurable without sound, or below 3 frames."""
+        if clip.audio is None:
+            msg = "the clip has no sound"
+            raise NotMeasurable(msg)
+        if len(clip.frames) < 3:
+            msg = f"AV-Align looks for peaks of motion, which need 3 frames, and this clip has {len(clip.frames)}"
+            raise NotMeasurable(msg)
+        mono = clip.audio.waveform.mean(axis=0)
+        wave = self._librosa.resample(mono, orig_sr=clip.audio.sample_rate, target_sr=22_050)
+        strength = self._librosa.onset.onset_strength(y=wave, sr=22_050)
+        frames = self._librosa.onset.onset_detect(onset_envelope=strength, sr=22_050)
+        sounds = self._librosa.frames_to_time(frames, sr=22_050)
+        fps, motion = float(clip.fps), motion_curve(clip.frames)
+        peaks, clear = (peak_times(motion, fps, floor) for floor in (0.0, self.protocol.peak_floor))
+        reused = float(sum(any(abs(sound - peak) < 1 / fps for peak in peaks) for sound in sounds))
+        return {
+            "onsets": float(len(sounds)),
+            "peaks": float(len(peaks)),
+            "clear_peaks": float(len(clear)),
+            "av_align": _over_union(_matched_once(sounds, clear, 1 / fps), len(sounds) + len(clear)),
+            "av_align_2024": _over_union(reused, len(sounds) + len(peaks)),
+            "av_align_javisbench": reused / (len(sounds) + len(peaks) - reused + 1e-6),
+        }
+
+
+def motion_curve(frames: np.ndarray) -> np.ndarray:
+    """Mean flow magnitude in pixels, ``[time]``: one value a frame, the first repeated."""
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    means = []
+    for before, after in itertools.pairwise(grey):
+        flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        means.append(float(np.hypot(flow[..., 0], flow[..., 1]).mean()))
+    return np.array([means[0], *means])
+
+
+def peak_times(motion: np.ndarray, fps: float, floor: float) -> np.ndarray:
+    """Times in seconds of the strict local maxima of at least `floor`."""
+    inner = motion[1:-1]
+    peaks = (inner > motion[:-2]) & (inner > motion[2:]) & (inner >= floor)
+    return (np.flatnonzero(peaks) + 1) / fps
+
+
+def _matched_once(sounds: np.ndarray, peaks: np.ndarray, window: float) -> float:
+    """Each sound, in order, takes the first free peak less than `window` away."""
+    free = list(peaks)
+    for sound in sounds:
+        near = next((peak for peak in free if abs(sound - peak) < window), None)
+        if near is not None:
+            free.remove(near)
+    return float(len(peaks) - len(free))
+
+
+def _over_union(matches: float, both: int) -> float:
+    """Matches over the union; 0 where there is nothing, which the metric leaves out."""
+    return matches / (both - matches) if both > matches else 0.0
