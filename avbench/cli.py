@@ -476,9 +476,9 @@ def _protocols(folders: Sequence["RunFolder"], names: Sequence[str]) -> None:
     from avbench.metrics import FVD_PROTOCOLS
     from avbench.report import tables
 
-    asked = fvd_metrics(names)
-    shown = {protocol: metric for protocol, metric in FVD_PROTOCOLS.items() if metric in {*asked, "fvd"}}
-    _console().print(tables.protocols(scores_frame(folders), shown))
+    frame, asked = scores_frame(folders), {*fvd_metrics(names), "fvd"}
+    there = asked & {*frame["metric"]}
+    _console().print(tables.protocols(frame, {name: one for name, one in FVD_PROTOCOLS.items() if one in there}))
 
 
 def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None = None) -> None:

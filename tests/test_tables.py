@@ -86,6 +86,8 @@ def test_differences_say_which_is_nearer():
     screen.print(differences(frame))
     text = screen.export_text()
     assert "b − a" in text and "-12.3" in text and "0.004" in text and "no pairs" in text
+    screen.print(differences(frame.iloc[1:].assign(difference=None, p=None)))
+    assert "no pairs" in screen.export_text()
 
 
 @pytest.mark.parametrize(

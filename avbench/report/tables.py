@@ -91,8 +91,9 @@ def differences(frame: pd.DataFrame) -> RichTable:
     for column in ("difference", "p", "pairs"):
         table.add_column(column, justify="right")
     for _, row in frame.iterrows():
-        numbers = (f"{row['difference']:+.3g}", _p(row["p"]), str(row["pairs"]))
-        told = numbers if pd.isna(row["missing"]) else (row["missing"], "", "")
+        told = (row["missing"], "", "")
+        if pd.isna(row["missing"]):
+            told = (f"{row['difference']:+.3g}", _p(row["p"]), str(row["pairs"]))
         table.add_row(f"{row['run']} − {row['against']}", row["subset"], row["metric"], *told)
     return table
 
