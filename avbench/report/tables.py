@@ -107,7 +107,8 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
         table = RichTable("protocol", *models, title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
         found = of_subset.set_index(["metric", "model"])
         for protocol, metric in metrics.items():
-            table.add_row(protocol, *(_cell(found.loc[(metric, model)], []).text for model in models))
+            cells = [_cell(found.loc[(metric, model)], []).text for model in models]
+            table.add_row(protocol, *(text.partition(" [")[0] for text in cells))  # without the numbers of notes
         values = [found.loc[[(metric, model) for metric in metrics.values()], "value"].dropna() for model in models]
         spread = [f"× {each.max() / each.min():.2f}" if len(each) > 1 and each.min() > 0 else "–" for each in values]
         table.add_row("largest / smallest", *spread, style="dim")
