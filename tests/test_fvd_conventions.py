@@ -80,7 +80,8 @@ def test_cd_fvd_crops_a_square_of_256_first(shown):
     feature, seen = shown("CDFVD")
     clip = noise(height=300, width=420)
     feature(clip)
-    square = by_hand(clip.frames, (256, 359), antialias=True)[..., 51:307].floor()
+    in_1 = functional.interpolate(planes(clip.frames) / 255, (256, 359), mode="bilinear", antialias=True)
+    square = (in_1[..., 51:307] * 255).byte().float()
     right = functional.interpolate(square, (224, 224), mode="bilinear", align_corners=False) / 127.5 - 1
     torch.testing.assert_close(seen[0], right)
 
@@ -109,19 +110,38 @@ def test_common_metrics_keeps_the_aspect(shown):
     torch.testing.assert_close(seen[0], right, atol=1e-5, rtol=0)
 
 
+def numbered(count):
+    """Frames that are told by their value."""
+    return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 40, 60, 3)).copy()
+
+
+def numbers(x):
+    """Of the frames that were shown."""
+    return ((x[:, 0, 112, 112] + 1) * 127.5).round().int().tolist()
+
+
 def test_asva_takes_the_first_frame_at_or_after_each_sixth_of_a_second(shown):
     feature, seen = shown("ASVA")
-    frames = np.repeat(np.arange(32, dtype=np.uint8)[:, None, None, None], 3, axis=3) * np.ones(
-        (1, 40, 60, 1), np.uint8
-    )
-    row = feature(Clip(frames, 8))
-    chosen = [(x[:, 0, 0, 0] + 1) * 127.5 for x in seen]
+    row = feature(Clip(numbered(32), 8))
     expected = [0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15]
-    for window, start in zip(chosen, (0, 8, 16), strict=True):
-        assert window.round().int().tolist() == [start + k for k in expected]
+    for window, start in zip(seen, (0, 8, 16), strict=True):
+        assert numbers(window) == [start + k for k in expected]
     assert row["logits"].shape == (400,) and row["logits_windows"].shape == (3, 400)
     with pytest.raises(NotMeasurable, match=r"windows of 2 s and this clip has 1\.88 s"):
         feature(noise(frames=15))
+
+
+def test_asva_repeats_the_last_frame_of_a_window_of_a_slow_clip(shown):
+    feature, seen = shown("ASVA")
+    feature(Clip(numbered(12), 4))
+    assert numbers(seen[0]) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
+    assert numbers(seen[2]) == [4, 5, 6, 7, 8, 9, 10, 11, 11, 11, 11, 11]
+
+
+def test_asva_lets_a_bicubic_curve_swing_past_black_and_white(shown):
+    feature, seen = shown("ASVA")
+    feature(Clip((numbered(16) * 0 + np.arange(60)[:, None] // 20 % 2 * 255).astype(np.uint8), 8))
+    assert seen[0].min() < -1.001 and seen[0].max() > 1.001
 
 
 def test_fastvideo_takes_every_frame_and_scales_first(shown):
@@ -141,6 +161,19 @@ def test_javisbench_shows_half_the_contrast_on_purpose(shown):
     assert x.max() == 1 and -0.005 < x.min() <= 0, "where the network was trained for -1...1"
     assert (x[:, :, :48] == x.min()).all() and (x[:, :, -48:] == x.min()).all(), "letterboxed"
     assert "defect" in feature.protocol.value_range
+
+
+@pytest.mark.parametrize(("height", "width"), [(97, 53), (300, 420)])
+def test_javisbench_rounds_places_and_cuts_lengths(shown, height, width):
+    feature, seen = shown("JavisBench")
+    clip = noise(frames=37, height=height, width=width)
+    feature(clip)
+    size = (224, 122) if height > width else (160, 224)
+    chosen = [int(k * 36 / 23 + 0.5) for k in range(24)]
+    inside = functional.interpolate(planes(clip.frames[chosen]) / 255, size, mode="bilinear", antialias=True)
+    top, left = (224 - size[0]) // 2, (224 - size[1]) // 2
+    shown_inside = seen[0][:, :, top : top + size[0], left : left + size[1]]
+    torch.testing.assert_close(shown_inside, ((inside + 1) * 127.5).byte() / 127.5 - 1)
 
 
 @pytest.mark.parametrize(("name", "frames"), [("StyleGANV", 15), ("CDFVD", 15), ("CommonMetrics", 9), ("FastVideo", 9)])

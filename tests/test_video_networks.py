@@ -94,7 +94,7 @@ class Program(torch.nn.Module):
 
     def forward(self, x, rescale: bool = True, resize: bool = True, return_features: bool = False):
         assert not rescale and not resize and return_features
-        return self.conv(x).mean(dim=[2, 3, 4])
+        return self.conv(x).mean(dim=[2, 3, 4]).squeeze(0)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
@@ -107,7 +107,7 @@ def test_a_torchscript_program_is_called_as_stylegan_v_calls_it(cache):
     assert feature.protocol.name == "i3d-torchscript"
     x = torch.rand(16, 3, 224, 224) * 2 - 1
     with torch.inference_mode():
-        right = program(x.transpose(0, 1)[None], False, False, True)[0]
+        right = program(x.transpose(0, 1)[None], False, False, True)
     np.testing.assert_allclose(feature.seen(x), right, atol=1e-5)
     assert set(feature(CLIP)) == {"logits", "logits_random"}
     (cache / "i3d.pt").write_bytes(b"no program")
@@ -177,11 +177,13 @@ def test_vjepa2_reads_a_folder_of_transformers(cache):
         VJEPA2()
 
 
-def test_vjepa2_crops_the_middle():
-    x = torch.arange(70.0).expand(1, 3, 35, 70)
-    cropped = _cropped(x, 28)
-    assert cropped.shape == (1, 3, 28, 28)
-    assert float(cropped.mean()) == pytest.approx(34.5, abs=0.6)
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (97, 53), (292, 400), (480, 854)])
+def test_vjepa2_crops_as_transformers_does(height, width):
+    processor = pytest.importorskip("transformers").VJEPA2VideoProcessor(do_normalize=False)
+    smooth = torch.nn.functional.interpolate(torch.rand(2, 3, 6, 8), (height, width), mode="bicubic").clamp(0, 1)
+    frames = (smooth * 255).byte()
+    right = processor([frames], return_tensors="pt")["pixel_values_videos"][0]
+    torch.testing.assert_close(_cropped(frames.float() / 255, 256), right, atol=1.1 / 255, rtol=0)
 
 
 def test_a_pickle_with_code_is_not_run(cache):

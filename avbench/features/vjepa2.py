@@ -28,7 +28,7 @@ class VJEPA2Protocol(Protocol):
     frames: int = 16
     frame_choice: str = "first"
     fps: str = "native"
-    size: str = "the model's own, with its short side first brought to 8/7 of it"
+    size: str = "the model's own, with the short side first brought to 8/7 of it, rounded down"
     resize: str = "bilinear"
     aspect: str = "centre crop"
     antialias: bool = True
@@ -79,10 +79,12 @@ class VJEPA2:
 
 
 def _cropped(x: torch.Tensor, side: int) -> torch.Tensor:
-    """``[time, 3, height, width]`` → the square in the middle of what has a short side of 8/7 of `side`."""
-    height, width = x.shape[2:]
-    scale = side * 8 / 7 / min(height, width)
-    size = (max(side, round(height * scale)), max(side, round(width * scale)))
+    """``[time, 3, height, width]`` → the square in the middle of what has a short side of 8/7 of `side`.
+
+    As transformers' VJEPA2VideoProcessor rounds lengths, but in float32, where that one rounds pixels to 8 bits.
+    """
+    shortest = min(x.shape[2:])
+    size = [int(int(side * 8 / 7) * length / shortest) for length in x.shape[2:]]
     x = functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
     top, left = ((length - side) // 2 for length in size)
     return x[:, :, top : top + side, left : left + side]

@@ -31,7 +31,8 @@ class TorchScript(StyleGANV):
 
         def network(x: torch.Tensor) -> torch.Tensor:
             with torch.jit.fuser("none"):
-                return program(x, rescale=False, resize=False, return_features=True)
+                # FastVideo found that the program drops the batch axis of a single clip.
+                return program(x, rescale=False, resize=False, return_features=True).reshape(1, -1)
 
         return network
 

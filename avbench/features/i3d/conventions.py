@@ -68,8 +68,8 @@ class CDFVD(I3DLogits):
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """Measure one clip. Raises NotMeasurable below 16 frames."""
         _require(clip, self.protocol.frames)
-        x = planes(clip.frames[_random_window(clip.frames, self.protocol.frames)])
-        return {"logits": self.seen(_stretched(_cropped(x, 256, antialias=True).floor()) / 127.5 - 1)}
+        x = planes(clip.frames[_random_window(clip.frames, self.protocol.frames)]) / 255
+        return {"logits": self.seen(_stretched((_cropped(x, 256, antialias=True) * 255).floor()) / 127.5 - 1)}
 
 
 class FVDComparison(I3DLogits):
@@ -108,13 +108,17 @@ class CommonMetrics(I3DLogits):
 
 
 class ASVA(I3DLogits):
-    """``logits`` of the middle 2 seconds, as for generated clips, and ``logits_windows`` [3, 400], as for real ones."""
+    """``logits`` of the middle 2 seconds, as for generated clips, and ``logits_windows`` [3, 400], as for real ones.
+
+    Instants are exact here. The source adds up sixths of a second as floats and compares them with a reader's times,
+    so that a frame that falls on an instant may be passed over there.
+    """
 
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-asva",
         frames=12,
         frame_choice="generated: the middle 2 s; real: 3 windows of 2 s, evenly from start to end",
-        fps="6: for each instant the first frame at or after it, none twice, the last again where they run out",
+        fps="6: for each instant the first frame at or after it, none twice, the last within 2 1/12 s again at the end",
         aspect="centre crop to a square, bilinear with antialias to 256x256",
         resize="bicubic",
         source="lzhangbj/ASVA, avgen/evaluations",
@@ -132,10 +136,12 @@ class ASVA(I3DLogits):
         return {"logits": windows[1], "logits_windows": windows}
 
     def _window(self, clip: Clip, start: float) -> np.ndarray:
+        fps, count = float(clip.fps), self.protocol.frames
+        last = min(int((start + (count + 0.5) / 6) * fps + 1e-6), len(clip.frames) - 1)
         chosen: list[int] = []
-        for k in range(self.protocol.frames):
-            at = math.ceil((start + k / 6) * float(clip.fps) - 1e-6)
-            chosen.append(min(max(at, chosen[-1] + 1 if chosen else 0), len(clip.frames) - 1))
+        for k in range(count):
+            at = math.ceil((start + k / 6) * fps - 1e-6)
+            chosen.append(min(max(at, chosen[-1] + 1 if chosen else 0), last))
         x = planes(clip.frames[chosen]) / 255
         side = min(x.shape[2:])
         x = _resized(_centre(x, side), (256, 256), "bilinear", antialias=True)
@@ -171,18 +177,18 @@ class JavisBench(I3DLogits):
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-javisbench",
         frames=24,
-        frame_choice="24 spread evenly from first to last, some twice where there are fewer",
+        frame_choice="24 spread evenly from first to last, rounded, some twice where there are fewer",
         aspect="letterboxed in black to 224x224",
-        antialias=False,
         value_range="0...1: a defect of the source, kept on purpose",
         source="JavisVerse/JavisDiT, eval/javisbench",
-        steps="in 0...1, letterbox, (x + 1) * 127.5 to 8 bits, then (x/255 - 0.5) * 2",
+        steps="in 0...1, bilinear with antialias, letterbox, (x + 1) * 127.5 to 8 bits, then (x/255 - 0.5) * 2",
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """Measure one clip. Raises NotMeasurable on a single frame."""
         _require(clip, 2)
-        chosen = np.linspace(0, len(clip.frames) - 1, self.protocol.frames).astype(int)
+        # torch's linspace, since halves are rounded and numpy's differ in the last bit.
+        chosen = torch.linspace(0, len(clip.frames) - 1, self.protocol.frames).round().long().numpy()
         x = _letterboxed(planes(clip.frames[chosen]) / 255)
         return {"logits": self.seen((((x + 1) * 127.5).floor() / 255 - 0.5) * 2)}
 
@@ -200,9 +206,7 @@ def _random_window(frames: np.ndarray, length: int) -> slice:
 
 
 def _resized(x: torch.Tensor, size: tuple[int, int], mode: str, *, antialias: bool) -> torch.Tensor:
-    resized = functional.interpolate(x, size, mode=mode, align_corners=False, antialias=antialias)
-    # A bicubic curve swings past its ends, and the codes that use one work on values held to 0...1.
-    return resized.clamp(0, 1) if mode == "bicubic" else resized
+    return functional.interpolate(x, size, mode=mode, align_corners=False, antialias=antialias)
 
 
 def _stretched(x: torch.Tensor) -> torch.Tensor:
@@ -223,12 +227,11 @@ def _cropped(x: torch.Tensor, side: int, *, antialias: bool) -> torch.Tensor:
 
 
 def _letterboxed(x: torch.Tensor) -> torch.Tensor:
-    height, width = x.shape[2:]
-    scale = SIDE / max(height, width)
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    longest = max(x.shape[2:])
+    size = tuple(max(1, int(SIDE * length / longest)) for length in x.shape[2:])
     top, left = ((SIDE - length) // 2 for length in size)
     pads = (left, SIDE - size[1] - left, top, SIDE - size[0] - top)
-    return functional.pad(_resized(x, size, "bilinear", antialias=False), pads)
+    return functional.pad(_resized(x, size, "bilinear", antialias=True), pads)
 
 
 def _legacy_bilinear(x: torch.Tensor) -> torch.Tensor:
