@@ -84,7 +84,7 @@ def _cropped(x: torch.Tensor, side: int) -> torch.Tensor:
     As transformers' VJEPA2VideoProcessor rounds lengths, but in float32, where that one rounds pixels to 8 bits.
     """
     shortest = min(x.shape[2:])
-    size = [int(int(side * 8 / 7) * length / shortest) for length in x.shape[2:]]
+    size = [side * 8 // 7 * length // shortest for length in x.shape[2:]]
     x = functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
     top, left = ((length - side) // 2 for length in size)
     return x[:, :, top : top + side, left : left + side]

@@ -227,11 +227,10 @@ def _cropped(x: torch.Tensor, side: int, *, antialias: bool) -> torch.Tensor:
 
 
 def _letterboxed(x: torch.Tensor) -> torch.Tensor:
-    longest = max(x.shape[2:])
-    size = tuple(max(1, int(SIDE * length / longest)) for length in x.shape[2:])
-    top, left = ((SIDE - length) // 2 for length in size)
-    pads = (left, SIDE - size[1] - left, top, SIDE - size[0] - top)
-    return functional.pad(_resized(x, size, "bilinear", antialias=True), pads)
+    height, width = (max(1, SIDE * length // max(x.shape[2:])) for length in x.shape[2:])
+    top, left = (SIDE - height) // 2, (SIDE - width) // 2
+    pads = (left, SIDE - width - left, top, SIDE - height - top)
+    return functional.pad(_resized(x, (height, width), "bilinear", antialias=True), pads)
 
 
 def _legacy_bilinear(x: torch.Tensor) -> torch.Tensor:
