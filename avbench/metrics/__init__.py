@@ -223,7 +223,7 @@ METRICS: tuple[Metric, ...] = (
     _frechet(
         "fvd_videomae",
         "videomae-g-ssv2",
-        "Fréchet distance of VideoMAE features, as cd-fvd has it.",
+        "Fréchet distance of VideoMAE features, as cd-fvd has it for arrays.",
         column="embedding",
         ddof=0,
         usual=False,
