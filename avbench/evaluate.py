@@ -62,7 +62,8 @@ def fvd_metrics(protocols: Sequence[str]) -> list[str]:
 
 def features_of(metrics: Sequence[Metric]) -> list[str]:
     """The features that these metrics need, each once."""
-    return list(dict.fromkeys(metric.feature for metric in metrics))
+    every = (feature for metric in metrics for feature in (metric.feature, metric.beside) if feature)
+    return list(dict.fromkeys(every))
 
 
 def evaluate(
@@ -90,10 +91,12 @@ def evaluate(
         expected = sorted(Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in seeds)
         real = reference.find(subset, place)
         for metric in metrics:
-            measured = rows[metric.feature]
+            measured = _joined(rows[metric.feature], rows[metric.beside]) if metric.beside else rows[metric.feature]
             of_subset = {key: measured[key] for key in expected if key in measured}
             feature = protocol_of(metric.feature, against)
             protocol = _described(metric, feature, subset, real)
+            if metric.beside:
+                protocol["beside"] = protocol_of(metric.beside, against).describe()
             why = collections.Counter(_reason(key, samples, of_subset) for key in expected)
             task = _Task(metric, feature, subset, digest(protocol), real, sum(why.values()))
             protocols[task.digest] = protocol
@@ -158,6 +161,16 @@ def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) ->
     return rows[key].missing if key in rows else "the clip was not measured"
 
 
+def _joined(rows: Mapping[Key, Row], beside: Mapping[Key, Row]) -> dict[Key, Row]:
+    """Rows of the clips that two features saw, with the values of both, or the sentence why one has none."""
+    both = {}
+    for key in rows.keys() & beside.keys():
+        one, other = rows[key], beside[key]
+        values = None if one.values is None or other.values is None else {**one.values, **other.values}
+        both[key] = Row(key, one.clip_sha256, values, one.missing or other.missing)
+    return both
+
+
 def _described(metric: Metric, feature: Protocol, subset: Subset, real: reference.Reference | None) -> dict[str, Any]:
     uses_reference = metric.column or metric.direction is Direction.BAND
     columns_used = {"column": metric.column, "reference_column": metric.reference_column or metric.column}
@@ -211,7 +224,7 @@ def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 
         return task.scored(value=None, n=0, missing=msg), table
     prompts = [key.prompt for key, usable in zip(keys, able, strict=True) if usable]
     target = None
-    known = task.real is not None and task.feature.name in task.real.values
+    known = task.real is not None and task.feature.name in task.real.values and not task.metric.beside
     if known and task.metric.direction is Direction.BAND:
         target = float(np.nanmean(resolve(task.metric.function)(task.reference_columns()[0])))
     score = task.scored(

@@ -342,14 +342,20 @@ def _noted(rows: Iterable[Row], measured: set[Key]) -> Iterator[Row]:
 
 
 def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
-    """Columns of the kept rows, and moments of every embedding over all of them, a chunk in memory at a time."""
+    """Columns of the kept rows, and moments of every embedding over all of them, a chunk in memory at a time.
+
+    A value whose shape is not the same for every row, such as times of events, is in neither.
+    """
     keep: list[Row] = []
     moments: dict[str, Moments] = {}
+    shapes: dict[str, set[tuple[int, ...] | None]] = {}
     chunk: list[Row] = []
 
     def count() -> None:
         for name, column in columns(chunk)[1].items():
-            if column.ndim > 1:
+            seen = shapes.setdefault(name, set())
+            seen.add(None if column.dtype == object else column.shape[1:])
+            if column.ndim > 1 and len(seen) == 1:
                 part = Moments.of(column.reshape(-1, column.shape[-1]))
                 moments[name] = moments[name].merge(part) if name in moments else part
         chunk.clear()
@@ -361,7 +367,9 @@ def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, M
         if len(chunk) == _CHUNK:
             count()
     count()
-    return columns(keep)[1], moments
+    regular = {name for name, seen in shapes.items() if len(seen) == 1 and None not in seen}
+    known = {name: column for name, column in columns(keep)[1].items() if name in regular}
+    return known, {name: one for name, one in moments.items() if name in regular}
 
 
 def _keys(subset: str, clips: pd.DataFrame) -> list[Key]:

@@ -47,7 +47,7 @@ class Row:
 def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
     """Stack the rows that have values, sorted by key, into ``name → [clips, ...]`` float64 arrays.
 
-    A name whose values have unlike shapes (curves of clips of unlike length) is left out of the columns.
+    A name whose values have unlike shapes (times of events, curves of clips of unlike length) gives an array of arrays.
 
     Raises:
         InputError: a key occurs twice, or rows disagree about their names.
@@ -68,6 +68,10 @@ def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
         arrays = [np.asarray((row.values or {})[name], dtype=np.float64) for row in measured]
         if len({array.shape for array in arrays}) == 1:
             stacked[name] = np.stack(arrays)
+        else:
+            stacked[name] = np.empty(len(arrays), dtype=object)
+            for index, array in enumerate(arrays):
+                stacked[name][index] = array
     return keys, stacked
 
 

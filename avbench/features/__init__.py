@@ -36,6 +36,7 @@ FEATURES: dict[str, str] = {
     "lpips-vgg-seeds": "avbench.features.lpips:VGGSeeds",
     "lpips-squeeze-seeds": "avbench.features.lpips:SqueezeSeeds",
     "flow-dis": "avbench.features.flow:DISFlow",
+    "flow-raft": "avbench.features.flow.raft:RAFTFlow",
     "onsets": "avbench.features.sound:Onsets",
     "av-align": "avbench.features.av_align:AVAlign",
 }

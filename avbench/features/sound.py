@@ -18,7 +18,7 @@ class OnsetProtocol(Protocol):
     """What decides the onsets. Samples and frames are those of the analysis."""
 
     name: str = "onsets"
-    version: int = 1
+    version: int = 2
     mono: str = "mean of channels, less its mean over time"
     resampler: str = "scipy.signal.resample_poly, its default filter"
     rate: int = 16000
@@ -45,6 +45,8 @@ class OnsetProtocol(Protocol):
     """Frames over which the usual rise, its median, is taken."""
     apart: float = 0.03
     """Seconds: of onsets nearer than this the strongest stands."""
+    loudness_seconds: float = 0.04
+    """How much of the sound after an onset its level is taken of."""
 
 
 class Onsets:
@@ -52,6 +54,8 @@ class Onsets:
 
     - ``onset_seconds``: ``[onsets]``, increasing, none before 0. Of unlike length from clip to clip.
     - ``onset_count``, and ``onset_rate`` in onsets per second of sound. A silent track has 0 of both.
+    - ``onset_level``: ``[onsets]``, root mean square of the sound just after each, full scale 1.
+    - ``sound_seconds``: how long the sound lasts.
 
     What already sounds when the clip begins is no onset, unless it is louder there than most of the clip. Of onsets
     nearer to each other than 30 ms one is found, and in the last 16 ms none, or one up to 10 ms early.
@@ -73,8 +77,14 @@ class Onsets:
             msg = f"the clip has {1000 * clip.audio.seconds:.3g} ms of sound; onsets need {least:.3g} ms"
             raise NotMeasurable(msg)
         onsets = _onsets(wave, self.protocol)
-        count = float(len(onsets))
-        return {"onset_seconds": onsets, "onset_count": count, "onset_rate": count / clip.audio.seconds}
+        count, seconds = float(len(onsets)), clip.audio.seconds
+        return {
+            "onset_seconds": onsets,
+            "onset_level": _levels_after(wave, onsets, self.protocol),
+            "onset_count": count,
+            "onset_rate": count / seconds,
+            "sound_seconds": seconds,
+        }
 
 
 def _resampled(audio: Audio, rate: int) -> np.ndarray:
@@ -95,6 +105,12 @@ def _onsets(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
     frames = peaks - 1 + protocol.lag - lead
     seconds = (frames * protocol.hop + protocol.window / 2) / protocol.rate
     return np.unique(np.clip(seconds, 0.0, (len(wave) - 1) / protocol.rate))
+
+
+def _levels_after(wave: np.ndarray, onsets: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
+    length = round(protocol.loudness_seconds * protocol.rate)
+    starts = (onsets * protocol.rate).astype(int)
+    return np.array([np.sqrt(np.mean(wave[start : start + length] ** 2)) for start in starts])
 
 
 def _levels(wave: np.ndarray, lead: int, protocol: OnsetProtocol) -> np.ndarray:

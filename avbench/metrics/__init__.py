@@ -2,8 +2,9 @@
 
 A metric's function sees arrays and nothing else, in one of two ways:
 
-- Without a `column` it gets the columns of one feature, ``name → [clips, ...]``, and returns ``[clips]``; NaN marks a
-  clip that this metric cannot measure.
+- Without a `column` it gets the columns of its feature, and of a second one where it has one `beside`,
+  ``name → [clips, ...]``, and returns ``[clips]``; NaN marks a clip that this metric cannot measure. Values of unlike
+  lengths, such as times of events, come as an array of arrays.
 - With a `column`, the name of an embedding, it gets that column of the run and of the reference, ``[clips, d]`` each,
   and `settings` as arguments. It returns one number (a distance), or, where `per_clip`, ``[clips]``.
 
@@ -44,11 +45,14 @@ class Metric:
     """``module:class``."""
     moments: str = ""
     """``module:function``."""
+    beside: str = ""
+    """A second feature, whose columns the function gets as well."""
     usual: bool = True
     """Whether it is computed where no metric is named."""
 
 
 _DISTANCE = "avbench.metrics.distance"
+_FROZEN = "nothing in them moves, and a still clip would win this"
 
 
 def _distance(name: str, feature: str, function: str, pooled: str, question: str, **options: Any) -> Metric:
@@ -133,6 +137,25 @@ METRICS: tuple[Metric, ...] = (
         "How fast do the moving parts move? The reference's amount is right.",
     ),
     Metric(
+        "event_rate",
+        "flow-dis",
+        "avbench.metrics.motion:event_rate",
+        Direction.BAND,
+        "1/s",
+        "How often does motion change abruptly, as in a blow? A proxy of contact. The reference's amount is right.",
+        unable="they are too short to find an abrupt change of motion",
+    ),
+    Metric(
+        "sync_excess",
+        "flow-dis",
+        "avbench.metrics.sync:sync_excess",
+        Direction.HIGHER,
+        "",
+        "Do abrupt changes of motion and onsets of sound fall together more than they would by chance, which is 0?",
+        unable="they have no onset, or no abrupt change of motion",
+        beside="onsets",
+    ),
+    Metric(
         "onset_rate",
         "onsets",
         "avbench.metrics.sound:onset_rate",
@@ -141,6 +164,47 @@ METRICS: tuple[Metric, ...] = (
         "How many sounds begin a second? The reference's amount is right.",
     ),
     # From here on: computed where they are asked for.
+    *(
+        Metric(
+            name,
+            "flow-dis",
+            f"avbench.metrics.motion:{name}",
+            Direction.BAND,
+            unit,
+            question,
+            unable=unable,
+            usual=False,
+        )
+        for name, unit, question, unable in (
+            ("flow_consistency", "", "Where things move, does the flow back lead to where they came from?", _FROZEN),
+            ("acceleration", "diagonals/s²", "How much does motion change on its way?", _FROZEN),
+            (
+                "still_flicker",
+                "grey levels",
+                "How much does what does not move change its brightness?",
+                f"{_FROZEN}, or no place is still",
+            ),
+        )
+    ),
+    *(
+        Metric(
+            name,
+            "flow-dis",
+            f"avbench.metrics.sync:{name}",
+            direction,
+            unit,
+            question,
+            unable="they have no onset, or no abrupt change of motion",
+            beside="onsets",
+            usual=False,
+        )
+        for name, direction, unit, question in (
+            ("sync_agreement", Direction.HIGHER, "", "`sync_excess` with what chance gives left in."),
+            ("sync_p", Direction.LOWER, "", "By how many offsets of the sound is the agreement as good?"),
+            ("sync_lag", Direction.NEITHER, "ms", "How late is the sound? Negative: early. 0 is right."),
+            ("sync_offset", Direction.LOWER, "ms", "`sync_lag` without its sign."),
+        )
+    ),
     *(
         Metric(
             name,

@@ -1,4 +1,7 @@
-"""Motion by optical flow: how much, and whether the frames agree with it."""
+"""Motion by optical flow: how much, how smooth, and whether the frames agree with it.
+
+A frozen clip would win everything but the amount: it is not measurable, and is counted as such.
+"""
 
 import numpy as np
 
@@ -18,3 +21,30 @@ def warping_error(columns: Columns) -> np.ndarray:
     frozen = columns["moves"] == 0
     unseen = columns["visible_share"] == 0
     return np.where(frozen | unseen, np.nan, columns["warping_error"])
+
+
+def flow_consistency(columns: Columns) -> np.ndarray:
+    """Share of the moving pixels that the backward flow leads back, [clips] in 0...1."""
+    return _of_moving(columns, "returning_share")
+
+
+def acceleration(columns: Columns) -> np.ndarray:
+    """How much motion changes along the flow, [clips] in diagonals per second²."""
+    return _of_moving(columns, "acceleration")
+
+
+def still_flicker(columns: Columns) -> np.ndarray:
+    """Change of brightness from frame to frame where nothing moves, [clips] in grey levels of 255.
+
+    NaN for a frozen clip, and where something moves everywhere.
+    """
+    return np.where(columns["still_share"] > 0, _of_moving(columns, "still_flicker"), np.nan)
+
+
+def event_rate(columns: Columns) -> np.ndarray:
+    """Abrupt changes of motion a second, [clips]. NaN for clips too short to find one."""
+    return np.where(columns["event_until"] > columns["event_from"], columns["event_rate"], np.nan)
+
+
+def _of_moving(columns: Columns, name: str) -> np.ndarray:
+    return np.where(columns["moves"] > 0, columns[name], np.nan)

@@ -1,0 +1,141 @@
+"""How do things move, does the next frame look as the motion says, and where does motion change abruptly?
+
+Dense optical flow, forward and backward, once a clip; everything that rests on flow is measured here.
+
+Conventions: flow is ``[height, width, 2]`` float32 in pixels of the working frames, x before y; the forward flow of a
+pair stands on the grid of frame k and points to where that place is in frame k+1. Speeds are in frame diagonals per
+second, so that they do not depend on resolution or frame rate.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from avbench.core import Clip, NotMeasurable, Value
+from avbench.features.flow import tracks
+from avbench.features.flow.histogram import by_cell_and_direction, motion_histogram
+from avbench.features.flow.pairs import Pair, pair, sampled, working, working_size
+from avbench.features.flow.protocol import FlowProtocol
+
+
+class DISFlow:
+    """The feature ``flow-dis``: flow by DIS (Kroeger et al., 2016). Values of one clip:
+
+    - ``motion_amount``: speed of the moving parts in diagonals per second: per pair the mean of the fastest 5 % of
+      pixels (VBench's dynamic degree, before its threshold), mean over pairs. Parts smaller than 5 % of the frame are
+      diluted.
+    - ``motion_curve``: ``[time - 1]``, the same for every pair of frames.
+    - ``mean_motion``: mean over all pixels instead of the fastest.
+    - ``moving_share``: share of the pairs that move at all.
+    - ``moves``: 1 if the clip moves, 0 if it is frozen.
+    - ``warping_error``: see `pairs._warping_error`; mean over the pairs of which anything is visible in both frames.
+    - ``visible_share``: share of the pixels that the warping error rests on; where it is 0 the error is without
+      meaning.
+    - ``returning_share``: of the moving pixels, the share that the backward flow leads back; 0 where none moves.
+    - ``acceleration``: mean length of the change of velocity along the flow, where anything moves, in diagonals per
+      second²; 0 where nothing does.
+    - ``still_flicker``: median change of brightness from frame to frame where nothing moves, in grey levels;
+      ``still_share`` is the share of pairs that have such a place.
+    - ``motion_histogram``: ``[128]``, see `histogram.motion_histogram`.
+    - ``event_seconds``, ``event_strength`` (diagonals per second), ``event_x``, ``event_y``: ``[events]`` abrupt
+      changes of motion, see `tracks`; ``event_rate`` a second of the time in which one could be found, from
+      ``event_from`` to ``event_until`` seconds. A clip of fewer than 7 frames has no such time.
+    """
+
+    protocol = FlowProtocol()
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
+        """From one working frame, ``[height, width, 3]`` uint8, to another."""
+        return self._dis.calc(*(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following)), None)
+
+    def __call__(self, clip: Clip) -> dict[str, Value]:
+        """Measure one clip. Raises NotMeasurable on fewer than 4 frames, or on frames too small for flow."""
+        if len(clip.frames) < (fewest := self.protocol.histogram_spans + 2):
+            msg = f"the clip has {len(clip.frames)} frames; motion and its changes need {fewest}"
+            raise NotMeasurable(msg)
+        least = self.protocol.minimum_side
+        if min(clip.height, clip.width) < least:
+            msg = f"the frames are {clip.width}x{clip.height}; flow needs {least} pixels on either side"
+            raise NotMeasurable(msg)
+        fps = float(clip.fps)
+        per_second = fps / float(np.hypot(*working_size(clip.height, clip.width, self.protocol)))
+        summary = _Summary(self.protocol)
+        found = list(tracks.changes(summary.seen(self._pairs(clip)), self.protocol))
+        return summary.values(per_second, fps) | self._events(found, len(clip.frames), per_second, fps)
+
+    def _pairs(self, clip: Clip) -> Iterator[Pair]:
+        frames = (working(frame, self.protocol) for frame in clip.frames)
+        for one, two in itertools.pairwise(frames):
+            yield pair(one, two, self.flow(one, two), self.flow(two, one), self.protocol)
+
+    def _events(self, found: list[tracks.Change], frames: int, per_second: float, fps: float) -> dict[str, Value]:
+        chosen = tracks.events(found, self.protocol.event_floor / per_second)
+        first = tracks.SPAN // 2
+        begin, end = (first / fps, (frames - 1 - first) / fps) if found else (0.0, 0.0)
+        return {
+            "event_seconds": np.array([event.frames / fps for event in chosen]),
+            "event_strength": np.array([event.strength * per_second for event in chosen]),
+            "event_x": np.array([event.x for event in chosen]),
+            "event_y": np.array([event.y for event in chosen]),
+            "event_rate": len(chosen) / (end - begin) if end > begin else 0.0,
+            "event_from": begin,
+            "event_until": end,
+        }
+
+
+class _Summary:
+    """Numbers of a clip's pairs, gathered as they pass."""
+
+    def __init__(self, protocol: FlowProtocol) -> None:
+        self._protocol = protocol
+        self._pairs: list[tuple[float, float, float, float, float, float]] = []
+        self._velocities: list[np.ndarray] = []
+        self._changes: list[np.ndarray] = []
+        self._accelerations: list[float] = []
+
+    def seen(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
+        """Pass the pairs on."""
+        before: Pair | None = None
+        for one in pairs:
+            self._pairs.append((one.fastest, one.mean, one.error, one.visible, one.returning, one.flicker))
+            self._velocities.append(by_cell_and_direction(one.motion, self._protocol))
+            if before is not None:
+                led = sampled(one.motion, before.target)
+                change = led - before.motion
+                self._changes.append(by_cell_and_direction(change, self._protocol))
+                moving = (np.abs(led) + np.abs(before.motion)).max(axis=-1) > 0
+                if moving.any():
+                    self._accelerations.append(float(np.hypot(*change[moving].T).mean(dtype=np.float64)))
+            before = one
+            yield one
+
+    def values(self, per_second: float, fps: float) -> dict[str, Value]:
+        """What DISFlow gives, but for the events."""
+        fastest, mean, error, visible, returning, flicker = np.array(self._pairs).T
+        motion = fastest * per_second
+        amount, threshold = float(motion.mean()), self._protocol.moving_threshold
+        still = ~np.isnan(flicker)
+        return {
+            "motion_amount": amount,
+            "motion_curve": motion,
+            "mean_motion": float(mean.mean() * per_second),
+            "moving_share": float((motion >= threshold).mean()),
+            "moves": float(amount >= threshold),
+            "warping_error": float(error[visible > 0].mean()) if (visible > 0).any() else 0.0,
+            "visible_share": float(visible.mean()),
+            "returning_share": _mean_known(returning),
+            "acceleration": float(np.mean(self._accelerations or [0.0]) * per_second * fps),
+            "still_flicker": _mean_known(flicker),
+            "still_share": float(still.mean()),
+            "motion_histogram": motion_histogram(self._velocities, self._changes, per_second, fps, self._protocol),
+        }
+
+
+def _mean_known(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else 0.0

@@ -1,0 +1,40 @@
+"""Which way do things move, and change their motion, where and when? What `motion_frechet` compares."""
+
+import numpy as np
+
+from avbench.features.flow.protocol import FlowProtocol
+
+
+def motion_histogram(
+    velocities: list[np.ndarray], changes: list[np.ndarray], per_second: float, fps: float, protocol: FlowProtocol
+) -> np.ndarray:
+    """Which way things move, and change their motion, where and when: float32, square roots of mean speeds.
+
+    The idea is that of the Fréchet video motion distance (Liu et al., 2024), on dense flow instead of tracked points:
+    velocities in diagonals per second, and their changes along the flow, v(k+1) at x + v(k) less v(k) at x, in
+    diagonals per second per `acceleration_seconds`; mean length in cells of time, space and direction, as ``[velocity
+    or change, span, row, column, direction]``, flat. The root keeps a few fast clips from being all a distance sees.
+    """
+    unit = np.array([per_second, per_second * fps * protocol.acceleration_seconds])
+    spans = [
+        np.mean(part, axis=0)
+        for kind, scale in zip((velocities, changes), unit, strict=True)
+        for part in np.array_split(np.array(kind) * scale, protocol.histogram_spans)
+    ]
+    return np.sqrt(np.concatenate(spans)).astype(np.float32)
+
+
+def by_cell_and_direction(vectors: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
+    """Mean length of ``[height, width, 2]`` vectors over each part of the frame, shared out among directions; flat."""
+    height, width, _ = vectors.shape
+    side, directions = protocol.histogram_side, protocol.histogram_directions
+    cell = (np.arange(height) * side // height)[:, None] * side + np.arange(width) * side // width
+    length = np.hypot(vectors[..., 0], vectors[..., 1])
+    turn = np.arctan2(vectors[..., 1], vectors[..., 0]) / (2 * np.pi) * directions
+    before = np.floor(turn)
+    share = turn - before
+    total = np.zeros(side * side * directions)
+    for direction, weight in ((before, 1 - share), (before + 1, share)):
+        place = cell * directions + direction.astype(np.intp) % directions
+        total += np.bincount(place.ravel(), (length * weight).ravel(), len(total))
+    return (total.reshape(-1, directions) / np.bincount(cell.ravel())[:, None]).ravel()

@@ -1,0 +1,181 @@
+"""What do two consecutive frames and the flow between them say?
+
+Flow is ``[height, width, 2]`` float32 in pixels of the working frames, x before y. Forward flow stands on the grid of
+the first frame and points to where that place is in the second; backward flow the other way round.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from avbench.features.flow.protocol import FlowProtocol
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two frames' flows where they count as motion, and what was found of them. Masks are ``[height, width]`` bool."""
+
+    motion: np.ndarray
+    """Forward flow where following it explains the change between the frames, else 0."""
+    target: np.ndarray
+    """Where the forward flow itself points, motion or not."""
+    lost: np.ndarray
+    """Where the flow does not say what became of a place of the first frame."""
+    motion_back: np.ndarray
+    lost_back: np.ndarray
+    fastest: float
+    """Mean speed of the fastest pixels, pixels a frame."""
+    mean: float
+    """Mean speed of all pixels."""
+    error: float
+    """Warping error over the visible pixels; 0 where none is."""
+    visible: float
+    """Share of the pixels that the error rests on."""
+    returning: float
+    """Share of the moving pixels that the backward flow leads back; NaN where none moves."""
+    flicker: float
+    """Median difference of grey levels where nothing moves; NaN where something moves everywhere."""
+
+
+def pair(
+    frame: np.ndarray, following: np.ndarray, forward: np.ndarray, backward: np.ndarray, protocol: FlowProtocol
+) -> Pair:
+    """Take two working frames ``[height, width, 3]`` uint8 and the flows between them apart."""
+    grey, following_grey = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following))
+    there, back = grid(*grey.shape) + forward, grid(*grey.shape) + backward
+    motion = forward * _evidence(grey, following_grey, there, protocol)[..., None]
+    motion_back = backward * _evidence(following_grey, grey, back, protocol)[..., None]
+    speed = np.hypot(motion[..., 0], motion[..., 1])
+    fastest = max(1, round(protocol.moving_share_of_pixels * speed.size))
+    top = np.partition(speed, speed.size - fastest, axis=None)[-fastest:]
+    error, visible = _warping_error(frame, following, forward, backward, there, protocol)
+    moving = (speed > 0) & ~outside(there, 0)
+    returns = ~_misses(forward, sampled(backward, there), protocol.occlusion_relative, protocol.occlusion_absolute)
+    still = cv2.blur((speed > 0).astype(np.float32), (protocol.still_margin,) * 2) == 0
+    change = cv2.absdiff(grey, following_grey)
+    return Pair(
+        motion=motion,
+        target=there,
+        lost=_lost(grey, following_grey, forward, backward, there, protocol),
+        motion_back=motion_back,
+        lost_back=_lost(following_grey, grey, backward, forward, back, protocol),
+        fastest=float(top.mean(dtype=np.float64)),
+        mean=float(speed.mean(dtype=np.float64)),
+        error=error,
+        visible=visible,
+        returning=float(returns[moving].mean()) if moving.any() else float("nan"),
+        flicker=float(np.median(change[still])) if still.any() else float("nan"),
+    )
+
+
+def working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, int]:
+    """Height and width at which flow is taken."""
+    short = min(height, width)
+    if short > protocol.longest_short_side:
+        scale = protocol.longest_short_side / short
+        return round(height * scale), round(width * scale)
+    factor = -(-protocol.shortest_short_side // short)
+    return height * factor, width * factor
+
+
+def working(frame: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
+    """A frame at that size."""
+    height, width = working_size(*frame.shape[:2], protocol)
+    if (height, width) == frame.shape[:2]:
+        return np.ascontiguousarray(frame)
+    shrinks = height < frame.shape[0]
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def grid(height: int, width: int) -> np.ndarray:
+    """``[height, width, 2]`` float32: every pixel's own place, x before y."""
+    return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), axis=-1)
+
+
+def sampled(image: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """An image or a flow at `places`, linearly; beyond the border as at it."""
+    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def outside(places: np.ndarray, border: float) -> np.ndarray:
+    """Which places lie beyond the frame, or within `border` pixels of its edge? ``[height, width]`` bool."""
+    height, width, _ = places.shape
+    x, y = places[..., 0], places[..., 1]
+    return (x < border) | (y < border) | (x > width - 1 - border) | (y > height - 1 - border)
+
+
+def _misses(way: np.ndarray, back: np.ndarray, relative: float, absolute: float) -> np.ndarray:
+    """Where does going there and back not end where it began? The test of Sundaram et al. (2010)."""
+    return square(way + back) > relative * (square(way) + square(back)) + absolute
+
+
+def _lost(
+    grey: np.ndarray,
+    following: np.ndarray,
+    way: np.ndarray,
+    back: np.ndarray,
+    target: np.ndarray,
+    protocol: FlowProtocol,
+) -> np.ndarray:
+    before, after = _blurred(grey, following, protocol)
+    change = np.abs(after - before)
+    left = np.abs(sampled(after, target) - before)
+    lost = (change > protocol.lost_difference) & (left > protocol.lost_ratio * change)
+    around = cv2.blur(lost.astype(np.float32), (protocol.lost_window,) * 2) > protocol.lost_share
+    return around | _misses(way, sampled(back, target), protocol.return_relative, protocol.return_absolute)
+
+
+def _blurred(grey: np.ndarray, following: np.ndarray, protocol: FlowProtocol) -> list[np.ndarray]:
+    return [cv2.GaussianBlur(one.astype(np.float32), (0, 0), protocol.evidence_blur) for one in (grey, following)]
+
+
+def _evidence(grey: np.ndarray, following: np.ndarray, target: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
+    """Where does following the flow explain the change between the frames? ``[height, width]`` bool."""
+    before, after = _blurred(grey, following, protocol)
+    still = (after - before) ** 2
+    followed = (sampled(after, target) - before) ** 2
+    moves = np.ones(grey.shape, dtype=bool)
+    for side in (protocol.evidence_window, protocol.evidence_window_near):
+        moves &= cv2.blur(followed, (side, side)) < protocol.evidence_ratio * cv2.blur(still, (side, side))
+    return moves
+
+
+def _warping_error(
+    frame: np.ndarray,
+    following: np.ndarray,
+    forward: np.ndarray,
+    backward: np.ndarray,
+    target: np.ndarray,
+    protocol: FlowProtocol,
+) -> tuple[float, float]:
+    """Mean over visible pixels of |frame k+1 at x + forward(x) − frame k at x|², and the share of visible pixels.
+
+    The formula is that of Lai et al. (2018): RGB in 0...1, squares summed over the channels (their script divides by
+    a mask of three channels and so prints a third of this). Everything stands on the grid of frame k: with f the
+    forward flow and b the backward flow fetched along it, b(x + f(x)), a pixel is invisible in frame k+1 if
+    |f + b|² > 0.01 (|f|² + |b|²) + 0.5, and on a motion boundary if |∇u|² + |∇v|² > 0.01 |f|² + 0.002, where
+    ∇ is the forward difference of f = (u, v) (both tests are those of Sundaram et al., 2010, and Ruder et al., 2016).
+    Unlike the published script, pixels whose target lies outside the frame are left out as well.
+    The absolute constants are in pixels², one reason why the working size is part of the protocol.
+    """
+    height, width = frame.shape[:2]
+    returning = sampled(backward, target)
+    length2 = square(forward)
+    visible = ~_misses(forward, returning, protocol.occlusion_relative, protocol.occlusion_absolute)
+    slope2 = np.zeros((height, width), dtype=np.float32)
+    slope2[:, :-1] += square(np.diff(forward, axis=1))
+    slope2[:-1] += square(np.diff(forward, axis=0))
+    visible &= slope2 <= protocol.boundary_relative * length2 + protocol.boundary_absolute
+    visible &= ~outside(target, 0)
+    count = int(np.count_nonzero(visible))
+    if not count:
+        return 0.0, 0.0
+    difference = sampled(following.astype(np.float32), target) - frame
+    total = float(np.sum(square(difference), where=visible, dtype=np.float64))
+    return total / (count * 255.0**2), count / visible.size
+
+
+def square(vectors: np.ndarray) -> np.ndarray:
+    """Squared length along the last axis."""
+    return np.einsum("...c,...c->...", vectors, vectors)

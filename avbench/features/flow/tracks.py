@@ -1,0 +1,99 @@
+"""Where and when does motion change abruptly? Six frames, followed along the flow.
+
+From each pixel of frame k the flow leads one frame on and two more, and two frames back: five velocities v1...v5, of
+which v3 is that between frames k and k+1. A blow between those two changes v2 into v4. What goes on smoothly changes
+velocity as much before (v2 − v1) and after (v5 − v4): free fall leaves nothing, a swing little. A pixel's change is
+abrupt where what is left is most of it and both of those are small beside it; where most of the moving pixels around
+agree it is an event, and how v3 lies between v2 and v4 tells when between the frames it happened.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from avbench.features.flow.pairs import Pair, grid, outside, sampled
+from avbench.features.flow.protocol import FlowProtocol
+
+SPAN = 5
+"""Pairs of frames that an event is found in."""
+
+
+class Change(NamedTuple):
+    """The most abrupt change of motion between two frames."""
+
+    frames: float
+    """When, counted in frames from the clip's first."""
+    strength: float
+    """Change of velocity, pixels a frame; 0 where nothing changes abruptly."""
+    x: float
+    y: float
+    """Where, in shares of width and height from the upper left corner."""
+
+
+def changes(pairs: Iterable[Pair], protocol: FlowProtocol) -> Iterator[Change]:
+    """The most abrupt change between frames 2 and 3, 3 and 4, … of a clip, in order."""
+    window: list[Pair] = []
+    for number, following in enumerate(pairs):
+        window = [*window[1 - SPAN :], following]
+        if len(window) == SPAN:
+            yield _change(window, number - SPAN // 2, protocol)
+
+
+def events(found: list[Change], floor: float) -> list[Change]:
+    """Changes of at least `floor` that are stronger than those beside them."""
+    strengths = [0.0, *(change.strength for change in found), 0.0]
+    beside = zip(found, strengths, strengths[2:], strict=False)
+    return [one for one, before, after in beside if one.strength >= floor and before <= one.strength > after]
+
+
+def _change(window: list[Pair], number: int, protocol: FlowProtocol) -> Change:
+    (v1, v2, v3, v4, v5), lost = _tracked(window, protocol)
+    height, width = lost.shape
+    change, before, after = v4 - v2, v2 - v1, v5 - v4
+    size, left = _length(change), _length(change - before - after)
+    smooth = np.maximum(_length(before), _length(after))
+    moving = np.max([_length(v) for v in (v1, v2, v3, v4, v5)], axis=0) > protocol.track_speed
+    abrupt = (left > protocol.event_abruptness * size) & (smooth < protocol.event_smoothness * size)
+    abrupt &= moving & ~lost & (size > protocol.track_speed)
+    share = _mean(abrupt, protocol)
+    agreed = (share > protocol.track_pixels) & (share > protocol.track_share * _mean(moving | lost, protocol))
+    strength = np.where(agreed, _mean(np.minimum(size, left) * abrupt, protocol) / np.maximum(share, 1e-6), 0.0)
+    y, x = np.unravel_index(strength.argmax(), strength.shape)
+    if not agreed.any():
+        return Change(number + 0.5, 0.0, 0.5, 0.5)
+    around = agreed & abrupt & (strength > strength[y, x] / 2)
+    if not around.any():
+        around = agreed
+    gone = np.sum((v3 - v2) * change, axis=-1)[around] / np.maximum(np.sum(change**2, axis=-1)[around], 1e-9)
+    when = number + 1 - float(np.clip(np.median(gone), 0, 1))
+    return Change(when, float(strength[y, x]), float(x / width), float(y / height))
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    return np.hypot(vectors[..., 0], vectors[..., 1])
+
+
+def _tracked(window: list[Pair], protocol: FlowProtocol) -> tuple[list[np.ndarray], np.ndarray]:
+    """Velocities v1...v5 on the grid of the middle pair's first frame, and where a track is lost."""
+    first, second, middle, third, fourth = window
+    start = grid(*middle.lost.shape)
+    velocities = {2: middle.motion}
+    lost = middle.lost | outside(start, protocol.track_border)
+    for direction, steps in ((1, ((3, third), (4, fourth))), (-1, ((1, second), (0, first)))):
+        place = start + middle.motion if direction > 0 else start
+        for index, pair in steps:
+            lost |= outside(place, protocol.track_border)
+            flow, gone = (pair.motion, pair.lost) if direction > 0 else (pair.motion_back, pair.lost_back)
+            step = sampled(flow, place)
+            lost |= sampled(gone.astype(np.float32), place) > 0.5
+            velocities[index] = direction * step
+            place = place + step
+        lost |= outside(place, protocol.track_border)
+    return [velocities[index] for index in range(SPAN)], lost
+
+
+def _mean(image: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
+    """Mean over the window around each pixel."""
+    return cv2.blur(image.astype(np.float32), (protocol.track_window,) * 2)

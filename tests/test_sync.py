@@ -1,0 +1,90 @@
+"""Agreement of events and onsets, what chance gives, and how late the sound is."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from avbench.core import Key, Row, columns
+from avbench.metrics import sync
+
+SECONDS = 4.0
+
+
+def table(*clips):
+    """Columns of clips that are (events, onsets)."""
+    rows = []
+    for index, (events, onsets) in enumerate(clips):
+        values = {
+            "event_seconds": np.array(events, dtype=float),
+            "event_strength": np.ones(len(events)),
+            "onset_seconds": np.array(onsets, dtype=float),
+            "onset_level": np.ones(len(onsets)),
+            "event_from": 0.2,
+            "event_until": SECONDS - 0.3,
+            "sound_seconds": SECONDS,
+        }
+        rows.append(Row(Key("s", f"{index:04d}", 0), "0" * 64, values))
+    return columns(rows)[1]
+
+
+def test_what_falls_together_agrees():
+    assert sync.sync_agreement(table(([1, 2, 3], [1.05, 2, 2.95]))) == pytest.approx([1.0])
+    assert sync.sync_agreement(table(([1, 2, 3], [1.5, 2.5]))) == pytest.approx([0.0])
+    assert sync.sync_agreement(table(([1, 2], [1, 2.5, 3]))) == pytest.approx([2 / 5])
+
+
+def test_onsets_outside_the_time_of_events_do_not_count():
+    assert sync.sync_agreement(table(([1, 2], [0.0, 1, 2, 3.95]))) == pytest.approx([1.0])
+
+
+def test_one_onset_is_matched_once():
+    assert sync.sync_agreement(table(([1, 1.05, 1.08], [1.04]))) == pytest.approx([2 / 4])
+
+
+def test_the_assignment_matches_as_many_as_can_be():
+    """Against every assignment there is."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        events, onsets = (np.sort(rng.uniform(0.5, 1.5, rng.integers(1, 5))) for _ in range(2))
+        most = 0
+        few, many = sorted((events, onsets), key=len)
+        for order in itertools.permutations(range(len(many)), len(few)):
+            most = max(most, int(np.sum(np.abs(few - many[list(order)]) <= sync.TOLERANCE_SECONDS)))
+        expected = 2 * most / (len(events) + len(onsets))
+        assert sync.sync_agreement(table((events, onsets))) == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("lag", [-0.3, -0.12, 0.0, 0.2, 0.4])
+def test_the_lag_is_read_back_with_its_sign(lag):
+    events = np.array([0.9, 1.4, 2.2, 2.9])
+    found = table((events, events + lag))
+    assert sync.sync_lag(found) == pytest.approx([1000 * lag], abs=6)
+    assert sync.sync_offset(found) == pytest.approx([1000 * abs(lag)], abs=6)
+
+
+def test_chance_has_no_excess():
+    rng = np.random.default_rng(2)
+    clips = [(np.sort(rng.uniform(0.3, 3.6, 4)), np.sort(rng.uniform(0, 4, 5))) for _ in range(300)]
+    excess, p = sync.sync_excess(table(*clips)), sync.sync_p(table(*clips))
+    assert abs(excess.mean()) < 3 * excess.std() / np.sqrt(len(excess))
+    assert 0.02 < np.mean(p < 0.05) + 0.02 < 0.1
+
+
+def test_sound_that_belongs_to_the_picture_has():
+    rng = np.random.default_rng(3)
+    clips = []
+    for _ in range(50):
+        events = np.sort(rng.uniform(0.3, 3.6, 4))
+        clips.append((events, events + rng.normal(0, 0.02, 4)))
+    assert np.mean(sync.sync_excess(table(*clips)) > 0.4) > 0.9
+    assert np.median(sync.sync_p(table(*clips))) < 0.05
+
+
+@pytest.mark.parametrize("clip", [([], [1.0, 2.0]), ([1.0], []), ([], []), ([1.0], [3.99])])
+def test_nothing_to_match_is_no_number(clip):
+    other = ([1.0, 2.0], [1.0])
+    for metric in (sync.sync_agreement, sync.sync_excess, sync.sync_p):
+        found = metric(table(clip, other))
+        assert np.isnan(found[0]) and not np.isnan(found[1])
+    assert np.isnan(sync.sync_lag(table((clip[0], clip[1][:0]), other))[0])
