@@ -1,8 +1,8 @@
 """Stage 3: clips → rows. Each clip is decoded once and shown to every feature that has no row of it yet.
 
 A row is good for as long as the bytes of the clips it was made of and its feature's protocol stay the same; both are
-checked. Most features see one clip; some see it beside the reference clip of its prompt, which another run holds under
-the same key, or beside its prompt's clips under other seeds.
+checked. Most features see one clip; some see it with its prompt, beside the reference clip of its prompt, which another
+run holds under the same key, or beside its prompt's clips under other seeds.
 """
 
 import dataclasses
@@ -13,7 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avbench import engine, weights
-from avbench.core import Clip, InputError, Key, NotMeasurable, Protocol, Row, Sample, Value, digest, nearest, resolve
+from avbench.core import (
+    Clip,
+    InputError,
+    Key,
+    NotMeasurable,
+    Prompt,
+    Protocol,
+    Row,
+    Sample,
+    Value,
+    digest,
+    nearest,
+    resolve,
+)
 from avbench.features import FEATURES, Feature
 from avbench.folder import RunFolder, file_sha256
 from avbench.media import read_clip
@@ -27,6 +40,8 @@ class Task:
     features: tuple[str, ...]
     reference: Sample | None = None
     """The reference clip, where a feature sees one."""
+    prompt: Prompt | None = None
+    """Where a feature sees one."""
 
 
 def feature_class(feature: str) -> type[Feature]:
@@ -38,7 +53,7 @@ def feature_class(feature: str) -> type[Feature]:
 
 
 def sees(feature: str) -> str:
-    """What a feature is shown: ``clip``, ``reference`` or ``seeds``."""
+    """What a feature is shown: ``clip``, ``prompt``, ``reference`` or ``seeds``."""
     return getattr(feature_class(feature), "sees", "clip")
 
 
@@ -86,11 +101,12 @@ def measure(
     current = {feature: current_keys(folder, feature, against) for feature in features}
     made = sorted((one for one in folder.samples().values() if one.path is not None), key=lambda each: each.key)
     references = against.samples() if against else {}
+    prompts = {(subset.name, prompt.id): prompt for subset in folder.subsets() for prompt in subset.prompts}
     todo = []
     for sample in made:
         lacking = tuple(one for one in features if sees(one) != "seeds" and sample.key not in current[one])
         if lacking:
-            todo.append(Task((sample,), lacking, references.get(sample.key)))
+            todo.append(Task((sample,), lacking, references.get(sample.key), prompts.get(sample.key[:2])))
     for _, together in itertools.groupby(made, key=lambda sample: sample.key[:2]):
         of_prompt = tuple(together)
         keys = {sample.key for sample in of_prompt}
@@ -124,7 +140,7 @@ def current_keys(folder: RunFolder, feature: str, against: RunFolder | None = No
     kind = sees(feature)
     good = set()
     for key, sample in samples.items():
-        beside = {"clip": [], "reference": [references.get(key)], "seeds": siblings.get(key[:2], [])}[kind]
+        beside = {"reference": [references.get(key)], "seeds": siblings.get(key[:2], [])}.get(kind, [])
         if key in made_of and made_of[key] == _bytes_seen(sample, beside):
             good.add(key)
     return good
@@ -174,12 +190,14 @@ def _read(folder: Path, sample: Sample) -> Clip:
 def _rows(feature: str, look: Callable, task: Task, clips: Sequence[Clip], reference: Clip | None) -> list[Row]:
     """One feature's rows of a task's clips, or the sentence why it has none."""
     kind = sees(feature)
-    beside: Sequence[Sample | None] = {"clip": (), "reference": (task.reference,), "seeds": task.samples}[kind]
+    beside: Sequence[Sample | None] = {"reference": (task.reference,), "seeds": task.samples}.get(kind, ())
     made: Sequence[Mapping[str, Value] | None]
     missing = None
     try:
         if kind == "clip":
             made = [look(clips[0])]
+        elif kind == "prompt":
+            made = [look(clips[0], task.prompt)]
         elif kind == "seeds":
             made = look(clips)
         elif reference is None:

@@ -4,8 +4,9 @@ A feature is a class built as ``Feature(device=...)``. Its class attribute `prot
 clip that decides its numbers and is known without loading weights; calling it on a clip gives one row of named
 floats or float arrays, or raises NotMeasurable with the sentence to show instead.
 
-A feature may see more than one clip, and says so in `sees`: ``reference`` is called with a clip and the reference clip
-of its prompt, ``seeds`` with all clips of a prompt, and gives a row for each of them.
+A feature may see more than a clip, and says so in `sees`: ``prompt`` is called with a clip and its Prompt,
+``reference`` with a clip and the reference clip of its prompt, ``seeds`` with all clips of a prompt, and gives a row for
+each of them.
 """
 
 import typing
@@ -39,6 +40,7 @@ FEATURES: dict[str, str] = {
     "flow-raft": "avbench.features.flow.raft:RAFTFlow",
     "onsets": "avbench.features.sound:Onsets",
     "av-align": "avbench.features.av_align:AVAlign",
+    "toy-physics": "avbench.features.toyworld:ToyPhysics",
 }
 """Feature id → where it lives; imported when used."""
 

@@ -21,6 +21,9 @@ import numpy as np
 
 from avbench.core import Clip, InputError, NotMeasurable, Protocol, Value
 
+_WINDOW = 2048
+"""Samples of librosa's spectrogram."""
+
 
 @dataclass(frozen=True)
 class AVAlignProtocol(Protocol):
@@ -54,12 +57,15 @@ class AVAlign:
         self._librosa = librosa
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
-        """Measure one clip. Raises NotMeasurable without sound, or below 3 frames."""
+        """Measure one clip. Raises NotMeasurable without sound or with less than a window of it, or below 3 frames."""
         if clip.audio is None:
             msg = "the clip has no sound"
             raise NotMeasurable(msg)
         if len(clip.frames) < 3:
             msg = f"AV-Align looks for peaks of motion, which need 3 frames, and this clip has {len(clip.frames)}"
+            raise NotMeasurable(msg)
+        if clip.audio.seconds < _WINDOW / 22_050:
+            msg = f"the clip has {1000 * clip.audio.seconds:.3g} ms of sound; AV-Align's onsets need 93 ms"
             raise NotMeasurable(msg)
         mono = clip.audio.waveform.mean(axis=0)
         wave = self._librosa.resample(mono, orig_sr=clip.audio.sample_rate, target_sr=22_050)

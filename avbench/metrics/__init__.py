@@ -222,6 +222,27 @@ METRICS: tuple[Metric, ...] = (
             ("av_align_javisbench", "The same as JavisBench has it: it can exceed 1."),
         )
     ),
+    *(
+        Metric(
+            name,
+            "toy-physics",
+            f"avbench.metrics.toyworld:{name}",
+            direction,
+            unit,
+            question,
+            unable="no body of theirs can be followed as this asks",
+            usual=False,
+        )
+        for name, direction, unit, question in (
+            ("toy_contact", Direction.HIGHER, "share", "Toy subsets: does something touch where it has to?"),
+            ("toy_avoidance", Direction.LOWER, "share", "Toy subsets: how many bounces touch nothing?"),
+            ("toy_penetration", Direction.LOWER, "m", "Toy subsets: how deep do solid things overlap?"),
+            ("toy_gravity_error", Direction.LOWER, "m/s²", "Toy subsets: how far is free fall from 9.81 m/s²?"),
+            ("toy_energy_gain", Direction.LOWER, "m", "Toy subsets: how much energy comes from nothing, as a height?"),
+            ("toy_breaks", Direction.LOWER, "", "Toy subsets: how often does a body vanish or appear?"),
+            ("toy_strange_colour", Direction.LOWER, "share", "Toy subsets: how much of the bodies has a wrong colour?"),
+        )
+    ),
     Metric(
         "near_copies",
         "i3d-k400",

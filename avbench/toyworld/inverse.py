@@ -26,6 +26,8 @@ class Body:
     """Pixels."""
     centre: tuple[float, float]
     """x and y, pixels from the upper left corner."""
+    box: tuple[int, int, int, int]
+    """Left, top, right and bottom edge, pixels; the last two are beyond it."""
 
 
 def bodies(frame: np.ndarray) -> list[Body]:
@@ -42,7 +44,9 @@ def bodies(frame: np.ndarray) -> list[Body]:
         count, _, table, centres = cv2.connectedComponentsWithStats(mask, connectivity=8)
         for k in range(1, count):
             if (area := int(table[k, cv2.CC_STAT_AREA])) >= least:
-                found.append(Body(name, area, (float(centres[k, 0]), float(centres[k, 1]))))
+                left, top, width, height = (int(value) for value in table[k, :4])
+                box = (left, top, left + width, top + height)
+                found.append(Body(name, area, (float(centres[k, 0]), float(centres[k, 1])), box))
     return sorted(found, key=lambda body: -body.area)
 
 

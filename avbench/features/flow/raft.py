@@ -59,7 +59,9 @@ class RAFTFlow(DISFlow):
         beyond = (0, -width % 8, 0, -height % 8)
         one, two = (
             functional.pad(
-                torch.from_numpy(rgb).to(self._device).permute(2, 0, 1)[None].float() / 127.5 - 1, beyond, "replicate"
+                torch.from_numpy(rgb.copy()).to(self._device).permute(2, 0, 1)[None].float() / 127.5 - 1,
+                beyond,
+                "replicate",
             )
             for rgb in (frame, following)
         )

@@ -1,0 +1,74 @@
+"""Does a clip of the embedded world obey its physics? The judgement of `toyworld.judge` as a feature.
+
+It reads the scene off the prompt's tags, so it measures clips of toy subsets alone, whoever made them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from avbench.core import Clip, NotMeasurable, Prompt, Protocol, Value
+from avbench.toyworld import Scene
+from avbench.toyworld.judge import FALLING, LEAST_KICK, TOUCHING, judge
+
+SMALLEST = 32
+"""Pixels to a side."""
+
+
+@dataclass(frozen=True)
+class PhysicsProtocol(Protocol):
+    """What decides the findings."""
+
+    name: str = "toy-physics"
+    version: int = 1
+    least_kick: float = LEAST_KICK
+    """m/s."""
+    touching: float = TOUCHING
+    """Metres."""
+
+
+class ToyPhysics:
+    """The feature ``toy-physics``. Values of one clip, 0 where their ``…_known`` is 0:
+
+    - ``colours_shown``, ``strange_share``, ``breaks``: see `judge.Findings`.
+    - ``kicks``, ``touches``, ``avoided``: abrupt changes of velocity, those at which something touches, and the others;
+      ``kicks_known`` is 1 where bodies could be followed, ``contact_expected`` where the scene's bodies have to touch.
+    - ``penetration`` (m), ``gravity`` (m/s²), ``energy_gain`` (m).
+    """
+
+    protocol = PhysicsProtocol()
+    sees = "prompt"
+
+    def __init__(self, device: str = "cpu") -> None:
+        pass
+
+    def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, Value]:
+        """Measure one clip. Raises NotMeasurable on a prompt without a toy scene, or frames that cannot show one."""
+        plain = prompt.tags.get("scene")
+        if not isinstance(plain, Mapping):
+            msg = f"prompt {prompt.id!r} has no scene of the toy world in its tags"
+            raise NotMeasurable(msg)
+        if clip.height != clip.width or clip.width < SMALLEST:
+            size = f"{clip.width}x{clip.height}"
+            msg = f"the frames are {size}; the toy world's are square, of {SMALLEST} pixels or more to a side"
+            raise NotMeasurable(msg)
+        scene = Scene.from_json(plain)
+        found = judge(clip.frames, float(clip.fps), scene)
+        kicks = found.kicks or ()
+        touches = sum(kick.gap <= TOUCHING for kick in kicks)
+        return {
+            "colours_shown": found.colours_shown,
+            "strange_share": found.strange_share,
+            "breaks": float(found.breaks),
+            "kicks_known": float(found.kicks is not None),
+            "contact_expected": float(scene.family in (*FALLING, "collide")),
+            "kicks": float(len(kicks)),
+            "touches": float(touches),
+            "avoided": float(len(kicks) - touches),
+            **_known("penetration", found.penetration),
+            **_known("gravity", found.gravity),
+            **_known("energy_gain", found.energy_gain),
+        }
+
+
+def _known(name: str, value: float | None) -> dict[str, Value]:
+    return {name: value or 0.0, f"{name}_known": float(value is not None)}

@@ -1,0 +1,43 @@
+"""Do the embedded world's clips obey its physics? See features/toyworld.py; NaN where a clip allows no judgement."""
+
+import numpy as np
+
+from avbench.core import Columns
+
+GRAVITY = 9.81
+
+
+def toy_breaks(columns: Columns) -> np.ndarray:
+    """Times that a body vanishes or appears inside the picture, [clips]."""
+    return np.asarray(columns["breaks"], dtype=np.float64)
+
+
+def toy_strange_colour(columns: Columns) -> np.ndarray:
+    """Share of the coloured area whose colour no body of the scene has, [clips]."""
+    return np.asarray(columns["strange_share"], dtype=np.float64)
+
+
+def toy_contact(columns: Columns) -> np.ndarray:
+    """1 where a body's velocity changes at a touch, [clips]; NaN where the scene's bodies need not touch."""
+    expected = (columns["contact_expected"] > 0) & (columns["kicks_known"] > 0)
+    return np.where(expected, columns["touches"] > 0, np.nan)
+
+
+def toy_avoidance(columns: Columns) -> np.ndarray:
+    """Of the abrupt changes of velocity, the share at which nothing touches, [clips]; NaN where there are none."""
+    return np.where(columns["kicks"] > 0, columns["avoided"] / np.maximum(columns["kicks"], 1), np.nan)
+
+
+def toy_penetration(columns: Columns) -> np.ndarray:
+    """Deepest overlap of two things that are solid, [clips] in metres."""
+    return np.where(columns["penetration_known"] > 0, columns["penetration"], np.nan)
+
+
+def toy_gravity_error(columns: Columns) -> np.ndarray:
+    """How far free fall is from 9.81 m/s², [clips]."""
+    return np.where(columns["gravity_known"] > 0, np.abs(columns["gravity"] - GRAVITY), np.nan)
+
+
+def toy_energy_gain(columns: Columns) -> np.ndarray:
+    """Energy that rises from nothing, [clips] as a height in metres."""
+    return np.where(columns["energy_gain_known"] > 0, columns["energy_gain"], np.nan)
