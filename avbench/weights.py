@@ -86,6 +86,17 @@ WEIGHTS: dict[str, Weight] = {
             licence="package BSD; VGG16 by torchvision (BSD-3-Clause), heads by LPIPS (BSD-2-Clause)",
             what="ImageNet VGG16 convolutions and LPIPS v0.1 heads",
         ),
+        Weight(
+            name="musicnn-mtt",
+            package="musicnn",
+            version="0.1.0",
+            archive_sha256="674ccc1fb638e6894f99197cfc2794b90d96444292ea28cedee96de0f74c4abd",
+            member="musicnn/MTT_musicnn/.data-00000-of-00001",
+            sha256="041f3935e981a65cea739842d30c188d3a7d2adf4410955c8668eb3de4a5acab",
+            size_bytes=9_465_596,
+            licence="package ISC (Universitat Pompeu Fabra); trained on MagnaTagATune, which has terms of its own",
+            what="musicnn, trained on MagnaTagATune: a network that tags music",
+        ),
     )
 }
 
@@ -132,6 +143,51 @@ BROUGHT: dict[str, Brought] = {
             address="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
             licence="BSD-3-Clause (torchvision)",
             what="ImageNet SqueezeNet 1.1 of torchvision: the trunk of LPIPS 'squeeze'",
+        ),
+        Brought(
+            name="dino-vitb16",
+            address="https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",
+            licence="Apache-2.0 (facebookresearch/dino)",
+            what="DINO ViT-B/16, without a head: the network of VBench's subject consistency",
+        ),
+        Brought(
+            name="clip-vit-b32-openai",
+            address="https://huggingface.co/timm/vit_base_patch32_clip_224.openai (open_clip_model.safetensors), or "
+            "https://openaipublic.azureedge.net/clip/models/"
+            "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
+            licence="MIT (openai/CLIP)",
+            what="OpenAI's CLIP ViT-B/32. The .pt is a TorchScript program, of which only the tensors are taken",
+        ),
+        Brought(
+            name="amt-s",
+            address="https://huggingface.co/lalala125/AMT/resolve/main/amt-s.pth",
+            licence="CC BY-NC 4.0 (MCG-NKU/AMT): not for commercial use",
+            what="AMT-S frame interpolation: the network of VBench's motion smoothness",
+        ),
+        Brought(
+            name="raft-large-c-t-v1",
+            address="https://download.pytorch.org/models/raft_large_C_T_V1-22a6c225.pth",
+            licence="BSD-3-Clause (torchvision), ported from princeton-vl/RAFT",
+            what="RAFT large, trained on FlyingChairs and FlyingThings3D: optical flow",
+        ),
+        Brought(
+            name="vggish",
+            address="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+            licence="Apache-2.0 (torchvggish, after Google's)",
+            what="VGGish as a PyTorch state dict: the network of FAD",
+        ),
+        Brought(
+            name="panns-cnn14",
+            address="https://zenodo.org/record/3987831/files/Cnn14_mAP%3D0.431.pth?download=1",
+            licence="CC BY 4.0, as on its record",
+            what="PANNs' Cnn14 at 32 kHz, trained on AudioSet",
+        ),
+        Brought(
+            name="clap",
+            address="https://huggingface.co/laion/clap-htsat-unfused (a folder: config.json, preprocessor_config.json, "
+            "pytorch_model.bin)",
+            licence="Apache-2.0, as on its model card",
+            what="CLAP as a folder that transformers reads: sounds and texts in one space",
         ),
     )
 }

@@ -5,8 +5,8 @@ clip that decides its numbers and is known without loading weights; calling it o
 floats or float arrays, or raises NotMeasurable with the sentence to show instead.
 
 A feature may see more than a clip, and says so in `sees`: ``prompt`` is called with a clip and its Prompt,
-``reference`` with a clip and the reference clip of its prompt, ``seeds`` with all clips of a prompt, and gives a row for
-each of them.
+``reference`` with a clip and the reference clip of its prompt, ``seeds`` with all clips of a prompt, and gives a row
+for each of them.
 """
 
 import typing
@@ -39,6 +39,11 @@ FEATURES: dict[str, str] = {
     "flow-dis": "avbench.features.flow:DISFlow",
     "flow-raft": "avbench.features.flow.raft:RAFTFlow",
     "onsets": "avbench.features.sound:Onsets",
+    "levels": "avbench.features.levels:Levels",
+    "musicnn": "avbench.features.musicnn:Musicnn",
+    "vggish": "avbench.features.audio_networks:VGGish",
+    "panns-cnn14": "avbench.features.audio_networks:PANNs",
+    "clap": "avbench.features.audio_networks:CLAP",
     "av-align": "avbench.features.av_align:AVAlign",
     "toy-physics": "avbench.features.toyworld:ToyPhysics",
 }

@@ -68,12 +68,51 @@ def _flickering(clip: Clip, rng: np.random.Generator, strength: float) -> Clip:
     return _with_frames(clip, np.clip(np.round(clip.frames * light), 0, 255).astype(np.uint8))
 
 
+def _vanishing(clip: Clip, rng: np.random.Generator, strength: float) -> Clip:
+    frames, half = clip.frames.copy(), len(clip.frames) // 2
+    for index in range(half, len(frames)):
+        around = cv2.dilate(_coloured(frames[index]).astype(np.uint8), np.ones((5, 5)))
+        frames[index] = cv2.inpaint(frames[index], around, 3, cv2.INPAINT_TELEA)
+    return _with_frames(clip, frames)
+
+
+def _recoloured(clip: Clip, rng: np.random.Generator, strength: float) -> Clip:
+    other, half = np.roll(clip.frames, 1, axis=3), len(clip.frames) // 2
+    late = np.arange(len(clip.frames)) >= half
+    return _with_frames(
+        clip, np.where(_coloured(clip.frames)[..., None] & late[:, None, None, None], other, clip.frames)
+    )
+
+
+def _coloured(frames: np.ndarray) -> np.ndarray:
+    """Where bodies are: nothing else in the world has a colour."""
+    return np.ptp(frames.astype(np.int16), axis=-1) >= 40
+
+
+def _mute(clip: Clip, rng: np.random.Generator, strength: float) -> Clip:
+    return _with_sound(clip, np.zeros_like(_waveform(clip)))
+
+
+def _hissing(clip: Clip, rng: np.random.Generator, strength: float) -> Clip:
+    wave = _waveform(clip)
+    return _with_sound(clip, np.clip(wave + strength * rng.standard_normal(wave.shape), -1, 1).astype(np.float32))
+
+
+def _clipped(clip: Clip, rng: np.random.Generator, strength: float) -> Clip:
+    return _with_sound(clip, np.clip(strength * _waveform(clip), -1, 1))
+
+
 def _waveform(clip: Clip) -> np.ndarray:
     assert clip.audio is not None
     return clip.audio.waveform
 
 
-WORLDS: dict[str, dict[str, bool]] = {"": {}, "zero-gravity": {"gravity": False}, "no-contact": {"contacts": False}}
+WORLDS: dict[str, dict[str, bool | float]] = {
+    "": {},
+    "zero-gravity": {"gravity": False},
+    "no-contact": {"contacts": False},
+    "avoiding": {"clearance": 0.2},
+}
 """Variant → how the simulation itself differs."""
 
 CHANGES: dict[str, tuple[Change, float]] = {
@@ -85,9 +124,14 @@ CHANGES: dict[str, tuple[Change, float]] = {
     "blurred": (_blurred, 1.5),
     "noisy": (_noisy, 15),
     "flickering": (_flickering, 0.15),
+    "vanishing": (_vanishing, 0),
+    "recoloured": (_recoloured, 0),
+    "mute": (_mute, 0),
+    "hissing": (_hissing, 0.03),
+    "clipped": (_clipped, 20),
 }
 """Variant → what is done to the good clip, and how strongly where nothing else is asked (ms, pixels, grey levels,
-share of the brightness). A shift is cyclic, so that no sound is lost."""
+share of the brightness, full scale, times). A shift is cyclic, so that no sound is lost."""
 
 
 class ToyWorld:

@@ -163,6 +163,12 @@ METRICS: tuple[Metric, ...] = (
         "1/s",
         "How many sounds begin a second? The reference's amount is right.",
     ),
+    _frechet(
+        "fad",
+        "musicnn",
+        "How far is the distribution of what the sounds are like, to a network that tags music, from the reference's?",
+        column="embedding",
+    ),
     # From here on: computed where they are asked for.
     *(
         Metric(
@@ -220,6 +226,36 @@ METRICS: tuple[Metric, ...] = (
             ("av_align", "How many onsets and peaks of motion fall together? As TempoTokens has it today."),
             ("av_align_2024", "The same as TempoTokens had it before February 2025: it can exceed 1."),
             ("av_align_javisbench", "The same as JavisBench has it: it can exceed 1."),
+        )
+    ),
+    *(
+        Metric(
+            name,
+            "levels",
+            f"avbench.metrics.sound:{name}",
+            Direction.BAND,
+            unit,
+            question,
+            unable="they are silent",
+            usual=False,
+        )
+        for name, unit, question in (
+            ("loudness", "LUFS", "How loud is the sound? By ITU-R BS.1770-4."),
+            ("silence", "share", "How much of the sound is below -60 dBFS?"),
+            ("clipping", "share", "How much of the sound is cut off at full scale?"),
+        )
+    ),
+    _kernel("kad", "musicnn", "`fad` by a kernel (KID's).", column="embedding", usual=False),
+    *(
+        row
+        for name, feature, network in (
+            ("vggish", "vggish", "VGGish"),
+            ("panns", "panns-cnn14", "PANNs' Cnn14"),
+            ("clap", "clap", "CLAP"),
+        )
+        for row in (
+            _frechet(f"fad_{name}", feature, f"`fad` with {network}.", column="embedding", usual=False),
+            _kernel(f"kad_{name}", feature, f"`kad` with {network}.", column="embedding", usual=False),
         )
     ),
     *(

@@ -63,6 +63,8 @@ class Stage:
     rail_height: float | None = None
     actors: list[Actor] = field(default_factory=list)
     contacts_off: bool = False
+    clearance: float = 0.0
+    """Metres by which bodies are larger to one another, floor and wall than they look."""
 
     def x(self, from_start_side: float) -> float:
         """Mirror a distance from the starting side into an x coordinate."""
@@ -99,10 +101,12 @@ class Stage:
             moment = pymunk.moment_for_box(mass, (2 * half_width, 2 * half_height))
         body = pymunk.Body(mass, moment)
         body.position, body.velocity = position, velocity
+        beyond = 0.0 if standing else self.clearance
         if ball:
-            shape: pymunk.Shape = pymunk.Circle(body, half_width)
+            shape: pymunk.Shape = pymunk.Circle(body, half_width + beyond)
         else:
-            shape = pymunk.Poly.create_box(body, (2 * half_width, 2 * half_height), radius=0.005)
+            sides = 2 * (half_width + beyond), 2 * (half_height + beyond)
+            shape = pymunk.Poly.create_box(body, sides, radius=0.005)
         actor = Actor(f"body{index}", spec, half_width, half_height, body)
         self._solid(shape, actor.name, spec.material, _STANDING if standing else _FREE)
         self.space.add(body, shape)
@@ -132,14 +136,20 @@ class Stage:
             shape.filter = pymunk.ShapeFilter(categories=category, mask=mask if name != "wall" else 0)
 
 
-def stage(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = True) -> Stage:
-    """Set a scene up under a seed; without `gravity` nothing falls, without `contacts` bodies pass through."""
+def stage(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = True, clearance: float = 0.0) -> Stage:
+    """Set a scene up under a seed.
+
+    Without `gravity` nothing falls, without `contacts` bodies pass through, with a `clearance` (metres) those that do
+    not stand on the floor turn back before they touch.
+    """
     rng = scene.generator(seed)
     space = pymunk.Space()
     space.gravity = (0, -GRAVITY if gravity else 0)
     space.iterations = 20
     space.collision_slop = 0.001
-    ready = Stage(scene, space, rng, floor_height=rng.uniform(0.18, 0.32), contacts_off=not contacts)
+    ready = Stage(
+        scene, space, rng, floor_height=rng.uniform(0.18, 0.32), contacts_off=not contacts, clearance=clearance
+    )
     _FAMILY_STAGES[scene.family](ready)
     if ready.shows_floor:
         ready.ground()

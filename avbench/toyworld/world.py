@@ -59,9 +59,9 @@ class Truth:
         }
 
 
-def simulate(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = True) -> tuple[physics.Stage, Truth]:
-    """Let the scene happen, without picture or sound: what curation measures."""
-    ready = physics.stage(scene, seed, gravity=gravity, contacts=contacts)
+def simulate(scene: Scene, seed: int, **world: Any) -> tuple[physics.Stage, Truth]:
+    """Let the scene happen, without picture or sound: what curation measures. `world` is for `physics.stage`."""
+    ready = physics.stage(scene, seed, **world)
     masses = tuple(actor.body.mass for actor in ready.actors)
     halves = tuple((actor.half_width, actor.half_height) for actor in ready.actors)
     states, struck = physics.run(ready, CLIP_SPEC.frames, float(CLIP_SPEC.fps))
@@ -69,9 +69,9 @@ def simulate(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = 
     return ready, Truth(scene, seed, masses, halves, states, heard)
 
 
-def make_clip(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = True) -> tuple[Clip, Truth]:
-    """Make a clip of `CLIP_SPEC` and its truth. The same scene and seed give the same bits."""
-    ready, truth = simulate(scene, seed, gravity=gravity, contacts=contacts)
+def make_clip(scene: Scene, seed: int, **world: Any) -> tuple[Clip, Truth]:
+    """Make a clip of `CLIP_SPEC` and its truth; `world` is for `physics.stage`. The same again gives the same bits."""
+    ready, truth = simulate(scene, seed, **world)
     frames = picture.draw(ready, truth.states, CLIP_SPEC.width)
     rate, samples = CLIP_SPEC.sample_rate, CLIP_SPEC.samples
     assert rate is not None and samples is not None  # the world always sounds
