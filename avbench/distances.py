@@ -18,15 +18,15 @@ from avbench.uncertainty import Difference, Pooled
 
 
 def embedding(columns: Columns, name: str, whose: str) -> np.ndarray:
-    """One column as ``[clips, d]`` or, of several windows a clip, ``[clips, windows, d]``.
+    """One column as ``[clips, d]`` or, of several windows a clip, ``[clips, windows, d]``; of single numbers d is 1.
 
     Raises:
         NotMeasurable: it is not there, or is no embedding.
     """
-    if name not in columns or columns[name].ndim not in (2, 3):
+    if name not in columns or columns[name].dtype == object or columns[name].ndim > 3:
         msg = f"{whose} has no {name!r} of one size for all clips; it has {', '.join(columns) or 'nothing'}"
         raise NotMeasurable(msg)
-    return columns[name]
+    return columns[name] if columns[name].ndim > 1 else columns[name][:, None]
 
 
 def value(metric: Metric, x: np.ndarray, y: np.ndarray) -> Any:

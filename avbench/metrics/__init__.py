@@ -170,6 +170,17 @@ METRICS: tuple[Metric, ...] = (
         column="embedding",
     ),
     # From here on: computed where they are asked for.
+    Metric(
+        "motion_amount_distance",
+        "flow-dis",
+        "avbench.metrics.motion:motion_amount_distance",
+        Direction.LOWER,
+        "diagonals/s",
+        "How far are the clips' amounts of motion from the reference's, as a distribution?",
+        per_clip=False,
+        column="motion_amount",
+        usual=False,
+    ),
     *(
         Metric(
             name,

@@ -4,6 +4,7 @@ A frozen clip would win everything but the amount: it is not measurable, and is 
 """
 
 import numpy as np
+from scipy import stats
 
 from avbench.core import Columns
 
@@ -11,6 +12,14 @@ from avbench.core import Columns
 def motion_amount(columns: Columns) -> np.ndarray:
     """Speed of the moving parts, ``[clips]`` in frame diagonals per second. A frozen clip has 0."""
     return np.asarray(columns["motion_amount"], dtype=np.float64)
+
+
+def motion_amount_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """How far clips' amounts, ``[clips, 1]``, would have to move on average to be the others', in diagonals per second.
+
+    The Wasserstein distance: it sees amounts that are right on average and wrong in their spread.
+    """
+    return float(stats.wasserstein_distance(x[:, 0], y[:, 0]))
 
 
 def warping_error(columns: Columns) -> np.ndarray:
