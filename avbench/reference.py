@@ -355,7 +355,7 @@ def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, M
         for name, column in columns(chunk)[1].items():
             seen = shapes.setdefault(name, set())
             seen.add(None if column.dtype == object else column.shape[1:])
-            if column.ndim > 1 and len(seen) == 1:
+            if column.ndim > 1 and column.size and len(seen) == 1:
                 part = Moments.of(column.reshape(-1, column.shape[-1]))
                 moments[name] = moments[name].merge(part) if name in moments else part
         chunk.clear()
@@ -367,7 +367,7 @@ def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, M
         if len(chunk) == _CHUNK:
             count()
     count()
-    regular = {name for name, seen in shapes.items() if len(seen) == 1 and None not in seen}
+    regular = {name for name, seen in shapes.items() if len(seen) == 1 and None not in seen and (0,) not in seen}
     known = {name: column for name, column in columns(keep)[1].items() if name in regular}
     return known, {name: one for name, one in moments.items() if name in regular}
 

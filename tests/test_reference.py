@@ -17,6 +17,7 @@ from avbench.folder import RunFolder
 from avbench.generators import Request
 from avbench.generators.toyworld import ToyWorld
 from avbench.measure import feature_class
+from avbench.sample import sample
 
 HOME = "reference_stats"
 FEATURES = features_of(chosen_metrics(None))
@@ -221,3 +222,17 @@ def test_names_of_files_become_ids(tmp_path):
         subsets.from_folder(tmp_path)
     with pytest.raises(InputError, match="no clip in it"):
         subsets.from_folder(shipped.folder(HOME))
+
+
+def test_values_of_varying_length_are_not_kept(tmp_path):
+    """Times of events: none in any clip, as many in each, or unlike."""
+    subset = subsets.load("toy-control").limited(4)
+    folder = RunFolder(tmp_path / "run")
+    list(sample(folder, "toyworld:", {}, [subset], [0])[1])
+    protocol = Onsets.protocol
+    for index, one in enumerate(sorted(folder.samples().values(), key=lambda each: each.key)):
+        values = {"level": float(index), "none": np.zeros(0), "unlike": np.zeros(index), "vector": np.ones(3)}
+        folder.add_row(protocol, Row(one.key, one.sha256, values))
+    reference.pack(folder, subset, [protocol], tmp_path / "refs" / subset.name, licence="none")
+    known = reference.find(subset, tmp_path / "refs" / subset.name)
+    assert set(known.values[protocol.name]) == {"level", "vector"}

@@ -45,6 +45,12 @@ FEATURES: dict[str, str] = {
     "panns-cnn14": "avbench.features.audio_networks:PANNs",
     "clap": "avbench.features.audio_networks:CLAP",
     "av-align": "avbench.features.av_align:AVAlign",
+    "raft-vbench": "avbench.features.raft:VBenchRAFT",
+    "vbench-flicker": "avbench.features.vbench_pixels:Flicker",
+    "vbench-smoothness": "avbench.features.vbench_smoothness:MotionSmoothness",
+    "vbench-subject": "avbench.features.vbench_consistency:SubjectConsistency",
+    "vbench-background": "avbench.features.vbench_consistency:BackgroundConsistency",
+    "text-alignment": "avbench.features.vbench_consistency:TextAlignment",
     "toy-physics": "avbench.features.toyworld:ToyPhysics",
 }
 """Feature id → where it lives; imported when used."""

@@ -33,6 +33,8 @@ class Metric:
     unit: str
     question: str
     per_clip: bool = True
+    bounds: tuple[float | None, float | None] = (0.0, None)
+    """The least and the most it can be; None where there is no such number."""
     unable: str = "its values are missing"
     """What is wrong with the clips for which a per-clip function gives NaN."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +54,7 @@ class Metric:
 
 
 _DISTANCE = "avbench.metrics.distance"
-_FROZEN = "nothing in them moves, and a still clip would win this"
+_SHARE, _ANY, _POSITIVE = (0.0, 1.0), (None, None), (0.0, None)
 
 
 def _distance(name: str, feature: str, function: str, pooled: str, question: str, **options: Any) -> Metric:
@@ -67,7 +69,7 @@ def _frechet(name: str, feature: str, question: str, *, ddof: int = 1, epsilon: 
 
 
 def _kernel(name: str, feature: str, question: str, *, degree: int = 3, coef0: float = 1.0, **options: Any) -> Metric:
-    options |= {"settings": {"degree": degree, "coef0": coef0}}
+    options |= {"settings": {"degree": degree, "coef0": coef0}, "bounds": _ANY}
     return _distance(name, feature, "kernel_distance", "Kernel", question, **options)
 
 
@@ -80,6 +82,7 @@ def _share(measure: str, k: int, question: str) -> Metric:
         "",
         question,
         per_clip=False,
+        bounds=_POSITIVE if measure == "density" else _SHARE,
         settings={"measure": measure, "k": k},
         column="logits",
         pooled=f"{_DISTANCE}:Neighbours",
@@ -98,6 +101,28 @@ def _lpips(net: str, meaning: str, question: str, *, usual: bool = False) -> Met
         question,
         usual=usual,
     )
+
+
+_Row = tuple[str, Direction, str, tuple[float | None, float | None], str]
+"""Name, direction, unit, bounds, question."""
+_FROZEN = "nothing in them moves, and a still clip would win this"
+_UNMATCHED = "they have no onset, or no abrupt change of motion"
+
+
+def _on_request(feature: str, module: str, *rows: _Row, **options: Any) -> list[Metric]:
+    """Metrics of one feature, each by the function of its name."""
+    return [
+        Metric(
+            name,
+            feature,
+            f"avbench.metrics.{module}:{name}",
+            direction,
+            unit,
+            question,
+            **{"bounds": bounds, "usual": False, **options},
+        )
+        for name, direction, unit, bounds, question in rows
+    ]
 
 
 METRICS: tuple[Metric, ...] = (
@@ -152,7 +177,8 @@ METRICS: tuple[Metric, ...] = (
         Direction.HIGHER,
         "",
         "Do abrupt changes of motion and onsets of sound fall together more than they would by chance, which is 0?",
-        unable="they have no onset, or no abrupt change of motion",
+        bounds=(-1.0, 1.0),
+        unable=_UNMATCHED,
         beside="onsets",
     ),
     Metric(
@@ -181,114 +207,172 @@ METRICS: tuple[Metric, ...] = (
         column="motion_amount",
         usual=False,
     ),
-    *(
-        Metric(
-            name,
-            "flow-dis",
-            f"avbench.metrics.motion:{name}",
+    *_on_request(
+        "flow-dis",
+        "motion",
+        (
+            "flow_consistency",
             Direction.BAND,
-            unit,
-            question,
-            unable=unable,
-            usual=False,
-        )
-        for name, unit, question, unable in (
-            ("flow_consistency", "", "Where things move, does the flow back lead to where they came from?", _FROZEN),
-            ("acceleration", "diagonals/s²", "How much does motion change on its way?", _FROZEN),
-            (
-                "still_flicker",
-                "grey levels",
-                "How much does what does not move change its brightness?",
-                f"{_FROZEN}, or no place is still",
-            ),
-        )
+            "share",
+            _SHARE,
+            "Where things move, does the flow back lead to where they came from?",
+        ),
+        ("acceleration", Direction.BAND, "diagonals/s²", _POSITIVE, "How much does motion change on its way?"),
+        unable=_FROZEN,
     ),
-    *(
-        Metric(
-            name,
-            "flow-dis",
-            f"avbench.metrics.sync:{name}",
-            direction,
-            unit,
-            question,
-            unable="they have no onset, or no abrupt change of motion",
-            beside="onsets",
-            usual=False,
-        )
-        for name, direction, unit, question in (
-            ("sync_agreement", Direction.HIGHER, "", "`sync_excess` with what chance gives left in."),
-            ("sync_p", Direction.LOWER, "", "By how many offsets of the sound is the agreement as good?"),
-            ("sync_lag", Direction.NEITHER, "ms", "How late is the sound? Negative: early. 0 is right."),
-            ("sync_offset", Direction.LOWER, "ms", "`sync_lag` without its sign."),
-        )
+    *_on_request(
+        "flow-dis",
+        "motion",
+        (
+            "still_flicker",
+            Direction.BAND,
+            "grey levels",
+            (0.0, 255.0),
+            "How much does what does not move change its brightness?",
+        ),
+        unable=f"{_FROZEN}, or no place is still",
     ),
-    *(
-        Metric(
-            name,
-            "av-align",
-            f"avbench.metrics.sync:{name}",
+    *_on_request(
+        "flow-dis",
+        "sync",
+        ("sync_agreement", Direction.HIGHER, "share", _SHARE, "`sync_excess` with what chance gives left in."),
+        ("sync_p", Direction.LOWER, "share", _SHARE, "By how many offsets of the sound is the agreement as good?"),
+        ("sync_lag", Direction.NEITHER, "ms", (-500.0, 500.0), "How late is the sound? Negative: early. 0 is right."),
+        ("sync_offset", Direction.LOWER, "ms", (0.0, 500.0), "`sync_lag` without its sign."),
+        unable=_UNMATCHED,
+        beside="onsets",
+    ),
+    *_on_request(
+        "av-align",
+        "sync",
+        (
+            "av_align",
             Direction.HIGHER,
             "",
-            question,
-            unable="they have no onset, or no peak of motion",
-            usual=False,
-        )
-        for name, question in (
-            ("av_align", "How many onsets and peaks of motion fall together? As TempoTokens has it today."),
-            ("av_align_2024", "The same as TempoTokens had it before February 2025: it can exceed 1."),
-            ("av_align_javisbench", "The same as JavisBench has it: it can exceed 1."),
-        )
+            _SHARE,
+            "How many onsets and peaks of motion fall together? As TempoTokens has it today.",
+        ),
+        (
+            "av_align_2024",
+            Direction.HIGHER,
+            "",
+            _POSITIVE,
+            "The same as TempoTokens had it before February 2025: it can exceed 1.",
+        ),
+        ("av_align_javisbench", Direction.HIGHER, "", _POSITIVE, "The same as JavisBench has it: it can exceed 1."),
+        unable="they have no onset, or no peak of motion",
     ),
-    *(
-        Metric(
-            name,
-            "levels",
-            f"avbench.metrics.sound:{name}",
-            Direction.BAND,
-            unit,
-            question,
-            unable="they are silent",
-            usual=False,
-        )
-        for name, unit, question in (
-            ("loudness", "LUFS", "How loud is the sound? By ITU-R BS.1770-4."),
-            ("silence", "share", "How much of the sound is below -60 dBFS?"),
-            ("clipping", "share", "How much of the sound is cut off at full scale?"),
-        )
+    *_on_request(
+        "levels",
+        "sound",
+        ("loudness", Direction.BAND, "LUFS", (-70.0, None), "How loud is the sound? By ITU-R BS.1770-4."),
+        ("silence", Direction.BAND, "share", _SHARE, "How much of the sound is below -60 dBFS?"),
+        ("clipping", Direction.BAND, "share", _SHARE, "How much of the sound is cut off at full scale?"),
+        unable="they are silent",
     ),
     _kernel("kad", "musicnn", "`fad` by a kernel (KID's).", column="embedding", usual=False),
-    *(
-        row
-        for name, feature, network in (
-            ("vggish", "vggish", "VGGish"),
-            ("panns", "panns-cnn14", "PANNs' Cnn14"),
-            ("clap", "clap", "CLAP"),
-        )
-        for row in (
-            _frechet(f"fad_{name}", feature, f"`fad` with {network}.", column="embedding", usual=False),
-            _kernel(f"kad_{name}", feature, f"`kad` with {network}.", column="embedding", usual=False),
-        )
+    _frechet("fad_vggish", "vggish", "`fad` with VGGish.", column="embedding", usual=False),
+    _kernel("kad_vggish", "vggish", "`kad` with VGGish.", column="embedding", usual=False),
+    _frechet("fad_panns", "panns-cnn14", "`fad` with PANNs' Cnn14.", column="embedding", usual=False),
+    _kernel("kad_panns", "panns-cnn14", "`kad` with PANNs' Cnn14.", column="embedding", usual=False),
+    _frechet("fad_clap", "clap", "`fad` with CLAP.", column="embedding", usual=False),
+    _kernel("kad_clap", "clap", "`kad` with CLAP.", column="embedding", usual=False),
+    *_on_request(
+        "toy-physics",
+        "toyworld",
+        ("toy_contact", Direction.HIGHER, "share", _SHARE, "Toy subsets: does something touch where it has to?"),
+        ("toy_avoidance", Direction.LOWER, "share", _SHARE, "Toy subsets: how many bounces touch nothing?"),
+        ("toy_penetration", Direction.LOWER, "m", _POSITIVE, "Toy subsets: how deep do solid things overlap?"),
+        ("toy_gravity_error", Direction.LOWER, "m/s²", _POSITIVE, "Toy subsets: how far is free fall from 9.81 m/s²?"),
+        (
+            "toy_energy_gain",
+            Direction.LOWER,
+            "m",
+            _POSITIVE,
+            "Toy subsets: how much energy comes from nothing, as a height?",
+        ),
+        ("toy_breaks", Direction.LOWER, "", _POSITIVE, "Toy subsets: how often does a body vanish or appear?"),
+        (
+            "toy_strange_colour",
+            Direction.LOWER,
+            "share",
+            _SHARE,
+            "Toy subsets: how much of the bodies has a wrong colour?",
+        ),
+        unable="no body of theirs can be followed as this asks",
     ),
-    *(
-        Metric(
-            name,
-            "toy-physics",
-            f"avbench.metrics.toyworld:{name}",
-            direction,
-            unit,
-            question,
-            unable="no body of theirs can be followed as this asks",
-            usual=False,
-        )
-        for name, direction, unit, question in (
-            ("toy_contact", Direction.HIGHER, "share", "Toy subsets: does something touch where it has to?"),
-            ("toy_avoidance", Direction.LOWER, "share", "Toy subsets: how many bounces touch nothing?"),
-            ("toy_penetration", Direction.LOWER, "m", "Toy subsets: how deep do solid things overlap?"),
-            ("toy_gravity_error", Direction.LOWER, "m/s²", "Toy subsets: how far is free fall from 9.81 m/s²?"),
-            ("toy_energy_gain", Direction.LOWER, "m", "Toy subsets: how much energy comes from nothing, as a height?"),
-            ("toy_breaks", Direction.LOWER, "", "Toy subsets: how often does a body vanish or appear?"),
-            ("toy_strange_colour", Direction.LOWER, "share", "Toy subsets: how much of the bodies has a wrong colour?"),
-        )
+    *_on_request(
+        "raft-vbench",
+        "vbench",
+        (
+            "vbench_dynamic_degree",
+            Direction.BAND,
+            "share",
+            _SHARE,
+            "How many clips does VBench call dynamic? The reference's share is right.",
+        ),
+    ),
+    *_on_request(
+        "vbench-flicker",
+        "vbench",
+        (
+            "vbench_flickering",
+            Direction.BAND,
+            "",
+            _SHARE,
+            "VBench's temporal flickering, of every clip: how like the one before is a frame? A frozen clip has 1.",
+        ),
+    ),
+    *_on_request(
+        "vbench-flicker",
+        "vbench",
+        (
+            "vbench_flickering_static",
+            Direction.HIGHER,
+            "",
+            _SHARE,
+            "VBench's temporal flickering, of the clips that pass its static filter.",
+        ),
+        unable="none of them passes VBench's static filter",
+        beside="raft-vbench",
+    ),
+    *_on_request(
+        "vbench-smoothness",
+        "vbench",
+        (
+            "vbench_smoothness",
+            Direction.BAND,
+            "",
+            _SHARE,
+            "VBench's motion smoothness: does a frame lie halfway between its neighbours? A frozen clip is near 1.",
+        ),
+    ),
+    *_on_request(
+        "vbench-subject",
+        "vbench",
+        ("vbench_subject", Direction.BAND, "", _SHARE, "VBench's subject consistency (DINO). A frozen clip has 1."),
+    ),
+    *_on_request(
+        "vbench-background",
+        "vbench",
+        (
+            "vbench_background",
+            Direction.BAND,
+            "",
+            _SHARE,
+            "VBench's background consistency (CLIP ViT-B/32). A frozen clip has 1.",
+        ),
+    ),
+    *_on_request(
+        "text-alignment",
+        "vbench",
+        (
+            "text_alignment",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "Do the frames show what the caption says? CLIP ViT-B/32's cosine, without CLIPScore's factor 2.5.",
+        ),
     ),
     Metric(
         "near_copies",
@@ -297,6 +381,7 @@ METRICS: tuple[Metric, ...] = (
         Direction.LOWER,
         "share",
         "How many clips are as near to a real one as 1 % of real clips are to another? 1 % is what chance gives.",
+        bounds=(0.0, 1.0),
         column="logits",
         usual=False,
     ),

@@ -1,0 +1,50 @@
+"""How much do pixels change from one frame to the next? VBench's temporal flickering.
+
+(255 − mean |next frame − frame|) / 255 over all pixels and channels of the full frames, then over the pairs of
+consecutive frames (Huang et al., 2024; vbench/temporal_flickering.py). VBench means it for clips of still scenes only,
+and sorts the others out by optical flow first. Without that filter every motion lowers the number, and a frozen clip
+has the best there is, 1: this says how close two sets of clips are in it, not which of them is good.
+
+Agreement: VBench takes means of float32, these are exact; values agree to 1e-6.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from avbench.core import Clip, NotMeasurable, Protocol
+
+
+@dataclass(frozen=True)
+class FlickerProtocol(Protocol):
+    """What decides the number besides the clip."""
+
+    name: str = "vbench-flicker"
+    version: int = 1
+    frames: str = "all, at least 2"
+    fps: str = "native"
+    size: str = "native"
+    static_filter: str = "none: every clip counts, moving ones too"
+    output: str = "(255 - mean absolute difference of consecutive frames) / 255"
+    precision: str = "differences exact, means float64"
+    source: str = "VBench, vbench/temporal_flickering.py"
+
+
+class Flicker:
+    """The feature ``vbench-flicker``."""
+
+    protocol = FlickerProtocol()
+
+    def __init__(self, device: str = "cpu") -> None:
+        pass
+
+    def __call__(self, clip: Clip) -> dict[str, float]:
+        """``flickering`` in 0...1. Raises NotMeasurable on fewer than 2 frames."""
+        if len(clip.frames) < 2:
+            msg = "the clip has one frame; flickering is a difference of frames and needs 2"
+            raise NotMeasurable(msg)
+        # 16 bits, because differences of 8 bits would wrap around.
+        pairs = itertools.pairwise(clip.frames.astype(np.int16))
+        differences = [np.abs(following - frame).mean() for frame, following in pairs]
+        return {"flickering": (255 - float(np.mean(differences))) / 255}
