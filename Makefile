@@ -21,7 +21,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable .
-	$(BIN)/avbench weights fetch i3d-k400 lpips-alex
+	$(BIN)/avbench weights fetch i3d-k400 lpips-alex musicnn-mtt
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready

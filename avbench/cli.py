@@ -482,7 +482,7 @@ def _protocols(folders: Sequence["RunFolder"], names: Sequence[str]) -> None:
 
 
 def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None = None) -> None:
-    from avbench.compare import scores_frame
+    from avbench.compare import over_motion, scores_frame
     from avbench.evaluate import fvd_metrics
     from avbench.folder import write_whole
     from avbench.report import page, tables
@@ -492,7 +492,9 @@ def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None
     write_whole(out / "table.md", tables.markdown(frame).encode())
     write_whole(out / "table.csv", frame.to_csv(index=False).encode())
     write_whole(out / "table.parquet", frame.to_parquet(index=False))
-    write_whole(out / "report.html", page.render(folders, frame).encode())
+    over = over_motion(folders)
+    write_whole(out / "over_motion.csv", over.to_csv(index=False).encode())
+    write_whole(out / "report.html", page.render(folders, frame, over).encode())
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
     shown = frame[(frame["metric"] == "fvd") | ~frame["metric"].isin(others)]
     _console().print(tables.console(shown, _console().width))

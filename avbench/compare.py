@@ -2,17 +2,20 @@
 
 `scores_frame` gives the long table (a row a subset, metric and model) that every report is made from; what is best in
 it is a matter of direction alone. `distance_differences` says which of two models is nearer to the reference, and
-whether that is more than chance; means over clips are not tested yet.
+whether that is more than chance; means over clips are not tested yet. `over_motion` shows what a metric owes to how
+little moves.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from avbench import distances, reference
-from avbench.core import Direction, InputError, NotMeasurable, Score, Subset, columns, require_same_protocol
+from avbench.core import Direction, InputError, Key, NotMeasurable, Score, Subset, columns, require_same_protocol
+from avbench.evaluate import VALUES_FILE
 from avbench.folder import RunFolder
 from avbench.measure import current_rows, protocol_of
 from avbench.metrics import METRICS, Metric
@@ -69,6 +72,34 @@ def distance_differences(folders: Sequence[RunFolder], *, place: Path | None = N
                 pair = {"subset": subset.name, "metric": name, "run": other.path.name, "against": first.path.name}
                 rows.append({**pair, **_difference(other, first, known[name], subset, place)})
     return pd.DataFrame(rows)
+
+
+MOTION_BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, np.inf)
+"""Diagonals per second."""
+LEAST_IN_BIN = 3
+
+
+def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
+    """Means of the metrics that go with how much moves, in bins of `motion_amount`, of at least LEAST_IN_BIN clips.
+
+    One row a (subset, metric, model, bin): `low` and `high` in diagonals per second, `n`, `mean`.
+    """
+    shown = [metric.name for metric in METRICS if metric.goes_with_motion]
+    rows = []
+    for folder in folders:
+        values = pd.read_parquet(folder.path / VALUES_FILE)
+        amounts = values[values["metric"] == "motion_amount"].set_index([*Key._fields])["value"]
+        for (subset, name), of_metric in values[values["metric"].isin(shown)].groupby(["subset", "metric"], sort=False):
+            known = (
+                of_metric.set_index([*Key._fields])["value"].to_frame("value").join(amounts.rename("amount")).dropna()
+            )
+            bins = np.digitize(known["amount"], MOTION_BINS) - 1
+            for index, in_bin in known.groupby(bins)["value"]:
+                if len(in_bin) >= LEAST_IN_BIN:
+                    edges = {"low": MOTION_BINS[index], "high": MOTION_BINS[index + 1]}
+                    made = {"subset": subset, "metric": name, "model": folder.path.name, "bin": int(index)}
+                    rows.append({**made, **edges, "n": len(in_bin), "mean": in_bin.mean()})
+    return pd.DataFrame(rows, columns=["subset", "metric", "model", "bin", "low", "high", "n", "mean"])
 
 
 def _difference(a: RunFolder, b: RunFolder, metric: Metric, subset: Subset, place: Path | None) -> dict[str, Any]:

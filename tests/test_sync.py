@@ -5,8 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
+from avbench import subsets
 from avbench.core import Key, Row, columns
+from avbench.features.flow import DISFlow
+from avbench.features.sound import Onsets
+from avbench.generators.toyworld import CHANGES
 from avbench.metrics import sync
+from avbench.toyworld import Scene, make_clip
 
 SECONDS = 4.0
 
@@ -88,3 +93,23 @@ def test_nothing_to_match_is_no_number(clip):
         found = metric(table(clip, other))
         assert np.isnan(found[0]) and not np.isnan(found[1])
     assert np.isnan(sync.sync_lag(table((clip[0], clip[1][:0]), other))[0])
+
+
+def test_sound_in_time_scores_best():
+    """The world's own clips, the sound slid: the best offset is 0 within the tolerance, and far ones are at chance."""
+    look, onsets, means = DISFlow(), Onsets(), {}
+    slide, _ = CHANGES["sound-shifted"]
+    prompts = [one for one in subsets.load("toy-object-contact").prompts if one.tags["family"] in ("collide", "cradle")]
+    clips = [make_clip(Scene.from_json(prompt.tags["scene"]), 0)[0] for prompt in prompts[:20]]
+    motion = [look(clip) for clip in clips]
+    lags = {}
+    for late in (-400, -300, -200, 0, 200, 300, 400):
+        rows = [
+            Row(Key("s", f"{k:02d}", 0), "0" * 64, {**seen, **onsets(slide(clip, None, late))})
+            for k, (clip, seen) in enumerate(zip(clips, motion, strict=True))
+        ]
+        means[late] = np.nanmean(sync.sync_excess(columns(rows)[1]))
+        lags[late] = np.nanmedian(np.abs(sync.sync_lag(columns(rows)[1]) - late))
+    assert max(means, key=means.get) == 0 and means[0] > 0.5
+    assert max(value for late, value in means.items() if late) < 0.1
+    assert max(lags.values()) <= 125, "one video frame"

@@ -49,6 +49,8 @@ class Metric:
     """``module:function``."""
     beside: str = ""
     """A second feature, whose columns the function gets as well."""
+    goes_with_motion: bool = False
+    """Whether it is easily good where little moves: then it is shown over the motion amount as well."""
     usual: bool = True
     """Whether it is computed where no metric is named."""
 
@@ -99,6 +101,7 @@ def _lpips(net: str, meaning: str, question: str, *, usual: bool = False) -> Met
         Direction.LOWER if meaning == "reference" else Direction.BAND,
         "LPIPS",
         question,
+        goes_with_motion=meaning == "consecutive",
         usual=usual,
     )
 
@@ -152,6 +155,7 @@ METRICS: tuple[Metric, ...] = (
         "RGB²",
         "Where things move, does the next frame, warped back along the flow, look the same, as nearly as in reality?",
         unable="nothing in them moves, and a still clip has no warping error worth the name",
+        goes_with_motion=True,
     ),
     Metric(
         "motion_amount",
@@ -219,6 +223,7 @@ METRICS: tuple[Metric, ...] = (
         ),
         ("acceleration", Direction.BAND, "diagonals/s²", _POSITIVE, "How much does motion change on its way?"),
         unable=_FROZEN,
+        goes_with_motion=True,
     ),
     *_on_request(
         "flow-dis",
@@ -231,6 +236,7 @@ METRICS: tuple[Metric, ...] = (
             "How much does what does not move change its brightness?",
         ),
         unable=f"{_FROZEN}, or no place is still",
+        goes_with_motion=True,
     ),
     *_on_request(
         "flow-dis",
@@ -322,6 +328,7 @@ METRICS: tuple[Metric, ...] = (
             _SHARE,
             "VBench's temporal flickering, of every clip: how like the one before is a frame? A frozen clip has 1.",
         ),
+        goes_with_motion=True,
     ),
     *_on_request(
         "vbench-flicker",
@@ -346,11 +353,13 @@ METRICS: tuple[Metric, ...] = (
             _SHARE,
             "VBench's motion smoothness: does a frame lie halfway between its neighbours? A frozen clip is near 1.",
         ),
+        goes_with_motion=True,
     ),
     *_on_request(
         "vbench-subject",
         "vbench",
         ("vbench_subject", Direction.BAND, "", _SHARE, "VBench's subject consistency (DINO). A frozen clip has 1."),
+        goes_with_motion=True,
     ),
     *_on_request(
         "vbench-background",
@@ -362,6 +371,7 @@ METRICS: tuple[Metric, ...] = (
             _SHARE,
             "VBench's background consistency (CLIP ViT-B/32). A frozen clip has 1.",
         ),
+        goes_with_motion=True,
     ),
     *_on_request(
         "text-alignment",

@@ -19,6 +19,7 @@ from avbench import __version__
 from avbench.core import Clip, InputError, Key, Sample, Subset
 from avbench.folder import RunFolder
 from avbench.media import read_clip
+from avbench.report import curves
 from avbench.report.tables import LEGEND, subset_tables
 
 STRIPS_A_SUBSET = 6
@@ -37,8 +38,8 @@ class Strip:
     missing: str | None
 
 
-def render(folders: Sequence[RunFolder], frame: pd.DataFrame) -> str:
-    """The page's HTML for runs and their `compare.scores_frame`."""
+def render(folders: Sequence[RunFolder], frame: pd.DataFrame, over: pd.DataFrame) -> str:
+    """The page's HTML for runs, their `compare.scores_frame` and their `compare.over_motion`."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
@@ -48,6 +49,9 @@ def render(folders: Sequence[RunFolder], frame: pd.DataFrame) -> str:
         version=__version__,
         legend=LEGEND,
         tables=list(subset_tables(frame)),
+        charts={subset.name: curves.charts(over, subset.name) for subset in folders[0].subsets()},
+        legends={subset.name: curves.legend(over, subset.name) for subset in folders[0].subsets()},
+        size=(curves.WIDTH, curves.HEIGHT),
         strips={subset.name: _strips(folders, subset) for subset in folders[0].subsets()},
         scores=plain.to_dict("records"),
         protocols={
