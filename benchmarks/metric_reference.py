@@ -6,6 +6,7 @@ A feature's cost is the median of five clips of the embedded world (64×64, 16 f
 """
 
 import inspect
+import re
 import statistics
 import textwrap
 import time
@@ -80,12 +81,10 @@ def _feature(name: str, milliseconds: float | None) -> str:
 
 def _metric(metric: Metric) -> str:
     function = resolve(metric.function)
-    least, most = ("" if bound is None else f"{bound:g}" for bound in metric.bounds)
     lines = [
         f"### `{metric.name}`",
         f"{metric.question}",
-        f"- **Better**: {BETTER[metric.direction]}. **Range**: {least or 'any'}…{most}"
-        + (f" {metric.unit}." if metric.unit else "."),
+        f"- **Better**: {BETTER[metric.direction]}. **Range**: {_range(metric)}.",
         f"- **Formula**: {_paragraphs(inspect.getdoc(function) or '')}",
     ]
     if metric.settings:
@@ -94,13 +93,25 @@ def _metric(metric: Metric) -> str:
     if metric.column:
         needs.append(f"a reference's `{metric.reference_column or metric.column}`")
     lines.append(f"- **Needs**: {', '.join(needs)}.")
-    if metric.per_clip and not metric.column:
+    if metric.unable != Metric.unable:
         lines.append(f"- **Clips it cannot measure**: {metric.unable}.")
     return "\n".join([lines[0], "", lines[1], "", *lines[2:]])
 
 
-def _paragraphs(text: str) -> str:
-    return " ".join(text.split())
+def _range(metric: Metric) -> str:
+    least, most = metric.bounds
+    if least is None:
+        return "any number"
+    return (
+        f"{least:g} to {most:g} {metric.unit}".rstrip()
+        if most is not None
+        else f"{least:g} {metric.unit}".rstrip() + " or more"
+    )
+
+
+def _paragraphs(docstring: str) -> str:
+    """What comes before arguments and errors, in one line."""
+    return " ".join(re.split(r"^(?:Args|Raises|Returns):", docstring, flags=re.MULTILINE)[0].split())
 
 
 def _quoted(text: str) -> str:

@@ -13,6 +13,7 @@ from avbench.generators import Request
 from avbench.generators.toyworld import CHANGES, WORLDS, ToyWorld
 from avbench.media import write_clip
 from avbench.subsets import load
+from avbench.toyworld.inverse import bodies
 
 SUBSET = load("toy-object-contact")
 
@@ -63,6 +64,37 @@ def test_each_variant_is_wrong_in_its_own_way():
     assert noise[(GOOD.frames > 60) & (GOOD.frames < 195)].std() == pytest.approx(15, rel=0.05)
     light = make("flickering").frames.mean(axis=(1, 2, 3)) / GOOD.frames.mean(axis=(1, 2, 3))
     assert light.std() > 0.05
+
+
+def test_bodies_vanish_and_change_their_colour_half_way():
+    def seen(frame):
+        return {body.colour for body in bodies(frame)}
+
+    colours = seen(GOOD.frames[0])
+    gone, other = make("vanishing"), make("recoloured")
+    np.testing.assert_array_equal(gone.frames[:8], GOOD.frames[:8])
+    assert all(seen(frame) == set() for frame in gone.frames[8:])
+    np.testing.assert_array_equal(other.frames[:8], GOOD.frames[:8])
+    assert all(seen(frame).isdisjoint(colours) and seen(frame) for frame in other.frames[8:] if seen(GOOD.frames[0]))
+
+
+def test_sound_is_silenced_drowned_and_cut_off():
+    sound = GOOD.audio.waveform
+    assert not make("mute").audio.waveform.any()
+    hiss = make("hissing").audio.waveform - sound
+    assert hiss.std() == pytest.approx(0.03, rel=0.05)
+    assert np.mean(np.abs(make("clipped").audio.waveform) == 1) > 0.01
+    for variant in ("mute", "hissing", "clipped"):
+        np.testing.assert_array_equal(make(variant).frames, GOOD.frames)
+
+
+def test_avoiding_bodies_turn_back_before_they_touch():
+    index = next(k for k, prompt in enumerate(SUBSET.prompts) if prompt.tags["family"] == "drop")
+    lowest = [
+        max(body.box[3] for frame in make(variant, index=index).frames for body in bodies(frame))
+        for variant in ("", "avoiding")
+    ]
+    assert lowest[1] < lowest[0] - 4, "pixels"
 
 
 def test_a_prompt_without_a_scene_is_told():

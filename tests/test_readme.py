@@ -1,6 +1,8 @@
 """The README's tables and tree are the code's."""
 
+import csv
 import re
+import runpy
 from pathlib import Path
 
 from avbench.metrics import METRICS
@@ -29,3 +31,10 @@ def test_every_command_named_exists():
     verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
     verbs |= {group.name for group in cli.app.registered_groups}
     assert set(re.findall(r"`?avbench ([a-z]+)", TEXT)) <= verbs | {"evaluates"}
+
+
+def test_the_metric_reference_is_the_code():
+    bench = runpy.run_path(str(ROOT / "benchmarks" / "metric_reference.py"))
+    with (ROOT / "benchmarks" / "costs.csv").open() as lines:
+        costs = {row["feature"]: float(row["milliseconds"]) for row in csv.DictReader(lines)}
+    assert (ROOT / "docs" / "metrics.md").read_text() == bench["page"](costs), "run benchmarks/metric_reference.py"

@@ -14,7 +14,7 @@ the first its function is called a thousand times, without the second such refer
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from avbench.core import Direction
@@ -128,7 +128,7 @@ def _on_request(feature: str, module: str, *rows: _Row, **options: Any) -> list[
     ]
 
 
-METRICS: tuple[Metric, ...] = (
+_LISTED: tuple[Metric, ...] = (
     _frechet("fvd", "i3d-k400", "How far is the distribution of Kinetics I3D logits from the reference's?"),
     _kernel(
         "kvd",
@@ -472,6 +472,23 @@ METRICS: tuple[Metric, ...] = (
     _lpips("alex", "seeds", "How unlike are a prompt's clips under other seeds? The reference's diversity is right."),
     _lpips("vgg", "seeds", "`lpips_seeds` with VGG16."),
     _lpips("squeeze", "seeds", "`lpips_seeds` with SqueezeNet."),
+)
+
+_ALSO_WITH_RAFT = ("warping_error", "motion_amount", "event_rate", "sync_excess", "flow_consistency", "acceleration")
+
+METRICS: tuple[Metric, ...] = (
+    *_LISTED,
+    *(
+        replace(
+            metric,
+            name=f"{metric.name}_raft",
+            feature="flow-raft",
+            question=f"`{metric.name}`, flow by RAFT.",
+            usual=False,
+        )
+        for metric in _LISTED
+        if metric.name in _ALSO_WITH_RAFT
+    ),
 )
 
 FVD_PROTOCOLS: dict[str, str] = {
