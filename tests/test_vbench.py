@@ -5,11 +5,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models.optical_flow import raft_large
 
 from avbench import weights
 from avbench.core import Clip, InputError, NotMeasurable, Prompt
-from avbench.features import raft, vbench_smoothness
 from avbench.features import vbench_consistency as vc
+from avbench.features import vbench_smoothness
+from avbench.features.flow import vbench
+from avbench.features.flow.raft import border
 from avbench.features.vbench_pixels import Flicker
 from avbench.features.vbench_smoothness import MotionSmoothness, smoothness
 
@@ -67,7 +70,7 @@ def test_flicker_is_the_share_of_the_range_that_stays():
     ],
 )
 def test_dynamic_degree(speeds, frames, side, right):
-    assert raft.dynamic(speeds, frames, side) is right
+    assert vbench.dynamic(speeds, frames, side) is right
 
 
 @pytest.mark.parametrize(
@@ -83,28 +86,24 @@ def test_dynamic_degree(speeds, frames, side, right):
     ],
 )
 def test_static_filter(speeds, ends, frames, side, right):
-    assert raft.static(speeds, ends, frames, side) is right
+    assert vbench.static(speeds, ends, frames, side) is right
 
 
 def test_the_fastest_share_is_rounded_down():
     magnitudes = np.arange(99, dtype=np.float32).reshape(9, 11)
-    assert raft.fastest(magnitudes, 0.05) == (95 + 96 + 97 + 98) / 4
+    assert vbench.fastest(magnitudes, 0.05) == (95 + 96 + 97 + 98) / 4
 
 
-def test_edges_are_repeated_to_a_multiple():
-    x = torch.arange(5.0).expand(1, 3, 7, 5)
-    assert raft.padded(x, 8).shape == (1, 3, 8, 8)
-    assert raft.padded(x, 8)[0, 0, 0].tolist() == [0, 0, 1, 2, 3, 4, 4, 4]
-    assert raft.padded(x.mT, 8)[0, 0, :, 0].tolist() == [0, 0, 1, 2, 3, 4, 4, 4]
-    whole = torch.rand(1, 3, 8, 16)
-    assert torch.equal(raft.padded(whole, 8), whole)
+def test_edges_are_repeated_to_a_multiple_of_8():
+    assert border(7, 5) == (1, 2, 0, 1)
+    assert border(8, 16) == (0, 0, 0, 0)
 
 
 def test_raft_is_torchvisions(cache):
     torch.manual_seed(0)
-    network = raft.raft_large(weights=None).eval()
+    network = raft_large(weights=None).eval()
     bring("raft-large-c-t-v1", network.state_dict(), cache / "raft.pth")
-    feature = raft.VBenchRAFT()
+    feature = vbench.VBenchRAFT()
     assert feature.protocol.weights_sha256 == weights.file_sha256(cache / "raft.pth")
     frames = RNG.integers(0, 256, (3, 128, 136, 3), dtype=np.uint8)
     row = feature(Clip(frames, 8))
@@ -121,10 +120,11 @@ def test_raft_is_torchvisions(cache):
         feature(Clip(frames, 30))
     with pytest.raises(NotMeasurable, match="80x48; RAFT needs 121 pixels"):
         feature(NOISE)
-    state = {name: value.numpy() for name, value in network.state_dict().items()}
+    state = dict(network.state_dict())
     del state["mask_predictor.conv.bias"]
-    with pytest.raises(InputError, match="the RAFT checkpoint does not fit: Missing key"):
-        raft.load(state)
+    bring("raft-large-c-t-v1", state, cache / "less.pth")
+    with pytest.raises(InputError, match="does not fit torchvision's raft_large: Missing key"):
+        vbench.VBenchRAFT()
 
 
 # Consistency

@@ -12,11 +12,14 @@ import torch
 from torch.nn import functional
 from torchvision.models.optical_flow import raft_large
 
-from avbench.core import InputError, first_line
+from avbench.core import InputError
 from avbench.features.flow import DISFlow
 from avbench.features.flow.protocol import FlowProtocol
 from avbench.pickles import read_state_dict
 from avbench.weights import BroughtProtocol, locate
+
+MULTIPLE = 8
+"""Of pixels: what RAFT wants either side to be."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class RAFTProtocol(FlowProtocol):
 
     name: str = "flow-raft"
     version: int = 1
-    algorithm: str = "torchvision raft_large (Teed and Deng, 2020), RGB in -1...1, padded to multiples of 8 by the edge"
+    algorithm: str = (
+        "torchvision raft_large (Teed and Deng, 2020), RGB in -1...1, padded to multiples of 8 by repeating the edge"
+    )
     iterations: int = 20
     weights: str = "raft-large-c-t-v1"
     weights_sha256: str = ""
@@ -41,29 +46,41 @@ class RAFTFlow(DISFlow):
     protocol = BroughtProtocol(RAFTProtocol())
 
     def __init__(self, device: str = "cpu") -> None:
-        self._device = torch.device(device)
-        path = locate(RAFTProtocol.weights)
-        state = {name: torch.from_numpy(array) for name, array in read_state_dict(path).items()}
-        self._network = raft_large()
-        try:
-            self._network.load_state_dict(state)
-        except RuntimeError as error:
-            msg = f"{path} does not fit torchvision's raft_large: {first_line(error)}"
-            raise InputError(msg) from None
-        self._network.eval().requires_grad_(False).to(self._device)
+        self._raft = RAFT(RAFTProtocol.weights, device)
 
-    @torch.inference_mode()
     def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
         """From one working frame, ``[height, width, 3]`` uint8, to another."""
         height, width, _ = frame.shape
-        beyond = (0, -width % 8, 0, -height % 8)
-        one, two = (
-            functional.pad(
-                torch.from_numpy(rgb.copy()).to(self._device).permute(2, 0, 1)[None].float() / 127.5 - 1,
-                beyond,
-                "replicate",
-            )
-            for rgb in (frame, following)
-        )
-        found = self._network(one, two, num_flow_updates=self.protocol.iterations)[-1][0]
-        return np.ascontiguousarray(found.permute(1, 2, 0)[:height, :width].cpu().numpy())
+        left, _, top, _ = border(height, width)
+        found = self._raft(frame, following, self.protocol.iterations)
+        return np.ascontiguousarray(found[top : top + height, left : left + width])
+
+
+class RAFT:
+    """The network with a brought weight. Raises InputError where that is missing, or naming a tensor that is wrong."""
+
+    def __init__(self, weight: str, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        path = locate(weight)
+        state = {name: torch.from_numpy(array) for name, array in read_state_dict(path).items()}
+        self._network = raft_large().eval().requires_grad_(False)
+        try:
+            self._network.load_state_dict(state)
+        except RuntimeError as error:
+            msg = f"{path} does not fit torchvision's raft_large: {str(error).splitlines()[1].strip()}"
+            raise InputError(msg) from None
+        self._network.to(self._device)
+
+    @torch.inference_mode()
+    def __call__(self, frame: np.ndarray, following: np.ndarray, iterations: int) -> np.ndarray:
+        """Flow of the padded frame, ``[height, width, 2]`` float32 pixels, between two frames of uint8 RGB."""
+        x = torch.from_numpy(np.stack((frame, following))).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = functional.pad(x, border(*frame.shape[:2]), mode="replicate")
+        found = self._network(x[:1], x[1:], num_flow_updates=iterations)[-1][0]
+        return found.permute(1, 2, 0).cpu().numpy()
+
+
+def border(height: int, width: int) -> tuple[int, int, int, int]:
+    """Pixels to repeat at the left, right, top and bottom, so that either side is a multiple of 8."""
+    more, wider = -height % MULTIPLE, -width % MULTIPLE
+    return wider // 2, wider - wider // 2, more // 2, more - more // 2

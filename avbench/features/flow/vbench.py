@@ -16,14 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional
-from torchvision.models.optical_flow import raft_large
 
-from avbench.core import Clip, InputError, NotMeasurable, Protocol, Value
-from avbench.pickles import read_state_dict
-from avbench.weights import BroughtProtocol, locate
+from avbench.core import Clip, NotMeasurable, Protocol, Value
+from avbench.features.flow.raft import MULTIPLE, RAFT
+from avbench.weights import BroughtProtocol
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class VBenchRAFTProtocol(Protocol):
     size: str = "native, padded to multiples of 8 by repeating the edge, as much before as behind (or one more behind)"
     minimum_side: int = 128
     """Of the padded frames: below it, the coarsest level of RAFT's correlations is one pixel wide."""
-    multiple: int = 8
+    multiple: int = MULTIPLE
     value_range: str = "-1...1"
     updates: int = 20
     magnitudes: str = "of all pixels of the padded frame, mean of the largest, float64"
@@ -67,8 +63,7 @@ class VBenchRAFT:
     protocol = BroughtProtocol(VBenchRAFTProtocol())
 
     def __init__(self, device: str = "cpu") -> None:
-        self._device = torch.device(device)
-        self._network = load(read_state_dict(locate(VBenchRAFTProtocol.weights))).to(self._device)
+        self._raft = RAFT(VBenchRAFTProtocol.weights, device)
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable where one frame is sampled, or where the frames are too small."""
@@ -97,31 +92,9 @@ class VBenchRAFT:
         magnitudes = self.magnitudes(clip.frames[before], clip.frames[after])
         return fastest(magnitudes, self.protocol.dynamic_share), fastest(magnitudes, self.protocol.static_share)
 
-    @torch.inference_mode()
     def magnitudes(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
         """Length of the flow between two ``[height, width, 3]`` uint8 frames, in pixels of the padded frame."""
-        x = torch.from_numpy(np.stack((frame, following))).to(self._device).permute(0, 3, 1, 2).float()
-        x = padded(x / 127.5 - 1, self.protocol.multiple)
-        flow = self._network(x[:1], x[1:], num_flow_updates=self.protocol.updates)[-1][0]
-        return torch.linalg.vector_norm(flow, dim=0).cpu().numpy()
-
-
-def load(state: dict[str, np.ndarray]) -> nn.Module:
-    """RAFT of torchvision with these weights. Raises InputError naming a tensor missing, too much or misshapen."""
-    network = raft_large(weights=None).eval().requires_grad_(False)
-    try:
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=True)
-    except RuntimeError as error:
-        msg = f"the RAFT checkpoint does not fit: {str(error).splitlines()[1].strip()}"
-        raise InputError(msg) from None
-    return network
-
-
-def padded(x: torch.Tensor, multiple: int) -> torch.Tensor:
-    """``[frames, 3, height, width]`` with its edges repeated until either side is a multiple of `multiple`."""
-    more, wider = (-length % multiple for length in x.shape[2:])
-    border = (wider // 2, wider - wider // 2, more // 2, more - more // 2)
-    return functional.pad(x, border, mode="replicate")
+        return np.linalg.norm(self._raft(frame, following, self.protocol.updates), axis=-1)
 
 
 def fastest(magnitudes: np.ndarray, share: float) -> float:
