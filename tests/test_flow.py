@@ -260,3 +260,37 @@ def test_the_protocol_is_hashed_and_read_back():
     assert protocol.name == "flow-dis"
     assert len(protocol.digest) == 64
     assert DISFlow(device="cuda").protocol is protocol
+
+
+def test_smooth_motion_is_consistent_and_a_torn_one_is_not():
+    clip = drifting(64, 16)
+    torn = Clip(clip.frames[[0, 5, 2, 9, 4, 11, 6, 13, 8, 15, 10, 1, 12, 3, 14, 7]], 8)
+    consistent = metric(motion.flow_consistency, clip, torn)
+    hectic = metric(motion.acceleration, clip, torn)
+    assert consistent[0] > 0.9 > consistent[1]
+    assert hectic[1] > 5 * hectic[0]
+
+
+def test_acceleration_is_that_of_the_motion():
+    """A texture that gains 1 pixel a frame each frame, at 8 frames a second."""
+    frames = np.stack([texture(96, (k * (k + 1) / 2, 0)) for k in range(6)])
+    expected = 8**2 / (96 * np.sqrt(2))
+    assert metric(motion.acceleration, Clip(frames, 8))[0] == pytest.approx(expected, rel=0.1)
+
+
+def test_flicker_is_measured_where_nothing_moves():
+    """A disc that moves over a ground that changes its brightness by 10 grey levels every other frame."""
+    clip = disc(3)
+    light = np.resize([0, 10], (len(clip.frames), 1, 1, 1))
+    flickering = Clip(np.clip(clip.frames.astype(int) + light, 0, 255).astype(np.uint8), 8)
+    assert metric(motion.still_flicker, clip)[0] == 0
+    assert metric(motion.still_flicker, flickering)[0] == pytest.approx(10, abs=1)
+    still = Clip(clip.frames[:1].repeat(9, 0), 8)
+    for measure in (motion.still_flicker, motion.flow_consistency, motion.acceleration):
+        assert np.isnan(metric(measure, still)[0])
+
+
+def test_the_distance_of_amounts_sees_a_wrong_spread():
+    even, wide = np.full((4, 1), 0.5), np.array([[0.0], [0.0], [1.0], [1.0]])
+    assert motion.motion_amount_distance(even, even) == 0
+    assert motion.motion_amount_distance(even, wide) == pytest.approx(0.5)
