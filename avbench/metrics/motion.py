@@ -45,9 +45,10 @@ def acceleration(columns: Columns) -> np.ndarray:
 def still_flicker(columns: Columns) -> np.ndarray:
     """Change of brightness from frame to frame where nothing moves, [clips] in grey levels of 255.
 
-    NaN for a frozen clip, and where something moves everywhere.
+    NaN where something moves everywhere, and for a clip that neither moves nor flickers, which would win.
     """
-    return np.where(columns["still_share"] > 0, _of_moving(columns, "still_flicker"), np.nan)
+    frozen = (columns["moves"] == 0) & (columns["still_flicker"] == 0)
+    return np.where(frozen | (columns["still_share"] == 0), np.nan, columns["still_flicker"])
 
 
 def event_rate(columns: Columns) -> np.ndarray:
