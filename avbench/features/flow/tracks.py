@@ -66,8 +66,8 @@ def _change(window: list[Pair], number: int, protocol: FlowProtocol) -> Change:
     around = agreed & abrupt & (strength > strength[y, x] / 2)
     if not around.any():
         around = agreed
-    gone = np.sum((v3 - v2) * change, axis=-1)[around] / np.maximum(np.sum(change**2, axis=-1)[around], 1e-9)
-    when = number + 1 - float(np.clip(np.median(gone), 0, 1))
+    changed = np.sum((v3 - v2) * change, axis=-1)[around] / np.maximum(np.sum(change**2, axis=-1)[around], 1e-9)
+    when = number + 1 - float(np.clip(np.median(changed), 0, 1))
     return Change(when, float(strength[y, x]), float(x / width), float(y / height))
 
 
