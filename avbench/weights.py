@@ -189,6 +189,12 @@ BROUGHT: dict[str, Brought] = {
             licence="Apache-2.0, as on its model card",
             what="CLAP as a folder that transformers reads: sounds and texts in one space",
         ),
+        Brought(
+            name="synchformer",
+            address="https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",
+            licence="MIT (v-iashin/Synchformer)",
+            what="Synchformer 24-01-04T16-39-21, trained on AudioSet, as a bare state dict: the network of DeSync",
+        ),
     )
 }
 

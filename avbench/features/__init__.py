@@ -45,6 +45,7 @@ FEATURES: dict[str, str] = {
     "panns-cnn14": "avbench.features.audio_networks:PANNs",
     "clap": "avbench.features.audio_networks:CLAP",
     "av-align": "avbench.features.av_align:AVAlign",
+    "synchformer": "avbench.features.synchformer:Synchformer",
     "raft-vbench": "avbench.features.flow.vbench:VBenchRAFT",
     "vbench-flicker": "avbench.features.vbench_pixels:Flicker",
     "vbench-smoothness": "avbench.features.vbench_smoothness:MotionSmoothness",

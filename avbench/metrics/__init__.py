@@ -269,6 +269,24 @@ _LISTED: tuple[Metric, ...] = (
         unable="they have no onset, or no peak of motion",
     ),
     *_on_request(
+        "synchformer",
+        "sync",
+        (
+            "desync",
+            Direction.LOWER,
+            "s",
+            (0.0, 2.0),
+            "How far is the sound from the picture, early or late, to Synchformer? As av-benchmark has DeSync.",
+        ),
+        (
+            "desync_lag",
+            Direction.NEITHER,
+            "s",
+            (-2.0, 2.0),
+            "How late is the sound, to Synchformer? Negative: early. 0 is right.",
+        ),
+    ),
+    *_on_request(
         "levels",
         "sound",
         ("loudness", Direction.BAND, "LUFS", (-70.0, None), "How loud is the sound? By ITU-R BS.1770-4."),

@@ -5,7 +5,8 @@ that a score does not depend on the frame rate. Each onset is matched with one e
 matches most and, among those, misses least; a match is within `TOLERANCE_SECONDS`. Only onsets that come while an event
 could be found count. What chance gives is known: the same onsets, slid around the clip by every offset that is not
 small, are matched as well. The lag is where strong events and loud onsets fall together best; of lags that are nearly
-as good the smaller is taken. AV-Align in its three versions is as published; see features/av_align.py.
+as good the smaller is taken. AV-Align in its three versions and DeSync are as published: features/av_align.py and
+features/synchformer.py.
 
 A clip without onsets, or without an event, has nothing to match: it is not measurable, where the published code gives
 it 0 or divides by 0.
@@ -44,6 +45,16 @@ def av_align_2024(columns: Columns) -> np.ndarray:
 def av_align_javisbench(columns: Columns) -> np.ndarray:
     """JavisBench's score, [clips]: it can exceed 1."""
     return _measurable(columns, "av_align_javisbench", "peaks")
+
+
+def desync(columns: Columns) -> np.ndarray:
+    """av-benchmark's DeSync: mean of the sizes of the first and the last 4.8 s' lags, [clips] in s."""
+    return (np.abs(columns["first_lag"]) + np.abs(columns["last_lag"])) / 2
+
+
+def desync_lag(columns: Columns) -> np.ndarray:
+    """Mean of both lags, [clips] in s; positive where the sound is late, the opposite of Synchformer's own sign."""
+    return (columns["first_lag"] + columns["last_lag"]) / 2
 
 
 def _measurable(columns: Columns, score: str, peaks: str) -> np.ndarray:
