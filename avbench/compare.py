@@ -1,77 +1,153 @@
-"""Stage 5: runs beside runs. Only numbers of one protocol stand in one column.
+"""Stage 5: runs beside runs. Only numbers that were made alike stand in one column.
 
-`scores_frame` gives the long table (a row a subset, metric and model) that every report is made from; what is best in
-it is a matter of direction alone. `distance_differences` says which of two models is nearer to the reference, and
-whether that is more than chance; means over clips are not tested yet. `over_motion` shows what a metric owes to how
-little moves.
+`scores_frame` gives the long table (a row a subset, metric and model) that every report is made from. What is best in
+it is what the data support: for a mean over clips, the runs that cannot be told from the extreme one, where some can;
+for a distance, those that cannot be told from the reference; for a band metric, those whose interval holds its value.
+`guard` says whether two runs may be compared, and `over_motion` what a metric owes to how little moves. Whether a
+difference is more than chance: differences.py.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from avbench import distances, reference
-from avbench.core import Direction, InputError, Key, NotMeasurable, Score, Subset, columns, require_same_protocol
+from avbench import paired
+from avbench.core import Direction, InputError, Key, Score, unlike_fields
 from avbench.evaluate import VALUES_FILE
 from avbench.folder import RunFolder
-from avbench.measure import current_rows, protocol_of
-from avbench.metrics import METRICS, Metric
+from avbench.metrics import METRICS
+
+SAMPLING = (
+    *("steps", "num_inference_steps", "sampler", "scheduler", "solver", "shift", "video_guidance", "audio_guidance"),
+    *("guidance", "guidance_scale", "guidance_scale_2", "negative_prompt", "frames", "num_frames", "fps", "frame_rate"),
+    *("width", "height", "seconds", "dtype", "video_negative", "audio_negative"),
+)
+"""Settings that say how a model was sampled, not which it is: where two models both have one, it must be equal."""
+
+Where = tuple[str, str]
+"""Subset and metric."""
 
 
-def scores_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """How a run's numbers were made: what must be equal for two runs to be compared."""
+
+    name: str
+    sampling: Mapping[str, Any]
+    clip_specs: Mapping[str, Any]
+    protocols: Mapping[Where, tuple[str, Mapping[str, Any]]]
+    """Digest and description."""
+
+
+def made(folder: RunFolder) -> Made:
+    """Look at a run. Raises InputError where it was not evaluated."""
+    scores, protocols = folder.scores()
+    settings = folder.run().settings
+    return Made(
+        folder.path.name,
+        {name: settings[name] for name in SAMPLING if settings.get(name) is not None},
+        {subset.name: subset.clip_spec and subset.clip_spec.to_json() for subset in folder.subsets()},
+        {(score.subset, score.metric): (score.protocol, protocols[score.protocol]) for score in scores},
+    )
+
+
+def guard(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[Where, str | None]:
+    """For every number that both runs have: None, or the sentence in what allowed way they were made unlike.
+
+    Args:
+        run: one run.
+        other: another.
+        allow: fields in which they may differ, such as ``feature.iterations``; ``feature`` allows all inside it.
+
+    Raises:
+        InputError: they differ in a field that is not allowed; the message names the fields and their values.
+    """
+    common = run.sampling.keys() & other.sampling.keys()
+    sampling = [{name: one.sampling[name] for name in common} for one in (run, other)]
+    unlike_sampling = unlike_fields({"sampling": sampling[0]}, {"sampling": sampling[1]})
+    marks: dict[Where, str | None] = {}
+    for where in run.protocols.keys() & other.protocols.keys():
+        (digest, ours), (their_digest, theirs) = run.protocols[where], other.protocols[where]
+        unlike = dict(unlike_sampling)
+        if digest != their_digest:
+            unlike |= unlike_fields(ours, theirs)
+        specs = [{"clip_spec": one.clip_specs.get(where[0])} for one in (run, other)]
+        unlike |= unlike_fields(*specs)
+        told = "; ".join(f"{name} {one!r} against {two!r}" for name, (one, two) in unlike.items())
+        refused = [name for name in unlike if not any(name == one or name.startswith(f"{one}.") for one in allow)]
+        if refused:
+            msg = (
+                f"{where[1]} on {where[0]} of {run.name} and of {other.name} were made under unlike protocols and "
+                f"cannot be compared: {told} (--allow {refused[0]} compares them all the same, and marks it)"
+            )
+            raise InputError(msg)
+        marks[where] = f"made unlike: {told}" if told else None
+    return marks
+
+
+def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.DataFrame:
     """One row a (subset, metric, model): value, interval, n, null, p, excess, floor, reference, missing, best and more.
 
     Raises:
-        InputError: two runs have one name, were not evaluated, or scored under unlike protocols.
+        InputError: two runs have one name, were not evaluated, or were made unlike in a field that `allow` lacks.
     """
     known = {metric.name: metric for metric in METRICS}
-    rows: list[dict[str, Any]] = []
-    seen: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
     names = [folder.path.name for folder in folders]
     if twice := {name for name in names if names.count(name) > 1}:
         msg = f"several runs are called {sorted(twice)[0]!r}; rename a folder"
         raise InputError(msg)
+    rows: list[dict[str, Any]] = []
+    earlier: Made | None = None
     for folder in folders:
-        scores, protocols = folder.scores()
-        for score in scores:
-            where = (score.subset, score.metric)
-            first_name, first = seen.setdefault(where, (folder.path.name, protocols[score.protocol]))
-            what = f"{score.metric} on {score.subset} of {first_name} and of {folder.path.name}"
-            require_same_protocol(first, protocols[score.protocol], what)
+        one = made(folder)
+        marks = guard(one, earlier, allow) if earlier else {}
+        earlier = replace(one, protocols={**one.protocols, **earlier.protocols}, name=earlier.name) if earlier else one
+        for score in folder.scores()[0]:
             if score.metric not in known:
                 msg = (
                     f"{folder.path} was scored by {score.metric}, which is no more: run `avbench evaluate` on it again"
                 )
                 raise InputError(msg)
-            rows.append(_row(folder.path.name, score, known[score.metric].direction, known[score.metric].unit))
+            row = _row(folder.path.name, score, known[score.metric].direction, known[score.metric].unit)
+            rows.append(row | {"mark": marks.get((score.subset, score.metric))})
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     frame = pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
     frame["best"] = False
+    values = {folder.path.name: clip_values(folder) for folder in folders}
     for _, group in frame.groupby(["subset", "metric"], sort=False):
-        frame.loc[_best(group), "best"] = True
+        frame.loc[_best(group, values), "best"] = True
     return frame
 
 
-def distance_differences(folders: Sequence[RunFolder], *, place: Path | None = None) -> pd.DataFrame:
-    """Each later run against the first, by every distance that both were scored with.
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Values of two runs on the clips that both have."""
 
-    One row a (subset, metric, run): `difference` is the run's distance to the reference less that of the first, over
-    the `pairs` of clips that both have; `p` is two-sided, labels swapped within pairs; `missing` says why there is
-    none. `place` is a reference of the user's own.
-    """
-    known = {metric.name: metric for metric in METRICS if metric.pooled}
-    first, rows = folders[0], []
-    asked = {(score.subset, score.metric) for score in first.scores()[0] if score.value is not None}
-    for other in folders[1:]:
-        both = asked & {(score.subset, score.metric) for score in other.scores()[0] if score.value is not None}
-        for subset in first.subsets():
-            for name in (name for name in known if (subset.name, name) in both):
-                pair = {"subset": subset.name, "metric": name, "run": other.path.name, "against": first.path.name}
-                rows.append({**pair, **_difference(other, first, known[name], subset, place)})
-    return pd.DataFrame(rows)
+    prompts: list[str]
+    a: np.ndarray
+    b: np.ndarray
+    dropped: int
+    """Clips that only one has."""
+
+
+def clip_values(folder: RunFolder) -> dict[Where, pd.Series]:
+    """(subset, metric) → value by (prompt, seed), of the clips that could be measured."""
+    table = pd.read_parquet(folder.path / VALUES_FILE).dropna(subset="value")
+    grouped = table.groupby(["subset", "metric"], sort=False)
+    return {where: group.set_index(["prompt", "seed"])["value"] for where, group in grouped}
+
+
+def join(a: pd.Series, b: pd.Series) -> Joined:
+    """Two runs' values of one metric on one subset, joined on (prompt, seed)."""
+    both = a.index.intersection(b.index).sort_values()
+    prompts = list(both.get_level_values("prompt"))
+    return Joined(prompts, a.loc[both].to_numpy(), b.loc[both].to_numpy(), len(a.index.union(b.index)) - len(both))
 
 
 MOTION_BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, np.inf)
@@ -102,22 +178,6 @@ def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["subset", "metric", "model", "bin", "low", "high", "n", "mean"])
 
 
-def _difference(a: RunFolder, b: RunFolder, metric: Metric, subset: Subset, place: Path | None) -> dict[str, Any]:
-    real = reference.find(subset, place)
-    sides = []
-    for folder in (a, b):
-        rows = current_rows(folder, metric.feature).values()
-        sides.append(columns(row for row in rows if row.key.subset == subset.name))
-    try:
-        if real is None:
-            msg = f"{subset.name} has no reference"
-            raise NotMeasurable(msg)
-        found = distances.difference(metric, *sides, real, protocol_of(metric.feature), subset)
-    except (NotMeasurable, InputError) as reason:
-        return {"difference": None, "p": None, "pairs": 0, "missing": str(reason)}
-    return {"difference": found.value, "p": found.p, "sd": found.sd, "pairs": found.pairs, "missing": None}
-
-
 def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str, Any]:
     low, high = score.interval or (None, None)
     null = score.null
@@ -144,14 +204,24 @@ def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str,
     }
 
 
-def _best(group: pd.DataFrame) -> list[Any]:
-    """Index labels of the best of a group: the extreme value, or for a band every interval that holds the reference."""
-    direction = group["direction"].iloc[0]
-    values = group["value"].dropna()
+def _best(group: pd.DataFrame, values: Mapping[str, Mapping[Where, pd.Series]]) -> list[Any]:
+    """Index labels of what the data support as best: see the module."""
+    direction, where = group["direction"].iloc[0], (group["subset"].iloc[0], group["metric"].iloc[0])
     if direction == Direction.BAND:
-        holds = (group["low"] <= group["reference"]) & (group["reference"] <= group["high"])
-        return list(group.index[holds])
-    if len(values) < 2 or direction == Direction.NEITHER:
+        return list(group.index[(group["low"] <= group["reference"]) & (group["reference"] <= group["high"])])
+    if group["p"].notna().any():
+        return list(group.index[group["p"] > ALPHA])
+    scored = group[group["value"].notna()].sort_values("value", ascending=direction == Direction.LOWER, kind="stable")
+    per_clip = [values[model][where] for model in scored["model"] if where in values[model]]
+    if len(per_clip) < 2 or len(per_clip) < len(scored) or direction == Direction.NEITHER:
         return []
-    extreme = values.max() if direction == Direction.HIGHER else values.min()
-    return list(values.index[values == extreme])
+    p = [_p_of_difference(per_clip[0], other) for other in per_clip[1:]]
+    alike = [True, *(paired.holm(p) >= ALPHA)]
+    return [] if all(alike) else list(scored.index[alike])
+
+
+def _p_of_difference(a: pd.Series, b: pd.Series) -> float:
+    joined = join(a, b)
+    if not len(joined.prompts):
+        return 1.0
+    return paired.paired_difference(joined.a, joined.b, joined.prompts).p

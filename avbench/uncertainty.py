@@ -24,6 +24,9 @@ from avbench.engine import default_workers
 Pooled = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 PERMUTATIONS = 1000
+MOST_PERMUTATIONS = 10_000
+EXCEEDING = 10
+"""So many draws as extreme as what was measured settle that it is no small p-value."""
 _SEED = 0
 _CHUNK = 50  # draws a thread takes at a time
 
@@ -119,16 +122,21 @@ class Difference:
     permutations: int
 
 
-def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = PERMUTATIONS) -> Difference:
+def swap_test(
+    pooled: Pooled, pairs: int, real: int, *, permutations: int = PERMUTATIONS, most: int = MOST_PERMUTATIONS
+) -> Difference:
     """Is A nearer to the reference than B, or is that chance? Labels are swapped within (prompt, seed) pairs.
 
-    The reference is the same on both sides, so that its own accidents cancel.
+    The reference is the same on both sides, so that its own accidents cancel. Where fewer than EXCEEDING of the first
+    draws are as extreme, more are drawn until so many are, or `most` were drawn: a p-value that is to be multiplied by
+    the size of a family must be able to be small (Besag and Clifford, 1991).
 
     Args:
         pooled: the distance over A's `pairs` rows, B's in the same order of keys, and the `real` rows.
         pairs: clips that both models have.
         real: clips of the reference.
-        permutations: how many, seeded.
+        permutations: how many at least, seeded.
+        most: how many at most.
 
     Raises:
         NotMeasurable: there are fewer than 2 pairs, or clips of the reference.
@@ -138,16 +146,24 @@ def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = PERM
         msg = f"{needs}; there are {pairs} and {real}"
         raise NotMeasurable(msg)
     random = np.random.default_rng(_SEED)
-    swapped = np.concatenate([np.zeros((1, pairs), dtype=bool), random.random((permutations, pairs)) < 0.5])
+    measured = _swaps(pooled, np.zeros((1, pairs), dtype=bool), real)[0]
+    drawn = np.empty(0)
+    extreme = 0
+    while len(drawn) < permutations or (extreme < EXCEEDING and len(drawn) < most):
+        drawn = np.append(drawn, _swaps(pooled, random.random((permutations, pairs)) < 0.5, real))
+        # A swap of all pairs gives minus the same number but for rounding, and must count as no nearer to 0.
+        extreme = np.count_nonzero(np.abs(drawn) >= abs(measured) * (1 - 1e-9))
+    p = (1 + extreme) / (1 + len(drawn))
+    return Difference(float(measured), float(p), float(drawn.std(ddof=1)), pairs, len(drawn))
+
+
+def _swaps(pooled: Pooled, swapped: np.ndarray, real: int) -> np.ndarray:
+    """``[draws]``: A's distance less B's where the labels of these pairs ``[draws, pairs]`` are swapped."""
+    pairs = swapped.shape[1]
     a = np.arange(pairs) + np.where(swapped, pairs, 0)
     b = np.arange(pairs) + np.where(swapped, 0, pairs)
     reference = np.broadcast_to(np.arange(2 * pairs, 2 * pairs + real), (len(a), real))
-    values = _each(pooled, a, reference) - _each(pooled, b, reference)
-    measured, drawn = values[0], values[1:]
-    # A swap of all pairs gives minus the same number but for rounding, and must count as no nearer to 0.
-    extreme = np.abs(drawn) >= abs(measured) * (1 - 1e-9)
-    p = (1 + np.count_nonzero(extreme)) / (1 + permutations)
-    return Difference(float(measured), float(p), float(drawn.std(ddof=1)), pairs, permutations)
+    return _each(pooled, a, reference) - _each(pooled, b, reference)
 
 
 def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, draws: int = 20) -> float:

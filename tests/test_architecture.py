@@ -13,11 +13,13 @@ PACKAGE = Path(avbench.__file__).parent
 FLOORS = [
     {"core"},
     {"media", "folder", "pickles", "shipped", "weights", "engine", "avfulldit", "toyworld"},
-    {"subsets", "generators", "features", "metrics", "uncertainty"},
+    {"subsets", "generators", "features", "metrics", "uncertainty", "paired", "plan"},
     {"foreign", "reference", "sample", "measure", "train"},
     {"distances"},
     {"evaluate"},
-    {"compare", "gate", "report"},
+    {"compare"},
+    {"differences", "power"},
+    {"leaderboard", "gate", "report"},
     {"cli"},
 ]
 

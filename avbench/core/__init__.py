@@ -3,7 +3,7 @@
 from avbench.core.clip import Audio, Clip, ClipSpec, frame_rate
 from avbench.core.errors import InputError, MediaError, NotMeasurable, first_line, nearest
 from avbench.core.prompt import Prompt, Subset
-from avbench.core.protocol import Protocol, digest, field_differences, require_same_protocol
+from avbench.core.protocol import Protocol, digest, field_differences, require_same_protocol, unlike_fields
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
 from avbench.core.score import Direction, Null, Score
@@ -37,4 +37,5 @@ __all__ = [
     "nearest",
     "require_same_protocol",
     "resolve",
+    "unlike_fields",
 ]

@@ -35,12 +35,27 @@ class Protocol:
 
 def field_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """The fields in which two described protocols differ, each as ``name: ours against theirs``."""
+    return [f"{name}: {one!r} against {other!r}" for name, (one, other) in unlike_fields(ours, theirs).items()]
+
+
+def unlike_fields(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The fields that differ, those inside fields as ``outer.inner``, with both values."""
+    one, other = _flat(ours), _flat(theirs)
     absent = "(absent)"
-    return [
-        f"{name}: {ours.get(name, absent)!r} against {theirs.get(name, absent)!r}"
-        for name in sorted({*ours, *theirs})
-        if ours.get(name, absent) != theirs.get(name, absent)
-    ]
+    names = sorted({*one, *other})
+    return {
+        name: (one.get(name, absent), other.get(name, absent))
+        for name in names
+        if one.get(name, absent) != other.get(name, absent)
+    }
+
+
+def _flat(plain: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in plain.items():
+        inner = isinstance(value, Mapping) and value
+        flat |= _flat(value, f"{within}{name}.") if inner else {f"{within}{name}": value}
+    return flat
 
 
 def require_same_protocol(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:

@@ -6,7 +6,7 @@ that. A cell without a number, or with fewer clips, has a numbered footnote.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,13 +16,31 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-_ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
+ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
+_LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "−": "$-$",
+    "²": "$^2$",
+    "Δ": r"$\Delta$",
+    "…": r"\ldots{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
+}
 STANDARD = "reference"
 """Name of the row to read the others by."""
 LEGEND = (
-    "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher: the extreme is bold. ≈ should "
-    "match the reference: bold where the interval holds it. In brackets, for a distance: its excess over what one "
-    "distribution on both sides would score at this n, and the share p of permutations that are as far apart."
+    "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher, ≈ should match the reference. In "
+    "brackets, for a distance: its excess over what one distribution on both sides would score at this n, and the share "
+    "p of permutations that are as far apart. Bold is what the data support: a distance that cannot be told from the "
+    "reference (p > 0.05), ≈ where the interval holds the reference's value, else what cannot be told from the best."
 )
 
 
@@ -42,6 +60,8 @@ class SubsetTable:
     columns: list[str]
     rows: list[tuple[str, list[Cell]]]
     notes: list[str]
+    head: str = "model"
+    """What the rows are."""
 
 
 def subset_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
@@ -62,12 +82,22 @@ def subset_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
 
 def console(frame: pd.DataFrame, width: int = 80) -> Group:
     """For rich: as many tables a subset as its columns need at this width."""
+    return set_for_console(subset_tables(frame), LEGEND, width)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """For a README or a pull request."""
+    return set_as_markdown(subset_tables(frame), LEGEND)
+
+
+def set_for_console(tables: Iterable[SubsetTable], legend: str, width: int) -> Group:
+    """Tables, their notes and a legend, for rich."""
     parts: list[RichTable | Text] = []
-    for table in subset_tables(frame):
+    for table in tables:
         title: Text | None = Text(table.subset, style="bold")
         for columns in _fitting(table, width):
             rich_table = RichTable(
-                Column("model", no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0
+                Column(table.head, no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0
             )
             for column in columns:
                 rich_table.add_column(_broken_head(table.columns[column]), justify="right", no_wrap=True)
@@ -79,23 +109,36 @@ def console(frame: pd.DataFrame, width: int = 80) -> Group:
             title = None
         parts.extend(Text(f"{number} {note}", style="dim") for number, note in enumerate(table.notes, start=1))
         parts.append(Text())
-    return Group(*parts, Text(LEGEND, style="dim"))
+    return Group(*parts, Text(legend, style="dim"))
 
 
-def differences(frame: pd.DataFrame) -> RichTable:
-    """`compare.distance_differences` for rich."""
-    title = Text(
-        "Nearer to the reference than the first run? Difference of distances, labels swapped in pairs", style="bold"
-    )
-    table = RichTable("run", "subset", "metric", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
-    for column in ("difference", "p", "pairs"):
-        table.add_column(column, justify="right")
-    for _, row in frame.iterrows():
-        told = (row["missing"], "", "")
-        if pd.isna(row["missing"]):
-            told = (f"{row['difference']:+.3g}", _p(row["p"]), str(row["pairs"]))
-        table.add_row(f"{row['run']} − {row['against']}", row["subset"], row["metric"], *told)
-    return table
+def set_as_markdown(tables: Iterable[SubsetTable], legend: str) -> str:
+    """The same, for a README or a pull request."""
+    lines = []
+    for table in tables:
+        lines += [f"**{_escaped(table.subset)}**", "", f"| {table.head} | " + " | ".join(table.columns) + " |"]
+        lines.append("|---|" + "--:|" * len(table.columns))
+        for name, cells in table.rows:
+            texts = [f"**{_escaped(cell.text)}**" if cell.best else _escaped(cell.text) for cell in cells]
+            lines.append(f"| {_escaped(name)} | " + " | ".join(texts) + " |")
+        lines.append("")
+        lines += [f"{number}. {_escaped(note)}" for number, note in enumerate(table.notes, start=1)]
+        lines += [""] if table.notes else []
+    return "\n".join([*lines, legend, ""])
+
+
+def set_as_latex(tables: Iterable[SubsetTable], legend: str) -> str:
+    """The same, for a paper: one table each, with the rules of booktabs."""
+    parts = []
+    for table in tables:
+        cells = [[_latex(cell.text, bold=cell.best) for cell in row] for _, row in table.rows]
+        frame = pd.DataFrame(cells, [_latex(name) for name, _ in table.rows], [_latex(one) for one in table.columns])
+        frame.index.name = _latex(table.head)
+        notes = "".join(f" [{number}] {note}." for number, note in enumerate(table.notes, start=1))
+        caption = _latex(f"{table.subset}.{notes} {legend}")
+        style = "l" + "r" * len(table.columns)
+        parts.append(frame.reset_index().to_latex(index=False, escape=False, caption=caption, column_format=style))
+    return "\n".join(parts)
 
 
 def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
@@ -118,23 +161,8 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
     return Group(*parts)
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """For a README or a pull request."""
-    lines = []
-    for table in subset_tables(frame):
-        lines += [f"**{table.subset}**", "", "| model | " + " | ".join(table.columns) + " |"]
-        lines.append("|---|" + "--:|" * len(table.columns))
-        for name, cells in table.rows:
-            texts = [f"**{cell.text}**" if cell.best else cell.text for cell in cells]
-            lines.append(f"| {_escaped(name)} | " + " | ".join(texts) + " |")
-        lines.append("")
-        lines += [f"{number}. {_escaped(note)}" for number, note in enumerate(table.notes, start=1)]
-        lines += [""] if table.notes else []
-    return "\n".join([*lines, LEGEND, ""])
-
-
 def _head(row: pd.Series) -> str:
-    return " ".join(part for part in (str(row.name), _ARROWS[row["direction"]], row["unit"]) if part)
+    return " ".join(part for part in (str(row.name), ARROWS[row["direction"]], row["unit"]) if part)
 
 
 def _cell(row: pd.Series, notes: list[str]) -> Cell:
@@ -142,12 +170,14 @@ def _cell(row: pd.Series, notes: list[str]) -> Cell:
     if pd.isna(row["value"]):
         note, text = str(row["missing"]), "–"
     else:
-        half = "" if pd.isna(row["low"]) else f" ± {_number((row['high'] - row['low']) / 2, row['value'])}"
-        worth = "" if pd.isna(row["p"]) else f" ({_number(row['excess'], row['value'], '+')}, p {_p(row['p'])})"
-        text = _number(row["value"]) + half + worth
+        half = "" if pd.isna(row["low"]) else f" ± {number((row['high'] - row['low']) / 2, row['value'])}"
+        worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
+        text = number(row["value"]) + half + worth
         remarks = []
         if row["unmeasured"]:
             remarks.append(f"rests on {row['n']} clips; {row['unmeasured']} could not be measured")
+        if pd.notna(row.get("mark")):
+            remarks.append(str(row["mark"]))
         if row["shared"]:
             remarks.append(f"{row['shared']} of the clips are in the reference as well")
         note = "; ".join(remarks) or None
@@ -162,11 +192,11 @@ def _standard(of_metric: pd.DataFrame) -> Cell:
     for column in ("floor", "reference"):
         known = of_metric[column].dropna()
         if len(known):
-            return Cell(_number(float(known.iloc[0])))
+            return Cell(number(float(known.iloc[0])))
     return Cell("")
 
 
-def _number(value: float, beside: float | None = None, sign: str = "") -> str:
+def number(value: float, beside: float | None = None, sign: str = "") -> str:
     """Three significant digits; a half-width gets the decimals of the value that it stands `beside`."""
     if pd.isna(value):
         return "–"
@@ -177,7 +207,7 @@ def _number(value: float, beside: float | None = None, sign: str = "") -> str:
     return f"{value:{sign}.1e}" if decimals > 6 else f"{value:{sign}.{decimals}f}"
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
     """Three decimals below 0.01: the smallest that 1,000 permutations can give is 0.001."""
     return f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
 
@@ -205,6 +235,12 @@ def _broken_head(text: str) -> str:
 def _broken(text: str) -> str:
     """In lines short enough for a console's column."""
     return text.replace(" ± ", "\n± ").replace(" (", "\n(").replace(", p", "\np")
+
+
+def _latex(text: str, *, bold: bool = False) -> str:
+    """Escaped as LaTeX needs it, with its commands for what its fonts lack."""
+    escaped = "".join(_LATEX.get(letter, letter) for letter in text)
+    return f"\\textbf{{{escaped}}}" if bold else escaped
 
 
 def _escaped(text: str) -> str:

@@ -1,0 +1,361 @@
+"""Is the difference of two models more than chance, on the clips that both have?
+
+Runs are joined on (subset, prompt, seed). Prompts are what was drawn, so a prompt's clips stay together: they change
+sides together, they are resampled together, and the degrees of freedom count prompts. Several subsets are strata:
+their prompts are never mixed, and the pooled number weighs them equally (macro) or by their clips (micro).
+
+A difference is A's mean less B's. Where the reference's value is right (band metrics) it is A's distance of the mean
+from that value less B's, so that below 0 A is nearer; the reference's value is taken as known.
+
+- The p-value swaps labels of whole prompts (a sign flip of their difference): exact where both models are one
+  distribution, whatever that is (Fisher, 1935).
+- The interval is the wider, on either side, of a studentised bootstrap over prompts (Efron, 1981), which knows skew as
+  Student's t does not, and of Student's t, which allows for rare large values that so few prompts may not show.
+- Many comparisons at once: Holm (1979). No difference: two one-sided tests against a margin (Schuirmann, 1987).
+- What could have been found: the noncentral t distribution.
+"""
+
+import functools
+import itertools
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+from avbench.core import InputError
+
+PERMUTATIONS = 10_000
+RESAMPLES = 4_000
+LEAST_PROMPTS = 6
+"""Fewer have no interval: not even a difference in every prompt could be told from chance at 5 %, since 2/2⁵ > 0.05."""
+_EXACT = 13  # prompts up to which every pattern of swaps is counted
+_MOST_PROMPTS = 1_000_000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """A less B over the clips that both have."""
+
+    value: float
+    error: float | None
+    """Standard error, clustered by prompt; None where a subset has one prompt only."""
+    freedom: float
+    """Degrees of freedom of `error`."""
+    interval: tuple[float, float] | None
+    """95 %; None with fewer than LEAST_PROMPTS prompts."""
+    p: float
+    """Two-sided."""
+    p_worse: float
+    """One-sided: how likely so much more by chance, where truly A is at most `margin` more than B."""
+    pairs: int
+    prompts: int
+    constant: bool
+    """Whether every clip has the same difference; then the interval has no width."""
+
+
+@dataclass(frozen=True)
+class _Strata:
+    """Clips in order of their prompts; prompts in order of their subsets."""
+
+    cluster: np.ndarray
+    """``[clips]``: number of the prompt."""
+    stratum: np.ndarray
+    """``[prompts]``: number of the subset."""
+    clips: np.ndarray
+    """``[subsets]``: how many clips."""
+    weights: np.ndarray
+    """``[subsets]``, sum 1."""
+
+    def sums(self, per_clip: np.ndarray) -> np.ndarray:
+        """``[prompts]``"""
+        return np.bincount(self.cluster, per_clip, len(self.stratum))
+
+    def means(self, per_clip: np.ndarray) -> np.ndarray:
+        """``[subsets]``"""
+        return np.bincount(self.stratum, self.sums(per_clip), len(self.clips)) / self.clips
+
+
+def paired_difference(
+    a: Sequence[float] | np.ndarray,
+    b: Sequence[float] | np.ndarray,
+    prompts: Sequence[Hashable],
+    *,
+    subsets: Sequence[Hashable] | None = None,
+    targets: Sequence[float] | np.ndarray | None = None,
+    micro: bool = False,
+    margin: float = 0.0,
+    level: float = 0.95,
+    permutations: int = PERMUTATIONS,
+) -> PairedDifference:
+    """A less B, with everything that is known about it.
+
+    Args:
+        a: ``[clips]``, finite: A's values.
+        b: ``[clips]``: B's values of the same (prompt, seed), in the same order.
+        prompts: the prompt of each clip.
+        subsets: the subset of each clip, where there are several.
+        targets: ``[clips]``: the reference's value, the same for all clips of a subset, for a band metric.
+        micro: weigh subsets by their clips instead of equally.
+        margin: for `p_worse`.
+        level: of the interval.
+        permutations: draws where there are too many patterns of swaps to count them all.
+
+    Raises:
+        InputError: lengths differ, there is no clip, or a value is not finite.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if not len(x) or not len(x) == len(y) == len(prompts) or not np.isfinite([x, y]).all():
+        msg = (
+            f"give as many finite values of A ({len(x)}) as of B ({len(y)}) and prompts ({len(prompts)}), at least one"
+        )
+        raise InputError(msg)
+    strata = _strata(prompts, subsets, micro=micro)
+    goal = None if targets is None else strata.means(np.asarray(targets, dtype=np.float64))
+    per_clip = _per_clip(x, y, strata, goal)
+    error, freedom = _error(per_clip, strata)
+    value = float(strata.weights @ strata.means(per_clip))
+    rounding = 1e-9 * max(np.abs(x).max(), np.abs(y).max())
+    interval = None
+    if error is not None and len(strata.stratum) >= LEAST_PROMPTS:
+        reach = stats.t.ppf((1 + level) / 2, freedom) * error
+        low, high = _studentised(per_clip, strata, value, error, level, rounding)
+        interval = min(low, value - reach), max(high, value + reach)
+    signs = _signs(len(strata.stratum), permutations)
+    swapped = _swapped(x, y, strata, goal, signs)
+    exact = 2 ** len(strata.stratum) <= len(signs)
+    beyond = np.count_nonzero(np.abs(swapped) >= abs(value) - rounding)
+    shifted = signs @ (strata.sums(per_clip - margin) * (strata.weights / strata.clips)[strata.stratum])
+    worse = np.count_nonzero(shifted >= value - margin - rounding)
+    return PairedDifference(
+        value,
+        error,
+        freedom,
+        interval,
+        p=beyond / len(signs) if exact else (1 + beyond) / (1 + len(signs)),
+        p_worse=worse / len(signs) if exact else (1 + worse) / (1 + len(signs)),
+        pairs=len(x),
+        prompts=len(strata.stratum),
+        constant=bool(np.ptp(per_clip) <= rounding),
+    )
+
+
+def unpaired_difference(
+    a: np.ndarray, a_prompts: Sequence[Hashable], b: np.ndarray, b_prompts: Sequence[Hashable], *, level: float = 0.95
+) -> PairedDifference:
+    """A's mean less B's where they share no (prompt, seed): Welch's t over prompts, each side with its own error.
+
+    Raises:
+        InputError: a side has no clip.
+    """
+    sides = []
+    for values, prompts in ((a, a_prompts), (b, b_prompts)):
+        if not len(values):
+            msg = "a side has no clip"
+            raise InputError(msg)
+        strata = _strata(prompts, None)
+        sides.append((float(np.mean(values)), *_error(np.asarray(values, dtype=np.float64), strata), strata))
+    (mean_a, error_a, free_a, one), (mean_b, error_b, free_b, other) = sides
+    value, counts = mean_a - mean_b, (len(a) + len(b), len(one.stratum) + len(other.stratum))
+    if error_a is None or error_b is None or error_a + error_b == 0:
+        return PairedDifference(value, None, 0, None, 1.0, 1.0, *counts, constant=False)
+    error = float(np.hypot(error_a, error_b))
+    freedom = error**4 / (error_a**4 / free_a + error_b**4 / free_b)
+    reach = stats.t.ppf((1 + level) / 2, freedom) * error
+    t = value / error
+    p, worse = 2 * stats.t.sf(abs(t), freedom), stats.t.sf(t, freedom)
+    return PairedDifference(value, error, freedom, (value - reach, value + reach), p, worse, *counts, constant=False)
+
+
+def t_test(value: float | np.ndarray, error: float | np.ndarray, freedom: float | np.ndarray) -> np.ndarray:
+    """Two-sided p of a mean with this standard error: what is used where permutations would be too few or too slow."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * stats.t.sf(np.abs(np.divide(value, error)), freedom)
+    return np.where(np.isnan(p), 1.0, p)
+
+
+def equivalence(difference: PairedDifference, margin: float) -> float | None:
+    """The p-value of "A and B differ by `margin` or more": small where they are alike. None without an error.
+
+    The larger of two one-sided t-tests.
+    """
+    if difference.error is None:
+        return None
+    if difference.error == 0:
+        return float(abs(difference.value) >= margin)
+    t = (margin - abs(difference.value)) / difference.error
+    return float(stats.t.sf(t, difference.freedom))
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """p-values adjusted for their number (Holm, 1979): below α, the whole family has at most α false alarms."""
+    given = np.asarray(p, dtype=np.float64)
+    order = np.argsort(given, kind="stable")
+    steps = np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1))
+    adjusted = np.empty(len(given))
+    adjusted[order] = np.minimum(1, steps)
+    return adjusted
+
+
+def power(effect: float, error: float, freedom: float, alpha: float) -> float:
+    """Share of such experiments that find a true difference of `effect`, two-sided at `alpha`."""
+    critical = stats.t.isf(alpha / 2, freedom)
+    shift = abs(effect) / error
+    upper, lower = stats.nct.sf(critical, freedom, shift), stats.nct.cdf(-critical, freedom, shift)
+    if np.isnan(upper):  # far out, where scipy's series gives up: the normal approximation of Johnson and Welch (1940)
+        upper = stats.norm.sf((critical - shift) / np.sqrt(1 + critical**2 / (2 * freedom)))
+    return float(upper + (0.0 if np.isnan(lower) else lower))
+
+
+def detectable(error: float | None, freedom: float, *, family: int = 1, alpha: float = 0.05) -> float | None:
+    """The smallest true difference that 80 % of such experiments find, tested as the first of a family by Holm.
+
+    None without an error, where no clip differs from another, or with no degrees of freedom.
+    """
+    if not error or freedom < 1:
+        return None
+    level = alpha / family
+    most = (stats.t.isf(level / 2, freedom) + stats.t.isf(0.01, freedom)) * 2
+    return error * float(optimize.brentq(lambda size: power(size, 1.0, freedom, level) - 0.8, 1e-6, most))
+
+
+def prompts_needed(value: float, error: float | None, prompts: int, *, family: int = 1) -> int | None:
+    """How many prompts, with as many seeds each, would find a true difference of the size observed (80 %, by Holm).
+
+    None where no number up to a million would.
+    """
+    if error is None or value == 0:
+        return None
+    if error == 0:
+        return prompts
+    spread = error * np.sqrt(prompts)  # of a prompt's difference
+
+    def lacking(count: int) -> bool:
+        return power(value, spread / np.sqrt(count), count - 1, 0.05 / family) < 0.8
+
+    if lacking(_MOST_PROMPTS):
+        return None
+    few, many = 2, _MOST_PROMPTS
+    while few < many:
+        middle = (few + many) // 2
+        few, many = (middle + 1, many) if lacking(middle) else (few, middle)
+    return few
+
+
+def spreads(values: np.ndarray, prompts: Sequence[Hashable]) -> tuple[float, float | None]:
+    """Standard deviations of a difference between prompts and, of one clip, within a prompt; None with one seed each.
+
+    By analysis of variance; with unlike numbers of seeds, by their effective number.
+    """
+    strata = _strata(prompts, None)
+    counts = strata.sums(np.ones(len(values)))
+    means, groups, total = strata.sums(values) / counts, len(counts), len(values)
+    between = float(np.sum(counts * (means - np.mean(values)) ** 2) / max(1, groups - 1))
+    if total == groups:
+        return float(np.sqrt(between)), None
+    within = float(np.sum((values - means[strata.cluster]) ** 2) / (total - groups))
+    seeds = (total - np.sum(counts**2) / total) / max(1, groups - 1)
+    return float(np.sqrt(max(0.0, (between - within) / seeds))), float(np.sqrt(within))
+
+
+def letters(different: np.ndarray) -> list[str]:
+    """A compact letter display: two rows share a letter exactly where they are not told apart.
+
+    Args:
+        different: ``[rows, rows]``, symmetric, True where two rows are told apart; rows in the order of their ranks.
+
+    Source: insert and absorb, Piepho (2004).
+    """
+    count = len(different)
+    groups = [frozenset(range(count))]
+    for i, j in zip(*np.nonzero(np.triu(different)), strict=True):
+        split = []
+        for group in groups:
+            split += [group - {i}, group - {j}] if {i, j} <= group else [group]
+        unique = list(dict.fromkeys(split))
+        groups = [one for one in unique if not any(one < other for other in unique)]
+    groups.sort(key=sorted)
+    return ["".join(_letter(place) for place, group in enumerate(groups) if row in group) for row in range(count)]
+
+
+def _letter(place: int) -> str:
+    """From a to z, then a1, b1, …"""
+    return chr(ord("a") + place % 26) + (str(place // 26) if place >= 26 else "")
+
+
+def _strata(prompts: Sequence[Hashable], subsets: Sequence[Hashable] | None, *, micro: bool = False) -> _Strata:
+    subset = subsets if subsets is not None else [""] * len(prompts)
+    clusters = {pair: number for number, pair in enumerate(dict.fromkeys(zip(subset, prompts, strict=True)))}
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(subset))}
+    cluster = np.array([clusters[pair] for pair in zip(subset, prompts, strict=True)], dtype=np.intp)
+    stratum = np.array([numbers[name] for name, _ in clusters], dtype=np.intp)
+    clips = np.bincount(stratum[cluster]).astype(np.float64)
+    weights = clips / clips.sum() if micro else np.full(len(clips), 1 / len(clips))
+    return _Strata(cluster, stratum, clips, weights)
+
+
+def _per_clip(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | None) -> np.ndarray:
+    """What the difference is the mean of: x − y, or their signed distances from the reference's value."""
+    if goal is None:
+        return x - y
+    of_clip = strata.stratum[strata.cluster]
+    side_x, side_y = (np.where(strata.means(one) >= goal, 1.0, -1.0)[of_clip] for one in (x, y))
+    return side_x * (x - goal[of_clip]) - side_y * (y - goal[of_clip])
+
+
+def _error(per_clip: np.ndarray, strata: _Strata) -> tuple[float | None, float]:
+    """Cluster-robust standard error (as in `uncertainty.mean_interval`) and Satterthwaite's degrees of freedom."""
+    prompts = np.bincount(strata.stratum)
+    if prompts.min() < 2:
+        return None, 0.0
+    apart = per_clip - strata.means(per_clip)[strata.stratum[strata.cluster]]
+    squares = np.bincount(strata.stratum, strata.sums(apart) ** 2)
+    variances = strata.weights**2 * prompts / (prompts - 1) * squares / strata.clips**2
+    total = variances.sum()
+    freedom = total**2 / np.sum(variances**2 / (prompts - 1)) if total else float((prompts - 1).sum())
+    return float(np.sqrt(total)), float(freedom)
+
+
+def _studentised(
+    per_clip: np.ndarray, strata: _Strata, value: float, error: float, level: float, rounding: float
+) -> tuple[float, float]:
+    if error <= rounding:
+        return value, value
+    sums, counts = strata.sums(per_clip), strata.sums(np.ones(len(per_clip)))
+    random = np.random.default_rng(_SEED)
+    means, variances = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
+    for number, weight in enumerate(strata.weights):
+        members = np.nonzero(strata.stratum == number)[0]
+        drawn = random.choice(members, (RESAMPLES, len(members)))
+        total, clips = sums[drawn], counts[drawn]
+        mean = total.sum(1) / clips.sum(1)
+        apart = np.sum((total - clips * mean[:, None]) ** 2, axis=1)
+        means += weight * mean
+        variances += weight**2 * len(members) / (len(members) - 1) * apart / clips.sum(1) ** 2
+    able = variances > rounding**2
+    t = (means[able] - value) / np.sqrt(variances[able])
+    low, high = np.quantile(t, [(1 + level) / 2, (1 - level) / 2])
+    return float(value - low * error), float(value - high * error)
+
+
+@functools.lru_cache(maxsize=4)
+def _signs(prompts: int, permutations: int) -> np.ndarray:
+    """``[patterns, prompts]`` of ±1: all of them, or many drawn at random."""
+    if prompts <= _EXACT:
+        return np.array(list(itertools.product((1.0, -1.0), repeat=prompts)))
+    return np.random.default_rng(_SEED).choice([1.0, -1.0], (permutations, prompts))
+
+
+def _swapped(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | None, signs: np.ndarray) -> np.ndarray:
+    """``[patterns]``: the difference where the labels of those prompts are swapped."""
+    half = strata.sums((x - y) / 2) / strata.clips[strata.stratum]
+    if goal is None:
+        return 2 * signs @ (half * strata.weights[strata.stratum])
+    middle = strata.means((x + y) / 2) - goal
+    total = np.zeros(len(signs))
+    for number, weight in enumerate(strata.weights):
+        members = strata.stratum == number
+        apart = signs[:, members] @ half[members]
+        total += weight * (np.abs(middle[number] + apart) - np.abs(middle[number] - apart))
+    return total
