@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from avbench.core import Subset
     from avbench.folder import RunFolder
     from avbench.metrics import Metric
+    from avbench.report.tables import SubsetTable
 
 app = typer.Typer(
     help="Evaluate text-to-video and text-to-audio-video models, with numbers that can be defended.",
@@ -55,6 +56,11 @@ Against = Annotated[Path | None, typer.Option(help="Run folder that holds the re
 FVDProtocols = Annotated[
     list[str] | None, typer.Option("--fvd-protocol", help="FVD as this code has it, or all; repeatable.")
 ]
+
+
+Form = Annotated[str, typer.Option("--format", help="console, markdown, latex, csv or json.")]
+PlanAt = Annotated[Path | None, typer.Option("--plan", help="A TOML of primary questions and margins.")]
+Allow = Annotated[list[str] | None, typer.Option(help="Compare although this field differs, and mark it; repeatable.")]
 
 
 def main() -> None:
@@ -162,28 +168,108 @@ def evaluate(
 @app.command()
 def compare(
     runs: Runs,
-    form: Annotated[str, typer.Option("--format", help="console, markdown, csv or json.")] = "console",
+    form: Form = "console",
+    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Every run against every other.")] = False,
+    plan: PlanAt = None,
+    allow: Allow = None,
     reference: ReferenceAt = None,
 ) -> None:
-    """Print run folders side by side, and whether each is nearer to the reference than the first."""
-    from avbench.compare import distance_differences, scores_frame
-    from avbench.core import nearest
-    from avbench.report import tables
+    """Print run folders side by side, and whether each differs from the first by more than chance."""
+    import itertools
+
+    from avbench.compare import scores_frame
+    from avbench.differences import differences
+    from avbench.plan import read
+    from avbench.report import boards, tables
 
     folders = [_folder(path) for path in runs]
-    frame = scores_frame(folders)
-    if form == "console":
-        _console().print(tables.console(frame, _console().width))
-        if len(differences := distance_differences(folders, place=reference)):
-            _console().print(tables.differences(differences))
-    elif form == "markdown":
-        typer.echo(tables.markdown(frame))
-    elif form == "csv":
-        typer.echo(frame.to_csv(index=False))
-    elif form == "json":
-        typer.echo(frame.to_json(orient="records", indent=1))
+    frame = scores_frame(folders, allow or ())
+    pairs = [(b, a) for a, b in itertools.combinations(range(len(folders)), 2)] if all_pairs else None
+    found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow or ())
+    if form in ("csv", "json"):
+        _print_frame(found, form)
+        return
+    _print_tables(tables.subset_tables(frame), tables.LEGEND, form)
+    if len(found):
+        _print_tables(boards.difference_tables(found), boards.DIFFERENCES_LEGEND, form)
+
+
+@app.command()
+def leaderboard(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold run folders.")],
+    form: Form = "console",
+    allow: Allow = None,
+    distances: Annotated[
+        bool, typer.Option("--test-distances", help="Rank distances, too: label swaps, seconds a pair of runs.")
+    ] = False,
+    reference: ReferenceAt = None,
+) -> None:
+    """Rank many runs, with the places that the data leave open. Adding a run is dropping its folder."""
+    from avbench import leaderboard as stage
+    from avbench.report import boards
+
+    folders = stage.find(runs)
+    frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference)
+    if form in ("csv", "json"):
+        _print_frame(frame, form)
     else:
-        _refuse(f"format {form!r} is unknown; {nearest(form, ('console', 'markdown', 'csv', 'json'))}")
+        _print_tables(boards.board_tables(frame), boards.BOARD_LEGEND, form)
+
+
+@app.command()
+def power(
+    runs: Annotated[list[Path], typer.Argument(help="One pilot run, or two whose clips are paired.")],
+    prompts: Annotated[list[int] | None, typer.Option(min=2, help="Prompts to plan for; repeatable.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option(min=1, help="Seeds to plan for; repeatable.")] = None,
+    family: Annotated[int, typer.Option(min=1, help="Comparisons that Holm's correction will count.")] = 1,
+    form: Form = "console",
+) -> None:
+    """Say what difference so many prompts and seeds could find, before GPU hours are spent."""
+    from avbench.power import planned
+    from avbench.report import boards
+
+    frame = planned([_folder(path) for path in runs], prompts or (50, 100, 200, 400), seeds or (1, 2, 4), family)
+    if form in ("csv", "json"):
+        _print_frame(frame, form)
+    else:
+        _print_tables(boards.power_tables(frame), boards.POWER_LEGEND, form)
+
+
+@app.command()
+def check(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="An evaluated run folder.")],
+    baseline: Annotated[Path, typer.Option(help="The baseline file, made by --update.")],
+    plan: PlanAt = None,
+    update: Annotated[bool, typer.Option("--update", help="Make this run the baseline; needs --reason.")] = False,
+    reason: Annotated[str, typer.Option(help="Why the baseline moves; kept in its file.")] = "",
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Append a markdown summary to this file.")] = None,
+    reference: ReferenceAt = None,
+) -> None:
+    """Fail (exit code 1) where a run is worse than the baseline by more than its margin, with confidence.
+
+    Exit code 2: the two cannot be compared. Margins stand in the plan; a metric without one is not gated.
+    """
+    from avbench import gate
+    from avbench.plan import read
+    from avbench.report import checks
+
+    folder = _folder(run_folder)
+    if update:
+        gate.update(folder, baseline, reason)
+        typer.echo(f"{baseline} now holds {folder.path.name}")
+        return
+    verdicts = gate.check(folder, baseline, read(plan), place=reference)
+    _console().print(checks.console(verdicts))
+    for line in checks.annotations(verdicts):
+        typer.echo(line)
+    if junit:
+        junit.write_text(checks.junit(verdicts), encoding="utf-8")
+    if summary:
+        with summary.open("a", encoding="utf-8") as file:
+            file.write(checks.markdown(verdicts))
+    if failed := sum(verdict.failed for verdict in verdicts):
+        _refuse(f"{failed} of {len(verdicts)} checks failed", code=1)
 
 
 @app.command()
@@ -501,6 +587,23 @@ def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None
     if others:
         _protocols(folders, fvd_protocols or ())
     typer.echo(f"tables: {out}/table.md, .csv, .parquet   page: {out}/report.html")
+
+
+def _print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None:
+    from avbench.core import nearest
+    from avbench.report import tables
+
+    if form == "console":
+        _console().print(tables.set_for_console(found, legend, _console().width))
+        return
+    forms = {"markdown": tables.set_as_markdown, "latex": tables.set_as_latex}
+    if form not in forms:
+        _refuse(f"format {form!r} is unknown; {nearest(form, (*forms, 'console', 'csv', 'json'))}")
+    typer.echo(forms[form](found, legend))
+
+
+def _print_frame(frame: "pd.DataFrame", form: str) -> None:
+    typer.echo(frame.to_csv(index=False) if form == "csv" else frame.to_json(orient="records", indent=1))
 
 
 def _subsets(names: Sequence[str] | None, prompts: Path | None, limit: int | None) -> list["Subset"]:

@@ -194,17 +194,20 @@ def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.Dat
     frame["primary"], frame["family"] = primary, primary.sum()
     frame.loc[primary, "p_holm"] = paired.holm(frame.loc[primary, "p"])
     size = max(1, int(primary.sum()))
-    for row in frame[frame["error"].notna()].itertuples():
-        found = {
-            "better": _better(row, plan.alpha),
-            "detectable": _detectable(row.error, row.freedom, size, plan.alpha),
-            "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=size),
-        }
-        if not np.isnan(row.margin):
-            found |= _against_margin(row, plan.alpha)
-        for name, value in found.items():
-            frame.at[row.Index, name] = value
-    return frame
+    followed = pd.DataFrame([_followed(row, size, plan.alpha) for row in frame.itertuples()], frame.index)
+    return frame.assign(**{name: followed[name] for name in followed})
+
+
+def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
+    """What follows from a row's difference and error."""
+    if np.isnan(row.error):
+        return dict.fromkeys(("better", "detectable", "needed", "p_alike", "p_not_worse", "verdict"))
+    return {
+        "better": _better(row, alpha),
+        "detectable": _detectable(row.error, row.freedom, family, alpha),
+        "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=family),
+        **_against_margin(row, alpha),
+    }
 
 
 def _detectable(error: float, freedom: float, family: int, alpha: float) -> float | None:
@@ -214,7 +217,9 @@ def _detectable(error: float, freedom: float, family: int, alpha: float) -> floa
 
 
 def _against_margin(row: Any, alpha: float) -> dict[str, Any]:
-    """The p-values of "they differ by the margin or more", and of "the run is worse by the margin or more"."""
+    """The p-values of "they differ by the margin or more" and of "the run is worse by the margin or more"."""
+    if np.isnan(row.margin):
+        return dict.fromkeys(("p_alike", "p_not_worse", "verdict"))
     alike, not_worse = (
         _below(size - row.margin, row.error, row.freedom) for size in (abs(row.difference), worsening(row))
     )

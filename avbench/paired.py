@@ -47,8 +47,6 @@ class PairedDifference:
     """95 %; None with fewer than LEAST_PROMPTS prompts."""
     p: float
     """Two-sided."""
-    p_worse: float
-    """One-sided: how likely so much more by chance, where truly A is at most `margin` more than B."""
     pairs: int
     prompts: int
     constant: bool
@@ -85,7 +83,6 @@ def paired_difference(
     subsets: Sequence[Hashable] | None = None,
     targets: Sequence[float] | np.ndarray | None = None,
     micro: bool = False,
-    margin: float = 0.0,
     level: float = 0.95,
     permutations: int = PERMUTATIONS,
 ) -> PairedDifference:
@@ -98,7 +95,6 @@ def paired_difference(
         subsets: the subset of each clip, where there are several.
         targets: ``[clips]``: the reference's value, the same for all clips of a subset, for a band metric.
         micro: weigh subsets by their clips instead of equally.
-        margin: for `p_worse`.
         level: of the interval.
         permutations: draws where there are too many patterns of swaps to count them all.
 
@@ -126,15 +122,12 @@ def paired_difference(
     swapped = _swapped(x, y, strata, goal, signs)
     exact = 2 ** len(strata.stratum) <= len(signs)
     beyond = np.count_nonzero(np.abs(swapped) >= abs(value) - rounding)
-    shifted = signs @ (strata.sums(per_clip - margin) * (strata.weights / strata.clips)[strata.stratum])
-    worse = np.count_nonzero(shifted >= value - margin - rounding)
     return PairedDifference(
         value,
         error,
         freedom,
         interval,
         p=beyond / len(signs) if exact else (1 + beyond) / (1 + len(signs)),
-        p_worse=worse / len(signs) if exact else (1 + worse) / (1 + len(signs)),
         pairs=len(x),
         prompts=len(strata.stratum),
         constant=bool(np.ptp(per_clip) <= rounding),
@@ -159,13 +152,13 @@ def unpaired_difference(
     (mean_a, error_a, free_a, one), (mean_b, error_b, free_b, other) = sides
     value, counts = mean_a - mean_b, (len(a) + len(b), len(one.stratum) + len(other.stratum))
     if error_a is None or error_b is None or error_a + error_b == 0:
-        return PairedDifference(value, None, 0, None, 1.0, 1.0, *counts, constant=False)
+        return PairedDifference(value, None, 0, None, 1.0, *counts, constant=False)
     error = float(np.hypot(error_a, error_b))
     freedom = error**4 / (error_a**4 / free_a + error_b**4 / free_b)
     reach = stats.t.ppf((1 + level) / 2, freedom) * error
     t = value / error
-    p, worse = 2 * stats.t.sf(abs(t), freedom), stats.t.sf(t, freedom)
-    return PairedDifference(value, error, freedom, (value - reach, value + reach), p, worse, *counts, constant=False)
+    p = float(2 * stats.t.sf(abs(t), freedom))
+    return PairedDifference(value, error, freedom, (value - reach, value + reach), p, *counts, constant=False)
 
 
 def t_test(value: float | np.ndarray, error: float | np.ndarray, freedom: float | np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Before GPU hours are spent: what difference could so many prompts and seeds find?
 
 A pilot gives the spread. Two pilot runs give that of their paired differences, between prompts and between seeds of a
-prompt; one run gives that of its own values, and the planned runs are then taken to be as unlike as two of its clips under
-other seeds of the same prompts, which is what pairing leaves at worst. With one seed a prompt the two spreads cannot be
-told apart, and no number of seeds can be planned.
+prompt; one run gives that of its own values, and the planned runs are then taken to be as unlike as two of its clips
+under other seeds of the same prompts, which is what pairing leaves at worst. With one seed a prompt the two spreads
+cannot be told apart, and no number of seeds can be planned.
 """
 
 from collections.abc import Sequence

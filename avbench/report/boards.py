@@ -14,8 +14,8 @@ DIFFERENCES_LEGEND = (
 )
 BOARD_LEGEND = (
     "± is the half-width of a 95 % interval over prompts. In brackets the rank, with the places that the data leave "
-    "open. Rows that share a letter are not told apart (t-tests over prompts, Holm over the pairs of a column). Bold is what "
-    "may be first, where not everything may. macro lets every subset count the same, micro every clip."
+    "open. Rows that share a letter are not told apart (t-tests over prompts, Holm over the pairs of a column). Bold "
+    "is what may be first, where not everything may. macro lets every subset count the same, micro every clip."
 )
 POWER_LEGEND = (
     "The smallest true difference that 80 % of such experiments find at 5 %, after Holm. Columns: prompts × seeds. A "

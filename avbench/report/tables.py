@@ -37,10 +37,10 @@ _LATEX = {
 STANDARD = "reference"
 """Name of the row to read the others by."""
 LEGEND = (
-    "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher, ≈ should match the reference. In "
-    "brackets, for a distance: its excess over what one distribution on both sides would score at this n, and the share "
-    "p of permutations that are as far apart. Bold is what the data support: a distance that cannot be told from the "
-    "reference (p > 0.05), ≈ where the interval holds the reference's value, else what cannot be told from the best."
+    "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher, ≈ should match the reference. "
+    "In brackets, for a distance: its excess over what one distribution on both sides would score at this n, and the "
+    "share p of permutations that are as far apart. Bold is what the data support: a distance that cannot be told from "
+    "the reference (p > 0.05), ≈ where the interval holds the reference's value, else what is not told from the best."
 )
 
 
@@ -116,13 +116,13 @@ def set_as_markdown(tables: Iterable[SubsetTable], legend: str) -> str:
     """The same, for a README or a pull request."""
     lines = []
     for table in tables:
-        lines += [f"**{_escaped(table.subset)}**", "", f"| {table.head} | " + " | ".join(table.columns) + " |"]
+        lines += [f"**{escaped(table.subset)}**", "", f"| {table.head} | " + " | ".join(table.columns) + " |"]
         lines.append("|---|" + "--:|" * len(table.columns))
         for name, cells in table.rows:
-            texts = [f"**{_escaped(cell.text)}**" if cell.best else _escaped(cell.text) for cell in cells]
-            lines.append(f"| {_escaped(name)} | " + " | ".join(texts) + " |")
+            texts = [f"**{escaped(cell.text)}**" if cell.best else escaped(cell.text) for cell in cells]
+            lines.append(f"| {escaped(name)} | " + " | ".join(texts) + " |")
         lines.append("")
-        lines += [f"{number}. {_escaped(note)}" for number, note in enumerate(table.notes, start=1)]
+        lines += [f"{number}. {escaped(note)}" for number, note in enumerate(table.notes, start=1)]
         lines += [""] if table.notes else []
     return "\n".join([*lines, legend, ""])
 
@@ -243,5 +243,6 @@ def _latex(text: str, *, bold: bool = False) -> str:
     return f"\\textbf{{{escaped}}}" if bold else escaped
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """As markdown needs it."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
