@@ -104,7 +104,7 @@ def run(
         failures += _sample(place, model, asked, range(seeds), setting, workers)
         _measure(place, metrics, workers, against)
         _evaluate(place, metrics, reference, against)
-    _report(folders, out, fvd_protocol)
+    _report(folders, out, fvd_protocol, workers=workers)
     if failures:
         _refuse(f"{failures} clips could not be made; the table's notes say why", code=1)
 
@@ -187,9 +187,22 @@ def compare(
 
 
 @app.command()
-def report(runs: Runs, out: Annotated[Path, typer.Option(help="Folder for the tables and the page.")]) -> None:
+def report(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.")],
+    media: Annotated[
+        str, typer.Option(help="inside or beside: the clips in the page, or in media/ beside it.")
+    ] = "inside",
+    flow: Annotated[bool, typer.Option("--flow", help="Show the flow over the clips as well.")] = False,
+    workers: Workers = None,
+) -> None:
     """Write the tables and the page of run folders."""
-    _report(runs, out)
+    from avbench.core import nearest
+    from avbench.report.page import MEDIA
+
+    if media not in MEDIA:
+        _refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
+    _report(runs, out, media=media, flow=flow, workers=workers)
 
 
 Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
@@ -481,11 +494,19 @@ def _protocols(folders: Sequence["RunFolder"], names: Sequence[str]) -> None:
     _console().print(tables.protocols(frame, {name: one for name, one in FVD_PROTOCOLS.items() if one in there}))
 
 
-def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None = None) -> None:
+def _report(
+    runs: Sequence[Path],
+    out: Path,
+    fvd_protocols: Sequence[str] | None = None,
+    *,
+    media: str = "inside",
+    flow: bool = False,
+    workers: int | None = None,
+) -> None:
     from avbench.compare import over_motion, scores_frame
     from avbench.evaluate import fvd_metrics
     from avbench.folder import write_whole
-    from avbench.report import page, tables
+    from avbench.report import clips, page, tables
 
     folders = [_folder(path) for path in runs]
     frame: pd.DataFrame = scores_frame(folders)
@@ -494,7 +515,9 @@ def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None
     write_whole(out / "table.parquet", frame.to_parquet(index=False))
     over = over_motion(folders)
     write_whole(out / "over_motion.csv", over.to_csv(index=False).encode())
-    write_whole(out / "report.html", page.render(folders, frame, over).encode())
+    count, made = clips.prepare(folders, out / "media", flow=flow, workers=_workers(workers))
+    _follow("page: clips", count, made)
+    write_whole(out / "report.html", page.render(folders, frame, over, out / "media", media=media, flow=flow).encode())
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
     shown = frame[(frame["metric"] == "fvd") | ~frame["metric"].isin(others)]
     _console().print(tables.console(shown, _console().width))

@@ -21,14 +21,14 @@ from scipy import signal
 from avbench import engine
 from avbench.core import Audio, Clip, InputError
 from avbench.features.flow import DISFlow
-from avbench.features.flow.pairs import working
+from avbench.features.flow.pairs import pair, working
 from avbench.folder import RunFolder, read_json, write_json
 from avbench.media import read_clip, write_clip
 
 LONGEST_SIDE = 480
 """Pixels: larger clips are scaled down to it."""
 _TINY_SIDE = 160
-_RECIPE = f"longest side {LONGEST_SIDE}, up to {_TINY_SIDE} doubled; crf 24; 64 kbit/s; 240 peaks"
+_RECIPE = f"longest side {LONGEST_SIDE}, up to {_TINY_SIDE} doubled; crf 24; 64 kbit/s; 240 peaks; motion"
 """A file made by another recipe is made again."""
 _PEAKS = 240
 _SMALL = {"crf": 24, "sound_bits_per_second": 64_000}
@@ -125,12 +125,17 @@ def _plain_sound(audio: Audio) -> Audio:
 
 
 def _flow_clip(clip: Clip) -> Clip:
-    """The motion out of each frame, as a silent clip of as many frames; the last one is shown as the one before."""
+    """What counts as motion out of each frame, as a silent clip of as many frames; the last is as the one before."""
     look = DISFlow()
     if min(clip.width, clip.height) < look.protocol.minimum_side or len(clip.frames) < 2:
         return Clip(np.zeros_like(clip.frames), clip.fps)
     frames = [working(frame, look.protocol) for frame in clip.frames]
-    flows = np.stack([look.flow(one, two) for one, two in itertools.pairwise(frames)])
+    flows = np.stack(
+        [
+            pair(one, two, look.flow(one, two), look.flow(two, one), look.protocol).motion
+            for one, two in itertools.pairwise(frames)
+        ]
+    )
     most = float(np.quantile(np.hypot(flows[..., 0], flows[..., 1]), 0.995))
     pictures = [cv2.resize(flow_picture(flow, most), (clip.width, clip.height)) for flow in flows]
     return Clip(np.stack([*pictures, pictures[-1]]), clip.fps)
@@ -144,4 +149,3 @@ def _peaks(clip: Clip) -> str | None:
     edges = np.linspace(0, clip.seconds * clip.audio.sample_rate, _PEAKS + 1).astype(int)
     loudest = np.array([wave[a : max(b, a + 1)].max(initial=0) for a, b in itertools.pairwise(edges)])
     return base64.b64encode((np.sqrt(loudest) * 255).round().astype(np.uint8).tobytes()).decode()
-
