@@ -194,6 +194,7 @@ def report(
         str, typer.Option(help="inside or beside: the clips in the page, or in media/ beside it.")
     ] = "inside",
     flow: Annotated[bool, typer.Option("--flow", help="Show the flow over the clips as well.")] = False,
+    votes: Annotated[list[Path] | None, typer.Option(help="Votes that an earlier page exported; repeatable.")] = None,
     workers: Workers = None,
 ) -> None:
     """Write the tables and the page of run folders."""
@@ -202,7 +203,16 @@ def report(
 
     if media not in MEDIA:
         _refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
-    _report(runs, out, media=media, flow=flow, workers=workers)
+    _report(runs, out, media=media, flow=flow, votes=votes, workers=workers)
+
+
+@app.command()
+def votes(files: Annotated[list[Path], typer.Argument(help="Files that a report's page exported.")]) -> None:
+    """Check and sum up blind votes: who won against whom, and Bradley–Terry strengths with intervals."""
+    from avbench import votes as ballots
+    from avbench.report.ballots import console
+
+    _console().print(console(ballots.read(files)))
 
 
 Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
@@ -501,8 +511,10 @@ def _report(
     *,
     media: str = "inside",
     flow: bool = False,
+    votes: Sequence[Path] | None = None,
     workers: int | None = None,
 ) -> None:
+    from avbench import votes as ballots
     from avbench.compare import over_motion, scores_frame
     from avbench.evaluate import fvd_metrics
     from avbench.folder import write_whole
@@ -517,7 +529,9 @@ def _report(
     write_whole(out / "over_motion.csv", over.to_csv(index=False).encode())
     count, made = clips.prepare(folders, out / "media", flow=flow, workers=_workers(workers))
     _follow("page: clips", count, made)
-    write_whole(out / "report.html", page.render(folders, frame, over, out / "media", media=media, flow=flow).encode())
+    voted = ballots.read(votes) if votes else None
+    html = page.render(folders, frame, over, out / "media", media=media, flow=flow, votes=voted)
+    write_whole(out / "report.html", html.encode())
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
     shown = frame[(frame["metric"] == "fvd") | ~frame["metric"].isin(others)]
     _console().print(tables.console(shown, _console().width))

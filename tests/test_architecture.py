@@ -17,6 +17,7 @@ FLOORS = [
     {"foreign", "reference", "sample", "measure", "train"},
     {"distances"},
     {"evaluate"},
+    {"votes"},
     {"compare", "gate", "report"},
     {"cli"},
 ]

@@ -64,8 +64,10 @@ def card(place: Path, sha256: str) -> dict[str, Any]:
 
 
 def flow_picture(flow: np.ndarray, most: float) -> np.ndarray:
-    """Flow ``[height, width, 2]`` by the colour wheel, ``[height, width, 3]`` uint8: hue is direction (red to the
-    right, then clockwise), brightness is speed, full at `most` pixels a frame."""
+    """Flow ``[height, width, 2]`` by the colour wheel, ``[height, width, 3]`` uint8.
+
+    Hue is direction (red to the right, then clockwise), brightness is speed, full at `most` pixels a frame.
+    """
     angle = np.rad2deg(np.arctan2(flow[..., 1], flow[..., 0])) % 360
     speed = np.clip(np.hypot(flow[..., 0], flow[..., 1]) / max(most, 1e-6), 0, 1)
     hsv = np.stack([angle, np.ones_like(angle), speed], axis=-1).astype(np.float32)

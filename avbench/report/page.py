@@ -19,12 +19,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from avbench import __version__
+from avbench import votes as ballots
 from avbench.core import Key, Run, Subset
 from avbench.evaluate import VALUES_FILE
 from avbench.folder import RunFolder, file_sha256, read_json
 from avbench.measure import current_rows
 from avbench.metrics import METRICS
 from avbench.report import answer, clips, plots
+from avbench.report.ballots import strength_cells
 from avbench.report.tables import LEGEND, STANDARD, subset_tables
 
 MEDIA = ("inside", "beside")
@@ -40,6 +42,7 @@ def render(
     differences: pd.DataFrame | None = None,
     media: str = "inside",
     flow: bool = False,
+    votes: pd.DataFrame | None = None,
 ) -> str:
     """The page's HTML.
 
@@ -51,6 +54,7 @@ def render(
         differences: the paired comparisons of the runs, where they were made.
         media: one of MEDIA.
         flow: whether the clips' flow is shown as well; then `clips.prepare` made it.
+        votes: blind votes of `votes.read`, where there are some.
     """
     script, library = (_HERE / "page.js").read_text(), _plotly()
     runs = [folder.path.name for folder in folders]
@@ -81,6 +85,7 @@ def render(
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
         compared=[] if differences is None else answer.comparisons(differences),
         coverage=_coverage(folders, frame),
+        voted=None if votes is None else _voted(votes),
         pretty=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
         legend=LEGEND,
         standard=STANDARD,
@@ -146,7 +151,7 @@ def _values_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
 
 
 def _values(folders: Sequence[RunFolder], subsets: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[list[Any]]]]:
-    """subset → metric → run → a number an item, None where there is none."""
+    """Subset → metric → run → a number an item, None where there is none."""
     found: dict[str, dict[str, list[list[Any]]]] = {}
     values = _values_frame(folders).set_index(["subset", "metric", "model"]).sort_index()
     for subset in subsets:
@@ -242,6 +247,13 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
                 }
             )
     return found
+
+
+def _voted(votes: pd.DataFrame) -> dict[str, Any]:
+    found = ballots.strengths(votes)
+    told = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
+    rows = [(one, *strength_cells(one)) for one in found]
+    return {"strengths": rows, "pairs": _records(ballots.pairs(votes)), "remarks": told}
 
 
 def _origin(folder: RunFolder) -> dict[str, Any]:
