@@ -391,8 +391,9 @@ function tell() {
   told = time;
 }
 
+// Heights are of the loudest of all arms, and of 2 % of full scale where all are quieter: a hum stays small.
 function waves() {
-  const loudest = Math.max(1, ...arms.map((one) => (one.peaks ? Math.max(...one.peaks) : 0)));
+  const loudest = Math.max(36, ...arms.map((one) => (one.peaks ? Math.max(...one.peaks) : 0)));
   const colours = Object.fromEntries(["wave", "ink", "onset", "change", "contact", "soft"].map((name) => [name, ink(`--${name}`)]));
   for (const { canvas, peaks, clip, card } of arms) if (canvas) {
     const width = canvas.clientWidth * devicePixelRatio, height = canvas.clientHeight * devicePixelRatio;

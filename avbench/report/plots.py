@@ -21,7 +21,7 @@ COLOURS = ("#3f84d1", "#e07a2f", "#2f9e6b", "#b565c4", "#b8952a", "#2ba3ad", "#d
 """Readable on white and on near-black."""
 _GREY = "#8a8f98"
 _ROW, _AROUND = 58, 62  # pixels: of a row of a figure, and of its axis and margins
-_WAYS = {"lower": "left of 0 is better", "higher": "right of 0 is better", "band": "0 is no difference"}
+_WAYS = {"lower": "left is better", "higher": "right is better"}
 Figure = dict[str, Any]
 
 
@@ -142,8 +142,8 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
             data[-1]["error_x"] = {**reach, "thickness": 3, "width": 6, "color": look}
         told.append(f"{run} less {against}: {mean:.3g}{interval} over {len(dots)} prompts")
     one = next((one for one in METRICS if one.name == metric), None)
-    remark = ", ".join(part for part in (one.unit, _WAYS.get(one.direction.value)) if part) if one else ""
-    across = f"difference ({remark})" if remark else "difference"
+    told_too = (one.unit, _WAYS.get(one.direction.value)) if one else ()
+    across = ", ".join(["difference", *(part for part in told_too if part)])
     up = {"tickvals": list(range(len(rows))), "ticktext": ticks, "range": [len(rows) - 0.5, -0.5]}
     return _figure(metric, "; ".join(told), len(rows), across, data, yaxis=up, xaxis={"rangemode": "tozero"})
 
