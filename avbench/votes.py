@@ -24,6 +24,7 @@ from avbench.folder import read_json
 
 CHOICES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 """What a vote can be, and what it counts for the clip on the left."""
+_TEXTS = ("subset", "prompt", "left", "right", "vote")
 _COLUMNS = ("subset", "prompt", "seed", "left", "right", "vote")
 
 
@@ -149,6 +150,9 @@ def _checked(plain: Any, path: Path) -> list[dict[str, Any]]:
     for number, vote in enumerate(votes, start=1):
         if not isinstance(vote, dict) or set(vote) != set(_COLUMNS):
             msg = f"{path}, vote {number}: it must have exactly {', '.join(_COLUMNS)}"
+            raise InputError(msg)
+        if not isinstance(vote["seed"], int) or not all(isinstance(vote[name], str) for name in _TEXTS):
+            msg = f"{path}, vote {number}: seed must be a whole number, and {', '.join(_TEXTS)} texts"
             raise InputError(msg)
         if vote["vote"] not in CHOICES:
             msg = f"{path}, vote {number} is {vote['vote']!r}; it must be one of {', '.join(CHOICES)}"

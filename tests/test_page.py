@@ -234,7 +234,7 @@ def test_prompts_are_sorted_by_a_metrics_difference(inside):
     tab.select_option("#metric", label="warping_error")
     told = [float(text) for text in tab.locator("#list span:last-child").all_inner_texts()]
     assert told == sorted(told) and len(told) == 3 and told[0] > 0
-    for jump, place in (("best", 0), ("worst", 2), ("median", 1)):
+    for jump, place in (("lowest", 0), ("highest", 2), ("median", 1)):
         tab.get_by_role("button", name=jump, exact=True).click()
         assert tab.locator("#list button").nth(place).get_attribute("aria-current") == "true"
     first = tab.locator("#name").inner_text()

@@ -114,6 +114,7 @@ def test_pairs_are_counted_from_the_first_runs_side(tmp_path):
         (ballot(("p", "a", "a", "left")), "must be two of"),
         (ballot(("p", "a", "b", "left"), ("p", "b", "a", "left")), "voted on before"),
         (ballot(votes=[{"vote": "left"}]), "must have exactly"),
+        (ballot(("p", ["a"], "b", "left")), "left, right, vote texts"),
         (ballot(), "no votes"),
         (ballot(votes={}), "must be lists"),
     ],

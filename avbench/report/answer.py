@@ -42,7 +42,7 @@ def sentences(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str
             if len(won):
                 parts.append(f"{name} is better in {len(won)} ({_listed(won)})")
         open_ones = int(made["better"].isna().sum())
-        parts.append(f"{open_ones} are open")
+        parts.append(f"the data leave {open_ones} open")
         lost = f"; {len(rows) - len(made)} could not be made" if len(made) < len(rows) else ""
         told.append(f"{run} against {against}: of {len(made)} comparisons, " + ", ".join(parts) + lost + ".")
     return told

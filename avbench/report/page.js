@@ -78,6 +78,7 @@ const sections = new IntersectionObserver((entries) => {
   for (const entry of entries) inView[entry.isIntersecting ? "add" : "delete"](entry.target.id);
   const first = [...links.keys()].find((id) => inView.has(id));
   links.forEach((link, id) => link.classList.toggle("here", id === first));
+  if (first) links.get(first).closest("ul").scrollLeft = links.get(first).offsetLeft - innerWidth / 3;
 }, { rootMargin: "-25% 0px -55% 0px" });
 for (const id of links.keys()) sections.observe($(id));
 
@@ -147,14 +148,12 @@ const label = ({ prompt, seed }) => (data.subsets[subset].seeds.length > 1 ? `${
 const clipsOf = (at, { prompt, seed }) => data.clips[[data.subsets[at].name, prompt.id, seed].join("/")] ?? [];
 const valuesOf = (metric) => data.values[data.subsets[subset].name]?.[metric] ?? runNames.map(() => []);
 
-// How much worse an item of the run is than of the other; by a band metric, how much further from the reference.
-function worse(item, metric, run, against) {
-  const [x, y] = [valuesOf(metric)[run][item], valuesOf(metric)[against][item]];
-  if (x === null || y === null || x === undefined || y === undefined) return null;
-  const score = data.scores.find((one) => one.metric === metric && one.subset === data.subsets[subset].name && one.reference !== null);
-  const way = data.metrics[metric]?.direction;
-  if (way === "band" && score) return Math.abs(x - score.reference) - Math.abs(y - score.reference);
-  return way === "higher" ? y - x : x - y;
+const way = (metric) => data.metrics[metric]?.direction;
+// What prompts are sorted by: the run's value less the other's, so that the best comes first where there is a best.
+function rank(item, metric, run, against) {
+  const [x, y] = [valuesOf(metric)[run][item] ?? null, valuesOf(metric)[against][item] ?? null];
+  if (x === null || y === null) return null;
+  return way(metric) === "higher" ? y - x : x - y;
 }
 
 function options(select, names, chosen) {
@@ -177,17 +176,18 @@ function chooseMetric(name) {
 function sort() {
   const metric = +$("metric").value ? $("metric").selectedOptions[0].text : null;
   const [run, against] = [+$("run").value, +$("against").value];
-  const all = items(), ranked = all.map((_, index) => (metric ? worse(index, metric, run, against) : 0));
-  const last = (rank) => (rank === null ? Infinity : rank);
+  const all = items(), ranked = all.map((_, index) => (metric ? rank(index, metric, run, against) : 0));
+  const last = (one) => (one === null ? Infinity : one);
   order = all.map((_, index) => index).sort((a, b) => last(ranked[a]) - last(ranked[b]) || a - b);
   $("list").replaceChildren(...order.map((index) => {
-    const [x, y] = metric ? [valuesOf(metric)[run][index], valuesOf(metric)[against][index]] : [null, null];
-    const told = !metric ? "" : ranked[index] === null ? "–" : (x - y > 0 ? "+" : "") + short(x - y);
+    const difference = way(metric) === "higher" ? -ranked[index] : ranked[index];
+    const told = !metric ? "" : ranked[index] === null ? "–" : (difference > 0 ? "+" : "") + short(difference);
     const button = element("button", {}, element("span", { textContent: label(all[index]) }), element("span", { textContent: told }));
     button.dataset.item = index;
     return element("li", {}, button);
   }));
-  document.querySelectorAll("[data-jump]").forEach((button) => { button.disabled = !metric; });
+  const names = ["lower", "higher"].includes(way(metric)) ? ["best", "median", "worst"] : ["lowest", "median", "highest"];
+  document.querySelectorAll("[data-jump]").forEach((button, k) => { button.disabled = !metric; button.textContent = names[k]; });
   mark();
 }
 function mark() {
@@ -203,7 +203,7 @@ function step(by) {
 }
 function jump(share) {
   const metric = $("metric").selectedOptions[0].text, [run, against] = [+$("run").value, +$("against").value];
-  const known = order.filter((item) => worse(item, metric, run, against) !== null);
+  const known = order.filter((item) => rank(item, metric, run, against) !== null);
   if (known.length) open(known[Math.round(share * (known.length - 1))]);
 }
 

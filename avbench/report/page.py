@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from avbench import __version__
 from avbench import votes as ballots
@@ -75,8 +75,15 @@ def render(
         "protocols": {digest: one for folder in folders for digest, one in folder.scores()[1].items()},
         "origins": [_origin(folder) for folder in folders],
     }
-    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
+    options: dict[str, Any] = {
+        "autoescape": True,
+        "undefined": StrictUndefined,
+        "trim_blocks": True,
+        "lstrip_blocks": True,
+    }
+    environment = Environment(loader=FileSystemLoader(_HERE), **options)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["breakable"] = lambda name: Markup(str(escape(name)).replace("_", "_<wbr>"))
     return environment.get_template("page.html").render(
         data=data,
         answer=answer.sentences(frame, differences),
