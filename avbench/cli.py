@@ -40,6 +40,9 @@ DEMO_MODELS = (
 """What `run` compares where no model is named: AVFullDiT without and with sound; the world they learned, the ceiling;
 and three that are wrong in a known way."""
 
+LARGE_PAGE_BYTES = 150_000_000
+"""Above it a page opens slowly, and the user is told of --media beside."""
+
 Models = Annotated[list[str] | None, typer.Argument(help="provider:target, for example clips:FOLDER or toyworld:")]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders.")]
 Subsets = Annotated[list[str] | None, typer.Option("--subset", help="A shipped subset or a subset folder; repeatable.")]
@@ -532,6 +535,8 @@ def _report(
     voted = ballots.read(votes) if votes else None
     html = page.render(folders, frame, over, out / "media", media=media, flow=flow, votes=voted)
     write_whole(out / "report.html", html.encode())
+    if media == "inside" and len(html) > LARGE_PAGE_BYTES:
+        typer.echo(f"note: the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it", err=True)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
     shown = frame[(frame["metric"] == "fvd") | ~frame["metric"].isin(others)]
     _console().print(tables.console(shown, _console().width))

@@ -49,7 +49,7 @@ def joined(parts: list[Image.Image], *, down: bool) -> Image.Image:
     for part in parts:
         whole.paste(part, (0, at) if down else (at, 0))
         at += part.height if down else part.width + gap
-    return whole.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    return whole
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def render(
     """
     script, library = (_HERE / "page.js").read_text(), _plotly()
     runs = [folder.path.name for folder in folders]
-    subsets = [_subset(index, subset, folders) for index, subset in enumerate(folders[0].subsets())]
+    subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
     shown, cards = _clips(folders, place, flow)
     data = {
         "version": __version__,
@@ -133,6 +133,11 @@ def _metrics(frame: pd.DataFrame) -> dict[str, Any]:
     known = {metric.name: metric for metric in METRICS}
     shown = [known[name] for name in frame["metric"].unique()]
     return {one.name: {"direction": one.direction, "unit": one.unit, "question": one.question} for one in shown}
+
+
+def _subsets(folders: Sequence[RunFolder]) -> list[Subset]:
+    """Of all runs, each once; two of one name are the same, or `scores_frame` refused them."""
+    return list({subset.name: subset for folder in folders for subset in folder.subsets()}.values())
 
 
 def _subset(index: int, subset: Subset, folders: Sequence[RunFolder]) -> dict[str, Any]:
@@ -228,19 +233,19 @@ def _figures(
             "distances": list(plots.distances(frame, runs, subset.name)),
             "motion": list(plots.over_motion(values, over, runs, subset.name)),
         }
-        for subset in folders[0].subsets()
+        for subset in _subsets(folders)
     }
 
 
 def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A row a (subset, run): clips asked for and made, what could not be measured, and the failures' sentences."""
     found = []
-    for subset in folders[0].subsets():
-        for folder in folders:
+    for subset in _subsets(folders):
+        for folder in (one for one in folders if subset.name in one.run().subsets):
             samples = folder.samples()
             asked = [Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in folder.run().seeds]
             here = frame[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
-            gaps = [(str(row.metric), int(row.unmeasured), row.missing) for row in here.itertuples() if row.unmeasured]
+            gaps = [(row["metric"], row["unmeasured"], row["missing"]) for row in _records(here) if row["unmeasured"]]
             failed = [(key, samples[key].failure if key in samples else "it was not sampled") for key in asked]
             found.append(
                 {
