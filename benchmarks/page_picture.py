@@ -29,7 +29,6 @@ def views(tab: Page, subset: str, metric: str) -> list[Image.Image]:
     last = tab.locator("#run option").count() - 1
     tab.select_option("#run", index=last)
     tab.locator("[data-jump='1']").click()
-    tab.wait_for_function("arms.every(one => !one.video || one.video.readyState >= 3)")
     tab.evaluate("scrub(7)")
     shown.append(_shot(tab))
     return shown

@@ -307,6 +307,7 @@ def test_media_beside_the_page_and_a_dark_phone(out, browser):
     whole, beside = (out / "report.html").stat().st_size, written(out, "beside.html", media="beside")
     of_clips = sum(path.stat().st_size for path in (out / "media").glob("*.mp4"))
     assert of_clips < whole - beside.stat().st_size < 1.5 * of_clips
+    assert beside.stat().st_size < 3e6, "what a page weighs without its clips"
     opened = Opened(browser, beside, color_scheme="dark")
     tab = opened.page
     tab.set_viewport_size({"width": 390, "height": 844})

@@ -53,6 +53,7 @@ async function draw(plot) {
   await library.react(plot, traces, dressed(figure), { responsive: true, displayModeBar: false });
   if (drawn.has(plot)) return;
   drawn.add(plot);
+  performance.mark("figure");
   plot.on("plotly_click", (event) => {
     const prompt = event.points[0].customdata, at = data.subsets.findIndex((one) => one.name === subset);
     const item = typeof prompt === "string" ? items(at).findIndex((one) => one.prompt.id === prompt) : -1;
@@ -64,8 +65,14 @@ async function draw(plot) {
   });
 }
 
+// One figure at a time, when the page has nothing else to do: it stays quick under the hand.
+let drawing = Promise.resolve();
+const idle = () => new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
 const near = new IntersectionObserver((entries) => {
-  for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
+  for (const entry of entries) if (entry.isIntersecting) {
+    near.unobserve(entry.target);
+    drawing = drawing.then(idle).then(() => draw(entry.target));
+  }
 }, { rootMargin: "300px" });
 for (const plot of document.querySelectorAll(".plot")) near.observe(plot);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawn.forEach(draw); waves(); });
@@ -571,3 +578,4 @@ const arriving = new IntersectionObserver(([entry]) => {
 }, { rootMargin: "600px" });
 arriving.observe($("clips"));
 document.documentElement.dataset.ready = "true";
+performance.mark("ready");

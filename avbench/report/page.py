@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from avbench import __version__
@@ -75,16 +75,7 @@ def render(
         "protocols": {digest: one for folder in folders for digest, one in folder.scores()[1].items()},
         "origins": [_origin(folder) for folder in folders],
     }
-    options: dict[str, Any] = {
-        "autoescape": True,
-        "undefined": StrictUndefined,
-        "trim_blocks": True,
-        "lstrip_blocks": True,
-    }
-    environment = Environment(loader=FileSystemLoader(_HERE), **options)
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters["breakable"] = lambda name: Markup(str(escape(name)).replace("_", "_<wbr>"))
-    return environment.get_template("page.html").render(
+    return _template().render(
         data=data,
         answer=answer.sentences(frame, differences),
         title=" · ".join(runs),
@@ -103,6 +94,15 @@ def render(
         media={sha: _base64(place / f"{sha}.mp4") for sha in cards if media == "inside"},
         flows={sha: _base64(place / f"{sha}.flow.mp4") for sha in cards if media == "inside" and flow},
     )
+
+
+def _template() -> Template:
+    """Of page.html; everything that goes in is escaped."""
+    options: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined}
+    environment = Environment(loader=FileSystemLoader(_HERE), trim_blocks=True, lstrip_blocks=True, **options)
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["breakable"] = lambda name: Markup(str(escape(name)).replace("_", "_<wbr>"))
+    return environment.get_template("page.html")
 
 
 def _plotly() -> str:
