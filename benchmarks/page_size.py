@@ -112,9 +112,8 @@ def main() -> None:
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(
-        f"{asked.prompts} prompts × {len(MODELS)} models; {beside:.1f} MB of clips; Chromium {version}; load {os.getloadavg()[0]:.1f}"
-    )
+    told = f"{asked.prompts} prompts × {len(MODELS)} models; {beside:.1f} MB of clips"
+    console.print(f"{told}; Chromium {version}; load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -321,6 +321,23 @@ def test_media_beside_the_page_and_a_dark_phone(out, browser):
     opened.context.close()
 
 
+def test_votes_come_back_to_the_page_by_the_command(out, tmp_path):
+    votes = [
+        {"subset": "toy-control", "prompt": f"p{k}", "seed": 0, "left": RUNS[0], "right": RUNS[1], "vote": choice}
+        for k, choice in enumerate(["left"] * 6 + ["right"] * 2)
+    ]
+    plain = {"avbench_votes": 1, "seed": 0, "runs": RUNS[:2], "subsets": {}, "votes": votes}
+    (tmp_path / "votes.json").write_text(json.dumps(plain))
+    runs = [str(out / name) for name in RUNS[:2]]
+    command = ["report", *runs, "--out", str(tmp_path), "--workers", "1", "--media", "beside"]
+    done = CliRunner().invoke(app, [*command, "--votes", str(tmp_path / "votes.json")])
+    assert done.exit_code == 0, done.output
+    section = (tmp_path / "report.html").read_text().partition('<section id="votes">')[2].partition("</section>")[0]
+    assert "+0.55" in section and "<td>6</td>" in section  # half of log 3
+    refused = CliRunner().invoke(app, [*command[:-1], "insid"])
+    assert refused.exit_code == 2 and "inside" in refused.output
+
+
 def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     runs = folders(out)
     copy = tmp_path / "short"
