@@ -41,6 +41,9 @@ DEMO_MODELS = (
 """What `run` compares where no model is named: AVFullDiT without and with sound; the world they learned, the ceiling;
 and three that are wrong in a known way."""
 
+LARGE_PAGE_BYTES = 150_000_000
+"""Above it a page opens slowly, and the user is told of --media beside."""
+
 Models = Annotated[list[str] | None, typer.Argument(help="provider:target, for example clips:FOLDER or toyworld:")]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders.")]
 Subsets = Annotated[list[str] | None, typer.Option("--subset", help="A shipped subset or a subset folder; repeatable.")]
@@ -88,12 +91,15 @@ def run(
     fvd_protocol: FVDProtocols = None,
     reference: ReferenceAt = None,
     against: Against = None,
+    plan: PlanAt = None,
+    allow: Allow = None,
     workers: Workers = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Sample, measure and compare models; print the table and write the page.
+    """Sample, measure and compare models; print the tables and write the page.
 
-    Without arguments: both bundled arms of AVFullDiT, the embedded world and three known-bad models on the toy subsets.
+    Each model is compared with the first. Without arguments: both bundled arms of AVFullDiT, T2AV against T2V, and
+    beside them the embedded world and three known-bad models, on the toy subsets.
     The same command given again goes on where it stopped.
     """
     from avbench.evaluate import features_of
@@ -110,7 +116,9 @@ def run(
         failures += _sample(place, model, asked, range(seeds), setting, workers)
         _measure(place, metrics, workers, against)
         _evaluate(place, metrics, reference, against)
-    _report(folders, out, fvd_protocol)
+    pairs = None if models else [(1, 0)]
+    options = {"plan": plan, "allow": allow or (), "reference": reference, "workers": workers}
+    _report(folders, out, fvd_protocol, pairs=pairs, **options)
     if failures:
         _refuse(f"{failures} clips could not be made; the table's notes say why", code=1)
 
@@ -273,9 +281,36 @@ def check(
 
 
 @app.command()
-def report(runs: Runs, out: Annotated[Path, typer.Option(help="Folder for the tables and the page.")]) -> None:
-    """Write the tables and the page of run folders."""
-    _report(runs, out)
+def report(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.")],
+    media: Annotated[
+        str, typer.Option(help="inside or beside: the clips in the page, or in media/ beside it.")
+    ] = "inside",
+    flow: Annotated[bool, typer.Option("--flow", help="Show the flow over the clips as well.")] = False,
+    votes: Annotated[list[Path] | None, typer.Option(help="Votes that an earlier page exported; repeatable.")] = None,
+    plan: PlanAt = None,
+    allow: Allow = None,
+    reference: ReferenceAt = None,
+    workers: Workers = None,
+) -> None:
+    """Write the tables and the page of run folders; each is compared with the first."""
+    from avbench.core import nearest
+    from avbench.report.page import MEDIA
+
+    if media not in MEDIA:
+        _refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
+    options = {"plan": plan, "allow": allow or (), "reference": reference, "workers": workers}
+    _report(runs, out, media=media, flow=flow, votes=votes, **options)
+
+
+@app.command()
+def votes(files: Annotated[list[Path], typer.Argument(help="Files that a report's page exported.")]) -> None:
+    """Check and sum up blind votes: who won against whom, and Bradley–Terry strengths with intervals."""
+    from avbench import votes as ballots
+    from avbench.report.ballots import console
+
+    _console().print(console(ballots.read(files)))
 
 
 Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
@@ -567,26 +602,52 @@ def _protocols(folders: Sequence["RunFolder"], names: Sequence[str]) -> None:
     _console().print(tables.protocols(frame, {name: one for name, one in FVD_PROTOCOLS.items() if one in there}))
 
 
-def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None = None) -> None:
+def _report(
+    runs: Sequence[Path],
+    out: Path,
+    fvd_protocols: Sequence[str] | None = None,
+    *,
+    media: str = "inside",
+    flow: bool = False,
+    votes: Sequence[Path] | None = None,
+    workers: int | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    plan: Path | None = None,
+    allow: Sequence[str] = (),
+    reference: Path | None = None,
+) -> None:
+    from avbench import votes as ballots
     from avbench.compare import over_motion, scores_frame
+    from avbench.differences import differences
     from avbench.evaluate import fvd_metrics
     from avbench.folder import write_whole
-    from avbench.report import page, tables
+    from avbench.plan import read
+    from avbench.report import boards, clips, page, tables
 
     folders = [_folder(path) for path in runs]
-    frame: pd.DataFrame = scores_frame(folders)
+    frame: pd.DataFrame = scores_frame(folders, allow)
+    found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow)
     write_whole(out / "table.md", tables.markdown(frame).encode())
     write_whole(out / "table.csv", frame.to_csv(index=False).encode())
     write_whole(out / "table.parquet", frame.to_parquet(index=False))
+    write_whole(out / "differences.csv", found.to_csv(index=False).encode())
     over = over_motion(folders)
     write_whole(out / "over_motion.csv", over.to_csv(index=False).encode())
-    write_whole(out / "report.html", page.render(folders, frame, over).encode())
+    count, made = clips.prepare(folders, out / "media", flow=flow, workers=_workers(workers))
+    _follow("page: clips", count, made)
+    voted = ballots.read(votes) if votes else None
+    html = page.render(folders, frame, over, out / "media", found, media=media, flow=flow, votes=voted)
+    write_whole(out / "report.html", html.encode())
+    if media == "inside" and len(html) > LARGE_PAGE_BYTES:
+        typer.echo(f"note: the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it", err=True)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
     shown = frame[(frame["metric"] == "fvd") | ~frame["metric"].isin(others)]
     _console().print(tables.console(shown, _console().width))
+    if len(found):
+        _print_tables(boards.difference_tables(found), boards.DIFFERENCES_LEGEND, "console")
     if others:
         _protocols(folders, fvd_protocols or ())
-    typer.echo(f"tables: {out}/table.md, .csv, .parquet   page: {out}/report.html")
+    typer.echo(f"tables: {out}/table.md, .csv, .parquet, differences.csv   page: {out}/report.html")
 
 
 def _print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None:

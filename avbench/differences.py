@@ -181,7 +181,7 @@ def _of_distance(metric: Metric, a: RunFolder, b: RunFolder, subset: Subset, pla
         found = distances.difference(metric, *sides, real, protocol_of(metric.feature), subset)
     except (NotMeasurable, InputError) as reason:
         return told | {"missing": str(reason)}
-    numbers = {"difference": found.value, "error": found.sd, "freedom": np.inf, "p": found.p, "pairs": found.pairs}
+    numbers = {"difference": found.value, "error": found.sd, "p": found.p, "pairs": found.pairs}
     return told | numbers | {"dropped": len(either) - len(both)}
 
 
@@ -204,32 +204,37 @@ def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
         return dict.fromkeys(("better", "detectable", "needed", "p_alike", "p_not_worse", "verdict"))
     return {
         "better": _better(row, alpha),
-        "detectable": _detectable(row.error, row.freedom, family, alpha),
+        "detectable": _detectable(row, family, alpha),
         "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=family),
         **_against_margin(row, alpha),
     }
 
 
-def _detectable(error: float, freedom: float, family: int, alpha: float) -> float | None:
-    if np.isinf(freedom):
-        return float(error * (stats.norm.isf(alpha / family / 2) + stats.norm.isf(0.2)))
-    return paired.detectable(error, freedom, family=family, alpha=alpha)
+def _detectable(row: Any, family: int, alpha: float) -> float | None:
+    if np.isnan(row.freedom):  # the error is that of the permutations
+        return float(row.error * (stats.norm.isf(alpha / family / 2) + stats.norm.isf(0.2))) or None
+    return paired.detectable(row.error, row.freedom, family=family, alpha=alpha)
 
 
 def _against_margin(row: Any, alpha: float) -> dict[str, Any]:
     """The p-values of "they differ by the margin or more" and of "the run is worse by the margin or more"."""
     if np.isnan(row.margin):
         return dict.fromkeys(("p_alike", "p_not_worse", "verdict"))
-    alike, not_worse = (
-        _below(size - row.margin, row.error, row.freedom) for size in (abs(row.difference), worsening(row))
-    )
+    alike, not_worse = (_below(size - row.margin, row) for size in (abs(row.difference), worsening(row)))
     verdict = "alike" if alike < alpha else "no worse" if not_worse < alpha else None
     return {"p_alike": alike, "p_not_worse": not_worse, "verdict": verdict}
 
 
-def _below(value: float, error: float, freedom: float) -> float:
-    """One-sided p of "truly 0 or more" where `value` was found."""
-    return float(stats.t.cdf(value / error, freedom)) if error else float(value >= 0)
+def _below(value: float, row: Any) -> float:
+    """One-sided p of "truly 0 or more" where `value` was found with a row's error."""
+    return tail(-value, row) if row.error else float(value >= 0)
+
+
+def tail(value: float, row: Any) -> float:
+    """One-sided p of "truly 0 or less" where `value` was found with a row's error, which is not 0."""
+    return float(
+        stats.norm.sf(value / row.error) if np.isnan(row.freedom) else stats.t.sf(value / row.error, row.freedom)
+    )
 
 
 def worsening(row: Any) -> float:

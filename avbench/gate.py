@@ -27,7 +27,7 @@ from scipy import stats
 from avbench import paired
 from avbench.compare import clip_values
 from avbench.core import InputError
-from avbench.differences import MACRO, MICRO, TO_TARGET, differences, worsening
+from avbench.differences import MACRO, MICRO, TO_TARGET, differences, tail, worsening
 from avbench.evaluate import VALUES_FILE
 from avbench.folder import RunFolder, read_json, write_whole
 from avbench.metrics import METRICS
@@ -147,7 +147,7 @@ def _too_much(row: Any, worse: float) -> float:
     """The one-sided p-value of "worse by the margin or less"."""
     if not row.error:
         return float(worse <= row.margin)
-    p = float(stats.t.sf((worse - row.margin) / row.error, row.freedom))
+    p = tail(worse - row.margin, row)
     either_way = row.direction == "neither" or (row.direction == "band" and row.kind != TO_TARGET)
     return min(1.0, 2 * p) if either_way else p
 

@@ -88,15 +88,19 @@ def read_clip(path: Path, *, fps: Fraction | None = None) -> Clip:
         return _read_folder(path, fps) if path.is_dir() else _read_file(path, fps)
 
 
-def write_clip(clip: Clip, path: Path, *, lossless: bool = True) -> None:
+def write_clip(
+    clip: Clip, path: Path, *, lossless: bool = True, crf: int = 18, sound_bits_per_second: int = 192_000
+) -> None:
     """Write `clip` so that `path` holds all of it or is left as it was; the same clip gives the same bytes.
 
     Args:
         clip: frames of any size.
         path: .mkv when lossless, .mp4 otherwise.
         lossless: FFV1 (RGB) and FLAC: 16 bits where all samples are multiples of 1/32768, else rounded to 24 bits;
-            +1.0 becomes the largest code. Otherwise H.264 (crf 18) and AAC (192 kbit/s): yuv420p, or yuv444p for
-            odd sizes, which players support less but which keeps the size.
+            +1.0 becomes the largest code. Otherwise H.264 and AAC: yuv420p, or yuv444p for odd sizes, which players
+            support less but which keeps the size.
+        crf: H.264's constant rate factor: more is smaller and coarser.
+        sound_bits_per_second: AAC's.
 
     Raises:
         MediaError: the suffix does not fit, the folder cannot be written, or the codec refuses the size, the sample
@@ -114,7 +118,7 @@ def write_clip(clip: Clip, path: Path, *, lossless: bool = True) -> None:
     scratch = path.with_name(f".{path.stem}.part{suffix}")
     with _telling(path, "written"):
         try:
-            _encode(clip, scratch, lossless=lossless)
+            _encode(clip, scratch, None if lossless else (crf, sound_bits_per_second))
             with scratch.open("rb+") as file:
                 os.fsync(file.fileno())
             scratch.replace(path)
@@ -535,17 +539,18 @@ def _ntsc(rate: Fraction) -> Fraction:
     return meant if abs(rate / meant - 1) < Fraction(5, 10**7) else rate
 
 
-def _encode(clip: Clip, path: Path, *, lossless: bool) -> None:
+def _encode(clip: Clip, path: Path, lossy: tuple[int, int] | None) -> None:
+    lossless = lossy is None
     options = {"fflags": "+bitexact"}
     if not lossless:
         options["movflags"] = "+faststart"
         # The edit list that cuts off AAC's priming counts in this unit; milliseconds would cut samples.
         options |= {"movie_timescale": str(clip.audio.sample_rate)} if clip.audio else {}
     with av.open(str(path.absolute()), "w", format="matroska" if lossless else "mp4", options=options) as container:
-        video = _video_stream(container, clip, lossless=lossless)
+        video = _video_stream(container, clip, lossy and lossy[0])
         codes, sound = None, clip.audio
         if sound is not None:
-            codes, audio = _audio_stream(container, sound, lossless=lossless)
+            codes, audio = _audio_stream(container, sound, lossy and lossy[1])
         for k, frame in enumerate(clip.frames):
             container.mux(video.encode(_video_frame(frame, k, video)))
             if codes is not None:
@@ -559,11 +564,12 @@ def _encode(clip: Clip, path: Path, *, lossless: bool) -> None:
             container.mux(audio.encode(None))
 
 
-def _video_stream(container: av.container.OutputContainer, clip: Clip, *, lossless: bool) -> av.VideoStream:
+def _video_stream(container: av.container.OutputContainer, clip: Clip, crf: int | None) -> av.VideoStream:
+    lossless = crf is None
     # One thread: the number of threads shows in x264's bytes.
     options = {"flags": "+bitexact", "threads": "1"}
     # Nor do x264's vectorised mbtree sums come out alike twice.
-    options |= {"level": "3", "slicecrc": "1"} if lossless else {"crf": "18", "x264-params": "mbtree=0"}
+    options |= {"level": "3", "slicecrc": "1"} if lossless else {"crf": str(crf), "x264-params": "mbtree=0"}
     video = container.add_stream("ffv1" if lossless else "libx264", rate=clip.fps, options=options)
     video.width, video.height = clip.width, clip.height
     if lossless:
@@ -585,9 +591,10 @@ def _video_frame(image: np.ndarray, k: int, video: av.VideoStream) -> av.VideoFr
 
 
 def _audio_stream(
-    container: av.container.OutputContainer, sound: Audio, *, lossless: bool
+    container: av.container.OutputContainer, sound: Audio, bits_per_second: int | None
 ) -> tuple[np.ndarray, av.AudioStream]:
     """The samples as the codec wants them, ``[channels, samples]``, and the stream for them."""
+    lossless = bits_per_second is None
     options, form, codes = {"flags": "+bitexact"}, "fltp", sound.waveform
     if lossless:
         # Float32 holds 24-bit numbers; times a power of two, they stay exact.
@@ -601,8 +608,8 @@ def _audio_stream(
         "flac" if lossless else "aac", rate=sound.sample_rate, layout=f"{sound.channels}c", options=options
     )
     audio.codec_context.format = form
-    if not lossless:
-        audio.codec_context.bit_rate = 192_000
+    if bits_per_second is not None:
+        audio.codec_context.bit_rate = bits_per_second
     return codes, audio
 
 

@@ -17,7 +17,7 @@ FLOORS = [
     {"foreign", "reference", "sample", "measure", "train"},
     {"distances"},
     {"evaluate"},
-    {"compare"},
+    {"compare", "votes"},
     {"differences", "power"},
     {"leaderboard", "gate", "report"},
     {"cli"},

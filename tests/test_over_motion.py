@@ -1,12 +1,10 @@
 """What goes with how much moves is shown at equal amounts."""
 
-import itertools
-
 import pandas as pd
 
 from avbench.compare import over_motion
 from avbench.folder import RunFolder
-from avbench.report import curves
+from avbench.report import plots
 
 
 def run(place, amounts, errors):
@@ -36,20 +34,22 @@ def test_clips_without_a_number_are_left_out(tmp_path):
     assert found["n"].tolist() == [3]
 
 
-def test_charts_lie_within_their_frame_and_share_their_scale(tmp_path):
+def figures(runs):
+    values = pd.concat([pd.read_parquet(one.path / "values.parquet").assign(model=one.path.name) for one in runs])
+    return list(plots.over_motion(values, over_motion(runs), [one.path.name for one in runs], "s"))
+
+
+def test_a_figure_has_every_clip_and_the_means_at_the_middle_of_their_bins(tmp_path):
     quiet = run(tmp_path / "a", [0.01] * 3 + [0.3] * 3, [1.0] * 3 + [2.0] * 3)
     loud = run(tmp_path / "b", [0.3] * 3 + [0.9] * 3, [4.0] * 3 + [8.0] * 3)
-    over = over_motion([quiet, loud])
-    (chart,) = curves.charts(over, "s")
-    assert (chart.metric, chart.lowest, chart.highest) == ("warping_error", "1", "8")
-    assert [text for _, text in chart.ticks] == ["≥ 0", "≥ 0.2", "≥ 0.8"]
-    points = [point for line in chart.lines for point in line.points]
-    assert all(0 < x < curves.WIDTH and 0 < y < curves.HEIGHT for x, y, _ in points)
-    by_model = {line.model: line.points for line in chart.lines}
-    assert by_model["a"][1][0] == by_model["b"][0][0] and by_model["a"][1][1] > by_model["b"][0][1]
-    assert [name for name, _ in curves.legend(over, "s")] == ["a", "b"]
-    assert all(x < y for (x, *_), (y, *_) in itertools.pairwise(by_model["a"]))
+    (figure,) = figures([quiet, loud])
+    assert figure["title"] == "warping_error"
+    dots_a, means_a, dots_b, means_b = figure["data"]
+    assert len(dots_a["x"]) == len(dots_b["y"]) == 6
+    assert (means_a["x"], means_a["y"]) == ([0.01, 0.3], [1.0, 2.0])
+    assert (means_b["x"], means_b["y"]) == ([0.3, 0.9], [4.0, 8.0])
+    assert dots_a["marker"]["color"] == means_a["marker"]["color"] != means_b["marker"]["color"]
 
 
-def test_no_values_no_charts(tmp_path):
-    assert curves.charts(over_motion([run(tmp_path / "a", [], [])]), "s") == []
+def test_no_values_no_figures(tmp_path):
+    assert figures([run(tmp_path / "a", [], [])]) == []

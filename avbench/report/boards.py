@@ -28,7 +28,7 @@ def difference_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
     for (run, against, subset), group in frame.groupby(["run", "against", "subset"], sort=False):
         notes: list[str] = []
         rows = [(_head(row), _difference_cells(row, notes)) for _, row in group.iterrows()]
-        columns = ["Δ", "95 % interval", "p", "p Holm", "detectable", "clips", "better"]
+        columns = ["Δ", "interval", "p", "p Holm", "detectable", "clips", "better"]
         family = group["family"].max()
         title = f"{subset}: {run} − {against}" + ("" if pd.isna(family) else f" (family of {family:.0f} comparisons)")
         yield SubsetTable(title, columns, rows, notes, head="metric")

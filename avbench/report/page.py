@@ -1,103 +1,291 @@
-"""The page: one HTML file that opens offline. Tables, the clips as film strips, and every number's origin.
+"""The page: one HTML file that opens offline. Tables, figures, the clips in lockstep, blind votes, and every origin.
 
-Prompt texts and names come from anybody: the template escapes them all.
+What it shows goes in as JSON and is set as text by page.js; prompts and names come from anybody. A content security
+policy that names the scripts by their hashes and forbids the network is the second fence. plotly's own code goes in
+once, packed, and is unpacked when the first figure is scrolled to.
 """
 
 import base64
-import itertools
+import gzip
+import hashlib
 import json
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 from avbench import __version__
-from avbench.core import Clip, InputError, Key, Sample, Subset
-from avbench.folder import RunFolder
-from avbench.media import read_clip
-from avbench.report import curves
-from avbench.report.tables import LEGEND, subset_tables
+from avbench import votes as ballots
+from avbench.core import Key, Run, Subset
+from avbench.evaluate import VALUES_FILE
+from avbench.folder import RunFolder, file_sha256, read_json
+from avbench.measure import current_rows
+from avbench.metrics import METRICS
+from avbench.report import answer, clips, plots
+from avbench.report.ballots import strength_cells
+from avbench.report.tables import LEGEND, STANDARD, subset_tables
 
-STRIPS_A_SUBSET = 6
-"""Prompts of each subset whose clips are shown: the first ones."""
-_STRIP_FRAMES = 16
-_STRIP_HEIGHT = 64
-_WAVE_HEIGHT = 20
-
-
-@dataclass(frozen=True)
-class Strip:
-    """One model's clip of a prompt, as a picture or as the sentence why there is none."""
-
-    model: str
-    picture: str | None
-    missing: str | None
+MEDIA = ("inside", "beside")
+"""Where the clips go: into the page, or into `media/` beside it."""
+_HERE = Path(__file__).parent
 
 
-def render(folders: Sequence[RunFolder], frame: pd.DataFrame, over: pd.DataFrame) -> str:
-    """The page's HTML for runs, their `compare.scores_frame` and their `compare.over_motion`."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    protocols = {digest: protocol for folder in folders for digest, protocol in folder.scores()[1].items()}
-    plain = frame.astype(object).where(frame.notna(), None)
-    return environment.get_template("page.html").render(
-        version=__version__,
+def render(
+    folders: Sequence[RunFolder],
+    frame: pd.DataFrame,
+    over: pd.DataFrame,
+    place: Path,
+    differences: pd.DataFrame | None = None,
+    media: str = "inside",
+    flow: bool = False,
+    votes: pd.DataFrame | None = None,
+) -> str:
+    """The page's HTML.
+
+    Args:
+        folders: the runs, under unlike names.
+        frame: their `compare.scores_frame`.
+        over: their `compare.over_motion`.
+        place: the folder of playable clips, by `clips.prepare`; for ``beside`` it must lie beside the page as `media/`.
+        differences: the paired comparisons of the runs, where they were made.
+        media: one of MEDIA.
+        flow: whether the clips' flow is shown as well; then `clips.prepare` made it.
+        votes: blind votes of `votes.read`, where there are some.
+    """
+    script, library = (_HERE / "page.js").read_text(), _plotly()
+    runs = [folder.path.name for folder in folders]
+    subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
+    shown, cards = _clips(folders, place, flow)
+    data = {
+        "version": __version__,
+        "runs": [{"name": name, "colour": plots.colour(index)} for index, name in enumerate(runs)],
+        "metrics": _metrics(frame),
+        "subsets": subsets,
+        "values": _values(folders, subsets),
+        "clips": shown,
+        "cards": cards,
+        "inside": media == "inside",
+        "figures": _figures(folders, frame, over, differences),
+        "scores": _records(frame),
+        "differences": [] if differences is None else _records(differences),
+        "protocols": {digest: one for folder in folders for digest, one in folder.scores()[1].items()},
+        "origins": [_origin(folder) for folder in folders],
+    }
+    return _template().render(
+        data=data,
+        answer=answer.sentences(frame, differences),
+        title=" · ".join(runs),
+        tables={table.subset: table for table in subset_tables(frame)},
+        places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
+        compared=[] if differences is None else answer.comparisons(differences),
+        coverage=_coverage(folders, frame),
+        voted=None if votes is None else _voted(votes),
+        pretty=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
         legend=LEGEND,
-        tables=list(subset_tables(frame)),
-        charts={subset.name: curves.charts(over, subset.name) for subset in folders[0].subsets()},
-        legends={subset.name: curves.legend(over, subset.name) for subset in folders[0].subsets()},
-        size=(curves.WIDTH, curves.HEIGHT),
-        strips={subset.name: _strips(folders, subset) for subset in folders[0].subsets()},
-        scores=plain.to_dict("records"),
-        protocols={
-            digest: json.dumps(protocol, indent=1, ensure_ascii=False) for digest, protocol in protocols.items()
-        },
-        runs=[json.dumps(folder.run().to_json(), indent=1, ensure_ascii=False) for folder in folders],
+        standard=STANDARD,
+        style=Markup((_HERE / "page.css").read_text()),
+        script=Markup(script),
+        library=base64.b64encode(gzip.compress(library.encode(), mtime=0)).decode(),
+        policy=_policy(script, library),
+        media={sha: _base64(place / f"{sha}.mp4") for sha in cards if media == "inside"},
+        flows={sha: _base64(place / f"{sha}.flow.mp4") for sha in cards if media == "inside" and flow},
     )
 
 
-def _strips(folders: Sequence[RunFolder], subset: Subset) -> list[tuple[str, str, list[Strip]]]:
-    shown = []
-    samples = [folder.samples() for folder in folders]
-    for prompt in subset.prompts[:STRIPS_A_SUBSET]:
-        seed = folders[0].run().seeds[0]
-        key = Key(subset.name, prompt.id, seed)
-        strips = [_strip(folder, made.get(key)) for folder, made in zip(folders, samples, strict=True)]
-        shown.append((prompt.id, prompt.video_caption, strips))
-    return shown
+def _template() -> Template:
+    """Of page.html; everything that goes in is escaped."""
+    options: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined}
+    environment = Environment(loader=FileSystemLoader(_HERE), trim_blocks=True, lstrip_blocks=True, **options)
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["breakable"] = lambda name: Markup(str(escape(name)).replace("_", "_<wbr>"))
+    return environment.get_template("page.html")
 
 
-def _strip(folder: RunFolder, sample: Sample | None) -> Strip:
-    if sample is None or sample.path is None:
-        return Strip(folder.path.name, None, sample.failure if sample else "the clip was not sampled")
-    try:
-        picture = _picture(read_clip(folder.path / sample.path))
-    except InputError as error:
-        return Strip(folder.path.name, None, str(error))
-    return Strip(folder.path.name, picture, None)
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
 
 
-def _picture(clip: Clip) -> str:
-    """Frames side by side with the waveform below, as a data address."""
-    chosen = np.linspace(0, len(clip.frames) - 1, min(_STRIP_FRAMES, len(clip.frames))).round().astype(int)
-    width = max(1, round(_STRIP_HEIGHT * clip.width / clip.height))
-    frames = [cv2.resize(clip.frames[k], (width, _STRIP_HEIGHT), interpolation=cv2.INTER_AREA) for k in chosen]
-    strip = np.concatenate(frames, axis=1)
-    if clip.audio is not None:
-        strip = np.concatenate([strip, _wave(clip.audio.mono(), strip.shape[1])])
-    _, encoded = cv2.imencode(".webp", strip[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 80])
-    return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
+def _policy(*scripts: str) -> str:
+    """Nothing from the network, no script but these, media from the page itself or beside it."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "media-src blob: 'self' file:; base-uri 'none'; form-action 'none'"
+    )
 
 
-def _wave(wave: np.ndarray, width: int) -> np.ndarray:
-    """The loudest sample of each column, as bars about a middle line: ``[_WAVE_HEIGHT, width, 3]`` uint8."""
-    edges = np.linspace(0, len(wave), width + 1).astype(int)
-    peaks = np.array([np.abs(wave[a:b]).max(initial=0) for a, b in itertools.pairwise(edges)])
-    from_middle = np.abs(np.arange(_WAVE_HEIGHT) - (_WAVE_HEIGHT - 1) / 2)[:, None]
-    bars = from_middle <= np.maximum(0.5, peaks * _WAVE_HEIGHT / 2)
-    return np.where(bars[..., None], np.array([60, 110, 180]), np.array([245, 245, 245])).astype(np.uint8)
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with None where there is nothing: NaN is no JSON."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def _metrics(frame: pd.DataFrame) -> dict[str, Any]:
+    known = {metric.name: metric for metric in METRICS}
+    shown = [known[name] for name in frame["metric"].unique()]
+    return {one.name: {"direction": one.direction, "unit": one.unit, "question": one.question} for one in shown}
+
+
+def _subsets(folders: Sequence[RunFolder]) -> list[Subset]:
+    """Of all runs, each once; two of one name are the same, or `scores_frame` refused them."""
+    return list({subset.name: subset for folder in folders for subset in folder.subsets()}.values())
+
+
+def _subset(index: int, subset: Subset, folders: Sequence[RunFolder]) -> dict[str, Any]:
+    """Prompts and seeds; an item of the page is a prompt with a seed, all seeds of a prompt together."""
+    seeds = list(dict.fromkeys(seed for folder in folders for seed in folder.run().seeds))
+    return {
+        "name": subset.name,
+        "anchor": f"subset-{index}",
+        "digest": subset.digest,
+        "why": subset.card.get("purpose", ""),
+        "prompts": [{"id": one.id, "video": one.video_caption, "audio": one.audio_caption} for one in subset.prompts],
+        "seeds": seeds,
+    }
+
+
+def _items(subset: dict[str, Any]) -> list[Key]:
+    return [Key(subset["name"], prompt["id"], seed) for prompt in subset["prompts"] for seed in subset["seeds"]]
+
+
+def _values_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
+    parts = [pd.read_parquet(folder.path / VALUES_FILE).assign(model=folder.path.name) for folder in folders]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _values(folders: Sequence[RunFolder], subsets: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[list[Any]]]]:
+    """Subset → metric → run → a number an item, None where there is none."""
+    found: dict[str, dict[str, list[list[Any]]]] = {}
+    values = _values_frame(folders).set_index(["subset", "metric", "model"]).sort_index()
+    for subset in subsets:
+        items = pd.MultiIndex.from_tuples([key[1:] for key in _items(subset)])
+        of_subset = found.setdefault(subset["name"], {})
+        for where, part in values.groupby(level=["subset", "metric", "model"], sort=False):
+            name, metric, model = where
+            if name == subset["name"]:
+                runs = of_subset.setdefault(str(metric), [[None] * len(items) for _ in folders])
+                listed = part.set_index(["prompt", "seed"])["value"].reindex(items)
+                run = [folder.path.name for folder in folders].index(str(model))
+                runs[run] = [None if pd.isna(value) else float(f"{value:.5g}") for value in listed]
+    return found
+
+
+def _clips(folders: Sequence[RunFolder], place: Path, flow: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``subset/prompt/seed`` → a clip a run, and what is known of each playable file by sha256."""
+    shown: dict[str, list[Any]] = {}
+    cards: dict[str, Any] = {}
+    for index, folder in enumerate(folders):
+        heard = _times(folder, "onsets", "onset_seconds")
+        seen = _times(folder, "flow-dis", "event_seconds")
+        for key, sample in sorted(folder.samples().items()):
+            clip: dict[str, Any] = {
+                "onsets": heard.get(key),
+                "changes": seen.get(key),
+                "contacts": _contacts(folder, key),
+            }
+            missing = sample.failure
+            if sample.sha256 is not None:
+                known = clips.card(place, sample.sha256)
+                missing = known.get("missing")
+                if missing is None:
+                    names = ("width", "height", "frames", "fps", "seconds", "peaks")
+                    cards[sample.sha256] = {**{name: known[name] for name in names}, "flow": flow}
+            clip |= {"sha256": sample.sha256, "missing": missing}
+            shown.setdefault("/".join(map(str, key)), [None] * len(folders))[index] = clip
+    return shown, cards
+
+
+def _times(folder: RunFolder, feature: str, name: str) -> dict[Key, list[float]]:
+    """Seconds of what a feature found in each clip."""
+    rows = current_rows(folder, feature)
+    return {
+        key: [round(float(second), 3) for second in row.values[name]]  # pyright: ignore
+        for key, row in rows.items()
+        if row.values is not None
+    }
+
+
+def _contacts(folder: RunFolder, key: Key) -> list[float] | None:
+    """Seconds of the contacts, where the clip's maker knew them."""
+    stem = folder.clip_stem(key)
+    path = stem.with_name(stem.name + ".truth.json")
+    if not path.exists():
+        return None
+    return sorted({round(contact["seconds"], 2) for contact in read_json(path).get("contacts", [])})
+
+
+def _figures(
+    folders: Sequence[RunFolder], frame: pd.DataFrame, over: pd.DataFrame, differences: pd.DataFrame | None
+) -> dict[str, dict[str, list[plots.Figure]]]:
+    values, runs = _values_frame(folders), [folder.path.name for folder in folders]
+    return {
+        subset.name: {
+            "paired": list(plots.paired(values, runs, subset.name, differences)),
+            "distances": list(plots.distances(frame, runs, subset.name)),
+            "motion": list(plots.over_motion(values, over, runs, subset.name)),
+        }
+        for subset in _subsets(folders)
+    }
+
+
+def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row a (subset, run): clips asked for and made, what could not be measured, and the failures' sentences."""
+    found = []
+    for subset in _subsets(folders):
+        for folder in (one for one in folders if subset.name in one.run().subsets):
+            samples = folder.samples()
+            asked = [Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in folder.run().seeds]
+            here = frame[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
+            gaps = [(row["metric"], row["unmeasured"], row["missing"]) for row in _records(here) if row["unmeasured"]]
+            failed = [(key, samples[key].failure if key in samples else "it was not sampled") for key in asked]
+            found.append(
+                {
+                    "subset": subset.name,
+                    "run": folder.path.name,
+                    "asked": len(asked),
+                    "failed": [(f"{key.prompt}, seed {key.seed}", why) for key, why in failed if why],
+                    "gaps": gaps,
+                    "measured": len(here) - len(gaps),
+                    "metrics": len(here),
+                }
+            )
+    return found
+
+
+def _voted(votes: pd.DataFrame) -> dict[str, Any]:
+    found = ballots.strengths(votes)
+    told = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
+    rows = [(one, *strength_cells(one)) for one in found]
+    return {"strengths": rows, "pairs": _records(ballots.pairs(votes)), "remarks": told}
+
+
+def _origin(folder: RunFolder) -> dict[str, Any]:
+    """What made a run's numbers: the commands, run.json, and hashes of the files that hold them."""
+    run = folder.run()
+    hashes = {name: file_sha256(folder.path / name) for name in ("run.json", "scores.json", VALUES_FILE)}
+    named = {"name": folder.path.name, "path": shlex.quote(str(folder.path))}
+    return {**named, "run": run.to_json(), "hashes": hashes, "commands": _commands(folder, run)}
+
+
+def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
+    """Commands that do it again; settings that were given by -M stand in run.json."""
+    subsets = folder.subsets()
+    asked = [word for one in subsets for word in ("--subset", one.name)]
+    limit = ["--limit", str(len(subsets[0].prompts))] if any(one.cut_from for one in subsets) else []
+    seeds = ["--seeds", str(max(run.seeds) + 1)]
+    return {
+        "sample": shlex.join(
+            ["avbench", "sample", run.model, *asked, *limit, *seeds, "--out", str(folder.path.parent)]
+        ),
+        "measure": shlex.join(["avbench", "measure", str(folder.path), "--metric"]),
+        "evaluate": shlex.join(["avbench", "evaluate", str(folder.path), "--metric"]),
+    }

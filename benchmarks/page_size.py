@@ -1,0 +1,120 @@
+"""How large is the page, and how fast does it open? 200 prompts × 4 models of the toy world, in headless Chromium.
+
+    python benchmarks/page_size.py --work runs/page-size
+
+Makes the runs (resumable; about a quarter of an hour on one core), writes the page with the media inside and beside,
+and says for each: its size, and the median and the longest of five openings, each in a browser that has nothing cached:
+seconds to the first paint, to the end of the page's script (all but figures is there), to the first figure; and from
+scrolling to the clips until all arms of the first prompt can play.
+"""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+from playwright.sync_api import sync_playwright
+from rich.console import Console
+from rich.table import Table
+
+from avbench import engine
+from avbench.compare import over_motion, scores_frame
+from avbench.core import Subset
+from avbench.evaluate import chosen_metrics, evaluate, features_of
+from avbench.folder import RunFolder, write_whole
+from avbench.measure import measure
+from avbench.report import clips, page
+from avbench.sample import sample
+from avbench.subsets import TOY_SUBSETS, load
+
+MODELS = ("toyworld:", "toyworld:flickering", "toyworld:no-contact", "toyworld:noisy")
+METRICS = ("motion_amount", "warping_error", "flow_consistency", "event_rate", "onset_rate", "motion_frechet")
+OPENINGS = 5
+MOMENTS = ("first paint", "ready", "first figure", "clips, from their being scrolled to")
+TIMES = """() => [performance.getEntriesByName("first-contentful-paint")[0].startTime,
+  performance.getEntriesByName("ready")[0].startTime, performance.getEntriesByName("figure")[0].startTime]"""
+CAN_PLAY = """() => Promise.all([...document.querySelectorAll("#arms video")].map((video) => video.readyState >= 3 ||
+  new Promise((done) => video.addEventListener("canplay", done, { once: true })))).then(() => performance.now())"""
+FLAGS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+
+
+def prompts(count: int) -> Subset:
+    """The first prompts of the shipped toy subsets as one."""
+    whole = [load(name) for name in TOY_SUBSETS]
+    every = [
+        dataclasses.replace(prompt, id=f"{subset.name}-{prompt.id}")
+        for subset in whole
+        for prompt in subset.prompts[: -(-count // len(whole))]
+    ]
+    return dataclasses.replace(whole[0], name="page-size", prompts=tuple(every[:count]))
+
+
+def runs(work: Path, subset: Subset, workers: int) -> list[RunFolder]:
+    """Sampled, measured and evaluated."""
+    made = []
+    for model in MODELS:
+        folder = RunFolder(work / (model.replace(":", "-").strip("-")))
+        metrics = chosen_metrics(METRICS)
+        with folder.writing():
+            list(sample(folder, model, {}, [subset], range(1), workers=workers)[1])
+            list(measure(folder, features_of(metrics), workers=workers)[1])
+            evaluate(folder, metrics)
+        made.append(folder)
+    return made
+
+
+def opened(browser, path: Path) -> list[float]:
+    """Seconds from the start of the navigation to each of MOMENTS, by the browser's own clock."""
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    tab.goto(path.resolve().as_uri())
+    tab.locator(".plot .main-svg").first.wait_for()
+    times = tab.evaluate(TIMES)
+    tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
+    start = tab.evaluate("performance.now()")
+    tab.locator("#arms video").first.wait_for()
+    times.append(tab.evaluate(CAN_PLAY) - start)
+    context.close()
+    return [each / 1000 for each in times]
+
+
+def main() -> None:
+    """Make, write, open, tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("runs/page-size"))
+    parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=engine.default_workers())
+    asked = parser.parse_args()
+    folders = runs(asked.work, prompts(asked.prompts), asked.workers)
+    place = asked.work / "media"
+    list(clips.prepare(folders, place, workers=asked.workers)[1])
+    frame, over = scores_frame(folders), over_motion(folders)
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    rows = []
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS.split())
+        for media in page.MEDIA:
+            path = asked.work / f"report-{media}.html"
+            start = time.perf_counter()
+            write_whole(path, page.render(folders, frame, over, place, media=media).encode())
+            wrote = time.perf_counter() - start
+            times = pd.DataFrame([opened(browser, path) for _ in range(OPENINGS)])
+            told = [f"{middle:.2f} (≤ {most:.2f})" for middle, most in zip(times.median(), times.max(), strict=True)]
+            rows.append((media, f"{path.stat().st_size / 1e6:.1f}", f"{wrote:.1f}", *told))
+        version = browser.version
+        browser.close()
+    beside = sum(path.stat().st_size for path in place.glob("*.mp4")) / 1e6
+    table = Table("media", "page, MB", "written, s", *(f"{moment}, s" for moment in MOMENTS))
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    told = f"{asked.prompts} prompts × {len(MODELS)} models; {beside:.1f} MB of clips"
+    console.print(f"{told}; Chromium {version}; load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,411 @@
+"""The page in a browser, as a reader has it: from a file, with the network off."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from avbench.cli import app
+from avbench.compare import over_motion, scores_frame
+from avbench.folder import RunFolder, read_json, write_json
+from avbench.report import clips, page, plots
+
+RUNS = ("toyworld", "toyworld-flickering", "toyworld-noisy")
+METRICS = ("motion_amount", "warping_error", "motion_frechet", "onset_rate", "event_rate")
+ATTACK = "<img src=x onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>{{ 7*7 }}"
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
+)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """Three runs of two prompts a subset; one caption and one folder's name are hostile."""
+    place = tmp_path_factory.mktemp("page")
+    asked = [word for name in METRICS for word in ("--metric", name)]
+    models = ["toyworld:", "toyworld:flickering", "toyworld:noisy"]
+    subsets = ["--subset", "toy-object-contact", "--subset", "toy-control"]
+    done = CliRunner().invoke(
+        app, ["run", *models, *subsets, "--limit", "3", *asked, "--workers", "1", "--out", str(place)]
+    )
+    assert done.exit_code == 0, done.output
+    for run in RUNS:
+        path = place / run / "subsets" / "toy-object-contact.json"
+        plain = read_json(path)
+        plain["prompts"][0]["video_caption"] = ATTACK
+        write_json(path, plain)
+    (place / "toyworld-noisy").rename(place / "<img src=x onerror=alert(1)>")
+    return place
+
+
+def folders(out):
+    return [RunFolder(out / name) for name in (*RUNS[:2], "<img src=x onerror=alert(1)>")]
+
+
+def differences(out):
+    """Paired comparisons in the form that `compare.differences` gives: decided, open, missing, and pooled."""
+    runs = [folder.path.name for folder in folders(out)]
+    common = {"against": runs[0], "kind": "clips", "paired": True, "p": 0.01, "p_holm": 0.02, "family": 4, "pairs": 3}
+    common |= {"prompts": 3, "dropped": 1, "detectable": 0.004, "needed": np.nan, "missing": None, "mark": None}
+    values = {"difference": 0.02, "low": 0.01, "high": 0.03}
+    rows = [
+        {
+            "subset": "toy-object-contact",
+            "metric": "warping_error",
+            "run": runs[1],
+            "better": runs[0],
+            **values,
+            **common,
+        },
+        {"subset": "toy-object-contact", "metric": "onset_rate", "run": runs[2], "better": None, **values, **common},
+        {"subset": "macro", "metric": "warping_error", "run": runs[1], "better": runs[0], **values, **common},
+    ]
+    nothing = dict.fromkeys(("difference", "low", "high", "p", "p_holm", "detectable"), np.nan)
+    rows.append({**rows[1], **nothing, "subset": "toy-control", "missing": "the clips have <b>no</b> sound"})
+    return pd.DataFrame(rows)
+
+
+def written(out, name, flow=False, media="inside", **options):
+    runs = folders(out)
+    list(clips.prepare(runs, out / "media", flow=flow)[1])
+    html = page.render(
+        runs, scores_frame(runs), over_motion(runs), out / "media", differences(out), media, flow, **options
+    )
+    (out / name).write_text(html)
+    return out / name
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("CI needs chromium: apt-get install chromium")
+        pytest.skip("chromium is not installed")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=FLAGS.split())
+        yield started
+        started.close()
+
+
+class Opened:
+    """A page in a browser without network, and everything that it complained of or asked for."""
+
+    def __init__(self, browser, path, **options):
+        self.context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}, **options)
+        self.page = self.context.new_page()
+        self.complaints, self.asked = [], []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("html[data-ready]")
+
+
+@pytest.fixture(scope="module")
+def inside(out, browser):
+    opened = Opened(browser, written(out, "report.html", flow=True))
+    yield opened
+    opened.context.close()
+
+
+def test_every_figure_is_drawn_without_a_complaint_or_a_request(inside):
+    tab = inside.page
+    tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    plots = tab.locator(".plot")
+    assert plots.count() >= 2 * 4
+    for index in range(plots.count()):
+        plots.nth(index).scroll_into_view_if_needed()
+        plots.nth(index).locator(".main-svg").first.wait_for()
+    dots = tab.locator(".plot[data-kind=paired]").first.locator(".points path")
+    assert dots.count() == 3 + 1, "a dot a prompt, and the mean"
+    assert not inside.complaints
+    assert all(url.startswith(("file:", "blob:", "data:")) for url in inside.asked)
+
+
+def test_names_and_captions_stay_text(inside):
+    tab = inside.page
+    assert "broken" not in tab.title()
+    tab.evaluate("chooseSubset(0); open(0)")
+    assert tab.locator("#video-caption").inner_text() == ATTACK
+    assert tab.locator("img").count() == 0
+    assert tab.locator("h1").inner_text().count("<img src=x onerror=alert(1)>") == 1
+    ticks = tab.locator(".plot[data-kind=distances]").first.locator(".ytick").all_text_contents()
+    assert "<img src=x onerror=alert(1)>" in " ".join(ticks)
+    assert "no</b> sound" in tab.locator(".remark").first.inner_text()
+
+
+def test_a_script_that_got_in_would_not_run(out, browser):
+    path = out / "tampered.html"
+    html = (out / "report.html").read_text()
+    attack = "<script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">"
+    path.write_text(html.replace("<main>", f"<main>{attack}<img src='http://example.com/x.png'>"))
+    opened = Opened(browser, path)
+    opened.page.wait_for_timeout(300)
+    assert "broken" not in opened.page.title()
+    assert any("Content Security Policy" in complaint for complaint in opened.complaints)
+    opened.context.close()
+
+
+# What each video last showed, in frames, beside every frame that the browser paints.
+WATCH = """
+() => {
+  window.seen = [];
+  const videos = [...document.querySelectorAll('#arms video')], shown = videos.map(() => null);
+  videos.forEach((video, k) => {
+    const look = (_, about) => { shown[k] = about.mediaTime; video.requestVideoFrameCallback(look); };
+    video.requestVideoFrameCallback(look);
+  });
+  const note = () => {
+    if (shown.every((one) => one !== null)) window.seen.push([...shown]);
+    requestAnimationFrame(note);
+  };
+  requestAnimationFrame(note);
+}
+"""
+
+
+def apart(seen, fps=8, frames=16):
+    """Frames between the first and the last of the videos at every moment, around the loop's end too."""
+    at = np.round(np.array(seen) * fps).astype(int)
+    return np.array([min(np.ptp((row + shift) % frames) for shift in range(frames)) for row in at])
+
+
+def test_clips_play_in_lockstep(inside):
+    tab = inside.page
+    tab.evaluate("chooseSubset(0); open(1)")
+    tab.evaluate("document.getElementById('clips').scrollIntoView()")
+    tab.evaluate(WATCH)
+    tab.keyboard.press("Space")
+    tab.wait_for_timeout(5000)
+    tab.keyboard.press("Space")
+    seen = tab.evaluate("window.seen")
+    assert len(seen) > 50 and len({row[0] for row in seen}) == 16, "all frames were shown"
+    assert apart(seen).max() <= 1
+
+
+def test_scrubbing_shows_the_same_frame_everywhere(inside):
+    tab = inside.page
+    tab.evaluate("open(2)")
+    tab.evaluate(WATCH)
+    scrubber = tab.locator("#scrubber")
+    box = scrubber.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    tab.mouse.move(box["x"] + 8, middle)
+    tab.mouse.down()
+    for step in range(1, 33):
+        tab.mouse.move(box["x"] + 8 + (box["width"] - 16) * step / 32, middle)
+        tab.wait_for_timeout(40)
+    tab.mouse.up()
+    tab.evaluate("seek(time)")
+    assert apart(tab.evaluate("window.seen")).max() <= 1
+    for key, frame in (("ArrowLeft", 14), ("ArrowLeft", 13), ("ArrowRight", 14)):
+        tab.keyboard.press(key)
+        tab.evaluate("seek(time)")
+        tab.wait_for_timeout(150)
+        assert scrubber.input_value() == str(frame)
+        assert {round(one * 8) for one in tab.evaluate("window.seen.at(-1)")} == {frame}
+
+
+def test_sound_of_one_arm_at_a_time(inside):
+    tab = inside.page
+    muted = "[...document.querySelectorAll('#arms video:not(.over)')].map(one => one.muted)"
+    tab.evaluate("open(0)")
+    assert tab.evaluate(muted) == [True, True, True]
+    tab.keyboard.press("2")
+    assert tab.evaluate(muted) == [True, False, True]
+    tab.evaluate("open(1)")
+    assert tab.evaluate(muted) == [True, False, True], "it stays chosen"
+    tab.keyboard.press("0")
+    assert tab.evaluate(muted) == [True, True, True]
+
+
+def test_prompts_are_sorted_by_a_metrics_difference(inside):
+    tab = inside.page
+    tab.select_option("#subset", label="toy-object-contact")
+    tab.select_option("#metric", label="warping_error")
+    told = [float(text) for text in tab.locator("#list span:last-child").all_inner_texts()]
+    assert told == sorted(told) and len(told) == 3 and told[0] > 0
+    for jump, place in (("lowest", 0), ("highest", 2), ("median", 1)):
+        tab.get_by_role("button", name=jump, exact=True).click()
+        assert tab.locator("#list button").nth(place).get_attribute("aria-current") == "true"
+    first = tab.locator("#name").inner_text()
+    tab.locator("#name").click()
+    tab.keyboard.press("j")
+    assert tab.locator("#list button").nth(2).get_attribute("aria-current") == "true"
+    tab.keyboard.press("k")
+    assert tab.locator("#name").inner_text() == first
+
+
+def test_marks_flow_and_hashes_of_a_clip(inside, out):
+    tab = inside.page
+    run = folders(out)[0]
+    key, sample = next((key, one) for key, one in run.samples().items() if key.subset == "toy-object-contact")
+    clip = tab.evaluate("key => data.clips[key][0]", "/".join(map(str, key)))
+    assert clip["sha256"] == sample.sha256 and clip["contacts"] and clip["onsets"]
+    tab.evaluate("open(0)")
+    assert tab.locator("video.over:visible").count() == 0
+    tab.keyboard.press("f")
+    assert tab.locator("video.over:visible").count() == 3
+    tab.keyboard.press("f")
+
+
+def test_a_number_opens_its_origin(inside, out):
+    tab = inside.page
+    tab.locator(".number[data-score]").nth(1).click()
+    told = tab.locator("#origin").inner_text()
+    score = folders(out)[0].scores()[0][1]
+    assert score.protocol in told and f"{score.n} clips" in told and str(score.value) in told
+    assert "avbench sample toyworld: --subset toy-object-contact" in told and '"name": "flow-dis"' in told
+    tab.keyboard.press("Escape")
+    tab.locator(".number[data-difference]").first.click()
+    told = tab.locator("#origin").inner_text()
+    assert "0.02, of a family of 4" in told and "avbench compare" in told
+    tab.keyboard.press("Escape")
+
+
+def test_blind_votes_are_exported_and_summed_up(inside, out, tmp_path):
+    tab = inside.page
+    tab.evaluate("document.getElementById('clips').scrollIntoView()")
+    tab.locator("#name").click()
+    tab.keyboard.press("v")
+    pairs = tab.evaluate("ballot.pairs.length")
+    assert pairs == 3 * 2 * 3
+    shown = tab.locator("#clips").inner_text()
+    assert not any(name in shown for name in (*RUNS, "onerror=alert(1)"))
+    for index in range(pairs):
+        assert f"pair {index + 1} of {pairs}" in tab.locator("#progress").inner_text()
+        left, right = tab.evaluate("(({left, right}) => [left, right])(ballot.pairs[ballot.votes.length])")
+        choice = "ArrowDown" if index % 3 == 0 else "ArrowLeft" if (left < right) == (index % 5 > 0) else "ArrowRight"
+        tab.keyboard.press(choice)
+    tab.keyboard.press("u")
+    assert f"pair {pairs} of {pairs}" in tab.locator("#progress").inner_text()
+    tab.keyboard.press("ArrowDown")
+    with tab.expect_download() as waiting:
+        tab.keyboard.press("e")
+    waiting.value.save_as(tmp_path / "votes.json")
+    plain = json.loads((tmp_path / "votes.json").read_text())
+    assert len(plain["votes"]) == pairs and len({vote["left"] for vote in plain["votes"]}) == 3
+    tab.locator("#reveal").click()
+    assert "toyworld-flickering:" in tab.locator("#tally").inner_text()
+    tab.keyboard.press("Escape")
+    assert tab.locator("#voting:visible").count() == 0
+    done = CliRunner().invoke(app, ["votes", str(tmp_path / "votes.json")])
+    assert done.exit_code == 0 and "strengths" in done.output, done.output
+    assert not inside.complaints
+
+
+def test_media_beside_the_page_and_a_dark_phone(out, browser):
+    whole, beside = (out / "report.html").stat().st_size, written(out, "beside.html", media="beside")
+    of_clips = sum(path.stat().st_size for path in (out / "media").glob("*.mp4"))
+    assert of_clips < whole - beside.stat().st_size < 1.5 * of_clips
+    assert beside.stat().st_size < 3e6, "what a page weighs without its clips"
+    opened = Opened(browser, beside, color_scheme="dark")
+    tab = opened.page
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    tab.evaluate("open(0)")
+    tab.evaluate("seek(1)")
+    assert tab.locator("#arms video").first.evaluate("one => [one.currentTime, one.videoWidth]") == [1, 128]
+    paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", paper))) < 40
+    assert not opened.complaints
+    opened.context.close()
+
+
+def test_votes_come_back_to_the_page_by_the_command(out, tmp_path):
+    votes = [
+        {"subset": "toy-control", "prompt": f"p{k}", "seed": 0, "left": RUNS[0], "right": RUNS[1], "vote": choice}
+        for k, choice in enumerate(["left"] * 6 + ["right"] * 2)
+    ]
+    plain = {"avbench_votes": 1, "seed": 0, "runs": RUNS[:2], "subsets": {}, "votes": votes}
+    (tmp_path / "votes.json").write_text(json.dumps(plain))
+    runs = [str(out / name) for name in RUNS[:2]]
+    command = ["report", *runs, "--out", str(tmp_path), "--workers", "1", "--media", "beside"]
+    done = CliRunner().invoke(app, [*command, "--votes", str(tmp_path / "votes.json")])
+    assert done.exit_code == 0, done.output
+    section = (tmp_path / "report.html").read_text().partition('<section id="votes">')[2].partition("</section>")[0]
+    assert "+0.55" in section and "<td>6</td>" in section  # half of log 3
+    refused = CliRunner().invoke(app, [*command[:-1], "insid"])
+    assert refused.exit_code == 2 and "inside" in refused.output
+
+
+def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
+    runs = folders(out)
+    copy = tmp_path / "short"
+    shutil.copytree(runs[1].path, copy)
+    lines = (copy / "samples.jsonl").read_text().splitlines()
+    failed = {**json.loads(lines[0]), "path": None, "sha256": None, "failure": "out of <memory>"}
+    (copy / "samples.jsonl").write_text("\n".join([json.dumps(failed), *lines[1:]]) + "\n")
+    both = [runs[0], RunFolder(copy)]
+    list(clips.prepare(both, tmp_path / "media")[1])
+    path = tmp_path / "report.html"
+    path.write_text(page.render(both, scores_frame(both), over_motion(both), tmp_path / "media"))
+    opened = Opened(browser, path)
+    tab = opened.page
+    tab.evaluate("key => { chooseSubset(data.subsets.findIndex(one => one.name === key[0])); }", failed["key"])
+    tab.evaluate("key => open(items().findIndex(one => one.prompt.id === key[1]))", failed["key"])
+    assert "out of <memory>" in tab.locator("#arms").inner_text()
+    assert "out of <memory>" in tab.locator("#coverage").text_content()
+    assert "not tested here" in tab.locator(".answer").inner_text()
+    opened.context.close()
+
+
+def test_figures_are_what_plotly_knows(out):
+    import plotly.graph_objects as go
+
+    runs = folders(out)
+    shown = page._figures(runs, scores_frame(runs), over_motion(runs), None)
+    figures = [one for subset in shown.values() for kind in subset.values() for one in kind]
+    assert len(figures) > 8
+    for one in figures:
+        go.Figure(data=one["data"], layout=one["layout"])
+
+
+def test_a_paired_figure_has_the_differences_of_the_prompts():
+    rows = [
+        ("s", f"p{k}", seed, "fvd", run, value * k + seed)
+        for k in range(3)
+        for seed in (0, 1)
+        for run, value in (("a", 1.0), ("b", 3.0))
+    ]
+    values = pd.DataFrame(rows, columns=["subset", "prompt", "seed", "metric", "model", "value"])
+    values.loc[len(values)] = ("s", "alone", 0, "fvd", "a", 7.0)
+    (figure,) = plots.paired(values, ["a", "b"], "s")
+    dots, mean = figure["data"]
+    assert dots["x"] == [0.0, 2.0, 4.0] and dots["customdata"] == ["p0", "p1", "p2"]
+    assert mean["x"] == [2.0] and mean["error_x"]["array"][0] == pytest.approx(4.303 * 2 / 3**0.5, rel=1e-3)
+
+
+def test_flow_is_coloured_by_direction():
+    flow = np.zeros((2, 2, 2), np.float32)
+    flow[0, 0] = (3, 0)
+    flow[1, 1] = (-1.5, 0)
+    picture = clips.flow_picture(flow, 3)
+    assert picture[0, 0].tolist() == [255, 0, 0] and np.abs(picture[1, 1].astype(int) - [0, 128, 128]).max() <= 1
+    assert not picture[0, 1].any()
+
+
+def test_playable_clips_have_even_sizes_and_a_browsers_sound(tmp_path):
+    from fractions import Fraction
+
+    from avbench.core import Audio, Clip
+    from avbench.media import read_clip, write_clip
+
+    frames = np.random.default_rng(0).integers(0, 255, (4, 301, 1201, 3), np.uint8)
+    sound = Audio(np.zeros((4, 5000), np.float32), 10_000)
+    write_clip(Clip(frames, Fraction(8), sound), tmp_path / "x.mkv")
+    clips._maker(tmp_path, True)(clips.Task(tmp_path / "x.mkv", "x"))
+    made = read_clip(tmp_path / "x.mp4")
+    assert (made.width, made.height, len(made.frames)) == (480, 120, 4)
+    assert made.audio.sample_rate == 48000 and made.audio.channels == 1
+    clips._maker(tmp_path, False)(clips.Task(Path("nowhere.mkv"), "y"))
+    assert "nowhere.mkv" in clips.card(tmp_path, "y")["missing"]

@@ -1,0 +1,135 @@
+"""Blind votes: what is refused, what is counted, and strengths against known answers."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from avbench import votes
+from avbench.core import InputError
+
+
+def ballot(*rows, runs=("a", "b", "c"), subsets=None, **changes):
+    listed = [
+        {"subset": "s", "prompt": prompt, "seed": 0, "left": left, "right": right, "vote": vote}
+        for prompt, left, right, vote in rows
+    ]
+    return {
+        "avbench_votes": 1,
+        "seed": 7,
+        "runs": list(runs),
+        "subsets": subsets or {"s": "0" * 64},
+        "votes": listed,
+        **changes,
+    }
+
+
+def read(tmp_path, *ballots):
+    paths = []
+    for index, plain in enumerate(ballots):
+        paths.append(tmp_path / f"votes-{index}.json")
+        paths[-1].write_text(json.dumps(plain))
+    return votes.read(paths)
+
+
+def won(left, right, times, lost=0, tied=0, start=0):
+    outcomes = ["left"] * times + ["right"] * lost + ["tie"] * tied
+    return [(f"p{start + k}", left, right, vote) for k, vote in enumerate(outcomes)]
+
+
+def test_strengths_of_two_are_the_odds(tmp_path):
+    found = votes.strengths(read(tmp_path, ballot(*won("a", "b", 30, lost=10))))
+    assert [one.run for one in found] == ["a", "b"]
+    assert found[0].value - found[1].value == pytest.approx(math.log(3))
+    assert found[0].value + found[1].value == pytest.approx(0)
+    # One vote a prompt: the sandwich's standard error of the log odds is sqrt(1/30 + 1/10) times sqrt(40/39).
+    half = (found[0].high - found[0].low) / 2
+    assert half == pytest.approx(2.0227 / 2 * math.sqrt((1 / 30 + 1 / 10) * 40 / 39), rel=1e-4)
+
+
+def test_a_tie_is_half_a_win_of_either_side_and_sides_do_not_matter(tmp_path):
+    tied = votes.strengths(read(tmp_path, ballot(*won("a", "b", 20, lost=4, tied=8))))
+    plain = votes.strengths(read(tmp_path, ballot(*won("b", "a", 8, lost=24))))
+    assert [one.value for one in tied] == pytest.approx([one.value for one in plain])
+
+
+def test_strengths_are_found_again_and_intervals_hold_them(tmp_path):
+    true = np.array([0.8, 0.0, -0.8])
+    random = np.random.default_rng(0)
+    held = 0
+    for trial in range(40):
+        rows = []
+        for prompt in range(60):
+            for a, b in ((0, 1), (1, 2), (2, 0)):
+                better = random.random() < 1 / (1 + math.exp(true[b] - true[a]))
+                rows.append((f"p{prompt}", "abc"[a], "abc"[b], "left" if better else "right"))
+        found = {one.run: one for one in votes.strengths(read(tmp_path, ballot(*rows)))}
+        held += sum(found[name].low <= value <= found[name].high for name, value in zip("abc", true, strict=True))
+        if trial == 0:
+            assert [found[name].value for name in "abc"] == pytest.approx(true, abs=0.5)
+    assert 0.88 < held / 120 <= 1
+
+
+def test_votes_that_repeat_on_a_prompt_do_not_narrow_the_interval(tmp_path):
+    once = ballot(*won("a", "b", 12, lost=8))
+    again = [
+        {**ballot(*won("a", "b", 12, lost=8)), "votes": ballot(*won("a", "b", 12, lost=8))["votes"]} for _ in range(3)
+    ]
+    for number, each in enumerate(again):
+        for vote in each["votes"]:
+            vote["seed"] = number + 1
+    one, many = votes.strengths(read(tmp_path, once)), votes.strengths(read(tmp_path, *again))
+    assert many[0].high - many[0].low == pytest.approx(one[0].high - one[0].low)
+    assert many[0].votes == 3 * one[0].votes
+
+
+def test_who_never_lost_or_never_met_has_a_sentence(tmp_path):
+    frame = read(
+        tmp_path, ballot(*won("a", "b", 5, lost=3), *won("a", "c", 4, start=50), runs=("a", "b", "c", "d", "e"))
+    )
+    found = {one.run: one for one in votes.strengths(frame)}
+    assert found["c"].value is None and "one way" in found["c"].missing
+    assert found["a"].value > found["b"].value and found["a"].group == found["b"].group != found["c"].group
+    assert "b never met c." in votes.remarks(frame)
+    both = ballot(*won("a", "b", 2, lost=2), *won("d", "e", 2, lost=1, start=9), runs=tuple("abde"))
+    assert "cannot be compared" in votes.remarks(read(tmp_path, both))[-1]
+
+
+def test_pairs_are_counted_from_the_first_runs_side(tmp_path):
+    frame = read(tmp_path, ballot(*won("b", "a", 3, lost=2, tied=1), ("p0", "a", "c", "left")))
+    rows = votes.pairs(frame).set_index(["run", "against"])
+    assert rows.loc[("a", "b")].to_dict() == {"won": 2, "tied": 1, "lost": 3, "votes": 6, "prompts": 6}
+    assert rows.loc[("a", "c"), "won"] == 1
+    assert isinstance(frame, pd.DataFrame) and len(frame) == 7
+
+
+@pytest.mark.parametrize(
+    ("plain", "said"),
+    [
+        ({"votes": []}, "not a file of votes"),
+        (ballot(("p", "a", "b", "both")), "must be one of left, tie, right"),
+        (ballot(("p", "a", "x", "left")), "must be two of a, b, c"),
+        (ballot(("p", "a", "a", "left")), "must be two of"),
+        (ballot(("p", "a", "b", "left"), ("p", "b", "a", "left")), "voted on before"),
+        (ballot(votes=[{"vote": "left"}]), "must have exactly"),
+        (ballot(("p", ["a"], "b", "left")), "left, right, vote texts"),
+        (ballot(), "no votes"),
+        (ballot(votes={}), "must be lists"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, plain, said):
+    with pytest.raises(InputError, match=said):
+        read(tmp_path, plain)
+
+
+def test_files_that_do_not_go_together_are_refused(tmp_path):
+    one = ballot(("p", "a", "b", "left"))
+    with pytest.raises(InputError, match="same votes"):
+        read(tmp_path, one, one)
+    with pytest.raises(InputError, match="unlike versions of s"):
+        read(tmp_path, one, ballot(("p", "a", "b", "right"), subsets={"s": "1" * 64}))
+    (tmp_path / "x.json").write_text("<html>")
+    with pytest.raises(InputError, match=r"x\.json"):
+        votes.read([tmp_path / "x.json"])
