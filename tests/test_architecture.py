@@ -13,6 +13,7 @@ PACKAGE = Path(avbench.__file__).parent
 FLOORS = [
     {"core"},
     {"media", "folder", "pickles", "shipped", "weights", "engine", "avfulldit", "toyworld"},
+    {"recognise", "clip_form"},
     {"subsets", "generators", "features", "metrics", "uncertainty"},
     {"foreign", "reference", "sample", "measure", "train"},
     {"distances"},

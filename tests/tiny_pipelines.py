@@ -161,7 +161,7 @@ def ltx2(place):
         video_connector_num_learnable_registers=None, audio_connector_num_learnable_registers=None,
     )  # fmt: skip
     vocoder = LTX2Vocoder(
-        in_channels=32, hidden_channels=16, upsample_kernel_sizes=[11, 9, 6], upsample_factors=[5, 5, 6][:3],
+        in_channels=32, hidden_channels=16, upsample_kernel_sizes=[16, 15, 16], upsample_factors=[6, 5, 8],
         resnet_kernel_sizes=[3], resnet_dilations=[[1]], output_sampling_rate=24_000,
     )  # fmt: skip
     diffusers.LTX2Pipeline(
