@@ -277,13 +277,16 @@ def train_arms(
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="models, subsets, metrics, features or references")]) -> None:
-    """List what there is."""
+def list_(
+    what: Annotated[str, typer.Argument(help="models, subsets, metrics, features or references")],
+    path: Annotated[Path | None, typer.Argument(help="With models: say what lies at this path.")] = None,
+) -> None:
+    """List what there is; `list models PATH` says what a path is, by looking at it."""
     from rich.table import Table
 
     from avbench.report.lists import listing
 
-    heads, rows = listing(what)
+    heads, rows = listing(what, path)
     table = Table(*heads)
     for row in rows:
         table.add_row(*row)
@@ -438,7 +441,15 @@ def _sample(
         for remark in remarks:
             typer.echo(f"note: {remark}", err=True)
         _follow(f"{place.name}: sample", count, made)
-    return sum(one.failure is not None for one in folder.samples().values())
+    samples = folder.samples().values()
+    if unlike := [one for one in samples if one.unlike]:
+        first = f"for example {unlike[0].key.prompt}: {unlike[0].unlike}"
+        typer.echo(
+            f"note: {len(unlike)} of {len(samples)} clips are not of the form that their subset asks for ({first}); "
+            "they are kept as they are, and brought to it where they are measured",
+            err=True,
+        )
+    return sum(one.failure is not None for one in samples)
 
 
 def _metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:

@@ -28,7 +28,9 @@ class ClipForm(Protocol):
     channels: int
     time: str = "the frame whose start is nearest, the earlier of two; the end is cut off"
     size: str = "scaled to cover, cv2.INTER_AREA down and cv2.INTER_LINEAR up, and cut around the middle"
-    resampler: str = "scipy.signal.resample_poly, its default filter; the mean of the channels where their number differs"
+    resampler: str = (
+        "scipy.signal.resample_poly, its default filter; the mean of the channels where their number differs"
+    )
     sound_end: str = "cut off; silence where at most one frame of the spec is missing"
 
     @classmethod

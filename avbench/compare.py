@@ -1,5 +1,7 @@
 """Stage 5: runs beside runs. Only numbers of one protocol stand in one column.
 
+Clips that were brought to their subset's form stand beside clips that had it: to those the rule does nothing.
+
 `scores_frame` gives the long table (a row a subset, metric and model) that every report is made from; what is best in
 it is a matter of direction alone. `distance_differences` says which of two models is nearer to the reference, and
 whether that is more than chance; means over clips are not tested yet. `over_motion` shows what a metric owes to how
@@ -29,7 +31,7 @@ def scores_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
     """
     known = {metric.name: metric for metric in METRICS}
     rows: list[dict[str, Any]] = []
-    seen: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    seen: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
     names = [folder.path.name for folder in folders]
     if twice := {name for name in names if names.count(name) > 1}:
         msg = f"several runs are called {sorted(twice)[0]!r}; rename a folder"
@@ -38,9 +40,13 @@ def scores_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
         scores, protocols = folder.scores()
         for score in scores:
             where = (score.subset, score.metric)
-            first_name, first = seen.setdefault(where, (folder.path.name, protocols[score.protocol]))
-            what = f"{score.metric} on {score.subset} of {first_name} and of {folder.path.name}"
-            require_same_protocol(first, protocols[score.protocol], what)
+            protocol = {**protocols[score.protocol]}
+            form = protocol.pop("clip_form", None)
+            for kind, one in ((where, protocol), ((*where, "clip form"), form)):
+                if one is not None:
+                    first_name, first = seen.setdefault(kind, (folder.path.name, one))
+                    what = f"{score.metric} on {score.subset} of {first_name} and of {folder.path.name}"
+                    require_same_protocol(first, one, what)
             if score.metric not in known:
                 msg = (
                     f"{folder.path} was scored by {score.metric}, which is no more: run `avbench evaluate` on it again"

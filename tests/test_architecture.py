@@ -12,8 +12,7 @@ import avbench
 PACKAGE = Path(avbench.__file__).parent
 FLOORS = [
     {"core"},
-    {"media", "folder", "pickles", "shipped", "weights", "engine", "avfulldit", "toyworld"},
-    {"recognise", "clip_form"},
+    {"media", "folder", "pickles", "shipped", "weights", "engine", "recognise", "clip_form", "avfulldit", "toyworld"},
     {"subsets", "generators", "features", "metrics", "uncertainty"},
     {"foreign", "reference", "sample", "measure", "train"},
     {"distances"},

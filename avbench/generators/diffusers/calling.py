@@ -2,7 +2,7 @@
 
 Sizes and frame counts are brought to what the model can make, upwards, before it is asked: pipelines round down, some
 without a word. Frames come as ``[1, time, height, width, 3]`` floats in 0…1 (Cosmos 3: without the batch); sound as
-``[1, channels, samples]``, ``[1, samples]`` or ``[channels, samples]``. The sample rate stands on a part of the pipeline.
+``[1, channels, samples]``, ``[1, samples]`` or ``[channels, samples]``. Its rate stands on a part of the pipeline.
 """
 
 import inspect
@@ -75,7 +75,9 @@ def snapped_size(pipe: Any, size: int) -> int:
 def clip_of(output: Any, pipe: Any, fps: Fraction) -> Clip:
     """Read a pipeline's output. Raises InputError where it holds NaN."""
     named = dict(output) if isinstance(output, Mapping) else vars(output)
-    frames = _array(next(named[name] for name in ("frames", "video", "videos") if named.get(name) is not None), "frames")
+    frames = _array(
+        next(named[name] for name in ("frames", "video", "videos") if named.get(name) is not None), "frames"
+    )
     frames = frames[0] if frames.ndim == 5 else frames
     pixels = np.clip(np.round(frames * 255), 0, 255).astype(np.uint8)
     sound = next(((name, named[name]) for name in ("audio", "sound") if named.get(name) is not None), None)

@@ -103,7 +103,9 @@ def slot_of(index: Mapping[str, Any], part: Recognised, asked: str | None) -> st
     """The part of a pipeline that `part` replaces. Raises InputError where none fits, or several and none is asked."""
     classes = {name: value[1] for name, value in index.items() if isinstance(value, list) and value[1]}
     wanted = ("transformer", "transformer_2", "unet")
-    fitting = [name for name, kind in classes.items() if (kind == part.class_name if part.class_name else name in wanted)]
+    fitting = [
+        name for name, kind in classes.items() if (kind == part.class_name if part.class_name else name in wanted)
+    ]
     if asked is not None:
         if asked not in (fitting if part.class_name else classes):
             msg = f"-M component={asked}: the base has no such part for {part.path}; {nearest(asked, fitting)}"
@@ -126,7 +128,9 @@ def refuse_pickles(paths: Sequence[Path]) -> None:
         for file in files:
             safe = any(file.parent.glob("*.safetensors")) or file.name in ("training_args.bin", "optimizer.bin")
             if file.suffix in PICKLES and not safe:
-                msg = f"{file} is a pickle, which can run code when it is read: give -M allow_pickle=true if you trust it"
+                msg = (
+                    f"{file} is a pickle, which can run code when it is read: give -M allow_pickle=true if you trust it"
+                )
                 raise InputError(msg)
 
 
@@ -195,7 +199,10 @@ def _pipeline(source: Source, placement: Placement, parts: Mapping[str | None, A
 
 
 def _part(source: Source, placement: Placement) -> Any:
-    part, dtype = source.part, _dtype(placement.vae_dtype if source.slot == "vae" and placement.vae_dtype else placement.dtype)
+    part, dtype = (
+        source.part,
+        _dtype(placement.vae_dtype if source.slot == "vae" and placement.vae_dtype else placement.dtype),
+    )
     assert part is not None and source.slot is not None
     kind = getattr(diffusers(), source.index[source.slot][1])
     if part.kind == "component":

@@ -158,15 +158,17 @@ class Diffusers:
         said = []
         if self._chosen:
             source = PRESETS[self._chosen].source
-            said.append(f"sampled as preset {self._chosen} says ({source}), which its class chose; -M preset= overrules")
+            said.append(
+                f"sampled as preset {self._chosen} says ({source}), which its class chose; -M preset= overrules"
+            )
         if dropped := self.settings["dropped"]:
             said.append(f"{self.settings['class']} has no argument for {', '.join(dropped)}")
         frames = self._wanted.get("frames")
         asked = max((one.clip_spec.seconds for one in requests if one.clip_spec is not None), default=0.0)
         if frames is not None and frames / self._fps < asked:
             said.append(
-                f"clips of {frames} frames at {self._fps} fps last {float(frames / self._fps):.2f} s, and a subset asks "
-                f"for {asked:.2f} s: they will be too short to be measured; give -M frames="
+                f"clips of {frames} frames at {self._fps} fps last {float(frames / self._fps):.2f} s, and a subset "
+                f"asks for {asked:.2f} s: they will be too short to be measured; give -M frames="
             )
         return said
 
