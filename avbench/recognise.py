@@ -8,6 +8,7 @@ weight is loaded. Forms are those of diffusers 0.42.
 import dataclasses
 import inspect
 import json
+import re
 import struct
 import sys
 from collections.abc import Mapping
@@ -120,8 +121,9 @@ def needs(pipeline: type) -> tuple[str, ...]:
         for name, one in arguments.items()
         if one.default is one.empty and one.kind not in free and name not in ("self", "prompt")
     }
-    for what, words in (("image", ("ImageToVideo", "Image2Video", "I2V")), ("video", ("VideoToVideo", "Upsample"))):
-        if what in arguments and any(word in pipeline.__name__ for word in words):
+    # optional by their signatures, though named as what they begin with; of TI2V the image is free
+    for what, words in (("image", r"ImageToVideo|Image2Video|(?<!T)I2V"), ("video", "VideoToVideo|Upsample")):
+        if what in arguments and re.search(words, pipeline.__name__):
             required.add(what)
     return tuple(sorted(required))
 

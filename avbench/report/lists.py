@@ -36,13 +36,13 @@ def listing(what: str, path: Path | None = None) -> Listing:
 def _recognised(path: Path) -> Listing:
     seen = recognise(path)
     told = {
-        "what": seen.kind,
+        "is": seen.kind,
         "class": seen.class_name,
         "makes": seen.makes or "what its base makes",
         "needs": ", ".join(seen.needs) or "a caption",
         "run as": seen.model or "cannot be run",
     }
-    return (str(path), ""), [(name, value) for name, value in told.items() if value]
+    return ("path", str(path)), [(name, value) for name, value in told.items() if value]
 
 
 def _models() -> Listing:
