@@ -10,7 +10,6 @@ import inspect
 import json
 import re
 import struct
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +96,9 @@ def index_of(folder: Path) -> dict[str, Any]:
 
 def output_fields(pipeline: type) -> set[str]:
     """The fields of what a pipeline's call returns: of the dataclasses that its code names."""
-    code = getattr(inspect.unwrap(pipeline.__call__), "__code__", None)
-    module = sys.modules[pipeline.__module__]
-    named = [getattr(module, name, None) for name in (code.co_names if code else ())]
+    call = inspect.unwrap(pipeline.__call__)
+    known = getattr(call, "__globals__", {})
+    named = [known.get(name) for name in (call.__code__.co_names if known else ())]
     kinds = [kind for kind in named if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
     return {field.name for kind in kinds for field in dataclasses.fields(kind)}
 

@@ -11,6 +11,7 @@ import pytest
 import tiny_pipelines
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from avbench import generators
 from avbench.core import ClipSpec, InputError, Key, Prompt, Subset
@@ -59,6 +60,12 @@ def same(one, other):
     return np.array_equal(one.frames, other.frames) and np.array_equal(*sounds)
 
 
+def near(one, other):
+    """But for rounding: weights read from another kind of file may lie otherwise aligned in memory."""
+    apart = np.abs(one.frames.astype(int) - other.frames)
+    return apart.max() <= 1 and apart.mean() < 1e-3
+
+
 FAMILIES = {
     "wan2.1": ("WanPipeline", 13, 64, 16, None, "wan2.1-480p"),
     "wan2.2-a14b": ("WanPipeline", 13, 64, 16, None, "wan2.2-a14b"),
@@ -96,7 +103,9 @@ def test_a_family_end_to_end(built, name):
 def test_size_and_length_follow_the_subset_where_nothing_else_says(built):
     spec = ClipSpec(70, 50, 16, Fraction(8))
     (made,) = generators.build(str(built("ltx")), {"preset": "none", "steps": 1}).generate([request(spec=spec)])
-    assert made.clip.frames.shape == (57, 64, 96, 3), "50 frames at 25 fps, upwards to 8·k + 1; sizes to multiples of 32"
+    assert made.clip.frames.shape == (57, 64, 96, 3), (
+        "50 frames at 25 fps, upwards to 8·k + 1; sizes to multiples of 32"
+    )
     assert made.call == {"width": 96, "height": 64, "num_frames": 57, "frame_rate": 25.0, "num_inference_steps": 1}
 
 
@@ -106,9 +115,13 @@ def test_captions_of_a_model_with_sound_hold_both(built):
     assert silent._captioned(request().prompt) == "a red ball falls"
 
 
+def transformer(folder):
+    return diffusers.WanTransformer3DModel.from_pretrained(folder, local_files_only=True)
+
+
 def tuned(built, name="wan2.1", part="transformer", change=0.1):
     """A transformer that was trained further."""
-    kind = diffusers.AutoModel.from_pretrained(built(name) / part, local_files_only=True)
+    kind = transformer(built(name) / part)
     torch.manual_seed(1)
     with torch.no_grad():
         for weight in kind.parameters():
@@ -120,9 +133,7 @@ def tuned(built, name="wan2.1", part="transformer", change=0.1):
 def fine_tune(built, tmp_path_factory):
     """Its folder, and a clip of the whole pipeline that it is part of."""
     place = tmp_path_factory.mktemp("tuned")
-    pipe = diffusers.WanPipeline.from_pretrained(
-        built("wan2.1"), transformer=tuned(built), local_files_only=True, low_cpu_mem_usage=True
-    )
+    pipe = diffusers.WanPipeline.from_pretrained(built("wan2.1"), transformer=tuned(built), local_files_only=True)
     pipe.save_pretrained(place / "whole")
     return place / "whole" / "transformer", clip(place / "whole")
 
@@ -130,10 +141,10 @@ def fine_tune(built, tmp_path_factory):
 def test_a_fine_tuned_transformer_is_not_dropped(built, fine_tune):
     folder, wanted = fine_tune
     base = str(built("wan2.1"))
-    assert not same(wanted, clip(base))
+    assert not near(wanted, clip(base))
     assert same(wanted, clip(folder, base=base)), "its folder"
     file = folder / "diffusion_pytorch_model.safetensors"
-    assert same(wanted, clip(file, base=base)), "its file"
+    assert near(wanted, clip(file, base=base)), "its file"
     with pytest.raises(InputError, match=r"is a component \(WanTransformer3DModel\), not a whole pipeline: give"):
         generators.build(str(folder), {})
     with pytest.raises(InputError, match="has no such part; it has scheduler"):
@@ -161,7 +172,7 @@ def test_of_two_transformers_it_is_said_which(built, fine_tune):
 def test_gguf(built, fine_tune, tmp_path):
     gguf = pytest.importorskip("gguf")
     writer = gguf.GGUFWriter(tmp_path / "q8.gguf", "wan")
-    for name, weight in diffusers.AutoModel.from_pretrained(fine_tune[0], local_files_only=True).state_dict().items():
+    for name, weight in transformer(fine_tune[0]).state_dict().items():
         array = weight.numpy()
         if array.ndim == 2 and array.shape[1] % 32 == 0:
             kind = gguf.GGMLQuantizationType.Q8_0
@@ -184,7 +195,7 @@ def lora(built, tmp_path_factory):
 
     place = tmp_path_factory.mktemp("lora")
     torch.manual_seed(2)
-    dit = diffusers.AutoModel.from_pretrained(built("wan2.1") / "transformer", local_files_only=True)
+    dit = transformer(built("wan2.1") / "transformer")
     dit.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
     layers = get_peft_model_state_dict(dit)
     diffusers.WanPipeline.save_lora_weights(place, transformer_lora_layers=layers)
@@ -207,8 +218,19 @@ def test_a_lora_on_its_base(built, lora):
 
 
 def test_a_lora_of_another_model_is_refused(built, lora):
-    with pytest.raises(InputError, match="LoRA|lora|target"):
+    with pytest.raises(InputError, match=r"LTXPipeline: Target modules .* not found"):
         clip(built("ltx"), lora=str(lora))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_lora_that_fits_only_in_part_is_refused(built, lora, tmp_path):
+    layers = load_file(lora / "pytorch_lora_weights.safetensors")
+    more = {
+        name.replace("blocks.0", "blocks.7"): weight.clone() for name, weight in layers.items() if "blocks.0" in name
+    }
+    save_file({**layers, **more}, tmp_path / "deeper.safetensors")
+    with pytest.raises(InputError, match="8 of its 12 LoRA layers fit WanPipeline"):
+        clip(tmp_path / "deeper.safetensors", base=str(built("wan2.1")))
 
 
 def test_settings_tell_weights_and_everything_else(built, fine_tune):
@@ -232,13 +254,14 @@ def test_large_weights_are_told_apart_by_blocks(tmp_path, monkeypatch):
     assert fingerprint(tmp_path)["sha256"] != before["sha256"]
 
 
-def test_what_a_pipeline_has_no_argument_for(built):
+def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model = generators.build(str(built("ltx")), {"preset": "wan2.2-a14b"})
     assert model.settings["dropped"] == ["guidance_2"]
     assert "LTXPipeline has no argument for guidance_2" in model.remarks([request()])
     for settings, words in (
         ({"guidance_2": 3.0}, "has no argument for guidance_2"),
-        ({"call": {"sigma": 1}}, "has no argument 'sigma'; did you mean 'sigmas'"),
+        ({"call": {"sigma": 1}}, "has no argument 'sigma'"),
         ({"preset": "wan"}, "preset 'wan' is unknown"),
         ({"dtype": "half"}, "dtype=half"),
         ({"offload": "model"}, "there is only the CPU"),
@@ -271,8 +294,7 @@ def test_how_it_is_run_changes_what_it_should(built):
     assert not same(plain, clip(folder, steps=6, flow_shift=9.0))
     assert not same(plain, clip(folder, steps=6, call={"max_sequence_length": 8}))
     assert not same(plain, clip(folder, steps=6, negative_prompt="a cat"))
-    near = clip(folder, steps=6, attention="_native_math")
-    assert np.abs(near.frames.astype(int) - plain.frames).max() <= 1
+    assert near(plain, clip(folder, steps=6, attention="_native_math"))
     assert clip(folder, dtype="bfloat16", vae_dtype="float32").frames.shape == plain.frames.shape
     cached = clip(folder, steps=6, cache="first-block")
     assert cached.frames.shape == plain.frames.shape and not same(cached, plain), "a cache changes pixels"
@@ -287,27 +309,30 @@ def test_an_image_begins_the_clip(built):
             clip(folder, request(**tags), images=str(folder.parent))
 
 
-def test_a_folders_own_code_is_run_only_where_it_is_trusted(built, tmp_path):
+def test_a_folders_own_code_is_run_only_where_it_is_trusted(built, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder = tmp_path / "own"
     shutil.copytree(built("wan2.1"), folder)
-    (folder / "pipeline.py").write_text(
-        "from diffusers import WanPipeline\n\n\nclass MyPipeline(WanPipeline):\n    def __call__(self, *a, **k):\n"
-        "        return super().__call__(*a, **k)\n"
-    )
+    ran = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    code = f"from diffusers import WanPipeline\n{ran}class Mine(WanPipeline): pass\n"
+    (folder / "pipeline.py").write_text(code)
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": ["pipeline", "MyPipeline"]}))
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": ["pipeline", "Mine"]}))
     assert recognise(folder).needs == ("-M trust_remote_code=true",)
     with pytest.raises(InputError, match=r"brings its own code, pipeline\.py"):
         generators.build(str(folder), {})
+    assert not (tmp_path / "ran").exists()
+    assert same(clip(folder, trust_remote_code=True, fps=16), clip(built("wan2.1")))
+    assert (tmp_path / "ran").exists()
 
 
 def test_pickles_are_read_only_where_it_is_said(built, tmp_path):
     file = tmp_path / "w.ckpt"
-    torch.save(diffusers.AutoModel.from_pretrained(built("wan2.1") / "transformer").state_dict(), file)
+    torch.save(transformer(built("wan2.1") / "transformer").state_dict(), file)
     base = str(built("wan2.1"))
     with pytest.raises(InputError, match="is a pickle, which can run code"):
         generators.build(str(file), {"base": base})
-    assert same(clip(file, base=base, allow_pickle=True), clip(base))
+    assert near(clip(file, base=base, allow_pickle=True), clip(base))
 
 
 def test_nan_and_a_missing_image_cost_their_prompts_only(built, tmp_path):
@@ -329,7 +354,7 @@ def test_nan_and_a_missing_image_cost_their_prompts_only(built, tmp_path):
 class Flaky:
     """A provider of somebody's own that fails in the two ways there are."""
 
-    batch_size, settings, calls = 1, {}, []  # noqa: RUF012
+    batch_size, settings, calls = 1, {}, []
 
     def __init__(self, target):
         pass

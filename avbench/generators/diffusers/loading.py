@@ -192,9 +192,11 @@ def _pipeline(source: Source, placement: Placement, parts: Mapping[str | None, A
     dtype: Any = _dtype(placement.dtype)
     if placement.vae_dtype is not None and placement.vae_dtype != placement.dtype:
         dtype = {"vae": _dtype(placement.vae_dtype), "default": dtype}
-    options = {"device_map": placement.device_map} if placement.device_map else {}
+    options: dict[str, Any] = {"device_map": placement.device_map} if placement.device_map else {}
     if not placement.allow_pickle:
         options["use_safetensors"] = True
+    if isinstance(source.index["_class_name"], list):  # its class was only found because it is trusted
+        options["trust_remote_code"] = True
     return source.pipeline.from_pretrained(str(source.folder), **parts, dtype=dtype, local_files_only=True, **options)
 
 
