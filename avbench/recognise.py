@@ -145,10 +145,10 @@ def _folder(path: Path) -> Recognised:
             return Recognised(path, "AVFullDiT", "AVFullDiT", " + ".join(arms), (), runs)
         if isinstance(plain.get("_class_name"), str):
             return Recognised(path, "component", plain["_class_name"], "", ("-M base=PIPELINE",), model)
-    if any(file.suffix.lower() in (*MEDIA_SUFFIXES, *IMAGE_SUFFIXES) for file in path.rglob("[!.]*")):
-        return Recognised(path, "clips", None, "video", (), f"clips:{path}")
     if len(weights := [one for one in sorted(path.iterdir()) if one.suffix in (".safetensors", ".gguf")]) == 1:
         return recognise(weights[0])
+    if any(file.suffix.lower() in (*MEDIA_SUFFIXES, *IMAGE_SUFFIXES) for file in path.rglob("[!.]*")):
+        return Recognised(path, "clips", None, "video", (), f"clips:{path}")
     listed = sorted(file.name for file in path.iterdir())
     shown = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
     msg = f"{path} is no model: found {shown or 'nothing in it'}; what is recognised: {_MODELS}"

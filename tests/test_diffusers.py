@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from fractions import Fraction
+from types import SimpleNamespace
 
 import diffusers
 import numpy as np
@@ -17,6 +18,7 @@ from avbench import generators
 from avbench.core import ClipSpec, InputError, Key, Prompt, Subset
 from avbench.folder import RunFolder
 from avbench.generators import Made, Request
+from avbench.generators.diffusers import calling
 from avbench.generators.diffusers.loading import Placement, Source, fingerprint, load
 from avbench.generators.diffusers.presets import PRESETS, preset_name
 from avbench.recognise import index_of, recognise
@@ -274,6 +276,46 @@ def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
         generators.build("diffusers:nowhere", {})
     with pytest.raises(InputError, match=r"diffusers:nobody/nothing is no path here, and the hub did not give it"):
         generators.build("diffusers:nobody/nothing", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "fps", "guidance"),
+    [
+        ("WanPipeline", "num_frames", None, "guidance_scale"),
+        ("LattePipeline", "video_length", None, "guidance_scale"),
+        ("SanaVideoPipeline", "frames", None, "guidance_scale"),
+        ("Cosmos3OmniPipeline", "num_frames", "fps", "guidance_scale"),
+        ("LTX2Pipeline", "num_frames", "frame_rate", "guidance_scale"),
+        ("HunyuanVideo15Pipeline", "num_frames", None, None),
+    ],
+)
+def test_arguments_are_named_as_each_class_has_them(name, frames, fps, guidance):
+    kind = getattr(diffusers, name)
+    assert [calling.argument(kind, one) for one in ("frames", "fps", "guidance")] == [frames, fps, guidance]
+
+
+def test_outputs_of_every_layout_are_read():
+    """Cosmos 3 has no batch, Kandinsky 6 one channel; a part of the pipeline knows the sample rate."""
+    frames = np.full((3, 16, 16, 3), 0.5, np.float32)
+    wave = torch.linspace(-2, 2, 40, dtype=torch.bfloat16)
+    rate = {"audio_vae": SimpleNamespace(config={"sample_rate": 16_000})}
+    for output, parts, shape, hertz in (
+        ({"video": frames, "sound": torch.stack([wave, wave])}, {"sampling_rate": 48_000}, (2, 40), 48_000),
+        ({"frames": frames[None], "audio": wave[None]}, rate, (1, 40), 16_000),
+        (
+            {"frames": frames[None], "audio": wave[None, None]},
+            {**rate, "vocoder": SimpleNamespace(config={"output_sampling_rate": 24_000})},
+            (1, 40),
+            24_000,
+        ),
+    ):
+        tokenizer = {"sound_tokenizer": SimpleNamespace(config=parts)} if "sound" in output else parts
+        made = calling.clip_of(SimpleNamespace(**output), SimpleNamespace(**tokenizer), Fraction(24))
+        assert made.frames.shape == frames.shape and (made.frames == 128).all()
+        assert (made.audio.waveform.shape, made.audio.sample_rate) == (shape, hertz)
+        assert np.abs(made.audio.waveform).max() == 1
+    with pytest.raises(InputError, match="no part of it says at which sample rate"):
+        calling.clip_of(SimpleNamespace(frames=frames[None], audio=wave[None]), SimpleNamespace(), Fraction(24))
 
 
 def test_presets_fit_the_classes_that_they_are_for(built):

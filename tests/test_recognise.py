@@ -54,6 +54,9 @@ def test_the_other_kinds(tmp_path):
     lora.mkdir()
     save_file({"x": np.zeros(1)}, lora / "pytorch_lora_weights.safetensors")
     assert recognise(lora).kind == "LoRA"
+    (lora / "pytorch_lora_weights.safetensors").rename(lora / "cats.safetensors")
+    (lora / "example.png").touch()
+    assert recognise(lora).kind == "single file", "its header names no LoRA"
     modular = tmp_path / "modular"
     modular.mkdir()
     (modular / "modular_model_index.json").write_text('{"_class_name": "LTX2ModularPipeline"}')

@@ -20,7 +20,6 @@ _WHOLE_BYTES = 2 * 2**30
 _BLOCKS, _BLOCK_BYTES = 64, 2**20
 _COUNTED = (".json", ".safetensors", ".gguf", ".model", ".txt", ".py", *PICKLES)
 _CACHES = {"first-block": "FirstBlockCacheConfig"}
-_FILES = ("single file", "GGUF", "pickle")
 
 
 @dataclass(frozen=True)

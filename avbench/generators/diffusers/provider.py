@@ -97,9 +97,16 @@ class Diffusers:
         name, known = _preset(preset, pipeline, index)
         device = device or _device()
         self._placement = Placement(
-            dtype or ("float32" if device == "cpu" else "bfloat16"),
-            vae_dtype or known.get("vae_dtype"),
-            *(device, device_map, offload, attention, compile, cache, vae_tiling, allow_pickle),
+            dtype=dtype or ("float32" if device == "cpu" else "bfloat16"),
+            vae_dtype=vae_dtype or known.get("vae_dtype"),
+            device=device,
+            device_map=device_map,
+            offload=offload,
+            attention=attention,
+            compile=compile,
+            cache=cache,
+            vae_tiling=vae_tiling,
+            allow_pickle=allow_pickle,
         )
         check_placement(self._placement)
         self._images = Path(images)
