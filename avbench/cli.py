@@ -449,7 +449,12 @@ def _sample(
             "they are kept as they are, and brought to it where they are measured",
             err=True,
         )
-    return sum(one.failure is not None for one in samples)
+    failed = [one for one in samples if one.failure]
+    for one in failed[:5]:
+        typer.echo(f"not made: {one.key.subset} {one.key.prompt}-{one.key.seed}: {one.failure}", err=True)
+    if len(failed) > 5:
+        typer.echo(f"not made: {len(failed) - 5} more", err=True)
+    return len(failed)
 
 
 def _metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:

@@ -108,7 +108,7 @@ def test_size_and_length_follow_the_subset_where_nothing_else_says(built):
     assert made.clip.frames.shape == (57, 64, 96, 3), (
         "50 frames at 25 fps, upwards to 8·k + 1; sizes to multiples of 32"
     )
-    assert made.call == {"width": 96, "height": 64, "num_frames": 57, "frame_rate": 25.0, "num_inference_steps": 1}
+    assert made.call == {"width": 96, "height": 64, "num_frames": 57}
 
 
 def test_captions_of_a_model_with_sound_hold_both(built):

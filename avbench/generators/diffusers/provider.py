@@ -191,7 +191,8 @@ class Diffusers:
         accepted = inspect.signature(pipeline.__call__).parameters
         if "enable_sound" in accepted:  # Cosmos 3 is silent where it is not asked
             call.setdefault("enable_sound", True)
-        told = dict(call)
+        fitted = [calling.argument(pipeline, one) for one in ("width", "height", "frames")]
+        told = {name: value for name, value in call.items() if name in fitted}  # the rest stands in the settings
         if "image" in self._needs:
             call["image"], told["image_sha256"] = self._image(prompt, call.get("width"), call.get("height"))
         call |= {"prompt": self._captioned(prompt), "output_type": "np"}
