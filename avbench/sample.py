@@ -24,10 +24,8 @@ from avbench.folder import RunFolder, file_sha256, write_json
 from avbench.generators import Made, Request
 from avbench.media import read_clip, write_clip
 
-_VERSIONED = (
-    *("av", "numpy", "opencv-python", "pymunk", "scipy", "torch", "torchvision"),
-    *("diffusers", "gguf", "peft", "transformers"),
-)
+_VERSIONED = ("av", "numpy", "opencv-python", "pymunk", "scipy", "torch", "torchvision")
+_VERSIONED_BY_DIFFUSERS = ("diffusers", "gguf", "peft", "transformers")
 
 
 def plan(subsets: Sequence[Subset], seeds: Sequence[int]) -> list[Request]:
@@ -80,7 +78,7 @@ def sample(
 
 def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[Subset], seeds: Sequence[int]) -> Run:
     versions = {"avbench": __version__, "python": platform.python_version()}
-    for package in _VERSIONED:
+    for package in (*_VERSIONED, *(_VERSIONED_BY_DIFFUSERS if "diffusers" in sys.modules else ())):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
