@@ -398,13 +398,16 @@ def train_arms(
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="models, subsets, metrics, features or references")]) -> None:
-    """List what there is."""
+def list_(
+    what: Annotated[str, typer.Argument(help="models, subsets, metrics, features or references")],
+    path: Annotated[Path | None, typer.Argument(help="With models: say what lies at this path.")] = None,
+) -> None:
+    """List what there is; `list models PATH` says what a path is, by looking at it."""
     from rich.table import Table
 
     from avbench.report.lists import listing
 
-    heads, rows = listing(what)
+    heads, rows = listing(what, path)
     table = Table(*heads)
     for row in rows:
         table.add_row(*row)
@@ -559,7 +562,20 @@ def _sample(
         for remark in remarks:
             typer.echo(f"note: {remark}", err=True)
         _follow(f"{place.name}: sample", count, made)
-    return sum(one.failure is not None for one in folder.samples().values())
+    samples = folder.samples().values()
+    if unlike := [one for one in samples if one.unlike]:
+        first = f"for example {unlike[0].key.prompt}: {unlike[0].unlike}"
+        typer.echo(
+            f"note: {len(unlike)} of {len(samples)} clips are not of the form that their subset asks for ({first}); "
+            "they are kept as they are, and brought to it where they are measured",
+            err=True,
+        )
+    failed = [one for one in samples if one.failure]
+    for one in failed[:5]:
+        typer.echo(f"not made: {one.key.subset} {one.key.prompt}-{one.key.seed}: {one.failure}", err=True)
+    if len(failed) > 5:
+        typer.echo(f"not made: {len(failed) - 5} more", err=True)
+    return len(failed)
 
 
 def _metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:

@@ -3,7 +3,8 @@
 `scores_frame` gives the long table (a row a subset, metric and model) that every report is made from. What is best in
 it is what the data support: for a mean over clips, the runs that cannot be told from the extreme one, where some can;
 for a distance, those that cannot be told from the reference; for a band metric, those whose interval holds its value.
-`guard` says whether two runs may be compared, and `over_motion` what a metric owes to how little moves. Whether a
+`guard` says whether two runs may be compared (clips that were brought to their subset's form stand beside clips that
+had it: to those the rule does nothing), and `over_motion` what a metric owes to how little moves. Whether a
 difference is more than chance: differences.py.
 """
 
@@ -22,8 +23,7 @@ from avbench.metrics import METRICS
 
 SAMPLING = (
     *("steps", "num_inference_steps", "sampler", "scheduler", "solver", "shift", "video_guidance", "audio_guidance"),
-    *("guidance", "guidance_scale", "guidance_scale_2", "negative_prompt", "frames", "num_frames", "fps", "frame_rate"),
-    *("width", "height", "seconds", "dtype", "video_negative", "audio_negative"),
+    *("guidance", "guidance_scale", "guidance_scale_2", "negative_prompt", "video_negative", "audio_negative", "dtype"),
 )
 """Settings that say how a model was sampled, not which it is: where two models both have one, it must be equal."""
 
@@ -76,7 +76,10 @@ def guard(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[Where, str 
         (digest, ours), (their_digest, theirs) = run.protocols[where], other.protocols[where]
         unlike = dict(unlike_sampling)
         if digest != their_digest:
-            unlike |= unlike_fields(ours, theirs)
+            forms = "clip_form" in ours and "clip_form" in theirs
+            unlike |= unlike_fields(
+                *({k: v for k, v in one.items() if forms or k != "clip_form"} for one in (ours, theirs))
+            )
         specs = [{"clip_spec": one.clip_specs.get(where[0])} for one in (run, other)]
         unlike |= unlike_fields(*specs)
         told = "; ".join(f"{name} {one!r} against {two!r}" for name, (one, two) in unlike.items())

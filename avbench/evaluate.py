@@ -30,7 +30,7 @@ from avbench.core import (
     resolve,
 )
 from avbench.folder import RunFolder, write_whole
-from avbench.measure import current_rows, protocol_of
+from avbench.measure import current_rows, forms_of, protocol_of
 from avbench.metrics import FVD_PROTOCOLS, METRICS, Metric, distance
 
 VALUES_FILE = "values.parquet"
@@ -86,7 +86,7 @@ def evaluate(
     values: list[pd.DataFrame] = []
     near: list[pd.DataFrame] = []
     rows = {feature: current_rows(folder, feature, against) for feature in features_of(metrics)}
-    samples, seeds = folder.samples(), folder.run().seeds
+    samples, seeds, forms = folder.samples(), folder.run().seeds, forms_of(folder)
     for subset in folder.subsets():
         expected = sorted(Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in seeds)
         real = reference.find(subset, place)
@@ -95,6 +95,8 @@ def evaluate(
             of_subset = {key: measured[key] for key in expected if key in measured}
             feature = protocol_of(metric.feature, against)
             protocol = _described(metric, feature, subset, real)
+            if subset.name in forms:
+                protocol["clip_form"] = forms[subset.name].describe()
             if metric.beside:
                 protocol["beside"] = protocol_of(metric.beside, against).describe()
             why = collections.Counter(_reason(key, samples, of_subset) for key in expected)

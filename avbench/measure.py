@@ -2,7 +2,8 @@
 
 A row is good for as long as the bytes of the clips it was made of and its feature's protocol stay the same; both are
 checked. Most features see one clip; some see it with its prompt, beside the reference clip of its prompt, which another
-run holds under the same key, or beside its prompt's clips under other seeds.
+run holds under the same key, or beside its prompt's clips under other seeds. A clip that is not of the form that its
+subset asks for is brought to it as it is read, and its rows are those of its bytes under that rule.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avbench import engine, weights
+from avbench.clip_form import ClipForm, in_form
 from avbench.core import (
     Clip,
     InputError,
@@ -73,8 +75,22 @@ def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
     if against is None:
         msg = f"{feature} compares with reference clips: give the run that holds them, --against RUN"
         raise InputError(msg)
-    clips = [[*key, sample.sha256] for key, sample in sorted(against.samples().items())]
+    forms = forms_of(against)
+    clips = [[*key, _seen(sample, forms)] for key, sample in sorted(against.samples().items())]
     return dataclasses.replace(protocol, **{"reference_clips": digest(clips)})
+
+
+def forms_of(folder: RunFolder) -> dict[str, ClipForm]:
+    """Subset → the form that it asks for; only of subsets with clips of another one, which are brought to it."""
+    unlike = {key.subset for key, sample in folder.samples().items() if sample.unlike}
+    if not unlike:
+        return {}
+    return {one.name: ClipForm.of(one.clip_spec) for one in folder.subsets() if one.name in unlike and one.clip_spec}
+
+
+def _seen(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
+    """What a feature sees of a clip: its bytes, and where it is brought to another form, those under that rule."""
+    return digest([sample.sha256, forms[sample.key.subset].digest]) if sample.unlike else sample.sha256
 
 
 def require_weights(features: Sequence[str]) -> None:
@@ -137,39 +153,46 @@ def current_keys(folder: RunFolder, feature: str, against: RunFolder | None = No
     for key, sample in sorted(samples.items()):
         if sample.path is not None:
             siblings.setdefault(key[:2], []).append(sample)
-    kind = sees(feature)
+    kind, forms = sees(feature), forms_of(folder)
+    their_forms = forms_of(against) if against else {}
     good = set()
     for key, sample in samples.items():
         beside = {"reference": [references.get(key)], "seeds": siblings.get(key[:2], [])}.get(kind, [])
-        if key in made_of and made_of[key] == _bytes_seen(sample, beside):
+        their = their_forms if kind == "reference" else forms
+        if key in made_of and made_of[key] == _all_seen(sample, forms, beside, their):
             good.add(key)
     return good
 
 
-def _bytes_seen(sample: Sample, beside: Sequence[Sample | None]) -> str | None:
-    """sha256 of a clip's bytes; where others are seen beside it, of all their hashes."""
-    others = [one.sha256 for one in beside if one is not None]
-    return digest([sample.sha256, *others]) if others else sample.sha256
+def _all_seen(
+    sample: Sample, forms: Mapping[str, ClipForm], beside: Sequence[Sample | None], their: Mapping[str, ClipForm]
+) -> str | None:
+    """What is seen of a clip; where others are seen beside it, a hash of it all."""
+    others = [_seen(one, their) for one in beside if one is not None]
+    return digest([_seen(sample, forms), *others]) if others else _seen(sample, forms)
 
 
 def _worker(folder: Path, against: Path | None) -> Callable[[Task], list[tuple[str, Row]]]:
     built: dict[str, Feature] = {}
+    forms = forms_of(RunFolder(folder))
+    their = forms_of(RunFolder(against)) if against else {}
 
     def look(task: Task) -> list[tuple[str, Row]]:
-        clips = [_read(folder, sample) for sample in task.samples]
+        clips = [_read(folder, sample, forms) for sample in task.samples]
         reference = None
         if (
             task.reference is not None
             and against is not None
             and any(sees(one) == "reference" for one in task.features)
         ):
-            reference = _read(against, task.reference) if task.reference.path is not None else None
+            reference = _read(against, task.reference, their) if task.reference.path is not None else None
         rows = []
         for feature in task.features:
             if feature not in built:
                 built[feature] = feature_class(feature)()
             try:
-                rows += [(feature, row) for row in _rows(feature, built[feature], task, clips, reference)]
+                known = _rows(feature, built[feature], task, clips, reference, (forms, their))
+                rows += [(feature, row) for row in known]
             except Exception as error:
                 error.add_note(f"while {feature} measured {task.samples[0].path}")
                 raise
@@ -178,22 +201,37 @@ def _worker(folder: Path, against: Path | None) -> Callable[[Task], list[tuple[s
     return look
 
 
-def _read(folder: Path, sample: Sample) -> Clip:
+def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip | NotMeasurable:
+    """The clip in the form that its subset asks for, or why it cannot be brought to it."""
     assert sample.path is not None and sample.sha256 is not None  # only made clips are measured
     path = folder / sample.path
     if not path.is_file() or file_sha256(path) != sample.sha256:
         msg = f"{path} is missing or is not the clip that was sampled: remove its line from samples.jsonl"
         raise InputError(msg)
-    return read_clip(path)
+    clip = read_clip(path)
+    try:
+        return in_form(clip, forms[sample.key.subset]) if sample.unlike else clip
+    except NotMeasurable as reason:
+        return reason
 
 
-def _rows(feature: str, look: Callable, task: Task, clips: Sequence[Clip], reference: Clip | None) -> list[Row]:
+def _rows(
+    feature: str,
+    look: Callable,
+    task: Task,
+    clips: Sequence[Clip | NotMeasurable],
+    reference: Clip | NotMeasurable | None,
+    forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
+) -> list[Row]:
     """One feature's rows of a task's clips, or the sentence why it has none."""
     kind = sees(feature)
     beside: Sequence[Sample | None] = {"reference": (task.reference,), "seeds": task.samples}.get(kind, ())
     made: Sequence[Mapping[str, Value] | None]
     missing = None
     try:
+        for one in (*clips, *([reference] if kind == "reference" else [])):
+            if isinstance(one, NotMeasurable):
+                raise one
         if kind == "clip":
             made = [look(clips[0])]
         elif kind == "prompt":
@@ -208,6 +246,6 @@ def _rows(feature: str, look: Callable, task: Task, clips: Sequence[Clip], refer
     except NotMeasurable as reason:
         made, missing = [None] * len(clips), str(reason)
     return [
-        Row(sample.key, _bytes_seen(sample, beside) or "", values, missing)
+        Row(sample.key, _all_seen(sample, forms[0], beside, forms[kind == "reference"]) or "", values, missing)
         for sample, values in zip(task.samples, made, strict=True)
     ]

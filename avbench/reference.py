@@ -23,6 +23,7 @@ import pandas as pd
 from safetensors.numpy import load_file, save
 
 from avbench import foreign, shipped
+from avbench.clip_form import ClipForm
 from avbench.core import (
     Columns,
     InputError,
@@ -229,6 +230,8 @@ def pack(
         "command": shlex.join(command),
         "versions": run.versions,
     }
+    if any(sample.unlike for sample in made) and subset.clip_spec:
+        card["clip_form"] = ClipForm.of(subset.clip_spec).describe()
     return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})
 
 

@@ -1,15 +1,19 @@
 """Stage 2: prompts × seeds → clips on disk.
 
 A clip that cannot be made costs that clip only: it is written down with the sentence why, and tried again when the
-same command is given again. What is on disk is not made twice.
+same command is given again. What is on disk is not made twice. What fails without a sentence is tried once more.
+A clip is kept as the model made it; whether it is of the form that its subset asks for is written down.
 """
 
 import functools
 import os
 import platform
+import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from avbench.generators import Made, Request
 from avbench.media import read_clip, write_clip
 
 _VERSIONED = ("av", "numpy", "opencv-python", "pymunk", "scipy", "torch", "torchvision")
+_VERSIONED_BY_DIFFUSERS = ("diffusers", "gguf", "peft", "transformers")
 
 
 def plan(subsets: Sequence[Subset], seeds: Sequence[int]) -> list[Request]:
@@ -62,7 +67,8 @@ def sample(
     build = functools.partial(_worker, model, dict(settings), folder.path)
 
     def make() -> Iterator[Sample]:
-        for _, samples in engine.stream(build, batches, workers=workers):
+        most = getattr(generator, "most_workers", workers)
+        for _, samples in engine.stream(build, batches, workers=min(workers, most)):
             for one in samples:
                 folder.add_sample(one)
                 yield one
@@ -72,7 +78,7 @@ def sample(
 
 def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[Subset], seeds: Sequence[int]) -> Run:
     versions = {"avbench": __version__, "python": platform.python_version()}
-    for package in _VERSIONED:
+    for package in (*_VERSIONED, *(_VERSIONED_BY_DIFFUSERS if "diffusers" in sys.modules else ())):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -83,29 +89,51 @@ def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[S
 
 def _worker(model: str, settings: dict[str, Any], folder: Path) -> Callable[[Sequence[Request]], list[Sample]]:
     generator = generators.build(model, settings)
+    if prepare := getattr(generator, "prepare", None):
+        prepare()
     place = RunFolder(folder)
 
-    def make(requests: Sequence[Request]) -> list[Sample]:
+    def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()
+        _forget_gpu_peak()
         try:
             made = list(generator.generate(requests))
         except Exception as error:
             if len(requests) > 1:  # one bad prompt must not cost its batch
                 return [one for request in requests for one in make([request])]
+            if again and not isinstance(error, InputError):
+                return make(requests, again=False)
             return [_failed(requests[0], error, time.perf_counter() - started)]
         seconds = (time.perf_counter() - started) / len(requests)
-        return [_kept(place, request, each, seconds) for request, each in zip(requests, made, strict=True)]
+        peaks = _peaks()
+        return [
+            replace(_kept(place, request, each, seconds), **peaks) for request, each in zip(requests, made, strict=True)
+        ]
 
     return make
+
+
+def _forget_gpu_peak() -> None:
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peaks() -> dict[str, float]:
+    """Peak memory in MiB; ru_maxrss is in KiB, on macOS in bytes."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    peaks = {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        peaks["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peaks
 
 
 def _kept(folder: RunFolder, request: Request, made: Made, seconds: float) -> Sample:
     try:
         stem = folder.clip_stem(request.key)
         clip = read_clip(made.clip) if isinstance(made.clip, Path) else made.clip
-        if request.clip_spec is not None and (objection := request.clip_spec.objection(clip)):
-            msg = f"the clip is not of the form that the subset asks for: {objection}"
-            raise InputError(msg)
+        unlike = None if request.clip_spec is None else request.clip_spec.objection(clip)
         stem.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(made.clip, Path):
             path = stem.with_name(stem.name + made.clip.suffix)
@@ -117,7 +145,8 @@ def _kept(folder: RunFolder, request: Request, made: Made, seconds: float) -> Sa
             write_clip(clip, path)
         if made.truth is not None:
             write_json(stem.with_name(stem.name + ".truth.json"), made.truth)
-        return Sample(request.key, path.relative_to(folder.path).as_posix(), file_sha256(path), seconds)
+        name = path.relative_to(folder.path).as_posix()
+        return Sample(request.key, name, file_sha256(path), seconds, unlike=unlike, call=made.call)
     except Exception as error:
         return _failed(request, error, seconds)
 

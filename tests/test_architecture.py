@@ -12,7 +12,7 @@ import avbench
 PACKAGE = Path(avbench.__file__).parent
 FLOORS = [
     {"core"},
-    {"media", "folder", "pickles", "shipped", "weights", "engine", "avfulldit", "toyworld"},
+    {"media", "folder", "pickles", "shipped", "weights", "engine", "recognise", "clip_form", "avfulldit", "toyworld"},
     {"subsets", "generators", "features", "metrics", "uncertainty", "paired", "plan"},
     {"foreign", "reference", "sample", "measure", "train"},
     {"distances"},

@@ -56,6 +56,14 @@ class Sample:
     seconds: float
     """How long the making took, in seconds."""
     failure: str | None = None
+    unlike: str | None = None
+    """In what the clip is not of the form that its subset asks for; it is brought to it when it is measured."""
+    call: Mapping[str, Any] | None = None
+    """What the model was asked, where that is not in the settings."""
+    peak_memory_mib: float | None = None
+    """The most that the process has held until then."""
+    peak_gpu_memory_mib: float | None = None
+    """The most that was allocated while this clip was made, or its batch; None without a CUDA device."""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.failure is None) or (self.path is None) != (self.sha256 is None):

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, nearest, resolve
+from avbench.recognise import recognise
 
 GENERATORS: dict[str, str] = {
     "toyworld": "avbench.generators.toyworld:ToyWorld",
     "clips": "avbench.generators.clips:ClipsFolder",
     "avfulldit": "avbench.generators.avfulldit:AVFullDiT",
+    "diffusers": "avbench.generators.diffusers.provider:Diffusers",
 }
 """Provider → where it lives; imported when used."""
 
@@ -37,10 +39,15 @@ class Made:
 
     clip: Clip | Path
     truth: Mapping[str, Any] | None = None
+    call: Mapping[str, Any] | None = None
+    """What the model was asked, where that is not in the settings: sizes and counts as they were brought to fit."""
 
 
 class Generator(typing.Protocol):
-    """What sample.py asks of a generator."""
+    """What sample.py asks of a generator.
+
+    It may also have `prepare`, called once in each process before the first clip, and `most_workers`.
+    """
 
     settings: Mapping[str, Any]
     """Everything that decides its clips besides prompt and seed, defaults included."""
@@ -63,8 +70,12 @@ def build(model: str, settings: Mapping[str, Any]) -> Generator:
     """
     provider, colon, target = model.partition(":")
     if not colon or provider not in GENERATORS:
-        if Path(model).is_dir():
-            return build(f"clips:{model}", settings)
+        if Path(model).exists():
+            seen = recognise(Path(model))
+            if seen.model is None:
+                msg = f"{model} is recognised as {seen.kind} ({seen.class_name}), which cannot be run"
+                raise InputError(msg)
+            return build(seen.model, settings)
         msg = f"model {model!r}: give provider:target; unknown provider, {nearest(provider, GENERATORS)}"
         raise InputError(msg)
     kind = resolve(GENERATORS[provider])
@@ -81,6 +92,7 @@ def run_name(model: str) -> str:
     provider, colon, target = model.partition(":")
     if not colon:
         provider, target = "clips", model
-    last = Path(target).name if provider == "clips" else target.replace("/", "-")
-    name = last if provider == "clips" else "-".join(part for part in (provider, last) if part)
+    paths = ("clips", "diffusers")
+    last = Path(target).name if provider in paths else target.replace("/", "-")
+    name = last if provider in paths else "-".join(part for part in (provider, last) if part)
     return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).strip(".-") or provider

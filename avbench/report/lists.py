@@ -1,17 +1,20 @@
 """What is there? The rows behind `avbench list`."""
 
+from pathlib import Path
+
 from avbench import reference, subsets
 from avbench.core import InputError, nearest
 from avbench.features import FEATURES
 from avbench.generators import GENERATORS
 from avbench.metrics import METRICS
+from avbench.recognise import recognise
 
 Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Column heads and rows."""
 
 
-def listing(what: str) -> Listing:
-    """Heads and rows of ``models``, ``subsets``, ``metrics``, ``features`` or ``references``."""
+def listing(what: str, path: Path | None = None) -> Listing:
+    """Heads and rows of ``models``, ``subsets``, ``metrics``, ``features`` or ``references``; or what `path` is."""
     kinds = {
         "models": _models,
         "subsets": _subsets,
@@ -22,14 +25,36 @@ def listing(what: str) -> Listing:
     if what not in kinds:
         msg = f"{what!r} cannot be listed; {nearest(what, kinds)}"
         raise InputError(msg)
+    if path is not None:
+        if what != "models":
+            msg = f"{what} {path}: a path is looked at as a model, `avbench list models {path}`"
+            raise InputError(msg)
+        return _recognised(path)
     return kinds[what]()
+
+
+def _recognised(path: Path) -> Listing:
+    seen = recognise(path)
+    told = {
+        "is": seen.kind,
+        "class": seen.class_name,
+        "makes": seen.makes or "what its base makes",
+        "needs": ", ".join(seen.needs) or "a caption",
+        "run as": seen.model or "cannot be run",
+    }
+    return ("path", str(path)), [(name, value) for name, value in told.items() if value]
 
 
 def _models() -> Listing:
     from avbench.generators.toyworld import CHANGES, WORLDS
 
     rows = [(f"toyworld:{variant}", GENERATORS["toyworld"]) for variant in [*WORLDS, *CHANGES]]
-    return ("model", "where"), [*rows, ("clips:FOLDER", GENERATORS["clips"])]
+    others = {
+        "clips:FOLDER": "clips",
+        "avfulldit:NAME-OR-FOLDER": "avfulldit",
+        "diffusers:PATH-OR-OWNER/NAME": "diffusers",
+    }
+    return ("model", "where"), [*rows, *((model, GENERATORS[name]) for model, name in others.items())]
 
 
 def _subsets() -> Listing:

@@ -1,0 +1,86 @@
+"""How is a clip brought to the form that its subset asks for? Only for measuring: the file stays as it was made.
+
+A model has its own rate, size and length; a subset says in which form clips are compared. A clip of that form passes
+untouched, so a number of such clips owes nothing to this rule; for any other the rule is part of the protocol.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, gcd
+from typing import Any
+
+import cv2
+import numpy as np
+from scipy import signal
+
+from avbench.core import Audio, Clip, ClipSpec, NotMeasurable, Protocol
+
+
+@dataclass(frozen=True)
+class ClipForm(Protocol):
+    """The rule, stated."""
+
+    width: int
+    height: int
+    frames: int
+    fps: str
+    sample_rate: int | None
+    channels: int
+    time: str = "the frame whose start is nearest, the earlier of two; the end is cut off"
+    size: str = "scaled to cover, cv2.INTER_AREA down and cv2.INTER_LINEAR up, and cut around the middle"
+    resampler: str = (
+        "scipy.signal.resample_poly, its default filter; the mean of the channels where their number differs"
+    )
+    sound_end: str = "cut off; silence where at most one frame of the spec is missing"
+
+    @classmethod
+    def of(cls, spec: ClipSpec) -> "ClipForm":
+        """The rule for one clip spec."""
+        return cls("clip-form", 1, **spec.to_json())
+
+    @property
+    def spec(self) -> ClipSpec:
+        """The clip spec."""
+        names = ("width", "height", "frames", "fps", "sample_rate", "channels")
+        return ClipSpec(**{name: getattr(self, name) for name in names})
+
+
+def in_form(clip: Clip, form: ClipForm) -> Clip:
+    """The clip in the form asked for; itself where it has it. Raises NotMeasurable where it is too short."""
+    spec = form.spec
+    if spec.objection(clip) is None:
+        return clip
+    if len(clip.frames) / clip.fps < spec.frames / spec.fps:
+        msg = f"the clip lasts {clip.seconds:.3g} s, and its subset asks for {spec.seconds:.3g} s"
+        raise NotMeasurable(msg)
+    starts = [ceil(k * clip.fps / spec.fps - Fraction(1, 2)) for k in range(spec.frames)]
+    chosen = [clip.frames[min(start, len(clip.frames) - 1)] for start in starts]
+    frames = np.stack([_sized(frame, spec.width, spec.height) for frame in chosen])
+    return Clip(frames, spec.fps, None if clip.audio is None else _sound(clip.audio, spec))
+
+
+def _sized(frame: np.ndarray, width: int, height: int) -> np.ndarray:
+    tall, wide = frame.shape[:2]
+    scale = max(width / wide, height / tall)
+    size = max(width, round(wide * scale)), max(height, round(tall * scale))
+    if size != (wide, tall):
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return frame[top : top + height, left : left + width]
+
+
+def _sound(audio: Audio, spec: ClipSpec) -> Audio:
+    rate = spec.sample_rate or audio.sample_rate
+    wave: Any = audio.waveform
+    if audio.channels != spec.channels:
+        wave = np.repeat(audio.mono()[None], spec.channels, axis=0)
+    if rate != audio.sample_rate:
+        common = gcd(rate, audio.sample_rate)
+        wave = signal.resample_poly(wave, rate // common, audio.sample_rate // common, axis=1)
+    samples = round(spec.frames * rate / spec.fps)
+    missing = samples - wave.shape[1]
+    if missing > rate / spec.fps:
+        msg = f"the clip's sound lasts {audio.seconds:.3g} s, and its subset asks for {spec.seconds:.3g} s"
+        raise NotMeasurable(msg)
+    wave = np.pad(wave[:, :samples], ((0, 0), (0, max(0, missing))))
+    return Audio(np.ascontiguousarray(np.clip(wave, -1, 1), dtype=np.float32), rate)

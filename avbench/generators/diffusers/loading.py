@@ -1,0 +1,317 @@
+"""How does a pipeline come into memory? Its concrete class first, then what replaces a part of it, then the whole.
+
+`DiffusionPipeline.from_pretrained(base, transformer=mine)` drops `mine` without a word where the class declares its
+transformer optional, as Wan does. So the concrete class is called, and what was given is looked for afterwards.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError, digest, first_line, nearest
+from avbench.folder import file_sha256
+from avbench.recognise import PICKLES, Recognised, diffusers, header
+
+_WHOLE_BYTES = 2 * 2**30
+_BLOCKS, _BLOCK_BYTES = 64, 2**20
+_COUNTED = (".json", ".safetensors", ".gguf", ".model", ".txt", ".py", *PICKLES)
+_CACHES = {"first-block": "FirstBlockCacheConfig"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A pipeline's folder and what is put into it."""
+
+    folder: Path
+    index: Mapping[str, Any]
+    """Its ``model_index.json``."""
+    pipeline: type
+    part: Recognised | None = None
+    """What replaces a part of it: a component's folder, or a file of weights."""
+    slot: str | None = None
+    """The part that is replaced."""
+    lora: Path | None = None
+    lora_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How it is held and run."""
+
+    dtype: str
+    vae_dtype: str | None
+    device: str
+    device_map: str | None = None
+    offload: str | None = None
+    attention: str | None = None
+    compile: bool = False
+    cache: str | None = None
+    vae_tiling: bool = False
+    allow_pickle: bool = False
+
+
+def local_folder(target: str, revision: str | None) -> Path:
+    """A path as it is; else a repository of the Hugging Face hub, taken from its cache or, where allowed, fetched.
+
+    Raises:
+        InputError: it is neither, or cannot be had; the message says what the hub said.
+    """
+    if Path(target).exists():
+        return Path(target)
+    if target.count("/") != 1 or target.startswith((".", "/")):
+        msg = f"diffusers:{target} is neither a path nor a repository of the hub (owner/name)"
+        raise InputError(msg)
+    offline = bool(os.environ.get("HF_HUB_OFFLINE"))
+    try:
+        fetched = diffusers().DiffusionPipeline.download(target, revision=revision, local_files_only=offline)
+    except Exception as error:  # the hub's client raises dozens of kinds; each says why it cannot be had
+        msg = f"diffusers:{target} is no path here, and the hub did not give it: {first_line(error)}"
+        raise InputError(msg) from None
+    return Path(fetched)
+
+
+def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> type:
+    """The concrete class that an index names; code in the folder is run only where `trusted`.
+
+    Raises:
+        InputError: there is no such class, or it is code in the folder and not trusted.
+    """
+    name = index["_class_name"]
+    if isinstance(name, str):
+        kind = getattr(diffusers(), name, None)
+        if kind is None:
+            msg = f"{folder} is a pipeline of the class {name}, which diffusers {diffusers().__version__} does not know"
+            raise InputError(msg)
+        return kind
+    file, class_name = name
+    if not trusted:
+        msg = f"{folder} brings its own code, {file}.py: read it, and give -M trust_remote_code=true if it may be run"
+        raise InputError(msg)
+    from diffusers.utils.dynamic_modules_utils import get_class_from_dynamic_module
+
+    return get_class_from_dynamic_module(
+        str(folder), module_file=f"{file}.py", class_name=class_name, local_files_only=True, trust_remote_code=True
+    )
+
+
+def slot_of(index: Mapping[str, Any], part: Recognised, asked: str | None) -> str:
+    """The part of a pipeline that `part` replaces. Raises InputError where none fits, or several and none is asked."""
+    classes = {name: value[1] for name, value in index.items() if isinstance(value, list) and value[1]}
+    wanted = ("transformer", "transformer_2", "unet")
+    fitting = [
+        name for name, kind in classes.items() if (kind == part.class_name if part.class_name else name in wanted)
+    ]
+    if asked is not None:
+        if asked not in (fitting if part.class_name else classes):
+            msg = f"-M component={asked}: the base has no such part for {part.path}; {nearest(asked, fitting)}"
+            raise InputError(msg)
+        return asked
+    if not fitting:
+        parts = ", ".join(f"{name} {kind}" for name, kind in sorted(classes.items()) if not name.startswith("_"))
+        msg = f"{part.path} is a {part.class_name or part.kind}, and the base has no such part; it has {parts}"
+        raise InputError(msg)
+    if len(fitting) > 1:
+        msg = f"{part.path} could be any of {', '.join(fitting)}: say which, for example -M component={fitting[0]}"
+        raise InputError(msg)
+    return fitting[0]
+
+
+def refuse_pickles(paths: Sequence[Path]) -> None:
+    """Raise InputError where weights exist only as a pickle."""
+    for path in paths:
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in PICKLES]
+        for file in files:
+            safe = any(file.parent.glob("*.safetensors")) or file.name in ("training_args.bin", "optimizer.bin")
+            if file.suffix in PICKLES and not safe:
+                msg = (
+                    f"{file} is a pickle, which can run code when it is read: give -M allow_pickle=true if you trust it"
+                )
+                raise InputError(msg)
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """What tells these weights from others: a digest over every file, by name, and how each file was hashed.
+
+    Up to 2 GiB in all every byte counts; above, size and 64 blocks of 1 MiB evenly spread over each file, which a
+    fine-tune of the same shape changes too.
+    """
+    found = [path] if path.is_file() else sorted(one for one in path.rglob("[!.]*") if one.suffix in _COUNTED)
+    files = {one.relative_to(path).as_posix() if path.is_dir() else one.name: one for one in found}
+    total = sum(file.stat().st_size for file in files.values())
+    whole = total <= _WHOLE_BYTES
+    hashes = {name: file_sha256(file) if whole else _sparse_sha256(file) for name, file in files.items()}
+    how = "every byte" if whole else f"size and {_BLOCKS} blocks of {_BLOCK_BYTES} bytes a file"
+    return {"sha256": digest(hashes), "hashed": how, "files": len(files), "bytes": total}
+
+
+def _sparse_sha256(path: Path) -> str:
+    size = path.stat().st_size
+    state = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for block in range(_BLOCKS):
+            file.seek(max(0, size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
+            state.update(file.read(_BLOCK_BYTES))
+    return state.hexdigest()
+
+
+def load(source: Source, placement: Placement) -> Any:
+    """Load a pipeline, put in what replaces its parts, and place it.
+
+    Raises:
+        InputError: something cannot be loaded, or what was loaded is not what was given.
+    """
+    with _quiet(), _telling(f"{source.folder} cannot be loaded as {source.pipeline.__name__}"):
+        part = _part(source, placement) if source.part else None
+        pipe = _pipeline(source, placement, {} if part is None else {source.slot: part})
+        if part is not None and getattr(pipe, str(source.slot)) is not part:
+            msg = f"{source.pipeline.__name__} did not take {source.part and source.part.path} as its {source.slot}"
+            raise InputError(msg)
+        if source.lora is not None:
+            _add_lora(pipe, source.lora, source.lora_scale)
+        _place(pipe, placement)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _dtype(name: str) -> Any:
+    import torch
+
+    known = ("float32", "bfloat16", "float16")
+    if name not in known:
+        msg = f"-M dtype={name}: {nearest(name, known)}"
+        raise InputError(msg)
+    return getattr(torch, name)
+
+
+def _pipeline(source: Source, placement: Placement, parts: Mapping[str | None, Any]) -> Any:
+    dtype: Any = _dtype(placement.dtype)
+    if placement.vae_dtype is not None and placement.vae_dtype != placement.dtype:
+        dtype = {"vae": _dtype(placement.vae_dtype), "default": dtype}
+    options: dict[str, Any] = {"device_map": placement.device_map} if placement.device_map else {}
+    if not placement.allow_pickle:
+        options["use_safetensors"] = True
+    if isinstance(source.index["_class_name"], list):  # its class was only found because it is trusted
+        options["trust_remote_code"] = True
+    return source.pipeline.from_pretrained(str(source.folder), **parts, dtype=dtype, local_files_only=True, **options)
+
+
+def _part(source: Source, placement: Placement) -> Any:
+    part, dtype = (
+        source.part,
+        _dtype(placement.vae_dtype if source.slot == "vae" and placement.vae_dtype else placement.dtype),
+    )
+    assert part is not None and source.slot is not None
+    kind = getattr(diffusers(), source.index[source.slot][1])
+    if part.kind == "component":
+        safe = {} if placement.allow_pickle else {"use_safetensors": True}
+        return kind.from_pretrained(str(part.path), dtype=dtype, local_files_only=True, **safe)
+    if not hasattr(kind, "from_single_file"):
+        msg = f"{part.path}: {kind.__name__} cannot be read from one file"
+        raise InputError(msg)
+    options = {}
+    if part.kind == "GGUF":
+        options["quantization_config"] = diffusers().GGUFQuantizationConfig(compute_dtype=dtype)
+    # with its config named, a file is never taken for another model, and nothing is looked up
+    return kind.from_single_file(
+        str(part.path), config=str(source.folder), subfolder=source.slot, dtype=dtype, local_files_only=True, **options
+    )
+
+
+def _add_lora(pipe: Any, path: Path, scale: float) -> None:
+    if not hasattr(pipe, "load_lora_weights"):
+        msg = f"{type(pipe).__name__} takes no LoRA"
+        raise InputError(msg)
+    file = lora_file(path)
+    pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="lora", local_files_only=True)
+    pipe.set_adapters(["lora"], [scale])
+    parts = [getattr(pipe, name) for name in ("transformer", "transformer_2", "unet") if getattr(pipe, name, None)]
+    layers = sum(".lora_A." in name for part in parts for name, _ in part.named_parameters())
+    in_file = sum(any(mark in name for mark in ("lora_A", "lora_down", "lora.down")) for name in header(file))
+    if not layers or layers < in_file:
+        msg = f"{file}: {layers} of its {in_file} LoRA layers fit {type(pipe).__name__}; none may be dropped"
+        raise InputError(msg)
+
+
+def lora_file(path: Path) -> Path:
+    """The safetensors file of a LoRA. Raises InputError where a folder holds none, or several."""
+    if path.is_file():
+        return path
+    for name in ("pytorch_lora_weights.safetensors", "adapter_model.safetensors"):
+        if (path / name).is_file():
+            return path / name
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) != 1:
+        msg = f"{path} holds {len(found)} safetensors files; give the path of the one that is the LoRA"
+        raise InputError(msg)
+    return found[0]
+
+
+def _place(pipe: Any, placement: Placement) -> None:
+    dits = [part for name in ("transformer", "transformer_2") if (part := getattr(pipe, name, None)) is not None]
+    for dit in dits:
+        if placement.attention:
+            dit.set_attention_backend(placement.attention)
+        if placement.cache:
+            dit.enable_cache(getattr(diffusers(), _CACHES[placement.cache])())
+    if placement.vae_tiling:
+        pipe.vae.enable_tiling()
+    if placement.offload == "model":
+        pipe.enable_model_cpu_offload(device=placement.device)
+    elif placement.offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=placement.device)
+    elif placement.offload == "group":
+        pipe.enable_group_offload(onload_device=placement.device, offload_type="leaf_level")
+    elif not placement.device_map:
+        pipe.to(placement.device)
+    for dit in dits:
+        if placement.compile:
+            dit.compile_repeated_blocks(fullgraph=True)
+
+
+def check_placement(placement: Placement) -> None:
+    """Raise InputError on a value that cannot be, before anything is loaded."""
+    for name in (placement.dtype, placement.vae_dtype):
+        if name is not None:
+            _dtype(name)
+    for setting, value, known in (
+        ("offload", placement.offload, ("model", "sequential", "group")),
+        ("cache", placement.cache, tuple(_CACHES)),
+    ):
+        if value is not None and value not in known:
+            msg = f"-M {setting}={value}: {nearest(str(value), known)}"
+            raise InputError(msg)
+    if placement.offload and placement.device == "cpu":
+        msg = f"-M offload={placement.offload} moves parts between an accelerator and the CPU; there is only the CPU"
+        raise InputError(msg)
+
+
+@contextlib.contextmanager
+def _telling(what: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+        msg = f"{what}: {first_line(error)}"
+        raise InputError(msg) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars of others inside ours."""
+    import transformers
+
+    ours, theirs = diffusers().utils.logging, transformers.utils.logging
+    was = ours.is_progress_bar_enabled(), theirs.is_progress_bar_enabled()
+    ours.disable_progress_bar()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging, on in zip((ours, theirs), was, strict=True):
+            if on:
+                logging.enable_progress_bar()

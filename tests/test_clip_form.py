@@ -1,0 +1,156 @@
+"""Clips of other rates, sizes and lengths are measured in their subset's form, and lie on disk as they were made."""
+
+import dataclasses
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from avbench import subsets
+from avbench.clip_form import ClipForm, in_form
+from avbench.compare import scores_frame
+from avbench.core import Audio, Clip, ClipSpec, InputError, NotMeasurable
+from avbench.evaluate import chosen_metrics, evaluate
+from avbench.folder import RunFolder
+from avbench.measure import current_keys, measure
+from avbench.media import read_clip, write_clip
+from avbench.sample import sample
+
+SPEC = ClipSpec(64, 64, 16, Fraction(8), 16000)
+FORM = ClipForm.of(SPEC)
+
+
+def numbered(frames, fps, height=64, width=64, audio=None):
+    pixels = np.broadcast_to(np.arange(frames, dtype=np.uint8)[:, None, None, None], (frames, height, width, 3))
+    return Clip(pixels, fps, audio)
+
+
+@pytest.mark.parametrize(
+    ("fps", "frames", "shown"),
+    [
+        (16, 33, list(range(0, 32, 2))),
+        (24, 49, list(range(0, 48, 3))),
+        (12, 25, [0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16, 18, 19, 21, 22]),
+        (4, 8, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]),
+        ("24000/1001", 48, list(range(0, 48, 3))),
+    ],
+)
+def test_the_nearest_frame_is_shown(fps, frames, shown):
+    made = in_form(numbered(frames, fps), FORM)
+    assert SPEC.objection(made) is None
+    assert made.frames[:, 5, 5, 0].tolist() == shown
+
+
+def test_a_clip_of_the_form_is_itself():
+    clip = numbered(16, 8, audio=Audio(np.zeros((1, 32000), np.float32), 16000))
+    assert in_form(clip, FORM) is clip
+
+
+def test_size_is_covered_and_cut_around_the_middle():
+    ramp = np.tile(np.arange(256, dtype=np.uint8)[None, None, :, None], (16, 128, 1, 3))
+    made = in_form(Clip(ramp, 8), FORM)  # 256×128: half the size, and a quarter cut off on each side
+    assert made.frames.shape == (16, 64, 64, 3)
+    np.testing.assert_allclose(made.frames[0, 30, :, 0], 64.5 + 2 * np.arange(64), atol=1)
+    small = in_form(numbered(16, 8, height=16, width=32), FORM)
+    assert small.frames.shape == (16, 64, 64, 3)
+
+
+def test_sound_is_resampled_mixed_and_cut():
+    time = np.arange(49_000) / 24_000
+    tone = 0.5 * np.sin(2 * np.pi * 440 * time)
+    both = np.stack([tone, 0.5 * tone]).astype(np.float32)
+    made = in_form(numbered(49, 24, audio=Audio(both, 24_000)), FORM)
+    wave = made.audio.waveform
+    assert wave.shape == (1, 32_000) and made.audio.sample_rate == 16_000
+    wanted = 0.375 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)
+    assert np.abs(wave[0] - wanted)[100:-100].max() < 0.002
+
+
+def test_what_is_too_short_is_told():
+    with pytest.raises(NotMeasurable, match=r"the clip lasts 1\.94 s, and its subset asks for 2 s"):
+        in_form(numbered(31, 16), FORM)
+    nearly, short = (Audio(np.full((1, samples), 0.1, np.float32), 16_000) for samples in (30_500, 29_000))
+    made = in_form(numbered(33, 16, audio=nearly), FORM)
+    assert not made.audio.waveform[0, 30_500:].any() and made.audio.waveform[0, 30_499] != 0
+    with pytest.raises(NotMeasurable, match=r"sound lasts 1\.81 s"):
+        in_form(numbered(33, 16, audio=short), FORM)
+
+
+METRICS = chosen_metrics(["motion_amount", "onset_rate"])
+FEATURES = [metric.feature for metric in METRICS]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The world itself, and its clips drawn larger and faster; one of those too short."""
+    place = tmp_path_factory.mktemp("runs")
+    (place / "files").mkdir()
+    subset = subsets.load("toy-object-contact").limited(3)
+    folders = {}
+    for name, model in (("world", "toyworld:"), ("other", f"clips:{place / 'files'}")):
+        folders[name] = RunFolder(place / name)
+        _, made, _ = sample(folders[name], model, {}, [subset], (0,))
+        assert all(one.failure is None for one in made)
+        if name == "world":
+            for number, one in enumerate(sorted(folders["world"].samples().values(), key=lambda one: one.key)):
+                clip = read_clip(place / name / one.path)
+                frames = clip.frames.repeat(2, axis=0).repeat(2, axis=1).repeat(2, axis=2)
+                short = frames[: 30 if number == 2 else None]
+                write_clip(Clip(short, 16, clip.audio), place / "files" / f"{one.key.prompt}-0.mkv")
+        count, tasks = measure(folders[name], FEATURES)
+        assert len(list(tasks)) == count
+        evaluate(folders[name], METRICS)
+    return place, folders
+
+
+def test_runs_of_unlike_form_stand_in_one_table(runs):
+    place, folders = runs
+    frame = scores_frame([folders["world"], folders["other"]]).set_index(["metric", "model"])
+    assert (frame["n"].xs("other", level="model") == 2).all() and (frame["unmeasured"].xs("other", level=1) == 1).all()
+    values = {}
+    for name, folder in folders.items():
+        values[name] = {key.prompt: row.values for key, row in folder.rows(_protocol("flow-dis")).items()}
+    same = [prompt for prompt, row in values["other"].items() if row is not None]
+    assert len(same) == 2
+    for prompt in same:  # the very pixels: each was doubled, and taken back by the rule
+        np.testing.assert_equal(values["other"][prompt], values["world"][prompt])
+    samples = folders["other"].samples().values()
+    assert all((place / "files" / f"{one.key.prompt}-0.mkv").read_bytes() == (place / "other" / one.path).read_bytes()
+               for one in samples)  # fmt: skip
+    assert all("width 128 where 64 is asked for" in one.unlike for one in samples)
+    missing = [row.missing for row in folders["other"].rows(_protocol("onsets")).values() if row.missing]
+    assert missing == ["the clip lasts 1.88 s, and its subset asks for 2 s"]
+
+
+def _protocol(feature):
+    from avbench.measure import protocol_of
+
+    return protocol_of(feature)
+
+
+def test_the_rule_is_in_the_protocol_where_it_did_something(runs):
+    _, folders = runs
+    (world,), (other,) = (
+        [one for one in folder.scores()[1].values() if one["metric"] == "motion_amount"] for folder in folders.values()
+    )
+    assert "clip_form" not in world
+    assert other.pop("clip_form") == FORM.describe()
+    assert other == world
+    assert all(one.unlike is None for one in folders["world"].samples().values())
+    assert {row.clip_sha256 for row in folders["world"].rows(_protocol("onsets")).values()} == {
+        one.sha256 for one in folders["world"].samples().values()
+    }
+
+
+def test_rows_under_another_rule_are_measured_again_and_not_compared(runs, monkeypatch):
+    _, folders = runs
+    assert len(current_keys(folders["other"], "onsets")) == 3
+    newer = classmethod(lambda cls, spec: dataclasses.replace(FORM, version=2))
+    monkeypatch.setattr(ClipForm, "of", newer)
+    assert current_keys(folders["other"], "onsets") == set()
+    assert len(current_keys(folders["world"], "onsets")) == 3
+    scores, protocols = folders["other"].scores()
+    renamed = RunFolder(folders["other"].path.with_name("newer"))
+    renamed.write_scores(scores, {name: {**one, "clip_form": {"version": 2}} for name, one in protocols.items()})
+    with pytest.raises(InputError, match=r"unlike protocols.*version: 1 against 2"):
+        scores_frame([folders["other"], renamed])

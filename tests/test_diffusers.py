@@ -1,0 +1,422 @@
+"""Pipelines of diffusers, whole and in parts: loaded as they are, asked as they can be, and the same every time."""
+
+import json
+import re
+import shutil
+from fractions import Fraction
+from types import SimpleNamespace
+
+import diffusers
+import numpy as np
+import pytest
+import tiny_pipelines
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from avbench import generators
+from avbench.core import ClipSpec, InputError, Key, Prompt, Subset
+from avbench.folder import RunFolder
+from avbench.generators import Made, Request
+from avbench.generators.diffusers import calling
+from avbench.generators.diffusers.loading import Placement, Source, fingerprint, load
+from avbench.generators.diffusers.presets import PRESETS, preset_name
+from avbench.recognise import index_of, recognise
+from avbench.sample import sample
+
+SMALL = {"preset": "none", "steps": 2, "width": 60, "height": 60, "frames": 10}
+CPU = Placement("float32", None, "cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Name → folder of a tiny pipeline, written when it is first asked for."""
+    place, done = tmp_path_factory.mktemp("pipelines"), {}
+
+    def folder(name):
+        if name not in done:
+            done[name] = tiny_pipelines.build(name, place / name)
+        return done[name]
+
+    Image.new("RGB", (90, 50), (200, 30, 30)).save(place / "red.png")
+    Image.new("RGB", (90, 50), (30, 30, 200)).save(place / "blue.png")
+    return folder
+
+
+def request(seed=0, caption="a red ball falls", spec=None, **tags):
+    return Request(Key("small", "one", seed), Prompt("one", caption, "a thud", tags=tags), spec)
+
+
+def clip(model, asked=None, **settings):
+    (made,) = generators.build(str(model), {**SMALL, **settings}).generate([asked or request()])
+    return made.clip
+
+
+def same(one, other):
+    sounds = [None if each.audio is None else each.audio.waveform for each in (one, other)]
+    return np.array_equal(one.frames, other.frames) and np.array_equal(*sounds)
+
+
+def near(one, other):
+    """But for rounding: weights read from another kind of file may lie otherwise aligned in memory."""
+    apart = np.abs(one.frames.astype(int) - other.frames)
+    return apart.max() <= 1 and apart.mean() < 1e-3
+
+
+FAMILIES = {
+    "wan2.1": ("WanPipeline", 13, 64, 16, None, "wan2.1-480p"),
+    "wan2.2-a14b": ("WanPipeline", 13, 64, 16, None, "wan2.2-a14b"),
+    "wan2.2-5b": ("WanPipeline", 13, 64, 24, None, "wan2.2-5b"),
+    "wan-i2v": ("WanImageToVideoPipeline", 13, 64, 16, None, "wan2.1-i2v-480p"),
+    "ltx": ("LTXPipeline", 17, 64, 25, None, "ltx-video"),
+    "ltx2": ("LTX2Pipeline", 17, 64, 24, 24_000, "ltx-2"),
+    "cogvideox": ("CogVideoXPipeline", 17, 64, 8, None, "cogvideox"),
+}
+"""Class, frames made of 10 that are asked, size of 60, fps, sample rate, preset."""
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_end_to_end(built, name):
+    class_name, frames, size, fps, rate, preset = FAMILIES[name]
+    folder = built(name)
+    seen = recognise(folder)
+    assert (seen.class_name, seen.makes) == (class_name, "video + audio" if rate else "video")
+    assert preset_name(class_name, index_of(folder)) == preset
+    settings = {**SMALL, "images": str(folder.parent)}
+    asked, other = request(image="red.png"), request(seed=1, image="red.png")
+    model = generators.build(str(folder), settings)
+    first, second = (each.clip for each in model.generate([asked, other]))
+    assert first.frames.shape == (frames, size, size, 3) and first.fps == fps
+    assert (first.audio and first.audio.sample_rate) == rate
+    if rate:
+        assert first.audio.channels == 2 and abs(first.audio.seconds - first.seconds) < 0.03
+    assert first.frames.std() > 5
+    assert not same(first, second), "another seed is another clip"
+    again = generators.build(str(folder), settings).generate([other, asked])[1].clip
+    assert same(first, again), "whatever was made before it"
+    assert not same(first, clip(folder, request(caption="a bell", image="red.png"), images=str(folder.parent)))
+
+
+def test_size_and_length_follow_the_subset_where_nothing_else_says(built):
+    spec = ClipSpec(70, 50, 16, Fraction(8))
+    (made,) = generators.build(str(built("ltx")), {"preset": "none", "steps": 1}).generate([request(spec=spec)])
+    assert made.clip.frames.shape == (57, 64, 96, 3), (
+        "50 frames at 25 fps, upwards to 8·k + 1; sizes to multiples of 32"
+    )
+    assert made.call == {"width": 96, "height": 64, "num_frames": 57}
+
+
+def test_captions_of_a_model_with_sound_hold_both(built):
+    model, silent = (generators.build(str(built(name)), SMALL) for name in ("ltx2", "wan2.1"))
+    assert model._captioned(request().prompt) == "a red ball falls a thud"
+    assert silent._captioned(request().prompt) == "a red ball falls"
+
+
+def transformer(folder):
+    return diffusers.WanTransformer3DModel.from_pretrained(folder, local_files_only=True)
+
+
+def tuned(built, name="wan2.1", part="transformer", change=0.1):
+    """A transformer that was trained further."""
+    kind = transformer(built(name) / part)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in kind.parameters():
+            weight.add_(change * torch.randn_like(weight))
+    return kind.eval()
+
+
+@pytest.fixture(scope="module")
+def fine_tune(built, tmp_path_factory):
+    """Its folder, and a clip of the whole pipeline that it is part of."""
+    place = tmp_path_factory.mktemp("tuned")
+    pipe = diffusers.WanPipeline.from_pretrained(built("wan2.1"), transformer=tuned(built), local_files_only=True)
+    pipe.save_pretrained(place / "whole")
+    return place / "whole" / "transformer", clip(place / "whole")
+
+
+def test_a_fine_tuned_transformer_is_not_dropped(built, fine_tune):
+    folder, wanted = fine_tune
+    base = str(built("wan2.1"))
+    assert not near(wanted, clip(base))
+    assert same(wanted, clip(folder, base=base)), "its folder"
+    file = folder / "diffusion_pytorch_model.safetensors"
+    assert near(wanted, clip(file, base=base)), "its file"
+    with pytest.raises(InputError, match=r"is a component \(WanTransformer3DModel\), not a whole pipeline: give"):
+        generators.build(str(folder), {})
+    with pytest.raises(InputError, match="has no such part; it has scheduler"):
+        generators.build(str(folder), {"base": str(built("ltx"))})
+
+
+def test_what_a_pipeline_does_not_take_is_refused(built, fine_tune):
+    """The generic class drops it without a word; so it is looked for."""
+    index = index_of(built("wan2.1"))
+    source = Source(built("wan2.1"), index, diffusers.DiffusionPipeline, recognise(fine_tune[0]), "transformer")
+    with pytest.raises(InputError, match=r"did not take .* as its transformer"):
+        load(source, CPU)
+
+
+def test_of_two_transformers_it_is_said_which(built, fine_tune):
+    base = str(built("wan2.2-a14b"))
+    with pytest.raises(InputError, match=r"any of transformer, transformer_2: say which.*-M component=transformer"):
+        generators.build(str(fine_tune[0]), {"base": base})
+    one, two = (clip(fine_tune[0], base=base, component=name) for name in ("transformer", "transformer_2"))
+    assert not same(one, two) and not same(one, clip(base)) and not same(two, clip(base))
+    with pytest.raises(InputError, match="component=vae: the base has no such part"):
+        generators.build(str(fine_tune[0]), {"base": base, "component": "vae"})
+
+
+def test_gguf(built, fine_tune, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(tmp_path / "q8.gguf", "wan")
+    for name, weight in transformer(fine_tune[0]).state_dict().items():
+        array = weight.numpy()
+        if array.ndim == 2 and array.shape[1] % 32 == 0:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    made = clip(tmp_path / "q8.gguf", base=str(built("wan2.1")))
+    apart = np.abs(made.frames.astype(int) - fine_tune[1].frames)
+    assert 0 < apart.max() and apart.mean() < 0.5, "eight bits lose a little"
+
+
+@pytest.fixture(scope="module")
+def lora(built, tmp_path_factory):
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    place = tmp_path_factory.mktemp("lora")
+    torch.manual_seed(2)
+    dit = transformer(built("wan2.1") / "transformer")
+    dit.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    layers = get_peft_model_state_dict(dit)
+    diffusers.WanPipeline.save_lora_weights(place, transformer_lora_layers=layers)
+    return place
+
+
+def test_a_lora_on_its_base(built, lora):
+    base = str(built("wan2.1"))
+    plain = clip(base)
+    made = clip(lora, base=base)
+    assert recognise(lora).kind == "LoRA" and not same(made, plain)
+    assert same(made, clip(base, lora=str(lora))), "given either way"
+    assert same(made, clip(lora / "pytorch_lora_weights.safetensors", base=base)), "folder or file"
+    assert same(plain, clip(base, lora=str(lora), lora_scale=0.0))
+    assert not same(made, clip(base, lora=str(lora), lora_scale=0.5))
+    with pytest.raises(InputError, match="is a LoRA, not a whole pipeline"):
+        generators.build(str(lora), {})
+    with pytest.raises(InputError, match="is no LoRA"):
+        generators.build(base, {"lora": str(built("wan2.1") / "transformer" / "diffusion_pytorch_model.safetensors")})
+
+
+def test_a_lora_of_another_model_is_refused(built, lora):
+    with pytest.raises(InputError, match=r"LTXPipeline: Target modules .* not found"):
+        clip(built("ltx"), lora=str(lora))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_lora_that_fits_only_in_part_is_refused(built, lora, tmp_path):
+    layers = load_file(lora / "pytorch_lora_weights.safetensors")
+    more = {
+        name.replace("blocks.0", "blocks.7"): weight.clone() for name, weight in layers.items() if "blocks.0" in name
+    }
+    save_file({**layers, **more}, tmp_path / "deeper.safetensors")
+    with pytest.raises(InputError, match="8 of its 12 LoRA layers fit WanPipeline"):
+        clip(tmp_path / "deeper.safetensors", base=str(built("wan2.1")))
+
+
+def test_settings_tell_weights_and_everything_else(built, fine_tune):
+    base = str(built("wan2.1"))
+    plain = generators.build(base, {}).settings
+    json.dumps(plain)
+    assert plain["preset"] == "wan2.1-480p" and plain["frames"] == 81 and plain["vae_dtype"] == "float32"
+    assert plain["weights"]["pipeline"]["hashed"] == "every byte"
+    mixed = generators.build(str(fine_tune[0]), {"base": base}).settings
+    assert mixed["weights"]["pipeline"] == plain["weights"]["pipeline"] and mixed["component"] == "transformer"
+    whole = generators.build(str(fine_tune[0].parent), {}).settings
+    assert whole["weights"] != plain["weights"], "the shapes are the same"
+
+
+def test_large_weights_are_told_apart_by_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("avbench.generators.diffusers.loading._WHOLE_BYTES", 0)
+    (tmp_path / "w.safetensors").write_bytes(bytes(10_000_000))
+    before = fingerprint(tmp_path)
+    assert before["hashed"] == "size and 64 blocks of 1048576 bytes a file"
+    (tmp_path / "w.safetensors").write_bytes(bytes(9_999_999) + b"\1")
+    assert fingerprint(tmp_path)["sha256"] != before["sha256"]
+
+
+def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = generators.build(str(built("ltx")), {"preset": "wan2.2-a14b"})
+    assert model.settings["dropped"] == ["guidance_2"]
+    assert "LTXPipeline has no argument for guidance_2" in model.remarks([request()])
+    for settings, words in (
+        ({"guidance_2": 3.0}, "has no argument for guidance_2"),
+        ({"call": {"sigma": 1}}, "has no argument 'sigma'"),
+        ({"preset": "wan"}, "preset 'wan' is unknown"),
+        ({"dtype": "half"}, "dtype=half"),
+        ({"offload": "model"}, "there is only the CPU"),
+        ({"cache": "tea"}, "choices: first-block"),
+        ({"base": "x"}, "is a whole pipeline and needs none"),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            generators.build(str(built("ltx")), {"device": "cpu", **settings})
+    with pytest.raises(InputError, match="neither a path nor a repository"):
+        generators.build("diffusers:nowhere", {})
+    with pytest.raises(InputError, match=r"diffusers:nobody/nothing is no path here, and the hub did not give it"):
+        generators.build("diffusers:nobody/nothing", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "fps", "guidance"),
+    [
+        ("WanPipeline", "num_frames", None, "guidance_scale"),
+        ("LattePipeline", "video_length", None, "guidance_scale"),
+        ("SanaVideoPipeline", "frames", None, "guidance_scale"),
+        ("Cosmos3OmniPipeline", "num_frames", "fps", "guidance_scale"),
+        ("LTX2Pipeline", "num_frames", "frame_rate", "guidance_scale"),
+        ("HunyuanVideo15Pipeline", "num_frames", None, None),
+    ],
+)
+def test_arguments_are_named_as_each_class_has_them(name, frames, fps, guidance):
+    kind = getattr(diffusers, name)
+    assert [calling.argument(kind, one) for one in ("frames", "fps", "guidance")] == [frames, fps, guidance]
+
+
+def test_outputs_of_every_layout_are_read():
+    """Cosmos 3 has no batch, Kandinsky 6 one channel; a part of the pipeline knows the sample rate."""
+    frames = np.full((3, 16, 16, 3), 0.5, np.float32)
+    wave = torch.linspace(-2, 2, 40, dtype=torch.bfloat16)
+    rate = {"audio_vae": SimpleNamespace(config={"sample_rate": 16_000})}
+    for output, parts, shape, hertz in (
+        ({"video": frames, "sound": torch.stack([wave, wave])}, {"sampling_rate": 48_000}, (2, 40), 48_000),
+        ({"frames": frames[None], "audio": wave[None]}, rate, (1, 40), 16_000),
+        (
+            {"frames": frames[None], "audio": wave[None, None]},
+            {**rate, "vocoder": SimpleNamespace(config={"output_sampling_rate": 24_000})},
+            (1, 40),
+            24_000,
+        ),
+    ):
+        tokenizer = {"sound_tokenizer": SimpleNamespace(config=parts)} if "sound" in output else parts
+        made = calling.clip_of(SimpleNamespace(**output), SimpleNamespace(**tokenizer), Fraction(24))
+        assert made.frames.shape == frames.shape and (made.frames == 128).all()
+        assert (made.audio.waveform.shape, made.audio.sample_rate) == (shape, hertz)
+        assert np.abs(made.audio.waveform).max() == 1
+    with pytest.raises(InputError, match="no part of it says at which sample rate"):
+        calling.clip_of(SimpleNamespace(frames=frames[None], audio=wave[None]), SimpleNamespace(), Fraction(24))
+
+
+def test_presets_fit_the_classes_that_they_are_for(built):
+    for name, (class_name, *_, preset) in FAMILIES.items():
+        model = generators.build(str(built(name)), {})
+        assert model.settings["preset"] == preset and not model.settings["dropped"], class_name
+        assert model.settings["flow_shift"] is None, "the scheduler is the checkpoint's own"
+        assert model.settings["fps"] == str(PRESETS[preset].fps) and PRESETS[preset].source in model.remarks([])[0]
+    asked = generators.build(str(built("wan2.1")), {"preset": "wan2.1-720p", "steps": 3})
+    assert (asked.settings["flow_shift"], asked.settings["width"], asked.settings["steps"]) == (5.0, 1280, 3)
+    long = request(spec=ClipSpec(64, 64, 80, Fraction(8)))
+    assert any("last 5.06 s, and a subset asks for 10.00 s" in said for said in asked.remarks([long]))
+
+
+def test_how_it_is_run_changes_what_it_should(built):
+    folder = built("wan2.1")
+    plain = clip(folder, steps=6)
+    assert not same(plain, clip(folder, steps=6, flow_shift=9.0))
+    assert not same(plain, clip(folder, steps=6, call={"max_sequence_length": 8}))
+    assert not same(plain, clip(folder, steps=6, negative_prompt="a cat"))
+    assert near(plain, clip(folder, steps=6, attention="_native_math"))
+    assert clip(folder, dtype="bfloat16", vae_dtype="float32").frames.shape == plain.frames.shape
+    cached = clip(folder, steps=6, cache="first-block")
+    assert cached.frames.shape == plain.frames.shape and not same(cached, plain), "a cache changes pixels"
+
+
+def test_an_image_begins_the_clip(built):
+    folder = built("wan-i2v")
+    red, blue = (clip(folder, request(image=f"{name}.png"), images=str(folder.parent)) for name in ("red", "blue"))
+    assert not same(red, blue)
+    for tags, words in (({}, "has no tag 'image'"), ({"image": "green.png"}, r"there is no image .*green\.png")):
+        with pytest.raises(InputError, match=words):
+            clip(folder, request(**tags), images=str(folder.parent))
+
+
+def test_a_folders_own_code_is_run_only_where_it_is_trusted(built, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = tmp_path / "own"
+    shutil.copytree(built("wan2.1"), folder)
+    ran = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    code = f"from diffusers import WanPipeline\n{ran}class Mine(WanPipeline): pass\n"
+    (folder / "pipeline.py").write_text(code)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": ["pipeline", "Mine"]}))
+    assert recognise(folder).needs == ("-M trust_remote_code=true",)
+    with pytest.raises(InputError, match=r"brings its own code, pipeline\.py"):
+        generators.build(str(folder), {})
+    assert not (tmp_path / "ran").exists()
+    assert same(clip(folder, trust_remote_code=True, fps=16), clip(built("wan2.1")))
+    assert (tmp_path / "ran").exists()
+
+
+def test_pickles_are_read_only_where_it_is_said(built, tmp_path):
+    file = tmp_path / "w.ckpt"
+    torch.save(transformer(built("wan2.1") / "transformer").state_dict(), file)
+    base = str(built("wan2.1"))
+    with pytest.raises(InputError, match="is a pickle, which can run code"):
+        generators.build(str(file), {"base": base})
+    assert near(clip(file, base=base, allow_pickle=True), clip(base))
+
+
+def test_nan_and_a_missing_image_cost_their_prompts_only(built, tmp_path):
+    prompts = tuple(Prompt(name, name, tags={"image": f"{name}.png"}) for name in ("blue", "green", "red"))
+    folder = RunFolder(tmp_path / "run")
+    settings = {**SMALL, "images": str(built("wan-i2v").parent)}
+    _, made, _ = sample(folder, str(built("wan-i2v")), settings, [Subset("three", 1, prompts, None)], (0,))
+    assert [one.failure is None for one in made] == [True, False, True]
+    kept = next(one for one in folder.samples().values() if one.path)
+    assert kept.peak_memory_mib > 100 and kept.seconds > 0 and kept.call["num_frames"] == 13 and kept.unlike is None
+    broken = tuned(built, change=float("nan"))
+    broken.save_pretrained(tmp_path / "broken")
+    settings = {**SMALL, "base": str(built("wan2.1"))}
+    other = RunFolder(tmp_path / "other")
+    _, made, _ = sample(other, str(tmp_path / "broken"), settings, [Subset("one", 1, prompts[:1], None)], (0,))
+    assert [one.failure for one in made] == ["the model's frames hold 159744 values of 159744 that are NaN or infinite"]
+
+
+class Flaky:
+    """A provider of somebody's own that fails in the two ways there are."""
+
+    batch_size, settings, calls = 1, {}, []
+
+    def __init__(self, target):
+        pass
+
+    def generate(self, requests):
+        self.calls.append(requests[0].key.prompt)
+        if self.calls[-1] == "refused":
+            raise InputError("no")
+        if self.calls.count(self.calls[-1]) == 1 or self.calls[-1] == "broken":
+            raise RuntimeError("out of memory")
+        return [Made(generators.Clip(np.zeros((2, 16, 16, 3), np.uint8), 8))]
+
+    def remarks(self, requests):
+        return []
+
+
+def test_what_fails_without_a_sentence_is_tried_once_more(tmp_path, monkeypatch):
+    monkeypatch.setitem(generators.GENERATORS, "flaky", f"{__name__}:Flaky")
+    prompts = tuple(Prompt(name, name) for name in ("broken", "once", "refused"))
+    folder = RunFolder(tmp_path / "run")
+    _, made, _ = sample(folder, "flaky:", {}, [Subset("three", 1, prompts, None)], (0,))
+    assert [one.failure for one in made] == ["RuntimeError: out of memory", None, "no"]
+    assert Flaky.calls == ["broken", "broken", "once", "once", "refused"]

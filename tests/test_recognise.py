@@ -1,0 +1,121 @@
+"""A path is told by what lies there, whatever it is called, and without a weight being read."""
+
+import json
+import struct
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+import tiny_pipelines
+from safetensors.numpy import save_file
+
+from avbench import generators
+from avbench.avfulldit import bundled
+from avbench.core import Clip, InputError
+from avbench.media import write_clip
+from avbench.recognise import makes, needs, recognise
+from avbench.report.lists import listing
+
+
+@pytest.fixture(scope="module")
+def wan(tmp_path_factory):
+    return tiny_pipelines.build("wan2.1", tmp_path_factory.mktemp("models") / "sixteen.mp4")  # the name says nothing
+
+
+def test_a_pipeline_and_its_parts(wan):
+    seen = recognise(wan)
+    assert (seen.kind, seen.class_name, seen.makes, seen.needs) == ("pipeline", "WanPipeline", "video", ())
+    assert seen.model == f"diffusers:{wan}"
+    part = recognise(wan / "transformer")
+    assert (part.kind, part.class_name, part.needs) == ("component", "WanTransformer3DModel", ("-M base=PIPELINE",))
+    assert recognise(wan / "transformer" / "diffusion_pytorch_model.safetensors").kind == "single file"
+    with pytest.raises(InputError, match=r"is no model: found tokenizer\.json, tokenizer_config\.json"):
+        recognise(wan / "tokenizer")
+
+
+def test_only_the_header_of_weights_is_read(tmp_path):
+    header = json.dumps({"blocks.0.lora_A.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)  # and nothing after it
+    assert recognise(path).kind == "LoRA"
+    for content, words in ((b"", "unpack"), (struct.pack("<Q", 2**60), "longer than any"), (b"\2" + bytes(7), "")):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"no safetensors file: .*{words}"):
+            recognise(path)
+
+
+def test_the_other_kinds(tmp_path):
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(8))
+    assert recognise(tmp_path / "a.gguf").kind == "GGUF"
+    (tmp_path / "a.ckpt").write_bytes(b"anything")
+    assert recognise(tmp_path / "a.ckpt").needs == ("-M base=PIPELINE", "-M allow_pickle=true")
+    lora = tmp_path / "lora"
+    lora.mkdir()
+    save_file({"x": np.zeros(1)}, lora / "pytorch_lora_weights.safetensors")
+    assert recognise(lora).kind == "LoRA"
+    (lora / "pytorch_lora_weights.safetensors").rename(lora / "cats.safetensors")
+    (lora / "example.png").touch()
+    assert recognise(lora).kind == "single file", "its header names no LoRA"
+    modular = tmp_path / "modular"
+    modular.mkdir()
+    (modular / "modular_model_index.json").write_text('{"_class_name": "LTX2ModularPipeline"}')
+    assert recognise(modular).model is None
+    with pytest.raises(InputError, match=r"modular pipeline \(LTX2ModularPipeline\), which cannot be run"):
+        generators.build(str(modular), {})
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write_clip(Clip(np.zeros((2, 16, 16, 3), np.uint8), 8), clips / "one.mkv")
+    assert recognise(clips).model == f"clips:{clips}"
+    own = recognise(Path(bundled("toy-t2av")))
+    assert (own.kind, own.makes, own.model) == ("AVFullDiT", "video + audio", f"avfulldit:{own.path}")
+
+
+def test_what_is_no_model_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(InputError, match="no such file or folder"):
+        recognise(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="found nothing in it"):
+        recognise(tmp_path)
+    (tmp_path / "notes.txt").write_text("a model")
+    with pytest.raises(InputError, match=r"is no model: it is a file \.txt"):
+        recognise(tmp_path / "notes.txt")
+    index = tmp_path / "model_index.json"
+    for content, words in (
+        ('{"_class_name": "StableDiffusionPipeline"}', "makes no video"),
+        ('{"_class_name": "AVPipeline"}', "does not know"),
+        ('{"_class_name": 3}', "must be a name, or a file and a name"),
+        ("{}", "does not name a _class_name"),
+        ("{", "model_index.json: Expecting"),
+    ):
+        index.write_text(content)
+        with pytest.raises(InputError, match=words):
+            recognise(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "needed"),
+    [
+        ("WanPipeline", "video", ()),
+        ("HunyuanVideo15Pipeline", "video", ()),
+        ("LattePipeline", "video", ()),
+        ("LTX2Pipeline", "video + audio", ()),
+        ("Kandinsky6TI2VAPipeline", "video + audio", ()),
+        ("Cosmos3OmniPipeline", "video + audio", ()),
+        ("LTX2ImageToVideoPipeline", "video + audio", ("image",)),
+        ("StableVideoDiffusionPipeline", "video", ("image",)),
+        ("WanVideoToVideoPipeline", "video", ("video",)),
+        ("WanAnimatePipeline", "video", ("face_video", "image", "pose_video")),
+        ("FluxPipeline", "", ()),
+        ("StableAudioPipeline", "", ()),
+    ],
+)
+def test_what_a_class_makes_and_needs(name, made, needed):
+    kind = getattr(diffusers, name)
+    assert (makes(kind), needs(kind)) == (made, needed)
+
+
+def test_the_list_says_what_a_path_is(wan):
+    heads, rows = listing("models", wan)
+    assert heads == ("path", str(wan)) and ("class", "WanPipeline") in rows
+    with pytest.raises(InputError, match="a path is looked at as a model"):
+        listing("metrics", wan)
