@@ -28,6 +28,8 @@ app.add_typer(reference_app, name="reference")
 app.add_typer(weights_app, name="weights")
 train_app = typer.Typer(help="Train AVFullDiT: codecs, examples, towers, and the two arms.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+subsets_app = typer.Typer(help="Subsets: the prompts that are asked.", no_args_is_help=True)
+app.add_typer(subsets_app, name="subsets")
 
 DEMO_MODELS = (
     "avfulldit:toy-t2v",
@@ -46,6 +48,10 @@ Subsets = Annotated[list[str] | None, typer.Option("--subset", help="A shipped s
 Prompts = Annotated[Path | None, typer.Option(help="A prompts.jsonl of your own instead of a subset.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Clips per prompt: seeds 0 … N-1.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N prompts of each subset.")]
+View = Annotated[
+    list[str] | None,
+    typer.Option(help="full, lite, short, dev, test or tag=value of each subset; repeatable, one after another."),
+]
 Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the model, name=value; repeatable.")]
 Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Only this metric; repeatable.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core where not given.")]
@@ -76,6 +82,7 @@ def run(
     subset: Subsets = None,
     prompts: Prompts = None,
     seeds: Seeds = 1,
+    view: View = None,
     limit: Limit = None,
     setting: Settings = None,
     metric: Metrics = None,
@@ -95,7 +102,7 @@ def run(
 
     metrics = _metrics(metric, fvd_protocol)
     require_weights(features_of(metrics))
-    asked = _subsets(subset, prompts, limit)
+    asked = _subsets(subset, prompts, view, limit)
     folders = [_place(out, model) for model in models or DEMO_MODELS]
     if len(set(folders)) < len(folders):
         _refuse("two of these models would share a run folder; give them in separate commands with another --out")
@@ -115,6 +122,7 @@ def sample(
     subset: Subsets = None,
     prompts: Prompts = None,
     seeds: Seeds = 1,
+    view: View = None,
     limit: Limit = None,
     setting: Settings = None,
     workers: Workers = None,
@@ -122,7 +130,7 @@ def sample(
 ) -> None:
     """Make the clips of one model, and nothing else."""
     place = _place(out, model)
-    if failures := _sample(place, model, _subsets(subset, prompts, limit), range(seeds), setting, workers):
+    if failures := _sample(place, model, _subsets(subset, prompts, view, limit), range(seeds), setting, workers):
         _refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     typer.echo(place)
 
@@ -288,6 +296,28 @@ def list_(what: Annotated[str, typer.Argument(help="models, subsets, metrics, fe
     for row in rows:
         table.add_row(*row)
     _console().print(table)
+
+
+@subsets_app.command("lint")
+def subsets_lint(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Shipped subsets or subset folders; all shipped ones where not given.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Prompts of a published benchmark that none may copy: .jsonl, or a prompt a line; repeatable."),
+    ] = None,
+) -> None:
+    """Check subsets against their cards; exit code 1 where something is wrong."""
+    from avbench.lint import lint
+
+    findings, notes = lint(names or (), against or ())
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    for finding in findings:
+        typer.echo(finding)
+    if findings:
+        _refuse(f"{len(findings)} findings", code=1)
 
 
 @reference_app.command("build")
@@ -503,12 +533,16 @@ def _report(runs: Sequence[Path], out: Path, fvd_protocols: Sequence[str] | None
     typer.echo(f"tables: {out}/table.md, .csv, .parquet   page: {out}/report.html")
 
 
-def _subsets(names: Sequence[str] | None, prompts: Path | None, limit: int | None) -> list["Subset"]:
-    from avbench.subsets import TOY_SUBSETS, from_prompts_file, load
+def _subsets(
+    names: Sequence[str] | None, prompts: Path | None, views: Sequence[str] | None, limit: int | None
+) -> list["Subset"]:
+    from avbench.subsets import TOY_SUBSETS, from_prompts_file, load, viewed
 
     if names and prompts:
         _refuse("give --subset or --prompts, not both")
     found = [from_prompts_file(prompts)] if prompts else [load(name) for name in names or TOY_SUBSETS]
+    for view in views or ():
+        found = [viewed(one, view) for one in found]
     return [one.limited(limit) for one in found]
 
 
