@@ -305,7 +305,9 @@ def subsets_lint(
     ] = None,
     against: Annotated[
         list[Path] | None,
-        typer.Option(help="Prompts of a published benchmark that none may copy: .jsonl, or a prompt a line; repeatable."),
+        typer.Option(
+            help="Prompts of a published benchmark that none may copy: .jsonl, or a prompt a line; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Check subsets against their cards; exit code 1 where something is wrong."""

@@ -37,7 +37,7 @@ FENCED = {
         sofia sophia stephanie steven susan thomas william beethoven bach mozart einstein picasso trump obama biden
         putin musk beyonce messi ronaldo""",
     "a brand": """adidas amazon audi bmw chevrolet coca-cola disney facebook ferrari gibson google gopro
-        harley honda ikea instagram iphone kawasaki lamborghini lego lexus marvel mcdonald's mercedes microsoft minecraft
+        harley honda ikea instagram iphone kawasaki lamborghini lego lexus marvel mcdonald mercedes microsoft minecraft
         netflix nike nikon nintendo pepsi playstation pokemon porsche samsung sony spotify starbucks steinway tesla
         toyota twitter volkswagen volvo xbox yamaha youtube""",
     "violence or unsafe content": """assault bleeding blood bloody bomb bullet bullets cigarette cocaine corpse
@@ -275,7 +275,8 @@ def _words(draft: Draft) -> Found:
     fenced = {word: kind for kind, words in FENCED.items() for word in words.split()}
     for line in draft.lines:
         tags = [value for value in line.prompt.tags.values() if isinstance(value, str)]
-        for word in dict.fromkeys(_spelled(" ".join([*_texts(line), *tags]))):
+        words = _spelled(" ".join([*_texts(line), *tags]))
+        for word in dict.fromkeys(re.sub(r"['’]s$", "", word) for word in words):
             if kind := fenced.get(word):
                 yield line, f"the word {word!r} is on the list of {kind}"
 
@@ -333,7 +334,10 @@ def _cells(draft: Draft) -> Found:
         if count > rule["most"]:
             yield None, f"{count} prompts are {' × '.join(map(str, cell))}; at most {rule['most']} may be"
     if len(found) < rule["least_filled"]:
-        yield None, f"{len(found)} cells of {' × '.join(rule['tags'])} are filled; the card wants {rule['least_filled']}"
+        yield (
+            None,
+            f"{len(found)} cells of {' × '.join(rule['tags'])} are filled; the card wants {rule['least_filled']}",
+        )
 
 
 def _triples(draft: Draft) -> Found:

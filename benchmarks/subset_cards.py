@@ -72,7 +72,9 @@ def balance(draft: Draft) -> Iterator[str]:
         if not columns:
             continue
         found = cells(draft.lines, ("action", tag))
-        rows = [[action, *(str(found[action, column] or "") for column in columns)] for action in draft.schema["action"]]
+        rows = [
+            [action, *(str(found[action, column] or "") for column in columns)] for action in draft.schema["action"]
+        ]
         yield _table(["action", *columns], [*rows, ["**all**", *(str(counts(draft.lines, tag)[c]) for c in columns)]])
     rows = []
     for tag in COUNTED:
