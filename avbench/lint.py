@@ -161,9 +161,9 @@ def read(folder: Path, against: tuple[Line, ...] = ()) -> Draft:
         raise InputError(msg) from None
     lines, wrong = _lines(folder / "prompts.jsonl")
     beside: list[Line] = []
-    for name in card.get("beside", ()):
-        other = folder.parent / name / "prompts.jsonl"
-        if Path(name).name != name or not other.is_file():
+    for name in _values(card.get("beside", [])):
+        other = folder.parent / str(name) / "prompts.jsonl"
+        if Path(str(name)).name != name or not other.is_file():
             wrong.append(Finding("card", path, None, f"beside names {name!r}, which is no subset next to this one"))
         else:
             beside += _lines(other)[0]
@@ -334,10 +334,7 @@ def _cells(draft: Draft) -> Found:
         if count > rule["most"]:
             yield None, f"{count} prompts are {' × '.join(map(str, cell))}; at most {rule['most']} may be"
     if len(found) < rule["least_filled"]:
-        yield (
-            None,
-            f"{len(found)} cells of {' × '.join(rule['tags'])} are filled; the card wants {rule['least_filled']}",
-        )
+        yield None, f"{len(found)} cells of {rule['tags']} are filled; the card wants {rule['least_filled']}"
 
 
 def _triples(draft: Draft) -> Found:
@@ -403,8 +400,10 @@ def pairs(draft: Draft) -> list[tuple[float, Line, Line]]:
     """
     import numpy as np
 
+    if not draft.lines:
+        return []
     others = (*draft.lines, *draft.beside, *draft.against)
-    files = {line.path: [] for line in others}
+    files: dict[Path, list[str]] = {line.path: [] for line in others}
     for line in others:
         files[line.path].append(line.prompt.video_caption)
     found = np.concatenate([embedded(tuple(captions)) for captions in files.values()])

@@ -118,14 +118,16 @@ def test_each_fault_is_one_sentence_with_its_line(mine, quick, second, said):
         ("[cells]\ntags = ['material', 'seen']\nmost = 1\nleast_filled = 1", "2 prompts are wood × True; at most 1"),
         ("[counts]\nmaterial = {wood = 3}", "[counts] says 3 of material 'wood'; there are 2"),
         ("[triples]\nrolls = 1", "[triples] cannot be used as it stands"),
+        ("lite = 3", "[lite] cannot be used as it stands"),
+        ("beside = ['../mine', 3]", "beside names"),
     ],
 )
 def test_what_a_card_promises_is_counted(mine, quick, added, said):
     card = mine / "card.toml"
-    card.write_text(card.read_text() + added)
-    (found,) = sentences(mine)
-    assert found.startswith(f"{card}: ")
-    assert said in found
+    card.write_text(f"{added}\n{card.read_text()}" if added[0] != "[" else card.read_text() + added)
+    found = sentences(mine)
+    assert len(found) == (2 if "beside" in added else 1)
+    assert all(one.startswith(f"{card}: ") and said in one for one in found)
 
 
 @pytest.mark.parametrize(
