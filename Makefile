@@ -15,6 +15,7 @@ check: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/avbench subsets lint
 
 setup: $(VENV)/.ready
 

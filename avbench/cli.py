@@ -29,6 +29,8 @@ app.add_typer(reference_app, name="reference")
 app.add_typer(weights_app, name="weights")
 train_app = typer.Typer(help="Train AVFullDiT: codecs, examples, towers, and the two arms.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+subsets_app = typer.Typer(help="Subsets: the prompts that are asked.", no_args_is_help=True)
+app.add_typer(subsets_app, name="subsets")
 
 DEMO_MODELS = (
     "avfulldit:toy-t2v",
@@ -50,6 +52,10 @@ Subsets = Annotated[list[str] | None, typer.Option("--subset", help="A shipped s
 Prompts = Annotated[Path | None, typer.Option(help="A prompts.jsonl of your own instead of a subset.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Clips per prompt: seeds 0 … N-1.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N prompts of each subset.")]
+View = Annotated[
+    list[str] | None,
+    typer.Option(help="full, lite, short, dev, test or tag=value of each subset; repeatable, one after another."),
+]
 Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the model, name=value; repeatable.")]
 Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Only this metric; repeatable.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core where not given.")]
@@ -85,6 +91,7 @@ def run(
     subset: Subsets = None,
     prompts: Prompts = None,
     seeds: Seeds = 1,
+    view: View = None,
     limit: Limit = None,
     setting: Settings = None,
     metric: Metrics = None,
@@ -107,7 +114,7 @@ def run(
 
     metrics = _metrics(metric, fvd_protocol)
     require_weights(features_of(metrics))
-    asked = _subsets(subset, prompts, limit)
+    asked = _subsets(subset, prompts, view, limit)
     folders = [_place(out, model) for model in models or DEMO_MODELS]
     if len(set(folders)) < len(folders):
         _refuse("two of these models would share a run folder; give them in separate commands with another --out")
@@ -129,6 +136,7 @@ def sample(
     subset: Subsets = None,
     prompts: Prompts = None,
     seeds: Seeds = 1,
+    view: View = None,
     limit: Limit = None,
     setting: Settings = None,
     workers: Workers = None,
@@ -136,7 +144,7 @@ def sample(
 ) -> None:
     """Make the clips of one model, and nothing else."""
     place = _place(out, model)
-    if failures := _sample(place, model, _subsets(subset, prompts, limit), range(seeds), setting, workers):
+    if failures := _sample(place, model, _subsets(subset, prompts, view, limit), range(seeds), setting, workers):
         _refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     typer.echo(place)
 
@@ -414,6 +422,30 @@ def list_(
     _console().print(table)
 
 
+@subsets_app.command("lint")
+def subsets_lint(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Shipped subsets or subset folders; all shipped ones where not given.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Prompts of a published benchmark that none may copy: .jsonl, or a prompt a line; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Check subsets against their cards; exit code 1 where something is wrong."""
+    from avbench.lint import lint
+
+    findings, notes = lint(names or (), against or ())
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    for finding in findings:
+        typer.echo(finding)
+    if findings:
+        _refuse(f"{len(findings)} findings", code=1)
+
+
 @reference_app.command("build")
 def reference_build(
     what: Annotated[str, typer.Argument(help="A shipped subset, a subset folder, or a folder of clips.")],
@@ -683,12 +715,16 @@ def _print_frame(frame: "pd.DataFrame", form: str) -> None:
     typer.echo(frame.to_csv(index=False) if form == "csv" else frame.to_json(orient="records", indent=1))
 
 
-def _subsets(names: Sequence[str] | None, prompts: Path | None, limit: int | None) -> list["Subset"]:
-    from avbench.subsets import TOY_SUBSETS, from_prompts_file, load
+def _subsets(
+    names: Sequence[str] | None, prompts: Path | None, views: Sequence[str] | None, limit: int | None
+) -> list["Subset"]:
+    from avbench.subsets import TOY_SUBSETS, from_prompts_file, load, viewed
 
     if names and prompts:
         _refuse("give --subset or --prompts, not both")
     found = [from_prompts_file(prompts)] if prompts else [load(name) for name in names or TOY_SUBSETS]
+    for view in views or ():
+        found = [viewed(one, view) for one in found]
     return [one.limited(limit) for one in found]
 
 

@@ -8,7 +8,8 @@ field's usual names (prompt, caption, text; audio_prompt), and its other fields 
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from avbench.media import MEDIA_SUFFIXES
 
 TOY_SUBSETS = ("toy-large-motion", "toy-object-contact", "toy-control")
 """What `avbench run` uses where no subset is named."""
+
+SPLITS = ("dev", "test")
+VIEWS = ("full", "lite", "short", *SPLITS)
+
+CAPTION_CHARACTERS = 20_000
+"""Far above any prompt: what is longer is another file in the wrong place."""
 
 _ALIASES = {
     "video_caption": ("video_caption", "prompt", "caption", "text", "prompt_en"),
@@ -83,30 +90,81 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
     )
 
 
+def viewed(subset: Subset, view: str) -> Subset:
+    """A view of a subset: other prompts or captions, so another digest; `cut_from` keeps the whole one's.
+
+    ``full`` is all of it; ``lite`` the prompts that the card lists; ``short`` all of it with the tag `short_caption` as
+    the video caption; ``dev`` and ``test`` the two sides of the tag `split`; ``tag=value`` the prompts tagged so.
+
+    Raises:
+        InputError: there is no such view, or the subset has nothing to show in it.
+    """
+    if view == "full":
+        return subset
+    if view == "lite":
+        prompts = [prompt for prompt in subset.prompts if prompt.id in subset.card.get("lite", ())]
+    elif view == "short":
+        shorts = [(prompt, prompt.tags.get("short_caption")) for prompt in subset.prompts]
+        prompts = [replace(prompt, video_caption=short) for prompt, short in shorts if short]
+    elif view in SPLITS or "=" in view:
+        tag, _, value = view.rpartition("=")
+        prompts = [prompt for prompt in subset.prompts if str(prompt.tags.get(tag or "split")) == value]
+    else:
+        msg = f"view {view!r} is unknown; {nearest(view, VIEWS)}, or tag=value"
+        raise InputError(msg)
+    if not prompts:
+        msg = f"subset {subset.name!r} has no prompts in the view {view!r}"
+        raise InputError(msg)
+    return replace(subset, prompts=tuple(prompts), cut_from=subset.whole_digest)
+
+
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """Read a prompts.jsonl. Raises InputError with file and line number on anything wrong in it."""
+    prompts = []
+    for number, prompt in each_line(path):
+        if isinstance(prompt, InputError):
+            msg = f"{path}, line {number}: {prompt}"
+            raise InputError(msg)
+        prompts.append(prompt)
+    if not prompts:
+        msg = f"{path}: no prompts in it"
+        raise InputError(msg)
+    return tuple(prompts)
+
+
+def each_line(path: Path) -> Iterator[tuple[int, Prompt | InputError]]:
+    """The lines of a prompts.jsonl that are not empty: number, counted from 1, and its prompt or what is wrong with it.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: cannot be read as UTF-8 text: {error}"
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}"
         raise InputError(msg) from None
-    prompts: dict[str, Prompt] = {}
+    seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            prompt = _prompt(json.loads(line))
-            if prompt.id in prompts:
-                msg = f"the id {prompt.id!r} occurs twice"
+            prompt = _prompt(json.loads(_text(line)))
+            if prompt.id in seen:
+                msg = f"the id {prompt.id!r} occurs twice; first in line {seen[prompt.id]}"
                 raise InputError(msg)
-        except ValueError as error:  # of JSON or of what is in it
-            msg = f"{path}, line {number}: {error}"
-            raise InputError(msg) from None
-        prompts[prompt.id] = prompt
-    if not prompts:
-        msg = f"{path}: no prompts in it"
-        raise InputError(msg)
-    return tuple(prompts.values())
+        except (ValueError, RecursionError) as error:  # of JSON or of what is in it
+            yield number, InputError(str(error))
+            continue
+        seen[prompt.id] = number
+        yield number, prompt
+
+
+def _text(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"not UTF-8: byte {error.start + 1} of the line is {line[error.start]:#04x}"
+        raise InputError(msg) from None
 
 
 def _prompt(plain: Any) -> Prompt:
@@ -130,7 +188,12 @@ def _prompt(plain: Any) -> Prompt:
 
 def _first(rest: dict[str, Any], aliases: tuple[str, ...]) -> str | None:
     found = [rest.pop(alias) for alias in aliases if alias in rest]
-    if found and not (found[0] is None or isinstance(found[0], str)):
+    if not found or found[0] is None:
+        return None
+    if not isinstance(found[0], str):
         msg = f"{aliases[0]} is {found[0]!r}; it must be text"
         raise InputError(msg)
-    return found[0] if found else None
+    if len(found[0]) > CAPTION_CHARACTERS:
+        msg = f"{aliases[0]} has {len(found[0]):,} characters; at most {CAPTION_CHARACTERS:,} can be a caption"
+        raise InputError(msg)
+    return found[0]

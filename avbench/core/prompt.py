@@ -58,7 +58,7 @@ class Subset:
     card: Mapping[str, Any] = field(default_factory=dict)
     """Why the subset exists, how each prompt was chosen, licence."""
     cut_from: str | None = None
-    """Digest of the whole subset where this is only the first prompts of it."""
+    """Digest of the whole subset where this is only a part or a view of it."""
 
     def __post_init__(self) -> None:
         checked_id(self.name, "subset name")
