@@ -426,7 +426,7 @@ def _sample(
     settings: Sequence[str] | None,
     workers: int | None,
 ) -> int:
-    """Sample a run; returns how many of its clips could not be made."""
+    """Sample a run; returns how many of its clips could not be made, refusals not counted."""
     from avbench import sample as stage
     from avbench.folder import RunFolder
 
@@ -438,7 +438,10 @@ def _sample(
         for remark in remarks:
             typer.echo(f"note: {remark}", err=True)
         _follow(f"{place.name}: sample", count, made)
-    return sum(one.failure is not None for one in folder.samples().values())
+    samples = folder.samples().values()
+    if refused := sum(one.refused for one in samples):
+        typer.echo(f"note: {refused} clips were refused by the model; {place}/samples.jsonl says why", err=True)
+    return sum(one.failure is not None and not one.refused for one in samples)
 
 
 def _metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:

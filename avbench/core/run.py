@@ -56,6 +56,8 @@ class Sample:
     seconds: float
     """How long the making took, in seconds."""
     failure: str | None = None
+    refused: bool = False
+    """Whether the failure is the model's answer (moderation): it is counted by itself and not asked for again."""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.failure is None) or (self.path is None) != (self.sha256 is None):
