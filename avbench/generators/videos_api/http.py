@@ -11,6 +11,7 @@ import itertools
 import json
 import random
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,6 +80,7 @@ class Server:
         self._base = httpx.URL(base.rstrip("/") + "/")
         self._key, self._key_header, self._first_pause = key, key_header, first_pause
         self._client = httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0), headers={"User-Agent": "avbench"})
+        weakref.finalize(self, self._client.close)
 
     def ask(self, method: str, path: str, deadline: Deadline, *, twice: bool = True, **request: Any) -> Answer:
         """Ask until there is an answer.
@@ -156,8 +158,8 @@ class Server:
         if said.isdigit() and int(said) > most_bytes:
             raise _too_large(most_bytes, f"{int(said) / 1e6:.0f} MB are offered")
         path.parent.mkdir(parents=True, exist_ok=True)
+        count = 0
         with path.open("wb") as file:
-            count = 0
             for chunk in response.iter_bytes():
                 if not count and (text := _text(kind, chunk)):
                     msg = f"text came instead of a video: {self.clean(text)!r}"
@@ -165,8 +167,23 @@ class Server:
                 count += len(chunk)
                 if count > most_bytes:
                     raise _too_large(most_bytes)
-                if deadline.left < 0 and len(body) > len(chunk):
-                raise deadline.passed("its answer does not end")
+                if deadline.left < 0:
+                    what = f"the download has come to {count / 1e6:.1f} MB"
+                    raise deadline.passed(what)
+                file.write(chunk)
+        if not count:
+            msg = "an empty file came"
+            raise BrokenError(msg)
+
+    def _json(self, response: httpx.Response, deadline: Deadline) -> Any:
+        body = bytearray()
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > _MOST_JSON_BYTES:
+                raise _too_large(_MOST_JSON_BYTES)
+            if deadline.left < 0 and len(body) > len(chunk):
+                what = "its answer does not end"
+                raise deadline.passed(what)
         try:
             return json.loads(bytes(body))
         except ValueError:
