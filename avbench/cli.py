@@ -418,6 +418,33 @@ def weights_verify() -> None:
         _refuse("run `avbench weights fetch`", code=1)
 
 
+@app.command()
+def doctor(
+    model: Annotated[
+        str | None, typer.Option(help="Put this model through the contract: six clips are made, and paid for.")
+    ] = None,
+    setting: Settings = None,
+    subset: Annotated[str, typer.Option(help="Whose first two prompts the model is given.")] = "toy-control",
+    prompts: Prompts = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Check this machine, or a model; a line a check, and exit code 1 where one failed."""
+    from avbench import contract, generators
+    from avbench.doctor import checks
+
+    if model:
+        (asked,) = _subsets(None if prompts else [subset], prompts, None)
+        found = contract.check(lambda: generators.build(model, _parsed(setting or ())), asked)
+    else:
+        found = checks(out)
+    failed = 0
+    for one in found:
+        typer.echo(f"{one.mark}: {one.name}: {one.words}")
+        failed += one.ok is False
+    if failed:
+        _refuse(f"{failed} checks failed", code=1)
+
+
 def _sample(
     place: Path,
     model: str,

@@ -14,10 +14,10 @@ FLOORS = [
     {"core"},
     {"media", "folder", "pickles", "shipped", "weights", "engine", "avfulldit", "toyworld"},
     {"subsets", "generators", "features", "metrics", "uncertainty"},
-    {"foreign", "reference", "sample", "measure", "train"},
+    {"foreign", "reference", "sample", "measure", "train", "contract", "doctor"},
     {"distances"},
     {"evaluate"},
-    {"compare", "gate", "report"},
+    {"compare", "gate", "report", "hook"},
     {"cli"},
 ]
 
