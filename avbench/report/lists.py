@@ -29,7 +29,8 @@ def _models() -> Listing:
     from avbench.generators.toyworld import CHANGES, WORLDS
 
     rows = [(f"toyworld:{variant}", GENERATORS["toyworld"]) for variant in [*WORLDS, *CHANGES]]
-    return ("model", "where"), [*rows, ("clips:FOLDER", GENERATORS["clips"])]
+    others = ("clips:FOLDER", "videos-api:URL#MODEL", "cmd:SCRIPT ARGS…", "python:package.module:Class")
+    return ("model", "where"), [*rows, *((one, GENERATORS[one.partition(":")[0]]) for one in others)]
 
 
 def _subsets() -> Listing:
