@@ -84,6 +84,14 @@ def run(place, model, *words, seeds=(0,), **settings):
     return {key.prompt: one for key, one in folder.samples().items() if key.seed == 0}
 
 
+def lost(place, word, seed):
+    """Write down a job whose answer was lost by a kill."""
+    (place / "jobs").mkdir(parents=True)
+    step = {"key": ["s", word, seed], "state": "intent", "prompt": f"a {word} cat it meows", "token": "t"}
+    line = json.dumps({**step, "unix_seconds": time.time() - 5}) + "\n"
+    (place / "jobs" / "jobs.jsonl").write_text(line + '{"torn')
+
+
 GOOD = ["good", "busy", "wobbly", "early", "cut", "lost", "late5xx"]
 BAD = {
     "banned": "content_policy_violation",
@@ -197,12 +205,21 @@ def test_veo_and_its_key_stays_at_home(service, tmp_path):
 def test_other_peoples_jobs_are_not_taken_for_lost_ones(service, tmp_path):
     """A lost answer that two listed jobs could belong to is told, not guessed."""
     run(tmp_path / "other", service.url(), "twin")
-    (tmp_path / "mine" / "jobs").mkdir(parents=True)
-    step = {"key": ["s", "twin", 0], "state": "intent", "token": "t", "unix_seconds": time.time()}
-    (tmp_path / "mine" / "jobs" / "jobs.jsonl").write_text(json.dumps(step) + "\n")
+    lost(tmp_path / "mine", "twin", 0)
     run(tmp_path / "third", service.url(), "twin", "solo")
     made = run(tmp_path / "mine", service.url(), "twin")
     assert "several jobs that may be it" in made["twin"].failure and service.count(" twin ") == 2
+
+
+def test_an_earlier_lost_job_is_not_taken_for_that_of_another_seed(service, tmp_path):
+    run(tmp_path / "before", service.url(), "lost-twice", seeds=(1,))
+    lost(tmp_path / "after", "lost-twice", 1)
+    run(tmp_path / "after", service.url(), "lost-twice", seeds=(0, 1), concurrency=1)
+    assert [job["asked"]["seed"] for job in service.jobs() if "lost-twice" in job["prompt"]] == ["1", "0"]
+    steps = read_lines(tmp_path / "after" / "jobs" / "jobs.jsonl")
+    last = {step["key"][2]: step["job"] for step in steps if step.get("job")}
+    seeds = {job["id"]: int(job["asked"]["seed"]) for job in service.jobs()}
+    assert {seed: seeds[job] for seed, job in last.items()} == {0: 0, 1: 1}
 
 
 @pytest.mark.parametrize("seed", [int(os.environ.get("AVBENCH_CHAOS_SEED", "0"))])

@@ -116,7 +116,7 @@ class Handler(BaseHTTPRequestHandler):
         with LOCK:
             JOBS[job["id"]] = job
             append_line(FOLDER / "jobs.jsonl", job, durable=True)
-        if ("lost" in prompt and self.first(prompt)) or self.unlucky(0.1):
+        if ("lost" in prompt and self.first(prompt, 1 + ("twice" in prompt))) or self.unlucky(0.1):
             return self.drop()
         if self.unlucky(0.05):
             os._exit(9)  # taken, and dead before it said so

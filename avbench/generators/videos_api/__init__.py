@@ -36,6 +36,10 @@ _EARLIER_SECONDS = 60
 _SUFFIXES = {b"\x1a\x45\xdf\xa3": ".webm", b"RIFF": ".avi", b"GIF8": ".gif"}
 
 
+class _UnlistedError(InputError):
+    """A server cannot say what it was sent."""
+
+
 class VideosAPI:
     """A server that speaks one of SHAPES, as a generator."""
 
@@ -144,14 +148,11 @@ class VideosAPI:
             msg = "other jobs could not be submitted in this time"
             raise deadline.passed(msg)
         try:
-            step = self._journal.last(key)
-            if step and step.job:
-                return step.job
             while True:
-                if step and (found := self._lost_job(step, wish.prompt, deadline)):
-                    self._journal.submitted(step, found)
-                    return found
-                step = step or self._journal.intend(key)
+                self._find_lost(key, wish.prompt, deadline)
+                step = self._journal.last(key) or self._journal.intend(key, wish.prompt)
+                if step.job:
+                    return step.job
                 try:
                     answer = self._send(wish, step, deadline)
                 except LostError as lost:
@@ -181,14 +182,28 @@ class VideosAPI:
         self._journal.submitted(step, job, model if isinstance(model, str) else None)
         return job
 
-    def _lost_job(self, step: Step, prompt: str, deadline: Deadline) -> str | None:
+    def _find_lost(self, key: Key, prompt: str, deadline: Deadline) -> None:
+        """Find the jobs of this prompt whose answer was lost, so that the next one cannot be mistaken for them."""
+        for step in self._journal.lost(prompt):
+            try:
+                found = self._listed(step, deadline)
+            except _UnlistedError:
+                if step.key == key:
+                    raise
+                continue
+            if found:
+                self._journal.submitted(step, found)
+            elif step.key != key:
+                self._journal.over(step.key, "the server never took it")
+
+    def _listed(self, step: Step, deadline: Deadline) -> str | None:
         """The job that was sent without an answer, as the server lists it; None where it does not."""
         unknown = (
             "the answer to its submission was lost, and the server cannot list its jobs: it may be under way, and "
             "paid; -M resubmit=true submits it anew"
         )
         if self._shape.listing is None:
-            raise InputError(unknown)
+            raise _UnlistedError(unknown)
         found: list[str] = []
         after: dict[str, str] = {}
         while True:
@@ -196,12 +211,12 @@ class VideosAPI:
             answer = self._server.ask("GET", self._shape.listing, deadline, params=page)
             jobs = answer.plain.get("data") if answer.good and isinstance(answer.plain, dict) else None
             if not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
-                raise InputError(unknown)
+                raise _UnlistedError(unknown)
             recent = [job for job in jobs if _created(job) >= step.unix_seconds - _EARLIER_SECONDS]
             found += [
                 checked_job(job.get("id"))
                 for job in recent
-                if job.get("prompt") == prompt and job.get("id") not in self._journal.jobs
+                if job.get("prompt") == step.prompt and job.get("id") not in self._journal.jobs
             ]
             if not recent or not answer.plain.get("has_more") or after.get("after") == jobs[-1].get("id"):
                 break

@@ -114,7 +114,8 @@ class Server:
                 heard = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             if heard and not twice:
                 raise LostError(reason)
-            deadline.pause(pause if after is None else after, reason)
+            own = max(self._first_pause, min(pause, deadline.left / 2))  # the last tries fall before the deadline
+            deadline.pause(own if after is None else after, reason)
         raise AssertionError  # pauses do not end
 
     def download(self, address: str, path: Path, deadline: Deadline, *, most_bytes: int) -> str | None:

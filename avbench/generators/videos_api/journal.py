@@ -7,7 +7,7 @@ when the server says that it came to nothing. The last line of a clip counts. No
 import threading
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from avbench.core import Key
@@ -21,6 +21,8 @@ class Step:
     key: Key
     state: str
     """``intent``, ``submitted`` or ``over``."""
+    prompt: str
+    """As it is sent."""
     token: str
     """Sent as the Idempotency-Key, the same however often one job is sent."""
     unix_seconds: float
@@ -47,18 +49,22 @@ class Journal:
         step = self._last.get(key)
         return None if step is None or step.state == "over" else step
 
-    def intend(self, key: Key) -> Step:
+    def lost(self, prompt: str) -> list[Step]:
+        """Jobs of this prompt that were sent, or were about to be, and whose id is not known; the oldest first."""
+        lost = [step for step in self._last.values() if step.state == "intent" and step.prompt == prompt]
+        return sorted(lost, key=lambda step: step.unix_seconds)
+
+    def intend(self, key: Key, prompt: str) -> Step:
         """Write down that a job is about to be sent."""
-        return self._add(Step(key, "intent", uuid.uuid4().hex, time.time()))
+        return self._add(Step(key, "intent", prompt, uuid.uuid4().hex, time.time()))
 
     def submitted(self, step: Step, job: str, model: str | None = None) -> None:
         """Write down the id of a job."""
-        self._add(Step(step.key, "submitted", step.token, step.unix_seconds, job, model))
+        self._add(replace(step, state="submitted", job=job, model=model))
 
     def over(self, key: Key, why: str) -> None:
         """Write down that a job came to nothing."""
-        step = self._last[key]
-        self._add(Step(key, "over", step.token, step.unix_seconds, step.job, step.model, why))
+        self._add(replace(self._last[key], state="over", why=why))
 
     def _add(self, step: Step) -> Step:
         with self._lock:
