@@ -574,6 +574,33 @@ def weights_verify() -> None:
         _refuse("run `avbench weights fetch`", code=1)
 
 
+@app.command()
+def doctor(
+    model: Annotated[
+        str | None, typer.Option(help="Put this model through the contract: six clips are made, and paid for.")
+    ] = None,
+    setting: Settings = None,
+    subset: Annotated[str, typer.Option(help="Whose first two prompts the model is given.")] = "toy-control",
+    prompts: Prompts = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Check this machine, or a model; a line a check, and exit code 1 where one failed."""
+    from avbench import contract, generators
+    from avbench.doctor import checks
+
+    if model:
+        (asked,) = _subsets(None if prompts else [subset], prompts, None)
+        found = contract.check(lambda: generators.build(model, _parsed(setting or ())), asked)
+    else:
+        found = checks(out)
+    failed = 0
+    for one in found:
+        typer.echo(f"{one.mark}: {one.name}: {one.words}")
+        failed += one.ok is False
+    if failed:
+        _refuse(f"{failed} checks failed", code=1)
+
+
 def _sample(
     place: Path,
     model: str,
@@ -582,7 +609,7 @@ def _sample(
     settings: Sequence[str] | None,
     workers: int | None,
 ) -> int:
-    """Sample a run; returns how many of its clips could not be made."""
+    """Sample a run; returns how many of its clips could not be made, refusals not counted."""
     from avbench import sample as stage
     from avbench.folder import RunFolder
 
@@ -602,7 +629,9 @@ def _sample(
             "they are kept as they are, and brought to it where they are measured",
             err=True,
         )
-    failed = [one for one in samples if one.failure]
+    if refused := sum(one.refused for one in samples):
+        typer.echo(f"note: {refused} clips were refused by the model; {place}/samples.jsonl says why", err=True)
+    failed = [one for one in samples if one.failure and not one.refused]
     for one in failed[:5]:
         typer.echo(f"not made: {one.key.subset} {one.key.prompt}-{one.key.seed}: {one.failure}", err=True)
     if len(failed) > 5:

@@ -4,8 +4,10 @@ One thread a process is both fastest for many clips on a CPU and what makes numb
 workers: a sum is then always taken in the same order.
 """
 
+import collections
 import multiprocessing
 import os
+import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,18 +26,22 @@ def default_workers() -> int:
 
 
 def stream(
-    build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], *, workers: int
+    build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], *, workers: int, threads: bool = False
 ) -> Iterator[tuple[Task, Result]]:
     """Yield (task, result) as each is done, in any order.
 
     `build` makes the worker function once in each process (it loads the networks); with several workers it, the
-    tasks and the results must be picklable. An exception of a worker is raised here.
+    tasks and the results must be picklable. An exception of a worker is raised here. With `threads` the workers are
+    threads of this process that share one worker function: for work that waits for others.
     """
     if workers <= 1 or len(tasks) <= 1:
         one_thread()
         work = build()
         for task in tasks:
             yield task, work(task)
+        return
+    if threads:
+        yield from _in_threads(build(), tasks, min(workers, len(tasks)))
         return
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(tasks)), spawn, initializer=_prepare, initargs=(os.getpid(),))
@@ -45,6 +51,33 @@ def stream(
             yield futures.pop(future), future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], count: int) -> Iterator[tuple[Task, Result]]:
+    waiting = collections.deque(tasks)
+    done: queue.SimpleQueue[tuple[Task, Any, BaseException | None]] = queue.SimpleQueue()
+
+    def serve() -> None:
+        while waiting:
+            try:
+                task = waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                done.put((task, work(task), None))
+            except BaseException as error:
+                done.put((task, None, error))
+
+    for _ in range(count):  # daemons, so that Ctrl-C does not wait for what they wait for
+        threading.Thread(target=serve, daemon=True).start()
+    try:
+        for _ in range(len(tasks)):
+            task, result, error = done.get()
+            if error is not None:
+                raise error
+            yield task, result
+    finally:
+        waiting.clear()
 
 
 def one_thread() -> None:

@@ -100,7 +100,8 @@ def evaluate(
             if metric.beside:
                 protocol["beside"] = protocol_of(metric.beside, against).describe()
             why = collections.Counter(_reason(key, samples, of_subset) for key in expected)
-            task = _Task(metric, feature, subset, digest(protocol), real, sum(why.values()))
+            refused = sum(key in samples and samples[key].refused for key in expected)
+            task = _Task(metric, feature, subset, digest(protocol), real, sum(why.values()), refused)
             protocols[task.digest] = protocol
             try:
                 score, per_clip = _score(task, of_subset, samples, why)
@@ -130,10 +131,13 @@ class _Task:
     real: reference.Reference | None
     asked: int
     """Clips that the run should have."""
+    refused: int
+    """Those of them that the model refused to make."""
 
     def scored(self, *, n: int, **known: Any) -> Score:
         """A score of this metric on this subset that rests on n clips."""
-        return Score(self.subset.name, self.metric.name, n=n, protocol=self.digest, unmeasured=self.asked - n, **known)
+        missing = {"unmeasured": self.asked - n, "refused": self.refused}
+        return Score(self.subset.name, self.metric.name, n=n, protocol=self.digest, **missing, **known)
 
     def reference_columns(self) -> tuple[Columns, np.ndarray]:
         """Columns and prompts of the reference. Raises NotMeasurable without one, InputError if it is unlike."""
@@ -159,7 +163,7 @@ def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) ->
     if key not in samples:
         return "the clip was not sampled"
     if failure := samples[key].failure:
-        return f"no clip: {failure}"
+        return f"{'refused by the model' if samples[key].refused else 'no clip'}: {failure}"
     return rows[key].missing if key in rows else "the clip was not measured"
 
 

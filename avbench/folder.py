@@ -5,6 +5,7 @@ subsets/<subset>.json          the prompts that are asked, so that the folder ex
 run.json                       what is run, with which settings; both are there before any clip
 samples.jsonl                  a line after each clip is safely on disk: the resume point
 clips/<subset>/<prompt>-<seed>.mkv, and .truth.json beside it where the truth is known
+jobs/                          what a generator keeps for itself: the jobs of a video server, the files of a script
 features/<feature>@<protocol>/rows.jsonl, protocol.json
 scores.json, values.parquet
 ```

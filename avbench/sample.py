@@ -1,8 +1,9 @@
 """Stage 2: prompts × seeds → clips on disk.
 
 A clip that cannot be made costs that clip only: it is written down with the sentence why, and tried again when the
-same command is given again. What is on disk is not made twice. What fails without a sentence is tried once more.
-A clip is kept as the model made it; whether it is of the form that its subset asks for is written down.
+same command is given again. What is on disk is not made twice. What fails without a sentence is tried once more; a
+refusal, which is the model's answer, is not asked for twice. A clip is kept as the model made it; whether it is of the
+form that its subset asks for is written down.
 """
 
 import functools
@@ -19,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from avbench import __version__, engine, generators
-from avbench.core import InputError, Key, Run, Sample, Subset
+from avbench.core import InputError, Key, Refused, Run, Sample, Subset
 from avbench.folder import RunFolder, file_sha256, write_json
-from avbench.generators import Made, Request
+from avbench.generators import Generator, Made, Request
 from avbench.media import read_clip, write_clip
 
+JOURNAL = "jobs"
+"""Folder, inside the run folder, of what a generator keeps for itself."""
 _VERSIONED = ("av", "numpy", "opencv-python", "pymunk", "scipy", "torch", "torchvision")
 _VERSIONED_BY_DIFFUSERS = ("diffusers", "gguf", "peft", "transformers")
 
@@ -47,8 +50,18 @@ def sample(
     seeds: Sequence[int],
     *,
     workers: int = 1,
+    generator: Generator | None = None,
 ) -> tuple[int, Iterator[Sample], list[str]]:
     """Start or resume a run.
+
+    Args:
+        folder: where it goes.
+        model: ``provider:target``; a mere name where there is a `generator`.
+        settings: of the model.
+        subsets: what is asked for.
+        seeds: clips per prompt.
+        workers: processes. Threads as many as it says, and no other process, for a generator with a `concurrency`.
+        generator: one that is in memory already; it stays in this process.
 
     Returns:
         How many clips are still to be made; an iterator that makes them and yields each as it is safely on disk;
@@ -57,18 +70,23 @@ def sample(
     Raises:
         InputError: the model is wrong, or the folder holds another run.
     """
-    generator = generators.build(model, settings)
+    journal = folder.path / JOURNAL
+    alone = generator is not None
+    generator = generator or generators.build(model, settings, journal)
+    threads = getattr(generator, "concurrency", None)
     requests = plan(subsets, seeds)
     folder.start(_run(folder.path.name, model, generator.settings, subsets, seeds), subsets)
-    done = {key for key, made in folder.samples().items() if made.path is not None}
+    done = {key for key, made in folder.samples().items() if made.path is not None or made.refused}
     todo = [request for request in requests if request.key not in done]
     size = generator.batch_size
     batches = [todo[start : start + size] for start in range(0, len(todo), size)]
-    build = functools.partial(_worker, model, dict(settings), folder.path)
+    most = getattr(generator, "most_workers", workers)
+    count = threads or (1 if alone else min(workers, most))
+    source = functools.partial(generators.build, model, dict(settings), journal)
+    build = functools.partial(_worker, (lambda: generator) if threads or count == 1 else source, folder.path)
 
     def make() -> Iterator[Sample]:
-        most = getattr(generator, "most_workers", workers)
-        for _, samples in engine.stream(build, batches, workers=min(workers, most)):
+        for _, samples in engine.stream(build, batches, workers=count, threads=bool(threads)):
             for one in samples:
                 folder.add_sample(one)
                 yield one
@@ -87,8 +105,8 @@ def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[S
     return Run(name, model, settings, {one.name: one.digest for one in subsets}, tuple(seeds), versions, machine)
 
 
-def _worker(model: str, settings: dict[str, Any], folder: Path) -> Callable[[Sequence[Request]], list[Sample]]:
-    generator = generators.build(model, settings)
+def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence[Request]], list[Sample]]:
+    generator = source()
     if prepare := getattr(generator, "prepare", None):
         prepare()
     place = RunFolder(folder)
@@ -129,7 +147,9 @@ def _peaks() -> dict[str, float]:
     return peaks
 
 
-def _kept(folder: RunFolder, request: Request, made: Made, seconds: float) -> Sample:
+def _kept(folder: RunFolder, request: Request, made: Made | InputError, seconds: float) -> Sample:
+    if isinstance(made, Exception):
+        return _failed(request, made, seconds)
     try:
         stem = folder.clip_stem(request.key)
         clip = read_clip(made.clip) if isinstance(made.clip, Path) else made.clip
@@ -138,7 +158,7 @@ def _kept(folder: RunFolder, request: Request, made: Made, seconds: float) -> Sa
         if isinstance(made.clip, Path):
             path = stem.with_name(stem.name + made.clip.suffix)
             part = path.with_name(f".{path.name}.part")
-            shutil.copyfile(made.clip, part)
+            (shutil.move if made.moved else shutil.copyfile)(made.clip, part)
             part.replace(path)
         else:
             path = stem.with_name(stem.name + ".mkv")
@@ -153,4 +173,4 @@ def _kept(folder: RunFolder, request: Request, made: Made, seconds: float) -> Sa
 
 def _failed(request: Request, error: Exception, seconds: float) -> Sample:
     sentence = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-    return Sample(request.key, None, None, seconds, failure=sentence)
+    return Sample(request.key, None, None, seconds, failure=sentence, refused=isinstance(error, Refused))

@@ -14,12 +14,12 @@ FLOORS = [
     {"core"},
     {"media", "folder", "pickles", "shipped", "weights", "engine", "recognise", "clip_form", "avfulldit", "toyworld"},
     {"subsets", "generators", "features", "metrics", "uncertainty", "paired", "plan"},
-    {"foreign", "lint", "reference", "sample", "measure", "train"},
+    {"foreign", "lint", "reference", "sample", "measure", "train", "contract", "doctor"},
     {"distances"},
     {"evaluate"},
     {"compare", "votes"},
     {"differences", "power"},
-    {"leaderboard", "gate", "report"},
+    {"leaderboard", "gate", "report", "hook"},
     {"cli"},
 ]
 

@@ -23,7 +23,9 @@ ROWS = [
 @pytest.fixture
 def frame():
     names = ["metric", "direction", "model", "value", "low", "high", "floor", "reference", "missing"]
-    table = pd.DataFrame(ROWS, columns=names).assign(subset="s", n=4, unmeasured=0, shared=0, unit="", best=False)
+    table = pd.DataFrame(ROWS, columns=names).assign(
+        subset="s", n=4, unmeasured=0, refused=0, shared=0, unit="", best=False
+    )
     of_distance = table["metric"] == "fvd"
     table["excess"] = (table["value"] - 190).where(of_distance)
     table["p"] = pd.Series(0.0015, index=table.index).where(of_distance)

@@ -12,6 +12,10 @@ class MediaError(InputError):
     """A media file cannot be read or written. The message names the file and the reason."""
 
 
+class Refused(InputError):
+    """A model declines to make this clip (moderation): an answer, not an error. The message is its reason."""
+
+
 class NotMeasurable(Exception):
     """This clip, or this set of clips, has no such number. The message is the sentence shown in its place."""
 

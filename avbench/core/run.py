@@ -64,6 +64,8 @@ class Sample:
     """The most that the process has held until then."""
     peak_gpu_memory_mib: float | None = None
     """The most that was allocated while this clip was made, or its batch; None without a CUDA device."""
+    refused: bool = False
+    """Whether the failure is the model's answer (moderation): it is counted by itself and not asked for again."""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.failure is None) or (self.path is None) != (self.sha256 is None):

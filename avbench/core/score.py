@@ -55,6 +55,8 @@ class Score:
     """The reference's own value, for a band metric."""
     unmeasured: int = 0
     """Clips of the subset that have no number, or no clip."""
+    refused: int = 0
+    """Those of them that the model refused to make (moderation)."""
     shared: int = 0
     """Clips that are in the reference as well: they are too near to it by birth."""
 

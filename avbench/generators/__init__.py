@@ -5,13 +5,15 @@ A generator is a class built as ``Generator(target, **settings)`` from a model a
 """
 
 import inspect
+import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, nearest, resolve
+from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, first_line, nearest, resolve
 from avbench.recognise import recognise
 
 GENERATORS: dict[str, str] = {
@@ -19,6 +21,9 @@ GENERATORS: dict[str, str] = {
     "clips": "avbench.generators.clips:ClipsFolder",
     "avfulldit": "avbench.generators.avfulldit:AVFullDiT",
     "diffusers": "avbench.generators.diffusers.provider:Diffusers",
+    "videos-api": "avbench.generators.videos_api:VideosAPI",
+    "cmd": "avbench.generators.cmd:Command",
+    "python": "avbench.generators.python:OwnModel",
 }
 """Provider → where it lives; imported when used."""
 
@@ -41,20 +46,29 @@ class Made:
     truth: Mapping[str, Any] | None = None
     call: Mapping[str, Any] | None = None
     """What the model was asked, where that is not in the settings: sizes and counts as they were brought to fit."""
+    moved: bool = False
+    """Whether a finished file may be moved away instead of copied."""
 
 
 class Generator(typing.Protocol):
     """What sample.py asks of a generator.
 
     It may also have `prepare`, called once in each process before the first clip, and `most_workers`.
+
+    One that waits for others instead of computing has `concurrency`: how many calls of `generate` may be under way at
+    once, in threads of one process. One whose class takes a `journal` is given the folder, inside the run folder, for
+    what must outlive a kill.
     """
 
     settings: Mapping[str, Any]
     """Everything that decides its clips besides prompt and seed, defaults included."""
     batch_size: int
 
-    def generate(self, requests: Sequence[Request]) -> Sequence[Made]:
-        """Make the clips of up to `batch_size` requests. Raises InputError with a sentence where it cannot."""
+    def generate(self, requests: Sequence[Request]) -> Sequence[Made | InputError]:
+        """Make the clips of up to `batch_size` requests, or return the error in a clip's place.
+
+        Raises InputError with a sentence where it can make none; each is then asked for alone. Refused is a refusal.
+        """
         ...
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
@@ -62,29 +76,64 @@ class Generator(typing.Protocol):
         ...
 
 
-def build(model: str, settings: Mapping[str, Any]) -> Generator:
+ENTRY_POINTS = "avbench.generators"
+"""Group in which other packages name their providers; a row of GENERATORS of the same name comes first."""
+
+
+def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) -> Generator:
     """Build a generator from ``provider:target``.
+
+    Args:
+        model: as typed.
+        settings: of the generator.
+        journal: folder for what it has to keep, for a generator that asks for one.
 
     Raises:
         InputError: the provider or a setting is unknown, or the target is wrong.
     """
     provider, colon, target = model.partition(":")
-    if not colon or provider not in GENERATORS:
+    outside = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if not colon or provider not in {*GENERATORS, *outside}:
         if Path(model).exists():
             seen = recognise(Path(model))
             if seen.model is None:
                 msg = f"{model} is recognised as {seen.kind} ({seen.class_name}), which cannot be run"
                 raise InputError(msg)
-            return build(seen.model, settings)
-        msg = f"model {model!r}: give provider:target; unknown provider, {nearest(provider, GENERATORS)}"
+            return build(seen.model, settings, journal)
+        choices = nearest(provider, [*GENERATORS, *outside])
+        msg = f"model {model!r}: give provider:target; unknown provider, {choices}"
         raise InputError(msg)
-    kind = resolve(GENERATORS[provider])
-    known = [parameter for parameter in inspect.signature(kind).parameters if parameter != "target"]
+    kind = resolve(GENERATORS[provider]) if provider in GENERATORS else _loaded(outside[provider])
+    asks = "journal" in check_settings(kind, settings, provider)
+    return kind(target, **settings, **({"journal": journal} if asks else {}))
+
+
+def check_settings(kind: Callable, settings: Iterable[str], who: str) -> list[str]:
+    """Return the names of a class's parameters. Raises InputError where it does not take a setting."""
+    parameters = inspect.signature(kind).parameters
+    known = [name for name in parameters if name not in ("target", "journal")]
+    open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     for setting in settings:
-        if setting not in known:
-            msg = f"{provider} has no setting {setting!r}; {nearest(setting, known)}"
+        if setting not in known and not (open_ended and setting not in ("target", "journal")):
+            msg = f"{who} has no setting {setting!r}; {nearest(setting, known)}"
             raise InputError(msg)
-    return kind(target, **settings)
+    return [*parameters]
+
+
+def check_positive(**numbers: Any) -> None:
+    """Raise InputError where a setting is not a number above 0."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
+            msg = f"{name} is {number!r}; it must be a number above 0"
+            raise InputError(msg)
+
+
+def _loaded(point: EntryPoint) -> Callable:
+    try:
+        return point.load()
+    except Exception as error:
+        msg = f"the package that brings {point.name!r} ({point.value}) cannot be loaded: {first_line(error)}"
+        raise InputError(msg) from error
 
 
 def run_name(model: str) -> str:
@@ -95,4 +144,5 @@ def run_name(model: str) -> str:
     paths = ("clips", "diffusers")
     last = Path(target).name if provider in paths else target.replace("/", "-")
     name = last if provider in paths else "-".join(part for part in (provider, last) if part)
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).strip(".-") or provider
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
+    return re.sub(r"-{2,}|\.{2,}", "-", name).strip(".-_")[:120] or provider

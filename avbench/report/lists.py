@@ -53,6 +53,9 @@ def _models() -> Listing:
         "clips:FOLDER": "clips",
         "avfulldit:NAME-OR-FOLDER": "avfulldit",
         "diffusers:PATH-OR-OWNER/NAME": "diffusers",
+        "videos-api:URL#MODEL": "videos-api",
+        "cmd:SCRIPT ARGS…": "cmd",
+        "python:package.module:Class": "python",
     }
     return ("model", "where"), [*rows, *((model, GENERATORS[name]) for model, name in others.items())]
 

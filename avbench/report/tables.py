@@ -178,6 +178,8 @@ def _cell(row: pd.Series, notes: list[str]) -> Cell:
             remarks.append(f"rests on {row['n']} clips; {row['unmeasured']} could not be measured")
         if pd.notna(row.get("mark")):
             remarks.append(str(row["mark"]))
+        if row["refused"]:
+            remarks.append(f"{row['refused']} were refused by the model")
         if row["shared"]:
             remarks.append(f"{row['shared']} of the clips are in the reference as well")
         note = "; ".join(remarks) or None

@@ -1,0 +1,146 @@
+"""A script of the user's own as a model: ``cmd:SCRIPT ARGS…``, for models that live in another environment.
+
+The script is run once a batch with one more argument, the path of a JSON file: ``{"folder": …, "requests": [{"id",
+"subset", "seed", "video_caption", "audio_caption", "tags", "clip_spec", "file"}, …]}``. It writes each clip to its
+`file`, given without a suffix (any of media.py's will do), best by writing beside it and renaming. What it prints is
+kept in `folder`. Exit code 0 where it made all it could: a clip that it left out is a failure of that clip. The
+command line is written down, so secrets belong in the environment.
+"""
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError
+from avbench.folder import file_sha256, write_json
+from avbench.generators import Made, Request, check_positive
+from avbench.media import MEDIA_SUFFIXES
+
+_SCRIPT_BYTES = 2**20
+"""Files named on the command line up to this size are taken for code, and hashed."""
+
+
+class Command:
+    """A command as a generator."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        batch: int = 16,
+        concurrency: int = 1,
+        timeout: float = 3600,
+        journal: Path | None = None,
+    ) -> None:
+        """Split the command as a shell would; nothing is run.
+
+        Args:
+            target: the command.
+            batch: clips a run of the script.
+            concurrency: runs of the script at once.
+            timeout: seconds for one run of the script.
+            journal: folder for what it writes; a temporary one where not given.
+        """
+        try:
+            self._words = shlex.split(target)
+        except ValueError as error:
+            msg = f"cmd:{target}: {error}"
+            raise InputError(msg) from None
+        if not self._words or not shutil.which(self._words[0]):
+            msg = f"cmd:{target}: {self._words[0] if self._words else 'nothing'!r} is not a command that can be run"
+            raise InputError(msg)
+        check_positive(batch=batch, concurrency=concurrency, timeout=timeout)
+        self.batch_size, self.concurrency, self._timeout_seconds = int(batch), int(concurrency), timeout
+        if journal is None:
+            journal = Path(tempfile.mkdtemp(prefix="avbench-"))
+            weakref.finalize(self, shutil.rmtree, journal, ignore_errors=True)
+        self._journal = journal
+        files = [path for path in map(Path, self._words) if path.is_file() and path.stat().st_size <= _SCRIPT_BYTES]
+        self.settings: Mapping[str, Any] = {
+            "command": self._words,
+            "files_sha256": {str(path): file_sha256(path) for path in files},
+        }
+
+    def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
+        """Run the script on a batch; a clip that it did not write is an error with its last words."""
+        self._journal.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="batch-", dir=self._journal.resolve()))
+        stems = [folder / f"{one.key.subset}--{one.key.prompt}-{one.key.seed}" for one in requests]
+        asked = [_asked(request, stem) for request, stem in zip(requests, stems, strict=True)]
+        write_json(folder / "requests.json", {"folder": str(folder), "requests": asked})
+        trouble = self._run(folder)
+        found = [_written(stem) for stem in stems]
+        # what was being written when the script died may be torn
+        written = [path for paths in found for path in paths]
+        torn = max(written, key=lambda path: path.stat().st_mtime_ns) if trouble and written else None
+        made: list[Made | InputError] = []
+        for stem, paths in zip(stems, found, strict=True):
+            if len(paths) > 1:
+                made.append(InputError(f"the script wrote several files: {', '.join(path.name for path in paths)}"))
+            elif not paths or torn in paths:
+                made.append(InputError(trouble or f"the script wrote no {stem.name}; {_last_words(folder)}"))
+            else:
+                made.append(Made(paths[0], moved=True))
+        return made
+
+    def remarks(self, requests: Sequence[Request]) -> list[str]:
+        """Nothing to say."""
+        return []
+
+    def _run(self, folder: Path) -> str | None:
+        """Run the script; return what went wrong with it."""
+        with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as errors:
+            process = subprocess.Popen(
+                [*self._words, str(folder / "requests.json")],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(self._timeout_seconds)
+            except subprocess.TimeoutExpired:
+                return f"the script did not end within {self._timeout_seconds:g} s; {_last_words(folder)}"
+            finally:
+                with contextlib.suppress(ProcessLookupError):  # its children too
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if code == 0:
+            return None
+        ended = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
+        return f"the script ended with {ended}; {_last_words(folder)}"
+
+
+def _asked(request: Request, stem: Path) -> dict[str, Any]:
+    prompt, spec = request.prompt, request.clip_spec
+    return {
+        "id": prompt.id,
+        "subset": request.key.subset,
+        "seed": request.key.seed,
+        "video_caption": prompt.video_caption,
+        "audio_caption": prompt.audio_caption,
+        "tags": dict(prompt.tags),
+        "clip_spec": spec.to_json() if spec else None,
+        "file": str(stem),
+    }
+
+
+def _written(stem: Path) -> list[Path]:
+    paths = [stem.with_name(stem.name + suffix) for suffix in MEDIA_SUFFIXES]
+    return [path for path in paths if path.is_file()]
+
+
+def _last_words(folder: Path) -> str:
+    """The last line that the script wrote to stderr."""
+    with (folder / "stderr.txt").open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4000))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return f"its last words: {lines[-1][:300]}" if lines else "it said nothing on stderr"

@@ -1,0 +1,239 @@
+"""Talking to a server: what is asked again, how long is waited, how much is read, and who sees the key.
+
+Asked again: what cannot have been heard (no connection, 429, 503), and, where asking twice does no harm, any answer
+that was lost (5xx, a broken connection). Waits double from the first pause to a minute, with jitter, or are what
+Retry-After says; a clip's `Deadline` ends them all. The key goes to the server's own origin alone, also through
+redirects, and is cut out of every sentence.
+"""
+
+import email.utils
+import itertools
+import json
+import random
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from avbench.core import InputError, first_line
+
+_NOT_HEARD = (429, 503)
+_LOST = (408, 425, 500, 502, 504, 520, 522, 524, 529)
+_MOST_JSON_BYTES = 16 * 2**20
+_LONGEST_PAUSE = 60.0
+_JITTER = random.Random()  # its own, so that no other random numbers move
+
+
+class LostError(Exception):
+    """Whether the server took the request is not known."""
+
+
+class BrokenError(Exception):
+    """A download came to nothing this time; the words say how."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A server's answer that is not asked for again."""
+
+    status: int
+    plain: Any
+    headers: httpx.Headers
+
+    @property
+    def good(self) -> bool:
+        """Whether it is what was asked for."""
+        return 200 <= self.status < 300
+
+
+class Deadline:
+    """When waiting for one clip ends."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._end = seconds, time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self._end - time.monotonic()
+
+    def pause(self, seconds: float, what: str) -> None:
+        """Sleep, or raise InputError at once where less time than that is left."""
+        if seconds >= self.left:
+            raise self.passed(what)
+        time.sleep(seconds)
+
+    def passed(self, what: str) -> InputError:
+        """The error that says so."""
+        return InputError(f"no clip within {self._seconds:g} s: {what}; the same command goes on from there")
+
+
+class Server:
+    """One server, by the address below which its paths lie."""
+
+    def __init__(self, base: str, key: str | None, key_header: dict[str, str], *, first_pause: float) -> None:
+        self._base = httpx.URL(base.rstrip("/") + "/")
+        self._key, self._key_header, self._first_pause = key, key_header, first_pause
+        self._client = httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0), headers={"User-Agent": "avbench"})
+        weakref.finalize(self, self._client.close)
+
+    def ask(self, method: str, path: str, deadline: Deadline, *, twice: bool = True, **request: Any) -> Answer:
+        """Ask until there is an answer.
+
+        Args:
+            method: GET or POST.
+            path: below the server's address.
+            deadline: when to give up.
+            twice: whether asking twice does no harm. Otherwise LostError tells that an answer was lost.
+            request: of httpx: files, json, params, headers.
+
+        Raises:
+            LostError: see `twice`.
+            InputError: the deadline, or an answer that is not JSON.
+        """
+        headers = {**self._key_header, **request.pop("headers", {})}
+        url = self._url(path)
+        for pause in self._pauses():
+            after = None
+            try:
+                with self._client.stream(
+                    method, url, headers=headers, **self._timeout(deadline), **request
+                ) as response:
+                    status = response.status_code
+                    if status not in (*_NOT_HEARD, *_LOST):
+                        return Answer(status, self._json(response, deadline), response.headers)
+                    reason, after = f"{url.host} answers {status}", _retry_after(response.headers)
+                    heard = status in _LOST
+            except httpx.TransportError as error:
+                reason = f"{url.host} cannot be reached ({self.clean(first_line(error))})"
+                heard = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            if heard and not twice:
+                raise LostError(reason)
+            own = max(self._first_pause, min(pause, deadline.left / 2))  # the last tries fall before the deadline
+            deadline.pause(own if after is None else after, reason)
+        raise AssertionError  # pauses do not end
+
+    def download(self, address: str, path: Path, deadline: Deadline, *, most_bytes: int) -> str | None:
+        """Write what lies at an address to `path`, whole.
+
+        Returns:
+            None, or in what way there is nothing there (any more, or yet).
+
+        Raises:
+            BrokenError: cut off, not a video, or an answer that may be better the next time.
+            InputError: larger than `most_bytes`, or the deadline.
+        """
+        url = self._url(address)
+        try:
+            for _ in range(6):
+                headers = self._key_header if self._own(url) else {}
+                with self._client.stream("GET", url, headers=headers, **self._timeout(deadline)) as response:
+                    if response.has_redirect_location:
+                        url = self._http(url.join(response.headers["location"]))
+                        continue
+                    if response.status_code in (401, 403, 404, 409, 410):
+                        return f"{url.host} answers {response.status_code}"
+                    if response.status_code != 200:
+                        msg = f"{url.host} answers {response.status_code}"
+                        raise BrokenError(msg)
+                    self._write(response, path, deadline, most_bytes)
+                    return None
+        except httpx.TransportError as error:
+            msg = f"the download broke off ({self.clean(first_line(error))})"
+            raise BrokenError(msg) from None
+        msg = f"{url.host} redirects without end"
+        raise BrokenError(msg)
+
+    def clean(self, words: str) -> str:
+        """A server's words without the key, short."""
+        words = " ".join(words.split())
+        return (words.replace(self._key, "***") if self._key else words)[:300]
+
+    def _write(self, response: httpx.Response, path: Path, deadline: Deadline, most_bytes: int) -> None:
+        said, kind = response.headers.get("content-length", ""), response.headers.get("content-type", "")
+        if said.isdigit() and int(said) > most_bytes:
+            raise _too_large(most_bytes, f"{int(said) / 1e6:.0f} MB are offered")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        count = 0
+        with path.open("wb") as file:
+            for chunk in response.iter_bytes():
+                if not count and (text := _text(kind, chunk)):
+                    msg = f"text came instead of a video: {self.clean(text)!r}"
+                    raise BrokenError(msg)
+                count += len(chunk)
+                if count > most_bytes:
+                    raise _too_large(most_bytes)
+                if deadline.left < 0:
+                    what = f"the download has come to {count / 1e6:.1f} MB"
+                    raise deadline.passed(what)
+                file.write(chunk)
+        if not count:
+            msg = "an empty file came"
+            raise BrokenError(msg)
+
+    def _json(self, response: httpx.Response, deadline: Deadline) -> Any:
+        body = bytearray()
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > _MOST_JSON_BYTES:
+                raise _too_large(_MOST_JSON_BYTES)
+            if deadline.left < 0 and len(body) > len(chunk):
+                what = "its answer does not end"
+                raise deadline.passed(what)
+        try:
+            return json.loads(bytes(body))
+        except ValueError:
+            words = self.clean(bytes(body[:2000]).decode(errors="replace"))
+            if response.is_success:
+                msg = f"{response.url.host} answers with what is not JSON: {words[:120]!r}; is this the API's address?"
+                raise InputError(msg) from None
+            return {"error": words}
+
+    def _timeout(self, deadline: Deadline) -> dict[str, httpx.Timeout]:
+        left = max(deadline.left, 0.1)
+        return {"timeout": httpx.Timeout(min(60.0, left), connect=min(10.0, left))}
+
+    def _pauses(self) -> Iterator[float]:
+        for number in itertools.count():
+            yield min(self._first_pause * 2.0 ** min(number, 20), _LONGEST_PAUSE) * _JITTER.uniform(0.5, 1.5)
+
+    def _url(self, address: str) -> httpx.URL:
+        # a path is never read as "host:port" or "scheme:rest" here, whatever it holds
+        return self._http(httpx.URL(address) if "://" in address else httpx.URL(f"{self._base}{address}"))
+
+    def _http(self, url: httpx.URL) -> httpx.URL:
+        if url.scheme not in ("http", "https"):
+            msg = f"the server sends to {url.scheme}://…, which is not fetched"
+            raise InputError(msg)
+        return url
+
+    def _own(self, url: httpx.URL) -> bool:
+        return (url.scheme, url.host, url.port) == (self._base.scheme, self._base.host, self._base.port)
+
+
+def _text(kind: str, start: bytes) -> str | None:
+    """The words where a body is text, whatever it calls itself."""
+    head = start[:300].lstrip()
+    if kind.startswith(("text/", "application/json")) or head[:1] in (b"<", b"{"):
+        return head.decode(errors="replace")[:120]
+    return None
+
+
+def _too_large(most_bytes: int, size: str = "more comes") -> InputError:
+    return InputError(f"{size}, where {most_bytes / 1e6:.0f} MB are the most that is taken")
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds, of either form that HTTP has."""
+    value = headers.get("retry-after", "")
+    if value.replace(".", "", 1).isdigit():
+        return float(value)
+    try:
+        return max(0.0, (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,204 @@
+"""How do services for video say the same thing? One `Shape` each: what is sent, and how a job's state is read.
+
+``openai``: OpenAI's Videos API as vLLM-Omni, SGLang and LiteLLM serve it (the service of that name was switched off in
+September 2026); ``num_frames``, ``fps``, ``seed`` and ``generate_sound`` are vLLM-Omni's and SGLang's additions.
+``openrouter``: OpenRouter's /api/v1/videos; no fps, whole seconds. ``veo``: Gemini API's predictLongRunning; no seed.
+Written from their public documentation; no service of the three was called.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from avbench.core import InputError
+
+_MODERATION = re.compile(
+    r"moderation|content.?(policy|filter)|safety.?(system|filter|policy|guideline|violation)|responsible.?ai"
+    r"|flagged|prohibited.?content|sensitive.?content",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What one clip should be."""
+
+    model: str
+    prompt: str
+    seed: int
+    frames: int
+    fps: Fraction
+    width: int | None
+    height: int | None
+
+    @property
+    def whole_seconds(self) -> int:
+        """Length, rounded up to a second."""
+        return math.ceil(self.frames / self.fps)
+
+
+@dataclass(frozen=True)
+class State:
+    """How a job stands."""
+
+    kind: str
+    """``working``, ``done``, ``failed`` or ``refused``."""
+    words: str = ""
+    """The server's own."""
+    address: str = ""
+    """Where the clip lies; relative to the server's."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One service's way."""
+
+    submit: Callable[[str], str]
+    """Model → path."""
+    body: Callable[[Wish], dict[str, Any]]
+    identifier: str
+    """Field of the answer that holds the job's id."""
+    poll: Callable[[str], str]
+    """Job's id → path."""
+    state: Callable[[str, Mapping[str, Any]], State]
+    """Job's id and the answer to a poll → how it stands."""
+    key_header: Callable[[str], dict[str, str]]
+    listing: str | None
+    """Path of the list of jobs, where there is one."""
+    multipart: bool
+    """Whether a form is sent where nothing else is asked for; else JSON."""
+    remark: str = ""
+
+
+def error_words(plain: Any) -> str:
+    """Code and message of an error, in whichever of the usual forms."""
+    error = plain.get("error", plain) if isinstance(plain, Mapping) else plain
+    if isinstance(error, Mapping):
+        parts = [error.get(name) for name in ("code", "type", "status", "message", "detail")]
+        return ": ".join(str(part) for part in parts if part not in (None, ""))
+    return str(error or "")
+
+
+def is_refusal(words: str) -> bool:
+    """Whether an error is about what was asked for, not about how."""
+    return bool(_MODERATION.search(words))
+
+
+def _ended(words: str) -> State:
+    return State("refused" if is_refusal(words) else "failed", words or "no reason given")
+
+
+def _size(wish: Wish) -> dict[str, Any]:
+    return {} if wish.width is None else {"size": f"{wish.width}x{wish.height}"}
+
+
+def _aspect(wish: Wish, ratio: str, resolution: str) -> dict[str, Any]:
+    if wish.width is None or wish.height is None:
+        return {}
+    shape = Fraction(wish.width, wish.height)
+    return {ratio: f"{shape.numerator}:{shape.denominator}", resolution: f"{min(wish.width, wish.height)}p"}
+
+
+def _openai_body(wish: Wish) -> dict[str, Any]:
+    return {
+        **({"model": wish.model} if wish.model else {}),
+        "prompt": wish.prompt,
+        **_size(wish),
+        "num_frames": wish.frames,
+        "fps": wish.fps.numerator if wish.fps.denominator == 1 else float(wish.fps),
+        "seed": wish.seed,
+        "generate_sound": True,
+    }
+
+
+def _openai_state(job: str, plain: Mapping[str, Any]) -> State:
+    status = str(plain.get("status"))
+    if status == "completed":
+        return State("done", status, f"videos/{job}/content")
+    if status in ("queued", "in_progress", "pending", "processing"):
+        return State("working", status)
+    return _ended(error_words(plain.get("error")) or f"its status is {status!r}")
+
+
+def _openrouter_body(wish: Wish) -> dict[str, Any]:
+    return {
+        "model": wish.model,
+        "prompt": wish.prompt,
+        "duration": wish.whole_seconds,
+        **_aspect(wish, "aspect_ratio", "resolution"),
+        "generate_audio": True,
+        "seed": wish.seed,
+    }
+
+
+def _openrouter_state(job: str, plain: Mapping[str, Any]) -> State:
+    state = _openai_state(job, plain)
+    return State("done", state.words, f"videos/{job}/content?index=0") if state.kind == "done" else state
+
+
+def _veo_body(wish: Wish) -> dict[str, Any]:
+    parameters = {"durationSeconds": wish.whole_seconds, **_aspect(wish, "aspectRatio", "resolution")}
+    return {"instances": [{"prompt": wish.prompt}], "parameters": parameters}
+
+
+def _veo_state(job: str, plain: Mapping[str, Any]) -> State:
+    if not plain.get("done"):
+        return State("working", "not done")
+    if plain.get("error"):
+        return _ended(error_words(plain["error"]))
+    answer = plain.get("response", {}).get("generateVideoResponse", {})
+    if reasons := answer.get("raiMediaFilteredReasons") or answer.get("raiMediaFilteredCount"):
+        return State("refused", "; ".join(reasons) if isinstance(reasons, list) else "filtered by its safety filters")
+    samples = answer.get("generatedSamples") or []
+    return State("done", "done", samples[0]["video"]["uri"]) if samples else _ended("it is done and names no clip")
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+SHAPES: dict[str, Shape] = {
+    "openai": Shape(
+        submit=lambda model: "videos",
+        body=_openai_body,
+        identifier="id",
+        poll=lambda job: f"videos/{job}",
+        state=_openai_state,
+        key_header=_bearer,
+        listing="videos",
+        multipart=True,
+    ),
+    "openrouter": Shape(
+        submit=lambda model: "videos",
+        body=_openrouter_body,
+        identifier="id",
+        poll=lambda job: f"videos/{job}",
+        state=_openrouter_state,
+        key_header=_bearer,
+        listing=None,
+        multipart=False,
+        remark="frames and fps cannot be asked for: whole seconds are, and the clips come as they are",
+    ),
+    "veo": Shape(
+        submit=lambda model: f"models/{model}:predictLongRunning",
+        body=_veo_body,
+        identifier="name",
+        poll=lambda job: job,
+        state=_veo_state,
+        key_header=lambda key: {"x-goog-api-key": key},
+        listing=None,
+        multipart=False,
+        remark="neither seed, frames nor fps can be asked for: no clip can be made again, and they come as they are",
+    ),
+}
+
+
+def checked_job(value: Any) -> str:
+    """A job's id that can be part of a path. Raises InputError on any other."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:=/-]{0,1000}", value) or ".." in value:
+        msg = f"the server names its job {str(value)[:80]!r}, which cannot be an id"
+        raise InputError(msg)
+    return value

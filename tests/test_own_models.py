@@ -1,0 +1,336 @@
+"""A class, a package, a script and a training loop of the user's own: what they give, and what goes wrong in them."""
+
+import gc
+import json
+import random
+import re
+import sys
+import threading
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from avbench import engine
+from avbench.cli import app
+from avbench.contract import check
+from avbench.core import Clip, InputError, Prompt, Subset
+from avbench.folder import RunFolder
+from avbench.generators import build
+from avbench.generators.toyworld import ToyWorld
+from avbench.hook import score
+from avbench.sample import sample
+from avbench.subsets import load
+
+DOCS = Path(__file__).parents[1] / "docs" / "your-model.md"
+SUBSET = load("toy-control")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    for name in ("my_model", "bad_model"):
+        sys.modules.pop(name, None)
+
+
+def example():
+    (code,) = re.findall(r"```python\n(# my_model\.py\n.*?)```", DOCS.read_text(), re.DOTALL)
+    return code
+
+
+def outcome(source):
+    return {one.name: one for one in check(lambda: source if not callable(source) else source(), SUBSET)}
+
+
+# ---- python:
+
+
+def test_the_example_of_the_docs_keeps_the_contract(here):
+    (here / "my_model.py").write_text(example())
+    found = CliRunner().invoke(app, ["doctor", "--model", "python:my_model:Noise", "-M", "brightness=200"])
+    assert found.exit_code == 0 and found.output.count("ok: ") == 9, found.output
+    folder = RunFolder(here / "r")
+    run = sample(folder, "python:my_model:Noise", {"brightness": 200}, [SUBSET.limited(3)], [0])
+    assert [one.failure for one in run[1]] == [None] * 3
+    settings = folder.run().settings
+    assert settings["brightness"] == 200 and len(settings["source_sha256"]) == 64
+
+
+def test_what_is_wrong_with_a_class_is_a_sentence(here):
+    (here / "my_model.py").write_text(example())
+    (here / "bad_model.py").write_text("import nowhere")
+    for model, settings, said in (
+        ("python:my_model:Noise", {"brightnes": 1}, "did you mean 'brightness'"),
+        ("python:my_model:Nois", {}, "did you mean 'Noise'"),
+        ("python:my_model:np", {}, "neither callable nor has it a method generate"),
+        ("python:my_model", {}, "write python:package.module:Class"),
+        ("python:my_modell:Noise", {}, "my_modell cannot be imported"),
+        ("python:bad_model:X", {}, "No module named 'nowhere'"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            build(model, settings)
+
+
+def test_a_package_brings_a_provider(here):
+    (here / "my_model.py").write_text("from avbench.generators.toyworld import ToyWorld as Mine")
+    info = here / "mine-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: mine\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[avbench.generators]\nmine = my_model:Mine\nbroken = my_model:Absent\n")
+    sys.path.append(str(here))
+    assert build("mine:noisy", {"strength": 3}).settings["strength"] == 3
+    with pytest.raises(InputError, match="mine has no setting 'strong'"):
+        build("mine:noisy", {"strong": 3})
+    with pytest.raises(InputError, match="package that brings 'broken'"):
+        build("broken:", {})
+    with pytest.raises(InputError, match="did you mean 'mine'"):
+        build("mines:", {})
+
+
+# ---- the contract
+
+
+class Toy:
+    """The world as somebody's model, wrong in one way."""
+
+    batch_size = 2
+
+    def __init__(self, change=lambda clip, request, toy: clip):
+        self.change, self.count, self.settings = change, 0, {}
+
+    def generate(self, requests):
+        made = ToyWorld("").generate(requests)
+        self.count += 1
+        return [type(one)(self.change(one.clip, request, self)) for one, request in zip(made, requests, strict=True)]
+
+
+def replaced(clip, frames=None, audio=None):
+    return Clip(clip.frames if frames is None else frames, clip.fps, audio or clip.audio)
+
+
+def shortened(clip, request, toy):
+    from avbench.core import Audio
+
+    return replaced(clip, audio=Audio(clip.audio.waveform[:, : clip.audio.samples // 2].copy(), 16000))
+
+
+DRAWN = random.Random(0)
+BROKEN = {
+    "again": lambda clip, request, toy: replaced(clip, clip.frames ^ np.uint8(DRAWN.randrange(256))),
+    "order": lambda clip, request, toy: replaced(
+        clip, clip.frames ^ np.uint8(request.prompt.id[-1] != "x" and toy.count > 1)
+    ),
+    "form": lambda clip, request, toy: replaced(clip, clip.frames[:-1]),
+    "picture": lambda clip, request, toy: replaced(clip, np.full_like(clip.frames, 7)),
+    "sound": shortened,
+}
+
+
+def test_a_generator_that_keeps_the_contract_passes():
+    found = outcome(Toy)
+    assert all(one.ok for one in found.values()) and len(found) == 9
+    assert "batches of 2" in found["order"].words
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_each_check_finds_what_it_is_for(broken):
+    found = outcome(lambda: Toy(BROKEN[broken]))
+    assert found[broken].ok is False, found
+    if broken == "again":
+        assert "of 16 frames, by up to" in found["again"].words and found["order"].ok is None
+
+
+def test_seeds_prompts_nan_counts_and_settings_are_checked():
+    same = ToyWorld("").generate([])
+
+    class Deaf(Toy):
+        def generate(self, requests):
+            first = type(requests[0])(requests[0].key._replace(seed=0), SUBSET.prompts[0], SUBSET.clip_spec)
+            return ToyWorld("").generate([first]) * len(requests)
+
+    found = outcome(Deaf)
+    assert found["seeds"].ok is False and found["prompts"].ok is False and found["again"].ok and same == []
+
+    class Few(Toy):
+        def generate(self, requests):
+            return []
+
+    assert "0 clips came for 1 requests" in outcome(Few)["clips"].words
+
+    class NaN(Toy):
+        def generate(self, requests):
+            from avbench.core import Audio
+
+            return [Audio(np.full((1, 4), np.nan, np.float32), 16000)]
+
+    assert "NaN" in outcome(NaN)["clips"].words
+    unplain = Toy()
+    unplain.settings = {"model": object()}
+    (only,) = outcome(unplain).values()
+    assert only.ok is False and "not JSON serializable" in only.words
+    bare = Subset("bare", 1, (Prompt("p", "a cat"),), None)
+    (_, clips) = check(lambda: ToyWorld(""), bare)
+    assert clips.ok is False and "3 of" not in clips.words and "2 of 2 clips" in clips.words
+
+
+def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr("avbench.doctor._LEAST_DISK_BYTES", 10**18)
+    found = CliRunner().invoke(app, ["doctor", "--out", str(tmp_path / "runs")])
+    assert "FFV1 and FLAC comes back as it was" in found.output and "by flow-dis" in found.output
+    assert found.exit_code == 1 and "failed: disk: " in found.output
+    assert CliRunner().invoke(app, ["doctor", "--model", "toyworl:"]).exit_code == 1
+
+
+# ---- cmd:
+
+SCRIPT = """
+import json, sys, time
+import numpy as np
+from fractions import Fraction
+from pathlib import Path
+from avbench.core import Clip, Audio
+from avbench.media import write_clip
+asked = json.load(open(sys.argv[-1]))
+for one in asked["requests"]:
+    if one["id"] == "left-out":
+        continue
+    if one["id"] == "crash":
+        Path(one["file"] + ".mkv").write_bytes(b"half a file")
+        sys.exit("CUDA out of memory")
+    if one["id"] == "slow":
+        time.sleep(60)
+    clip = Clip(np.full((4, 16, 16, 3), one["seed"], np.uint8), Fraction(8))
+    write_clip(clip, Path(one["file"] + ".mkv"))
+print("made", len(asked["requests"]), "of", one["subset"], one["audio_caption"])
+print("some warning", file=sys.stderr)
+"""
+
+
+def scripted(here, *ids, seeds=(0,), **settings):
+    (here / "make.py").write_text(SCRIPT)
+    prompts = Subset("s", 1, tuple(Prompt(one, f"a {one} cat", "it meows") for one in ids), None)
+    folder = RunFolder(here / "r")
+    list(sample(folder, f"cmd:{sys.executable} make.py --steps 3", settings, [prompts], seeds)[1])
+    return folder, {key.prompt: one for key, one in folder.samples().items()}
+
+
+def test_a_script_is_run_once_a_batch(here):
+    folder, made = scripted(here, "a", "b", "c", "left-out", seeds=(0, 1), batch=8)
+    assert all(made[one].path for one in "abc")
+    assert made["left-out"].failure.startswith("the script wrote no s--left-out-1; its last words: some warning")
+    (batch,) = (folder.path / "jobs").glob("batch-*")
+    assert (batch / "stdout.txt").read_text() == "made 8 of s it meows\n" and not list(batch.glob("*.mkv"))
+    settings = folder.run().settings
+    assert settings["command"][1:] == ["make.py", "--steps", "3"] and "make.py" in settings["files_sha256"]
+
+
+def test_a_crash_costs_what_was_not_made(here):
+    _, made = scripted(here, "a", "crash", "never")
+    assert made["a"].path
+    for word in ("crash", "never"):
+        assert made[word].failure == "the script ended with exit code 1; its last words: CUDA out of memory"
+
+
+def test_a_script_that_hangs_is_ended(here):
+    _, made = scripted(here, "a", "slow", batch=1, timeout=4)
+    assert made["a"].path
+    assert made["slow"].failure == "the script did not end within 4 s; it said nothing on stderr"
+    with pytest.raises(InputError, match="'no-such-thing' is not a command"):
+        build("cmd:no-such-thing --x", {})
+    with pytest.raises(InputError, match="No closing quotation"):
+        build("cmd:python 'x", {})
+
+
+# ---- refusals, and work that waits
+
+REFUSING = """
+from avbench.core import Refused
+from avbench.generators.toyworld import ToyWorld
+
+def make(request):
+    if request.key.prompt.endswith("001"):
+        raise Refused("not such a thing")
+    return ToyWorld("").generate([request])[0].clip
+"""
+
+
+def test_a_refusal_is_counted_by_itself(here):
+    (here / "my_model.py").write_text(REFUSING)
+    options = ["--subset", "toy-control", "--limit", "3", "--out", str(here)]
+    for _ in range(2):
+        found = CliRunner().invoke(app, ["sample", "python:my_model:make", *options])
+        assert found.exit_code == 0 and "1 clips were refused by the model" in found.output
+    folder = RunFolder(here / "python-my_model-make")
+    lines = (folder.path / "samples.jsonl").read_text().splitlines()
+    assert len(lines) == 3 and sum(one.refused for one in folder.samples().values()) == 1, "it is not asked for twice"
+    score(folder.path, metrics=["motion_amount"])
+    (one,), _ = folder.scores()
+    assert (one.n, one.unmeasured, one.refused) == (2, 1, 1)
+    table = CliRunner().invoke(app, ["compare", str(folder.path), "--format", "markdown"]).output
+    assert "rests on 2 clips; 1 could not be measured; 1 were refused by the model" in table
+
+
+def test_threads_wait_at_once_and_tell_what_they_raise():
+    meet = threading.Barrier(3, timeout=10)
+
+    def work(task):
+        meet.wait()
+        if task == 4:
+            raise KeyError(task)
+        return -task
+
+    assert dict(engine.stream(lambda: work, range(3), workers=3, threads=True)) == {0: 0, 1: -1, 2: -2}
+    with pytest.raises(KeyError):
+        list(engine.stream(lambda: work, range(6), workers=3, threads=True))
+
+
+# ---- the training loop
+
+CHEAP = ["motion_amount", "toy_contact", "onset_rate"]
+
+
+def test_a_training_loop_gets_plain_numbers_and_is_left_alone():
+    world = ToyWorld("")
+
+    def model(request):
+        torch.manual_seed(request.key.seed)
+        torch.rand(3), np.random.rand(), random.random()
+        assert not torch.is_grad_enabled()
+        clip = world.generate([request])[0].clip
+        return Clip(clip.frames, clip.fps)
+
+    torch.set_num_threads(2)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    scores = score(model, "toy-object-contact", metrics=CHEAP, limit=4)
+    assert torch.equal(torch.get_rng_state(), states[0]) and (np.random.get_state()[1] == states[1]).all()
+    assert random.getstate() == states[2] and torch.get_num_threads() == 2 and torch.is_grad_enabled()
+    assert set(scores) == {f"toy-object-contact/{name}" for name in CHEAP[:2]}
+    assert all(type(value) is float for value in scores.values())
+    assert "the clip has no sound" in scores.missing["toy-object-contact/onset_rate"]
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None, "nothing holds the model"
+
+
+def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
+    asked = {"subset": SUBSET, "metrics": ["motion_amount"], "limit": 2}
+    named = score("toyworld:", **asked, out=tmp_path / "kept")
+    assert named == score(ToyWorld(""), **asked) == score(tmp_path / "kept", metrics=["motion_amount"])
+    assert named["toy-control/motion_amount"] > 0
+
+    def failing(request):
+        raise RuntimeError("CUDA out of memory")
+
+    scores = score(failing, **asked)
+    assert scores == {} and "CUDA out of memory" in scores.missing["toy-control/motion_amount"]
+    with pytest.raises(InputError, match=r"run\.json"):
+        score(tmp_path / "nothing", metrics=["motion_amount"])
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text(json.dumps({"id": "x", "prompt": "a cat", "tags": SUBSET.prompts[0].to_json()["tags"]}))
+    assert set(score(ToyWorld(""), prompts, metrics=["motion_amount"])) == {"p/motion_amount"}

@@ -1,0 +1,266 @@
+"""A server's failures cost no more than they must: no job is paid twice, refusals are answers, keys stay secret."""
+
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from avbench.core import InputError, Prompt, Subset
+from avbench.folder import RunFolder, read_lines
+from avbench.generators import build, run_name
+from avbench.media import read_clip
+from avbench.sample import sample
+
+SERVER = Path(__file__).with_name("video_server.py")
+KEY = "sk-secret-0123456789"
+FORM = {"frames": 8, "fps": 8, "width": 64, "height": 64, "poll_seconds": 0.02, "key_env": "TEST_VIDEO_KEY"}
+
+
+class Service:
+    """The server's process, which may be killed and started again at the same port."""
+
+    def __init__(self, folder, *chaos):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder, self.chaos, self.process = folder, chaos, None
+        folder.mkdir(exist_ok=True)
+
+    def start(self):
+        self.process = subprocess.Popen([sys.executable, SERVER, self.folder, *map(str, (self.port, *self.chaos))])
+        return self
+
+    def wait(self):
+        for _ in range(500):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+            time.sleep(0.02)
+        raise AssertionError("the server did not start")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def url(self, path="v1"):
+        return f"videos-api:http://127.0.0.1:{self.port}/{path}#m"
+
+    def jobs(self):
+        return read_lines(self.folder / "jobs.jsonl")
+
+    def count(self, word):
+        return sum(word in job["prompt"] for job in self.jobs())
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    started = Service(tmp_path_factory.mktemp("server")).start().wait()
+    yield started
+    started.kill()
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("TEST_VIDEO_KEY", KEY)
+
+
+def subset(*words):
+    return Subset("s", 1, tuple(Prompt(word, f"a {word} cat", "it meows") for word in words), None)
+
+
+def run(place, model, *words, seeds=(0,), **settings):
+    """Sample; what became of each word's first seed."""
+    folder = RunFolder(place)
+    with folder.writing():
+        for _ in sample(folder, model, {**FORM, **settings}, [subset(*words)], seeds)[1]:
+            pass
+    return {key.prompt: one for key, one in folder.samples().items() if key.seed == 0}
+
+
+def lost(place, word, seed):
+    """Write down a job whose answer was lost by a kill."""
+    (place / "jobs").mkdir(parents=True)
+    step = {"key": ["s", word, seed], "state": "intent", "prompt": f"a {word} cat it meows", "token": "t"}
+    line = json.dumps({**step, "unix_seconds": time.time() - 5}) + "\n"
+    (place / "jobs" / "jobs.jsonl").write_text(line + '{"torn')
+
+
+GOOD = ["good", "busy", "wobbly", "early", "cut", "lost", "late5xx"]
+BAD = {
+    "banned": "content_policy_violation",
+    "forbidden": "moderation_blocked: It was blocked",
+    "broken": r"job \w+ failed: server_error: out of memory",
+    "wrong": "the server answers 400: invalid_size: no such size",
+    "html": "text came instead of a video: '<html>",
+    "codec": "cannot be read",
+    "huge": "10000 MB are offered, where 1 MB are the most",
+    "endless": "more comes, where 1 MB are the most",
+    "expired": "its clip is not there .* answers 410",
+    "gone": "the server no longer knows job",
+    "hang": "no clip within 6 s: .*broke off",
+    "stuck": "no clip within 6 s: job .* is still in_progress",
+}
+ONE_MORE = ("broken", "gone")
+"""What is submitted anew by the same command, because the server said that the job came to nothing."""
+
+
+def test_every_failure_is_a_clip_or_a_sentence(service, tmp_path):
+    made = run(tmp_path / "r", service.url(), *GOOD, *BAD, deadline=6, most_megabytes=1, concurrency=20)
+    assert {word for word, one in made.items() if one.path} == set(GOOD)
+    for word, sentence in BAD.items():
+        assert re.search(sentence, made[word].failure), made[word].failure
+    assert {word for word, one in made.items() if one.refused} == {"banned", "forbidden"}
+    for word in [*GOOD, *BAD]:
+        assert service.count(f" {word} ") == (word not in ("banned", "wrong")), word
+    asked = next(job for job in service.jobs() if "good" in job["prompt"])
+    assert asked["prompt"] == "a good cat it meows"
+    sent = {name: asked["asked"][name] for name in ("num_frames", "fps", "seed", "size", "generate_sound", "model")}
+    expected = {"num_frames": "8", "fps": "8", "seed": "0", "size": "64x64", "generate_sound": "true", "model": "m"}
+    assert sent == expected
+    clip = read_clip(tmp_path / "r" / made["good"].path)
+    assert clip.frames.shape == (8, 64, 64, 3) and clip.fps == 8 and clip.audio.sample_rate == 16000
+    assert not [
+        path for path in (tmp_path / "r" / "jobs").iterdir() if path.name not in ("jobs.jsonl", "s--codec-0.mp4")
+    ]
+    # the same command again: refusals stand, jobs that came to nothing are submitted anew, others only asked for
+    again = run(tmp_path / "r", service.url(), *GOOD, *BAD, deadline=0.5, most_megabytes=1, concurrency=20)
+    assert {word for word, one in again.items() if one.path} == set(GOOD)
+    for word in [*GOOD, *BAD]:
+        assert service.count(f" {word} ") == (word not in ("banned", "wrong")) + (word in ONE_MORE), word
+    for path in (tmp_path / "r").rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_wrong_key_is_told_without_it(service, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_VIDEO_KEY", "sk-other-999")
+    made = run(tmp_path / "r", service.url(), "keyless")
+    assert "401" in made["keyless"].failure and "***" in made["keyless"].failure
+    assert "sk-other" not in (tmp_path / "r" / "samples.jsonl").read_text()
+    for value, said in (("", "is not set"), ("a\nb", "no header can carry it")):
+        monkeypatch.setenv("TEST_VIDEO_KEY", value)
+        with pytest.raises(InputError, match=said):
+            build(service.url(), FORM)
+    with pytest.raises(InputError) as refused:
+        build(service.url(), {"key_env": "sk-a-key-by-mistake"})
+    assert "mistake" not in str(refused.value)
+    with pytest.raises(InputError) as refused:
+        build("videos-api:https://me:pass@host/v1?key=abc#m", {})
+    assert "pass" not in str(refused.value) and "abc" not in str(refused.value)
+
+
+def test_settings_are_checked_before_anything_is_sent(service, tmp_path):
+    for wrong, said in (
+        ({"shape": "opanai"}, "did you mean 'openai'"),
+        ({"body": "xml"}, "choices: json, multipart"),
+        ({"deadline": 0}, "deadline is 0"),
+        ({"text": "{caption}"}, "may hold {video} and {audio}"),
+        ({"fps": "fast"}, "fps is 'fast'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            build(service.url(), wrong)
+    with pytest.raises(InputError, match="http"):
+        build("videos-api:localhost#m", {})
+    folder = RunFolder(tmp_path)
+    list(sample(folder, service.url(), {"poll_seconds": 0.1}, [subset("formless")], [0])[1])
+    (made,) = folder.samples().values()
+    assert "give -M frames=" in made.failure and not service.count("formless")
+
+
+def test_json_is_sent_where_asked_and_fields_are_added_and_left_out(service, tmp_path):
+    extra = {"num_inference_steps": 3, "generate_sound": None}
+    run(tmp_path, service.url(), "plain", body="json", extra=extra)
+    asked = next(job["asked"] for job in service.jobs() if "plain" in job["prompt"])
+    assert asked["num_frames"] == 8 and asked["num_inference_steps"] == 3 and "generate_sound" not in asked
+
+
+def test_openrouter(service, tmp_path):
+    words = ("router", "router-forbidden", "router-lost")
+    made = run(tmp_path, service.url("api/v1"), *words, shape="openrouter")
+    asked = next(job["asked"] for job in service.jobs() if " router " in job["prompt"])
+    assert asked["duration"] == 1 and asked["generate_audio"] is True and asked["aspect_ratio"] == "1:1"
+    assert made["router"].path and made["router-forbidden"].refused
+    assert "cannot list its jobs" in made["router-lost"].failure and "resubmit=true" in made["router-lost"].failure
+    assert service.count("router-lost") == 1, "it may be under way"
+    made = run(tmp_path, service.url("api/v1"), *words, shape="openrouter", resubmit=True)
+    assert made["router-lost"].path and service.count("router-lost") == 2
+
+
+def test_veo_and_its_key_stays_at_home(service, tmp_path):
+    made = run(tmp_path, service.url("v1beta"), "veo", "veo-forbidden", shape="veo")
+    assert made["veo"].path and made["veo-forbidden"].failure == "It may not be shown."
+    assert made["veo-forbidden"].refused
+    (job,) = (job for job in service.jobs() if " veo " in job["prompt"])
+    assert job["asked"]["parameters"] == {"durationSeconds": 1, "aspectRatio": "1:1", "resolution": "64p"}
+    downloads = [one["key"] for one in read_lines(service.folder / "downloads.jsonl") if one["id"] == job["id"]]
+    assert downloads == [False], "the address it was redirected to is another host's"
+
+
+def test_other_peoples_jobs_are_not_taken_for_lost_ones(service, tmp_path):
+    """A lost answer that two listed jobs could belong to is told, not guessed."""
+    run(tmp_path / "other", service.url(), "twin")
+    lost(tmp_path / "mine", "twin", 0)
+    run(tmp_path / "third", service.url(), "twin", "solo")
+    made = run(tmp_path / "mine", service.url(), "twin")
+    assert "several jobs that may be it" in made["twin"].failure and service.count(" twin ") == 2
+
+
+def test_an_earlier_lost_job_is_not_taken_for_that_of_another_seed(service, tmp_path):
+    run(tmp_path / "before", service.url(), "lost-twice", seeds=(1,))
+    lost(tmp_path / "after", "lost-twice", 1)
+    run(tmp_path / "after", service.url(), "lost-twice", seeds=(0, 1), concurrency=1)
+    assert [job["asked"]["seed"] for job in service.jobs() if "lost-twice" in job["prompt"]] == ["1", "0"]
+    steps = read_lines(tmp_path / "after" / "jobs" / "jobs.jsonl")
+    last = {step["key"][2]: step["job"] for step in steps if step.get("job")}
+    seeds = {job["id"]: int(job["asked"]["seed"]) for job in service.jobs()}
+    assert {seed: seeds[job] for seed, job in last.items()} == {0: 0, 1: 1}
+
+
+@pytest.mark.parametrize("seed", [int(os.environ.get("AVBENCH_CHAOS_SEED", "0"))])
+def test_killed_anywhere_every_job_is_paid_once(tmp_path, seed):
+    """Client and server die at random points, and everything that can go wrong does, sometimes."""
+    chances = random.Random(seed)
+    service = Service(tmp_path / "server", seed).start().wait()
+    words = ("one", "two", "three", "forbidden", "five", "six")
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text("".join(json.dumps({"id": word, "prompt": f"a {word} cat"}) + "\n" for word in words))
+    options = [f"-M{name}={value}" for name, value in FORM.items()]
+    command = [sys.executable, "-m", "avbench", "sample", service.url(), "--prompts", prompts, "--seeds", 2]
+    command = [*map(str, command), *options, "-Mdeadline=40", "-Mconcurrency=3", "--out", str(tmp_path)]
+    folder = RunFolder(tmp_path / run_name(service.url()))
+    written = [folder.path / "jobs" / "jobs.jsonl", folder.path / "samples.jsonl"]
+    kills, done, next_kill = [], False, chances.randrange(1, 1500)
+    while not done:
+        client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while client.poll() is None:
+            time.sleep(0.01)
+            if service.process.poll() is not None:  # it may die of its own chaos as well
+                service.start()
+            progress = sum(path.stat().st_size for path in written if path.exists())
+            if len(kills) < 5 and progress >= next_kill:
+                time.sleep(chances.uniform(0, 0.1))
+                next_kill = progress + chances.randrange(1, 1500)
+                kills.append(chances.choice(["client", "server"]))
+                client.kill() if kills[-1] == "client" else service.kill()
+        said = client.stderr.read().decode()
+        client.stderr.close()
+        assert "Traceback" not in said
+        done = client.returncode == 0
+        assert done or client.returncode < 0, [one.failure for one in folder.samples().values()]
+    service.kill()
+    assert len(kills) >= 2, kills
+    samples, jobs = folder.samples(), {job["id"]: job for job in service.jobs()}
+    assert len(samples) == 12 and len(list((folder.path / "clips").rglob("*.mp4"))) == 10
+    for key, one in samples.items():
+        assert (one.path is None) == one.refused == (key.prompt == "forbidden"), one
+    paid = sorted((job["prompt"], job["asked"]["seed"]) for job in jobs.values())
+    assert paid == sorted((f"a {word} cat", str(n)) for word in words for n in range(2)), "each once"
+    for line in read_lines(folder.path / "jobs" / "jobs.jsonl"):
+        if line["job"]:
+            assert jobs[line["job"]]["asked"]["seed"] == str(line["key"][2]), "seeds did not change places"
