@@ -35,6 +35,7 @@ COLUMNS = (
     *("pairs", "prompts", "dropped", "detectable", "needed", "margin", "p_alike", "p_not_worse", "verdict", "better"),
     *("missing", "mark"),
 )
+FOLLOWING = ("detectable", "needed", "p_alike", "p_not_worse")
 
 
 def differences(
@@ -195,6 +196,7 @@ def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.Dat
     frame.loc[primary, "p_holm"] = paired.holm(frame.loc[primary, "p"])
     size = max(1, int(primary.sum()))
     followed = pd.DataFrame([_followed(row, size, plan.alpha) for row in frame.itertuples()], frame.index)
+    followed[list(FOLLOWING)] = followed[list(FOLLOWING)].astype(float)
     return frame.assign(**{name: followed[name] for name in followed})
 
 

@@ -1,0 +1,43 @@
+"""Evaluated runs of made-up rows: what comparisons are made of, without a clip."""
+
+import numpy as np
+
+from avbench import subsets
+from avbench.core import Key, Row, Run, Sample, digest
+from avbench.evaluate import chosen_metrics, evaluate
+from avbench.folder import RunFolder
+from avbench.measure import protocol_of
+
+SUBSETS = {name: subsets.load(name).limited(24) for name in ("toy-control", "toy-object-contact")}
+METRICS = ("lpips_consecutive", "onset_rate")
+LPIPS = 0.0054
+"""About what the reference of toy-control has."""
+
+
+def made_run(place, *, seed=0, lpips=0.0, onsets=0.0, seeds=(0,), count=24, settings=None, names=None):
+    """A run whose clips are a little random; the numbers move a metric, `count` is how many prompts have clips."""
+    folder = RunFolder(place)
+    asked = [SUBSETS[name] for name in names or SUBSETS]
+    run = Run(place.name, "made:up", settings or {}, {one.name: one.digest for one in asked}, seeds, {}, {})
+    folder.start(run, asked)
+    shared, own = np.random.default_rng(1), np.random.default_rng([2, seed])
+    for subset in asked:
+        for prompt in subset.prompts[:count]:
+            of_prompt = shared.standard_normal()
+            for number in seeds:
+                key = Key(subset.name, prompt.id, number)
+                sha256 = digest([place.name, *key])
+                folder.add_sample(Sample(key, f"clips/{key.prompt}-{number}.mkv", sha256, 0.0))
+                values = {
+                    "lpips-alex": {"mean": LPIPS + 0.001 * (of_prompt + 0.5 * own.standard_normal()) + lpips},
+                    "onsets": {"onset_rate": 2.0 + own.standard_normal() + onsets},
+                }
+                for feature, row in values.items():
+                    folder.add_row(protocol_of(feature), Row(key, sha256, row))
+    return folder
+
+
+def evaluated(folder, *metrics):
+    """The folder, scored."""
+    evaluate(folder, chosen_metrics(list(metrics or METRICS)))
+    return folder

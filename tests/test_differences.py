@@ -1,0 +1,169 @@
+"""Runs against runs: what is joined, what is refused, what is found, and how many ways it is told."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_runs import SUBSETS, evaluated, made_run
+from typer.testing import CliRunner
+
+from avbench import cli, plan
+from avbench.compare import scores_frame
+from avbench.core import InputError
+from avbench.differences import differences
+from avbench.folder import read_json, write_json
+from avbench.leaderboard import find, leaderboard
+from avbench.power import planned
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """One run; another under other seeds of the same distribution; a third that is worse by much."""
+    made = {"good": {"seed": 1}, "same": {"seed": 2}, "worse": {"seed": 3, "lpips": 0.01}}
+    return {name: evaluated(made_run(tmp_path / name, **options)) for name, options in made.items()}
+
+
+def table(*folders, **options):
+    return differences(folders, **options).set_index(["subset", "metric", "run"]).sort_index()
+
+
+def test_what_differs_is_found_and_what_does_not_is_not(runs):
+    found = table(*runs.values())
+    worse = found.loc[("toy-control", "lpips_consecutive", "worse")]
+    assert worse["better"] == "good" and worse["p_holm"] < 0.05 and worse["low"] > 0
+    assert worse["difference"] == pytest.approx(0.01, rel=0.1), "the distance from the reference's value grew by that"
+    assert found.xs("same", level="run")["better"].isna().all()
+    assert (found["family"] == found["p"].notna().sum()).all() and found["pairs"].max() == 48
+    assert found.loc[("macro", "lpips_consecutive", "worse"), "better"] == "good"
+
+
+def test_the_smallest_that_could_be_found_is_what_was_found_where_it_is_that_large(runs):
+    found = table(*runs.values())
+    seen = found[found["better"].notna()]
+    assert len(seen) and (seen["difference"].abs() > seen["detectable"]).all()
+    assert (seen["needed"] <= seen["prompts"]).all()
+    unseen = found[found["better"].isna() & found["error"].notna()]
+    assert (unseen["needed"] > unseen["prompts"]).all()
+
+
+def test_clips_that_one_side_lacks_are_dropped_on_both_and_counted(tmp_path, runs):
+    short = evaluated(made_run(tmp_path / "short", seed=4, count=15))
+    row = table(runs["good"], short).loc[("toy-control", "onset_rate", "short")]
+    assert row["pairs"] == 15 and row["dropped"] == 9
+
+
+def test_runs_without_a_common_seed_are_compared_unpaired(tmp_path, runs):
+    other = evaluated(made_run(tmp_path / "other", seed=5, lpips=0.01, seeds=(7,)))
+    found = table(runs["good"], other)
+    row = found.loc[("toy-control", "lpips_consecutive", "other")]
+    assert not row["paired"] and row["p"] < 0.001 and row["better"] == "good"
+    assert "macro" not in found.index.get_level_values("subset")
+
+
+def test_only_declared_questions_are_the_family(runs):
+    declared = plan.from_plain({"question": [{"name": "q", "subset": "toy-control", "metric": "lpips_consecutive"}]})
+    found = table(*runs.values(), plan=declared)
+    assert set(found["family"]) == {2}
+    rest = found.drop(index="toy-control", level="subset")
+    assert rest["p"].notna().all() and rest["p_holm"].isna().all() and rest["better"].isna().all()
+
+
+def test_no_difference_can_be_shown(runs):
+    found = table(*runs.values(), plan=plan.from_plain({"margin": {"lpips_consecutive": 0.001}}))
+    assert found.loc[("toy-control", "lpips_consecutive", "same"), "verdict"] == "alike"
+    assert pd.isna(found.loc[("toy-control", "lpips_consecutive", "worse"), "verdict"])
+    assert pd.isna(found.loc[("toy-control", "onset_rate", "same"), "verdict"]), "it has no margin"
+
+
+@pytest.mark.parametrize(
+    ("plain", "why"),
+    [
+        ({"margins": {}}, "'margins' is unknown; did you mean 'margin'"),
+        ({"margin": {"fdv": 1}}, "metric 'fdv' is unknown; did you mean 'fvd'"),
+        ({"margin": {"fvd": -1}}, "the margin of fvd is -1"),
+        ({"margin": {"fvd": True}}, "the margin of fvd is True"),
+        ({"question": [{"metric": "fvd"}]}, "a question has a name, a subset and a metric"),
+        ({"alpha": 2}, "alpha is 2"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_a_sentence(plain, why):
+    with pytest.raises(InputError, match=why):
+        plan.from_plain(plain)
+
+
+def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
+    fewer_steps = evaluated(made_run(tmp_path / "fast", seed=6, settings={"steps": 10, "weights": "a"}))
+    more_steps = evaluated(made_run(tmp_path / "slow", seed=7, settings={"steps": 50, "weights": "b"}))
+    with pytest.raises(InputError, match=r"sampling.steps 50 against 10 .*--allow sampling.steps"):
+        scores_frame([fewer_steps, more_steps])
+    with pytest.raises(InputError, match=r"sampling\.steps"):
+        differences([fewer_steps, more_steps])
+    frame = scores_frame([fewer_steps, more_steps], ["sampling"])
+    assert set(frame["mark"].dropna()) == {"made unlike: sampling.steps 50 against 10"}
+    assert differences([fewer_steps, more_steps], allow=["sampling.steps"])["mark"].str.contains("steps")[0]
+    protocols = read_json(fewer_steps.path / "scores.json")
+    plain = json.dumps(protocols).replace('"name": "lpips-alex"', '"name": "lpips-other"')
+    write_json(more_steps.path / "scores.json", json.loads(plain))
+    assert scores_frame([fewer_steps, more_steps], ["sampling"]) is not None, "digests are equal: the text was not read"
+    scores = json.loads(plain)
+    for score in scores["scores"]:
+        score["protocol"] = "f" + score["protocol"][1:]
+    scores["protocols"] = {"f" + digest[1:]: one for digest, one in scores["protocols"].items()}
+    write_json(more_steps.path / "scores.json", scores)
+    with pytest.raises(InputError, match=r"feature.name 'lpips-other' against 'lpips-alex'"):
+        scores_frame([fewer_steps, more_steps], ["sampling"])
+
+
+def test_the_leaderboard_ranks_what_the_data_separate(tmp_path, runs):
+    board = leaderboard(find([tmp_path])).set_index(["subset", "metric", "model"]).sort_index()
+    lpips = board.loc[("toy-control", "lpips_consecutive")]
+    assert lpips.loc["worse", ["rank", "rank_low", "rank_high"]].tolist() == [3, 3, 3]
+    assert (lpips.loc[["good", "same"], "rank_high"] == 2).all() and lpips["best"].tolist() == [True, True, False]
+    assert lpips["letters"].tolist() in (["a", "a", "b"],)
+    onsets = board.loc[("toy-control", "onset_rate")]
+    assert not onsets["best"].any() and set(onsets["letters"]) == {"a"}, "where all may be first, nothing is bold"
+    macro = board.loc[("macro", "lpips_consecutive")]
+    parts = [board.loc[(name, "lpips_consecutive"), "value"] for name in SUBSETS]
+    assert macro["value"].to_numpy() == pytest.approx(np.mean(parts, axis=0)) and macro.loc["worse", "rank"] == 3
+    made_run(tmp_path / "better", seed=9, lpips=-0.0001)
+    evaluated(find([tmp_path / "better"])[0])
+    assert len(leaderboard(find([tmp_path]))["model"].unique()) == 4, "adding a run is dropping a folder"
+    with pytest.raises(InputError, match="no run folder in"):
+        find([tmp_path / "good" / "features"])
+
+
+def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
+    one_seed = planned([runs["good"], runs["same"]], [24, 96], [1, 2]).set_index(["subset", "metric", "prompts"])
+    detectable = one_seed.loc[("toy-control", "onset_rate"), "detectable"]
+    assert detectable[24] / detectable[96] == pytest.approx(2, rel=0.05) and set(one_seed["seeds"]) == {1}
+    found = table(
+        runs["good"], runs["same"], plan=plan.Plan(questions=(plan.Question("", "toy-control", "onset_rate"),))
+    )
+    target = found.loc[("toy-control", "onset_rate", "same")]
+    assert target["kind"] == "distance from the reference's value"
+    two = [evaluated(made_run(tmp_path / name, seed=s, seeds=(0, 1, 2))) for name, s in (("a", 10), ("b", 11))]
+    more = planned(two, [24], [1, 4]).set_index(["subset", "metric", "seeds"])["detectable"]
+    assert more["toy-control", "onset_rate", 4] < more["toy-control", "onset_rate", 1]
+    alone = planned(two[:1], [24], [1]).set_index(["subset", "metric"])["detectable"]
+    assert alone["toy-control", "onset_rate"] == pytest.approx(more["toy-control", "onset_rate", 1], rel=0.4)
+    with pytest.raises(InputError, match="3 pilot runs"):
+        planned([*two, two[0]], [24], [1])
+
+
+@pytest.mark.parametrize("form", ["console", "markdown", "latex", "csv", "json"])
+@pytest.mark.parametrize("verb", ["compare", "leaderboard", "power"])
+def test_every_form_is_printed(runs, verb, form):
+    paths = [str(folder.path) for folder in list(runs.values())[:2]]
+    told = CliRunner().invoke(cli.app, [verb, *paths, "--format", form])
+    assert told.exit_code == 0, told.output
+    assert "onset" in told.output
+    if form == "json":
+        assert isinstance(json.loads(told.output), list)
+    if form == "latex":
+        assert r"\toprule" in told.output and "onset\\_rate" in told.output
+
+
+def test_an_unknown_form_is_a_sentence(runs):
+    told = CliRunner().invoke(cli.app, ["compare", str(runs["good"].path), "--format", "excel"])
+    assert told.exit_code == 2 and "format 'excel' is unknown" in told.output

@@ -1,0 +1,186 @@
+"""Paired, clustered differences: against statsmodels and scipy where both apply, else against what was put in."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
+
+from avbench.core import InputError
+from avbench.paired import (
+    detectable,
+    equivalence,
+    holm,
+    letters,
+    paired_difference,
+    power,
+    prompts_needed,
+    spreads,
+    t_test,
+    unpaired_difference,
+)
+
+
+def drawn(seed=0, prompts=30, seeds=1, shift=0.0):
+    """Two models' values: what a prompt has in common, and what each clip has of its own."""
+    random = np.random.default_rng(seed)
+    common = np.repeat(random.standard_normal(prompts), seeds)
+    a, b = (common + 0.5 * random.standard_normal(prompts * seeds) for _ in range(2))
+    return a + shift, b, list(np.repeat(np.arange(prompts), seeds))
+
+
+def test_one_clip_a_prompt_is_the_paired_t_test():
+    a, b, prompts = drawn(shift=0.2)
+    found = paired_difference(a, b, prompts)
+    known = stats.ttest_rel(a, b)
+    assert found.value == pytest.approx(known.statistic * found.error)
+    assert t_test(found.value, found.error, found.freedom) == pytest.approx(known.pvalue)
+    low, high = known.confidence_interval()
+    assert found.interval[0] <= low + 1e-12 and found.interval[1] >= high - 1e-12
+    assert found.interval[1] - found.interval[0] < 1.3 * (high - low)
+
+
+def test_the_error_is_statsmodels_clustered_one():
+    a, b, prompts = drawn(prompts=12, seeds=3)
+    known = OLS(a - b, np.ones(len(a))).fit(
+        cov_type="cluster", cov_kwds={"groups": np.array(prompts), "use_correction": False}
+    )
+    assert paired_difference(a, b, prompts).error == pytest.approx(known.bse[0] * np.sqrt(12 / 11))
+
+
+def test_few_prompts_are_counted_exactly():
+    a, b, prompts = drawn(prompts=8, shift=0.4)
+    known = stats.permutation_test(
+        (a, b), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", n_resamples=np.inf
+    )
+    assert paired_difference(a, b, prompts).p == pytest.approx(known.pvalue)
+    assert paired_difference(a[:5], b[:5], prompts[:5]).interval is None, "five prompts cannot reach 5 %"
+
+
+def test_labels_of_a_prompt_are_swapped_together():
+    a, b, prompts = drawn(prompts=8, seeds=4, shift=0.4)
+    by_prompt = [(a - b).reshape(8, 4).sum(1) @ signs for signs in itertools.product((1, -1), repeat=8)]
+    expected = np.mean(np.abs(by_prompt) >= abs(np.sum(a - b)) - 1e-12)
+    assert paired_difference(a, b, prompts).p == pytest.approx(expected)
+
+
+def test_swapping_models_turns_the_sign_and_nothing_else():
+    a, b, prompts = drawn(shift=0.3)
+    one, other = paired_difference(a, b, prompts), paired_difference(b, a, prompts)
+    assert one.value == -other.value and one.p == other.p and one.error == pytest.approx(other.error)
+
+
+def test_order_of_clips_does_not_matter():
+    a, b, prompts = drawn(prompts=20, seeds=2, shift=0.1)
+    order = np.random.default_rng(1).permutation(len(a))
+    one = paired_difference(a, b, prompts)
+    other = paired_difference(a[order], b[order], [prompts[place] for place in order])
+    assert other.value == pytest.approx(one.value) and other.error == pytest.approx(one.error)
+    assert other.p == pytest.approx(one.p, abs=0.02)
+
+
+def test_nearer_to_the_reference_is_below_zero():
+    random = np.random.default_rng(3)
+    near, far = 1.1 + 0.1 * random.standard_normal(40), 0.5 + 0.1 * random.standard_normal(40)
+    found = paired_difference(near, far, range(40), targets=np.ones(40))
+    assert found.value == pytest.approx(abs(near.mean() - 1) - abs(far.mean() - 1))
+    assert found.p < 0.001 and found.interval[1] < 0
+    mirrored = paired_difference(0.9 + (near - near.mean()), near, range(40), targets=np.ones(40))
+    assert mirrored.p > 0.2, "one above and one as far below are equally near"
+
+
+def test_subsets_weigh_the_same_or_by_their_clips():
+    a, b, prompts = drawn(prompts=30)
+    subsets = ["small"] * 10 + ["large"] * 20
+    a[:10] += 3
+    macro = paired_difference(a, b, prompts, subsets=subsets)
+    micro = paired_difference(a, b, prompts, subsets=subsets, micro=True)
+    apart = a - b
+    assert macro.value == pytest.approx((apart[:10].mean() + apart[10:].mean()) / 2)
+    assert micro.value == pytest.approx(apart.mean())
+    known = [stats.sem(apart[:10]), stats.sem(apart[10:])]
+    assert macro.error == pytest.approx(np.hypot(*known) / 2)
+    assert paired_difference([1, 2], [0, 0], ["p", "p"], subsets=["x", "y"]).error is None
+
+
+def test_one_value_for_all_is_no_proof():
+    same = paired_difference(np.ones(20), np.ones(20), range(20))
+    assert same.value == 0 and same.p == 1 and same.constant and same.interval == (0, 0)
+    one_prompt = paired_difference([1.0, 2.0], [0.0, 0.0], ["only", "only"])
+    assert one_prompt.error is None and one_prompt.interval is None and one_prompt.p == 1
+    for bad in ([np.nan], []):
+        with pytest.raises(InputError, match="as many finite values"):
+            paired_difference(bad, bad, ["a"] * len(bad))
+
+
+def test_unpaired_is_welch():
+    random = np.random.default_rng(4)
+    a, b = random.standard_normal(20) + 0.8, 2 * random.standard_normal(35)
+    found, known = unpaired_difference(a, range(20), b, range(35)), stats.ttest_ind(a, b, equal_var=False)
+    assert found.p == pytest.approx(known.pvalue)
+    assert found.interval == pytest.approx(tuple(known.confidence_interval()))
+    with pytest.raises(InputError, match="a side has no clip"):
+        unpaired_difference(a, range(20), b[:0], [])
+
+
+def test_holm_is_statsmodels():
+    p = np.random.default_rng(5).random(40) ** 3
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert len(holm([])) == 0
+
+
+def test_equivalence_is_two_one_sided_tests():
+    a, b, prompts = drawn(prompts=40)
+    for margin in (0.1, 0.3, 0.6):
+        known, _, _ = ttost_paired(a, b, -margin, margin)
+        assert equivalence(paired_difference(a, b, prompts), margin) == pytest.approx(known)
+
+
+def test_power_is_statsmodels():
+    known = TTestPower()
+    for effect, n, alpha in ((0.5, 24, 0.05), (0.2, 200, 0.01), (0.9, 12, 0.05 / 30)):
+        assert power(effect, 1 / np.sqrt(n), n - 1, alpha) == pytest.approx(known.power(effect, n, alpha), abs=1e-6)
+    expected = known.solve_power(nobs=24, alpha=0.05 / 10, power=0.8)
+    assert detectable(1 / np.sqrt(24), 23, family=10) == pytest.approx(expected, rel=1e-4)
+    needed = prompts_needed(0.3, 1 / np.sqrt(24), 24)
+    assert needed == np.ceil(known.solve_power(effect_size=0.3, alpha=0.05, power=0.8))
+    assert detectable(None, 0) is None and detectable(0.0, 10) is None
+    assert prompts_needed(0.0, 1.0, 10) is None and prompts_needed(1e-9, 1.0, 10) is None
+
+
+def test_spreads_are_those_that_were_put_in():
+    random = np.random.default_rng(6)
+    prompts = np.repeat(np.arange(3000), 3)
+    values = 2 * random.standard_normal(3000)[prompts] + 0.5 * random.standard_normal(9000)
+    assert spreads(values, list(prompts)) == pytest.approx((2, 0.5), rel=0.05)
+    assert spreads(values[::3], list(prompts[::3]))[1] is None
+
+
+def test_letters_are_shared_exactly_where_nothing_is_told_apart():
+    random = np.random.default_rng(7)
+    for _ in range(50):
+        upper = np.triu(random.random((7, 7)) < 0.4, 1)
+        different = upper | upper.T
+        given = letters(different)
+        for i, j in itertools.combinations(range(7), 2):
+            assert bool(set(given[i]) & set(given[j])) != different[i, j]
+    assert letters(np.zeros((3, 3), dtype=bool)) == ["a", "a", "a"]
+
+
+@pytest.mark.parametrize("kind", ["normal", "skewed", "seeds"])
+def test_nothing_is_found_where_nothing_differs(kind):
+    random = np.random.default_rng(8)
+    false, held = 0, 0
+    for _ in range(400):
+        a, b = random.standard_normal((2, 48))
+        if kind == "skewed":
+            a, b = np.exp(a), np.exp(b)
+        prompts = list(np.arange(48) // 2) if kind == "seeds" else range(48)
+        found = paired_difference(a, b, prompts, permutations=999)
+        false += found.p <= 0.05
+        held += found.interval[0] <= 0 <= found.interval[1]
+    assert false / 400 <= 0.075 and 0.92 <= held / 400 <= 0.985
