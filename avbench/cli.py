@@ -203,7 +203,7 @@ def compare(
     pairs = [(b, a) for a, b in itertools.combinations(range(len(folders)), 2)] if all_pairs else None
     found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow or ())
     if form in ("csv", "json"):
-        _print_frame(found, form)
+        _print_frame(found if len(folders) > 1 else frame, form)
         return
     _print_tables(tables.subset_tables(frame), tables.LEGEND, form)
     if len(found):
@@ -589,7 +589,7 @@ def doctor(
     from avbench.doctor import checks
 
     if model:
-        (asked,) = _subsets(None if prompts else [subset], prompts, None)
+        (asked,) = _subsets(None if prompts else [subset], prompts, None, None)
         found = contract.check(lambda: generators.build(model, _parsed(setting or ())), asked)
     else:
         found = checks(out)

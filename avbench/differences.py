@@ -195,9 +195,9 @@ def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.Dat
     frame["primary"], frame["family"] = primary, primary.sum()
     frame.loc[primary, "p_holm"] = paired.holm(frame.loc[primary, "p"])
     size = max(1, int(primary.sum()))
-    followed = pd.DataFrame([_followed(row, size, plan.alpha) for row in frame.itertuples()], frame.index)
-    followed[list(FOLLOWING)] = followed[list(FOLLOWING)].astype(float)
-    return frame.assign(**{name: followed[name] for name in followed})
+    made = [_followed(row, size, plan.alpha) for row in frame.itertuples()]
+    followed = pd.DataFrame(made, frame.index, [*FOLLOWING, "verdict", "better"])
+    return frame.assign(**followed.astype(dict.fromkeys(FOLLOWING, float)))
 
 
 def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:

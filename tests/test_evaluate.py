@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from avbench import reference, subsets
-from avbench.compare import distance_differences, scores_frame
+from avbench.compare import scores_frame
 from avbench.core import InputError, Key, Moments, Row, Run, Sample, digest
+from avbench.differences import differences
 from avbench.evaluate import chosen_metrics, evaluate, fvd_metrics
 from avbench.features.i3d import I3DLogits
 from avbench.features.i3d.conventions import ASVA
@@ -84,7 +85,7 @@ def test_which_model_is_nearer_is_told_with_its_chance(tmp_path, real):
     folders = [made_up(tmp_path / name, rows) for name, rows in runs.items()]
     for folder in folders:
         evaluate(folder, chosen_metrics(["fvd", "kvd", "precision"]), place=real)
-    found = distance_differences(folders, place=real).set_index(["metric", "run"])
+    found = differences(folders, place=real).set_index(["metric", "run"])
     assert (found["against"] == "near").all()
     assert found.loc[("fvd", "far"), "difference"] > 0 and found.loc[("fvd", "far"), "p"] < 0.01
     assert found.loc[("fvd", "same"), "p"] > 0.01

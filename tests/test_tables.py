@@ -2,12 +2,14 @@
 
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
 from avbench.compare import _best
-from avbench.report.tables import _number, console, differences, markdown, protocols
+from avbench.report import boards
+from avbench.report.tables import console, markdown, number, protocols, set_as_latex, set_as_markdown
 
 ROWS = [
     # metric, direction, model, value, low, high, floor, reference, missing
@@ -28,25 +30,32 @@ def frame():
     )
     of_distance = table["metric"] == "fvd"
     table["excess"] = (table["value"] - 190).where(of_distance)
-    table["p"] = pd.Series(0.0015, index=table.index).where(of_distance)
+    table["p"] = pd.Series([0.2, 0.0015, *[None] * 4], dtype=float)
     table.loc[1, "shared"] = 3
     for _, group in table.groupby("metric"):
-        table.loc[_best(group), "best"] = True
+        table.loc[_best(group, {}), "best"] = True
     return table
 
 
-def test_best_is_the_extreme_or_what_holds_the_reference(frame):
+def test_best_is_what_the_data_support(frame):
     best = frame[frame["best"]]
     assert list(zip(best["metric"], best["model"], strict=True)) == [("fvd", "a"), ("motion_amount", "a")]
-    higher = frame[frame["metric"] == "fvd"].assign(direction="higher")
-    assert list(frame.loc[_best(higher), "model"]) == ["b"]
-    assert _best(frame[frame["metric"] == "fvd"].assign(direction="neither")) == []
+    higher = frame[frame["metric"] == "onset_rate"].assign(direction="higher", value=[1.8, 2.8], missing=None)
+    clips = pd.MultiIndex.from_product([range(20), [0]], names=["prompt", "seed"])
+    noise = np.random.default_rng(0).standard_normal((2, 20))
+    for apart, expected in ((0.0, []), (3.0, ["b"])):
+        values = {
+            name: {("s", "onset_rate"): pd.Series(one, clips)}
+            for name, one in (("a", noise[0]), ("b", noise[1] + apart))
+        }
+        assert list(higher.loc[_best(higher, values), "model"]) == expected
+    assert _best(higher.assign(direction="neither"), {"a": {}, "b": {}}) == []
 
 
 def test_markdown(frame):
     text = markdown(frame)
     assert "| model | fvd ↓ | motion_amount ≈ | onset_rate ≈ |" in text
-    assert "| a | **200 (+10, p 0.002)** | **0.410 ± 0.060** | 1.80 ± 0.80 |" in text
+    assert "| a | **200 (+10, p 0.20)** | **0.410 ± 0.060** | 1.80 ± 0.80 |" in text
     assert "| b | 1234 (+1044, p 0.002) [1] | 0 ± 0 | – [2] |" in text
     assert "1. 3 of the clips are in the reference as well" in text
     assert "| reference | 180 | 0.400 |  |" in text
@@ -76,20 +85,40 @@ def test_protocols_stand_in_rows_with_what_they_span(frame):
     screen.print(protocols(pd.concat([rows, other]), {"ours": "fvd", "theirs": "fvd_other"}))
     text = screen.export_text()
     assert "× 1.50" in text and "fvd_other: the clip is too short" in text
-    assert "200 (+10, p 0.002)" in text
+    assert "200 (+10, p 0.20)" in text
 
 
-def test_differences_say_which_is_nearer():
-    frame = pd.DataFrame(
-        [("s", "fvd", "b", "a", -12.3, 0.004, 24, None), ("s", "kvd", "b", "a", None, None, 0, "no pairs")],
-        columns=["subset", "metric", "run", "against", "difference", "p", "pairs", "missing"],
+def test_differences_say_which_is_better_and_why_not():
+    rows = [
+        ("fvd", -12.3, None, None, 0.004, 0.01, "b", None),
+        ("motion_amount", 0.02, -0.01, 0.05, 0.2, 0.9, None, None),
+        ("kvd", None, None, None, None, None, None, "no | pairs"),
+    ]
+    names = ["metric", "difference", "low", "high", "p", "p_holm", "better", "missing"]
+    table = pd.DataFrame(rows, columns=names).assign(
+        subset="s",
+        run="b",
+        against="a",
+        direction="lower",
+        unit="",
+        error=1.0,
+        pairs=24,
+        prompts=24,
+        dropped=0,
+        detectable=7.5,
+        family=2,
+        paired=True,
+        mark=None,
+        verdict=None,
+        margin=None,
     )
-    screen = Console(width=100, record=True, file=io.StringIO())
-    screen.print(differences(frame))
-    text = screen.export_text()
-    assert "b − a" in text and "-12.3" in text and "0.004" in text and "no pairs" in text
-    screen.print(differences(frame.iloc[1:].assign(difference=None, p=None)))
-    assert "no pairs" in screen.export_text()
+    text = set_as_markdown(boards.difference_tables(table), "")
+    assert "**s: b − a (family of 2 comparisons)**" in text
+    assert "| fvd ↓ | **-12.3** | ****" not in text
+    assert "**-12.3**" in text and "**b**" in text and "0.004" in text
+    assert "| motion_amount ↓ | +0.0200 | -0.0100 … +0.0500 | 0.20 | 0.90 | 7.5000 | 24 |  |" in text
+    assert "| kvd ↓ | – [1] |" in text and "1. no \\| pairs" in text
+    assert r"\textbf{-12.3}" in set_as_latex(boards.difference_tables(table), "")
 
 
 @pytest.mark.parametrize(
@@ -107,4 +136,4 @@ def test_differences_say_which_is_nearer():
     ],
 )
 def test_numbers(value, beside, text):
-    assert _number(value, beside) == text
+    assert number(value, beside) == text

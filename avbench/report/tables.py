@@ -119,7 +119,7 @@ def set_as_markdown(tables: Iterable[SubsetTable], legend: str) -> str:
         lines += [f"**{escaped(table.subset)}**", "", f"| {table.head} | " + " | ".join(table.columns) + " |"]
         lines.append("|---|" + "--:|" * len(table.columns))
         for name, cells in table.rows:
-            texts = [f"**{escaped(cell.text)}**" if cell.best else escaped(cell.text) for cell in cells]
+            texts = [f"**{escaped(cell.text)}**" if cell.best and cell.text else escaped(cell.text) for cell in cells]
             lines.append(f"| {escaped(name)} | " + " | ".join(texts) + " |")
         lines.append("")
         lines += [f"{number}. {escaped(note)}" for number, note in enumerate(table.notes, start=1)]
@@ -131,7 +131,7 @@ def set_as_latex(tables: Iterable[SubsetTable], legend: str) -> str:
     """The same, for a paper: one table each, with the rules of booktabs."""
     parts = []
     for table in tables:
-        cells = [[_latex(cell.text, bold=cell.best) for cell in row] for _, row in table.rows]
+        cells = [[_latex(cell.text, bold=cell.best and bool(cell.text)) for cell in row] for _, row in table.rows]
         frame = pd.DataFrame(cells, [_latex(name) for name, _ in table.rows], [_latex(one) for one in table.columns])
         frame.index.name = _latex(table.head)
         notes = "".join(f" [{number}] {note}." for number, note in enumerate(table.notes, start=1))
