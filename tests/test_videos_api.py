@@ -104,7 +104,7 @@ BAD = {
     "endless": "more comes, where 1 MB are the most",
     "expired": "its clip is not there .* answers 410",
     "gone": "the server no longer knows job",
-    "hang": "no clip within 6 s: .*broke off",
+    "asleep": "no clip within 6 s: .*broke off",
     "stuck": "no clip within 6 s: job .* is still in_progress",
 }
 ONE_MORE = ("broken", "gone")

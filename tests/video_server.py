@@ -203,7 +203,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(200, body, "video/mp4", length=10 * 10**9)
         if "endless" in prompt:
             return self.endless(body)
-        if "hang" in prompt:
+        if "asleep" in prompt:
             time.sleep(60)
             return self.drop()
         if ("cut" in prompt and self.first(f"content {job['id']}", 2)) or self.unlucky(0.1):
