@@ -257,25 +257,27 @@ class VideosAPI:
     def _fetched(self, key: Key, job: str, address: str, deadline: Deadline) -> Path:
         """Download a clip; one that is not there yet, or was cut off, is asked for again a few times."""
         path = self._folder / f"{key.subset}--{key.prompt}-{key.seed}.mp4"
-        why = ""
-        for attempt in range(_DOWNLOADS):
-            if attempt:
-                deadline.pause(min(self._poll_seconds * 2**attempt, 30.0), f"job {job}: {why}")
-                address = self._finished(key, job, deadline)  # addresses expire, and may be given anew
+        pause, left = self._poll_seconds, _DOWNLOADS
+        while True:
             try:
                 gone = self._server.download(address, path, deadline, most_bytes=self._most_bytes)
+                if gone is None:
+                    return _suffixed(path)
+                why, left = f"its clip is not there (any more): {gone}", left - 1
             except BrokenError as broken:
-                why = str(broken)
                 path.unlink(missing_ok=True)
-                continue
+                why, left = str(broken), left - 1
+            except LostError as lost:  # a server that is down is waited for, as everywhere
+                why = str(lost)
             except InputError:
                 path.unlink(missing_ok=True)
                 raise
-            if gone is None:
-                return _suffixed(path)
-            why = f"its clip is not there (any more): {gone}"
-        msg = f"job {job}: {why}; tried {_DOWNLOADS} times. -M resubmit=true submits it anew"
-        raise InputError(msg)
+            if not left:
+                msg = f"job {job}: {why}; tried {_DOWNLOADS} times. -M resubmit=true submits it anew"
+                raise InputError(msg)
+            pause = min(pause * 2, 30.0)
+            deadline.pause(max(self._poll_seconds, min(pause, deadline.left / 2)), f"job {job}: {why}")
+            address = self._finished(key, job, deadline)  # addresses expire, and may be given anew
 
     # ---- words
 

@@ -30,7 +30,7 @@ _JITTER = random.Random()  # its own, so that no other random numbers move
 
 
 class LostError(Exception):
-    """Whether the server took the request is not known."""
+    """No answer: whether the server took the request is not known."""
 
 
 class BrokenError(Exception):
@@ -125,10 +125,12 @@ class Server:
             None, or in what way there is nothing there (any more, or yet).
 
         Raises:
-            BrokenError: cut off, not a video, or an answer that may be better the next time.
+            LostError: the server did not answer.
+            BrokenError: cut off, or not a video; it may be better the next time.
             InputError: larger than `most_bytes`, or the deadline.
         """
         url = self._url(address)
+        path.unlink(missing_ok=True)
         try:
             for _ in range(6):
                 headers = self._key_header if self._own(url) else {}
@@ -140,12 +142,12 @@ class Server:
                         return f"{url.host} answers {response.status_code}"
                     if response.status_code != 200:
                         msg = f"{url.host} answers {response.status_code}"
-                        raise BrokenError(msg)
+                        raise LostError(msg) if response.status_code in (*_NOT_HEARD, *_LOST) else BrokenError(msg)
                     self._write(response, path, deadline, most_bytes)
                     return None
         except httpx.TransportError as error:
             msg = f"the download broke off ({self.clean(first_line(error))})"
-            raise BrokenError(msg) from None
+            raise (BrokenError if path.exists() else LostError)(msg) from None
         msg = f"{url.host} redirects without end"
         raise BrokenError(msg)
 
