@@ -7,7 +7,6 @@ kept in `folder`. Exit code 0 where it made all it could: a clip that it left ou
 command line is written down, so secrets belong in the environment.
 """
 
-import contextlib
 import os
 import shlex
 import shutil
@@ -107,12 +106,14 @@ class Command:
             )
             try:
                 code = process.wait(self._timeout_seconds)
-            except subprocess.TimeoutExpired:
-                return f"the script did not end within {self._timeout_seconds:g} s; {_last_words(folder)}"
-            finally:
-                with contextlib.suppress(ProcessLookupError):  # its children too
-                    os.killpg(process.pid, signal.SIGKILL)
+            except BaseException as error:
+                os.killpg(
+                    process.pid, signal.SIGKILL
+                )  # with its children; not waited for yet, so the number is its own
                 process.wait()
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                return f"the script did not end within {self._timeout_seconds:g} s; {_last_words(folder)}"
         if code == 0:
             return None
         ended = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
