@@ -107,9 +107,8 @@ class Command:
             try:
                 code = process.wait(self._timeout_seconds)
             except BaseException as error:
-                os.killpg(
-                    process.pid, signal.SIGKILL
-                )  # with its children; not waited for yet, so the number is its own
+                # With its children; it was not waited for yet, so the number is still its own.
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
