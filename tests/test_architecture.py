@@ -13,7 +13,7 @@ PACKAGE = Path(avbench.__file__).parent
 FLOORS = [
     {"core"},
     {"media", "folder", "pickles", "shipped", "weights", "engine", "recognise", "clip_form", "avfulldit", "toyworld"},
-    {"subsets", "generators", "features", "metrics", "uncertainty", "paired", "plan"},
+    {"subsets", "datasets", "generators", "features", "metrics", "uncertainty", "paired", "plan"},
     {"foreign", "lint", "reference", "sample", "measure", "train", "contract", "doctor"},
     {"distances"},
     {"evaluate"},
