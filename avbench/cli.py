@@ -193,13 +193,13 @@ def compare(
     """Print run folders side by side, and whether each differs from the first by more than chance."""
     import itertools
 
-    from avbench.compare import scores_frame
     from avbench.differences import differences
+    from avbench.leaderboard import leaderboard
     from avbench.plan import read
     from avbench.report import boards, tables
 
     folders = [_folder(path) for path in runs]
-    frame = scores_frame(folders, allow or ())
+    frame = leaderboard(folders, allow=allow or ())
     pairs = [(b, a) for a, b in itertools.combinations(range(len(folders)), 2)] if all_pairs else None
     found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow or ())
     if form in ("csv", "json"):
@@ -222,14 +222,15 @@ def leaderboard(
 ) -> None:
     """Rank many runs, with the places that the data leave open. Adding a run is dropping its folder."""
     from avbench import leaderboard as stage
-    from avbench.report import boards
+    from avbench.report import tables
 
     folders = stage.find(runs)
     frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference)
     if form in ("csv", "json"):
         _print_frame(frame, form)
     else:
-        _print_tables(boards.board_tables(frame), boards.BOARD_LEGEND, form)
+        legend = f"{tables.LEGEND} {tables.RANKS_LEGEND}"
+        _print_tables(tables.subset_tables(frame, ranks=True), legend, form)
 
 
 @app.command()
@@ -669,12 +670,12 @@ def _evaluate(
 
 
 def _protocols(folders: Sequence["RunFolder"], names: Sequence[str]) -> None:
-    from avbench.compare import scores_frame
     from avbench.evaluate import fvd_metrics
+    from avbench.leaderboard import leaderboard
     from avbench.metrics import FVD_PROTOCOLS
     from avbench.report import tables
 
-    frame, asked = scores_frame(folders), {*fvd_metrics(names), "fvd"}
+    frame, asked = leaderboard(folders), {*fvd_metrics(names), "fvd"}
     there = asked & {*frame["metric"]}
     _console().print(tables.protocols(frame, {name: one for name, one in FVD_PROTOCOLS.items() if one in there}))
 
@@ -694,15 +695,16 @@ def _report(
     reference: Path | None = None,
 ) -> None:
     from avbench import votes as ballots
-    from avbench.compare import over_motion, scores_frame
+    from avbench.compare import over_motion
     from avbench.differences import differences
     from avbench.evaluate import fvd_metrics
     from avbench.folder import write_whole
+    from avbench.leaderboard import leaderboard
     from avbench.plan import read
     from avbench.report import boards, clips, page, tables
 
     folders = [_folder(path) for path in runs]
-    frame: pd.DataFrame = scores_frame(folders, allow)
+    frame = leaderboard(folders, allow=allow)
     found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow)
     write_whole(out / "table.md", tables.markdown(frame).encode())
     write_whole(out / "table.csv", frame.to_csv(index=False).encode())

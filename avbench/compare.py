@@ -1,11 +1,9 @@
 """Stage 5: runs beside runs. Only numbers that were made alike stand in one column.
 
-`scores_frame` gives the long table (a row a subset, metric and model) that every report is made from. What is best in
-it is what the data support: for a mean over clips, the runs that cannot be told from the extreme one, where some can;
-for a distance, those that cannot be told from the reference; for a band metric, those whose interval holds its value.
-`guard` says whether two runs may be compared (clips that were brought to their subset's form stand beside clips that
-had it: to those the rule does nothing), and `over_motion` what a metric owes to how little moves. Whether a
-difference is more than chance: differences.py.
+`scores_frame` gives the long table, a row a subset, metric and model, that leaderboard.py puts in order. `guard` says
+whether two runs may be compared (clips that were brought to their subset's form stand beside clips that had it: to
+those the rule does nothing), and `over_motion` what a metric owes to how little moves. Whether a difference is more
+than chance: differences.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench import paired
 from avbench.core import Direction, InputError, Key, Score, unlike_fields
 from avbench.evaluate import VALUES_FILE
 from avbench.folder import RunFolder
@@ -29,9 +26,6 @@ SAMPLING = (
 
 Where = tuple[str, str]
 """Subset and metric."""
-
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +89,7 @@ def guard(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[Where, str 
 
 
 def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.DataFrame:
-    """One row a (subset, metric, model): value, interval, n, null, p, excess, floor, reference, missing, best and more.
+    """One row a (subset, metric, model): value, interval, n, null, p, excess, floor, reference, missing and more.
 
     Raises:
         InputError: two runs have one name, were not evaluated, or were made unlike in a field that `allow` lacks.
@@ -120,12 +114,7 @@ def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.
             row = _row(folder.path.name, score, known[score.metric].direction, known[score.metric].unit)
             rows.append(row | {"mark": marks.get((score.subset, score.metric))})
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
-    frame = pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
-    frame["best"] = False
-    values = {folder.path.name: clip_values(folder) for folder in folders}
-    for _, group in frame.groupby(["subset", "metric"], sort=False):
-        frame.loc[_best(group, values), "best"] = True
-    return frame
+    return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,26 +195,3 @@ def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str,
         "unit": unit,
         "protocol": score.protocol,
     }
-
-
-def _best(group: pd.DataFrame, values: Mapping[str, Mapping[Where, pd.Series]]) -> list[Any]:
-    """Index labels of what the data support as best: see the module."""
-    direction, where = group["direction"].iloc[0], (group["subset"].iloc[0], group["metric"].iloc[0])
-    if direction == Direction.BAND:
-        return list(group.index[(group["low"] <= group["reference"]) & (group["reference"] <= group["high"])])
-    if group["p"].notna().any():
-        return list(group.index[group["p"] > ALPHA])
-    scored = group[group["value"].notna()].sort_values("value", ascending=direction == Direction.LOWER, kind="stable")
-    per_clip = [values[model][where] for model in scored["model"] if where in values[model]]
-    if len(per_clip) < 2 or len(per_clip) < len(scored) or direction == Direction.NEITHER:
-        return []
-    p = [_p_of_difference(per_clip[0], other) for other in per_clip[1:]]
-    alike = [True, *(paired.holm(p) >= ALPHA)]
-    return [] if all(alike) else list(scored.index[alike])
-
-
-def _p_of_difference(a: pd.Series, b: pd.Series) -> float:
-    joined = join(a, b)
-    if not len(joined.prompts):
-        return 1.0
-    return paired.paired_difference(joined.a, joined.b, joined.prompts).p

@@ -207,7 +207,7 @@ def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
     return {
         "better": _better(row, alpha),
         "detectable": _detectable(row, family, alpha),
-        "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=family),
+        "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=family, alpha=alpha),
         **_against_margin(row, alpha),
     }
 
@@ -222,34 +222,26 @@ def _against_margin(row: Any, alpha: float) -> dict[str, Any]:
     """The p-values of "they differ by the margin or more" and of "the run is worse by the margin or more"."""
     if np.isnan(row.margin):
         return dict.fromkeys(("p_alike", "p_not_worse", "verdict"))
-    alike, not_worse = (_below(size - row.margin, row) for size in (abs(row.difference), worsening(row)))
+    alike = paired.equivalence(row.difference, row.error, row.freedom, row.margin)
+    not_worse = paired.tail(row.margin - worsening(row), row.error, row.freedom)
     verdict = "alike" if alike < alpha else "no worse" if not_worse < alpha else None
     return {"p_alike": alike, "p_not_worse": not_worse, "verdict": verdict}
 
 
-def _below(value: float, row: Any) -> float:
-    """One-sided p of "truly 0 or more" where `value` was found with a row's error."""
-    return tail(-value, row) if row.error else float(value >= 0)
-
-
-def tail(value: float, row: Any) -> float:
-    """One-sided p of "truly 0 or less" where `value` was found with a row's error, which is not 0."""
-    return float(
-        stats.norm.sf(value / row.error) if np.isnan(row.freedom) else stats.t.sf(value / row.error, row.freedom)
-    )
+def sided(row: Any) -> bool:
+    """Whether a side is better: not of what should be neither high nor low, nor of ≈ without a common reference."""
+    return row.direction != Direction.NEITHER and (row.direction != Direction.BAND or row.kind == TO_TARGET)
 
 
 def worsening(row: Any) -> float:
-    """By how much the run of a row is worse than the other; of a metric without a better side, how far it is off."""
-    if row.direction == Direction.HIGHER:
-        return -row.difference
-    if row.direction == Direction.NEITHER or (row.direction == Direction.BAND and row.kind != TO_TARGET):
+    """By how much the run of a row is worse than the other; without a better side, how far it is off."""
+    if not sided(row):
         return abs(row.difference)
-    return row.difference
+    return -row.difference if row.direction == Direction.HIGHER else row.difference
 
 
 def _better(row: Any, alpha: float) -> str | None:
     decided = pd.notna(row.p_holm) and row.p_holm < alpha and row.difference
-    if not decided or row.direction == Direction.NEITHER or (row.direction == Direction.BAND and row.kind != TO_TARGET):
+    if not decided or not sided(row):
         return None
     return row.against if worsening(row) > 0 else row.run

@@ -27,7 +27,7 @@ from scipy import stats
 from avbench import paired
 from avbench.compare import clip_values
 from avbench.core import InputError
-from avbench.differences import MACRO, MICRO, TO_TARGET, differences, tail, worsening
+from avbench.differences import MACRO, MICRO, differences, sided, worsening
 from avbench.evaluate import VALUES_FILE
 from avbench.folder import RunFolder, read_json, write_whole
 from avbench.metrics import METRICS
@@ -126,12 +126,8 @@ def _margins(gated: pd.DataFrame) -> Iterator[_Check]:
     for row in gated.itertuples():
         name = f"{row.subset}/{row.metric}"
         if pd.isna(row.difference):
-            yield (
-                name,
-                None,
-                row.subset not in (MACRO, MICRO) and row.kind == "distance",
-                f"not compared: {row.missing}",
-            )
+            lost = row.subset not in (MACRO, MICRO) and row.kind == "distance"
+            yield name, None, lost, f"not compared: {row.missing}"
             continue
         worse = worsening(row) + 0.0  # no −0
         unit = f" {row.unit}" if row.unit else ""
@@ -145,11 +141,8 @@ def _margins(gated: pd.DataFrame) -> Iterator[_Check]:
 
 def _too_much(row: Any, worse: float) -> float:
     """The one-sided p-value of "worse by the margin or less"."""
-    if not row.error:
-        return float(worse <= row.margin)
-    p = tail(worse - row.margin, row)
-    either_way = row.direction == "neither" or (row.direction == "band" and row.kind != TO_TARGET)
-    return min(1.0, 2 * p) if either_way else p
+    p = paired.tail(worse - row.margin, row.error, row.freedom)
+    return p if sided(row) else min(1.0, 2 * p)
 
 
 def _coverage(gated: pd.DataFrame, before: RunFolder, after: RunFolder) -> Iterator[_Check]:

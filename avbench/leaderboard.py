@@ -3,12 +3,14 @@
 All pairs of runs are tested, on the clips that both have, by a t-test over prompts (`paired.t_test`: permutations would
 be too coarse for so many pairs). Holm's correction counts the pairs of one column, a metric on a subset. A run's
 best possible rank is one more than the runs shown to be better, its worst all runs less those shown to be worse
-(Mohamad, Goeman and van Zwet, 2019); two runs share a letter exactly where they are not told apart. Bold is what may be
-first where not everything may.
+(Mohamad, Goeman and van Zwet, 2019); two runs share a letter exactly where they are not told apart.
 
 Where the reference's value is right (≈), order is by the distance from it. `macro` lets every subset count the same,
 `micro` every clip. Distances between distributions are tested where asked for (label swaps, which take seconds a pair),
 and are not pooled.
+
+`best` is what the data support: a distance that cannot be told from the reference, ≈ where the interval holds the
+reference's value, else what may be first where not everything may.
 """
 
 import itertools
@@ -21,7 +23,7 @@ import pandas as pd
 from scipy import stats
 
 from avbench import paired
-from avbench.compare import ALPHA, Where, clip_values, scores_frame
+from avbench.compare import Where, clip_values, scores_frame
 from avbench.core import Direction, InputError
 from avbench.differences import MACRO, MICRO, differences
 from avbench.folder import RunFolder
@@ -64,7 +66,7 @@ def leaderboard(
     known = {metric.name: metric for metric in METRICS}
     boards = []
     for (_, name), group in frame.groupby(["subset", "metric"], sort=False):
-        board = group.assign(rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="", best=False)
+        board = group.assign(rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
         scored = board[board["value"].notna()]
         metric = known[str(name)]
         if metric.per_clip:
@@ -78,7 +80,19 @@ def leaderboard(
             unlike = of_metric.groupby("model")["n"].nunique().max() > 1
             pools = (False, True) if unlike else (False,)  # of subsets of one size both are one
             boards += [_pooled(of_metric, values, known[name], micro=micro) for micro in pools]
-    return pd.concat(boards, ignore_index=True)
+    board = pd.concat(boards, ignore_index=True)
+    for _, column in board.groupby(["subset", "metric"], sort=False):
+        board.loc[column.index, "best"] = _best(column)
+    return board
+
+
+def _best(column: pd.DataFrame) -> pd.Series:
+    """Which rows of a metric on a subset are bold: see the module."""
+    if column["direction"].iloc[0] == Direction.BAND and column["reference"].notna().any():
+        return (column["low"] <= column["reference"]) & (column["reference"] <= column["high"])
+    if column["p"].notna().any():
+        return column["p"] > paired.ALPHA
+    return (column["rank_low"] == 1) & (column["rank_low"].max() > 1)
 
 
 class _Table:
@@ -169,9 +183,10 @@ def _pooled(
     reach = stats.t.ppf(0.975, freedom) * error
     board = kept.drop_duplicates("model").set_index("model").loc[table.models].reset_index()
     n = np.count_nonzero(~np.isnan(table.values), axis=1)
-    nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor", "reference", "missing", "mark"), np.nan)
+    nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor", "reference"), np.nan)
+    nothing |= dict.fromkeys(("missing", "mark", "protocol"))
     pooled = {"subset": MICRO if micro else MACRO, "value": mean, "low": mean - reach, "high": mean + reach, "n": n}
-    board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="", best=False)
+    board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
     board["unmeasured"] = kept.groupby("model")["unmeasured"].sum().loc[table.models].to_numpy()
     return _with_ranks(board, board, metric, table, micro=micro)
 
@@ -198,13 +213,12 @@ def _ranked(
     above = np.triu_indices(len(order), 1)
     tested = ~np.isnan(sorted_p[above])
     different = np.zeros(sorted_p.shape, dtype=bool)
-    different[above[0][tested], above[1][tested]] = paired.holm(sorted_p[above][tested]) < ALPHA
+    different[above[0][tested], above[1][tested]] = paired.holm(sorted_p[above][tested]) < paired.ALPHA
     labels = scored.index[order]
     rank_low, rank_high = 1 + different.sum(axis=0), len(order) - different.sum(axis=1)
     board.loc[labels, "rank"] = np.arange(1, len(order) + 1)
     board.loc[labels, "rank_low"], board.loc[labels, "rank_high"] = rank_low, rank_high
     board.loc[labels, "letters"] = paired.letters(different | different.T)
-    board.loc[labels, "best"] = (rank_low == 1) & (rank_low.max() > 1)
     return board
 
 

@@ -25,6 +25,8 @@ from scipy import optimize, stats
 
 from avbench.core import InputError
 
+ALPHA = 0.05
+"""How often chance may be called more than chance, where no plan says otherwise."""
 PERMUTATIONS = 10_000
 RESAMPLES = 4_000
 LEAST_PROMPTS = 6
@@ -168,17 +170,22 @@ def t_test(value: float | np.ndarray, error: float | np.ndarray, freedom: float 
     return np.where(np.isnan(p), 1.0, p)
 
 
-def equivalence(difference: PairedDifference, margin: float) -> float | None:
-    """The p-value of "A and B differ by `margin` or more": small where they are alike. None without an error.
+def tail(value: float, error: float, freedom: float) -> float:
+    """One-sided p of "truly 0 or less" where `value` was found; by the normal distribution where `freedom` is NaN.
 
-    The larger of two one-sided t-tests.
+    Without an error the value is what it is: 0 or 1.
     """
-    if difference.error is None:
-        return None
-    if difference.error == 0:
-        return float(abs(difference.value) >= margin)
-    t = (margin - abs(difference.value)) / difference.error
-    return float(stats.t.sf(t, difference.freedom))
+    if error == 0:
+        return float(value <= 0)
+    return float(stats.norm.sf(value / error) if np.isnan(freedom) else stats.t.sf(value / error, freedom))
+
+
+def equivalence(value: float, error: float, freedom: float, margin: float) -> float:
+    """The p-value of "A and B differ by `margin` or more": small where they are alike.
+
+    The larger of two one-sided tests (`tail`).
+    """
+    return tail(margin - abs(value), error, freedom)
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -201,7 +208,7 @@ def power(effect: float, error: float, freedom: float, alpha: float) -> float:
     return float(upper + (0.0 if np.isnan(lower) else lower))
 
 
-def detectable(error: float | None, freedom: float, *, family: int = 1, alpha: float = 0.05) -> float | None:
+def detectable(error: float | None, freedom: float, *, family: int = 1, alpha: float = ALPHA) -> float | None:
     """The smallest true difference that 80 % of such experiments find, tested as the first of a family by Holm.
 
     None without an error, where no clip differs from another, or with no degrees of freedom.
@@ -213,7 +220,9 @@ def detectable(error: float | None, freedom: float, *, family: int = 1, alpha: f
     return error * float(optimize.brentq(lambda size: power(size, 1.0, freedom, level) - 0.8, 1e-6, most))
 
 
-def prompts_needed(value: float, error: float | None, prompts: int, *, family: int = 1) -> int | None:
+def prompts_needed(
+    value: float, error: float | None, prompts: int, *, family: int = 1, alpha: float = ALPHA
+) -> int | None:
     """How many prompts, with as many seeds each, would find a true difference of the size observed (80 %, by Holm).
 
     None where no number up to a million would.
@@ -225,7 +234,7 @@ def prompts_needed(value: float, error: float | None, prompts: int, *, family: i
     spread = error * np.sqrt(prompts)  # of a prompt's difference
 
     def lacking(count: int) -> bool:
-        return power(value, spread / np.sqrt(count), count - 1, 0.05 / family) < 0.8
+        return power(value, spread / np.sqrt(count), count - 1, alpha / family) < 0.8
 
     if lacking(_MOST_PROMPTS):
         return None

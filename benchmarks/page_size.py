@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from avbench import engine
-from avbench.compare import over_motion, scores_frame
+from avbench.compare import over_motion
 from avbench.core import Subset
 from avbench.evaluate import chosen_metrics, evaluate, features_of
 from avbench.folder import RunFolder, write_whole
+from avbench.leaderboard import leaderboard
 from avbench.measure import measure
 from avbench.report import clips, page
 from avbench.sample import sample
@@ -91,7 +92,7 @@ def main() -> None:
     folders = runs(asked.work, prompts(asked.prompts), asked.workers)
     place = asked.work / "media"
     list(clips.prepare(folders, place, workers=asked.workers)[1])
-    frame, over = scores_frame(folders), over_motion(folders)
+    frame, over = leaderboard(folders), over_motion(folders)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     rows = []
     with sync_playwright() as driver:

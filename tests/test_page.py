@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from avbench.cli import app
-from avbench.compare import over_motion, scores_frame
+from avbench.compare import over_motion
 from avbench.folder import RunFolder, read_json, write_json
+from avbench.leaderboard import leaderboard
 from avbench.report import clips, page, plots
 
 RUNS = ("toyworld", "toyworld-flickering", "toyworld-noisy")
@@ -53,7 +54,15 @@ def differences(out):
     """Paired comparisons in the form that `compare.differences` gives: decided, open, missing, and pooled."""
     runs = [folder.path.name for folder in folders(out)]
     common = {"against": runs[0], "kind": "clips", "paired": True, "p": 0.01, "p_holm": 0.02, "family": 4, "pairs": 3}
-    common |= {"prompts": 3, "dropped": 1, "detectable": 0.004, "needed": np.nan, "missing": None, "mark": None}
+    common |= {
+        "prompts": 3,
+        "dropped": 1,
+        "detectable": 0.004,
+        "needed": np.nan,
+        "verdict": None,
+        "missing": None,
+        "mark": None,
+    }
     values = {"difference": 0.02, "low": 0.01, "high": 0.03}
     rows = [
         {
@@ -76,7 +85,7 @@ def written(out, name, flow=False, media="inside", **options):
     runs = folders(out)
     list(clips.prepare(runs, out / "media", flow=flow)[1])
     html = page.render(
-        runs, scores_frame(runs), over_motion(runs), out / "media", differences(out), media, flow, **options
+        runs, leaderboard(runs), over_motion(runs), out / "media", differences(out), media, flow, **options
     )
     (out / name).write_text(html)
     return out / name
@@ -348,7 +357,7 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     both = [runs[0], RunFolder(copy)]
     list(clips.prepare(both, tmp_path / "media")[1])
     path = tmp_path / "report.html"
-    path.write_text(page.render(both, scores_frame(both), over_motion(both), tmp_path / "media"))
+    path.write_text(page.render(both, leaderboard(both), over_motion(both), tmp_path / "media"))
     opened = Opened(browser, path)
     tab = opened.page
     tab.evaluate("key => { chooseSubset(data.subsets.findIndex(one => one.name === key[0])); }", failed["key"])
@@ -363,7 +372,7 @@ def test_figures_are_what_plotly_knows(out):
     import plotly.graph_objects as go
 
     runs = folders(out)
-    shown = page._figures(runs, scores_frame(runs), over_motion(runs), None)
+    shown = page._figures(runs, leaderboard(runs), over_motion(runs), None)
     figures = [one for subset in shown.values() for kind in subset.values() for one in kind]
     assert len(figures) > 8
     for one in figures:

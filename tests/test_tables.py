@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from avbench.compare import _best
+from avbench.leaderboard import _best
 from avbench.report import boards
-from avbench.report.tables import console, markdown, number, protocols, set_as_latex, set_as_markdown
+from avbench.report.tables import console, markdown, number, protocols, set_as_latex, set_as_markdown, subset_tables
 
 ROWS = [
     # metric, direction, model, value, low, high, floor, reference, missing
@@ -26,30 +26,24 @@ ROWS = [
 def frame():
     names = ["metric", "direction", "model", "value", "low", "high", "floor", "reference", "missing"]
     table = pd.DataFrame(ROWS, columns=names).assign(
-        subset="s", n=4, unmeasured=0, refused=0, shared=0, unit="", best=False
+        subset="s", n=4, unmeasured=0, refused=0, shared=0, unit="", rank=1.0, rank_low=1.0, rank_high=2.0, letters="a"
     )
     of_distance = table["metric"] == "fvd"
     table["excess"] = (table["value"] - 190).where(of_distance)
     table["p"] = pd.Series([0.2, 0.0015, *[None] * 4], dtype=float)
     table.loc[1, "shared"] = 3
-    for _, group in table.groupby("metric"):
-        table.loc[_best(group, {}), "best"] = True
+    for _, column in table.groupby("metric"):
+        table.loc[column.index, "best"] = _best(column)
     return table
 
 
 def test_best_is_what_the_data_support(frame):
     best = frame[frame["best"]]
     assert list(zip(best["metric"], best["model"], strict=True)) == [("fvd", "a"), ("motion_amount", "a")]
-    higher = frame[frame["metric"] == "onset_rate"].assign(direction="higher", value=[1.8, 2.8], missing=None)
-    clips = pd.MultiIndex.from_product([range(20), [0]], names=["prompt", "seed"])
-    noise = np.random.default_rng(0).standard_normal((2, 20))
-    for apart, expected in ((0.0, []), (3.0, ["b"])):
-        values = {
-            name: {("s", "onset_rate"): pd.Series(one, clips)}
-            for name, one in (("a", noise[0]), ("b", noise[1] + apart))
-        }
-        assert list(higher.loc[_best(higher, values), "model"]) == expected
-    assert _best(higher.assign(direction="neither"), {"a": {}, "b": {}}) == []
+    higher = frame[frame["metric"] == "onset_rate"].assign(direction="higher", reference=np.nan)
+    for rank_low, expected in (([1, 1], []), ([2, 1], ["b"]), ([np.nan, np.nan], [])):
+        column = higher.assign(rank_low=rank_low)
+        assert list(column.loc[_best(column), "model"]) == expected
 
 
 def test_markdown(frame):
@@ -60,6 +54,8 @@ def test_markdown(frame):
     assert "1. 3 of the clips are in the reference as well" in text
     assert "| reference | 180 | 0.400 |  |" in text
     assert "2. the clip has no \\| sound" in text
+    ranks = set_as_markdown(subset_tables(frame.assign(rank_high=[2, 1, 2, 2, 2, 2]), ranks=True), "")
+    assert "| b | 1234 (+1044, p 0.002) a (1) [1] | 0 ± 0 a (1–2) |" in ranks
 
 
 def test_the_console_shows_every_number_at_eighty_columns(frame):
@@ -106,6 +102,7 @@ def test_differences_say_which_is_better_and_why_not():
         prompts=24,
         dropped=0,
         detectable=7.5,
+        needed=[30, 900, None],
         family=2,
         paired=True,
         mark=None,
@@ -116,7 +113,7 @@ def test_differences_say_which_is_better_and_why_not():
     assert "**s: b − a (family of 2 comparisons)**" in text
     assert "| fvd ↓ | **-12.3** | ****" not in text
     assert "**-12.3**" in text and "**b**" in text and "0.004" in text
-    assert "| motion_amount ↓ | +0.0200 | -0.0100 … +0.0500 | 0.20 | 0.90 | 7.5000 | 24 |  |" in text
+    assert "| motion_amount ↓ | +0.0200 | -0.0100 … +0.0500 | 0.20 | 0.90 | 7.5000 | 900 | 24 |  |" in text
     assert "| kvd ↓ | – [1] |" in text and "1. no \\| pairs" in text
     assert r"\textbf{-12.3}" in set_as_latex(boards.difference_tables(table), "")
 

@@ -100,6 +100,8 @@ function originOf(score) {
   const metric = data.metrics[score.metric], origin = data.origins.find((one) => one.name === score.model);
   const subset = data.subsets.find((one) => one.name === score.subset);
   $("origin-title").textContent = `${score.metric} of ${score.model} on ${score.subset}`;
+  const parts = ["macro", "micro"].includes(score.subset)
+    ? data.scores.filter((one) => one.metric === score.metric && one.model === score.model && one.value !== null && data.subsets.some((of) => of.name === one.subset)) : [];
   facts([
     ["question", metric.question],
     ["value", score.missing ?? [score.value, metric.unit].filter((part) => part !== "").join(" ")],
@@ -109,12 +111,13 @@ function originOf(score) {
     ["floor", score.floor], ["reference", score.reference],
     ["in the reference as well", score.shared ? `${score.shared} clips` : null],
     ["protocol", score.protocol], ["subset", subset && subset.digest],
+    ...parts.map((one) => [`on ${one.subset}`, `${one.value}, ${one.n} clips, protocol ${one.protocol}`]),
     ...Object.entries(origin.hashes).map(([name, hash]) => [name, hash]),
     ["avbench", origin.run.versions.avbench],
   ]);
   const { sample, measure, evaluate } = origin.commands;
   $("origin-commands").textContent = `${sample}\n${measure} ${score.metric}\n${evaluate} ${score.metric}`;
-  $("origin-protocol").textContent = JSON.stringify(data.protocols[score.protocol], null, 1);
+  $("origin-protocol").textContent = JSON.stringify(data.protocols[score.protocol ?? parts[0]?.protocol] ?? {}, null, 1);
 }
 
 function originOfDifference(row) {
@@ -267,6 +270,7 @@ function arm(clip, name, colour, index, note) {
 
 function show(made) {
   pause();
+  every().forEach((video) => { video.removeAttribute("src"); video.load(); }); // or it asks for what is revoked
   addresses.splice(0).forEach((one) => URL.revokeObjectURL(one));
   arms = made();
   turn += 1;

@@ -25,9 +25,9 @@ from avbench.evaluate import VALUES_FILE
 from avbench.folder import RunFolder, file_sha256, read_json
 from avbench.measure import current_rows
 from avbench.metrics import METRICS
-from avbench.report import answer, clips, plots
+from avbench.report import answer, boards, clips, plots
 from avbench.report.ballots import strength_cells
-from avbench.report.tables import LEGEND, STANDARD, subset_tables
+from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
 
 MEDIA = ("inside", "beside")
 """Where the clips go: into the page, or into `media/` beside it."""
@@ -48,7 +48,7 @@ def render(
 
     Args:
         folders: the runs, under unlike names.
-        frame: their `compare.scores_frame`.
+        frame: their `leaderboard.leaderboard`.
         over: their `compare.over_motion`.
         place: the folder of playable clips, by `clips.prepare`; for ``beside`` it must lie beside the page as `media/`.
         differences: the paired comparisons of the runs, where they were made.
@@ -79,13 +79,15 @@ def render(
         data=data,
         answer=answer.sentences(frame, differences),
         title=" · ".join(runs),
-        tables={table.subset: table for table in subset_tables(frame)},
+        tables={table.subset: table for table in subset_tables(frame, ranks=True)},
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
-        compared=[] if differences is None else answer.comparisons(differences),
+        compared=[] if differences is None else _compared(differences),
+        columns=boards.DIFFERENCE_COLUMNS,
+        pooled=POOLED,
         coverage=_coverage(folders, frame),
         voted=None if votes is None else _voted(votes),
         pretty=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
-        legend=LEGEND,
+        legend=f"{LEGEND} {RANKS_LEGEND}",
         standard=STANDARD,
         style=Markup((_HERE / "page.css").read_text()),
         script=Markup(script),
@@ -94,6 +96,16 @@ def render(
         media={sha: _base64(place / f"{sha}.mp4") for sha in cards if media == "inside"},
         flows={sha: _base64(place / f"{sha}.flow.mp4") for sha in cards if media == "inside" and flow},
     )
+
+
+def _compared(differences: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of the tables of differences; `index` is the place among all, `better` whether one is shown to be."""
+    found = []
+    for index, (_, row) in enumerate(differences.iterrows()):
+        named = {name: str(row[name]) for name in ("subset", "metric", "run", "against")}
+        texts, remark = boards.difference_texts(row), boards.difference_remark(row)
+        found.append({**named, "index": index, "cells": texts, "better": bool(texts[-1]), "remark": remark})
+    return found
 
 
 def _template() -> Template:

@@ -53,7 +53,7 @@ def paired(
 def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator[Figure]:
     """A figure a distance of one subset: every run's value, the null of its n (mean ± 2 sd), and the floor.
 
-    `frame` is `compare.scores_frame`.
+    `frame` is `leaderboard.leaderboard`.
     """
     of_subset = frame[(frame["subset"] == subset) & frame["value"].notna() & frame["null"].notna()]
     for metric, of_metric in of_subset.groupby("metric", sort=False):

@@ -40,8 +40,15 @@ LEGEND = (
     "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher, ≈ should match the reference. "
     "In brackets, for a distance: its excess over what one distribution on both sides would score at this n, and the "
     "share p of permutations that are as far apart. Bold is what the data support: a distance that cannot be told from "
-    "the reference (p > 0.05), ≈ where the interval holds the reference's value, else what is not told from the best."
+    "the reference (p > 0.05), ≈ where the interval holds the reference's value, else what may be first, where not "
+    "everything may. macro lets every subset count the same, micro every clip."
 )
+RANKS_LEGEND = (
+    "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column). After "
+    "them the rank, with the places that the data leave open."
+)
+POOLED = {"macro": "all subsets, each counted alike", "micro": "all subsets, each clip counted alike"}
+"""Names of the pooled rows, and what they are."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +71,33 @@ class SubsetTable:
     """What the rows are."""
 
 
-def subset_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
-    """Lay out `compare.scores_frame`'s long table, a table a subset."""
+def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[SubsetTable]:
+    """Lay out `leaderboard.leaderboard`: a table a subset or pool, a row a model.
+
+    With ranks they stand in the cells, and models in the order of their mean rank.
+    """
     for subset, of_subset in frame.groupby("subset", sort=False):
         metrics = list(of_subset["metric"].unique())
+        models = of_subset.groupby("model", sort=False)["rank"].mean()
+        if ranks:
+            models = models.sort_values(kind="stable", na_position="last")
+        cells = of_subset.set_index(["model", "metric"])
         notes: list[str] = []
-        rows = []
-        for model, of_model in of_subset.groupby("model", sort=False):
-            by_metric = of_model.set_index("metric")
-            rows.append((str(model), [_cell(by_metric.loc[metric], notes) for metric in metrics]))
-        heads = of_subset.drop_duplicates("metric").set_index("metric")
+        rows = [
+            (
+                str(model),
+                [
+                    _cell(cells.loc[at], notes, ranks) if (at := (model, name)) in cells.index else Cell("")
+                    for name in metrics
+                ],
+            )
+            for model in models.index
+        ]
+        heads = of_subset.drop_duplicates("metric").set_index("metric", drop=False)
         standards = [_standard(of_subset[of_subset["metric"] == metric]) for metric in metrics]
         if any(cell.text for cell in standards):
             rows.append((STANDARD, standards))
-        yield SubsetTable(str(subset), [_head(heads.loc[metric]) for metric in metrics], rows, notes)
+        yield SubsetTable(str(subset), [column_head(heads.loc[metric]) for metric in metrics], rows, notes)
 
 
 def console(frame: pd.DataFrame, width: int = 80) -> Group:
@@ -161,18 +181,26 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
     return Group(*parts)
 
 
-def _head(row: pd.Series) -> str:
-    return " ".join(part for part in (str(row.name), ARROWS[row["direction"]], row["unit"]) if part)
+def column_head(row: pd.Series) -> str:
+    """A metric's name, which way is better, and its unit."""
+    return " ".join(part for part in (str(row["metric"]), ARROWS[row["direction"]], row["unit"]) if part)
 
 
-def _cell(row: pd.Series, notes: list[str]) -> Cell:
+def noted(text: str, note: str, notes: list[str]) -> str:
+    """A text with the number of its note, which joins the notes where it is new."""
+    if note not in notes:
+        notes.append(note)
+    return f"{text} [{notes.index(note) + 1}]"
+
+
+def _cell(row: pd.Series, notes: list[str], ranks: bool = False) -> Cell:
     note = None
     if pd.isna(row["value"]):
         note, text = str(row["missing"]), "–"
     else:
         half = "" if pd.isna(row["low"]) else f" ± {number((row['high'] - row['low']) / 2, row['value'])}"
         worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
-        text = number(row["value"]) + half + worth
+        text = number(row["value"]) + half + worth + (_rank(row) if ranks else "")
         remarks = []
         if row["unmeasured"]:
             remarks.append(f"rests on {row['n']} clips; {row['unmeasured']} could not be measured")
@@ -183,11 +211,14 @@ def _cell(row: pd.Series, notes: list[str]) -> Cell:
         if row["shared"]:
             remarks.append(f"{row['shared']} of the clips are in the reference as well")
         note = "; ".join(remarks) or None
-    if note is None:
-        return Cell(text, bool(row["best"]))
-    if note not in notes:
-        notes.append(note)
-    return Cell(f"{text} [{notes.index(note) + 1}]", bool(row["best"]))
+    return Cell(text if note is None else noted(text, note, notes), bool(row["best"]))
+
+
+def _rank(row: pd.Series) -> str:
+    if not row["letters"]:
+        return ""
+    low, high = int(row["rank_low"]), int(row["rank_high"])
+    return f" {row['letters']} ({low}–{high})" if low < high else f" {row['letters']} ({low})"
 
 
 def _standard(of_metric: pd.DataFrame) -> Cell:
