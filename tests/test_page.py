@@ -149,7 +149,7 @@ def test_names_and_captions_stay_text(inside):
     assert tab.locator("h1").inner_text().count("<img src=x onerror=alert(1)>") == 1
     ticks = tab.locator(".plot[data-kind=distances]").first.locator(".ytick").all_text_contents()
     assert "<img src=x onerror=alert(1)>" in " ".join(ticks)
-    assert "no</b> sound" in tab.locator(".remark").first.inner_text()
+    assert "no</b> sound" in " ".join(tab.locator(".remark").all_inner_texts())
 
 
 def test_a_script_that_got_in_would_not_run(out, browser):
@@ -269,11 +269,16 @@ def test_marks_flow_and_hashes_of_a_clip(inside, out):
 
 def test_a_number_opens_its_origin(inside, out):
     tab = inside.page
-    tab.locator(".number[data-score]").nth(1).click()
+    row = tab.locator("#subset-0 tr", has=tab.locator("th", has_text=re.compile("^toyworld$")))
+    row.locator(".number[data-score]").nth(1).click()
     told = tab.locator("#origin").inner_text()
     score = folders(out)[0].scores()[0][1]
     assert score.protocol in told and f"{score.n} clips" in told and str(score.value) in told
     assert "avbench sample toyworld: --subset toy-object-contact" in told and '"name": "flow-dis"' in told
+    tab.keyboard.press("Escape")
+    tab.locator("#together .number[data-score]").first.click()
+    told = tab.locator("#origin").inner_text()
+    assert "on macro" in told and all(f"on {subset.name}" in told for subset in folders(out)[0].subsets())
     tab.keyboard.press("Escape")
     tab.locator(".number[data-difference]").first.click()
     told = tab.locator("#origin").inner_text()
