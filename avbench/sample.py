@@ -75,7 +75,8 @@ def sample(
     generator = generator or generators.build(model, settings, journal)
     threads = getattr(generator, "concurrency", None)
     requests = plan(subsets, seeds)
-    folder.start(_run(folder.path.name, model, generator.settings, subsets, seeds), subsets)
+    run = _run(folder.path.name, model, generator.settings, subsets, seeds)
+    folder.start(replace(run, asked=dict(settings)), subsets)
     done = {key for key, made in folder.samples().items() if made.path is not None or made.refused}
     todo = [request for request in requests if request.key not in done]
     size = generator.batch_size

@@ -1,16 +1,20 @@
 """The page in a browser, as a reader has it: from a file, with the network off."""
 
+import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_runs import made_run
 from typer.testing import CliRunner
 
+from avbench import cli
 from avbench.cli import app
 from avbench.compare import over_motion
 from avbench.folder import RunFolder, read_json, write_json
@@ -284,6 +288,14 @@ def test_a_number_opens_its_origin(inside, out):
     told = tab.locator("#origin").inner_text()
     assert "0.02, of a family of 4" in told and "avbench compare" in told
     tab.keyboard.press("Escape")
+
+
+def test_the_command_of_an_origin_asks_for_the_same_settings(tmp_path):
+    asked = {"fps": 8, "note": "5", "solver": "euler", "tiling": True}
+    folder = made_run(tmp_path / "run")
+    write_json(folder.path / "run.json", {**read_json(folder.path / "run.json"), "asked": asked})
+    words = shlex.split(page._commands(folder, folder.run())["sample"])
+    assert cli._parsed(after for before, after in itertools.pairwise(words) if before == "-M") == asked
 
 
 def test_blind_votes_are_exported_and_summed_up(inside, out, tmp_path):

@@ -1,7 +1,7 @@
 """What was run: one model on some subsets, and the samples it made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from avbench.core.errors import InputError
@@ -11,7 +11,7 @@ from avbench.core.rows import Key
 
 @dataclass(frozen=True)
 class Run:
-    """One model on some subsets. Everything here but versions and machine must be the same to resume a run."""
+    """One model on some subsets. Everything here but versions, machine and asked must be the same to resume a run."""
 
     name: str
     model: str
@@ -23,6 +23,8 @@ class Run:
     seeds: tuple[int, ...]
     versions: Mapping[str, str]
     machine: Mapping[str, str]
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """The settings that were asked for, and not left at their defaults."""
 
     def __post_init__(self) -> None:
         checked_id(self.name, "run name")
@@ -41,7 +43,8 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for run.json."""
-        return {"name": self.name, **self.identity(), "versions": dict(self.versions), "machine": dict(self.machine)}
+        made = {"versions": dict(self.versions), "machine": dict(self.machine), "asked": dict(self.asked)}
+        return {"name": self.name, **self.identity(), **made}
 
 
 @dataclass(frozen=True)

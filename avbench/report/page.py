@@ -289,15 +289,27 @@ def _origin(folder: RunFolder) -> dict[str, Any]:
 
 
 def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
-    """Commands that do it again; settings that were given by -M stand in run.json."""
+    """Commands that do it again."""
     subsets = folder.subsets()
     asked = [word for one in subsets for word in ("--subset", one.name)]
     limit = ["--limit", str(len(subsets[0].prompts))] if any(one.cut_from for one in subsets) else []
     seeds = ["--seeds", str(max(run.seeds) + 1)]
+    given = [word for name, value in run.asked.items() for word in ("-M", f"{name}={_typed(value)}")]
     return {
         "sample": shlex.join(
-            ["avbench", "sample", run.model, *asked, *limit, *seeds, "--out", str(folder.path.parent)]
+            ["avbench", "sample", run.model, *given, *asked, *limit, *seeds, "--out", str(folder.path.parent)]
         ),
         "measure": shlex.join(["avbench", "measure", str(folder.path), "--metric"]),
         "evaluate": shlex.join(["avbench", "evaluate", str(folder.path), "--metric"]),
     }
+
+
+def _typed(value: Any) -> str:
+    """A setting as -M reads it: text stands bare, unless it would be read as JSON."""
+    try:
+        json.loads(value)
+    except ValueError:
+        return value
+    except TypeError:
+        pass
+    return json.dumps(value)
