@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from avbench.core import Subset
     from avbench.folder import RunFolder
     from avbench.metrics import Metric
+    from avbench.presets import Preset
+    from avbench.report.printed import Section
     from avbench.report.tables import SubsetTable
 
 app = typer.Typer(
@@ -51,6 +53,10 @@ Runs = Annotated[list[Path], typer.Argument(help="Run folders.")]
 Subsets = Annotated[list[str] | None, typer.Option("--subset", help="A shipped subset or a subset folder; repeatable.")]
 Prompts = Annotated[Path | None, typer.Option(help="A prompts.jsonl of your own instead of a subset.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Clips per prompt: seeds 0 … N-1.")]
+AskedBy = Annotated[
+    str | None,
+    typer.Option("--preset", help="A paper's settings, by name (`list presets`) or .toml; options go before it."),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N prompts of each subset.")]
 View = Annotated[
     list[str] | None,
@@ -90,7 +96,10 @@ def run(
     models: Models = None,
     subset: Subsets = None,
     prompts: Prompts = None,
-    seeds: Seeds = 1,
+    preset: AskedBy = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Clips per prompt: seeds 0 … N-1; 1 where not given.")
+    ] = None,
     view: View = None,
     limit: Limit = None,
     setting: Settings = None,
@@ -109,18 +118,30 @@ def run(
     beside them the embedded world and three known-bad models, on the toy subsets.
     The same command given again goes on where it stopped.
     """
+    from avbench import presets
     from avbench.evaluate import features_of
     from avbench.measure import require_weights
 
-    metrics = _metrics(metric, fvd_protocol)
+    chosen = presets.load(preset) if preset else None
+    if chosen and not models:
+        _refuse(f"--preset {preset} asks models: name them")
+    metrics = _metrics(metric, fvd_protocol, chosen)
     require_weights(features_of(metrics))
-    asked = _subsets(subset, prompts, view, limit)
+    asked = _subsets(subset or (chosen.subsets if chosen and not prompts else None), prompts, view, limit)
+    given = presets.Given(subset, prompts, view, limit, seeds, metric, _parsed(setting or ()))
+    records = [chosen and presets.record(chosen, model, given, asked) for model in models or DEMO_MODELS]
+    if chosen:
+        asked, seeds = presets.in_form(chosen, asked), seeds or chosen.seeds
+        for sentence in dict.fromkeys(one for each in records if each for one in each["left_out"].values()):
+            typer.echo(f"note: a column of {chosen.name} is left out: {sentence}", err=True)
     folders = [_place(out, model) for model in models or DEMO_MODELS]
     if len(set(folders)) < len(folders):
         _refuse("two of these models would share a run folder; give them in separate commands with another --out")
     failures = 0
-    for model, place in zip(models or DEMO_MODELS, folders, strict=True):
-        failures += _sample(place, model, asked, range(seeds), setting, workers)
+    for model, place, kept in zip(models or DEMO_MODELS, folders, records, strict=True):
+        beside = presets.settings(chosen, model, given.settings) if chosen else {}
+        asks = [*(setting or ()), *(f"{name}={json.dumps(value)}" for name, value in beside.items())]
+        failures += _sample(place, model, asked, range(seeds or 1), asks, workers, kept)
         _measure(place, metrics, workers, against)
         _evaluate(place, metrics, reference, against)
     pairs = None if models else [(1, 0)]
@@ -196,7 +217,7 @@ def compare(
     from avbench.differences import differences
     from avbench.leaderboard import leaderboard
     from avbench.plan import read
-    from avbench.report import boards, tables
+    from avbench.report import boards, printed, tables
 
     folders = [_folder(path) for path in runs]
     frame = leaderboard(folders, allow=allow or ())
@@ -208,6 +229,7 @@ def compare(
     _print_tables(tables.subset_tables(frame), tables.LEGEND, form)
     if len(found):
         _print_tables(boards.difference_tables(found), boards.DIFFERENCES_LEGEND, form)
+    _print_printed(printed.sections(folders), form)
 
 
 @app.command()
@@ -408,7 +430,7 @@ def train_arms(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="models, subsets, metrics, features or references")],
+    what: Annotated[str, typer.Argument(help="models, subsets, metrics, features, references or presets")],
     path: Annotated[Path | None, typer.Argument(help="With models: say what lies at this path.")] = None,
 ) -> None:
     """List what there is; `list models PATH` says what a path is, by looking at it."""
@@ -609,6 +631,7 @@ def _sample(
     seeds: Sequence[int],
     settings: Sequence[str] | None,
     workers: int | None,
+    preset: Mapping[str, Any] | None = None,
 ) -> int:
     """Sample a run; returns how many of its clips could not be made, refusals not counted."""
     from avbench import sample as stage
@@ -617,7 +640,7 @@ def _sample(
     folder = RunFolder(place)
     with folder.writing():
         count, made, remarks = stage.sample(
-            folder, model, _parsed(settings or ()), subsets, seeds, workers=_workers(workers)
+            folder, model, _parsed(settings or ()), subsets, seeds, workers=_workers(workers), preset=preset
         )
         for remark in remarks:
             typer.echo(f"note: {remark}", err=True)
@@ -640,10 +663,12 @@ def _sample(
     return len(failed)
 
 
-def _metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:
+def _metrics(
+    names: Sequence[str] | None, fvd_protocols: Sequence[str] | None, preset: "Preset | None" = None
+) -> list["Metric"]:
     from avbench.evaluate import chosen_metrics, fvd_metrics
 
-    chosen = chosen_metrics(names)
+    chosen = preset.metrics()[0] if preset and not names else chosen_metrics(names)
     return chosen_metrics([*(metric.name for metric in chosen), *fvd_metrics(fvd_protocols or ())])
 
 
@@ -698,15 +723,20 @@ def _report(
     from avbench.compare import over_motion
     from avbench.differences import differences
     from avbench.evaluate import fvd_metrics
-    from avbench.folder import write_whole
+    from avbench.folder import write_json, write_whole
     from avbench.leaderboard import leaderboard
     from avbench.plan import read
-    from avbench.report import boards, clips, page, tables
+    from avbench.report import boards, clips, page, printed, tables
 
     folders = [_folder(path) for path in runs]
     frame = leaderboard(folders, allow=allow)
     found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow)
-    write_whole(out / "table.md", tables.markdown(frame).encode())
+    papers = printed.sections(folders)
+    beside = "".join(f"\n{tables.set_as_markdown([one.table], one.legend)}" for one in papers)
+    write_whole(out / "table.md", (tables.markdown(frame) + beside).encode())
+    if papers:
+        write_whole(out / "printed.csv", printed.frame(papers).to_csv(index=False).encode())
+        write_json(out / "printed.json", [one.to_json() for one in papers])
     write_whole(out / "table.csv", frame.to_csv(index=False).encode())
     write_whole(out / "table.parquet", frame.to_parquet(index=False))
     write_whole(out / "differences.csv", found.to_csv(index=False).encode())
@@ -726,6 +756,7 @@ def _report(
         _print_tables(boards.difference_tables(found), boards.DIFFERENCES_LEGEND, "console")
     if others:
         _protocols(folders, fvd_protocols or ())
+    _print_printed(papers, "console")
     typer.echo(f"tables: {out}/table.md, .csv, .parquet, differences.csv   page: {out}/report.html")
 
 
@@ -740,6 +771,11 @@ def _print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> Non
     if form not in forms:
         _refuse(f"format {form!r} is unknown; {nearest(form, (*forms, 'console', 'csv', 'json'))}")
     typer.echo(forms[form](found, legend))
+
+
+def _print_printed(found: "Iterable[Section]", form: str) -> None:
+    for one in found:
+        _print_tables([one.table], one.legend, form)
 
 
 def _print_frame(frame: "pd.DataFrame", form: str) -> None:

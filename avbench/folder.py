@@ -21,7 +21,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class RunFolder:
         self.path = path
 
     def start(self, run: Run, subsets: Sequence[Subset]) -> None:
-        """Write run.json and the subsets, or check that the folder holds the same run.
+        """Write run.json and the subsets, or check that the folder holds the same run; then only its preset is renewed.
 
         Raises:
             InputError: the folder holds another run; the message names what differs.
@@ -78,9 +78,12 @@ class RunFolder:
                 write_json(self.path / "subsets" / f"{subset.name}.json", subset.to_json())
             write_json(self.path / "run.json", run.to_json())
             return
-        if unlike := field_differences(run.identity(), self.run().identity()):
+        there = self.run()
+        if unlike := field_differences(run.identity(), there.identity()):
             msg = f"{self.path} holds another run ({'; '.join(unlike)}): give another --out, or remove it"
             raise InputError(msg)
+        if run.preset not in (None, there.preset):
+            write_json(self.path / "run.json", replace(there, preset=run.preset).to_json())
 
     def run(self) -> Run:
         """What run.json says."""

@@ -51,6 +51,7 @@ def sample(
     *,
     workers: int = 1,
     generator: Generator | None = None,
+    preset: Mapping[str, Any] | None = None,
 ) -> tuple[int, Iterator[Sample], list[str]]:
     """Start or resume a run.
 
@@ -62,6 +63,7 @@ def sample(
         seeds: clips per prompt.
         workers: processes. Threads as many as it says, and no other process, for a generator with a `concurrency`.
         generator: one that is in memory already; it stays in this process.
+        preset: the record of a preset (presets.py), for run.json.
 
     Returns:
         How many clips are still to be made; an iterator that makes them and yields each as it is safely on disk;
@@ -76,7 +78,7 @@ def sample(
     threads = getattr(generator, "concurrency", None)
     requests = plan(subsets, seeds)
     run = _run(folder.path.name, model, generator.settings, subsets, seeds)
-    folder.start(replace(run, asked=dict(settings)), subsets)
+    folder.start(replace(run, asked=dict(settings), preset=preset), subsets)
     done = {key for key, made in folder.samples().items() if made.path is not None or made.refused}
     todo = [request for request in requests if request.key not in done]
     size = generator.batch_size

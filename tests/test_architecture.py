@@ -16,7 +16,7 @@ FLOORS = [
     {"subsets", "datasets", "generators", "features", "metrics", "uncertainty", "paired", "plan"},
     {"foreign", "lint", "reference", "sample", "measure", "train", "contract", "doctor"},
     {"distances"},
-    {"evaluate"},
+    {"evaluate", "presets"},
     {"compare", "votes"},
     {"differences", "power"},
     {"leaderboard", "gate", "report", "hook"},

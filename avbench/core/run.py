@@ -11,7 +11,7 @@ from avbench.core.rows import Key
 
 @dataclass(frozen=True)
 class Run:
-    """One model on some subsets. Everything here but versions, machine and asked must be the same to resume a run."""
+    """One model on some subsets. All but versions, machine, asked and preset must be the same to resume a run."""
 
     name: str
     model: str
@@ -25,6 +25,8 @@ class Run:
     machine: Mapping[str, str]
     asked: Mapping[str, Any] = field(default_factory=dict)
     """The settings that were asked for, and not left at their defaults."""
+    preset: Mapping[str, Any] | None = None
+    """The paper's settings that were asked for, and what took the place of which (presets.py)."""
 
     def __post_init__(self) -> None:
         checked_id(self.name, "run name")
@@ -44,6 +46,8 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """Plain values for run.json."""
         made = {"versions": dict(self.versions), "machine": dict(self.machine), "asked": dict(self.asked)}
+        if self.preset is not None:
+            made["preset"] = dict(self.preset)
         return {"name": self.name, **self.identity(), **made}
 
 

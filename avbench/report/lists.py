@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from avbench import reference, subsets
+from avbench import presets, reference, subsets
 from avbench.core import InputError, nearest
 from avbench.features import FEATURES
 from avbench.generators import GENERATORS
@@ -14,13 +14,14 @@ Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def listing(what: str, path: Path | None = None) -> Listing:
-    """Heads and rows of ``models``, ``subsets``, ``metrics``, ``features`` or ``references``; or what `path` is."""
+    """Heads and rows of one kind of thing, for example ``models``, or of what `path` is. Raises InputError on others."""
     kinds = {
         "models": _models,
         "subsets": _subsets,
         "metrics": _metrics,
         "features": _features,
         "references": _references,
+        "presets": _presets,
     }
     if what not in kinds:
         msg = f"{what!r} cannot be listed; {nearest(what, kinds)}"
@@ -87,3 +88,12 @@ def _references() -> Listing:
         for one in found
     ]
     return ("subset", "clips", "command", "sha256"), rows
+
+
+def _presets() -> Listing:
+    rows = []
+    for one in map(presets.load, presets.names()):
+        can = [column.name for column in one.columns if column.metric]
+        cannot = [column.name for column in one.columns if not column.metric]
+        rows.append((one.name, one.purpose, f"{one.paper} ({one.cited})", ", ".join(can), ", ".join(cannot)))
+    return ("preset", "purpose", "paper", "its columns here", "not here"), rows

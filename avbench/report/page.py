@@ -25,7 +25,7 @@ from avbench.evaluate import VALUES_FILE
 from avbench.folder import RunFolder, file_sha256, read_json
 from avbench.measure import current_rows
 from avbench.metrics import METRICS
-from avbench.report import answer, boards, clips, plots
+from avbench.report import answer, boards, clips, plots, printed
 from avbench.report.ballots import strength_cells
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
 
@@ -85,6 +85,7 @@ def render(
         columns=boards.DIFFERENCE_COLUMNS,
         pooled=POOLED,
         coverage=_coverage(folders, frame),
+        papers=printed.sections(folders),
         voted=None if votes is None else _voted(votes),
         pretty=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
         legend=f"{LEGEND} {RANKS_LEGEND}",

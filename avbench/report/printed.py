@@ -1,0 +1,127 @@
+"""What did the paper print? A preset's table, marked as printed, and what became of each of its columns here.
+
+Printed values stand by themselves: they are never in a table of computed ones, never tested, ranked or bold.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from avbench import presets
+from avbench.folder import RunFolder
+from avbench.presets import Column, Preset
+from avbench.report.tables import ARROWS, Cell, SubsetTable
+
+LEGEND = "Printed by the paper's authors, not computed here: never tested, ranked or bold."
+COLUMNS = (
+    *("kind", "preset", "source", "on", "model", "column", "better", "value", "as_printed", "change_percent"),
+    *("metric", "here"),
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A preset's printed table, and the runs that were asked by it."""
+
+    preset: Preset
+    runs: list[str]
+    table: SubsetTable
+    columns: list[tuple[Column, str]]
+    """The paper's columns, each with what became of it here, in a sentence."""
+    overridden: list[str]
+    """What took the place of what, a sentence each, with the runs that it is true of."""
+
+    @property
+    def legend(self) -> str:
+        """What printed values are, and why they are not to be compared with computed ones."""
+        return f"{LEGEND} {self.preset.unlike}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        told = [
+            {"column": one.name, "table": one.table, "metric": one.metric, "here": here} for one, here in self.columns
+        ]
+        return {
+            **{"kind": "printed", "preset": self.preset.name, "paper": self.preset.paper, "source": self.preset.cited},
+            **{"runs": self.runs, "unlike": self.preset.unlike, "columns": told, "overridden": self.overridden},
+            "printed": [
+                {"on": row.on, "model": row.model, **dict(zip(_names(self.preset), row.values, strict=True))}
+                for row in self.preset.printed
+            ],
+        }
+
+
+def sections(folders: Sequence[RunFolder]) -> list[Section]:
+    """One a preset that runs were asked by, in the runs' order; none where no run was."""
+    asked: dict[str, tuple[Preset, dict[str, dict[str, Any]]]] = {}
+    for folder in folders:
+        if kept := folder.run().preset:
+            preset = presets.from_plain(kept)
+            _, of_preset = asked.setdefault(json.dumps(preset.plain, sort_keys=True), (preset, {}))
+            of_preset[folder.path.name] = dict(kept)
+    return [_section(preset, kept) for preset, kept in asked.values()]
+
+
+def frame(found: Sequence[Section]) -> pd.DataFrame:
+    """One row a printed value: COLUMNS."""
+    rows = [
+        {
+            **{"kind": "printed", "preset": one.preset.name, "source": one.preset.cited, "on": row.on},
+            **{"model": row.model, "column": column.name, "better": column.better, "value": float(value)},
+            **{"as_printed": value, "change_percent": change, "metric": column.metric, "here": dict(here)[column.name]},
+        }
+        for one in found
+        for here in [[(column.name, said) for column, said in one.columns]]
+        for row in one.preset.printed
+        for column, value, change in zip(
+            one.preset.table_columns, row.values, row.change or [None] * len(row.values), strict=True
+        )
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _section(preset: Preset, kept: dict[str, dict[str, Any]]) -> Section:
+    columns = [(column, _here(column, kept)) for column in preset.columns]
+    heads = [
+        " ".join(part for part in (column.name, ARROWS[column.better], f"[{place}]") if part)
+        for place, column in enumerate(preset.columns, start=1)
+        if not column.table
+    ]
+    notes = [f"{one.name}{f' ({one.table})' if one.table else ''}: {here}" for one, here in columns]
+    true_of: dict[str, list[str]] = {}
+    for run, record in kept.items():
+        for sentence in record["overridden"]:
+            true_of.setdefault(sentence, []).append(run)
+    overridden = [f"{', '.join(runs)}: {sentence}" for sentence, runs in true_of.items()]
+    rows = [
+        (
+            f"{row.on}: {row.model}, printed",
+            [
+                Cell(value + (f" ({change} %)" if change else ""))
+                for value, change in zip(row.values, row.change or [""] * len(row.values), strict=True)
+            ],
+        )
+        for row in preset.printed
+    ]
+    told = [f"Not as in the paper: {sentence}" for sentence in overridden]
+    table = SubsetTable(f"Printed in {preset.cited}", heads, rows, [*notes, *told], head="printed, not computed")
+    return Section(preset, list(kept), table, columns, overridden)
+
+
+def _here(column: Column, kept: dict[str, dict[str, Any]]) -> str:
+    """What became of a column: computed, left out, or impossible."""
+    if column.missing:
+        return f"cannot be computed: {column.missing}"
+    why = {run: record["left_out"].get(column.metric) for run, record in kept.items()}
+    reasons = [one for one in dict.fromkeys(why.values()) if one]
+    if not reasons:
+        return column.said
+    told = [f"not computed for {', '.join(run for run in why if why[run] == one)}: {one}" for one in reasons]
+    return f"{column.said} {'; '.join(told)}"
+
+
+def _names(preset: Preset) -> list[str]:
+    return [column.name for column in preset.table_columns]
