@@ -14,7 +14,7 @@ Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def listing(what: str, path: Path | None = None) -> Listing:
-    """Heads and rows of one kind of thing, for example ``models``, or of what `path` is. Raises InputError on others."""
+    """Heads and rows of a kind of thing, such as ``models``, or of what `path` is. Raises InputError on other kinds."""
     kinds = {
         "models": _models,
         "subsets": _subsets,
