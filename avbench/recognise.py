@@ -6,6 +6,7 @@ weight is loaded. Forms are those of diffusers 0.42.
 """
 
 import dataclasses
+import hashlib
 import inspect
 import json
 import re
@@ -15,11 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError
+from avbench.core import InputError, digest
+from avbench.folder import file_sha256
 from avbench.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 """Suffixes of weights that are unpickled: running what is in them is possible, so they are asked for by name."""
+_WHOLE_BYTES = 2 * 2**30
+_BLOCKS, _BLOCK_BYTES = 64, 2**20
+_COUNTED = (".json", ".safetensors", ".gguf", ".model", ".txt", ".py", *PICKLES)
 _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
 _LONGEST_HEADER = 100_000_000
 
@@ -31,7 +36,7 @@ class Recognised:
     path: Path
     kind: str
     """``pipeline``, ``custom pipeline``, ``modular pipeline``, ``component``, ``LoRA``, ``single file``, ``GGUF``,
-    ``pickle``, ``AVFullDiT`` or ``clips``."""
+    ``pickle``, ``AVFullDiT``, ``trained joint``, ``TangoFlux`` or ``clips``."""
     class_name: str | None = None
     """The class that it names."""
     makes: str = ""
@@ -51,7 +56,11 @@ def recognise(path: Path) -> Recognised:
         raise InputError(msg)
     model, base = f"diffusers:{path}", ("-M base=PIPELINE",)
     if path.suffix == ".safetensors":
-        return Recognised(path, "LoRA" if _is_lora(header(path)) else "single file", None, "", base, model)
+        names = header(path)
+        if str(dict(names.get("__metadata__") or {}).get("format")).startswith("avfulldit-joint-"):
+            towers = (f"the two towers that it was trained on, as avfulldit:WAN+TANGOFLUX+{path}",)
+            return Recognised(path, "trained joint", "AVFullDiT", "video + audio", towers, None)
+        return Recognised(path, "LoRA" if _is_lora(names) else "single file", None, "", base, model)
     with path.open("rb") as file:
         if file.read(4) == b"GGUF":
             return Recognised(path, "GGUF", None, "", base, model)
@@ -87,6 +96,31 @@ def header(path: Path) -> dict[str, Any]:
     except (ValueError, struct.error) as error:
         msg = f"{path} is no safetensors file: {error}"
         raise InputError(msg) from None
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """What tells these weights from others: a digest over every file, by name, and how each file was hashed.
+
+    Up to 2 GiB in all every byte counts; above, size and 64 blocks of 1 MiB evenly spread over each file, which a
+    fine-tune of the same shape changes too.
+    """
+    found = [path] if path.is_file() else sorted(one for one in path.rglob("[!.]*") if one.suffix in _COUNTED)
+    files = {one.relative_to(path).as_posix() if path.is_dir() else one.name: one for one in found}
+    total = sum(file.stat().st_size for file in files.values())
+    whole = total <= _WHOLE_BYTES
+    hashes = {name: file_sha256(file) if whole else _sparse_sha256(file) for name, file in files.items()}
+    how = "every byte" if whole else f"size and {_BLOCKS} blocks of {_BLOCK_BYTES} bytes a file"
+    return {"sha256": digest(hashes), "hashed": how, "files": len(files), "bytes": total}
+
+
+def _sparse_sha256(path: Path) -> str:
+    size = path.stat().st_size
+    state = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for block in range(_BLOCKS):
+            file.seek(max(0, size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
+            state.update(file.read(_BLOCK_BYTES))
+    return state.hexdigest()
 
 
 def index_of(folder: Path) -> dict[str, Any]:
@@ -143,6 +177,8 @@ def _folder(path: Path) -> Recognised:
             arms = ["video"] * ("video" in plain) + ["audio"] * ("audio" in plain)
             runs = f"avfulldit:{path}" if "video" in plain else None
             return Recognised(path, "AVFullDiT", "AVFullDiT", " + ".join(arms), (), runs)
+        if "audio_seq_len" in plain and (path / "tangoflux.safetensors").is_file():
+            return Recognised(path, "TangoFlux", None, "audio", (f"a Wan pipeline, as avfulldit:WAN+{path}",), None)
         if isinstance(plain.get("_class_name"), str):
             return Recognised(path, "component", plain["_class_name"], "", ("-M base=PIPELINE",), model)
     if len(weights := [one for one in sorted(path.iterdir()) if one.suffix in (".safetensors", ".gguf")]) == 1:

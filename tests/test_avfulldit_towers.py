@@ -1,6 +1,8 @@
 """Wan and TangoFlux as towers: our walk is diffusers' own forward, and joined they see each other."""
 
+import dataclasses
 import json
+import shutil
 
 import diffusers
 import numpy as np
@@ -8,17 +10,24 @@ import pytest
 import tokenizers
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
 from avbench import generators
+from avbench.avfulldit.examples import Batch
 from avbench.avfulldit.flux import Duration, FluxAudioTower
+from avbench.avfulldit.joint_file import save_joint
 from avbench.avfulldit.model import AVFullDiT, JointConfig, walk_alone
+from avbench.avfulldit.pair import load_pair
+from avbench.avfulldit.pipeline import Wish, make, start
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec
 from avbench.avfulldit.tower import Text
+from avbench.avfulldit.training import Objective, Plan, train
 from avbench.avfulldit.wan import WanTower
 from avbench.core import InputError, Key, Prompt
+from avbench.recognise import recognise
 
 WAN = {
     "num_attention_heads": 3,
@@ -311,15 +320,13 @@ def test_two_pretrained_towers_are_a_model(pair):
     assert (linked.frames != clip.frames).any() and (linked.audio.waveform != clip.audio.waveform).any()
     settings = generators.build(model, SMALL).settings
     assert settings["shift"] == 3.0 and settings["link"] == 0.0 and settings["joint"]["joint_layers"] == 2
-    assert settings["joint"]["tau"] == pytest.approx((4 / 20) / (8 / 8000)) and len(settings["weights_sha256"]) == 2
+    assert settings["joint"]["tau"] == pytest.approx((4 / 20) / (8 / 8000)) and len(settings["weights"]) == 2
+    assert settings["dtype"] == "float32"
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_unlinked_towers_make_what_diffusers_makes(pair):
     """Wan's own pipeline, from our noise, over an Euler scheduler of the same timesteps."""
-    from avbench.avfulldit.pair import load_pair
-    from avbench.avfulldit.pipeline import Wish, start
-
     sizes = {name: value for name, value in SMALL.items() if name != "steps"}
     parts = load_pair(pair / "wan", pair / "tango", **sizes)
     video, _ = start(parts, Wish("one", 0, "a red ball falls", "a thud"))
@@ -349,3 +356,106 @@ def test_a_pair_that_is_none(pair, tmp_path):
         generators.build(f"avfulldit:{pair}/wan+{pair}/tango", {**SMALL, "frames": 6})
     with pytest.raises(InputError, match="width: for two pretrained towers"):
         generators.build("avfulldit:nothing", {"width": 32})
+
+
+SIZES = {name: value for name, value in SMALL.items() if name != "steps"}
+
+
+def trained_on(pair, place, *fine_tuned):
+    """Two towers joined, and trained for two steps through the trainer that the bundled arms had."""
+    parts = load_pair(pair / "wan", pair / "tango", **SIZES)
+    for name, weight in parts.dit.named_parameters():
+        if name.startswith(fine_tuned):
+            weight.requires_grad_(True)
+    shapes = parts.video_codec.shape(5, 16, 32), parts.audio_codec.shape(2000)
+    torch.manual_seed(3)
+    video, audio = (torch.randn(2, *shape) for shape in shapes)
+
+    def batches(numbers):
+        rows = [number % 2 for number in numbers]
+        return Batch(tuple(numbers), video[rows], audio[rows], ("a red ball falls",) * 2, ("a thud",) * 2)
+
+    plan = Plan(steps=2, batch=2, learning_rate=0.05, warmup=1)
+    losses = [step.audio_loss for step in train(Objective(parts, plan), batches, {}, place)]
+    assert len(losses) == 2 and losses[0] != losses[1]
+    parts.dit.eval()
+    return parts
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("fine_tuned", [(), ("video.", "audio.")], ids=["the joint alone", "all of it"])
+def test_a_trained_joint_is_loaded(pair, tmp_path, monkeypatch, fine_tuned):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+    parts = trained_on(pair, tmp_path / "training", *fine_tuned or ("nothing",))
+    file = tmp_path / "joint.safetensors"
+    save_joint(parts.dit, file, {"steps": 2})
+    kept = load_file(file)
+    assert {name.split(".")[0] for name in kept} == {"widenings", *(name[:5] for name in fine_tuned)}
+    parts.sampling = dataclasses.replace(parts.sampling, steps=2)
+    (ours,) = make(parts, [Wish("one", 0, "a red ball falls", "a thud")], 1)
+    model = f"avfulldit:{pair}/wan+{pair}/tango+{file}"
+    clip, untrained = sampled(model), sampled(f"avfulldit:{pair}/wan+{pair}/tango", link=1.0)
+    assert (clip.frames == ours.frames).all() and (clip.audio.waveform == ours.audio.waveform).all()
+    assert (clip.frames != untrained.frames).any() and (clip.audio.waveform != untrained.audio.waveform).any()
+    apart = sampled(model, link=0.0), sampled(f"avfulldit:{pair}/wan+{pair}/tango")
+    assert (apart[0].frames == apart[1].frames).all() == (not fine_tuned), "unlinked, the joint alone says nothing"
+    settings = generators.build(model, SMALL).settings
+    assert settings["link"] == 1.0 and set(settings["weights"]) == {"video", "audio", "trained"}
+    seen = recognise(file)
+    assert (seen.kind, seen.model) == ("trained joint", None) and "avfulldit:WAN+TANGOFLUX+" in seen.needs[0]
+    assert generators.run_name(model) == "avfulldit-wan-tango-joint"
+
+
+@pytest.fixture(scope="module")
+def joint(pair, tmp_path_factory):
+    file = tmp_path_factory.mktemp("joint") / "joint.safetensors"
+    save_joint(load_pair(pair / "wan", pair / "tango", **SIZES).dit, file)
+    return file
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
+    with safe_open(joint, "pt") as file:
+        metadata = file.metadata()
+    weights = load_file(joint)
+    first = min(weights)
+    towers = load_pair(pair / "wan", pair / "tango", **SIZES).dit.state_dict()
+    for changed, said, words in (
+        ({name: one for name, one in weights.items() if name != first}, {}, f"lacks 1 tensors .*{first}"),
+        ({**weights, "video.more": torch.zeros(1)}, {}, r"holds 1 tensors that these towers have not, video\.more"),
+        ({**weights, first: torch.zeros(2)}, {}, rf"{first} is of shape \(2,\), these towers ask for"),
+        (weights, {"towers": "0" * 64}, "was trained on other towers"),
+        ({**weights, **{n: w for n, w in towers.items() if n.endswith("proj_out.bias")}}, {}, "trained on other"),
+        (weights, {"format": "pt"}, "is no trained joint"),
+        (weights, {"link": "{"}, "do not say how the towers are joined"),
+        (weights, {"joint": metadata["joint"].replace("sync", "synch")}, "did you mean 'sync'"),
+    ):
+        save_file(changed, tmp_path / "bad.safetensors", {**metadata, **said})
+        with pytest.raises(InputError, match=words):
+            generators.build(f"avfulldit:{pair}/wan+{pair}/tango+{tmp_path}/bad.safetensors", SMALL)
+    (tmp_path / "bad.safetensors").write_bytes(b"not this")
+    for target, settings, words in (
+        (f"{pair}/wan+{pair}/tango+{tmp_path}/bad.safetensors", {}, "cannot be read as a trained joint"),
+        (f"{pair}/wan+{pair}/tango+{tmp_path}/none.safetensors", {}, "cannot be read as a trained joint"),
+        (f"{pair}/wan+{pair}/tango+{joint}", {"joint_layers": 1}, "joint_layers is 1; .* was trained with 2"),
+        (f"{pair}/wan+{pair}/tango+a+b", {}, r"write avfulldit:WAN\+TANGOFLUX"),
+        (f"{pair}/wan+{pair}/tango", {"solver": "hoin"}, "solver 'hoin' is unknown"),
+        (f"{pair}/wan+{pair}/tango", {"link": 2}, "link is 2; it goes from 0"),
+        (f"{pair}/wan+{pair}/tango", {"dtype": "half"}, "dtype 'half' is unknown"),
+        (f"{pair}/wan+{pair}/tango", {"device": "nowhere"}, "device nowhere: "),
+        ("toy-t2v", {"steps": 0}, "steps is 0"),
+    ):
+        with pytest.raises(InputError, match=words):
+            generators.build(f"avfulldit:{target}", {**({} if target == "toy-t2v" else SMALL), **settings})
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_towers_are_read_from_safetensors_only(pair, tmp_path):
+    """A pickle beside them is not opened; where there is nothing else, that is said."""
+    wan = tmp_path / "wan"
+    shutil.copytree(pair / "wan", wan)
+    (wan / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    (wan / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(InputError, match=r"vae cannot be read as AutoencoderKLWan: .*safetensors"):
+        generators.build(f"avfulldit:{wan}+{pair}/tango", SMALL)
+    assert recognise(pair / "tango").needs == (f"a Wan pipeline, as avfulldit:WAN+{pair}/tango",)

@@ -19,9 +19,9 @@ from avbench.core import ClipSpec, InputError, Key, Prompt, Subset
 from avbench.folder import RunFolder
 from avbench.generators import Made, Request
 from avbench.generators.diffusers import calling
-from avbench.generators.diffusers.loading import Placement, Source, fingerprint, load
+from avbench.generators.diffusers.loading import Placement, Source, load
 from avbench.generators.diffusers.presets import PRESETS, preset_name
-from avbench.recognise import index_of, recognise
+from avbench.recognise import fingerprint, index_of, recognise
 from avbench.sample import sample
 
 SMALL = {"preset": "none", "steps": 2, "width": 60, "height": 60, "frames": 10}
@@ -248,7 +248,7 @@ def test_settings_tell_weights_and_everything_else(built, fine_tune):
 
 
 def test_large_weights_are_told_apart_by_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("avbench.generators.diffusers.loading._WHOLE_BYTES", 0)
+    monkeypatch.setattr("avbench.recognise._WHOLE_BYTES", 0)
     (tmp_path / "w.safetensors").write_bytes(bytes(10_000_000))
     before = fingerprint(tmp_path)
     assert before["hashed"] == "size and 64 blocks of 1048576 bytes a file"

@@ -155,7 +155,7 @@ class FluxAudioTower(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, pool: nn.Module | None = None, **settings: Any) -> "FluxAudioTower":
-        """Read a transformer folder in diffusers' form; `settings` go to diffusers (``torch_dtype=…``)."""
+        """Read a transformer folder in diffusers' form; `settings` go to diffusers (``dtype=…``)."""
         return cls(load_transformer("FluxTransformer2DModel", folder, **settings), pool)
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:

@@ -1,7 +1,8 @@
-"""Two pretrained towers as one model, before any training of both: a Wan pipeline's folder and TangoFlux's.
+"""Two pretrained towers as one model: a Wan pipeline's folder, TangoFlux's, and what training made of their meeting.
 
-They have never met, so `link` is 0 where nothing else is asked: each makes what it makes alone. The sampling is the
-paper's. Source of TangoFlux's form: its repository (declare-lab/TangoFlux); of Wan's: diffusers.
+Without a trained joint they have never met, so `link` is 0 where nothing else is asked: each makes what it makes alone.
+Weights are read from safetensors only. The sampling is the paper's. Source of TangoFlux's form: its repository
+(declare-lab/TangoFlux); of Wan's: diffusers.
 """
 
 import json
@@ -15,10 +16,11 @@ from torch import nn
 from avbench.avfulldit.checkpoint import Parts, load_weights
 from avbench.avfulldit.flow import Sampling
 from avbench.avfulldit.flux import Duration, FluxAudioTower
+from avbench.avfulldit.joint_file import at_rate, fill, read_joint
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec, package
 from avbench.avfulldit.wan import WanTower
-from avbench.core import ClipSpec, InputError
+from avbench.core import ClipSpec, InputError, first_line
 
 _WAN_WORDS, _TANGOFLUX_WORDS = 512, 64
 _FLUX_FIELDS = (
@@ -36,8 +38,9 @@ def load_pair(
     frames: int = 49,
     fps: float = 24,
     joint_layers: int | None = None,
-    link: float = 0.0,
+    link: float | None = None,
     audio_text: str | None = None,
+    trained: Path | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Parts:
     """Join the towers of two folders.
@@ -50,21 +53,27 @@ def load_pair(
         height: of the clips.
         frames: of the clips.
         fps: of the clips.
-        joint_layers: N_av; TangoFlux's single blocks where not given, 18 of 24.
-        link: how far the modalities see each other.
+        joint_layers: N_av; TangoFlux's single blocks where not given, 18 of 24, or as many as were trained.
+        link: how far the modalities see each other; 0, or as it was trained.
         audio_text: folder or hub name of TangoFlux's text encoder; its config's where not given.
+        trained: what training made of these two towers, as `save_joint` writes it.
         dtype: of the weights.
 
     Raises:
-        InputError: a folder is not what is asked for, or the towers cannot be joined.
+        InputError: a folder is not what is asked for, the towers cannot be joined, or were not trained so.
     """
+    file = None if trained is None else read_joint(trained)
+    if file is not None and joint_layers not in (None, file.joint.joint_layers):
+        msg = f"joint_layers is {joint_layers}; {trained} was trained with {file.joint.joint_layers}"
+        raise InputError(msg)
     index = _json(video / "model_index.json", "a diffusers pipeline")
     if index.get("transformer_2", [None])[0] is not None:
         msg = f"{video} has two transformers that share the timesteps: only a Wan of one can be joined"
         raise InputError(msg)
-    seen = WanTower.load(video / "transformer", per_token=bool(index.get("expand_timesteps")), torch_dtype=dtype)
-    video_text = HuggingFaceText.load(video / "tokenizer", video / "text_encoder", _WAN_WORDS, torch_dtype=dtype)
-    video_codec = WanVideoCodec.load(video / "vae", torch_dtype=torch.float32)
+    seen = WanTower.load(video / "transformer", per_token=bool(index.get("expand_timesteps")), dtype=dtype)
+    seen.requires_grad_(False)
+    video_text = HuggingFaceText.load(video / "tokenizer", video / "text_encoder", _WAN_WORDS, dtype=dtype)
+    video_codec = WanVideoCodec.load(video / "vae", dtype=torch.float32)
 
     config = _json(audio / "config.json", "TangoFlux")
     if "audio_seq_len" not in config:
@@ -76,10 +85,13 @@ def load_pair(
     heard, audio_texts = _tangoflux(audio, config, audio_text or config["text_encoder_name"], spec.seconds, dtype)
 
     tau = (video_codec.frames / fps) / (audio_codec.hop / audio_codec.sample_rate)
-    joint = JointConfig(joint_layers or config["num_single_layers"], tau)
-    dit = AVFullDiT(seen, heard, joint)
-    dit.link = link
+    layers = config["num_single_layers"] if joint_layers is None else joint_layers
+    dit = AVFullDiT(seen, heard, JointConfig(layers, tau) if file is None else at_rate(file, tau))
     dit.widenings.to(dtype)
+    dit.link = 0.0
+    if file is not None:
+        fill(dit, file)
+    dit.link = dit.link if link is None else link
     sampling = Sampling(50, shift=_shift(video), video_guidance=5.0, audio_guidance=4.5)
     return Parts(dit, spec, video_text, audio_texts, video_codec, audio_codec, sampling)
 
@@ -89,7 +101,12 @@ def _tangoflux(
 ) -> tuple[FluxAudioTower, HuggingFaceText]:
     """The tower and its text encoder, whose weights lie in one file."""
     transformers = package("transformers")
-    encoder = transformers.T5EncoderModel(transformers.AutoConfig.from_pretrained(text))
+    try:
+        encoder = transformers.T5EncoderModel(transformers.AutoConfig.from_pretrained(text))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(text)
+    except (OSError, ValueError) as error:
+        msg = f"TangoFlux's text encoder, {text}, cannot be had ({first_line(error)}); -M audio_text= is its folder"
+        raise InputError(msg) from error
     width = encoder.config.d_model
     flux = package("diffusers").FluxTransformer2DModel(
         **{name: config[name] for name in _FLUX_FIELDS}, pooled_projection_dim=width
@@ -100,7 +117,6 @@ def _tangoflux(
     whole = nn.ModuleDict(stored)
     load_weights(whole, folder / "tangoflux.safetensors")
     whole.to(dtype).eval().requires_grad_(False)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(text)
     return FluxAudioTower(flux, pool, duration), HuggingFaceText(tokenizer, encoder, _TANGOFLUX_WORDS)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avbench.avfulldit.tower import Text
-from avbench.core import InputError
+from avbench.core import InputError, first_line
 
 
 def package(name: str) -> Any:
@@ -24,13 +24,22 @@ def package(name: str) -> Any:
         raise InputError(msg) from None
 
 
+def read_folder(kind: Any, folder: Path, **settings: Any) -> Any:
+    """`kind.from_pretrained` of a local folder, of safetensors only. Raises InputError saying why it cannot be read."""
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        msg = f"{folder} cannot be read as {kind.__name__}: {first_line(error)}"
+        raise InputError(msg) from error
+
+
 def load_transformer(kind: str, folder: Path, **settings: Any) -> Any:
     """Read a transformer folder in diffusers' form. Raises InputError where it is none."""
     diffusers = package("diffusers")
     if not (folder / "config.json").is_file():
         msg = f"{folder} is no transformer folder of diffusers: it has no config.json"
         raise InputError(msg)
-    return getattr(diffusers, kind).from_pretrained(folder, local_files_only=True, **settings)
+    return read_folder(getattr(diffusers, kind), folder, **settings)
 
 
 class WanVideoCodec(nn.Module):
@@ -51,7 +60,7 @@ class WanVideoCodec(nn.Module):
     @classmethod
     def load(cls, folder: Path, **settings: Any) -> "WanVideoCodec":
         """Read the ``vae`` folder of a diffusers pipeline."""
-        return cls(package("diffusers").AutoencoderKLWan.from_pretrained(folder, local_files_only=True, **settings))
+        return cls(read_folder(package("diffusers").AutoencoderKLWan, folder, **settings))
 
     def shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:
         """Of a clip's latents. Raises InputError where the sizes do not fit Wan and its patches of 2×2."""
@@ -93,8 +102,7 @@ class OobleckAudioCodec(nn.Module):
     @classmethod
     def load(cls, folder: Path, least: int = 0) -> "OobleckAudioCodec":
         """Read the ``vae`` folder of a diffusers pipeline."""
-        vae = package("diffusers").AutoencoderOobleck.from_pretrained(folder, local_files_only=True)
-        return cls(vae, least)
+        return cls(read_folder(package("diffusers").AutoencoderOobleck, folder), least)
 
     def shape(self, samples: int) -> tuple[int, ...]:
         """Of the latents that cover so many samples, and never fewer than `least`."""
@@ -125,15 +133,16 @@ class HuggingFaceText(nn.Module):
     def load(cls, tokenizer: Path, encoder: Path, length: int, **settings: Any) -> "HuggingFaceText":
         """Read the ``tokenizer`` and ``text_encoder`` folders of a pipeline; the encoder's class is in its config."""
         transformers = package("transformers")
-        named = transformers.AutoConfig.from_pretrained(encoder, local_files_only=True).architectures or []
+        try:
+            named = transformers.AutoConfig.from_pretrained(encoder, local_files_only=True).architectures or []
+            words = transformers.AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+        except (OSError, ValueError) as error:
+            msg = f"{encoder} and {tokenizer} cannot be read: {first_line(error)}"
+            raise InputError(msg) from error
         if not named or not hasattr(transformers, named[0]):
             msg = f"{encoder} names no text encoder that transformers knows: {named}"
             raise InputError(msg)
-        return cls(
-            transformers.AutoTokenizer.from_pretrained(tokenizer, local_files_only=True),
-            getattr(transformers, named[0]).from_pretrained(encoder, local_files_only=True, **settings),
-            length,
-        )
+        return cls(words, read_folder(getattr(transformers, named[0]), encoder, **settings), length)
 
     def unknown(self, caption: str) -> list[str]:
         """None: its pieces spell every word."""

@@ -88,7 +88,7 @@ class WanTower(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, *, per_token: bool = False, **settings: Any) -> "WanTower":
-        """Read a transformer folder of a diffusers pipeline; `settings` go to diffusers (``torch_dtype=…``)."""
+        """Read a transformer folder of a diffusers pipeline; `settings` go to diffusers (``dtype=…``)."""
         return cls(load_transformer("WanTransformer3DModel", folder, **settings), per_token=per_token)
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:

@@ -97,7 +97,10 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
         if Path(model).exists():
             seen = recognise(Path(model))
             if seen.model is None:
-                msg = f"{model} is recognised as {seen.kind} ({seen.class_name}), which cannot be run"
+                named = f" ({seen.class_name})" if seen.class_name else ""
+                msg = (
+                    f"{model} is a {seen.kind}{named}, which cannot be run by itself; it needs {', '.join(seen.needs)}"
+                )
                 raise InputError(msg)
             return build(seen.model, settings, journal)
         choices = nearest(provider, [*GENERATORS, *outside])
@@ -142,6 +145,8 @@ def run_name(model: str) -> str:
     if not colon:
         provider, target = "clips", model
     paths = ("clips", "diffusers")
+    if provider == "avfulldit" and "+" in target:
+        target = "-".join(Path(part).stem for part in target.split("+"))
     last = Path(target).name if provider in paths else target.replace("/", "-")
     name = last if provider in paths else "-".join(part for part in (provider, last) if part)
     name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)

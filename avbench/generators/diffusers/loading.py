@@ -5,20 +5,15 @@ transformer optional, as Wan does. So the concrete class is called, and what was
 """
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, digest, first_line, nearest
-from avbench.folder import file_sha256
+from avbench.core import InputError, first_line, nearest
 from avbench.recognise import PICKLES, Recognised, diffusers, header
 
-_WHOLE_BYTES = 2 * 2**30
-_BLOCKS, _BLOCK_BYTES = 64, 2**20
-_COUNTED = (".json", ".safetensors", ".gguf", ".model", ".txt", ".py", *PICKLES)
 _CACHES = {"first-block": "FirstBlockCacheConfig"}
 
 
@@ -131,31 +126,6 @@ def refuse_pickles(paths: Sequence[Path]) -> None:
                     f"{file} is a pickle, which can run code when it is read: give -M allow_pickle=true if you trust it"
                 )
                 raise InputError(msg)
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells these weights from others: a digest over every file, by name, and how each file was hashed.
-
-    Up to 2 GiB in all every byte counts; above, size and 64 blocks of 1 MiB evenly spread over each file, which a
-    fine-tune of the same shape changes too.
-    """
-    found = [path] if path.is_file() else sorted(one for one in path.rglob("[!.]*") if one.suffix in _COUNTED)
-    files = {one.relative_to(path).as_posix() if path.is_dir() else one.name: one for one in found}
-    total = sum(file.stat().st_size for file in files.values())
-    whole = total <= _WHOLE_BYTES
-    hashes = {name: file_sha256(file) if whole else _sparse_sha256(file) for name, file in files.items()}
-    how = "every byte" if whole else f"size and {_BLOCKS} blocks of {_BLOCK_BYTES} bytes a file"
-    return {"sha256": digest(hashes), "hashed": how, "files": len(files), "bytes": total}
-
-
-def _sparse_sha256(path: Path) -> str:
-    size = path.stat().st_size
-    state = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for block in range(_BLOCKS):
-            file.seek(max(0, size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
-            state.update(file.read(_BLOCK_BYTES))
-    return state.hexdigest()
 
 
 def load(source: Source, placement: Placement) -> Any:

@@ -27,7 +27,6 @@ from avbench.generators.diffusers.loading import (
     Placement,
     Source,
     check_placement,
-    fingerprint,
     load,
     local_folder,
     lora_file,
@@ -36,7 +35,7 @@ from avbench.generators.diffusers.loading import (
     slot_of,
 )
 from avbench.generators.diffusers.presets import PRESETS, native_fps, preset_name
-from avbench.recognise import Recognised, index_of, makes, needs, recognise
+from avbench.recognise import Recognised, fingerprint, index_of, makes, needs, recognise
 
 _PARTS = ("component", "single file", "GGUF", "pickle")
 

@@ -1,0 +1,137 @@
+"""What training of two joined towers changed, in one safetensors file: ``avfulldit:WAN+TANGOFLUX+FILE``.
+
+It holds the new weights of AVFull-Attention and what else of the towers was trained, under the names that the joined
+model has for them; the metadata say how the towers are joined, how far they see each other, and to which towers it
+belongs: a digest over the beginnings of all tensors that it does not hold, rounded to bfloat16, so that it is the same
+in whatever precision they are read.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from avbench.avfulldit.attention import Initialisation
+from avbench.avfulldit.model import AVFullDiT, JointConfig
+from avbench.avfulldit.rope import AudioPositions
+from avbench.core import InputError, nearest
+
+FORMAT = "avfulldit-joint-1"
+_NEW = "widenings."
+_HEAD = 64
+_CHOICES = {"positions": get_args(AudioPositions), "joint_layout": ("video", "own"), "init": get_args(Initialisation)}
+
+
+@dataclass(frozen=True)
+class JointFile:
+    """What a file says of itself."""
+
+    path: Path
+    joint: JointConfig
+    """As it was trained; `tau` for the frame rate of its training clips."""
+    link: float
+    towers: str
+    """The digest of all that it does not hold."""
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_joint(dit: AVFullDiT, path: Path, card: Mapping[str, Any] | None = None) -> None:
+    """Write what was trained: the new weights, and every other one of the towers that still requires a gradient.
+
+    Args:
+        dit: two joined towers; its present `link` is what it is sampled with.
+        path: of the safetensors file.
+        card: how it was trained, in plain values.
+
+    Raises:
+        InputError: the model is not two towers.
+    """
+    if dit.joint is None:
+        msg = "only two joined towers have a joint file"
+        raise InputError(msg)
+    weights = dict(dit.named_parameters())
+    kept = {name: one for name, one in weights.items() if name.startswith(_NEW) or one.requires_grad}
+    metadata = {
+        "format": FORMAT,
+        "joint": json.dumps(asdict(dit.joint)),
+        "link": json.dumps(dit.link),
+        "towers": _digest(dit, kept),
+        "card": json.dumps(dict(card or {})),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    save_file({name: one.detach().cpu().contiguous() for name, one in kept.items()}, part, metadata)
+    part.replace(path)
+
+
+def read_joint(path: Path) -> JointFile:
+    """Read what a file says of itself. Raises InputError where it is none, or says what cannot be."""
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        msg = f"{path} cannot be read as a trained joint: {error}"
+        raise InputError(msg) from None
+    if said.get("format") != FORMAT:
+        msg = f"{path} is no trained joint: its metadata do not say format {FORMAT!r}"
+        raise InputError(msg)
+    try:
+        joint, link = JointConfig(**json.loads(said["joint"])), json.loads(said["link"])
+        found = JointFile(path, joint, link, said["towers"], json.loads(said.get("card", "{}")))
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path}: its metadata do not say how the towers are joined: {error}"
+        raise InputError(msg) from None
+    for name, choices in _CHOICES.items():
+        if getattr(joint, name) not in choices:
+            msg = f"{path}: {name} is {getattr(joint, name)!r}; {nearest(str(getattr(joint, name)), choices)}"
+            raise InputError(msg)
+    return found
+
+
+def fill(dit: AVFullDiT, file: JointFile) -> None:
+    """Put a file's weights into a model whose towers are as they were published.
+
+    Raises:
+        InputError: a tensor is missing, unexpected or of another shape, or the file was trained on other towers.
+    """
+    weights = dict(dit.named_parameters())
+    with safe_open(file.path, "pt") as stored:
+        names = set(stored.keys())
+        if missing := sorted(name for name in weights if name.startswith(_NEW) and name not in names):
+            msg = f"{file.path} lacks {len(missing)} tensors of the joint layers, {missing[0]} first"
+            raise InputError(msg)
+        if unexpected := sorted(names - weights.keys()):
+            msg = f"{file.path} holds {len(unexpected)} tensors that these towers have not, {unexpected[0]} first"
+            raise InputError(msg)
+        for name in sorted(names):
+            shape, wanted = tuple(stored.get_slice(name).get_shape()), tuple(weights[name].shape)
+            if shape != wanted:
+                msg = f"{file.path}: {name} is of shape {shape}, these towers ask for {wanted}"
+                raise InputError(msg)
+        if _digest(dit, names) != file.towers:
+            msg = f"{file.path} was trained on other towers: weights that it does not hold differ from those it knew"
+            raise InputError(msg)
+        with torch.no_grad():
+            for name in names:
+                weights[name].copy_(stored.get_tensor(name))
+    dit.link = file.link
+
+
+def at_rate(file: JointFile, tau: float) -> JointConfig:
+    """How it joins towers where clips have another frame rate: equal seconds still mean equal phase."""
+    return replace(file.joint, tau=tau)
+
+
+def _digest(dit: AVFullDiT, without: Iterable[str]) -> str:
+    state, without = hashlib.sha256(), set(without)
+    for name, weight in sorted(dit.named_parameters()):
+        if name not in without:
+            head = weight.detach().flatten()[:_HEAD].to("cpu", torch.bfloat16).float()
+            state.update(f"{name} {tuple(weight.shape)}".encode() + head.numpy().tobytes())
+    return state.hexdigest()
