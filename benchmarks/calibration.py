@@ -1,11 +1,11 @@
-"""Is chance called chance, and is what is bad found? Remakes the table of docs/comparing.md.
+"""Is chance called chance, and is what is bad found? Remakes a table of docs/validity.md.
 
     python benchmarks/calibration.py
 
 The embedded world is sampled under several seeds, and so are the known-bad models that the gate must find. A simulated
 run takes, for every prompt, the clip of one seed at random; two of them never the same. Two such runs of the world are
 an A/A comparison of the whole size: all metrics of means, both subsets, as a user makes it by `differences`, `check`.
-The distances' own test is calibrated in docs/validity.md; here they are left out, since they would take hours.
+The distances' own test is calibrated by validity.py; here they are left out, since they would take hours.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from avbench.differences import differences
 from avbench.evaluate import VALUES_FILE, chosen_metrics
 from avbench.folder import RunFolder
 
-PAGE = Path(__file__).parent.parent / "docs" / "comparing.md"
+PAGE = Path(__file__).parent.parent / "docs" / "validity.md"
 MARGINS = Path(__file__).parent.parent / "docs" / "gate.toml"
 SUBSETS = ("toy-large-motion", "toy-object-contact")
 METRICS = ("lpips_consecutive", "warping_error", "motion_amount", "event_rate", "sync_excess", "onset_rate")
@@ -124,7 +124,7 @@ if __name__ == "__main__":
         ["| | simulated | share |", "|---|--:|--:|", *simulated({k: Pool(v) for k, v in made_runs.items()})]
     )
     text = re.sub(
-        r"(<!-- table: calibration -->\n).*?(\n<!-- /table -->)",
+        r"(<!-- table: comparisons -->\n).*?(\n<!-- /table -->)",
         lambda found: found[1] + table + found[2],
         PAGE.read_text(),
         flags=re.DOTALL,
