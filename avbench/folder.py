@@ -21,7 +21,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,11 @@ class RunFolder:
             write_json(self.path / "run.json", replace(there, preset=run.preset).to_json())
 
     def run(self) -> Run:
-        """What run.json says."""
+        """What run.json says. Raises InputError where a later avbench wrote what this one does not know."""
         plain = read_json(self.path / "run.json")
+        if unknown := sorted(plain.keys() - {field.name for field in fields(Run)}):
+            msg = f"{self.path / 'run.json'} has the field {unknown[0]!r}: a later version of avbench wrote it"
+            raise InputError(msg)
         return Run(**{**plain, "seeds": tuple(plain["seeds"])})
 
     def subsets(self) -> list[Subset]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
-from avbench.folder import RunFolder, append_line, read_lines, write_whole
+from avbench.folder import RunFolder, append_line, read_lines, write_json, write_whole
 
 KEY = Key("s", "p", 0)
 SUBSET = Subset("s", 1, (Prompt("p", "caption"),), None)
@@ -79,6 +79,15 @@ def _try_to_write(path, answers):
             answers.put("held")
     except InputError as error:
         answers.put(str(error))
+
+
+def test_a_field_of_a_later_version_is_a_sentence(tmp_path):
+    folder = RunFolder(tmp_path / "r")
+    folder.start(a_run(asked={"steps": 4}), [SUBSET])
+    assert folder.run().asked == {"steps": 4}
+    write_json(folder.path / "run.json", {**a_run().to_json(), "colour": 1})
+    with pytest.raises(InputError, match="has the field 'colour': a later version"):
+        folder.run()
 
 
 def test_one_writer_at_a_time(tmp_path):
