@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from avbench.core import Clip, InputError, Key, Subset, digest
+from avbench.clip_form import ClipForm, in_form
+from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, digest
 from avbench.generators import Generator, Request
 from avbench.media import read_clip
 
@@ -117,7 +118,14 @@ def _spec(subset: Subset, clips: Sequence[Clip]) -> Check:
     if subset.clip_spec is None:
         return Check("form", None, f"{subset.name} asks for no form")
     objections = [words for clip in clips if (words := subset.clip_spec.objection(clip))]
-    return Check("form", not objections, objections[0] if objections else f"as {subset.name} asks for")
+    if not objections:
+        return Check("form", True, f"as {subset.name} asks for")
+    try:
+        for clip in clips:
+            in_form(clip, ClipForm.of(subset.clip_spec))
+    except NotMeasurable as short:
+        return Check("form", False, str(short))
+    return Check("form", True, f"its own, {objections[0]}; it is brought to {subset.name}'s to be measured")
 
 
 def _sound(clips: Sequence[Clip]) -> Check:
