@@ -430,7 +430,7 @@ def train_arms(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="models, subsets, metrics, features, references or presets")],
+    what: Annotated[str, typer.Argument(help="models, subsets, metrics, features, references, presets or datasets")],
     path: Annotated[Path | None, typer.Argument(help="With models: say what lies at this path.")] = None,
 ) -> None:
     """List what there is; `list models PATH` says what a path is, by looking at it."""
@@ -469,14 +469,39 @@ def subsets_lint(
         _refuse(f"{len(findings)} findings", code=1)
 
 
+@subsets_app.command("import")
+def subsets_import(
+    pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
+    out: Annotated[Path, typer.Option(help="Subset folder to write; its name is the subset's.")],
+    split: Annotated[str | None, typer.Option(help="train, val or test; all where not given.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, spread over the set.")] = None,
+    caption: Annotated[
+        str | None, typer.Option(help="What is asked for where the set has no captions, with tags: '{class}'.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the clips.")] = None,
+) -> None:
+    """Make a subset of a set of the field that you have."""
+    from avbench import datasets, subsets
+    from avbench.as_subset import as_subset
+
+    asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
+    made = as_subset(datasets.opened(pool), out.name, **asked)
+    for sentence in made.said:
+        typer.echo(f"note: {sentence}", err=True)
+    subsets.write(made.subset, out)
+    typer.echo(f"{len(made.subset.prompts)} prompts  {out}")
+
+
 @reference_app.command("build")
 def reference_build(
     what: Annotated[str, typer.Argument(help="A shipped subset, a subset folder, or a folder of clips.")],
     model: Annotated[
         str | None, typer.Option(help="Where the real clips come from: toyworld: (default) or clips:FOLDER.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Clips per prompt; 4, or 1 of a folder of clips.")] = None,
-    first_seed: Annotated[int | None, typer.Option(help="First seed; far from a run's where not given.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Clips per prompt; 4, or 1 of finished clips.")] = None,
+    first_seed: Annotated[
+        int | None, typer.Option(help="First seed; far from a run's, or 0 of finished clips.")
+    ] = None,
     licence: Annotated[str, typer.Option(help="Licence of the clips.")] = "Apache-2.0",
     metric: Metrics = None,
     fvd_protocol: FVDProtocols = None,
@@ -496,8 +521,9 @@ def reference_build(
 
     bare = Path(what).is_dir() and not (Path(what) / "card.toml").exists()
     asked = from_folder(Path(what), name) if bare else load(what)
-    start = first_seed if first_seed is not None else 0 if bare else reference.FIRST_SEED
-    count = seeds or (1 if bare else 4)
+    finished = bare or (model or "").startswith("clips:")
+    start = first_seed if first_seed is not None else 0 if finished else reference.FIRST_SEED
+    count = seeds or (1 if finished else 4)
     place = work / asked.name
     _sample(
         place, model or (f"clips:{what}" if bare else "toyworld:"), [asked], range(start, start + count), None, workers

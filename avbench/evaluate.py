@@ -137,7 +137,8 @@ class _Task:
     def scored(self, *, n: int, **known: Any) -> Score:
         """A score of this metric on this subset that rests on n clips."""
         missing = {"unmeasured": self.asked - n, "refused": self.refused}
-        return Score(self.subset.name, self.metric.name, n=n, protocol=self.digest, **missing, **known)
+        hygiene = reference.hygiene(self.subset, self.real if self.metric.column else None)
+        return Score(self.subset.name, self.metric.name, n=n, protocol=self.digest, hygiene=hygiene, **missing, **known)
 
     def reference_columns(self) -> tuple[Columns, np.ndarray]:
         """Columns and prompts of the reference. Raises NotMeasurable without one, InputError if it is unlike."""

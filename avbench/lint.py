@@ -271,7 +271,21 @@ def _leaves(text: str) -> bool:
     return ".." in re.split(r"[/\\]", text) or PurePosixPath(text).is_absolute() or bool(PureWindowsPath(text).drive)
 
 
+def _origin(draft: Draft) -> Found:
+    """Of prompts of somebody's set: are they of the splits that the card names?"""
+    if "origin" not in draft.card:
+        return
+    named = draft.card["origin"].get("splits", [])
+    if "train" in named and len(named) > 1:
+        yield None, f"the card's origin mixes training clips with others: {', '.join(named)}"
+    for line in draft.lines:
+        if (split := line.prompt.tags.get("split")) is not None and split not in named:
+            yield line, f"it is of the split {split!r}; the card's origin names {', '.join(named) or 'none'}"
+
+
 def _words(draft: Draft) -> Found:
+    if "origin" in draft.card:
+        return  # a published set's words are its authors'
     fenced = {word: kind for kind, words in FENCED.items() for word in words.split()}
     for line in draft.lines:
         tags = [value for value in line.prompt.tags.values() if isinstance(value, str)]
@@ -444,6 +458,7 @@ def _name(line: Line) -> str:
 RULES: dict[str, tuple[str, Callable[[Draft], Found]]] = {
     "card": ("", _card),
     "paths": ("", _paths),
+    "origin": ("", _origin),
     "words": ("", _words),
     "captions": ("captions", _captions),
     "tags": ("tags", _tags),

@@ -13,6 +13,7 @@ them, and clips.csv a 2 for each clip that is in the moments alone. An imported 
 import dataclasses
 import functools
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +164,21 @@ def find(subset: Subset, place: Path | None = None) -> Reference | None:
     raise InputError(msg)
 
 
+def hygiene(subset: Subset, real: Reference | None) -> str | None:
+    """In what a score rests on training clips of the set that its prompts or its reference are from, in a sentence."""
+    told = []
+    if count := _splits(subset).get("train", 0):
+        told.append(f"{count} of {len(subset.prompts)} prompts are of their set's training split")
+    if real is not None and (count := real.card.get("splits", {}).get("train", 0)):
+        told.append(f"the reference holds clips of {count} training prompts of its set")
+    return "; ".join(told) or None
+
+
+def _splits(subset: Subset) -> dict[str, int]:
+    """Prompts of each split of the set that they are from."""
+    return dict(Counter(str(prompt.tags["split"]) for prompt in subset.prompts if "split" in prompt.tags))
+
+
 def load(place: Path) -> Reference:
     """Read a reference folder. Raises InputError where a file is missing or its bytes are not the card's."""
     card = read_json(place / "card.json")
@@ -230,6 +246,8 @@ def pack(
         "command": shlex.join(command),
         "versions": run.versions,
     }
+    if splits := _splits(subset):
+        card["splits"] = splits
     if any(sample.unlike for sample in made) and subset.clip_spec:
         card["clip_form"] = ClipForm.of(subset.clip_spec).describe()
     return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})

@@ -10,11 +10,13 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from avbench import shipped
 from avbench.core import ClipSpec, InputError, Prompt, Subset, nearest
+from avbench.folder import write_whole
 from avbench.media import MEDIA_SUFFIXES
 
 TOY_SUBSETS = ("toy-large-motion", "toy-object-contact", "toy-control")
@@ -88,6 +90,31 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
     return Subset(
         name or folder.resolve().name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"}
     )
+
+
+def write(subset: Subset, folder: Path) -> None:
+    """Write a subset folder that `load` reads and the linter accepts: prompts.jsonl, and card.toml with its sha256."""
+    lines = (json.dumps(prompt.to_json(), ensure_ascii=False) + "\n" for prompt in subset.prompts)
+    content = "".join(lines).encode()
+    card = {
+        "name": subset.name,
+        "version": subset.version,
+        **subset.card,
+        "prompts_sha256": sha256(content).hexdigest(),
+    }
+    if subset.clip_spec:
+        card["clip_spec"] = subset.clip_spec.to_json()
+    tables = {name: value for name, value in card.items() if isinstance(value, Mapping)}
+    text = "".join(_toml(name, value) for name, value in card.items() if name not in tables)
+    for name, table in tables.items():
+        text += f"\n[{name}]\n" + "".join(_toml(key, value) for key, value in table.items() if value is not None)
+    write_whole(folder / "prompts.jsonl", content)
+    write_whole(folder / "card.toml", text.encode())
+
+
+def _toml(name: str, value: Any) -> str:
+    """A line of TOML, whose text, numbers and lists are written as JSON's are."""
+    return f"{name} = {json.dumps(value, ensure_ascii=False)}\n"
 
 
 def viewed(subset: Subset, view: str) -> Subset:

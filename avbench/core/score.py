@@ -59,6 +59,8 @@ class Score:
     """Those of them that the model refused to make (moderation)."""
     shared: int = 0
     """Clips that are in the reference as well: they are too near to it by birth."""
+    hygiene: str | None = None
+    """In what the score rests on a set's training clips, in a sentence."""
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.missing is None):

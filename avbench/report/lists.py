@@ -4,6 +4,7 @@ from pathlib import Path
 
 from avbench import presets, reference, subsets
 from avbench.core import InputError, nearest
+from avbench.datasets import READERS
 from avbench.features import FEATURES
 from avbench.generators import GENERATORS
 from avbench.metrics import METRICS
@@ -22,6 +23,7 @@ def listing(what: str, path: Path | None = None) -> Listing:
         "features": _features,
         "references": _references,
         "presets": _presets,
+        "datasets": _datasets,
     }
     if what not in kinds:
         msg = f"{what!r} cannot be listed; {nearest(what, kinds)}"
@@ -97,3 +99,11 @@ def _presets() -> Listing:
         cannot = [column.name for column in one.columns if not column.metric]
         rows.append((one.name, one.purpose, f"{one.paper} ({one.cited})", ", ".join(can), ", ".join(cannot)))
     return ("preset", "purpose", "paper", "its columns here", "not here"), rows
+
+
+def _datasets() -> Listing:
+    rows = [
+        (name, one.what, " + ".join(f"{count:,} {split}" for split, count in one.counts.items()), one.source)
+        for name, one in READERS.items()
+    ]
+    return ("reader", "set", "entries", "source"), rows

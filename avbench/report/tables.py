@@ -210,6 +210,8 @@ def _cell(row: pd.Series, notes: list[str], ranks: bool = False) -> Cell:
             remarks.append(f"{row['refused']} were refused by the model")
         if row["shared"]:
             remarks.append(f"{row['shared']} of the clips are in the reference as well")
+        if isinstance(row.get("hygiene"), str):
+            remarks.append(row["hygiene"])
         note = "; ".join(remarks) or None
     return Cell(text if note is None else noted(text, note, notes), bool(row["best"]))
 

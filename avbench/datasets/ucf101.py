@@ -1,0 +1,33 @@
+"""UCF-101: videos in <Class>/v_<Class>_gNN_cNN.avi, lists ucfTrainTestlist/trainlist01.txt and testlist01.txt."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from avbench.core import InputError
+from avbench.datasets import Entry, identifier, inside, lines
+
+_NAMES = {"train": "trainlist01.txt", "test": "testlist01.txt"}
+
+
+def read(folder: Path) -> Iterator[Entry]:
+    """Entries in the lists' order; without the lists, the videos in the order of their paths, of no split."""
+    lists = {split: path for split, name in _NAMES.items() for path in sorted(folder.rglob(name))[:1]}
+    there = {path.name: path for path in sorted(folder.rglob("v_*.avi"))}
+    if not lists and not there:
+        msg = f"{folder} is not laid out as UCF-101: it has no v_*.avi and no {' or '.join(_NAMES.values())}"
+        raise InputError(msg)
+    for split, listed in lists.items():
+        for number, line in lines(listed):
+            name = line.split()[0]
+            yield _entry(there.get(Path(name).name) or inside(folder, name, listed, number), split)
+    if not lists:
+        for path in there.values():
+            yield _entry(path, None)
+
+
+def _entry(path: Path, split: str | None) -> Entry:
+    parts = path.stem.split("_")
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", parts[1] if len(parts) > 1 else path.stem).lower()
+    group = next((part for part in parts if re.fullmatch(r"g\d+", part)), None)
+    return Entry(identifier(path.stem), path, split=split, tags={"class": words, **({"group": group} if group else {})})

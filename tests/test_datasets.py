@@ -1,0 +1,222 @@
+"""Readers of the field's sets, on small folders of the same layout made here; and sets as subsets and references."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from avbench import datasets, subsets
+from avbench.as_subset import as_subset
+from avbench.cli import app
+from avbench.core import InputError
+from avbench.datasets import vggsound
+from avbench.evaluate import chosen_metrics, evaluate
+from avbench.folder import RunFolder
+from avbench.lint import lint
+
+
+def avbench(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def written(path, text=""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def greatest_hits(folder):
+    for name in ("2015-02-16-16-49-06", "2015-03-01-10-00-00"):
+        written(folder / f"{name}_denoised.mp4")
+    written(
+        folder / "2015-02-16-16-49-06_times.txt",
+        "0.50 wood hit static\n1.25 None scratch deform\n2.0 metal hit static\n",
+    )
+    written(folder / "2015-09-09-09-09-09_times.txt", "1.0 wood hit static\n")
+    written(folder / "train.txt", "2015-02-16-16-49-06\n2015-09-09-09-09-09\n")
+    written(folder / "test.txt", "2015-03-01-10-00-00\n")
+
+
+def asva(folder):
+    written(folder / "class_mapping.json", json.dumps({"dog_barking": "dog barking"}))
+    written(folder / "train.txt", "dog_barking/a_1.mp4\n\ndog_barking/b.mp4\n")
+    written(folder / "test.txt", "dog_barking/c.mp4,0.5,2.5\ncap_gun/d.mp4\n")
+    for name in ("dog_barking/a_1", "dog_barking/c", "cap_gun/d"):
+        written(folder / f"videos/{name}.mp4")
+
+
+def vgg(folder):
+    lines = ['---1_cCGK4M,1,"child speech, kid speaking",train', "--0PQM4-hqg,30,waterfall burbling,test"]
+    written(folder / "vggsound.csv", "\n".join([*lines, "abc,7,metronome,test"]))
+    written(folder / "test" / "--0PQM4-hqg_000030.mp4")
+
+
+def msr_vtt(folder):
+    videos = [{"video_id": f"video{n}", "split": split, "category": n} for n, split in enumerate(("train", "validate"))]
+    sentences = [{"video_id": "video0", "caption": text} for text in ("a cat runs", "a cat")]
+    written(folder / "train_val_videodatainfo.json", json.dumps({"videos": videos, "sentences": sentences}))
+    test = {
+        "videos": [{"video_id": "video9", "split": "test"}],
+        "sentences": [{"video_id": "video9", "caption": "rain"}],
+    }
+    written(folder / "test_videodatainfo.json", json.dumps(test))
+    written(folder / "TestVideo" / "video9.mp4")
+
+
+def ucf(folder):
+    written(folder / "ucfTrainTestlist" / "trainlist01.txt", "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\n")
+    written(folder / "ucfTrainTestlist" / "testlist01.txt", "YoYo/v_YoYo_g01_c01.avi\n")
+    written(folder / "UCF-101" / "YoYo" / "v_YoYo_g01_c01.avi")
+
+
+def test_greatest_hits_labels_are_contacts(tmp_path):
+    greatest_hits(tmp_path)
+    found = {entry.id: entry for entry in datasets.entries(f"greatest-hits:{tmp_path}")}
+    one = found["2015-02-16-16-49-06"]
+    assert one.contacts_seconds == (0.5, 2.0) and one.split == "train", "a scratch is no contact at a moment"
+    assert one.tags == {"materials": ["metal", "wood"], "actions": ["hit", "scratch"]}
+    assert found["2015-03-01-10-00-00"].contacts_seconds is None, "nothing is known, which is not 'no contact'"
+    pool = datasets.opened(f"greatest-hits:{tmp_path}")
+    told = " ".join(datasets.remarks(pool, pool.entries()))
+    assert "1 of 3 clips are listed but not there: 2015-09-09-09-09-09_denoised.mp4" in told
+    assert "3 entries were found; greatest-hits is known with 977" in told
+    written(tmp_path / "2015-02-16-16-49-06_times.txt", "0.5 wood hit static\nsoon wood hit\n")
+    with pytest.raises(InputError, match=r"06_times.txt, line 2: 'soon wood hit' is not a second"):
+        list(datasets.entries(f"greatest-hits:{tmp_path}"))
+
+
+@pytest.mark.parametrize("name", ["avsync15", "landscape"])
+def test_asvas_sets(tmp_path, name):
+    asva(tmp_path)
+    found = list(datasets.entries(f"{name}:{tmp_path}"))
+    assert [(one.id, one.split, one.tags["class"]) for one in found] == [
+        ("dog_barking-a_1", "train", "dog barking"),
+        ("dog_barking-b", "train", "dog barking"),
+        ("dog_barking-c-0.5-2.5", "test", "dog barking"),
+        ("cap_gun-d", "test", "cap gun"),
+    ]
+    assert found[2].tags["scene_seconds"] == [0.5, 2.5] and not found[1].path.exists()
+    written(tmp_path / "test.txt", "dog_barking/c.mp4\n../../etc/passwd\n")
+    with pytest.raises(InputError, match=r"test.txt, line 2: '../../etc/passwd' leads out"):
+        list(datasets.entries(f"{name}:{tmp_path}"))
+
+
+def test_vggsound(tmp_path):
+    vgg(tmp_path)
+    first, second, third = datasets.entries(f"vggsound:{tmp_path}")
+    assert first.id == "x---1_cCGK4M_000001" and first.split == "train" and first.tags["av_tight"]
+    assert second.path == tmp_path / "test" / "--0PQM4-hqg_000030.mp4" and not second.tags["av_tight"]
+    assert third.tags == {"class": "metronome", "av_tight": True} and not third.path.exists()
+    assert len(vggsound.AV_TIGHT) == 37 and "child speech, kid speaking" in vggsound.AV_TIGHT
+    for line, why in (
+        ("a,1,b\n", "line 1: 3 fields, where 4 are needed"),
+        ("a,x,b,test\n", "'x' is no start in seconds"),
+    ):
+        written(tmp_path / "vggsound.csv", line)
+        with pytest.raises(InputError, match=why):
+            list(datasets.entries(f"vggsound:{tmp_path}"))
+
+
+def test_sets_of_prompts(tmp_path):
+    full = [{"prompt_en": "a person is running", "dimension": ["human_action"]}, {"prompt_en": "a bus"}]
+    written(tmp_path / "VBench_full_info.json", json.dumps(full))
+    one, other = datasets.entries(f"vbench:{tmp_path}")
+    assert (
+        one.path is None and one.video_caption == "a person is running" and one.tags["dimensions"] == ["human_action"]
+    )
+    assert other.id == "vbench-0001"
+    written(tmp_path / "JavisBench-mini.csv", "text,video_text,audio_text,category\nall,a drum,a beat,music\n")
+    (drum,) = datasets.entries(f"javisbench-mini:{tmp_path}")
+    assert (drum.video_caption, drum.audio_caption, drum.tags["category"]) == ("a drum", "a beat", "music")
+    with pytest.raises(InputError, match=r"not laid out as JavisBench: it has no JavisBench.csv"):
+        list(datasets.entries(f"javisbench:{tmp_path}"))
+    written(tmp_path / "JavisBench-mini.csv", "number,colour\n1,red\n")
+    with pytest.raises(InputError, match="no column of captions; it has number, colour"):
+        list(datasets.entries(f"javisbench-mini:{tmp_path}"))
+
+
+def test_msr_vtt_and_ucf101(tmp_path):
+    msr_vtt(tmp_path / "msr")
+    found = {one.id: one for one in datasets.entries(f"msr-vtt:{tmp_path}/msr")}
+    assert found["video0"].video_caption == "a cat runs" and found["video1"].split == "val"
+    assert found["video9"].path.name == "video9.mp4" and found["video9"].path.is_file()
+    ucf(tmp_path / "ucf")
+    makeup, yoyo = datasets.entries(f"ucf101:{tmp_path}/ucf")
+    assert makeup.tags == {"class": "apply eye makeup", "group": "g08"} and makeup.split == "train"
+    assert yoyo.path.is_file() and yoyo.split == "test"
+
+
+def test_a_folder_of_clips_with_some_captions(tmp_path):
+    for name in ("one.mp4", "deep/two 2.mp4", "three-0.mp4"):
+        written(tmp_path / name)
+    lines = [{"id": "a", "prompt": "first", "file": "one.mp4"}, {"id": "three", "prompt": "third"}]
+    lines.append({"id": "gone", "prompt": "no clip"})
+    written(tmp_path / "prompts.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    found = {one.id: one for one in datasets.entries(str(tmp_path))}
+    assert {name: one.video_caption for name, one in found.items()} == {
+        "a": "first",
+        "deep-two-2": "",
+        "three": "third",
+        "gone": "no clip",
+    }
+    assert not found["gone"].path.exists()
+
+
+def test_what_is_no_pool_is_a_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"unknown reader.*avsync15"):
+        datasets.opened(f"avsync:{tmp_path}")
+    with pytest.raises(InputError, match="there is no folder"):
+        datasets.opened(f"avsync15:{tmp_path}/none")
+    for name in datasets.READERS.keys() - {"folder"}:
+        with pytest.raises(InputError, match=r"not laid out as"):
+            list(datasets.entries(f"{name}:{tmp_path}"))
+
+
+def test_a_set_becomes_a_subset_that_lints(tmp_path):
+    asva(tmp_path / "set")
+    done = avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", "test", "--out", tmp_path / "mine")
+    assert done.exit_code == 0, done.output
+    assert "1 of 4 clips are listed but not there: b.mp4" in done.output
+    made = subsets.load(str(tmp_path / "mine"))
+    assert [(one.id, one.video_caption) for one in made.prompts] == [
+        ("dog_barking-c-0.5-2.5", "dog barking"),
+        ("cap_gun-d", "cap gun"),
+    ]
+    assert made.prompts[1].tags["file"] == "videos/cap_gun/d.mp4" and made.card["origin"]["splits"] == ["test"]
+    assert lint([str(tmp_path / "mine")])[0] == []
+    pool = datasets.opened(f"avsync15:{tmp_path}/set")
+    assert as_subset(pool, "m", limit=2).subset == as_subset(pool, "m", limit=2).subset
+    with pytest.raises(InputError, match=r"cannot be filled, 'colour'"):
+        as_subset(pool, "m", caption="{colour} thing")
+    with pytest.raises(InputError, match=r"nothing to take of 4 entries \(splits there: test, train\)"):
+        as_subset(pool, "m", split="val")
+    avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--out", tmp_path / "mixed")
+    (finding,) = lint([str(tmp_path / "mixed")])[0]
+    assert "mixes training clips with others: test, train" in str(finding)
+
+
+def test_numbers_that_rest_on_training_clips_say_so(tmp_path):
+    done = avbench("sample", "toyworld:", "--subset", "toy-control", "--limit", 4, "--workers", 1, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    made = sorted((tmp_path / "toyworld" / "clips" / "toy-control").glob("*.mkv"))
+    for split, clips in (("train", made[:2]), ("test", made[2:])):
+        names = [f"pendulum/{path.name}" for path in clips]
+        written(tmp_path / "set" / f"{split}.txt", "\n".join(names))
+        for path, name in zip(clips, names, strict=True):
+            (tmp_path / "set" / "videos" / "pendulum").mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / "set" / "videos" / name)
+        avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", split, "--out", tmp_path / split)
+    clips = f"clips:{tmp_path}/set"
+    build = ["reference", "build", tmp_path / "train", "--model", clips, "--metric", "fvd", "--metric", "kvd"]
+    done = avbench(*build, "--workers", 1, "--work", tmp_path / "work", "--out", tmp_path / "refs")
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "refs" / "train" / "card.json").read_text())["splits"] == {"train": 2}
+    run = ["run", clips, "--subset", tmp_path / "test", "--metric", "kvd", "--metric", "onset_rate"]
+    done = avbench(*run, "--reference", tmp_path / "refs" / "train", "--workers", 1, "--out", tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "runs" / "table.md").read_text()
+    assert "the reference holds clips of 2 training prompts of its set" in text
+    (run,) = (path.parent for path in (tmp_path / "runs").glob("*/run.json"))
+    scores = {one.metric: one for one in evaluate(RunFolder(run), chosen_metrics(["onset_rate"]))}
+    assert scores["onset_rate"].hygiene is None, "it is held against nothing"
