@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 Task = TypeVar("Task")
@@ -20,21 +21,35 @@ Result = TypeVar("Result")
 _worker: Callable[[Any], Any] | None = None
 
 
+class Died(Exception):
+    """In a result's place: the process that worked on it died, and died again when it worked on nothing else."""
+
+    def __str__(self) -> str:
+        return "the process that was making it died, twice (killed for its memory, or a crash in compiled code)"
+
+
 def default_workers() -> int:
     """As many as this process may use cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def stream(
-    build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], *, workers: int, threads: bool = False
-) -> Iterator[tuple[Task, Result]]:
+    build: Callable[[], Callable[[Task], Result]],
+    tasks: Sequence[Task],
+    *,
+    workers: int,
+    threads: bool = False,
+    outlive: bool = False,
+) -> Iterator[tuple[Task, Any]]:
     """Yield (task, result) as each is done, in any order.
 
     `build` makes the worker function once in each process (it loads the networks); with several workers it, the
     tasks and the results must be picklable. An exception of a worker is raised here. With `threads` the workers are
-    threads of this process that share one worker function: for work that waits for others.
+    threads of this process that share one worker function: for work that waits for others. With `outlive` a task
+    that its process dies of, in the others' company and alone, yields `Died`, and the rest are gone on with; without,
+    BrokenProcessPool is raised. What runs in this process, as with one worker, cannot be outlived.
     """
-    if workers <= 1 or len(tasks) <= 1:
+    if workers <= 1 or (len(tasks) <= 1 and (threads or not outlive)):
         one_thread()
         work = build()
         for task in tasks:
@@ -43,14 +58,40 @@ def stream(
     if threads:
         yield from _in_threads(build(), tasks, min(workers, len(tasks)))
         return
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), spawn, initializer=_prepare, initargs=(os.getpid(),))
+    left = list(range(len(tasks)))
+    while left:
+        pool = _pool(min(workers, len(left)))
+        try:
+            futures = {pool.submit(_call, build, tasks[number]): number for number in left}
+            for future in as_completed(futures):
+                number, result = futures.pop(future), future.result()
+                left.remove(number)
+                yield tasks[number], result
+        except BrokenProcessPool:
+            if not outlive:
+                raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        # tasks are begun in their order, so that it was one of the first that are left
+        suspects, left = left[: 2 * workers], left[2 * workers :]
+        for number in suspects:
+            yield tasks[number], alone(build, tasks[number])
+
+
+def alone(build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | Died:
+    """Work on one task in a process of its own, and outlive its death."""
+    pool = _pool(1)
     try:
-        futures = {pool.submit(_call, build, task): task for task in tasks}
-        for future in as_completed(futures):
-            yield futures.pop(future), future.result()
+        return pool.submit(_call, build, task).result()
+    except BrokenProcessPool:
+        return Died()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, spawn, initializer=_prepare, initargs=(os.getpid(),))
 
 
 def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], count: int) -> Iterator[tuple[Task, Result]]:

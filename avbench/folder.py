@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
@@ -70,10 +71,15 @@ class RunFolder:
     def start(self, run: Run, subsets: Sequence[Subset]) -> None:
         """Write run.json and the subsets, or check that the folder holds the same run; then only its preset is renewed.
 
+        A folder in which nothing was made yet, because the first command failed, is taken over.
+
         Raises:
             InputError: the folder holds another run; the message names what differs.
         """
-        if not (self.path / "run.json").exists():
+        known = {"run.json", "subsets", ".lock"}
+        fresh = not (self.path / "run.json").exists()
+        if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
+            shutil.rmtree(self.path / "subsets", ignore_errors=True)
             for subset in subsets:
                 write_json(self.path / "subsets" / f"{subset.name}.json", subset.to_json())
             write_json(self.path / "run.json", run.to_json())

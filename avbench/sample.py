@@ -7,6 +7,7 @@ form that its subset asks for is written down.
 """
 
 import functools
+import gc
 import os
 import platform
 import resource
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench import __version__, engine, generators
-from avbench.core import InputError, Key, Refused, Run, Sample, Subset
+from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError
 from avbench.folder import RunFolder, file_sha256, write_json
 from avbench.generators import Generator, Made, Request
 from avbench.media import read_clip, write_clip
@@ -89,8 +90,8 @@ def sample(
     build = functools.partial(_worker, (lambda: generator) if threads or count == 1 else source, folder.path)
 
     def make() -> Iterator[Sample]:
-        for _, samples in engine.stream(build, batches, workers=count, threads=bool(threads)):
-            for one in samples:
+        for requests, samples in engine.stream(build, batches, workers=count, threads=bool(threads), outlive=True):
+            for one in _dead(build, requests) if isinstance(samples, engine.Died) else samples:
                 folder.add_sample(one)
                 yield one
 
@@ -117,14 +118,21 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()
         _forget_gpu_peak()
+        made, failed = None, []
         try:
             made = list(generator.generate(requests))
-        except Exception as error:
+            if len(made) != len(requests):
+                msg = f"{len(made)} clips came for {len(requests)} requests"
+                raise InputError(msg)
+        except (Exception, SystemExit) as error:
+            failed = [_failed(requests[0], error, time.perf_counter() - started)]
+            again = again and (not isinstance(error, InputError) or isinstance(error, UnusableError))
+            made = None
+        if made is None:  # the error is gone by now, and with it what its frames held of the GPU
+            _let_go()
             if len(requests) > 1:  # one bad prompt must not cost its batch
                 return [one for request in requests for one in make([request])]
-            if again and not isinstance(error, InputError):
-                return make(requests, again=False)
-            return [_failed(requests[0], error, time.perf_counter() - started)]
+            return make(requests, again=False) if again else failed
         seconds = (time.perf_counter() - started) / len(requests)
         peaks = _peaks()
         return [
@@ -132,6 +140,25 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
         ]
 
     return make
+
+
+def _dead(
+    build: Callable[[], Callable[[Sequence[Request]], list[Sample]]], requests: Sequence[Request]
+) -> list[Sample]:
+    """What becomes of requests that a process died of: of several each is tried alone; of one it is its failure."""
+    made: list[Sample] = []
+    for request in requests:
+        alone = engine.alone(build, [request]) if len(requests) > 1 else engine.Died()
+        made += [_failed(request, alone, 0.0)] if isinstance(alone, engine.Died) else alone
+    return made
+
+
+def _let_go() -> None:
+    """Free what a failed call held, before the next one."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _forget_gpu_peak() -> None:
@@ -174,6 +201,7 @@ def _kept(folder: RunFolder, request: Request, made: Made | InputError, seconds:
         return _failed(request, error, seconds)
 
 
-def _failed(request: Request, error: Exception, seconds: float) -> Sample:
-    sentence = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+def _failed(request: Request, error: BaseException, seconds: float) -> Sample:
+    sentence = str(error) if isinstance(error, InputError | engine.Died) else f"{type(error).__name__}: {error}"
+    sentence = sentence.removesuffix(": ")  # MemoryError says no more
     return Sample(request.key, None, None, seconds, failure=sentence, refused=isinstance(error, Refused))

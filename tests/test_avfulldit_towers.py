@@ -22,7 +22,7 @@ from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, Wan
 from avbench.avfulldit.tower import Text
 from avbench.avfulldit.training import Objective, Plan, train
 from avbench.avfulldit.wan import WanTower
-from avbench.core import InputError, Key, Prompt
+from avbench.core import InputError, Key, Prompt, UnusableError
 from avbench.recognise import recognise
 
 
@@ -340,6 +340,10 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
         save_file(changed, tmp_path / "bad.safetensors", {**metadata, **said})
         with pytest.raises(InputError, match=words):
             generators.build(f"avfulldit:{pair}/wan+{pair}/tango+{tmp_path}/bad.safetensors", SMALL)
+    broken = {name: torch.full_like(one, torch.nan) for name, one in weights.items()}
+    save_file(broken, tmp_path / "bad.safetensors", {**metadata, "link": "1.0"})
+    with pytest.raises(UnusableError, match=r"latents hold \d+ values of \d+ that are NaN"):
+        sampled(f"avfulldit:{pair}/wan+{pair}/tango+{tmp_path}/bad.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"not this")
     for target, settings, words in (
         (f"{pair}/wan+{pair}/tango+{tmp_path}/bad.safetensors", {}, "cannot be read as a trained joint"),

@@ -1,6 +1,8 @@
 """Known-bad variants are wrong in the one way that they name; files are matched in every way that the README names."""
 
 import json
+import subprocess
+import sys
 from fractions import Fraction
 
 import cv2
@@ -9,6 +11,7 @@ import pytest
 
 from avbench import generators
 from avbench.core import Clip, InputError, Key, Prompt
+from avbench.folder import RunFolder
 from avbench.generators import Request
 from avbench.generators.toyworld import CHANGES, WORLDS, ToyWorld
 from avbench.media import write_clip
@@ -164,3 +167,46 @@ def test_the_truth_beside_a_clip_is_plain_json():
     truth = json.loads(json.dumps(made.truth))
     assert truth["variant"] == "frozen"
     assert len(truth["states"]["frames"]) == 16 and truth["contacts"]
+
+
+FATAL = """
+import os
+import numpy as np
+from avbench.core import Audio, Clip
+
+class Fatal:
+    batch_size = 2
+
+    def generate(self, requests):
+        return [self.one(request.prompt.video_caption) for request in requests]
+
+    def one(self, name):
+        with open("asked.txt", "a") as file:
+            file.write(name + "\\n")
+        if name == "killed":
+            os.kill(os.getpid(), 9)
+        if name == "exits":
+            raise SystemExit(3)
+        if name == "memory":
+            raise MemoryError
+        sound = np.full((1, 8), np.nan if name == "nan" else 0.1, np.float32)
+        return Clip(np.full((2, 16, 16, 3), 9, np.uint8), 8, Audio(sound, 16000))
+"""
+
+
+def test_what_one_prompt_does_to_a_model_costs_that_prompt_only(tmp_path):
+    """A process that dies, an exit, memory, NaN: listed, tried again, the rest complete, and the exit code tells."""
+    (tmp_path / "fatal.py").write_text(FATAL)
+    words = ["a", "killed", "b", "c", "exits", "d", "memory", "e", "nan", "f", "g", "h"]
+    lines = (json.dumps({"id": f"{n:02}", "prompt": word}) for n, word in enumerate(words))
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "avbench", "sample", "python:fatal:Fatal", "--prompts", "p.jsonl", "--out", "o"]
+    done = subprocess.run([*command, "--workers", "2"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "4 clips could not be made" in done.stderr and "Traceback" not in done.stderr
+    found = {words[int(key.prompt)]: one for key, one in RunFolder(tmp_path / "o/python-fatal-Fatal").samples().items()}
+    assert {word for word, one in found.items() if one.path} == set("abcdefgh")
+    assert found["killed"].failure.startswith("the process that was making it died, twice")
+    assert found["exits"].failure == "SystemExit: 3" and found["memory"].failure == "MemoryError"
+    assert "NaN" in found["nan"].failure
+    asked = (tmp_path / "asked.txt").read_text().split()
+    assert all(asked.count(word) >= 2 for word in ("killed", "exits", "memory", "nan"))

@@ -229,11 +229,11 @@ def test_a_script_is_run_once_a_batch(here):
     assert settings["command"][1:] == ["make.py", "--steps", "3"] and "make.py" in settings["files_sha256"]
 
 
-def test_a_crash_costs_what_was_not_made(here):
-    _, made = scripted(here, "a", "crash", "never")
-    assert made["a"].path
-    for word in ("crash", "never"):
-        assert made[word].failure == "the script ended with exit code 1; its last words: CUDA out of memory"
+def test_a_crash_costs_its_prompt_only(here):
+    folder, made = scripted(here, "a", "crash", "go-on")
+    assert made["a"].path and made["go-on"].path, "what comes after it is made by the next run of the script"
+    assert made["crash"].failure == "the script ended with exit code 1; its last words: CUDA out of memory"
+    assert len(list((folder.path / "jobs").glob("batch-*"))) == 3, "and it is tried twice"
 
 
 def test_a_script_that_hangs_is_ended(here):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avbench.avfulldit.checkpoint import Parts
 from avbench.avfulldit.flow import Pair, guided, integrate, noise
-from avbench.core import Audio, Clip
+from avbench.core import Audio, Clip, UnusableError
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,10 @@ def start(parts: Parts, wish: Wish) -> Pair:
 
 @torch.no_grad()
 def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
-    """Sample a clip of every wish, up to `batch` of them. An arm without sound makes silent clips."""
+    """Sample a clip of every wish, up to `batch` of them. An arm without sound makes silent clips.
+
+    Raises UnusableError where latents are not finite.
+    """
     filled = [*wishes, *[wishes[-1]] * (batch - len(wishes))]
     starts = [start(parts, wish) for wish in filled]
     device = next(parts.dit.parameters()).device
@@ -65,6 +68,10 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
         return tuple(None if half is None else guided(*half, s) for half, s in zip(halves, scales, strict=True))
 
     latents, heard = integrate(velocity, (video, audio), sampling)
+    for what, part in (("video", latents), ("audio", heard)):
+        if part is not None and (bad := int((~part.isfinite()).sum())):
+            msg = f"the model's {what} latents hold {bad} values of {part.numel()} that are NaN or infinite"
+            raise UnusableError(msg)
     frames = None if latents is None else parts.video_codec.decode(latents).cpu().numpy()
     waves = None
     if heard is not None:

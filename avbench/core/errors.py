@@ -12,6 +12,10 @@ class MediaError(InputError):
     """A media file cannot be read or written. The message names the file and the reason."""
 
 
+class UnusableError(InputError):
+    """What a model made cannot be used: it holds NaN, for example. It is asked once more. The message says why."""
+
+
 class Refused(InputError):
     """A model declines to make this clip (moderation): an answer, not an error. The message is its reason."""
 

@@ -3,10 +3,12 @@
 The script is run once a batch with one more argument, the path of a JSON file: ``{"folder": …, "requests": [{"id",
 "subset", "seed", "video_caption", "audio_caption", "tags", "clip_spec", "file"}, …]}``. It writes each clip to its
 `file`, given without a suffix (any of media.py's will do), best by writing beside it and renaming. What it prints is
-kept in `folder`. Exit code 0 where it made all it could: a clip that it left out is a failure of that clip. The
-command line is written down, so secrets belong in the environment.
+kept in `folder`. Exit code 0 where it made all it could: a clip that it left out is a failure of that clip. Where it
+fails, it is run again for what it did not make, the first of these now last, while that brings a clip more: one prompt
+that it dies of costs the others nothing. The command line is written down, so secrets belong in the environment.
 """
 
+import itertools
 import os
 import shlex
 import shutil
@@ -23,6 +25,7 @@ from avbench.folder import file_sha256, write_json
 from avbench.generators import Made, Request, check_positive
 from avbench.media import MEDIA_SUFFIXES
 
+_SLOW, _BROKEN = "slow", "broken"
 _SCRIPT_BYTES = 2**20
 """Files named on the command line up to this size are taken for code, and hashed."""
 
@@ -70,12 +73,26 @@ class Command:
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
         """Run the script on a batch; a clip that it did not write is an error with its last words."""
+        made: dict[int, Made | InputError] = {}
+        left = list(range(len(requests)))
+        for run in itertools.count():
+            found, trouble = self._batch([requests[number] for number in left])
+            made |= dict(zip(left, found, strict=True))
+            failed = [number for number in left if isinstance(made[number], InputError)]
+            more = len(failed) < len(left)
+            if trouble is None or not failed or not (more or (run == 0 and trouble != _SLOW)):
+                break
+            left = [*failed[1:], failed[0]]
+        return [made[number] for number in range(len(requests))]
+
+    def _batch(self, requests: Sequence[Request]) -> tuple[list[Made | InputError], str | None]:
+        """Run the script once; what came of each request, and how it failed: ``_SLOW``, ``_BROKEN`` or None."""
         self._journal.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="batch-", dir=self._journal.resolve()))
         stems = [folder / f"{one.key.subset}--{one.key.prompt}-{one.key.seed}" for one in requests]
         asked = [_asked(request, stem) for request, stem in zip(requests, stems, strict=True)]
         write_json(folder / "requests.json", {"folder": str(folder), "requests": asked})
-        trouble = self._run(folder)
+        kind, trouble = self._run(folder)
         found = [_written(stem) for stem in stems]
         # what was being written when the script died may be torn
         written = [path for paths in found for path in paths]
@@ -88,14 +105,14 @@ class Command:
                 made.append(InputError(trouble or f"the script wrote no {stem.name}; {_last_words(folder)}"))
             else:
                 made.append(Made(paths[0], moved=True))
-        return made
+        return made, kind
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """Nothing to say."""
         return []
 
-    def _run(self, folder: Path) -> str | None:
-        """Run the script; return what went wrong with it."""
+    def _run(self, folder: Path) -> tuple[str | None, str | None]:
+        """Run the script; return what went wrong with it: its kind, and in a sentence."""
         with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as errors:
             process = subprocess.Popen(
                 [*self._words, str(folder / "requests.json")],
@@ -112,11 +129,11 @@ class Command:
                 process.wait()
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
-                return f"the script did not end within {self._timeout_seconds:g} s; {_last_words(folder)}"
+                return _SLOW, f"the script did not end within {self._timeout_seconds:g} s; {_last_words(folder)}"
         if code == 0:
-            return None
+            return None, None
         ended = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
-        return f"the script ended with {ended}; {_last_words(folder)}"
+        return _BROKEN, f"the script ended with {ended}; {_last_words(folder)}"
 
 
 def _asked(request: Request, stem: Path) -> dict[str, Any]:

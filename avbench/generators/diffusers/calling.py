@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import Audio, Clip, InputError
+from avbench.core import Audio, Clip, InputError, UnusableError
 
 NAMES: dict[str, tuple[str, ...]] = {
     "width": ("width",),
@@ -73,7 +73,7 @@ def snapped_size(pipe: Any, size: int) -> int:
 
 
 def clip_of(output: Any, pipe: Any, fps: Fraction) -> Clip:
-    """Read a pipeline's output. Raises InputError where it holds NaN."""
+    """Read a pipeline's output. Raises UnusableError where it holds NaN."""
     named = dict(output) if isinstance(output, Mapping) else vars(output)
     frames = _array(
         next(named[name] for name in ("frames", "video", "videos") if named.get(name) is not None), "frames"
@@ -97,7 +97,7 @@ def _array(values: Any, what: str) -> np.ndarray:
     array = np.asarray(values.float().cpu().numpy() if hasattr(values, "cpu") else values, dtype=np.float32)
     if bad := np.count_nonzero(~np.isfinite(array)):
         msg = f"the model's {what} hold {bad} values of {array.size} that are NaN or infinite"
-        raise InputError(msg)
+        raise UnusableError(msg)
     return array
 
 

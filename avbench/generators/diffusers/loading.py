@@ -121,7 +121,7 @@ def refuse_pickles(paths: Sequence[Path]) -> None:
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in PICKLES]
         for file in files:
             safe = any(file.parent.glob("*.safetensors")) or file.name in ("training_args.bin", "optimizer.bin")
-            if file.suffix in PICKLES and not safe:
+            if file.suffix in PICKLES and (path.is_file() or not safe):  # what was named is what is read
                 msg = (
                     f"{file} is a pickle, which can run code when it is read: give -M allow_pickle=true if you trust it"
                 )

@@ -21,7 +21,7 @@ from typing import Any
 
 from avbench.core import ClipSpec, InputError, Prompt, frame_rate, nearest
 from avbench.folder import file_sha256
-from avbench.generators import Made, Request
+from avbench.generators import Made, Request, check_positive
 from avbench.generators.diffusers import calling
 from avbench.generators.diffusers.loading import (
     Placement,
@@ -37,6 +37,7 @@ from avbench.generators.diffusers.loading import (
 from avbench.generators.diffusers.presets import PRESETS, native_fps, preset_name
 from avbench.recognise import Recognised, fingerprint, index_of, makes, needs, recognise
 
+_COUNTS = ("width", "height", "frames", "steps")
 _PARTS = ("component", "single file", "GGUF", "pickle")
 
 
@@ -86,6 +87,11 @@ class Diffusers:
         trusted = trust_remote_code is True
         self._source = _source(target, base, component, lora, lora_scale, revision, trusted=trusted)
         pipeline, index = self._source.pipeline, self._source.index
+        for setting in ("compile", "vae_tiling", "trust_remote_code", "allow_pickle"):
+            if not isinstance(locals()[setting], bool):
+                msg = f"-M {setting}={locals()[setting]}: true or false"
+                raise InputError(msg)
+        check_positive(**{name: value for name, value in asked.items() if name in _COUNTS})
         places = [one for one in (self._source.folder, self._part_path, self._source.lora) if one is not None]
         if not allow_pickle:
             refuse_pickles(places)
