@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import diffusers
@@ -22,6 +23,7 @@ from avbench.generators.diffusers import calling
 from avbench.generators.diffusers.loading import Placement, Source, load
 from avbench.generators.diffusers.presets import PRESETS, preset_name
 from avbench.recognise import fingerprint, index_of, recognise
+from avbench.report.lists import listing
 from avbench.sample import sample
 
 SMALL = {"preset": "none", "steps": 2, "width": 60, "height": 60, "frames": 10}
@@ -257,6 +259,7 @@ def test_large_weights_are_told_apart_by_blocks(tmp_path, monkeypatch):
 
 
 def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model = generators.build(str(built("ltx")), {"preset": "wan2.2-a14b"})
     assert model.settings["dropped"] == ["guidance_2"]
@@ -267,6 +270,7 @@ def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
         ({"preset": "wan"}, "preset 'wan' is unknown"),
         ({"dtype": "half"}, "dtype=half"),
         ({"offload": "model"}, "there is only the CPU"),
+        ({"offload": "group", "device": "cuda:7"}, "device=cuda:7: torch finds no GPU here"),
         ({"cache": "tea"}, "choices: first-block"),
         ({"compile": "maybe"}, "compile=maybe: true or false"),
         ({"steps": 0}, "steps is 0"),
@@ -424,3 +428,30 @@ def test_what_fails_without_a_sentence_is_tried_once_more(tmp_path, monkeypatch)
     _, made, _ = sample(folder, "flaky:", {}, [Subset("three", 1, prompts, None)], (0,))
     assert [one.failure for one in made] == ["RuntimeError: out of memory", None, "no"]
     assert Flaky.calls == ["broken", "broken", "once", "once", "refused"]
+
+
+def cached(cache, name, folder):
+    """Put a folder into a cache of the hub, as its client lays it out."""
+    place = cache / f"models--{name.replace('/', '--')}"
+    shutil.copytree(folder, place / "snapshots" / "0" / "")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("0")
+
+
+def test_what_lies_in_the_hubs_cache_is_looked_at_and_run(built, lora, fine_tune, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name, folder in (("us/wan", built("wan2.1")), ("us/lora", lora), ("us/tuned", fine_tune[0])):
+        cached(tmp_path, name, folder)
+    assert ("class", "WanPipeline") in listing("models", Path("us/wan"))[1]
+    assert ("is", "LoRA") in listing("models", Path("us/lora"))[1]
+    assert ("class", "WanTransformer3DModel") in listing("models", Path("us/tuned"))[1]
+    with pytest.raises(InputError, match="us/nothing: there is no such file or folder"):
+        listing("models", Path("us/nothing"))
+    plain = clip("diffusers:us/wan")
+    assert same(plain, clip(built("wan2.1")))
+    changed = clip("diffusers:us/lora", base="us/wan")
+    assert not same(changed, plain) and same(changed, clip("diffusers:us/wan", lora="us/lora"))
+    assert same(clip("diffusers:us/tuned", base="us/wan"), fine_tune[1])
+    file = "diffusers:us/tuned/diffusion_pytorch_model.safetensors"
+    assert near(clip(file, base="us/wan"), fine_tune[1])

@@ -7,6 +7,7 @@ from avbench.core import InputError, nearest
 from avbench.datasets import READERS
 from avbench.features import FEATURES
 from avbench.generators import GENERATORS
+from avbench.generators.diffusers.loading import local_folder
 from avbench.metrics import METRICS
 from avbench.recognise import recognise
 
@@ -37,7 +38,7 @@ def listing(what: str, path: Path | None = None) -> Listing:
 
 
 def _recognised(path: Path) -> Listing:
-    seen = recognise(path)
+    seen = recognise(path if path.exists() or len(path.parts) < 2 else _cached(path))
     told = {
         "is": seen.kind,
         "class": seen.class_name,
@@ -46,6 +47,14 @@ def _recognised(path: Path) -> Listing:
         "run as": seen.model or "cannot be run",
     }
     return ("path", str(path)), [(name, value) for name, value in told.items() if value]
+
+
+def _cached(path: Path) -> Path:
+    """Of a repository of the hub, what lies in the cache; a path that is none stays what it is."""
+    try:
+        return local_folder(str(path), None, fetch=False)
+    except InputError:
+        return path
 
 
 def _models() -> Listing:

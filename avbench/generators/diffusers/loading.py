@@ -14,6 +14,7 @@ from typing import Any
 from avbench.core import InputError, first_line, nearest
 from avbench.recognise import PICKLES, Recognised, diffusers, header
 
+_HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _CACHES = {"first-block": "FirstBlockCacheConfig"}
 
 
@@ -49,24 +50,36 @@ class Placement:
     allow_pickle: bool = False
 
 
-def local_folder(target: str, revision: str | None) -> Path:
-    """A path as it is; else a repository of the Hugging Face hub, taken from its cache or, where allowed, fetched.
+def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Path:
+    """A path as it is; else what lies in a repository of the Hugging Face hub: in its cache or, where allowed, fetched.
+
+    ``owner/name`` is a pipeline, or else a part or LoRA under the names that those have; ``owner/name/FILE`` one file.
 
     Raises:
         InputError: it is neither, or cannot be had; the message says what the hub said.
     """
     if Path(target).exists():
         return Path(target)
-    if target.count("/") != 1 or target.startswith((".", "/")):
-        msg = f"diffusers:{target} is neither a path nor a repository of the hub (owner/name)"
+    owner, _, rest = target.partition("/")
+    name, _, file = rest.partition("/")
+    if not name or target.startswith((".", "/")) or "" in target.split("/"):
+        msg = f"diffusers:{target} is neither a path nor a repository of the hub (owner/name, or owner/name/FILE)"
         raise InputError(msg)
-    offline = bool(os.environ.get("HF_HUB_OFFLINE"))
+    import huggingface_hub
+
+    offline = not fetch or bool(os.environ.get("HF_HUB_OFFLINE"))
+    asked: dict[str, Any] = {"revision": revision, "local_files_only": offline}
     try:
-        fetched = diffusers().DiffusionPipeline.download(target, revision=revision, local_files_only=offline)
+        if file:
+            return Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, **asked))
+        folder = Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json"], **asked))
+        if (folder / "model_index.json").is_file():
+            return Path(diffusers().DiffusionPipeline.download(target, **asked))
+        return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *_HUB_WEIGHTS], **asked))
     except Exception as error:  # the hub's client raises dozens of kinds; each says why it cannot be had
-        msg = f"diffusers:{target} is no path here, and the hub did not give it: {first_line(error)}"
+        where = "the hub did not give it" if fetch else "the hub's cache does not hold it"
+        msg = f"diffusers:{target} is no path here, and {where}: {first_line(error)}"
         raise InputError(msg) from None
-    return Path(fetched)
 
 
 def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> type:
@@ -254,9 +267,18 @@ def check_placement(placement: Placement) -> None:
         if value is not None and value not in known:
             msg = f"-M {setting}={value}: {nearest(str(value), known)}"
             raise InputError(msg)
+    if placement.device.startswith("cuda") and not _has_gpu():
+        msg = f"-M device={placement.device}: torch finds no GPU here"
+        raise InputError(msg)
     if placement.offload and placement.device == "cpu":
         msg = f"-M offload={placement.offload} moves parts between an accelerator and the CPU; there is only the CPU"
         raise InputError(msg)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @contextlib.contextmanager

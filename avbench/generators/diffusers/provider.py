@@ -282,6 +282,8 @@ def _source(
     else:
         folder = path
     index = index_of(folder)
+    if lora is not None:
+        lora = str(local_folder(lora, None))
     if lora is not None and recognise(Path(lora)).kind != "LoRA":
         msg = f"{lora} is no LoRA: no tensor in it is named so"
         raise InputError(msg)
