@@ -55,7 +55,7 @@ def as_subset(
     if limit is not None and limit < len(usable):
         kept = {one.id for one in sorted(usable, key=lambda one: sha256(one.id.encode()).digest())[:limit]}
         usable = [one for one in usable if one.id in kept]
-    prompts = tuple(_prompt(one, pool, caption) for one in usable)
+    prompts = tuple(prompt_of(one, pool, caption) for one in usable)
     card: dict[str, Any] = {
         "purpose": f"{pool.reader.what}; {f'the split {split}' if split else 'all of it'}.",
         "licence": licence or pool.reader.licence,
@@ -65,7 +65,8 @@ def as_subset(
     return Imported(Subset(name, 1, prompts, None, card), [*remarks(pool, whole), *_double(usable)])
 
 
-def _prompt(entry: Entry, pool: Pool, caption: str | None) -> Prompt:
+def prompt_of(entry: Entry, pool: Pool, caption: str | None = None) -> Prompt:
+    """A clip of a set as a prompt; the set's words where it has a caption, else the template's."""
     tags = dict(entry.tags)
     if entry.contacts_seconds is not None:
         tags["contacts_seconds"] = list(entry.contacts_seconds)

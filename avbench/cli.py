@@ -492,6 +492,46 @@ def subsets_import(
     typer.echo(f"{len(made.subset.prompts)} prompts  {out}")
 
 
+@app.command()
+def curate(
+    pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
+    out: Annotated[Path, typer.Option(help="Subset folder to write; its name is the subset's.")],
+    rule: Annotated[str, typer.Option(help="large-motion, object-contact, ambient, or one of --rules.")],
+    rules: Annotated[
+        Path | None, typer.Option(help="A TOML of rules of your own; docs/curate.md has its form.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for what is measured of the pool; several rules may share it.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the pool.")] = None,
+    workers: Workers = None,
+) -> None:
+    """Choose a subset of real clips by written rules; the same command again goes on where it stopped."""
+    _require_curation()
+    from avbench import datasets
+    from avbench.curate import choice, sheet
+    from avbench.curate import pool as stage
+    from avbench.curate import rules as written
+
+    opened, chosen = datasets.opened(pool), written.read(rules or written.SHIPPED)
+    chosen.of(rule)
+    place = work or out.with_name(f"{out.name}.work")
+    tasks = stage.unmeasured(opened, place, limit)
+    _follow("measuring", len(tasks), stage.measure(tasks, place, workers=_workers(workers)))
+    decided = choice.decide(choice.load(opened, place, limit), chosen, rule)
+    subset = choice.save(opened, decided, chosen, out, limit)
+    files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
+    sheet.write_sheet([(one.id, opened.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
+    typer.echo(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
+
+
+def _require_curation() -> None:
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("imagehash", "scenedetect") if find_spec(name) is None]:
+        _refuse(f'curate needs {" and ".join(missing)}: pip install "avbench[curate]"')
+
+
 @reference_app.command("build")
 def reference_build(
     what: Annotated[str, typer.Argument(help="A shipped subset, a subset folder, or a folder of clips.")],

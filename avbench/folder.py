@@ -136,7 +136,7 @@ class RunFolder:
     def row_hashes(self, protocol: Protocol) -> dict[Key, str]:
         """The hash of the clip, or clips, that each row was made of; the values are not kept in memory."""
         path = self._feature(protocol) / "rows.jsonl"
-        return {Key(*line["key"]): line["clip_sha256"] for line in _lines(path)}
+        return {Key(*line["key"]): line["clip_sha256"] for line in stream_lines(path)}
 
     def stream_rows(self, protocol: Protocol) -> Iterator[Row]:
         """The same rows in the order of their keys, one at a time in memory."""
@@ -198,11 +198,11 @@ def read_lines(path: Path) -> list[Any]:
     Raises:
         InputError: a whole line is not JSON; the message gives its number.
     """
-    return list(_lines(path))
+    return list(stream_lines(path))
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    """The same, one in memory at a time."""
+def stream_lines(path: Path) -> Iterator[Any]:
+    """The same as `read_lines`, one in memory at a time."""
     if not path.exists():
         return
     with path.open("rb") as file:

@@ -16,7 +16,7 @@ FLOORS = [
     {"subsets", "datasets", "generators", "features", "metrics", "uncertainty", "paired", "plan"},
     {"as_subset", "foreign", "lint", "reference", "sample", "measure", "train", "contract", "doctor"},
     {"distances"},
-    {"evaluate", "presets"},
+    {"evaluate", "presets", "curate"},
     {"compare", "votes"},
     {"differences", "power"},
     {"leaderboard", "gate", "report", "hook"},

@@ -1,0 +1,195 @@
+"""How good are the rules of `avbench curate`? A mixed pool whose truth is known, and the table of docs/curate.md.
+
+``python benchmarks/curation.py WORK`` makes the pool of toy scenes in WORK (with copies, cuts, frozen, mute, portrait
+and panned clips), curates it by every rule, and writes the table into docs/curate.md. Scenes and seeds are held out:
+the thresholds were chosen on `--tuning`, other scenes.
+"""
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from avbench.core import Audio, Clip
+from avbench.curate import choice, duplicates, pool, rules
+from avbench.datasets import opened
+from avbench.engine import default_workers, one_thread
+from avbench.media import write_clip
+from avbench.toyworld import FAMILIES, make_clip, random_scene
+
+SEEDS = {"held-out": 7100, "tuning": 3300}
+FAST, SLOW = 0.25, 0.08
+"""Diagonals a second of the fastest body: what toyworld/curate.py calls large and small motion."""
+
+
+def walled(clip: Clip, rng: np.random.Generator, pixels: int) -> Clip:
+    """The scene before a textured wall, seen by a camera that pans so many pixels a frame."""
+    wall = cv2.GaussianBlur(rng.uniform(0, 255, (96, 128, 1)).astype(np.float32), (0, 0), 1.2)
+    wall = np.clip((wall - wall.mean()) * 4 + 128, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    frames = []
+    for index, frame in enumerate(clip.frames):
+        body = np.ptp(frame.astype(np.int16), axis=2) >= 40
+        scene = wall.copy()
+        scene[16:80, 32:96][body] = frame[body]
+        left = 32 + (index - len(clip.frames) // 2) * pixels
+        frames.append(scene[16:80, left : left + 64])
+    return replace(clip, frames=np.stack(frames))
+
+
+def make_pool(folder: Path, seed: int, per_family: int) -> None:
+    """Clips of every family, and of some a spoilt one or a copy; truth.json says what each is."""
+    if (folder / "truth.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    truth: dict[str, dict] = {}
+
+    def keep(name: str, clip: Clip, *, lossless: bool = True, **what: object) -> None:
+        write_clip(clip, folder / f"{name}{'.mkv' if lossless else '.mp4'}", lossless=lossless)
+        truth[name] = what
+
+    for number, family in enumerate(FAMILIES):
+        rng = np.random.default_rng([seed, number])
+        for index in range(per_family):
+            name = f"{family}-{index:02d}"
+            clip, known = make_clip(random_scene(family, rng), seed + index)
+            audio = clip.audio
+            assert audio is not None
+            what = {
+                "family": family,
+                "rate": known.displacement_rate,
+                "contacts": len(known.contacts),
+                "seen": sum(one.seconds >= 2 / 8 and one.seconds < 13 / 8 for one in known.contacts),
+                "quality": "good",
+            }
+            keep(name, clip, **what)
+            if index % 4 == 0:
+                large = np.stack([cv2.resize(f, (96, 96), interpolation=cv2.INTER_CUBIC) for f in clip.frames])
+                quiet = Audio((audio.waveform * 0.8).astype(np.float32), audio.sample_rate)
+                keep(f"{name}-copy", replace(clip, frames=large, audio=quiet), lossless=False, **what, copy_of=name)
+            elif index % 4 == 1:
+                wall = int(rng.integers(2**31))
+                for way, pixels in (("wall", 0), ("panned", int(rng.choice([-1, 1])))):
+                    seen = walled(clip, np.random.default_rng(wall), pixels)
+                    keep(f"{name}-{way}", seen, **{**what, "quality": way})
+            elif index % 4 == 2:
+                other, _ = make_clip(random_scene(str(rng.choice(list(FAMILIES))), rng), seed + 900 + index)
+                half = len(clip.frames) // 2
+                cut = replace(clip, frames=np.concatenate([clip.frames[:half], other.frames[half:][..., ::-1] // 2]))
+                keep(f"{name}-cut", cut, **{**what, "quality": "cut"})
+                tall = replace(clip, frames=np.ascontiguousarray(clip.frames[:, :, 14:50]))
+                keep(f"{name}-portrait", tall, **{**what, "quality": "portrait"})
+            else:
+                still = replace(clip, frames=np.repeat(clip.frames[:1], len(clip.frames), axis=0))
+                keep(f"{name}-frozen", still, **{**what, "quality": "frozen"})
+                mute = replace(clip, audio=Audio(np.zeros_like(audio.waveform), audio.sample_rate))
+                keep(f"{name}-mute", mute, **{**what, "quality": "mute"})
+    (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+
+
+def wanted(what: dict, rule: str) -> bool:
+    """What a rule ought to keep of the pool, copies aside."""
+    if what["quality"] in ("cut", "portrait", "frozen"):
+        return False
+    if rule == "large-motion":
+        return what["rate"] >= FAST
+    if rule == "object-contact":
+        return what["contacts"] > 0 and what["quality"] != "mute"
+    return what["rate"] <= SLOW and what["contacts"] == 0
+
+
+def lines(work: Path, name: str, per_family: int) -> list[str]:
+    """The table's rows of one pool."""
+    folder = work / name
+    make_pool(folder, SEEDS[name], per_family)
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    clips, written = opened(str(folder)), rules.read()
+    rows = work / f"{name}-rows"
+    for _ in pool.measure(pool.unmeasured(clips, rows), rows, workers=default_workers()):
+        pass
+    table = choice.load(clips, rows)
+    known = [truth[one] for one in table["id"]]
+    found = []
+    for rule in ("large-motion", "object-contact", "ambient"):
+        decided = choice.decide(table, written, rule)
+        kept = decided.holds.all(axis=1)
+        found.append(row(rule, kept, np.array([wanted(one, rule) for one in known])))
+    good = np.array([one["quality"] for one in known])
+    found.append(row("cuts: found", table["cuts"].to_numpy() > 0, good == "cut"))
+    still = table["motion_with_camera"].to_numpy() < 0.005
+    found.append(row("frozen: found", still, good == "frozen"))
+    found.append(
+        row(
+            "mute: found",
+            ~(table["loudness"].to_numpy() >= -60) & np.array([k["contacts"] > 0 for k in known]),
+            (good == "mute") & np.array([k["contacts"] > 0 for k in known]),
+        )
+    )
+    found.append(row("portrait: found", table["aspect"].to_numpy() < 1, good == "portrait"))
+    found += copies(table, known)
+    amounts = table.set_index("id")[["motion_amount", "motion_with_camera"]]
+    pans = [one for one in amounts.index if one.endswith("-panned")]
+    still_twins = amounts.loc[[one.removesuffix("-panned") + "-wall" for one in pans], "motion_amount"].to_numpy()
+    for column, words in (("motion_with_camera", "left in"), ("motion_amount", "removed")):
+        error = np.abs(amounts.loc[pans, column].to_numpy() - still_twins)
+        found.append(
+            f"| panned against its still twin, camera {words} | {len(pans)} clips | off by {np.median(error):.3f} | |"
+        )
+    return found
+
+
+def copies(table: pd.DataFrame, known: list[dict]) -> list[str]:
+    """How many of the copies are found by picture, and by sound, among all clips."""
+    number = {one: index for index, one in enumerate(table["id"])}
+    made = [
+        (number[what["copy_of"]], number[one])
+        for one, what in zip(table["id"], known, strict=True)
+        if "copy_of" in what
+    ]
+    # spoilt twins share the picture or the sound of their original, so they are no wrong finds
+    stems = [re.sub(r"-(copy|wall|panned|cut|portrait|frozen|mute)$", "", one) for one in table["id"]]
+    found = []
+    for column, share in (("picture_hash", duplicates.PICTURE_SHARE), ("sound_hash", duplicates.SOUND_SHARE)):
+        having = np.flatnonzero(table[column].notna())
+        near = having[duplicates.pairs(duplicates.as_bytes(list(table[column].iloc[having])), share)]
+        right = {pair for pair in made if set(pair) <= set(having)}
+        hit = {(int(one), int(two)) for one, two in near}
+        wrong = sum(stems[one] != stems[two] for one, two in hit)
+        what = f"copies by {column.removesuffix('_hash')}"
+        found.append(f"| {what} | {len(hit & right)} of {len(right)} found; {wrong} pairs of unlike scenes | | |")
+    return found
+
+
+def row(name: str, kept: np.ndarray, right: np.ndarray) -> str:
+    """A line: how many are kept, precision, recall."""
+    both = int((kept & right).sum())
+    precision, recall = both / max(kept.sum(), 1), both / max(right.sum(), 1)
+    return f"| {name} | {kept.sum()} of {len(kept)}, {right.sum()} right | {precision:.2f} | {recall:.2f} |"
+
+
+def main() -> None:
+    """Make the table and put it into the doc."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--tuning", action="store_true", help="the scenes that thresholds were chosen on")
+    parser.add_argument("--per-family", type=int, default=24)
+    asked = parser.parse_args()
+    one_thread()
+    name = "tuning" if asked.tuning else "held-out"
+    table = ["| rule | kept, or found | precision | recall |", "|---|---|--:|--:|"]
+    table += lines(asked.work, name, asked.per_family)
+    sys.stdout.write("\n".join(table) + "\n")
+    if name == "held-out":
+        doc = Path(__file__).parents[1] / "docs" / "curate.md"
+        block = "<!-- curation -->\n" + "\n".join(table) + "\n<!-- /curation -->"
+        pattern = re.compile(r"<!-- curation -->.*<!-- /curation -->", re.DOTALL)
+        doc.write_text(pattern.sub(lambda _: block, doc.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

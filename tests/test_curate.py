@@ -1,0 +1,195 @@
+"""Curation: rules against the toy world's truth, copies, filters, the audit, and a kill that leaves no trace."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from avbench.core import Audio, InputError
+from avbench.curate import choice, duplicates, pool, rules
+from avbench.curate.camera import WithoutCamera
+from avbench.curate.measures import MEASURES
+from avbench.datasets import opened
+from avbench.lint import lint
+from avbench.media import write_clip
+from avbench.subsets import load
+from avbench.toyworld import make_clip, random_scene
+
+RULES = ("large-motion", "object-contact", "ambient")
+
+
+def scene(family, seed=0):
+    return make_clip(random_scene(family, np.random.default_rng(seed)), seed)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A pool: two clips a family, and spoilt or copied ones of the first projectile."""
+    folder = tmp_path_factory.mktemp("pool") / "clips"
+    folder.mkdir()
+    truth = {}
+    for family in ("drop", "collide", "projectile", "pendulum", "drift"):
+        for seed in (3, 4):
+            clip, truth[f"{family}-{seed}"] = scene(family, seed)
+            write_clip(clip, folder / f"{family}-{seed}.mkv")
+    first, other = scene("projectile", 3)[0], scene("drift", 4)[0]
+    frames = first.frames
+    write_clip(replace(first, frames=np.repeat(frames[:1], 16, axis=0)), folder / "x-frozen.mkv")
+    write_clip(replace(first, frames=np.ascontiguousarray(frames[:, :, 14:50])), folder / "x-portrait.mkv")
+    mixed = np.concatenate([frames[:8], other.frames[8:, ..., ::-1] // 2])
+    write_clip(replace(first, frames=mixed), folder / "x-cut.mkv")
+    silent = Audio(np.zeros_like(first.audio.waveform), 16_000)
+    write_clip(replace(first, audio=silent), folder / "x-mute.mkv")
+    large = np.stack([cv2.resize(frame, (96, 96), interpolation=cv2.INTER_CUBIC) for frame in frames])
+    write_clip(replace(first, frames=large), folder / "y-copy.mp4", lossless=False)
+    (folder / "z-broken.mkv").write_bytes(b"not a clip")
+    return opened(str(folder)), truth
+
+
+@pytest.fixture(scope="module")
+def table(clips, tmp_path_factory):
+    work = tmp_path_factory.mktemp("work")
+    list(pool.measure(pool.unmeasured(clips[0], work), work))
+    assert not pool.unmeasured(clips[0], work), "what has a row is not measured again"
+    return choice.load(clips[0], work)
+
+
+def why(table, rule):
+    decided = choice.decide(table, rules.read(), rule)
+    return {one: decided.why(index) for index, one in enumerate(table["id"])}
+
+
+def test_filters_say_why(table):
+    said = why(table, "large-motion")
+    assert "motion_with_camera at least" in said["x-frozen"]
+    assert "aspect at least 1" in said["x-portrait"]
+    assert "cuts at most 0" in said["x-cut"]
+    assert said["z-broken"].startswith("not measured: ") and "z-broken.mkv" in said["z-broken"]
+    assert "loudness at least -60" in why(table, "object-contact")["x-mute"]
+
+
+def test_of_copies_the_one_with_more_pixels_stays(table):
+    own = rules.Rules({"quality": (), "any": ()}, {"any": ""})
+    decided = choice.decide(table[table["missing"].isna()].reset_index(drop=True), own, "any")
+    place = {one: index for index, one in enumerate(decided.table["id"])}
+    assert decided.kept[place["y-copy"]]
+    assert decided.why(place["projectile-3"]) == "a copy of y-copy"
+    assert decided.kept[place["pendulum-3"]] and decided.kept[place["drift-3"]]
+
+
+def test_rules_against_the_worlds_truth(clips, table):
+    truth = clips[1]
+    ambient = [one for one, said in why(table, "ambient").items() if said == "kept"]
+    assert "drift-3" in ambient and all(not truth[one].contacts for one in ambient if one in truth)
+    struck = [one for one, said in why(table, "object-contact").items() if said == "kept"]
+    assert struck and all(truth[one].contacts for one in struck if one in truth)
+    amounts = table.set_index("id")["motion_amount"]
+    assert amounts[[one for one in truth if truth[one].displacement_rate > 0.25]].min() > amounts["drift-3"]
+
+
+def test_camera_is_taken_off():
+    clip, _ = scene("drift", 5)
+    rng = np.random.default_rng(1)
+    wall = cv2.GaussianBlur(rng.uniform(0, 255, (64, 128)).astype(np.float32), (0, 0), 1.2)
+    wall = np.clip((wall - wall.mean()) * 4 + 128, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    frames = np.stack([wall[:, 2 * index : 2 * index + 64] for index in range(16)])
+    flow = WithoutCamera()
+    seen = float(flow(replace(clip, frames=frames))["motion_amount"])
+    found = flow.summary(clip)
+    assert found["camera_amount"] == pytest.approx(16 / np.hypot(64, 64), rel=0.05)
+    assert seen > 0.15 > 0.02 > found["motion_amount"]
+    assert found["camera_shake"] < 0.02
+
+
+def test_near_hashes_are_found_and_far_ones_are_not():
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 256, (400, 40), dtype=np.uint8)
+    hashes[7] = hashes[391]
+    hashes[7, 3] ^= 5
+    assert duplicates.pairs(hashes, 0.06).tolist() == [[7, 391]]
+    assert duplicates.groups(5, np.array([[1, 3], [3, 4]])).tolist() == [0, 1, 2, 1, 1]
+
+
+def test_a_percentile_is_of_the_usable_pool(table):
+    decided = choice.decide(table, rules.read(), "large-motion")
+    usable = decided.holds[:, [one.rule == "quality" for one in decided.conditions]].all(axis=1)
+    expected = np.percentile(table["motion_amount"][usable], 50)
+    assert dict(zip((c.comparison for c in decided.conditions), decided.thresholds, strict=True))[
+        "at_least_percentile"
+    ] == pytest.approx(expected)
+
+
+def test_the_subset_is_accepted_and_every_decision_is_kept(clips, table, tmp_path):
+    out = tmp_path / "struck"
+    decided = choice.decide(table, rules.read(), "object-contact")
+    subset = choice.save(clips[0], decided, rules.read(), out)
+    assert load(str(out)).prompts == subset.prompts
+    assert lint([str(out)])[0] == []
+    audit = pd.read_csv(out / "audit.csv")
+    assert len(audit) == len(table) * (len(decided.conditions) + 2)
+    assert audit["why"].notna().all() and set(audit["id"]) == set(table["id"])
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "audit.parquet")[["id", "value"]], audit[["id", "value"]])
+    kept = set(audit["id"][audit["kept"]])
+    manifest = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert {line["id"] for line in manifest} == kept == {one.id for one in subset.prompts}
+    assert all(len(line["sha256"]) == 64 for line in manifest)
+    agreed = pd.read_csv(out / "agreement.csv").set_index(["one", "two"])
+    row = agreed.loc["object-contact", "ambient"]
+    assert row["both"] == 0 and row["kappa"] < 0
+    assert row[["both", "only_one", "only_two", "neither"]].sum() == table["missing"].isna().sum()
+
+
+def test_killed_and_resumed_gives_the_same_bytes(clips, tmp_path):
+    def command(out):
+        return [sys.executable, "-m", "avbench", "curate", str(clips[0].folder), "--rule", "large-motion",
+                "--out", str(out), "--workers", "1"]  # fmt: skip
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, broken = tmp_path / "a" / "fast", tmp_path / "b" / "fast"
+    subprocess.run(command(whole), check=True, capture_output=True, env=environment)
+    started = subprocess.Popen(command(broken), env=environment, stderr=subprocess.DEVNULL)
+    rows = pool.rows_path(broken.with_name("fast.work"))
+    while not (rows.exists() and rows.read_bytes().count(b"\n") >= 4):
+        assert started.poll() is None
+        time.sleep(0.02)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    count = rows.read_bytes().count(b"\n")
+    assert 4 <= count < 16 and not broken.exists()
+    subprocess.run(command(broken), check=True, capture_output=True, env=environment)
+    assert rows.read_bytes().count(b"\n") == 16
+    for name in sorted(path.name for path in whole.iterdir()):
+        assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
+    assert (whole / "sheet.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[a]\nconditions = [{ measure = 'speed', at_least = 1 }]", "measure 'speed' is unknown"),
+        ("[a]\nconditions = [{ measure = 'cuts' }]", "cuts needs one of at_least"),
+        ("[a]\nconditions = [{ measure = 'cuts', at_most = 'no' }]", "is not a number"),
+        ("[a]\n", "has no list of conditions"),
+        ("a", "cannot be read as rules"),
+    ],
+)
+def test_wrong_rules_are_a_sentence(tmp_path, text, said):
+    (tmp_path / "rules.toml").write_text(text)
+    with pytest.raises(InputError, match=said):
+        rules.read(tmp_path / "rules.toml")
+
+
+def test_shipped_rules():
+    written = rules.read()
+    assert {*RULES, "quality"} == set(written.conditions)
+    assert all(one.measure in MEASURES and one.origin for rule in RULES for one in written.of(rule))
+    with pytest.raises(InputError, match="'ambience' is unknown"):
+        written.of("ambience")
