@@ -161,6 +161,11 @@ def test_a_folder_of_clips_with_some_captions(tmp_path):
         "gone": "no clip",
     }
     assert not found["gone"].path.exists()
+    for model in ("x", "y"):
+        written(tmp_path / "both" / model / "same.mp4")
+    written(tmp_path / "both" / "prompts.jsonl", json.dumps({"id": "same", "prompt": "of both"}) + "\n")
+    both = list(datasets.entries(str(tmp_path / "both")))
+    assert [(one.id, one.video_caption) for one in both] == [("x-same", "of both"), ("y-same", "of both")]
 
 
 def test_what_is_no_pool_is_a_sentence(tmp_path):

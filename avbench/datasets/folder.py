@@ -1,9 +1,11 @@
 """Clips in a folder: every file that media.py can read, with captions where a prompts.jsonl beside them has some.
 
 A prompt fits a clip by the `file` that it names or by its id, as a clip's name without suffix. Clips that no prompt
-fits are entries without a caption; prompts that fit no clip are entries whose file is missing.
+fits are entries without a caption; prompts that fit no clip are entries whose file is missing. Where several clips fit
+one prompt, as those of several models do, each is called by its path.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,23 +21,26 @@ def read(folder: Path) -> Iterator[Entry]:
     prompts = read_prompts(listed) if listed.is_file() else ()
     by_file = {str(prompt.tags["file"]): prompt for prompt in prompts if "file" in prompt.tags}
     by_id = {prompt.id: prompt for prompt in prompts if "file" not in prompt.tags}
-    found: set[str] = set()
-    for path in sorted(folder.rglob("[!.]*")):
-        if path.suffix.lower() not in MEDIA_SUFFIXES or not path.is_file():
-            continue
-        relative = path.relative_to(folder)
-        prompt = by_file.get(relative.as_posix()) or by_id.get(path.stem) or by_id.get(path.stem.removesuffix("-0"))
+    paths = [path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in MEDIA_SUFFIXES and path.is_file()]
+    fitting = {
+        path: by_file.get(path.relative_to(folder).as_posix())
+        or by_id.get(path.stem)
+        or by_id.get(path.stem.removesuffix("-0"))
+        for path in paths
+    }
+    count = Counter(prompt.id for prompt in fitting.values() if prompt)
+    for path, prompt in fitting.items():
+        named = identifier(path.relative_to(folder).with_suffix("").as_posix())
         if prompt is None:
-            yield Entry(identifier(relative.with_suffix("").as_posix()), path)
+            yield Entry(named, path)
         else:
-            found.add(prompt.id)
-            yield _entry(prompt, path)
+            yield _entry(prompt, path, prompt.id if count[prompt.id] == 1 else named)
     for prompt in prompts:
-        if prompt.id not in found:
-            yield _entry(prompt, folder / str(prompt.tags.get("file", f"{prompt.id}.mp4")))
+        if prompt.id not in count:
+            yield _entry(prompt, folder / str(prompt.tags.get("file", f"{prompt.id}.mp4")), prompt.id)
 
 
-def _entry(prompt: Prompt, path: Path) -> Entry:
+def _entry(prompt: Prompt, path: Path, name: str) -> Entry:
     tags = {name: value for name, value in prompt.tags.items() if name not in ("file", "split")}
     split = prompt.tags.get("split")
-    return Entry(prompt.id, path, prompt.video_caption, prompt.audio_caption, split and str(split), tags=tags)
+    return Entry(name, path, prompt.video_caption, prompt.audio_caption, split and str(split), tags=tags)
