@@ -274,6 +274,8 @@ def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
         ({"cache": "tea"}, "choices: first-block"),
         ({"compile": "maybe"}, "compile=maybe: true or false"),
         ({"steps": 0}, "steps is 0"),
+        ({"context_parallel": 0}, "context_parallel is 0; it must be a whole number"),
+        ({"context_parallel": 2, "compile": True}, "context_parallel=2 and -M compile= do not go together"),
         ({"base": "x"}, "is a whole pipeline and needs none"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
@@ -344,8 +346,11 @@ def test_how_it_is_run_changes_what_it_should(built):
     assert not same(plain, clip(folder, steps=6, negative_prompt="a cat"))
     assert near(plain, clip(folder, steps=6, attention="_native_math"))
     assert clip(folder, dtype="bfloat16", vae_dtype="float32").frames.shape == plain.frames.shape
-    cached = clip(folder, steps=6, cache="first-block")
-    assert cached.frames.shape == plain.frames.shape and not same(cached, plain), "a cache changes pixels"
+    assert same(plain, clip(folder, steps=6)), "what another pipeline was told about attention is not this one's"
+    settings = {**SMALL, "steps": 6, "cache": "first-block", "cache_threshold": 5.0}
+    first, second = (one.clip for one in generators.build(str(folder), settings).generate([request(), request(seed=1)]))
+    assert first.frames.shape == plain.frames.shape and not near(first, plain), "a cache changes pixels"
+    assert same(second, clip(folder, request(seed=1), **settings)), "and a clip owes nothing to the one before it"
 
 
 def test_an_image_begins_the_clip(built):
@@ -455,3 +460,21 @@ def test_what_lies_in_the_hubs_cache_is_looked_at_and_run(built, lora, fine_tune
     assert same(clip("diffusers:us/tuned", base="us/wan"), fine_tune[1])
     file = "diffusers:us/tuned/diffusion_pytorch_model.safetensors"
     assert near(clip(file, base="us/wan"), fine_tune[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")  # how diffusers gathers
+def test_ranks_that_share_a_sequence_make_the_same_clip(built):
+    """Two processes on this CPU; after a failure all of them begin anew."""
+    settings = {**SMALL, "device": "cpu", "context_parallel": 2}
+    model = generators.build(str(built("wan2.1")), settings)
+    assert model.settings["context_parallel"] == 2
+    try:
+        first, second = (one.clip for one in model.generate([request(), request(seed=1)]))
+        assert near(first, clip(built("wan2.1"))) and near(second, clip(built("wan2.1"), request(seed=1)))
+        model._call = {"num_inference_steps": -1}
+        with pytest.raises(Exception, match=r"."):
+            model.generate([request()])
+        assert model._ranks is None and not torch.distributed.is_initialized()
+    finally:
+        if model._ranks:
+            model._ranks.end()

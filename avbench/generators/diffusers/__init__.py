@@ -1,5 +1,6 @@
 """Pipelines of diffusers as models.
 
 `provider` is the generator; `loading` makes a pipeline of a folder and what replaces parts of it; `calling` turns a
-request into the arguments of that pipeline and its output into a clip; `presets` are published settings.
+request into the arguments of that pipeline and its output into a clip; `ranks` spreads a pipeline over devices;
+`presets` are published settings.
 """

@@ -46,8 +46,12 @@ class Placement:
     attention: str | None = None
     compile: bool = False
     cache: str | None = None
+    cache_threshold: float = 0.05
+    """How much the first block's residual may change for the others to be skipped."""
     vae_tiling: bool = False
     allow_pickle: bool = False
+    context_parallel: int = 1
+    """Devices that share every clip's sequence."""
 
 
 def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Path:
@@ -141,8 +145,8 @@ def refuse_pickles(paths: Sequence[Path]) -> None:
                 raise InputError(msg)
 
 
-def load(source: Source, placement: Placement) -> Any:
-    """Load a pipeline, put in what replaces its parts, and place it.
+def load(source: Source, placement: Placement, flow_shift: float | None = None) -> Any:
+    """Load a pipeline, put in what replaces its parts, and place it; `flow_shift` is its scheduler's, where given.
 
     Raises:
         InputError: something cannot be loaded, or what was loaded is not what was given.
@@ -157,6 +161,12 @@ def load(source: Source, placement: Placement) -> Any:
             _add_lora(pipe, source.lora, source.lora_scale)
         _place(pipe, placement)
     pipe.set_progress_bar_config(disable=True)
+    if flow_shift is not None:
+        known = [key for key in ("flow_shift", "shift") if key in pipe.scheduler.config]
+        if not known:
+            msg = f"flow_shift: {type(pipe.scheduler).__name__} has none"
+            raise InputError(msg)
+        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **{known[0]: flow_shift})
     return pipe
 
 
@@ -236,10 +246,11 @@ def lora_file(path: Path) -> Path:
 def _place(pipe: Any, placement: Placement) -> None:
     dits = [part for name in ("transformer", "transformer_2") if (part := getattr(pipe, name, None)) is not None]
     for dit in dits:
-        if placement.attention:
-            dit.set_attention_backend(placement.attention)
+        if hasattr(dit, "set_attention_backend"):  # always: the choice of an earlier pipeline would be this one's, too
+            with hushed():
+                dit.set_attention_backend(placement.attention or "native")
         if placement.cache:
-            dit.enable_cache(getattr(diffusers(), _CACHES[placement.cache])())
+            dit.enable_cache(getattr(diffusers(), _CACHES[placement.cache])(placement.cache_threshold))
     if placement.vae_tiling:
         pipe.vae.enable_tiling()
     if placement.offload == "model":
@@ -270,8 +281,30 @@ def check_placement(placement: Placement) -> None:
     if placement.device.startswith("cuda") and not _has_gpu():
         msg = f"-M device={placement.device}: torch finds no GPU here"
         raise InputError(msg)
+    _check_ranks(placement)
     if placement.offload and placement.device == "cpu":
         msg = f"-M offload={placement.offload} moves parts between an accelerator and the CPU; there is only the CPU"
+        raise InputError(msg)
+
+
+def _check_ranks(placement: Placement) -> None:
+    import torch
+
+    count = placement.context_parallel
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        msg = f"context_parallel is {count!r}; it must be a whole number from 1"
+        raise InputError(msg)
+    if count == 1:
+        return
+    for name in ("offload", "device_map", "compile"):
+        if getattr(placement, name):
+            msg = f"-M context_parallel={count} and -M {name}= do not go together"
+            raise InputError(msg)
+    if placement.device not in ("cpu", "cuda"):
+        msg = f"-M context_parallel={count} takes devices of its own: give -M device=cuda, not {placement.device}"
+        raise InputError(msg)
+    if placement.device == "cuda" and torch.cuda.device_count() < count:
+        msg = f"-M context_parallel={count}: torch finds {torch.cuda.device_count()} GPUs here"
         raise InputError(msg)
 
 
@@ -290,6 +323,18 @@ def _telling(what: str) -> Iterator[None]:
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, AttributeError) as error:
         msg = f"{what}: {first_line(error)}"
         raise InputError(msg) from error
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Without diffusers' warnings that what was asked for is an experiment."""
+    logging = diffusers().utils.logging
+    was = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(was)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ from avbench.generators.diffusers.loading import (
     slot_of,
 )
 from avbench.generators.diffusers.presets import PRESETS, native_fps, preset_name
+from avbench.generators.diffusers.ranks import Ranks, generator
 from avbench.recognise import Recognised, fingerprint, index_of, makes, needs, recognise
 
 _COUNTS = ("width", "height", "frames", "steps")
@@ -78,7 +79,9 @@ class Diffusers:
         attention: str | None = None,
         compile: bool = False,
         cache: str | None = None,
+        cache_threshold: float = 0.05,
         vae_tiling: bool = False,
+        context_parallel: int = 1,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
     ) -> None:
@@ -91,7 +94,9 @@ class Diffusers:
             if not isinstance(locals()[setting], bool):
                 msg = f"-M {setting}={locals()[setting]}: true or false"
                 raise InputError(msg)
-        check_positive(**{name: value for name, value in asked.items() if name in _COUNTS})
+        check_positive(
+            cache_threshold=cache_threshold, **{name: value for name, value in asked.items() if name in _COUNTS}
+        )
         places = [one for one in (self._source.folder, self._part_path, self._source.lora) if one is not None]
         if not allow_pickle:
             refuse_pickles(places)
@@ -110,8 +115,10 @@ class Diffusers:
             attention=attention,
             compile=compile,
             cache=cache,
+            cache_threshold=cache_threshold,
             vae_tiling=vae_tiling,
             allow_pickle=allow_pickle,
+            context_parallel=context_parallel,
         )
         check_placement(self._placement)
         self._images = Path(images)
@@ -131,6 +138,7 @@ class Diffusers:
             raise InputError(msg)
         self._chosen = name if name and not preset else None
         self._pipe: Any = None
+        self._ranks: Ranks | None = None
         self.settings: Mapping[str, Any] = {
             "class": pipeline.__name__,
             "preset": name,
@@ -151,13 +159,9 @@ class Diffusers:
         """Load the pipeline. Raises InputError where it cannot be."""
         if self._pipe is not None:
             return
-        pipe = load(self._source, self._placement)
-        if self._flow_shift is not None:
-            known = [key for key in ("flow_shift", "shift") if key in pipe.scheduler.config]
-            if not known:
-                msg = f"flow_shift: {type(pipe.scheduler).__name__} has none"
-                raise InputError(msg)
-            pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **{known[0]: self._flow_shift})
+        pipe = load(self._source, self._placement, self._flow_shift)
+        if self._placement.context_parallel > 1:
+            self._ranks = Ranks(self._source, self._placement, self._flow_shift, pipe)
         self._pipe = pipe
 
     def generate(self, requests: Sequence[Request]) -> list[Made]:
@@ -201,9 +205,17 @@ class Diffusers:
         if "image" in self._needs:
             call["image"], told["image_sha256"] = self._image(prompt, call.get("width"), call.get("height"))
         call |= {"prompt": self._captioned(prompt), "output_type": "np"}
-        call["generator"] = torch.Generator("cpu").manual_seed(request.key.seed)
-        with torch.inference_mode():
-            output = self._pipe(**call)
+        seed = request.key.seed
+        try:
+            if self._ranks:
+                self._ranks.ask(call, seed)
+            with torch.inference_mode():
+                output = self._pipe(**call, generator=generator(seed))
+        except Exception:
+            if self._ranks:  # the others may wait for what never comes: all of it is loaded anew
+                self._ranks.end()
+                self._ranks = self._pipe = None
+            raise
         return Made(calling.clip_of(output, self._pipe, self._fps), call=told)
 
     def _form(self, spec: ClipSpec | None) -> dict[str, Any]:
