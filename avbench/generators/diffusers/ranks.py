@@ -21,6 +21,7 @@ from avbench.generators.diffusers.loading import Placement, Source, hushed, load
 from avbench.recognise import diffusers
 
 _LONGEST = timedelta(minutes=30)
+_GRACE_SECONDS = 3
 _DITS = ("transformer", "transformer_2")
 
 
@@ -91,8 +92,8 @@ def _serve(
     with contextlib.suppress(EOFError):  # rank 0 is gone
         end.recv()
         _join(pipe, rank, port, placement)
-        while True:
-            call, seed = end.recv()
+        while (asked := end.recv()) is not None:
+            call, seed = asked
             with torch.inference_mode():
                 pipe(**call, generator=generator(seed))
 
@@ -128,8 +129,12 @@ def _heard(end: Connection) -> str | None:
 def _end(ends: Sequence[Connection], processes: Sequence[Any]) -> None:
     from torch import distributed
 
+    for end in ends:
+        with contextlib.suppress(OSError):  # dead already
+            end.send(None)
     for process in processes:
-        process.kill()
+        process.join(_GRACE_SECONDS)
+        process.kill()  # it may wait for a rank that is no more
         process.join()
     for end in ends:
         end.close()
