@@ -30,8 +30,8 @@ FAST, SLOW = 0.25, 0.08
 
 def walled(clip: Clip, rng: np.random.Generator, pixels: int) -> Clip:
     """The scene before a textured wall, seen by a camera that pans so many pixels a frame."""
-    wall = cv2.GaussianBlur(rng.uniform(0, 255, (96, 128, 1)).astype(np.float32), (0, 0), 1.2)
-    wall = np.clip((wall - wall.mean()) * 4 + 128, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    wall = cv2.GaussianBlur(rng.uniform(0, 255, (96, 128, 1)).astype(np.float32), (0, 0), 2.0)
+    wall = np.clip((wall - wall.mean()) * 2 + 128, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
     frames = []
     for index, frame in enumerate(clip.frames):
         body = np.ptp(frame.astype(np.int16), axis=2) >= 40
@@ -147,7 +147,7 @@ def copies(table: pd.DataFrame, known: list[dict]) -> list[str]:
     """How many of the copies are found by picture, and by sound, among all clips."""
     number = {one: index for index, one in enumerate(table["id"])}
     made = [
-        (number[what["copy_of"]], number[one])
+        tuple(sorted((number[one], number[what["copy_of"]])))
         for one, what in zip(table["id"], known, strict=True)
         if "copy_of" in what
     ]

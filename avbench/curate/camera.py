@@ -17,7 +17,7 @@ from avbench.features.flow.pairs import Pair, grid, pair, working, working_size
 
 STEP = 8
 """Pixels between the places that vote."""
-TEXTURE = 6.0
+TEXTURE = 2.0
 """Grey levels a pixel: a place with a weaker slope around it does not vote."""
 INLIER_PIXELS = 0.7
 LEAST_SHARE = 0.4

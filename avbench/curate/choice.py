@@ -10,7 +10,7 @@ import csv
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,10 @@ class Decided:
         """The decision on a clip, in words."""
         if self.kept[clip]:
             return "kept"
-        row = self.table.iloc[clip]
-        if isinstance(row["missing"], str):
-            return f"not measured: {row['missing']}"
+        if isinstance(reason := self.table["missing"].iat[clip], str):
+            return f"not measured: {reason}"
         if self.copy_of[clip] >= 0:
-            return f"a copy of {self.table['id'].iloc[self.copy_of[clip]]}"
+            return f"a copy of {self.table['id'].iat[self.copy_of[clip]]}"
         failed = [one.name for one, held in zip(self.conditions, self.holds[clip], strict=True) if not held]
         return "not kept: fails " + "; ".join(failed)
 
@@ -102,6 +101,14 @@ def decide(table: pd.DataFrame, rules: Rules, rule: str) -> Decided:
     with the most pixels is kept, then the longest, then the first.
     """
     conditions = rules.of(rule)
+    holds, thresholds = _holding(table, conditions)
+    passing = holds.all(axis=1)
+    copy_of = _copies(table, passing)
+    return Decided(rule, table, conditions, thresholds, holds, copy_of, passing & (copy_of < 0))
+
+
+def _holding(table: pd.DataFrame, conditions: Sequence[Condition]) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Where each condition holds, ``[clips, conditions]``, and its threshold as a value; quality's come first."""
     measured = table["missing"].isna().to_numpy()
     usable = measured.copy()
     thresholds: list[float] = []
@@ -117,9 +124,7 @@ def decide(table: pd.DataFrame, rules: Rules, rule: str) -> Decided:
         holds[:, index] = measured & np.where(np.isnan(values), one.or_none, fits)
         if one.rule == QUALITY:
             usable &= holds[:, index]
-    passing = holds.all(axis=1)
-    copy_of = _copies(table, passing)
-    return Decided(rule, table, conditions, tuple(thresholds), holds, copy_of, passing & (copy_of < 0))
+    return holds, tuple(thresholds)
 
 
 def _copies(table: pd.DataFrame, passing: np.ndarray) -> np.ndarray:
@@ -212,11 +217,12 @@ def agreement(table: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     for rule in rules.conditions:
         if rule == QUALITY:
             continue
-        decided = decide(table, rules, rule)
-        own = [index for index, one in enumerate(decided.conditions) if one.rule == rule]
+        conditions = rules.of(rule)
+        holds, _ = _holding(table, conditions)
+        own = [index for index, one in enumerate(conditions) if one.rule == rule]
         for index in own:
-            named[f"{rule}: {decided.conditions[index].name}"] = decided.holds[measured, index]
-        named[rule] = decided.holds[measured][:, own].all(axis=1)
+            named[f"{rule}: {conditions[index].name}"] = holds[measured, index]
+        named[rule] = holds[measured][:, own].all(axis=1)
 
     rows = []
     for (one, first), (two, second) in itertools.combinations(named.items(), 2):

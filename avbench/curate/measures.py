@@ -26,6 +26,7 @@ SOUND_HASH_SIDE = 16
 SOUND_RANGE = 50
 """Decibels below the loudest that a sound's hash sees: what codecs add lies below."""
 SILENCE = 10 ** (-60 / 20)
+"""Root mean square below which there is no sound to hash."""
 
 MEASURES = {
     "seconds": "length of the picture",
@@ -132,8 +133,8 @@ def picture_hash(frames: np.ndarray) -> str:
 
 
 def sound_hash(mono: np.ndarray, rate: int) -> str | None:
-    """Perceptual hash of the log spectrogram, in hex; None for a sound that is silent throughout."""
-    if np.abs(mono).max() < SILENCE or len(mono) < 512:
+    """Perceptual hash of the log spectrogram, in hex; None for one that is as good as silent."""
+    if np.sqrt(np.mean(mono**2)) < SILENCE or len(mono) < 512:
         return None
     _, _, power = signal.spectrogram(mono, rate, nperseg=512, noverlap=256)
     keep = max(2, round(power.shape[0] * min(1.0, 8000 / rate)))
