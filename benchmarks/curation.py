@@ -177,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("work", type=Path)
     parser.add_argument("--tuning", action="store_true", help="the scenes that thresholds were chosen on")
-    parser.add_argument("--per-family", type=int, default=24)
+    parser.add_argument("--per-family", type=int, default=6)
     asked = parser.parse_args()
     one_thread()
     name = "tuning" if asked.tuning else "held-out"
