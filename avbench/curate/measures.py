@@ -11,7 +11,7 @@ import cv2
 import imagehash
 import numpy as np
 from PIL import Image
-from scenedetect import ContentDetector
+from scenedetect import AdaptiveDetector
 from scenedetect.common import FrameTimecode
 from scipy import signal
 
@@ -51,8 +51,8 @@ class CurationProtocol(Protocol):
     """What decides the measures, besides those of flow and onsets."""
 
     name: str = "curation"
-    version: int = 1
-    cuts: str = f"scenedetect {metadata.version('scenedetect')} ContentDetector, threshold 27, shortest scene 2 frames"
+    version: int = 2
+    cuts: str = f"scenedetect {metadata.version('scenedetect')} AdaptiveDetector as it comes, shortest scene 1 frame"
     hashes: str = f"imagehash {metadata.version('imagehash')} phash: 5 frames of 64 bits; log spectrogram, 256 bits"
 
 
@@ -116,14 +116,14 @@ def cause_visible(flow: dict, onsets: np.ndarray) -> float | None:
 
 def cuts(clip: Clip) -> int:
     """How many cuts the clip has."""
-    detector, found = ContentDetector(threshold=27.0, min_scene_len=2), set()
+    detector, found, place = AdaptiveDetector(min_scene_len=1), set(), FrameTimecode(0, fps=float(clip.fps))
     for index, frame in enumerate(clip.frames):
         small = cv2.resize(
             frame, None, fx=min(1, 256 / clip.width), fy=min(1, 256 / clip.width), interpolation=cv2.INTER_AREA
         )
         place = FrameTimecode(index, fps=float(clip.fps))
         found |= {cut.frame_num for cut in detector.process_frame(place, cv2.cvtColor(small, cv2.COLOR_RGB2BGR))}
-    return len(found)
+    return len(found | {cut.frame_num for cut in detector.post_process(place)})
 
 
 def picture_hash(frames: np.ndarray) -> str:
