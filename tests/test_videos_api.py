@@ -104,15 +104,15 @@ BAD = {
     "endless": "more comes, where 1 MB are the most",
     "expired": "its clip is not there .* answers 410",
     "gone": "the server no longer knows job",
-    "asleep": "no clip within 6 s: .*broke off",
-    "stuck": "no clip within 6 s: job .* is still in_progress",
+    "asleep": "no clip within 15 s: .*broke off",
+    "stuck": "no clip within 15 s: job .* is still in_progress",
 }
 ONE_MORE = ("broken", "gone")
 """What is submitted anew by the same command, because the server said that the job came to nothing."""
 
 
 def test_every_failure_is_a_clip_or_a_sentence(service, tmp_path):
-    made = run(tmp_path / "r", service.url(), *GOOD, *BAD, deadline=6, most_megabytes=1, concurrency=20)
+    made = run(tmp_path / "r", service.url(), *GOOD, *BAD, deadline=15, most_megabytes=1, concurrency=20)
     assert {word for word, one in made.items() if one.path} == set(GOOD)
     for word, sentence in BAD.items():
         assert re.search(sentence, made[word].failure), made[word].failure
