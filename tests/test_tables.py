@@ -78,9 +78,10 @@ def test_protocols_stand_in_rows_with_what_they_span(frame):
     rows = frame[frame["metric"] == "fvd"]
     other = rows.assign(metric="fvd_other", value=[300.0, None], missing=[None, "the clip is too short"])
     screen = Console(width=80, record=True, file=io.StringIO())
-    screen.print(protocols(pd.concat([rows, other]), {"ours": "fvd", "theirs": "fvd_other"}))
+    pooled = frame[frame["metric"] == "onset_rate"].assign(subset="macro")
+    screen.print(protocols(pd.concat([rows, other, pooled]), {"ours": "fvd", "theirs": "fvd_other"}))
     text = screen.export_text()
-    assert "× 1.50" in text and "fvd_other: the clip is too short" in text
+    assert "× 1.50" in text and "fvd_other: the clip is too short" in text and "macro" not in text
     assert "200 (+10, p 0.20)" in text
 
 

@@ -164,7 +164,8 @@ def set_as_latex(tables: Iterable[SubsetTable], legend: str) -> str:
 def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
     """The same distance under several protocols, ``protocol → metric``: a row a protocol, and what they span."""
     parts: list[RichTable | Text] = []
-    for subset, of_subset in frame.groupby("subset", sort=False):
+    shown = frame[frame["metric"].isin(metrics.values())]  # no pool among them: distances are not pooled
+    for subset, of_subset in shown.groupby("subset", sort=False):
         models = list(of_subset["model"].unique())
         title = Text(f"{subset}: FVD by protocol", style="bold")
         table = RichTable("protocol", *models, title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
@@ -175,7 +176,7 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
         values = [found.loc[[(metric, model) for metric in metrics.values()], "value"].dropna() for model in models]
         spread = [f"× {each.max() / each.min():.2f}" if len(each) > 1 and each.min() > 0 else "–" for each in values]
         table.add_row("largest / smallest", *spread, style="dim")
-        missing = of_subset[of_subset["metric"].isin(metrics.values())][["metric", "missing"]].dropna()
+        missing = of_subset[["metric", "missing"]].dropna()
         said = missing.drop_duplicates().itertuples()
         parts += [table, *(Text(f"{row.metric}: {row.missing}", style="dim") for row in said)]
     return Group(*parts)
