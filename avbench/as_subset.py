@@ -56,13 +56,19 @@ def as_subset(
         kept = {one.id for one in sorted(usable, key=lambda one: sha256(one.id.encode()).digest())[:limit]}
         usable = [one for one in usable if one.id in kept]
     prompts = tuple(prompt_of(one, pool, caption) for one in usable)
-    card: dict[str, Any] = {
-        "purpose": f"{pool.reader.what}; {f'the split {split}' if split else 'all of it'}.",
-        "licence": licence or pool.reader.licence,
-        "source": pool.reader.source,
-        "origin": {"set": pool.name, "splits": sorted({one.split for one in usable if one.split})},
-    }
+    purpose = f"{pool.reader.what}; {f'the split {split}' if split else 'all of it'}."
+    card = card_of(pool, prompts, purpose) | ({"licence": licence} if licence else {})
     return Imported(Subset(name, 1, prompts, None, card), [*remarks(pool, whole), *_double(usable)])
+
+
+def card_of(pool: Pool, prompts: Iterable[Prompt], purpose: str) -> dict[str, Any]:
+    """What a card says of prompts that are from a set: its licence and source, and the splits that they are of."""
+    return {
+        "purpose": purpose,
+        "licence": pool.reader.licence,
+        "source": pool.reader.source,
+        "origin": {"set": pool.name, "splits": sorted({one.tags["split"] for one in prompts if "split" in one.tags})},
+    }
 
 
 def prompt_of(entry: Entry, pool: Pool, caption: str | None = None) -> Prompt:

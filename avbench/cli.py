@@ -140,8 +140,7 @@ def run(
     failures = 0
     for model, place, kept in zip(models or DEMO_MODELS, folders, records, strict=True):
         beside = presets.settings(chosen, model, given.settings) if chosen else {}
-        asks = [*(setting or ()), *(f"{name}={json.dumps(value)}" for name, value in beside.items())]
-        failures += _sample(place, model, asked, range(seeds or 1), asks, workers, kept)
+        failures += _sample(place, model, asked, range(seeds or 1), {**given.settings, **beside}, workers, kept)
         _measure(place, metrics, workers, against)
         _evaluate(place, metrics, reference, against)
     pairs = None if models else [(1, 0)]
@@ -165,7 +164,9 @@ def sample(
 ) -> None:
     """Make the clips of one model, and nothing else."""
     place = _place(out, model)
-    if failures := _sample(place, model, _subsets(subset, prompts, view, limit), range(seeds), setting, workers):
+    if failures := _sample(
+        place, model, _subsets(subset, prompts, view, limit), range(seeds), _parsed(setting or ()), workers
+    ):
         _refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     typer.echo(place)
 
@@ -199,7 +200,9 @@ def evaluate(
             _measure(_folder(path), metrics, workers, against)
         _evaluate(_folder(path), metrics, reference, against)
     if fvd_protocol:
-        _protocols([_folder(path) for path in runs], fvd_protocol)
+        from avbench.leaderboard import leaderboard
+
+        _protocols(leaderboard([_folder(path) for path in runs]), fvd_protocol)
 
 
 @app.command()
@@ -566,7 +569,7 @@ def reference_build(
     count = seeds or (1 if finished else 4)
     place = work / asked.name
     _sample(
-        place, model or (f"clips:{what}" if bare else "toyworld:"), [asked], range(start, start + count), None, workers
+        place, model or (f"clips:{what}" if bare else "toyworld:"), [asked], range(start, start + count), {}, workers
     )
     metrics = _metrics(metric, fvd_protocol)
     _measure(place, metrics, workers)
@@ -695,7 +698,7 @@ def _sample(
     model: str,
     subsets: Sequence["Subset"],
     seeds: Sequence[int],
-    settings: Sequence[str] | None,
+    settings: Mapping[str, Any],
     workers: int | None,
     preset: Mapping[str, Any] | None = None,
 ) -> int:
@@ -706,7 +709,7 @@ def _sample(
     folder = RunFolder(place)
     with folder.writing():
         count, made, remarks = stage.sample(
-            folder, model, _parsed(settings or ()), subsets, seeds, workers=_workers(workers), preset=preset
+            folder, model, settings, subsets, seeds, workers=_workers(workers), preset=preset
         )
         for remark in remarks:
             typer.echo(f"note: {remark}", err=True)
@@ -760,14 +763,12 @@ def _evaluate(
         stage(folder, metrics, place=reference, against=beside)
 
 
-def _protocols(folders: Sequence["RunFolder"], names: Sequence[str]) -> None:
+def _protocols(frame: "pd.DataFrame", names: Sequence[str]) -> None:
     from avbench.evaluate import fvd_metrics
-    from avbench.leaderboard import leaderboard
     from avbench.metrics import FVD_PROTOCOLS
     from avbench.report import tables
 
-    frame, asked = leaderboard(folders), {*fvd_metrics(names), "fvd"}
-    there = asked & {*frame["metric"]}
+    there = {*fvd_metrics(names), "fvd"} & {*frame["metric"]}
     _console().print(tables.protocols(frame, {name: one for name, one in FVD_PROTOCOLS.items() if one in there}))
 
 
@@ -821,7 +822,7 @@ def _report(
     if len(found):
         _print_tables(boards.difference_tables(found), boards.DIFFERENCES_LEGEND, "console")
     if others:
-        _protocols(folders, fvd_protocols or ())
+        _protocols(frame, fvd_protocols or ())
     _print_printed(papers, "console")
     typer.echo(f"tables: {out}/table.md, .csv, .parquet, differences.csv   page: {out}/report.html")
 

@@ -9,7 +9,7 @@ in whatever precision they are read.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -121,11 +121,6 @@ def fill(dit: AVFullDiT, file: JointFile) -> None:
             for name in names:
                 weights[name].copy_(stored.get_tensor(name))
     dit.link = file.link
-
-
-def at_rate(file: JointFile, tau: float) -> JointConfig:
-    """How it joins towers where clips have another frame rate: equal seconds still mean equal phase."""
-    return replace(file.joint, tau=tau)
 
 
 def _digest(dit: AVFullDiT, without: Iterable[str]) -> str:

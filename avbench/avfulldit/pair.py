@@ -6,6 +6,7 @@ Weights are read from safetensors only. The sampling is the paper's. Source of T
 """
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import nn
 from avbench.avfulldit.checkpoint import Parts, load_weights
 from avbench.avfulldit.flow import Sampling
 from avbench.avfulldit.flux import Duration, FluxAudioTower
-from avbench.avfulldit.joint_file import at_rate, fill, read_joint
+from avbench.avfulldit.joint_file import fill, read_joint
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec, package
 from avbench.avfulldit.wan import WanTower
@@ -86,7 +87,8 @@ def load_pair(
 
     tau = (video_codec.frames / fps) / (audio_codec.hop / audio_codec.sample_rate)
     layers = config["num_single_layers"] if joint_layers is None else joint_layers
-    dit = AVFullDiT(seen, heard, JointConfig(layers, tau) if file is None else at_rate(file, tau))
+    # at another frame rate than it was trained at, equal seconds still mean equal phase
+    dit = AVFullDiT(seen, heard, JointConfig(layers, tau) if file is None else replace(file.joint, tau=tau))
     dit.widenings.to(dtype)
     dit.link = 0.0
     if file is not None:

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avbench.as_subset import prompt_of
+from avbench.as_subset import card_of, prompt_of
 from avbench.core import InputError, Subset
 from avbench.curate import duplicates
 from avbench.curate.measures import MEASURES
@@ -159,18 +159,12 @@ def save(pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | 
     write_whole(
         folder / "manifest.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
     )
-    card: dict[str, Any] = {
-        "purpose": rules.purposes[decided.rule] or decided.rule,
-        "licence": pool.reader.licence,
-        "source": pool.reader.source,
+    card = {
+        **card_of(pool, prompts, rules.purposes[decided.rule] or decided.rule),
         "rule": [one.name for one in decided.conditions],
         "thresholds": [float(f"{value:.6g}") for value in decided.thresholds],
         "chosen": f"{len(prompts)} of {len(decided.table)} clips, {int((decided.copy_of >= 0).sum())} copies left out",
         "not_checked": ["text overlays"],
-        "origin": {
-            "set": pool.name,
-            "splits": sorted({str(one.tags["split"]) for one in prompts if "split" in one.tags}),
-        },
     }
     subset = Subset(folder.resolve().name, 1, prompts, None, card)
     write(subset, folder)

@@ -1,6 +1,5 @@
 """The rules as written: rules.toml, or a file of the user's in the same form."""
 
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,12 +29,6 @@ class Condition:
     def name(self) -> str:
         """As the audit calls it."""
         return f"{self.measure} {self.comparison.replace('_', ' ')} {self.threshold:g}"
-
-    def holds(self, value: float | None, threshold: float) -> bool:
-        """Whether a clip's value passes; `threshold` is a value, where the condition has a percentile."""
-        if value is None or math.isnan(value):
-            return self.or_none
-        return value <= threshold if self.comparison == "at_most" else value >= threshold
 
 
 @dataclass(frozen=True)

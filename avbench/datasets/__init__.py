@@ -9,7 +9,6 @@ the group ``avbench.datasets``, each a `Reader`.
 """
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -237,15 +236,6 @@ def rows(path: Path, least: int) -> Iterator[list[str]]:
         except (csv.Error, UnicodeDecodeError) as error:
             msg = f"{path}, line {reader.line_num}: {error}"
             raise InputError(msg) from None
-
-
-def plain(path: Path) -> Any:
-    """The content of a JSON file. Raises InputError where it is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path}: {error}"
-        raise InputError(msg) from None
 
 
 def inside(folder: Path, name: str, listed: Path, number: int) -> Path:

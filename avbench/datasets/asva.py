@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avbench.core import InputError
-from avbench.datasets import Entry, identifier, inside, lines, plain, required
+from avbench.datasets import Entry, identifier, inside, lines, required
+from avbench.folder import read_json
 
 
 def read(folder: Path) -> Iterator[Entry]:
     """Entries in the lists' order, train before test."""
     required(folder, "test.txt", "train.txt", what="ASVA's sets")
-    mapping = plain(folder / "class_mapping.json") if (folder / "class_mapping.json").is_file() else {}
+    mapping = read_json(folder / "class_mapping.json") if (folder / "class_mapping.json").is_file() else {}
     if not isinstance(mapping, dict):
         msg = f"{folder / 'class_mapping.json'}: not an object of classes"
         raise InputError(msg)

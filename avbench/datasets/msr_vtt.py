@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError
-from avbench.datasets import Entry, plain
+from avbench.datasets import Entry
+from avbench.folder import read_json
 
 _LISTS = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")
 _SPLITS = {"train": "train", "validate": "val", "val": "val", "test": "test"}
@@ -19,7 +20,7 @@ def read(folder: Path) -> Iterator[Entry]:
         raise InputError(msg)
     there = {path.stem: path for path in folder.rglob("video*.mp4")}
     for path in lists[:1] if lists[0].name == _LISTS[0] else lists:
-        known = plain(path)
+        known = read_json(path)
         captions: dict[Any, str] = {}
         try:
             for sentence in known["sentences"]:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avbench.core import InputError
-from avbench.datasets import Entry, plain, required
+from avbench.datasets import Entry, required
+from avbench.folder import read_json
 
 _SOUND = ("audio_text", "audio_prompt", "audio_caption")
 _PICTURE = ("video_text", "text", "prompt", "video_caption")
@@ -14,7 +15,7 @@ _PICTURE = ("video_text", "text", "prompt", "video_caption")
 def vbench(folder: Path) -> Iterator[Entry]:
     """VBench_full_info.json: a list of prompts, each with the dimensions that it is for."""
     path = required(folder, "VBench_full_info.json", "vbench/VBench_full_info.json", what="VBench")
-    for number, one in enumerate(plain(path)):
+    for number, one in enumerate(read_json(path)):
         if not isinstance(one, dict) or not isinstance(one.get("prompt_en"), str):
             msg = f"{path}, prompt {number + 1}: it has no prompt_en"
             raise InputError(msg)
