@@ -531,8 +531,8 @@ def curate(
 def _require_curation() -> None:
     from importlib.util import find_spec
 
-    if missing := [name for name in ("imagehash", "scenedetect") if find_spec(name) is None]:
-        _refuse(f'curate needs {" and ".join(missing)}: pip install "avbench[curate]"')
+    if missing := [name for name in ("imagehash", "onnxruntime", "rapidocr", "scenedetect") if find_spec(name) is None]:
+        _refuse(f'curate needs {", ".join(missing)}: pip install "avbench[curate]"')
 
 
 @reference_app.command("build")

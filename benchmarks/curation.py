@@ -1,8 +1,9 @@
 """How good are the rules of `avbench curate`? A mixed pool whose truth is known, and the table of docs/curate.md.
 
-``python benchmarks/curation.py WORK`` makes the pool of toy scenes in WORK (with copies, cuts, frozen, mute, portrait
-and panned clips), curates it by every rule, and writes the table into docs/curate.md. Scenes and seeds are held out:
-the thresholds were chosen on `--tuning`, other scenes.
+``python benchmarks/curation.py WORK`` makes the pool of toy scenes in WORK (with copies, cuts, frozen, mute, portrait,
+titled and panned clips), curates it by every rule, and writes the table into docs/curate.md. Scenes and seeds are held
+out: the thresholds were chosen on `--tuning`, other scenes. With ``--beside FOLDER`` the clips of that folder are in
+the same pool, and WORK/beside.csv says what came of each; the truth is the toys', and so is the table.
 """
 
 import argparse
@@ -15,15 +16,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
 
 from avbench.core import Audio, Clip
 from avbench.curate import choice, duplicates, pool, rules
 from avbench.datasets import opened
 from avbench.engine import default_workers, one_thread
-from avbench.media import write_clip
+from avbench.media import MEDIA_SUFFIXES, write_clip
 from avbench.toyworld import FAMILIES, make_clip, random_scene
 
+TITLES = ("SALE", "Free HD", "Subscribe", "Episode 4")
 SEEDS = {"held-out": 7100, "tuning": 3300}
+RULES = ("large-motion", "object-contact", "ambient")
 FAST, SLOW = 0.25, 0.08
 """Diagonals a second of the fastest body: what toyworld/curate.py calls large and small motion."""
 
@@ -39,6 +43,17 @@ def walled(clip: Clip, rng: np.random.Generator, pixels: int) -> Clip:
         scene[16:80, 32:96][body] = frame[body]
         left = 32 + (index - len(clip.frames) // 2) * pixels
         frames.append(scene[16:80, left : left + 64])
+    return replace(clip, frames=np.stack(frames))
+
+
+def titled(clip: Clip, words: str) -> Clip:
+    """The clip with words drawn over its foot."""
+    frames = []
+    for frame in clip.frames:
+        picture = Image.fromarray(frame)
+        font = ImageFont.load_default(13)
+        ImageDraw.Draw(picture).text((3, 46), words, (255, 255, 255), font, stroke_width=1, stroke_fill=(0, 0, 0))
+        frames.append(np.asarray(picture))
     return replace(clip, frames=np.stack(frames))
 
 
@@ -87,6 +102,7 @@ def make_pool(folder: Path, seed: int, per_family: int) -> None:
             else:
                 still = replace(clip, frames=np.repeat(clip.frames[:1], len(clip.frames), axis=0))
                 keep(f"{name}-frozen", still, **{**what, "quality": "frozen"})
+                keep(f"{name}-titled", titled(clip, str(rng.choice(TITLES))), **{**what, "quality": "titled"})
                 mute = replace(clip, audio=Audio(np.zeros_like(audio.waveform), audio.sample_rate))
                 keep(f"{name}-mute", mute, **{**what, "quality": "mute"})
     (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
@@ -94,7 +110,7 @@ def make_pool(folder: Path, seed: int, per_family: int) -> None:
 
 def wanted(what: dict, rule: str) -> bool:
     """What a rule ought to keep of the pool, copies aside."""
-    if what["quality"] in ("cut", "portrait", "frozen"):
+    if what["quality"] in ("cut", "portrait", "frozen", "titled"):
         return False
     if rule == "large-motion":
         return what["rate"] >= FAST
@@ -103,21 +119,29 @@ def wanted(what: dict, rule: str) -> bool:
     return what["rate"] <= SLOW and what["contacts"] == 0
 
 
-def lines(work: Path, name: str, per_family: int) -> list[str]:
+def lines(work: Path, name: str, per_family: int, beside: list[Path]) -> list[str]:
     """The table's rows of one pool."""
-    folder = work / name
+    folder = work / (f"{name}-mixed" if beside else name)
     make_pool(folder, SEEDS[name], per_family)
+    for number, place in enumerate(beside):
+        link(place, folder / f"beside-{number}")
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     clips, written = opened(str(folder)), rules.read()
-    rows = work / f"{name}-rows"
+    rows = folder.with_name(f"{folder.name}-rows")
     for _ in pool.measure(pool.unmeasured(clips, rows), rows, workers=default_workers()):
         pass
     table = choice.load(clips, rows)
+    toy = table["id"].isin(list(truth)).to_numpy()
+    said = {rule: choice.decide(table, written, rule) for rule in RULES}
+    if beside:
+        decisions = {rule: list(map(decided.why, np.flatnonzero(~toy))) for rule, decided in said.items()}
+        others = table[~toy].drop(columns=["sha256", "picture_hash", "sound_hash"]).assign(**decisions)
+        others.sort_values("motion_amount", ascending=False).to_csv(work / "beside.csv", index=False)
+    table = table[toy].reset_index(drop=True)
     known = [truth[one] for one in table["id"]]
     found = []
-    for rule in ("large-motion", "object-contact", "ambient"):
-        decided = choice.decide(table, written, rule)
-        kept = decided.holds.all(axis=1)
+    for rule, decided in said.items():
+        kept = decided.holds.all(axis=1)[toy]
         found.append(row(rule, kept, np.array([wanted(one, rule) for one in known])))
     good = np.array([one["quality"] for one in known])
     found.append(row("cuts: found", table["cuts"].to_numpy() > 0, good == "cut"))
@@ -130,6 +154,7 @@ def lines(work: Path, name: str, per_family: int) -> list[str]:
             (good == "mute") & np.array([k["contacts"] > 0 for k in known]),
         )
     )
+    found.append(row("titled: found", table["text_share"].to_numpy() > 0.005, good == "titled"))
     found.append(row("portrait: found", table["aspect"].to_numpy() < 1, good == "portrait"))
     found += copies(table, known)
     amounts = table.set_index("id")[["motion_amount", "motion_with_camera"]]
@@ -143,6 +168,16 @@ def lines(work: Path, name: str, per_family: int) -> list[str]:
     return found
 
 
+def link(place: Path, into: Path) -> None:
+    """Lay the clips of a folder into the pool's."""
+    for path in place.resolve().rglob("*"):
+        if path.suffix.lower() in MEDIA_SUFFIXES:
+            target = into / path.relative_to(place.resolve())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                target.symlink_to(path)
+
+
 def copies(table: pd.DataFrame, known: list[dict]) -> list[str]:
     """How many of the copies are found by picture, and by sound, among all clips."""
     number = {one: index for index, one in enumerate(table["id"])}
@@ -152,7 +187,7 @@ def copies(table: pd.DataFrame, known: list[dict]) -> list[str]:
         if "copy_of" in what
     ]
     # spoilt twins share the picture or the sound of their original, so they are no wrong finds
-    stems = [re.sub(r"-(copy|wall|panned|cut|portrait|frozen|mute)$", "", one) for one in table["id"]]
+    stems = [re.sub(r"-(copy|wall|panned|cut|portrait|frozen|titled|mute)$", "", one) for one in table["id"]]
     found = []
     for column, share in (("picture_hash", duplicates.PICTURE_SHARE), ("sound_hash", duplicates.SOUND_SHARE)):
         having = np.flatnonzero(table[column].notna())
@@ -178,13 +213,14 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--tuning", action="store_true", help="the scenes that thresholds were chosen on")
     parser.add_argument("--per-family", type=int, default=6)
+    parser.add_argument("--beside", type=Path, action="append", default=[], help="clips in the same pool; repeatable")
     asked = parser.parse_args()
     one_thread()
     name = "tuning" if asked.tuning else "held-out"
     table = ["| rule | kept, or found | precision | recall |", "|---|---|--:|--:|"]
-    table += lines(asked.work, name, asked.per_family)
+    table += lines(asked.work, name, asked.per_family, asked.beside)
     sys.stdout.write("\n".join(table) + "\n")
-    if name == "held-out":
+    if name == "held-out" and not asked.beside:
         doc = Path(__file__).parents[1] / "docs" / "curate.md"
         block = "<!-- curation -->\n" + "\n".join(table) + "\n<!-- /curation -->"
         pattern = re.compile(r"<!-- curation -->.*<!-- /curation -->", re.DOTALL)

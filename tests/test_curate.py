@@ -50,6 +50,10 @@ def clips(tmp_path_factory):
     write_clip(replace(first, audio=silent), folder / "x-mute.mkv")
     large = np.stack([cv2.resize(frame, (96, 96), interpolation=cv2.INTER_CUBIC) for frame in frames])
     write_clip(replace(first, frames=large), folder / "y-copy.mp4", lossless=False)
+    titled = frames.copy()
+    for frame in titled:
+        cv2.putText(frame, "SALE", (4, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2)
+    write_clip(replace(first, frames=titled), folder / "x-titled.mkv")
     (folder / "z-broken.mkv").write_bytes(b"not a clip")
     return opened(str(folder)), truth
 
@@ -72,6 +76,7 @@ def test_filters_say_why(table):
     assert "motion_with_camera at least" in said["x-frozen"]
     assert "aspect at least 1" in said["x-portrait"]
     assert "cuts at most 0" in said["x-cut"]
+    assert "text_share at most 0.005" in said["x-titled"]
     assert said["z-broken"].startswith("not measured: ") and "z-broken.mkv" in said["z-broken"]
     assert "loudness at least -60" in why(table, "object-contact")["x-mute"]
 
@@ -134,7 +139,7 @@ def test_the_subset_is_accepted_and_every_decision_is_kept(clips, table, tmp_pat
     assert load(str(out)).prompts == subset.prompts
     assert lint([str(out)])[0] == []
     audit = pd.read_csv(out / "audit.csv")
-    assert len(audit) == len(table) * (len(decided.conditions) + 2)
+    assert len(audit) == len(table) * (len(decided.conditions) + 1)
     assert audit["why"].notna().all() and set(audit["id"]) == set(table["id"])
     pd.testing.assert_frame_equal(pd.read_parquet(out / "audit.parquet")[["id", "value"]], audit[["id", "value"]])
     kept = set(audit["id"][audit["kept"]])
@@ -163,9 +168,9 @@ def test_killed_and_resumed_gives_the_same_bytes(clips, tmp_path):
     started.send_signal(signal.SIGKILL)
     started.wait()
     count = rows.read_bytes().count(b"\n")
-    assert 4 <= count < 16 and not broken.exists()
+    assert 4 <= count < 17 and not broken.exists()
     subprocess.run(command(broken), check=True, capture_output=True, env=environment)
-    assert rows.read_bytes().count(b"\n") == 16
+    assert rows.read_bytes().count(b"\n") == 17
     for name in sorted(path.name for path in whole.iterdir()):
         assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
     assert (whole / "sheet.png").stat().st_size > 1000

@@ -164,7 +164,6 @@ def save(pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | 
         "rule": [one.name for one in decided.conditions],
         "thresholds": [float(f"{value:.6g}") for value in decided.thresholds],
         "chosen": f"{len(prompts)} of {len(decided.table)} clips, {int((decided.copy_of >= 0).sum())} copies left out",
-        "not_checked": ["text overlays"],
     }
     subset = Subset(folder.resolve().name, 1, prompts, None, card)
     write(subset, folder)
@@ -183,7 +182,6 @@ def _audit_rows(decided: Decided) -> Iterator[tuple[Any, ...]]:
             yield identifier, file, one.rule, one.name, plain, decided.thresholds[index], one.origin, held, kept, why
         single = None if not decided.holds[clip].all() else bool(decided.copy_of[clip] < 0)
         yield identifier, file, QUALITY, "no copy of a clip that is kept", None, None, "toys", single, kept, why
-        yield identifier, file, QUALITY, "text overlays: not checked", None, None, "", None, kept, why
 
 
 def _write_audit(decided: Decided, folder: Path) -> None:

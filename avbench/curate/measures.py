@@ -16,12 +16,13 @@ from scenedetect.common import FrameTimecode
 from scipy import signal
 
 from avbench.core import Clip, NotMeasurable, Protocol
+from avbench.curate import words
 from avbench.curate.camera import WithoutCamera
 from avbench.features.sound import Onsets
 from avbench.metrics import sync
 
-HASHED_FRAMES = 5
-"""Frames whose pictures are hashed, evenly spread."""
+LOOKED_AT = 5
+"""Frames whose pictures are hashed, and read for words; evenly spread."""
 SOUND_HASH_SIDE = 16
 SOUND_RANGE = 50
 """Decibels below the loudest that a sound's hash sees: what codecs add lies below."""
@@ -42,6 +43,7 @@ MEASURES = {
     "cause_visible": "share of the onsets that fall together with an event, within 0.1 s",
     "sync_excess": "agreement of events and onsets beyond chance",
     "cuts": "cuts",
+    "text_share": "share of the picture that words cover, in half of the frames looked at or more",
     "loudness": "root mean square of the sound, decibels; none without a track",
 }
 
@@ -51,16 +53,20 @@ class CurationProtocol(Protocol):
     """What decides the measures, besides those of flow and onsets."""
 
     name: str = "curation"
-    version: int = 2
+    version: int = 3
     cuts: str = f"scenedetect {metadata.version('scenedetect')} AdaptiveDetector as it comes, shortest scene 1 frame"
     hashes: str = f"imagehash {metadata.version('imagehash')} phash: 5 frames of 64 bits; log spectrogram, 256 bits"
+    words: str = (
+        f"rapidocr {metadata.version('rapidocr')}: 5 frames, at most {words.LONGEST_SIDE} pixels a side, "
+        f"lines of {words.LETTERS} different letters, score {words.SURENESS}"
+    )
 
 
 class Measured:
     """Measure clips: ``measured(clip)`` gives the numbers and the hashes of one."""
 
     def __init__(self) -> None:
-        self._flow, self._onsets = WithoutCamera(), Onsets()
+        self._flow, self._onsets, self._words = WithoutCamera(), Onsets(), words.Words()
 
     def __call__(self, clip: Clip) -> dict[str, float | str | None]:
         """Numbers by MEASURES, and ``picture_hash`` and ``sound_hash`` in hex.
@@ -70,6 +76,7 @@ class Measured:
         """
         flow = self._flow(clip)
         camera = self._flow.summary(clip)
+        looked_at = spread(clip.frames)
         known = flow["event_until"] > flow["event_from"]
         found: dict[str, float | str | None] = {
             "seconds": clip.seconds,
@@ -79,7 +86,8 @@ class Measured:
             **camera,
             "events": float(len(flow["event_seconds"])) if known else None,
             "cuts": float(cuts(clip)),
-            "picture_hash": picture_hash(clip.frames),
+            "text_share": self._words(looked_at),
+            "picture_hash": picture_hash(looked_at),
         }
         return found | self._heard(clip, flow)
 
@@ -126,10 +134,14 @@ def cuts(clip: Clip) -> int:
     return len(found | {cut.frame_num for cut in detector.post_process(place)})
 
 
+def spread(frames: np.ndarray) -> np.ndarray:
+    """The frames that are looked at."""
+    return frames[((np.arange(LOOKED_AT) + 0.5) / LOOKED_AT * len(frames)).astype(int)]
+
+
 def picture_hash(frames: np.ndarray) -> str:
-    """Perceptual hashes of evenly spread frames, in hex."""
-    places = ((np.arange(HASHED_FRAMES) + 0.5) / HASHED_FRAMES * len(frames)).astype(int)
-    return "".join(str(imagehash.phash(Image.fromarray(frames[place]))) for place in places)
+    """Perceptual hashes of frames, in hex."""
+    return "".join(str(imagehash.phash(Image.fromarray(frame))) for frame in frames)
 
 
 def sound_hash(mono: np.ndarray, rate: int) -> str | None:
