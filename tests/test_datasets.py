@@ -128,6 +128,11 @@ def test_sets_of_prompts(tmp_path):
         one.path is None and one.video_caption == "a person is running" and one.tags["dimensions"] == ["human_action"]
     )
     assert other.id == "vbench-0001"
+    pool = datasets.opened(f"vbench:{tmp_path}")
+    counted, changed = datasets.remarks(pool, pool.entries())
+    assert "2 entries were found" in counted and "VBench_full_info.json is not byte for byte the file of" in changed
+    doc = written(tmp_path / "git's own example", "what is up, doc?")
+    assert datasets.git_hash(doc) == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
     written(tmp_path / "JavisBench-mini.csv", "text,video_text,audio_text,category\nall,a drum,a beat,music\n")
     (drum,) = datasets.entries(f"javisbench-mini:{tmp_path}")
     assert (drum.video_caption, drum.audio_caption, drum.tags["category"]) == ("a drum", "a beat", "music")

@@ -9,6 +9,7 @@ the group ``avbench.datasets``, each a `Reader`.
 """
 
 import csv
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -56,6 +57,8 @@ class Reader:
     """From the set's folder, or where that function is: ``module:function``."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Entries a split (``all`` where there are none) that the set's authors or users state."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Of files in the folder, or one below it, as git names their content: `git_hash`."""
     licence: str = "the set's own terms"
     caption: str = "{video_caption}"
     """How a clip without a caption is asked for, from its tags, such as ``{class}``."""
@@ -96,6 +99,7 @@ READERS: dict[str, Reader] = {
         _VGGSOUND,
         "avbench.datasets.vggsound:read",
         {"train": 183_730, "test": 15_446},
+        {"vggsound.csv": "53da0dc492b8a3fadf770f0f175cef1e652c0447"},
         caption="{class}",
     ),
     "javisbench": Reader(
@@ -112,6 +116,7 @@ READERS: dict[str, Reader] = {
         "Huang et al. 2024, github.com/Vchitect/VBench",
         "avbench.datasets.prompts:vbench",
         {"all": 946},
+        {"VBench_full_info.json": "a3a4f0968c1a15f19518903b98d7cca9ef9cbe5a"},
     ),
     "msr-vtt": Reader(
         "MSR-VTT: 10,000 clips with twenty captions each; the first is taken",
@@ -176,7 +181,7 @@ def entries(pool: str) -> Iterator[Entry]:
 
 
 def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
-    """What is to be said of a set that was read: files that are missing, and counts that are not its authors'."""
+    """What is to be said of a set that was read: files that are missing, counts and files that are not its authors'."""
     counts: Counter[str] = Counter()
     missing: list[str] = []
     for entry in found:
@@ -192,7 +197,17 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
         if here != stated:
             of = "entries" if split == "all" else f"entries of the split {split}"
             said.append(f"{here:,} {of} were found; {pool.name} is known with {stated:,}")
+    for name, known in pool.reader.hashes.items():
+        for path in (pool.folder / name, *sorted(pool.folder.glob(f"*/{name}"))):
+            if path.is_file() and git_hash(path) != known:
+                said.append(f"{path} is not byte for byte the file of {pool.reader.source}")
     return said
+
+
+def git_hash(path: Path) -> str:
+    """What git calls a file's content, so that a published repository says which file is its authors'."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def identifier(text: str) -> str:
