@@ -112,7 +112,8 @@ def evaluate(
                 values.append(per_clip)
             if metric.name == "near_copies" and score.value is not None:
                 near.append(_near_copies(task, of_subset))
-    folder.write_scores(scores, protocols)
+    asked = {"reference": place, "against": against and against.path}
+    folder.write_scores(scores, protocols, {name: str(path) for name, path in asked.items() if path})
     table = pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
     write_whole(folder.path / VALUES_FILE, table.to_parquet(index=False))
     if near:

@@ -81,7 +81,7 @@ class RunFolder:
         if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
             shutil.rmtree(self.path / "subsets", ignore_errors=True)
             for subset in subsets:
-                write_json(self.path / "subsets" / f"{subset.name}.json", subset.to_json())
+                write_json(self.subset_path(subset.name), subset.to_json())
             write_json(self.path / "run.json", run.to_json())
             return
         there = self.run()
@@ -101,7 +101,11 @@ class RunFolder:
 
     def subsets(self) -> list[Subset]:
         """The subsets of the run, in its order."""
-        return [Subset.from_json(read_json(self.path / "subsets" / f"{name}.json")) for name in self.run().subsets]
+        return [Subset.from_json(read_json(self.subset_path(name))) for name in self.run().subsets]
+
+    def subset_path(self, name: str) -> Path:
+        """Where a subset of the run is kept; `subsets.load` takes it."""
+        return self.path / "subsets" / f"{name}.json"
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -163,9 +167,12 @@ class RunFolder:
     def _feature(self, protocol: Protocol) -> Path:
         return self.path / "features" / f"{protocol.name}@{protocol.digest[:12]}"
 
-    def write_scores(self, scores: list[Score], protocols: Mapping[str, Any]) -> None:
-        """Write scores.json: the scores, and the protocols that their digests name."""
-        plain = {"scores": [score.to_json() for score in scores], "protocols": dict(sorted(protocols.items()))}
+    def write_scores(
+        self, scores: list[Score], protocols: Mapping[str, Any], asked: Mapping[str, str] | None = None
+    ) -> None:
+        """Write scores.json: the scores, the protocols that their digests name, and the paths they were asked with."""
+        plain: dict[str, Any] = {"scores": [score.to_json() for score in scores]}
+        plain |= {"protocols": dict(sorted(protocols.items())), **({"asked": dict(asked)} if asked else {})}
         write_json(self.path / "scores.json", plain)
 
     def scores(self) -> tuple[list[Score], dict[str, Any]]:
@@ -175,6 +182,10 @@ class RunFolder:
             raise InputError(msg)
         plain = read_json(self.path / "scores.json")
         return [Score.from_json(score) for score in plain["scores"]], plain["protocols"]
+
+    def scored_with(self) -> dict[str, str]:
+        """The paths of the reference and of the run beside it that the scores were asked with; none as a rule."""
+        return read_json(self.path / "scores.json").get("asked", {})
 
 
 def append_line(path: Path, value: object, *, durable: bool = False) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from avbench import shipped
 from avbench.core import ClipSpec, InputError, Prompt, Subset, nearest
-from avbench.folder import write_whole
+from avbench.folder import read_json, write_whole
 from avbench.media import MEDIA_SUFFIXES
 
 TOY_SUBSETS = ("toy-large-motion", "toy-object-contact", "toy-control")
@@ -40,11 +40,13 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Subset:
-    """Load a shipped subset by name, or a subset folder by path.
+    """Load a shipped subset by name, or by path a subset folder, or the .json in which a run folder keeps one.
 
     Raises:
         InputError: there is none, or a line of it is wrong; the message gives file and line.
     """
+    if name.endswith(".json"):
+        return _kept(Path(name))
     folder = Path(name) if "/" in name or Path(name).is_dir() else shipped.folder("subsets") / name
     if not (folder / "card.toml").is_file():
         msg = f"subset {name!r} is unknown; {nearest(name, names())}, or a folder with card.toml and prompts.jsonl"
@@ -60,6 +62,14 @@ def load(name: str) -> Subset:
     spec = ClipSpec.from_json(card.pop("clip_spec")) if "clip_spec" in card else None
     prompts = read_prompts(folder / "prompts.jsonl")
     return Subset(card.pop("name"), card.pop("version"), prompts, spec, card)
+
+
+def _kept(path: Path) -> Subset:
+    try:
+        return Subset.from_json(read_json(path))
+    except (KeyError, TypeError, AttributeError):
+        msg = f"{path} is not a subset as a run folder keeps one"
+        raise InputError(msg) from None
 
 
 def from_prompts_file(path: Path) -> Subset:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import made_run
+from made_runs import evaluated, made_run
 from typer.testing import CliRunner
 
-from avbench import cli
+from avbench import cli, subsets
 from avbench.cli import app
 from avbench.compare import over_motion
 from avbench.folder import RunFolder, read_json, write_json
@@ -278,7 +278,8 @@ def test_a_number_opens_its_origin(inside, out):
     told = tab.locator("#origin").inner_text()
     score = folders(out)[0].scores()[0][1]
     assert score.protocol in told and f"{score.n} clips" in told and str(score.value) in told
-    assert "avbench sample toyworld: --subset toy-object-contact" in told and '"name": "flow-dis"' in told
+    kept = folders(out)[0].subset_path("toy-object-contact")
+    assert f"avbench sample toyworld: --subset {kept}" in told and '"name": "flow-dis"' in told
     tab.keyboard.press("Escape")
     tab.locator("#together .number[data-score]").first.click()
     told = tab.locator("#origin").inner_text()
@@ -290,12 +291,17 @@ def test_a_number_opens_its_origin(inside, out):
     tab.keyboard.press("Escape")
 
 
-def test_the_command_of_an_origin_asks_for_the_same_settings(tmp_path):
+def test_the_commands_of_an_origin_ask_for_the_same(tmp_path):
     asked = {"fps": 8, "note": "5", "solver": "euler", "tiling": True}
-    folder = made_run(tmp_path / "run")
+    folder = evaluated(made_run(tmp_path / "run"))
     write_json(folder.path / "run.json", {**read_json(folder.path / "run.json"), "asked": asked})
-    words = shlex.split(page._commands(folder, folder.run())["sample"])
-    assert cli._parsed(after for before, after in itertools.pairwise(words) if before == "-M") == asked
+    scores, protocols = folder.scores()
+    folder.write_scores(scores, protocols, {"reference": "my refs/real", "against": "runs/real"})
+    commands = page._commands(folder, folder.run())
+    told = {name: [*itertools.pairwise(shlex.split(words))] for name, words in commands.items()}
+    assert cli._parsed(after for before, after in told["sample"] if before == "-M") == asked
+    assert [subsets.load(after) for before, after in told["sample"] if before == "--subset"] == folder.subsets()
+    assert ("--reference", "my refs/real") in told["evaluate"] and ("--against", "runs/real") in told["measure"]
 
 
 def test_blind_votes_are_exported_and_summed_up(inside, out, tmp_path):

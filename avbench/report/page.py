@@ -18,7 +18,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from avbench import __version__
+from avbench import __version__, subsets
 from avbench import votes as ballots
 from avbench.core import Key, Run, Subset
 from avbench.evaluate import VALUES_FILE
@@ -291,18 +291,25 @@ def _origin(folder: RunFolder) -> dict[str, Any]:
 
 def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
     """Commands that do it again."""
-    subsets = folder.subsets()
-    asked = [word for one in subsets for word in ("--subset", one.name)]
-    limit = ["--limit", str(len(subsets[0].prompts))] if any(one.cut_from for one in subsets) else []
+    asked = [word for one in folder.subsets() for word in ("--subset", _named(folder, one))]
     seeds = ["--seeds", str(max(run.seeds) + 1)]
     given = [word for name, value in run.asked.items() for word in ("-M", f"{name}={_typed(value)}")]
+    beside = {name: [f"--{name}", path] for name, path in folder.scored_with().items()}
+    scored = [word for words in beside.values() for word in words]
     return {
         "sample": shlex.join(
-            ["avbench", "sample", run.model, *given, *asked, *limit, *seeds, "--out", str(folder.path.parent)]
+            ["avbench", "sample", run.model, *given, *asked, *seeds, "--out", str(folder.path.parent)]
         ),
-        "measure": shlex.join(["avbench", "measure", str(folder.path), "--metric"]),
-        "evaluate": shlex.join(["avbench", "evaluate", str(folder.path), "--metric"]),
+        "measure": shlex.join(["avbench", "measure", str(folder.path), *beside.get("against", []), "--metric"]),
+        "evaluate": shlex.join(["avbench", "evaluate", str(folder.path), *scored, "--metric"]),
     }
+
+
+def _named(folder: RunFolder, subset: Subset) -> str:
+    """A subset as --subset takes it: by name where it is shipped whole, else where the run keeps it."""
+    if subset.name in subsets.names() and subsets.load(subset.name).digest == subset.digest:
+        return subset.name
+    return str(folder.subset_path(subset.name))
 
 
 def _typed(value: Any) -> str:
