@@ -55,9 +55,10 @@ class CurationProtocol(Protocol):
     name: str = "curation"
     version: int = 3
     cuts: str = f"scenedetect {metadata.version('scenedetect')} AdaptiveDetector as it comes, shortest scene 1 frame"
-    hashes: str = f"imagehash {metadata.version('imagehash')} phash: 5 frames of 64 bits; log spectrogram, 256 bits"
+    looked_at: int = LOOKED_AT
+    hashes: str = f"imagehash {metadata.version('imagehash')} phash: 64 bits a frame; log spectrogram, 256 bits"
     words: str = (
-        f"rapidocr {metadata.version('rapidocr')}: 5 frames, at most {words.LONGEST_SIDE} pixels a side, "
+        f"rapidocr {metadata.version('rapidocr')}: at most {words.LONGEST_SIDE} pixels a side, "
         f"lines of {words.LETTERS} different letters, score {words.SURENESS}"
     )
 
