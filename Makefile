@@ -9,7 +9,7 @@ demo: $(VENV)/.ready
 	$(BIN)/avbench run --limit 24 --out runs/demo
 
 test: $(VENV)/.ready-dev
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n auto --dist loadfile
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
