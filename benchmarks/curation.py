@@ -22,7 +22,7 @@ from avbench.core import Audio, Clip
 from avbench.curate import choice, duplicates, pool, rules
 from avbench.datasets import opened
 from avbench.engine import default_workers, one_thread
-from avbench.media import MEDIA_SUFFIXES, write_clip
+from avbench.media import write_clip
 from avbench.toyworld import FAMILIES, make_clip, random_scene
 
 TITLES = ("SALE", "Free HD", "Subscribe", "Episode 4")
@@ -170,12 +170,12 @@ def lines(work: Path, name: str, per_family: int, beside: list[Path]) -> list[st
 
 def link(place: Path, into: Path) -> None:
     """Lay the clips of a folder into the pool's."""
-    for path in place.resolve().rglob("*"):
-        if path.suffix.lower() in MEDIA_SUFFIXES:
-            target = into / path.relative_to(place.resolve())
+    for entry in opened(str(place.resolve())).entries():
+        if entry.path and entry.path.is_file():
+            target = into / entry.path.relative_to(place.resolve())
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
-                target.symlink_to(path)
+                target.symlink_to(entry.path)
 
 
 def copies(table: pd.DataFrame, known: list[dict]) -> list[str]:

@@ -58,7 +58,7 @@ class Reader:
     counts: Mapping[str, int] = field(default_factory=dict)
     """Entries a split (``all`` where there are none) that the set's authors or users state."""
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """Of files in the folder, or one below it, as git names their content: `git_hash`."""
+    """Of the files that the reader reads, where they are in its folder, as git names their content: `git_hash`."""
     licence: str = "the set's own terms"
     caption: str = "{video_caption}"
     """How a clip without a caption is asked for, from its tags, such as ``{class}``."""
@@ -116,7 +116,9 @@ READERS: dict[str, Reader] = {
         "Huang et al. 2024, github.com/Vchitect/VBench",
         "avbench.datasets.prompts:vbench",
         {"all": 946},
-        {"VBench_full_info.json": "a3a4f0968c1a15f19518903b98d7cca9ef9cbe5a"},
+        dict.fromkeys(
+            ("VBench_full_info.json", "vbench/VBench_full_info.json"), "a3a4f0968c1a15f19518903b98d7cca9ef9cbe5a"
+        ),
     ),
     "msr-vtt": Reader(
         "MSR-VTT: 10,000 clips with twenty captions each; the first is taken",
@@ -198,9 +200,9 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
             of = "entries" if split == "all" else f"entries of the split {split}"
             said.append(f"{here:,} {of} were found; {pool.name} is known with {stated:,}")
     for name, known in pool.reader.hashes.items():
-        for path in (pool.folder / name, *sorted(pool.folder.glob(f"*/{name}"))):
-            if path.is_file() and git_hash(path) != known:
-                said.append(f"{path} is not byte for byte the file of {pool.reader.source}")
+        path = pool.folder / name
+        if path.is_file() and git_hash(path) != known:
+            said.append(f"{path} is not byte for byte the file of {pool.reader.source}")
     return said
 
 
