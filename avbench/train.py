@@ -1,6 +1,6 @@
 """The verb `train`: data and towers put together, for AVFullDiT.
 
-Four things are made, each from what stands before it: codecs, examples (clips as latents), towers, arms. Both arms
+Three things are made, each from what stands before it: examples, towers, arms. Both arms
 start from the same two towers and run under one plan; `arms` checks that they were shown the same.
 """
 
@@ -8,8 +8,8 @@ import functools
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,16 @@ import torch
 from avbench import __version__, engine, subsets
 from avbench.avfulldit import checkpoint
 from avbench.avfulldit.checkpoint import Parts
-from avbench.avfulldit.codec import VideoCodec, VideoCodecConfig
-from avbench.avfulldit.examples import Batch, Examples
+from avbench.avfulldit.codec import PixelCodecConfig
+from avbench.avfulldit.examples import CAPTIONS, CARD, Examples, Feed
+from avbench.avfulldit.machine import Machine
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.pipeline import Wish, make
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
-from avbench.avfulldit.training import AUDIO_ONLY, CodecObjective, Objective, Plan, Progress, train
-from avbench.core import InputError, digest
+from avbench.avfulldit.training import AUDIO_ONLY, Objective, Plan, Progress, train
+from avbench.core import InputError
 from avbench.folder import file_sha256, write_json
-from avbench.media import MEDIA_SUFFIXES, read_clip, write_clip
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
 
 FIRST_SEED = 2_000_000
@@ -64,6 +64,8 @@ def _toy_source(seed: int) -> Callable[[int], Source]:
 
 
 def _folder_source(folder: Path) -> Callable[[int], Source]:
+    from avbench.media import read_clip
+
     lines = _captioned(folder)
 
     def make(number: int) -> Source:
@@ -83,6 +85,8 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
 
 def _captioned(folder: Path) -> list[dict[str, Any]]:
     """Lines of ``prompts.jsonl`` beside the clips: file, video_caption and, where there is one, audio_caption."""
+    from avbench.media import MEDIA_SUFFIXES
+
     try:
         lines = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
     except (OSError, ValueError) as error:
@@ -103,113 +107,115 @@ def _source(data: str, seed: int) -> Callable[[int], Source]:
     return _toy_source(seed) if data == "toyworld" else _folder_source(Path(data))
 
 
-def make_codecs(data: str, count: int, plan: Plan, out: Path) -> Iterator[Progress]:
-    """Fit and train the codecs of the toy scale on clips made as they are needed; write them to `out`."""
-    source = _source(data, plan.seed)
-    first = [source(number) for number in range(min(count, 400))]
-    frames = torch.from_numpy(np.stack([clip[0] for clip in first]))
-    waves = torch.from_numpy(np.stack([clip[1] for clip in first if clip[1] is not None]))[:, None]
-    torch.manual_seed(plan.seed)
-    codec, sound = VideoCodec(VideoCodecConfig()), SpectrogramCodec(SpectrogramCodecConfig())
-    codec.fit(frames)
-    codec.to(memory_format=torch.channels_last_3d)
-    sound.set_statistics(waves)
-
-    def batches(numbers: Sequence[int]) -> Batch:
-        clips = [torch.tensor(source(number % count)[0]) for number in numbers]
-        return Batch(tuple(numbers), torch.stack(clips), None, (), ())
-
-    told = {"data": data, "clips": count}
-    last = None
-    for last in train(CodecObjective(codec, plan), batches, told, out):
-        yield last
-    codec.set_statistics(frames)
-    checkpoint.save_codecs(codec, sound, out, {**_card(plan, told, last), **quality(codec, sound, source, count)})
-
-
-@torch.no_grad()
-def quality(codec: VideoCodec, sound: SpectrogramCodec, source: Callable[[int], Source], first: int) -> dict[str, Any]:
-    """How well 64 clips that were not trained on come back: PSNR of the picture, and of the sound its log-mel error."""
-    clips = [source(number) for number in range(first, first + 64)]
-    frames = torch.from_numpy(np.stack([clip[0] for clip in clips]))
-    error = (codec.decode(codec.encode(frames)).double() - frames.double()).square().mean((1, 2, 3, 4))
-    waves = torch.from_numpy(np.stack([clip[1] for clip in clips if clip[1] is not None]))[:, None]
-    latents = sound.encode(waves)
-    again = sound.encode(sound.decode(latents, waves.shape[-1]))
-    return {
-        "psnr_db": round(float((10 * torch.log10(255**2 / error)).mean()), 2),
-        "spectrogram_error_in_standard_deviations": round(float((again - latents).square().mean().sqrt()), 3),
-    }
-
-
-def make_examples(data: str, count: int, seed: int, codecs: Path, out: Path, workers: int) -> Iterator[int]:
-    """Encode `count` clips into `out`, or go on where it stands; yields how many are done."""
-    codec, sound = checkpoint.load_codecs(codecs)
+def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> Iterator[int]:
+    """Make `count` training clips into `out`, or go on where it stands; yields how many are done."""
     spec = CLIP_SPEC
     assert spec.samples is not None
-    card = {"data": data, "clips": count, "seed": seed, "codecs": digest(checkpoint.read_config(codecs))}
-    out.mkdir(parents=True, exist_ok=True)
-    if (out / "card.json").exists():
-        if json.loads((out / "card.json").read_text()) != card:
-            msg = f"{out} holds other examples; choose another folder"
-            raise InputError(msg)
-        return
+    told = {"data": data, "clips": count, "seed": seed}
+    card = _json_of(out / CARD)
+    if card is None:
+        card = {**told, "audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
+    if unlike := [name for name in told if card.get(name) != told[name]]:
+        msg = f"{out} holds other examples: {', '.join(unlike)} differ; choose another folder"
+        raise InputError(msg)
+    sound = SpectrogramCodec(SpectrogramCodecConfig(**card["audio_codec"]))
     shapes = {
-        "video.npy": (count, *codec.shape(spec.frames, spec.height, spec.width)),
-        "audio.npy": (count, *sound.shape(spec.samples)),
+        "video.npy": ((count, spec.frames, spec.height, spec.width, 3), np.uint8),
+        "audio.npy": ((count, *sound.shape(spec.samples)), np.float16),
     }
+    out.mkdir(parents=True, exist_ok=True)
+    begun = (out / CAPTIONS).exists()
     video, audio = (
-        np.lib.format.open_memmap(out / name, mode="w+", dtype=np.float16, shape=shape)
-        for name, shape in shapes.items()
+        np.lib.format.open_memmap(out / name, mode="r+" if begun else "w+", dtype=dtype, shape=shape)
+        for name, (shape, dtype) in shapes.items()
     )
-    captions: list[dict[str, str]] = [{} for _ in range(count)]
-    build = functools.partial(_encoder, data, seed, codecs)
-    for done, (number, (seen, heard, *texts)) in enumerate(engine.stream(build, range(count), workers=workers), 1):
-        video[number], audio[number] = seen, heard
-        captions[number] = dict(zip(("video", "audio"), texts, strict=True))
-        yield done
-    video.flush()
-    audio.flush()
-    (out / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in captions))
-    write_json(out / "card.json", card)  # last: it says that all is there
+    write_json(out / CARD, card)
+    with (out / CAPTIONS).open("a+") as file:
+        file.seek(0)
+        done = len(file.read().splitlines())
+        build = functools.partial(_encoder, data, seed, sound.config)
+        waiting: dict[int, dict[str, str]] = {}
+        for number, (seen, heard, *texts) in engine.stream(build, range(done, count), workers=workers):
+            video[number], audio[number] = seen, heard
+            waiting[number] = dict(zip(("video", "audio"), texts, strict=True))
+            while done in waiting:  # lines are in order, so that each says that all before it are there
+                file.write(json.dumps(waiting.pop(done)) + "\n")
+                done += 1
+            file.flush()
+            yield done
 
 
-def _encoder(data: str, seed: int, codecs: Path) -> Callable[[int], tuple[np.ndarray, np.ndarray, str, str]]:
-    source = _source(data, seed)
-    codec, sound = checkpoint.load_codecs(codecs)
+_FITTED = 360
+"""Clips over which the audio codec's statistics are measured."""
+
+
+def _fitted(data: str, seed: int, count: int, workers: int) -> SpectrogramCodecConfig:
+    build = functools.partial(_source, data, seed)
+    clips = dict(engine.stream(build, range(count), workers=workers))
+    waves = np.stack([_sound_of(clips[number], number) for number in range(count)])
+    return SpectrogramCodec(SpectrogramCodecConfig()).measured(torch.from_numpy(waves)[:, None])
+
+
+def _sound_of(clip: Source, number: int) -> np.ndarray:
+    if clip[1] is None:
+        msg = f"training clip {number} has no sound"
+        raise InputError(msg)
+    return clip[1]
+
+
+def _encoder(
+    data: str, seed: int, config: SpectrogramCodecConfig
+) -> Callable[[int], tuple[np.ndarray, np.ndarray, str, str]]:
+    source, sound = _source(data, seed), SpectrogramCodec(config)
 
     @torch.no_grad()
     def encode(number: int) -> tuple[np.ndarray, np.ndarray, str, str]:
-        frames, wave, *captions = source(number)
-        if wave is None:
-            msg = f"training clip {number} has no sound"
-            raise InputError(msg)
-        seen = codec.encode(torch.tensor(frames)[None])[0].numpy()
-        return seen, sound.encode(torch.tensor(wave)[None, None])[0].numpy(), *captions
+        clip = source(number)
+        wave = torch.tensor(_sound_of(clip, number))
+        return clip[0], sound.encode(wave[None, None])[0].numpy(), *clip[2:]
 
     return encode
 
 
+def _json_of(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
 TOWERS: dict[str, dict[str, Any]] = {
-    "video": {"width": 192, "heads": 6, "layers": 6, "text": "cross", "qk_norm": "width", "patch": 2},
-    "audio": {"width": 128, "heads": 4, "layers": 6, "text": "sequence", "qk_norm": "head"},
+    "video": {"width": 256, "heads": 4, "layers": 8, "levels": [64, 128], "text": "cross", "qk_norm": "width"},
+    "audio": {"width": 192, "heads": 3, "layers": 6, "text": "sequence", "qk_norm": "head"},
 }
 """The towers of the toy scale, shaped after Wan and TangoFlux: captions by cross-attention and in the sequence, norms
 over the width and over heads; one head size, so that they can be joined."""
 
 JOINT_LAYERS = 4
-SHOW_EVERY = 1000
-"""Steps between samples of a training."""
-_TEXT_WIDTH, _WORDS = 128, 28
+_TEXT_WIDTH, _WORDS = 128, 32
 
 
-def make_tower(what: str, examples: Path, codecs: Path, plan: Plan, out: Path) -> Iterator[Progress]:
-    """Train a tower (``video`` or ``audio``) from scratch; write its checkpoint to `out`."""
-    data = Examples.open(examples)
-    video, audio = checkpoint.load_codecs(codecs)
-    channels = {"video": video.config.channels, "audio": audio.config.channels}[what]
-    captions = data.video_captions if what == "video" else data.audio_captions
+@dataclass(frozen=True)
+class Session:
+    """Where a training lives and how it is run; nothing here changes what is learned but for rounding."""
+
+    examples: Examples
+    out: Path
+    machine: Machine
+    report_every: int = 1
+    save_every: int = 200
+    show_every: int = 1000
+    """Steps between sampled clips; a multiple of `save_every`."""
+    stop_after: float | None = None
+    """Seconds after which it is left, to be gone on with."""
+
+
+def make_tower(what: str, plan: Plan, session: Session) -> Iterator[Progress]:
+    """Train a tower (``video`` or ``audio``) from scratch; write its checkpoint."""
+    data = session.examples
+    data.wait_for(plan.reached(0, len(data)))
+    sound = SpectrogramCodecConfig(**data.card["audio_codec"])
+    channels = {"video": 3, "audio": sound.channels}[what]
+    captions = [line[what] for line in data.captions[: plan.reached(0, len(data))]]
     torch.manual_seed(plan.seed)
+    codec = PixelCodecConfig() if what == "video" else sound
     config = {
         "format": checkpoint.FORMAT,
         "clip": CLIP_SPEC.to_json(),
@@ -217,16 +223,17 @@ def make_tower(what: str, examples: Path, codecs: Path, plan: Plan, out: Path) -
             "tower": {"modality": what, "channels": channels, "text_width": _TEXT_WIDTH, **TOWERS[what]},
             "text": {"words": vocabulary(captions), "width": _TEXT_WIDTH, "length": _WORDS},
         },
+        f"{what}_codec": asdict(codec),
     }
-    yield from _trained(checkpoint.build(config), replace(plan, train_text=True), data, codecs, out)
+    yield from _trained(checkpoint.build(config), replace(plan, train_text=True), data, session)
 
 
 ARMS = ("t2v", "t2av")
 
 
-def make_arm(arm: str, video: Path, audio: Path, examples: Path, plan: Plan, out: Path) -> Iterator[Progress]:
-    """Train one arm, ``t2v`` or ``t2av``, from two pretrained towers; write its checkpoint to `out`."""
-    data = Examples.open(examples)
+def make_arm(arm: str, video: Path, audio: Path, plan: Plan, session: Session) -> Iterator[Progress]:
+    """Train one arm, ``t2v`` or ``t2av``, from two pretrained towers; write its checkpoint."""
+    data = session.examples
     seen, heard = checkpoint.load(video), checkpoint.load(audio)
     torch.manual_seed(plan.seed)
     if arm == "t2v":
@@ -237,10 +244,10 @@ def make_arm(arm: str, video: Path, audio: Path, examples: Path, plan: Plan, out
         second = seen.clip_spec.sample_rate or sound.sample_rate
         tau = (config.frames / float(seen.clip_spec.fps)) / (sound.samples_per_latent / second)
         dit = AVFullDiT(seen.dit.video, heard.dit.audio, JointConfig(JOINT_LAYERS, tau))
-        parts = Parts(dit, seen.clip_spec, seen.video_text, heard.audio_text, sampling=seen.sampling)
-    codecs = video / checkpoint.read_config(video)["codecs"]
+        texts, codecs = (seen.video_text, heard.audio_text), (seen.video_codec, heard.audio_codec)
+        parts = Parts(dit, seen.clip_spec, *texts, *codecs, sampling=seen.sampling)
     towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in (("video", video), ("audio", audio))}
-    yield from _trained(parts, plan, data, codecs, out, {"towers": towers})
+    yield from _trained(parts, plan, data, session, {"towers": towers})
 
 
 def same_settings(a: Path, b: Path) -> list[str]:
@@ -248,40 +255,63 @@ def same_settings(a: Path, b: Path) -> list[str]:
     cards = [json.loads((folder / checkpoint.CARD).read_text()) for folder in (a, b)]
     plans = [{name: value for name, value in card["plan"].items() if name not in AUDIO_ONLY} for card in cards]
     unlike = [f"plan.{name}" for name in plans[0] if plans[0][name] != plans[1].get(name)]
-    return unlike + [name for name in ("source", "towers", "seen_sha256") if cards[0].get(name) != cards[1].get(name)]
+    same = ("source", "towers", "machine", "seen_sha256")
+    return unlike + [name for name in same if cards[0].get(name) != cards[1].get(name)]
 
 
 def _trained(
-    parts: Parts, plan: Plan, data: Examples, codecs: Path, out: Path, more: Mapping[str, Any] | None = None
+    parts: Parts, plan: Plan, data: Examples, session: Session, more: Mapping[str, Any] | None = None
 ) -> Iterator[Progress]:
-    parts.video_codec, parts.audio_codec = checkpoint.load_codecs(codecs)
     objective = Objective(parts, plan)
-    show = functools.partial(_show, parts, data, out)
+    feed = Feed(data, torch.device(session.machine.device), parts.video_text, parts.audio_text)
+    source = {name: value for name, value in data.card.items() if name != "audio_codec"}
+    show = functools.partial(_show, parts, data, session)
     last = None
-    for last in train(objective, functools.partial(data.batch, plan.seed), data.card, out, on_save=show):
+    for last in train(
+        objective,
+        feed,
+        len(data),
+        source,
+        session.out,
+        session.machine,
+        save_every=session.save_every,
+        report_every=session.report_every,
+        stop_after=session.stop_after,
+        on_save=show,
+    ):
         yield last
-    if os.environ.get("RANK", "0") == "0":  # of several processes one writes
-        checkpoint.save(parts, out, {**_card(plan, data.card, last), **(more or {})}, codecs)
-
-
-def _show(parts: Parts, data: Examples, out: Path, at: Progress, average: Mapping[str, torch.Tensor]) -> None:
-    """Now and then, four clips of the averaged weights, of the first captions: ``samples/<step>-<number>.mkv``."""
-    if at.step % SHOW_EVERY or parts.dit.video is None:
+    if last is not None and last.step < plan.steps:
         return
+    if os.environ.get("RANK", "0") == "0":  # of several processes one writes
+        checkpoint.save(parts, session.out, {**_card(plan, source, session.machine, last), **(more or {})})
+
+
+def _show(parts: Parts, data: Examples, session: Session, at: Progress, average: Mapping[str, torch.Tensor]) -> None:
+    """Now and then, four clips of the averaged weights, of the first captions: ``samples/<step>-<number>.mkv``."""
+    if at.step % session.show_every or parts.dit.video is None:
+        return
+    from avbench.media import write_clip
+
     shown = checkpoint.build(checkpoint.config_of(parts))
+    shown.to(session.machine.device)
     shown.learned().load_state_dict(dict(average))
-    shown.video_codec, shown.audio_codec = parts.video_codec, parts.audio_codec
     shown.dit.eval()
-    captions = zip(data.video_captions, data.audio_captions, strict=True)
-    wishes = [Wish("training", number, *texts) for number, texts in enumerate(itertools.islice(captions, 4))]
-    (out / "samples").mkdir(exist_ok=True)
+    first = itertools.islice(data.captions, 4)
+    wishes = [Wish("training", number, line["video"], line["audio"]) for number, line in enumerate(first)]
+    samples = session.out / "samples"
+    samples.mkdir(exist_ok=True)
     for number, clip in enumerate(make(shown, wishes, len(wishes))):
-        write_clip(clip, out / "samples" / f"{at.step:06d}-{number}.mkv")
+        write_clip(clip, samples / f"{at.step:06d}-{number}.mkv")
 
 
-def _card(plan: Plan, source: Mapping[str, Any], last: Progress | None) -> dict[str, Any]:
+def _card(plan: Plan, source: Mapping[str, Any], machine: Machine, last: Progress | None) -> dict[str, Any]:
     """How a checkpoint was made, for its card."""
-    made: dict[str, Any] = {"plan": asdict(plan), "source": dict(source), "avbench": __version__}
+    made: dict[str, Any] = {
+        "plan": asdict(plan),
+        "source": dict(source),
+        "machine": asdict(machine),
+        "avbench": __version__,
+    }
     if last is not None:
         made |= {"steps": last.step, "seconds": round(last.seconds), "seen_sha256": last.seen_sha256}
         for name in ("video_loss", "audio_loss"):

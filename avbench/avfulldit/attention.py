@@ -100,14 +100,16 @@ def attend_jointly(
     audio: tuple[Tensor, Tensor, Tensor],
     video_mask: Tensor | None,
     audio_mask: Tensor | None,
-    link: float,
+    link: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One softmax over [video; audio].
 
     `link` 1 is the plain joint attention. Below it every weight across modalities is multiplied by `link` before the
-    softmax is normalised, down to 0, where each modality attends to itself alone.
+    softmax is normalised, down to 0, where each modality attends to itself alone. A link that changes from step to
+    step is a tensor, so that a compiled program serves every value.
     """
-    if link == 0:
+    changing = isinstance(link, Tensor)
+    if not changing and link == 0:
         return attend(*video, video_mask), attend(*audio, audio_mask)
     split = video[0].shape[1]
     query, key, value = (torch.cat(pair, dim=1) for pair in zip(video, audio, strict=True))
@@ -115,11 +117,13 @@ def attend_jointly(
     if video_mask is not None or audio_mask is not None:
         sides = ((video_mask, video[0]), (audio_mask, audio[0]))
         keys = torch.cat([x.new_ones(x.shape[:2], dtype=torch.bool) if m is None else m for m, x in sides], dim=1)
-    if link == 1:
+    if not changing and link == 1:
         joint = attend(query, key, value, keys)
     else:
         bias = query.new_zeros(1, 1, query.shape[1], query.shape[1])
-        bias[..., :split, split:] = bias[..., split:, :split] = math.log(link)
+        across = link.log().to(bias) if changing else math.log(link)
+        bias[..., :split, split:] = across
+        bias[..., split:, :split] = across
         if keys is not None:
             bias = bias.masked_fill(~keys[:, None, None, :], float("-inf"))
         joint = attend(query, key, value, bias)

@@ -1,12 +1,10 @@
 """What is a checkpoint on disk? A folder: ``config.json`` says how the parts are built, ``model.safetensors`` holds
-their weights, ``card.json`` how they were trained. Codecs may be shared: ``codecs`` in the config names their folder,
-relative to the checkpoint's.
+their weights, ``card.json`` how they were trained. The codecs of the toy scale have no weights: the config holds them.
 
 Weights are kept as float16 and loaded as float32.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,9 +13,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from avbench.avfulldit.codec import VideoCodec, VideoCodecConfig
+from avbench.avfulldit.codec import PixelCodec, PixelCodecConfig
 from avbench.avfulldit.flow import Sampling
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.native import NativeConfig, NativeTower
@@ -26,7 +24,7 @@ from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConf
 from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import ClipSpec, InputError, nearest
 
-FORMAT = "avfulldit-1"
+FORMAT = "avfulldit-2"
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.json"
 
 
@@ -38,7 +36,7 @@ class Parts:
     clip_spec: ClipSpec
     video_text: CaptionEncoder | HuggingFaceText | None
     audio_text: CaptionEncoder | HuggingFaceText | None
-    video_codec: VideoCodec | WanVideoCodec | None = None
+    video_codec: PixelCodec | WanVideoCodec | None = None
     audio_codec: SpectrogramCodec | OobleckAudioCodec | None = None
     sampling: Sampling = field(default_factory=Sampling)
 
@@ -72,6 +70,10 @@ def config_of(parts: Parts) -> dict[str, Any]:
             plain[what] = {"tower": asdict(tower.config), "text": words}
     if dit.joint is not None:
         plain["joint"] = asdict(dit.joint)
+    for what, codec in (("video_codec", parts.video_codec), ("audio_codec", parts.audio_codec)):
+        if codec is not None:
+            assert isinstance(codec, PixelCodec | SpectrogramCodec)
+            plain[what] = asdict(codec.config)
     return plain
 
 
@@ -90,7 +92,10 @@ def build(config: Mapping[str, Any]) -> Parts:
         joint = JointConfig(**config["joint"]) if "joint" in config else None
         dit = AVFullDiT(towers["video"], towers["audio"], joint)
         spec = ClipSpec.from_json(config["clip"])
-        return Parts(dit, spec, texts["video"], texts["audio"], sampling=Sampling(**config.get("sampling", {})))
+        video_codec = PixelCodec(PixelCodecConfig(**config["video_codec"])) if "video" in config else None
+        audio_codec = SpectrogramCodec(_spectrogram(config["audio_codec"])) if "audio" in config else None
+        sampling = Sampling(**config.get("sampling", {}))
+        return Parts(dit, spec, texts["video"], texts["audio"], video_codec, audio_codec, sampling)
     except KeyError as error:
         msg = f"the config lacks the field {error}"
         raise InputError(msg) from None
@@ -99,19 +104,22 @@ def build(config: Mapping[str, Any]) -> Parts:
         raise InputError(msg) from None
 
 
-def save(parts: Parts, folder: Path, card: Mapping[str, Any], codecs: Path | None = None) -> None:
-    """Write a checkpoint folder; `codecs` is the folder of its codecs."""
+def _spectrogram(plain: Mapping[str, Any]) -> SpectrogramCodecConfig:
+    statistics = {name: tuple(plain.get(name, ())) for name in ("mean", "std")}
+    return SpectrogramCodecConfig(**{**plain, **statistics})
+
+
+def save(parts: Parts, folder: Path, card: Mapping[str, Any]) -> None:
+    """Write a checkpoint folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_of(parts)
-    if codecs is not None:
-        config["codecs"] = Path(os.path.relpath(codecs, folder)).as_posix()
-    save_file(_halved(parts.learned()), folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    halved = {name: tensor.to(torch.float16).contiguous() for name, tensor in parts.learned().state_dict().items()}
+    save_file(halved, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config_of(parts), indent=1) + "\n")
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
 
 
 def load(folder: Path) -> Parts:
-    """Read a checkpoint folder, with its codecs.
+    """Read a checkpoint folder.
 
     Raises:
         InputError: it is no AVFullDiT checkpoint, or a tensor is missing, unknown or of another shape.
@@ -123,10 +131,6 @@ def load(folder: Path) -> Parts:
         msg = f"{folder / CONFIG}: {error}"
         raise InputError(msg) from None
     load_weights(parts.learned(), folder / WEIGHTS)
-    if "codecs" not in config:
-        msg = f"{folder / CONFIG} names no codecs"
-        raise InputError(msg)
-    parts.video_codec, parts.audio_codec = load_codecs(folder / config["codecs"])
     return parts
 
 
@@ -169,29 +173,3 @@ def load_weights(module: nn.Module, path: Path) -> None:
         msg = f"{path} holds {len(unknown)} tensors that the config does not ask for, {unknown[0]} first"
         raise InputError(msg)
     module.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}, strict=False)
-
-
-def save_codecs(video: VideoCodec, audio: SpectrogramCodec, folder: Path, card: Mapping[str, Any]) -> None:
-    """Write a codec folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {"format": FORMAT, "video_codec": asdict(video.config), "audio_codec": asdict(audio.config)}
-    save_file(_halved(nn.ModuleDict({"video": video, "audio": audio})), folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
-
-
-def load_codecs(folder: Path) -> tuple[VideoCodec, SpectrogramCodec]:
-    """Read a codec folder. Raises InputError as `load` does."""
-    config = read_config(folder)
-    try:
-        video = VideoCodec(VideoCodecConfig(**config["video_codec"]))
-        audio = SpectrogramCodec(SpectrogramCodecConfig(**config["audio_codec"]))
-    except (KeyError, TypeError) as error:
-        msg = f"{folder / CONFIG} does not describe codecs: {error}"
-        raise InputError(msg) from None
-    load_weights(nn.ModuleDict({"video": video, "audio": audio}), folder / WEIGHTS)
-    return video.eval().requires_grad_(False), audio
-
-
-def _halved(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.to(torch.float16).contiguous() for name, tensor in module.state_dict().items()}

@@ -4,15 +4,17 @@ The first layers of each tower stay its own; the last `joint_layers` of both are
 (AVFull-Attention). Without an audio tower it is the video tower alone: the T2V arm. Source: arXiv 2512.02457.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from avbench.avfulldit.attention import Initialisation, Widening, attend, attend_jointly, require_joinable
+from avbench.avfulldit.pixels import Head, Stem
 from avbench.avfulldit.rope import AudioPositions, Rotary, rotary, rotate, synchronised
-from avbench.avfulldit.tower import Block, Opened, Text, Tower
+from avbench.avfulldit.tower import Block, Condition, Text, Tower
 from avbench.core import InputError
 
 
@@ -39,27 +41,56 @@ class Stream:
         self.hidden, self.condition = tower.start(latents, t, text)
         self.turn = tower.turn(positions, self.condition.prefix)
 
-    def step(self, block: Block) -> None:
-        """Walk through a block of the tower alone."""
-        opened = block.open(self.hidden, self.condition)
-        query, key = rotate(opened.query, self.turn), rotate(opened.key, self.turn)
-        attended = attend(query, key, opened.value, self.condition.key_mask)
-        self.close(block, attended.flatten(2), None, opened)
-
-    def close(self, block: Block, attended: Tensor, beside: Tensor | None, opened: Opened) -> None:
-        """Walk the rest of a block."""
-        self.hidden = block.close(self.hidden, attended, beside, opened, self.condition)
-
     def finish(self) -> Tensor:
         """The velocity."""
         return self.tower.finish(self.hidden, self.condition, self.latents, self.t)
 
 
-def walk_alone(tower: Tower, latents: Tensor, t: Tensor, text: Text, positions: Tensor | None = None) -> Tensor:
+def step_alone(block: Block, hidden: Tensor, condition: Condition, turn: Rotary) -> Tensor:
+    """Walk through a block of one tower."""
+    opened = block.open(hidden, condition)
+    query, key = rotate(opened.query, turn), rotate(opened.key, turn)
+    attended = attend(query, key, opened.value, condition.key_mask)
+    return block.close(hidden, attended.flatten(2), None, opened, condition)
+
+
+def step_jointly(
+    blocks: tuple[Block, Block],
+    widening: Widening,
+    hidden: tuple[Tensor, Tensor],
+    conditions: tuple[Condition, Condition],
+    turns: tuple[Rotary, Rotary],
+    link: float | Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Walk through a pair of blocks, video's and audio's, that attend together."""
+    video, audio = (block.open(x, condition) for block, x, condition in zip(blocks, hidden, conditions, strict=True))
+    query, key, value = widening.widen(audio)
+    of_video, of_audio = attend_jointly(
+        (rotate(video.query, turns[0]), rotate(video.key, turns[0]), video.value),
+        (rotate(query, turns[1]), rotate(key, turns[1]), value),
+        conditions[0].key_mask,
+        conditions[1].key_mask,
+        link,
+    )
+    own, beside = widening.narrow(of_audio, audio.query.shape[2], audio)
+    return (
+        blocks[0].close(hidden[0], of_video.flatten(2), None, video, conditions[0]),
+        blocks[1].close(hidden[1], own, beside, audio, conditions[1]),
+    )
+
+
+def walk_alone(
+    tower: Tower,
+    latents: Tensor,
+    t: Tensor,
+    text: Text,
+    positions: Tensor | None = None,
+    step: Callable[..., Tensor] = step_alone,
+) -> Tensor:
     """Velocity of one tower, by our walk through its blocks."""
     stream = Stream(tower, latents, t, text, tower.positions(latents) if positions is None else positions)
     for block in tower.blocks:
-        stream.step(block)  # type: ignore[arg-type]
+        stream.hidden = step(block, stream.hidden, stream.condition, stream.turn)
     return stream.finish()
 
 
@@ -73,7 +104,9 @@ class AVFullDiT(nn.Module):
         """Raises InputError where the towers cannot be joined so."""
         super().__init__()
         self.video, self.audio, self.joint = video, audio, joint
-        self.link = 1.0
+        self.link: float | Tensor = 1.0
+        self._alone: Callable[..., Any] = step_alone
+        self._jointly: Callable[..., Any] = step_jointly
         if joint is None and (video is None) != (audio is None):
             return
         if joint is None or video is None or audio is None:
@@ -100,9 +133,9 @@ class AVFullDiT(nn.Module):
         What belongs to a tower that the model has not is not looked at, and None comes back for it.
         """
         if self.video is None:
-            return None, walk_alone(*_required("audio", self.audio, audio, t, audio_text))
+            return None, walk_alone(*_required("audio", self.audio, audio, t, audio_text), step=self._alone)
         if self.audio is None:
-            return walk_alone(*_required("video", self.video, video, t, video_text)), None
+            return walk_alone(*_required("video", self.video, video, t, video_text), step=self._alone), None
         assert self.joint is not None
         _, video, _, video_text = _required("video", self.video, video, t, video_text)
         _, audio, _, audio_text = _required("audio", self.audio, audio, t, audio_text)
@@ -112,11 +145,10 @@ class AVFullDiT(nn.Module):
         )
         seen = Stream(self.video, video, t, video_text, at_video)
         heard = Stream(self.audio, audio, t, audio_text, at_audio)
-        for block in self.video.blocks[: -joint.joint_layers]:
-            seen.step(block)  # type: ignore[arg-type]
-        for block in self.audio.blocks[: -joint.joint_layers]:
-            heard.step(block)  # type: ignore[arg-type]
-        turn = self._joint_turn(at_audio, heard)
+        for stream in (seen, heard):
+            for block in stream.tower.blocks[: -joint.joint_layers]:
+                stream.hidden = self._alone(block, stream.hidden, stream.condition, stream.turn)
+        turns = seen.turn, self._joint_turn(at_audio, heard)
         pairs = zip(
             self.video.blocks[-joint.joint_layers :],
             self.audio.blocks[-joint.joint_layers :],
@@ -124,8 +156,19 @@ class AVFullDiT(nn.Module):
             strict=True,
         )
         for video_block, audio_block, widening in pairs:
-            self._step_jointly(seen, heard, video_block, audio_block, widening, turn)  # type: ignore[arg-type]
+            hidden, conditions = (seen.hidden, heard.hidden), (seen.condition, heard.condition)
+            seen.hidden, heard.hidden = self._jointly(
+                (video_block, audio_block), widening, hidden, conditions, turns, self.link
+            )
         return seen.finish(), heard.finish()
+
+    def compile(self, **options: Any) -> None:
+        """Compile the blocks, one program for all alike; `options` are for `torch.compile`."""
+        options = {"dynamic": False, **options}
+        self._alone, self._jointly = torch.compile(step_alone, **options), torch.compile(step_jointly, **options)
+        for module in self.modules():
+            if isinstance(module, Stem | Head):
+                module.compile(**options)
 
     def _joint_turn(self, positions: Tensor, heard: Stream) -> Rotary:
         assert self.joint is not None and self.video is not None
@@ -133,24 +176,6 @@ class AVFullDiT(nn.Module):
             return heard.turn
         words = positions.new_zeros(heard.condition.prefix, 1)
         return rotary(torch.cat([words, positions[:, :1]]), self.video.bands)
-
-    def _step_jointly(
-        self, seen: Stream, heard: Stream, video_block: Block, audio_block: Block, widening: Widening, turn: Rotary
-    ) -> None:
-        assert self.audio is not None
-        video = video_block.open(seen.hidden, seen.condition)
-        audio = audio_block.open(heard.hidden, heard.condition)
-        query, key, value = widening.widen(audio)
-        of_video, of_audio = attend_jointly(
-            (rotate(video.query, seen.turn), rotate(video.key, seen.turn), video.value),
-            (rotate(query, turn), rotate(key, turn), value),
-            seen.condition.key_mask,
-            heard.condition.key_mask,
-            self.link,
-        )
-        seen.close(video_block, of_video.flatten(2), None, video)
-        own, beside = widening.narrow(of_audio, self.audio.heads, audio)
-        heard.close(audio_block, own, beside, audio)
 
 
 def _required(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avbench.avfulldit.attention import attend
+from avbench.avfulldit.pixels import Head, Stem, token_grid
 from avbench.avfulldit.rope import Rotary, grid_positions, rotary
 from avbench.avfulldit.tower import Condition, Opened, QKNorm, Text
 from avbench.core import InputError
@@ -33,8 +34,8 @@ class NativeConfig:
     heads: int
     layers: int
     text_width: int
-    patch: int = 1
-    """Height and width of a token, in latents; 1 for audio."""
+    levels: tuple[int, ...] = ()
+    """Widths of the convolutions between pixels and tokens, fine to coarse; none for audio."""
     text: Literal["cross", "sequence"] = "cross"
     qk_norm: Literal["width", "head"] = "width"
     predicts: Literal["clean", "velocity"] = "clean"
@@ -44,8 +45,9 @@ class NativeConfig:
         if self.width % self.heads or self.width // self.heads % 2:
             msg = f"width {self.width} does not give {self.heads} heads of an even size"
             raise InputError(msg)
-        if self.modality == "audio" and self.patch != 1:
-            msg = f"an audio tower has a patch of 1, not {self.patch}"
+        object.__setattr__(self, "levels", tuple(self.levels))  # a list where it was read from JSON
+        if bool(self.levels) != (self.modality == "video"):
+            msg = f"a {self.modality} tower has {'levels' if self.modality == 'video' else 'no levels'}"
             raise InputError(msg)
 
     @property
@@ -125,26 +127,34 @@ class NativeTower(nn.Module):
         super().__init__()
         self.config = config
         self.width, self.heads, self.bands = config.width, config.heads, config.bands
-        width, token = config.width, config.channels * config.patch**2
-        self.embed = nn.Linear(token, width)
+        width = config.width
         self.embed_text = nn.Linear(config.text_width, width)
         self.embed_time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.modulate = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(NativeBlock(config) for _ in range(config.layers))
         self.last_table = nn.Parameter(torch.randn(2, width) / width**0.5)
         self.last_norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.last = nn.Linear(width, token)
         self._initialise()
+        if config.levels:  # they initialise themselves
+            self.stem: nn.Module = Stem(config.channels, config.levels, width)
+            self.head: nn.Module = Head(config.channels, config.levels, width)
+        else:
+            self.stem, self.head = nn.Linear(config.channels, width), nn.Linear(width, config.channels)
+            nn.init.zeros_(self.head.weight)
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
         """Tokens of the latents, after those of the caption where the sequence holds them."""
         time = self.embed_time(_sinusoid(t))
-        places = _places(self.positions(latents), self.width).to(latents)
-        hidden = self.embed(self._tokens(latents)) + places
+        skips: tuple[Tensor, ...] = ()
+        if self.config.levels:
+            hidden, skips = self.stem(latents, time)
+        else:
+            hidden = self.stem(latents.transpose(1, 2))
+        hidden = hidden + _places(self.positions(latents), self.width).to(hidden)
         words = self.embed_text(text.states)
         modulation = self.modulate(time).unflatten(-1, (6, self.width))
         if self.config.text == "cross":
-            return hidden, Condition(_Timed(modulation, time), words, text.mask, None)
+            return hidden, Condition(_Timed(modulation, time), words, text.mask, None, skips=skips)
         mask = None
         if text.mask is not None:
             mask = functional.pad(text.mask, (0, hidden.shape[1]), value=True)
@@ -153,8 +163,12 @@ class NativeTower(nn.Module):
     def finish(self, hidden: Tensor, condition: Condition, latents: Tensor, t: Tensor) -> Tensor:
         """The velocity, whatever the last layer says."""
         shift, scale = (condition.modulation.time[:, None] + self.last_table).unsqueeze(2).unbind(1)
-        out = self.last(self.last_norm(hidden[:, condition.prefix :]) * (1 + scale) + shift)
-        said = self._latents(out, latents)
+        out = self.last_norm(hidden[:, condition.prefix :]) * (1 + scale) + shift
+        if self.config.levels:
+            said = self.head(out, condition.skips, condition.modulation.time, latents)
+        else:
+            said = self.head(out).transpose(1, 2)
+        said = said.float()
         if self.config.predicts == "velocity":
             return said
         return (latents - said) / t.clamp(min=_LEAST_T).view(-1, *[1] * (latents.ndim - 1))
@@ -164,30 +178,13 @@ class NativeTower(nn.Module):
         if self.config.modality == "audio":
             return torch.arange(latents.shape[-1], dtype=torch.float64)[:, None]
         time, height, width = latents.shape[2:]
-        return grid_positions(time, height // self.config.patch, width // self.config.patch)
+        return grid_positions(time, *token_grid(self.config.levels, height, width))
 
     def turn(self, positions: Tensor, prefix: int) -> Rotary:
         """Phases; a caption's words all stand at position 0."""
         words = positions.new_zeros(prefix, positions.shape[1])
-        return rotary(torch.cat([words, positions]), self.bands)
-
-    def _tokens(self, latents: Tensor) -> Tensor:
-        patch = self.config.patch
-        if self.config.modality == "audio":
-            return latents.transpose(1, 2)
-        if latents.shape[3] % patch or latents.shape[4] % patch:
-            msg = f"latents of {latents.shape[3]}×{latents.shape[4]} do not part into patches of {patch}×{patch}"
-            raise InputError(msg)
-        x = latents.unflatten(4, (-1, patch)).unflatten(3, (-1, patch))  # b c t h p w q
-        return x.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(1, 3)
-
-    def _latents(self, tokens: Tensor, like: Tensor) -> Tensor:
-        if self.config.modality == "audio":
-            return tokens.transpose(1, 2)
-        patch = self.config.patch
-        batch, channels, time, height, width = like.shape
-        x = tokens.view(batch, time, height // patch, width // patch, channels, patch, patch)
-        return x.permute(0, 4, 1, 2, 5, 3, 6).reshape(like.shape)
+        device = self.last_table.device
+        return Rotary(*(part.to(device) for part in rotary(torch.cat([words, positions]), self.bands)))
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -202,7 +199,6 @@ class NativeTower(nn.Module):
                 block.table.zero_()
             if self.config.text == "cross":
                 nn.init.zeros_(block.text_out.weight)
-        nn.init.zeros_(self.last.weight)
 
 
 def _places(positions: Tensor, width: int) -> Tensor:

@@ -1,13 +1,13 @@
 """How does a waveform become the latents that a small audio tower works on? A log-mel spectrogram, and its inverse.
 
-Nothing is learned but two statistics a band. The inverse solves the mel bands for magnitudes without negative values
+Nothing is learned; two statistics of each band are part of the configuration. The inverse solves the mel bands for magnitudes without negative values
 and lets the fast Griffin-Lim algorithm (Perraudin, Balazs and Søndergaard 2013) find phases, from a fixed start, so
 that one latent gives one waveform. Waveforms are mono, ``[batch, 1, samples]`` float32; latents
 ``[batch, frames_per_latent · bands, time]`` of about zero mean and unit variance.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,18 @@ class SpectrogramCodecConfig:
     """The form of a `SpectrogramCodec`."""
 
     sample_rate: int = 16_000
-    window: int = 512
-    hop: int = 125
+    window: int = 320
+    hop: int = 80
     bands: int = 64
     lowest_hz: float = 40.0
-    frames_per_latent: int = 8
+    frames_per_latent: int = 5
     floor: float = 1e-4
     """Magnitude, relative to a full-scale sine's, that counts as silence."""
     griffin_lim_steps: int = 30
+    mean: tuple[float, ...] = ()
+    """Of each band's logarithm over the training clips; zeros where not given. See `measured`."""
+    std: tuple[float, ...] = ()
+    """Standard deviation of the same; ones where not given."""
 
     @property
     def samples_per_latent(self) -> int:
@@ -68,8 +72,9 @@ class SpectrogramCodec(nn.Module):
     def __init__(self, config: SpectrogramCodecConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("mean", torch.zeros(config.bands))
-        self.register_buffer("std", torch.ones(config.bands))
+        for name, neutral in (("mean", 0.0), ("std", 1.0)):
+            values = torch.tensor(getattr(config, name) or (neutral,) * config.bands)
+            self.register_buffer(name, values, persistent=False)
         self.register_buffer("window", torch.hann_window(config.window), persistent=False)
 
     def shape(self, samples: int) -> tuple[int, ...]:
@@ -96,11 +101,11 @@ class SpectrogramCodec(nn.Module):
         return self._griffin_lim(self._spread(magnitudes.clamp(min=0)), samples)[:, None]
 
     @torch.no_grad()
-    def set_statistics(self, waveforms: Tensor) -> None:
-        """Measure the bands' mean and standard deviation."""
+    def measured(self, waveforms: Tensor) -> SpectrogramCodecConfig:
+        """The same form with the bands' mean and standard deviation over `waveforms`."""
         bands = self._log_bands(waveforms).transpose(0, 1).flatten(1)
-        self.mean.copy_(bands.mean(1))
-        self.std.copy_(bands.std(1))
+        mean, std = (tuple(round(value, 5) for value in part.tolist()) for part in (bands.mean(1), bands.std(1)))
+        return replace(self.config, mean=mean, std=std)
 
     def _log_bands(self, waveforms: Tensor) -> Tensor:
         magnitudes = self._stft(waveforms[:, 0]).abs() / (self.config.window / 4)

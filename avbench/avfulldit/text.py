@@ -6,6 +6,7 @@ It needs no download. It is trained with its tower, and frozen when towers are j
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,11 +48,17 @@ class CaptionEncoder(nn.Module):
 
     def ids(self, captions: Sequence[str]) -> Tensor:
         """``[captions, length]`` int64, padded with 0."""
-        out = torch.full((len(captions), self.length), _PADDING)
+        out = np.full((len(captions), self.length), _PADDING)
         for row, caption in zip(out, captions, strict=True):
             found = [self._ids.get(word, _UNKNOWN) for word in words_of(caption)][: self.length] or [_NOTHING]
-            row[: len(found)] = torch.tensor(found)
-        return out
+            row[: len(found)] = found
+        return torch.from_numpy(out)
+
+    def empty(self, like: Tensor) -> Tensor:
+        """Ids of the empty caption, ``[1, length]``, on the device of `like`."""
+        ids = torch.full((1, self.length), _PADDING, device=like.device)
+        ids[0, 0] = _NOTHING
+        return ids
 
     def read(self, captions: Sequence[str]) -> Text:
         """Captions → `Text`, on the encoder's device."""

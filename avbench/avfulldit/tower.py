@@ -56,6 +56,8 @@ class Condition(NamedTuple):
     """``[batch, tokens]`` bool: which of the sequence may be attended to; None for all."""
     prefix: int = 0
     """How many text tokens stand before the latent tokens in the sequence."""
+    skips: tuple[Tensor, ...] = ()
+    """What `start` keeps of the latents for `finish`: fine detail that goes past the blocks."""
 
 
 class Block(Protocol):

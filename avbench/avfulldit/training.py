@@ -1,27 +1,29 @@
-"""How is a model trained? Flow matching over cached examples, through Hugging Face accelerate.
+"""Training by flow matching, on one GPU or on the cores of a CPU.
 
-Every random number belongs to an item by name (seed, item): which example it is, its timestep, its noise and whether
-its captions are dropped. So the T2V and the T2AV arm see the same video noise at the same timesteps of the same
-examples in the same order, whatever else differs, and a run that was killed goes on as if it had not been. A running
-sha256 over the noised video latents goes into the card: equal in two arms, it proves that they saw the same.
+All random numbers belong to (seed, step): which examples are shown, their timesteps, their noise and which captions are
+dropped. So the T2V and the T2AV arm see the same video noise at the same timesteps of the same examples in the same
+order, and a training that was stopped goes on as if it had not been. A running sha256 over what the video side was
+shown goes into the card: equal in two arms, it proves that they saw the same.
 """
 
+import contextlib
 import csv
 import hashlib
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from avbench.avfulldit.checkpoint import Parts
-from avbench.avfulldit.codec import VideoCodec
-from avbench.avfulldit.examples import Batch
-from avbench.avfulldit.flow import Timesteps, between, noise, stream
+from avbench.avfulldit.examples import Batch, sent
+from avbench.avfulldit.flow import Timesteps, between, seed_of, stream
+from avbench.avfulldit.machine import Machine
+from avbench.avfulldit.muon import Muon
 from avbench.core import InputError
 
 STATE = "state.pt"
@@ -34,16 +36,23 @@ class Plan:
 
     steps: int
     batch: int = 16
-    """Examples a step, over all processes."""
+    """Examples of a step, over all processes."""
     learning_rate: float = 1e-3
     warmup: int = 200
-    """Steps over which the learning rate rises; after them it falls along a cosine to a tenth."""
+    """Steps over which the learning rate rises."""
+    decay_share: float = 0.3
+    """Share of the steps, the last ones, over which the learning rate falls to zero; between it is constant."""
+    optimiser: Literal["muon", "adamw"] = "muon"
+    """Of the matrices in the blocks; AdamW serves everything else."""
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema: float = 0.999
     caption_dropout: float = 0.1
     """Share of the items that are trained without captions, video's and audio's together: the negative branch."""
-    timesteps: Timesteps = field(default_factory=Timesteps)
+    timesteps: Timesteps = field(default_factory=lambda: Timesteps(mean=1.0, std=1.2))
+    full_weight_from: float = 0.2
+    """Timestep from which the squared error of the velocity counts fully. Below it the weight is (t / this)², as if
+    the error of the clean prediction were counted: the last traces of noise matter little."""
     train_text: bool = False
     """Whether the caption encoders learn, too; in the arms they are frozen."""
     seed: int = 0
@@ -53,13 +62,19 @@ class Plan:
     """λ_a."""
     link_steps: int = 0
     """Steps over which `link` rises from 0 to 1 in a joined model."""
+    first_examples: int | None = None
+    """How many examples the first step draws from; all where not given."""
+    more_examples: int = 0
+    """How many more each further step draws from, until all are reached: training can begin while they are made."""
 
     def rate(self, step: int) -> float:
         """The learning rate of `step`, counted from 0."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        along = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * along)))
+        decay = max(1, round(self.decay_share * self.steps))
+        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup), (self.steps - step) / decay)
+
+    def reached(self, step: int, total: int) -> int:
+        """How many examples `step` draws from."""
+        return total if self.first_examples is None else min(total, self.first_examples + step * self.more_examples)
 
 
 AUDIO_ONLY = ("audio_weight", "link_steps")
@@ -73,6 +88,23 @@ class Losses(NamedTuple):
     audio: Tensor | None
 
 
+class Drawn(NamedTuple):
+    """The random numbers of a step, all of the batch."""
+
+    rows: np.ndarray
+    t: Tensor
+    kept: Tensor
+    """False where the captions are dropped."""
+
+
+def draw(plan: Plan, step: int, total: int) -> Drawn:
+    """The random numbers of `step`, but for its noise."""
+    rows = np.random.default_rng([plan.seed, step]).integers(0, plan.reached(step, total), plan.batch)
+    t = plan.timesteps.draw_many(plan.batch, plan.seed, step)
+    kept = torch.rand(plan.batch, generator=stream("drop", plan.seed, step)) >= plan.caption_dropout
+    return Drawn(rows, t, kept)
+
+
 class Objective(nn.Module):
     """The loss of a batch, as one module, so that accelerate can wrap it."""
 
@@ -80,186 +112,245 @@ class Objective(nn.Module):
         super().__init__()
         self.dit, self.video_text, self.audio_text = parts.dit, parts.video_text, parts.audio_text
         self.plan = plan
+        self._codec = parts.video_codec
         for encoder in (self.video_text, self.audio_text):
             if encoder is not None:
                 encoder.requires_grad_(plan.train_text)
 
-    def at(self, step: int) -> None:
+    def at(self, step: int, device: torch.device) -> None:
         """Set what changes with the step: the link between the modalities."""
         if self.dit.joint is not None:
-            self.dit.link = min(1.0, step / self.plan.link_steps) if self.plan.link_steps else 1.0
+            rising = step < self.plan.link_steps
+            self.dit.link = torch.tensor(step / self.plan.link_steps, device=device) if rising else 1.0
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Losses, str]:
-        """Loss, its parts, and a sha256 of the noised video latents that the model was shown."""
-        plan, device = self.plan, next(self.parameters()).device
-        t = torch.tensor([plan.timesteps.draw(plan.seed, number) for number in batch.numbers], device=device)
-        kept = [
-            float(torch.rand((), generator=stream("drop", plan.seed, number))) >= plan.caption_dropout
-            for number in batch.numbers
-        ]
-        inputs: dict[str, Any] = {}
-        targets: dict[str, Tensor | None] = {}
-        for what, encoder, clean, captions in (
-            ("video", self.video_text, batch.video, batch.video_captions),
-            ("audio", self.audio_text, batch.audio, batch.audio_captions),
+    def forward(
+        self, batch: Batch, t: Tensor, kept: Tensor, noises: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Losses, Tensor]:
+        """Loss, its parts, and a probe of the noised frames that the model was shown: 8 values of each item."""
+        nothing = torch.zeros((), device=t.device)
+        inputs: dict[str, Any] = dict.fromkeys(("video", "audio", "video_text", "audio_text"))
+        targets: dict[str, Tensor | None] = {"video": None, "audio": None}
+        if batch.video is not None:
+            assert self._codec is not None
+            clean = self._codec.encode(batch.video)
+            self._noised("video", clean, noises["video"], t, inputs, targets)
+        if batch.audio is not None:
+            self._noised("audio", batch.audio.float(), noises["audio"], t, inputs, targets)
+        for what, encoder, ids in (
+            ("video", self.video_text, batch.video_ids),
+            ("audio", self.audio_text, batch.audio_ids),
         ):
-            inputs[what] = inputs[f"{what}_text"] = targets[what] = None
-            if encoder is None:
-                continue
-            if clean is None:
-                msg = f"the training examples have no {what}"
-                raise InputError(msg)
-            clean = clean.to(device)
-            noises = [noise(clean.shape[1:], what, plan.seed, number) for number in batch.numbers]
-            noisy = torch.stack(noises).to(device)
-            inputs[what] = between(clean, noisy, t)
-            inputs[f"{what}_text"] = encoder.read(
-                [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]
-            )
-            targets[what] = noisy - clean
+            if encoder is not None and ids is not None:
+                inputs[f"{what}_text"] = encoder(torch.where(kept[:, None], ids, encoder.empty(ids)))
         said = self.dit(inputs["video"], inputs["audio"], t, inputs["video_text"], inputs["audio_text"])
-        losses = Losses(*(_mse(a, b) for a, b in zip(said, targets.values(), strict=True)))
-        weighted = [
-            weight * loss
-            for weight, loss in zip((plan.video_weight, plan.audio_weight), losses, strict=True)
-            if loss is not None
-        ]
-        shown = b"" if inputs["video"] is None else inputs["video"].cpu().numpy().tobytes()
-        return torch.stack(weighted).sum(), losses, hashlib.sha256(shown).hexdigest()
+        weight = (t / self.plan.full_weight_from).clamp(max=1).square()
+        losses = Losses(*(_error(a, b, weight) for a, b in zip(said, targets.values(), strict=True)))
+        total = sum(
+            (
+                share * loss
+                for share, loss in zip((self.plan.video_weight, self.plan.audio_weight), losses, strict=True)
+                if loss is not None
+            ),
+            start=nothing,
+        )
+        probe = nothing if inputs["video"] is None else inputs["video"].flatten(1)[:, :8]
+        return total, losses, probe
+
+    @staticmethod
+    def _noised(
+        what: str, clean: Tensor, noise: Tensor, t: Tensor, inputs: dict[str, Any], targets: dict[str, Tensor | None]
+    ) -> None:
+        inputs[what] = between(clean, noise, t)
+        targets[what] = noise - clean
 
 
-def _mse(said: Tensor | None, target: Tensor | None) -> Tensor | None:
-    return None if said is None or target is None else (said - target).square().mean()
+def _error(said: Tensor | None, target: Tensor | None, weight: Tensor) -> Tensor | None:
+    if said is None or target is None:
+        return None
+    return ((said.float() - target).square().flatten(1).mean(1) * weight).mean()
 
 
 @dataclass
 class Progress:
-    """What `train` yields after a step."""
+    """What `train` yields now and then."""
 
     step: int
     video_loss: float | None
+    """Mean since the last time."""
     audio_loss: float | None
     seconds: float
     seen_sha256: str
     """Chained over everything that the video side was shown so far."""
 
 
-class CodecObjective(nn.Module):
-    """The loss of a video codec on frames."""
-
-    def __init__(self, codec: VideoCodec, plan: Plan) -> None:
-        super().__init__()
-        self.codec, self.plan = codec, plan
-        for layer in (codec.project, codec.unproject):  # in closed form, and best left there
-            layer.requires_grad_(False)
-
-    def at(self, step: int) -> None:
-        """Nothing changes with the step."""
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Losses, str]:
-        """Loss, its parts, and a sha256 of the frames."""
-        assert batch.video is not None
-        frames = batch.video.to(next(self.parameters()).device)
-        shape = self.codec.shape(*frames.shape[1:4])
-        blur = [noise(shape, "codec", self.plan.seed, number) for number in batch.numbers]
-        loss = self.codec.loss(frames, torch.stack(blur).to(frames.device))
-        return loss, Losses(loss, None), hashlib.sha256(batch.video.numpy().tobytes()).hexdigest()
-
-
 def train(
-    objective: Objective | CodecObjective,
-    batches: Callable[[Sequence[int]], Batch],
+    objective: Objective,
+    batches: Callable[[np.ndarray], Batch],
+    total: int,
     source: Mapping[str, Any],
     folder: Path,
+    machine: Machine,
     *,
     save_every: int = 200,
+    report_every: int = 1,
+    stop_after: float | None = None,
     on_save: Callable[[Progress, Mapping[str, Tensor]], None] | None = None,
 ) -> Iterator[Progress]:
     """Train an objective in place, or go on where the folder's state stands; it ends as its moving average.
 
     Args:
         objective: what is trained, under its plan.
-        batches: item numbers, counted since training began, to a batch.
+        batches: rows of examples to a batch on the device.
+        total: how many examples there are.
         source: says where the batches come from; a state made from another source is refused.
         folder: holds the state and the losses.
-        save_every: steps between states.
+        machine: device, precision, and whether to compile.
+        save_every: steps between states; a multiple of `report_every`.
+        report_every: steps between reports. On a GPU each report waits for the device.
+        stop_after: seconds after which the state is saved and the training left unfinished.
         on_save: gets the progress and the averaged weights whenever the state was saved.
 
     Yields:
-        The progress after every step, and first the one that is gone on from.
+        The progress, and first the one that is gone on from.
 
     Raises:
         InputError: accelerate is missing, the batch does not divide among the processes, the folder's state belongs
             to another plan or source, or the loss is no longer a number.
     """
     plan = objective.plan
-    accelerator = _accelerator()
+    accelerator = _accelerator(machine)
     if plan.batch % accelerator.num_processes:
         msg = f"a batch of {plan.batch} does not divide among {accelerator.num_processes} processes"
         raise InputError(msg)
-    learned = [weight for weight in objective.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(learned, plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay)
-    average = {name: weight.detach().clone() for name, weight in objective.state_dict().items()}
+    device = accelerator.device
+    objective.to(device)
+    optimisers = _optimisers(objective, plan, device)
+    weights = objective.state_dict()
+    average = {name: weight.detach().clone() for name, weight in weights.items()}
     identity = {**asdict(plan), "source": dict(source)}
-    state = _load(folder / STATE, identity)
+    state = _load(folder / STATE, identity, device)
     done = Progress(0, None, None, 0.0, "")
     if state is not None:
         objective.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         average, done = state["average"], Progress(**state["progress"])
         yield done
     _keep_losses(folder / LOSSES, done.step)
-    wrapped, optimiser = accelerator.prepare(objective, optimiser)
-    average = {name: value.to(accelerator.device) for name, value in average.items()}
-    started = time.perf_counter() - done.seconds
+    if machine.compile:
+        objective.dit.compile()
+    wrapped = accelerator.prepare_model(objective) if accelerator.num_processes > 1 else objective
+    learned = [weight for weight in objective.parameters() if weight.requires_grad]
+    mine = slice(accelerator.process_index, None, accelerator.num_processes)
+    started = time.perf_counter()
+    pending: list[tuple[bytes, Losses, Tensor]] = []
+    averaged, current = zip(
+        *((average[name], weight) for name, weight in weights.items() if weight.is_floating_point()), strict=True
+    )
     for step in range(done.step, plan.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = plan.rate(step)
-        objective.at(step)
-        numbers = range(step * plan.batch, (step + 1) * plan.batch)
-        batch = batches(numbers[accelerator.process_index :: accelerator.num_processes])
-        loss, losses, seen = wrapped(batch)
-        if not bool(torch.isfinite(loss)):
-            msg = f"the loss of step {step} is {float(loss)}: try a lower learning rate than {plan.learning_rate:g}"
-            raise InputError(msg)
-        optimiser.zero_grad()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(learned, plan.clip_norm)
-        optimiser.step()
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = plan.rate(step)
+        objective.at(step, device)
+        drawn = draw(plan, step, total)
+        batch = batches(drawn.rows[mine])
+        noises = {
+            what: _noise(what, plan, step, array, device)[mine]
+            for what, array in (("video", batch.video), ("audio", batch.audio))
+            if array is not None
+        }
+        with _autocast(machine, device):
+            loss, losses, probe = wrapped(batch, sent(drawn.t[mine], device), sent(drawn.kept[mine], device), noises)
+        loss.backward()
+        nn.utils.clip_grad_norm_(learned, plan.clip_norm)
+        for optimiser in optimisers:
+            optimiser.step()
+        objective.zero_grad(set_to_none=True)
         decay = min(plan.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, weight in objective.state_dict().items():
-                average[name].lerp_(weight, 1 - decay)
-        digest = hashlib.sha256((done.seen_sha256 + seen).encode()).hexdigest()
-        now = time.perf_counter() - started
-        done = Progress(step + 1, *(_mean(accelerator, loss) for loss in losses), now, digest)
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        shown = drawn.rows.tobytes() + drawn.t.numpy().tobytes() + drawn.kept.numpy().tobytes()
+        pending.append((shown, Losses(*(None if part is None else part.detach() for part in losses)), probe.detach()))
+        last = step + 1 == plan.steps
+        if (step + 1) % report_every and not last:
+            continue
+        done = _reported(accelerator, done, step + 1, pending, time.perf_counter() - started, plan)
+        started = time.perf_counter()
+        pending.clear()
+        late = stop_after is not None and done.seconds > stop_after
         if accelerator.is_main_process:
             _log(folder / LOSSES, done)
-            if (step + 1) % save_every == 0 or step + 1 == plan.steps:
-                _save(folder / STATE, objective, optimiser, average, done, identity)
+            if (step + 1) % save_every == 0 or last or late:
+                _save(folder / STATE, objective, optimisers, average, done, identity)
                 if on_save is not None:
                     on_save(done, average)
         yield done
+        if late and not last:
+            return
     objective.load_state_dict(average)
 
 
-def _accelerator() -> Any:
+def _accelerator(machine: Machine) -> Any:
     try:
         from accelerate import Accelerator
     except ImportError:
         msg = "training needs the package accelerate: pip install 'avbench[train]'"
         raise InputError(msg) from None
-    return Accelerator()
+    return Accelerator(cpu=machine.device == "cpu")
 
 
-def _mean(accelerator: Any, loss: Tensor | None) -> float | None:
-    return None if loss is None else float(accelerator.reduce(loss.detach(), reduction="mean"))
+def _optimisers(objective: Objective, plan: Plan, device: torch.device) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, where the plan says so, and AdamW for the rest."""
+    matrices, rest = [], []
+    for name, weight in objective.named_parameters():
+        if weight.requires_grad:
+            inner = weight.ndim >= 2 and name.endswith("weight") and ("blocks." in name or "widenings." in name)
+            (matrices if inner and plan.optimiser == "muon" else rest).append(weight)
+    fused = {"fused": True} if device.type == "cuda" else {}
+    adam = torch.optim.AdamW(rest, plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, **fused)
+    return [adam, *([Muon(matrices, plan.learning_rate, weight_decay=plan.weight_decay)] if matrices else [])]
 
 
-def _load(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+def _noise(what: str, plan: Plan, step: int, clean: Tensor, device: torch.device) -> Tensor:
+    """Noise of the whole batch, so that it does not depend on how many processes share it."""
+    shape = clean.movedim(-1, 1).shape[1:] if what == "video" else clean.shape[1:]
+    generator = torch.Generator(device).manual_seed(seed_of(what, plan.seed, step))
+    return torch.randn((plan.batch, *shape), generator=generator, device=device)
+
+
+def _autocast(machine: Machine, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    if machine.precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def _reported(
+    accelerator: Any,
+    before: Progress,
+    step: int,
+    pending: list[tuple[bytes, Losses, Tensor]],
+    seconds: float,
+    plan: Plan,
+) -> Progress:
+    digest = before.seen_sha256
+    probes = torch.stack([probe for _, _, probe in pending]).cpu().numpy()
+    for (shown, _, _), probe in zip(pending, probes, strict=True):
+        digest = hashlib.sha256(digest.encode() + shown + probe.tobytes()).hexdigest()
+    means: list[float | None] = []
+    for parts in zip(*(losses for _, losses, _ in pending), strict=True):
+        if parts[0] is None:
+            means.append(None)
+            continue
+        means.append(float(accelerator.reduce(torch.stack(parts).mean(), reduction="mean")))
+    if bad := [mean for mean in means if mean is not None and not np.isfinite(mean)]:
+        msg = f"the loss before step {step} is {bad[0]}: try a lower learning rate than {plan.learning_rate:g}"
+        raise InputError(msg)
+    return Progress(step, *means, before.seconds + seconds, digest)
+
+
+def _load(path: Path, asked: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = torch.load(path, map_location=device, weights_only=True)
     if state["plan"] != asked:
         unlike = [name for name in asked if state["plan"].get(name) != asked[name]]
         msg = f"{path} belongs to another training: {', '.join(unlike)} differ; choose another folder"
@@ -270,7 +361,7 @@ def _load(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 def _save(
     path: Path,
     objective: nn.Module,
-    optimiser: Any,
+    optimisers: list[torch.optim.Optimizer],
     average: Mapping[str, Tensor],
     progress: Progress,
     identity: Mapping[str, Any],
@@ -278,7 +369,7 @@ def _save(
     part = path.with_name(path.name + ".part")
     state = {
         "model": objective.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         "average": average,
         "progress": asdict(progress),
         "plan": dict(identity),
@@ -290,7 +381,8 @@ def _save(
 def _keep_losses(path: Path, steps: int) -> None:
     """Forget the losses of steps after the state that is gone on from; they will be made again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = path.read_text().splitlines()[1 : steps + 1] if path.exists() else []
+    lines = path.read_text().splitlines()[1:] if path.exists() else []
+    kept = [line for line in lines if int(line.split(",")[0]) <= steps]
     path.write_text("\n".join(["step,video_loss,audio_loss,seconds", *kept]) + "\n")
 
 
