@@ -30,7 +30,7 @@ from avbench.avfulldit.training import Plan
 from avbench.folder import write_json
 
 PIECE_BYTES = 15_000_000
-SHARES = {"trials": 0.09, "audio": 0.07, "video": 0.40, "arms": 0.44}
+SHARES = {"trials": 0.07, "audio": 0.06, "video": 0.41, "arms": 0.46}
 """Of the time, by stage."""
 
 
@@ -76,7 +76,7 @@ class Kit:
         self.seconds = 60 * options.minutes
         first = min(len(self.examples), options.first)
         self.plan = Plan(
-            1, options.batch, warmup=options.warmup, first_examples=first, more_examples=options.batch // 32, ema=0.999
+            1, options.batch, warmup=options.warmup, first_examples=first, more_examples=options.batch // 16, ema=0.999
         )
 
     def run(self) -> None:

@@ -21,12 +21,14 @@ class Machine:
     device: str = "cpu"
     precision: Precision = "float32"
     compile: bool = False
+    graphs: bool = False
+    """Whether a step is replayed as one CUDA graph: small models are otherwise held up by starting kernels."""
 
     @classmethod
     def measured(cls) -> "Machine":
         """A GPU where there is one, and the precision that multiplies matrices fastest by far."""
         if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU") != "1":
-            return cls("cuda", "bfloat16", compile=True)
+            return cls("cuda", "bfloat16", compile=True, graphs=True)
         slow, fast = (_product_seconds(dtype) for dtype in (torch.float32, torch.bfloat16))
         quick = slow / fast > _CLEARLY_FASTER
         return cls("cpu", "bfloat16" if quick else "float32", compile=quick)

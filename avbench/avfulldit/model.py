@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from avbench.avfulldit.attention import Initialisation, Widening, attend, attend_jointly, require_joinable
 from avbench.avfulldit.pixels import Head, Stem
-from avbench.avfulldit.rope import AudioPositions, Rotary, rotary, rotate, synchronised
+from avbench.avfulldit.rope import AudioPositions, Rotary, rotary_on, rotate, synchronised
 from avbench.avfulldit.tower import Block, Condition, Text, Tower
 from avbench.core import InputError
 
@@ -175,7 +175,8 @@ class AVFullDiT(nn.Module):
         if self.joint.joint_layout == "own":
             return heard.turn
         words = positions.new_zeros(heard.condition.prefix, 1)
-        return rotary(torch.cat([words, positions[:, :1]]), self.video.bands)
+        places = torch.cat([words, positions[:, :1]])
+        return rotary_on(heard.hidden.device, places, self.video.bands)
 
 
 def _required(

@@ -19,7 +19,9 @@ _ADAM_SIZE = 0.2
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay; kernels of convolutions count as matrices."""
 
-    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, weights: Iterable[Tensor], lr: float | Tensor, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -33,7 +35,7 @@ class Muon(torch.optim.Optimizer):
             for weights in shapes.values():
                 self._step_alike(weights, group["lr"], group["momentum"], group["weight_decay"])
 
-    def _step_alike(self, weights: list[Tensor], rate: float, momentum: float, weight_decay: float) -> None:
+    def _step_alike(self, weights: list[Tensor], rate: float | Tensor, momentum: float, weight_decay: float) -> None:
         gradients = [weight.grad for weight in weights]
         for weight in weights:
             if not self.state[weight]:
@@ -42,11 +44,9 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, averages, momentum)
         steps = orthogonalised(torch.stack([step.flatten(1) for step in ahead]))
-        size = _ADAM_SIZE * max(steps.shape[1:]) ** 0.5
+        steps = steps * (rate * _ADAM_SIZE * max(steps.shape[1:]) ** 0.5)
         torch._foreach_mul_(weights, 1 - rate * weight_decay)
-        torch._foreach_add_(
-            weights, [step.view_as(weight) for step, weight in zip(steps, weights, strict=True)], alpha=-rate * size
-        )
+        torch._foreach_sub_(weights, [step.view_as(weight) for step, weight in zip(steps, weights, strict=True)])
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from avbench.avfulldit.attention import attend
 from avbench.avfulldit.pixels import Head, Stem, token_grid
-from avbench.avfulldit.rope import Rotary, grid_positions, rotary
+from avbench.avfulldit.rope import Rotary, grid_positions, rotary_on
 from avbench.avfulldit.tower import Condition, Opened, QKNorm, Text
 from avbench.core import InputError
 
@@ -127,6 +127,7 @@ class NativeTower(nn.Module):
         super().__init__()
         self.config = config
         self.width, self.heads, self.bands = config.width, config.heads, config.bands
+        self._known_places: dict[tuple[torch.Size, torch.device], Tensor] = {}
         width = config.width
         self.embed_text = nn.Linear(config.text_width, width)
         self.embed_time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
@@ -150,7 +151,7 @@ class NativeTower(nn.Module):
             hidden, skips = self.stem(latents, time)
         else:
             hidden = self.stem(latents.transpose(1, 2))
-        hidden = hidden + _places(self.positions(latents), self.width).to(hidden)
+        hidden = hidden + self._places(latents).to(hidden.dtype)
         words = self.embed_text(text.states)
         modulation = self.modulate(time).unflatten(-1, (6, self.width))
         if self.config.text == "cross":
@@ -183,8 +184,14 @@ class NativeTower(nn.Module):
     def turn(self, positions: Tensor, prefix: int) -> Rotary:
         """Phases; a caption's words all stand at position 0."""
         words = positions.new_zeros(prefix, positions.shape[1])
-        device = self.last_table.device
-        return Rotary(*(part.to(device) for part in rotary(torch.cat([words, positions]), self.bands)))
+        return rotary_on(self.last_table.device, torch.cat([words, positions]), self.bands)
+
+    def _places(self, latents: Tensor) -> Tensor:
+        """Computed and copied to the device only once for each shape of latents."""
+        key = (latents.shape[2:], latents.device)
+        if key not in self._known_places:
+            self._known_places[key] = _places(self.positions(latents), self.width).float().to(latents.device)
+        return self._known_places[key]
 
     def _initialise(self) -> None:
         for module in self.modules():

@@ -5,6 +5,7 @@ complex pairs belongs to each axis; pair k of a band of n turns by position Â· Î
 form a pair ("interleaved"), as in Wan and Flux. Source: Su et al., "RoFormer" (2021); AVSyncRoPE: arXiv 2512.02457.
 """
 
+import functools
 from typing import Literal, NamedTuple
 
 import torch
@@ -33,6 +34,17 @@ def rotary(positions: Tensor, bands: tuple[int, ...], theta: float = 10_000.0) -
         phases.append(place.double()[:, None] * speeds)
     angle = torch.cat(phases, dim=1)
     return Rotary(angle.cos().float(), angle.sin().float())
+
+
+@functools.lru_cache(maxsize=64)
+def _rotary_of(places: bytes, axes: int, bands: tuple[int, ...], device: torch.device) -> Rotary:
+    positions = torch.frombuffer(bytearray(places), dtype=torch.float64).view(-1, axes)
+    return Rotary(*(part.to(device) for part in rotary(positions, bands)))
+
+
+def rotary_on(device: torch.device, positions: Tensor, bands: tuple[int, ...]) -> Rotary:
+    """`rotary` of positions on the CPU, on a device: computed and copied there only once for each set of positions."""
+    return _rotary_of(positions.double().numpy().tobytes(), positions.shape[1], bands, device)
 
 
 def rotate(x: Tensor, turn: Rotary) -> Tensor:

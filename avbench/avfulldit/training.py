@@ -10,6 +10,7 @@ import contextlib
 import csv
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -240,17 +241,11 @@ def train(
     if machine.compile:
         objective.dit.compile()
     wrapped = accelerator.prepare_model(objective) if accelerator.num_processes > 1 else objective
-    learned = [weight for weight in objective.parameters() if weight.requires_grad]
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
     started = time.perf_counter()
     pending: list[tuple[bytes, Losses, Tensor]] = []
-    averaged, current = zip(
-        *((average[name], weight) for name, weight in weights.items() if weight.is_floating_point()), strict=True
-    )
+    stepper = Stepper(objective, wrapped, optimisers, average, machine, device)
     for step in range(done.step, plan.steps):
-        for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = plan.rate(step)
         objective.at(step, device)
         drawn = draw(plan, step, total)
         batch = batches(drawn.rows[mine])
@@ -259,17 +254,10 @@ def train(
             for what, array in (("video", batch.video), ("audio", batch.audio))
             if array is not None
         }
-        with _autocast(machine, device):
-            loss, losses, probe = wrapped(batch, sent(drawn.t[mine], device), sent(drawn.kept[mine], device), noises)
-        loss.backward()
-        nn.utils.clip_grad_norm_(learned, plan.clip_norm)
-        for optimiser in optimisers:
-            optimiser.step()
-        objective.zero_grad(set_to_none=True)
-        decay = min(plan.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        shares = sent(drawn.t[mine], device), sent(drawn.kept[mine], device)
+        losses, probe = stepper(step, batch, *shares, noises)
         shown = drawn.rows.tobytes() + drawn.t.numpy().tobytes() + drawn.kept.numpy().tobytes()
-        pending.append((shown, Losses(*(None if part is None else part.detach() for part in losses)), probe.detach()))
+        pending.append((shown, losses, probe))
         last = step + 1 == plan.steps
         if (step + 1) % report_every and not last:
             continue
@@ -289,6 +277,98 @@ def train(
     objective.load_state_dict(average)
 
 
+class Stepper:
+    """Forward, backward, clipping, optimisers and the moving average; on a GPU replayed as one CUDA graph."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        wrapped: nn.Module,
+        optimisers: list[torch.optim.Optimizer],
+        average: Mapping[str, Tensor],
+        machine: Machine,
+        device: torch.device,
+    ) -> None:
+        self._objective, self._wrapped, self._optimisers = objective, wrapped, optimisers
+        self._plan, self._machine, self._device = objective.plan, machine, device
+        self._learned = [weight for weight in objective.parameters() if weight.requires_grad]
+        weights = objective.state_dict()
+        self._averaged = list(average.values())
+        self._current = [weights[name] for name in average]
+        self._share = torch.zeros((), device=device)
+        """Of the current weights in the moving average."""
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[Tensor] = []
+        self._outputs: tuple[Losses, Tensor] | None = None
+        self._eager_steps = 0
+        # a graph is captured on the stream that the steps before it ran on
+        self._stream = torch.cuda.Stream(device) if machine.graphs else None
+
+    def __call__(
+        self, step: int, batch: Batch, t: Tensor, kept: Tensor, noises: Mapping[str, Tensor]
+    ) -> tuple[Losses, Tensor]:
+        """Train on a batch; returns its losses and the probe of what was shown."""
+        for optimiser in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"].fill_(self._plan.rate(step))
+        self._share.fill_(1 - min(self._plan.ema, (1 + step) / (10 + step)))
+        if self._stream is None:
+            return self._step(batch, t, kept, noises)
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            losses, probe = self._replayed(step, batch, t, kept, noises)
+            losses = Losses(*(None if part is None else part.clone() for part in losses))
+            probe = probe.clone()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return losses, probe
+
+    def _replayed(
+        self, step: int, batch: Batch, t: Tensor, kept: Tensor, noises: Mapping[str, Tensor]
+    ) -> tuple[Losses, Tensor]:
+        given = [part for part in (*batch[1:], t, kept, *noises.values()) if part is not None]
+        if self._graph is None:
+            self._eager_steps += step >= self._plan.link_steps  # the link must not change any more
+            if self._eager_steps <= _WARM_STEPS:
+                return self._step(batch, t, kept, noises)
+            self._inputs = [part.clone() for part in given]
+            held = iter(self._inputs)
+            still = Batch(batch.rows, *(None if part is None else next(held) for part in batch[1:]))
+            at, keep = next(held), next(held)
+            noise = {what: next(held) for what in noises}
+            graph = torch.cuda.CUDAGraph()
+            try:
+                with torch.cuda.graph(graph, stream=self._stream):
+                    self._outputs = self._step(still, at, keep, noise)
+            except RuntimeError as error:
+                warnings.warn(f"a step cannot be captured, so kernels are started one by one: {error}", stacklevel=2)
+                self._eager_steps = -(2**62)
+                return self._step(batch, t, kept, noises)
+            self._graph = graph
+        for place, part in zip(self._inputs, given, strict=True):
+            place.copy_(part)
+        self._graph.replay()
+        assert self._outputs is not None
+        return self._outputs
+
+    def _step(self, batch: Batch, t: Tensor, kept: Tensor, noises: Mapping[str, Tensor]) -> tuple[Losses, Tensor]:
+        with _autocast(self._machine, self._device):
+            loss, losses, probe = self._wrapped(batch, t, kept, noises)
+        self._objective.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._learned, self._plan.clip_norm)
+        for optimiser in self._optimisers:
+            optimiser.step()
+        with torch.no_grad():
+            moves = torch._foreach_sub(self._current, self._averaged)
+            torch._foreach_mul_(moves, self._share)
+            torch._foreach_add_(self._averaged, moves)
+        return Losses(*(None if part is None else part.detach() for part in losses)), probe.detach()
+
+
+_WARM_STEPS = 5
+"""Steps that run before a graph is captured: they compile, and make the optimisers' states."""
+
+
 def _accelerator(machine: Machine) -> Any:
     try:
         from accelerate import Accelerator
@@ -305,9 +385,12 @@ def _optimisers(objective: Objective, plan: Plan, device: torch.device) -> list[
         if weight.requires_grad:
             inner = weight.ndim >= 2 and name.endswith("weight") and ("blocks." in name or "widenings." in name)
             (matrices if inner and plan.optimiser == "muon" else rest).append(weight)
-    fused = {"fused": True} if device.type == "cuda" else {}
-    adam = torch.optim.AdamW(rest, plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, **fused)
-    return [adam, *([Muon(matrices, plan.learning_rate, weight_decay=plan.weight_decay)] if matrices else [])]
+    rate = torch.tensor(plan.learning_rate, device=device)  # a tensor, so that a captured step follows its changes
+    on_gpu = device.type == "cuda"
+    adam = torch.optim.AdamW(
+        rest, rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=on_gpu or None, capturable=on_gpu
+    )
+    return [adam, *([Muon(matrices, rate.clone(), weight_decay=plan.weight_decay)] if matrices else [])]
 
 
 def _noise(what: str, plan: Plan, step: int, clean: Tensor, device: torch.device) -> Tensor:
