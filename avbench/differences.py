@@ -97,9 +97,9 @@ class _Side:
 
 def _row(metric: Metric, where: Where, run: _Side, against: _Side, place: Path | None, plan: Plan) -> dict[str, Any]:
     scores = run.scores[where], against.scores[where]
-    if missing := next((score.missing for score in scores if score.value is None), None):
-        return {"missing": missing}
     margin = {"margin": plan.margin(*where)}
+    if missing := next((score.missing for score in scores if score.value is None), None):
+        return margin | {"kind": "clips" if metric.per_clip else "distance", "missing": missing}
     if not metric.per_clip:
         return margin | _of_distance(metric, run.folder, against.folder, against.subsets[where[0]], place)
     return margin | _of_clips(run.values[where], against.values[where], _target(metric, *scores))
@@ -136,7 +136,9 @@ def _pooled(metric: Metric, subsets: Sequence[str], run: _Side, against: _Side, 
         return
     targets = [_target(metric, run.scores[one, metric.name], against.scores[one, metric.name]) for one in joined]
     sizes = [len(one.prompts) for one in joined.values()]
-    for pooled in (MACRO, MICRO) if len(set(sizes)) > 1 else (MACRO,):  # of equal sizes they are one
+    for pooled in (MACRO, MICRO):
+        if pooled == MICRO and len(set(sizes)) == 1 and not plan.names(MICRO, metric.name):
+            continue  # of equal sizes they are one
         found = paired.paired_difference(
             np.concatenate([one.a for one in joined.values()]),
             np.concatenate([one.b for one in joined.values()]),
