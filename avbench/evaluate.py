@@ -4,7 +4,6 @@ Nothing here depends on time, machine or the order of measuring: the same rows g
 """
 
 import collections
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,9 +131,9 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
         InputError: the file is missing or damaged, or is not of the same evaluation as scores.json.
     """
     path = folder.path / VALUES_FILE
-    content = folder.scored_part(VALUES_FILE)
+    folder.require_one_evaluation(VALUES_FILE)
     try:
-        table = pd.read_parquet(io.BytesIO(content))
+        table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         msg = f"{path} is damaged ({first_line(error)}): run `avbench evaluate {folder.path}` again"
         raise InputError(msg) from None

@@ -139,10 +139,16 @@ class RunFolder:
         plain = read_lines(self._feature(protocol) / "rows.jsonl")
         return {row.key: row for row in map(_row_from_json, plain)}
 
-    def row_hashes(self, protocol: Protocol) -> dict[Key, str]:
-        """The hash of the clip, or clips, that each row was made of; the values are not kept in memory."""
+    def row_hashes(self, protocol: Protocol, *, without: str | None = None) -> dict[Key, str]:
+        """The hash of the clip, or clips, that each row was made of; the values are not kept in memory.
+
+        Args:
+            protocol: of the feature.
+            without: rows that have this sentence instead of values are left out.
+        """
         path = self._feature(protocol) / "rows.jsonl"
-        return {Key(*line["key"]): line["clip_sha256"] for line in stream_lines(path)}
+        known = {Key(*line["key"]): (line["clip_sha256"], line["missing"]) for line in stream_lines(path)}
+        return {key: sha256 for key, (sha256, missing) in known.items() if without is None or missing != without}
 
     def stream_rows(self, protocol: Protocol) -> Iterator[Row]:
         """The same rows in the order of their keys, one at a time in memory."""
@@ -202,8 +208,8 @@ class RunFolder:
         plain = read_json(self.path / "scores.json")
         return [Score.from_json(score) for score in plain["scores"]], plain["protocols"]
 
-    def scored_part(self, name: str) -> bytes:
-        """The content of a file that was written with the scores.
+    def require_one_evaluation(self, name: str) -> None:
+        """Check that a file that was written with the scores still belongs to them.
 
         Raises:
             InputError: it is missing, it is not the one that scores.json was written with, or the run has other clips
@@ -213,7 +219,6 @@ class RunFolder:
         if not path.is_file():
             msg = f"{path} is missing: run `avbench evaluate {self.path}`"
             raise InputError(msg)
-        content = path.read_bytes()
         plain = read_json(scored) if scored.exists() else {}
         if "clips" in plain and plain["clips"] != self._clips_digest():
             msg = (
@@ -221,13 +226,12 @@ class RunFolder:
                 f"of other clips than it holds: run `avbench measure {self.path}` and `avbench evaluate {self.path}`"
             )
             raise InputError(msg)
-        if plain.get("files", {}).get(name) not in (None, hashlib.sha256(content).hexdigest()):
+        if plain.get("files", {}).get(name) not in (None, file_sha256(path)):
             msg = (
                 f"{path} and scores.json are not of one evaluation (one was interrupted, or a file was exchanged): run "
                 f"`avbench evaluate {self.path}` again"
             )
             raise InputError(msg)
-        return content
 
     def _clips_digest(self) -> str:
         """Of what clips the run has."""
