@@ -16,7 +16,7 @@ import pandas as pd
 from avbench.core import Direction, InputError, Key, Score, unlike_fields
 from avbench.evaluate import read_values
 from avbench.folder import RunFolder
-from avbench.metrics import METRICS
+from avbench.metrics import METRICS, Metric
 
 SAMPLING = (
     *("steps", "num_inference_steps", "sampler", "scheduler", "solver", "shift", "video_guidance", "audio_guidance"),
@@ -94,7 +94,6 @@ def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.
     Raises:
         InputError: two runs have one name, were not evaluated, or were made unlike in a field that `allow` lacks.
     """
-    known = {metric.name: metric for metric in METRICS}
     names = [folder.path.name for folder in folders]
     if twice := {name for name in names if names.count(name) > 1}:
         msg = f"several runs are called {sorted(twice)[0]!r}; rename a folder"
@@ -106,15 +105,20 @@ def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.
         marks = guard(one, earlier, allow) if earlier else {}
         earlier = replace(one, protocols={**one.protocols, **earlier.protocols}, name=earlier.name) if earlier else one
         for score in folder.scores()[0]:
-            if score.metric not in known:
-                msg = (
-                    f"{folder.path} was scored by {score.metric}, which is no more: run `avbench evaluate` on it again"
-                )
-                raise InputError(msg)
-            row = _row(folder.path.name, score, known[score.metric].direction, known[score.metric].unit)
+            metric = scored_by(folder, score.metric)
+            row = _row(folder.path.name, score, metric.direction, metric.unit)
             rows.append(row | {"mark": marks.get((score.subset, score.metric))})
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
+
+
+def scored_by(folder: RunFolder, name: str) -> Metric:
+    """The metric that a run was scored by. Raises InputError where this version has none of that name."""
+    found = next((metric for metric in METRICS if metric.name == name), None)
+    if found is None:
+        msg = f"{folder.path} was scored by {name}, which is no more: run `avbench evaluate` on it again"
+        raise InputError(msg)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
