@@ -295,7 +295,7 @@ def check(
     summary: Annotated[Path | None, typer.Option(help="Append a markdown summary to this file.")] = None,
     reference: ReferenceAt = None,
 ) -> None:
-    """Fail (exit code 1) where a run is worse than the baseline by more than its margin, with confidence.
+    """Fail (exit code 1) where a run is worse than the baseline by more than its margin, or lacks what it has.
 
     Exit code 2: the two cannot be compared. Margins stand in the plan; a metric without one is not gated.
     """

@@ -103,7 +103,7 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         place: a reference of the user's own.
 
     Raises:
-        InputError: the two cannot be compared, or the plan names nothing that the baseline has.
+        InputError: the two cannot be compared, or no margin of the plan is of a score of the baseline.
     """
     with tempfile.TemporaryDirectory() as temporary:
         before = RunFolder(_unpacked(baseline, Path(temporary)))
