@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from avbench.avfulldit.training import Progress
-    from avbench.core import Subset
+    from avbench.core import Key, Subset
     from avbench.folder import RunFolder
+    from avbench.measure import Task
     from avbench.metrics import Metric
     from avbench.presets import Preset
     from avbench.report.printed import Section
@@ -137,17 +138,20 @@ def run(
     folders = [_place(out, model) for model in models or DEMO_MODELS]
     if len(set(folders)) < len(folders):
         _refuse("two of these models would share a run folder; give them in separate commands with another --out")
-    failures = 0
+    failures = lost = 0
     for model, place, kept in zip(models or DEMO_MODELS, folders, records, strict=True):
         beside = presets.settings(chosen, model, given.settings) if chosen else {}
         failures += _sample(place, model, asked, range(seeds or 1), {**given.settings, **beside}, workers, kept)
-        _measure(place, metrics, workers, against)
+        lost += _measure(place, metrics, workers, against)
         _evaluate(place, metrics, reference, against)
     pairs = None if models else [(1, 0)]
     options = {"plan": plan, "allow": allow or (), "reference": reference, "workers": workers}
     _report(folders, out, fvd_protocol, pairs=pairs, **options)
-    if failures:
-        _refuse(f"{failures} clips could not be made; the table's notes say why", code=1)
+    if failures or lost:
+        what = [
+            f"{count} clips could not be {done}" for count, done in ((failures, "made"), (lost, "measured")) if count
+        ]
+        _refuse(f"{' and '.join(what)}; the table's notes say why", code=1)
 
 
 @app.command()
@@ -180,8 +184,9 @@ def measure(
     workers: Workers = None,
 ) -> None:
     """Measure the clips of run folders."""
-    for path in runs:
-        _measure(_folder(path), _metrics(metric, fvd_protocol), workers, against)
+    metrics = _metrics(metric, fvd_protocol)
+    if lost := sum([_measure(_folder(path), metrics, workers, against) for path in runs]):
+        _refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
 
 
 @app.command()
@@ -194,15 +199,17 @@ def evaluate(
     workers: Workers = None,
 ) -> None:
     """Score measured run folders; FVD under other protocols is measured first, and printed with its spread."""
-    metrics = _metrics(metric, fvd_protocol)
+    metrics, lost = _metrics(metric, fvd_protocol), 0
     for path in runs:
         if fvd_protocol:
-            _measure(_folder(path), metrics, workers, against)
+            lost += _measure(_folder(path), metrics, workers, against)
         _evaluate(_folder(path), metrics, reference, against)
     if fvd_protocol:
         from avbench.leaderboard import leaderboard
 
         _protocols(leaderboard([_folder(path) for path in runs]), fvd_protocol)
+    if lost:
+        _refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
 
 
 @app.command()
@@ -288,7 +295,7 @@ def check(
     summary: Annotated[Path | None, typer.Option(help="Append a markdown summary to this file.")] = None,
     reference: ReferenceAt = None,
 ) -> None:
-    """Fail (exit code 1) where a run is worse than the baseline by more than its margin, with confidence.
+    """Fail (exit code 1) where a run is worse than the baseline by more than its margin, or lacks what it has.
 
     Exit code 2: the two cannot be compared. Margins stand in the plan; a metric without one is not gated.
     """
@@ -572,7 +579,8 @@ def reference_build(
         place, model or (f"clips:{what}" if bare else "toyworld:"), [asked], range(start, start + count), {}, workers
     )
     metrics = _metrics(metric, fvd_protocol)
-    _measure(place, metrics, workers)
+    if lost := _measure(place, metrics, workers):
+        _refuse(f"{lost} clips could not be measured, and a reference must be whole: give the command again", code=1)
     protocols = [protocol_of(feature) for feature in features_of(metrics)]
     target = out / asked.name
     sha256 = reference.pack(_folder(place), asked, protocols, target, licence, rows=rows or reference.ROWS)
@@ -725,11 +733,16 @@ def _sample(
     if refused := sum(one.refused for one in samples):
         typer.echo(f"note: {refused} clips were refused by the model; {place}/samples.jsonl says why", err=True)
     failed = [one for one in samples if one.failure and not one.refused]
-    for one in failed[:5]:
-        typer.echo(f"not made: {one.key.subset} {one.key.prompt}-{one.key.seed}: {one.failure}", err=True)
-    if len(failed) > 5:
-        typer.echo(f"not made: {len(failed) - 5} more", err=True)
+    _list("not made", {one.key: str(one.failure) for one in failed})
     return len(failed)
+
+
+def _list(what: str, clips: "Mapping[Key, str]", most: int = 5) -> None:
+    """Name clips, each with its sentence, and count those beyond `most`."""
+    for key, why in [*clips.items()][:most]:
+        typer.echo(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}", err=True)
+    if len(clips) > most:
+        typer.echo(f"{what}: {len(clips) - most} more", err=True)
 
 
 def _metrics(
@@ -743,14 +756,25 @@ def _metrics(
 
 def _measure(
     place: "Path | RunFolder", metrics: Sequence["Metric"], workers: int | None, against: Path | None = None
-) -> None:
+) -> int:
+    """Measure a run; returns how many clips its workers died of, which are named."""
     from avbench.evaluate import features_of
+    from avbench.measure import DIED
     from avbench.measure import measure as stage
 
     folder, beside = _folder(place), None if against is None else _folder(against)
+    lost: dict[Any, tuple[str, ...]] = {}
+
+    def noted(tasks: "Iterable[Task]") -> "Iterator[Task]":
+        for task in tasks:
+            lost.update({one.key: task.died for one in task.samples if task.died})
+            yield task
+
     with folder.writing():
         count, tasks = stage(folder, features_of(metrics), workers=_workers(workers), against=beside)
-        _follow(f"{folder.path.name}: measure", count, tasks)
+        _follow(f"{folder.path.name}: measure", count, noted(tasks))
+    _list("not measured", {key: f"{', '.join(features)}: {DIED}" for key, features in lost.items()})
+    return len(lost)
 
 
 def _evaluate(

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from avbench.core import Direction, InputError, Key, Score, unlike_fields
-from avbench.evaluate import VALUES_FILE
+from avbench.evaluate import read_values
 from avbench.folder import RunFolder
-from avbench.metrics import METRICS
+from avbench.metrics import METRICS, Metric
 
 SAMPLING = (
     *("steps", "num_inference_steps", "sampler", "scheduler", "solver", "shift", "video_guidance", "audio_guidance"),
@@ -94,7 +94,6 @@ def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.
     Raises:
         InputError: two runs have one name, were not evaluated, or were made unlike in a field that `allow` lacks.
     """
-    known = {metric.name: metric for metric in METRICS}
     names = [folder.path.name for folder in folders]
     if twice := {name for name in names if names.count(name) > 1}:
         msg = f"several runs are called {sorted(twice)[0]!r}; rename a folder"
@@ -106,15 +105,20 @@ def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.
         marks = guard(one, earlier, allow) if earlier else {}
         earlier = replace(one, protocols={**one.protocols, **earlier.protocols}, name=earlier.name) if earlier else one
         for score in folder.scores()[0]:
-            if score.metric not in known:
-                msg = (
-                    f"{folder.path} was scored by {score.metric}, which is no more: run `avbench evaluate` on it again"
-                )
-                raise InputError(msg)
-            row = _row(folder.path.name, score, known[score.metric].direction, known[score.metric].unit)
+            metric = scored_by(folder, score.metric)
+            row = _row(folder.path.name, score, metric.direction, metric.unit)
             rows.append(row | {"mark": marks.get((score.subset, score.metric))})
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
+
+
+def scored_by(folder: RunFolder, name: str) -> Metric:
+    """The metric that a run was scored by. Raises InputError where this version has none of that name."""
+    found = next((metric for metric in METRICS if metric.name == name), None)
+    if found is None:
+        msg = f"{folder.path} was scored by {name}, which is no more: run `avbench evaluate` on it again"
+        raise InputError(msg)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +134,7 @@ class Joined:
 
 def clip_values(folder: RunFolder) -> dict[Where, pd.Series]:
     """(subset, metric) → value by (prompt, seed), of the clips that could be measured."""
-    table = pd.read_parquet(folder.path / VALUES_FILE).dropna(subset="value")
+    table = read_values(folder).dropna(subset="value")
     grouped = table.groupby(["subset", "metric"], sort=False)
     return {where: group.set_index(["prompt", "seed"])["value"] for where, group in grouped}
 
@@ -155,7 +159,7 @@ def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
     shown = [metric.name for metric in METRICS if metric.goes_with_motion]
     rows = []
     for folder in folders:
-        values = pd.read_parquet(folder.path / VALUES_FILE)
+        values = read_values(folder)
         amounts = values[values["metric"] == "motion_amount"].set_index([*Key._fields])["value"]
         for (subset, name), of_metric in values[values["metric"].isin(shown)].groupby(["subset", "metric"], sort=False):
             known = (

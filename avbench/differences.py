@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from avbench import distances, paired, reference
-from avbench.compare import Where, clip_values, guard, join, made
+from avbench.compare import Where, clip_values, guard, join, made, scored_by
 from avbench.core import Direction, InputError, NotMeasurable, Score, Subset, columns
 from avbench.folder import RunFolder
 from avbench.measure import current_rows, protocol_of
@@ -48,7 +48,7 @@ def differences(
     only: Sequence[Where] | None = None,
     pooled: bool = True,
 ) -> pd.DataFrame:
-    """Compare runs, by every metric that both were scored with.
+    """Compare runs, by every metric that both were scored with; a plan's question that they do not answer is said.
 
     Args:
         folders: evaluated runs.
@@ -72,9 +72,14 @@ def differences(
         names = {"run": run.made.name, "against": against.made.name}
         both = [where for where in against.scores if where in run.scores and (only is None or where in only)]
         for where in both:
-            told = _row(known[where[1]], where, run, against, place, plan)
+            told = _row(scored_by(run.folder, where[1]), where, run, against, place, plan)
             remarks = [remark for remark in (marks[where], told.pop("remark", None)) if remark]
             rows.append({"subset": where[0], "metric": where[1], **names, "mark": "; ".join(remarks) or None, **told})
+        for where in dict.fromkeys((one.subset, one.metric) for one in plan.questions):
+            if where[0] not in (MACRO, MICRO) and where not in both and (only is None or where in only):
+                lacking = next(side.made.name for side in (run, against) if where not in side.scores)
+                told = {"kind": _kind(known[where[1]]), "missing": f"{lacking} has no score of it"}
+                rows.append({"subset": where[0], "metric": where[1], **names, **told})
         for name in dict.fromkeys(name for _, name in both):
             if pooled and known[name].per_clip:
                 over_all = _pooled(
@@ -97,12 +102,16 @@ class _Side:
 
 def _row(metric: Metric, where: Where, run: _Side, against: _Side, place: Path | None, plan: Plan) -> dict[str, Any]:
     scores = run.scores[where], against.scores[where]
-    if missing := next((score.missing for score in scores if score.value is None), None):
-        return {"missing": missing}
     margin = {"margin": plan.margin(*where)}
+    if missing := next((score.missing for score in scores if score.value is None), None):
+        return margin | {"kind": _kind(metric), "missing": missing}
     if not metric.per_clip:
         return margin | _of_distance(metric, run.folder, against.folder, against.subsets[where[0]], place)
     return margin | _of_clips(run.values[where], against.values[where], _target(metric, *scores))
+
+
+def _kind(metric: Metric) -> str:
+    return "clips" if metric.per_clip else "distance"
 
 
 def _target(metric: Metric, score: Score, other: Score) -> float | None:
@@ -136,7 +145,9 @@ def _pooled(metric: Metric, subsets: Sequence[str], run: _Side, against: _Side, 
         return
     targets = [_target(metric, run.scores[one, metric.name], against.scores[one, metric.name]) for one in joined]
     sizes = [len(one.prompts) for one in joined.values()]
-    for pooled in (MACRO, MICRO) if len(set(sizes)) > 1 else (MACRO,):  # of equal sizes they are one
+    for pooled in (MACRO, MICRO):
+        if pooled == MICRO and len(set(sizes)) == 1 and not plan.names(MICRO, metric.name):
+            continue  # of equal sizes they are one
         found = paired.paired_difference(
             np.concatenate([one.a for one in joined.values()]),
             np.concatenate([one.b for one in joined.values()]),

@@ -6,6 +6,7 @@ how to compare two arrays; this module knows which arrays.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:
         statistic: Pooled = resolve(metric.pooled)(features, **metric.settings)
     else:
         statistic = _one_by_one(metric, features)
-    return lambda first, second: statistic(_windows(first, windows), _windows(second, windows))
+    return _OfClips(statistic, windows)
 
 
 def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, real_prompts: np.ndarray) -> Null | None:
@@ -104,6 +105,21 @@ def difference(
     ]
     reference = embedding(known, metric.reference_column or metric.column, "the reference")
     return uncertainty.swap_test(pooled(metric, *sides, reference), len(both), len(reference))
+
+
+@dataclass(frozen=True, eq=False)
+class _OfClips:
+    """A pooled distance between windows, asked for by clips."""
+
+    statistic: Pooled
+    windows: int
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return self.statistic(_windows(first, self.windows), _windows(second, self.windows))
+
+    @property
+    def rounding(self) -> float:
+        return getattr(self.statistic, "rounding", 0.0)
 
 
 def _flat(embeddings: np.ndarray) -> np.ndarray:

@@ -15,17 +15,22 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from avbench.core import InputError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _worker: Callable[[Any], Any] | None = None
 
 
+_CAUSES = "killed for its memory, or a crash in compiled code"
+
+
 class Died(Exception):
     """In a result's place: the process that worked on it died, and died again when it worked on nothing else."""
 
-    def __str__(self) -> str:
-        return "the process that was making it died, twice (killed for its memory, or a crash in compiled code)"
+    def __init__(self, doing: str = "making") -> None:
+        super().__init__(f"the process that was {doing} it died, twice ({_CAUSES})")
 
 
 def default_workers() -> int:
@@ -47,7 +52,7 @@ def stream(
     tasks and the results must be picklable. An exception of a worker is raised here. With `threads` the workers are
     threads of this process that share one worker function: for work that waits for others. With `outlive` a task
     that its process dies of, in the others' company and alone, yields `Died`, and the rest are gone on with; without,
-    BrokenProcessPool is raised. What runs in this process, as with one worker, cannot be outlived.
+    InputError is raised. What runs in this process, as with one worker, cannot be outlived.
     """
     if workers <= 1 or (len(tasks) <= 1 and (threads or not outlive)):
         one_thread()
@@ -69,7 +74,8 @@ def stream(
                 yield tasks[number], result
         except BrokenProcessPool:
             if not outlive:
-                raise
+                msg = f"a worker process died ({_CAUSES}): give fewer --workers, or more memory"
+                raise InputError(msg) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         # tasks are begun in their order, so that it was one of the first that are left

@@ -26,10 +26,11 @@ from avbench.core import (
     Subset,
     columns,
     digest,
+    first_line,
     nearest,
     resolve,
 )
-from avbench.folder import RunFolder, write_whole
+from avbench.folder import RunFolder
 from avbench.measure import current_rows, forms_of, protocol_of
 from avbench.metrics import FVD_PROTOCOLS, METRICS, Metric, distance
 
@@ -113,12 +114,57 @@ def evaluate(
             if metric.name == "near_copies" and score.value is not None:
                 near.append(_near_copies(task, of_subset))
     asked = {"reference": place, "against": against and against.path}
-    folder.write_scores(scores, protocols, {name: str(path) for name, path in asked.items() if path})
     table = pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
-    write_whole(folder.path / VALUES_FILE, table.to_parquet(index=False))
+    parts = {VALUES_FILE: table.to_parquet(index=False)}
     if near:
-        write_whole(folder.path / NEAR_FILE, pd.concat(near).to_csv(index=False).encode())
+        parts[NEAR_FILE] = pd.concat(near).to_csv(index=False).encode()
+    else:  # what an earlier evaluation found does not belong to this one
+        (folder.path / NEAR_FILE).unlink(missing_ok=True)
+    folder.write_scores(scores, protocols, {name: str(path) for name, path in asked.items() if path}, parts)
     return scores
+
+
+def read_values(folder: RunFolder) -> pd.DataFrame:
+    """What `evaluate` found of each clip: one row per (subset, prompt, seed, metric), NaN where it has no value.
+
+    Raises:
+        InputError: the file is missing or damaged, or is not of the same evaluation as scores.json.
+    """
+    path = folder.path / VALUES_FILE
+    folder.require_one_evaluation(VALUES_FILE)
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        msg = f"{path} is damaged ({first_line(error)}): run `avbench evaluate {folder.path}` again"
+        raise InputError(msg) from None
+    if lacking := [name for name in _VALUE_COLUMNS if name not in table]:
+        msg = f"{path} has no column {lacking[0]!r}: run `avbench evaluate {folder.path}` again"
+        raise InputError(msg)
+    try:
+        table = table.astype({"seed": int, "value": float})
+    except (TypeError, ValueError) as error:
+        msg = f"{path} holds what is no number ({first_line(error)}): run `avbench evaluate {folder.path}` again"
+        raise InputError(msg) from None
+    if (folder.path / "scores.json").exists():
+        _require_agreement(folder, table)
+    return table
+
+
+def _require_agreement(folder: RunFolder, table: pd.DataFrame) -> None:
+    """Check that the scores are the means of these values, as they also were before scores.json had hashes."""
+    per_clip = {metric.name for metric in METRICS if metric.per_clip}
+    means = table.groupby(["subset", "metric"])["value"].agg(["count", "mean"]).to_dict("index")
+    for score in folder.scores()[0]:
+        if score.value is None or score.metric not in per_clip:
+            continue
+        found = means.get((score.subset, score.metric), {"count": 0, "mean": 0.0})
+        if found["count"] != score.n or not np.isclose(found["mean"], score.value, rtol=1e-6, atol=1e-12):
+            msg = (
+                f"{folder.path / VALUES_FILE} and scores.json are not of one evaluation: {score.metric} on "
+                f"{score.subset} has {found['count']} clips with the mean {found['mean']:.6g} in the one, {score.n} "
+                f"with {score.value:.6g} in the other; run `avbench evaluate {folder.path}` again"
+            )
+            raise InputError(msg)
 
 
 @dataclass(frozen=True)

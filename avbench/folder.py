@@ -7,11 +7,13 @@ samples.jsonl                  a line after each clip is safely on disk: the res
 clips/<subset>/<prompt>-<seed>.mkv, and .truth.json beside it where the truth is known
 jobs/                          what a generator keeps for itself: the jobs of a video server, the files of a script
 features/<feature>@<protocol>/rows.jsonl, protocol.json
-scores.json, values.parquet
+scores.json, and what belongs to it: values.parquet, near_copies.csv
 ```
 
 Lines are appended in one write each; a line torn by a kill is dropped when the file is next read. Whole files are
-written beside their place and moved there. One process at a time may write: a second one is told so.
+written beside their place and moved there. Of files that belong together one is written last and names the hashes of
+the others: until it is there, nothing new is, and a reader refuses a mixture. One process at a time may write: a second
+one is told so.
 """
 
 import base64
@@ -28,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import InputError, Key, Protocol, Row, Run, Sample, Score, Subset, Value, field_differences
+from avbench.core import InputError, Key, Protocol, Row, Run, Sample, Score, Subset, Value, digest, field_differences
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -137,10 +139,16 @@ class RunFolder:
         plain = read_lines(self._feature(protocol) / "rows.jsonl")
         return {row.key: row for row in map(_row_from_json, plain)}
 
-    def row_hashes(self, protocol: Protocol) -> dict[Key, str]:
-        """The hash of the clip, or clips, that each row was made of; the values are not kept in memory."""
+    def row_hashes(self, protocol: Protocol, *, without: str | None = None) -> dict[Key, str]:
+        """The hash of the clip, or clips, that each row was made of; the values are not kept in memory.
+
+        Args:
+            protocol: of the feature.
+            without: rows that have this sentence instead of values are left out.
+        """
         path = self._feature(protocol) / "rows.jsonl"
-        return {Key(*line["key"]): line["clip_sha256"] for line in stream_lines(path)}
+        known = {Key(*line["key"]): (line["clip_sha256"], line["missing"]) for line in stream_lines(path)}
+        return {key: sha256 for key, (sha256, missing) in known.items() if without is None or missing != without}
 
     def stream_rows(self, protocol: Protocol) -> Iterator[Row]:
         """The same rows in the order of their keys, one at a time in memory."""
@@ -168,11 +176,28 @@ class RunFolder:
         return self.path / "features" / f"{protocol.name}@{protocol.digest[:12]}"
 
     def write_scores(
-        self, scores: list[Score], protocols: Mapping[str, Any], asked: Mapping[str, str] | None = None
+        self,
+        scores: list[Score],
+        protocols: Mapping[str, Any],
+        asked: Mapping[str, str] | None = None,
+        parts: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Write scores.json: the scores, the protocols that their digests name, and the paths they were asked with."""
+        """Write an evaluation: its parts, and then scores.json, which makes it valid.
+
+        Args:
+            scores: of every metric.
+            protocols: those that the scores' digests name.
+            asked: the paths of the reference and of the run beside it.
+            parts: name and content of the files that belong to the scores; scores.json has their hashes.
+        """
+        parts = parts or {}
+        for name, content in parts.items():
+            write_whole(self.path / name, content)
         plain: dict[str, Any] = {"scores": [score.to_json() for score in scores]}
         plain |= {"protocols": dict(sorted(protocols.items())), **({"asked": dict(asked)} if asked else {})}
+        plain["clips"] = self._clips_digest()
+        if parts:
+            plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
         write_json(self.path / "scores.json", plain)
 
     def scores(self) -> tuple[list[Score], dict[str, Any]]:
@@ -182,6 +207,35 @@ class RunFolder:
             raise InputError(msg)
         plain = read_json(self.path / "scores.json")
         return [Score.from_json(score) for score in plain["scores"]], plain["protocols"]
+
+    def require_one_evaluation(self, name: str) -> None:
+        """Check that a file that was written with the scores still belongs to them.
+
+        Raises:
+            InputError: it is missing, it is not the one that scores.json was written with, or the run has other clips
+                since.
+        """
+        path, scored = self.path / name, self.path / "scores.json"
+        if not path.is_file():
+            msg = f"{path} is missing: run `avbench evaluate {self.path}`"
+            raise InputError(msg)
+        plain = read_json(scored) if scored.exists() else {}
+        if "clips" in plain and plain["clips"] != self._clips_digest():
+            msg = (
+                f"{self.path} was evaluated before some of its clips were made, or made again, so that its scores are "
+                f"of other clips than it holds: run `avbench measure {self.path}` and `avbench evaluate {self.path}`"
+            )
+            raise InputError(msg)
+        if plain.get("files", {}).get(name) not in (None, file_sha256(path)):
+            msg = (
+                f"{path} and scores.json are not of one evaluation (one was interrupted, or a file was exchanged): run "
+                f"`avbench evaluate {self.path}` again"
+            )
+            raise InputError(msg)
+
+    def _clips_digest(self) -> str:
+        """Of what clips the run has."""
+        return digest([[*key, one.sha256] for key, one in sorted(self.samples().items()) if one.sha256])
 
     def scored_with(self) -> dict[str, str]:
         """The paths of the reference and of the run beside it that the scores were asked with; none as a rule."""

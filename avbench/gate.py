@@ -6,9 +6,17 @@ comparison (`differences`), on the clips that both have, and refuses what an ord
 
 A check fails where the run is worse than the baseline by more than the metric's margin, with confidence: the one-sided
 p-value of "worse by the margin or less", after Holm over all checks, lies below the plan's alpha. A change of rounding
-moves every clip a little in one direction: that is significant, but far less than any sensible margin. Each metric with
-a margin has a second check: whether it can measure fewer of the baseline's clips than before (the exact sign test of
-clips lost and clips gained).
+moves every clip a little in one direction: that is significant, but far less than any sensible margin.
+
+What the baseline has and the plan names must be compared, or its check fails and says why: a metric or a subset that
+the run lacks, a distance that can no longer be measured, clips of one prompt only, whose difference has no error.
+What the plan names and the baseline lacks is skipped, in words. Nor may clips be lost:
+
+- ``clips`` fails for one clip that the baseline has and this run could not make, or, on a subset that is gated, does
+  not have.
+- ``subset/metric: coverage`` fails where the metric measures fewer of the baseline's clips than before: by the exact
+  sign test of clips lost and clips gained (one-sided, in the same family as the margins), or, whatever chance says,
+  where at least half of them are lost, less those gained.
 """
 
 import datetime
@@ -16,7 +24,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +33,12 @@ import pandas as pd
 from scipy import stats
 
 from avbench import paired
-from avbench.compare import clip_values
-from avbench.core import InputError
+from avbench.compare import Where, clip_values
+from avbench.core import InputError, Sample, Score
 from avbench.differences import MACRO, MICRO, differences, sided, worsening
 from avbench.evaluate import VALUES_FILE
 from avbench.folder import RunFolder, read_json, write_whole
+from avbench.measure import current_rows
 from avbench.metrics import METRICS
 from avbench.plan import Plan
 
@@ -49,6 +58,8 @@ class Verdict:
     """What was found, in a sentence."""
     p: float | None = None
     """One-sided, after Holm."""
+    skipped: bool = False
+    """Whether nothing was checked, because the baseline lacks what the plan names."""
 
 
 def update(folder: RunFolder, baseline: Path, reason: str) -> None:
@@ -61,6 +72,7 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
         msg = "a baseline moves for a reason: give --reason, which is kept in its file"
         raise InputError(msg)
     scores, _ = folder.scores()
+    clip_values(folder)  # raises where they are not of the evaluation that the scores are of
     history = []
     if baseline.exists():
         with tempfile.TemporaryDirectory() as place:
@@ -82,86 +94,176 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
 
 
 def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None = None) -> list[Verdict]:
-    """Compare a run with the baseline: a verdict a check, the failed ones first.
+    """Compare a run with the baseline: a verdict a check, the failed ones first, the skipped ones last.
 
     Args:
         folder: an evaluated run.
         baseline: the file that `update` wrote.
-        plan: the margins; a metric without one is not gated.
+        plan: the margins; a metric without one is not gated, but a question's comparison must be possible.
         place: a reference of the user's own.
 
     Raises:
-        InputError: the two cannot be compared, or no margin is of a metric that both have.
+        InputError: the two cannot be compared, or no margin of the plan is of a score of the baseline.
     """
     with tempfile.TemporaryDirectory() as temporary:
         before = RunFolder(_unpacked(baseline, Path(temporary)))
-        found = differences([before, folder], plan=plan, place=place)
-        gated = found[[_gated(row, plan) for row in found.itertuples()]]
-        if gated.empty:
-            known = ", ".join(dict.fromkeys(found["metric"])) or "none"
-            msg = f"no margin of the plan is of a metric that both have, so nothing is gated; they have: {known}"
+        had = {(one.subset, one.metric): one for one in before.scores()[0]}
+        wanted = _wanted(had, plan)
+        gated = [where for where, margin in wanted.items() if margin is not None]
+        if not gated:
+            known = ", ".join(dict.fromkeys(metric for _, metric in had)) or "none"
+            msg = f"no margin of the plan is of the baseline's scores, so nothing is gated; they have: {known}"
             raise InputError(msg)
-        checks = [*_failures(before, folder), *_margins(gated), *_coverage(gated, before, folder)]
+        found = differences([before, folder], plan=plan, place=place)
+        rows = {(row.subset, row.metric): row for row in found.itertuples()}
+        checks = [
+            _clips(before, folder, {subset for subset, _ in _on_subsets(wanted, had)}),
+            *_margins(wanted, rows, had, folder),
+            *_coverage(_on_subsets(gated, had), before, folder),
+        ]
     tested = [number for number, (_, p, _, _) in enumerate(checks) if p is not None]
     adjusted = dict(zip(tested, paired.holm([checks[number][1] for number in tested]), strict=True))
     verdicts = [
-        Verdict(name, always or adjusted.get(number, 1.0) < plan.alpha, told, adjusted.get(number))
+        Verdict(name, always or not adjusted.get(number, 1.0) >= plan.alpha, told, adjusted.get(number))
         for number, (name, _, always, told) in enumerate(checks)
     ]
-    return sorted(verdicts, key=lambda verdict: not verdict.failed)
+    verdicts += [Verdict(name, failed=False, told=told, skipped=True) for name, told in _skipped(wanted, had, plan)]
+    return sorted(verdicts, key=lambda verdict: (not verdict.failed, verdict.skipped))
 
 
 _Check = tuple[str, float | None, bool, str]
 """Name, p, whether it fails whatever p is, and what to tell."""
 
 
-def _gated(row: Any, plan: Plan) -> bool:
-    """Whether a row has a margin; pooled rows only where the plan names them."""
-    if row.subset in (MACRO, MICRO):
-        return f"{row.subset}/{row.metric}" in plan.margins
-    return plan.margin(row.subset, row.metric) is not None
+def _wanted(had: Mapping[Where, Score], plan: Plan) -> dict[Where, float | None]:
+    """What the baseline has and the plan names → its margin; None where it is a question without one."""
+    there = {where: plan.margin(*where) for where, score in had.items() if score.value is not None}
+    wanted = {where: margin for where, margin in there.items() if margin is not None or plan.names(*where)}
+    for pool in (MACRO, MICRO):  # pooled rows only where the plan names them
+        for metric in dict.fromkeys(metric for _, metric in there):
+            if plan.names(pool, metric) and len(_pooled_from(metric, had)) > 1:
+                wanted[pool, metric] = plan.margin(pool, metric)
+    return wanted
 
 
-def _margins(gated: pd.DataFrame) -> Iterator[_Check]:
-    for row in gated.itertuples():
-        name = f"{row.subset}/{row.metric}"
-        if pd.isna(row.difference):
-            lost = row.subset not in (MACRO, MICRO) and row.kind == "distance"
-            yield name, None, lost, f"not compared: {row.missing}"
+def _pooled_from(metric: str, had: Mapping[Where, Score]) -> list[Where]:
+    """The numbers of the baseline that a pooled one is made of; none of a distance."""
+    per_clip = {one.name for one in METRICS if one.per_clip}
+    return [where for where, score in had.items() if where[1] == metric in per_clip and score.value is not None]
+
+
+def _on_subsets(wanted: Iterable[Where], had: Mapping[Where, Score]) -> list[Where]:
+    """What is wanted, with pooled numbers replaced by those that they are made of."""
+    found: list[Where] = []
+    for subset, metric in wanted:
+        found += _pooled_from(metric, had) if subset in (MACRO, MICRO) else [(subset, metric)]
+    return list(dict.fromkeys(found))
+
+
+def _skipped(wanted: Mapping[Where, Any], had: Mapping[Where, Score], plan: Plan) -> Iterator[tuple[str, str]]:
+    """What the plan names and the baseline does not have: name, and why nothing is checked."""
+    without = {"/".join(where): score.missing for where, score in had.items() if score.value is None}
+    planned = {name: missing for name, missing in without.items() if plan.margin(*name.split("/")) is not None}
+    named = [*plan.margins, *(f"{one.subset}/{one.metric}" for one in plan.questions)]
+    known = {"/".join(where) for where in wanted} | {metric for _, metric in had}
+    for name in dict.fromkeys([*planned, *named]):
+        if name not in known:
+            why = without.get(name)
+            yield name, f"not gated: the baseline has no such number{f' ({why})' if why else ''}"
+
+
+def _margins(
+    wanted: Mapping[Where, float | None], rows: Mapping[Where, Any], had: Mapping[Where, Score], after: RunFolder
+) -> Iterator[_Check]:
+    scores = {(one.subset, one.metric): one for one in after.scores()[0]}
+    asked = set(after.run().subsets)
+    for where, margin in wanted.items():
+        name, row = "/".join(where), rows.get(where)
+        parts = _pooled_from(where[1], had) if where[0] in (MACRO, MICRO) else [where]
+        lacking = [_lacking(one, scores, asked) for one in parts]
+        if why := next((one for one in lacking if one), None):
+            yield name, None, True, f"not compared: {why}"
+        elif row is None or pd.isna(row.difference):
+            yield name, None, True, f"not compared: {'no clip is in both' if row is None else row.missing}"
+        elif margin is not None:
+            yield _margin(name, margin, row)
+
+
+def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> str | None:
+    """Why a run has no such number, or None where it has."""
+    subset, metric = where
+    if subset not in asked:
+        return f"the run does not have the subset {subset}"
+    if where not in scores:
+        return f"the run was not scored by {metric} on {subset}"
+    missing = scores[where].missing
+    return missing and f"the run has no {metric} on {subset}: {missing}"
+
+
+def _margin(name: str, margin: float, row: Any) -> _Check:
+    worse = worsening(row) + 0.0  # no −0
+    unit = f" {row.unit}" if row.unit else ""
+    told = f"worse by {worse:.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
+    if pd.isna(row.error):
+        return name, None, True, f"not tested, because a subset has clips of one prompt only: {told}"
+    seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
+    p = paired.tail(worse - margin, row.error, row.freedom)  # of "worse by the margin or less"
+    return name, p if sided(row) else min(1.0, 2 * p), False, f"{told}, {seen}"
+
+
+def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:
+    old, new = _Measured(before), _Measured(after)
+    for where in on_subsets:
+        had, has = old.clips(where), new.clips(where)
+        if not has:  # a check of its own says so
             continue
-        worse = worsening(row) + 0.0  # no −0
-        unit = f" {row.unit}" if row.unit else ""
-        seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
-        told = f"worse by {worse:.4g}{unit}, margin {row.margin:.4g}, {row.pairs:.0f} clips, {seen}"
-        if pd.isna(row.error):
-            yield name, None, False, f"not tested, all {row.pairs:.0f} clips are of one prompt: {told}"
-        else:
-            yield name, _too_much(row, worse), False, told
-
-
-def _too_much(row: Any, worse: float) -> float:
-    """The one-sided p-value of "worse by the margin or less"."""
-    p = paired.tail(worse - row.margin, row.error, row.freedom)
-    return p if sided(row) else min(1.0, 2 * p)
-
-
-def _coverage(gated: pd.DataFrame, before: RunFolder, after: RunFolder) -> Iterator[_Check]:
-    old, new = clip_values(before), clip_values(after)
-    for where in zip(gated["subset"], gated["metric"], strict=True):
-        if where not in old:
-            continue
-        had, has = set(old[where].index), set(new[where].index) if where in new else set()
         lost, gained = len(had - has), len(has - had)
         p = stats.binomtest(lost, lost + gained, alternative="greater").pvalue if lost + gained else 1.0
-        yield f"{where[0]}/{where[1]}: coverage", float(p), False, f"{lost} of {len(had)} clips lost, {gained} gained"
+        most = bool(had) and 2 * (lost - gained) >= len(had)
+        told = f"{lost} of {len(had)} clips lost, {gained} gained"
+        yield f"{'/'.join(where)}: coverage", float(p), most, told
 
 
-def _failures(before: RunFolder, after: RunFolder) -> Iterator[_Check]:
-    """Clips that the baseline has and this run could not make."""
-    made = {key for key, sample in before.samples().items() if sample.failure is None}
-    failed = [sample for key, sample in after.samples().items() if key in made and sample.failure]
-    example = f", for example {failed[0].key.subset}/{failed[0].key.prompt}: {failed[0].failure}" if failed else ""
-    yield "clips", None, bool(failed), f"{len(failed)} of {len(made)} clips could not be made{example}"
+class _Measured:
+    """Which clips of a run a metric has a number of, or, if it is a distance, rests on."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._values = clip_values(folder)
+        self._of_distances = {metric.name: metric.feature for metric in METRICS if not metric.per_clip}
+        self._keys: dict[str, list[Any]] = {}
+
+    def clips(self, where: Where) -> set[Any]:
+        subset, metric = where
+        if metric not in self._of_distances:
+            return set(self._values[where].index) if where in self._values else set()
+        feature = self._of_distances[metric]
+        if feature not in self._keys:
+            rows = current_rows(self._folder, feature)
+            self._keys[feature] = [key for key, row in rows.items() if row.values is not None]
+        return {(key.prompt, key.seed) for key in self._keys[feature] if key.subset == subset}
+
+
+def _clips(before: RunFolder, after: RunFolder, gated: set[str]) -> _Check:
+    """Clips that the baseline has, and this run could not make or, on a gated subset, does not have."""
+    made = [key for key, sample in before.samples().items() if sample.failure is None]
+    samples = after.samples()
+    failed = [samples[key] for key in made if key in samples and samples[key].failure]
+    absent = [key for key in made if key not in samples and key.subset in gated]
+    told = []
+    if failed or not absent:
+        told.append(f"{len(failed)} of {len(made)} clips could not be made{_example(failed)}")
+    if absent:
+        first = absent[0]
+        told.append(
+            f"{len(absent)} of {len(made)} clips are not in the run, for example "
+            f"{first.subset}/{first.prompt}, seed {first.seed}"
+        )
+    return "clips", None, bool(failed or absent), "; ".join(told)
+
+
+def _example(failed: list[Sample]) -> str:
+    return f", for example {failed[0].key.subset}/{failed[0].key.prompt}: {failed[0].failure}" if failed else ""
 
 
 def _unpacked(baseline: Path, place: Path) -> Path:

@@ -44,6 +44,12 @@ class Task:
     """The reference clip, where a feature sees one."""
     prompt: Prompt | None = None
     """Where a feature sees one."""
+    died: tuple[str, ...] = ()
+    """Of a task that is done: the features that the process died of that measured them, in company and alone."""
+
+
+DIED = str(engine.Died("measuring"))
+"""Why there is no value then; a row with this sentence is tried again by the next `measure`."""
 
 
 def feature_class(feature: str) -> type[Feature]:
@@ -103,7 +109,7 @@ def require_weights(features: Sequence[str]) -> None:
 def measure(
     folder: RunFolder, features: Sequence[str], *, workers: int = 1, against: RunFolder | None = None
 ) -> tuple[int, Iterator[Task]]:
-    """Measure what is not measured yet.
+    """Measure what is not measured yet. What a worker dies of costs its clip a feature's values, and nothing else.
 
     Returns:
         How many tasks are to be done, most of one clip each, and an iterator that does them, yielding each when its
@@ -114,7 +120,7 @@ def measure(
     """
     require_weights(features)
     protocols = {feature: protocol_of(feature, against) for feature in features}
-    current = {feature: current_keys(folder, feature, against) for feature in features}
+    current = {feature: current_keys(folder, feature, against, without=DIED) for feature in features}
     made = sorted((one for one in folder.samples().values() if one.path is not None), key=lambda each: each.key)
     references = against.samples() if against else {}
     prompts = {(subset.name, prompt.id): prompt for subset in folder.subsets() for prompt in subset.prompts}
@@ -131,10 +137,13 @@ def measure(
 
     def work() -> Iterator[Task]:
         build = functools.partial(_worker, folder.path, against.path if against else None)
-        for task, rows in engine.stream(build, todo, workers=workers):
+        forms = forms_of(folder), forms_of(against) if against else {}
+        for task, found in engine.stream(build, todo, workers=workers, outlive=True):
+            rows = _each_alone(build, task, forms) if isinstance(found, engine.Died) else found
             for feature, row in rows:
                 folder.add_row(protocols[feature], row)
-            yield task
+            died = dict.fromkeys(feature for feature, row in rows if row.missing == DIED)
+            yield dataclasses.replace(task, died=tuple(died))
 
     return len(todo), work()
 
@@ -145,9 +154,12 @@ def current_rows(folder: RunFolder, feature: str, against: RunFolder | None = No
     return {key: rows[key] for key in current_keys(folder, feature, against)}
 
 
-def current_keys(folder: RunFolder, feature: str, against: RunFolder | None = None) -> set[Key]:
-    """The keys of `current_rows`, without a value in memory."""
-    made_of, samples = folder.row_hashes(protocol_of(feature, against)), folder.samples()
+def current_keys(
+    folder: RunFolder, feature: str, against: RunFolder | None = None, *, without: str | None = None
+) -> set[Key]:
+    """The keys of `current_rows`, without a value in memory; rows with the sentence `without` are left out."""
+    made_of = folder.row_hashes(protocol_of(feature, against), without=without)
+    samples = folder.samples()
     references = against.samples() if against else {}
     siblings: dict[tuple[str, str], list[Sample]] = {}
     for key, sample in sorted(samples.items()):
@@ -201,6 +213,23 @@ def _worker(folder: Path, against: Path | None) -> Callable[[Task], list[tuple[s
     return look
 
 
+def _each_alone(
+    build: Callable[[], Callable[[Task], list[tuple[str, Row]]]],
+    task: Task,
+    forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
+) -> list[tuple[str, Row]]:
+    """Rows of a task that a process died of: each of several features is tried alone; one has the sentence why."""
+    rows: list[tuple[str, Row]] = []
+    for feature in task.features:
+        one = dataclasses.replace(task, features=(feature,))
+        alone = engine.alone(build, one) if len(task.features) > 1 else engine.Died()
+        if isinstance(alone, engine.Died):
+            rows += [(feature, row) for row in _as_rows(feature, task, [None] * len(task.samples), DIED, forms)]
+        else:
+            rows += alone
+    return rows
+
+
 def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip | NotMeasurable:
     """The clip in the form that its subset asks for, or why it cannot be brought to it."""
     assert sample.path is not None and sample.sha256 is not None  # only made clips are measured
@@ -225,7 +254,6 @@ def _rows(
 ) -> list[Row]:
     """One feature's rows of a task's clips, or the sentence why it has none."""
     kind = sees(feature)
-    beside: Sequence[Sample | None] = {"reference": (task.reference,), "seeds": task.samples}.get(kind, ())
     made: Sequence[Mapping[str, Value] | None]
     missing = None
     try:
@@ -245,6 +273,19 @@ def _rows(
             made = [look(clips[0], reference)]
     except NotMeasurable as reason:
         made, missing = [None] * len(clips), str(reason)
+    return _as_rows(feature, task, made, missing, forms)
+
+
+def _as_rows(
+    feature: str,
+    task: Task,
+    made: Sequence[Mapping[str, Value] | None],
+    missing: str | None,
+    forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
+) -> list[Row]:
+    """One row per clip of a task."""
+    kind = sees(feature)
+    beside: Sequence[Sample | None] = {"reference": (task.reference,), "seeds": task.samples}.get(kind, ())
     return [
         Row(sample.key, _all_seen(sample, forms[0], beside, forms[kind == "reference"]) or "", values, missing)
         for sample, values in zip(task.samples, made, strict=True)

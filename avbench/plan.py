@@ -63,6 +63,11 @@ class Plan:
         """The margin of a metric on a subset, or None."""
         return self.margins.get(f"{subset}/{metric}", self.margins.get(metric))
 
+    def names(self, subset: str, metric: str) -> bool:
+        """Whether a question or a margin is of exactly this subset, or pool of subsets, and metric."""
+        asked = any((one.subset, one.metric) == (subset, metric) for one in self.questions)
+        return asked or f"{subset}/{metric}" in self.margins
+
     def primary(self, subset: str, metric: str) -> bool:
         """Whether this comparison belongs to the family."""
         return not self.questions or any((one.subset, one.metric) == (subset, metric) for one in self.questions)

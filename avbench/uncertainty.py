@@ -6,7 +6,8 @@ exchange clips of one prompt only.
 A distance between two sets of clips is asked for again and again, for other parts of the same pooled clips. It comes
 as a *pooled* distance: a function of (first ``[draws, n]``, second ``[draws, m]``), the indices of the pooled rows on
 either side, that returns ``[draws]``. Every draw is its own computation in one thread, so that the numbers do not
-depend on how many cores there are.
+depend on how many cores there are. Where a distance nearly cancels it says in its attribute ``rounding`` how far
+rounding can move it: draws that are apart by no more are equal, or rounding would decide the p-value.
 """
 
 import functools
@@ -104,7 +105,8 @@ def permutation_null(
     order = np.stack([np.arange(count), *(_exchanged(strata, n, random) for _ in range(permutations))])
     values = _each(pooled, order[:, :n], order[:, n:])
     measured, drawn = values[0], values[1:]
-    worse = drawn <= measured if higher_is_better else drawn >= measured
+    slack = max(getattr(pooled, "rounding", 0.0), 1e-9 * abs(measured))
+    worse = drawn <= measured + slack if higher_is_better else drawn >= measured - slack
     p = (1 + np.count_nonzero(worse)) / (1 + permutations)
     return Null(float(drawn.mean()), float(drawn.std(ddof=1)), float(p), permutations, within)
 
@@ -146,15 +148,20 @@ def swap_test(
         msg = f"{needs}; there are {pairs} and {real}"
         raise NotMeasurable(msg)
     random = np.random.default_rng(_SEED)
+    rounding = 2 * getattr(pooled, "rounding", 0.0)  # of a difference of two distances
     measured = _swaps(pooled, np.zeros((1, pairs), dtype=bool), real)[0]
+    if abs(measured) <= rounding:
+        measured = 0.0
+    # A swap of all pairs gives minus the same number but for rounding, and must count as no nearer to 0.
+    least = abs(measured) - max(rounding, 1e-9 * abs(measured))
     drawn = np.empty(0)
     extreme = 0
     while len(drawn) < permutations or (extreme < EXCEEDING and len(drawn) < most):
         drawn = np.append(drawn, _swaps(pooled, random.random((permutations, pairs)) < 0.5, real))
-        # A swap of all pairs gives minus the same number but for rounding, and must count as no nearer to 0.
-        extreme = np.count_nonzero(np.abs(drawn) >= abs(measured) * (1 - 1e-9))
+        extreme = np.count_nonzero(np.abs(drawn) >= least)
     p = (1 + extreme) / (1 + len(drawn))
-    return Difference(float(measured), float(p), float(drawn.std(ddof=1)), pairs, len(drawn))
+    sd = float(drawn.std(ddof=1))
+    return Difference(float(measured), float(p), sd if sd > rounding else 0.0, pairs, len(drawn))
 
 
 def _swaps(pooled: Pooled, swapped: np.ndarray, real: int) -> np.ndarray:

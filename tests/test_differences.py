@@ -1,5 +1,6 @@
 """Runs against runs: what is joined, what is refused, what is found, and how many ways it is told."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -90,6 +91,31 @@ def test_no_difference_can_be_shown(runs):
 def test_a_plan_that_cannot_be_is_a_sentence(plain, why):
     with pytest.raises(InputError, match=why):
         plan.from_plain(plain)
+
+
+def test_a_question_that_the_runs_do_not_answer_is_said(tmp_path, runs):
+    less = evaluated(made_run(tmp_path / "less", seed=5), "onset_rate")
+    asked = [
+        {"name": name, "subset": "toy-control", "metric": name} for name in ("lpips_consecutive", "onset_rate", "fvd")
+    ]
+    found = differences([less, runs["good"]], plan=plan.from_plain({"question": asked}))
+    found = found[found["subset"] == "toy-control"].set_index("metric")
+    assert found["missing"].dropna().to_dict() == {
+        "lpips_consecutive": "less has no score of it",
+        "fvd": "good has no score of it",
+    }
+    assert found["family"].unique() == [1] and found.loc["lpips_consecutive", "better"] is None
+
+
+def test_a_metric_that_is_no_more_is_a_sentence(tmp_path):
+    folders = [evaluated(made_run(tmp_path / name)) for name in "ab"]
+    for folder in folders:
+        scores, protocols = folder.scores()
+        gone = [dataclasses.replace(one, metric="older") if one.metric == "onset_rate" else one for one in scores]
+        folder.write_scores(gone, protocols)
+    for read in (differences, scores_frame):
+        with pytest.raises(InputError, match="was scored by older, which is no more: run `avbench evaluate`"):
+            read(folders)
 
 
 def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):

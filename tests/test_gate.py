@@ -7,14 +7,30 @@ import zipfile
 
 import numpy as np
 import pytest
-from made_runs import evaluated, made_run
+from made_runs import SUBSETS, evaluated, made_run
+from rich.console import Console
 from typer.testing import CliRunner
 
-from avbench import cli, gate, plan
+from avbench import cli, gate, plan, reference
 from avbench.core import InputError, Row, Sample
+from avbench.evaluate import chosen_metrics, evaluate
+from avbench.folder import RunFolder
 from avbench.measure import current_rows, protocol_of
+from avbench.report import checks
 
 PLAN = "[margin]\nlpips_consecutive = 0.001\nonset_rate = 0.5\n"
+
+
+@pytest.fixture
+def real(tmp_path):
+    """A reference of logits, 4 clips of each prompt of toy-control."""
+    folder = made_run(tmp_path / "real", names=["toy-control"], seeds=range(100, 104))
+    random = np.random.default_rng(2)
+    for key, sample in folder.samples().items():
+        row = Row(key, sample.sha256, {"logits": random.standard_normal(12).astype(np.float32)})
+        folder.add_row(protocol_of("i3d-k400"), row)
+    reference.pack(folder, SUBSETS["toy-control"], [protocol_of("i3d-k400")], tmp_path / "reference", "CC0")
+    return tmp_path / "reference"
 
 
 @pytest.fixture
@@ -75,6 +91,151 @@ def test_clips_that_cannot_be_made_fail(tmp_path, baseline):
     broken.add_sample(Sample(key, None, None, 0.0, failure="out of memory"))
     told = check(tmp_path, evaluated(broken))
     assert told.exit_code == 1 and "1 of 48 clips could not be made" in told.output and "out of memory" in told.output
+
+
+def failures(folder, baseline, **plain):
+    """Name of each check that failed → what was told."""
+    found = gate.check(
+        folder, baseline, plan.from_plain(plain or {"margin": {"lpips_consecutive": 1, "onset_rate": 9}})
+    )
+    return {one.name: one.told for one in found if one.failed}
+
+
+def test_what_is_gone_fails_by_name_in_every_form(tmp_path, baseline):
+    """A planned metric that the run was not scored by, and a planned subset that it does not have."""
+    less = evaluated(made_run(tmp_path / "less", seed=1, names=["toy-control"]), "onset_rate")
+    junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
+    told = check(tmp_path, less, "--junit", str(junit), "--summary", str(summary))
+    assert told.exit_code == 1
+    gone = {
+        "toy-control/lpips_consecutive": "the run was not scored by lpips_consecutive on toy-control",
+        "toy-object-contact/lpips_consecutive": "the run does not have the subset toy-object-contact",
+        "toy-object-contact/onset_rate": "the run does not have the subset toy-object-contact",
+    }
+    absent = "24 of 48 clips are not in the run, for example toy-object-contact/"
+    assert f"| clips | **failed** |  | {absent}" in summary.read_text()
+    shown = Console(width=60, record=True, file=io.StringIO())
+    known = plan.read(tmp_path / "plan.toml")
+    shown.print(checks.console(gate.check(less, tmp_path / "baseline.zip", known)))
+    assert "…" not in shown.export_text(), "no name is cut, however narrow the console is"
+    suite = ET.parse(junit).getroot()
+    failed = {
+        case.get("name"): case.find("failure").get("message") for case in suite if case.find("failure") is not None
+    }
+    assert set(failed) == {"clips", *gone} and suite.get("failures") == "4"
+    for name, why in gone.items():
+        assert failed[name] == f"not compared: {why}" and f"| {name} | **failed** |" in summary.read_text()
+        assert f"::error title={name}::not compared: {why}" in told.output
+
+
+@pytest.mark.parametrize("count", [0, 20, 23])
+def test_clips_that_the_run_does_not_have_fail(tmp_path, baseline, count):
+    fewer = evaluated(made_run(tmp_path / "fewer", seed=1, count=count))
+    found = failures(fewer, baseline)
+    assert found["clips"].startswith(f"{2 * (24 - count)} of 48 clips are not in the run, for example toy-control/")
+    assert ("toy-control/onset_rate" in found) == (count == 0)
+    # of a subset that the plan does not name nothing is asked
+    other = evaluated(made_run(tmp_path / "one", seed=1, names=["toy-control"]))
+    assert not failures(other, baseline, margin={"toy-control/onset_rate": 9})
+
+
+def test_clips_under_other_seeds_are_other_clips(tmp_path, baseline):
+    assert (
+        "48 of 48 clips are not in the run"
+        in failures(evaluated(made_run(tmp_path / "seeds", seed=1, seeds=(1,))), baseline)["clips"]
+    )
+
+
+@pytest.mark.parametrize("lost", [1, 2, 4])
+def test_four_of_four_lost_clips_fail_and_so_do_two(tmp_path, lost):
+    """So few that the sign test finds nothing, whatever is lost: half of the clips are too many."""
+    gate.update(evaluated(made_run(tmp_path / "before", count=4)), tmp_path / "b.zip", "first")
+    mute = made_run(tmp_path / "mute", count=4)
+    for row in [row for row in current_rows(mute, "onsets").values() if row.key.subset == "toy-control"][:lost]:
+        mute.add_row(protocol_of("onsets"), Row(row.key, row.clip_sha256, None, "the clip has no sound"))
+    found = failures(evaluated(mute), tmp_path / "b.zip")
+    if lost == 4:
+        assert list(found) == ["toy-control/onset_rate"]
+        assert "not compared: the run has no onset_rate on toy-control: " in found["toy-control/onset_rate"]
+    elif lost == 2:
+        assert found == {"toy-control/onset_rate: coverage": "2 of 4 clips lost, 0 gained"}
+    else:
+        assert found == {}
+
+
+def test_a_distance_that_can_no_longer_be_measured_fails(tmp_path, real):
+    def of_logits(name, count):
+        folder = made_run(tmp_path / name, names=["toy-control"])
+        random = np.random.default_rng(3)
+        for key, sample in sorted(folder.samples().items())[:count]:
+            row = Row(key, sample.sha256, {"logits": random.standard_normal(12).astype(np.float32)})
+            folder.add_row(protocol_of("i3d-k400"), row)
+        evaluate(folder, chosen_metrics(["fvd", "onset_rate"]), place=real)
+        return folder
+
+    gate.update(of_logits("before", 24), tmp_path / "b.zip", "first")
+    known = plan.from_plain({"margin": {"fvd": 1000}})
+
+    def found(name, count, place=real):
+        folder = of_logits(name, count) if count else RunFolder(tmp_path / name)
+        verdicts = gate.check(folder, tmp_path / "b.zip", known, place=place)
+        return {one.name: one.told for one in verdicts if one.failed}
+
+    assert found("same", 24) == {}
+    assert found("most-lost", 10) == {"toy-control/fvd: coverage": "14 of 24 clips lost, 0 gained"}
+    assert "at least 2 clips" in found("one", 1)["toy-control/fvd"]
+    evaluate(made_run(tmp_path / "none", names=["toy-control"]), chosen_metrics(["fvd"]), place=real)
+    assert "the run has no fvd on toy-control: the clip was not measured" in found("none", 0)["toy-control/fvd"]
+    reference.write(tmp_path / "empty", {**reference.load(real).card}, {}, {}, reference.load(real).clips, {})
+    assert "not compared: " in found("same", 0, tmp_path / "empty")["toy-control/fvd"]
+
+
+def test_pooled_numbers_are_of_the_same_subsets_or_fail(tmp_path, baseline):
+    again = evaluated(made_run(tmp_path / "again", seed=1))
+    for pool in ("macro", "micro"):  # subsets of one size: both are one number, and each is gated where it is named
+        names = {
+            one.name for one in gate.check(again, baseline, plan.from_plain({"margin": {f"{pool}/onset_rate": 9}}))
+        }
+        assert f"{pool}/onset_rate" in names and "toy-control/onset_rate: coverage" in names
+        less = evaluated(made_run(tmp_path / f"less-{pool}", seed=1, names=["toy-control"]))
+        found = failures(less, baseline, margin={f"{pool}/onset_rate": 9})
+        assert found[f"{pool}/onset_rate"] == "not compared: the run does not have the subset toy-object-contact"
+
+
+def test_a_primary_question_must_be_answerable(tmp_path, baseline):
+    question = {"name": "q", "subset": "toy-control", "metric": "lpips_consecutive"}
+    asked = {"question": [question], "margin": {"onset_rate": 9}}
+    assert not failures(evaluated(made_run(tmp_path / "whole", seed=1)), baseline, **asked)
+    found = failures(evaluated(made_run(tmp_path / "less", seed=1), "onset_rate"), baseline, **asked)
+    assert set(found) == {"toy-control/lpips_consecutive"}
+
+
+def test_clips_of_one_prompt_cannot_be_tested_and_fail(tmp_path):
+    gate.update(evaluated(made_run(tmp_path / "before", count=1, seeds=(0, 1))), tmp_path / "b.zip", "first")
+    found = failures(evaluated(made_run(tmp_path / "after", count=1, seeds=(0, 1))), tmp_path / "b.zip")
+    assert "not tested, because a subset has clips of one prompt only" in found["toy-control/onset_rate"]
+
+
+def test_what_the_baseline_lacks_is_skipped_in_words(tmp_path, baseline):
+    (tmp_path / "plan.toml").write_text(PLAN + '"toy-contrl/onset_rate" = 1\nfvd = 1\n')
+    junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
+    told = check(
+        tmp_path, evaluated(made_run(tmp_path / "again", seed=1)), "--junit", str(junit), "--summary", str(summary)
+    )
+    assert told.exit_code == 0
+    suite = ET.parse(junit).getroot()
+    skipped = {case.get("name") for case in suite if case.find("skipped") is not None}
+    assert skipped == {"toy-contrl/onset_rate", "fvd"} and suite.get("skipped") == "2" and suite.get("failures") == "0"
+    assert "| fvd | skipped |  | not gated: the baseline has no such number |" in summary.read_text()
+
+
+def test_a_torn_run_becomes_no_baseline(tmp_path, baseline):
+    torn, other = (evaluated(made_run(tmp_path / name, seed=seed)) for name, seed in (("torn", 1), ("other", 2)))
+    (torn.path / "values.parquet").write_bytes((other.path / "values.parquet").read_bytes())
+    with pytest.raises(InputError, match="not of one evaluation"):
+        gate.update(torn, baseline, "again")
+    with pytest.raises(InputError, match="not of one evaluation"):
+        check(tmp_path, torn).exception.__class__, failures(torn, baseline)
 
 
 def test_what_cannot_be_compared_is_exit_code_two(tmp_path, baseline):

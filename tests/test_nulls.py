@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from avbench import distances
 from avbench.core import NotMeasurable
+from avbench.metrics import METRICS
 from avbench.metrics.distance import Frechet, Kernel, frechet_distance
 from avbench.uncertainty import _evenly, _exchanged, _numbered, floor, permutation_null, swap_test
 
@@ -135,3 +137,36 @@ def test_a_floor_by_prompts_is_that_of_a_run_with_a_clip_of_each_prompt():
     assert evenly < anyhow
     order = _evenly(_numbered(prompts), random)
     assert len(set(prompts[order[:60]])) == 60
+
+
+def collapsed(random, n):
+    """Clips that are all one clip: a distance of two such sets is 0, and nothing but rounding is left of it."""
+    return np.repeat(3 * random.standard_normal((1, 400)), n, axis=0)
+
+
+@pytest.mark.parametrize("distance", [Frechet, Kernel])
+@pytest.mark.parametrize("draw", [lambda random, n: 7 * random.standard_normal((n, 400)), collapsed, spread])
+def test_rounding_does_not_decide_the_p_value_of_identical_sets(distance, draw):
+    for seed in range(2):
+        clips = draw(np.random.default_rng(seed), 24)
+        null = permutation_null(distance(np.concatenate([clips, clips])), range(24), range(24), permutations=200)
+        assert null.within_prompts and null.p == 1
+        again = clips[np.random.default_rng(seed).permutation(24)]  # the same clips, under other prompts' names
+        if distance is Frechet:  # whose value is 0, the least there is
+            assert permutation_null(distance(np.concatenate([clips, again])), range(24), range(24, 48)).p == 1
+
+
+@pytest.mark.parametrize("distance", [Frechet, Kernel])
+def test_rounding_does_not_decide_between_models_whose_clips_are_the_same(distance):
+    for seed in range(2):
+        random = np.random.default_rng(seed)
+        clips, real = (7 * random.standard_normal((24, 400)) for _ in range(2))
+        found = swap_test(distance(np.concatenate([clips, clips, real])), 24, 24, permutations=200)
+        assert (found.value, found.p, found.sd) == (0, 1, 0)
+
+
+def test_the_metrics_of_the_table_say_it_too():
+    known = {metric.name: metric for metric in METRICS}
+    clips, names = 7 * np.random.default_rng(0).standard_normal((24, 400)), [f"p{k}" for k in range(24)]
+    for name in ("kvd", "fvd", "motion_frechet"):
+        assert distances.null(known[name], clips, names, clips.copy(), np.array(names)).p == 1

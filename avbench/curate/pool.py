@@ -15,6 +15,9 @@ from avbench.datasets import Entry, Pool
 from avbench.folder import RunFolder, append_line, file_sha256, stream_lines
 from avbench.media import read_clip
 
+_DIED = str(engine.Died("measuring"))
+"""Of a clip that the process died of; it is tried again."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -47,7 +50,8 @@ def rows_path(work: Path) -> Path:
 
 def unmeasured(pool: Pool, work: Path, limit: int | None = None) -> list[Task]:
     """The pool's clips, of the first `limit` entries, that have no row yet. Raises InputError as the pool does."""
-    known = {row["id"]: (row["path"], row["stamp"]) for row in stream_lines(rows_path(work))}
+    rows = {row["id"]: row for row in stream_lines(rows_path(work))}
+    known = {name: (row["path"], row["stamp"]) for name, row in rows.items() if row["missing"] != _DIED}
     tasks = []
     for entry in limited(pool, limit):
         if entry.path is not None and (mark := stamp(entry.path)) and known.get(entry.id) != (str(entry.path), mark):
@@ -63,7 +67,8 @@ def measure(tasks: Sequence[Task], work: Path, *, workers: int = 1) -> Iterator[
     """
     path = rows_path(work)
     with RunFolder(work).writing():
-        for task, row in engine.stream(_Worker, tasks, workers=workers):
+        for task, found in engine.stream(_Worker, tasks, workers=workers, outlive=True):
+            row = {**_row(task), "missing": _DIED} if isinstance(found, engine.Died) else found
             append_line(path, row, durable=True)
             yield task.id
 
@@ -76,6 +81,11 @@ def limited(pool: Pool, limit: int | None) -> Iterator[Entry]:
         yield entry
 
 
+def _row(task: Task) -> dict[str, Any]:
+    """A row without values; it lacks the sentence why."""
+    return {"id": task.id, "path": str(task.path), "stamp": task.stamp, "sha256": None, "values": None}
+
+
 class _Worker:
     """Measures one clip; built once a process."""
 
@@ -85,11 +95,11 @@ class _Worker:
         self._measured = Measured()
 
     def __call__(self, task: Task) -> dict[str, Any]:
-        row: dict[str, Any] = {"id": task.id, "path": str(task.path), "stamp": task.stamp, "sha256": None}
+        row = _row(task)
         try:
             row["sha256"] = file_sha256(task.path)
             values = self._measured(read_clip(task.path))
             plain = {name: round(value, 9) if isinstance(value, float) else value for name, value in values.items()}
             return {**row, "values": plain, "missing": None}
         except (MediaError, NotMeasurable, OSError) as error:
-            return {**row, "values": None, "missing": str(error)}
+            return {**row, "missing": str(error)}

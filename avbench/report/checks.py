@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from avbench.gate import Verdict
@@ -13,10 +13,11 @@ from avbench.report.tables import escaped, p_value
 
 def console(verdicts: Sequence[Verdict]) -> Table:
     """A row a check, for rich."""
-    table = Table("check", "", "p", "found", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    name, found = Column("check", overflow="fold"), Column("found", overflow="fold")  # names are never cut
+    table = Table(name, "", "p", found, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    styles = {"failed": "bold red", "skipped": "yellow", "ok": "green"}
     for one in verdicts:
-        mark = Text("failed", "bold red") if one.failed else Text("ok", "green")
-        table.add_row(Text(one.name), mark, _p(one), Text(one.told))
+        table.add_row(Text(one.name), Text(_mark(one), styles[_mark(one)]), _p(one), Text(one.told))
     return table
 
 
@@ -25,10 +26,9 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
     failed = sum(verdict.failed for verdict in verdicts)
     lines = [f"**avbench check: {f'{failed} of {len(verdicts)} failed' if failed else 'passed'}**", ""]
     lines += ["| check | | p | found |", "|---|---|--:|---|"]
-    lines += [
-        f"| {escaped(one.name)} | {'**failed**' if one.failed else 'ok'} | {_p(one)} | {escaped(one.told)} |"
-        for one in verdicts
-    ]
+    for one in verdicts:
+        mark = f"**{_mark(one)}**" if one.failed else _mark(one)
+        lines.append(f"| {escaped(one.name)} | {mark} | {_p(one)} | {escaped(one.told)} |")
     return "\n".join([*lines, "", "p is one-sided, after Holm over all checks: worse by more than the margin?", ""])
 
 
@@ -41,15 +41,22 @@ def annotations(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 def junit(verdicts: Sequence[Verdict]) -> str:
     """JUnit XML: a test case a check."""
-    failed = str(sum(verdict.failed for verdict in verdicts))
-    suite = ET.Element("testsuite", name="avbench check", tests=str(len(verdicts)), failures=failed)
+    counts = {"failures": sum(one.failed for one in verdicts), "skipped": sum(one.skipped for one in verdicts)}
+    numbers = {name: str(count) for name, count in counts.items()}
+    suite = ET.Element("testsuite", name="avbench check", tests=str(len(verdicts)), **numbers)
     for one in verdicts:
         case = ET.SubElement(suite, "testcase", classname="avbench.check", name=one.name)
         if one.failed:
             ET.SubElement(case, "failure", message=one.told).text = one.told
+        elif one.skipped:
+            ET.SubElement(case, "skipped", message=one.told)
         else:
             ET.SubElement(case, "system-out").text = one.told
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def _mark(one: Verdict) -> str:
+    return "failed" if one.failed else "skipped" if one.skipped else "ok"
 
 
 def _p(one: Verdict) -> str:

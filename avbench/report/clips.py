@@ -55,7 +55,15 @@ def prepare(
     }
     todo = [task for task in wanted.values() if not _ready(place, task.sha256, flow)]
     build = functools.partial(_maker, place, flow)
-    return len(todo), (task for task, _ in engine.stream(build, todo, workers=workers))
+
+    def make() -> Iterator[Task]:
+        for task, found in engine.stream(build, todo, workers=workers, outlive=True):
+            if isinstance(found, engine.Died):
+                known = {"recipe": _RECIPE, "flow": flow, "missing": str(engine.Died("preparing"))}
+                write_json(place / f"{task.sha256}.json", known)
+            yield task
+
+    return len(todo), make()
 
 
 def card(place: Path, sha256: str) -> dict[str, Any]:
@@ -79,7 +87,7 @@ def _ready(place: Path, sha256: str, flow: bool) -> bool:
         known = card(place, sha256)
     except InputError:
         return False
-    return known["recipe"] == _RECIPE and (known["flow"] or not flow)
+    return "missing" not in known and known["recipe"] == _RECIPE and (known["flow"] or not flow)
 
 
 def _maker(place: Path, flow: bool) -> Callable[[Task], None]:

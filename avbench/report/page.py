@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from avbench import __version__, subsets
 from avbench import votes as ballots
 from avbench.core import Key, Run, Subset
-from avbench.evaluate import VALUES_FILE
+from avbench.evaluate import VALUES_FILE, read_values
 from avbench.folder import RunFolder, file_sha256, read_json
 from avbench.measure import current_rows
 from avbench.metrics import METRICS
@@ -171,7 +171,7 @@ def _items(subset: dict[str, Any]) -> list[Key]:
 
 
 def _values_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
-    parts = [pd.read_parquet(folder.path / VALUES_FILE).assign(model=folder.path.name) for folder in folders]
+    parts = [read_values(folder).assign(model=folder.path.name) for folder in folders]
     return pd.concat(parts, ignore_index=True)
 
 

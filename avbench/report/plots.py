@@ -105,9 +105,8 @@ def _tested(differences: pd.DataFrame | None, subset: str, metric: str) -> dict[
     """(Run, against) → mean, low, high of the comparisons clip by clip."""
     if differences is None:
         return {}
-    here = differences[
-        (differences["subset"] == subset) & (differences["metric"] == metric) & (differences["kind"] == "clips")
-    ]
+    made = differences[(differences["kind"] == "clips") & differences["difference"].notna()]
+    here = made[(made["subset"] == subset) & (made["metric"] == metric)]
     return {(row.run, row.against): (row.difference, row.low, row.high) for row in here.itertuples()}
 
 

@@ -1,0 +1,85 @@
+"""A worker that dies while it measures, or makes the page, costs its clip, which is named; the rest goes on."""
+
+from types import SimpleNamespace
+
+import dying_workers
+import pytest
+from typer.testing import CliRunner
+
+from avbench import cli, engine, subsets
+from avbench import measure as stage
+from avbench.core import InputError
+from avbench.curate import pool
+from avbench.evaluate import chosen_metrics, evaluate
+from avbench.folder import RunFolder, read_lines
+from avbench.measure import DIED, current_rows, measure
+from avbench.report import clips
+from avbench.sample import sample
+
+
+@pytest.fixture
+def folder(tmp_path):
+    found = RunFolder(tmp_path / "toyworld")
+    list(sample(found, "toyworld:", {}, [subsets.load("toy-object-contact").limited(2)], [0])[1])
+    return found
+
+
+def all_die(build, tasks, **_):
+    """`engine.stream`, where every process dies."""
+    return ((task, engine.Died()) for task in tasks)
+
+
+def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is_tried_again(folder, monkeypatch):
+    victim, other = sorted(folder.samples().values(), key=lambda one: one.key)
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_worker", dying_workers.measuring)
+        patch.setenv(dying_workers.VICTIM, f"{victim.path} onsets")
+        asked = ["--metric", "onset_rate", "--metric", "av_align", "--workers", "2"]
+        told = CliRunner().invoke(cli.app, ["measure", str(folder.path), *asked])
+    assert told.exit_code == 1 and "1 clips could not be measured; the same command tries them again" in told.stderr
+    assert f"not measured: toy-object-contact {victim.key.prompt}-0: onsets: {DIED}" in told.stderr
+    rows = current_rows(folder, "onsets")
+    assert rows[victim.key].missing == DIED and rows[other.key].values
+    assert all(row.missing != DIED for row in current_rows(folder, "av-align").values()), "that one went well"
+    (score,) = evaluate(folder, chosen_metrics(["onset_rate"]))
+    assert (score.n, score.unmeasured) == (1, 1)
+
+    count, tasks = measure(folder, ["onsets", "av-align"])
+    assert [(task.samples, task.features, task.died) for task in tasks] == [((victim,), ("onsets",), ())] and count == 1
+    assert current_rows(folder, "onsets")[victim.key].values
+    assert measure(folder, ["onsets", "av-align"])[0] == 0
+
+
+def test_a_clip_that_the_page_dies_of_is_told_on_it_and_tried_again(folder, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "stream", all_die)
+        count, tasks = clips.prepare([folder], tmp_path / "media", workers=2)
+        assert count == len(list(tasks)) == 2
+    shown = [clips.card(tmp_path / "media", one.sha256) for one in folder.samples().values()]
+    assert [one["missing"] for one in shown] == [str(engine.Died("preparing"))] * 2
+    count, tasks = clips.prepare([folder], tmp_path / "media")
+    assert count == len(list(tasks)) == 2
+    assert not any("missing" in clips.card(tmp_path / "media", one.sha256) for one in folder.samples().values())
+
+
+def test_a_clip_that_curation_dies_of_has_a_row_that_says_so_and_is_tried_again(folder, tmp_path, monkeypatch):
+    entries = [SimpleNamespace(id=one.key.prompt, path=folder.path / one.path) for one in folder.samples().values()]
+    given = SimpleNamespace(entries=lambda: entries)
+    tasks = pool.unmeasured(given, tmp_path / "work")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "stream", all_die)
+        assert list(pool.measure(tasks, tmp_path / "work")) == [task.id for task in tasks]
+    assert [row["missing"] for row in read_lines(pool.rows_path(tmp_path / "work"))] == [DIED] * 2
+    assert pool.unmeasured(given, tmp_path / "work") == tasks
+
+
+@pytest.mark.parametrize("outlive", [True, False])
+def test_work_that_cannot_go_on_without_a_part_ends_with_a_sentence(monkeypatch, outlive):
+    monkeypatch.setenv(dying_workers.VICTIM, "b")
+    working = engine.stream(dying_workers.echo, ["a", "b"], workers=2, outlive=outlive)
+    if outlive:
+        found = dict(working)
+        assert found["a"] == "a" and isinstance(found["b"], engine.Died)
+        return
+    with pytest.raises(InputError, match=r"a worker process died .* give fewer --workers, or more memory"):
+        list(working)
