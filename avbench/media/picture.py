@@ -3,6 +3,7 @@
 import math
 import re
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -12,7 +13,7 @@ from avbench.core.clip import frame_rate
 from avbench.core.errors import MediaError
 from avbench.media.budget import Budget
 from avbench.media.colour import as_seen, colour_remarks, square_size
-from avbench.media.timing import frame_grid, undo_rounding
+from avbench.media.timing import first_frame_stretch, frame_grid, undo_rounding
 
 _SQUARE_BY_HABIT = ("gif",)  # viewers of pictures and gifs pass over what these say of their pixels
 
@@ -26,6 +27,7 @@ class Picture:
         self.times: list[Fraction] = []
         self.held = Fraction(0)
         self.remarks: list[str] = []
+        self._variable = False
         self._frames = np.empty((0, 0, 0, 3), np.uint8)
         form = stream.container.format.name
         self._pixel = None if form in _SQUARE_BY_HABIT or form.endswith("_pipe") else stream.sample_aspect_ratio
@@ -95,8 +97,23 @@ class Picture:
 
     @property
     def patience(self) -> Fraction:
-        """How many seconds before its promised end the picture may stop."""
-        return self.gap / 2
+        """How many seconds before its promised end the picture may stop.
+
+        At a variable rate, containers round the last frame's duration to any of the gaps.
+        """
+        if not self._variable:
+            return self.gap / 2
+        return max(after - before for before, after in pairwise(sorted(self.times)))
+
+    def squeeze(self, most: Fraction) -> None:
+        """Let the first frame begin later where it alone is stretched, by at most so many seconds.
+
+        A fragmented mp4 without an edit list does so to hide the sound's priming.
+        """
+        start = min(self.times, default=Fraction(0))
+        stretch = first_frame_stretch([time - start for time in self.times], self.end - start, self.tick)
+        if self.tick < stretch <= most:
+            self.times[0] += stretch
 
     def at(self, fps: Fraction | None) -> tuple[np.ndarray, Fraction]:
         """The frames ``[time, height, width, 3]`` at a constant rate: `fps`, or the stream's own."""
@@ -111,7 +128,9 @@ class Picture:
             msg = f"{self.path} is damaged: its timestamps run backwards"
             raise MediaError(msg)
         grid = frame_grid(times, self.end - self.origin, self.tick, self._declared())
-        self.remarks += [grid.remark] if grid.remark else []
+        if grid.remark:
+            self._variable = True
+            self.remarks.append(grid.remark)
         fps = frame_rate(fps or grid.rate)
         count = max(1, math.ceil(grid.count * fps / grid.rate))
         if fps == grid.rate and list(grid.places) == list(range(count)):

@@ -84,6 +84,8 @@ def _read_file(path: Path, fps: Fraction | None) -> Clip:
             sound = Sound(path, stream, budget, fragmented=is_fragmented(path))
             remarks += others
         _decode(path, container, picture, sound)
+        if sound and sound.fragmented:
+            picture.squeeze(sound.patience)
         frames, rate = picture.at(fps)
         _check_end(path, container, [picture, sound] if sound else [picture])
     audio = sound.audio(picture.origin) if sound else None

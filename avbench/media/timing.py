@@ -17,6 +17,9 @@ import numpy as np
 MAX_GUESSED_RATE = 240
 """Frames per second; a variable rate is never read as more."""
 
+_ROUND, _UNROUND = (1, 2, 1001), 1.5  # how many frames out of step a rate such as 24.98 must save to be preferred
+_SLOW = 15  # frames per second; below, half rates such as 12.5 and 7.5 are round
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -62,6 +65,14 @@ def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, decl
         f"{count - shown} frames repeated"
     )
     return Grid(steps.rate, steps.places, count, remark)
+
+
+def first_frame_stretch(times: Sequence[Fraction], length: Fraction, tick: Fraction) -> Fraction:
+    """How many seconds longer the first frame lasts than all others, which have a constant rate; else 0."""
+    if len(times) < 4:
+        return Fraction(0)
+    rate = _constant_rate([time - times[1] for time in times[1:]], length - times[1], tick, [])
+    return max(Fraction(0), times[1] - times[0] - 1 / rate) if rate else Fraction(0)
 
 
 def undo_rounding(rate: Fraction) -> Fraction:
@@ -117,25 +128,24 @@ def _rate_of_dropped_frames(times: Sequence[Fraction], tick: Fraction, declared:
 
 
 def _best(times: Sequence[Fraction], gaps: Sequence[Fraction], declared: Sequence[Fraction]) -> _Steps:
-    """The candidate rate with the fewest frames out of step; of equals, the first."""
+    """The candidate rate with the fewest frames out of step; of equals, the first, and a round rate before another."""
     rising = sorted(gap for gap in gaps if gap > 0)
     middle = rising[len(rising) // 2]
     usual = [gap for gap in rising if middle / 2 < gap < middle * Fraction(3, 2)]
-    estimates = [len(usual) / sum(usual), 1 / middle, 1 / rising[len(rising) // 4]]
+    estimates = [len(usual) / sum(usual), len(gaps) / times[-1], 1 / middle, 1 / rising[len(rising) // 4]]
     candidates = [rate for estimate in estimates for rate in _beside(estimate, declared)]
     allowed = [rate for rate in dict.fromkeys(candidates) if 0 < rate <= MAX_GUESSED_RATE]
-    return min(
-        (_Steps.at(rate, times) for rate in allowed or [Fraction(MAX_GUESSED_RATE)]), key=lambda s: s.out_of_step
-    )
+    tried = [_Steps.at(rate, times) for rate in allowed or [Fraction(MAX_GUESSED_RATE)]]
+    return min(tried, key=lambda steps: steps.out_of_step + (0 if steps.rate.denominator in _ROUND else _UNROUND))
 
 
 def _beside(estimate: Fraction, declared: Sequence[Fraction]) -> list[Fraction]:
     """An estimated rate as the round rate that it stands for, the likeliest first, and as it is."""
-    whole = Fraction(max(1, round(estimate)))
-    meant = [*declared, whole, _ntsc(estimate), Fraction(max(1, round(2 * estimate)), 2)]
-    return [rate for rate in meant if abs(rate / estimate - 1) <= Fraction(1, 100)] + [
-        estimate.limit_denominator(1001) or Fraction(1, 1001)
-    ]
+    meant = [Fraction(max(1, round(estimate))), *declared, _ntsc(estimate)]
+    if estimate < _SLOW:
+        meant.append(Fraction(max(1, round(2 * estimate)), 2))
+    near = [rate for rate in meant if abs(rate / estimate - 1) <= Fraction(1, 100)]
+    return [*near, estimate.limit_denominator(1001) or Fraction(1, 1001)]
 
 
 def _milliseconds(seconds: Fraction) -> str:
