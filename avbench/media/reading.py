@@ -19,7 +19,7 @@ from avbench.media.integrity import check_whole, is_fragmented
 from avbench.media.picture import Picture
 from avbench.media.sound import Sound
 
-MEDIA_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".gif")
+MEDIA_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".qt", ".3gp", ".3g2", ".mj2", ".mk3d")
 """Suffixes of the files that `read_clip` is meant for; it goes by the content, not by the name."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """Suffixes of the frames in a folder."""

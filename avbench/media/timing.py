@@ -116,13 +116,13 @@ def _rate_of_dropped_frames(times: Sequence[Fraction], tick: Fraction, declared:
     follows directly upon another.
     """
     for rate in declared:
-        if rate > MAX_GUESSED_RATE or tick * rate * 4 > 1:
+        if rate > MAX_GUESSED_RATE:
             continue
+        allowed = min(tick, Fraction(1, 4) / rate)
         places = [round(time * rate) for time in times]
         direct = sum(after - before == 1 for before, after in pairwise(places))
-        if direct * 4 >= len(times) - 1 and all(
-            abs(time - place / rate) <= tick for time, place in zip(times, places, strict=True)
-        ):
+        on_grid = all(abs(time - place / rate) <= allowed for time, place in zip(times, places, strict=True))
+        if on_grid and direct * 4 >= len(times) - 1:
             return rate
     return None
 
