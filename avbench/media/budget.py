@@ -21,7 +21,7 @@ MAX_PIXELS = 8192 * 4320
 _LEAST, _MOST, _BYTES_PER_BYTE = 768 * 2**20, 16 * 2**30, 8192
 _FRAMES = 36_000
 _SHARE_OF_SOUND = 8
-_AT_WORK = 4  # libav's own pictures and the conversion's, in frames
+_AT_WORK = 8  # libav's own pictures and the conversion's, in frames
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Budget:
         usual = min(_MOST, max(_LEAST, size * _BYTES_PER_BYTE))
         return cls(path, usual if mib is None else mib * 2**20, _number(FRAMES_VARIABLE) or _FRAMES)
 
-    def check_frames(self, count: int, size: tuple[int, ...]) -> None:
-        """Raise MediaError where `count` frames of `size` (width, height) are too much."""
+    def check_frames(self, count: int, size: tuple[int, ...], *, beside: int = 0) -> None:
+        """Raise MediaError where `count` frames of `size` (width, height) are too much, with `beside` in memory."""
         pixels = size[0] * size[1]
         if pixels > MAX_PIXELS:
             msg = f"{self.path} has frames of {size[0]}x{size[1]}; at most {MAX_PIXELS:,} pixels are read"
@@ -51,7 +51,7 @@ class Budget:
                 f"(change it by the environment variable {FRAMES_VARIABLE})"
             )
             raise MediaError(msg)
-        self._check((count + _AT_WORK) * pixels * 3, self.most_bytes, "frames")
+        self._check((count + beside + _AT_WORK) * pixels * 3, self.most_bytes, "frames")
 
     def check_sound(self, size: int) -> None:
         """Raise MediaError where `size` bytes of samples are too much."""
@@ -60,8 +60,8 @@ class Budget:
     def _check(self, size: int, most: int, what: str) -> None:
         if size > most:
             msg = (
-                f"{self.path} would take {size / 2**20:,.0f} MiB of memory for its {what}; at most "
-                f"{most / 2**20:,.0f} MiB are taken for a file of its size "
+                f"{self.path} would take {size / 2**20:,.1f} MiB of memory for its {what}; at most "
+                f"{most / 2**20:,.1f} MiB are taken for a file of its size "
                 f"(change it by the environment variable {MEMORY_VARIABLE})"
             )
             raise MediaError(msg)

@@ -135,7 +135,7 @@ class Picture:
         count = max(1, math.ceil(grid.count * fps / grid.rate))
         if fps == grid.rate and list(grid.places) == list(range(count)):
             return self.frames, fps
-        self.budget.check_frames(count + len(times), self.shape[1::-1])
+        self.budget.check_frames(count, self.shape[1::-1], beside=len(times))
         # Frame k shows the last source frame whose place is not after it.
         now = [k * grid.rate // fps for k in range(count)]
         shown = np.searchsorted(np.array(grid.places), now, side="right") - 1

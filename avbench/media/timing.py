@@ -91,7 +91,7 @@ class _Steps:
     first: int
     places: list[int]
     out_of_step: float
-    """Frames that do not follow directly upon the one before; a lost frame counts for a little more than a gap."""
+    """Frames that do not follow directly upon the one before; one that is left out counts as two."""
 
     @classmethod
     def at(cls, rate: Fraction, times: Sequence[Fraction]) -> "_Steps":
@@ -105,7 +105,7 @@ class _Steps:
         places = np.floor(exact - phase + 0.5 + 1e-6).astype(np.int64)
         steps = np.diff(places)
         first = int(places[0])
-        wrong = np.count_nonzero(steps != 1) + 0.25 * np.count_nonzero(steps == 0)
+        wrong = np.count_nonzero(steps != 1) + np.count_nonzero(steps == 0)
         return cls(rate, phase, first, (places - first).tolist(), float(wrong))
 
 
