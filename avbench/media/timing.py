@@ -17,7 +17,7 @@ import numpy as np
 MAX_GUESSED_RATE = 240
 """Frames per second; a variable rate is never read as more."""
 
-_ROUND, _UNROUND = (1, 2, 1001), 1.5  # how many frames out of step a rate such as 24.98 must save to be preferred
+_ROUND, _UNROUND = (1, 2, 1001), 4  # how many frames out of step a rate such as 24.98 must save to be preferred
 _SLOW = 15  # frames per second; below, half rates such as 12.5 and 7.5 are round
 
 
