@@ -244,6 +244,17 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
         read_clip(tmp_path / "f", fps=Fraction(8))
 
 
+@pytest.mark.timeout(20)
+def test_nothing_is_written_through_what_lies_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"before")
+    (tmp_path / ".a.part.mkv").symlink_to(tmp_path / "outside")
+    os.mkfifo(tmp_path / ".b.part.mkv")
+    for name in ("a.mkv", "b.mkv"):
+        write_clip(Clip(moving(2), 8), tmp_path / name)
+        assert len(read_clip(tmp_path / name).frames) == 2
+    assert (tmp_path / "outside").read_bytes() == b"before"
+
+
 def test_names_that_cannot_be(tmp_path: Path) -> None:
     for name in ("a" * 5000, "a\0b.mp4"):
         with pytest.raises(MediaError):

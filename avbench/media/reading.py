@@ -71,7 +71,7 @@ def read_clip(path: Path, *, fps: Fraction | None = None) -> Clip:
 
 def _read_file(path: Path, fps: Fraction | None) -> Clip:
     with _opened(path, _VIDEO_FORMATS) as container:
-        budget = Budget.of(path, path.stat().st_size)
+        budget, fragmented = Budget.of(path, path.stat().st_size), is_fragmented(path)
         # Cover art is a video stream too, in name only.
         videos = [stream for stream in container.streams.video if not stream.disposition & _NO_PICTURE]
         if not videos:
@@ -81,13 +81,13 @@ def _read_file(path: Path, fps: Fraction | None) -> Clip:
         picture, sound = Picture(path, stream, budget), None
         if container.streams.audio:
             stream, others = _default(container.streams.audio, "sound")
-            sound = Sound(path, stream, budget, fragmented=is_fragmented(path))
+            sound = Sound(path, stream, budget, fragmented=fragmented)
             remarks += others
         _decode(path, container, picture, sound)
-        if sound and sound.fragmented:
+        if sound and fragmented:
             picture.squeeze(sound.patience)
         frames, rate = picture.at(fps)
-        _check_end(path, container, [picture, sound] if sound else [picture])
+        _check_end(path, container, [picture, sound] if sound else [picture], fragmented=fragmented)
     audio = sound.audio(picture.origin) if sound else None
     return Clip(frames, rate, audio, tuple(remarks + picture.remarks))
 
@@ -202,13 +202,15 @@ def _decode(path: Path, container: av.container.InputContainer, *tracks: "Pictur
             wanted[packet.stream.index].take(frame)
 
 
-def _check_end(path: Path, container: av.container.InputContainer, tracks: "list[Picture | Sound]") -> None:
+def _check_end(
+    path: Path, container: av.container.InputContainer, tracks: "list[Picture | Sound]", *, fragmented: bool = False
+) -> None:
     """Raise MediaError where less came out than the container promises."""
     for track in tracks:
         told, tagged = track.stream.duration, _tagged_end(track.stream)
         if told:
             # Some fragmented files count from zero, not from the track's start.
-            late = max(track.origin, 0) if is_fragmented(path) else 0
+            late = max(track.origin, 0) if fragmented else 0
             short = told * track.tick - (track.end - track.origin) - late
         elif tagged:
             short = tagged - track.end

@@ -45,6 +45,7 @@ def write_clip(
     # one name for one clip, so that what a kill leaves behind is overwritten by the next try
     scratch = path.with_name(f".{path.stem}.part{suffix}")
     with telling(path, "written"):
+        scratch.unlink(missing_ok=True)  # it may be a link to elsewhere, or a pipe
         try:
             _encode(clip, scratch, None if lossless else (crf, sound_bits_per_second))
             with scratch.open("rb+") as file:
