@@ -11,7 +11,8 @@ container declares (19001/317 and its like are read as the n·1000/1001 they sta
 fits, so that a gif with delays of 12 and 13 hundredths has 8 fps. Every other stream has a variable rate. It is read at
 the rate at which most of its frames follow one another: each source frame goes to the nearest k/fps and is shown until
 the next one; of several at one k the last is shown. A remark states the rate, and how many frames were left out and
-repeated. AVI keeps no presentation times: its frames are sorted.
+repeated. A fragmented mp4 without an edit list stretches its first frame, or its first block of sound, over the sound's
+priming: that is undone. AVI keeps no presentation times: its frames are sorted.
 
 Exact: what `write_clip` writes losslessly, down to fps, pixels and 24-bit samples; sample counts in mp4, wav and flac,
 AAC's priming and padding removed. Not exact: lossy codecs, whose samples beyond ±1 are clipped; mp3, which may keep

@@ -1,11 +1,11 @@
 """Is a file whole? What libav passes over is looked at here: ends of gifs, Matroska's checksums, boxes of mp4."""
 
-import mmap
 import os
 import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from avbench.core.errors import MediaError
 
@@ -42,16 +42,14 @@ def check_whole(path: Path) -> None:
                 msg = f"{path} is cut short: it lacks the closing byte of a gif"
                 raise MediaError(msg)
         elif start[:4] == b"\x1a\x45\xdf\xa3":
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _check_matroska(path, data)
+            _check_matroska(path, file, found.st_size)
         elif start[4:] in _FIRST_BOXES:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                for kind, end in _boxes(data):
-                    if end > len(data) and kind in _NEEDED_BOXES:
-                        msg = (
-                            f"{path} is cut short: it has {len(data)} bytes, and its box {kind.decode()} ends at {end}"
-                        )
-                        raise MediaError(msg)
+            for kind, end in _boxes(file, found.st_size):
+                if end > found.st_size and kind in _NEEDED_BOXES:
+                    msg = (
+                        f"{path} is cut short: it has {found.st_size} bytes, and its box {kind.decode()} ends at {end}"
+                    )
+                    raise MediaError(msg)
 
 
 def is_fragmented(path: Path) -> bool:
@@ -59,45 +57,57 @@ def is_fragmented(path: Path) -> bool:
     with path.open("rb") as file:
         if file.read(8)[4:] not in _FIRST_BOXES:
             return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return any(kind == b"moof" for kind, _ in _boxes(data))
+        return any(kind == b"moof" for kind, _ in _boxes(file, path.stat().st_size))
 
 
-def _boxes(data: mmap.mmap) -> Iterator[tuple[bytes, int]]:
+def _boxes(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int]]:
     """The outermost boxes of an mp4, each with where it ends; up to the first whose size makes no sense."""
     at = 0
-    while at + 8 <= len(data):
-        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+    while at + 8 <= length:
+        file.seek(at)
+        head = file.read(16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if size == 1:
-            size = int.from_bytes(data[at + 8 : at + 16], "big")
+            size = int.from_bytes(head[8:], "big")
         if size < 8:
             return  # 0: to the end of the file
         at += size
         yield kind, at
 
 
-def _check_matroska(path: Path, data: mmap.mmap) -> None:
+def _check_matroska(path: Path, file: BinaryIO, length: int) -> None:
     at = 0
-    while at < len(data):
+    while at < length:
         # An element is an ID and a size, whose leading zero bits tell how long they are, and its content.
-        wide = 9 - data[at].bit_length()
-        kind, at = data[at : at + wide], at + wide
-        long = 9 - data[at].bit_length() if at < len(data) else 9
-        size = int.from_bytes(data[at : at + long], "big") & ((1 << 7 * long) - 1)
-        at += long
+        file.seek(at)
+        head = file.read(18)
+        wide = 9 - head[0].bit_length() if head else 9
+        kind, rest = head[:wide], head[wide:]
+        long = 9 - rest[0].bit_length() if rest else 9
+        size = int.from_bytes(rest[:long], "big") & ((1 << 7 * long) - 1)
+        at += wide + long
         if size == (1 << 7 * long) - 1:
             if kind != _SEGMENT:
                 return  # an element of unknown size, as in live streams
             continue
-        if max(wide, long) > 8 or at + size > len(data):
+        if max(wide, long) > 8 or at + size > length:
             msg = f"{path} is damaged or cut short at byte {at}"
             raise MediaError(msg)
         if kind == _SEGMENT:
             continue  # the segment: its elements follow
-        if data[at : at + 2] == b"\xbf\x84" and size >= 6:
-            with memoryview(data) as whole:
-                matches = zlib.crc32(whole[at + 6 : at + size]) == int.from_bytes(data[at + 2 : at + 6], "little")
-            if not matches:
-                msg = f"{path} is damaged between bytes {at} and {at + size}"
-                raise MediaError(msg)
+        if not _crc_matches(file, at, size):
+            msg = f"{path} is damaged between bytes {at} and {at + size}"
+            raise MediaError(msg)
         at += size
+
+
+def _crc_matches(file: BinaryIO, at: int, size: int) -> bool:
+    """Whether the content of an element agrees with the CRC-32 that stands first in it; True where there is none."""
+    file.seek(at)
+    head = file.read(6)
+    if size < 6 or head[:2] != b"\xbf\x84":
+        return True
+    found, left = 0, size - 6
+    while left and (part := file.read(min(left, 2**20))):
+        found, left = zlib.crc32(part, found), left - len(part)
+    return found == int.from_bytes(head[2:], "little")
