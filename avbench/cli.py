@@ -725,8 +725,8 @@ def _sample(
     if remarked := [one for one in samples if one.remark]:
         first = f"for example {remarked[0].key.prompt}: {remarked[0].remark}"
         typer.echo(
-            f"note: of {len(remarked)} of {len(samples)} clips the reader had to decide something ({first}); "
-            f"{place}/samples.jsonl says what",
+            f"note: {len(remarked)} of {len(samples)} clips were read with a remark ({first}); "
+            f"{place}/samples.jsonl has them all",
             err=True,
         )
     if refused := sum(one.refused for one in samples):
