@@ -730,6 +730,13 @@ def _sample(
             "they are kept as they are, and brought to it where they are measured",
             err=True,
         )
+    if remarked := [one for one in samples if one.remark]:
+        first = f"for example {remarked[0].key.prompt}: {remarked[0].remark}"
+        typer.echo(
+            f"note: {len(remarked)} of {len(samples)} clips were read with a remark ({first}); "
+            f"{place}/samples.jsonl has them all",
+            err=True,
+        )
     if refused := sum(one.refused for one in samples):
         typer.echo(f"note: {refused} clips were refused by the model; {place}/samples.jsonl says why", err=True)
     failed = [one for one in samples if one.failure and not one.refused]

@@ -56,7 +56,7 @@ def in_form(clip: Clip, form: ClipForm) -> Clip:
     starts = [ceil(k * clip.fps / spec.fps - Fraction(1, 2)) for k in range(spec.frames)]
     chosen = [clip.frames[min(start, len(clip.frames) - 1)] for start in starts]
     frames = np.stack([_sized(frame, spec.width, spec.height) for frame in chosen])
-    return Clip(frames, spec.fps, None if clip.audio is None else _sound(clip.audio, spec))
+    return Clip(frames, spec.fps, None if clip.audio is None else _sound(clip.audio, spec), clip.remarks)
 
 
 def _sized(frame: np.ndarray, width: int, height: int) -> np.ndarray:

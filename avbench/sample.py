@@ -196,7 +196,8 @@ def _kept(folder: RunFolder, request: Request, made: Made | InputError, seconds:
         if made.truth is not None:
             write_json(stem.with_name(stem.name + ".truth.json"), made.truth)
         name = path.relative_to(folder.path).as_posix()
-        return Sample(request.key, name, file_sha256(path), seconds, unlike=unlike, call=made.call)
+        remark = "; ".join(clip.remarks) or None
+        return Sample(request.key, name, file_sha256(path), seconds, unlike=unlike, call=made.call, remark=remark)
     except Exception as error:
         return _failed(request, error, seconds)
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
+from made_media import make, moving
 
 from avbench import subsets
 from avbench.clip_form import ClipForm, in_form
@@ -74,6 +76,22 @@ def test_what_is_too_short_is_told():
     assert not made.audio.waveform[0, 30_500:].any() and made.audio.waveform[0, 30_499] != 0
     with pytest.raises(NotMeasurable, match=r"sound lasts 1\.81 s"):
         in_form(numbered(33, 16, audio=short), FORM)
+
+
+def test_what_the_reader_decided_goes_with_the_clip_and_into_the_run(tmp_path):
+    (tmp_path / "files").mkdir()
+    subset = subsets.load("toy-object-contact").limited(2)
+    uneven, even = (f"{prompt.id}-0" for prompt in subset.prompts)
+    times = [round(1000 * k / 30) + (20 if k == 9 else 0) for k in range(75)]
+    clock = Fraction(1, 1000)
+    path = make(tmp_path / "files" / f"{uneven}.mkv", moving(75, 16, 16), 30, times=times, clock=clock)
+    write_clip(numbered(16, 8), tmp_path / "files" / f"{even}.mkv")
+    (remark,) = in_form(read_clip(path), FORM).remarks
+    assert "read at 30 frames per second" in remark
+    folder = RunFolder(tmp_path / "run")
+    _, made, _ = sample(folder, f"clips:{tmp_path / 'files'}", {}, [subset], (0,))
+    assert {Path(one.path).stem: one.remark for one in made} == {uneven: remark, even: None}
+    assert {one.remark for one in folder.samples().values()} == {remark, None}
 
 
 METRICS = chosen_metrics(["motion_amount", "onset_rate"])

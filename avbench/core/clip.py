@@ -62,10 +62,10 @@ class Audio:
         if wave.shape[0] > 32:
             msg = f"waveform has {wave.shape[0]} channels; the order is [channels, samples], so transpose it"
             raise InputError(msg)
-        if not np.isfinite(wave).all():
+        peak = float(np.maximum(wave.max(), -wave.min()))  # NaN where there is one; no copy of a long waveform
+        if not np.isfinite(peak):
             msg = f"waveform holds {np.count_nonzero(~np.isfinite(wave))} samples that are NaN or infinite"
             raise InputError(msg)
-        peak = float(np.abs(wave).max())
         if peak > 1:
             msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 (scale or clip the model's output)"
             raise InputError(msg)
@@ -107,6 +107,8 @@ class Clip:
     fps: Fraction
     """Frames per second, exact; numbers and strings are converted by `frame_rate`."""
     audio: Audio | None = None
+    remarks: tuple[str, ...] = ()
+    """What the reader of a file decided by itself, such as the rate of a file of variable rate; one sentence each."""
 
     def __post_init__(self) -> None:
         frames = self.frames

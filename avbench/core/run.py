@@ -71,6 +71,8 @@ class Sample:
     """The most that the process has held until then."""
     peak_gpu_memory_mib: float | None = None
     """The most that was allocated while this clip was made, or its batch; None without a CUDA device."""
+    remark: str | None = None
+    """What the reader of the file decided by itself, such as the rate of a file of variable rate."""
     refused: bool = False
     """Whether the failure is the model's answer (moderation): it is counted by itself and not asked for again."""
 

@@ -1,0 +1,83 @@
+"""One decoded picture becomes RGB as it is meant to be seen: colours, shape of pixels, turns and mirrors."""
+
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Interpolation
+
+_UNSPECIFIED, _BT709, _BT601 = 2, 1, 5  # AVColorSpace
+_HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
+# Without full chroma, libswscale's general path (10 bits, odd heights, 4:1:1) darkens every grey by 1.6 of 255. Its own
+# path for 8-bit 4:2:0 and 4:2:2 is not touched by the flag.
+_SCALER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
+_MOST_STRETCH = 10
+_UNSEEN = Fraction(1, 100)
+
+
+def named_matrix(height: int) -> int:
+    """The AVColorSpace that a picture of this height has where nothing names one."""
+    return _BT709 if height >= 720 else _BT601
+
+
+def square_size(width: int, height: int, pixel: Fraction | None) -> tuple[int, int]:
+    """Width and height of the picture in square pixels, where a pixel is `pixel` times as wide as high.
+
+    The shorter side of the pixel is enlarged, so nothing is lost. A deviation of up to 1 % is left alone.
+
+    Raises:
+        ValueError: a pixel that no camera and no disc has.
+    """
+    if not pixel or abs(pixel - 1) <= _UNSEEN:
+        return width, height
+    if not Fraction(1, _MOST_STRETCH) <= pixel <= _MOST_STRETCH:
+        msg = f"its pixels are said to be {pixel.numerator}:{pixel.denominator} (width to height), which cannot be"
+        raise ValueError(msg)
+    return (round(width * pixel), height) if pixel > 1 else (width, round(height / pixel))
+
+
+def as_seen(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+    """One frame, ``[height, width, 3]`` uint8 RGB: scaled to `size` (width, height), then turned as it says."""
+    image = _rgb(frame)
+    if size != (frame.width, frame.height):
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
+    if len(matrix) < 20:
+        return image
+    # A point x right and y down goes to ax + cy, bx + dy.
+    a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
+    if (a or d) and (b or c):
+        msg = "its picture is to be turned by an angle other than quarter turns"
+        raise ValueError(msg)
+    if a or d:
+        return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return image.transpose(1, 0, 2)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
+
+
+def colour_remarks(frame: av.VideoFrame) -> list[str]:
+    """What of a frame is read as it is stored, though a screen would show it in another way."""
+    remarks = []
+    if frame.color_trc in _HDR:
+        remarks.append(f"its colours are HDR ({_HDR[frame.color_trc]}): read as stored, without tone mapping")
+    if frame.interlaced_frame:
+        remarks.append("it is interlaced: read as stored, both fields in one frame")
+    return remarks
+
+
+def _rgb(frame: av.VideoFrame) -> np.ndarray:
+    if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+        frame.colorspace = named_matrix(frame.height)
+    if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
+        return _over_black(frame.to_ndarray(format="rgba", interpolation=_SCALER))
+    return frame.to_ndarray(format="rgb24", interpolation=_SCALER)
+
+
+def _over_black(rgba: np.ndarray) -> np.ndarray:
+    image = np.ascontiguousarray(rgba[..., :3])
+    for rows in range(0, len(rgba), 64):  # in strips: 16 bits of a whole large picture take much memory
+        part = slice(rows, rows + 64)
+        alpha = rgba[part, :, 3:]
+        if (alpha < 255).any():
+            image[part] = (image[part] * alpha.astype(np.uint16) + 127) // 255
+    return image

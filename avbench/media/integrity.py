@@ -1,0 +1,113 @@
+"""Is a file whole? What libav passes over is looked at here: ends of gifs, Matroska's checksums, boxes of mp4."""
+
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from avbench.core.errors import MediaError
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
+_FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"wide", b"free", b"skip", b"pnot")
+_NEEDED_BOXES = (b"moov", b"moof", b"mdat")
+_SEGMENT = b"\x18\x53\x80\x67"
+
+
+def check_whole(path: Path) -> None:
+    """Raise MediaError where a file is not an ordinary file (reading a pipe would wait for ever), empty or cut short.
+
+    A gif's frames are counted by nothing but its closing byte. An element of Matroska may be cut short or belie its
+    CRC-32, and a box of an mp4 may reach beyond the end of the file.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        msg = f"{path} is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no ordinary file')}, not a media file"
+        raise MediaError(msg)
+    if found.st_size == 0:
+        msg = f"{path} is empty"
+        raise MediaError(msg)
+    with path.open("rb") as file:
+        start = file.read(8)
+        if start[:4] == b"GIF8":
+            file.seek(-min(1024, found.st_size), os.SEEK_END)
+            if not file.read().rstrip(b"\0").endswith(b";"):
+                msg = f"{path} is cut short: it lacks the closing byte of a gif"
+                raise MediaError(msg)
+        elif start[:4] == b"\x1a\x45\xdf\xa3":
+            _check_matroska(path, file, found.st_size)
+        elif start[4:] in _FIRST_BOXES:
+            for kind, end in _boxes(file, found.st_size):
+                if end > found.st_size and kind in _NEEDED_BOXES:
+                    msg = (
+                        f"{path} is cut short: it has {found.st_size} bytes, and its box {kind.decode()} ends at {end}"
+                    )
+                    raise MediaError(msg)
+
+
+def is_fragmented(path: Path) -> bool:
+    """Whether a file is a fragmented mp4, as streaming writes it."""
+    with path.open("rb") as file:
+        if file.read(8)[4:] not in _FIRST_BOXES:
+            return False
+        return any(kind == b"moof" for kind, _ in _boxes(file, path.stat().st_size))
+
+
+def _boxes(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int]]:
+    """The outermost boxes of an mp4, each with where it ends; up to the first whose size makes no sense."""
+    at = 0
+    while at + 8 <= length:
+        file.seek(at)
+        head = file.read(16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if size == 1:
+            size = int.from_bytes(head[8:], "big")
+        if size < 8:
+            return  # 0: to the end of the file
+        at += size
+        yield kind, at
+
+
+def _check_matroska(path: Path, file: BinaryIO, length: int) -> None:
+    at = 0
+    while at < length:
+        # An element is an ID and a size, whose leading zero bits tell how long they are, and its content.
+        file.seek(at)
+        head = file.read(18)
+        wide = 9 - head[0].bit_length() if head else 9
+        kind, rest = head[:wide], head[wide:]
+        long = 9 - rest[0].bit_length() if rest else 9
+        size = int.from_bytes(rest[:long], "big") & ((1 << 7 * long) - 1)
+        at += wide + long
+        if size == (1 << 7 * long) - 1:
+            if kind != _SEGMENT:
+                return  # an element of unknown size, as in live streams
+            continue
+        if max(wide, long) > 8 or at + size > length:
+            msg = f"{path} is damaged or cut short at byte {at}"
+            raise MediaError(msg)
+        if kind == _SEGMENT:
+            continue  # the segment: its elements follow
+        if not _crc_matches(file, at, size):
+            msg = f"{path} is damaged between bytes {at} and {at + size}"
+            raise MediaError(msg)
+        at += size
+
+
+def _crc_matches(file: BinaryIO, at: int, size: int) -> bool:
+    """Whether the content of an element agrees with the CRC-32 that stands first in it; True where there is none."""
+    file.seek(at)
+    head = file.read(6)
+    if size < 6 or head[:2] != b"\xbf\x84":
+        return True
+    found, left = 0, size - 6
+    while left and (part := file.read(min(left, 2**20))):
+        found, left = zlib.crc32(part, found), left - len(part)
+    return found == int.from_bytes(head[2:], "little")

@@ -1,0 +1,192 @@
+"""Timestamps become frames at a constant rate.
+
+Times are seconds after the first frame, as exact fractions. `frame_grid` gives every source frame its place k on the
+grid k/rate. Where the times fit a constant rate, frame k has place k. Else the rate is that at which the fewest frames
+come out of step: candidates are the rates of the usual gaps between frames, and the round rates beside them, so that
+one short gap in 30 fps, a jitter of milliseconds or dropped frames all give 30.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+
+MAX_GUESSED_RATE = 240
+"""Frames per second; a variable rate is never read as more."""
+
+_ROUND, _UNROUND = (1, 2, 1001), 4  # how many frames out of step a rate such as 24.98 must save to be preferred
+_SLOW = 15  # frames per second; below, half rates such as 12.5 and 7.5 are round
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the source frames stand at a constant rate."""
+
+    rate: Fraction
+    places: Sequence[int]
+    """Source frame i is shown from places[i]/rate seconds on."""
+    count: int
+    """Frames at the rate, to the end of the last source frame."""
+    remark: str | None = None
+    """What was done to frames of a variable rate."""
+
+
+def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, declared: Iterable[Fraction]) -> Grid:
+    """The rate of a stream and the places of its frames.
+
+    Args:
+        times: of the frames, in rising order, the first 0.
+        length: when the last frame is over.
+        tick: of the container's clock, in seconds.
+        declared: rates that the container names, the most trusted first.
+
+    Raises:
+        ValueError: nothing tells a rate.
+    """
+    declared = list(declared)
+    rate = _constant_rate(times, length, tick, declared)
+    if rate is not None:
+        return Grid(rate, range(len(times)), len(times))
+    gaps = [after - before for before, after in pairwise(times)]
+    if not any(gaps):
+        msg = "neither a declared rate nor its timestamps tell how long a frame lasts"
+        raise ValueError(msg)
+    rate = _rate_of_dropped_frames(times, tick, declared)
+    steps = _Steps.at(rate, times) if rate else _best(times, gaps, declared)
+    end = math.floor(float(length) * float(steps.rate) - steps.phase + 0.5 + 1e-6) - steps.first
+    count = max(steps.places[-1] + 1, end)
+    shown = len(set(steps.places))
+    remark = (
+        f"its frames come {_milliseconds(min(gaps))} to {_milliseconds(max(gaps))} ms apart: read at "
+        f"{float(steps.rate):.6g} frames per second, with {len(times) - shown} of its {len(times)} frames left out and "
+        f"{count - shown} frames repeated"
+    )
+    return Grid(steps.rate, steps.places, count, remark)
+
+
+def first_frame_stretch(times: Sequence[Fraction], length: Fraction, tick: Fraction) -> Fraction:
+    """How many seconds longer the first frame lasts than all others, which have a constant rate; else 0."""
+    if len(times) < 4:
+        return Fraction(0)
+    rate = _constant_rate([time - times[1] for time in times[1:]], length - times[1], tick, [])
+    return max(Fraction(0), times[1] - times[0] - 1 / rate) if rate else Fraction(0)
+
+
+def undo_rounding(rate: Fraction) -> Fraction:
+    """Undo the rounding of n·1000/1001 that matroska's nanoseconds bring."""
+    meant = _ntsc(rate)
+    return meant if abs(rate / meant - 1) < Fraction(5, 10**7) else rate
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The places of frames at one candidate rate."""
+
+    rate: Fraction
+    phase: float
+    """How far the grid is shifted, in frames: the first frame need not be the one in step."""
+    first: int
+    places: list[int]
+    out_of_step: float
+    """Frames that do not follow directly upon the one before; one that is left out counts as two."""
+
+    @classmethod
+    def at(cls, rate: Fraction, times: Sequence[Fraction]) -> "_Steps":
+        exact = np.array([float(time) for time in times]) * float(rate)
+        turn = np.exp(2j * np.pi * exact).mean()
+        phases = {0.0, round(float(np.angle(turn)) / (2 * np.pi), 6)}
+        return min((cls._shifted(rate, exact, phase) for phase in sorted(phases, key=abs)), key=lambda s: s.out_of_step)
+
+    @classmethod
+    def _shifted(cls, rate: Fraction, exact: np.ndarray, phase: float) -> "_Steps":
+        places = np.floor(exact - phase + 0.5 + 1e-6).astype(np.int64)
+        steps = np.diff(places)
+        first = int(places[0])
+        wrong = np.count_nonzero(steps != 1) + np.count_nonzero(steps == 0)
+        return cls(rate, phase, first, (places - first).tolist(), float(wrong))
+
+
+def _rate_of_dropped_frames(times: Sequence[Fraction], tick: Fraction, declared: Iterable[Fraction]) -> Fraction | None:
+    """A declared rate on whose grid all times lie, many frames directly after one another; or None.
+
+    libav also declares the smallest grid that holds all times, such as 120 for 30 and 24 in one stream: there no frame
+    follows directly upon another.
+    """
+    for rate in declared:
+        if rate > MAX_GUESSED_RATE:
+            continue
+        allowed = min(tick, Fraction(1, 4) / rate)
+        places = [round(time * rate) for time in times]
+        direct = sum(after - before == 1 for before, after in pairwise(places))
+        on_grid = all(abs(time - place / rate) <= allowed for time, place in zip(times, places, strict=True))
+        if on_grid and direct * 4 >= len(times) - 1:
+            return rate
+    return None
+
+
+def _best(times: Sequence[Fraction], gaps: Sequence[Fraction], declared: Sequence[Fraction]) -> _Steps:
+    """The candidate rate with the fewest frames out of step; of equals, the first, and a round rate before another."""
+    rising = sorted(gap for gap in gaps if gap > 0)
+    middle = rising[len(rising) // 2]
+    usual = [gap for gap in rising if middle / 2 < gap < middle * Fraction(3, 2)]
+    estimates = [len(usual) / sum(usual), len(gaps) / times[-1], 1 / middle, 1 / rising[len(rising) // 4]]
+    candidates = [rate for estimate in estimates for rate in _beside(estimate, declared)]
+    allowed = [rate for rate in dict.fromkeys(candidates) if 0 < rate <= MAX_GUESSED_RATE]
+    tried = [_Steps.at(rate, times) for rate in allowed or [Fraction(MAX_GUESSED_RATE)]]
+    return min(tried, key=lambda steps: steps.out_of_step + (0 if steps.rate.denominator in _ROUND else _UNROUND))
+
+
+def _beside(estimate: Fraction, declared: Sequence[Fraction]) -> list[Fraction]:
+    """An estimated rate as the round rate that it stands for, the likeliest first, and as it is."""
+    meant = [Fraction(max(1, round(estimate))), *declared, _ntsc(estimate)]
+    if estimate < _SLOW:
+        meant.append(Fraction(max(1, round(2 * estimate)), 2))
+    near = [rate for rate in meant if abs(rate / estimate - 1) <= Fraction(1, 100)]
+    return [*near, estimate.limit_denominator(1001) or Fraction(1, 1001)]
+
+
+def _milliseconds(seconds: Fraction) -> str:
+    return f"{float(seconds * 1000):.3g}"
+
+
+def _ntsc(rate: Fraction) -> Fraction:
+    """The nearest n·1000/1001."""
+    return Fraction(max(1, round(rate * 1001 / 1000)) * 1000, 1001)
+
+
+def _constant_rate(
+    times: Sequence[Fraction], length: Fraction, tick: Fraction, declared: Sequence[Fraction]
+) -> Fraction | None:
+    """The rate on whose grid frame k stands at k/rate, or None."""
+    if len(times) == 1:
+        return declared[0] if declared else _simplest([*times, length], tick)
+    for rate in declared:
+        allowed = min(tick, Fraction(3, 5) / rate)
+        if all(abs(t - k / rate) <= allowed for k, t in enumerate(times)):
+            return rate
+    # The last frame's duration is evidence too, unless that frame is held longer than the others.
+    for points in ([*times, length], times):
+        gaps = {after - before for before, after in pairwise(points)}
+        rate = 1 / gaps.pop() if len(points) > 2 and len(gaps) == 1 and 0 not in gaps else _simplest(points, tick)
+        if rate:
+            return rate
+    return None
+
+
+def _simplest(points: list[Fraction], tick: Fraction) -> Fraction | None:
+    """The rate of the smallest denominator that puts every k/rate within a tick of point k, or None."""
+    if points[-1] <= 0:
+        return None
+    mean = (len(points) - 1) / points[-1]
+    allowed = min(tick, Fraction(3, 5) / mean)
+    later = list(enumerate(points))[1:]
+    low = max(k / (t + allowed) for k, t in later)
+    high = min((k / (t - allowed) for k, t in later if t > allowed), default=2 * mean)
+    if low > high or any(t + allowed <= 0 for _, t in later):
+        return None
+    target = min(max(mean, low), high)
+    fitting = (Fraction(round(target * d), d) for d in range(1, 1002))
+    return next((rate for rate in fitting if low <= rate <= high and rate > 0), None)

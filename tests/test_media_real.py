@@ -1,0 +1,326 @@
+"""Files as phones, screen recorders, discs and streaming write them: variable rates, pixels, tracks, fragments."""
+
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+from made_media import make, moving, psnr, refusal, tone
+
+from avbench.core import Clip, MediaError
+from avbench.media import MEDIA_SUFFIXES, read_clip
+from avbench.media.timing import frame_grid
+
+CLOCK = Fraction(1, 90000)
+
+
+def ticks(seconds) -> list[int]:
+    return [round(Fraction(time) / CLOCK) for time in seconds]
+
+
+def thirty(count: int) -> list[Fraction]:
+    return [Fraction(k, 30) for k in range(count)]
+
+
+def jitter(count: int, rate: float, milliseconds: float, seed: int = 0) -> list[float]:
+    off = np.random.default_rng(seed).normal(0, milliseconds / 1000, count)
+    return [0.0, *(k / rate + float(off[k]) for k in range(1, count))]
+
+
+def grid_of(seconds, declared=()):
+    times = [tick * CLOCK for tick in ticks(seconds)]
+    usual = sorted(after - before for before, after in pairwise(times))[(len(times) - 1) // 2]
+    return frame_grid(times, times[-1] + usual, CLOCK, declared)
+
+
+def shown(clip: Clip, frames: np.ndarray) -> list[int]:
+    """Which source frame each frame of a clip is."""
+    return [int(np.argmin([np.abs(frame.astype(int) - one).mean() for one in frames])) for frame in clip.frames]
+
+
+# --- variable rate ----------------------------------------------------------------------------------------------
+
+
+def short_gap(at: int, gap: Fraction, count: int = 24) -> list[Fraction]:
+    times = thirty(count)
+    return [*times[:at], times[at - 1] + gap, *times[at + 1 :]]
+
+
+@pytest.mark.parametrize("gap", [Fraction(1, 900), Fraction(1, 120), Fraction(1, 60)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_one_short_gap_leaves_the_rate(tmp_path: Path, gap: Fraction, suffix: str) -> None:
+    frames = moving(24)
+    times = ticks(short_gap(10, gap))
+    read = read_clip(make(tmp_path / f"a{suffix}", frames, 30, codec="libx264", times=times, clock=CLOCK,
+                          options={}, pixels="yuv420p"))  # fmt: skip
+    assert (read.fps, len(read.frames)) == (30, 24)
+    order = shown(read, frames)
+    assert order[:9] == list(range(9)) and order[11:] == list(range(11, 24))
+    (remark,) = read.remarks
+    assert "read at 30 frames per second" in remark and "of its 24 frames left out" in remark
+
+
+def test_jitter_shows_every_frame_once_and_at_other_rates_too(tmp_path: Path) -> None:
+    frames = moving(24)
+    times = ticks(jitter(24, 30, 2))
+    path = make(tmp_path / "a.mp4", frames, 30, times=times, clock=CLOCK)
+    read = read_clip(path)
+    assert read.fps == 30
+    assert shown(read, frames) == list(range(24))
+    assert "with 0 of its 24 frames left out and 0 frames repeated" in read.remarks[0]
+    half = read_clip(path, fps=Fraction(15))
+    assert (half.fps, shown(half, frames)) == (15, list(range(0, 24, 2)))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "count"),
+    [
+        ([*thirty(15), *(Fraction(1, 2) + Fraction(k, 24) for k in range(12))], (27, 30), (27, 30)),
+        ([*thirty(20), *(Fraction(5, 2) + Fraction(k, 30) for k in range(20))], (30, 30), (95, 95)),  # a still screen
+        ([Fraction(k, 30) for k in range(60) if k % 5 != 4], (30, 30), (59, 60)),
+        ([Fraction(round(k * 2.5), 60) for k in range(24)], (24, 24), (24, 24)),  # films on television
+        ([*(Fraction(k, 60) for k in range(30)), *(Fraction(1, 2) + time for time in thirty(15))], (60, 60), (59, 60)),
+        (jitter(300, 30000 / 1001, 1), (29.9, 30), (299, 301)),
+        (jitter(100, 60, 2), (59.9, 60), (99, 101)),
+        (jitter(100, 14.7, 3), (14.5, 14.9), (99, 101)),
+        (sorted(jitter(60, 30, 6)), (29.9, 30), (59, 61)),
+        ([0, *(0.05 + k / 30 for k in range(30))], (30, 30), (31, 32)),
+        ([0, 0.0334, 0.0668, 0.1, 0.5], (30, 30), (15, 20)),
+        ([0, 0.1, 0.15, 0.4], (10, 10), (5, 7)),
+    ],
+)
+def test_the_rate_is_that_of_most_frames(seconds, rate, count) -> None:
+    grid = grid_of(seconds)
+    assert rate[0] <= float(grid.rate) <= rate[1]
+    assert count[0] <= grid.count <= count[1]
+    assert grid.remark is not None
+    errors = [abs(place / float(grid.rate) - float(time)) for place, time in zip(grid.places, seconds, strict=True)]
+    assert max(errors) <= 1 / float(grid.rate)  # nothing is shown a whole frame too early or too late
+
+
+def test_a_declared_grid_needs_frames_that_follow_one_another() -> None:
+    # libav declares the smallest grid that holds all times: 120 for 30 and then 24 frames a second.
+    mixed = [*thirty(15), *(Fraction(1, 2) + Fraction(k, 24) for k in range(12))]
+    assert grid_of(mixed, [Fraction(120)]).rate < 31
+    dropped = [Fraction(k, 24) for k in (0, 1, 3, 7)]
+    assert grid_of(dropped, [Fraction(24)]).rate == 24
+    assert list(grid_of(dropped, [Fraction(24)]).places) == [0, 1, 3, 7]
+
+
+def test_a_constant_rate_needs_no_remark(tmp_path: Path) -> None:
+    for suffix in (".mp4", ".mkv", ".webm", ".avi", ".gif"):
+        assert read_clip(make(tmp_path / f"a{suffix}", moving(6), 8)).remarks == ()
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pixel", "degrees", "size"),
+    [
+        *((suffix, "4/3", None, (85, 48)) for suffix in (".mp4", ".mkv", ".avi")),
+        *((suffix, "8/9", None, (64, 54)) for suffix in (".mp4", ".mkv", ".avi")),
+        (".mp4", "4/3", 90, (48, 85)),  # the shape is that of the pixels as they are stored
+        (".mp4", "8/9", 180, (64, 54)),
+    ],
+)
+def test_pixels_become_square(tmp_path: Path, suffix: str, pixel: str, degrees: int | None, size) -> None:
+    y, x = np.mgrid[:48, :64]
+    ratio = float(Fraction(pixel))
+    circle = ((x - 31.5) * max(ratio, 1)) ** 2 + ((y - 23.5) / min(ratio, 1)) ** 2 < 20**2
+    frames = np.repeat(np.where(circle, 230, 30).astype(np.uint8)[None, ..., None], 3, axis=3).repeat(3, axis=0)
+    codec = "mpeg4" if suffix == ".avi" else "libx264"
+    path = make(
+        tmp_path / f"a{suffix}", frames, 8, codec=codec, pixels="yuv420p", pixel=Fraction(pixel), rotation=degrees
+    )
+    read = read_clip(path)
+    assert (read.width, read.height) == size
+    down, across = np.nonzero(read.frames[1, ..., 1] > 130)
+    assert (np.ptp(across) + 1) / (np.ptp(down) + 1) == pytest.approx(1, abs=0.04)
+    (remark,) = read.remarks
+    assert pixel.replace("/", ":") in remark and "square" in remark
+
+
+def test_an_unseen_deviation_and_what_cannot_be(tmp_path: Path) -> None:
+    plain = read_clip(make(tmp_path / "a.mp4", moving(3), 8))
+    near = read_clip(make(tmp_path / "b.mp4", moving(3), 8, pixel=Fraction(640, 639)))
+    np.testing.assert_array_equal(near.frames, plain.frames)
+    assert near.remarks == ()
+    assert "pixels are said to be" in refusal(make(tmp_path / "c.mp4", moving(3), 8, pixel=Fraction(40)))
+
+
+def grey_planes(form: str, height: int, grey: int) -> av.VideoFrame:
+    frame = av.VideoFrame(64, height, form)
+    bits = frame.format.components[0].bits
+    for plane, value in zip(frame.planes, (round(219 * grey / 255 + 16), 128, 128), strict=True):
+        kind = np.uint8 if bits <= 8 else np.uint16
+        plane.update(np.full(plane.buffer_size // kind().itemsize, value << (bits - 8), kind).tobytes())
+    frame.colorspace, frame.color_range = 1, 1
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("form", "height"),
+    [("yuv420p10le", 48), ("yuv422p10le", 48), ("yuv420p12le", 48), ("yuv420p16le", 48), ("yuv444p10le", 48),
+     ("yuv420p", 47), ("yuv422p", 47), ("yuv411p", 48), ("yuv440p", 48)],
+)  # fmt: skip
+def test_greys_stay_what_they_are(tmp_path: Path, form: str, height: int) -> None:
+    path, greys = tmp_path / "a.mkv", list(range(0, 256, 15))
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("ffv1", rate=8)
+        video.width, video.height, video.pix_fmt = 64, height, form
+        video.codec_context.colorspace, video.codec_context.color_range = 1, 1
+        for k, grey in enumerate(greys):
+            frame = grey_planes(form, height, grey)
+            frame.pts, frame.time_base = k, Fraction(1, 8)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    read = read_clip(path).frames[:, 20, 30].astype(int)
+    assert read[-1].tolist() == [255, 255, 255]
+    error = read - np.array(greys)[:, None]
+    assert abs(error.mean()) <= 0.1 and abs(error).max() <= 1
+
+
+@pytest.mark.parametrize("form", ["yuv420p", "yuv422p", "yuv444p", "yuvj420p"])
+def test_usual_8_bit_colours_are_converted_as_ever(tmp_path: Path, form: str) -> None:
+    codec = "mjpeg" if form == "yuvj420p" else "libx264"
+    path = make(tmp_path / "a.mkv", moving(4), 8, codec=codec, pixels=form)
+    with av.open(str(path)) as container:
+        plain = []
+        for frame in container.decode(video=0):
+            frame.colorspace = 5 if frame.colorspace == 2 else frame.colorspace
+            plain.append(frame.to_ndarray(format="rgb24"))
+    np.testing.assert_array_equal(read_clip(path).frames, np.stack(plain))
+
+
+def test_hdr_is_remarked_upon(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=8)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p10le"
+        video.codec_context.color_trc = 16
+        frame = grey_planes("yuv420p10le", 48, 90)
+        frame.color_trc = 16
+        container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    assert any("HDR (PQ)" in remark for remark in read_clip(path).remarks)
+
+
+# --- tracks -----------------------------------------------------------------------------------------------------
+
+
+def tracks(path: Path, pictures: list[int], sounds: list[int]) -> Path:
+    """A file whose picture track i has grey 60·i, and whose sound track i has a tone of loudness 0.3·i; with marks."""
+    with av.open(str(path), "w") as container:
+        videos = [container.add_stream("libx264", rate=8, width=64, height=48, pix_fmt="yuv420p") for _ in pictures]
+        audios = [container.add_stream("aac", rate=16000, layout="mono") for _ in sounds]
+        for stream, marks in zip([*videos, *audios], [*pictures, *sounds], strict=True):
+            stream.disposition = marks
+        for number, video in enumerate(videos):
+            for k in range(8):
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 60 * number, np.uint8), format="rgb24")
+                frame.pts, frame.time_base = k, Fraction(1, 8)
+                container.mux(video.encode(frame))
+            container.mux(video.encode(None))
+        for number, audio in enumerate(audios):
+            sound = av.AudioFrame.from_ndarray(number * tone(16000), format="fltp", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = 16000, 0, Fraction(1, 16000)
+            container.mux(audio.encode(sound))
+            container.mux(audio.encode(None))
+    return path
+
+
+DEFAULT, DESCRIBED = int(Disposition.default), int(Disposition.visual_impaired)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pictures", "sounds", "grey", "loud"),
+    [
+        (".mp4", [DEFAULT], [0, DEFAULT], 0, True),
+        (".mkv", [DEFAULT], [0, DEFAULT], 0, True),
+        (".mkv", [DEFAULT], [DESCRIBED, DEFAULT], 0, True),
+        (".mkv", [DEFAULT], [DESCRIBED | DEFAULT, DEFAULT], 0, True),
+        (".mkv", [DEFAULT], [DEFAULT, 0], 0, False),
+        (".mkv", [DEFAULT], [0, 0], 0, False),
+        (".mkv", [0, DEFAULT], [DEFAULT], 60, False),
+        (".mp4", [0, DEFAULT], [DEFAULT], 60, False),
+    ],
+)
+def test_the_default_track_is_read(tmp_path: Path, suffix, pictures, sounds, grey, loud) -> None:
+    read = read_clip(tracks(tmp_path / f"a{suffix}", pictures, sounds))
+    assert abs(read.frames.mean() - grey) < 6
+    assert (np.abs(read.audio.waveform).max() > 0.2) == loud
+    (remark,) = read.remarks
+    assert "2 sound tracks" in remark if len(sounds) > 1 else "2 picture tracks" in remark
+    assert ("default" in remark) and (f"number {2 if grey or loud else 1}" in remark)
+
+
+# --- fragmented mp4 ---------------------------------------------------------------------------------------------
+
+
+def streamed(path: Path, hertz: int, flags: str, between: int) -> Path:
+    """Two seconds at 25 fps with a flash and a beep from 1.6 s on, written frame by frame, as streaming does."""
+    sound = np.where(np.arange(2 * hertz) >= 1.6 * hertz, 0.5 * np.sin(np.arange(2 * hertz) * 0.4), 0)
+    with av.open(str(path), "w", options={"movflags": flags} if flags else {}) as container:
+        video = container.add_stream("libx264", rate=25, options={"bf": str(between), "g": "12"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("aac", rate=hertz, layout="mono")
+        done = 0
+        for k in range(50):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 255 * (k >= 40), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = k, Fraction(1, 25)
+            container.mux(video.encode(frame))
+            until = 2 * hertz * (k + 1) // 50
+            part = sound[None, done:until].astype(np.float32)
+            block = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout="mono")
+            block.sample_rate, block.pts, block.time_base = hertz, done, Fraction(1, hertz)
+            container.mux(audio.encode(block))
+            done = until
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    return path
+
+
+FRAGMENTS = ["frag_keyframe", "frag_keyframe+empty_moov", "frag_keyframe+delay_moov", "+dash"]
+
+
+@pytest.mark.parametrize("between", [0, 2])
+@pytest.mark.parametrize("hertz", [8000, 16000, 22050, 24000, 44100, 48000])
+@pytest.mark.parametrize("flags", ["", *FRAGMENTS])
+def test_fragmented_files_are_whole_and_in_step(tmp_path: Path, flags: str, hertz: int, between: int) -> None:
+    read = read_clip(streamed(tmp_path / "a.mp4", hertz, flags, between))
+    assert (read.fps, len(read.frames), read.remarks) == (25, 50, ())
+    assert np.argmax(read.frames[:, 20, 20, 0] > 128) == 40
+    assert abs(read.audio.samples - 2 * hertz) <= 1024
+    beep = np.argmax(np.abs(read.audio.waveform[0]) > 0.1) / hertz
+    assert beep == pytest.approx(1.6, abs=0.002)
+
+
+@pytest.mark.parametrize("flags", FRAGMENTS)
+def test_a_cut_fragment_is_noticed(tmp_path: Path, flags: str) -> None:
+    path = streamed(tmp_path / "a.mp4", 24000, flags, 2)
+    data = path.read_bytes()
+    last = data.rindex(b"moof") + 200
+    for cut in (last, len(data) // 2, len(data) // 3):
+        path.write_bytes(data[:cut])
+        refusal(path)
+
+
+# --- names ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".m4v", ".3gp"])
+def test_what_phones_write_is_read(tmp_path: Path, suffix: str) -> None:
+    assert suffix in MEDIA_SUFFIXES
+    frames = moving(4)
+    read = read_clip(make(tmp_path / f"a{suffix}", frames, 8, codec="libx264"))
+    assert psnr(read.frames, frames) > 28
+
+
+def test_a_track_of_no_known_rate_is_refused() -> None:
+    with pytest.raises(ValueError, match="how long a frame lasts"):
+        frame_grid([Fraction(0)] * 3, Fraction(0), CLOCK, [])
+    assert issubclass(MediaError, ValueError)
