@@ -50,18 +50,21 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
     starts = [start(parts, wish) for wish in filled]
     device = next(parts.dit.parameters()).device
     video, audio = (_stacked([pair[i] for pair in starts], device) for i in range(2))
-    # each item twice: with the negative captions first, then with its own, in one forward
     sampling = parts.sampling
+    scales = (sampling.video_guidance, sampling.audio_guidance)
+    # where guidance asks for it each item twice in one forward: with the negative captions first, then with its own
+    both = any(scale != 1 for scale, x in zip(scales, (video, audio), strict=True) if x is not None)
     texts = [
-        None if encoder is None else encoder.read([negative] * batch + captions)
+        None if encoder is None else encoder.read(([negative] * batch if both else []) + captions)
         for encoder, negative, captions in (
             (parts.video_text, sampling.video_negative, [wish.video_caption for wish in filled]),
             (parts.audio_text, sampling.audio_negative, [wish.audio_caption for wish in filled]),
         )
     ]
-    scales = (sampling.video_guidance, sampling.audio_guidance)
 
     def velocity(x: Pair, t: float) -> Pair:
+        if not both:
+            return parts.dit(*x, torch.full((batch,), t, device=device), *texts)
         doubled = [None if part is None else torch.cat([part, part]) for part in x]
         said = parts.dit(*doubled, torch.full((2 * batch,), t, device=device), *texts)
         halves = [None if part is None else part.chunk(2) for part in said]

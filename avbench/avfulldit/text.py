@@ -41,6 +41,7 @@ class CaptionEncoder(nn.Module):
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
+        self.register_buffer("empty", self.ids([""]), persistent=False)
 
     def unknown(self, caption: str) -> list[str]:
         """The caption's words that this encoder never saw."""
@@ -53,12 +54,6 @@ class CaptionEncoder(nn.Module):
             found = [self._ids.get(word, _UNKNOWN) for word in words_of(caption)][: self.length] or [_NOTHING]
             row[: len(found)] = found
         return torch.from_numpy(out)
-
-    def empty(self, like: Tensor) -> Tensor:
-        """Ids of the empty caption, ``[1, length]``, on the device of `like`."""
-        ids = torch.full((1, self.length), _PADDING, device=like.device)
-        ids[0, 0] = _NOTHING
-        return ids
 
     def read(self, captions: Sequence[str]) -> Text:
         """Captions → `Text`, on the encoder's device."""

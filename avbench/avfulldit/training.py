@@ -142,7 +142,7 @@ class Objective(nn.Module):
             ("audio", self.audio_text, batch.audio_ids),
         ):
             if encoder is not None and ids is not None:
-                inputs[f"{what}_text"] = encoder(torch.where(kept[:, None], ids, encoder.empty(ids)))
+                inputs[f"{what}_text"] = encoder(torch.where(kept[:, None], ids, encoder.empty))
         said = self.dit(inputs["video"], inputs["audio"], t, inputs["video_text"], inputs["audio_text"])
         weight = (t / self.plan.full_weight_from).clamp(max=1).square()
         losses = Losses(*(_error(a, b, weight) for a, b in zip(said, targets.values(), strict=True)))
