@@ -1,5 +1,6 @@
 """The command line: one function a verb, a few lines each. Heavy imports stand inside, so --help is instant."""
 
+import functools
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,6 +76,13 @@ FVDProtocols = Annotated[
 
 Form = Annotated[str, typer.Option("--format", help="console, markdown, latex, csv or json.")]
 PlanAt = Annotated[Path | None, typer.Option("--plan", help="A TOML of primary questions and margins.")]
+Replace = Annotated[
+    bool,
+    typer.Option(
+        "--replace",
+        help="Make anew what the run folder holds of another model, of other settings, or of clips that have changed.",
+    ),
+]
 Allow = Annotated[list[str] | None, typer.Option(help="Compare although this field differs, and mark it; repeatable.")]
 
 
@@ -111,6 +119,7 @@ def run(
     allow: Allow = None,
     workers: Workers = None,
     out: Out = Path("runs"),
+    replace: Replace = False,
 ) -> None:
     """Sample, measure and compare models; print the tables and write the page.
 
@@ -140,7 +149,8 @@ def run(
     failures = 0
     for model, place, kept in zip(models or DEMO_MODELS, folders, records, strict=True):
         beside = presets.settings(chosen, model, given.settings) if chosen else {}
-        failures += _sample(place, model, asked, range(seeds or 1), {**given.settings, **beside}, workers, kept)
+        told = {**given.settings, **beside}
+        failures += _sample(place, model, asked, range(seeds or 1), told, workers, kept, replace=replace)
         _measure(place, metrics, workers, against)
         _evaluate(place, metrics, reference, against)
     pairs = None if models else [(1, 0)]
@@ -161,12 +171,11 @@ def sample(
     setting: Settings = None,
     workers: Workers = None,
     out: Out = Path("runs"),
+    replace: Replace = False,
 ) -> None:
     """Make the clips of one model, and nothing else."""
-    place = _place(out, model)
-    if failures := _sample(
-        place, model, _subsets(subset, prompts, view, limit), range(seeds), _parsed(setting or ()), workers
-    ):
+    place, asked = _place(out, model), _subsets(subset, prompts, view, limit)
+    if failures := _sample(place, model, asked, range(seeds), _parsed(setting or ()), workers, replace=replace):
         _refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     typer.echo(place)
 
@@ -249,7 +258,7 @@ def leaderboard(
     from avbench import leaderboard as stage
     from avbench.report import tables
 
-    folders = stage.find(runs)
+    folders = [_looked_over(folder) for folder in stage.find(runs)]
     frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference)
     if form in ("csv", "json"):
         _print_frame(frame, form)
@@ -555,6 +564,7 @@ def reference_build(
     ),
     workers: Workers = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the references.")] = Path("reference_stats"),
+    replace: Replace = False,
 ) -> None:
     """Build a reference; the same command gives the same bytes."""
     from avbench import reference
@@ -568,14 +578,16 @@ def reference_build(
     start = first_seed if first_seed is not None else 0 if finished else reference.FIRST_SEED
     count = seeds or (1 if finished else 4)
     place = work / asked.name
-    _sample(
-        place, model or (f"clips:{what}" if bare else "toyworld:"), [asked], range(start, start + count), {}, workers
-    )
+    source = model or (f"clips:{what}" if bare else "toyworld:")
+    if failures := _sample(place, source, [asked], range(start, start + count), {}, workers, replace=replace):
+        _refuse(f"{failures} clips could not be made, and a reference must be whole: mend or remove them")
     metrics = _metrics(metric, fvd_protocol)
     _measure(place, metrics, workers)
     protocols = [protocol_of(feature) for feature in features_of(metrics)]
     target = out / asked.name
     sha256 = reference.pack(_folder(place), asked, protocols, target, licence, rows=rows or reference.ROWS)
+    for feature, why in reference.load(target).card.get("left_out", {}).items():
+        typer.echo(f"note: {feature} is not in the reference: {why}", err=True)
     typer.echo(f"{sha256}  {target}")
 
 
@@ -701,6 +713,8 @@ def _sample(
     settings: Mapping[str, Any],
     workers: int | None,
     preset: Mapping[str, Any] | None = None,
+    *,
+    replace: bool = False,
 ) -> int:
     """Sample a run; returns how many of its clips could not be made, refusals not counted."""
     from avbench import sample as stage
@@ -709,7 +723,7 @@ def _sample(
     folder = RunFolder(place)
     with folder.writing():
         count, made, remarks = stage.sample(
-            folder, model, settings, subsets, seeds, workers=_workers(workers), preset=preset
+            folder, model, settings, subsets, seeds, workers=_workers(workers), preset=preset, replace=replace
         )
         for remark in remarks:
             typer.echo(f"note: {remark}", err=True)
@@ -793,29 +807,38 @@ def _report(
     from avbench.folder import write_json, write_whole
     from avbench.leaderboard import leaderboard
     from avbench.plan import read
-    from avbench.report import boards, clips, page, printed, tables
+    from avbench.report import boards, clips, page, place, printed, tables
 
     folders = [_folder(path) for path in runs]
     frame = leaderboard(folders, allow=allow)
     found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow)
     papers = printed.sections(folders)
-    beside = "".join(f"\n{tables.set_as_markdown([one.table], one.legend)}" for one in papers)
-    write_whole(out / "table.md", (tables.markdown(frame) + beside).encode())
-    if papers:
-        write_whole(out / "printed.csv", printed.frame(papers).to_csv(index=False).encode())
-        write_json(out / "printed.json", [one.to_json() for one in papers])
-    write_whole(out / "table.csv", frame.to_csv(index=False).encode())
-    write_whole(out / "table.parquet", frame.to_parquet(index=False))
-    write_whole(out / "differences.csv", found.to_csv(index=False).encode())
-    over = over_motion(folders)
-    write_whole(out / "over_motion.csv", over.to_csv(index=False).encode())
-    count, made = clips.prepare(folders, out / "media", flow=flow, workers=_workers(workers))
-    _follow("page: clips", count, made)
-    voted = ballots.read(votes) if votes else None
-    html = page.render(folders, frame, over, out / "media", found, media=media, flow=flow, votes=voted)
-    write_whole(out / "report.html", html.encode())
-    if media == "inside" and len(html) > LARGE_PAGE_BYTES:
-        typer.echo(f"note: the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it", err=True)
+    waiting = functools.partial(
+        typer.echo, f"note: another avbench writes its report to {out}; waiting for it", err=True
+    )
+    with place.alone(out, waiting):
+        beside = "".join(f"\n{tables.set_as_markdown([one.table], one.legend)}" for one in papers)
+        write_whole(out / "table.md", (tables.markdown(frame) + beside).encode())
+        if papers:
+            write_whole(out / "printed.csv", printed.frame(papers).to_csv(index=False).encode())
+            write_json(out / "printed.json", [one.to_json() for one in papers])
+        else:  # of an earlier report
+            for name in ("printed.csv", "printed.json"):
+                (out / name).unlink(missing_ok=True)
+        write_whole(out / "table.csv", frame.to_csv(index=False).encode())
+        write_whole(out / "table.parquet", frame.to_parquet(index=False))
+        write_whole(out / "differences.csv", found.to_csv(index=False).encode())
+        over = over_motion(folders)
+        write_whole(out / "over_motion.csv", over.to_csv(index=False).encode())
+        count, made = clips.prepare(folders, out / "media", flow=flow, workers=_workers(workers))
+        _follow("page: clips", count, made)
+        voted = ballots.read(votes) if votes else None
+        html = page.render(folders, frame, over, out / "media", found, media=media, flow=flow, votes=voted)
+        write_whole(out / "report.html", html.encode())
+        if media == "inside" and len(html) > LARGE_PAGE_BYTES:
+            typer.echo(
+                f"note: the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it", err=True
+            )
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
     shown = frame[(frame["metric"] == "fvd") | ~frame["metric"].isin(others)]
     _console().print(tables.console(shown, _console().width))
@@ -875,7 +898,24 @@ def _folder(place: "Path | RunFolder") -> "RunFolder":
         return place
     if not (place / "run.json").is_file():
         _refuse(f"{place} is not a run folder: it has no run.json")
-    return RunFolder(place)
+    return _looked_over(RunFolder(place))
+
+
+def _looked_over(folder: "RunFolder") -> "RunFolder":
+    """A run whose clips are those that were sampled, as far as they are there; that some are not is said once."""
+    from avbench.content import counted, require_unchanged
+
+    if (gone := require_unchanged(folder)) and folder.path not in _SAID_GONE:
+        _SAID_GONE.add(folder.path)
+        first = folder.path / str(gone[0].path)
+        typer.echo(
+            f"note: {counted(gone, folder)} no longer there (for example {first}); what was measured of them is kept",
+            err=True,
+        )
+    return folder
+
+
+_SAID_GONE: set[Path] = set()
 
 
 def _parsed(settings: Iterable[str]) -> dict[str, Any]:

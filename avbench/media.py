@@ -45,7 +45,7 @@ from av.stream import Disposition
 from avbench.core.clip import Audio, Clip, frame_rate
 from avbench.core.errors import MediaError
 
-MEDIA_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif")
+MEDIA_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".qt", ".3gp", ".3g2", ".mj2", ".mk3d")
 """Suffixes of the files that `read_clip` is meant for; it goes by the content, not by the name."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """Suffixes of the frames in a folder."""
