@@ -82,6 +82,17 @@ def without_suffix(path: Path) -> str:
     return same_name(plain.removesuffix(path.suffix) if is_clip(path) else plain)
 
 
+def as_spelled(folder: Path, name: str) -> Path:
+    """The path of this name in a folder, in the letters that it has there, composed or decomposed."""
+    path = folder / name
+    if name.isascii() or path.exists():
+        return path
+    for part in Path(name).parts:
+        there = folder.iterdir() if folder.is_dir() else ()
+        folder = next((one for one in there if same_name(one.name) == same_name(part)), folder / part)
+    return folder
+
+
 def same_name(text: str) -> str:
     """A name with its letters composed, so that two that look the same are the same."""
     return unicodedata.normalize("NFC", text)

@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from avbench.clip_files import clips_in, same_name
+from avbench.clip_files import as_spelled, clips_in, same_name
 from avbench.core import InputError, nearest
 from avbench.core.prompt import checked_id
 
@@ -265,7 +265,4 @@ def inside(folder: Path, name: str, listed: Path, number: int) -> Path:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         msg = f"{listed}, line {number}: {name!r} leads out of the set's folder"
         raise InputError(msg)
-    path = folder / name
-    if path.exists() or not path.parent.is_dir() or name.isascii():
-        return path
-    return next((one for one in path.parent.iterdir() if same_name(one.name) == same_name(path.name)), path)
+    return as_spelled(folder, name)
