@@ -10,6 +10,7 @@ in a sentence; with `replace` what is no longer the same is made anew.
 """
 
 import dataclasses
+import errno
 import functools
 import gc
 import os
@@ -180,7 +181,7 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
     generator = source()
     if prepare := getattr(generator, "prepare", None):
         prepare()
-    place = RunFolder(folder)
+    place, look = RunFolder(folder), getattr(generator, "source", None)
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()
@@ -203,7 +204,7 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
         seconds = (time.perf_counter() - started) / len(requests)
         peaks = _peaks()
         return [
-            dataclasses.replace(_kept(place, request, each, seconds), **peaks)
+            dataclasses.replace(_kept(place, request, each, seconds, look), **peaks)
             for request, each in zip(requests, made, strict=True)
         ]
 
@@ -245,7 +246,13 @@ def _peaks() -> dict[str, float]:
     return peaks
 
 
-def _kept(folder: RunFolder, request: Request, made: Made | InputError, seconds: float) -> Sample:
+def _kept(
+    folder: RunFolder,
+    request: Request,
+    made: Made | InputError,
+    seconds: float,
+    look: Callable[[Request], str | None] | None,
+) -> Sample:
     if isinstance(made, Exception):
         return _failed(request, made, seconds)
     try:
@@ -264,9 +271,23 @@ def _kept(folder: RunFolder, request: Request, made: Made | InputError, seconds:
         if made.truth is not None:
             write_json(stem.with_name(stem.name + ".truth.json"), made.truth)
         name = path.relative_to(folder.path).as_posix()
-        return Sample(request.key, name, file_sha256(path), seconds, unlike=unlike, call=made.call, source=made.source)
+        copied = isinstance(made.clip, Path) and not made.moved  # then its own hash says it
+        source = look(request) if look and not copied else None
+        return Sample(request.key, name, file_sha256(path), seconds, unlike=unlike, call=made.call, source=source)
     except Exception as error:
+        if _no_space(error):
+            msg = (
+                f"{folder.path}: no space is left for the clip of {request.key.prompt}-{request.key.seed}; make some, "
+            )
+            msg += "and give the same command again"
+            raise InputError(msg) from error
         return _failed(request, error, seconds)
+
+
+def _no_space(error: BaseException) -> bool:
+    """Whether an error is that of a full disk: it would fail every clip that follows."""
+    causes = (error, error.__cause__)
+    return any(getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for one in causes)
 
 
 def _failed(request: Request, error: BaseException, seconds: float) -> Sample:

@@ -280,3 +280,15 @@ def test_a_model_in_memory_is_not_taken_for_what_it_was(tmp_path):
     with pytest.raises(InputError, match="holds clips of an earlier call, and a model in memory cannot be told"):
         score(model, **asked)
     assert score(model, **asked, replace=True)["toy-control/motion_amount"] > 2 * before
+
+
+def test_a_full_disk_ends_the_run_and_is_no_failure_of_a_clip(mine, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("avbench.sample.shutil.copyfile", full)
+    with pytest.raises(InputError, match="run: no space is left for the clip of p0-0; make some, and give the same"):
+        run()
+    monkeypatch.undo()
+    monkeypatch.chdir(mine)
+    assert not Path("run/samples.jsonl").exists() and run().n == 3

@@ -50,8 +50,6 @@ class Made:
     """What the model was asked, where that is not in the settings: sizes and counts as they were brought to fit."""
     moved: bool = False
     """Whether a finished file may be moved away instead of copied."""
-    source: str | None = None
-    """What `Generator.source` says of it, where that is not the sha256 of the finished file."""
 
 
 class Generator(typing.Protocol):
@@ -60,9 +58,9 @@ class Generator(typing.Protocol):
     It may also have `prepare`, called once in each process before the first clip, and `most_workers`.
 
     One whose clips come from something that can change behind its name has `source`, which takes a request and returns
-    what its clip would be taken from now: the sha256 of a finished file, or other words that change with it; None where
-    that cannot be told. It raises InputError where there is nothing any more. When a run is gone on with, a clip whose
-    `source` is another one than it was is not taken for the same.
+    what its clip would be taken from now: the sha256 of a file that is kept as it is, or other words that change with
+    it; None where that cannot be told. It raises InputError where there is nothing any more. When a run is gone on
+    with, a clip whose `source` is another one than it was is not taken for the same.
 
     One that waits for others instead of computing has `concurrency`: how many calls of `generate` may be under way at
     once, in threads of one process. One whose class takes a `journal` is given the folder, inside the run folder, for

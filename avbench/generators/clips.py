@@ -65,10 +65,7 @@ class ClipsFolder:
 
     def _one(self, request: Request) -> Made:
         path = self._path(request)
-        if not path.is_dir():
-            return Made(path)
-        source = _frames_sha256(path)
-        return Made(read_clip(path, fps=self._fps), source=source)
+        return Made(read_clip(path, fps=self._fps) if path.is_dir() else path)
 
     def _path(self, request: Request) -> Path:
         candidates = self._candidates(request)

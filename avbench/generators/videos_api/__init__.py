@@ -146,7 +146,7 @@ class VideosAPI:
         deadline = Deadline(self._deadline_seconds)
         job = self._job(request, deadline)
         address = self._finished(request.key, job, deadline)
-        return Made(self._fetched(request.key, job, address, deadline), moved=True, source=self.source(request))
+        return Made(self._fetched(request.key, job, address, deadline), moved=True)
 
     def source(self, request: Request) -> str | None:
         """What the server says that it runs under the model's name; None where it does not say, or cannot be asked."""
