@@ -521,12 +521,16 @@ def curate(
     """Choose a subset of real clips by written rules; the same command again goes on where it stopped."""
     _require_curation()
     from avbench import datasets
+    from avbench.clip_files import clips_in
     from avbench.curate import choice, sheet
     from avbench.curate import pool as stage
     from avbench.curate import rules as written
 
     opened, chosen = datasets.opened(pool), written.read(rules or written.SHIPPED)
     chosen.of(rule)
+    if opened.name == "folder":
+        for sentence in clips_in(opened.folder).remark():
+            typer.echo(f"note: {sentence}", err=True)
     place = work or out.with_name(f"{out.name}.work")
     tasks = stage.unmeasured(opened, place, limit)
     _follow("measuring", len(tasks), stage.measure(tasks, place, workers=_workers(workers)))

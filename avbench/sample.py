@@ -276,10 +276,10 @@ def _kept(
         return Sample(request.key, name, file_sha256(path), seconds, unlike=unlike, call=made.call, source=source)
     except Exception as error:
         if _no_space(error):
+            clip_name = f"{request.key.prompt}-{request.key.seed}"
             msg = (
-                f"{folder.path}: no space is left for the clip of {request.key.prompt}-{request.key.seed}; make some, "
+                f"{folder.path}: no space is left for the clip {clip_name}; make some, and give the same command again"
             )
-            msg += "and give the same command again"
             raise InputError(msg) from error
         return _failed(request, error, seconds)
 

@@ -287,7 +287,7 @@ def test_a_full_disk_ends_the_run_and_is_no_failure_of_a_clip(mine, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("avbench.sample.shutil.copyfile", full)
-    with pytest.raises(InputError, match="run: no space is left for the clip of p0-0; make some, and give the same"):
+    with pytest.raises(InputError, match="run: no space is left for the clip p0-0; make some, and give the same"):
         run()
     monkeypatch.undo()
     monkeypatch.chdir(mine)
