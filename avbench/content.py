@@ -30,7 +30,7 @@ class _Hashes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._file: Path | None = None
+        self._opened_as: tuple[Path, int] | None = None
         self._open: sqlite3.Connection | None = None
 
     def find(self, state: os.stat_result) -> str | None:
@@ -49,12 +49,12 @@ class _Hashes:
     def _connection(self) -> sqlite3.Connection:
         caches = os.environ.get("XDG_CACHE_HOME")
         file = (Path(caches) if caches else Path.home() / ".cache") / "avbench" / "hashes.sqlite"
-        if self._open is None or self._file != file:
+        if self._open is None or self._opened_as != (file, os.getpid()):
             file.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(file, timeout=2, check_same_thread=False)
             connection.execute("PRAGMA synchronous = OFF")  # what a crash loses is hashed again
             connection.execute(_MAKE_TABLE)
-            self._open, self._file = connection, file
+            self._open, self._opened_as = connection, (file, os.getpid())
         return self._open
 
 
