@@ -529,7 +529,7 @@ def curate(
     opened, chosen = datasets.opened(pool), written.read(rules or written.SHIPPED)
     chosen.of(rule)
     if opened.name == "folder":
-        for sentence in clips_in(opened.folder).remark():
+        for sentence in clips_in(opened.folder).remark(frames_too=True):
             typer.echo(f"note: {sentence}", err=True)
     place = work or out.with_name(f"{out.name}.work")
     tasks = stage.unmeasured(opened, place, limit)

@@ -32,11 +32,14 @@ class Found:
     left_out: tuple[tuple[Path, str], ...]
     """What could be taken for a clip and is not read, and why not."""
 
-    def remark(self) -> list[str]:
-        """A sentence that names what is left out; none where nothing is."""
-        if not self.left_out:
+    def remark(self, *, frames_too: bool = False) -> list[str]:
+        """A sentence that names what is left out, folders of images as well where they are not read; or none."""
+        left_out = [*self.left_out]
+        if frames_too:
+            left_out += [(path, "a folder of images, which has no rate") for path in self.frames]
+        if not left_out:
             return []
-        named = [f"{path.relative_to(self.folder)} ({why})" for path, why in self.left_out]
+        named = [f"{path.relative_to(self.folder)} ({why})" for path, why in left_out]
         shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
         return [f"left out of {self.folder}: {shown}; suffixes read: {', '.join(MEDIA_SUFFIXES)}"]
 

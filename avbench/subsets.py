@@ -97,7 +97,7 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
         prompts[identifier] = Prompt(identifier, stem, tags={"file": str(path.relative_to(folder))})
     if not prompts:
         msg = f"{folder}: no clip in it; suffixes read: {', '.join(MEDIA_SUFFIXES)}"
-        raise InputError("; ".join([msg, *found.remark()]))
+        raise InputError("; ".join([msg, *found.remark(frames_too=True)]))
     return Subset(
         name or folder.resolve().name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"}
     )

@@ -65,9 +65,16 @@ def test_everybody_who_reads_a_folder_reads_the_same(real):
     assert {one.video_caption for one in subsets.from_folder(real).prompts} == names
     pool = datasets.opened(str(real))
     assert {one.path.relative_to(real).with_suffix("").as_posix() for one in pool.entries()} == names
-    assert any(".ipynb_checkpoints (a hidden folder)" in one for one in datasets.remarks(pool, pool.entries()))
+    told = " ".join(datasets.remarks(pool, pool.entries()))
+    assert ".ipynb_checkpoints (a hidden folder)" in told and "and 3 more; suffixes" in told
     assert recognise(real).kind == "clips"
     assert any(".ipynb_checkpoints" in one for one in build(f"clips:{real}", {}).remarks([]))
+
+
+def test_frames_are_named_where_they_cannot_be_read(tmp_path):
+    written(tmp_path / "fr/1.png")
+    with pytest.raises(InputError, match=r"no clip in it; .*fr \(a folder of images, which has no rate\)"):
+        subsets.from_folder(tmp_path)
 
 
 def test_a_folder_of_hidden_clips_holds_none(tmp_path):

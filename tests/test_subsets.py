@@ -126,5 +126,20 @@ def test_what_no_file_can_hold_is_told_by_line(tmp_path, line, words):
     (tmp_path / "p.jsonl").write_text(json.dumps(LINE) + "\n" + line + "\n")
     with pytest.raises(InputError, match=words):
         subsets.from_prompts_file(tmp_path / "p.jsonl")
-    with pytest.raises(InputError, match=r"the tag 'when' of prompt 'a' is 2026.*a Timestamp"):
-        Prompt("a", "x", tags={"when": pd.Timestamp("2026-01-01")})
+
+
+def test_dates_are_text_and_what_json_cannot_hold_is_told(tmp_path):
+    assert Prompt("a", "x", tags={"when": pd.Timestamp("2026-01-02")}).tags == {"when": "2026-01-02T00:00:00"}
+    with pytest.raises(InputError, match=r"the tag 'what' of prompt 'a' is \{1\}, a set; it must be text"):
+        Prompt("a", "x", tags={"what": {1}})
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(LINE) + "\n")
+    for card, words in (
+        ("version = nan", "the version of subset 's' is nan; it must be a whole number"),
+        ("version = true", "the version of subset 's' is True"),
+        ("version = 1\nx = inf", "the card of subset 's' is inf, a float"),
+    ):
+        (tmp_path / "card.toml").write_text(f'name = "s"\n{card}\n')
+        with pytest.raises(InputError, match=words):
+            subsets.load(str(tmp_path))
+    (tmp_path / "card.toml").write_text('name = "s"\nversion = 1\ncreated = 2026-01-02\nx = nan\n')
+    assert subsets.load(str(tmp_path)).card == {"created": "2026-01-02", "x": None}

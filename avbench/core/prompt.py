@@ -1,5 +1,6 @@
 """What is asked of a model: prompts, and the subsets that group them."""
 
+import datetime
 import math
 import re
 from collections.abc import Mapping
@@ -29,14 +30,16 @@ _DEEPEST = 20
 
 
 def _plain(value: Any, what: str, depth: int = 0) -> Any:
-    """`value` as JSON can hold it: NaN, which pandas has where nothing is, as None; numbers of numpy as plain ones.
+    """`value` as JSON can hold it. Raises InputError saying what cannot be held.
 
-    Raises InputError saying what cannot be held.
+    NaN, which pandas has where nothing is, becomes None; numbers of numpy become plain ones, and dates text.
     """
     if isinstance(value, np.generic):
         value = value.item()
     if type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value)):
         return None
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
     if depth > _DEEPEST:
         msg = f"{what} is nested more than {_DEEPEST} deep"
         raise InputError(msg)
@@ -111,7 +114,7 @@ class Prompt:
 class Subset:
     """Prompts that belong together, the form of their clips, and a card.
 
-    Raises InputError on no prompts or a repeated id.
+    Raises InputError on no prompts, a repeated id, or a version or card that cannot be.
     """
 
     name: str
@@ -126,6 +129,13 @@ class Subset:
 
     def __post_init__(self) -> None:
         checked_id(self.name, "subset name")
+        if isinstance(self.version, bool) or not isinstance(self.version, int):
+            msg = f"the version of subset {self.name!r} is {self.version!r}; it must be a whole number"
+            raise InputError(msg)
+        if not isinstance(self.card, Mapping):
+            msg = f"the card of subset {self.name!r} is {self.card!r}; it must be an object"
+            raise InputError(msg)
+        object.__setattr__(self, "card", _plain(self.card, f"the card of subset {self.name!r}"))
         if not self.prompts:
             msg = f"subset {self.name!r} has no prompts"
             raise InputError(msg)

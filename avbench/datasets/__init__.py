@@ -204,7 +204,7 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
         path = pool.folder / name
         if path.is_file() and git_hash(path) != known:
             said.append(f"{path} is not byte for byte the file of {pool.reader.source}")
-    return [*said, *clips_in(pool.folder).remark()] if pool.name == "folder" else said
+    return [*said, *clips_in(pool.folder).remark(frames_too=True)] if pool.name == "folder" else said
 
 
 def git_hash(path: Path) -> str:

@@ -8,9 +8,9 @@ fails, it is run again for what it did not make, the first of these now last, wh
 that it dies of costs the others nothing. The command line is written down, so secrets belong in the environment.
 
 What the command names is told by content, so that a changed script or checkpoint is another model: the program, where
-it is no launcher such as python; every file; the Python files that a named one imports from beside itself, and those
-of ``-m module`` in the current folder; and the weights and configurations in every folder. ``-M inputs=`` names other
-files and folders instead, for what the script opens of its own accord.
+it is no launcher such as python; every file, and those that a shell script names; the Python files that a named one
+imports from beside itself, and those of ``-m module`` in the current folder; and the weights and configurations in
+every folder. ``-M inputs=`` names other files and folders instead, for what the script opens of its own accord.
 """
 
 import itertools
@@ -35,6 +35,7 @@ from avbench.media import MEDIA_SUFFIXES
 from avbench.recognise import fingerprint
 
 _SLOW, _BROKEN = "slow", "broken"
+_SCRIPT_BYTES = 2**20
 _LAUNCHERS = re.compile(
     r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh|env|conda|(micro)?mamba|uvx?|poetry|pixi|torchrun|accelerate|deepspeed"
     r"|docker|podman|apptainer|singularity|srun|mpirun|ssh|nice|time(out)?|xvfb-run"
@@ -154,16 +155,29 @@ def _told(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str,
         raise InputError(msg)
     paths = [Path(one) for one in (named_paths(words) if chosen is None else chosen)]
     files = {str(path): content_sha256(path) for path in paths if path.is_file() and not _launches(path)}
-    for path in [Path(name) for name in files if name.endswith(".py")]:
-        files |= {(path.parent / name).as_posix(): sha256 for name, sha256 in source_files(path).items()}
     program = Path(shutil.which(words[0]) or words[0])
     if chosen is None and not _launches(program):
-        files[words[0]] = content_sha256(program)
+        files[str(Path(words[0]))] = content_sha256(program)
+    for name in [*files]:
+        files |= {path: content_sha256(Path(path)) for path in _named_by_script(Path(name)) if path not in files}
+    for path in [Path(name) for name in files if name.endswith(".py")]:
+        files |= {(path.parent / name).as_posix(): sha256 for name, sha256 in source_files(path).items()}
     for flag, name in itertools.pairwise(words):
         if flag == "-m" and chosen is None:
             files |= module_files(name, Path.cwd())
     folders = {str(path): fingerprint(path) for path in paths if path.is_dir()}
     return {"files_sha256": dict(sorted(files.items())), **({"folders": folders} if folders else {})}
+
+
+def _named_by_script(script: Path) -> list[str]:
+    """The files that the words of a shell script name, from the current folder."""
+    if not script.is_file() or script.stat().st_size > _SCRIPT_BYTES:
+        return []
+    text = script.read_bytes()
+    if script.suffix not in (".sh", ".bash") and not re.match(rb"#!.*sh\b", text):
+        return []
+    words = re.split(r"[\s\"'`;&|()<>]+", text.decode(errors="replace"))
+    return [path for path in named_paths(words) if Path(path).is_file() and not _launches(Path(path))]
 
 
 def _launches(program: Path) -> bool:

@@ -216,13 +216,12 @@ def told_of_model(model: str, plain: Any) -> str | None:
     listed = plain.get("data", [plain]) if isinstance(plain, Mapping) else None
     if not isinstance(listed, list):
         return None
-    entries = [
-        {name: one[name] for name in _TOLD if isinstance(one.get(name), str | int)}
-        for one in listed
-        if isinstance(one, Mapping)
-        and (not model or model in (one.get("id"), str(one.get("name")).removeprefix("models/")))
-    ]
-    return json.dumps(entries if len(entries) > 1 else entries[0], ensure_ascii=False) if any(entries) else None
+    known = [one for one in listed if isinstance(one, Mapping)]
+    if model and len(known) > 1:  # what a server has under another name only, it has once
+        known = [one for one in known if model in (one.get("id"), str(one.get("name")).removeprefix("models/"))]
+    told = [{name: one[name] for name in _TOLD if isinstance(one.get(name), str | int)} for one in known]
+    entries = sorted(json.dumps(one, ensure_ascii=False) for one in told if one)
+    return ", ".join(entries) or None
 
 
 def checked_job(value: Any) -> str:
