@@ -190,7 +190,7 @@ def measure(
 ) -> None:
     """Measure the clips of run folders."""
     for path in runs:
-        _measure(_folder(path), _metrics(metric, fvd_protocol), workers, against)
+        _measure(path, _metrics(metric, fvd_protocol), workers, against)
 
 
 @app.command()
@@ -206,8 +206,8 @@ def evaluate(
     metrics = _metrics(metric, fvd_protocol)
     for path in runs:
         if fvd_protocol:
-            _measure(_folder(path), metrics, workers, against)
-        _evaluate(_folder(path), metrics, reference, against)
+            _measure(path, metrics, workers, against)
+        _evaluate(path, metrics, reference, against)
     if fvd_protocol:
         from avbench.leaderboard import leaderboard
 
@@ -258,7 +258,7 @@ def leaderboard(
     from avbench import leaderboard as stage
     from avbench.report import tables
 
-    folders = [_looked_over(folder) for folder in stage.find(runs)]
+    folders = [_folder(folder) for folder in stage.find(runs)]
     frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference)
     if form in ("csv", "json"):
         _print_frame(frame, form)
@@ -765,7 +765,8 @@ def _measure(
     from avbench.evaluate import features_of
     from avbench.measure import measure as stage
 
-    folder, beside = _folder(place), None if against is None else _folder(against)
+    folder = _folder(place, reads_clips=True)
+    beside = None if against is None else _folder(against, reads_clips=True)
     with folder.writing():
         count, tasks = stage(folder, features_of(metrics), workers=_workers(workers), against=beside)
         _follow(f"{folder.path.name}: measure", count, tasks)
@@ -776,7 +777,8 @@ def _evaluate(
 ) -> None:
     from avbench.evaluate import evaluate as stage
 
-    folder, beside = _folder(place), None if against is None else _folder(against)
+    folder = _folder(place, reads_clips=True)
+    beside = None if against is None else _folder(against, reads_clips=True)
     with folder.writing():
         stage(folder, metrics, place=reference, against=beside)
 
@@ -813,7 +815,7 @@ def _report(
     from avbench.plan import read
     from avbench.report import boards, clips, page, place, printed, tables
 
-    folders = [_folder(path) for path in runs]
+    folders = [_folder(path, reads_clips=True) for path in runs]
     frame = leaderboard(folders, allow=allow)
     found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow)
     papers = printed.sections(folders)
@@ -895,21 +897,19 @@ def _place(out: Path, model: str) -> Path:
     return out / run_name(model)
 
 
-def _folder(place: "Path | RunFolder") -> "RunFolder":
+def _folder(place: "Path | RunFolder", *, reads_clips: bool = False) -> "RunFolder":
+    """A run folder whose clips are those that were sampled.
+
+    Where `reads_clips`, that some are no longer there is said, once a run; compared numbers need no clips.
+    """
+    from avbench.content import counted, require_unchanged
     from avbench.folder import RunFolder
 
-    if isinstance(place, RunFolder):
-        return place
-    if not (place / "run.json").is_file():
+    if isinstance(place, Path) and not (place / "run.json").is_file():
         _refuse(f"{place} is not a run folder: it has no run.json")
-    return _looked_over(RunFolder(place))
-
-
-def _looked_over(folder: "RunFolder") -> "RunFolder":
-    """A run whose clips are those that were sampled, as far as they are there; that some are not is said once."""
-    from avbench.content import counted, require_unchanged
-
-    if (gone := require_unchanged(folder)) and folder.path not in _SAID_GONE:
+    folder = RunFolder(place) if isinstance(place, Path) else place
+    gone = require_unchanged(folder)
+    if gone and reads_clips and folder.path not in _SAID_GONE:
         _SAID_GONE.add(folder.path)
         first = folder.path / str(gone[0].path)
         typer.echo(
