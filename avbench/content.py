@@ -115,7 +115,7 @@ def require_unchanged(folder: RunFolder) -> tuple[Sample, ...]:
     found = altered(folder)
     if found.changed:
         msg = (
-            f"{counted(found.changed, folder)} not the clips that were sampled, for example "
+            f"{counted(found.changed, folder)} not what was sampled, for example "
             f"{folder.path / str(found.changed[0].path)}: put them back, or give the command that made the run again "
             "with --replace, which makes them anew"
         )

@@ -99,7 +99,7 @@ def test_a_prompt_without_a_reference_clip_is_told_so(folder, tmp_path):
 def test_a_clip_that_was_exchanged_is_refused(folder):
     one = next(iter(folder.samples().values()))
     (folder.path / one.path).write_bytes(b"other bytes")
-    words = rf"1 of 4 clips of \S+ is not the clips that were sampled, for example \S+{one.path}: .*--replace"
+    words = rf"1 of 4 clips of \S+ is not what was sampled, for example \S+{one.path}: .*--replace"
     for read in (lambda: measured(folder, "onsets"), lambda: evaluate(folder, chosen_metrics(["onset_rate"]))):
         with pytest.raises(InputError, match=words):
             read()
