@@ -1,5 +1,6 @@
 """The command line: one function a verb, a few lines each. Heavy imports stand inside, so --help is instant."""
 
+import functools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -76,6 +77,13 @@ FVDProtocols = Annotated[
 
 Form = Annotated[str, typer.Option("--format", help="console, markdown, latex, csv or json.")]
 PlanAt = Annotated[Path | None, typer.Option("--plan", help="A TOML of primary questions and margins.")]
+Replace = Annotated[
+    bool,
+    typer.Option(
+        "--replace",
+        help="Make anew what the run folder holds of another model, of other settings, or of clips that have changed.",
+    ),
+]
 Allow = Annotated[list[str] | None, typer.Option(help="Compare although this field differs, and mark it; repeatable.")]
 
 
@@ -112,6 +120,7 @@ def run(
     allow: Allow = None,
     workers: Workers = None,
     out: Out = Path("runs"),
+    replace: Replace = False,
 ) -> None:
     """Sample, measure and compare models; print the tables and write the page.
 
@@ -141,7 +150,8 @@ def run(
     failures = lost = 0
     for model, place, kept in zip(models or DEMO_MODELS, folders, records, strict=True):
         beside = presets.settings(chosen, model, given.settings) if chosen else {}
-        failures += _sample(place, model, asked, range(seeds or 1), {**given.settings, **beside}, workers, kept)
+        told = {**given.settings, **beside}
+        failures += _sample(place, model, asked, range(seeds or 1), told, workers, kept, replace=replace)
         lost += _measure(place, metrics, workers, against)
         _evaluate(place, metrics, reference, against)
     pairs = None if models else [(1, 0)]
@@ -165,12 +175,11 @@ def sample(
     setting: Settings = None,
     workers: Workers = None,
     out: Out = Path("runs"),
+    replace: Replace = False,
 ) -> None:
     """Make the clips of one model, and nothing else."""
-    place = _place(out, model)
-    if failures := _sample(
-        place, model, _subsets(subset, prompts, view, limit), range(seeds), _parsed(setting or ()), workers
-    ):
+    place, asked = _place(out, model), _subsets(subset, prompts, view, limit)
+    if failures := _sample(place, model, asked, range(seeds), _parsed(setting or ()), workers, replace=replace):
         _refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     typer.echo(place)
 
@@ -185,7 +194,7 @@ def measure(
 ) -> None:
     """Measure the clips of run folders."""
     metrics = _metrics(metric, fvd_protocol)
-    if lost := sum([_measure(_folder(path), metrics, workers, against) for path in runs]):
+    if lost := sum([_measure(path, metrics, workers, against) for path in runs]):
         _refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
 
 
@@ -202,8 +211,8 @@ def evaluate(
     metrics, lost = _metrics(metric, fvd_protocol), 0
     for path in runs:
         if fvd_protocol:
-            lost += _measure(_folder(path), metrics, workers, against)
-        _evaluate(_folder(path), metrics, reference, against)
+            lost += _measure(path, metrics, workers, against)
+        _evaluate(path, metrics, reference, against)
     if fvd_protocol:
         from avbench.leaderboard import leaderboard
 
@@ -256,7 +265,7 @@ def leaderboard(
     from avbench import leaderboard as stage
     from avbench.report import tables
 
-    folders = stage.find(runs)
+    folders = [_folder(folder) for folder in stage.find(runs)]
     frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference)
     if form in ("csv", "json"):
         _print_frame(frame, form)
@@ -519,12 +528,16 @@ def curate(
     """Choose a subset of real clips by written rules; the same command again goes on where it stopped."""
     _require_curation()
     from avbench import datasets
+    from avbench.clip_files import clips_in
     from avbench.curate import choice, sheet
     from avbench.curate import pool as stage
     from avbench.curate import rules as written
 
     opened, chosen = datasets.opened(pool), written.read(rules or written.SHIPPED)
     chosen.of(rule)
+    if opened.name == "folder":
+        for sentence in clips_in(opened.folder).remark(frames_too=True):
+            typer.echo(f"note: {sentence}", err=True)
     place = work or out.with_name(f"{out.name}.work")
     tasks = stage.unmeasured(opened, place, limit)
     _follow("measuring", len(tasks), stage.measure(tasks, place, workers=_workers(workers)))
@@ -562,6 +575,7 @@ def reference_build(
     ),
     workers: Workers = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the references.")] = Path("reference_stats"),
+    replace: Replace = False,
 ) -> None:
     """Build a reference; the same command gives the same bytes."""
     from avbench import reference
@@ -575,15 +589,17 @@ def reference_build(
     start = first_seed if first_seed is not None else 0 if finished else reference.FIRST_SEED
     count = seeds or (1 if finished else 4)
     place = work / asked.name
-    _sample(
-        place, model or (f"clips:{what}" if bare else "toyworld:"), [asked], range(start, start + count), {}, workers
-    )
+    source = model or (f"clips:{what}" if bare else "toyworld:")
+    if failures := _sample(place, source, [asked], range(start, start + count), {}, workers, replace=replace):
+        _refuse(f"{failures} clips could not be made, and a reference must be whole: mend or remove them")
     metrics = _metrics(metric, fvd_protocol)
     if lost := _measure(place, metrics, workers):
         _refuse(f"{lost} clips could not be measured, and a reference must be whole: give the command again", code=1)
     protocols = [protocol_of(feature) for feature in features_of(metrics)]
     target = out / asked.name
     sha256 = reference.pack(_folder(place), asked, protocols, target, licence, rows=rows or reference.ROWS)
+    for feature, why in reference.load(target).card.get("left_out", {}).items():
+        typer.echo(f"note: {feature} is not in the reference: {why}", err=True)
     typer.echo(f"{sha256}  {target}")
 
 
@@ -709,6 +725,8 @@ def _sample(
     settings: Mapping[str, Any],
     workers: int | None,
     preset: Mapping[str, Any] | None = None,
+    *,
+    replace: bool = False,
 ) -> int:
     """Sample a run; returns how many of its clips could not be made, refusals not counted."""
     from avbench import sample as stage
@@ -717,7 +735,7 @@ def _sample(
     folder = RunFolder(place)
     with folder.writing():
         count, made, remarks = stage.sample(
-            folder, model, settings, subsets, seeds, workers=_workers(workers), preset=preset
+            folder, model, settings, subsets, seeds, workers=_workers(workers), preset=preset, replace=replace
         )
         for remark in remarks:
             typer.echo(f"note: {remark}", err=True)
@@ -769,7 +787,8 @@ def _measure(
     from avbench.measure import DIED
     from avbench.measure import measure as stage
 
-    folder, beside = _folder(place), None if against is None else _folder(against)
+    folder = _folder(place, reads_clips=True)
+    beside = None if against is None else _folder(against, reads_clips=True)
     lost: dict[Any, tuple[str, ...]] = {}
 
     def noted(tasks: "Iterable[Task]") -> "Iterator[Task]":
@@ -789,7 +808,8 @@ def _evaluate(
 ) -> None:
     from avbench.evaluate import evaluate as stage
 
-    folder, beside = _folder(place), None if against is None else _folder(against)
+    folder = _folder(place, reads_clips=True)
+    beside = None if against is None else _folder(against, reads_clips=True)
     with folder.writing():
         stage(folder, metrics, place=reference, against=beside)
 
@@ -824,29 +844,38 @@ def _report(
     from avbench.folder import write_json, write_whole
     from avbench.leaderboard import leaderboard
     from avbench.plan import read
-    from avbench.report import boards, clips, page, printed, tables
+    from avbench.report import boards, clips, page, place, printed, tables
 
-    folders = [_folder(path) for path in runs]
+    folders = [_folder(path, reads_clips=True) for path in runs]
     frame = leaderboard(folders, allow=allow)
     found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow)
     papers = printed.sections(folders)
-    beside = "".join(f"\n{tables.set_as_markdown([one.table], one.legend)}" for one in papers)
-    write_whole(out / "table.md", (tables.markdown(frame) + beside).encode())
-    if papers:
-        write_whole(out / "printed.csv", printed.frame(papers).to_csv(index=False).encode())
-        write_json(out / "printed.json", [one.to_json() for one in papers])
-    write_whole(out / "table.csv", frame.to_csv(index=False).encode())
-    write_whole(out / "table.parquet", frame.to_parquet(index=False))
-    write_whole(out / "differences.csv", found.to_csv(index=False).encode())
-    over = over_motion(folders)
-    write_whole(out / "over_motion.csv", over.to_csv(index=False).encode())
-    count, made = clips.prepare(folders, out / "media", flow=flow, workers=_workers(workers))
-    _follow("page: clips", count, made)
-    voted = ballots.read(votes) if votes else None
-    html = page.render(folders, frame, over, out / "media", found, media=media, flow=flow, votes=voted)
-    write_whole(out / "report.html", html.encode())
-    if media == "inside" and len(html) > LARGE_PAGE_BYTES:
-        typer.echo(f"note: the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it", err=True)
+    waiting = functools.partial(
+        typer.echo, f"note: another avbench writes its report to {out}; waiting for it", err=True
+    )
+    with place.alone(out, waiting):
+        beside = "".join(f"\n{tables.set_as_markdown([one.table], one.legend)}" for one in papers)
+        write_whole(out / "table.md", (tables.markdown(frame) + beside).encode())
+        if papers:
+            write_whole(out / "printed.csv", printed.frame(papers).to_csv(index=False).encode())
+            write_json(out / "printed.json", [one.to_json() for one in papers])
+        else:  # of an earlier report
+            for name in ("printed.csv", "printed.json"):
+                (out / name).unlink(missing_ok=True)
+        write_whole(out / "table.csv", frame.to_csv(index=False).encode())
+        write_whole(out / "table.parquet", frame.to_parquet(index=False))
+        write_whole(out / "differences.csv", found.to_csv(index=False).encode())
+        over = over_motion(folders)
+        write_whole(out / "over_motion.csv", over.to_csv(index=False).encode())
+        count, made = clips.prepare(folders, out / "media", flow=flow, workers=_workers(workers))
+        _follow("page: clips", count, made)
+        voted = ballots.read(votes) if votes else None
+        html = page.render(folders, frame, over, out / "media", found, media=media, flow=flow, votes=voted)
+        write_whole(out / "report.html", html.encode())
+        if media == "inside" and len(html) > LARGE_PAGE_BYTES:
+            typer.echo(
+                f"note: the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it", err=True
+            )
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
     shown = frame[(frame["metric"] == "fvd") | ~frame["metric"].isin(others)]
     _console().print(tables.console(shown, _console().width))
@@ -899,14 +928,29 @@ def _place(out: Path, model: str) -> Path:
     return out / run_name(model)
 
 
-def _folder(place: "Path | RunFolder") -> "RunFolder":
+def _folder(place: "Path | RunFolder", *, reads_clips: bool = False) -> "RunFolder":
+    """A run folder whose clips are those that were sampled.
+
+    Where `reads_clips`, that some are no longer there is said, once a run; compared numbers need no clips.
+    """
+    from avbench.content import counted, require_unchanged
     from avbench.folder import RunFolder
 
-    if isinstance(place, RunFolder):
-        return place
-    if not (place / "run.json").is_file():
+    if isinstance(place, Path) and not (place / "run.json").is_file():
         _refuse(f"{place} is not a run folder: it has no run.json")
-    return RunFolder(place)
+    folder = RunFolder(place) if isinstance(place, Path) else place
+    gone = require_unchanged(folder)
+    if gone and reads_clips and folder.path not in _SAID_GONE:
+        _SAID_GONE.add(folder.path)
+        first = folder.path / str(gone[0].path)
+        typer.echo(
+            f"note: {counted(gone, folder)} no longer there (for example {first}); what was measured of them is kept",
+            err=True,
+        )
+    return folder
+
+
+_SAID_GONE: set[Path] = set()
 
 
 def _parsed(settings: Iterable[str]) -> dict[str, Any]:

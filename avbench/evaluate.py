@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from avbench import distances, reference, uncertainty
+from avbench.content import require_unchanged
 from avbench.core import (
     Columns,
     Direction,
@@ -81,7 +82,13 @@ def evaluate(
         metrics: what to compute.
         place: a reference of the user's own instead of the shipped one.
         against: the run that holds the reference clips, for metrics that see a clip beside one.
+
+    Raises:
+        InputError: a clip of the run, or of `against`, is not the one that was sampled and measured.
     """
+    for one in (folder, against):
+        if one is not None:
+            require_unchanged(one)
     scores: list[Score] = []
     protocols: dict[str, Any] = {}
     values: list[pd.DataFrame] = []

@@ -88,7 +88,10 @@ class RunFolder:
             return
         there = self.run()
         if unlike := field_differences(run.identity(), there.identity()):
-            msg = f"{self.path} holds another run ({'; '.join(unlike)}): give another --out, or remove it"
+            msg = (
+                f"{self.path} holds another run ({'; '.join(unlike)}): give another --out (--work of a reference), or "
+                "--replace to make it anew"
+            )
             raise InputError(msg)
         if run.preset not in (None, there.preset):
             write_json(self.path / "run.json", replace(there, preset=run.preset).to_json())

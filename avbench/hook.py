@@ -30,7 +30,7 @@ from avbench.folder import RunFolder
 from avbench.generators import Generator, Request
 from avbench.generators.python import OwnModel
 from avbench.measure import measure, require_weights
-from avbench.sample import sample
+from avbench.sample import sample, throw_away
 from avbench.subsets import from_prompts_file, load
 
 
@@ -55,6 +55,7 @@ def score(
     reference: Path | None = None,
     workers: int = 1,
     out: Path | None = None,
+    replace: bool = False,
 ) -> Scores:
     """Sample a subset, measure and evaluate it.
 
@@ -69,6 +70,7 @@ def score(
         reference: a reference folder instead of the shipped ones.
         workers: processes for measuring; with more than one the training script needs its ``__main__`` guard.
         out: run folder to keep; removed afterwards where not given.
+        replace: throw away what `out` holds of another model, of other settings or of an earlier call.
 
     Raises:
         InputError: something that was given is wrong. A clip that cannot be made is not: it is counted and told.
@@ -85,21 +87,42 @@ def score(
         if not isinstance(model, Path):
             several = subset if isinstance(subset, Sequence) and not isinstance(subset, str) else [subset]
             asked = [_subset(one).limited(limit) for one in several]
-            _drain(_sampled(folder, model, settings or {}, asked, range(seeds)))
+            _require_another_folder(folder, model, replace=replace)
+            _drain(_sampled(folder, model, settings or {}, asked, range(seeds), replace=replace))
         _drain(measure(folder, features_of(chosen), workers=workers)[1])
         return Scores(evaluate(folder, chosen, place=reference))
 
 
+def _require_another_folder(folder: RunFolder, model: Any, *, replace: bool) -> None:
+    """A model in memory that does not say what decides its clips cannot be told from what it was a step ago."""
+    if isinstance(model, str) or getattr(model, "settings", None) or not folder.samples():
+        return
+    if not replace:
+        msg = (
+            f"{folder.path} holds clips of an earlier call, and a model in memory cannot be told from another: give "
+            "another `out`, such as one with the step in its name, or replace=True; or give the model `settings` that "
+            "say what decides its clips"
+        )
+        raise InputError(msg)
+    throw_away(folder)
+
+
 def _sampled(
-    folder: RunFolder, model: Any, settings: Mapping[str, Any], subsets: Sequence[Subset], seeds: Sequence[int]
+    folder: RunFolder,
+    model: Any,
+    settings: Mapping[str, Any],
+    subsets: Sequence[Subset],
+    seeds: Sequence[int],
+    *,
+    replace: bool,
 ) -> Iterable[Any]:
     if isinstance(model, str):
-        return sample(folder, model, settings, subsets, seeds)[1]
+        return sample(folder, model, settings, subsets, seeds, replace=replace)[1]
     if settings:
         msg = f"settings are for provider:target; {type(model).__name__} is built already"
         raise InputError(msg)
     name = getattr(model, "__name__", type(model).__name__)
-    return sample(folder, f"python:{name}", {}, subsets, seeds, generator=OwnModel(model))[1]
+    return sample(folder, f"python:{name}", {}, subsets, seeds, generator=OwnModel(model), replace=replace)[1]
 
 
 def _subset(one: str | Path | Subset) -> Subset:

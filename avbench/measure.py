@@ -15,6 +15,7 @@ from pathlib import Path
 
 from avbench import engine, weights
 from avbench.clip_form import ClipForm, in_form
+from avbench.content import counted, holds, require_unchanged
 from avbench.core import (
     Clip,
     InputError,
@@ -30,7 +31,7 @@ from avbench.core import (
     resolve,
 )
 from avbench.features import FEATURES, Feature
-from avbench.folder import RunFolder, file_sha256
+from avbench.folder import RunFolder
 from avbench.media import read_clip
 
 
@@ -116,9 +117,11 @@ def measure(
         rows are written.
 
     Raises:
-        InputError: an unknown feature, missing weights, or a clip that is not the one that was sampled.
+        InputError: an unknown feature, missing weights, a clip that is not the one that was sampled, or one that is to
+            be measured and is no longer there.
     """
     require_weights(features)
+    gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_of(feature, against) for feature in features}
     current = {feature: current_keys(folder, feature, against, without=DIED) for feature in features}
     made = sorted((one for one in folder.samples().values() if one.path is not None), key=lambda each: each.key)
@@ -134,6 +137,17 @@ def measure(
         keys = {sample.key for sample in of_prompt}
         if lacking := tuple(one for one in features if sees(one) == "seeds" and not keys <= current[one]):
             todo.append(Task(of_prompt, lacking))
+
+    beside = [task.reference for task in todo if any(sees(one) == "reference" for one in task.features)]
+    for place, shown in ((folder, [one for task in todo for one in task.samples]), (against, beside)):
+        wanted = {one.key for one in shown if one is not None}
+        if place and (lost := tuple(one for one in gone[place.path] if one.key in wanted)):
+            msg = (
+                f"{counted(lost, place)} to be measured and no longer there, for example "
+                f"{place.path / str(lost[0].path)}: put them back, or give the command that made the run again with "
+                "--replace, which makes them anew"
+            )
+            raise InputError(msg)
 
     def work() -> Iterator[Task]:
         build = functools.partial(_worker, folder.path, against.path if against else None)
@@ -234,8 +248,8 @@ def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip |
     """The clip in the form that its subset asks for, or why it cannot be brought to it."""
     assert sample.path is not None and sample.sha256 is not None  # only made clips are measured
     path = folder / sample.path
-    if not path.is_file() or file_sha256(path) != sample.sha256:
-        msg = f"{path} is missing or is not the clip that was sampled: remove its line from samples.jsonl"
+    if not path.is_file() or not holds(path, sample.sha256):
+        msg = f"{path} is missing or is not the clip that was sampled"
         raise InputError(msg)
     clip = read_clip(path)
     try:

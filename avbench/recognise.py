@@ -6,7 +6,6 @@ weight is loaded. Forms are those of diffusers 0.42.
 """
 
 import dataclasses
-import hashlib
 import inspect
 import json
 import re
@@ -16,15 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avbench.clip_files import clips_in, visible_files
+from avbench.content import content_sha256
 from avbench.core import InputError, digest
-from avbench.folder import file_sha256
-from avbench.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
+from avbench.media import IMAGE_SUFFIXES
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 """Suffixes of weights that are unpickled: running what is in them is possible, so they are asked for by name."""
-_WHOLE_BYTES = 2 * 2**30
-_BLOCKS, _BLOCK_BYTES = 64, 2**20
-_COUNTED = (".json", ".safetensors", ".gguf", ".model", ".txt", ".py", *PICKLES)
+_COUNTED = (
+    *(".json", ".safetensors", ".gguf", ".model", ".txt", ".py", *PICKLES),
+    *(".yaml", ".yml", ".toml", ".onnx", ".msgpack", ".npz", ".npy", ".h5", ".pkl", ".tiktoken", ".jinja"),
+)
+"""Suffixes of the files in a model's folder that decide what it makes."""
 _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
 _LONGEST_HEADER = 100_000_000
 
@@ -99,28 +101,12 @@ def header(path: Path) -> dict[str, Any]:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells these weights from others: a digest over every file, by name, and how each file was hashed.
-
-    Up to 2 GiB in all every byte counts; above, size and 64 blocks of 1 MiB evenly spread over each file, which a
-    fine-tune of the same shape changes too.
-    """
-    found = [path] if path.is_file() else sorted(one for one in path.rglob("[!.]*") if one.suffix in _COUNTED)
+    """What tells these weights from others: a digest over every byte of every file, by name."""
+    found = [path] if path.is_file() else sorted(one for one in visible_files(path) if one.suffix in _COUNTED)
     files = {one.relative_to(path).as_posix() if path.is_dir() else one.name: one for one in found}
+    hashes = {name: content_sha256(file) for name, file in files.items()}
     total = sum(file.stat().st_size for file in files.values())
-    whole = total <= _WHOLE_BYTES
-    hashes = {name: file_sha256(file) if whole else _sparse_sha256(file) for name, file in files.items()}
-    how = "every byte" if whole else f"size and {_BLOCKS} blocks of {_BLOCK_BYTES} bytes a file"
-    return {"sha256": digest(hashes), "hashed": how, "files": len(files), "bytes": total}
-
-
-def _sparse_sha256(path: Path) -> str:
-    size = path.stat().st_size
-    state = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for block in range(_BLOCKS):
-            file.seek(max(0, size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
-            state.update(file.read(_BLOCK_BYTES))
-    return state.hexdigest()
+    return {"sha256": digest(hashes), "hashed": "every byte", "files": len(files), "bytes": total}
 
 
 def index_of(folder: Path) -> dict[str, Any]:
@@ -183,7 +169,8 @@ def _folder(path: Path) -> Recognised:
             return Recognised(path, "component", plain["_class_name"], "", ("-M base=PIPELINE",), model)
     if len(weights := [one for one in sorted(path.iterdir()) if one.suffix in (".safetensors", ".gguf")]) == 1:
         return recognise(weights[0])
-    if any(file.suffix.lower() in (*MEDIA_SUFFIXES, *IMAGE_SUFFIXES) for file in path.rglob("[!.]*")):
+    found = clips_in(path)
+    if found.clips or found.frames or any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
         return Recognised(path, "clips", None, "video", (), f"clips:{path}")
     listed = sorted(file.name for file in path.iterdir())
     shown = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")

@@ -5,6 +5,9 @@ measured on, in the columns' order, with a 1 for each feature that could measure
 made: subset and digest, model, seeds, protocols, n, licence, versions, and the command. No time or machine is in them:
 the same command with the same versions on the same kind of processor gives the same bytes.
 
+A feature that no clip of the set has, such as one of sound where all are silent, is left out: its protocol is kept and
+the card's `left_out` says why, so that shards with and without it still merge.
+
 A reference of more clips than `ROWS` keeps the rows of that many, those whose keys have the smallest hashes, so that
 shards merge exactly and in any order. moments.safetensors then has n, mean and scatter of every embedding over all of
 them, and clips.csv a 2 for each clip that is in the moments alone. An imported reference has moments only.
@@ -118,6 +121,9 @@ class Reference:
             msg = f"the reference of {self.subset} was built for another version of that subset; build it again"
             raise InputError(msg)
         self._require_protocol(protocol)
+        if why := self.card.get("left_out", {}).get(protocol.name):
+            msg = f"the reference of {self.subset} has no {protocol.name}: {why}"
+            raise NotMeasurable(msg)
         if protocol.name not in self.values:
             msg = f"the reference of {self.subset} holds only moments of {protocol.name}, no clip's row"
             raise NotMeasurable(msg)
@@ -206,11 +212,11 @@ def pack(
 ) -> str:
     """Make a reference of a measured run; returns the sha256 of its columns.
 
-    Rows are read one by one, so that memory does not grow with the clips. Embeddings are kept as float32, as the
-    networks give them; scalars as float64.
+    A feature that none of the clips has is left out of it, and the card says why. Rows are read one by one, so that
+    memory does not grow with the clips. Embeddings are kept as float32, as the networks give them; scalars as float64.
 
     Raises:
-        InputError: a clip failed or a feature has no rows.
+        InputError: a clip failed, a feature was not measured, or no clip has any feature.
     """
     run, samples = folder.run(), folder.samples()
     if failed := [sample for sample in samples.values() if sample.failure]:
@@ -221,17 +227,26 @@ def pack(
     kept = chosen_keys((sample.key for sample in made), rows)
     values: dict[str, Columns] = {}
     moments: dict[str, dict[str, Moments]] = {}
+    left_out: dict[str, str] = {}
     for protocol in protocols:
         measured: set[Key] = set()
-        known, everything = _taken_in(_noted(folder.stream_rows(protocol), measured), kept)
-        if not measured:
+        why: Counter[str] = Counter()
+        known, everything = _taken_in(_noted(folder.stream_rows(protocol), measured, why), kept)
+        if not measured and not why:
             msg = f"no clip of {subset.name} has a row of {protocol.name}; measure the run first"
             raise InputError(msg)
-        values[protocol.name] = known
+        if measured:
+            values[protocol.name] = known
+        else:
+            ((reason, count),) = why.most_common(1)
+            left_out[protocol.name] = f"{reason} ({count} of {len(made)} clips)"
         if len(measured - kept):
             moments[protocol.name] = everything
         marks = [(_KEPT if one.key in kept else _COUNTED) if one.key in measured else 0 for one in made]
         clips[protocol.name] = marks
+    if not values:
+        msg = f"nothing of {subset.name} can be a reference: {'; '.join(sorted(set(left_out.values())))}"
+        raise InputError(msg)
     options = {"model": run.model, "seeds": len(run.seeds), "first-seed": run.seeds[0], "licence": licence}
     command = ["avbench", "reference", "build", subset.name]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
@@ -246,6 +261,8 @@ def pack(
         "command": shlex.join(command),
         "versions": run.versions,
     }
+    if left_out:
+        card["left_out"] = left_out
     if splits := _splits(subset):
         card["splits"] = splits
     if any(sample.unlike for sample in made) and subset.clip_spec:
@@ -306,7 +323,9 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
     for feature in first.protocols:
         marks = clips[feature].to_numpy()
         keep = np.array([key in kept for key in _keys(first.subset, clips)]) & (marks == _KEPT)
-        values[feature], everything = _merged(shards, feature, kept)
+        known, everything = _merged(shards, feature, kept)
+        if known:
+            values[feature] = known
         if (marks[~keep] > 0).any():
             moments[feature] = everything
         clips[feature] = np.where(keep, _KEPT, np.where(marks > 0, _COUNTED, 0))
@@ -318,6 +337,9 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
         "command": shlex.join(["avbench", "reference", "merge", *(each.name for each in places), "--out", place.name]),
         "shards": [{name: value for name, value in shard.card.items() if name != "protocols"} for shard in shards],
     }
+    lacking = [shard.card.get("left_out", {}) for shard in shards]
+    if left_out := {name: why for name, why in lacking[0].items() if all(name in one for one in lacking)}:
+        card["left_out"] = left_out
     return write(place, card, values, moments, clips, first.protocols)
 
 
@@ -355,11 +377,14 @@ def chosen_keys(keys: Iterable[Key], count: int) -> set[Key]:
     return set(sorted(keys, key=lambda key: digest(list(key)))[:count])
 
 
-def _noted(rows: Iterable[Row], measured: set[Key]) -> Iterator[Row]:
+def _noted(rows: Iterable[Row], measured: set[Key], why: Counter[str]) -> Iterator[Row]:
+    """The rows that have values; notes their keys, and why the others have none."""
     for row in rows:
         if row.values is not None:
             measured.add(row.key)
             yield row
+        else:
+            why[str(row.missing)] += 1
 
 
 def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:

@@ -4,8 +4,13 @@ A clip that cannot be made costs that clip only: it is written down with the sen
 same command is given again. What is on disk is not made twice. What fails without a sentence is tried once more; a
 refusal, which is the model's answer, is not asked for twice. A clip is kept as the model made it; whether it is of the
 form that its subset asks for is written down.
+
+A run is gone on with where it holds the same model, by content, and the same clips. Where it does not, that is refused
+in a sentence; with `replace` what is no longer the same is made anew.
 """
 
+import dataclasses
+import errno
 import functools
 import gc
 import os
@@ -15,13 +20,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from avbench import __version__, engine, generators
-from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError
+from avbench.content import altered
+from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError, field_differences
 from avbench.folder import RunFolder, file_sha256, write_json
 from avbench.generators import Generator, Made, Request
 from avbench.media import read_clip, write_clip
@@ -29,6 +34,8 @@ from avbench.media import read_clip, write_clip
 JOURNAL = "jobs"
 """Folder, inside the run folder, of what a generator keeps for itself."""
 _VERSIONED = ("av", "numpy", "opencv-python", "pymunk", "scipy", "torch", "torchvision")
+_SCORED = ("scores.json", "values.parquet", "near_copies.csv")
+_SHA256_LETTERS = 64
 _VERSIONED_BY_DIFFUSERS = ("diffusers", "gguf", "peft", "transformers")
 
 
@@ -53,6 +60,7 @@ def sample(
     workers: int = 1,
     generator: Generator | None = None,
     preset: Mapping[str, Any] | None = None,
+    replace: bool = False,
 ) -> tuple[int, Iterator[Sample], list[str]]:
     """Start or resume a run.
 
@@ -65,28 +73,47 @@ def sample(
         workers: processes. Threads as many as it says, and no other process, for a generator with a `concurrency`.
         generator: one that is in memory already; it stays in this process.
         preset: the record of a preset (presets.py), for run.json.
+        replace: where the folder holds a run of another model, of other settings or prompts, throw that away; where
+            single clips are no longer what they were, make those anew.
 
     Returns:
         How many clips are still to be made; an iterator that makes them and yields each as it is safely on disk;
         and the generator's remarks.
 
     Raises:
-        InputError: the model is wrong, or the folder holds another run.
+        InputError: the model is wrong, or the folder holds another run, or clips that have changed since.
     """
     journal = folder.path / JOURNAL
+    source = functools.partial(generators.build, model, dict(settings), journal)
     alone = generator is not None
-    generator = generator or generators.build(model, settings, journal)
-    threads = getattr(generator, "concurrency", None)
+    generator = generator or source()
     requests = plan(subsets, seeds)
-    run = _run(folder.path.name, model, generator.settings, subsets, seeds)
-    folder.start(replace(run, asked=dict(settings), preset=preset), subsets)
-    done = {key for key, made in folder.samples().items() if made.path is not None or made.refused}
+    told = {**generator.settings, **generators.outside_identity(model, generator, settings)}
+    run = _run(folder.path.name, model, told, subsets, seeds)
+    if replace and _another(folder, run):
+        throw_away(folder)
+        generator = generator if alone else source()  # what it has read of its journal is gone
+    threads = getattr(generator, "concurrency", None)
+    folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)
+    samples = folder.samples()
+    stale = _stale(folder, generator, requests, samples)
+    if stale and not replace:
+        key, why = next(iter(stale.items()))
+        msg = (
+            f"{len(stale)} of {sum(one.path is not None for one in samples.values())} clips of {folder.path} are no "
+            f"longer what they were, for example {key.prompt}-{key.seed}: {why}; give "
+            "another --out (--work of a reference), or --replace to make them anew"
+        )
+        raise InputError(msg)
+    if stale:
+        for name in _SCORED:  # of clips that are no more
+            (folder.path / name).unlink(missing_ok=True)
+    done = {key for key, made in samples.items() if (made.path is not None or made.refused) and key not in stale}
     todo = [request for request in requests if request.key not in done]
     size = generator.batch_size
     batches = [todo[start : start + size] for start in range(0, len(todo), size)]
     most = getattr(generator, "most_workers", workers)
     count = threads or (1 if alone else min(workers, most))
-    source = functools.partial(generators.build, model, dict(settings), journal)
     build = functools.partial(_worker, (lambda: generator) if threads or count == 1 else source, folder.path)
 
     def make() -> Iterator[Sample]:
@@ -109,11 +136,52 @@ def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[S
     return Run(name, model, settings, {one.name: one.digest for one in subsets}, tuple(seeds), versions, machine)
 
 
+def _another(folder: RunFolder, run: Run) -> bool:
+    """Whether a folder holds another run than this one."""
+    there = (folder.path / "run.json").exists()
+    return there and bool(field_differences(run.identity(), folder.run().identity()))
+
+
+def throw_away(folder: RunFolder) -> None:
+    """Remove all that a run made. samples.jsonl goes first and run.json last, so that a kill leaves no half of it."""
+    for name in ("samples.jsonl", *_SCORED, "features", "clips", JOURNAL, "run.json"):
+        path = folder.path / name
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def _stale(
+    folder: RunFolder, generator: Generator, requests: Sequence[Request], samples: Mapping[Key, Sample]
+) -> dict[Key, str]:
+    """The clips that were made and are no longer what they were: here, or where they were taken from; and how."""
+    here = altered(folder)
+    stale = {one.key: f"{folder.path / str(one.path)} is not the file that was made" for one in here.changed}
+    stale |= {one.key: f"{folder.path / str(one.path)} is no longer there" for one in here.gone}
+    if look := getattr(generator, "source", None):
+        for request in requests:
+            sample = samples.get(request.key)
+            if sample is not None and sample.path is not None and request.key not in stale:
+                try:
+                    now = look(request)
+                except InputError as error:
+                    stale[request.key] = str(error)
+                    continue
+                # a finished file is kept byte for byte
+                before = sample.source or (sample.sha256 if now and len(now) == _SHA256_LETTERS else None)
+                if now and before and now != before:
+                    stale[request.key] = f"it was taken from {_short(before)}, and now would be from {_short(now)}"
+    return stale
+
+
+def _short(source: str) -> str:
+    """For people."""
+    return f"a file with the sha256 {source[:12]}…" if len(source) == _SHA256_LETTERS else source[:300]
+
+
 def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence[Request]], list[Sample]]:
     generator = source()
     if prepare := getattr(generator, "prepare", None):
         prepare()
-    place = RunFolder(folder)
+    place, look = RunFolder(folder), getattr(generator, "source", None)
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()
@@ -136,7 +204,8 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
         seconds = (time.perf_counter() - started) / len(requests)
         peaks = _peaks()
         return [
-            replace(_kept(place, request, each, seconds), **peaks) for request, each in zip(requests, made, strict=True)
+            dataclasses.replace(_kept(place, request, each, seconds, look), **peaks)
+            for request, each in zip(requests, made, strict=True)
         ]
 
     return make
@@ -177,7 +246,13 @@ def _peaks() -> dict[str, float]:
     return peaks
 
 
-def _kept(folder: RunFolder, request: Request, made: Made | InputError, seconds: float) -> Sample:
+def _kept(
+    folder: RunFolder,
+    request: Request,
+    made: Made | InputError,
+    seconds: float,
+    look: Callable[[Request], str | None] | None,
+) -> Sample:
     if isinstance(made, Exception):
         return _failed(request, made, seconds)
     try:
@@ -196,10 +271,33 @@ def _kept(folder: RunFolder, request: Request, made: Made | InputError, seconds:
         if made.truth is not None:
             write_json(stem.with_name(stem.name + ".truth.json"), made.truth)
         name = path.relative_to(folder.path).as_posix()
+        copied = isinstance(made.clip, Path) and not made.moved  # then its own hash says it
+        source = look(request) if look and not copied else None
         remark = "; ".join(clip.remarks) or None
-        return Sample(request.key, name, file_sha256(path), seconds, unlike=unlike, call=made.call, remark=remark)
+        return Sample(
+            request.key,
+            name,
+            file_sha256(path),
+            seconds,
+            unlike=unlike,
+            call=made.call,
+            source=source,
+            remark=remark,
+        )
     except Exception as error:
+        if _no_space(error):
+            clip_name = f"{request.key.prompt}-{request.key.seed}"
+            msg = (
+                f"{folder.path}: no space is left for the clip {clip_name}; make some, and give the same command again"
+            )
+            raise InputError(msg) from error
         return _failed(request, error, seconds)
+
+
+def _no_space(error: BaseException) -> bool:
+    """Whether an error is that of a full disk: it would fail every clip that follows."""
+    causes = (error, error.__cause__)
+    return any(getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for one in causes)
 
 
 def _failed(request: Request, error: BaseException, seconds: float) -> Sample:

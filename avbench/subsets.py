@@ -5,6 +5,7 @@ reference_clip) and card.toml (name, version, clip_spec, and why it exists). A p
 field's usual names (prompt, caption, text; audio_prompt), and its other fields become tags.
 """
 
+import codecs
 import json
 import re
 import tomllib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench import shipped
+from avbench.clip_files import clips_in, without_suffix
 from avbench.core import ClipSpec, InputError, Prompt, Subset, nearest
 from avbench.folder import read_json, write_whole
 from avbench.media import MEDIA_SUFFIXES
@@ -52,7 +54,7 @@ def load(name: str) -> Subset:
         msg = f"subset {name!r} is unknown; {nearest(name, names())}, or a folder with card.toml and prompts.jsonl"
         raise InputError(msg)
     try:
-        card = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8"))
+        card = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{folder / 'card.toml'}: {error}"
         raise InputError(msg) from None
@@ -85,10 +87,9 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
         InputError: there is no clip in it, or two have names that come to one id.
     """
     prompts: dict[str, Prompt] = {}
-    for path in sorted(folder.rglob("[!.]*")):
-        if not path.is_file() or path.suffix.lower() not in MEDIA_SUFFIXES:
-            continue
-        stem = path.relative_to(folder).as_posix().removesuffix(path.suffix)
+    found = clips_in(folder)
+    for path in found.clips:
+        stem = without_suffix(path.relative_to(folder))
         identifier = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[-120:] or "clip"
         if identifier in prompts:
             msg = f"{path} and {prompts[identifier].tags['file']} would both be called {identifier!r}; rename one"
@@ -96,7 +97,7 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
         prompts[identifier] = Prompt(identifier, stem, tags={"file": str(path.relative_to(folder))})
     if not prompts:
         msg = f"{folder}: no clip in it; suffixes read: {', '.join(MEDIA_SUFFIXES)}"
-        raise InputError(msg)
+        raise InputError("; ".join([msg, *found.remark(frames_too=True)]))
     return Subset(
         name or folder.resolve().name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"}
     )
@@ -176,7 +177,7 @@ def each_line(path: Path) -> Iterator[tuple[int, Prompt | InputError]]:
         InputError: the file cannot be read.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror}"
         raise InputError(msg) from None
@@ -185,7 +186,7 @@ def each_line(path: Path) -> Iterator[tuple[int, Prompt | InputError]]:
         if not line.strip():
             continue
         try:
-            prompt = _prompt(json.loads(_text(line)))
+            prompt = _prompt(json.loads(_text(line), parse_constant=_constant))
             if prompt.id in seen:
                 msg = f"the id {prompt.id!r} occurs twice; first in line {seen[prompt.id]}"
                 raise InputError(msg)
@@ -202,6 +203,13 @@ def _text(line: bytes) -> str:
     except UnicodeDecodeError as error:
         msg = f"not UTF-8: byte {error.start + 1} of the line is {line[error.start]:#04x}"
         raise InputError(msg) from None
+
+
+def _constant(name: str) -> None:
+    """NaN is how pandas writes what is not there. Infinity is nothing that a prompt can have."""
+    if name != "NaN":
+        msg = f"{name} is no value that a prompt can have"
+        raise InputError(msg)
 
 
 def _prompt(plain: Any) -> Prompt:

@@ -12,7 +12,21 @@ import avbench
 PACKAGE = Path(avbench.__file__).parent
 FLOORS = [
     {"core"},
-    {"media", "folder", "pickles", "shipped", "weights", "engine", "recognise", "clip_form", "avfulldit", "toyworld"},
+    {
+        "media",
+        "folder",
+        "clip_files",
+        "content",
+        "inputs",
+        "pickles",
+        "shipped",
+        "weights",
+        "engine",
+        "recognise",
+        "clip_form",
+        "avfulldit",
+        "toyworld",
+    },
     {"subsets", "datasets", "generators", "features", "metrics", "uncertainty", "paired", "plan"},
     {"as_subset", "foreign", "lint", "reference", "sample", "measure", "train", "contract", "doctor"},
     {"distances"},

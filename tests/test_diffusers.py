@@ -249,12 +249,10 @@ def test_settings_tell_weights_and_everything_else(built, fine_tune):
     assert whole["weights"] != plain["weights"], "the shapes are the same"
 
 
-def test_large_weights_are_told_apart_by_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("avbench.recognise._WHOLE_BYTES", 0)
+def test_weights_are_told_apart_by_any_byte(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(bytes(10_000_000))
     before = fingerprint(tmp_path)
-    assert before["hashed"] == "size and 64 blocks of 1048576 bytes a file"
-    (tmp_path / "w.safetensors").write_bytes(bytes(9_999_999) + b"\1")
+    (tmp_path / "w.safetensors").write_bytes(bytes(5_000_000) + b"\1" + bytes(4_999_999))
     assert fingerprint(tmp_path)["sha256"] != before["sha256"]
 
 
@@ -393,9 +391,16 @@ def test_pickles_are_read_only_where_it_is_said(built, tmp_path):
 def test_nan_and_a_missing_image_cost_their_prompts_only(built, tmp_path):
     prompts = tuple(Prompt(name, name, tags={"image": f"{name}.png"}) for name in ("blue", "green", "red"))
     folder = RunFolder(tmp_path / "run")
-    settings = {**SMALL, "images": str(built("wan-i2v").parent)}
-    _, made, _ = sample(folder, str(built("wan-i2v")), settings, [Subset("three", 1, prompts, None)], (0,))
+    for name in ("blue", "red"):
+        shutil.copy(built("wan-i2v").parent / f"{name}.png", tmp_path)
+    settings = {**SMALL, "images": str(tmp_path)}
+    asked = (folder, str(built("wan-i2v")), settings, [Subset("three", 1, prompts, None)], (0,))
+    _, made, _ = sample(*asked)
     assert [one.failure is None for one in made] == [True, False, True]
+    assert sample(*asked)[0] == 1
+    shutil.copy(tmp_path / "red.png", tmp_path / "blue.png")
+    with pytest.raises(InputError, match=r"1 of 2 clips of .* blue-0: it was taken from image:"):
+        sample(*asked)
     kept = next(one for one in folder.samples().values() if one.path)
     assert kept.peak_memory_mib > 100 and kept.seconds > 0 and kept.call["num_frames"] == 13 and kept.unlike is None
     broken = tuned(built, change=float("nan"))

@@ -144,8 +144,9 @@ def test_files_are_matched(folder, identifier, seed, caption, tags, found):
     wanted = Request(Key("s", identifier, seed), Prompt(identifier, caption, tags=tags), None)
     (made,) = source.generate([wanted])
     assert made.clip == folder / found
-    (remark,) = source.remarks([wanted])
-    assert remark.startswith("8 of 9 files") and ".hidden" not in remark
+    unused, left_out = source.remarks([wanted])
+    assert unused.startswith("8 of 9 files") and ".hidden" not in unused
+    assert left_out.startswith(f"left out of {folder}: .hidden.mkv (a hidden file); suffixes read: .mp4, ")
 
 
 def test_ambiguity_absence_and_frames(folder):

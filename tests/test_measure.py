@@ -99,5 +99,7 @@ def test_a_prompt_without_a_reference_clip_is_told_so(folder, tmp_path):
 def test_a_clip_that_was_exchanged_is_refused(folder):
     one = next(iter(folder.samples().values()))
     (folder.path / one.path).write_bytes(b"other bytes")
-    with pytest.raises(InputError, match="is not the clip that was sampled"):
-        measured(folder, "onsets")
+    words = rf"1 of 4 clips of \S+ is not what was sampled, for example \S+{one.path}: .*--replace"
+    for read in (lambda: measured(folder, "onsets"), lambda: evaluate(folder, chosen_metrics(["onset_rate"]))):
+        with pytest.raises(InputError, match=words):
+            read()

@@ -23,7 +23,7 @@ from avbench.generators import build
 from avbench.generators.toyworld import ToyWorld
 from avbench.hook import score
 from avbench.sample import sample
-from avbench.subsets import load
+from avbench.subsets import from_prompts_file, load
 
 DOCS = Path(__file__).parents[1] / "docs" / "your-model.md"
 SUBSET = load("toy-control")
@@ -57,6 +57,10 @@ def test_the_example_of_the_docs_keeps_the_contract(here):
     folder = RunFolder(here / "r")
     run = sample(folder, "python:my_model:Noise", {"brightness": 200}, [SUBSET.limited(3)], [0])
     assert [one.failure for one in run[1]] == [None] * 3
+    (here / "p.jsonl").write_text('{"id": "x", "prompt": "a cat"}')
+    own = RunFolder(here / "own")
+    (made,) = sample(own, "python:my_model:Noise", {}, [from_prompts_file(here / "p.jsonl")], [0])[1]
+    assert made.failure is None, "prompts of one's own ask for no form"
     settings = folder.run().settings
     assert settings["brightness"] == 200 and len(settings["source_sha256"]) == 64
 

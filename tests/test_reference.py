@@ -8,15 +8,19 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from avbench import reference, shipped, subsets
-from avbench.core import InputError, Key, Moments, Row, Run, Sample, digest
+from avbench.cli import app
+from avbench.core import Clip, InputError, Key, Moments, NotMeasurable, Row, Run, Sample, digest
 from avbench.evaluate import chosen_metrics, features_of
+from avbench.features.flow import DISFlow
 from avbench.features.sound import Onsets
 from avbench.folder import RunFolder
 from avbench.generators import Request
 from avbench.generators.toyworld import ToyWorld
 from avbench.measure import feature_class
+from avbench.media import write_clip
 from avbench.sample import sample
 
 HOME = "reference_stats"
@@ -80,6 +84,7 @@ def test_unlike_references_are_refused():
         known.columns(dataclasses.replace(Onsets.protocol, name="nothing"), subset)
 
 
+SOUND_AND_PICTURE = (Onsets.protocol, DISFlow.protocol)
 PROTOCOL = Onsets.protocol  # any protocol will do: the rows below are numbers
 SMALL = dataclasses.replace(subsets.load("toy-control").limited(5), cut_from=None)
 
@@ -156,6 +161,73 @@ def test_a_clip_that_two_shards_hold_is_counted_once(shard, tmp_path):
         reference.merge([shard("c", range(3), rows=4), shard("e", range(1, 6))], tmp_path / "merged")
     with pytest.raises(InputError, match="different clips under one key"):
         reference.merge([shard("f", range(4)), shard("g", range(4), twist=1.0)], tmp_path / "merged")
+
+
+@pytest.fixture
+def silent(tmp_path):
+    """Writes a reference of clips of which those under some seeds have sound."""
+
+    def make(name, seeds, heard=()):
+        folder, (onsets, flow) = RunFolder(tmp_path / "runs" / name), SOUND_AND_PICTURE
+        folder.start(Run(name, "clips:real", {}, {SMALL.name: SMALL.digest}, tuple(seeds), {}, {}), [SMALL])
+        for prompt in SMALL.prompts:
+            for seed in seeds:
+                key = Key(SMALL.name, prompt.id, seed)
+                folder.add_sample(Sample(key, f"{prompt.id}-{seed}.mkv", digest([*key]), 0.0))
+                folder.add_row(flow, Row(key, digest([*key]), {"amount": float(seed)}))
+                sound = {"onset_rate": float(seed)} if seed in heard else None
+                folder.add_row(onsets, Row(key, digest([*key]), sound, None if sound else "the clip has no sound"))
+        reference.pack(folder, SMALL, [onsets, flow], tmp_path / name, "CC0")
+        return tmp_path / name
+
+    return make
+
+
+def test_what_no_clip_has_is_left_out_and_said(silent, tmp_path):
+    onsets, flow = SOUND_AND_PICTURE
+    loaded = reference.load(silent("silent", range(4)))
+    assert loaded.card["left_out"] == {onsets.name: "the clip has no sound (20 of 20 clips)"}
+    assert loaded.card["clips"] == {onsets.name: 0, flow.name: 20} and set(loaded.values) == {flow.name}
+    assert len(loaded.columns(flow, SMALL)[0]["amount"]) == 20
+    with pytest.raises(NotMeasurable, match=r"of toy-control has no onsets: the clip has no sound \(20 of 20 clips\)"):
+        loaded.columns(onsets, SMALL)
+    reference.merge([tmp_path / "silent", silent("heard", range(4, 6), heard=[5])], tmp_path / "merged")
+    merged = reference.load(tmp_path / "merged")
+    assert merged.card["clips"] == {onsets.name: 5, flow.name: 30} and "left_out" not in merged.card
+    assert merged.columns(onsets, SMALL)[0]["onset_rate"].tolist() == [5.0] * 5
+    reference.merge([tmp_path / "silent", silent("too", range(4, 6))], tmp_path / "merged")
+    assert set(reference.load(tmp_path / "merged").card["left_out"]) == {onsets.name}
+
+
+def test_a_reference_of_nothing_is_none(silent, tmp_path):
+    folder = RunFolder(tmp_path / "runs/silent")
+    silent("silent", range(2))
+    with pytest.raises(InputError, match="nothing of toy-control can be a reference: the clip has no sound"):
+        reference.pack(folder, SMALL, [SOUND_AND_PICTURE[0]], tmp_path / "none", "CC0")
+    unmeasured = dataclasses.replace(PROTOCOL, threshold=9.0)
+    with pytest.raises(InputError, match="has a row of onsets; measure the run first"):
+        reference.pack(folder, SMALL, [unmeasured], tmp_path / "none", "CC0")
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_command_builds_a_reference_of_silent_clips_and_stops_early_at_a_broken_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real").mkdir()
+    for number in range(3):
+        frames = np.random.default_rng(number).integers(0, 256, (8, 64, 64, 3), np.uint8)
+        write_clip(Clip(frames, 8), tmp_path / f"real/c{number}.mkv")
+    words = ["reference", "build", "real", "--out", "refs", "--work", "w", "--workers", "1"]
+    words += ["--metric", "onset_rate", "--metric", "motion_amount"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "note: onsets is not in the reference: the clip has no sound (3 of 3 clips)" in done.output
+    assert reference.load(tmp_path / "refs/real").card["clips"] == {"flow-dis": 3, "onsets": 0}
+    whole = (tmp_path / "real/c1.mkv").read_bytes()
+    (tmp_path / "real/c1.mkv").write_bytes(whole[:500])
+    done = CliRunner().invoke(app, [*words, "--replace"])
+    assert done.exit_code == 2 and "1 clips could not be made, and a reference must be whole" in done.output
+    (tmp_path / "real/c1.mkv").write_bytes(whole)
+    assert CliRunner().invoke(app, words).exit_code == 0
 
 
 def test_unlike_shards_are_not_merged(shard, tmp_path):

@@ -1,11 +1,13 @@
 """The shipped subsets obey their written rules, and a wrong prompts file is told by line."""
 
 import json
+import math
 
+import pandas as pd
 import pytest
 
 from avbench import subsets
-from avbench.core import InputError
+from avbench.core import InputError, Prompt, Subset
 from avbench.toyworld import Scene, simulate
 from avbench.toyworld.curate import AUDIT_SEEDS, RULES, Audited
 
@@ -76,3 +78,68 @@ def test_usual_names_are_understood(tmp_path):
     assert subset.name == "mine"
     prompt = subset.prompts[0]
     assert (prompt.video_caption, prompt.audio_caption, prompt.tags) == ("x", "y", {"label": "z"})
+
+
+LINE = {"id": "a", "prompt": "un café noir"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, encoding, end):
+    lines = [json.dumps(one, ensure_ascii=False) for one in (LINE, {"id": "b", "prompt": "two dogs"})]
+    (tmp_path / "p.jsonl").write_bytes((end.join(lines) + end).encode(encoding))
+    found = subsets.from_prompts_file(tmp_path / "p.jsonl")
+    assert [(one.id, one.video_caption) for one in found.prompts] == [("a", "un café noir"), ("b", "two dogs")]
+    whole = subsets.shipped.folder("subsets") / "toy-control"
+    for name in ("card.toml", "prompts.jsonl"):
+        (tmp_path / name).write_bytes((whole / name).read_text(encoding="utf-8").encode(encoding))
+    assert subsets.load(str(tmp_path)).digest == subsets.load("toy-control").digest
+
+
+def test_what_pandas_has_where_nothing_is_is_not_there(tmp_path):
+    tags = {"category": math.nan, "list": [1, math.nan], "inner": {"x": math.nan}}
+    (tmp_path / "p.jsonl").write_text(json.dumps({**LINE, **tags, "audio_caption": math.nan}) + "\n")
+    (prompt,) = subsets.from_prompts_file(tmp_path / "p.jsonl").prompts
+    assert prompt.audio_caption is None and prompt.tags == {"category": None, "list": [1, None], "inner": {"x": None}}
+    row = pd.DataFrame([{"caption": "x", "sound": None, "n": 3, "at": None}, {"n": 4, "at": 0.5, "sound": "y"}]).iloc[0]
+    made = Prompt("a", row["caption"], row["sound"], {"n": row["n"], "at": row["at"], "na": pd.NA, "nat": pd.NaT})
+    assert made.audio_caption is None and made.tags == {"n": 3, "at": None, "na": None, "nat": None}
+    assert Subset("s", 1, (made,), None).digest
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"id": "b", "prompt": NaN}', "line 2: no video caption"),
+        ('{"id": "b", "prompt": "x", "v": Infinity}', "line 2: Infinity is no value that a prompt can have"),
+        (
+            '{"id": "b", "prompt": "x", "v": 1e999}',
+            "line 2: the tag 'v' of prompt 'b' is inf, a float; it must be text",
+        ),
+        ('{"id": "b", "prompt": "x \\ud800"}', "line 2: the video_caption of prompt 'b' is .*half a character"),
+        ('{"id": "b", "prompt": "x", "v": ["\\ud800"]}', "line 2: the tag 'v' of prompt 'b' is .*half a character"),
+        ('{"id": "b", "prompt": "x", "v": ' + "[" * 200 + "]" * 200 + "}", "line 2: .* nested more than 20 deep"),
+        ('{"id": "b", "prompt": "x", "reference_clip": 5}', "line 2: the reference_clip of prompt 'b' is 5"),
+    ],
+)
+def test_what_no_file_can_hold_is_told_by_line(tmp_path, line, words):
+    (tmp_path / "p.jsonl").write_text(json.dumps(LINE) + "\n" + line + "\n")
+    with pytest.raises(InputError, match=words):
+        subsets.from_prompts_file(tmp_path / "p.jsonl")
+
+
+def test_dates_are_text_and_what_json_cannot_hold_is_told(tmp_path):
+    assert Prompt("a", "x", tags={"when": pd.Timestamp("2026-01-02")}).tags == {"when": "2026-01-02T00:00:00"}
+    with pytest.raises(InputError, match=r"the tag 'what' of prompt 'a' is \{1\}, a set; it must be text"):
+        Prompt("a", "x", tags={"what": {1}})
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(LINE) + "\n")
+    for card, words in (
+        ("version = nan", "the version of subset 's' is nan; it must be a whole number"),
+        ("version = true", "the version of subset 's' is True"),
+        ("version = 1\nx = inf", "the card of subset 's' is inf, a float"),
+    ):
+        (tmp_path / "card.toml").write_text(f'name = "s"\n{card}\n')
+        with pytest.raises(InputError, match=words):
+            subsets.load(str(tmp_path))
+    (tmp_path / "card.toml").write_text('name = "s"\nversion = 1\ncreated = 2026-01-02\nx = nan\n')
+    assert subsets.load(str(tmp_path)).card == {"created": "2026-01-02", "x": None}

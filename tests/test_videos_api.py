@@ -222,6 +222,39 @@ def test_an_earlier_lost_job_is_not_taken_for_that_of_another_seed(service, tmp_
     assert {seed: seeds[job] for seed, job in last.items()} == {0: 0, 1: 1}
 
 
+def test_another_model_behind_the_name_is_noticed(service, tmp_path):
+    models, runs = service.folder / "models.json", service.folder / "runs.txt"
+
+    def serve(root):
+        entries = [{"id": "m", "root": root, "created": time.time()}, {"id": "other", "root": str(time.time())}]
+        models.write_text(json.dumps({"object": "list", "data": entries}))
+
+    try:
+        serve("ckpt-1")
+        made = run(tmp_path / "r", service.url(), "first")
+        assert run(tmp_path / "r", service.url(), "first") == made, "the time and the other models say nothing"
+        serve("ckpt-2")
+        with pytest.raises(
+            InputError, match=r"1 of 1 clips of .* no longer .*ckpt-1.* now would be .*ckpt-2.*--replace"
+        ):
+            run(tmp_path / "r", service.url(), "first")
+        assert service.count(" first ") == 1
+        models.unlink()
+        assert run(tmp_path / "r", service.url(), "first") == made, "what is not said is not another"
+        runs.write_text("m-2027")
+        words, one_by_one = ("second", "third", "fourth"), {**FORM, "concurrency": 1}
+        asked = (RunFolder(tmp_path / "s"), service.url(), one_by_one, [subset(*words)], [0])
+        next(sample(*asked)[1])  # and killed
+        runs.write_text("m-2028")
+        made = run(tmp_path / "s", service.url(), *words, concurrency=1)
+        failed = [one.failure for one in made.values() if one.failure]
+        assert len(failed) == 2 and all("runs 'm-2028'" in why and "are of 'm-2027'" in why for why in failed)
+        assert sum(service.count(f" {word} ") for word in words) == 2, "after its first answer nothing more is paid"
+    finally:
+        models.unlink(missing_ok=True)
+        runs.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("seed", [int(os.environ.get("AVBENCH_CHAOS_SEED", "0"))])
 def test_killed_anywhere_every_job_is_paid_once(tmp_path, seed):
     """Client and server die at random points, and everything that can go wrong does, sometimes."""

@@ -112,6 +112,8 @@ class Handler(BaseHTTPRequestHandler):
         name = f"v{os.urandom(6).hex()}"
         veo = self.path.endswith(":predictLongRunning")
         job = {"id": f"operations/{name}" if veo else name, "prompt": prompt, "asked": asked, "created_at": time.time()}
+        if (FOLDER / "runs.txt").exists():
+            job["model"] = (FOLDER / "runs.txt").read_text()
         job["headers"] = {"idempotency-key": self.headers.get("idempotency-key")}
         with LOCK:
             JOBS[job["id"]] = job
@@ -134,13 +136,15 @@ class Handler(BaseHTTPRequestHandler):
             "object": "video",
             "prompt": job["prompt"],
             "created_at": job["created_at"],
-            "model": "m-2026",
+            "model": job.get("model", "m-2026"),
         }
 
     def do_GET(self):
         if self.locked_out():
             return None
         path, _, query = self.path.partition("?")
+        if path.endswith("/models") and (FOLDER / "models.json").exists():
+            return self.send(200, (FOLDER / "models.json").read_bytes(), "application/json")
         if self.unlucky(0.1):
             return self.answer(random.choice([500, 503]), {"error": "oh"})
         if self.unlucky(0.05):

@@ -1,9 +1,13 @@
 """What is asked of a model: prompts, and the subsets that group them."""
 
+import datetime
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from avbench.core.clip import ClipSpec
 from avbench.core.errors import InputError
@@ -20,9 +24,57 @@ def checked_id(value: object, what: str) -> str:
     return value
 
 
+_MISSING = ("NAType", "NaTType")
+"""What pandas has, besides NaN, where nothing is."""
+_DEEPEST = 20
+
+
+def _plain(value: Any, what: str, depth: int = 0) -> Any:
+    """`value` as JSON can hold it. Raises InputError saying what cannot be held.
+
+    NaN, which pandas has where nothing is, becomes None; numbers of numpy become plain ones, and dates text.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if depth > _DEEPEST:
+        msg = f"{what} is nested more than {_DEEPEST} deep"
+        raise InputError(msg)
+    if isinstance(value, Mapping):
+        return {_text(name, what): _plain(one, what, depth + 1) for name, one in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(one, what, depth + 1) for one in value]
+    if isinstance(value, str):
+        return _text(value, what)
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    told = f"{str(value)[:60]}, a {type(value).__name__}"
+    msg = f"{what} is {told}; it must be text, a finite number, true, false, or a list of these"
+    raise InputError(msg)
+
+
+def _text(value: object, what: str) -> str:
+    """Text that a file can hold."""
+    if not isinstance(value, str):
+        msg = f"{what} has the name {value!r}; names must be text"
+        raise InputError(msg)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        msg = f"{what} is {value[:60]!a}, which holds half a character (a lone surrogate)"
+        raise InputError(msg) from None
+    return value
+
+
 @dataclass(frozen=True)
 class Prompt:
-    """One thing to generate. Raises InputError on an unusable id or an empty caption."""
+    """One thing to generate. What is NaN, as pandas has it, is not there.
+
+    Raises InputError on an unusable id, an empty caption, or a tag that JSON cannot hold.
+    """
 
     id: str
     video_caption: str
@@ -34,7 +86,22 @@ class Prompt:
 
     def __post_init__(self) -> None:
         checked_id(self.id, "prompt id")
-        if not isinstance(self.video_caption, str) or not self.video_caption.strip():
+        if not isinstance(self.tags, Mapping):
+            msg = f"the tags of prompt {self.id!r} are {self.tags!r}; they must be an object"
+            raise InputError(msg)
+        whose = f"of prompt {self.id!r}"
+        for name in ("video_caption", "audio_caption", "reference_clip"):
+            told = _plain(getattr(self, name), f"the {name} {whose}")
+            if told is not None and not isinstance(told, str):
+                msg = f"the {name} {whose} is {told!r}; it must be text"
+                raise InputError(msg)
+            object.__setattr__(self, name, told)
+        tags = {
+            _text(name, f"a tag {whose}"): _plain(value, f"the tag {name!r} {whose}")
+            for name, value in self.tags.items()
+        }
+        object.__setattr__(self, "tags", tags)
+        if not (self.video_caption or "").strip():
             msg = f"prompt {self.id!r} has no video caption"
             raise InputError(msg)
 
@@ -47,7 +114,7 @@ class Prompt:
 class Subset:
     """Prompts that belong together, the form of their clips, and a card.
 
-    Raises InputError on no prompts or a repeated id.
+    Raises InputError on no prompts, a repeated id, or a version or card that cannot be.
     """
 
     name: str
@@ -62,6 +129,13 @@ class Subset:
 
     def __post_init__(self) -> None:
         checked_id(self.name, "subset name")
+        if isinstance(self.version, bool) or not isinstance(self.version, int):
+            msg = f"the version of subset {self.name!r} is {self.version!r}; it must be a whole number"
+            raise InputError(msg)
+        if not isinstance(self.card, Mapping):
+            msg = f"the card of subset {self.name!r} is {self.card!r}; it must be an object"
+            raise InputError(msg)
+        object.__setattr__(self, "card", _plain(self.card, f"the card of subset {self.name!r}"))
         if not self.prompts:
             msg = f"subset {self.name!r} has no prompts"
             raise InputError(msg)

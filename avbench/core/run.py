@@ -75,6 +75,9 @@ class Sample:
     """What the reader of the file decided by itself, such as the rate of a file of variable rate."""
     refused: bool = False
     """Whether the failure is the model's answer (moderation): it is counted by itself and not asked for again."""
+    source: str | None = None
+    """What the clip was taken from, as that was then, where prompt, seed and settings do not say it: the hash of a
+    folder of frames, or what a server says that it runs. A file that is kept byte for byte has its own sha256."""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.failure is None) or (self.path is None) != (self.sha256 is None):

@@ -19,6 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from avbench.clip_files import as_spelled, clips_in, same_name
 from avbench.core import InputError, nearest
 from avbench.core.prompt import checked_id
 
@@ -203,7 +204,7 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
         path = pool.folder / name
         if path.is_file() and git_hash(path) != known:
             said.append(f"{path} is not byte for byte the file of {pool.reader.source}")
-    return said
+    return [*said, *clips_in(pool.folder).remark(frames_too=True)] if pool.name == "folder" else said
 
 
 def git_hash(path: Path) -> str:
@@ -214,7 +215,7 @@ def git_hash(path: Path) -> str:
 
 def identifier(text: str) -> str:
     """A name in the set as an id: what cannot stand in one becomes a hyphen, and none begins with one."""
-    found = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", text))
+    found = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", same_name(text)))
     return (found if found[:1].isalnum() else f"x{found}")[:120]
 
 
@@ -230,7 +231,7 @@ def required(folder: Path, *names: str, what: str) -> Path:
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not empty, with their numbers from 1."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield number, line.strip()
@@ -241,7 +242,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def rows(path: Path, least: int) -> Iterator[list[str]]:
     """The rows of a CSV without a head. Raises InputError at one of fewer than `least` fields."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         try:
             for row in reader:
@@ -256,8 +257,12 @@ def rows(path: Path, least: int) -> Iterator[list[str]]:
 
 
 def inside(folder: Path, name: str, listed: Path, number: int) -> Path:
-    """A path that a list names, in its folder. Raises InputError where it leads out of it."""
+    """A path that a list names, in its folder, in the letters that it has there.
+
+    Raises:
+        InputError: it leads out of the folder.
+    """
     if Path(name).is_absolute() or ".." in Path(name).parts:
         msg = f"{listed}, line {number}: {name!r} leads out of the set's folder"
         raise InputError(msg)
-    return folder / name
+    return as_spelled(folder, name)

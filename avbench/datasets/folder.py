@@ -1,4 +1,4 @@
-"""Clips in a folder: every file that media.py can read, with captions where a prompts.jsonl beside them has some.
+"""Clips in a folder: every visible file that media.py reads, with captions where a prompts.jsonl beside them has some.
 
 A prompt fits a clip by the `file` that it names or by its id, as a clip's name without suffix. Clips that no prompt
 fits are entries without a caption; prompts that fit no clip are entries whose file is missing. Where several clips fit
@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from avbench.clip_files import clips_in, same_name
 from avbench.core import Prompt
 from avbench.datasets import Entry, identifier
-from avbench.media import MEDIA_SUFFIXES
 from avbench.subsets import read_prompts
 
 
@@ -19,14 +19,13 @@ def read(folder: Path) -> Iterator[Entry]:
     """Clips in the order of their paths, then the prompts without a clip."""
     listed = folder / "prompts.jsonl"
     prompts = read_prompts(listed) if listed.is_file() else ()
-    by_file = {str(prompt.tags["file"]): prompt for prompt in prompts if "file" in prompt.tags}
+    by_file = {same_name(str(prompt.tags["file"])): prompt for prompt in prompts if "file" in prompt.tags}
     by_id = {prompt.id: prompt for prompt in prompts if "file" not in prompt.tags}
-    paths = [path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in MEDIA_SUFFIXES and path.is_file()]
     fitting = {
-        path: by_file.get(path.relative_to(folder).as_posix())
+        path: by_file.get(same_name(path.relative_to(folder).as_posix()))
         or by_id.get(path.stem)
         or by_id.get(path.stem.removesuffix("-0"))
-        for path in paths
+        for path in clips_in(folder).clips
     }
     count = Counter(prompt.id for prompt in fitting.values() if prompt)
     for path, prompt in fitting.items():

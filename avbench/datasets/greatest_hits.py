@@ -21,11 +21,11 @@ def read(folder: Path) -> Iterator[Entry]:
         if (folder / f"{split}.txt").is_file()
         for _, name in lines(folder / f"{split}.txt")
     }
-    labelled = {path.name.removesuffix("_times.txt") for path in folder.glob("*_times.txt")}
+    labelled = {path.name.removesuffix("_times.txt") for path in folder.glob("[!.]*_times.txt")}
     filmed = {
         path.name.removesuffix(end): path
         for end in reversed(_ENDS)
-        for path in folder.glob(f"*{end}")
+        for path in folder.glob(f"[!.]*{end}")
         if end != ".mp4" or not path.name.endswith(_ENDS[:2])
     }
     if not labelled | filmed.keys():

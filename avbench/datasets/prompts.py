@@ -34,7 +34,7 @@ def javisbench_mini(folder: Path) -> Iterator[Entry]:
 
 
 def _javisbench(path: Path) -> Iterator[Entry]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         heads = reader.fieldnames or []
         picture, sound = (next((name for name in names if name in heads), None) for names in (_PICTURE, _SOUND))

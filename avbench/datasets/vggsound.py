@@ -9,6 +9,7 @@ authors' judgement. Of 309 classes 126 are in neither.
 from collections.abc import Iterator
 from pathlib import Path
 
+from avbench.clip_files import clips_by_stem
 from avbench.core import InputError
 from avbench.datasets import Entry, identifier, required, rows
 
@@ -48,13 +49,12 @@ _LOOSE = """
     writing on blackboard with chalk; yodelling; zebra braying"""
 AV_TIGHT, AV_LOOSE = (frozenset(" ".join(names.split()).split("; ")) for names in (_TIGHT, _LOOSE))
 """37 and 146 classes, spelled as in VGGSound: the table has twelve slips of the pen, such as ``arc welking``."""
-_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 
 
 def read(folder: Path) -> Iterator[Entry]:
     """Entries in the list's order."""
     listed = required(folder, "vggsound.csv", what="VGGSound")
-    there = {path.stem: path for suffix in _SUFFIXES for path in folder.rglob(f"*{suffix}")}
+    there = clips_by_stem(folder)
     for number, (video, start, label, split, *_) in enumerate(rows(listed, 4), start=1):
         if not start.strip().isdigit() or split not in ("train", "test"):
             msg = f"{listed}, row {number}: {start!r} is no start in seconds, or {split!r} neither train nor test"

@@ -7,13 +7,15 @@ A generator is a class built as ``Generator(target, **settings)`` from a model a
 import inspect
 import re
 import typing
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, first_line, nearest, resolve
+from avbench.inputs import identity
 from avbench.recognise import recognise
 
 GENERATORS: dict[str, str] = {
@@ -55,6 +57,11 @@ class Generator(typing.Protocol):
 
     It may also have `prepare`, called once in each process before the first clip, and `most_workers`.
 
+    One whose clips come from something that can change behind its name has `source`, which takes a request and returns
+    what its clip would be taken from now: the sha256 of a file that is kept as it is, or other words that change with
+    it; None where that cannot be told. It raises InputError where there is nothing any more. When a run is gone on
+    with, a clip whose `source` is another one than it was is not taken for the same.
+
     One that waits for others instead of computing has `concurrency`: how many calls of `generate` may be under way at
     once, in threads of one process. One whose class takes a `journal` is given the folder, inside the run folder, for
     what must outlive a kill.
@@ -92,7 +99,7 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
         InputError: the provider or a setting is unknown, or the target is wrong.
     """
     provider, colon, target = model.partition(":")
-    outside = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    outside = {point.name: point for point in _outside()}
     if not colon or provider not in {*GENERATORS, *outside}:
         if Path(model).exists():
             seen = recognise(Path(model))
@@ -109,6 +116,17 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
     kind = resolve(GENERATORS[provider]) if provider in GENERATORS else _loaded(outside[provider])
     asks = "journal" in check_settings(kind, settings, provider)
     return kind(target, **settings, **({"journal": journal} if asks else {}))
+
+
+def outside_identity(model: str, generator: Generator, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a provider that another package brings: what tells its code, and the files that it was given, by content."""
+    provider, colon, target = model.partition(":")
+    brought = colon and provider not in GENERATORS and provider in {point.name for point in _outside()}
+    return identity(type(generator), [target, *settings.values()]) if brought else {}
+
+
+def _outside() -> EntryPoints:
+    return entry_points(group=ENTRY_POINTS)
 
 
 def check_settings(kind: Callable, settings: Iterable[str], who: str) -> list[str]:
@@ -149,5 +167,6 @@ def run_name(model: str) -> str:
         target = "-".join(Path(part).stem for part in target.split("+"))
     last = Path(target).name if provider in paths else target.replace("/", "-")
     name = last if provider in paths else "-".join(part for part in (provider, last) if part)
-    name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
+    plain = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]  # é is e
+    name = "".join(one if (one.isascii() and one.isalnum()) or one in "._-" else "-" for one in plain)
     return re.sub(r"-{2,}|\.{2,}", "-", name).strip(".-_")[:120] or provider

@@ -6,10 +6,16 @@ The script is run once a batch with one more argument, the path of a JSON file: 
 kept in `folder`. Exit code 0 where it made all it could: a clip that it left out is a failure of that clip. Where it
 fails, it is run again for what it did not make, the first of these now last, while that brings a clip more: one prompt
 that it dies of costs the others nothing. The command line is written down, so secrets belong in the environment.
+
+What the command names is told by content, so that a changed script or checkpoint is another model: the program, where
+it is no launcher such as python; every file, and those that a shell script names; the Python files that a named one
+imports from beside itself, and those of ``-m module`` in the current folder; and the weights and configurations in
+every folder. ``-M inputs=`` names other files and folders instead, for what the script opens of its own accord.
 """
 
 import itertools
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -20,14 +26,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avbench.content import content_sha256
 from avbench.core import InputError
-from avbench.folder import file_sha256, write_json
+from avbench.folder import write_json
 from avbench.generators import Made, Request, check_positive
+from avbench.inputs import module_files, named_paths, source_files
 from avbench.media import MEDIA_SUFFIXES
+from avbench.recognise import fingerprint
 
 _SLOW, _BROKEN = "slow", "broken"
 _SCRIPT_BYTES = 2**20
-"""Files named on the command line up to this size are taken for code, and hashed."""
+_LAUNCHERS = re.compile(
+    r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh|env|conda|(micro)?mamba|uvx?|poetry|pixi|torchrun|accelerate|deepspeed"
+    r"|docker|podman|apptainer|singularity|srun|mpirun|ssh|nice|time(out)?|xvfb-run"
+)
+"""Programs that run others: an update of theirs is no other model."""
 
 
 class Command:
@@ -40,6 +53,7 @@ class Command:
         batch: int = 16,
         concurrency: int = 1,
         timeout: float = 3600,
+        inputs: str | Sequence[str] | None = None,
         journal: Path | None = None,
     ) -> None:
         """Split the command as a shell would; nothing is run.
@@ -49,6 +63,7 @@ class Command:
             batch: clips a run of the script.
             concurrency: runs of the script at once.
             timeout: seconds for one run of the script.
+            inputs: paths of what decides the clips, instead of what the command names.
             journal: folder for what it writes; a temporary one where not given.
         """
         try:
@@ -65,11 +80,7 @@ class Command:
             journal = Path(tempfile.mkdtemp(prefix="avbench-"))
             weakref.finalize(self, shutil.rmtree, journal, ignore_errors=True)
         self._journal = journal
-        files = [path for path in map(Path, self._words) if path.is_file() and path.stat().st_size <= _SCRIPT_BYTES]
-        self.settings: Mapping[str, Any] = {
-            "command": self._words,
-            "files_sha256": {str(path): file_sha256(path) for path in files},
-        }
+        self.settings: Mapping[str, Any] = {"command": self._words, **_told(self._words, inputs)}
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
         """Run the script on a batch; a clip that it did not write is an error with its last words."""
@@ -134,6 +145,43 @@ class Command:
             return None, None
         ended = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
         return _BROKEN, f"the script ended with {ended}; {_last_words(folder)}"
+
+
+def _told(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str, Any]:
+    """``files_sha256``, and ``folders`` where there are some, of what decides the clips."""
+    chosen = [inputs] if isinstance(inputs, str) else inputs
+    if chosen is not None and (absent := [one for one in chosen if not Path(one).exists()]):
+        msg = f"-M inputs: there is no {absent[0]}"
+        raise InputError(msg)
+    paths = [Path(one) for one in (named_paths(words) if chosen is None else chosen)]
+    files = {str(path): content_sha256(path) for path in paths if path.is_file() and not _launches(path)}
+    program = Path(shutil.which(words[0]) or words[0])
+    if chosen is None and not _launches(program):
+        files[str(Path(words[0]))] = content_sha256(program)
+    for name in [*files]:
+        files |= {path: content_sha256(Path(path)) for path in _named_by_script(Path(name)) if path not in files}
+    for path in [Path(name) for name in files if name.endswith(".py")]:
+        files |= {(path.parent / name).as_posix(): sha256 for name, sha256 in source_files(path).items()}
+    for flag, name in itertools.pairwise(words):
+        if flag == "-m" and chosen is None:
+            files |= module_files(name, Path.cwd())
+    folders = {str(path): fingerprint(path) for path in paths if path.is_dir()}
+    return {"files_sha256": dict(sorted(files.items())), **({"folders": folders} if folders else {})}
+
+
+def _named_by_script(script: Path) -> list[str]:
+    """The files that the words of a shell script name, from the current folder."""
+    if not script.is_file() or script.stat().st_size > _SCRIPT_BYTES:
+        return []
+    text = script.read_bytes()
+    if script.suffix not in (".sh", ".bash") and not re.match(rb"#!.*sh\b", text):
+        return []
+    words = re.split(r"[\s\"'`;&|()<>]+", text.decode(errors="replace"))
+    return [path for path in named_paths(words) if Path(path).is_file() and not _launches(Path(path))]
+
+
+def _launches(program: Path) -> bool:
+    return _LAUNCHERS.fullmatch(program.name) is not None
 
 
 def _asked(request: Request, stem: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import Clip, InputError, first_line, nearest
-from avbench.folder import file_sha256
 from avbench.generators import Made, Request, check_settings
+from avbench.inputs import identity
 
 
 class OwnModel:
@@ -23,7 +23,7 @@ class OwnModel:
     def __init__(self, target: str | Any, **settings: Any) -> None:
         """Import and build what ``module:name`` says, or take an object as it is."""
         model = _imported(target) if isinstance(target, str) else target
-        source = inspect.getsourcefile(model) if inspect.isclass(model) or inspect.isfunction(model) else None
+        kind = model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
         if inspect.isclass(model):
             check_settings(model, settings, f"python:{target}")
             model = model(**settings)
@@ -37,12 +37,10 @@ class OwnModel:
         self.batch_size: int = getattr(model, "batch_size", 1)
         if hasattr(model, "concurrency"):
             self.concurrency = model.concurrency
-        self.settings: Mapping[str, Any] = {
-            **settings,
-            **getattr(model, "settings", {}),
-            # other code is another model
-            "source_sha256": file_sha256(Path(source)) if source else None,
-        }
+        told = {**settings, **getattr(model, "settings", {})}
+        self.settings: Mapping[str, Any] = {**told, **identity(kind, told.values())}
+        if hasattr(model, "source"):
+            self.source = model.source
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
         """Ask the object. Raises InputError where it answers with something else than asked."""

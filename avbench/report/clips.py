@@ -2,13 +2,13 @@
 
 They lie in a folder, `media/` beside the page, named by the sha256 of the clip's own bytes: ``<sha256>.mp4``,
 ``<sha256>.json`` (size, rate and waveform) and, where asked for, ``<sha256>.flow.mp4``. They are lossy and scaled: made
-to be looked at, never measured.
+to be looked at, never measured. A clip that cannot be shown is tried again by the next report.
 """
 
 import base64
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from scipy import signal
 
 from avbench import engine
+from avbench.content import require_unchanged
 from avbench.core import Audio, Clip, InputError
 from avbench.features.flow import DISFlow
 from avbench.features.flow.pairs import pair, working
@@ -44,9 +45,15 @@ class Task:
 
 
 def prepare(
-    folders: Iterable[RunFolder], place: Path, *, flow: bool = False, workers: int = 1
+    folders: Sequence[RunFolder], place: Path, *, flow: bool = False, workers: int = 1
 ) -> tuple[int, Iterator[Task]]:
-    """Make the runs' clips playable in the folder `place`: how many are lacking, and an iterator that makes them."""
+    """Make the runs' clips playable in the folder `place`: how many are lacking, and an iterator that makes them.
+
+    Raises:
+        InputError: a clip of a run is not the one that was sampled and measured; a file cannot be written.
+    """
+    for folder in folders:
+        require_unchanged(folder)
     wanted = {
         sample.sha256: Task(folder.path / sample.path, sample.sha256)
         for folder in folders
@@ -87,7 +94,9 @@ def _ready(place: Path, sha256: str, flow: bool) -> bool:
         known = card(place, sha256)
     except InputError:
         return False
-    return "missing" not in known and known["recipe"] == _RECIPE and (known["flow"] or not flow)
+    files = [place / f"{sha256}.mp4", *([place / f"{sha256}.flow.mp4"] if flow else [])]
+    made = "missing" not in known and known["recipe"] == _RECIPE and (known["flow"] or not flow)
+    return made and all(path.is_file() for path in files)
 
 
 def _maker(place: Path, flow: bool) -> Callable[[Task], None]:
@@ -96,12 +105,13 @@ def _maker(place: Path, flow: bool) -> Callable[[Task], None]:
         known: dict[str, Any] = {"recipe": _RECIPE, "flow": flow}
         try:
             clip = read_clip(task.source)
-            write_clip(_playable(clip), place / f"{task.sha256}.mp4", lossless=False, **_SMALL)
-            if flow:
-                write_clip(_playable(_flow_clip(clip)), place / f"{task.sha256}.flow.mp4", lossless=False, **_SMALL)
         except InputError as reason:
             known["missing"] = str(reason)
         else:
+            # what cannot be written is no fault of the clip: it ends the report
+            write_clip(_playable(clip), place / f"{task.sha256}.mp4", lossless=False, **_SMALL)
+            if flow:
+                write_clip(_playable(_flow_clip(clip)), place / f"{task.sha256}.flow.mp4", lossless=False, **_SMALL)
             known |= {"width": clip.width, "height": clip.height, "frames": len(clip.frames), "fps": float(clip.fps)}
             known |= {"seconds": clip.seconds, "peaks": _peaks(clip)}
         write_json(place / f"{task.sha256}.json", known)  # last: what it names is there

@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from avbench.content import content_sha256
 from avbench.core import ClipSpec, InputError, Prompt, frame_rate, nearest
 from avbench.folder import file_sha256
 from avbench.generators import Made, Request, check_positive
@@ -231,6 +232,16 @@ class Diffusers:
         if "frames" in wanted:
             wanted["frames"] = calling.snapped_frames(self._pipe, wanted["frames"])
         return wanted
+
+    def source(self, request: Request) -> str | None:
+        """The hash of the image that a clip begins with, where it begins with one."""
+        if "image" not in self._needs:
+            return None
+        path = self._images / str(request.prompt.tags.get("image"))
+        if not path.is_file():
+            msg = f"prompt {request.prompt.id!r}: there is no image {path}"
+            raise InputError(msg)
+        return f"image:{content_sha256(path)}"
 
     def _captioned(self, prompt: Prompt) -> str:
         return self._caption.format(video=prompt.video_caption, audio=prompt.audio_caption or "").strip()

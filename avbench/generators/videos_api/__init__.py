@@ -8,6 +8,10 @@ hold it. What remains possible: a server that takes a job after it was asked for
 twice; one that lists nothing (OpenRouter, Veo) leaves a lost job as a failure, until ``-M resubmit=true``; and a job of
 the same prompt that somebody else sent in the same minute may be taken for ours.
 
+What the server says that it runs, in its list of models and in its answers to jobs, is written down. Where it says
+something else when a run is gone on with, that is refused before anything is paid; where only its answer to a job
+does, nothing further is sent.
+
 A refusal is the model's answer and is written down as one. A job that came to nothing is a failure, and the same
 command given again submits it anew. Keys come from the environment: ``-M key_env=NAME``.
 """
@@ -24,13 +28,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, Key, Refused, frame_rate, nearest
+from avbench.core import InputError, Key, Refused, digest, frame_rate, nearest
 from avbench.generators import Made, Request, check_positive
 from avbench.generators.videos_api.http import Answer, BrokenError, Deadline, LostError, Server
 from avbench.generators.videos_api.journal import Journal, Step
-from avbench.generators.videos_api.shapes import SHAPES, Wish, checked_job, error_words, is_refusal
+from avbench.generators.videos_api.shapes import SHAPES, Wish, checked_job, error_words, is_refusal, told_of_model
 
 _DOWNLOADS = 6
+_ASKING_SECONDS = 10.0
+_NOT_ASKED = "not asked"
 _EARLIER_SECONDS = 60
 """How much slower than ours the server's clock may be."""
 _SUFFIXES = {b"\x1a\x45\xdf\xa3": ".webm", b"RIFF": ".avi", b"GIF8": ".gif"}
@@ -63,6 +69,7 @@ class VideosAPI:
         poll_seconds: float = 5,
         most_megabytes: float = 1000,
         resubmit: bool = False,
+        mixed: bool = False,
         journal: Path | None = None,
     ) -> None:
         """Look at the settings; nothing is sent.
@@ -84,6 +91,7 @@ class VideosAPI:
             poll_seconds: first pause between two questions; it grows.
             most_megabytes: of one clip.
             resubmit: submit anew what has no clip yet, also where a job was submitted: it may be paid twice.
+            mixed: take clips of one run from whatever models the server says that it runs.
             journal: folder of the jobs; a temporary one where not given.
         """
         address, _, model = target.partition("#")
@@ -116,7 +124,8 @@ class VideosAPI:
             journal = Path(tempfile.mkdtemp(prefix="avbench-"))
             weakref.finalize(self, shutil.rmtree, journal, ignore_errors=True)
         self._folder, self._journal = journal, Journal(journal / "jobs.jsonl", afresh=resubmit)
-        self._submitting = threading.Lock()
+        self._submitting, self._asking = threading.Lock(), threading.Lock()
+        self._mixed, self._another, self._said = mixed, "", _NOT_ASKED
         self.settings: Mapping[str, Any] = {
             "shape": shape,
             "text": text,
@@ -139,6 +148,19 @@ class VideosAPI:
         address = self._finished(request.key, job, deadline)
         return Made(self._fetched(request.key, job, address, deadline), moved=True)
 
+    def source(self, request: Request) -> str | None:
+        """What the server says that it runs under the model's name; None where it does not say, or cannot be asked."""
+        with self._asking:
+            if self._said == _NOT_ASKED:
+                deadline = Deadline(min(_ASKING_SECONDS, self._deadline_seconds))
+                try:
+                    answer = self._server.ask("GET", self._shape.reports(self._model), deadline)
+                    said = told_of_model(self._model, answer.plain) if answer.good else None
+                except (InputError, LostError):
+                    said = None
+                self._said = None if said is None or self._mixed else f"{self._server.clean(said)} {digest(said)[:12]}"
+        return self._said
+
     # ---- submitting
 
     def _job(self, request: Request, deadline: Deadline) -> str:
@@ -148,6 +170,8 @@ class VideosAPI:
             msg = "other jobs could not be submitted in this time"
             raise deadline.passed(msg)
         try:
+            if self._another:
+                raise InputError(self._another)
             while True:
                 self._find_lost(key, wish.prompt, deadline)
                 step = self._journal.last(key) or self._journal.intend(key, wish.prompt)
@@ -179,7 +203,16 @@ class VideosAPI:
             self._journal.over(step.key, str(error))
             raise
         model = answer.plain.get("model")
-        self._journal.submitted(step, job, model if isinstance(model, str) else None)
+        model = model if isinstance(model, str) else None
+        if model and (others := self._journal.models - {model}) and not self._mixed:
+            now, before = (self._server.clean(one) for one in (model, ", ".join(sorted(others))))
+            self._another = (
+                f"the server says that it runs {now!r}, and other clips of this run are of {before!r}: give another "
+                "--out, --replace to make them anew, or -M mixed=true to take both"
+            )
+            self._journal.over(step.key, self._another)
+            raise InputError(self._another)
+        self._journal.submitted(step, job, model)
         return job
 
     def _find_lost(self, key: Key, prompt: str, deadline: Deadline) -> None:

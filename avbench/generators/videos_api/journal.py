@@ -44,6 +44,11 @@ class Journal:
         self.jobs = {step.job for step in steps if step.job}
         """Ids of all jobs that any clip ever had."""
 
+    @property
+    def models(self) -> set[str]:
+        """What the server said that it ran, for the jobs that count now."""
+        return {step.model for step in self._last.values() if step.model and step.state != "over"}
+
     def last(self, key: Key) -> Step | None:
         """What is known of a clip's job; None where a new one has to be submitted."""
         step = self._last.get(key)

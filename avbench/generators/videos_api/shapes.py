@@ -6,6 +6,7 @@ September 2026); ``num_frames``, ``fps``, ``seed`` and ``generate_sound`` are vL
 Written from their public documentation; no service of the three was called.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -70,6 +71,8 @@ class Shape:
     """Path of the list of jobs, where there is one."""
     multipart: bool
     """Whether a form is sent where nothing else is asked for; else JSON."""
+    reports: Callable[[str], str]
+    """Model → path below which the server says what it runs: a list of models, or this one."""
     remark: str = ""
 
 
@@ -170,6 +173,7 @@ SHAPES: dict[str, Shape] = {
         key_header=_bearer,
         listing="videos",
         multipart=True,
+        reports=lambda model: "models",
     ),
     "openrouter": Shape(
         submit=lambda model: "videos",
@@ -180,6 +184,7 @@ SHAPES: dict[str, Shape] = {
         key_header=_bearer,
         listing=None,
         multipart=False,
+        reports=lambda model: "models",
         remark="frames and fps cannot be asked for: whole seconds are, and the clips come as they are",
     ),
     "veo": Shape(
@@ -191,9 +196,32 @@ SHAPES: dict[str, Shape] = {
         key_header=lambda key: {"x-goog-api-key": key},
         listing=None,
         multipart=False,
+        reports=lambda model: f"models/{model}",
         remark="neither seed, frames nor fps can be asked for: no clip can be made again, and they come as they are",
     ),
 }
+
+
+_TOLD = ("id", "name", "root", "parent", "version", "baseModelId", "canonical_slug", "revision", "sha256", "digest")
+"""Fields of a model's entry that say which it is; others, such as when it was loaded, do not."""
+
+
+def told_of_model(model: str, plain: Any) -> str | None:
+    """What a server says that it runs under a name, as one line of JSON; None where it does not say.
+
+    Args:
+        model: its name; empty where the server has one only.
+        plain: the answer to `Shape.reports`.
+    """
+    listed = plain.get("data", [plain]) if isinstance(plain, Mapping) else None
+    if not isinstance(listed, list):
+        return None
+    known = [one for one in listed if isinstance(one, Mapping)]
+    if model and len(known) > 1:  # what a server has under another name only, it has once
+        known = [one for one in known if model in (one.get("id"), str(one.get("name")).removeprefix("models/"))]
+    told = [{name: one[name] for name in _TOLD if isinstance(one.get(name), str | int)} for one in known]
+    entries = sorted(json.dumps(one, ensure_ascii=False) for one in told if one)
+    return ", ".join(entries) or None
 
 
 def checked_job(value: Any) -> str:

@@ -1,0 +1,294 @@
+"""Rows belong to content: other clips, code or checkpoints behind one name are noticed, and made anew where asked."""
+
+import os
+import shutil
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from avbench import content, subsets
+from avbench.cli import app
+from avbench.content import content_sha256
+from avbench.core import Clip, InputError, Prompt, Subset
+from avbench.evaluate import chosen_metrics, evaluate
+from avbench.folder import RunFolder, file_sha256
+from avbench.generators import build
+from avbench.hook import score
+from avbench.inputs import named_paths, source_files
+from avbench.measure import measure
+from avbench.media import write_clip
+from avbench.report import clips as page_clips
+from avbench.sample import sample
+
+MOVES = chosen_metrics(["motion_amount"])
+
+
+def avbench(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def moving(path, pixels, frames=8):
+    """A clip whose texture moves so many pixels a frame; equal numbers give equal bytes."""
+    texture = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8).repeat(2, 0).repeat(2, 1)
+    pictures = np.stack([np.roll(texture, pixels * index, axis=1) for index in range(frames)])
+    write_clip(Clip(pictures, Fraction(8)), path)
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Three clips and their prompts."""
+    monkeypatch.chdir(tmp_path)
+    Path("gen").mkdir()
+    for number in range(3):
+        moving(Path(f"gen/p{number}.mkv"), 1 + number)
+    Path("p.jsonl").write_text("".join(f'{{"id": "p{number}", "prompt": "clip"}}\n' for number in range(3)))
+    return tmp_path
+
+
+def run(replace=False, model="clips:gen", place="run", settings=None):
+    """Sample, measure and evaluate; the mean of motion_amount."""
+    folder = RunFolder(Path(place))
+    asked = [subsets.from_prompts_file(Path("p.jsonl"))]
+    list(sample(folder, model, settings or {}, asked, [0], replace=replace)[1])
+    list(measure(folder, ["flow-dis"])[1])
+    (found,) = evaluate(folder, MOVES)
+    return found
+
+
+# ---- clips
+
+
+def test_new_clips_under_the_same_names_are_not_the_old_ones(mine):
+    before = run()
+    assert run() == before, "nothing has changed"
+    os.utime("gen/p0.mkv")
+    shutil.copyfile("gen/p1.mkv", "again.mkv")
+    Path("again.mkv").replace("gen/p1.mkv")
+    assert run() == before, "the bytes are the same"
+    for number in range(3):
+        moving(Path(f"gen/p{number}.mkv"), 5 + number)
+    with pytest.raises(
+        InputError, match=r"3 of 3 clips of run are no longer .* p0-0: it was taken from a file .*--rep"
+    ):
+        run()
+    assert evaluate(RunFolder(Path("run")), MOVES) == [before], "what was refused has changed nothing"
+    after = run(replace=True)
+    assert after == run(place="other") and after.value > 1.5 * before.value
+
+
+def test_single_clips_are_replaced_and_the_others_kept(mine):
+    run()
+    lines = Path("run/samples.jsonl").read_text().splitlines()
+    moving(Path("gen/p1.mkv"), 9)
+    Path("gen/p2.mkv").unlink()
+    with pytest.raises(InputError, match="2 of 3 clips of run are no longer"):
+        run()
+    found = run(replace=True)
+    assert found.n == 2 and found.unmeasured == 1
+    added = Path("run/samples.jsonl").read_text().splitlines()[len(lines) :]
+    assert len(added) == 2 and "no file matches" in added[1]
+
+
+def test_swapped_files_of_one_size_and_time_are_noticed(mine):
+    for name, value in (("p0", 1), ("p1", 2), ("p2", 3)):
+        Path(f"gen/{name}.mkv").unlink()
+        Path(f"gen/{name}").mkdir()
+        for number in range(2):
+            cv2.imwrite(f"gen/{name}/{number}.bmp", np.full((32, 32, 3), value, np.uint8))
+            os.utime(f"gen/{name}/{number}.bmp", ns=(10**18, 10**18))
+    run(settings={"fps": 8})
+    run(settings={"fps": 8})
+    for one, other in (("p0", "t"), ("p1", "p0"), ("t", "p1")):
+        Path(f"gen/{one}").rename(f"gen/{other}")
+    with pytest.raises(InputError, match=r"2 of 3 clips of run are no longer .*frames:"):
+        run(settings={"fps": 8})
+
+
+def test_a_hash_is_remembered_while_nothing_can_have_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(content, "_TICK_NS", 0)
+    path, read = tmp_path / "x", []
+    monkeypatch.setattr(content, "file_sha256", lambda one: read.append(one) or file_sha256(one))
+    for text in ("one", "two"):
+        path.write_text(text)
+        os.utime(path, ns=(10**18, 10**18))  # of one size and one time of change
+        assert content_sha256(path) == content_sha256(path) == file_sha256(path)
+    assert len(read) == 2
+    (tmp_path / "cache" / "avbench" / "hashes.sqlite").write_bytes(b"no database" * 100)
+    monkeypatch.setattr(content, "_HASHES", content._Hashes())
+    assert content_sha256(path) == file_sha256(path), "without the cache it is read"
+
+
+def test_what_lies_in_the_run_is_looked_at_by_every_verb(mine):
+    run()
+    page = ["--out", "page", "--workers", 1]
+    assert avbench("report", "run", *page).exit_code == 0
+    kept = sorted(Path("run/clips/p").glob("*.mkv"))
+    gone = kept[2].read_bytes()
+    kept[2].unlink()
+    for verb in (["evaluate", "run", "--metric", "motion_amount"], ["compare", "run"], ["report", "run", *page]):
+        done = avbench(*verb)
+        assert done.exit_code == 0, done.output
+    kept[2].write_bytes(gone)
+    kept[0].rename("t"), kept[1].rename(kept[0]), Path("t").rename(kept[1])
+    verbs = [
+        ["measure", "run"],
+        ["evaluate", "run"],
+        ["compare", "run"],
+        ["leaderboard", "."],
+        ["report", "run", *page],
+    ]
+    verbs += [["power", "run"], ["check", "run", "--baseline", "b.zip", "--update", "--reason", "x"]]
+    for verb in verbs:
+        done = CliRunner().invoke(app, [str(word) for word in verb])
+        assert isinstance(done.exception, InputError) and "2 of 3 clips of run are not" in str(done.exception), verb
+    with pytest.raises(InputError, match="2 of 3 clips"):
+        page_clips.prepare([RunFolder(Path("run"))], Path("media"))
+    with pytest.raises(InputError, match=r"2 of 3 clips of run are no longer what they were.*is not the file that was"):
+        run()
+    assert run(replace=True).n == 3
+
+
+def test_a_clip_that_is_gone_is_told_and_its_rows_are_kept(mine, monkeypatch):
+    before = run()
+    monkeypatch.setattr("avbench.cli._SAID_GONE", set())
+    Path("run/clips/p/p1-0.mkv").unlink()
+    told = avbench("evaluate", "run", "--metric", "motion_amount").output
+    assert "note: 1 of 3 clips of run is no longer there (for example run/clips/p/p1-0.mkv)" in told
+    assert evaluate(RunFolder(Path("run")), MOVES) == [before]
+    with pytest.raises(InputError, match="1 of 3 clips of run is to be measured and no longer there"):
+        measure(RunFolder(Path("run")), ["onsets"])
+    list(page_clips.prepare([RunFolder(Path("run"))], Path("media"))[1])
+    with pytest.raises(InputError, match=r"p1-0\.mkv is no longer there"):
+        run()
+    assert run(replace=True) == before
+
+
+def test_another_run_in_the_folder_is_thrown_away_when_asked(mine):
+    run()
+    shutil.copytree("gen", "gen2")
+    with pytest.raises(InputError, match=r"holds another run .*folder: .*--replace"):
+        run(model="clips:gen2")
+    Path("gen2/p0.mkv").unlink()
+    assert run(model="clips:gen2", replace=True).n == 2
+    assert len(Path("run/samples.jsonl").read_text().splitlines()) == 3, "nothing of the other run is left"
+    assert {one.name for one in Path("run/clips/p").iterdir()} == {"p1-0.mkv", "p2-0.mkv"}
+
+
+# ---- code and checkpoints
+
+MAKER = """
+from fractions import Fraction
+import numpy as np
+from avbench.core import Clip
+from helper import VALUE
+
+class Maker:
+    def __init__(self, weights="step.pt"):
+        self.settings = {"weights": weights}
+
+    def generate(self, requests):
+        return [Clip(np.full((4, 16, 16, 3), VALUE, np.uint8), Fraction(8)) for one in requests]
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    for name in ("maker", "helper"):
+        sys.modules.pop(name, None)
+
+
+def test_a_class_is_told_by_its_files_and_its_checkpoint(here):
+    (here / "maker.py").write_text(MAKER)
+    (here / "helper.py").write_text("VALUE = 1")
+    (here / "step.pt").write_bytes(b"1")
+    told = build("python:maker:Maker", {}).settings
+    assert [*told["imports_sha256"]] == ["helper.py"] and [*told["inputs"]] == ["step.pt"]
+    assert told["source_sha256"] == file_sha256(here / "maker.py")
+    asked = [Subset("s", 1, (Prompt("a", "a cat"),), None)]
+    list(sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])[1])
+    for name in ("helper.py", "step.pt"):
+        before = (here / name).read_bytes()
+        (here / name).write_bytes(before + b"2")
+        with pytest.raises(InputError, match=rf"holds another run .*{name}"):
+            sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])
+        (here / name).write_bytes(before)
+    assert sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])[0] == 0
+
+
+def test_a_command_is_told_by_what_it_names(here):
+    python = sys.executable
+    package = here / "model" / "inner"
+    package.mkdir(parents=True)
+    for path in (here / "model/__init__.py", package / "__init__.py"):
+        path.touch()
+    (package / "run.py").write_text("from . import parts\nimport numpy\n")
+    (package / "parts.py").write_text("from model.inner.run import x\nfrom .. import other\n")
+    (here / "model/other.py").touch()
+    (here / "make.py").write_text("import helper\ntry: import absent\nexcept ImportError: pass\n")
+    (here / "helper.py").touch()
+    (here / "broken.py").write_text("def (")
+    (here / "ckpt/.cache").mkdir(parents=True)
+    (here / "ckpt/w.safetensors").write_bytes(bytes(10))
+    (here / "ckpt/.cache/x.json").write_text("{}")
+    (here / "big.bin").write_bytes(bytes(2**21))
+    (here / "go").write_text("#!/bin/sh\npython make.py --weights=big.bin; echo 'x'\n")
+    (here / "go").chmod(0o755)
+
+    def told(words, **settings):
+        plain = dict(build(f"cmd:{words}", settings).settings)
+        plain.pop("command")
+        return plain
+
+    script = told(f"{python} make.py --weights=big.bin --folder ckpt .")
+    assert [*script["files_sha256"]] == ["big.bin", "helper.py", "make.py"] and [*script["folders"]] == ["ckpt"]
+    assert script["folders"]["ckpt"]["files"] == 1, "hidden folders do not count"
+    module = ["model/__init__.py", "model/inner/__init__.py", "model/inner/parts.py", "model/inner/run.py"]
+    assert [*told(f"{python} -m model.inner.run")["files_sha256"]] == [*module, "model/other.py"]
+    assert [*told("./go")["files_sha256"]] == ["big.bin", "go", "helper.py", "make.py"]
+    assert [*told(f"{python} broken.py")["files_sha256"]] == ["broken.py"]
+    assert [*told(f"{python} make.py", inputs="big.bin")["files_sha256"]] == ["big.bin"]
+    with pytest.raises(InputError, match="-M inputs: there is no nowhere"):
+        told(f"{python} make.py", inputs=["nowhere"])
+    for name in ("big.bin", "helper.py", "ckpt/w.safetensors"):
+        (here / name).write_bytes((here / name).read_bytes() + b"#")
+        again = told(f"{python} make.py --weights=big.bin --folder ckpt .")
+        assert again != script, name
+        script = again
+    assert named_paths(["x" * 5000, "a\0b", 5, None, {"a": ["go"]}]) == ["go"]
+    assert [*source_files(here / "make.py")] == ["helper.py", "make.py"]
+
+
+def test_a_model_in_memory_is_not_taken_for_what_it_was(tmp_path):
+    asked = {"subset": subsets.load("toy-control").limited(1), "metrics": ["motion_amount"], "out": tmp_path / "kept"}
+    shift = 1
+
+    def model(request):
+        texture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+        return Clip(np.stack([np.roll(texture, shift * k, axis=1) for k in range(16)]), Fraction(8))
+
+    before = score(model, **asked)["toy-control/motion_amount"]
+    shift = 3
+    with pytest.raises(InputError, match="holds clips of an earlier call, and a model in memory cannot be told"):
+        score(model, **asked)
+    assert score(model, **asked, replace=True)["toy-control/motion_amount"] > 2 * before
+
+
+def test_a_full_disk_ends_the_run_and_is_no_failure_of_a_clip(mine, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("avbench.sample.shutil.copyfile", full)
+    with pytest.raises(InputError, match="run: no space is left for the clip p0-0; make some, and give the same"):
+        run()
+    monkeypatch.undo()
+    monkeypatch.chdir(mine)
+    assert not Path("run/samples.jsonl").exists() and run().n == 3

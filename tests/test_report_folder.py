@@ -1,0 +1,102 @@
+"""A report's folder: one writes it at a time, and what failed once is tried again."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from avbench.core import Clip, InputError, Key, MediaError, Run, Sample, Subset
+from avbench.core.prompt import Prompt
+from avbench.folder import RunFolder, file_sha256, read_json
+from avbench.media import write_clip
+from avbench.report import clips
+from avbench.report.place import alone
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run of one good and one broken clip."""
+    made = RunFolder(tmp_path / "run")
+    subset = Subset("s", 1, (Prompt("a", "x"), Prompt("b", "x")), None)
+    made.start(Run("run", "made:up", {}, {"s": subset.digest}, (0,), {}, {}), [subset])
+    (made.path / "clips").mkdir()
+    write_clip(Clip(np.zeros((4, 32, 32, 3), np.uint8), 8), made.path / "clips/a.mkv")
+    (made.path / "clips/b.mkv").write_bytes(b"no clip")
+    for name in "ab":
+        path = made.path / f"clips/{name}.mkv"
+        made.add_sample(Sample(Key("s", name, 0), f"clips/{name}.mkv", file_sha256(path), 0.0))
+    return made
+
+
+def made(folder, place, **options):
+    count, tasks = clips.prepare([folder], place, **options)
+    list(tasks)
+    return count
+
+
+def test_a_full_disk_is_told_and_the_next_report_tries_again(folder, tmp_path, monkeypatch):
+    good = folder.samples()[Key("s", "a", 0)].sha256
+
+    def full(clip, path, **options):
+        msg = f"{path} cannot be written: no space left on device"
+        raise MediaError(msg)
+
+    monkeypatch.setattr(clips, "write_clip", full)
+    with pytest.raises(InputError, match="no space left on device"):
+        made(folder, tmp_path / "media")
+    assert not (tmp_path / f"media/{good}.json").exists()
+    monkeypatch.undo()
+    assert made(folder, tmp_path / "media") == 2
+    assert "missing" not in clips.card(tmp_path / "media", good)
+
+
+def test_what_could_not_be_shown_is_tried_again_and_what_is_gone_is_made_again(folder, tmp_path):
+    place = tmp_path / "media"
+    assert made(folder, place) == 2 and made(folder, place) == 1, "the broken one"
+    (good,) = place.glob("*.mp4")
+    good.unlink()
+    assert made(folder, place) == 2 and good.is_file()
+    assert made(folder, place, flow=True) == 2
+    next(place.glob("*.flow.mp4")).unlink()
+    assert made(folder, place, flow=True) == 2
+
+
+def test_a_clip_that_was_gone_is_shown_when_it_is_back(folder, tmp_path):
+    path, place = folder.path / "clips/a.mkv", tmp_path / "media"
+    content, sha256 = path.read_bytes(), file_sha256(path)
+    path.unlink()
+    made(folder, place)
+    assert "does not exist" in read_json(place / f"{sha256}.json")["missing"]
+    path.write_bytes(content)
+    made(folder, place)
+    assert "missing" not in read_json(place / f"{sha256}.json")
+
+
+def test_two_reports_of_one_folder_come_one_after_the_other(tmp_path):
+    begun, order = threading.Event(), []
+
+    def second():
+        begun.wait(10)
+        with alone(tmp_path / "out", lambda: order.append("waits")):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with alone(tmp_path / "out", lambda: order.append("never")):
+        begun.set()
+        while "waits" not in order:
+            thread.join(0.01)
+        order.append("first")
+    thread.join(10)
+    assert order == ["waits", "first", "second"]
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=r"the report in .*file/out cannot be written: not a directory"),
+        alone(tmp_path / "file/out", lambda: None),
+    ):
+        pass
+    with pytest.raises(InputError, match="cannot be written: no space left on device"), alone(tmp_path, lambda: None):
+        raise OSError(28, "No space left on device", "x")
