@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from avbench.presets import Preset
     from avbench.report.printed import Section
     from avbench.report.tables import SubsetTable
+    from avbench.train import Session
 
 app = typer.Typer(
     help="Evaluate text-to-video and text-to-audio-video models, with numbers that can be defended.",
@@ -31,7 +32,7 @@ reference_app = typer.Typer(help="Reference statistics: what models are measured
 weights_app = typer.Typer(help="Third-party weights: name, source, sha256, licence.", no_args_is_help=True)
 app.add_typer(reference_app, name="reference")
 app.add_typer(weights_app, name="weights")
-train_app = typer.Typer(help="Train AVFullDiT: codecs, examples, towers, and the two arms.", no_args_is_help=True)
+train_app = typer.Typer(help="Train AVFullDiT: examples, towers, and the two arms.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 subsets_app = typer.Typer(help="Subsets: the prompts that are asked.", no_args_is_help=True)
 app.add_typer(subsets_app, name="subsets")
@@ -364,7 +365,6 @@ def votes(files: Annotated[list[Path], typer.Argument(help="Files that a report'
 
 
 Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
-Codecs = Annotated[Path, typer.Option(help="Folder of the codecs.")]
 Examples = Annotated[Path, typer.Option(help="Folder of the examples.")]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
 Batch = Annotated[int, typer.Option(min=1, help="Examples a step, over all processes.")]
@@ -373,37 +373,24 @@ Seed = Annotated[int, typer.Option(help="Decides the data, its order, noise, tim
 Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same command goes on where it stopped.")]
 
 
-@train_app.command("codecs")
-def train_codecs(
-    out: Target, data: Data = "toyworld", clips: int = 8000, steps: Steps = 2000, batch: Batch = 8, seed: Seed = 0
-) -> None:
-    """Fit and train the codecs of the toy scale."""
-    from avbench.avfulldit.training import Plan
-    from avbench.train import make_codecs
-
-    plan = Plan(steps, batch, warmup=100, ema=0.99, weight_decay=1e-4, seed=seed)
-    _watch(make_codecs(data, clips, plan, out), f"codecs: {out}", steps)
-
-
 @train_app.command("examples")
 def train_examples(
-    out: Target, codecs: Codecs, data: Data = "toyworld", clips: int = 24_300, seed: Seed = 0, workers: Workers = None
+    out: Target, data: Data = "toyworld", clips: int = 24_300, seed: Seed = 0, workers: Workers = None
 ) -> None:
-    """Encode clips once, to be trained on many times."""
+    """Make training clips once, to be trained on many times; training can begin while they are made."""
     from avbench.train import make_examples
 
-    _follow(f"examples: {out}", clips, make_examples(data, clips, seed, codecs, out, _workers(workers)))
+    _follow(f"examples: {out}", clips, make_examples(data, clips, seed, out, _workers(workers)))
 
 
 @train_app.command("tower")
 def train_tower(
     what: Annotated[str, typer.Argument(help="video or audio")],
     out: Target,
-    codecs: Codecs,
     examples: Examples,
-    steps: Steps = 6000,
+    steps: Steps = 12_000,
     batch: Batch = 16,
-    rate: Rate = 1e-3,
+    rate: Rate = 2e-3,
     seed: Seed = 0,
 ) -> None:
     """Train one tower from scratch."""
@@ -414,7 +401,7 @@ def train_tower(
     if what not in TOWERS:
         _refuse(f"tower {what!r} is unknown; {nearest(what, TOWERS)}")
     plan = Plan(steps, batch, learning_rate=rate, seed=seed)
-    _watch(make_tower(what, examples, codecs, plan, out), f"{what} tower: {out}", steps)
+    _watch(make_tower(what, plan, _session(examples, out)), f"{what} tower: {out}", steps)
 
 
 @train_app.command("arms")
@@ -424,27 +411,49 @@ def train_arms(
     audio: Annotated[Path, typer.Option(help="Checkpoint of the audio tower.")],
     examples: Examples,
     arm: Annotated[list[str] | None, typer.Option(help="t2v or t2av; both where not given.")] = None,
-    steps: Steps = 4000,
+    steps: Steps = 4600,
     batch: Batch = 16,
-    rate: Rate = 5e-4,
+    rate: Rate = 1e-3,
     audio_weight: Annotated[float, typer.Option(help="λ_a, where λ_v is 1.")] = 1.0,
-    seed: Seed = 0,
+    seed: Seed = 1,
 ) -> None:
     """Train the T2V and the T2AV arm from the same towers under identical settings, and check that they were."""
     from avbench.avfulldit.training import Plan
     from avbench.core import nearest
     from avbench.train import ARMS, make_arm, same_settings
 
-    plan = Plan(steps, batch, learning_rate=rate, link_steps=steps // 10, audio_weight=audio_weight, seed=seed)
+    plan = Plan(
+        steps,
+        batch,
+        learning_rate=rate,
+        decay_share=0.6,
+        link_steps=min(300, steps // 10),
+        audio_weight=audio_weight,
+        seed=seed,
+    )
     folders = {one: out.with_name(f"{out.name}-{one}") for one in ARMS}
     for one in arm or ARMS:
         if one not in ARMS:
             _refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
-        _watch(make_arm(one, video, audio, examples, plan, folders[one]), f"{one}: {folders[one]}", steps)
+        session = _session(examples, folders[one])
+        _watch(make_arm(one, video, audio, plan, session), f"{one}: {folders[one]}", steps)
     if all((folder / "card.json").exists() for folder in folders.values()):
         if unlike := same_settings(*folders.values()):
             _refuse(f"the arms were not trained under identical settings: {', '.join(unlike)} differ", code=1)
-        typer.echo("both arms saw the same video latents, noise and timesteps under the same settings")
+        typer.echo("both arms saw the same clips, noise and timesteps under the same settings")
+
+
+def _session(examples: Path, out: Path) -> "Session":
+    """A training on this machine, in the way that it trains fastest."""
+    from avbench.avfulldit.examples import Examples
+    from avbench.avfulldit.machine import Machine
+    from avbench.train import Session
+
+    machine = Machine.measured()
+    typer.echo(
+        f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True
+    )
+    return Session(Examples.open(examples), out, machine, report_every=50 if machine.device == "cuda" else 1)
 
 
 @app.command("list")

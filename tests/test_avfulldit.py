@@ -8,24 +8,28 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from avbench.avfulldit import checkpoint
 from avbench.avfulldit.attention import attend_jointly
 from avbench.avfulldit.checkpoint import Parts
-from avbench.avfulldit.codec import VideoCodec, VideoCodecConfig
-from avbench.avfulldit.examples import Examples
+from avbench.avfulldit.codec import PixelCodec, PixelCodecConfig
+from avbench.avfulldit.examples import Examples, Feed
 from avbench.avfulldit.flow import Sampling, Timesteps, between, integrate, noise
+from avbench.avfulldit.machine import Machine
 from avbench.avfulldit.model import AVFullDiT, JointConfig, walk_alone
+from avbench.avfulldit.muon import Muon, orthogonalised
 from avbench.avfulldit.native import NativeConfig, NativeTower
 from avbench.avfulldit.pipeline import Wish, make, start
 from avbench.avfulldit.rope import grid_positions, rotary, rotate, synchronised
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import CaptionEncoder
-from avbench.avfulldit.training import Objective, Plan, train
-from avbench.core import InputError
+from avbench.avfulldit.training import Objective, Plan, draw, train
+from avbench.core import Audio, Clip, InputError
+from avbench.features.sound import Onsets
 from avbench.toyworld import CLIP_SPEC, make_clip, random_scene
 
-VIDEO = NativeConfig("video", channels=4, width=48, heads=3, layers=3, text_width=16, patch=2)
+VIDEO = NativeConfig("video", channels=3, width=48, heads=3, layers=3, text_width=16, levels=(8, 8))
 AUDIO = NativeConfig("audio", channels=6, width=32, heads=2, layers=3, text_width=16, text="sequence", qk_norm="head")
 WORDS = ["a", "ball", "clink", "red"]
 
@@ -47,7 +51,7 @@ def shaken(module):
 def inputs(batch=2):
     encoder = CaptionEncoder(WORDS, 16, 5)
     text = encoder.read(["a red ball", "clink"][:batch])
-    return torch.randn(batch, 4, 2, 4, 4), torch.randn(batch, 6, 8), torch.linspace(0.3, 0.8, batch), text, text
+    return torch.randn(batch, 3, 2, 32, 32), torch.randn(batch, 6, 8), torch.linspace(0.3, 0.8, batch), text, text
 
 
 def joined(**settings):
@@ -137,7 +141,7 @@ class TestJoint:
 class TestFlow:
     def test_the_exact_velocity_leads_to_the_clean_latents(self):
         clean, start_at = torch.randn(2, 3), torch.randn(2, 3)
-        for solver in ("euler", "heun"):
+        for solver in ("euler", "heun", "dpm++"):
             out, nothing = integrate(lambda x, t: (start_at - clean, None), (start_at, None), Sampling(4, solver))
             assert nothing is None and torch.allclose(out, clean, atol=1e-5)
 
@@ -151,11 +155,24 @@ class TestFlow:
         assert error("euler", 20) / error("euler", 40) == pytest.approx(2, rel=0.15)
         assert error("heun", 20) / error("heun", 40) == pytest.approx(4, rel=0.3)
 
+    def test_dpm_is_of_second_order_for_one_question_a_step(self):
+        """Data of unit variance: the ideal clean prediction is known, and so is where the path ends."""
+
+        def error(solver, steps):
+            def velocity(x, t):
+                clean = x[0] * (1 - t) / ((1 - t) ** 2 + t**2)
+                return (x[0] - clean) / t, None
+
+            out, _ = integrate(velocity, (torch.ones(1, dtype=torch.float64), None), Sampling(steps, solver))
+            return abs(float(out) - 1)
+
+        assert error("dpm++", 40) < error("euler", 40) / 10
+        assert error("dpm++", 20) / error("dpm++", 40) > 2.7  # its first and last steps are of first order
+
     def test_timesteps(self):
-        draws = [Timesteps().draw(0, item) for item in range(2000)]
-        assert np.mean(draws) == pytest.approx(0.5, abs=0.02)
-        assert np.mean([Timesteps(shift=3).draw(0, item) for item in range(2000)]) > 0.65
-        assert Timesteps("uniform").draw(1, 2) == Timesteps("uniform").draw(1, 2)
+        assert float(Timesteps().draw_many(2000, 0).mean()) == pytest.approx(0.5, abs=0.02)
+        assert float(Timesteps(shift=3).draw_many(2000, 0).mean()) > 0.65
+        assert torch.equal(Timesteps("uniform").draw_many(3, 1, 2), Timesteps("uniform").draw_many(3, 1, 2))
 
     def test_between(self):
         clean, noisy = torch.zeros(2, 3), torch.ones(2, 3)
@@ -172,55 +189,85 @@ def clips(count):
 
 
 class TestCodecs:
-    def test_the_video_codec_starts_as_its_principal_components(self):
-        frames = torch.from_numpy(np.stack([clip.frames for clip in clips(12)]))
-        codec = VideoCodec(VideoCodecConfig(width=8, fine_width=8))
-        codec.fit(frames)
-        codec.set_statistics(frames)
+    def test_pixels_come_back_exactly(self):
+        frames = torch.from_numpy(np.stack([clip.frames for clip in clips(4)]))
+        codec = PixelCodec(PixelCodecConfig())
         latents = codec.encode(frames)
-        assert latents.shape == (12, 32, 4, 8, 8)
-        error = (codec.decode(latents).double() - frames.double()).square().mean()
-        assert 10 * math.log10(255**2 / error) > 26
-        assert latents.mean().abs() < 1e-3 and latents.std().item() == pytest.approx(1, abs=0.01)
+        assert latents.shape == (4, *codec.shape(16, 64, 64)) == (4, 3, 16, 64, 64)
+        assert torch.equal(codec.decode(latents), frames)
+        assert latents.mean().abs() < 0.3 and 0.7 < latents.std() < 1.3
 
     def test_the_sound_comes_back(self):
         wave = torch.from_numpy(np.stack([clip.audio.waveform for clip in clips(6)]))
-        codec = SpectrogramCodec(SpectrogramCodecConfig())
-        codec.set_statistics(wave)
+        codec = SpectrogramCodec(SpectrogramCodec(SpectrogramCodecConfig()).measured(wave))
         latents = codec.encode(wave)
-        assert latents.shape == (6, 512, 32)
+        assert latents.shape == (6, 320, 80)
+        assert latents.mean().abs() < 1e-3 and latents.std().item() == pytest.approx(1, abs=0.01)
         back = codec.decode(latents, 32_000)
         assert back.shape == wave.shape and torch.equal(back, codec.decode(latents, 32_000))
         assert (codec.encode(back) - latents).square().mean().sqrt() < 0.25
 
+    def test_an_onset_keeps_its_time(self):
+        wave = torch.zeros(4, 1, 32_000)
+        times = [0.3, 0.71, 1.234, 1.6]
+        for row, seconds in zip(wave[:, 0], times, strict=True):
+            ring = torch.arange(32_000 - round(seconds * 16_000)) / 16_000
+            row[round(seconds * 16_000) :] = 0.5 * torch.exp(-ring / 0.05) * torch.sin(2 * math.pi * 700 * ring)
+        wave += 0.0006 * torch.randn(wave.shape)
+        codec = SpectrogramCodec(SpectrogramCodec(SpectrogramCodecConfig()).measured(wave))
+        back = codec.decode(codec.encode(wave), 32_000)[:, 0].numpy()
+        for row, seconds in zip(back, times, strict=True):
+            found = Onsets()(Clip(np.zeros((2, 8, 8, 3), np.uint8), 1, Audio(row[None], 16_000)))["onset_seconds"]
+            assert min(abs(found - seconds)) < 0.01
+
     def test_sizes_that_do_not_fit(self):
-        with pytest.raises(InputError, match="height in multiples of 8, got 60"):
-            VideoCodec(VideoCodecConfig(width=8, fine_width=8)).shape(16, 60, 64)
-        with pytest.raises(InputError, match="multiples of 1000, got 999"):
+        with pytest.raises(InputError, match="frames of 64×60 pixels do not divide into tokens of 16×16"):
+            NativeTower(VIDEO).positions(torch.zeros(1, 3, 2, 60, 64))
+        with pytest.raises(InputError, match="multiples of 400, got 999"):
             SpectrogramCodec(SpectrogramCodecConfig()).shape(999)
+
+
+class TestMuon:
+    def test_singular_values_come_near_one(self):
+        for shape in ((3, 24, 16), (2, 16, 24)):
+            values = torch.linalg.svdvals(orthogonalised(torch.randn(shape)))
+            assert 0.6 < values.min() and values.max() < 1.3
+
+    def test_a_step_is_torch_own(self):
+        """`torch.optim.Muon` takes one matrix at a time; it computes in bf16, so equality is to its precision."""
+        weight = torch.randn(32, 16)
+        ours, theirs = (nn.Parameter(weight.clone()) for _ in range(2))
+        settings = {"lr": 0.1, "weight_decay": 0.01, "momentum": 0.95}
+        optimisers = Muon([ours], **settings), torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **settings)
+        for _ in range(3):
+            gradient = torch.randn(32, 16)
+            for optimiser, one in zip(optimisers, (ours, theirs), strict=True):
+                one.grad = gradient.clone()
+                optimiser.step()
+        moved = (theirs - weight).norm()
+        assert (ours - theirs).norm() < 0.05 * moved
 
 
 def parts(arm):
     """Tiny parts over the toy clip spec."""
-    video = dataclasses.replace(VIDEO, channels=8)
-    audio = dataclasses.replace(AUDIO, channels=512)
+    audio = dataclasses.replace(AUDIO, channels=320)
     text = {"words": WORDS, "width": 16, "length": 5}
     config = {"format": checkpoint.FORMAT, "clip": CLIP_SPEC.to_json(), "sampling": {"steps": 2}}
     if arm != "t2a":
-        config["video"] = {"tower": dataclasses.asdict(video), "text": text}
+        config["video"] = {"tower": dataclasses.asdict(VIDEO), "text": text}
+        config["video_codec"] = dataclasses.asdict(PixelCodecConfig())
     if arm != "t2v":
         config["audio"] = {"tower": dataclasses.asdict(audio), "text": text}
+        config["audio_codec"] = dataclasses.asdict(SpectrogramCodecConfig())
     if arm == "t2av":
-        config["joint"] = dataclasses.asdict(JointConfig(2, 8.0))
+        config["joint"] = dataclasses.asdict(JointConfig(2, 5.0))
     made = checkpoint.build(config)
     shaken(made.dit)
     return made
 
 
 def saved(arm, folder):
-    codecs = VideoCodec(VideoCodecConfig(channels=8, width=8, fine_width=8)), SpectrogramCodec(SpectrogramCodecConfig())
-    checkpoint.save_codecs(*codecs, folder / "codecs", {})
-    checkpoint.save(parts(arm), folder / arm, {"plan": {}}, folder / "codecs")
+    checkpoint.save(parts(arm), folder / arm, {"plan": {}})
     return folder / arm
 
 
@@ -249,8 +296,8 @@ class TestCheckpoint:
         refuses({**config, "video": {**config["video"], "tower": tower}}, "lacks the tensor dit.video.blocks.3")
         tower = {**config["video"]["tower"], "layers": 2}
         refuses({**config, "video": {**config["video"], "tower": tower}}, "does not ask for, dit.video.blocks.2")
-        tower = {**config["video"]["tower"], "channels": 16}
-        refuses({**config, "video": {**config["video"], "tower": tower}}, "dit.video.embed.weight is of shape")
+        tower = {**config["video"]["tower"], "levels": [4, 8]}
+        refuses({**config, "video": {**config["video"], "tower": tower}}, "dit.video.stem.first.weight is of shape")
         tower = {**config["video"]["tower"], "colour": 1}
         refuses({**config, "video": {**config["video"], "tower": tower}}, "colour")
         with pytest.raises(InputError, match=r"no config\.json"):
@@ -263,7 +310,7 @@ class TestPipeline:
         arms = [checkpoint.load(saved(arm, tmp_path)) for arm in ("t2v", "t2av")]
         (silent, nothing), (sounding, audio) = (start(arm, wish) for arm in arms)
         assert torch.equal(silent, sounding)
-        assert nothing is None and audio.shape == (512, 32)
+        assert nothing is None and audio.shape == (320, 80)
         assert not torch.equal(silent, start(arms[0], dataclasses.replace(wish, seed=4))[0])
 
     def test_a_clip_does_not_depend_on_its_batch(self, tmp_path):
@@ -279,11 +326,11 @@ class TestPipeline:
 
 def examples(folder):
     rng = np.random.default_rng(0)
-    np.save(folder / "video.npy", rng.standard_normal((10, 8, 2, 4, 4)).astype(np.float16))
-    np.save(folder / "audio.npy", rng.standard_normal((10, 512, 4)).astype(np.float16))
+    np.save(folder / "video.npy", rng.integers(0, 256, (10, 2, 16, 16, 3), np.uint8))
+    np.save(folder / "audio.npy", rng.standard_normal((10, 320, 8)).astype(np.float16))
     lines = [json.dumps({"video": "a red ball", "audio": "clink"})] * 10
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n")
-    (folder / "card.json").write_text("{}")
+    (folder / "card.json").write_text('{"clips": 10}')
     return Examples.open(folder)
 
 
@@ -293,8 +340,9 @@ PLAN = Plan(steps=4, batch=2, warmup=1, link_steps=2)
 def trained(arm, plan, folder, data, stop=None):
     torch.manual_seed(1)
     made = parts(arm)
+    feed = Feed(data, torch.device("cpu"), made.video_text, made.audio_text)
     last = None
-    for last in train(Objective(made, plan), functools.partial(data.batch, plan.seed), data.card, folder, save_every=2):
+    for last in train(Objective(made, plan), feed, len(data), data.card, folder, Machine(), save_every=2):
         if stop == last.step:
             break
     return made, last
@@ -342,9 +390,35 @@ class TestTraining:
 
     def test_examples_that_do_not_agree(self, tmp_path):
         examples(tmp_path)
-        (tmp_path / "captions.jsonl").write_text('{"video": "a", "audio": "b"}\n')
-        with pytest.raises(InputError, match=r"video\.npy holds 10 examples, captions.jsonl 1"):
+        (tmp_path / "card.json").write_text('{"clips": 11}')
+        with pytest.raises(InputError, match=r"video\.npy holds 10 examples, card\.json says 11"):
             Examples.open(tmp_path)
+
+    def test_training_waits_for_examples_that_are_being_made(self, tmp_path, monkeypatch):
+        data = examples(tmp_path)
+        lines = (tmp_path / "captions.jsonl").read_text()
+        (tmp_path / "captions.jsonl").write_text(lines[: len(lines) // 2 - 5])  # the fifth line is not yet whole
+
+        def later(seconds):
+            (tmp_path / "captions.jsonl").write_text(lines)
+
+        monkeypatch.setattr("time.sleep", later)
+        data.wait_for(4)
+        assert len(data.captions) == 4
+        data.wait_for(10)
+        assert len(data.captions) == 10 and data.captions[4] == {"video": "a red ball", "audio": "clink"}
+        with pytest.raises(InputError, match="will hold 10 examples; 11 were asked for"):
+            data.wait_for(11)
+
+    def test_a_plan_reaches_more_examples_step_by_step(self):
+        plan = dataclasses.replace(PLAN, first_examples=4, more_examples=3)
+        assert [plan.reached(step, 10) for step in range(4)] == [4, 7, 10, 10]
+        assert all(row < 4 for row in draw(dataclasses.replace(plan, batch=64), 0, 10).rows)
+
+    def test_the_rate_rises_stays_and_falls(self):
+        plan = Plan(steps=100, warmup=10, decay_share=0.3, learning_rate=1.0)
+        assert [plan.rate(step) for step in (0, 9, 50, 70)] == [0.1, 1, 1, 1]
+        assert plan.rate(85) == pytest.approx(0.5) and plan.rate(99) == pytest.approx(1 / 30)
 
 
 def test_words():

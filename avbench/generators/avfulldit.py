@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from avbench.avfulldit import bundled
-from avbench.avfulldit.checkpoint import WEIGHTS, Parts, load, read_config
+from avbench.avfulldit.checkpoint import CONFIG, WEIGHTS, Parts, load
 from avbench.avfulldit.flow import Sampling
 from avbench.avfulldit.pair import load_pair
 from avbench.avfulldit.pipeline import Wish, make
@@ -75,8 +75,7 @@ class AVFullDiT:
             device = device or "cpu"
             folder = _folder(target)
             self._parts = load(folder)
-            codecs = folder / read_config(folder)["codecs"]
-            places = {"model": folder / WEIGHTS, "codecs": codecs / WEIGHTS}
+            places = {"config": folder / CONFIG, "model": folder / WEIGHTS}
         if self._parts.dit.video is None:
             msg = f"avfulldit:{target} is an audio tower: it makes no video"
             raise InputError(msg)
