@@ -22,6 +22,7 @@ from typing import Any
 
 from avbench import __version__, engine, generators
 from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError
+from avbench.first_clips import BarrenError, FirstClips
 from avbench.folder import RunFolder, file_sha256, write_json
 from avbench.generators import Generator, Made, Request
 from avbench.media import read_clip, write_clip
@@ -113,7 +114,7 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
     generator = source()
     if prepare := getattr(generator, "prepare", None):
         prepare()
-    place = RunFolder(folder)
+    place, first = RunFolder(folder), FirstClips()
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()
@@ -124,9 +125,14 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
             if len(made) != len(requests):
                 msg = f"{len(made)} clips came for {len(requests)} requests"
                 raise InputError(msg)
+            made = first.look(made)
+        except BarrenError:
+            raise
         except (Exception, SystemExit) as error:
             failed = [_failed(requests[0], error, time.perf_counter() - started)]
             again = again and (not isinstance(error, InputError) or isinstance(error, UnusableError))
+            if not again:
+                first.look([error])
             made = None
         if made is None:  # the error is gone by now, and with it what its frames held of the GPU
             _let_go()

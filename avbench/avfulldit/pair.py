@@ -104,9 +104,10 @@ def _tangoflux(
     """The tower and its text encoder, whose weights lie in one file."""
     transformers = package("transformers")
     try:
-        encoder = transformers.T5EncoderModel(transformers.AutoConfig.from_pretrained(text))
-        tokenizer = transformers.AutoTokenizer.from_pretrained(text)
-    except (OSError, ValueError) as error:
+        config_of_text = transformers.AutoConfig.from_pretrained(text, trust_remote_code=False)
+        encoder = transformers.T5EncoderModel(config_of_text)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(text, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds; each says why it cannot be had
         msg = f"TangoFlux's text encoder, {text}, cannot be had ({first_line(error)}); -M audio_text= is its folder"
         raise InputError(msg) from error
     width = encoder.config.d_model

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core.errors import InputError
+from avbench.core.errors import InputError, UnusableError
 
 MAX_FPS = 1000
 MAX_SAMPLE_RATE = 768_000
@@ -64,7 +64,7 @@ class Audio:
             raise InputError(msg)
         if not np.isfinite(wave).all():
             msg = f"waveform holds {np.count_nonzero(~np.isfinite(wave))} samples that are NaN or infinite"
-            raise InputError(msg)
+            raise UnusableError(msg)
         peak = float(np.abs(wave).max())
         if peak > 1:
             msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 (scale or clip the model's output)"

@@ -137,7 +137,7 @@ def apply(pipe: Any, adapters: Sequence[Adapter]) -> None:
         _add_differences(pipe, adapter, held)
     names: dict[str, list[tuple[str, float]]] = {}
     for number, (adapter, held) in enumerate(zip(adapters, contents, strict=True), 1):
-        name = "lora" if number == 1 else f"lora_{number}"
+        name = "lora" if number == 1 else f"lora{number}"  # peft wants no "lora_" in a name
         if held.layers:
             _add_layers(pipe, adapter, held, name)
             for part, network in _networks(pipe):

@@ -357,20 +357,17 @@ def hushed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars of others inside ours."""
+    """No bars of others inside ours, no question at the keyboard, no warning of what is checked here afterwards."""
     import transformers
     from transformers import dynamic_module_utils
 
-    ours, theirs = diffusers().utils.logging, transformers.utils.logging
-    # where a folder brings code, transformers would ask at the keyboard whether to run it
-    asking = unittest.mock.patch.object(dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0)
-    was = ours.is_progress_bar_enabled(), theirs.is_progress_bar_enabled()
-    ours.disable_progress_bar()
-    theirs.disable_progress_bar()
-    try:
-        with asking:
-            yield
-    finally:
-        for logging, on in zip((ours, theirs), was, strict=True):
-            if on:
-                logging.enable_progress_bar()
+    with contextlib.ExitStack() as stack:
+        for logging in (diffusers().utils.logging, transformers.utils.logging):
+            stack.callback(logging.set_verbosity, logging.get_verbosity())
+            logging.set_verbosity_error()
+            if logging.is_progress_bar_enabled():
+                stack.callback(logging.enable_progress_bar)
+                logging.disable_progress_bar()
+        # where a folder brings code, transformers would ask whether to run it
+        stack.enter_context(unittest.mock.patch.object(dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0))
+        yield
