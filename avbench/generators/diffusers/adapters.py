@@ -9,6 +9,7 @@ network after diffusers has loaded it. Differences are added here.
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -377,10 +378,11 @@ def _load(pipe: Any, adapter: Adapter, source: Path | dict[str, Any], name: str)
     options: dict[str, Any] = {"adapter_name": name, "local_files_only": True}
     if adapter.component == "transformer_2":
         options["load_into_transformer_2"] = True
-    if isinstance(source, dict):
-        pipe.load_lora_weights(source, **options)
-    else:
-        pipe.load_lora_weights(str(source.parent), weight_name=source.name, **options)
+    if isinstance(source, Path):
+        options |= {"weight_name": source.name}
+    with warnings.catch_warnings():  # of keys without a place, which are looked for here, and of a second LoRA
+        warnings.simplefilter("ignore")
+        pipe.load_lora_weights(str(source.parent) if isinstance(source, Path) else source, **options)
 
 
 def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dict[str, Any]:
@@ -441,7 +443,7 @@ def _lost(
                 if getattr(b, "bias", None) is not None:
                     beside.append(_flat(b.bias) * strength)
         beside += [_flat(one) for key, one in network.named_parameters() if f"magnitude_vector.{name}" in key]
-    return [layer.module for layer, change in wanted if not _made(change, made)] + [
+    return [layer.module for layer, change in wanted if not _take(change, made)] + [
         key for key, one in others.items() if not any(_close(one, each) for each in beside)
     ]
 
@@ -450,19 +452,26 @@ def _flat(tensor: Any) -> Any:
     return tensor.detach().float().flatten().cpu()
 
 
-def _made(change: Any, made: Sequence[Any]) -> bool:
-    """Whether a layer makes this change; where layers were split or joined, several or a part of one."""
-    if any(_close(change, one) for one in made):
-        return True
+def _take(change: Any, made: list[Any]) -> bool:
+    """Whether a layer that no other of the file has taken makes this change; then it is taken.
+
+    Where layers were joined it is a part of one; where one was split, it is several.
+    """
     size = len(change)
-    if any(len(one) > size and _close(change, one[at : at + size]) for one in made for at in range(0, len(one), size)):
-        return True
-    at = 0
+    for number, one in enumerate(made):
+        for at in range(0, len(one) - size + 1, size):
+            if _close(change, one[at : at + size]):
+                made[number : number + 1] = [part for part in (one[:at], one[at + size :]) if len(part)]
+                return True
+    at, parts = 0, []
     while at < size:
-        fitting = [len(one) for one in made if len(one) < size and _close(change[at : at + len(one)], one)]
+        fitting = [n for n, one in enumerate(made) if n not in parts and _close(change[at : at + len(one)], one)]
         if not fitting:
             return False
-        at += max(fitting)
+        parts.append(fitting[0])
+        at += len(made[fitting[0]])
+    for number in sorted(parts, reverse=True):
+        del made[number]
     return True
 
 

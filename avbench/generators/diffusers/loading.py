@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, first_line, nearest
+from avbench.core import InputError, first_line, masked, nearest
 from avbench.generators.diffusers.adapters import Adapter, apply
 from avbench.recognise import PICKLES, Recognised, diffusers
 
@@ -71,7 +71,9 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Pa
     owner, _, rest = target.partition("/")
     name, _, file = rest.partition("/")
     if not name or target.startswith((".", "/")) or "" in target.split("/"):
-        msg = f"diffusers:{target} is neither a path nor a repository of the hub (owner/name, or owner/name/FILE)"
+        msg = (
+            f"diffusers:{masked(target)} is neither a path nor a repository of the hub (owner/name, or owner/name/FILE)"
+        )
         raise InputError(msg)
     import huggingface_hub
 
