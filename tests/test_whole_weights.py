@@ -360,7 +360,7 @@ def test_several_loras_add_up(wan, tmp_path):
         loaded(wan, lora=[{"path": paths[0], "strength": 2}])
 
 
-def test_settings_that_would_do_nothing_are_refused(wan, two_experts):
+def test_settings_that_would_do_nothing_are_refused(wan):
     for settings, words in (
         ({"component": "transformer"}, "component=transformer does nothing"),
         ({"lora_scale": 0.5}, "lora_scale=0.5 does nothing"),
@@ -368,6 +368,13 @@ def test_settings_that_would_do_nothing_are_refused(wan, two_experts):
         ({"images": "here"}, "images=here does nothing: WanPipeline begins with no image"),
         ({"revision": "v2"}, "revision=v2 does nothing"),
         ({"call": {"output_type": "pil"}}, "output_type is given by avbench itself"),
+        ({"guidance_2": 3.0}, "guidance_2=3.0 does nothing: this WanPipeline has no second transformer"),
+        ({"device": 0}, "device=0: it must be text"),
+        ({"guidance": "much"}, "guidance=much: it must be a number"),
+        ({"frames": 2.5}, "frames=2.5: it must be a whole number"),
+        ({"call": 5}, "call=5: it must be an object"),
+        ({"caption": "{vid}"}, "it may hold {video} and {audio}"),
+        ({"lora": 5}, "diffusers:5 is neither a path nor a repository"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             generators.build(str(wan), {**SETTINGS, **settings})

@@ -84,7 +84,9 @@ def _check(network: nn.Module, stored: list[_Stored], what: str, where: str) -> 
     over = [one for one in stored if one.name not in known and not _part_of_quantised(one.name, held)]
     if without and over:
         without, over = _renamed({name: held[name] for name in without}, over)
-    ignored = getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()
+    ignored = [*(getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ())]
+    if type(network).__name__.endswith("EncoderModel"):  # the half of a model that the class leaves out by its name
+        ignored += [r"^decoder\.", r"^lm_head\."]
     over = [one for one in over if not any(re.search(pattern, one.name) for pattern in ignored)]
     if without:
         msg = (

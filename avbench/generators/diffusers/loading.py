@@ -81,10 +81,14 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Pa
     asked: dict[str, Any] = {"revision": revision, "local_files_only": offline}
     try:
         if file:
-            return Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, **asked))
+            found = Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, **asked))
+            with contextlib.suppress(Exception):  # most have none; beside a LoRA it may hold its strength
+                beside = str(Path(file).with_name("adapter_config.json"))
+                huggingface_hub.hf_hub_download(f"{owner}/{name}", beside, **asked)
+            return found
         folder = Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json"], **asked))
         if (folder / "model_index.json").is_file():
-            return Path(diffusers().DiffusionPipeline.download(target, **asked))
+            return Path(diffusers().DiffusionPipeline.download(target, trust_remote_code=False, **asked))
         return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *_HUB_WEIGHTS], **asked))
     except Exception as error:  # the hub's client raises dozens of kinds; each says why it cannot be had
         where = "the hub did not give it" if fetch else "the hub's cache does not hold it"
@@ -207,7 +211,7 @@ def _dtype(name: str) -> Any:
 
     known = ("float32", "bfloat16", "float16")
     if name not in known:
-        msg = f"-M dtype={name}: {nearest(name, known)}"
+        msg = f"-M dtype={name}: {nearest(str(name), known)}"
         raise InputError(msg)
     return getattr(torch, name)
 

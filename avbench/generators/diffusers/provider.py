@@ -44,6 +44,12 @@ from avbench.recognise import Recognised, fingerprint, index_of, makes, needs, r
 _OURS = {"prompt", "generator", "output_type"}
 """Arguments of a pipeline that are always avbench's."""
 _COUNTS = ("width", "height", "frames", "steps")
+_FLAGS = ("compile", "vae_tiling", "trust_remote_code", "allow_pickle")
+_TEXTS = (
+    *("base", "component", "revision", "preset", "negative_prompt", "caption", "images", "dtype", "vae_dtype"),
+    *("device", "device_map", "offload", "attention", "cache"),
+)
+_NUMBERS = ("guidance", "guidance_2", "flow_shift", "lora_scale")
 _PARTS = ("component", "single file", "GGUF", "pickle")
 
 
@@ -92,10 +98,7 @@ class Diffusers:
     ) -> None:
         """Look at what is there and settle every setting; `call` holds further arguments of the pipeline itself."""
         asked = {name: value for name, value in locals().items() if name in calling.NAMES and value is not None}
-        for setting in ("compile", "vae_tiling", "trust_remote_code", "allow_pickle"):
-            if not isinstance(locals()[setting], bool):
-                msg = f"-M {setting}={locals()[setting]}: true or false"
-                raise InputError(msg)
+        _check_kinds(locals())
         adaptation = Adaptation(component, lora, lora_scale)
         self._source = _source(target, base, adaptation, revision, trusted=trust_remote_code)
         pipeline, index = self._source.pipeline, self._source.index
@@ -138,6 +141,12 @@ class Diffusers:
         wanted = {**{key: known[key] for key in calling.NAMES if known.get(key) is not None}, **asked}
         self._fps = _fps(pipeline, index, wanted)
         dropped = [key for key in wanted if key != "fps" and calling.argument(pipeline, key) is None]
+        if "guidance_2" in asked and "guidance_2" not in dropped and "transformer_2" not in parts_of(index):
+            msg = f"-M guidance_2={guidance_2} does nothing: this {pipeline.__name__} has no second transformer"
+            raise InputError(msg)
+        if vae_dtype is not None and "vae" not in parts_of(index):
+            msg = f"-M vae_dtype={vae_dtype} does nothing: this {pipeline.__name__} has no part of the name vae"
+            raise InputError(msg)
         if mine := [key for key in dropped if key in asked]:
             msg = f"{pipeline.__name__} has no argument for {', '.join(mine)}"
             raise InputError(msg)
@@ -276,6 +285,28 @@ class Diffusers:
             name = "lora" if number == 1 else f"lora_{number}"
             found |= {name: one.file, f"{name}_config": config_beside(one.file)}
         return {name: path for name, path in found.items() if path is not None}
+
+
+def _check_kinds(settings: Mapping[str, Any]) -> None:
+    """Raise InputError where a setting is of another kind than it must be, before anything is looked at."""
+    for names, kinds, words in (
+        (_FLAGS, bool, "true or false"),
+        (_TEXTS, str, "it must be text"),
+        (_NUMBERS, int | float, "it must be a number"),
+        (_COUNTS, int, "it must be a whole number"),
+        (("call",), Mapping, "it must be an object of arguments"),
+    ):
+        for name in names:
+            value = settings[name]
+            strange = isinstance(value, bool) and kinds is not bool
+            if value is not None and (strange or not isinstance(value, kinds)):
+                msg = f"-M {name}={value}: {words}"
+                raise InputError(msg)
+    try:
+        str(settings["caption"] or "").format(video="", audio="")
+    except (LookupError, ValueError, AttributeError) as error:
+        msg = f"-M caption={settings['caption']} cannot be filled in ({error!r}); it may hold {{video}} and {{audio}}"
+        raise InputError(msg) from None
 
 
 @dataclass(frozen=True)
