@@ -1,6 +1,8 @@
 """Wan and TangoFlux as towers: our walk is diffusers' own forward, and joined they see each other."""
 
 import dataclasses
+import json
+import re
 import shutil
 
 import diffusers
@@ -370,3 +372,56 @@ def test_towers_are_read_from_safetensors_only(pair, tmp_path):
     with pytest.raises(InputError, match=r"vae cannot be read as AutoencoderKLWan: .*safetensors"):
         generators.build(f"avfulldit:{wan}+{pair}/tango", SMALL)
     assert recognise(pair / "tango").needs == (f"a Wan pipeline, as avfulldit:WAN+{pair}/tango",)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_towers_that_are_not_whole(pair, tmp_path):
+    wan, tango = tmp_path / "wan", tmp_path / "tango"
+    shutil.copytree(pair / "wan", wan)
+    shutil.copytree(pair / "tango", tango)
+    plain = "diffusion_pytorch_model.safetensors"
+    for load, file, name, words in (
+        (
+            lambda: HuggingFaceText.load(wan / "tokenizer", wan / "text_encoder", 8),
+            wan / "text_encoder" / "model.safetensors",
+            "encoder.block.0.layer.0.SelfAttention.q.weight",
+            "UMT5EncoderModel",
+        ),
+        (lambda: WanVideoCodec.load(wan / "vae"), wan / "vae" / plain, "decoder.conv_in.weight", "AutoencoderKLWan"),
+        (
+            lambda: WanTower.load(wan / "transformer"),
+            wan / "transformer" / plain,
+            "blocks.0.attn1.to_q.weight",
+            "WanTransformer3DMo",
+        ),
+        (
+            lambda: OobleckAudioCodec.load(tango / "vae"),
+            tango / "vae" / plain,
+            "decoder.conv1.bias",
+            "AutoencoderOobleck",
+        ),
+    ):
+        whole = load_file(file)
+        save_file({key: one for key, one in whole.items() if key != name}, file, {"format": "pt"})
+        with pytest.raises(InputError, match=rf"{words}.*1 tensors without a value from any file.*{re.escape(name)}"):
+            load()
+        save_file({**whole, "strange": torch.ones(1)}, file, {"format": "pt"})
+        with pytest.raises(InputError, match=rf"found no place in {words}.*: strange"):
+            load()
+        save_file(whole, file, {"format": "pt"})
+    (tango / "config.json").write_text(json.dumps({"audio_seq_len": 250}))
+    with pytest.raises(InputError, match="is not TangoFlux's: it has no text_encoder_name, max_duration, num_layers"):
+        generators.build(f"avfulldit:{wan}+{tango}", SMALL)
+    for said, words in (({"shift": "much"}, "the shift is 'much'"), ([], r"scheduler_config\.json is no object")):
+        shutil.copy(pair / "tango" / "config.json", tango)
+        (wan / "scheduler" / "scheduler_config.json").write_text(json.dumps(said))
+        with pytest.raises(InputError, match=words):
+            generators.build(f"avfulldit:{wan}+{tango}", SMALL)
+
+
+def test_pixels_that_are_nan_are_not_black(world):
+    codec = WanVideoCodec(tiny_wan_vae())
+    with torch.no_grad():
+        codec.vae.decoder.conv_out.bias.fill_(torch.nan)
+    with pytest.raises(UnusableError, match="the VAE's pixels hold"):
+        codec.decode(torch.zeros(1, *codec.shape(5, 16, 16)))
