@@ -176,6 +176,19 @@ def test_tensors_that_are_no_part_of_a_lora_are_named(wan, tmp_path, name):
         generators.build(str(wan), {**SETTINGS, "lora": str(tmp_path / "l.safetensors")})
 
 
+def test_biases_beside_the_pairs_are_applied(wan, tmp_path):
+    layers = pairs()
+    biases = {name.replace(".weight", ".bias"): random(WIDTH) for name in layers if ".lora_B." in name}
+    save_file({**layers, **biases}, tmp_path / "b.safetensors", metadata={"lora_alpha": "8"})
+
+    def edit(weights):
+        added(layers, 2.0)(weights)
+        for name, bias in biases.items():
+            weights[name.removeprefix("transformer.").replace(".lora_B", "")] += 2.0 * bias
+
+    assert apart(loaded(wan, lora=str(tmp_path / "b.safetensors")).transformer, edited(wan, edit)) < 1e-4
+
+
 def test_dora_of_peft_is_applied(wan, tmp_path):
     layers = pairs()
     magnitudes = {
@@ -236,6 +249,16 @@ def alpha_tensors_in_wans_words(layers, folder):
     return in_header({})(renamed, folder)
 
 
+def as_kohya(layers, folder):
+    renamed = {}
+    for name, one in layers.items():
+        module, _, side = name.removesuffix(".weight").rpartition(".lora_")
+        theirs = "lora_unet_" + original(module.removeprefix("transformer.")).replace(".", "_")
+        renamed[f"{theirs}.lora_{'down' if side == 'A' else 'up'}.weight"] = one
+        renamed[f"{theirs}.alpha"] = torch.tensor(16.0)
+    return in_header({"ss_network_alpha": "16"})(renamed, folder)
+
+
 def bare_names(layers, folder):
     """As DiffSynth's trainer writes them."""
     renamed = {
@@ -259,6 +282,7 @@ ADAPTER = json.dumps({"transformer.r": 4, "transformer.lora_alpha": 16, "transfo
         beside_diffusers_names,
         alpha_tensors,
         alpha_tensors_in_wans_words,
+        as_kohya,
         bare_names,
     ],
 )

@@ -27,9 +27,10 @@ _PAIR = re.compile(
     r"(?P<module>.+?)(?:\.(?P<new>lora_A|lora_B|lora_down|lora_up)|[._]lora\.(?P<old>down|up))"
     r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?:\.(?P<kind>weight|bias))?"
 )
-_PEFT = "base_model.model."
-_KNOWN = (*(f"{name}." for name in DENOISERS), "diffusion_model.", "text_encoder", "lora_")
+_KNOWN = (*(f"{name}." for name in DENOISERS), "text_encoder", "lora_")
 """How modules are named in the files that diffusers translates."""
+_SINGLE_POINTS = re.compile(r"((?:self|cross)_attn|[kv]_img|img_emb|(?:time|text|patch)_embedding|time_projection)|_")
+"""Words of Wan's own modules that hold an underscore, and the underscores that stand for points."""
 _CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 """Ways to start a LoRA that also change the weights below it, which a plain sum does not repeat."""
 _CLOSE = 0.02
@@ -388,13 +389,12 @@ def _load(pipe: Any, adapter: Adapter, source: Path | dict[str, Any], name: str)
 def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dict[str, Any]:
     """The pairs under names that diffusers translates or knows, each of strength 1."""
     modules = {name for name, _ in network.named_modules()}
+    own = "unet" if "UNet" in type(network).__name__ else "transformer"  # diffusers calls either transformer so
     state = {}
     for one in contents.layers:
-        module = one.module.removeprefix(_PEFT).removeprefix("model.")
-        if module.startswith("transformer_2."):  # diffusers calls either so
-            module = module.removeprefix("transformer_2.")
+        module = _unflattened(_bare(one.module), modules)
         if module in modules:
-            module = f"{'unet' if 'UNet' in type(network).__name__ else 'transformer'}.{module}"
+            module = f"{own}.{module}"
         elif not module.startswith(_KNOWN):
             module = f"diffusion_model.{module}"
         strength = _strength(one, contents, tensors)
@@ -403,6 +403,16 @@ def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dic
         if one.bias:
             state[f"{module}.lora_B.bias"] = (tensors[one.bias].float() * strength).to(tensors[one.bias].dtype)
     return state
+
+
+def _unflattened(module: str, modules: Iterable[str]) -> str:
+    """A module that Kohya's trainers name with underscores for points, as it was; others as they are."""
+    for prefix in ("lora_unet_", "lora_transformer_"):
+        if module.startswith(prefix):
+            flat = module.removeprefix(prefix)
+            known = {name.replace(".", "_"): name for name in modules}
+            return known.get(flat) or _SINGLE_POINTS.sub(lambda found: found[1] or ".", flat)
+    return module
 
 
 def _strength(layer: _Layer, contents: _Contents, tensors: Mapping[str, Any]) -> float:
