@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from avbench import generators
 from avbench.avfulldit.filled import check_filled
-from avbench.core import Clip, InputError, Prompt, Subset
+from avbench.core import Audio, Clip, InputError, Prompt, Subset
 from avbench.folder import RunFolder
 from avbench.generators import Made
 from avbench.generators.diffusers import adapters
@@ -366,6 +366,14 @@ def test_of_two_experts_each_gets_its_own(two_experts, tmp_path):
     assert apart(pipe.transformer_2, edited(two_experts, added(low), "transformer_2")) < 1e-5, "its names say where"
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_lora_of_a_network_of_half_precision(wan, tmp_path, dtype):
+    layers = pairs()
+    save_file(layers, tmp_path / "l.safetensors", metadata={"lora_alpha": "9"})
+    made = loaded(wan, lora=str(tmp_path / "l.safetensors"), dtype=dtype).transformer
+    assert made.blocks[0].attn1.to_q.weight.dtype is getattr(torch, dtype)
+
+
 def test_several_loras_add_up(wan, tmp_path):
     one, two = pairs(), pairs()
     save_file(one, tmp_path / "one.safetensors")
@@ -523,6 +531,8 @@ class Barren:
     def generate(self, requests):
         name = requests[0].key.prompt
         self.calls.append(name)
+        if "nan" in name:
+            Audio(np.full((1, 80), np.nan, np.float32), 8000)
         return [Made(Clip(np.full((2, 16, 16, 3), 200 if "bright" in name else 0, np.uint8), 8))]
 
     def remarks(self, requests):
@@ -532,30 +542,28 @@ class Barren:
 @pytest.mark.parametrize(
     ("names", "failed", "stops"),
     [
-        (["a", "b", "c"], 1, True),
-        (["a", "b-bright", "c"], 1, False),
-        (["a-bright", "b", "c", "d"], 0, False),
-        (["a"], 1, False),
+        (["a", "b", "c"], 2, "every pixel of every frame is black"),
+        (["a-nan", "b-nan", "c"], 2, "waveform holds 80 samples that are NaN"),
+        (["a", "b-bright", "c"], 1, None),
+        (["a-bright", "b", "c", "d"], 0, None),
+        (["a"], 1, None),
     ],
 )
-def test_a_run_whose_first_clips_are_black_stops(tmp_path, monkeypatch, names, failed, stops):
+def test_a_run_whose_first_clips_hold_nothing_stops(tmp_path, monkeypatch, names, failed, stops):
     monkeypatch.setitem(generators.GENERATORS, "barren", f"{__name__}:Barren")
     monkeypatch.setattr(Barren, "calls", [])
     folder = RunFolder(tmp_path / "run")
+    subset = Subset("s", 1, tuple(Prompt(name, name) for name in names), None)
     for _ in range(2):  # given again, it stops again
         Barren.calls.clear()
-        prompts = tuple(Prompt(name, name) for name in names)
-        _, made, _ = sample(folder, "barren:", {}, [Subset("s", 1, prompts, None)], (0,))
-        if stops:
-            with pytest.raises(
-                InputError, match=r"the first 2 clips hold nothing \(every pixel of every frame is black"
-            ):
-                list(made)
-            assert Barren.calls == names[:2]
-        else:
+        _, made, _ = sample(folder, "barren:", {}, [subset], (0,))
+        if stops is None:
             assert sum(one.failure is not None for one in made) == failed
-            break
-    assert all(one.failure for one in folder.samples().values()) == stops or not stops
+            return
+        with pytest.raises(InputError, match=rf"the first 2 clips hold nothing \({stops}"):
+            list(made)
+        assert list(dict.fromkeys(Barren.calls)) == names[:failed], "the third is not asked for"
+        assert all(one.failure for one in folder.samples().values())
 
 
 def test_code_of_another_library_is_loaded_only_where_it_is_trusted(wan, tmp_path):
