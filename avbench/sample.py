@@ -22,9 +22,9 @@ from typing import Any
 
 from avbench import __version__, engine, generators
 from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError
-from avbench.first_clips import BarrenError, FirstClips
 from avbench.folder import RunFolder, file_sha256, write_json
 from avbench.generators import Generator, Made, Request
+from avbench.generators.first_clips import BarrenError, FirstClips
 from avbench.media import read_clip, write_clip
 
 JOURNAL = "jobs"

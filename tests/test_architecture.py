@@ -14,7 +14,7 @@ FLOORS = [
     {"core"},
     {"media", "folder", "pickles", "shipped", "weights", "engine", "recognise", "clip_form", "avfulldit", "toyworld"},
     {"subsets", "datasets", "generators", "features", "metrics", "uncertainty", "paired", "plan"},
-    {"as_subset", "foreign", "lint", "reference", "first_clips", "sample", "measure", "train", "contract", "doctor"},
+    {"as_subset", "foreign", "lint", "reference", "sample", "measure", "train", "contract", "doctor"},
     {"distances"},
     {"evaluate", "presets", "curate"},
     {"compare", "votes"},

@@ -27,8 +27,9 @@ _PAIR = re.compile(
     r"(?P<module>.+?)(?:\.(?P<new>lora_A|lora_B|lora_down|lora_up)|[._]lora\.(?P<old>down|up))"
     r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?:\.(?P<kind>weight|bias))?"
 )
-_KNOWN = (*(f"{name}." for name in DENOISERS), "text_encoder", "lora_")
-"""How modules are named in the files that diffusers translates."""
+_OURS = tuple(f"{name}." for name in DENOISERS)
+_ELSEWHERE = ("text_encoder", "lora_")
+"""How modules are named in the files that diffusers translates: of its own networks, and of text encoders."""
 _SINGLE_POINTS = re.compile(r"((?:self|cross)_attn|[kv]_img|img_emb|(?:time|text|patch)_embedding|time_projection)|_")
 """Words of Wan's own modules that hold an underscore, and the underscores that stand for points."""
 _CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
@@ -355,7 +356,7 @@ def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> 
     others = {one.bias: _flat(tensors[one.bias]) * strength for one, strength in strengths.items() if one.bias}
     others |= {one: _flat(tensors[one]) for one in contents.magnitudes}
     as_they_are = None if contents.differences else adapter.file
-    trouble, lost = "", [one.module for one in contents.layers]
+    trouble, least = "", [one.module for one in contents.layers]
     network = getattr(pipe, adapter.component)
     for state in (as_they_are or dict(tensors), _plain(contents, tensors, network)):
         try:
@@ -365,14 +366,15 @@ def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> 
         lost = _lost(pipe, adapter.component, name, wanted, others)
         if not lost:
             return
+        least = min(lost, least, key=len)
         for _, network in _networks(pipe):
             if name in getattr(network, "peft_config", {}):
                 (network.delete_adapters if hasattr(network, "delete_adapters") else network.delete_adapter)(name)
     msg = (
-        f"{adapter.file}: {len(lost)} of its {len(contents.layers)} LoRA layers did not find their place in the "
-        f"{adapter.component} of {type(pipe).__name__}: {_listed(lost)}; none may be dropped"
+        f"{adapter.file}: {len(least)} of its {len(contents.layers)} LoRA layers did not find their place in the "
+        f"{adapter.component} of {type(pipe).__name__}: {_listed(least)}; none may be dropped"
     )
-    raise InputError(msg + (f" ({trouble})" if trouble else ""))
+    raise InputError(msg + (f" ({trouble[:200]})" if trouble else ""))
 
 
 def _load(pipe: Any, adapter: Adapter, source: Path | dict[str, Any], name: str) -> None:
@@ -393,9 +395,9 @@ def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dic
     state = {}
     for one in contents.layers:
         module = _unflattened(_bare(one.module), modules)
-        if module in modules:
+        if module in modules or one.module.startswith(_OURS):
             module = f"{own}.{module}"
-        elif not module.startswith(_KNOWN):
+        elif not module.startswith(_ELSEWHERE):
             module = f"diffusion_model.{module}"
         strength = _strength(one, contents, tensors)
         state[f"{module}.lora_A.weight"] = tensors[one.a]
