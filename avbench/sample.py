@@ -29,6 +29,7 @@ from avbench.content import altered
 from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError, field_differences
 from avbench.folder import RunFolder, file_sha256, write_json
 from avbench.generators import Generator, Made, Request
+from avbench.generators.first_clips import BarrenError, FirstClips
 from avbench.media import read_clip, write_clip
 
 JOURNAL = "jobs"
@@ -182,6 +183,7 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
     if prepare := getattr(generator, "prepare", None):
         prepare()
     place, look = RunFolder(folder), getattr(generator, "source", None)
+    first = FirstClips()
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()
@@ -192,9 +194,14 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
             if len(made) != len(requests):
                 msg = f"{len(made)} clips came for {len(requests)} requests"
                 raise InputError(msg)
+            made = first.look(made)
+        except BarrenError:
+            raise
         except (Exception, SystemExit) as error:
             failed = [_failed(requests[0], error, time.perf_counter() - started)]
             again = again and (not isinstance(error, InputError) or isinstance(error, UnusableError))
+            if not again:
+                first.look([error])
             made = None
         if made is None:  # the error is gone by now, and with it what its frames held of the GPU
             _let_go()

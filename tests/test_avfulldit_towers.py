@@ -1,6 +1,8 @@
 """Wan and TangoFlux as towers: our walk is diffusers' own forward, and joined they see each other."""
 
 import dataclasses
+import json
+import re
 import shutil
 
 import diffusers
@@ -15,6 +17,7 @@ from avbench import generators
 from avbench.avfulldit.examples import Batch
 from avbench.avfulldit.flux import Duration, FluxAudioTower
 from avbench.avfulldit.joint_file import save_joint
+from avbench.avfulldit.machine import Machine
 from avbench.avfulldit.model import AVFullDiT, JointConfig, walk_alone
 from avbench.avfulldit.pair import load_pair
 from avbench.avfulldit.pipeline import Wish, make, start
@@ -278,12 +281,11 @@ def trained_on(pair, place, *fine_tuned):
     torch.manual_seed(3)
     video, audio = (torch.randn(2, *shape) for shape in shapes)
 
-    def batches(numbers):
-        rows = [number % 2 for number in numbers]
-        return Batch(tuple(numbers), video[rows], audio[rows], ("a red ball falls",) * 2, ("a thud",) * 2)
+    def batches(rows):
+        return Batch(rows, video[rows], audio[rows], ("a red ball falls",) * 2, ("a thud",) * 2)
 
     plan = Plan(steps=2, batch=2, learning_rate=0.05, warmup=1)
-    losses = [step.audio_loss for step in train(Objective(parts, plan), batches, {}, place)]
+    losses = [step.audio_loss for step in train(Objective(parts, plan), batches, 2, {}, place, Machine())]
     assert len(losses) == 2 and losses[0] != losses[1]
     parts.dit.eval()
     return parts
@@ -370,3 +372,56 @@ def test_towers_are_read_from_safetensors_only(pair, tmp_path):
     with pytest.raises(InputError, match=r"vae cannot be read as AutoencoderKLWan: .*safetensors"):
         generators.build(f"avfulldit:{wan}+{pair}/tango", SMALL)
     assert recognise(pair / "tango").needs == (f"a Wan pipeline, as avfulldit:WAN+{pair}/tango",)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_towers_that_are_not_whole(pair, tmp_path):
+    wan, tango = tmp_path / "wan", tmp_path / "tango"
+    shutil.copytree(pair / "wan", wan)
+    shutil.copytree(pair / "tango", tango)
+    plain = "diffusion_pytorch_model.safetensors"
+    for load, file, name, words in (
+        (
+            lambda: HuggingFaceText.load(wan / "tokenizer", wan / "text_encoder", 8),
+            wan / "text_encoder" / "model.safetensors",
+            "encoder.block.0.layer.0.SelfAttention.q.weight",
+            "UMT5EncoderModel",
+        ),
+        (lambda: WanVideoCodec.load(wan / "vae"), wan / "vae" / plain, "decoder.conv_in.weight", "AutoencoderKLWan"),
+        (
+            lambda: WanTower.load(wan / "transformer"),
+            wan / "transformer" / plain,
+            "blocks.0.attn1.to_q.weight",
+            "WanTransformer3DMo",
+        ),
+        (
+            lambda: OobleckAudioCodec.load(tango / "vae"),
+            tango / "vae" / plain,
+            "decoder.conv1.bias",
+            "AutoencoderOobleck",
+        ),
+    ):
+        whole = load_file(file)
+        save_file({key: one for key, one in whole.items() if key != name}, file, {"format": "pt"})
+        with pytest.raises(InputError, match=rf"{words}.*1 tensors without a value from any file.*{re.escape(name)}"):
+            load()
+        save_file({**whole, "strange": torch.ones(1)}, file, {"format": "pt"})
+        with pytest.raises(InputError, match=rf"found no place in {words}.*: strange"):
+            load()
+        save_file(whole, file, {"format": "pt"})
+    (tango / "config.json").write_text(json.dumps({"audio_seq_len": 250}))
+    with pytest.raises(InputError, match="is not TangoFlux's: it has no text_encoder_name, max_duration, num_layers"):
+        generators.build(f"avfulldit:{wan}+{tango}", SMALL)
+    for said, words in (({"shift": "much"}, "the shift is 'much'"), ([], r"scheduler_config\.json is no object")):
+        shutil.copy(pair / "tango" / "config.json", tango)
+        (wan / "scheduler" / "scheduler_config.json").write_text(json.dumps(said))
+        with pytest.raises(InputError, match=words):
+            generators.build(f"avfulldit:{wan}+{tango}", SMALL)
+
+
+def test_pixels_that_are_nan_are_not_black(world):
+    codec = WanVideoCodec(tiny_wan_vae())
+    with torch.no_grad():
+        codec.vae.decoder.conv_out.bias.fill_(torch.nan)
+    with pytest.raises(UnusableError, match="the VAE's pixels hold"):
+        codec.decode(torch.zeros(1, *codec.shape(5, 16, 16)))

@@ -1,5 +1,7 @@
 """The words refuse what they cannot mean, and keep what they promise."""
 
+import base64
+import urllib.parse
 from fractions import Fraction
 
 import numpy as np
@@ -19,7 +21,9 @@ from avbench.core import (
     Subset,
     columns,
     field_differences,
+    first_line,
     frame_rate,
+    masked,
     require_same_protocol,
 )
 
@@ -157,3 +161,25 @@ def test_moments_merge_in_any_order():
             assert merged.n == 50
             np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-12)
             np.testing.assert_allclose(merged.scatter, whole.scatter, rtol=1e-11)
+
+
+def test_what_others_say_is_repeated_without_keys(monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "a/very+private=value")
+    key = "MyOwn/Key+With:Odd=Letters99"
+    quoted, coded = urllib.parse.quote(key, safe=""), base64.b64encode(key.encode()).decode()
+    for words, secret in (
+        (f"401: {key} is wrong", key),
+        (f"401: {key.upper()} is wrong", key.upper()),
+        (f"no such page: /x?a={quoted}", quoted),
+        (f"Authorization: {coded}", coded.rstrip("=")),
+        (f"the key that begins with {key[:14]}… is unknown", key[:14]),
+        ("the hub: a/very+private=value is not allowed", "a/very+private=value"),
+        ("https://me:hunter2@host/x", "hunter2"),
+        ("https://host/x?signature=0123456789abcdef&part=1", "0123456789abcdef"),
+        ("Bearer abcdef0123456789", "abcdef0123456789"),
+        ("hf_abcdefghijklmnop cannot read it", "hf_abcdefghijklmnop"),
+    ):
+        assert secret not in masked(words, key) and "***" in masked(words, key), words
+    assert first_line(ValueError("hf_abcdefghijklmnop cannot read it\nmore")) == "*** cannot read it"
+    plain = "the basic requirement: MyOwn files, 12 of 20, part=1, are not a bearer of anything"
+    assert masked(plain, key) == plain

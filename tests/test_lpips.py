@@ -178,6 +178,12 @@ def test_a_trunk_that_does_not_fit_is_refused(build, squeezenet, tmp_path):
     weights.bring("squeezenet1_1", tmp_path / "less.pth")
     with pytest.raises(InputError, match=r"lacks features\.12\.squeeze\.weight"):
         build("squeeze", 0)
+    torch.save(
+        {**torch.load(squeezenet, weights_only=True), "features.13.weight": torch.ones(1)}, tmp_path / "more.pth"
+    )
+    weights.bring("squeezenet1_1", tmp_path / "more.pth")
+    with pytest.raises(InputError, match=r"holds features\.13\.weight, which this network does not have"):
+        build("squeeze", 0)
 
 
 def test_the_metric_is_the_mean_column():

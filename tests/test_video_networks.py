@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from avbench import weights
 from avbench.core import Clip, InputError, NotMeasurable
@@ -172,7 +173,19 @@ def test_vjepa2_reads_a_folder_of_transformers(cache):
     assert row["embedding"].shape == (24,)
     assert np.array_equal(row["embedding"], VJEPA2()(CLIP)["embedding"])
     assert not np.allclose(row["embedding"], feature(Clip(CLIP.frames[::-1], 8))["embedding"])
-    (cache / "tiny/model.safetensors").unlink()
+    file = cache / "tiny/model.safetensors"
+    tensors = load_file(file)
+    norm = "encoder.layernorm.weight"
+    save_file({name: one for name, one in tensors.items() if name != norm}, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=rf"its weights lack {norm}"):
+        VJEPA2()
+    save_file({**tensors, "encoder.more": torch.ones(1)}, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"its weights hold encoder\.more, which found no place"):
+        VJEPA2()
+    file.write_bytes(b"no weights")
+    with pytest.raises(InputError, match="cannot be read as a V-JEPA 2"):
+        VJEPA2()
+    file.unlink()
     with pytest.raises(InputError, match="cannot be read as a V-JEPA 2"):
         VJEPA2()
 

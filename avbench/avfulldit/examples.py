@@ -7,7 +7,7 @@ and each after its arrays, so training can begin while later examples are still 
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,11 +32,12 @@ class Batch(NamedTuple):
     rows: np.ndarray
     """Which examples they are."""
     video: Tensor | None
-    """uint8 frames."""
+    """Frames as uint8, or latents."""
     audio: Tensor | None
-    video_ids: Tensor | None
-    """Words of the captions, ``[batch, length]``."""
-    audio_ids: Tensor | None
+    """Latents."""
+    video_captions: Tensor | Sequence[str]
+    """The words' ids ``[batch, length]``, or, where a pretrained encoder reads them, sentences."""
+    audio_captions: Tensor | Sequence[str]
 
 
 @dataclass
@@ -143,7 +144,7 @@ class Feed:
                 arrays[what] = self._examples.resident(what, self._device)[at]
             else:
                 arrays[what] = torch.from_numpy(getattr(self._examples, what)[rows])
-        ids = {what: self._ids[what][at] if what in self._ids else None for what in arrays}
+        ids = {what: self._ids[what][at] if what in self._ids else () for what in arrays}
         return Batch(rows, arrays["video"], arrays["audio"], ids["video"], ids["audio"])
 
     def _reach(self, count: int) -> None:

@@ -87,6 +87,9 @@ def read_joint(path: Path) -> JointFile:
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path}: its metadata do not say how the towers are joined: {error}"
         raise InputError(msg) from None
+    if isinstance(link, bool) or not isinstance(link, int | float) or not 0 <= link <= 1:
+        msg = f"{path}: link is {link!r}; it goes from 0, where neither tower sees the other, to 1"
+        raise InputError(msg)
     for name, choices in _CHOICES.items():
         if getattr(joint, name) not in choices:
             msg = f"{path}: {name} is {getattr(joint, name)!r}; {nearest(str(getattr(joint, name)), choices)}"

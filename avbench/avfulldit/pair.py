@@ -29,6 +29,8 @@ _FLUX_FIELDS = (
     "joint_attention_dim",
 )
 
+_TANGOFLUX_FIELDS = ("audio_seq_len", "text_encoder_name", "max_duration", *_FLUX_FIELDS)
+
 
 def load_pair(
     video: Path,
@@ -77,8 +79,8 @@ def load_pair(
     video_codec = WanVideoCodec.load(video / "vae", dtype=torch.float32)
 
     config = _json(audio / "config.json", "TangoFlux")
-    if "audio_seq_len" not in config:
-        msg = f"{audio / 'config.json'} is not TangoFlux's: it has no audio_seq_len"
+    if missing := [name for name in _TANGOFLUX_FIELDS if name not in config]:
+        msg = f"{audio / 'config.json'} is not TangoFlux's: it has no {', '.join(missing)}"
         raise InputError(msg)
     audio_codec = _oobleck(audio, config["audio_seq_len"])
     spec = ClipSpec(width, height, frames, Fraction(fps).limit_denominator(1001), audio_codec.sample_rate, 2)
@@ -104,15 +106,20 @@ def _tangoflux(
     """The tower and its text encoder, whose weights lie in one file."""
     transformers = package("transformers")
     try:
-        encoder = transformers.T5EncoderModel(transformers.AutoConfig.from_pretrained(text))
-        tokenizer = transformers.AutoTokenizer.from_pretrained(text)
-    except (OSError, ValueError) as error:
+        config_of_text = transformers.AutoConfig.from_pretrained(text, trust_remote_code=False)
+        encoder = transformers.T5EncoderModel(config_of_text)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(text, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds; each says why it cannot be had
         msg = f"TangoFlux's text encoder, {text}, cannot be had ({first_line(error)}); -M audio_text= is its folder"
         raise InputError(msg) from error
     width = encoder.config.d_model
-    flux = package("diffusers").FluxTransformer2DModel(
-        **{name: config[name] for name in _FLUX_FIELDS}, pooled_projection_dim=width
-    )
+    try:
+        flux = package("diffusers").FluxTransformer2DModel(
+            **{name: config[name] for name in _FLUX_FIELDS}, pooled_projection_dim=width
+        )
+    except Exception as error:
+        msg = f"{folder / 'config.json'} describes no transformer that can be built: {first_line(error)}"
+        raise InputError(msg) from error
     pool = nn.Sequential(nn.Linear(width, config["joint_attention_dim"]), nn.ReLU())
     duration = Duration(width, config["max_duration"], seconds)
     stored = {"transformer": flux, "fc": pool, "duration_emebdder": duration, "text_encoder": encoder}  # [sic]
@@ -133,12 +140,20 @@ def _oobleck(folder: Path, least: int) -> OobleckAudioCodec:
 def _shift(pipeline: Path) -> float:
     """The timestep shift that the video model was made for."""
     scheduler = _json(pipeline / "scheduler" / "scheduler_config.json", "a scheduler")
-    return float(scheduler.get("flow_shift") or scheduler.get("shift") or 1.0)
+    shift = scheduler.get("flow_shift") or scheduler.get("shift") or 1.0
+    if isinstance(shift, bool) or not isinstance(shift, int | float) or not shift > 0:
+        msg = f"{pipeline / 'scheduler'}: the shift is {shift!r}; it must be a number above 0"
+        raise InputError(msg)
+    return float(shift)
 
 
 def _json(path: Path, what: str) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        msg = f"{path.parent} does not hold {what}: {error}"
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"{path.parent} does not hold {what}: {first_line(error)}"
         raise InputError(msg) from None
+    if not isinstance(plain, dict):
+        msg = f"{path.parent} does not hold {what}: {path.name} is no object"
+        raise InputError(msg)
+    return plain

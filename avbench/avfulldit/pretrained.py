@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from avbench.avfulldit.filled import check_filled
 from avbench.avfulldit.tower import Text
-from avbench.core import InputError, first_line
+from avbench.core import InputError, UnusableError, first_line
 
 
 def package(name: str) -> Any:
@@ -25,12 +26,18 @@ def package(name: str) -> Any:
 
 
 def read_folder(kind: Any, folder: Path, **settings: Any) -> Any:
-    """`kind.from_pretrained` of a local folder, of safetensors only. Raises InputError saying why it cannot be read."""
+    """`kind.from_pretrained` of a local folder, of safetensors only.
+
+    Raises:
+        InputError: it cannot be read, a parameter has no value from its files, or a tensor of them no place.
+    """
     try:
-        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        network = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
+    except Exception as error:  # of diffusers, transformers, torch and safetensors: each says what it does not like
         msg = f"{folder} cannot be read as {kind.__name__}: {first_line(error)}"
         raise InputError(msg) from error
+    check_filled(network, folder, kind.__name__)
+    return network
 
 
 def load_transformer(kind: str, folder: Path, **settings: Any) -> Any:
@@ -84,6 +91,9 @@ class WanVideoCodec(nn.Module):
         """Normalised latents → frames."""
         latents = (latents.float() * self.std + self.mean).to(next(self.vae.parameters()))
         pixels = self.vae.decode(latents, return_dict=False)[0].float()
+        if bad := int((~pixels.isfinite()).sum()):  # as bytes they would be black
+            msg = f"the VAE's pixels hold {bad} values of {pixels.numel()} that are NaN or infinite"
+            raise UnusableError(msg)
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
 
 
@@ -133,10 +143,11 @@ class HuggingFaceText(nn.Module):
     def load(cls, tokenizer: Path, encoder: Path, length: int, **settings: Any) -> "HuggingFaceText":
         """Read the ``tokenizer`` and ``text_encoder`` folders of a pipeline; the encoder's class is in its config."""
         transformers = package("transformers")
+        local = {"local_files_only": True, "trust_remote_code": False}
         try:
-            named = transformers.AutoConfig.from_pretrained(encoder, local_files_only=True).architectures or []
-            words = transformers.AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-        except (OSError, ValueError) as error:
+            named = transformers.AutoConfig.from_pretrained(encoder, **local).architectures or []
+            words = transformers.AutoTokenizer.from_pretrained(tokenizer, **local)
+        except Exception as error:
             msg = f"{encoder} and {tokenizer} cannot be read: {first_line(error)}"
             raise InputError(msg) from error
         if not named or not hasattr(transformers, named[0]):

@@ -131,18 +131,20 @@ class Objective(nn.Module):
         nothing = torch.zeros((), device=t.device)
         inputs: dict[str, Any] = dict.fromkeys(("video", "audio", "video_text", "audio_text"))
         targets: dict[str, Tensor | None] = {"video": None, "audio": None}
-        if batch.video is not None:
-            assert self._codec is not None
-            clean = self._codec.encode(batch.video)
-            self._noised("video", clean, noises["video"], t, inputs, targets)
-        if batch.audio is not None:
-            self._noised("audio", batch.audio.float(), noises["audio"], t, inputs, targets)
-        for what, encoder, ids in (
-            ("video", self.video_text, batch.video_ids),
-            ("audio", self.audio_text, batch.audio_ids),
+        for what, clean, encoder, captions in (
+            ("video", batch.video, self.video_text, batch.video_captions),
+            ("audio", batch.audio, self.audio_text, batch.audio_captions),
         ):
-            if encoder is not None and ids is not None:
-                inputs[f"{what}_text"] = encoder(torch.where(kept[:, None], ids, encoder.empty))
+            if clean is None or encoder is None:
+                continue
+            latents = self._codec.encode(clean) if clean.dtype == torch.uint8 else clean.float()
+            inputs[what] = between(latents, noises[what], t)
+            targets[what] = noises[what] - latents
+            if isinstance(captions, Tensor):
+                inputs[f"{what}_text"] = encoder(torch.where(kept[:, None], captions, encoder.empty))
+            else:
+                shown = [caption if keep else "" for caption, keep in zip(captions, kept.tolist(), strict=True)]
+                inputs[f"{what}_text"] = encoder.read(shown)
         said = self.dit(inputs["video"], inputs["audio"], t, inputs["video_text"], inputs["audio_text"])
         weight = (t / self.plan.full_weight_from).clamp(max=1).square()
         losses = Losses(*(_error(a, b, weight) for a, b in zip(said, targets.values(), strict=True)))
@@ -156,13 +158,6 @@ class Objective(nn.Module):
         )
         probe = nothing if inputs["video"] is None else inputs["video"].flatten(1)[:, :8]
         return total, losses, probe
-
-    @staticmethod
-    def _noised(
-        what: str, clean: Tensor, noise: Tensor, t: Tensor, inputs: dict[str, Any], targets: dict[str, Tensor | None]
-    ) -> None:
-        inputs[what] = between(clean, noise, t)
-        targets[what] = noise - clean
 
 
 def _error(said: Tensor | None, target: Tensor | None, weight: Tensor) -> Tensor | None:
@@ -325,14 +320,14 @@ class Stepper:
     def _replayed(
         self, step: int, batch: Batch, t: Tensor, kept: Tensor, noises: Mapping[str, Tensor]
     ) -> tuple[Losses, Tensor]:
-        given = [part for part in (*batch[1:], t, kept, *noises.values()) if part is not None]
+        given = [part for part in (*batch[1:], t, kept, *noises.values()) if isinstance(part, Tensor)]
         if self._graph is None:
             self._eager_steps += step >= self._plan.link_steps  # the link must not change any more
             if self._eager_steps <= _WARM_STEPS:
                 return self._step(batch, t, kept, noises)
             self._inputs = [part.clone() for part in given]
             held = iter(self._inputs)
-            still = Batch(batch.rows, *(None if part is None else next(held) for part in batch[1:]))
+            still = Batch(batch.rows, *(next(held) if isinstance(part, Tensor) else part for part in batch[1:]))
             at, keep = next(held), next(held)
             noise = {what: next(held) for what in noises}
             graph = torch.cuda.CUDAGraph()
@@ -386,16 +381,19 @@ def _optimisers(objective: Objective, plan: Plan, device: torch.device) -> list[
             inner = weight.ndim >= 2 and name.endswith("weight") and ("blocks." in name or "widenings." in name)
             (matrices if inner and plan.optimiser == "muon" else rest).append(weight)
     rate = torch.tensor(plan.learning_rate, device=device)  # a tensor, so that a captured step follows its changes
-    on_gpu = device.type == "cuda"
-    adam = torch.optim.AdamW(
-        rest, rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=on_gpu or None, capturable=on_gpu
-    )
-    return [adam, *([Muon(matrices, rate.clone(), weight_decay=plan.weight_decay)] if matrices else [])]
+    optimisers: list[torch.optim.Optimizer] = []
+    if rest:
+        fast: dict[str, Any] = {"fused": True, "capturable": True} if device.type == "cuda" else {}
+        decay = plan.weight_decay
+        optimisers.append(torch.optim.AdamW(rest, rate.clone(), betas=(0.9, 0.99), weight_decay=decay, **fast))
+    if matrices:
+        optimisers.append(Muon(matrices, rate.clone(), weight_decay=plan.weight_decay))
+    return optimisers
 
 
 def _noise(what: str, plan: Plan, step: int, clean: Tensor, device: torch.device) -> Tensor:
     """Noise of the whole batch, so that it does not depend on how many processes share it."""
-    shape = clean.movedim(-1, 1).shape[1:] if what == "video" else clean.shape[1:]
+    shape = (clean.movedim(-1, 1) if clean.dtype == torch.uint8 else clean).shape[1:]
     generator = torch.Generator(device).manual_seed(seed_of(what, plan.seed, step))
     return torch.randn((plan.batch, *shape), generator=generator, device=device)
 

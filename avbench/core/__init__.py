@@ -1,7 +1,16 @@
 """The words avbench is written in: frozen dataclasses, checked when built; no I/O, no networks."""
 
 from avbench.core.clip import Audio, Clip, ClipSpec, frame_rate
-from avbench.core.errors import InputError, MediaError, NotMeasurable, Refused, UnusableError, first_line, nearest
+from avbench.core.errors import (
+    InputError,
+    MediaError,
+    NotMeasurable,
+    Refused,
+    UnusableError,
+    first_line,
+    masked,
+    nearest,
+)
 from avbench.core.prompt import Prompt, Subset
 from avbench.core.protocol import Protocol, digest, field_differences, require_same_protocol, unlike_fields
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
@@ -36,6 +45,7 @@ __all__ = [
     "field_differences",
     "first_line",
     "frame_rate",
+    "masked",
     "nearest",
     "require_same_protocol",
     "resolve",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core.errors import InputError
+from avbench.core.errors import InputError, UnusableError
 
 MAX_FPS = 1000
 MAX_SAMPLE_RATE = 768_000
@@ -65,7 +65,7 @@ class Audio:
         peak = float(np.maximum(wave.max(), -wave.min()))  # NaN where there is one; no copy of a long waveform
         if not np.isfinite(peak):
             msg = f"waveform holds {np.count_nonzero(~np.isfinite(wave))} samples that are NaN or infinite"
-            raise InputError(msg)
+            raise UnusableError(msg)
         if peak > 1:
             msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 (scale or clip the model's output)"
             raise InputError(msg)

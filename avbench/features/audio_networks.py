@@ -163,15 +163,17 @@ class CLAP:
             msg = "CLAP needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
             raise InputError(msg) from None
         try:
-            self._extractor = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
-            model, report = ClapModel.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
-            )
-        except (OSError, ValueError, RuntimeError) as error:
+            local = {"local_files_only": True, "trust_remote_code": False}
+            self._extractor = ClapFeatureExtractor.from_pretrained(folder, **local)
+            model, report = ClapModel.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, **local)
+        except Exception as error:  # of transformers, torch and safetensors: each says what it does not like
             msg = f"{folder} cannot be read as a CLAP: {first_line(error)}"
             raise InputError(msg) from None
         if missing := [name for name in report["missing_keys"] if name.startswith("audio")]:
             msg = f"{folder} is no CLAP: its weights lack {sorted(missing)[0]}"
+            raise InputError(msg)
+        if over := [name for name in report["unexpected_keys"] if name.startswith("audio")]:
+            msg = f"{folder} is no CLAP: its weights hold {sorted(over)[0]}, which found no place"
             raise InputError(msg)
         if self._extractor.sampling_rate != CLAPProtocol.rate:
             msg = f"{folder} is of another CLAP: it asks for {self._extractor.sampling_rate} samples a second"

@@ -283,6 +283,9 @@ def _fill_from_torchvision(network: torch.nn.Module, weight: str) -> None:
     if missing := sorted(set(trunk.values()) - set(state)):
         msg = f"weight {weight!r} lacks {missing[0]}; it is not torchvision's file of this network"
         raise InputError(msg)
+    if over := sorted(name for name in set(state) - set(trunk.values()) if not name.startswith("classifier.")):
+        msg = f"weight {weight!r} holds {over[0]}, which this network does not have"
+        raise InputError(msg)
     try:
         network.net.load_state_dict({name: torch.from_numpy(state[source]) for name, source in trunk.items()})
     except RuntimeError as error:

@@ -54,13 +54,21 @@ class VJEPA2:
             raise InputError(msg) from None
         try:
             model, report = VJEPA2Model.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                dtype=torch.float32,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of transformers, torch and safetensors: each says what it does not like
             msg = f"{folder} cannot be read as a V-JEPA 2: {first_line(error)}"
             raise InputError(msg) from None
         if missing := [name for name in report["missing_keys"] if name.startswith("encoder")]:
             msg = f"{folder} is no V-JEPA 2: its weights lack {sorted(missing)[0]}"
+            raise InputError(msg)
+        if over := [name for name in report["unexpected_keys"] if name.startswith("encoder")]:
+            msg = f"{folder} is no V-JEPA 2: its weights hold {sorted(over)[0]}, which found no place"
             raise InputError(msg)
         self._model = model.eval().requires_grad_(False).to(self._device)
 

@@ -25,7 +25,7 @@ class TorchScript(StyleGANV):
         path = locate("i3d-torchscript")
         try:
             program = torch.jit.load(path, map_location=self._device).eval()
-        except RuntimeError as error:
+        except Exception as error:  # torch raises whatever its readers raise; each says that this is no program
             msg = f"{path} is not a TorchScript program: {first_line(error)}"
             raise InputError(msg) from None
 

@@ -6,13 +6,15 @@ transformer optional, as Wan does. So the concrete class is called, and what was
 
 import contextlib
 import os
+import unittest.mock
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, first_line, nearest
-from avbench.recognise import PICKLES, Recognised, diffusers, header
+from avbench.core import InputError, first_line, masked, nearest
+from avbench.generators.diffusers.adapters import Adapter, apply
+from avbench.recognise import PICKLES, Recognised, diffusers
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _CACHES = {"first-block": "FirstBlockCacheConfig"}
@@ -30,8 +32,10 @@ class Source:
     """What replaces a part of it: a component's folder, or a file of weights."""
     slot: str | None = None
     """The part that is replaced."""
-    lora: Path | None = None
-    lora_scale: float = 1.0
+    adapters: tuple[Adapter, ...] = ()
+    """LoRAs, put in in this order."""
+    trusted: bool = False
+    """Whether code in the folder may be run."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Pa
     owner, _, rest = target.partition("/")
     name, _, file = rest.partition("/")
     if not name or target.startswith((".", "/")) or "" in target.split("/"):
-        msg = f"diffusers:{target} is neither a path nor a repository of the hub (owner/name, or owner/name/FILE)"
+        msg = (
+            f"diffusers:{masked(target)} is neither a path nor a repository of the hub (owner/name, or owner/name/FILE)"
+        )
         raise InputError(msg)
     import huggingface_hub
 
@@ -75,15 +81,28 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Pa
     asked: dict[str, Any] = {"revision": revision, "local_files_only": offline}
     try:
         if file:
-            return Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, **asked))
+            found = Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, **asked))
+            with contextlib.suppress(Exception):  # most have none; beside a LoRA it may hold its strength
+                beside = str(Path(file).with_name("adapter_config.json"))
+                huggingface_hub.hf_hub_download(f"{owner}/{name}", beside, **asked)
+            return found
         folder = Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json"], **asked))
         if (folder / "model_index.json").is_file():
-            return Path(diffusers().DiffusionPipeline.download(target, **asked))
+            return Path(diffusers().DiffusionPipeline.download(target, trust_remote_code=False, **asked))
         return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *_HUB_WEIGHTS], **asked))
     except Exception as error:  # the hub's client raises dozens of kinds; each says why it cannot be had
         where = "the hub did not give it" if fetch else "the hub's cache does not hold it"
         msg = f"diffusers:{target} is no path here, and {where}: {first_line(error)}"
         raise InputError(msg) from None
+
+
+def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
+    """Part of a pipeline → the name of its class; without those that the pipeline leaves empty."""
+    named = {name: value for name, value in index.items() if isinstance(value, list) and not name.startswith("_")}
+    if wrong := [name for name, value in named.items() if len(value) != 2]:
+        msg = f"model_index.json: {wrong[0]} is {named[wrong[0]]!r}; it must be a library and a class"
+        raise InputError(msg)
+    return {name: str(kind) for name, (_, kind) in named.items() if kind}
 
 
 def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> type:
@@ -93,6 +112,7 @@ def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> 
         InputError: there is no such class, or it is code in the folder and not trusted.
     """
     name = index["_class_name"]
+    _check_libraries(folder, index, trusted=trusted)
     if isinstance(name, str):
         kind = getattr(diffusers(), name, None)
         if kind is None:
@@ -110,9 +130,22 @@ def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> 
     )
 
 
+def _check_libraries(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> None:
+    """Raise InputError where a part is a class of any other library: to load it is to run what is installed so."""
+    for name in parts_of(index):
+        library = str(index[name][0])
+        known = library in ("diffusers", "transformers") or hasattr(diffusers().pipelines, library)
+        if not known and not trusted:
+            msg = (
+                f"{folder}: its {name} is a class of {library}, which is neither diffusers nor transformers: give -M "
+                "trust_remote_code=true if that code may be run"
+            )
+            raise InputError(msg)
+
+
 def slot_of(index: Mapping[str, Any], part: Recognised, asked: str | None) -> str:
     """The part of a pipeline that `part` replaces. Raises InputError where none fits, or several and none is asked."""
-    classes = {name: value[1] for name, value in index.items() if isinstance(value, list) and value[1]}
+    classes = parts_of(index)
     wanted = ("transformer", "transformer_2", "unet")
     fitting = [
         name for name, kind in classes.items() if (kind == part.class_name if part.class_name else name in wanted)
@@ -123,7 +156,7 @@ def slot_of(index: Mapping[str, Any], part: Recognised, asked: str | None) -> st
             raise InputError(msg)
         return asked
     if not fitting:
-        parts = ", ".join(f"{name} {kind}" for name, kind in sorted(classes.items()) if not name.startswith("_"))
+        parts = ", ".join(f"{name} {kind}" for name, kind in sorted(classes.items()))
         msg = f"{part.path} is a {part.class_name or part.kind}, and the base has no such part; it has {parts}"
         raise InputError(msg)
     if len(fitting) > 1:
@@ -157,14 +190,17 @@ def load(source: Source, placement: Placement, flow_shift: float | None = None) 
         if part is not None and getattr(pipe, str(source.slot)) is not part:
             msg = f"{source.pipeline.__name__} did not take {source.part and source.part.path} as its {source.slot}"
             raise InputError(msg)
-        if source.lora is not None:
-            _add_lora(pipe, source.lora, source.lora_scale)
+        _check_filled(pipe, source)
+        apply(pipe, source.adapters)
         _place(pipe, placement)
     pipe.set_progress_bar_config(disable=True)
     if flow_shift is not None:
-        known = [key for key in ("flow_shift", "shift") if key in pipe.scheduler.config]
-        if not known:
-            msg = f"flow_shift: {type(pipe.scheduler).__name__} has none"
+        config = pipe.scheduler.config
+        known = [key for key in ("flow_shift", "shift") if key in config]
+        idle = known and (config.get("use_dynamic_shifting") or not config.get("use_flow_sigmas", True))
+        if not known or idle:
+            has = "has none" if not known else "does not use it: use_dynamic_shifting or use_flow_sigmas in its config"
+            msg = f"flow_shift: {type(pipe.scheduler).__name__} {has}"
             raise InputError(msg)
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **{known[0]: flow_shift})
     return pipe
@@ -175,7 +211,7 @@ def _dtype(name: str) -> Any:
 
     known = ("float32", "bfloat16", "float16")
     if name not in known:
-        msg = f"-M dtype={name}: {nearest(name, known)}"
+        msg = f"-M dtype={name}: {nearest(str(name), known)}"
         raise InputError(msg)
     return getattr(torch, name)
 
@@ -187,9 +223,8 @@ def _pipeline(source: Source, placement: Placement, parts: Mapping[str | None, A
     options: dict[str, Any] = {"device_map": placement.device_map} if placement.device_map else {}
     if not placement.allow_pickle:
         options["use_safetensors"] = True
-    if isinstance(source.index["_class_name"], list):  # its class was only found because it is trusted
-        options["trust_remote_code"] = True
-    return source.pipeline.from_pretrained(str(source.folder), **parts, dtype=dtype, local_files_only=True, **options)
+    options |= {"local_files_only": True, "trust_remote_code": source.trusted}
+    return source.pipeline.from_pretrained(str(source.folder), **parts, dtype=dtype, **options)
 
 
 def _part(source: Source, placement: Placement) -> Any:
@@ -198,58 +233,47 @@ def _part(source: Source, placement: Placement) -> Any:
         _dtype(placement.vae_dtype if source.slot == "vae" and placement.vae_dtype else placement.dtype),
     )
     assert part is not None and source.slot is not None
+    from avbench.generators.diffusers.single_file import load_file
+
     kind = getattr(diffusers(), source.index[source.slot][1])
-    if part.kind == "component":
-        safe = {} if placement.allow_pickle else {"use_safetensors": True}
-        return kind.from_pretrained(str(part.path), dtype=dtype, local_files_only=True, **safe)
-    if not hasattr(kind, "from_single_file"):
-        msg = f"{part.path}: {kind.__name__} cannot be read from one file"
-        raise InputError(msg)
-    options = {}
-    if part.kind == "GGUF":
-        options["quantization_config"] = diffusers().GGUFQuantizationConfig(compute_dtype=dtype)
-    # with its config named, a file is never taken for another model, and nothing is looked up
-    return kind.from_single_file(
-        str(part.path), config=str(source.folder), subfolder=source.slot, dtype=dtype, local_files_only=True, **options
-    )
+    if part.kind != "component":
+        return load_file(kind, part, source.folder, source.slot, dtype)
+    safe = {} if placement.allow_pickle else {"use_safetensors": True}
+    return kind.from_pretrained(str(part.path), dtype=dtype, local_files_only=True, **safe)
 
 
-def _add_lora(pipe: Any, path: Path, scale: float) -> None:
-    if not hasattr(pipe, "load_lora_weights"):
-        msg = f"{type(pipe).__name__} takes no LoRA"
-        raise InputError(msg)
-    file = lora_file(path)
-    pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="lora", local_files_only=True)
-    pipe.set_adapters(["lora"], [scale])
-    parts = [getattr(pipe, name) for name in ("transformer", "transformer_2", "unet") if getattr(pipe, name, None)]
-    layers = sum(".lora_A." in name for part in parts for name, _ in part.named_parameters())
-    in_file = sum(any(mark in name for mark in ("lora_A", "lora_down", "lora.down")) for name in header(file))
-    if not layers or layers < in_file:
-        msg = f"{file}: {layers} of its {in_file} LoRA layers fit {type(pipe).__name__}; none may be dropped"
-        raise InputError(msg)
+def _check_filled(pipe: Any, source: Source) -> None:
+    """Raise InputError where a network of the pipeline has a parameter from no file, or a file a tensor too many."""
+    from torch import nn
 
+    from avbench.avfulldit.filled import check_filled
 
-def lora_file(path: Path) -> Path:
-    """The safetensors file of a LoRA. Raises InputError where a folder holds none, or several."""
-    if path.is_file():
-        return path
-    for name in ("pytorch_lora_weights.safetensors", "adapter_model.safetensors"):
-        if (path / name).is_file():
-            return path / name
-    found = sorted(path.glob("*.safetensors"))
-    if len(found) != 1:
-        msg = f"{path} holds {len(found)} safetensors files; give the path of the one that is the LoRA"
-        raise InputError(msg)
-    return found[0]
+    for name, network in pipe.components.items():
+        if not isinstance(network, nn.Module):
+            continue
+        folder = source.folder / name
+        if source.part is not None and name == source.slot:
+            if source.part.kind != "component":
+                continue  # compared as it was read
+            folder = source.part.path
+        check_filled(network, folder, f"the {name} ({type(network).__name__})")
 
 
 def _place(pipe: Any, placement: Placement) -> None:
     dits = [part for name in ("transformer", "transformer_2") if (part := getattr(pipe, name, None)) is not None]
+    for setting, value, able in (
+        ("attention", placement.attention, "set_attention_backend"),
+        ("cache", placement.cache, "enable_cache"),
+        ("compile", placement.compile, "compile_repeated_blocks"),
+    ):
+        if value and not any(hasattr(dit, able) for dit in dits):
+            msg = f"-M {setting}={value}: {type(pipe).__name__} has no transformer that can"
+            raise InputError(msg)
     for dit in dits:
         if hasattr(dit, "set_attention_backend"):  # always: the choice of an earlier pipeline would be this one's, too
             with hushed():
                 dit.set_attention_backend(placement.attention or "native")
-        if placement.cache:
+        if placement.cache and hasattr(dit, "enable_cache"):
             dit.enable_cache(getattr(diffusers(), _CACHES[placement.cache])(placement.cache_threshold))
     if placement.vae_tiling:
         pipe.vae.enable_tiling()
@@ -320,7 +344,7 @@ def _telling(what: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+    except Exception as error:  # of diffusers, transformers, torch and safetensors: each says what it does not like
         msg = f"{what}: {first_line(error)}"
         raise InputError(msg) from error
 
@@ -339,16 +363,17 @@ def hushed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars of others inside ours."""
+    """No bars of others inside ours, no question at the keyboard, no warning of what is checked here afterwards."""
     import transformers
+    from transformers import dynamic_module_utils
 
-    ours, theirs = diffusers().utils.logging, transformers.utils.logging
-    was = ours.is_progress_bar_enabled(), theirs.is_progress_bar_enabled()
-    ours.disable_progress_bar()
-    theirs.disable_progress_bar()
-    try:
+    with contextlib.ExitStack() as stack:
+        for logging in (diffusers().utils.logging, transformers.utils.logging):
+            stack.callback(logging.set_verbosity, logging.get_verbosity())
+            logging.set_verbosity_error()
+            if logging.is_progress_bar_enabled():
+                stack.callback(logging.enable_progress_bar)
+                logging.disable_progress_bar()
+        # where a folder brings code, transformers would ask whether to run it
+        stack.enter_context(unittest.mock.patch.object(dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0))
         yield
-    finally:
-        for logging, on in zip((ours, theirs), was, strict=True):
-            if on:
-                logging.enable_progress_bar()

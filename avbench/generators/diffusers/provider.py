@@ -3,6 +3,8 @@
 ``diffusers:FOLDER`` and ``diffusers:OWNER/NAME`` (the hub, or its cache where HF_HUB_OFFLINE is set); with
 ``-M base=PIPELINE`` also what is a part of one: a transformer's folder, a safetensors or GGUF file, a LoRA.
 
+``-M lora=`` is a LoRA, or a JSON list of several: paths, or objects with ``path``, ``component`` and ``scale``.
+
 A setting is what ``-M`` says; else what the preset says, which the pipeline's class chooses and ``-M preset=NAME``
 or ``none`` overrules; else, for size and length, what the subset's clip spec asks for, brought upwards to what the
 model can make; else the pipeline's own default. Clips are kept as the model makes them.
@@ -14,7 +16,7 @@ An image-to-video model begins with the image that the prompt's tag ``image`` na
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,14 @@ from avbench.core import ClipSpec, InputError, Prompt, frame_rate, nearest
 from avbench.folder import file_sha256
 from avbench.generators import Made, Request, check_positive
 from avbench.generators.diffusers import calling
+from avbench.generators.diffusers.adapters import Adapter, config_beside, read_adapters
 from avbench.generators.diffusers.loading import (
     Placement,
     Source,
     check_placement,
     load,
     local_folder,
-    lora_file,
+    parts_of,
     pipeline_class,
     refuse_pickles,
     slot_of,
@@ -39,7 +42,15 @@ from avbench.generators.diffusers.presets import PRESETS, native_fps, preset_nam
 from avbench.generators.diffusers.ranks import Ranks, generator
 from avbench.recognise import Recognised, fingerprint, index_of, makes, needs, recognise
 
+_OURS = {"prompt", "generator", "output_type"}
+"""Arguments of a pipeline that are always avbench's."""
 _COUNTS = ("width", "height", "frames", "steps")
+_FLAGS = ("compile", "vae_tiling", "trust_remote_code", "allow_pickle")
+_TEXTS = (
+    *("base", "component", "revision", "preset", "negative_prompt", "caption", "images", "dtype", "vae_dtype"),
+    *("device", "device_map", "offload", "attention", "cache"),
+)
+_NUMBERS = ("guidance", "guidance_2", "flow_shift", "lora_scale")
 _PARTS = ("component", "single file", "GGUF", "pickle")
 
 
@@ -56,8 +67,8 @@ class Diffusers:
         *,
         base: str | None = None,
         component: str | None = None,
-        lora: str | None = None,
-        lora_scale: float = 1.0,
+        lora: Any = None,
+        lora_scale: float | None = None,
         revision: str | None = None,
         preset: str | None = None,
         width: int | None = None,
@@ -70,7 +81,7 @@ class Diffusers:
         negative_prompt: str | None = None,
         flow_shift: float | None = None,
         caption: str | None = None,
-        images: str = ".",
+        images: str | None = None,
         call: Mapping[str, Any] | None = None,
         dtype: str | None = None,
         vae_dtype: str | None = None,
@@ -80,7 +91,7 @@ class Diffusers:
         attention: str | None = None,
         compile: bool = False,
         cache: str | None = None,
-        cache_threshold: float = 0.05,
+        cache_threshold: float | None = None,
         vae_tiling: bool = False,
         context_parallel: int = 1,
         trust_remote_code: bool = False,
@@ -88,20 +99,23 @@ class Diffusers:
     ) -> None:
         """Look at what is there and settle every setting; `call` holds further arguments of the pipeline itself."""
         asked = {name: value for name, value in locals().items() if name in calling.NAMES and value is not None}
-        trusted = trust_remote_code is True
-        self._source = _source(target, base, component, lora, lora_scale, revision, trusted=trusted)
+        _check_kinds(locals())
+        adaptation = Adaptation(component, lora, lora_scale)
+        self._source = _source(target, base, adaptation, revision, trusted=trust_remote_code)
         pipeline, index = self._source.pipeline, self._source.index
-        for setting in ("compile", "vae_tiling", "trust_remote_code", "allow_pickle"):
-            if not isinstance(locals()[setting], bool):
-                msg = f"-M {setting}={locals()[setting]}: true or false"
-                raise InputError(msg)
+        if cache_threshold is not None and cache is None:
+            msg = f"-M cache_threshold={cache_threshold} does nothing without -M cache="
+            raise InputError(msg)
+        cache_threshold = 0.05 if cache_threshold is None else cache_threshold
         check_positive(
             cache_threshold=cache_threshold, **{name: value for name, value in asked.items() if name in _COUNTS}
         )
-        places = [one for one in (self._source.folder, self._part_path, self._source.lora) if one is not None]
         if not allow_pickle:
-            refuse_pickles(places)
+            refuse_pickles([one for one in (self._source.folder, self._part_path) if one is not None])
         self._needs = needs(pipeline)
+        if images is not None and "image" not in self._needs:
+            msg = f"-M images={images} does nothing: {pipeline.__name__} begins with no image"
+            raise InputError(msg)
         if other := [name for name in self._needs if name != "image"]:
             msg = f"{pipeline.__name__} needs {', '.join(other)} beside a caption, which no prompt here can give"
             raise InputError(msg)
@@ -122,18 +136,27 @@ class Diffusers:
             context_parallel=context_parallel,
         )
         check_placement(self._placement)
-        self._images = Path(images)
+        self._images = Path(images or ".")
         self._caption = caption or ("{video} {audio}" if "audio" in makes(pipeline) else "{video}")
         self._flow_shift = flow_shift if flow_shift is not None else known.get("flow_shift") if preset else None
         wanted = {**{key: known[key] for key in calling.NAMES if known.get(key) is not None}, **asked}
         self._fps = _fps(pipeline, index, wanted)
         dropped = [key for key in wanted if key != "fps" and calling.argument(pipeline, key) is None]
+        if "guidance_2" in asked and "guidance_2" not in dropped and "transformer_2" not in parts_of(index):
+            msg = f"-M guidance_2={guidance_2} does nothing: this {pipeline.__name__} has no second transformer"
+            raise InputError(msg)
+        if vae_dtype is not None and "vae" not in parts_of(index):
+            msg = f"-M vae_dtype={vae_dtype} does nothing: this {pipeline.__name__} has no part of the name vae"
+            raise InputError(msg)
         if mine := [key for key in dropped if key in asked]:
             msg = f"{pipeline.__name__} has no argument for {', '.join(mine)}"
             raise InputError(msg)
         self._wanted = {key: value for key, value in wanted.items() if key not in (*dropped, "fps")}
         self._call = dict(call or {})
         accepted = inspect.signature(pipeline.__call__).parameters
+        if ours := sorted(self._call.keys() & _OURS):
+            msg = f"-M call: {ours[0]} is given by avbench itself, and cannot be another"
+            raise InputError(msg)
         if unknown := [key for key in self._call if key not in accepted]:
             msg = f"-M call: {pipeline.__name__} has no argument {unknown[0]!r}; {nearest(unknown[0], accepted)}"
             raise InputError(msg)
@@ -152,8 +175,9 @@ class Diffusers:
             "call": self._call,
             **asdict(self._placement),
             "weights": {one: fingerprint(path) for one, path in self._weights().items()},
-            "component": self._source.slot,
-            "lora_scale": lora_scale if self._source.lora else None,
+            "component": self._source.slot or component,
+            "lora_scale": _alone([one.scale for one in self._source.adapters]),
+            **_components(self._source.adapters),
         }
 
     def prepare(self) -> None:
@@ -268,23 +292,51 @@ class Diffusers:
 
     def _weights(self) -> dict[str, Path]:
         found = {"pipeline": self._source.folder, "part": self._part_path}
-        found["lora"] = lora_file(self._source.lora) if self._source.lora else None
+        for number, one in enumerate(self._source.adapters, 1):
+            name = "lora" if number == 1 else f"lora_{number}"
+            found |= {name: one.file, f"{name}_config": config_beside(one.file)}
         return {name: path for name, path in found.items() if path is not None}
 
 
-def _source(
-    target: str,
-    base: str | None,
-    component: str | None,
-    lora: str | None,
-    lora_scale: float,
-    revision: str | None,
-    *,
-    trusted: bool,
-) -> Source:
+def _check_kinds(settings: Mapping[str, Any]) -> None:
+    """Raise InputError where a setting is of another kind than it must be, before anything is looked at."""
+    for names, kinds, words in (
+        (_FLAGS, bool, "true or false"),
+        (_TEXTS, str, "it must be text"),
+        (_NUMBERS, int | float, "it must be a number"),
+        (_COUNTS, int, "it must be a whole number"),
+        (("call",), Mapping, "it must be an object of arguments"),
+    ):
+        for name in names:
+            value = settings[name]
+            strange = isinstance(value, bool) and kinds is not bool
+            if value is not None and (strange or not isinstance(value, kinds)):
+                msg = f"-M {name}={value}: {words}"
+                raise InputError(msg)
+    try:
+        str(settings["caption"] or "").format(video="", audio="")
+    except (LookupError, ValueError, AttributeError) as error:
+        msg = f"-M caption={settings['caption']} cannot be filled in ({error!r}); it may hold {{video}} and {{audio}}"
+        raise InputError(msg) from None
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What is asked to be put into a pipeline, and where."""
+
+    component: str | None
+    lora: Any
+    lora_scale: float | None
+
+
+def _source(target: str, base: str | None, asked: Adaptation, revision: str | None, *, trusted: bool) -> Source:
+    if revision is not None and Path(base or target).exists():
+        msg = f"-M revision={revision} does nothing: {base or target} is a path here, not a repository of the hub"
+        raise InputError(msg)
     path = local_folder(target, None if base else revision)
     seen = recognise(path)
     part: Recognised | None = None
+    loras = [] if asked.lora is None else asked.lora if isinstance(asked.lora, list) else [asked.lora]
     if seen.kind in (*_PARTS, "LoRA"):
         if base is None:
             what = f"a {seen.kind}" + (f" ({seen.class_name})" if seen.class_name else "")
@@ -292,7 +344,7 @@ def _source(
             raise InputError(msg)
         folder = local_folder(base, revision)
         if seen.kind == "LoRA":
-            lora = lora or str(path)
+            loras = [str(path), *loras]
         else:
             part = seen
     elif seen.kind not in ("pipeline", "custom pipeline"):
@@ -304,21 +356,29 @@ def _source(
         raise InputError(msg)
     else:
         folder = path
+    for name, value, needed in (
+        ("component", asked.component, part or loras),
+        ("lora_scale", asked.lora_scale, loras),
+    ):
+        if value is not None and not needed:
+            msg = f"-M {name}={value} does nothing: no {'part or ' if name == 'component' else ''}LoRA is put in"
+            raise InputError(msg)
     index = index_of(folder)
-    if lora is not None:
-        lora = str(local_folder(lora, None))
-    if lora is not None and recognise(Path(lora)).kind != "LoRA":
-        msg = f"{lora} is no LoRA: no tensor in it is named so"
-        raise InputError(msg)
-    return Source(
-        folder,
-        index,
-        pipeline_class(folder, index, trusted=trusted),
-        part,
-        slot_of(index, part, component) if part else None,
-        Path(lora) if lora else None,
-        lora_scale,
-    )
+    pipeline = pipeline_class(folder, index, trusted=trusted)
+    slot = slot_of(index, part, asked.component) if part else None
+    scale = 1.0 if asked.lora_scale is None else asked.lora_scale
+    adapters = read_adapters(loras, asked.component, scale, parts_of(index), lambda one: local_folder(one, None))
+    return Source(folder, index, pipeline, part, slot, adapters, trusted)
+
+
+def _alone(values: Sequence[Any]) -> Any:
+    """The only one, none, or all."""
+    return [*values] if len(values) > 1 else next(iter(values), None)
+
+
+def _components(adapters: Sequence[Adapter]) -> dict[str, Any]:
+    """Where several LoRAs go; of one alone `component` tells it."""
+    return {"lora_components": [one.component for one in adapters]} if len(adapters) > 1 else {}
 
 
 def _preset(asked: str | None, pipeline: type, index: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from avbench.core import InputError, first_line
+from avbench.core import InputError, first_line, masked
 
 _NOT_HEARD = (429, 503)
 _LOST = (408, 425, 500, 502, 504, 520, 522, 524, 529)
@@ -154,7 +154,7 @@ class Server:
     def clean(self, words: str) -> str:
         """A server's words without the key, short."""
         words = " ".join(words.split())
-        return (words.replace(self._key, "***") if self._key else words)[:300]
+        return masked(words, *([self._key] if self._key else []))[:300]
 
     def _write(self, response: httpx.Response, path: Path, deadline: Deadline, most_bytes: int) -> None:
         said, kind = response.headers.get("content-length", ""), response.headers.get("content-type", "")

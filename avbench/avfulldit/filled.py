@@ -1,0 +1,197 @@
+"""Does every parameter of a network have a value from its files, and every tensor of the files a place in it?
+
+Loaders warn, or say nothing, where a tensor is missing or unknown: transformers fills what is missing with random
+numbers. So the names in the files are compared with the names in the network. Where a loader renames (transformers
+does for some text encoders), a parameter and a tensor belong together that begin with the same numbers.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from avbench.core import InputError
+
+_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+_INDEX, _SAFE = ".safetensors.index.json", ".safetensors"
+_HEAD = 64
+"""Numbers by which a renamed tensor is found."""
+_COUNTERS = ("num_batches_tracked", "position_ids")
+"""Buffers that decide nothing, or that the network makes itself: older files lack them."""
+_SHOWN = 3
+
+
+def check_filled(network: nn.Module, folder: Path, what: str) -> None:
+    """Compare a network with the weight files of the folder that it was read from; other files are not compared.
+
+    Args:
+        network: as it was loaded.
+        folder: its own, in the form of diffusers or transformers.
+        what: the network's name for people, for example ``the text_encoder (UMT5EncoderModel)``.
+
+    Raises:
+        InputError: a parameter has no value from a file, a tensor has no place, or the folder holds two sets of
+            weights.
+    """
+    if files := _files(folder):
+        stored = [_Stored(name, file) for file in files for name in _names(file)]
+        _check(network, stored, what, ", ".join(sorted(file.name for file in files)[:_SHOWN]) + f" of {folder}")
+
+
+def check_names(network: nn.Module, names: Iterable[str], what: str, where: str) -> None:
+    """As `check_filled`, by names alone: those that the tensors of a file have in the network's own words."""
+    _check(network, [_Stored(name, None) for name in names], what, where)
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    found = sorted(names)
+    return ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor of a file."""
+
+    name: str
+    file: Path | None
+
+    def size(self) -> int:
+        assert self.file is not None
+        with safe_open(self.file, "pt") as file:
+            return math.prod(file.get_slice(self.name).get_shape())
+
+    def head(self, dtype: torch.dtype) -> bytes:
+        assert self.file is not None
+        with safe_open(self.file, "pt") as file:
+            part = file.get_slice(self.name)
+            shape = part.get_shape()
+            return _head(part[: _rows(shape)] if shape else file.get_tensor(self.name), dtype)
+
+
+def _check(network: nn.Module, stored: list[_Stored], what: str, where: str) -> None:
+    held = {name: one for name, one in network.state_dict(keep_vars=True).items() if isinstance(one, Tensor)}
+    names = {one.name for one in stored}
+    without = _unfilled(held, names)
+    known = set(held) | {name for name, _ in network.named_buffers()}
+    over = [one for one in stored if one.name not in known and not _part_of_quantised(one.name, held)]
+    if without and over:
+        without, over = _renamed({name: held[name] for name in without}, over)
+    ignored = [*(getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ())]
+    if type(network).__name__.endswith("EncoderModel"):  # the half of a model that the class leaves out by its name
+        ignored += [r"^decoder\.", r"^lm_head\."]
+    over = [one for one in over if not any(re.search(pattern, one.name) for pattern in ignored)]
+    if without:
+        msg = (
+            f"{what} has {len(without)} tensors without a value from any file, which would be random: "
+            f"{listed(without)}; read was {where}. Either the file is not whole, or the installed version of the "
+            "library that reads it leaves them out"
+        )
+        raise InputError(msg)
+    if over:
+        msg = f"{where} holds {len(over)} tensors that found no place in {what}: {listed(one.name for one in over)}"
+        raise InputError(msg)
+
+
+def _unfilled(held: Mapping[str, Tensor], names: set[str]) -> list[str]:
+    """Tensors of the network whose name no file has, and that are not another name of one that a file has."""
+    filled = [one for name, one in held.items() if name in names]
+    same, places = {id(one) for one in filled}, {_place(one) for one in filled} - {None}
+    return [
+        name
+        for name, one in held.items()
+        if name not in names and id(one) not in same and _place(one) not in places and not name.endswith(_COUNTERS)
+    ]
+
+
+def _place(tensor: Tensor) -> Any:
+    """Where it lies in memory; None where that says nothing."""
+    if tensor.is_meta or not tensor.numel():
+        return None
+    try:
+        return tensor.device, tensor.data_ptr(), tensor.shape
+    except RuntimeError:  # a quantised tensor that is several
+        return None
+
+
+def _part_of_quantised(name: str, held: Mapping[str, Tensor]) -> bool:
+    """Whether it is a scale or table of a weight that the file keeps quantised, as bitsandbytes does."""
+    return any(name[:end] in held for end, letter in enumerate(name) if letter == ".")
+
+
+def _renamed(without: Mapping[str, Tensor], over: list[_Stored]) -> tuple[list[str], list[_Stored]]:
+    """What is left of both after tensors were found under other names by the numbers that they begin with."""
+    if any(one.file is None or one.file.suffix != _SAFE for one in over):
+        return [*without], over
+    heads: dict[tuple[torch.dtype, bytes], list[_Stored]] = {}
+    for dtype in {one.dtype for one in without.values()}:
+        for one in over:
+            heads.setdefault((dtype, one.head(dtype)), []).append(one)
+    left, found = dict.fromkeys(over), {}
+    for name, tensor in without.items():
+        if tensor.is_meta:
+            continue
+        shape = [*tensor.shape]
+        head = _head(tensor.detach()[: _rows(shape)] if shape else tensor.detach(), tensor.dtype)
+        candidates = [one for one in heads.get((tensor.dtype, head), []) if one in left]
+        if candidates:
+            last = name.rsplit(".", 1)[-1]
+            found[name] = next((one for one in candidates if one.name.endswith(last)), candidates[0])
+            del left[found[name]]
+    tied = {_place(without[name]) for name in found}
+    missing = [name for name in without if name not in found and _place(without[name]) not in tied]
+    # several tensors may have become one: then no number is left over
+    sizes = sum(without[name].numel() for name in found), sum(one.size() for one in over)
+    return missing, [] if not missing and sizes[0] == sizes[1] else [*left]
+
+
+def _rows(shape: list[int]) -> int:
+    return -(-_HEAD // max(1, math.prod(shape[1:])))
+
+
+def _head(tensor: Tensor, dtype: torch.dtype) -> bytes:
+    head = tensor.reshape(-1)[:_HEAD].to("cpu", dtype).contiguous()
+    return head.view(torch.uint8).numpy().tobytes()
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that hold the weights of a folder; none where it is of another form."""
+    for stem in _STEMS:
+        whole, index = folder / f"{stem}{_SAFE}", folder / f"{stem}{_INDEX}"
+        if whole.is_file() and index.is_file():
+            msg = f"{folder} holds two sets of weights, {whole.name} and {index.name}: remove the one that is not meant"
+            raise InputError(msg)
+        if whole.is_file():
+            return [whole]
+        if index.is_file():
+            return [folder / name for name in sorted(set(_map(index).values()))]
+    for stem in _STEMS:
+        for name in (f"{stem}.bin", f"{stem}.bin.index.json"):
+            path = folder / name
+            if path.is_file():
+                return [path] if path.suffix == ".bin" else [folder / one for one in sorted(set(_map(path).values()))]
+    return []
+
+
+def _map(index: Path) -> dict[str, str]:
+    try:
+        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        return {str(name): str(Path(str(file)).name) for name, file in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{index} does not say which file holds which tensor: {error}"
+        raise InputError(msg) from None
+
+
+def _names(file: Path) -> Iterator[str]:
+    if file.suffix == _SAFE:
+        with safe_open(file, "pt") as stored:
+            yield from stored.keys()
+    else:
+        yield from torch.load(file, map_location="meta", weights_only=True, mmap=True)

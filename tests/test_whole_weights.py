@@ -1,0 +1,575 @@
+"""Every tensor of every file of weights is applied or refused by name, and every parameter has a value from a file."""
+
+import itertools
+import json
+import re
+import shutil
+
+import diffusers
+import numpy as np
+import pytest
+import tiny_pipelines
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from avbench import generators
+from avbench.avfulldit.filled import check_filled
+from avbench.core import Audio, Clip, InputError, Prompt, Subset
+from avbench.folder import RunFolder
+from avbench.generators import Made
+from avbench.generators.diffusers import adapters
+from avbench.sample import sample
+
+WIDTH = tiny_pipelines.WIDTH
+SETTINGS = {"preset": "none", "device": "cpu"}
+TARGETS = ("attn1.to_q", "attn1.to_k", "attn2.to_v")
+DIT, TEXT = "diffusion_pytorch_model.safetensors", "model.safetensors"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def wan(tmp_path_factory):
+    return tiny_pipelines.build("wan2.1", tmp_path_factory.mktemp("wan"))
+
+
+@pytest.fixture(scope="module")
+def two_experts(tmp_path_factory):
+    return tiny_pipelines.build("wan2.2-a14b", tmp_path_factory.mktemp("a14b"))
+
+
+def loaded(model, **settings):
+    generator = generators.build(str(model), {**SETTINGS, **settings})
+    generator.prepare()
+    return generator._pipe
+
+
+def answer(network):
+    """What a transformer makes of a fixed input."""
+    noise = torch.Generator().manual_seed(0)
+    latents, text = torch.randn(1, 16, 1, 4, 4, generator=noise), torch.randn(1, 5, WIDTH, generator=noise)
+    with torch.no_grad():
+        return network(latents, torch.tensor([300]), text, return_dict=False)[0]
+
+
+def edited(folder, edit, part="transformer"):
+    """The transformer of a pipeline with its weights changed by hand."""
+    network = diffusers.WanTransformer3DModel.from_pretrained(folder / part, local_files_only=True)
+    weights = {name: one.clone() for name, one in network.state_dict().items()}
+    edit(weights)
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def apart(one, other):
+    return float((answer(one) - answer(other)).abs().max())
+
+
+SEEDS = itertools.count()
+
+
+def random(*shape, size=0.4):
+    return size * torch.randn(*shape, generator=torch.Generator().manual_seed(next(SEEDS)))
+
+
+def pairs(prefix="transformer.", names=("lora_A", "lora_B"), rank=4):
+    return {
+        f"{prefix}blocks.{block}.{module}.{side}.weight": random(*((rank, WIDTH) if one else (WIDTH, rank)))
+        for block in range(2)
+        for module in TARGETS
+        for side, one in zip(names, (True, False), strict=True)
+    }
+
+
+def added(layers, strength=1.0, prefix="transformer."):
+    """The edit that a LoRA asks for."""
+
+    def edit(weights):
+        for name, down in layers.items():
+            if ".lora_A." in name:
+                module = name.removeprefix(prefix).partition(".lora_A")[0]
+                weights[f"{module}.weight"] += strength * layers[name.replace("lora_A", "lora_B")] @ down
+
+    return edit
+
+
+ORIGINAL = {"attn1": "self_attn", "attn2": "cross_attn", ".to_out.0": ".o", ".to_": ".", "norm2": "norm3"}
+
+
+def original(name):
+    """A module in the words of Wan's own files."""
+    for ours, theirs in ORIGINAL.items():
+        name = name.replace(ours, theirs)
+    return name.replace("ffn.net.0.proj", "ffn.0").replace("ffn.net.2", "ffn.2")
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_differences_beside_the_pairs_are_added(wan, tmp_path, scale):
+    """As lightx2v's and CausVid's files have them: ``.diff`` of norms and the patches, ``.diff_b`` of biases."""
+    layers = {original(f"diffusion_model.{name}"): one for name, one in pairs("").items()}
+    weights = load_file(wan / "transformer" / DIT)
+    whole = {
+        "blocks.0.attn1.norm_q.weight": "blocks.0.self_attn.norm_q.diff",
+        "blocks.1.norm2.weight": "blocks.1.norm3.diff",
+        "blocks.1.norm2.bias": "blocks.1.norm3.diff_b",
+        "blocks.0.attn1.to_q.bias": "blocks.0.self_attn.q.diff_b",
+        "patch_embedding.weight": "patch_embedding.diff",
+        "patch_embedding.bias": "patch_embedding.diff_b",
+        "proj_out.weight": "head.head.diff",
+        "condition_embedder.time_proj.bias": "time_projection.1.diff_b",
+    }
+    changes = {name: random(*weights[name].shape, size=0.2) for name in whole}
+    stored = {f"diffusion_model.{theirs}": changes[ours] for ours, theirs in whole.items()}
+    save_file({**layers, **stored}, tmp_path / "l.safetensors")
+
+    def edit(weights):
+        for name, down in layers.items():
+            if ".lora_A." in name:
+                block, attention, part = re.fullmatch(r".*blocks\.(\d)\.(\w+)\.(\w)\.lora_A\.weight", name).groups()
+                module = f"blocks.{block}.{'attn1' if attention == 'self_attn' else 'attn2'}.to_{part}"
+                weights[f"{module}.weight"] += scale * layers[name.replace("lora_A", "lora_B")] @ down
+        for name, change in changes.items():
+            weights[name] += scale * change
+
+    made = loaded(wan, lora=str(tmp_path / "l.safetensors"), lora_scale=scale).transformer
+    assert apart(made, edited(wan, edit)) < 1e-5
+    assert apart(made, edited(wan, lambda weights: None)) > 0.1
+
+
+def test_a_file_of_differences_alone_and_one_that_fits_nowhere(wan, tmp_path):
+    change = random(WIDTH)
+    names = {"blocks.0.attn1.norm_q.diff": change, "blocks.0.attn1.to_q.lora_A.weight": random(2, WIDTH)}
+    names["blocks.0.attn1.to_q.lora_B.weight"] = torch.zeros(WIDTH, 2)
+    save_file(names, tmp_path / "ours.safetensors")
+
+    def edit(weights):
+        weights["blocks.0.attn1.norm_q.weight"] += change
+
+    assert apart(loaded(wan, lora=str(tmp_path / "ours.safetensors")).transformer, edited(wan, edit)) < 1e-6
+    for name, one, words in (
+        ("blocks.9.attn1.norm_q.diff", random(WIDTH), "blocks.9.attn1.norm_q.weight of shape (24,)"),
+        ("patch_embedding.diff", random(WIDTH, 36, 1, 2, 2), "patch_embedding.weight of shape (24, 36, 1, 2, 2)"),
+    ):
+        save_file({**names, name: one}, tmp_path / "wrong.safetensors")
+        with pytest.raises(InputError, match=re.escape(words)):
+            loaded(wan, lora=str(tmp_path / "wrong.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "transformer.blocks.0.attn1.to_q.dora_scale",
+        "transformer.blocks.0.attn1.to_q.lokr_w1",
+        "transformer.blocks.1.attn1.to_out.0.lora_A.weight",
+        "transformer.blocks.1.attn1.to_out.0.alpha",
+        "base_model.model.proj_out.weight",
+        "transformer.blocks.0.attn1.set_weight",
+    ],
+)
+def test_tensors_that_are_no_part_of_a_lora_are_named(wan, tmp_path, name):
+    save_file({**pairs(), name: random(4, 4)}, tmp_path / "l.safetensors")
+    with pytest.raises(InputError, match=rf"holds 1 tensors that are no part of a LoRA .*{re.escape(name)}; none may"):
+        generators.build(str(wan), {**SETTINGS, "lora": str(tmp_path / "l.safetensors")})
+
+
+def test_biases_beside_the_pairs_are_applied(wan, tmp_path):
+    layers = pairs()
+    biases = {name.replace(".weight", ".bias"): random(WIDTH) for name in layers if ".lora_B." in name}
+    save_file({**layers, **biases}, tmp_path / "b.safetensors", metadata={"lora_alpha": "8"})
+
+    def edit(weights):
+        added(layers, 2.0)(weights)
+        for name, bias in biases.items():
+            weights[name.removeprefix("transformer.").replace(".lora_B", "")] += 2.0 * bias
+
+    assert apart(loaded(wan, lora=str(tmp_path / "b.safetensors")).transformer, edited(wan, edit)) < 1e-4
+
+
+def test_dora_of_peft_is_applied(wan, tmp_path):
+    layers = pairs()
+    magnitudes = {
+        name.partition(".lora_A")[0] + ".lora_magnitude_vector": 1 + random(WIDTH, size=0.1)
+        for name in layers
+        if ".lora_A." in name
+    }
+    save_file({**layers, **magnitudes}, tmp_path / "dora.safetensors")
+    made = loaded(wan, lora=str(tmp_path / "dora.safetensors")).transformer
+
+    def edit(weights):
+        added(layers)(weights)
+        for name, size in magnitudes.items():
+            weight = weights[f"{name.removeprefix('transformer.').partition('.lora_')[0]}.weight"]
+            weight *= (size / weight.norm(dim=1))[:, None]
+
+    assert apart(made, edited(wan, edit)) < 1e-4
+
+
+def with_config(folder, **more):
+    folder.mkdir(exist_ok=True)
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 16, "target_modules": [*TARGETS], **more}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def in_header(metadata, file="l.safetensors"):
+    def write(layers, folder):
+        folder.mkdir()
+        save_file(layers, folder / file, metadata={"format": "pt", **metadata})
+        return folder / file
+
+    return write
+
+
+def as_peft(layers, folder, **more):
+    renamed = {name.replace("transformer.", "base_model.model.", 1): one for name, one in layers.items()}
+    save_file(renamed, with_config(folder, **more) / "adapter_model.safetensors")
+    return folder
+
+
+def beside_diffusers_names(layers, folder):
+    save_file(layers, with_config(folder) / "pytorch_lora_weights.safetensors")
+    return folder
+
+
+def alpha_tensors(layers, folder):
+    alphas = {f"{name.partition('.lora_A')[0]}.alpha": torch.tensor(16.0) for name in layers if ".lora_A." in name}
+    return in_header({"ss_network_alpha": "Dynamic"})({**layers, **alphas}, folder)
+
+
+def alpha_tensors_in_wans_words(layers, folder):
+    renamed = {}
+    for name, one in layers.items():
+        theirs = original(name.replace("transformer.", "diffusion_model.", 1))
+        renamed[theirs.replace("lora_A", "lora_down").replace("lora_B", "lora_up")] = one
+        renamed[f"{theirs.partition('.lora_')[0]}.alpha"] = torch.tensor(16.0)
+    return in_header({})(renamed, folder)
+
+
+def as_kohya(layers, folder):
+    renamed = {}
+    for name, one in layers.items():
+        module, _, side = name.removesuffix(".weight").rpartition(".lora_")
+        theirs = "lora_unet_" + original(module.removeprefix("transformer.")).replace(".", "_")
+        renamed[f"{theirs}.lora_{'down' if side == 'A' else 'up'}.weight"] = one
+        renamed[f"{theirs}.alpha"] = torch.tensor(16.0)
+    return in_header({"ss_network_alpha": "16"})(renamed, folder)
+
+
+def bare_names(layers, folder):
+    """As DiffSynth's trainer writes them."""
+    renamed = {
+        original(name.removeprefix("transformer.")).replace(".weight", ".default.weight"): one
+        for name, one in layers.items()
+    }
+    return in_header({"lora_alpha": "16"})(renamed, folder)
+
+
+ADAPTER = json.dumps({"transformer.r": 4, "transformer.lora_alpha": 16, "transformer.target_modules": [*TARGETS]})
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(in_header({"lora_adapter_metadata": ADAPTER}), id="diffusers' header"),
+        pytest.param(in_header({"transformer.lora_alpha": "16", "transformer.r": "4"}), id="header, with a prefix"),
+        pytest.param(in_header({"lora_alpha": "16", "rank": "4"}), id="header, bare"),
+        pytest.param(in_header({"ss_network_alpha": "16.0", "ss_network_dim": "4"}), id="header, Kohya"),
+        as_peft,
+        beside_diffusers_names,
+        alpha_tensors,
+        alpha_tensors_in_wans_words,
+        as_kohya,
+        bare_names,
+    ],
+)
+def test_alpha_counts_wherever_it_stands(wan, tmp_path, write):
+    layers = pairs()
+    made = loaded(wan, lora=str(write(layers, tmp_path / "lora"))).transformer
+    right = apart(made, edited(wan, added(layers, 4.0)))
+    assert right < 1e-4 < 0.1 < apart(made, edited(wan, added(layers)))
+
+
+def test_alphas_own_forms_and_contradictions(wan, tmp_path):
+    layers = pairs()
+    made = loaded(wan, lora=str(as_peft(layers, tmp_path / "rs", use_rslora=True))).transformer
+    assert apart(made, edited(wan, added(layers, 8.0))) < 1e-3, "16 / √4"
+    made = loaded(wan, lora=str(as_peft(layers, tmp_path / "p", alpha_pattern={"to_q": 2, "to_k": 2, "to_v": 2})))
+    assert apart(made.transformer, edited(wan, added(layers, 0.5))) < 1e-4
+    for number, (more, words) in enumerate(
+        (
+            ({"init_lora_weights": "pissa"}, "it fits changed base weights only"),
+            ({"peft_type": "LOHA"}, "peft_type is LOHA"),
+            ({"use_dora": True}, "holds no lora_magnitude_vector"),
+            ({"lora_alpha": "much"}, "lora_alpha is 'much'"),
+        )
+    ):
+        with pytest.raises(InputError, match=words):
+            loaded(wan, lora=str(as_peft(layers, tmp_path / str(number), **more)))
+    folder = beside_diffusers_names(layers, tmp_path / "two")
+    save_file(layers, folder / "pytorch_lora_weights.safetensors", metadata={"lora_alpha": "8"})
+    with pytest.raises(InputError, match="contradict each other: lora_alpha is 16 and 8"):
+        loaded(wan, lora=str(folder))
+    save_file(layers, folder / "adapter_model.safetensors")
+    with pytest.raises(InputError, match="holds 2 safetensors files"):
+        loaded(wan, lora=str(folder))
+
+
+def test_a_change_that_is_not_the_files_is_refused(wan, tmp_path, monkeypatch):
+    """Whatever diffusers does: here it takes twice the strength, and then drops a layer."""
+    save_file(pairs(), tmp_path / "l.safetensors")
+    real = diffusers.WanPipeline.load_lora_weights
+    for wrong in (
+        lambda state: {name: one * (2 if "lora_A" in name else 1) for name, one in state.items()},
+        lambda state: {name: one for name, one in state.items() if "blocks.1.attn2" not in name},
+    ):
+        monkeypatch.setattr(adapters, "_load", lambda pipe, one, source, name, wrong=wrong: real(
+            pipe, wrong(load_file(one.file)), adapter_name=name))  # fmt: skip
+        with pytest.raises(
+            InputError, match=r"of its 6 LoRA layers did not find their place in the transformer of Wan"
+        ):
+            loaded(wan, lora=str(tmp_path / "l.safetensors"))
+
+
+def test_of_two_experts_each_gets_its_own(two_experts, tmp_path):
+    high, low = pairs(), pairs()
+    save_file(high, tmp_path / "high.safetensors")
+    save_file(low, tmp_path / "low.safetensors")
+    paths = [str(tmp_path / name) for name in ("high.safetensors", "low.safetensors")]
+    with pytest.raises(InputError, match=r"could belong to any of transformer, transformer_2.*component=transformer_2"):
+        generators.build(str(two_experts), {**SETTINGS, "lora": paths[1]})
+    with pytest.raises(InputError, match="component=vae: the pipeline has no such part"):
+        generators.build(str(two_experts), {**SETTINGS, "lora": paths[1], "component": "vae"})
+    plain = [edited(two_experts, lambda weights: None, part) for part in ("transformer", "transformer_2")]
+    for settings in (
+        {"model": two_experts, "lora": paths[1], "component": "transformer_2"},
+        {"model": paths[1], "base": str(two_experts), "component": "transformer_2"},
+    ):
+        pipe = loaded(**settings)
+        assert apart(pipe.transformer_2, edited(two_experts, added(low), "transformer_2")) < 1e-5
+        assert apart(pipe.transformer, plain[0]) == 0
+    both = [
+        {"path": paths[0], "component": "transformer"},
+        {"path": paths[1], "component": "transformer_2", "scale": 0.5},
+    ]
+    model = generators.build(str(two_experts), {**SETTINGS, "lora": both})
+    assert model.settings["lora_scale"] == [1.0, 0.5] and {"lora", "lora_2"} <= model.settings["weights"].keys()
+    model.prepare()
+    assert apart(model._pipe.transformer, edited(two_experts, added(high))) < 1e-5
+    assert apart(model._pipe.transformer_2, edited(two_experts, added(low, 0.5), "transformer_2")) < 1e-5
+    named = {name.replace("transformer.", "transformer_2.", 1): one for name, one in low.items()}
+    save_file(named, tmp_path / "named.safetensors")
+    pipe = loaded(two_experts, lora=str(tmp_path / "named.safetensors"))
+    assert apart(pipe.transformer_2, edited(two_experts, added(low), "transformer_2")) < 1e-5, "its names say where"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_lora_of_a_network_of_half_precision(wan, tmp_path, dtype):
+    layers = pairs()
+    save_file(layers, tmp_path / "l.safetensors", metadata={"lora_alpha": "9"})
+    made = loaded(wan, lora=str(tmp_path / "l.safetensors"), dtype=dtype).transformer
+    assert made.blocks[0].attn1.to_q.weight.dtype is getattr(torch, dtype)
+
+
+def test_several_loras_add_up(wan, tmp_path):
+    one, two = pairs(), pairs()
+    save_file(one, tmp_path / "one.safetensors")
+    save_file(two, tmp_path / "two.safetensors")
+    paths = [str(tmp_path / name) for name in ("one.safetensors", "two.safetensors")]
+
+    def edit(weights):
+        added(one, 0.5)(weights)
+        added(two, 0.5)(weights)
+
+    wanted = edited(wan, edit)
+    assert apart(loaded(wan, lora=paths, lora_scale=0.5).transformer, wanted) < 1e-5
+    made = loaded(paths[0], base=str(wan), lora=paths[1], lora_scale=0.5)
+    assert apart(made.transformer, wanted) < 1e-5, "neither is dropped for the other"
+    with pytest.raises(InputError, match="'strength' is unknown"):
+        loaded(wan, lora=[{"path": paths[0], "strength": 2}])
+
+
+def test_settings_that_would_do_nothing_are_refused(wan):
+    for settings, words in (
+        ({"component": "transformer"}, "component=transformer does nothing"),
+        ({"lora_scale": 0.5}, "lora_scale=0.5 does nothing"),
+        ({"cache_threshold": 0.1}, "cache_threshold=0.1 does nothing without -M cache="),
+        ({"images": "here"}, "images=here does nothing: WanPipeline begins with no image"),
+        ({"revision": "v2"}, "revision=v2 does nothing"),
+        ({"call": {"output_type": "pil"}}, "output_type is given by avbench itself"),
+        ({"guidance_2": 3.0}, "guidance_2=3.0 does nothing: this WanPipeline has no second transformer"),
+        ({"device": 0}, "device=0: it must be text"),
+        ({"guidance": "much"}, "guidance=much: it must be a number"),
+        ({"frames": 2.5}, "frames=2.5: it must be a whole number"),
+        ({"call": 5}, "call=5: it must be an object"),
+        ({"caption": "{vid}"}, "it may hold {video} and {audio}"),
+        ({"lora": 5}, "diffusers:5 is neither a path nor a repository"),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            generators.build(str(wan), {**SETTINGS, **settings})
+
+
+def scaled_fp8(weights, scale_name):
+    """As ComfyUI's files are, and what they hold."""
+    stored, meant = {}, {}
+    for name, one in weights.items():
+        if one.ndim == 2 and "blocks." in name:
+            scale = (one.abs().max() / 448).float()
+            stored[name] = (one / scale).to(torch.float8_e4m3fn)
+            stored[name.replace(".weight", scale_name)] = scale
+            meant[name] = stored[name].float() * scale
+        else:
+            stored[name] = meant[name] = one
+    return stored, meant
+
+
+@pytest.mark.parametrize(
+    ("scale_name", "activation"), [(".scale_weight", ".scale_input"), (".weight_scale", ".input_scale")]
+)
+def test_scaled_fp8_is_multiplied(wan, tmp_path, scale_name, activation):
+    stored, meant = scaled_fp8(load_file(wan / "transformer" / DIT), scale_name)
+    stored["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
+    stored["blocks.0.attn1.to_q" + activation] = torch.tensor(1.0)
+    save_file(stored, tmp_path / "fp8.safetensors")
+    made = loaded(tmp_path / "fp8.safetensors", base=str(wan)).transformer
+    assert apart(made, edited(wan, lambda weights: weights.update(meant))) < 1e-6
+    row = stored["blocks.0.attn1.to_q" + scale_name].repeat(WIDTH, 1)
+    save_file({**stored, "blocks.0.attn1.to_q" + scale_name: row}, tmp_path / "rows.safetensors")
+    made = loaded(tmp_path / "rows.safetensors", base=str(wan)).transformer
+    assert apart(made, edited(wan, lambda weights: weights.update(meant))) < 1e-6
+    save_file({**stored, "blocks.0.attn1.to_q" + scale_name: torch.ones(3, 2)}, tmp_path / "blocks.safetensors")
+    with pytest.raises(InputError, match="has 6 scales for a weight of"):
+        loaded(tmp_path / "blocks.safetensors", base=str(wan))
+
+
+def test_one_file_is_used_whole(wan, tmp_path):
+    weights = load_file(wan / "transformer" / DIT)
+    more = {**weights, "blocks.0.attn1.to_q.weight_scale_2": torch.ones(1)}
+    save_file(more, tmp_path / "more.safetensors")
+    with pytest.raises(InputError, match=r"tensors? .*(weight_scale_2|norm2)"):
+        loaded(tmp_path / "more.safetensors", base=str(wan))
+    del weights["blocks.1.attn1.to_q.weight"]
+    save_file(weights, tmp_path / "less.safetensors")
+    with pytest.raises(InputError, match=r"without a value from any file.*blocks\.1\.attn1\.to_q\.weight"):
+        loaded(tmp_path / "less.safetensors", base=str(wan))
+
+
+def changed(folder, place, part, file, edit):
+    shutil.copytree(folder, place)
+    weights = load_file(place / part / file)
+    edit(weights)
+    save_file(weights, place / part / file, metadata={"format": "pt"})
+    return place
+
+
+QUERY = "encoder.block.0.layer.0.SelfAttention.q.weight"
+
+
+@pytest.mark.parametrize(
+    ("part", "file", "name"),
+    [
+        ("text_encoder", TEXT, QUERY),
+        ("transformer", DIT, "blocks.1.attn1.to_q.weight"),
+        ("vae", DIT, "decoder.conv_in.weight"),
+    ],
+)
+def test_a_pipeline_that_lacks_a_tensor_or_has_one_too_many(wan, tmp_path, part, file, name):
+    lacking = changed(wan, tmp_path / "lacking", part, file, lambda weights: weights.pop(name))
+    with pytest.raises(InputError, match=rf"the {part} \(.*1 tensors without a value from any file.*{re.escape(name)}"):
+        loaded(lacking)
+    over = changed(wan, tmp_path / "over", part, file, lambda weights: weights.update(strange=torch.ones(2)))
+    with pytest.raises(InputError, match=rf"holds 1 tensors that found no place in the {part} \(.*strange"):
+        loaded(over)
+
+
+def test_a_tied_embedding_needs_its_tie(wan, tmp_path, monkeypatch):
+    """Wan's UMT5 holds its embedding once; some versions of transformers left the other name uninitialised."""
+    folder = tmp_path / "untied"
+    shutil.copytree(wan, folder)
+    config = json.loads((folder / "text_encoder" / "config.json").read_text())
+    (folder / "text_encoder" / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    assert "encoder.embed_tokens.weight" not in load_file(folder / "text_encoder" / TEXT)
+    loaded(folder)
+    encoder = transformers.UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True)
+    check_filled(encoder, folder / "text_encoder", "the text_encoder")
+    encoder.encoder.embed_tokens = torch.nn.Embedding(260, WIDTH)
+    with pytest.raises(
+        InputError, match=r"1 tensors without a value.*encoder\.embed_tokens\.weight.*installed version"
+    ):
+        check_filled(encoder, folder / "text_encoder", "the text_encoder")
+
+
+def test_renamed_tensors_are_found_by_what_they_hold(tmp_path):
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = torch.nn.Linear(70, 3), torch.nn.Linear(70, 3)
+
+    network = Two()
+    old = {f"model.{name}": one for name, one in network.state_dict().items()}
+    save_file(old, tmp_path / "model.safetensors")
+    check_filled(network, tmp_path, "it")
+    torch.nn.init.normal_(network.b.weight)
+    with pytest.raises(InputError, match=r"it has 1 tensors without a value from any file.*: b\.weight;"):
+        check_filled(network, tmp_path, "it")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(InputError, match="holds two sets of weights"):
+        check_filled(network, tmp_path, "it")
+
+
+class Barren:
+    """A provider whose clips show something or not, by their prompts."""
+
+    batch_size, settings, calls = 1, {}, []
+
+    def __init__(self, target):
+        pass
+
+    def generate(self, requests):
+        name = requests[0].key.prompt
+        self.calls.append(name)
+        if "nan" in name:
+            Audio(np.full((1, 80), np.nan, np.float32), 8000)
+        return [Made(Clip(np.full((2, 16, 16, 3), 200 if "bright" in name else 0, np.uint8), 8))]
+
+    def remarks(self, requests):
+        return []
+
+
+@pytest.mark.parametrize(
+    ("names", "failed", "stops"),
+    [
+        (["a", "b", "c"], 2, "every pixel of every frame is black"),
+        (["a-nan", "b-nan", "c"], 2, "waveform holds 80 samples that are NaN"),
+        (["a", "b-bright", "c"], 1, None),
+        (["a-bright", "b", "c", "d"], 0, None),
+        (["a"], 1, None),
+    ],
+)
+def test_a_run_whose_first_clips_hold_nothing_stops(tmp_path, monkeypatch, names, failed, stops):
+    monkeypatch.setitem(generators.GENERATORS, "barren", f"{__name__}:Barren")
+    monkeypatch.setattr(Barren, "calls", [])
+    folder = RunFolder(tmp_path / "run")
+    subset = Subset("s", 1, tuple(Prompt(name, name) for name in names), None)
+    for _ in range(2):  # given again, it stops again
+        Barren.calls.clear()
+        _, made, _ = sample(folder, "barren:", {}, [subset], (0,))
+        if stops is None:
+            assert sum(one.failure is not None for one in made) == failed
+            return
+        with pytest.raises(InputError, match=rf"the first 2 clips hold nothing \({stops}"):
+            list(made)
+        assert list(dict.fromkeys(Barren.calls)) == names[:failed], "the third is not asked for"
+        assert all(one.failure for one in folder.samples().values())
+
+
+def test_code_of_another_library_is_loaded_only_where_it_is_trusted(wan, tmp_path):
+    shutil.copytree(wan, tmp_path / "other")
+    index = json.loads((tmp_path / "other" / "model_index.json").read_text())
+    index["text_encoder"] = ["json", "JSONDecoder"]
+    (tmp_path / "other" / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="its text_encoder is a class of json, which is neither diffusers nor transf"):
+        generators.build(str(tmp_path / "other"), SETTINGS)
