@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from avbench.core import Direction, InputError, Key, Score, unlike_fields
-from avbench.evaluate import VALUES_FILE
 from avbench.folder import RunFolder
 from avbench.metrics import METRICS
 
@@ -130,7 +129,7 @@ class Joined:
 
 def clip_values(folder: RunFolder) -> dict[Where, pd.Series]:
     """(subset, metric) → value by (prompt, seed), of the clips that could be measured."""
-    table = pd.read_parquet(folder.path / VALUES_FILE).dropna(subset="value")
+    table = folder.values().dropna(subset="value")
     grouped = table.groupby(["subset", "metric"], sort=False)
     return {where: group.set_index(["prompt", "seed"])["value"] for where, group in grouped}
 
@@ -155,7 +154,7 @@ def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
     shown = [metric.name for metric in METRICS if metric.goes_with_motion]
     rows = []
     for folder in folders:
-        values = pd.read_parquet(folder.path / VALUES_FILE)
+        values = folder.values()
         amounts = values[values["metric"] == "motion_amount"].set_index([*Key._fields])["value"]
         for (subset, name), of_metric in values[values["metric"].isin(shown)].groupby(["subset", "metric"], sort=False):
             known = (

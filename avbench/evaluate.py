@@ -29,11 +29,10 @@ from avbench.core import (
     nearest,
     resolve,
 )
-from avbench.folder import RunFolder, write_whole
+from avbench.folder import VALUES_FILE, RunFolder, write_whole
 from avbench.measure import current_rows, forms_of, protocol_of
 from avbench.metrics import FVD_PROTOCOLS, METRICS, Metric, distance
 
-VALUES_FILE = "values.parquet"
 NEAR_FILE = "near_copies.csv"
 
 

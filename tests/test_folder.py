@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
-from avbench.folder import RunFolder, append_line, read_lines, write_json, write_whole
+from avbench.folder import RunFolder, append_line, write_json, write_whole
+from avbench.reading import read_lines
 
 KEY = Key("s", "p", 0)
+SHA256 = "0" * 64
 SUBSET = Subset("s", 1, (Prompt("p", "caption"),), None)
 
 
@@ -46,12 +48,12 @@ def test_a_broken_whole_line_is_an_error_with_its_number(tmp_path):
 def test_rows_come_back_exactly(tmp_path):
     folder = RunFolder(tmp_path / "r")
     values = {"mean": 0.1 + 0.2, "logits": np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)}
-    folder.add_row(PROTOCOL, Row(KEY, "sha", values))
+    folder.add_row(PROTOCOL, Row(KEY, SHA256, values))
     row = folder.rows(PROTOCOL)[KEY]
     assert row.values["mean"] == values["mean"]
     assert row.values["logits"].dtype == np.float32
     np.testing.assert_array_equal(row.values["logits"], values["logits"])
-    folder.add_row(PROTOCOL, Row(KEY, "sha", None, "too short"))
+    folder.add_row(PROTOCOL, Row(KEY, SHA256, None, "too short"))
     assert folder.rows(PROTOCOL)[KEY].missing == "too short"
     assert folder.rows(Colours("colours", 1, bins=4)) == {}, "another protocol has rows of its own"
 
@@ -59,7 +61,7 @@ def test_rows_come_back_exactly(tmp_path):
 def test_samples_are_keyed(tmp_path):
     folder = RunFolder(tmp_path / "r")
     folder.add_sample(Sample(KEY, None, None, 0.1, "out of memory"))
-    folder.add_sample(Sample(KEY, "clips/s/p-0.mkv", "sha", 0.1))
+    folder.add_sample(Sample(KEY, "clips/s/p-0.mkv", SHA256, 0.1))
     assert list(folder.samples()) == [KEY]
     assert folder.samples()[KEY].path == "clips/s/p-0.mkv"
 

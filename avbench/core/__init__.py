@@ -2,7 +2,7 @@
 
 from avbench.core.clip import Audio, Clip, ClipSpec, frame_rate
 from avbench.core.errors import InputError, MediaError, NotMeasurable, Refused, UnusableError, first_line, nearest
-from avbench.core.prompt import Prompt, Subset
+from avbench.core.prompt import Prompt, Subset, checked_id
 from avbench.core.protocol import Protocol, digest, field_differences, require_same_protocol, unlike_fields
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
@@ -31,6 +31,7 @@ __all__ = [
     "Subset",
     "UnusableError",
     "Value",
+    "checked_id",
     "columns",
     "digest",
     "field_differences",

@@ -5,6 +5,7 @@ float32 in −1…1; frame k is shown from k/fps until (k+1)/fps seconds; sample
 Rates are exact: fps is a `Fraction`, the sample rate an integer in Hz.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -70,7 +71,7 @@ class Audio:
             msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 (scale or clip the model's output)"
             raise InputError(msg)
         rate = self.sample_rate
-        if isinstance(rate, bool) or not isinstance(rate, int) or not 0 < rate <= MAX_SAMPLE_RATE:
+        if isinstance(rate, bool) or not _whole(rate) or not 0 < rate <= MAX_SAMPLE_RATE:
             msg = f"sample rate is {rate!r}; it must be a whole number of Hz from 1 to {MAX_SAMPLE_RATE}"
             raise InputError(msg)
         object.__setattr__(self, "waveform", _read_only(wave))
@@ -160,7 +161,7 @@ class ClipSpec:
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "frames", "channels"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if not _whole(getattr(self, name)) or getattr(self, name) < 1:
                 msg = f"clip spec: {name} is {getattr(self, name)!r}; it must be a whole number from 1"
                 raise InputError(msg)
         rate = self.sample_rate
@@ -196,11 +197,18 @@ class ClipSpec:
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "ClipSpec":
         """Build from `to_json`'s values. Raises InputError on a missing or unknown field."""
+        if not isinstance(plain, Mapping):
+            msg = f"clip spec is {plain!r}; it must be a table of width, height, frames and fps"
+            raise InputError(msg)
         try:
             return cls(**plain)
         except TypeError as error:
             msg = f"clip spec: {error}"
             raise InputError(msg) from None
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -37,6 +37,10 @@ class Prompt:
         if not isinstance(self.video_caption, str) or not self.video_caption.strip():
             msg = f"prompt {self.id!r} has no video caption"
             raise InputError(msg)
+        for name in ("audio_caption", "reference_clip"):
+            if not isinstance(getattr(self, name), str | None):
+                msg = f"prompt {self.id!r}: {name} is {getattr(self, name)!r}; it must be a text, or left out"
+                raise InputError(msg)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, in the form that prompts.jsonl holds."""
@@ -62,6 +66,9 @@ class Subset:
 
     def __post_init__(self) -> None:
         checked_id(self.name, "subset name")
+        if not isinstance(self.version, int) or isinstance(self.version, bool) or self.version < 0:
+            msg = f"subset {self.name!r}: version is {self.version!r}; it must be a whole number from 0"
+            raise InputError(msg)
         if not self.prompts:
             msg = f"subset {self.name!r} has no prompts"
             raise InputError(msg)
