@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from avbench.report.tables import SubsetTable
 
 app = typer.Typer(
-    help="Evaluate text-to-video and text-to-audio-video models, with numbers that can be defended.",
+    help="Evaluate text-to-video and text-to-audio-video models, with numbers that can be defended. "
+    "Any command takes --debug, which prints the traceback of an error.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -79,16 +80,39 @@ Allow = Annotated[list[str] | None, typer.Option(help="Compare although this fie
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is printed as a sentence and ends with exit code 2."""
+    """Run the command line; what goes wrong is printed as a sentence, with `--debug` after its traceback.
+
+    Exit codes: 2 for a user's mistake or a file that cannot be read or written, 70 for a fault of avbench.
+    """
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
         app()
-    except ValueError as error:
-        from avbench.core import InputError
+    except Exception as error:
+        code, sentence = _told(error)
+        if debug:
+            import traceback
 
-        if not isinstance(error, InputError):
-            raise
-        typer.echo(f"avbench: {error}", err=True)
-        sys.exit(2)
+            _say(traceback.format_exc(), err=True)
+        _say(f"avbench: {sentence}", err=True)
+        sys.exit(code)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """Exit code and sentence of what went wrong."""
+    from avbench.core import InputError, first_line
+
+    if isinstance(error, InputError):
+        return 2, str(error)
+    if isinstance(error, OSError):
+        return 2, ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return 70, f"{type(error).__name__}: {first_line(error)}{where}: {_FAULT}"
+
+
+_FAULT = (
+    "this was not foreseen, and is a fault of avbench. Please report it with what the same command with --debug says"
+)
 
 
 @app.command()
@@ -133,7 +157,7 @@ def run(
     if chosen:
         asked, seeds = presets.in_form(chosen, asked), seeds or chosen.seeds
         for sentence in dict.fromkeys(one for each in records if each for one in each["left_out"].values()):
-            typer.echo(f"note: a column of {chosen.name} is left out: {sentence}", err=True)
+            _say(f"note: a column of {chosen.name} is left out: {sentence}", err=True)
     folders = [_place(out, model) for model in models or DEMO_MODELS]
     if len(set(folders)) < len(folders):
         _refuse("two of these models would share a run folder; give them in separate commands with another --out")
@@ -168,7 +192,7 @@ def sample(
         place, model, _subsets(subset, prompts, view, limit), range(seeds), _parsed(setting or ()), workers
     ):
         _refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
-    typer.echo(place)
+    _say(place)
 
 
 @app.command()
@@ -299,12 +323,12 @@ def check(
     folder = _folder(run_folder)
     if update:
         gate.update(folder, baseline, reason)
-        typer.echo(f"{baseline} now holds {folder.path.name}")
+        _say(f"{baseline} now holds {folder.path.name}")
         return
     verdicts = gate.check(folder, baseline, read(plan), place=reference)
     _console().print(checks.console(verdicts))
     for line in checks.annotations(verdicts):
-        typer.echo(line)
+        _say(line)
     if junit:
         junit.write_text(checks.junit(verdicts), encoding="utf-8")
     if summary:
@@ -428,7 +452,7 @@ def train_arms(
     if all((folder / "card.json").exists() for folder in folders.values()):
         if unlike := same_settings(*folders.values()):
             _refuse(f"the arms were not trained under identical settings: {', '.join(unlike)} differ", code=1)
-        typer.echo("both arms saw the same video latents, noise and timesteps under the same settings")
+        _say("both arms saw the same video latents, noise and timesteps under the same settings")
 
 
 @app.command("list")
@@ -465,9 +489,9 @@ def subsets_lint(
 
     findings, notes = lint(names or (), against or ())
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        _say(f"note: {note}", err=True)
     for finding in findings:
-        typer.echo(finding)
+        _say(finding)
     if findings:
         _refuse(f"{len(findings)} findings", code=1)
 
@@ -490,9 +514,9 @@ def subsets_import(
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
     for sentence in made.said:
-        typer.echo(f"note: {sentence}", err=True)
+        _say(f"note: {sentence}", err=True)
     subsets.write(made.subset, out)
-    typer.echo(f"{len(made.subset.prompts)} prompts  {out}")
+    _say(f"{len(made.subset.prompts)} prompts  {out}")
 
 
 @app.command()
@@ -525,7 +549,7 @@ def curate(
     subset = choice.save(opened, decided, chosen, out, limit)
     files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
     sheet.write_sheet([(one.id, opened.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
-    typer.echo(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
+    _say(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
 
 
 def _require_curation() -> None:
@@ -576,7 +600,7 @@ def reference_build(
     protocols = [protocol_of(feature) for feature in features_of(metrics)]
     target = out / asked.name
     sha256 = reference.pack(_folder(place), asked, protocols, target, licence, rows=rows or reference.ROWS)
-    typer.echo(f"{sha256}  {target}")
+    _say(f"{sha256}  {target}")
 
 
 @reference_app.command("merge")
@@ -588,7 +612,7 @@ def reference_merge(
     """Make one reference of several shards."""
     from avbench import reference
 
-    typer.echo(f"{reference.merge(shards, out, rows=rows or reference.ROWS)}  {out}")
+    _say(f"{reference.merge(shards, out, rows=rows or reference.ROWS)}  {out}")
 
 
 @reference_app.command("import")
@@ -608,7 +632,7 @@ def reference_import(
 
     protocol = protocol_of(feature)
     sha256 = reference.take_in(file, form, protocol, column, out, n=n, source=source, licence=licence)
-    typer.echo(f"{sha256}  {file} → {out}")
+    _say(f"{sha256}  {file} → {out}")
 
 
 @reference_app.command("show")
@@ -616,7 +640,7 @@ def reference_show(subset: Annotated[str, typer.Argument(help="Name of a shipped
     """Print how a reference was made."""
     from avbench import reference
 
-    typer.echo(json.dumps(reference.named(subset).card, indent=1, ensure_ascii=False))
+    _say(json.dumps(reference.named(subset).card, indent=1, ensure_ascii=False))
 
 
 @weights_app.command("list")
@@ -651,7 +675,7 @@ def weights_fetch(
     if file is not None and len(names or ()) != 1:
         _refuse("--file goes with exactly one name")
     for name in names or WEIGHTS:
-        typer.echo(f"{name}: {fetch(name, file=file)}")
+        _say(f"{name}: {fetch(name, file=file)}")
 
 
 @weights_app.command("verify")
@@ -661,7 +685,7 @@ def weights_verify() -> None:
 
     states = {name: verify(name) for name in WEIGHTS}
     for name, state in states.items():
-        typer.echo(f"{name}: {state}")
+        _say(f"{name}: {state}")
     if set(states.values()) != {"ok"}:
         _refuse("run `avbench weights fetch`", code=1)
 
@@ -687,7 +711,7 @@ def doctor(
         found = checks(out)
     failed = 0
     for one in found:
-        typer.echo(f"{one.mark}: {one.name}: {one.words}")
+        _say(f"{one.mark}: {one.name}: {one.words}")
         failed += one.ok is False
     if failed:
         _refuse(f"{failed} checks failed", code=1)
@@ -712,23 +736,23 @@ def _sample(
             folder, model, settings, subsets, seeds, workers=_workers(workers), preset=preset
         )
         for remark in remarks:
-            typer.echo(f"note: {remark}", err=True)
+            _say(f"note: {remark}", err=True)
         _follow(f"{place.name}: sample", count, made)
     samples = folder.samples().values()
     if unlike := [one for one in samples if one.unlike]:
         first = f"for example {unlike[0].key.prompt}: {unlike[0].unlike}"
-        typer.echo(
+        _say(
             f"note: {len(unlike)} of {len(samples)} clips are not of the form that their subset asks for ({first}); "
             "they are kept as they are, and brought to it where they are measured",
             err=True,
         )
     if refused := sum(one.refused for one in samples):
-        typer.echo(f"note: {refused} clips were refused by the model; {place}/samples.jsonl says why", err=True)
+        _say(f"note: {refused} clips were refused by the model; {place}/samples.jsonl says why", err=True)
     failed = [one for one in samples if one.failure and not one.refused]
     for one in failed[:5]:
-        typer.echo(f"not made: {one.key.subset} {one.key.prompt}-{one.key.seed}: {one.failure}", err=True)
+        _say(f"not made: {one.key.subset} {one.key.prompt}-{one.key.seed}: {one.failure}", err=True)
     if len(failed) > 5:
-        typer.echo(f"not made: {len(failed) - 5} more", err=True)
+        _say(f"not made: {len(failed) - 5} more", err=True)
     return len(failed)
 
 
@@ -788,6 +812,7 @@ def _report(
 ) -> None:
     from avbench import votes as ballots
     from avbench.compare import over_motion
+    from avbench.core import csv_text
     from avbench.differences import differences
     from avbench.evaluate import fvd_metrics
     from avbench.folder import write_json, write_whole
@@ -802,20 +827,20 @@ def _report(
     beside = "".join(f"\n{tables.set_as_markdown([one.table], one.legend)}" for one in papers)
     write_whole(out / "table.md", (tables.markdown(frame) + beside).encode())
     if papers:
-        write_whole(out / "printed.csv", printed.frame(papers).to_csv(index=False).encode())
+        write_whole(out / "printed.csv", csv_text(printed.frame(papers)).encode())
         write_json(out / "printed.json", [one.to_json() for one in papers])
-    write_whole(out / "table.csv", frame.to_csv(index=False).encode())
+    write_whole(out / "table.csv", csv_text(frame).encode())
     write_whole(out / "table.parquet", frame.to_parquet(index=False))
-    write_whole(out / "differences.csv", found.to_csv(index=False).encode())
+    write_whole(out / "differences.csv", csv_text(found).encode())
     over = over_motion(folders)
-    write_whole(out / "over_motion.csv", over.to_csv(index=False).encode())
+    write_whole(out / "over_motion.csv", csv_text(over).encode())
     count, made = clips.prepare(folders, out / "media", flow=flow, workers=_workers(workers))
     _follow("page: clips", count, made)
     voted = ballots.read(votes) if votes else None
     html = page.render(folders, frame, over, out / "media", found, media=media, flow=flow, votes=voted)
     write_whole(out / "report.html", html.encode())
     if media == "inside" and len(html) > LARGE_PAGE_BYTES:
-        typer.echo(f"note: the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it", err=True)
+        _say(f"note: the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it", err=True)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
     shown = frame[(frame["metric"] == "fvd") | ~frame["metric"].isin(others)]
     _console().print(tables.console(shown, _console().width))
@@ -824,7 +849,7 @@ def _report(
     if others:
         _protocols(frame, fvd_protocols or ())
     _print_printed(papers, "console")
-    typer.echo(f"tables: {out}/table.md, .csv, .parquet, differences.csv   page: {out}/report.html")
+    _say(f"tables: {out}/table.md, .csv, .parquet, differences.csv   page: {out}/report.html")
 
 
 def _print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None:
@@ -837,7 +862,7 @@ def _print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> Non
     forms = {"markdown": tables.set_as_markdown, "latex": tables.set_as_latex}
     if form not in forms:
         _refuse(f"format {form!r} is unknown; {nearest(form, (*forms, 'console', 'csv', 'json'))}")
-    typer.echo(forms[form](found, legend))
+    _say(forms[form](found, legend))
 
 
 def _print_printed(found: "Iterable[Section]", form: str) -> None:
@@ -846,7 +871,9 @@ def _print_printed(found: "Iterable[Section]", form: str) -> None:
 
 
 def _print_frame(frame: "pd.DataFrame", form: str) -> None:
-    typer.echo(frame.to_csv(index=False) if form == "csv" else frame.to_json(orient="records", indent=1))
+    from avbench.core import csv_text
+
+    _say(csv_text(frame) if form == "csv" else frame.to_json(orient="records", indent=1))
 
 
 def _subsets(
@@ -880,14 +907,17 @@ def _folder(place: "Path | RunFolder") -> "RunFolder":
 
 def _parsed(settings: Iterable[str]) -> dict[str, Any]:
     """``name=value`` pairs; a value is read as JSON where it is JSON, else kept as text."""
+    from avbench import reading
+    from avbench.core import InputError
+
     parsed = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             _refuse(f"-M {setting!r}: write name=value")
         try:
-            parsed[name] = json.loads(value)
-        except ValueError:
+            parsed[name] = reading.parsed(value.encode(errors="surrogateescape"), f"-M {name}")
+        except InputError:
             parsed[name] = value
     return parsed
 
@@ -911,7 +941,13 @@ def _follow(stage: str, count: int, items: Iterable[Any], unit: str = "clips", a
             speed = task.finished_speed or task.speed
             return Text(f"{speed:.1f} {unit}/s" if speed else "")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=_console(stderr=True)) as progress:
         bar = progress.add_task(stage, total=count)
         last = None
@@ -921,9 +957,25 @@ def _follow(stage: str, count: int, items: Iterable[Any], unit: str = "clips", a
 
 
 def _console(*, stderr: bool = False) -> Any:
+    """For tables and bars. What comes from files is shown as it is: without markup, and control characters by name."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    return Console(stderr=stderr, highlight=False)
+    from avbench.core import visible
+
+    class Plain(Console):
+        def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+            for one in super().render(renderable, options):
+                yield one if one.control else Segment(visible(one.text), one.style)
+
+    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def _say(text: object, *, err: bool = False) -> None:
+    """Print a text of ours or of a file's."""
+    from avbench.core import visible
+
+    typer.echo(visible(text), err=err)
 
 
 def _watch(steps: "Iterable[Progress]", what: str, total: int) -> None:
@@ -931,9 +983,9 @@ def _watch(steps: "Iterable[Progress]", what: str, total: int) -> None:
     if last := _follow(what, total, steps, "steps", at="step"):
         losses = [("video", last.video_loss), ("audio", last.audio_loss)]
         said = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses if loss is not None)
-        typer.echo(f"{what}: step {last.step}, {said}")
+        _say(f"{what}: step {last.step}, {said}")
 
 
 def _refuse(sentence: str, *, code: int = 2) -> NoReturn:
-    typer.echo(f"avbench: {sentence}", err=True)
+    _say(f"avbench: {sentence}", err=True)
     raise typer.Exit(code)

@@ -25,6 +25,7 @@ from avbench.core import (
     Score,
     Subset,
     columns,
+    csv_text,
     digest,
     nearest,
     resolve,
@@ -116,7 +117,7 @@ def evaluate(
     table = pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
     write_whole(folder.path / VALUES_FILE, table.to_parquet(index=False))
     if near:
-        write_whole(folder.path / NEAR_FILE, pd.concat(near).to_csv(index=False).encode())
+        write_whole(folder.path / NEAR_FILE, csv_text(pd.concat(near)).encode())
     return scores
 
 

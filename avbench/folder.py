@@ -53,7 +53,9 @@ from avbench.core import (
     checked_id,
     field_differences,
 )
-from avbench.reading import read_json, stream_lines
+from avbench.reading import read_json as read_json
+from avbench.reading import read_lines as read_lines
+from avbench.reading import stream_lines
 
 if TYPE_CHECKING:
     import pandas as pd

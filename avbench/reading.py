@@ -488,14 +488,16 @@ def tensor_header(path: Path) -> dict[str, Any]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else None
         if length is None or length > min(size - 8, limits().header_bytes):
-            msg = f"{path} is no safetensors file, or is cut short: its header has no place in it"
+            longer = length is not None and length > limits().header_bytes
+            why = "its header would be longer than any is" if longer else "it is cut short"
+            msg = f"{path} is no safetensors file: {why}"
             raise InputError(msg)
         content = file.read(length)
-    plain = parsed(content, f"{path}, header")
-    if not isinstance(plain, dict):
-        msg = f"{path} is no safetensors file: its header is no object"
-        raise InputError(msg)
-    return plain
+    try:
+        return parsed(content, "", dict)
+    except InputError as error:
+        msg = f"{path} is no safetensors file: its header: {error}"
+        raise InputError(msg) from None
 
 
 def read_tensors(path: Path) -> "dict[str, np.ndarray]":

@@ -56,6 +56,9 @@ def load(name: str) -> Subset:
     if missing := [field for field in ("name", "version") if field not in card]:
         msg = f"{folder / 'card.toml'}: the field {missing[0]!r} is missing"
         raise InputError(msg)
+    if not isinstance(lite := card.get("lite", []), list) or not all(isinstance(one, str) for one in lite):
+        msg = f"{folder / 'card.toml'}: lite is {lite!r}; it must be a list of prompt ids"
+        raise InputError(msg)
     prompts = read_prompts(folder / "prompts.jsonl")
     try:
         spec = ClipSpec.from_json(card.pop("clip_spec")) if "clip_spec" in card else None
@@ -132,7 +135,8 @@ def viewed(subset: Subset, view: str) -> Subset:
     if view == "full":
         return subset
     if view == "lite":
-        prompts = [prompt for prompt in subset.prompts if prompt.id in subset.card.get("lite", ())]
+        listed = subset.card.get("lite", ())  # a run folder keeps a card as it was
+        prompts = [prompt for prompt in subset.prompts if isinstance(listed, list | tuple) and prompt.id in listed]
     elif view == "short":
         shorts = [(prompt, prompt.tags.get("short_caption")) for prompt in subset.prompts]
         prompts = [replace(prompt, video_caption=short) for prompt, short in shorts if short]

@@ -29,6 +29,7 @@ from avbench.avfulldit.training import AUDIO_ONLY, CodecObjective, Objective, Pl
 from avbench.core import InputError, digest
 from avbench.folder import file_sha256, write_json
 from avbench.media import MEDIA_SUFFIXES, read_clip, write_clip
+from avbench.reading import parsed, read_json, read_text
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
 
 FIRST_SEED = 2_000_000
@@ -83,11 +84,13 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
 
 def _captioned(folder: Path) -> list[dict[str, Any]]:
     """Lines of ``prompts.jsonl`` beside the clips: file, video_caption and, where there is one, audio_caption."""
+    path = folder / "prompts.jsonl"
     try:
-        lines = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
-    except (OSError, ValueError) as error:
+        listed = read_text(path).splitlines()
+    except InputError as error:
         msg = f"{folder} needs a prompts.jsonl with file, video_caption and audio_caption: {error}"
         raise InputError(msg) from None
+    lines = [parsed(line.encode(), f"{path}, line {number}", dict) for number, line in enumerate(listed, 1)]
     for number, line in enumerate(lines, 1):
         for name in ("file", "video_caption"):
             if not isinstance(line.get(name), str):
@@ -150,7 +153,7 @@ def make_examples(data: str, count: int, seed: int, codecs: Path, out: Path, wor
     card = {"data": data, "clips": count, "seed": seed, "codecs": digest(checkpoint.read_config(codecs))}
     out.mkdir(parents=True, exist_ok=True)
     if (out / "card.json").exists():
-        if json.loads((out / "card.json").read_text()) != card:
+        if read_json(out / "card.json") != card:
             msg = f"{out} holds other examples; choose another folder"
             raise InputError(msg)
         return
@@ -245,7 +248,7 @@ def make_arm(arm: str, video: Path, audio: Path, examples: Path, plan: Plan, out
 
 def same_settings(a: Path, b: Path) -> list[str]:
     """What differs between two arms' cards besides what sound alone uses: empty when they can be compared fairly."""
-    cards = [json.loads((folder / checkpoint.CARD).read_text()) for folder in (a, b)]
+    cards = [read_json(folder / checkpoint.CARD, dict) for folder in (a, b)]
     plans = [{name: value for name, value in card["plan"].items() if name not in AUDIO_ONLY} for card in cards]
     unlike = [f"plan.{name}" for name in plans[0] if plans[0][name] != plans[1].get(name)]
     return unlike + [name for name in ("source", "towers", "seen_sha256") if cards[0].get(name) != cards[1].get(name)]

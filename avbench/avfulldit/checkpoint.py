@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -25,8 +25,11 @@ from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, Wan
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import ClipSpec, InputError, nearest
+from avbench.reading import read_json, shaped
 
 FORMAT = "avfulldit-1"
+T = TypeVar("T")
+
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.json"
 
 
@@ -85,18 +88,23 @@ def build(config: Mapping[str, Any]) -> Parts:
         texts: dict[str, CaptionEncoder | None] = {"video": None, "audio": None}
         for what in towers:
             if what in config:
-                towers[what] = NativeTower(NativeConfig(**config[what]["tower"]))
+                towers[what] = NativeTower(_part(config[what]["tower"], NativeConfig))
                 texts[what] = CaptionEncoder(**config[what]["text"])
-        joint = JointConfig(**config["joint"]) if "joint" in config else None
+        joint = _part(config["joint"], JointConfig) if "joint" in config else None
         dit = AVFullDiT(towers["video"], towers["audio"], joint)
         spec = ClipSpec.from_json(config["clip"])
-        return Parts(dit, spec, texts["video"], texts["audio"], sampling=Sampling(**config.get("sampling", {})))
+        return Parts(dit, spec, texts["video"], texts["audio"], sampling=_part(config.get("sampling", {}), Sampling))
     except KeyError as error:
         msg = f"the config lacks the field {error}"
         raise InputError(msg) from None
-    except TypeError as error:
+    except (TypeError, ArithmeticError) as error:
         msg = f"the config does not fit: {error}"
         raise InputError(msg) from None
+
+
+def _part(plain: Any, shape: type[T]) -> T:
+    """A part of the config in its form. Raises InputError naming the field that does not fit."""
+    return shaped(json.dumps(plain), shape, "")
 
 
 def save(parts: Parts, folder: Path, card: Mapping[str, Any], codecs: Path | None = None) -> None:
@@ -123,7 +131,7 @@ def load(folder: Path) -> Parts:
         msg = f"{folder / CONFIG}: {error}"
         raise InputError(msg) from None
     load_weights(parts.learned(), folder / WEIGHTS)
-    if "codecs" not in config:
+    if not isinstance(config.get("codecs"), str):
         msg = f"{folder / CONFIG} names no codecs"
         raise InputError(msg)
     parts.video_codec, parts.audio_codec = load_codecs(folder / config["codecs"])
@@ -136,11 +144,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         msg = f"{folder} is no AVFullDiT checkpoint: it has no {CONFIG}"
         raise InputError(msg)
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        msg = f"{path} is not JSON: {error}"
-        raise InputError(msg) from None
+    config = read_json(path)
     if not isinstance(config, dict) or "format" not in config:
         kind = config.get("_class_name") or config.get("architectures") if isinstance(config, dict) else None
         msg = f"{path} is not of AVFullDiT" + (f" but of {kind}" if kind else "") + f": it has no format {FORMAT!r}"
@@ -184,9 +188,9 @@ def load_codecs(folder: Path) -> tuple[VideoCodec, SpectrogramCodec]:
     """Read a codec folder. Raises InputError as `load` does."""
     config = read_config(folder)
     try:
-        video = VideoCodec(VideoCodecConfig(**config["video_codec"]))
-        audio = SpectrogramCodec(SpectrogramCodecConfig(**config["audio_codec"]))
-    except (KeyError, TypeError) as error:
+        video = VideoCodec(_part(config["video_codec"], VideoCodecConfig))
+        audio = SpectrogramCodec(_part(config["audio_codec"], SpectrogramCodecConfig))
+    except (KeyError, TypeError, ArithmeticError, InputError) as error:
         msg = f"{folder / CONFIG} does not describe codecs: {error}"
         raise InputError(msg) from None
     load_weights(nn.ModuleDict({"video": video, "audio": audio}), folder / WEIGHTS)

@@ -5,7 +5,6 @@ float16 and normalised by their codecs, ``captions.jsonl`` with a line an exampl
 """
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from avbench.core import InputError
+from avbench.reading import read_json, read_lines
 
 
 class Batch(NamedTuple):
@@ -27,6 +27,14 @@ class Batch(NamedTuple):
     audio: Tensor | None
     video_captions: tuple[str, ...]
     audio_captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Captions:
+    """A line of captions.jsonl."""
+
+    video: str
+    audio: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,20 +51,20 @@ class Examples:
     def open(cls, folder: Path) -> "Examples":
         """Open a folder. Raises InputError where a file is missing or their lengths differ."""
         try:
-            card = json.loads((folder / "card.json").read_text())
-            lines = [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
-        except (OSError, ValueError) as error:
+            card = read_json(folder / "card.json")
+            lines = read_lines(folder / "captions.jsonl", _Captions)
+            video, audio = (
+                np.load(folder / name, mmap_mode="r") if (folder / name).exists() else None
+                for name in ("video.npy", "audio.npy")
+            )
+        except (OSError, ValueError, EOFError) as error:
             msg = f"{folder} holds no training examples: {error}"
             raise InputError(msg) from None
-        video, audio = (
-            np.load(folder / name, mmap_mode="r") if (folder / name).exists() else None
-            for name in ("video.npy", "audio.npy")
-        )
         for what, array in (("video.npy", video), ("audio.npy", audio)):
             if array is not None and len(array) != len(lines):
                 msg = f"{folder}: {what} holds {len(array)} examples, captions.jsonl {len(lines)}"
                 raise InputError(msg)
-        return cls(video, audio, [line["video"] for line in lines], [line["audio"] for line in lines], card)
+        return cls(video, audio, [line.video for line in lines], [line.audio for line in lines], card)
 
     def __len__(self) -> int:
         return len(self.video_captions)

@@ -22,7 +22,7 @@ from avbench.avfulldit.checkpoint import Parts
 from avbench.avfulldit.codec import VideoCodec
 from avbench.avfulldit.examples import Batch
 from avbench.avfulldit.flow import Timesteps, between, noise, stream
-from avbench.core import InputError
+from avbench.core import InputError, first_line
 
 STATE = "state.pt"
 LOSSES = "losses.csv"
@@ -259,7 +259,14 @@ def _mean(accelerator: Any, loss: Tensor | None) -> float | None:
 def _load(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its readers raise; each says that the file is damaged
+        msg = f"{path} cannot be read as a training's state: {first_line(error)}; remove it to begin again"
+        raise InputError(msg) from None
+    if not isinstance(state, dict) or not isinstance(state.get("plan"), dict):
+        msg = f"{path} is not a training's state; remove it to begin again"
+        raise InputError(msg)
     if state["plan"] != asked:
         unlike = [name for name in asked if state["plan"].get(name) != asked[name]]
         msg = f"{path} belongs to another training: {', '.join(unlike)} differ; choose another folder"

@@ -8,6 +8,7 @@ from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
 from avbench.core.score import Direction, Null, Score
 from avbench.core.table import resolve
+from avbench.core.text import csv_text, one_line, spreadsheet_cell, visible
 
 __all__ = [
     "Audio",
@@ -33,12 +34,16 @@ __all__ = [
     "Value",
     "checked_id",
     "columns",
+    "csv_text",
     "digest",
     "field_differences",
     "first_line",
     "frame_rate",
     "nearest",
+    "one_line",
     "require_same_protocol",
     "resolve",
+    "spreadsheet_cell",
     "unlike_fields",
+    "visible",
 ]

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avbench.as_subset import card_of, prompt_of
-from avbench.core import InputError, Subset
+from avbench.core import InputError, Subset, spreadsheet_cell
 from avbench.curate import duplicates
 from avbench.curate.measures import MEASURES
 from avbench.curate.pool import Measured, limited, rows_path, stamp
@@ -194,7 +194,7 @@ def _write_audit(decided: Decided, folder: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(AUDIT)
         while chunk := list(itertools.islice(rows, _CHUNK)):
-            writer.writerows(chunk)
+            writer.writerows([spreadsheet_cell(one) if isinstance(one, str) else one for one in row] for row in chunk)
             parquet.write_table(pa.Table.from_pylist([dict(zip(AUDIT, row, strict=True)) for row in chunk], schema))
     for part in parts:
         os.replace(part, folder / f"audit{part.suffix}")  # noqa: PTH105

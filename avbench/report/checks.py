@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from avbench.core import visible
 from avbench.gate import Verdict
 from avbench.report.tables import escaped, p_value
 
@@ -44,11 +45,12 @@ def junit(verdicts: Sequence[Verdict]) -> str:
     failed = str(sum(verdict.failed for verdict in verdicts))
     suite = ET.Element("testsuite", name="avbench check", tests=str(len(verdicts)), failures=failed)
     for one in verdicts:
-        case = ET.SubElement(suite, "testcase", classname="avbench.check", name=one.name)
+        case = ET.SubElement(suite, "testcase", classname="avbench.check", name=visible(one.name))
+        told = visible(one.told)  # XML has no control characters, not even escaped
         if one.failed:
-            ET.SubElement(case, "failure", message=one.told).text = one.told
+            ET.SubElement(case, "failure", message=told).text = told
         else:
-            ET.SubElement(case, "system-out").text = one.told
+            ET.SubElement(case, "system-out").text = told
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
@@ -58,6 +60,7 @@ def _p(one: Verdict) -> str:
 
 def _command(text: str, more: str = "") -> str:
     """Escaped as the runner decodes it."""
+    text = visible(text)
     for letter in f"%\r\n{more}":
         text = text.replace(letter, f"%{ord(letter):02X}")
     return text
