@@ -125,7 +125,7 @@ _Read = tuple[int | None, Any, Any, int]
 
 def _feature_stats(path: Path) -> _Read:
     stats = read_pickle(path)
-    if not isinstance(stats, Mapping) or not stats.get("capture_mean_cov") or stats.get("raw_cov") is None:
+    if not isinstance(stats, Mapping) or stats.get("capture_mean_cov") is not True or stats.get("raw_cov") is None:
         msg = f"{path} holds no mean and covariance, as a FeatureStats with capture_mean_cov does"
         raise InputError(msg)
     n = _whole(path, stats["num_items"])
