@@ -309,6 +309,9 @@ class RunFolder:
     def _scores(self) -> _ScoresFile:
         path = self.path / "scores.json"
         found = read_json(path, _ScoresFile)
+        if not found.scores:
+            msg = f"{path} holds no score: run `avbench evaluate {self.path}` again"
+            raise InputError(msg)
         subsets = self.run().subsets
         for where, count in Counter((score.subset, score.metric) for score in found.scores).items():
             if count > 1 or where[0] not in subsets:
@@ -324,7 +327,8 @@ class RunFolder:
         """values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.
 
         Raises:
-            InputError: the file is missing or damaged, holds infinity, or a clip's value twice.
+            InputError: the file is missing or damaged, holds infinity, a clip's value twice, or not as many values as
+                the scores are of.
         """
         path = self.path / VALUES_FILE
         if not path.exists():
@@ -338,6 +342,16 @@ class RunFolder:
         if table.duplicated(["subset", "prompt", "seed", "metric"]).any():
             msg = f"{path} holds two values of one metric for one clip"
             raise InputError(msg)
+        counts = table.dropna(subset="value").groupby(["subset", "metric"]).size()
+        for score in self.scores()[0]:
+            where = (score.subset, score.metric)
+            there = int(counts.get(where, 0))
+            if there != score.n and (there or score.interval):  # a distance has no value of its own for a clip
+                msg = (
+                    f"{path} has {there} values of {score.metric} on {score.subset}, and scores.json is of {score.n}: "
+                    f"the two do not belong together; run `avbench evaluate {self.path}` again"
+                )
+                raise InputError(msg)
         return table
 
 

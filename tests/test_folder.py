@@ -232,6 +232,9 @@ def test_scores_and_values_belong_together_and_count_once(tmp_path):
         ([{**one, "value": "x"}], "value is 'x'; it must be a number"),
         ([{**one, "interval": [1, 2, 3]}], "scores.0.interval"),
         ([{**one, "null": {"a": 1}}], "scores.0.null"),
+        ([{**one, "n": -1}], "n is -1; it counts clips"),
+        ([{**one, "interval": [2, 1]}], "not finite, or upside down"),
+        ([], "holds no score: run `avbench evaluate"),
     ):
         write_json(folder.path / "scores.json", {**plain, "scores": scores})
         with pytest.raises(InputError, match=words):
@@ -241,7 +244,11 @@ def test_scores_and_values_belong_together_and_count_once(tmp_path):
         (values.assign(value=np.inf), "holds infinity"),
         (values.assign(seed="x"), "'seed' is of"),
         (values.drop(columns="prompt"), "no column 'prompt'"),
+        (values.iloc[:-1], "has 1 values of onset_rate on toy-control, and scores.json is of 2: the two do not belong"),
+        (values.assign(value=np.nan), "has 0 values of lpips_consecutive"),
+        (values.iloc[:0], "has 0 values of lpips_consecutive"),
     ):
+        write_json(folder.path / "scores.json", plain)
         table.to_parquet(folder.path / "values.parquet", index=False)
         with pytest.raises(InputError, match=words):
             folder.values()
