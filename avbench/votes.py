@@ -176,9 +176,6 @@ def _checked(path: Path) -> _Ballot:
         if vote.left == vote.right or not {vote.left, vote.right} <= set(ballot.runs):
             msg = f"{path}, vote {number}: {vote.left!r} and {vote.right!r} must be two of {', '.join(ballot.runs)}"
             raise InputError(msg)
-        if vote.subset not in ballot.subsets:
-            msg = f"{path}, vote {number}: {vote.subset!r} is not among its subsets, {', '.join(ballot.subsets)}"
-            raise InputError(msg)
         where = (vote.subset, vote.prompt, vote.seed, *sorted((vote.left, vote.right)))
         if where in seen:
             msg = f"{path}, vote {number}: {vote.prompt} of {vote.left} and {vote.right} was voted on before"

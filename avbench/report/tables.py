@@ -175,7 +175,12 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
         models = list(of_subset["model"].unique())
         title = Text(f"{subset}: FVD by protocol", style="bold")
         table = RichTable(
-            "protocol", *map(Text, map(str, models)), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0
+            "protocol",
+            *(Column(Text(str(model))) for model in models),
+            title=title,
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=0,
         )
         found = of_subset.set_index(["metric", "model"])
         for protocol, metric in metrics.items():
