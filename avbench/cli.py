@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from avbench.train import Session
 
 app = typer.Typer(
-    help="Evaluate text-to-video and text-to-audio-video models, with numbers that can be defended.",
+    help="Evaluate text-to-video and text-to-audio-video models, with numbers that can be defended. "
+    "Any command takes --debug, which prints the traceback of an error.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -89,16 +90,39 @@ Allow = Annotated[list[str] | None, typer.Option(help="Compare although this fie
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is printed as a sentence and ends with exit code 2."""
+    """Run the command line; what goes wrong is printed as a sentence, with `--debug` after its traceback.
+
+    Exit codes: 2 for a user's mistake or a file that cannot be read or written, 70 for a fault of avbench.
+    """
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
         app()
-    except ValueError as error:
-        from avbench.core import InputError
+    except Exception as error:
+        code, sentence = _told(error)
+        if debug:
+            import traceback
 
-        if not isinstance(error, InputError):
-            raise
-        typer.echo(f"avbench: {error}", err=True)
-        sys.exit(2)
+            _say(traceback.format_exc(), err=True)
+        _say(f"avbench: {sentence}", err=True)
+        sys.exit(code)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """Exit code and sentence of what went wrong."""
+    from avbench.core import InputError, first_line
+
+    if isinstance(error, InputError):
+        return 2, str(error)
+    if isinstance(error, OSError):
+        return 2, ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return 70, f"{type(error).__name__}: {first_line(error)}{where}: {_FAULT}"
+
+
+_FAULT = (
+    "this was not foreseen, and is a fault of avbench. Please report it with what the same command with --debug says"
+)
 
 
 @app.command()
@@ -144,7 +168,7 @@ def run(
     if chosen:
         asked, seeds = presets.in_form(chosen, asked), seeds or chosen.seeds
         for sentence in dict.fromkeys(one for each in records if each for one in each["left_out"].values()):
-            typer.echo(f"note: a column of {chosen.name} is left out: {sentence}", err=True)
+            _say(f"note: a column of {chosen.name} is left out: {sentence}", err=True)
     folders = [_place(out, model) for model in models or DEMO_MODELS]
     if len(set(folders)) < len(folders):
         _refuse("two of these models would share a run folder; give them in separate commands with another --out")
@@ -182,7 +206,7 @@ def sample(
     place, asked = _place(out, model), _subsets(subset, prompts, view, limit)
     if failures := _sample(place, model, asked, range(seeds), _parsed(setting or ()), workers, replace=replace):
         _refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
-    typer.echo(place)
+    _say(place)
 
 
 @app.command()
@@ -316,12 +340,12 @@ def check(
     folder = _folder(run_folder)
     if update:
         gate.update(folder, baseline, reason)
-        typer.echo(f"{baseline} now holds {folder.path.name}")
+        _say(f"{baseline} now holds {folder.path.name}")
         return
     verdicts = gate.check(folder, baseline, read(plan), place=reference)
     _console().print(checks.console(verdicts))
     for line in checks.annotations(verdicts):
-        typer.echo(line)
+        _say(line)
     if junit:
         junit.write_text(checks.junit(verdicts), encoding="utf-8")
     if summary:
@@ -440,7 +464,7 @@ def train_arms(
     if all((folder / "card.json").exists() for folder in folders.values()):
         if unlike := same_settings(*folders.values()):
             _refuse(f"the arms were not trained under identical settings: {', '.join(unlike)} differ", code=1)
-        typer.echo("both arms saw the same clips, noise and timesteps under the same settings")
+        _say("both arms saw the same clips, noise and timesteps under the same settings")
 
 
 def _session(examples: Path, out: Path) -> "Session":
@@ -450,9 +474,7 @@ def _session(examples: Path, out: Path) -> "Session":
     from avbench.train import Session
 
     machine = Machine.measured()
-    typer.echo(
-        f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True
-    )
+    _say(f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True)
     return Session(Examples.open(examples), out, machine, report_every=50 if machine.device == "cuda" else 1)
 
 
@@ -490,9 +512,9 @@ def subsets_lint(
 
     findings, notes = lint(names or (), against or ())
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        _say(f"note: {note}", err=True)
     for finding in findings:
-        typer.echo(finding)
+        _say(finding)
     if findings:
         _refuse(f"{len(findings)} findings", code=1)
 
@@ -515,9 +537,9 @@ def subsets_import(
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
     for sentence in made.said:
-        typer.echo(f"note: {sentence}", err=True)
+        _say(f"note: {sentence}", err=True)
     subsets.write(made.subset, out)
-    typer.echo(f"{len(made.subset.prompts)} prompts  {out}")
+    _say(f"{len(made.subset.prompts)} prompts  {out}")
 
 
 @app.command()
@@ -554,7 +576,7 @@ def curate(
     subset = choice.save(opened, decided, chosen, out, limit)
     files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
     sheet.write_sheet([(one.id, opened.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
-    typer.echo(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
+    _say(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
 
 
 def _require_curation() -> None:
@@ -608,8 +630,8 @@ def reference_build(
     target = out / asked.name
     sha256 = reference.pack(_folder(place), asked, protocols, target, licence, rows=rows or reference.ROWS)
     for feature, why in reference.load(target).card.get("left_out", {}).items():
-        typer.echo(f"note: {feature} is not in the reference: {why}", err=True)
-    typer.echo(f"{sha256}  {target}")
+        _say(f"note: {feature} is not in the reference: {why}", err=True)
+    _say(f"{sha256}  {target}")
 
 
 @reference_app.command("merge")
@@ -621,7 +643,7 @@ def reference_merge(
     """Make one reference of several shards."""
     from avbench import reference
 
-    typer.echo(f"{reference.merge(shards, out, rows=rows or reference.ROWS)}  {out}")
+    _say(f"{reference.merge(shards, out, rows=rows or reference.ROWS)}  {out}")
 
 
 @reference_app.command("import")
@@ -641,7 +663,7 @@ def reference_import(
 
     protocol = protocol_of(feature)
     sha256 = reference.take_in(file, form, protocol, column, out, n=n, source=source, licence=licence)
-    typer.echo(f"{sha256}  {file} → {out}")
+    _say(f"{sha256}  {file} → {out}")
 
 
 @reference_app.command("show")
@@ -649,7 +671,7 @@ def reference_show(subset: Annotated[str, typer.Argument(help="Name of a shipped
     """Print how a reference was made."""
     from avbench import reference
 
-    typer.echo(json.dumps(reference.named(subset).card, indent=1, ensure_ascii=False))
+    _say(json.dumps(reference.named(subset).card, indent=1, ensure_ascii=False))
 
 
 @weights_app.command("list")
@@ -684,7 +706,7 @@ def weights_fetch(
     if file is not None and len(names or ()) != 1:
         _refuse("--file goes with exactly one name")
     for name in names or WEIGHTS:
-        typer.echo(f"{name}: {fetch(name, file=file)}")
+        _say(f"{name}: {fetch(name, file=file)}")
 
 
 @weights_app.command("verify")
@@ -694,7 +716,7 @@ def weights_verify() -> None:
 
     states = {name: verify(name) for name in WEIGHTS}
     for name, state in states.items():
-        typer.echo(f"{name}: {state}")
+        _say(f"{name}: {state}")
     if set(states.values()) != {"ok"}:
         _refuse("run `avbench weights fetch`", code=1)
 
@@ -720,7 +742,7 @@ def doctor(
         found = checks(out)
     failed = 0
     for one in found:
-        typer.echo(f"{one.mark}: {one.name}: {one.words}")
+        _say(f"{one.mark}: {one.name}: {one.words}")
         failed += one.ok is False
     if failed:
         _refuse(f"{failed} checks failed", code=1)
@@ -747,12 +769,12 @@ def _sample(
             folder, model, settings, subsets, seeds, workers=_workers(workers), preset=preset, replace=replace
         )
         for remark in remarks:
-            typer.echo(f"note: {remark}", err=True)
+            _say(f"note: {remark}", err=True)
         _follow(f"{place.name}: sample", count, made)
     samples = folder.samples().values()
     if unlike := [one for one in samples if one.unlike]:
         first = f"for example {unlike[0].key.prompt}: {unlike[0].unlike}"
-        typer.echo(
+        _say(
             f"note: {len(unlike)} of {len(samples)} clips are not of the form that their subset asks for ({first}); "
             "they are kept as they are, and brought to it where they are measured",
             err=True,
@@ -765,7 +787,7 @@ def _sample(
             err=True,
         )
     if refused := sum(one.refused for one in samples):
-        typer.echo(f"note: {refused} clips were refused by the model; {place}/samples.jsonl says why", err=True)
+        _say(f"note: {refused} clips were refused by the model; {place}/samples.jsonl says why", err=True)
     failed = [one for one in samples if one.failure and not one.refused]
     _list("not made", {one.key: str(one.failure) for one in failed})
     return len(failed)
@@ -774,9 +796,9 @@ def _sample(
 def _list(what: str, clips: "Mapping[Key, str]", most: int = 5) -> None:
     """Name clips, each with its sentence, and count those beyond `most`."""
     for key, why in [*clips.items()][:most]:
-        typer.echo(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}", err=True)
+        _say(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}", err=True)
     if len(clips) > most:
-        typer.echo(f"{what}: {len(clips) - most} more", err=True)
+        _say(f"{what}: {len(clips) - most} more", err=True)
 
 
 def _metrics(
@@ -848,6 +870,7 @@ def _report(
 ) -> None:
     from avbench import votes as ballots
     from avbench.compare import over_motion
+    from avbench.core import csv_text
     from avbench.differences import differences
     from avbench.evaluate import fvd_metrics
     from avbench.folder import write_json, write_whole
@@ -859,32 +882,28 @@ def _report(
     frame = leaderboard(folders, allow=allow)
     found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow)
     papers = printed.sections(folders)
-    waiting = functools.partial(
-        typer.echo, f"note: another avbench writes its report to {out}; waiting for it", err=True
-    )
+    waiting = functools.partial(_say, f"note: another avbench writes its report to {out}; waiting for it", err=True)
     with place.alone(out, waiting):
         beside = "".join(f"\n{tables.set_as_markdown([one.table], one.legend)}" for one in papers)
         write_whole(out / "table.md", (tables.markdown(frame) + beside).encode())
         if papers:
-            write_whole(out / "printed.csv", printed.frame(papers).to_csv(index=False).encode())
+            write_whole(out / "printed.csv", csv_text(printed.frame(papers)).encode())
             write_json(out / "printed.json", [one.to_json() for one in papers])
         else:  # of an earlier report
             for name in ("printed.csv", "printed.json"):
                 (out / name).unlink(missing_ok=True)
-        write_whole(out / "table.csv", frame.to_csv(index=False).encode())
+        write_whole(out / "table.csv", csv_text(frame).encode())
         write_whole(out / "table.parquet", frame.to_parquet(index=False))
-        write_whole(out / "differences.csv", found.to_csv(index=False).encode())
+        write_whole(out / "differences.csv", csv_text(found).encode())
         over = over_motion(folders)
-        write_whole(out / "over_motion.csv", over.to_csv(index=False).encode())
+        write_whole(out / "over_motion.csv", csv_text(over).encode())
         count, made = clips.prepare(folders, out / "media", flow=flow, workers=_workers(workers))
         _follow("page: clips", count, made)
         voted = ballots.read(votes) if votes else None
         html = page.render(folders, frame, over, out / "media", found, media=media, flow=flow, votes=voted)
         write_whole(out / "report.html", html.encode())
         if media == "inside" and len(html) > LARGE_PAGE_BYTES:
-            typer.echo(
-                f"note: the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it", err=True
-            )
+            _say(f"note: the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it", err=True)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
     shown = frame[(frame["metric"] == "fvd") | ~frame["metric"].isin(others)]
     _console().print(tables.console(shown, _console().width))
@@ -893,7 +912,7 @@ def _report(
     if others:
         _protocols(frame, fvd_protocols or ())
     _print_printed(papers, "console")
-    typer.echo(f"tables: {out}/table.md, .csv, .parquet, differences.csv   page: {out}/report.html")
+    _say(f"tables: {out}/table.md, .csv, .parquet, differences.csv   page: {out}/report.html")
 
 
 def _print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None:
@@ -906,7 +925,7 @@ def _print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> Non
     forms = {"markdown": tables.set_as_markdown, "latex": tables.set_as_latex}
     if form not in forms:
         _refuse(f"format {form!r} is unknown; {nearest(form, (*forms, 'console', 'csv', 'json'))}")
-    typer.echo(forms[form](found, legend))
+    _say(forms[form](found, legend))
 
 
 def _print_printed(found: "Iterable[Section]", form: str) -> None:
@@ -915,7 +934,9 @@ def _print_printed(found: "Iterable[Section]", form: str) -> None:
 
 
 def _print_frame(frame: "pd.DataFrame", form: str) -> None:
-    typer.echo(frame.to_csv(index=False) if form == "csv" else frame.to_json(orient="records", indent=1))
+    from avbench.core import csv_text
+
+    _say(csv_text(frame) if form == "csv" else frame.to_json(orient="records", indent=1))
 
 
 def _subsets(
@@ -964,14 +985,17 @@ _SAID_GONE: set[Path] = set()
 
 def _parsed(settings: Iterable[str]) -> dict[str, Any]:
     """``name=value`` pairs; a value is read as JSON where it is JSON, else kept as text."""
+    from avbench import reading
+    from avbench.core import InputError
+
     parsed = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             _refuse(f"-M {setting!r}: write name=value")
         try:
-            parsed[name] = json.loads(value)
-        except ValueError:
+            parsed[name] = reading.parsed(value.encode(errors="surrogateescape"), f"-M {name}")
+        except InputError:
             parsed[name] = value
     return parsed
 
@@ -995,7 +1019,13 @@ def _follow(stage: str, count: int, items: Iterable[Any], unit: str = "clips", a
             speed = task.finished_speed or task.speed
             return Text(f"{speed:.1f} {unit}/s" if speed else "")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=_console(stderr=True)) as progress:
         bar = progress.add_task(stage, total=count)
         last = None
@@ -1005,9 +1035,25 @@ def _follow(stage: str, count: int, items: Iterable[Any], unit: str = "clips", a
 
 
 def _console(*, stderr: bool = False) -> Any:
+    """For tables and bars. What comes from files is shown as it is: without markup, and control characters by name."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    return Console(stderr=stderr, highlight=False)
+    from avbench.core import visible
+
+    class Plain(Console):
+        def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+            for one in super().render(renderable, options):
+                yield one if one.control else Segment(visible(one.text), one.style)
+
+    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def _say(text: object, *, err: bool = False) -> None:
+    """Print a text of ours or of a file's."""
+    from avbench.core import visible
+
+    typer.echo(visible(text), err=err)
 
 
 def _watch(steps: "Iterable[Progress]", what: str, total: int) -> None:
@@ -1015,9 +1061,9 @@ def _watch(steps: "Iterable[Progress]", what: str, total: int) -> None:
     if last := _follow(what, total, steps, "steps", at="step"):
         losses = [("video", last.video_loss), ("audio", last.audio_loss)]
         said = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses if loss is not None)
-        typer.echo(f"{what}: step {last.step}, {said}")
+        _say(f"{what}: step {last.step}, {said}")
 
 
 def _refuse(sentence: str, *, code: int = 2) -> NoReturn:
-    typer.echo(f"avbench: {sentence}", err=True)
+    _say(f"avbench: {sentence}", err=True)
     raise typer.Exit(code)

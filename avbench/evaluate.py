@@ -26,16 +26,16 @@ from avbench.core import (
     Score,
     Subset,
     columns,
+    csv_text,
     digest,
     first_line,
     nearest,
     resolve,
 )
-from avbench.folder import RunFolder
+from avbench.folder import VALUES_FILE, RunFolder
 from avbench.measure import current_rows, forms_of, protocol_of
 from avbench.metrics import FVD_PROTOCOLS, METRICS, Metric, distance
 
-VALUES_FILE = "values.parquet"
 NEAR_FILE = "near_copies.csv"
 
 
@@ -124,7 +124,7 @@ def evaluate(
     table = pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
     parts = {VALUES_FILE: table.to_parquet(index=False)}
     if near:
-        parts[NEAR_FILE] = pd.concat(near).to_csv(index=False).encode()
+        parts[NEAR_FILE] = csv_text(pd.concat(near)).encode()
     else:  # what an earlier evaluation found does not belong to this one
         (folder.path / NEAR_FILE).unlink(missing_ok=True)
     folder.write_scores(scores, protocols, {name: str(path) for name, path in asked.items() if path}, parts)

@@ -14,30 +14,71 @@ Lines are appended in one write each; a line torn by a kill is dropped when the 
 written beside their place and moved there. Of files that belong together one is written last and names the hashes of
 the others: until it is there, nothing new is, and a reader refuses a mixture. One process at a time may write: a second
 one is told so.
+
+A run folder may come from anybody. So all that is read from it is checked: the types of every field, ids that become
+parts of paths, hashes (64 hex digits), and paths, which stay inside the folder; and a folder with a link out of it is
+neither read nor written.
 """
 
 import base64
+import binascii
 import fcntl
+import functools
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avbench.core import InputError, Key, Protocol, Row, Run, Sample, Score, Subset, Value, digest, field_differences
+from avbench import reading
+from avbench.core import (
+    ClipSpec,
+    InputError,
+    Key,
+    Prompt,
+    Protocol,
+    Row,
+    Run,
+    Sample,
+    Score,
+    Subset,
+    Value,
+    checked_id,
+    digest,
+    field_differences,
+)
+from avbench.reading import read_json as read_json
+from avbench.reading import read_lines as read_lines
+from avbench.reading import stream_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+"""Of run folders. It is raised where an older avbench would read a new folder wrongly; a folder of a lower format is
+brought to this one as it is read."""
+VALUES_FILE = "values.parquet"
+_ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
+"""What a value of a row may be an array of."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a kill, sees either the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
-    with beside.open("wb") as file:
+    if beside.is_symlink():
+        beside.unlink()
+    with os.fdopen(_opened_to_write(beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -49,26 +90,82 @@ def write_json(path: Path, value: object) -> None:
     write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON. Raises InputError naming the file where it is missing or broken."""
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with reading.opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class _SubsetFile:
+    """subsets/<subset>.json."""
+
+    name: str
+    version: int
+    prompts: tuple[Prompt, ...]
+    clip_spec: Mapping[str, Any] | None
+    card: Mapping[str, Any] = field(default_factory=dict)
+    cut_from: str | None = None
+
+
+@dataclass(frozen=True)
+class _RowLine:
+    """A line of rows.jsonl."""
+
+    key: Key
+    clip_sha256: str
+    values: Mapping[str, Any] | None
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class _PackedArray:
+    """An array in a line of rows.jsonl."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    base64: str
+
+
+@dataclass(frozen=True)
+class _ScoresFile:
+    """scores.json."""
+
+    scores: tuple[Score, ...]
+    protocols: Mapping[str, Mapping[str, Any]]
+    asked: Mapping[str, str] = field(default_factory=dict)
+    clips: str | None = None
+    """Digest of the run's clips when they were scored."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of each file that was written with the scores."""
+
+
+def read_subset(path: Path) -> Subset:
+    """A subset as a run folder keeps it. Raises InputError where the file is none."""
+    found = read_json(path, _SubsetFile)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        spec = None if found.clip_spec is None else ClipSpec.from_json({**found.clip_spec})
+        return Subset(found.name, found.version, found.prompts, spec, found.card, found.cut_from)
+    except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from None
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class RunFolder:
-    """Reads and writes one run folder. Nothing is made on disk before `start`."""
+    """Reads and writes one run folder. Nothing is made on disk before `start`.
+
+    Every method raises InputError where the folder holds a link out of it, or a file that is not of its form.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._path = path
+
+    @functools.cached_property
+    def path(self) -> Path:
+        """The folder. Raises InputError where something in it leads out of it."""
+        if self._path.is_dir():
+            reading.require_no_way_out(self._path, skip=_ITS_OWN)
+        return self._path
 
     def start(self, run: Run, subsets: Sequence[Subset]) -> None:
         """Write run.json and the subsets, or check that the folder holds the same run; then only its preset is renewed.
@@ -84,7 +181,7 @@ class RunFolder:
             shutil.rmtree(self.path / "subsets", ignore_errors=True)
             for subset in subsets:
                 write_json(self.subset_path(subset.name), subset.to_json())
-            write_json(self.path / "run.json", run.to_json())
+            self._write_run(run)
             return
         there = self.run()
         if unlike := field_differences(run.identity(), there.identity()):
@@ -94,19 +191,36 @@ class RunFolder:
             )
             raise InputError(msg)
         if run.preset not in (None, there.preset):
-            write_json(self.path / "run.json", replace(there, preset=run.preset).to_json())
+            self._write_run(replace(there, preset=run.preset))
+
+    def _write_run(self, run: Run) -> None:
+        write_json(self.path / "run.json", {"format": FORMAT, **run.to_json()})
 
     def run(self) -> Run:
         """What run.json says. Raises InputError where a later avbench wrote what this one does not know."""
-        plain = read_json(self.path / "run.json")
-        if unknown := sorted(plain.keys() - {field.name for field in fields(Run)}):
-            msg = f"{self.path / 'run.json'} has the field {unknown[0]!r}: a later version of avbench wrote it"
-            raise InputError(msg)
-        return Run(**{**plain, "seeds": tuple(plain["seeds"])})
+        path = self.path / "run.json"
+        plain = read_json(path)
+        if isinstance(plain, dict):
+            made = plain.pop("format", 1)  # the first versions of avbench wrote none
+            later = type(made) is not int or made > FORMAT
+            if later:
+                msg = f"{path} is of the format {made!r}, and this avbench reads up to {FORMAT}: install a later one"
+                raise InputError(msg)
+            if unknown := sorted(plain.keys() - {one.name for one in fields(Run)}):
+                msg = f"{path} has the field {unknown[0]!r}: a later version of avbench wrote it"
+                raise InputError(msg)
+        run = reading.shaped(json.dumps(plain), Run, str(path))
+        _require(path, lambda: [checked_id(name, "subset name") for name in run.subsets])
+        return run
 
     def subsets(self) -> list[Subset]:
         """The subsets of the run, in its order."""
-        return [Subset.from_json(read_json(self.subset_path(name))) for name in self.run().subsets]
+        found = {name: read_subset(self.subset_path(name)) for name in self.run().subsets}
+        for name, subset in found.items():
+            if subset.name != name:
+                msg = f"{self.subset_path(name)} is of the subset {subset.name!r}"
+                raise InputError(msg)
+        return [*found.values()]
 
     def subset_path(self, name: str) -> Path:
         """Where a subset of the run is kept; `subsets.load` takes it."""
@@ -116,7 +230,7 @@ class RunFolder:
     def writing(self) -> Iterator[None]:
         """Hold the folder for writing. Raises InputError while another process holds it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
+        with os.fdopen(_opened_to_write(self.path / ".lock", os.O_WRONLY), "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -130,8 +244,20 @@ class RunFolder:
 
     def samples(self) -> dict[Key, Sample]:
         """What has been sampled; of several lines for one key the last counts."""
-        plain = read_lines(self.path / "samples.jsonl")
-        return {key: Sample(**{**line, "key": key}) for line in plain for key in [Key(*line["key"])]}
+        path = self.path / "samples.jsonl"
+        return {sample.key: sample for sample in map(self._checked(path), stream_lines(path, Sample))}
+
+    def _checked(self, path: Path) -> Callable[[Sample], Sample]:
+        """A check of lines of `path`: of what becomes a part of a path."""
+
+        def check(sample: Sample) -> Sample:
+            _require_key(path, sample.key)
+            if sample.path is not None:
+                reading.inside(self.path, sample.path)
+                _require_sha256(path, sample.sha256, sample.key)
+            return sample
+
+        return check
 
     def add_sample(self, sample: Sample) -> None:
         """Append a line to samples.jsonl and wait until it is on disk."""
@@ -139,8 +265,8 @@ class RunFolder:
 
     def rows(self, protocol: Protocol) -> dict[Key, Row]:
         """The rows measured under exactly this protocol; of several for one key the last counts."""
-        plain = read_lines(self._feature(protocol) / "rows.jsonl")
-        return {row.key: row for row in map(_row_from_json, plain)}
+        path = self._feature(protocol) / "rows.jsonl"
+        return {line.key: _row(path, line) for line in stream_lines(path, _RowLine)}
 
     def row_hashes(self, protocol: Protocol, *, without: str | None = None) -> dict[Key, str]:
         """The hash of the clip, or clips, that each row was made of; the values are not kept in memory.
@@ -150,23 +276,21 @@ class RunFolder:
             without: rows that have this sentence instead of values are left out.
         """
         path = self._feature(protocol) / "rows.jsonl"
-        known = {Key(*line["key"]): (line["clip_sha256"], line["missing"]) for line in stream_lines(path)}
+        known = {line.key: (line.clip_sha256, line.missing) for line in stream_lines(path, _RowLine)}
         return {key: sha256 for key, (sha256, missing) in known.items() if without is None or missing != without}
 
     def stream_rows(self, protocol: Protocol) -> Iterator[Row]:
         """The same rows in the order of their keys, one at a time in memory."""
         path = self._feature(protocol) / "rows.jsonl"
-        places: dict[Key, int] = {}
-        if path.exists():
-            with path.open("rb") as file:
-                start = 0
-                for line in file:
-                    if line.endswith(b"\n"):
-                        places[Key(*json.loads(line)["key"])] = start
-                    start += len(line)
+        places: dict[Key, tuple[int, int]] = {}
+        for number, start, line in reading.raw_lines(path):
+            places[reading.parsed(line, f"{path}, line {number}", _RowLine).key] = number, start
+        if places:
+            with reading.opened(path) as file:
                 for key in sorted(places):
-                    file.seek(places[key])
-                    yield _row_from_json(json.loads(file.readline()))
+                    number, start = places[key]
+                    file.seek(start)
+                    yield _row(path, reading.parsed(file.readline(), f"{path}, line {number}", _RowLine))
 
     def add_row(self, protocol: Protocol, row: Row) -> None:
         """Append one row of a feature."""
@@ -208,8 +332,8 @@ class RunFolder:
         if not (self.path / "scores.json").exists():
             msg = f"{self.path} has no scores.json: run `avbench evaluate {self.path}` first"
             raise InputError(msg)
-        plain = read_json(self.path / "scores.json")
-        return [Score.from_json(score) for score in plain["scores"]], plain["protocols"]
+        found = self._scores()
+        return [*found.scores], {**found.protocols}
 
     def require_one_evaluation(self, name: str) -> None:
         """Check that a file that was written with the scores still belongs to them.
@@ -242,14 +366,97 @@ class RunFolder:
 
     def scored_with(self) -> dict[str, str]:
         """The paths of the reference and of the run beside it that the scores were asked with; none as a rule."""
-        return read_json(self.path / "scores.json").get("asked", {})
+        return {**self._scores().asked}
+
+    def _scores(self) -> _ScoresFile:
+        path = self.path / "scores.json"
+        found = read_json(path, _ScoresFile)
+        if not found.scores:
+            msg = f"{path} holds no score: run `avbench evaluate {self.path}` again"
+            raise InputError(msg)
+        subsets = self.run().subsets
+        for where, count in Counter((score.subset, score.metric) for score in found.scores).items():
+            if count > 1 or where[0] not in subsets:
+                wrong = "is scored twice" if count > 1 else "is of no subset of the run"
+                msg = f"{path}: {where[1]} on {where[0]} {wrong}"
+                raise InputError(msg)
+        if unknown := [score.metric for score in found.scores if score.protocol not in found.protocols]:
+            msg = f"{path}: the protocol of {unknown[0]} is not in it"
+            raise InputError(msg)
+        return found
+
+    def values(self) -> "pd.DataFrame":
+        """values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.
+
+        Raises:
+            InputError: the file is missing or damaged, holds infinity, a clip's value twice, or not as many values as
+                the scores are of.
+        """
+        path = self.path / VALUES_FILE
+        if not path.exists():
+            msg = f"{self.path} has no {VALUES_FILE}: run `avbench evaluate {self.path}` first"
+            raise InputError(msg)
+        kinds = {"subset": str, "prompt": str, "seed": int, "metric": str, "value": float}
+        table = reading.read_parquet(path, kinds)
+        if np.isinf(table["value"].to_numpy(dtype=float)).any():
+            msg = f"{path} holds infinity, which is no value of a clip"
+            raise InputError(msg)
+        if table.duplicated(["subset", "prompt", "seed", "metric"]).any():
+            msg = f"{path} holds two values of one metric for one clip"
+            raise InputError(msg)
+        counts = table.dropna(subset="value").groupby(["subset", "metric"]).size()
+        for score in self.scores()[0]:
+            where = (score.subset, score.metric)
+            there = int(counts.get(where, 0))
+            if there != score.n and (there or score.interval):  # a distance has no value of its own for a clip
+                msg = (
+                    f"{path} has {there} values of {score.metric} on {score.subset}, and scores.json is of {score.n}: "
+                    f"the two do not belong together; run `avbench evaluate {self.path}` again"
+                )
+                raise InputError(msg)
+        return table
+
+
+_ITS_OWN = ("jobs",)
+"""Folders of a run folder in which a generator keeps what it likes; nothing there is read as a part of the run."""
+
+
+def _require(path: Path, check: Callable[[], object]) -> None:
+    """Do a check; its sentence gets the file's name."""
+    try:
+        check()
+    except InputError as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from None
+
+
+def _require_key(path: Path, key: Key) -> None:
+    _require(path, lambda: (checked_id(key.subset, "subset name"), checked_id(key.prompt, "prompt id")))
+
+
+def _require_sha256(path: Path, sha256: str | None, key: Key) -> None:
+    if sha256 is None or not _SHA256.fullmatch(sha256):
+        msg = f"{path}: the sha256 of {'/'.join(map(str, key))} is {sha256!r}; it must be 64 hex digits"
+        raise InputError(msg)
+
+
+def _opened_to_write(path: Path, flags: int) -> int:
+    """The number of a file that is made where it is not there; a link in its place is refused, not followed."""
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if path.is_symlink():
+            msg = f"{path} is a link; nothing is written where it leads"
+            raise InputError(msg) from None
+        msg = f"{path} cannot be written: {error.strerror}"
+        raise InputError(msg) from None
 
 
 def append_line(path: Path, value: object, *, durable: bool = False) -> None:
     """Append one JSON line in one write, after dropping a torn last line; `durable` waits for the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    with path.open("ab+", buffering=0) as file:
+    with os.fdopen(_opened_to_write(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(-1, os.SEEK_END)
@@ -258,30 +465,6 @@ def append_line(path: Path, value: object, *, durable: bool = False) -> None:
         file.write(line)
         if durable:
             os.fsync(file.fileno())
-
-
-def read_lines(path: Path) -> list[Any]:
-    """Read a file of JSON lines, without a torn last one; none where there is no file.
-
-    Raises:
-        InputError: a whole line is not JSON; the message gives its number.
-    """
-    return list(stream_lines(path))
-
-
-def stream_lines(path: Path) -> Iterator[Any]:
-    """The same as `read_lines`, one in memory at a time."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                msg = f"{path}, line {number}: {error}"
-                raise InputError(msg) from None
 
 
 def _whole_lines(content: bytes) -> int:
@@ -293,10 +476,18 @@ def _row_to_json(row: Row) -> dict[str, Any]:
     return {"key": row.key, "clip_sha256": row.clip_sha256, "values": values, "missing": row.missing}
 
 
-def _row_from_json(plain: dict[str, Any]) -> Row:
-    values = plain["values"]
-    decoded = None if values is None else {name: _value_from_json(value) for name, value in values.items()}
-    return Row(Key(*plain["key"]), plain["clip_sha256"], decoded, plain["missing"])
+def _row(path: Path, line: _RowLine) -> Row:
+    """A line as a row. Raises InputError where its values are none."""
+    _require_key(path, line.key)
+    where = f"{path}: {'/'.join(map(str, line.key))}"
+    values = None
+    if line.values is not None:
+        values = {name: _value_from_json(value, f"{where}: {name}") for name, value in line.values.items()}
+    try:
+        return Row(line.key, line.clip_sha256, values, line.missing)
+    except InputError as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from None
 
 
 def _value_to_json(value: Value) -> Any:
@@ -306,8 +497,20 @@ def _value_to_json(value: Value) -> Any:
     return {"dtype": str(plain.dtype), "shape": plain.shape, "base64": base64.b64encode(plain.tobytes()).decode()}
 
 
-def _value_from_json(plain: Any) -> Value:
+def _value_from_json(plain: Any, where: str) -> Value:
     if isinstance(plain, float):
         return plain
-    flat = np.frombuffer(base64.b64decode(plain["base64"]), dtype=np.dtype(plain["dtype"]))
-    return flat.reshape(plain["shape"])
+    packed = reading.shaped(json.dumps(plain), _PackedArray, where)
+    try:
+        content = base64.b64decode(packed.base64, validate=True)
+    except (binascii.Error, ValueError) as error:
+        msg = f"{where} is not base64: {error}"
+        raise InputError(msg) from None
+    if packed.dtype not in _ARRAYS:
+        msg = f"{where} is an array of {packed.dtype!r}; it must be one of {', '.join(sorted(_ARRAYS))}"
+        raise InputError(msg)
+    dtype, shape = np.dtype(packed.dtype), packed.shape
+    if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != len(content):
+        msg = f"{where} has {len(content)} bytes, which is no {packed.dtype} array of the shape {list(shape)}"
+        raise InputError(msg)
+    return np.frombuffer(content, dtype=dtype).reshape(shape)

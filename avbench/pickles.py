@@ -4,14 +4,17 @@ A pickle names the functions that rebuild its objects, and an ordinary reader ca
 know those that rebuild a numpy array, or a tensor, and refuse every other name.
 """
 
+import os
 import pickle
+import pickletools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from avbench.core import InputError, first_line
+from avbench.reading import limits, opened, require_memory, require_zip_memory
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -41,14 +44,33 @@ def read_pickle(path: Path) -> Any:
         InputError: the file names any global besides those that rebuild a numpy array, or is not a pickle.
     """
     try:
-        with Path(path).open("rb") as stream:
+        with opened(Path(path)) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            require_memory(Path(path), size)
+            _require_modest(stream, size)
+            stream.seek(0)
             return _ArrayUnpickler(stream).load()
     except InputError:
         raise
     # A damaged pickle can fail in any of these ways; each only says that the file is no checkpoint.
-    except (pickle.UnpicklingError, EOFError, TypeError, ValueError, LookupError, AttributeError, OSError) as error:
+    except (*_BROKEN, MemoryError, RecursionError) as error:
         msg = f"{path} cannot be read as a pickle of arrays: {error}"
         raise InputError(msg) from None
+
+
+_BROKEN = (pickle.UnpicklingError, EOFError, TypeError, ValueError, LookupError, AttributeError, OSError, OverflowError)
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
+
+
+def _require_modest(stream: BinaryIO, size: int) -> None:
+    """Raise ValueError where a pickle asks for memory that nothing in it fills.
+
+    A place in its memory is made with all those before it; a real pickle numbers them one by one.
+    """
+    for operation, argument, _ in pickletools.genops(stream):
+        if operation.name in _MEMO and isinstance(argument, int) and argument > size:
+            msg = f"it asks for a memory of {argument:,} objects"
+            raise ValueError(msg)
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -59,6 +81,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """
     import torch
 
+    require_zip_memory(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its readers raise; each says that this is no state dict
@@ -70,17 +93,30 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         msg = f"{path} is not a flat state dict of tensors"
         raise InputError(msg)
-    return {str(name): value.numpy() for name, value in state.items()}
+    found = {}
+    for name, value in state.items():
+        require_memory(path, value.numel() * value.element_size())  # one that was expanded has no such storage
+        try:
+            found[str(name)] = value.detach().numpy()
+        except (TypeError, RuntimeError) as error:  # sparse, without values, or of a type that numpy lacks
+            msg = f"{path}: {name} is no array: {first_line(error)}"
+            raise InputError(msg) from None
+    return found
+
+
+def _rebuilt(*_: object) -> np.ndarray:
+    """An empty array, which the pickle then fills: numpy's own function makes one of any size that it is asked for."""
+    return _RECONSTRUCT(np.ndarray, (0,), b"b")
 
 
 # numpy's own rebuilding function, taken from a pickled array: its module has changed its name over the years.
 _RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): "numpy.ndarray",  # only named in a pickle; called, it would make an array of any size
     ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy.core.multiarray", "_reconstruct"): _rebuilt,
+    ("numpy._core.multiarray", "_reconstruct"): _rebuilt,
     ("numpy.core.multiarray", "scalar"): _SCALAR,
     ("numpy._core.multiarray", "scalar"): _SCALAR,
 }
@@ -96,9 +132,16 @@ class _ArrayUnpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
-def _leaves(tree: object, name: str = "") -> Iterator[tuple[str, object]]:
-    if not isinstance(tree, dict):
-        yield name, tree
-        return
-    for key, value in tree.items():
-        yield from _leaves(value, f"{name}/{key}" if name else str(key))
+def _leaves(tree: object) -> Iterator[tuple[str, object]]:
+    """What is in nested dicts, by its path; a dict inside itself is refused."""
+    todo: list[tuple[str, object, int]] = [("", tree, 0)]
+    while todo:
+        name, one, depth = todo.pop()
+        if not isinstance(one, dict):
+            yield name, one
+        elif depth == limits().depth:
+            msg = f"it holds dicts more than {depth} deep"
+            raise InputError(msg)
+        else:
+            inner = [(f"{name}/{key}" if name else str(key), value, depth + 1) for key, value in one.items()]
+            todo += reversed(inner)

@@ -16,8 +16,8 @@ lpips_consecutive = 0.005
 Without questions every comparison is primary. Margins are what "no difference" and "no worse" are tested against.
 """
 
+import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 
 from avbench.core import InputError, nearest
 from avbench.metrics import METRICS
+from avbench.reading import read_toml, shaped
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ class Plan:
         return not self.questions or any((one.subset, one.metric) == (subset, metric) for one in self.questions)
 
 
+@dataclass(frozen=True)
+class _PlanFile:
+    question: tuple[Question, ...] = ()
+    margin: Mapping[str, float] = field(default_factory=dict)
+    alpha: float = 0.05
+
+
 def read(path: Path | None) -> Plan:
     """The plan in a TOML file; an empty one for None.
 
@@ -81,26 +89,22 @@ def read(path: Path | None) -> Plan:
     """
     if path is None:
         return Plan()
+    plain = read_toml(path)
     try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
         return from_plain(plain)
-    except (OSError, ValueError) as error:  # of TOML, of UTF-8, or of what is in it
+    except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from None
 
 
 def from_plain(plain: Mapping[str, Any]) -> Plan:
-    """A plan of plain values. Raises InputError on an unknown field."""
+    """A plan of plain values. Raises InputError on an unknown field, or a value of another type."""
     fields = {"question", "margin", "alpha"}
     if unknown := sorted({*plain} - fields):
         msg = f"plan: {unknown[0]!r} is unknown; {nearest(unknown[0], fields)}"
         raise InputError(msg)
-    try:
-        questions = tuple(Question(**one) for one in plain.get("question", ()))
-    except TypeError:
-        msg = "plan: a question has a name, a subset and a metric, and nothing else"
-        raise InputError(msg) from None
-    return Plan(questions, plain.get("margin", {}), plain.get("alpha", 0.05))
+    found = shaped(json.dumps(dict(plain)), _PlanFile, "plan")
+    return Plan(found.question, found.margin, found.alpha)
 
 
 def _number(value: object) -> bool:

@@ -7,9 +7,7 @@ weight is loaded. Forms are those of diffusers 0.42.
 
 import dataclasses
 import inspect
-import json
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from avbench.clip_files import clips_in, visible_files
 from avbench.content import content_sha256
 from avbench.core import InputError, digest
 from avbench.media import IMAGE_SUFFIXES
+from avbench.reading import opened, read_json, require_gguf, tensor_header
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 """Suffixes of weights that are unpickled: running what is in them is possible, so they are asked for by name."""
@@ -28,7 +27,6 @@ _COUNTED = (
 )
 """Suffixes of the files in a model's folder that decide what it makes."""
 _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
-_LONGEST_HEADER = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,13 @@ def recognise(path: Path) -> Recognised:
     model, base = f"diffusers:{path}", ("-M base=PIPELINE",)
     if path.suffix == ".safetensors":
         names = header(path)
-        if str(dict(names.get("__metadata__") or {}).get("format")).startswith("avfulldit-joint-"):
+        if str(_metadata(names).get("format")).startswith("avfulldit-joint-"):
             towers = (f"the two towers that it was trained on, as avfulldit:WAN+TANGOFLUX+{path}",)
             return Recognised(path, "trained joint", "AVFullDiT", "video + audio", towers, None)
         return Recognised(path, "LoRA" if _is_lora(names) else "single file", None, "", base, model)
-    with path.open("rb") as file:
+    with opened(path) as file:
         if file.read(4) == b"GGUF":
+            require_gguf(path)
             return Recognised(path, "GGUF", None, "", base, model)
     if path.suffix in PICKLES:
         return Recognised(path, "pickle", None, "", (*base, "-M allow_pickle=true"), model)
@@ -84,20 +83,7 @@ def diffusers() -> Any:
 
 def header(path: Path) -> dict[str, Any]:
     """The header of a safetensors file: tensor name → type, shape and place. Raises InputError where it is none."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _LONGEST_HEADER:
-                msg = "its header would be longer than any is"
-                raise ValueError(msg)
-            plain = json.loads(file.read(length))
-            if not isinstance(plain, dict):
-                msg = "its header is no object"
-                raise ValueError(msg)
-            return plain
-    except (ValueError, struct.error) as error:
-        msg = f"{path} is no safetensors file: {error}"
-        raise InputError(msg) from None
+    return tensor_header(path)
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -197,16 +183,18 @@ def _custom(path: Path, name: object) -> Recognised:
     return Recognised(path, "custom pipeline", name[1], "", ("-M trust_remote_code=true",), f"diffusers:{path}")
 
 
+def _metadata(names: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a header says besides its tensors."""
+    found = names.get("__metadata__")
+    return found if isinstance(found, Mapping) else {}
+
+
 def _is_lora(names: Mapping[str, Any]) -> bool:
     return any("lora" in name.lower() for name in names)
 
 
 def _plain(path: Path, field: str | None = None) -> dict[str, Any]:
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path}: {error}"
-        raise InputError(msg) from None
+    plain = read_json(path)
     if not isinstance(plain, dict) or (field is not None and field not in plain):
         msg = f"{path} does not name a {field or 'field'}"
         raise InputError(msg)

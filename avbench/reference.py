@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from avbench import foreign, shipped
 from avbench.clip_form import ClipForm
@@ -43,7 +43,8 @@ from avbench.core import (
     nearest,
     require_same_protocol,
 )
-from avbench.folder import RunFolder, file_sha256, read_json, write_json, write_whole
+from avbench.folder import RunFolder, file_sha256, write_json, write_whole
+from avbench.reading import csv_head, csv_rows, read_json, read_tensors
 
 FIRST_SEED = 1_000_000
 """Reference clips are made under seeds that no run uses by default."""
@@ -185,26 +186,99 @@ def _splits(subset: Subset) -> dict[str, int]:
     return dict(Counter(str(prompt.tags["split"]) for prompt in subset.prompts if "split" in prompt.tags))
 
 
+@dataclass(frozen=True)
+class _Card:
+    """What is read of a card.json; what else is in it is for people."""
+
+    subset: str
+    subset_digest: str | None
+    protocols: dict[str, dict[str, Any]]
+    sha256: dict[str, str]
+    licence: str
+    command: str
+    clips: dict[str, int]
+    splits: dict[str, int] | None = None
+
+
+_FILES = ("columns.safetensors", "clips.csv", "moments.safetensors")
+"""What a card may name; it must name the first two."""
+_LISTED = f"{_FILES[0]}, {_FILES[1]} and perhaps {_FILES[2]}"
+
+
 def load(place: Path) -> Reference:
-    """Read a reference folder. Raises InputError where a file is missing or its bytes are not the card's."""
-    card = read_json(place / "card.json")
-    for name, sha256 in card["sha256"].items():
+    """Read a reference folder.
+
+    Raises:
+        InputError: a file is missing, its bytes are not the card's, or its parts do not belong together.
+    """
+    path = place / "card.json"
+    card = read_json(path)
+    known = read_json(path, _Card, known_only=False)
+    named = {*known.sha256}
+    if not {*_FILES[:2]} <= named <= {*_FILES}:
+        msg = f"{path}: sha256 names {', '.join(sorted(named)) or 'nothing'}; the files of a reference are {_LISTED}"
+        raise InputError(msg)
+    for name, sha256 in known.sha256.items():
         if not (place / name).is_file() or file_sha256(place / name) != sha256:
             msg = f"{place / name} is missing or not the file that its card describes (sha256 {sha256[:12]}…)"
             raise InputError(msg)
+    clips = _clips(place / "clips.csv", [*known.protocols])
+    values = _values(place / "columns.safetensors", clips)
+    moments = _moments(place / "moments.safetensors") if "moments.safetensors" in known.sha256 else {}
+    if unknown := sorted({*values, *moments} - {*known.protocols}):
+        msg = f"{place}: {unknown[0]!r} has numbers, and no protocol in the card"
+        raise InputError(msg)
+    return Reference(known.subset, known.subset_digest, known.protocols, clips, values, moments, card)
+
+
+def _clips(path: Path, features: Sequence[str]) -> pd.DataFrame:
+    """clips.csv. Raises InputError where a cell is not what it must be."""
+    rows = list(csv_rows(path, (*_CLIP_COLUMNS, *features)))
+    for number, row in enumerate(rows, start=2):
+        for name, choices in (("seed", None), *((feature, ("0", "1", "2")) for feature in features)):
+            if not (row[name].isdecimal() if choices is None else row[name] in choices):
+                must = "a whole number" if choices is None else "0, 1 or 2"
+                msg = f"{path}, line {number}: {name} is {row[name]!r}; it must be {must}"
+                raise InputError(msg)
+    table = pd.DataFrame(rows, columns=csv_head(path))
+    return table.astype({name: "int64" for name in ("seed", *features)})
+
+
+def _values(path: Path, clips: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+    """Feature → name → column. Raises InputError where a column is not a number for each clip that has one."""
     values: dict[str, dict[str, np.ndarray]] = {}
-    for name, column in load_file(place / "columns.safetensors").items():
+    for name, column in read_tensors(path).items():
         feature, _, value = name.partition("/")
+        kept = int((clips[feature] == _KEPT).sum()) if feature in clips else None
+        if not column.ndim or len(column) != kept:
+            of = f"clips.csv has {kept} clips with rows of it" if kept is not None else "clips.csv does not know it"
+            msg = f"{path}: {name} has the shape {list(column.shape)}, and {of}"
+            raise InputError(msg)
+        if not np.isfinite(column).all():
+            msg = f"{path}: {name} holds NaN or infinity"
+            raise InputError(msg)
         values.setdefault(feature, {})[value] = column.astype(np.float64)
+    return values
+
+
+def _moments(path: Path) -> dict[str, dict[str, Moments]]:
+    """Feature → embedding → moments. Raises InputError where they are none."""
     moments: dict[str, dict[str, Moments]] = {}
-    if "moments.safetensors" in card["sha256"]:
-        stored = load_file(place / "moments.safetensors")
-        for name in sorted({name.rpartition("/")[0] for name in stored}):
-            feature, _, value = name.partition("/")
-            n, mean, scatter = (stored[f"{name}/{part}"] for part in ("n", "mean", "scatter"))
-            moments.setdefault(feature, {})[value] = Moments(int(n[0]), mean, scatter)
-    clips = pd.read_csv(place / "clips.csv", dtype={"prompt": str})
-    return Reference(card["subset"], card["subset_digest"], card["protocols"], clips, values, moments, card)
+    stored = read_tensors(path)
+    for name in sorted({name.rpartition("/")[0] for name in stored}):
+        feature, _, value = name.partition("/")
+        parts = [stored.get(f"{name}/{part}") for part in ("n", "mean", "scatter")]
+        n, mean, scatter = (np.zeros(0) if part is None else part for part in parts)
+        if n.shape != (1,) or n[0] < 1 or mean.ndim != 1 or not mean.size or scatter.shape != mean.shape * 2:
+            msg = (
+                f"{path}: {name} has the shapes {[list(one.shape) for one in (n, mean, scatter)]}, which are no moments"
+            )
+            raise InputError(msg)
+        if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
+            msg = f"{path}: {name} holds NaN or infinity"
+            raise InputError(msg)
+        moments.setdefault(feature, {})[value] = Moments(int(n[0]), mean, scatter)
+    return moments
 
 
 def pack(

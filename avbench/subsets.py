@@ -8,7 +8,6 @@ field's usual names (prompt, caption, text; audio_prompt), and its other fields 
 import codecs
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -18,8 +17,9 @@ from typing import Any
 from avbench import shipped
 from avbench.clip_files import clips_in, without_suffix
 from avbench.core import ClipSpec, InputError, Prompt, Subset, nearest
-from avbench.folder import read_json, write_whole
+from avbench.folder import read_subset, write_whole
 from avbench.media import MEDIA_SUFFIXES
+from avbench.reading import parsed, read_bytes, read_toml
 
 TOY_SUBSETS = ("toy-large-motion", "toy-object-contact", "toy-control")
 """What `avbench run` uses where no subset is named."""
@@ -48,29 +48,24 @@ def load(name: str) -> Subset:
         InputError: there is none, or a line of it is wrong; the message gives file and line.
     """
     if name.endswith(".json"):
-        return _kept(Path(name))
+        return read_subset(Path(name))
     folder = Path(name) if "/" in name or Path(name).is_dir() else shipped.folder("subsets") / name
     if not (folder / "card.toml").is_file():
         msg = f"subset {name!r} is unknown; {nearest(name, names())}, or a folder with card.toml and prompts.jsonl"
         raise InputError(msg)
-    try:
-        card = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{folder / 'card.toml'}: {error}"
-        raise InputError(msg) from None
+    card = read_toml(folder / "card.toml")
     if missing := [field for field in ("name", "version") if field not in card]:
         msg = f"{folder / 'card.toml'}: the field {missing[0]!r} is missing"
         raise InputError(msg)
-    spec = ClipSpec.from_json(card.pop("clip_spec")) if "clip_spec" in card else None
+    if not isinstance(lite := card.get("lite", []), list) or not all(isinstance(one, str) for one in lite):
+        msg = f"{folder / 'card.toml'}: lite is {lite!r}; it must be a list of prompt ids"
+        raise InputError(msg)
     prompts = read_prompts(folder / "prompts.jsonl")
-    return Subset(card.pop("name"), card.pop("version"), prompts, spec, card)
-
-
-def _kept(path: Path) -> Subset:
     try:
-        return Subset.from_json(read_json(path))
-    except (KeyError, TypeError, AttributeError):
-        msg = f"{path} is not a subset as a run folder keeps one"
+        spec = ClipSpec.from_json(card.pop("clip_spec")) if "clip_spec" in card else None
+        return Subset(card.pop("name"), card.pop("version"), prompts, spec, card)
+    except InputError as error:
+        msg = f"{folder / 'card.toml'}: {error}"
         raise InputError(msg) from None
 
 
@@ -140,7 +135,8 @@ def viewed(subset: Subset, view: str) -> Subset:
     if view == "full":
         return subset
     if view == "lite":
-        prompts = [prompt for prompt in subset.prompts if prompt.id in subset.card.get("lite", ())]
+        listed = subset.card.get("lite", ())  # a run folder keeps a card as it was
+        prompts = [prompt for prompt in subset.prompts if isinstance(listed, list | tuple) and prompt.id in listed]
     elif view == "short":
         shorts = [(prompt, prompt.tags.get("short_caption")) for prompt in subset.prompts]
         prompts = [replace(prompt, video_caption=short) for prompt, short in shorts if short]
@@ -176,40 +172,21 @@ def each_line(path: Path) -> Iterator[tuple[int, Prompt | InputError]]:
     Raises:
         InputError: the file cannot be read.
     """
-    try:
-        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise InputError(msg) from None
+    lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            prompt = _prompt(json.loads(_text(line), parse_constant=_constant))
+            prompt = _prompt(parsed(line, "", nan_as_none=True))
             if prompt.id in seen:
                 msg = f"the id {prompt.id!r} occurs twice; first in line {seen[prompt.id]}"
                 raise InputError(msg)
-        except (ValueError, RecursionError) as error:  # of JSON or of what is in it
-            yield number, InputError(str(error))
+        except InputError as error:
+            yield number, error
             continue
         seen[prompt.id] = number
         yield number, prompt
-
-
-def _text(line: bytes) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        msg = f"not UTF-8: byte {error.start + 1} of the line is {line[error.start]:#04x}"
-        raise InputError(msg) from None
-
-
-def _constant(name: str) -> None:
-    """NaN is how pandas writes what is not there. Infinity is nothing that a prompt can have."""
-    if name != "NaN":
-        msg = f"{name} is no value that a prompt can have"
-        raise InputError(msg)
 
 
 def _prompt(plain: Any) -> Prompt:

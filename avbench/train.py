@@ -30,6 +30,7 @@ from avbench.avfulldit.text import vocabulary
 from avbench.avfulldit.training import AUDIO_ONLY, Objective, Plan, Progress, train
 from avbench.core import InputError
 from avbench.folder import file_sha256, write_json
+from avbench.reading import parsed, read_json, read_text
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
 
 FIRST_SEED = 2_000_000
@@ -88,11 +89,13 @@ def _captioned(folder: Path) -> list[dict[str, Any]]:
     """Lines of ``prompts.jsonl`` beside the clips: file, video_caption and, where there is one, audio_caption."""
     from avbench.media import MEDIA_SUFFIXES
 
+    path = folder / "prompts.jsonl"
     try:
-        lines = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
-    except (OSError, ValueError) as error:
+        listed = read_text(path).splitlines()
+    except InputError as error:
         msg = f"{folder} needs a prompts.jsonl with file, video_caption and audio_caption: {error}"
         raise InputError(msg) from None
+    lines = [parsed(line.encode(), f"{path}, line {number}", dict) for number, line in enumerate(listed, 1)]
     for number, line in enumerate(lines, 1):
         for name in ("file", "video_caption"):
             if not isinstance(line.get(name), str):
@@ -113,13 +116,13 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
     spec = CLIP_SPEC
     assert spec.samples is not None
     told = {"data": data, "clips": count, "seed": seed}
-    card = _json_of(out / CARD)
+    card = read_json(out / CARD, dict) if (out / CARD).exists() else None
     if card is None:
         card = {**told, "audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
     if unlike := [name for name in told if card.get(name) != told[name]]:
         msg = f"{out} holds other examples: {', '.join(unlike)} differ; choose another folder"
         raise InputError(msg)
-    sound = SpectrogramCodec(SpectrogramCodecConfig(**card["audio_codec"]))
+    sound = SpectrogramCodec(checkpoint.config_part(card["audio_codec"], SpectrogramCodecConfig))
     shapes = {
         "video.npy": ((count, spec.frames, spec.height, spec.width, 3), np.uint8),
         "audio.npy": ((count, *sound.shape(spec.samples)), np.float16),
@@ -214,7 +217,7 @@ def make_tower(what: str, plan: Plan, session: Session) -> Iterator[Progress]:
     """Train a tower (``video`` or ``audio``) from scratch; write its checkpoint."""
     data = session.examples
     data.wait_for(plan.reached(0, len(data)))
-    sound = SpectrogramCodecConfig(**data.card["audio_codec"])
+    sound = checkpoint.config_part(data.card["audio_codec"], SpectrogramCodecConfig)
     channels = {"video": 3, "audio": sound.channels}[what]
     captions = [line[what] for line in data.captions[: plan.reached(0, len(data))]]
     torch.manual_seed(plan.seed)
@@ -256,7 +259,7 @@ def make_arm(arm: str, video: Path, audio: Path, plan: Plan, session: Session) -
 
 def same_settings(a: Path, b: Path) -> list[str]:
     """What differs between two arms' cards besides what sound alone uses: empty when they can be compared fairly."""
-    cards = [json.loads((folder / checkpoint.CARD).read_text()) for folder in (a, b)]
+    cards = [read_json(folder / checkpoint.CARD, dict) for folder in (a, b)]
     plans = [{name: value for name, value in card["plan"].items() if name not in AUDIO_ONLY} for card in cards]
     unlike = [f"plan.{name}" for name in plans[0] if plans[0][name] != plans[1].get(name)]
     same = ("source", "towers", "machine", "seen_sha256")

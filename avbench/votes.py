@@ -10,8 +10,9 @@ The likelihood has a maximum where every model of a group has won against, and l
 through others (Ford, 1957): strengths are given inside such groups, and a sentence where they are not.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ import pandas as pd
 from scipy import sparse, special, stats
 
 from avbench.core import InputError
-from avbench.folder import read_json
+from avbench.reading import read_json, shaped
 
 CHOICES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 """What a vote can be, and what it counts for the clip on the left."""
-_TEXTS = ("subset", "prompt", "left", "right", "vote")
-_COLUMNS = ("subset", "prompt", "seed", "left", "right", "vote")
+FORMAT = 1
+"""Of exported files, as their `avbench_votes`."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,16 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     digests: dict[str, tuple[str, Path]] = {}
     ballots: dict[str, Path] = {}
     for path in paths:
-        plain = read_json(path)
-        votes = _checked(plain, path)
-        if (twin := ballots.setdefault(repr(votes), path)) is not path:
+        ballot = _checked(path)
+        if (twin := ballots.setdefault(repr(ballot.votes), path)) is not path:
             msg = f"{path} holds the same votes as {twin}: give each ballot once"
             raise InputError(msg)
-        for name, digest in plain["subsets"].items():
+        for name, digest in ballot.subsets.items():
             known, first = digests.setdefault(name, (digest, path))
             if known != digest:
                 msg = f"{path} and {first} were voted on unlike versions of {name}: {digest[:12]} and {known[:12]}"
                 raise InputError(msg)
-        rows += [{"file": path.name, **vote} for vote in votes]
+        rows += [{"file": path.name, **asdict(vote)} for vote in ballot.votes]
     if not rows:
         msg = "there are no votes in these files"
         raise InputError(msg)
@@ -138,34 +138,50 @@ def remarks(votes: pd.DataFrame) -> list[str]:
     return told
 
 
-def _checked(plain: Any, path: Path) -> list[dict[str, Any]]:
-    """The votes of one file's JSON."""
-    if not isinstance(plain, dict) or plain.get("avbench_votes") != 1:
+@dataclass(frozen=True)
+class _Vote:
+    subset: str
+    prompt: str
+    seed: int
+    left: str
+    right: str
+    vote: str
+
+
+@dataclass(frozen=True)
+class _Ballot:
+    """A file that a report's page exported."""
+
+    avbench_votes: int
+    runs: tuple[str, ...]
+    subsets: Mapping[str, str]
+    votes: tuple[_Vote, ...]
+    seed: int | None = None
+
+
+def _checked(path: Path) -> _Ballot:
+    """One file. Raises InputError where it is none, or holds votes that cannot be."""
+    plain = read_json(path)
+    if not isinstance(plain, dict) or type(made := plain.get("avbench_votes")) is not int:
         msg = f"{path} is not a file of votes that a report's page exported"
         raise InputError(msg)
-    runs, votes, seen = plain.get("runs"), plain.get("votes"), set()
-    if not isinstance(runs, list) or not isinstance(votes, list) or not isinstance(plain.get("subsets"), dict):
-        msg = f"{path}: runs and votes must be lists, and subsets an object"
+    if made != FORMAT:
+        msg = f"{path} is of the format {made}, and this avbench reads {FORMAT}: install a later one"
         raise InputError(msg)
-    for number, vote in enumerate(votes, start=1):
-        if not isinstance(vote, dict) or set(vote) != set(_COLUMNS):
-            msg = f"{path}, vote {number}: it must have exactly {', '.join(_COLUMNS)}"
+    ballot, seen = shaped(json.dumps(plain), _Ballot, str(path)), set()
+    for number, vote in enumerate(ballot.votes, start=1):
+        if vote.vote not in CHOICES:
+            msg = f"{path}, vote {number} is {vote.vote!r}; it must be one of {', '.join(CHOICES)}"
             raise InputError(msg)
-        if not isinstance(vote["seed"], int) or not all(isinstance(vote[name], str) for name in _TEXTS):
-            msg = f"{path}, vote {number}: seed must be a whole number, and {', '.join(_TEXTS)} texts"
+        if vote.left == vote.right or not {vote.left, vote.right} <= set(ballot.runs):
+            msg = f"{path}, vote {number}: {vote.left!r} and {vote.right!r} must be two of {', '.join(ballot.runs)}"
             raise InputError(msg)
-        if vote["vote"] not in CHOICES:
-            msg = f"{path}, vote {number} is {vote['vote']!r}; it must be one of {', '.join(CHOICES)}"
-            raise InputError(msg)
-        if vote["left"] == vote["right"] or not {vote["left"], vote["right"]} <= set(runs):
-            msg = f"{path}, vote {number}: {vote['left']!r} and {vote['right']!r} must be two of {', '.join(runs)}"
-            raise InputError(msg)
-        where = (vote["subset"], vote["prompt"], vote["seed"], *sorted((vote["left"], vote["right"])))
+        where = (vote.subset, vote.prompt, vote.seed, *sorted((vote.left, vote.right)))
         if where in seen:
-            msg = f"{path}, vote {number}: {vote['prompt']} of {vote['left']} and {vote['right']} was voted on before"
+            msg = f"{path}, vote {number}: {vote.prompt} of {vote.left} and {vote.right} was voted on before"
             raise InputError(msg)
         seen.add(where)
-    return votes
+    return ballot
 
 
 def _groups(left: np.ndarray, right: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:

@@ -142,6 +142,9 @@ def test_rows_hold_numbers_or_a_reason():
     with pytest.raises(InputError, match="either values or the sentence"):
         Row(Key("s", "p", 0), "x", None)
     assert columns([Row(Key("s", "p", 0), "x", None, "too short")]) == ([], {})
+    mixed = [Row(Key("s", "p", seed), "x", {"v": value}) for seed, value in enumerate((1.0, np.zeros(2)))]
+    with pytest.raises(InputError, match="v has unlike numbers of dimensions"):
+        columns(mixed)
 
 
 def test_scores_are_finite_or_absent():

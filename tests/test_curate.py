@@ -183,7 +183,7 @@ def test_killed_and_resumed_gives_the_same_bytes(clips, tmp_path):
         ("[a]\nconditions = [{ measure = 'cuts' }]", "cuts needs one of at_least"),
         ("[a]\nconditions = [{ measure = 'cuts', at_most = 'no' }]", "is not a number"),
         ("[a]\n", "has no list of conditions"),
-        ("a", "cannot be read as rules"),
+        ("a", "rules.toml: Expected"),
     ],
 )
 def test_wrong_rules_are_a_sentence(tmp_path, text, said):

@@ -83,8 +83,8 @@ def test_no_difference_can_be_shown(runs):
         ({"margins": {}}, "'margins' is unknown; did you mean 'margin'"),
         ({"margin": {"fdv": 1}}, "metric 'fdv' is unknown; did you mean 'fvd'"),
         ({"margin": {"fvd": -1}}, "the margin of fvd is -1"),
-        ({"margin": {"fvd": True}}, "the margin of fvd is True"),
-        ({"question": [{"metric": "fvd"}]}, "a question has a name, a subset and a metric"),
+        ({"margin": {"fvd": True}}, "margin.fvd is True; it must be a number"),
+        ({"question": [{"metric": "fvd"}]}, "the field 'question.0.name' is missing"),
         ({"alpha": 2}, "alpha is 2"),
     ],
 )

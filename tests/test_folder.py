@@ -4,12 +4,17 @@ import multiprocessing
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
+from made_runs import evaluated, made_run
 
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
-from avbench.folder import RunFolder, append_line, read_lines, write_json, write_whole
+from avbench.folder import RunFolder, append_line, write_json, write_whole
+from avbench.reading import read_json, read_lines
+from avbench.report import clips
 
 KEY = Key("s", "p", 0)
+SHA256 = "0" * 64
 SUBSET = Subset("s", 1, (Prompt("p", "caption"),), None)
 
 
@@ -46,12 +51,12 @@ def test_a_broken_whole_line_is_an_error_with_its_number(tmp_path):
 def test_rows_come_back_exactly(tmp_path):
     folder = RunFolder(tmp_path / "r")
     values = {"mean": 0.1 + 0.2, "logits": np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)}
-    folder.add_row(PROTOCOL, Row(KEY, "sha", values))
+    folder.add_row(PROTOCOL, Row(KEY, SHA256, values))
     row = folder.rows(PROTOCOL)[KEY]
     assert row.values["mean"] == values["mean"]
     assert row.values["logits"].dtype == np.float32
     np.testing.assert_array_equal(row.values["logits"], values["logits"])
-    folder.add_row(PROTOCOL, Row(KEY, "sha", None, "too short"))
+    folder.add_row(PROTOCOL, Row(KEY, SHA256, None, "too short"))
     assert folder.rows(PROTOCOL)[KEY].missing == "too short"
     assert folder.rows(Colours("colours", 1, bins=4)) == {}, "another protocol has rows of its own"
 
@@ -59,7 +64,7 @@ def test_rows_come_back_exactly(tmp_path):
 def test_samples_are_keyed(tmp_path):
     folder = RunFolder(tmp_path / "r")
     folder.add_sample(Sample(KEY, None, None, 0.1, "out of memory"))
-    folder.add_sample(Sample(KEY, "clips/s/p-0.mkv", "sha", 0.1))
+    folder.add_sample(Sample(KEY, "clips/s/p-0.mkv", SHA256, 0.1))
     assert list(folder.samples()) == [KEY]
     assert folder.samples()[KEY].path == "clips/s/p-0.mkv"
 
@@ -112,3 +117,141 @@ def test_whole_files_replace_whole_files(tmp_path):
     write_whole(tmp_path / "x" / "y.json", b"new")
     assert (tmp_path / "x" / "y.json").read_bytes() == b"new"
     assert len(list((tmp_path / "x").iterdir())) == 1
+
+
+def started(tmp_path):
+    folder = RunFolder(tmp_path / "r")
+    folder.start(a_run(), [SUBSET])
+    return folder
+
+
+LINE = {"key": ["s", "p", 0], "path": "clips/s/p-0.mkv", "sha256": SHA256, "seconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sha256": "../../../evil"}, "must be 64 hex digits"),
+        ({"sha256": "A" * 64}, "must be 64 hex digits"),
+        ({"sha256": 5}, "sha256 is 5; it must be a text"),
+        ({"path": "/etc/passwd"}, "'/etc/passwd' is no path inside it"),
+        ({"path": "clips/../../private.mkv"}, "is no path inside it"),
+        ({"path": "a\0b"}, "is no path inside it"),
+        ({"key": ["s", "../../p", 0]}, "prompt id '../../p' cannot be an id"),
+        ({"key": ["../s", "p", 0]}, "subset name '../s' cannot be an id"),
+        ({"key": ["s", "p"]}, "the field 'key.2' is missing"),
+        ({"key": ["s", "p", 0.5]}, "key.2 is 0.5; it must be a whole number"),
+        ({"seconds": "1"}, "seconds is '1'; it must be a number"),
+        ({"colour": 1}, "the field 'colour' is unknown; a later version"),
+        ({"failure": "no"}, "give either a path"),
+    ],
+)
+def test_a_line_of_somebody_elses_samples_is_checked_and_leads_nowhere(tmp_path, changes, words):
+    folder = started(tmp_path)
+    append_line(folder.path / "samples.jsonl", {**LINE, **changes})
+    for use in (folder.samples, lambda: clips.prepare([folder], tmp_path / "out" / "media")):
+        with pytest.raises(InputError, match=words):
+            use()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["r"]
+
+
+def test_no_link_is_followed_out_of_a_run_folder(tmp_path):
+    private = tmp_path / "private.mkv"
+    private.write_bytes(b"private")
+    for name in ("samples.jsonl", "run.json", "clips", "features", "scores.json", "subsets/s.json", ".lock"):
+        folder = started(tmp_path / name.replace("/", "-"))
+        place = folder.path / name
+        place.unlink(missing_ok=True)
+        place.symlink_to(tmp_path if name in ("clips", "features") else private)
+        for use in (RunFolder.run, RunFolder.samples, RunFolder.scores, lambda one: one.writing().__enter__()):
+            with pytest.raises(InputError, match="is a link to a place outside"):
+                use(RunFolder(folder.path))
+    assert private.read_bytes() == b"private"
+
+
+def test_links_inside_and_a_generators_own_are_allowed_and_no_write_follows_one(tmp_path):
+    folder, private = started(tmp_path), tmp_path / "private"
+    private.write_bytes(b"private")
+    (folder.path / "same.json").symlink_to("run.json")
+    (folder.path / "jobs").mkdir()
+    (folder.path / "jobs" / "cache").symlink_to(tmp_path)
+    assert RunFolder(folder.path).run().name == "r"
+    (tmp_path / ".x.json.part").symlink_to(private)
+    write_whole(tmp_path / "x.json", b"new")
+    (tmp_path / "lines.jsonl").symlink_to(private)
+    with pytest.raises(InputError, match="is a link; nothing is written where it leads"):
+        append_line(tmp_path / "lines.jsonl", {})
+    assert private.read_bytes() == b"private" and (tmp_path / "x.json").read_bytes() == b"new"
+
+
+def test_the_format_of_a_folder_is_kept_and_a_later_one_is_a_sentence(tmp_path):
+    folder = started(tmp_path)
+    plain = read_json(folder.path / "run.json")
+    assert plain["format"] == 1
+    write_json(folder.path / "run.json", {name: one for name, one in plain.items() if name != "format"})
+    assert folder.run().name == "r", "as the first versions wrote it"
+    for later in (2, "1", None, True):
+        write_json(folder.path / "run.json", {**plain, "format": later})
+        with pytest.raises(InputError, match=rf"is of the format {later!r}, and this avbench reads up to 1"):
+            folder.run()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"dtype": "O", "shape": [1], "base64": ""}, "an array of 'O'; it must be one of"),
+        ({"dtype": "complex64", "shape": [1], "base64": ""}, "an array of 'complex64'"),
+        ({"dtype": "float64", "shape": [10**12], "base64": ""}, "which is no float64 array of the shape"),
+        ({"dtype": "float64", "shape": [-1], "base64": ""}, "which is no float64 array of the shape"),
+        ({"dtype": "float64", "shape": [1], "base64": "!!!!"}, "is not base64"),
+        ({"dtype": "float64", "shape": [1], "base64": "AAAAAAAA+H8="}, "is NaN or infinite"),
+        ({"dtype": 5, "shape": [1], "base64": ""}, "dtype is 5"),
+        ("x", "the whole is 'x'"),
+        (None, "the whole is None"),
+    ],
+)
+def test_a_value_of_somebody_elses_rows_is_checked(tmp_path, value, words):
+    folder = RunFolder(tmp_path / "r")
+    folder.add_row(PROTOCOL, Row(KEY, SHA256, None, "too short"))
+    (rows,) = folder.path.glob("features/*/rows.jsonl")
+    append_line(rows, {"key": KEY, "clip_sha256": SHA256, "values": {"v": value}, "missing": None})
+    for use in (folder.rows, lambda protocol: list(folder.stream_rows(protocol))):
+        with pytest.raises(InputError, match=words) as found:
+            use(PROTOCOL)
+        assert str(rows) in str(found.value)
+
+
+def test_scores_and_values_belong_together_and_count_once(tmp_path):
+    folder = evaluated(made_run(tmp_path / "r", count=2, names=["toy-control"]))
+    plain, values = read_json(folder.path / "scores.json"), folder.values()
+    one = plain["scores"][0]
+    for scores, words in (
+        ([one, one], "is scored twice"),
+        ([{**one, "subset": "other"}], "is of no subset of the run"),
+        ([{**one, "protocol": "x"}], "the protocol of lpips_consecutive is not in it"),
+        ([{**one, "value": "x"}], "value is 'x'; it must be a number"),
+        ([{**one, "interval": [1, 2, 3]}], "scores.0.interval"),
+        ([{**one, "null": {"a": 1}}], "scores.0.null"),
+        ([{**one, "n": -1}], "n is -1; it counts clips"),
+        ([{**one, "interval": [2, 1]}], "not finite, or upside down"),
+        ([], "holds no score: run `avbench evaluate"),
+    ):
+        write_json(folder.path / "scores.json", {**plain, "scores": scores})
+        with pytest.raises(InputError, match=words):
+            folder.scores()
+    for table, words in (
+        (pd.concat([values, values]), "two values of one metric for one clip"),
+        (values.assign(value=np.inf), "holds infinity"),
+        (values.assign(seed="x"), "'seed' is of"),
+        (values.drop(columns="prompt"), "no column 'prompt'"),
+        (values.iloc[:-1], "has 1 values of onset_rate on toy-control, and scores.json is of 2: the two do not belong"),
+        (values.assign(value=np.nan), "has 0 values of lpips_consecutive"),
+        (values.iloc[:0], "has 0 values of lpips_consecutive"),
+    ):
+        write_json(folder.path / "scores.json", plain)
+        table.to_parquet(folder.path / "values.parquet", index=False)
+        with pytest.raises(InputError, match=words):
+            folder.values()
+    (folder.path / "values.parquet").unlink()
+    with pytest.raises(InputError, match=r"has no values\.parquet: run `avbench evaluate"):
+        folder.values()

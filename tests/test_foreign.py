@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from avbench import foreign, reference, subsets
 from avbench.core import InputError, NotMeasurable
 from avbench.features.i3d.conventions import StyleGANV
 from avbench.metrics.distance import frechet_distance, frechet_of_moments
+from avbench.pickles import read_arrays
 
 FEATURES = np.random.default_rng(0).standard_normal((50, 6)) * np.arange(1, 7) + 3
 
@@ -147,3 +149,85 @@ def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path):
     assert not (tmp_path / "out").exists() and not (tmp_path / "was-run").exists()
     assert avbench("import", good, "--format", "cd-fvd", *said).returncode == 0
     assert '"divisor": "n"' in avbench("show", tmp_path / "out").stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "words"),
+    [
+        ("stylegan-v", {"num_items": 100.7}, r"its num_items is 100\.7; it must be a whole number"),
+        ("stylegan-v", {"num_items": "50"}, "its num_items is '50'"),
+        ("stylegan-v", {"num_items": True}, "its num_items is True"),
+        ("stylegan-v", {"num_items": float("nan")}, "its num_items is nan"),
+        ("stylegan-v", {"num_items": 0}, "it is of 0 clips"),
+        ("stylegan-v", {"raw_mean": FEATURES.sum(axis=0) + 0j}, "its raw_mean is an array of complex128"),
+        ("stylegan-v", {"raw_mean": np.zeros(6, "M8[s]")}, r"its raw_mean is an array of datetime64\[s\]"),
+        ("stylegan-v", {"raw_mean": np.zeros(6, "m8[s]")}, r"its raw_mean is an array of timedelta64\[s\]"),
+        ("stylegan-v", {"raw_mean": np.zeros(6, bool)}, "its raw_mean is an array of bool"),
+        ("stylegan-v", {"raw_mean": [0.0] * 6}, "its raw_mean is list; it must be an array of real numbers"),
+        ("stylegan-v", {"raw_cov": np.zeros((6, 6), complex)}, "its raw_cov is an array of complex128"),
+        ("stylegan-v", {"raw_cov": np.zeros((5, 5))}, r"covariance \(5, 5\)"),
+        ("pytorch-fid", {"mu": np.zeros(6, complex)}, "complex128"),
+        ("pytorch-fid", {"sigma": np.zeros((6, 6), "M8[s]")}, "datetime64"),
+        ("pytorch-fid", {"mu": np.zeros(6, bool)}, "its mean is an array of bool"),
+        ("torch-fidelity", {"mu": np.zeros(6, complex)}, "complex128|cannot be read"),
+        ("torch-fidelity", {"mu": torch.zeros(6, dtype=torch.complex64)}, "its mean is Tensor"),
+        ("torch-fidelity", {"sigma": torch.zeros(6, 6).to_sparse()}, "its covariance is Tensor|cannot be read"),
+        ("torch-fidelity", {"mu": "x"}, "its mean is str"),
+    ],
+)
+def test_what_is_no_real_number_makes_none(tmp_path, kind, changes, words):
+    good = feature_stats() if kind == "stylegan-v" else mu_sigma()
+    with pytest.raises(InputError, match=words):
+        foreign.read(write(tmp_path, kind, {**good, **changes}), kind, n=50)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        torch.zeros(4, 4, dtype=torch.complex64),
+        torch.zeros(4, 4, dtype=torch.bool),
+        torch.zeros(4, 4).to_sparse(),
+        torch.zeros(4, 4, device="meta"),
+        torch.zeros(1, 4).expand(10**9, 4),
+        torch.zeros(4),
+    ],
+)
+def test_features_that_are_no_plain_tensor_are_refused(tmp_path, features):
+    with pytest.raises(InputError):
+        foreign.read(write(tmp_path, "torch-fidelity", features), "torch-fidelity")
+
+
+def test_whole_numbers_of_any_type_are_counts_and_tensors_are_means(tmp_path):
+    for count in (50, np.int32(50), 50.0, np.float64(50)):
+        assert foreign.read(write(tmp_path, "cd-fvd", feature_stats(num_items=count)), "cd-fvd").moments.n == 50
+    tensors = {name: torch.from_numpy(one) for name, one in mu_sigma().items()}
+    found = foreign.read(write(tmp_path, "torch-fidelity", tensors), "torch-fidelity", n=50).moments
+    np.testing.assert_allclose(found.mean, FEATURES.mean(axis=0))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02K\x01r\xff\xff\xff\x0f.",  # a place in the pickle's memory that takes 2 GB
+        b"\x80\x05\x96\x00\x00\x00\x00\x02\x00\x00\x00abc.",  # 8 GB of bytes that are not there
+        b"\x80\x04\x8c\x05numpy\x8c\x07ndarray\x93\x8a\x05\x00\x00\x00\x00\x10\x85\x85R.",  # an array of 2^36 items
+        b"\x80\x04" + b"}K\x01" * 100_000 + b"N" + b"s" * 100_000 + b".",
+        b"\x80\x04" + b"]" * 100_000 + b"a" * 99_999 + b".",
+    ],
+)
+def test_a_pickle_takes_no_more_memory_than_it_fills(tmp_path, content):
+    path = tmp_path / "stats.pkl"
+    path.write_bytes(content)
+    for read in (lambda: foreign.read(path, "stylegan-v"), lambda: read_arrays(path)):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(InputError):
+            read()
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "kB"
+
+
+def test_a_small_file_does_not_unpack_to_a_large_one(tmp_path):
+    big = np.zeros((6000, 6000))
+    np.savez_compressed(tmp_path / "big.npz", mu=np.zeros(6000), sigma=big)
+    assert (tmp_path / "big.npz").stat().st_size < 500_000
+    with pytest.raises(InputError, match=r"would take 288\.\d MB of memory; at most 268\.4 MB"):
+        foreign.read(tmp_path / "big.npz", "pytorch-fid", n=10)

@@ -39,14 +39,18 @@ def test_only_the_header_of_weights_is_read(tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header)  # and nothing after it
     assert recognise(path).kind == "LoRA"
-    for content, words in ((b"", "unpack"), (struct.pack("<Q", 2**60), "longer than any"), (b"\2" + bytes(7), "")):
+    for content, words in (
+        (b"", "cut short"),
+        (struct.pack("<Q", 2**60), "longer than any"),
+        (b"\2" + bytes(7) + b"[]", "header"),
+    ):
         path.write_bytes(content)
         with pytest.raises(InputError, match=f"no safetensors file: .*{words}"):
             recognise(path)
 
 
 def test_the_other_kinds(tmp_path):
-    (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(8))
+    (tmp_path / "a.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 0))
     assert recognise(tmp_path / "a.gguf").kind == "GGUF"
     (tmp_path / "a.ckpt").write_bytes(b"anything")
     assert recognise(tmp_path / "a.ckpt").needs == ("-M base=PIPELINE", "-M allow_pickle=true")

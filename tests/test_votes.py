@@ -113,10 +113,10 @@ def test_pairs_are_counted_from_the_first_runs_side(tmp_path):
         (ballot(("p", "a", "x", "left")), "must be two of a, b, c"),
         (ballot(("p", "a", "a", "left")), "must be two of"),
         (ballot(("p", "a", "b", "left"), ("p", "b", "a", "left")), "voted on before"),
-        (ballot(votes=[{"vote": "left"}]), "must have exactly"),
-        (ballot(("p", ["a"], "b", "left")), "left, right, vote texts"),
+        (ballot(votes=[{"vote": "left"}]), "the field 'votes.0.subset' is missing"),
+        (ballot(("p", ["a"], "b", "left")), "it must be a text"),
         (ballot(), "no votes"),
-        (ballot(votes={}), "must be lists"),
+        (ballot(votes={}), "it must be a list"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, plain, said):

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -23,8 +23,10 @@ from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, Wan
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import ClipSpec, InputError, nearest
+from avbench.reading import read_json, shaped
 
 FORMAT = "avfulldit-2"
+T = TypeVar("T")
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.json"
 
 
@@ -87,26 +89,28 @@ def build(config: Mapping[str, Any]) -> Parts:
         texts: dict[str, CaptionEncoder | None] = {"video": None, "audio": None}
         for what in towers:
             if what in config:
-                towers[what] = NativeTower(NativeConfig(**config[what]["tower"]))
+                towers[what] = NativeTower(config_part(config[what]["tower"], NativeConfig))
                 texts[what] = CaptionEncoder(**config[what]["text"])
-        joint = JointConfig(**config["joint"]) if "joint" in config else None
+        joint = config_part(config["joint"], JointConfig) if "joint" in config else None
         dit = AVFullDiT(towers["video"], towers["audio"], joint)
         spec = ClipSpec.from_json(config["clip"])
-        video_codec = PixelCodec(PixelCodecConfig(**config["video_codec"])) if "video" in config else None
-        audio_codec = SpectrogramCodec(_spectrogram(config["audio_codec"])) if "audio" in config else None
-        sampling = Sampling(**config.get("sampling", {}))
+        video_codec = PixelCodec(config_part(config["video_codec"], PixelCodecConfig)) if "video" in config else None
+        audio_codec = (
+            SpectrogramCodec(config_part(config["audio_codec"], SpectrogramCodecConfig)) if "audio" in config else None
+        )
+        sampling = config_part(config.get("sampling", {}), Sampling)
         return Parts(dit, spec, texts["video"], texts["audio"], video_codec, audio_codec, sampling)
     except KeyError as error:
         msg = f"the config lacks the field {error}"
         raise InputError(msg) from None
-    except TypeError as error:
+    except (TypeError, ArithmeticError) as error:
         msg = f"the config does not fit: {error}"
         raise InputError(msg) from None
 
 
-def _spectrogram(plain: Mapping[str, Any]) -> SpectrogramCodecConfig:
-    statistics = {name: tuple(plain.get(name, ())) for name in ("mean", "std")}
-    return SpectrogramCodecConfig(**{**plain, **statistics})
+def config_part(plain: Any, shape: type[T]) -> T:
+    """A part of the config in its form. Raises InputError naming the field that does not fit."""
+    return shaped(json.dumps(plain), shape, "")
 
 
 def save(parts: Parts, folder: Path, card: Mapping[str, Any]) -> None:
@@ -140,11 +144,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         msg = f"{folder} is no AVFullDiT checkpoint: it has no {CONFIG}"
         raise InputError(msg)
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        msg = f"{path} is not JSON: {error}"
-        raise InputError(msg) from None
+    config = read_json(path)
     if not isinstance(config, dict) or "format" not in config:
         kind = config.get("_class_name") or config.get("architectures") if isinstance(config, dict) else None
         msg = f"{path} is not of AVFullDiT" + (f" but of {kind}" if kind else "") + f": it has no format {FORMAT!r}"

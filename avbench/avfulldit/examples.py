@@ -5,10 +5,9 @@ audio codec encodes it, ``captions.jsonl`` with one line per example, and ``card
 and each after its arrays, so training can begin while later examples are still being made.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import InputError
+from avbench.reading import parsed, read_json
 
 CARD, CAPTIONS = "card.json", "captions.jsonl"
 _CHUNK = 4096
@@ -40,6 +40,14 @@ class Batch(NamedTuple):
     audio_captions: Tensor | Sequence[str]
 
 
+@dataclass(frozen=True)
+class _Captions:
+    """A line of captions.jsonl."""
+
+    video: str
+    audio: str
+
+
 @dataclass
 class Examples:
     """Arrays on disk, mapped into memory, and the captions that are there so far."""
@@ -57,9 +65,9 @@ class Examples:
     def open(cls, folder: Path) -> "Examples":
         """Open a folder. Raises InputError where a file is missing or their lengths differ."""
         try:
-            card = json.loads((folder / CARD).read_text())
+            card = read_json(folder / CARD, dict)
             video, audio = (np.load(folder / name, mmap_mode="r") for name in ("video.npy", "audio.npy"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             msg = f"{folder} holds no training examples: {error}"
             raise InputError(msg) from None
         for what, array in (("video.npy", video), ("audio.npy", audio)):
@@ -109,7 +117,8 @@ class Examples:
             file.seek(self._read)
             whole, newline, _ = file.read().rpartition(b"\n")
         self._read += len(whole) + len(newline)
-        self.captions += [json.loads(line) for line in whole.splitlines()]
+        for number, line in enumerate(whole.splitlines(), start=len(self.captions) + 1):
+            self.captions.append(asdict(parsed(line, f"{path}, line {number}", _Captions)))
 
 
 class Feed:

@@ -21,6 +21,7 @@ from avbench.avfulldit.attention import Initialisation
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.rope import AudioPositions
 from avbench.core import InputError, nearest
+from avbench.reading import parsed
 
 FORMAT = "avfulldit-joint-1"
 _NEW = "widenings."
@@ -82,8 +83,9 @@ def read_joint(path: Path) -> JointFile:
         msg = f"{path} is no trained joint: its metadata do not say format {FORMAT!r}"
         raise InputError(msg)
     try:
-        joint, link = JointConfig(**json.loads(said["joint"])), json.loads(said["link"])
-        found = JointFile(path, joint, link, said["towers"], json.loads(said.get("card", "{}")))
+        kinds = {"joint": JointConfig, "link": float, "card": dict}
+        joint, link, card = (parsed({"card": "{}", **said}[name].encode(), name, kinds[name]) for name in kinds)
+        found = JointFile(path, joint, link, said["towers"], card)
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path}: its metadata do not say how the towers are joined: {error}"
         raise InputError(msg) from None

@@ -5,7 +5,6 @@ Weights are read from safetensors only. The sampling is the paper's. Source of T
 (declare-lab/TangoFlux); of Wan's: diffusers.
 """
 
-import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +21,7 @@ from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec, package
 from avbench.avfulldit.wan import WanTower
 from avbench.core import ClipSpec, InputError, first_line
+from avbench.reading import read_json
 
 _WAN_WORDS, _TANGOFLUX_WORDS = 512, 64
 _FLUX_FIELDS = (
@@ -149,11 +149,7 @@ def _shift(pipeline: Path) -> float:
 
 def _json(path: Path, what: str) -> dict[str, Any]:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"{path.parent} does not hold {what}: {first_line(error)}"
+        return read_json(path, dict)
+    except InputError as error:
+        msg = f"{path.parent} does not hold {what}: {error}"
         raise InputError(msg) from None
-    if not isinstance(plain, dict):
-        msg = f"{path.parent} does not hold {what}: {path.name} is no object"
-        raise InputError(msg)
-    return plain

@@ -1,9 +1,9 @@
 """How does a waveform become the latents that a small audio tower works on? A log-mel spectrogram, and its inverse.
 
 Nothing is learned; two statistics of each band are part of the configuration. The inverse solves the mel bands for
-magnitudes without negative values and lets the fast Griffin-Lim algorithm (Perraudin, Balazs and Søndergaard 2013) find phases, from a fixed start, so
-that one latent gives one waveform. Waveforms are mono, ``[batch, 1, samples]`` float32; latents
-``[batch, frames_per_latent · bands, time]`` of about zero mean and unit variance.
+magnitudes without negative values and lets the fast Griffin-Lim algorithm (Perraudin, Balazs and Søndergaard 2013)
+find phases, from a fixed start, so that one latent gives one waveform. Waveforms are mono, ``[batch, 1, samples]``
+float32; latents ``[batch, frames_per_latent · bands, time]`` of about zero mean and unit variance.
 """
 
 import functools

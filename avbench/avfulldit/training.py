@@ -25,7 +25,7 @@ from avbench.avfulldit.examples import Batch, sent
 from avbench.avfulldit.flow import Timesteps, between, seed_of, stream
 from avbench.avfulldit.machine import Machine
 from avbench.avfulldit.muon import Muon
-from avbench.core import InputError
+from avbench.core import InputError, first_line
 
 STATE = "state.pt"
 LOSSES = "losses.csv"
@@ -431,7 +431,14 @@ def _reported(
 def _load(path: Path, asked: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    state = torch.load(path, map_location=device, weights_only=True)
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises whatever its readers raise; each says that the file is damaged
+        msg = f"{path} cannot be read as a training's state: {first_line(error)}; remove it to begin again"
+        raise InputError(msg) from None
+    if not isinstance(state, dict) or not isinstance(state.get("plan"), dict):
+        msg = f"{path} is not a training's state; remove it to begin again"
+        raise InputError(msg)
     if state["plan"] != asked:
         unlike = [name for name in asked if state["plan"].get(name) != asked[name]]
         msg = f"{path} belongs to another training: {', '.join(unlike)} differ; choose another folder"

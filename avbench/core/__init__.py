@@ -11,12 +11,13 @@ from avbench.core.errors import (
     masked,
     nearest,
 )
-from avbench.core.prompt import Prompt, Subset
+from avbench.core.prompt import Prompt, Subset, checked_id
 from avbench.core.protocol import Protocol, digest, field_differences, require_same_protocol, unlike_fields
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
 from avbench.core.score import Direction, Null, Score
 from avbench.core.table import resolve
+from avbench.core.text import csv_text, one_line, spreadsheet_cell, visible
 
 __all__ = [
     "Audio",
@@ -40,14 +41,19 @@ __all__ = [
     "Subset",
     "UnusableError",
     "Value",
+    "checked_id",
     "columns",
+    "csv_text",
     "digest",
     "field_differences",
     "first_line",
     "frame_rate",
     "masked",
     "nearest",
+    "one_line",
     "require_same_protocol",
     "resolve",
+    "spreadsheet_cell",
     "unlike_fields",
+    "visible",
 ]

@@ -5,6 +5,7 @@ float32 in −1…1; frame k is shown from k/fps until (k+1)/fps seconds; sample
 Rates are exact: fps is a `Fraction`, the sample rate an integer in Hz.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -27,7 +28,8 @@ def frame_rate(value: Fraction | int | float | str) -> Fraction:
         InputError: the value is not a number, not positive, or above 1000.
     """
     try:
-        fps = Fraction(value)
+        # of a text with an exponent, Fraction would write out every zero
+        fps = Fraction(float(value) if isinstance(value, str) and "e" in value.lower() else value)
     except (ValueError, TypeError, OverflowError, ZeroDivisionError):
         msg = f"fps is {value!r}; it must be a positive number such as 8, 23.976 or '24000/1001'"
         raise InputError(msg) from None
@@ -70,7 +72,7 @@ class Audio:
             msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 (scale or clip the model's output)"
             raise InputError(msg)
         rate = self.sample_rate
-        if isinstance(rate, bool) or not isinstance(rate, int) or not 0 < rate <= MAX_SAMPLE_RATE:
+        if not _whole(rate) or not 0 < rate <= MAX_SAMPLE_RATE:
             msg = f"sample rate is {rate!r}; it must be a whole number of Hz from 1 to {MAX_SAMPLE_RATE}"
             raise InputError(msg)
         object.__setattr__(self, "waveform", _read_only(wave))
@@ -145,6 +147,9 @@ class Clip:
         return float(np.hypot(self.height, self.width))
 
 
+_MOST = {"width": 32_768, "height": 32_768, "frames": 10_000_000, "channels": 32}
+
+
 @dataclass(frozen=True)
 class ClipSpec:
     """The form in which a subset wants its clips: size, length and rates.
@@ -161,12 +166,12 @@ class ClipSpec:
     channels: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("width", "height", "frames", "channels"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                msg = f"clip spec: {name} is {getattr(self, name)!r}; it must be a whole number from 1"
+        for name, most in _MOST.items():
+            if not _whole(getattr(self, name)) or not 1 <= getattr(self, name) <= most:
+                msg = f"clip spec: {name} is {getattr(self, name)!r}; it must be a whole number from 1 to {most:,}"
                 raise InputError(msg)
         rate = self.sample_rate
-        if rate is not None and (not isinstance(rate, int) or not 0 < rate <= MAX_SAMPLE_RATE):
+        if rate is not None and (not _whole(rate) or not 0 < rate <= MAX_SAMPLE_RATE):
             msg = f"clip spec: sample_rate is {rate!r}; it must be a whole number of Hz, or left out"
             raise InputError(msg)
         object.__setattr__(self, "fps", frame_rate(self.fps))
@@ -198,11 +203,18 @@ class ClipSpec:
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "ClipSpec":
         """Build from `to_json`'s values. Raises InputError on a missing or unknown field."""
+        if not isinstance(plain, Mapping):
+            msg = f"clip spec is {plain!r}; it must be a table of width, height, frames and fps"
+            raise InputError(msg)
         try:
             return cls(**plain)
         except TypeError as error:
             msg = f"clip spec: {error}"
             raise InputError(msg) from None
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

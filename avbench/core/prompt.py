@@ -104,6 +104,10 @@ class Prompt:
         if not (self.video_caption or "").strip():
             msg = f"prompt {self.id!r} has no video caption"
             raise InputError(msg)
+        for name in ("audio_caption", "reference_clip"):
+            if not isinstance(getattr(self, name), str | None):
+                msg = f"prompt {self.id!r}: {name} is {getattr(self, name)!r}; it must be a text, or left out"
+                raise InputError(msg)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, in the form that prompts.jsonl holds."""
@@ -129,8 +133,8 @@ class Subset:
 
     def __post_init__(self) -> None:
         checked_id(self.name, "subset name")
-        if isinstance(self.version, bool) or not isinstance(self.version, int):
-            msg = f"the version of subset {self.name!r} is {self.version!r}; it must be a whole number"
+        if not isinstance(self.version, int) or isinstance(self.version, bool) or self.version < 0:
+            msg = f"the version of subset {self.name!r} is {self.version!r}; it must be a whole number from 0"
             raise InputError(msg)
         if not isinstance(self.card, Mapping):
             msg = f"the card of subset {self.name!r} is {self.card!r}; it must be an object"

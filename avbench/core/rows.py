@@ -50,7 +50,7 @@ def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
     A name whose values have unlike shapes (times of events, curves of clips of unlike length) gives an array of arrays.
 
     Raises:
-        InputError: a key occurs twice, or rows disagree about their names.
+        InputError: a key occurs twice, or rows disagree about their names, or about what is a number and what a list.
     """
     measured = sorted((row for row in rows if row.values is not None), key=lambda row: row.key)
     keys = [row.key for row in measured]
@@ -66,6 +66,9 @@ def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
     stacked = {}
     for name in names:
         arrays = [np.asarray((row.values or {})[name], dtype=np.float64) for row in measured]
+        if len({array.ndim for array in arrays}) > 1:
+            msg = f"{name} has unlike numbers of dimensions in these rows, {sorted({one.ndim for one in arrays})}"
+            raise InputError(msg)
         if len({array.shape for array in arrays}) == 1:
             stacked[name] = np.stack(arrays)
         else:

@@ -31,6 +31,11 @@ class Null:
     within_prompts: bool
     """Whether clips changed sides only with clips of their own prompt."""
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 <= self.sd < math.inf and 0 <= self.p <= 1 and self.permutations >= 0):
+            msg = f"null distribution: mean {self.mean}, sd {self.sd}, p {self.p}, {self.permutations} permutations"
+            raise InputError(msg)
+
 
 @dataclass(frozen=True)
 class Score:
@@ -68,6 +73,16 @@ class Score:
             raise InputError(msg)
         if self.value is not None and not math.isfinite(self.value):
             msg = f"{self.metric} on {self.subset} is {self.value}: a score is finite or absent"
+            raise InputError(msg)
+        for name in ("n", "unmeasured", "refused", "shared"):
+            if getattr(self, name) < 0:
+                msg = f"{self.metric} on {self.subset}: {name} is {getattr(self, name)}; it counts clips"
+                raise InputError(msg)
+        low, high = self.interval or (0.0, 0.0)
+        if not low <= high or not all(math.isfinite(one) for one in (low, high, self.floor or 0, self.reference or 0)):
+            msg = (
+                f"{self.metric} on {self.subset}: its interval, floor or reference value is not finite, or upside down"
+            )
             raise InputError(msg)
 
     @property

@@ -21,13 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avbench.as_subset import card_of, prompt_of
-from avbench.core import InputError, Subset
+from avbench.core import InputError, Subset, spreadsheet_cell
 from avbench.curate import duplicates
 from avbench.curate.measures import MEASURES
-from avbench.curate.pool import limited, rows_path, stamp
+from avbench.curate.pool import Measured, limited, rows_path, stamp
 from avbench.curate.rules import QUALITY, Condition, Rules
 from avbench.datasets import Pool
-from avbench.folder import stream_lines, write_whole
+from avbench.folder import write_whole
+from avbench.reading import stream_lines
 from avbench.subsets import write
 
 AUDIT = ("id", "file", "rule", "condition", "value", "threshold", "threshold_from", "holds", "kept", "why")
@@ -67,11 +68,11 @@ def load(pool: Pool, work: Path, limit: int | None = None) -> pd.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in ("id", "sha256", "missing", "picture_hash", "sound_hash")}
     numbers: dict[str, list[float]] = {name: [] for name in MEASURES}
     places: dict[str, int] = {}
-    for row in stream_lines(rows_path(work)):
-        values = row["values"] or {}
-        places[row["id"], row["path"], row["stamp"]] = len(columns["id"])
+    for row in stream_lines(rows_path(work), Measured):
+        values = row.values or {}
+        places[row.id, row.path, row.stamp] = len(columns["id"])
         for name in columns:
-            columns[name].append(row.get(name, values.get(name)))
+            columns[name].append(getattr(row, name, values.get(name)))
         for name in MEASURES:
             value = values.get(name)
             numbers[name].append(np.nan if value is None else value)
@@ -193,7 +194,7 @@ def _write_audit(decided: Decided, folder: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(AUDIT)
         while chunk := list(itertools.islice(rows, _CHUNK)):
-            writer.writerows(chunk)
+            writer.writerows([spreadsheet_cell(one) if isinstance(one, str) else one for one in row] for row in chunk)
             parquet.write_table(pa.Table.from_pylist([dict(zip(AUDIT, row, strict=True)) for row in chunk], schema))
     for part in parts:
         os.replace(part, folder / f"audit{part.suffix}")  # noqa: PTH105

@@ -12,8 +12,22 @@ from typing import Any
 from avbench import engine
 from avbench.core import MediaError, NotMeasurable, digest
 from avbench.datasets import Entry, Pool
-from avbench.folder import RunFolder, append_line, file_sha256, stream_lines
+from avbench.folder import RunFolder, append_line, file_sha256
 from avbench.media import read_clip
+from avbench.reading import stream_lines
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of the work folder: what was measured of one clip."""
+
+    id: str
+    path: str
+    stamp: str
+    sha256: str | None
+    values: dict[str, float | str | None] | None
+    missing: str | None
+
 
 _DIED = str(engine.Died("measuring"))
 """Of a clip that the process died of; it is tried again."""
@@ -50,8 +64,8 @@ def rows_path(work: Path) -> Path:
 
 def unmeasured(pool: Pool, work: Path, limit: int | None = None) -> list[Task]:
     """The pool's clips, of the first `limit` entries, that have no row yet. Raises InputError as the pool does."""
-    rows = {row["id"]: row for row in stream_lines(rows_path(work))}
-    known = {name: (row["path"], row["stamp"]) for name, row in rows.items() if row["missing"] != _DIED}
+    rows = {row.id: row for row in stream_lines(rows_path(work), Measured)}
+    known = {name: (row.path, row.stamp) for name, row in rows.items() if row.missing != _DIED}
     tasks = []
     for entry in limited(pool, limit):
         if entry.path is not None and (mark := stamp(entry.path)) and known.get(entry.id) != (str(entry.path), mark):

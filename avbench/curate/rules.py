@@ -1,6 +1,5 @@
 """The rules as written: rules.toml, or a file of the user's in the same form."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from avbench.core import InputError, nearest
 from avbench.curate.measures import MEASURES
+from avbench.reading import read_toml
 
 SHIPPED = Path(__file__).parent / "rules.toml"
 QUALITY = "quality"
@@ -49,11 +49,7 @@ class Rules:
 
 def read(path: Path = SHIPPED) -> Rules:
     """Read a file of rules. Raises InputError naming the rule where one cannot be used."""
-    try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        msg = f"{path}: cannot be read as rules: {error}"
-        raise InputError(msg) from None
+    plain = read_toml(path)
     conditions: dict[str, tuple[Condition, ...]] = {}
     for rule, table in plain.items():
         if not isinstance(table, Mapping) or not isinstance(table.get("conditions"), list):

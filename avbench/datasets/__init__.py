@@ -8,7 +8,6 @@ A new reader is a function from a folder to entries and a row in READERS; others
 the group ``avbench.datasets``, each a `Reader`.
 """
 
-import csv
 import hashlib
 import re
 from collections import Counter
@@ -22,6 +21,7 @@ from typing import Any
 from avbench.clip_files import as_spelled, clips_in, same_name
 from avbench.core import InputError, nearest
 from avbench.core.prompt import checked_id
+from avbench.reading import csv_lines, read_bytes, read_text
 
 ENTRY_POINTS = "avbench.datasets"
 
@@ -209,7 +209,7 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
 
 def git_hash(path: Path) -> str:
     """What git calls a file's content, so that a published repository says which file is its authors'."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
@@ -230,30 +230,19 @@ def required(folder: Path, *names: str, what: str) -> Path:
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not empty, with their numbers from 1."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line.strip()
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: cannot be read: {error}"
-        raise InputError(msg) from None
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if line.strip():
+            yield number, line.strip()
 
 
 def rows(path: Path, least: int) -> Iterator[list[str]]:
     """The rows of a CSV without a head. Raises InputError at one of fewer than `least` fields."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        try:
-            for row in reader:
-                if row and len(row) < least:
-                    msg = f"{path}, line {reader.line_num}: {len(row)} fields, where {least} are needed"
-                    raise InputError(msg)
-                if row:
-                    yield row
-        except (csv.Error, UnicodeDecodeError) as error:
-            msg = f"{path}, line {reader.line_num}: {error}"
-            raise InputError(msg) from None
+    for number, row in csv_lines(path):
+        if row and len(row) < least:
+            msg = f"{path}, line {number}: {len(row)} fields, where {least} are needed"
+            raise InputError(msg)
+        if row:
+            yield row
 
 
 def inside(folder: Path, name: str, listed: Path, number: int) -> Path:

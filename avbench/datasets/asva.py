@@ -8,16 +8,13 @@ from pathlib import Path
 
 from avbench.core import InputError
 from avbench.datasets import Entry, identifier, inside, lines, required
-from avbench.folder import read_json
+from avbench.reading import read_json
 
 
 def read(folder: Path) -> Iterator[Entry]:
     """Entries in the lists' order, train before test."""
     required(folder, "test.txt", "train.txt", what="ASVA's sets")
-    mapping = read_json(folder / "class_mapping.json") if (folder / "class_mapping.json").is_file() else {}
-    if not isinstance(mapping, dict):
-        msg = f"{folder / 'class_mapping.json'}: not an object of classes"
-        raise InputError(msg)
+    mapping = read_json(folder / "class_mapping.json", dict) if (folder / "class_mapping.json").is_file() else {}
     for split in ("train", "test"):
         listed = folder / f"{split}.txt"
         for number, line in lines(listed) if listed.is_file() else ():

@@ -7,7 +7,6 @@ as text, as they were printed: they are shown beside, and never computed with.
 """
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from avbench.core import ClipSpec, InputError, Subset, nearest
 from avbench.evaluate import chosen_metrics, features_of
 from avbench.measure import require_weights
 from avbench.metrics import Metric
+from avbench.reading import read_toml, shaped
 from avbench.recognise import recognise
 
 TOWERS = "avfulldit-towers"
@@ -106,6 +106,51 @@ class Preset:
         return self.plain["sampler"].get(_kind(model))
 
 
+@dataclass(frozen=True)
+class _PrintedRow:
+    on: str
+    model: str
+    values: str
+    change: str = ""
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    count: int
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class _Names:
+    names: tuple[str, ...]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class _Beside:
+    metrics: tuple[str, ...]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class _PresetFile:
+    """A preset's TOML."""
+
+    name: str
+    paper: str
+    cited: str
+    purpose: str
+    unlike: str
+    version: int
+    clip: dict[str, Any]
+    sampler: dict[str, dict[str, Any] | str]
+    seeds: _Seeds
+    subsets: _Names
+    beside: _Beside
+    column: tuple[Column, ...]
+    printed: tuple[_PrintedRow, ...]
+
+
 _HERE = Path(__file__).parent
 _WORDS = ("name", "paper", "cited", "purpose", "unlike")
 _FIELDS = {*_WORDS, "version", "clip", "sampler", "seeds", "subsets", "beside", "column", "printed"}
@@ -128,9 +173,10 @@ def load(name: str) -> Preset:
     if not path.is_file():
         msg = f"preset {name!r} is unknown; {nearest(name, names())}, or a .toml file"
         raise InputError(msg)
+    plain = read_toml(path)
     try:
-        return from_plain(tomllib.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:  # of TOML, of UTF-8, or of what is in it
+        return from_plain(plain)
+    except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from None
 
@@ -142,18 +188,13 @@ def from_plain(plain: Mapping[str, Any]) -> Preset:
         known = unlike[0] in _FIELDS
         msg = f"the field {unlike[0]!r} is {'missing' if known else f'unknown; {nearest(unlike[0], _FIELDS)}'}"
         raise InputError(msg)
-    try:
-        spec = ClipSpec.from_json({name: value for name, value in plain["clip"].items() if name != "source"})
-        columns = tuple(Column(**one) for one in plain["column"])
-        printed = tuple(
-            Printed(**{**one, **{name: tuple(one.get(name, "").split()) for name in ("values", "change")}})
-            for one in plain["printed"]
-        )
-        beside = tuple(plain["beside"]["metrics"])
-        asked = {"seeds": plain["seeds"]["count"], "subsets": tuple(plain["subsets"]["names"]), "beside": beside}
-    except (TypeError, KeyError) as error:
-        msg = f"a field is missing or unknown: {error}"
-        raise InputError(msg) from None
+    found = shaped(json.dumps(plain), _PresetFile, "preset")
+    spec = ClipSpec.from_json({name: value for name, value in found.clip.items() if name != "source"})
+    columns, beside = found.column, found.beside.metrics
+    printed = tuple(
+        Printed(one.on, one.model, tuple(one.values.split()), tuple(one.change.split())) for one in found.printed
+    )
+    asked = {"seeds": found.seeds.count, "subsets": found.subsets.names, "beside": beside}
     words = {name: plain[name] for name in _WORDS}
     preset = Preset(**words, **asked, clip=spec, columns=columns, printed=printed, plain=plain)
     chosen_metrics([*(one.metric for one in columns if one.metric), *beside])  # raises where one is unknown

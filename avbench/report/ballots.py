@@ -17,14 +17,14 @@ def console(votes: pd.DataFrame) -> Group:
     for column in ("won", "tied", "lost", "votes", "prompts"):
         met.add_column(column, justify="right")
     for _, row in ballots.pairs(votes).iterrows():
-        met.add_row(*(str(row[column.header]) for column in met.columns))
+        met.add_row(*(Text(str(row[column.header])) for column in met.columns))
     title = Text("Bradley–Terry strengths, ties as half", style="bold")
     strong = Table("run", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for column in ("strength", "95 % interval", "votes", "group"):
         strong.add_column(column, justify="right")
     found = ballots.strengths(votes)
     for one in found:
-        strong.add_row(one.run, *strength_cells(one), str(one.votes), str(one.group + 1))
+        strong.add_row(Text(one.run), *strength_cells(one), str(one.votes), str(one.group + 1))
     told = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
     return Group(met, strong, *(Text(sentence, style="dim") for sentence in told))
 

@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 from rich.text import Text
 
+from avbench.core import visible
 from avbench.gate import Verdict
 from avbench.report.tables import escaped, p_value
 
@@ -45,13 +46,14 @@ def junit(verdicts: Sequence[Verdict]) -> str:
     numbers = {name: str(count) for name, count in counts.items()}
     suite = ET.Element("testsuite", name="avbench check", tests=str(len(verdicts)), **numbers)
     for one in verdicts:
-        case = ET.SubElement(suite, "testcase", classname="avbench.check", name=one.name)
+        case = ET.SubElement(suite, "testcase", classname="avbench.check", name=visible(one.name))
+        told = visible(one.told)  # XML has no control characters, not even escaped
         if one.failed:
-            ET.SubElement(case, "failure", message=one.told).text = one.told
+            ET.SubElement(case, "failure", message=told).text = told
         elif one.skipped:
-            ET.SubElement(case, "skipped", message=one.told)
+            ET.SubElement(case, "skipped", message=told)
         else:
-            ET.SubElement(case, "system-out").text = one.told
+            ET.SubElement(case, "system-out").text = told
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
@@ -65,6 +67,7 @@ def _p(one: Verdict) -> str:
 
 def _command(text: str, more: str = "") -> str:
     """Escaped as the runner decodes it."""
+    text = visible(text)
     for letter in f"%\r\n{more}":
         text = text.replace(letter, f"%{ord(letter):02X}")
     return text

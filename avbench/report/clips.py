@@ -23,8 +23,9 @@ from avbench.content import require_unchanged
 from avbench.core import Audio, Clip, InputError
 from avbench.features.flow import DISFlow
 from avbench.features.flow.pairs import pair, working
-from avbench.folder import RunFolder, read_json, write_json
+from avbench.folder import RunFolder, write_json
 from avbench.media import read_clip, write_clip
+from avbench.reading import inside, read_json
 
 LONGEST_SIDE = 480
 """Pixels: larger clips are scaled down to it."""
@@ -55,7 +56,7 @@ def prepare(
     for folder in folders:
         require_unchanged(folder)
     wanted = {
-        sample.sha256: Task(folder.path / sample.path, sample.sha256)
+        sample.sha256: Task(inside(folder.path, sample.path), sample.sha256)
         for folder in folders
         for sample in folder.samples().values()
         if sample.path is not None and sample.sha256 is not None

@@ -11,6 +11,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from markupsafe import Markup, escape
 from avbench import __version__, subsets
 from avbench import votes as ballots
 from avbench.core import Key, Run, Subset
-from avbench.evaluate import VALUES_FILE, read_values
-from avbench.folder import RunFolder, file_sha256, read_json
+from avbench.evaluate import read_values
+from avbench.folder import VALUES_FILE, RunFolder, file_sha256
 from avbench.measure import current_rows
 from avbench.metrics import METRICS
+from avbench.reading import read_json
 from avbench.report import answer, boards, clips, plots, printed
 from avbench.report.ballots import strength_cells
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
@@ -227,13 +229,26 @@ def _times(folder: RunFolder, feature: str, name: str) -> dict[Key, list[float]]
     }
 
 
+@dataclass(frozen=True)
+class _Contact:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What the page shows of a clip's .truth.json."""
+
+    contacts: Sequence[_Contact] = ()
+
+
 def _contacts(folder: RunFolder, key: Key) -> list[float] | None:
     """Seconds of the contacts, where the clip's maker knew them."""
     stem = folder.clip_stem(key)
     path = stem.with_name(stem.name + ".truth.json")
     if not path.exists():
         return None
-    return sorted({round(contact["seconds"], 2) for contact in read_json(path).get("contacts", [])})
+    known = read_json(path, _Truth, known_only=False)
+    return sorted({round(contact.seconds, 2) for contact in known.contacts})
 
 
 def _figures(

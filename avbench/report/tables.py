@@ -16,6 +16,8 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from avbench.core import one_line
+
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
 _LATEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
@@ -136,7 +138,11 @@ def set_as_markdown(tables: Iterable[SubsetTable], legend: str) -> str:
     """The same, for a README or a pull request."""
     lines = []
     for table in tables:
-        lines += [f"**{escaped(table.subset)}**", "", f"| {table.head} | " + " | ".join(table.columns) + " |"]
+        lines += [
+            f"**{escaped(table.subset)}**",
+            "",
+            f"| {table.head} | " + " | ".join(map(escaped, table.columns)) + " |",
+        ]
         lines.append("|---|" + "--:|" * len(table.columns))
         for name, cells in table.rows:
             texts = [f"**{escaped(cell.text)}**" if cell.best and cell.text else escaped(cell.text) for cell in cells]
@@ -168,7 +174,14 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
     for subset, of_subset in shown.groupby("subset", sort=False):
         models = list(of_subset["model"].unique())
         title = Text(f"{subset}: FVD by protocol", style="bold")
-        table = RichTable("protocol", *models, title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+        table = RichTable(
+            "protocol",
+            *(Column(Text(str(model))) for model in models),
+            title=title,
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=0,
+        )
         found = of_subset.set_index(["metric", "model"])
         for protocol, metric in metrics.items():
             cells = [_cell(found.loc[(metric, model)], []).text for model in models]
@@ -275,10 +288,11 @@ def _broken(text: str) -> str:
 
 def _latex(text: str, *, bold: bool = False) -> str:
     """Escaped as LaTeX needs it, with its commands for what its fonts lack."""
-    escaped = "".join(_LATEX.get(letter, letter) for letter in text)
+    escaped = "".join(_LATEX.get(letter, letter) for letter in one_line(text))
     return f"\\textbf{{{escaped}}}" if bold else escaped
 
 
 def escaped(text: str) -> str:
-    """As markdown needs it."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """As markdown needs it, for a cell of a table: one line, without columns, tags, links or pictures of its own."""
+    shown = one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return shown.replace("![", "!\\[").replace("](", "]\\(")

@@ -189,7 +189,7 @@ class Server:
                 raise deadline.passed(what)
         try:
             return json.loads(bytes(body))
-        except ValueError:
+        except (ValueError, RecursionError):
             words = self.clean(bytes(body[:2000]).decode(errors="replace"))
             if response.is_success:
                 msg = f"{response.url.host} answers with what is not JSON: {words[:120]!r}; is this the API's address?"

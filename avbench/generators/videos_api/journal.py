@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from avbench.core import Key
-from avbench.folder import append_line, read_lines
+from avbench.folder import append_line
+from avbench.reading import read_lines
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Journal:
     def __init__(self, path: Path, *, afresh: bool = False) -> None:
         """Read what is known; `afresh` forgets whose the known jobs are."""
         self._path, self._lock = path, threading.Lock()
-        steps = [Step(**{**line, "key": Key(*line["key"])}) for line in read_lines(path)]
+        steps = read_lines(path, Step)
         self._last = {} if afresh else {step.key: step for step in steps}
         self.jobs = {step.job for step in steps if step.job}
         """Ids of all jobs that any clip ever had."""

@@ -1,0 +1,687 @@
+"""How is a file read that somebody else may have written? By these functions, whatever its form.
+
+Each takes a path, and gives the content or raises InputError with one sentence that names the file and what is wrong
+with it. None runs code from a file, none waits for a pipe or a device, and none asks for memory that was not checked
+before: the limits stand in `Limits`, and `AVBENCH_FILE_MEMORY` (bytes) moves the one of memory.
+
+Types are checked by pydantic, from the type hints of a dataclass or a TypedDict: strictly, so that a text is no number
+and a number no text, and without unknown fields.
+"""
+
+import csv
+import functools
+import io
+import itertools
+import json
+import math
+import os
+import stat
+import struct
+import tomllib
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
+
+from avbench.core import InputError, first_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one file may ask for."""
+
+    text_bytes: int = 256 * 2**20
+    """Of a file of JSON, TOML or text that is read at once, and of one line of a longer file."""
+    memory_bytes: int = 2**30
+    """Of the arrays or the table that a file holds, unpacked."""
+    depth: int = 100
+    """Lists and objects inside each other."""
+    header_bytes: int = 100_000_000
+    """Of the header of a safetensors file; its own readers allow as much."""
+    fields: int = 100_000
+    """That a GGUF file may name, and as many tensors."""
+    items: int = 10_000_000
+    """Of one field of a GGUF file: its reader takes them one by one."""
+
+
+def limits() -> Limits:
+    """The limits, with what the environment changes.
+
+    Raises:
+        InputError: AVBENCH_FILE_MEMORY is no whole number above 0.
+    """
+    asked = os.environ.get("AVBENCH_FILE_MEMORY")
+    if asked is None:
+        return Limits()
+    if not asked.isdecimal() or not int(asked):
+        msg = f"AVBENCH_FILE_MEMORY is {asked!r}; it must be a whole number of bytes, such as {Limits.memory_bytes}"
+        raise InputError(msg)
+    return Limits(memory_bytes=int(asked))
+
+
+def require_memory(path: Path, needed: int, most: int | None = None) -> None:
+    """Raise InputError where a file would take more memory than is allowed; to be asked before anything is allocated.
+
+    Args:
+        path: the file.
+        needed: bytes.
+        most: bytes; `Limits.memory_bytes` where not given.
+    """
+    allowed = most if most is not None else limits().memory_bytes
+    if needed > allowed:
+        hint = "" if most is not None else " (the environment variable AVBENCH_FILE_MEMORY allows more)"
+        msg = f"{path} would take {_size(needed)} of memory; at most {_size(allowed)} are allowed{hint}"
+        raise InputError(msg)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+# Files
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open an ordinary file to read its bytes; a pipe, a device or a folder is refused without waiting for it."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        msg = f"{path} cannot be read: {_os_reason(error)}"
+        raise InputError(msg) from None
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device"
+        msg = f"{path} is {kind}; an ordinary file is needed here"
+        raise InputError(msg)
+    return os.fdopen(number, "rb")
+
+
+def _os_reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """All of an ordinary file, if it has at most so many bytes (`Limits.text_bytes` where not given)."""
+    most = limits().text_bytes if most is None else most
+    with opened(path) as file:
+        try:
+            content = file.read(most + 1)
+        except OSError as error:
+            msg = f"{path} cannot be read: {_os_reason(error)}"
+            raise InputError(msg) from None
+    if len(content) > most:
+        msg = f"{path} is larger than {_size(most)}, which no such file is"
+        raise InputError(msg)
+    return content
+
+
+def read_text(path: Path, most: int | None = None) -> str:
+    """A UTF-8 text; a byte order mark at its beginning is dropped."""
+    return decoded(read_bytes(path, most), str(path))
+
+
+def decoded(content: bytes, where: str) -> str:
+    """UTF-8 as text, without a byte order mark at its beginning."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        sentence = f"not UTF-8: byte {error.start + 1} is {error.object[error.start]:#04x}"
+        raise _wrong(where, sentence) from None
+
+
+def _wrong(where: str, sentence: str) -> InputError:
+    """The error; a caller that says itself where it is gives no `where`."""
+    return InputError(f"{where}: {sentence}" if where else sentence)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path that `name` has inside `folder`: one that is absolute, or leads out by ``..``, is refused.
+
+    Where links lead is asked by `require_no_way_out`.
+    """
+    pure = PurePosixPath(name)
+    if not name or pure.is_absolute() or ".." in pure.parts or "\0" in name or "\\" in name:
+        msg = f"{folder}: {name!r} is no path inside it"
+        raise InputError(msg)
+    return folder / pure
+
+
+def require_no_way_out(folder: Path, skip: Container[str] = ()) -> None:
+    """Raise InputError where something in `folder` leads out of it (a link), or is neither a file nor a folder.
+
+    Args:
+        folder: a folder that somebody may have sent.
+        skip: folders right below it whose inside is not looked at.
+    """
+    root = folder.resolve()
+    todo = [folder]
+    while todo:
+        place = todo.pop()
+        try:
+            entries = list(os.scandir(place))
+        except OSError as error:
+            msg = f"{place} cannot be read: {_os_reason(error)}"
+            raise InputError(msg) from None
+        for entry in entries:
+            if entry.is_symlink():
+                if not Path(entry.path).resolve().is_relative_to(root):
+                    msg = f"{entry.path} is a link to a place outside {folder}; nothing is read or written there"
+                    raise InputError(msg)
+            elif entry.is_dir():
+                if place != folder or entry.name not in skip:
+                    todo.append(Path(entry.path))
+            elif not entry.is_file():
+                msg = f"{entry.path} is neither a file nor a folder; remove it"
+                raise InputError(msg)
+
+
+# JSON and TOML
+
+
+@overload
+def read_json(path: Path) -> Any: ...
+@overload
+def read_json(path: Path, shape: type[T], *, known_only: bool = ...) -> T: ...
+def read_json(path: Path, shape: type | None = None, *, known_only: bool = True) -> Any:
+    """A JSON file as plain values, or, where a `shape` is given, as one: see `parsed`."""
+    return parsed(read_bytes(path), str(path), shape, known_only=known_only)
+
+
+def parsed(
+    content: bytes, where: str, shape: type | None = None, *, known_only: bool = True, nan_as_none: bool = False
+) -> Any:
+    """JSON bytes as plain values, or as a `shape`: a dataclass, a TypedDict or another type with hints.
+
+    Args:
+        content: UTF-8, perhaps with a byte order mark.
+        where: the file, and perhaps the line, for the sentence; empty where the caller says it.
+        shape: what it must be.
+        known_only: whether fields that the shape does not have are refused; else they are left out.
+        nan_as_none: whether NaN is allowed, and becomes None, as pandas means it.
+
+    Raises:
+        InputError: it is not JSON, is nested deeper than `Limits.depth`, holds NaN, infinity, a whole number of more
+            than 64 bits or half a surrogate pair, or is not of the shape.
+    """
+
+    def constant(name: str) -> None:
+        if not nan_as_none or name != "NaN":
+            sentence = f"{name} is no JSON value; write null, or leave the field out"
+            raise _wrong(where, sentence)
+
+    text = decoded(content, where)
+    try:
+        plain = json.loads(text, parse_constant=constant)
+    except InputError:
+        raise
+    except ValueError as error:  # of JSON, or a number of thousands of digits
+        raise _wrong(where, "a number has too many digits" if "digits" in str(error) else str(error)) from None
+    except RecursionError:
+        raise _wrong(where, _TOO_DEEP.format(limits().depth)) from None
+    require_plain(plain, where)
+    return plain if shape is None else shaped(text, shape, where, known_only=known_only)
+
+
+_TOO_DEEP = "lists or objects are nested more than {} deep"
+
+
+def require_plain(value: object, where: str) -> None:
+    """Raise InputError where plain values are nested too deep, or hold what JSON or UTF-8 cannot."""
+    deepest = limits().depth
+    todo = [(value, 1)]
+    while todo:
+        one, depth = todo.pop()
+        wrong = None
+        if isinstance(one, str):
+            wrong = None if one.isascii() or _encodes(one) else "a text holds half a surrogate pair, which UTF-8 cannot"
+        elif isinstance(one, bool) or one is None:
+            continue
+        elif isinstance(one, float):
+            wrong = None if math.isfinite(one) else f"{one} is no number that can be used"
+        elif isinstance(one, int):
+            wrong = None if one.bit_length() < 64 else "a whole number has more than 64 bits"
+        elif depth > deepest:
+            wrong = _TOO_DEEP.format(deepest)
+        elif isinstance(one, Mapping):
+            todo += [(inner, depth + 1) for pair in one.items() for inner in pair]
+        elif isinstance(one, list):
+            todo += [(inner, depth + 1) for inner in one]
+        else:
+            wrong = f"{one} is a {type(one).__name__}; write it as a text"
+        if wrong:
+            raise _wrong(where, wrong)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_lines(path: Path, shape: type | None = None) -> list[Any]:
+    """A file of JSON lines, without a torn last one; none where there is no file. `shape` is that of a line.
+
+    Raises:
+        InputError: a whole line is wrong; the message gives its number.
+    """
+    return list(stream_lines(path, shape))
+
+
+def stream_lines(path: Path, shape: type | None = None) -> Iterator[Any]:
+    """The same as `read_lines`, one in memory at a time."""
+    for number, _, line in raw_lines(path):
+        yield parsed(line, f"{path}, line {number}", shape)
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """The whole lines of a file: number, counted from 1, where it begins, and its bytes with the line's end."""
+    if not path.exists() and not path.is_symlink():
+        return
+    longest = limits().text_bytes
+    with opened(path) as file:
+        start = 0
+        for number, line in enumerate(iter(lambda: file.readline(longest + 1), b""), start=1):
+            if len(line) > longest:
+                msg = f"{path}, line {number} is longer than {_size(longest)}"
+                raise InputError(msg)
+            if not line.endswith(b"\n"):  # torn by a kill
+                return
+            yield number, start, line
+            start += len(line)
+
+
+@overload
+def read_toml(path: Path) -> dict[str, Any]: ...
+@overload
+def read_toml(path: Path, shape: type[T]) -> T: ...
+def read_toml(path: Path, shape: type | None = None) -> Any:
+    """A TOML file as plain values (no dates: JSON has none), or as a `shape`."""
+    text = read_text(path)
+    try:
+        plain = tomllib.loads(text)
+        require_plain(plain, str(path))
+    except InputError:
+        raise
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from None
+    except RecursionError:
+        msg = f"{path}: {_TOO_DEEP.format(limits().depth)}"
+        raise InputError(msg) from None
+    return plain if shape is None else shaped(json.dumps(plain), shape, str(path))
+
+
+# Types
+
+
+def shaped(content: str | bytes, shape: type[T], where: str, *, known_only: bool = True) -> T:
+    """JSON as a `shape`. Raises InputError naming the first field that is missing, unknown or of another type.
+
+    To be used on what is known to be plain JSON; `parsed` checks that first.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(shape).validate_json(content, strict=True, extra="forbid" if known_only else "ignore")
+    except ValidationError as error:
+        raise _wrong(where, _reason(error)) from None
+
+
+@functools.cache
+def _adapter(shape: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(shape)
+
+
+_KINDS = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "an object",
+    "mapping_type": "an object",
+    "dataclass_type": "an object",
+    "model_type": "an object",
+}
+
+
+def _reason(error: Any) -> str:
+    """The first thing that is wrong, in words."""
+    first = error.errors(include_url=False, include_context=True)[0]
+    kind, place = first["type"], [str(part) for part in first["loc"]]
+    name = ".".join(place)
+    if kind == "value_error":  # a sentence of ours
+        sentence = str(first["ctx"]["error"])
+        return f"{name}: {sentence}" if name else sentence
+    if kind == "missing":
+        return f"the field {name!r} is missing"
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"the field {name!r} is unknown; a later version of avbench may have written it"
+    shown = f"{name} is" if name else "the whole is"
+    found = repr(first["input"])
+    rule = f"it must be {_KINDS[kind]}" if kind in _KINDS else first["msg"].replace("Input should", "it should")
+    return f"{shown} {found[:80]}{'…' if len(found) > 80 else ''}; {rule}"
+
+
+# Tables
+
+
+def csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file: the number of the line that each ends in, and its cells.
+
+    Raises:
+        InputError: it is no UTF-8 text, or no CSV.
+    """
+    text = read_text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        msg = f"{path}, line {reader.line_num}: {error}"
+        raise InputError(msg) from None
+
+
+def csv_head(path: Path) -> list[str]:
+    """The names in the first row of a CSV file; none of an empty file."""
+    return next((row for _, row in csv_lines(path)), [])
+
+
+def csv_rows(path: Path, needed: Iterable[str] = ()) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file with a head: cells by the names in it; a row that is short ends in empty cells.
+
+    Raises:
+        InputError: it is no UTF-8 or no CSV, lacks one of the columns `needed`, or a row has more cells than the head.
+    """
+    lines = csv_lines(path)
+    _, head = next(lines, (0, []))
+    if missing := [name for name in needed if name not in head]:
+        msg = f"{path} has no column {missing[0]!r}; it has {', '.join(head[:20]) or 'none'}"
+        raise InputError(msg)
+    for number, row in lines:
+        if len(row) > len(head):
+            msg = f"{path}, line {number} has {len(row)} cells where the head has {len(head)}"
+            raise InputError(msg)
+        if row:
+            yield dict(itertools.zip_longest(head, row, fillvalue=""))
+
+
+def read_parquet(path: Path, kinds: Mapping[str, type]) -> "pd.DataFrame":
+    """The columns of a Parquet file that are named, each of str, int or float.
+
+    Raises:
+        InputError: the file is missing, damaged or larger than `Limits.memory_bytes` when unpacked, lacks a column, or
+            a column is of another type or has gaps (only a float may have them).
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with opened(path) as file:
+        try:
+            known = pq.ParquetFile(file)
+            rows = known.metadata.num_rows
+            require_memory(path, rows * len(kinds) * 64)
+            if missing := [name for name in kinds if name not in known.schema_arrow.names]:
+                msg = (
+                    f"{path} has no column {missing[0]!r}; it has {', '.join(known.schema_arrow.names[:20]) or 'none'}"
+                )
+                raise InputError(msg)
+            table = known.read(columns=list(kinds))
+            for name, kind in kinds.items():
+                _require_column(path, table.schema.field(name).type, table[name].null_count, name, kind, rows)
+            return table.to_pandas()
+        except InputError:
+            raise
+        # whatever pyarrow and pandas raise on a damaged file says that it is one
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
+            msg = f"{path} is damaged or no Parquet file: {first_line(error)}"
+            raise InputError(msg) from None
+
+
+def _require_column(path: Path, found: Any, gaps: int, name: str, kind: type, rows: int) -> None:
+    import pyarrow.types as pt
+
+    checks: dict[type, tuple[Callable[[Any], bool], ...]] = {
+        str: (pt.is_string, pt.is_large_string, pt.is_string_view),
+        int: (pt.is_integer,),
+        float: (pt.is_floating,),
+    }
+    if rows and not any(check(found) for check in checks[kind]):  # an empty table has no types
+        msg = f"{path}: the column {name!r} is of {found}; it must be of {_WORDS[kind]}"
+        raise InputError(msg)
+    if gaps and kind is not float:
+        msg = f"{path}: the column {name!r} has gaps"
+        raise InputError(msg)
+
+
+_WORDS = {str: "texts", int: "whole numbers", float: "numbers"}
+
+
+# Arrays
+
+
+def tensor_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: tensor name → dtype, shape and data_offsets, and ``__metadata__``.
+
+    Raises:
+        InputError: it is none, or its header is longer than `Limits.header_bytes`.
+    """
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else None
+        if length is None or length > min(size - 8, limits().header_bytes):
+            longer = length is not None and length > limits().header_bytes
+            why = "its header would be longer than any is" if longer else "it is cut short"
+            msg = f"{path} is no safetensors file: {why}"
+            raise InputError(msg)
+        content = file.read(length)
+    try:
+        return parsed(content, "", dict)
+    except InputError as error:
+        msg = f"{path} is no safetensors file: its header: {error}"
+        raise InputError(msg) from None
+
+
+def read_tensors(path: Path) -> "dict[str, np.ndarray]":
+    """The arrays of a safetensors file.
+
+    Raises:
+        InputError: the file is missing, damaged, larger than `Limits.memory_bytes`, or holds a type that numpy lacks.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    tensor_header(path)
+    with opened(path) as file:
+        require_memory(path, os.fstat(file.fileno()).st_size)
+        try:
+            return load(file.read())
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+            msg = f"{path} is damaged or no safetensors file: {first_line(error)}"
+            raise InputError(msg) from None
+
+
+def read_npz(path: Path, names: Sequence[str], most: int | None = None) -> "dict[str, np.ndarray]":
+    """The named arrays of an .npz file: real numbers only. What their headers promise is checked before it is read.
+
+    Args:
+        path: the file.
+        names: the arrays, without ``.npy``.
+        most: bytes of memory for all of them; `Limits.memory_bytes` where not given.
+
+    Raises:
+        InputError: the file is damaged, an array is missing, of another type, too large, or not as long as it says.
+    """
+    found = {}
+    with opened(path) as file, _zip(path, file) as packed:
+        members = {one.filename.removesuffix(".npy"): one for one in packed.infolist()}
+        if missing := [name for name in names if name not in members]:
+            msg = f"{path} has no array {missing[0]!r}; it has {', '.join(sorted(members)[:20]) or 'none'}"
+            raise InputError(msg)
+        require_memory(path, sum(members[name].file_size for name in names), most)
+        for name in names:
+            try:
+                with packed.open(members[name]) as stream:
+                    found[name] = _npy(stream, members[name].file_size)
+            except Exception as error:  # numpy's reader of heads raises whatever Python's parser does
+                msg = f"{path} cannot be read as an .npz of arrays: {name}: {first_line(error)}"
+                raise InputError(msg) from None
+    return found
+
+
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
+"""What zipfile raises on damaged and encrypted files, and on methods that it lacks."""
+
+
+def _zip(path: Path, file: BinaryIO) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except _ZIP_ERRORS as error:
+        msg = f"{path} is damaged or no zip file: {first_line(error)}"
+        raise InputError(msg) from None
+
+
+def require_zip_memory(path: Path, most: int | None = None) -> None:
+    """Raise InputError where a zip file, as PyTorch's are, would unpack to more memory than is allowed."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if zipfile.is_zipfile(file):
+            with _zip(path, file) as packed:
+                size = sum(one.file_size for one in packed.infolist())
+    require_memory(path, size, most)
+
+
+def _npy(stream: Any, size: int) -> "np.ndarray":
+    """One .npy of `size` bytes. Raises ValueError where it is none."""
+    import numpy as np
+    from numpy.lib import format as npy
+
+    major, _ = npy.read_magic(stream)
+    read = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
+    shape, fortran, dtype = read(stream, max_header_size=10_000)
+    if dtype.kind not in "fiub":
+        msg = f"it is of {dtype}; it must be of real numbers"
+        raise ValueError(msg)
+    count = math.prod(shape)
+    if any(side < 0 for side in shape) or count * dtype.itemsize > size:
+        msg = f"its shape {shape} is not that of what it holds"
+        raise ValueError(msg)
+    content = stream.read(count * dtype.itemsize)
+    stream.read(1)  # at its end zipfile compares the checksum
+    flat = np.frombuffer(content, dtype=dtype, count=count)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def require_gguf(path: Path) -> None:
+    """Look through the head of a GGUF file, as its reader would, without taking memory for what is not there.
+
+    Raises:
+        InputError: a field or tensor that it promises has no place in the file, or there are more than `Limits.fields`.
+    """
+    with opened(path) as file:
+        try:
+            _walk_gguf(file, os.fstat(file.fileno()).st_size)
+        except (struct.error, ValueError) as error:
+            reason = "it is cut short" if isinstance(error, struct.error) else error
+            msg = f"{path} is no GGUF file that can be used: {reason}"
+            raise InputError(msg) from None
+
+
+_GGUF_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_GGUF_TEXT, _GGUF_ARRAY = 8, 9
+
+
+def _walk_gguf(file: BinaryIO, size: int) -> None:
+    def number(form: str) -> int:
+        return struct.unpack(form, file.read(struct.calcsize(form)))[0]
+
+    def pass_over(length: int) -> None:
+        if length > size - file.tell():
+            msg = f"something in it would be {length:,} bytes long, and the file ends before"
+            raise ValueError(msg)
+        file.seek(length, os.SEEK_CUR)
+
+    def require(found: int, most: int, what: str) -> None:
+        if found > most:
+            msg = f"it would have {found:,} {what}; at most {most:,} are read"
+            raise ValueError(msg)
+
+    if file.read(4) != b"GGUF":
+        msg = "it does not begin with GGUF"
+        raise ValueError(msg)
+    if (version := number("<I")) not in (2, 3):
+        msg = f"it is of version {version}; 2 and 3 are read"
+        raise ValueError(msg)
+    tensors, fields = number("<Q"), number("<Q")
+    require(tensors, limits().fields, "tensors")
+    require(fields, limits().fields, "fields")
+    for _ in range(fields):
+        pass_over(number("<Q"))
+        kind, count = number("<I"), 1
+        if kind == _GGUF_ARRAY:
+            kind, count = number("<I"), number("<Q")
+            require(count, limits().items, "items in one field")
+        if kind == _GGUF_TEXT:
+            for _ in range(count):
+                pass_over(number("<Q"))
+        elif kind in _GGUF_BYTES:
+            pass_over(_GGUF_BYTES[kind] * count)
+        else:
+            msg = f"a field is of the kind {kind}, which is not read here"
+            raise ValueError(msg)
+    for _ in range(tensors):
+        pass_over(number("<Q"))
+        sides = number("<I")
+        require(sides, 8, "dimensions in one tensor")
+        pass_over(8 * sides + 4 + 8)
+
+
+# Archives
+
+
+def unpack(path: Path, target: Path, allowed: Callable[[str], bool]) -> None:
+    """Unpack a zip file into the new folder `target`.
+
+    Args:
+        path: the archive.
+        target: the folder to make.
+        allowed: whether a name may be in it.
+
+    Raises:
+        InputError: it is damaged, a name leads out of `target`, occurs twice or is not allowed; or it would take more
+            than `Limits.memory_bytes`, or one file of it more than `Limits.text_bytes`.
+    """
+    with opened(path) as file, _zip(path, file) as packed:
+        members = [one for one in packed.infolist() if not one.is_dir()]
+        for name, count in Counter(one.filename for one in members).items():
+            if count > 1 or not allowed(name):
+                msg = f"{path} holds {name[:100]!r}{' twice' if count > 1 else ', which it must not'}"
+                raise InputError(msg)
+        require_memory(path, sum(one.file_size for one in members))
+        for one in members:
+            require_memory(path, one.file_size, limits().text_bytes)
+            place = inside(target, one.filename)
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(packed.read(one))
+            except _ZIP_ERRORS as error:
+                msg = f"{path}: {one.filename} cannot be unpacked: {first_line(error)}"
+                raise InputError(msg) from None

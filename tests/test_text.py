@@ -1,0 +1,124 @@
+"""What a file says is shown, and does nothing: in the terminal, in spreadsheets, in CI systems, in tables."""
+
+import io
+import sys
+import xml.etree.ElementTree as ET
+
+import pandas as pd
+import pytest
+from rich.table import Table
+
+from avbench import cli
+from avbench.core import InputError, csv_text, one_line, spreadsheet_cell, visible
+from avbench.gate import Verdict
+from avbench.report import checks, tables
+
+EVIL = "a\x1b[31m\x07\x9b2J[bold]x[/nope]\u202e\r\nb\ud800\uffff\0"
+
+
+def test_control_characters_are_named_and_the_rest_stays():
+    assert visible("ä × 漢 🎬\n\t") == "ä × 漢 🎬\n\t"
+    assert visible(EVIL) == "a\\x1b[31m\\x07\\x9b2J[bold]x[/nope]\\u202e\\x0d\nb\\ud800\\uffff\\x00"
+    assert one_line("a\n\n\tb") == "a b"
+    assert visible(visible(EVIL)) == visible(EVIL)
+
+
+def test_the_terminal_gets_no_codes_and_no_markup(capsys, monkeypatch):
+    console = cli._console()
+    table = Table("head [red]", title="t [/]")
+    table.add_row(EVIL)
+    console.print(table)
+    console.print(EVIL)
+    cli._say(EVIL)
+    cli._say(EVIL, err=True)
+    said = "".join(capsys.readouterr())
+    assert "\x1b" not in said and "\x9b" not in said and "\u202e" not in said
+    assert "[bold]" in said and "head [red]" in said and "[/nope]" in said
+
+
+def test_colours_of_our_own_stay(monkeypatch):
+    from rich.text import Text
+
+    console = cli._console()
+    console.file = io.StringIO()
+    console._force_terminal, console.no_color = True, False
+    with console.capture() as caught:
+        console.print(Text("good\x1b[31m", "bold"))
+    assert "good\\x1b[31m" in caught.get()
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        (" =1", "' =1"),
+        ("＝1", "'＝1"),
+        ("-0.5", "-0.5"),
+        ("+1e3", "+1e3"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_a_cell_is_no_formula(text, cell):
+    assert spreadsheet_cell(text) == cell
+
+
+def test_a_table_as_csv_keeps_its_numbers():
+    frame = pd.DataFrame({"name": ["=1", None, "b"], "value": [-1.5, float("nan"), 2.0], "mark": [None, None, None]})
+    assert csv_text(frame) == "name,value,mark\n'=1,-1.5,\n,,\nb,2.0,\n"
+
+
+def test_junit_is_xml_and_annotations_are_one_line():
+    verdicts = [Verdict(EVIL, True, EVIL), Verdict("ok", False, EVIL)]
+    suite = ET.fromstring(checks.junit(verdicts))
+    assert [case.get("name") for case in suite] == [visible(EVIL), "ok"]
+    (line,) = checks.annotations(verdicts)
+    assert line.startswith("::error title=") and "\n" not in line and "\x1b" not in line
+
+
+def test_a_markdown_table_stays_one():
+    cell = "a|b\nc\\|d<img src=x>![p](http://x)[l](http://y)"
+    table = tables.SubsetTable("s\n# head", [cell, "b"], [(cell, [tables.Cell(cell), tables.Cell("x")])], [cell])
+    lines = tables.set_as_markdown([table], "legend").splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 3
+    for row in (rows[0], rows[2]):
+        assert row.replace("\\\\", "").replace("\\|", "").count("|") == 4, row
+    text = "\n".join(lines)
+    assert "<img" not in text and "![" not in text and "](" not in text and "\n# head" not in text
+    assert "\n" not in tables._latex(cell)
+
+
+def run_main(monkeypatch, capsys, error, *words):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["avbench", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_every_error_is_a_sentence_and_debug_shows_where(monkeypatch, capsys):
+    assert run_main(monkeypatch, capsys, InputError("no\x1b such")) == (2, "avbench: no\\x1b such\n")
+    code, said = run_main(monkeypatch, capsys, PermissionError(13, "Permission denied", "/out/x"))
+    assert (code, said) == (2, "avbench: /out/x: Permission denied\n")
+    error = KeyError("seeds")
+    error.add_note("while x measured y")
+    code, said = run_main(monkeypatch, capsys, error)
+    assert code == 70 and said.count("\n") == 1
+    assert said.startswith("avbench: KeyError: 'seeds' (while x measured y): this was not foreseen")
+    code, said = run_main(monkeypatch, capsys, error, "compare", "--debug")
+    assert code == 70 and "Traceback" in said and "avbench: KeyError" in said
+
+
+def test_debug_is_taken_out_before_the_verbs_see_it(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "app", lambda: seen.extend(sys.argv))
+    monkeypatch.setattr(sys, "argv", ["avbench", "list", "--debug", "models"])
+    cli.main()
+    assert seen == ["avbench", "list", "models"]
