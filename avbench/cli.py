@@ -568,7 +568,7 @@ def curate(
     chosen.of(rule)
     if opened.name == "folder":
         for sentence in clips_in(opened.folder).remark(frames_too=True):
-            typer.echo(f"note: {sentence}", err=True)
+            _say(f"note: {sentence}", err=True)
     place = work or out.with_name(f"{out.name}.work")
     tasks = stage.unmeasured(opened, place, limit)
     _follow("measuring", len(tasks), stage.measure(tasks, place, workers=_workers(workers)))
@@ -781,7 +781,7 @@ def _sample(
         )
     if remarked := [one for one in samples if one.remark]:
         first = f"for example {remarked[0].key.prompt}: {remarked[0].remark}"
-        typer.echo(
+        _say(
             f"note: {len(remarked)} of {len(samples)} clips were read with a remark ({first}); "
             f"{place}/samples.jsonl has them all",
             err=True,
@@ -973,7 +973,7 @@ def _folder(place: "Path | RunFolder", *, reads_clips: bool = False) -> "RunFold
     if gone and reads_clips and folder.path not in _SAID_GONE:
         _SAID_GONE.add(folder.path)
         first = folder.path / str(gone[0].path)
-        typer.echo(
+        _say(
             f"note: {counted(gone, folder)} no longer there (for example {first}); what was measured of them is kept",
             err=True,
         )
