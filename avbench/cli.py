@@ -467,6 +467,22 @@ def train_arms(
         _say("both arms saw the same clips, noise and timesteps under the same settings")
 
 
+@train_app.command("report")
+def train_report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of the toy subsets; the world itself among them.")],
+    out: Annotated[Path | None, typer.Option(help="Write the table to this file instead, as markdown.")] = None,
+) -> None:
+    """Show what trained arms reach: colours, number of bodies, sound against contacts, physics, distances."""
+    from avbench.folder import write_whole
+    from avbench.train_report import markdown, table
+
+    text = markdown(table([_folder(path, reads_clips=True) for path in runs]))
+    if out is None:
+        _say(text)
+    else:
+        write_whole(out, text.encode())
+
+
 def _session(examples: Path, out: Path) -> "Session":
     """A training on this machine, in the way that it trains fastest."""
     from avbench.avfulldit.examples import Examples

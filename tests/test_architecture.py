@@ -34,7 +34,7 @@ FLOORS = [
     {"evaluate", "presets", "curate"},
     {"compare", "votes"},
     {"differences", "power"},
-    {"leaderboard", "gate", "report", "hook"},
+    {"leaderboard", "gate", "report", "hook", "train_report"},
     {"cli"},
 ]
 
