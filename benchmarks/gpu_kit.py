@@ -53,6 +53,7 @@ def main() -> None:
         time.sleep(0.2)
         if making.exitcode:
             sys.exit("making the examples failed")
+    say(f"training on {machine.device} in {machine.precision}: about {options.minutes + 4:.0f} minutes in all")
     kit = Kit(options, machine, examples)
     kit.run()
     making.join()

@@ -337,7 +337,7 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
         ({**weights, **{n: w for n, w in towers.items() if n.endswith("proj_out.bias")}}, {}, "trained on other"),
         (weights, {"format": "pt"}, "is no trained joint"),
         (weights, {"link": "{"}, "do not say how the towers are joined"),
-        (weights, {"joint": metadata["joint"].replace("sync", "synch")}, "did you mean 'sync'"),
+        (weights, {"joint": metadata["joint"].replace("sync", "synch")}, "positions is 'synch'; it should be 'sync'"),
     ):
         save_file(changed, tmp_path / "bad.safetensors", {**metadata, **said})
         with pytest.raises(InputError, match=words):
@@ -412,7 +412,10 @@ def test_towers_that_are_not_whole(pair, tmp_path):
     (tango / "config.json").write_text(json.dumps({"audio_seq_len": 250}))
     with pytest.raises(InputError, match="is not TangoFlux's: it has no text_encoder_name, max_duration, num_layers"):
         generators.build(f"avfulldit:{wan}+{tango}", SMALL)
-    for said, words in (({"shift": "much"}, "the shift is 'much'"), ([], r"scheduler_config\.json is no object")):
+    for said, words in (
+        ({"shift": "much"}, "the shift is 'much'"),
+        ([], r"scheduler_config\.json: the whole is \[\]; it must be an object"),
+    ):
         shutil.copy(pair / "tango" / "config.json", tango)
         (wan / "scheduler" / "scheduler_config.json").write_text(json.dumps(said))
         with pytest.raises(InputError, match=words):
