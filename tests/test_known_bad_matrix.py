@@ -24,6 +24,7 @@ LIVE = (*PICTURE, *SOUND)
 HEARD_ONLY = ("sound-shifted", "sound-swapped", "mute", "hissing", "clipped")
 """Their picture is the world's own."""
 CLIPS = 64
+pytestmark = pytest.mark.timeout(1500)  # all known-bad models are made and measured once, for the whole file
 ELSEWHERE = {
     "fvd_infinity": "needs 2000 clips",
     "lpips_reference": "needs a run of reference clips",
