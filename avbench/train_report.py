@@ -17,7 +17,7 @@ from avbench.features.sound import Onsets
 from avbench.folder import RunFolder
 from avbench.media import read_clip
 from avbench.toyworld import Scene
-from avbench.toyworld.inverse import bodies
+from avbench.toyworld.inverse import Body, bodies
 
 HIT_SECONDS = 0.0625
 """An onset and a contact this near are one event: half a frame."""
@@ -59,15 +59,15 @@ def look(clip: Clip, prompt: Prompt) -> Found:
     shown = [{body.colour for body in frame} for frame in seen]
     colours = tuple(np.mean([body.colour in frame for frame in shown]) >= SEEN_SHARE for body in scene.bodies)
     off = float(np.median([len(frame) for frame in seen[:FIRST_FRAMES]])) - len(scene.bodies)
-    hits, events, null = _heard(clip, _contacts(clip, [body.colour for body in scene.bodies]))
+    hits, events, null = _heard(clip, _contacts(clip, seen, [body.colour for body in scene.bodies]))
     return Found(colours, off == 0, abs(off) <= 1, hits, events, null)
 
 
-def _contacts(clip: Clip, colours: Sequence[str]) -> np.ndarray:
+def _contacts(clip: Clip, seen: Sequence[Sequence[Body]], colours: Sequence[str]) -> np.ndarray:
     """Times at which the patches of a colour change their velocity abruptly, in seconds."""
     times: set[float] = set()
     for colour in dict.fromkeys(colours):
-        track = np.array([_centre(frame, colour) for frame in clip.frames]) * 64 / clip.width
+        track = np.array([_centre(frame, colour) for frame in seen]) * 64 / clip.width
         kick = np.linalg.norm(track[2:] - 2 * track[1:-1] + track[:-2], axis=1)  # NaN where the colour is not seen
         padded = np.pad(np.nan_to_num(kick), 1)
         peaks = (padded[1:-1] >= LEAST_KICK) & (padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:])
@@ -75,8 +75,8 @@ def _contacts(clip: Clip, colours: Sequence[str]) -> np.ndarray:
     return np.array(sorted(times))
 
 
-def _centre(frame: np.ndarray, colour: str) -> tuple[float, float]:
-    patches = [body for body in bodies(frame) if body.colour == colour]
+def _centre(frame: Sequence[Body], colour: str) -> tuple[float, float]:
+    patches = [body for body in frame if body.colour == colour]
     area = sum(body.area for body in patches)
     if not area:
         return (np.nan, np.nan)

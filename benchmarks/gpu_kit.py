@@ -62,9 +62,10 @@ def main() -> None:
 
 def make_data(out: Path, clips: int, workers: int) -> None:
     """Make the training clips, for as long as it takes."""
-    start = time.perf_counter()
+    start, said = time.perf_counter(), 0
     for done in train.make_examples("toyworld", clips, 0, out, workers):
-        if done % 5000 == 0 or done == clips:
+        if done >= said + 5000 or done == clips > said:
+            said = done
             say(f"examples: {done} of {clips} after {time.perf_counter() - start:.0f} s")
 
 
