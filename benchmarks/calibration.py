@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from avbench import gate, paired, plan
-from avbench.compare import clip_values, join
-from avbench.differences import TO_TARGET, differences
-from avbench.evaluate import VALUES_FILE, chosen_metrics
-from avbench.folder import RunFolder
+from avbench.comparison import gate, plan
+from avbench.comparison.differences import TO_TARGET, differences
+from avbench.comparison.score_table import clip_values, join
+from avbench.metrics.evaluate import VALUES_FILE, chosen_metrics
+from avbench.statistics import paired
+from avbench.storage.run_folder import RunFolder
 
 PAGE = Path(__file__).parent.parent / "docs" / "validity.md"
 MARGINS = Path(__file__).parent.parent / "docs" / "gate.toml"

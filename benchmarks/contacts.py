@@ -15,12 +15,12 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from avbench.core import MediaError, NotMeasurable
-from avbench.datasets import opened
-from avbench.engine import one_thread
+from avbench.features.audio.onsets import Onsets
 from avbench.features.flow import DISFlow
-from avbench.features.sound import Onsets
-from avbench.media import read_clip
 from avbench.metrics.sync import TOLERANCE_SECONDS
+from avbench.storage.media import read_clip
+from avbench.storage.worker_pool import one_thread
+from avbench.subsets.datasets import opened
 
 
 def held_against(truth: np.ndarray, found: np.ndarray) -> tuple[int, int, int, int, list[float]]:

@@ -19,10 +19,10 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from avbench.core import Audio, Clip
-from avbench.curate import choice, duplicates, pool, rules
-from avbench.datasets import opened
-from avbench.engine import default_workers, one_thread
-from avbench.media import write_clip
+from avbench.curation import choice, duplicates, pool, rules
+from avbench.storage.media import write_clip
+from avbench.storage.worker_pool import default_workers, one_thread
+from avbench.subsets.datasets import opened
 from avbench.toyworld import FAMILIES, make_clip, random_scene
 
 TITLES = ("SALE", "Free HD", "Subscribe", "Episode 4")

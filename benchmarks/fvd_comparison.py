@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from avbench.features.i3d import I3DLogits
+from avbench.features.video.i3d import I3DLogits
 from avbench.metrics.distance import frechet_distance
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "fvd_comparison.json"

@@ -18,9 +18,9 @@ import pandas as pd
 from scipy import stats
 
 from avbench.core import Direction
-from avbench.folder import RunFolder
-from avbench.generators.toyworld import CHANGES, WORLDS
-from avbench.metrics import METRICS
+from avbench.generation.providers.toyworld import CHANGES, WORLDS
+from avbench.metrics.table import METRICS
+from avbench.storage.run_folder import RunFolder
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"

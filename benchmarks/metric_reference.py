@@ -12,10 +12,10 @@ import textwrap
 import time
 from pathlib import Path
 
-from avbench import subsets
 from avbench.core import Direction, InputError, NotMeasurable, resolve
-from avbench.features import FEATURES
-from avbench.metrics import METRICS, Metric
+from avbench.features.table import FEATURES
+from avbench.metrics.table import METRICS, Metric
+from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
@@ -31,7 +31,7 @@ BETTER = {
 def costs() -> dict[str, float]:
     """Milliseconds a clip, by feature, of those that can run here."""
     known = {}
-    scenes = subsets.load("toy-object-contact").prompts[:5]
+    scenes = loading.load("toy-object-contact").prompts[:5]
     clips = [(make_clip(Scene.from_json(prompt.tags["scene"]), 0)[0], prompt) for prompt in scenes]
     for name, place in FEATURES.items():
         kind = resolve(place)

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from avbench import subsets
 from avbench.core import Clip, Key, Row, columns
-from avbench.features.av_align import AVAlign
+from avbench.features.audio.onsets import Onsets
 from avbench.features.flow import DISFlow
 from avbench.features.flow.pairs import working
-from avbench.features.sound import Onsets
-from avbench.generators.toyworld import CHANGES
+from avbench.features.sync.av_align import AVAlign
+from avbench.generation.providers.toyworld import CHANGES
 from avbench.metrics import sync
+from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 from avbench.toyworld.world import Truth
 
@@ -34,7 +34,7 @@ SPEEDS = (0.1, 0.3, 0.6, 1, 2, 4, 8, 12, 20)
 
 def clips(subset: str, every: int = 1) -> Iterator[tuple[Clip, Truth]]:
     """The world's clips of a subset, under seed 0."""
-    for prompt in subsets.load(subset).prompts[::every]:
+    for prompt in loading.load(subset).prompts[::every]:
         yield make_clip(Scene.from_json(prompt.tags["scene"]), 0)
 
 

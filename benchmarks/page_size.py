@@ -20,16 +20,16 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
 
-from avbench import engine
-from avbench.compare import over_motion
+from avbench.comparison.leaderboard import leaderboard
+from avbench.comparison.score_table import over_motion
 from avbench.core import Subset
-from avbench.evaluate import chosen_metrics, evaluate, features_of
-from avbench.folder import RunFolder, write_whole
-from avbench.leaderboard import leaderboard
-from avbench.measure import measure
-from avbench.report import clips, page
-from avbench.sample import sample
-from avbench.subsets import TOY_SUBSETS, load
+from avbench.features.measure import measure
+from avbench.generation.sample import sample
+from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of
+from avbench.report.page import clips, page
+from avbench.storage import worker_pool
+from avbench.storage.run_folder import RunFolder, write_whole
+from avbench.subsets.loading import TOY_SUBSETS, load
 
 MODELS = ("toyworld:", "toyworld:flickering", "toyworld:no-contact", "toyworld:noisy")
 METRICS = ("motion_amount", "warping_error", "flow_consistency", "event_rate", "onset_rate", "motion_frechet")
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/page-size"))
     parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--workers", type=int, default=engine.default_workers())
+    parser.add_argument("--workers", type=int, default=worker_pool.default_workers())
     asked = parser.parse_args()
     folders = runs(asked.work, prompts(asked.prompts), asked.workers)
     place = asked.work / "media"

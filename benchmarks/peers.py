@@ -19,7 +19,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from avbench.metrics.distance import Frechet, Kernel, frechet_distance, kernel_distance
-from avbench.uncertainty import permutation_null
+from avbench.statistics.uncertainty import permutation_null
 
 Call = Callable[[], float]
 ROUNDS = 3

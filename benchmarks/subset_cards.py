@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from avbench.lint import LITE, Draft, Line, cells, counts, pairs, read
+from avbench.subsets.lint import LITE, Draft, Line, cells, counts, pairs, read
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "subsets.md"

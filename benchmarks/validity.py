@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from avbench import distances, reference, subsets, uncertainty
 from avbench.core import columns
-from avbench.evaluate import chosen_metrics
-from avbench.folder import RunFolder
-from avbench.measure import current_rows, protocol_of
+from avbench.features.measure import current_rows, protocol_of
+from avbench.metrics import distances, reference
 from avbench.metrics.distance import Frechet, Kernel
+from avbench.metrics.evaluate import chosen_metrics
+from avbench.statistics import uncertainty
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets import loading
 
 PAGE = Path(__file__).parent.parent / "docs" / "validity.md"
 SUBSET = "toy-object-contact"
@@ -54,7 +56,7 @@ def make_runs(work: Path) -> None:
 
 def asked(work: Path) -> Iterator[dict[str, object]]:
     """One row a (size, distance, variant): value, null, p, excess in standard deviations of the null."""
-    whole = subsets.load(SUBSET)
+    whole = loading.load(SUBSET)
     prompts = [prompt.id for prompt in whole.prompts]
     for size in SIZES:
         chosen = prompts[:: max(1, len(prompts) // size)]
@@ -82,7 +84,7 @@ def asked(work: Path) -> Iterator[dict[str, object]]:
                 }
 
 
-def _only(subset: subsets.Subset, prompts: list[str]) -> subsets.Subset:
+def _only(subset: loading.Subset, prompts: list[str]) -> loading.Subset:
     from dataclasses import replace
 
     kept = tuple(prompt for prompt in subset.prompts if prompt.id in prompts)

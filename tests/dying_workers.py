@@ -19,7 +19,7 @@ def echo():
 
 def measuring(folder, against):
     """The worker of `measure`, which dies of one clip in one feature."""
-    from avbench import measure
+    from avbench.features import measure
 
     look = measure._worker(folder, against)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from avbench.core.errors import MediaError
-from avbench.media import read_clip
+from avbench.storage.media import read_clip
 
 FILM = Fraction(24000, 1001)
 VIDEO_OF = {".mp4": "libx264", ".mkv": "ffv1", ".webm": "libvpx-vp9", ".avi": "mpeg4", ".gif": "gif"}

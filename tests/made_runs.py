@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from avbench import subsets
 from avbench.core import Key, Row, Run, Sample, digest
-from avbench.evaluate import chosen_metrics, evaluate
-from avbench.folder import RunFolder
-from avbench.measure import protocol_of
+from avbench.features.measure import protocol_of
+from avbench.metrics.evaluate import chosen_metrics, evaluate
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets import loading
 
-SUBSETS = {name: subsets.load(name).limited(24) for name in ("toy-control", "toy-object-contact")}
+SUBSETS = {name: loading.load(name).limited(24) for name in ("toy-control", "toy-object-contact")}
 METRICS = ("lpips_consecutive", "onset_rate")
 LPIPS = {"toy-control": 0.0054, "toy-object-contact": 0.0614}
 """About what their references have."""

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from avbench import weights
 from avbench.core import Audio, Clip, InputError, NotMeasurable
-from avbench.features import audio_networks
-from avbench.features.audio_networks import CLAP, PANNs, VGGish, VGGishProtocol, vggish_log_mel
+from avbench.features.audio import networks
+from avbench.features.audio.networks import CLAP, PANNs, VGGish, VGGishProtocol, vggish_log_mel
+from avbench.storage import weights
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 
@@ -34,7 +34,7 @@ def tune(seconds, rate):
 
 def vggish_state():
     torch.manual_seed(0)
-    made = audio_networks.VGGishNetwork(2)
+    made = networks.VGGishNetwork(2)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return made.state_dict()
@@ -42,7 +42,7 @@ def vggish_state():
 
 def panns_state():
     torch.manual_seed(0)
-    made = audio_networks.Cnn14(2)
+    made = networks.Cnn14(2)
     state = {name: torch.randn(value.shape) * 0.3 for name, value in made.state_dict().items() if value.ndim}
     for name in state:
         if name.endswith("running_var"):
@@ -71,7 +71,7 @@ def test_what_was_not_brought_is_asked_for(cache, build):
     ("build", "count", "shapes"),
     [
         (
-            audio_networks.VGGishNetwork,
+            networks.VGGishNetwork,
             18,
             {
                 "features.0.weight": (64, 1, 3, 3),
@@ -84,7 +84,7 @@ def test_what_was_not_brought_is_asked_for(cache, build):
             },
         ),
         (
-            audio_networks.Cnn14,
+            networks.Cnn14,
             82,  # and two of the classes, which are not read
             {
                 "spectrogram_extractor.stft.conv_imag.weight": (513, 1, 1024),
@@ -133,8 +133,8 @@ def test_vggish_is_the_mean_over_its_patches(cache):
 
 def test_vggish_has_tensorflows_order_of_channels(cache):
     state = vggish_state()
-    network = audio_networks.loaded(
-        audio_networks.VGGishNetwork(2), {k: v.numpy() for k, v in state.items()}, "VGGish", unused="pproc."
+    network = networks.loaded(
+        networks.VGGishNetwork(2), {k: v.numpy() for k, v in state.items()}, "VGGish", unused="pproc."
     )
     x = torch.randn(2, 1, 96, 64)
     y = x
@@ -155,7 +155,7 @@ def test_panns_hear_librosas_decibels():
     bands = librosa.filters.mel(sr=32000, n_fft=1024, n_mels=64, fmin=50, fmax=14000)
     state["logmel_extractor.melW"] = torch.from_numpy(bands.T)
     arrays = {name: value.numpy() for name, value in state.items()}
-    network = audio_networks.loaded(audio_networks.Cnn14(2), arrays, "PANNs", unused="fc_audioset.")
+    network = networks.loaded(networks.Cnn14(2), arrays, "PANNs", unused="fc_audioset.")
     wave = tune(1.5, 32000) + 0.01 * np.random.default_rng(0).standard_normal(48000).astype(np.float32)
     settings = {"sr": 32000, "n_fft": 1024, "hop_length": 320, "n_mels": 64, "fmin": 50, "fmax": 14000}
     power = librosa.feature.melspectrogram(y=wave, pad_mode="reflect", **settings)

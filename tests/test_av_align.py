@@ -4,19 +4,19 @@ import cv2
 import numpy as np
 import pytest
 
-from avbench import subsets
 from avbench.core import Audio, Clip, Key, NotMeasurable
-from avbench.features.av_align import AVAlign, peak_times
-from avbench.generators import Request
-from avbench.generators.toyworld import ToyWorld
+from avbench.features.sync.av_align import AVAlign, peak_times
+from avbench.generation.providers.toyworld import ToyWorld
+from avbench.generation.table import Request
 from avbench.metrics.sync import av_align, av_align_2024, av_align_javisbench
+from avbench.subsets import loading
 
 librosa = pytest.importorskip("librosa")
 
 
 def clips(count):
     """Clips of the embedded world, with bounces and strikes."""
-    subset = subsets.load("toy-object-contact")
+    subset = loading.load("toy-object-contact")
     prompts = subset.prompts[:: len(subset.prompts) // count][:count]
     requests = [Request(Key(subset.name, prompt.id, 3), prompt, subset.clip_spec) for prompt in prompts]
     return [made.clip for made in ToyWorld("").generate(requests)]

@@ -14,20 +14,20 @@ from avbench.avfulldit import checkpoint
 from avbench.avfulldit.attention import attend_jointly
 from avbench.avfulldit.checkpoint import Parts
 from avbench.avfulldit.codec import PixelCodec, PixelCodecConfig
-from avbench.avfulldit.examples import Examples, Feed
 from avbench.avfulldit.flow import Sampling, Timesteps, between, integrate, noise
-from avbench.avfulldit.machine import Machine
 from avbench.avfulldit.model import AVFullDiT, JointConfig, walk_alone
-from avbench.avfulldit.muon import Muon, orthogonalised
 from avbench.avfulldit.native import NativeConfig, NativeTower
 from avbench.avfulldit.pipeline import Wish, make, start
 from avbench.avfulldit.rope import grid_positions, rotary, rotate, synchronised
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import CaptionEncoder
-from avbench.avfulldit.training import Objective, Plan, draw, train
 from avbench.core import Audio, Clip, InputError
-from avbench.features.sound import Onsets
+from avbench.features.audio.onsets import Onsets
 from avbench.toyworld import CLIP_SPEC, make_clip, random_scene
+from avbench.training.examples import Examples, Feed
+from avbench.training.loop import Objective, Plan, draw, train
+from avbench.training.machine import Machine
+from avbench.training.muon import Muon, orthogonalised
 
 VIDEO = NativeConfig("video", channels=3, width=48, heads=3, layers=3, text_width=16, levels=(8, 8))
 AUDIO = NativeConfig("audio", channels=6, width=32, heads=2, layers=3, text_width=16, text="sequence", qk_norm="head")

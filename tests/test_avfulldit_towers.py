@@ -13,20 +13,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_towers import FLUX, SMALL, WAN, build_pair, shaken, tiny_oobleck, tiny_text, tiny_wan_vae
 
-from avbench import generators
-from avbench.avfulldit.examples import Batch
 from avbench.avfulldit.flux import Duration, FluxAudioTower
 from avbench.avfulldit.joint_file import save_joint
-from avbench.avfulldit.machine import Machine
 from avbench.avfulldit.model import AVFullDiT, JointConfig, walk_alone
 from avbench.avfulldit.pair import load_pair
 from avbench.avfulldit.pipeline import Wish, make, start
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec
 from avbench.avfulldit.tower import Text
-from avbench.avfulldit.training import Objective, Plan, train
 from avbench.avfulldit.wan import WanTower
 from avbench.core import InputError, Key, Prompt, UnusableError
-from avbench.recognise import recognise
+from avbench.generation import table as generators
+from avbench.generation.detect import recognise
+from avbench.training.examples import Batch
+from avbench.training.loop import Objective, Plan, train
+from avbench.training.machine import Machine
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import functools
 import pytest
 import torch
 
-from avbench import subsets
 from avbench.avfulldit import bundled, checkpoint
 from avbench.avfulldit.pipeline import Wish, make, start
+from avbench.subsets import loading
 from avbench.toyworld.inverse import bodies
-from avbench.train import same_settings
+from avbench.training.train import same_settings
 
 ARMS = ("toy-t2v", "toy-t2av")
 
@@ -20,7 +20,7 @@ def parts(arm):
 
 
 def prompts():
-    return subsets.load("toy-object-contact").prompts[::12]
+    return loading.load("toy-object-contact").prompts[::12]
 
 
 @functools.cache

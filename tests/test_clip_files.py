@@ -6,12 +6,12 @@ import unicodedata
 import numpy as np
 import pytest
 
-from avbench import datasets, subsets
-from avbench.clip_files import clips_in
 from avbench.core import Clip, InputError, Key, Prompt
-from avbench.generators import Request, build, run_name
-from avbench.media import write_clip
-from avbench.recognise import fingerprint, recognise
+from avbench.generation.detect import fingerprint, recognise
+from avbench.generation.table import Request, build, run_name
+from avbench.storage.clip_files import clips_in
+from avbench.storage.media import write_clip
+from avbench.subsets import datasets, loading
 
 NFC, NFD = (unicodedata.normalize(form, "Un café à l'été") for form in ("NFC", "NFD"))
 
@@ -62,7 +62,7 @@ def test_hidden_ones_are_out_what_is_read_is_in_and_the_rest_is_named(real):
 
 def test_everybody_who_reads_a_folder_reads_the_same(real):
     names = {"c1", "c2", "c3", "c5", "deep/er/c4", "link/linked"}
-    assert {one.video_caption for one in subsets.from_folder(real).prompts} == names
+    assert {one.video_caption for one in loading.from_folder(real).prompts} == names
     pool = datasets.opened(str(real))
     assert {one.path.relative_to(real).with_suffix("").as_posix() for one in pool.entries()} == names
     told = " ".join(datasets.remarks(pool, pool.entries()))
@@ -74,12 +74,12 @@ def test_everybody_who_reads_a_folder_reads_the_same(real):
 def test_frames_are_named_where_they_cannot_be_read(tmp_path):
     written(tmp_path / "fr/1.png")
     with pytest.raises(InputError, match=r"no clip in it; .*fr \(a folder of images, which has no rate\)"):
-        subsets.from_folder(tmp_path)
+        loading.from_folder(tmp_path)
 
 
 def test_a_folder_of_hidden_clips_holds_none(tmp_path):
     written(tmp_path / ".trash/a.mp4")
-    for look in (subsets.from_folder, lambda folder: build(f"clips:{folder}", {})):
+    for look in (loading.from_folder, lambda folder: build(f"clips:{folder}", {})):
         with pytest.raises(InputError, match=r"no clip in it; .*left out of .*: \.trash \(a hidden folder\)"):
             look(tmp_path)
     with pytest.raises(InputError, match="is no model"):

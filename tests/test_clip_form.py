@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from made_media import make, moving
 
-from avbench import subsets
-from avbench.clip_form import ClipForm, in_form
-from avbench.compare import scores_frame
+from avbench.comparison.score_table import scores_frame
 from avbench.core import Audio, Clip, ClipSpec, InputError, NotMeasurable
-from avbench.evaluate import chosen_metrics, evaluate
-from avbench.folder import RunFolder
-from avbench.measure import current_keys, measure
-from avbench.media import read_clip, write_clip
-from avbench.sample import sample
+from avbench.features.measure import current_keys, measure
+from avbench.generation.sample import sample
+from avbench.metrics.evaluate import chosen_metrics, evaluate
+from avbench.storage.conform import ClipForm, in_form
+from avbench.storage.media import read_clip, write_clip
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets import loading
 
 SPEC = ClipSpec(64, 64, 16, Fraction(8), 16000)
 FORM = ClipForm.of(SPEC)
@@ -80,7 +80,7 @@ def test_what_is_too_short_is_told():
 
 def test_what_the_reader_decided_goes_with_the_clip_and_into_the_run(tmp_path):
     (tmp_path / "files").mkdir()
-    subset = subsets.load("toy-object-contact").limited(2)
+    subset = loading.load("toy-object-contact").limited(2)
     uneven, even = (f"{prompt.id}-0" for prompt in subset.prompts)
     times = [round(1000 * k / 30) + (20 if k == 9 else 0) for k in range(75)]
     clock = Fraction(1, 1000)
@@ -103,7 +103,7 @@ def runs(tmp_path_factory):
     """The world itself, and its clips drawn larger and faster; one of those too short."""
     place = tmp_path_factory.mktemp("runs")
     (place / "files").mkdir()
-    subset = subsets.load("toy-object-contact").limited(3)
+    subset = loading.load("toy-object-contact").limited(3)
     folders = {}
     for name, model in (("world", "toyworld:"), ("other", f"clips:{place / 'files'}")):
         folders[name] = RunFolder(place / name)
@@ -141,7 +141,7 @@ def test_runs_of_unlike_form_stand_in_one_table(runs):
 
 
 def _protocol(feature):
-    from avbench.measure import protocol_of
+    from avbench.features.measure import protocol_of
 
     return protocol_of(feature)
 

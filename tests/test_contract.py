@@ -14,14 +14,15 @@ import tiny_towers
 import torch
 from PIL import Image
 
-from avbench import generators, subsets
-from avbench.contract import check
 from avbench.core import ClipSpec, Prompt, Subset
-from avbench.folder import RunFolder, read_lines
-from avbench.sample import sample
+from avbench.generation import table as generators
+from avbench.generation.contract import check
+from avbench.generation.sample import sample
+from avbench.storage.run_folder import RunFolder, read_lines
+from avbench.subsets import loading
 
 HERE = Path(__file__).parent
-TOY = subsets.load("toy-control").limited(2)
+TOY = loading.load("toy-control").limited(2)
 CHECKS = ("settings", "clips", "form", "picture", "sound", "again", "order", "seeds", "prompts")
 
 
@@ -120,7 +121,7 @@ def test_a_class_and_a_packages_provider(tmp_path, monkeypatch):
     info = tmp_path / "theirs-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Name: theirs\nVersion: 1\n")
-    world = "avbench.generators.toyworld:ToyWorld"
+    world = "avbench.generation.providers.toyworld:ToyWorld"
     (info / "entry_points.txt").write_text(f"[avbench.generators]\ntheirs = {world}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     kept("python:contract_model:Noise", {}, TOY)

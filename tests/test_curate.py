@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 
 from avbench.core import Audio, InputError
-from avbench.curate import choice, duplicates, pool, rules
-from avbench.curate.camera import WithoutCamera
-from avbench.curate.measures import MEASURES
-from avbench.datasets import opened
-from avbench.lint import lint
-from avbench.media import write_clip
-from avbench.subsets import load
+from avbench.curation import choice, duplicates, pool, rules
+from avbench.curation.camera import WithoutCamera
+from avbench.curation.measures import MEASURES
+from avbench.storage.media import write_clip
+from avbench.subsets.datasets import opened
+from avbench.subsets.lint import lint
+from avbench.subsets.loading import load
 from avbench.toyworld import make_clip, random_scene
 
 RULES = ("large-motion", "object-contact", "ambient")

@@ -6,14 +6,14 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from avbench import datasets, subsets
-from avbench.as_subset import as_subset
 from avbench.cli import app
 from avbench.core import InputError
-from avbench.datasets import vggsound
-from avbench.evaluate import chosen_metrics, evaluate
-from avbench.folder import RunFolder
-from avbench.lint import lint
+from avbench.metrics.evaluate import chosen_metrics, evaluate
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets import datasets, loading
+from avbench.subsets.datasets import vggsound
+from avbench.subsets.from_dataset import as_subset
+from avbench.subsets.lint import lint
 
 
 def avbench(*words):
@@ -190,7 +190,7 @@ def test_a_set_becomes_a_subset_that_lints(tmp_path):
     done = avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", "test", "--out", tmp_path / "mine")
     assert done.exit_code == 0, done.output
     assert "1 of 4 clips are listed but not there: b.mp4" in done.output
-    made = subsets.load(str(tmp_path / "mine"))
+    made = loading.load(str(tmp_path / "mine"))
     assert [(one.id, one.video_caption) for one in made.prompts] == [
         ("dog_barking-c-0.5-2.5", "dog barking"),
         ("cap_gun-d", "cap gun"),

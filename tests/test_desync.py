@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from avbench import weights
 from avbench.core import Audio, Clip, InputError, NotMeasurable
-from avbench.features import synchformer as sf
-from avbench.features.synchformer import Synchformer, SynchformerProtocol
-from avbench.measure import protocol_of, require_weights
+from avbench.features.measure import protocol_of, require_weights
+from avbench.features.sync import synchformer as sf
+from avbench.features.sync.synchformer import Synchformer, SynchformerProtocol
 from avbench.metrics.sync import desync, desync_lag
+from avbench.storage import weights
 
 TINY = sf.Shape(width=24, depth=2, heads=3, joint_depth=2, joint_heads=4)
 SETTINGS = SynchformerProtocol()

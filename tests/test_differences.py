@@ -9,13 +9,14 @@ import pytest
 from made_runs import SUBSETS, evaluated, made_run
 from typer.testing import CliRunner
 
-from avbench import cli, plan
-from avbench.compare import scores_frame
+from avbench import cli
+from avbench.comparison import plan
+from avbench.comparison.differences import differences
+from avbench.comparison.leaderboard import find, leaderboard
+from avbench.comparison.power import planned
+from avbench.comparison.score_table import scores_frame
 from avbench.core import InputError
-from avbench.differences import differences
-from avbench.folder import read_json, write_json
-from avbench.leaderboard import find, leaderboard
-from avbench.power import planned
+from avbench.storage.run_folder import read_json, write_json
 
 
 @pytest.fixture

@@ -15,16 +15,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from avbench import generators
 from avbench.core import ClipSpec, InputError, Key, Prompt, Subset
-from avbench.folder import RunFolder
-from avbench.generators import Made, Request
-from avbench.generators.diffusers import calling
-from avbench.generators.diffusers.loading import Placement, Source, load
-from avbench.generators.diffusers.presets import PRESETS, preset_name
-from avbench.recognise import fingerprint, index_of, recognise
+from avbench.generation import table as generators
+from avbench.generation.detect import fingerprint, index_of, recognise
+from avbench.generation.providers.diffusers import calling
+from avbench.generation.providers.diffusers.loading import Placement, Source, load
+from avbench.generation.providers.diffusers.presets import PRESETS, preset_name
+from avbench.generation.sample import sample
+from avbench.generation.table import Made, Request
 from avbench.report.lists import listing
-from avbench.sample import sample
+from avbench.storage.run_folder import RunFolder
 
 SMALL = {"preset": "none", "steps": 2, "width": 60, "height": 60, "frames": 10}
 CPU = Placement("float32", None, "cpu")

@@ -7,22 +7,24 @@ import pandas as pd
 import pytest
 from made_runs import METRICS, SUBSETS, evaluated, made_run
 
-from avbench import compare, reference, subsets
-from avbench import folder as folder_stage
-from avbench.compare import scores_frame
+from avbench.comparison import score_table
+from avbench.comparison.differences import differences
+from avbench.comparison.leaderboard import leaderboard
+from avbench.comparison.score_table import scores_frame
 from avbench.core import InputError, Key, Moments, Row, Run, Sample, digest
-from avbench.differences import differences
-from avbench.evaluate import chosen_metrics, evaluate, fvd_metrics
-from avbench.features.i3d import I3DLogits
-from avbench.features.i3d.conventions import ASVA
-from avbench.folder import RunFolder, read_json, write_json
-from avbench.leaderboard import leaderboard
-from avbench.measure import current_rows, protocol_of
-from avbench.metrics import FVD_PROTOCOLS
-from avbench.metrics import METRICS as TABLE
+from avbench.features.measure import current_rows, protocol_of
+from avbench.features.video.i3d import I3DLogits
+from avbench.features.video.i3d.conventions import ASVA
+from avbench.metrics import reference
+from avbench.metrics.evaluate import chosen_metrics, evaluate, fvd_metrics
+from avbench.metrics.table import FVD_PROTOCOLS
+from avbench.metrics.table import METRICS as TABLE
+from avbench.storage import run_folder as folder_stage
+from avbench.storage.run_folder import RunFolder, read_json, write_json
+from avbench.subsets import loading
 
 PROTOCOL = I3DLogits.protocol
-SUBSET = subsets.load("toy-control").limited(40)
+SUBSET = loading.load("toy-control").limited(40)
 WIDTH = 12
 
 
@@ -205,24 +207,24 @@ def test_a_death_while_an_evaluation_is_written_never_mixes_two(tmp_path, monkey
     """Of values.parquet and scores.json one is new: no reader takes them together, and the same command heals it."""
     torn, whole = grown(tmp_path / "torn", monkeypatch, written), grown(tmp_path / "whole")
     other = evaluated(made_run(tmp_path / "other", count=6, seed=1))
-    for read in (compare.clip_values, lambda run: differences([other, run]), lambda run: leaderboard([other, run])):
+    for read in (score_table.clip_values, lambda run: differences([other, run]), lambda run: leaderboard([other, run])):
         with pytest.raises(InputError, match=r"torn.*evaluate"):
             read(torn)
     for run in (torn, whole):
         evaluated(run)
     assert (torn.path / "values.parquet").read_bytes() == (whole.path / "values.parquet").read_bytes()
     assert torn.scores() == whole.scores()
-    assert {len(values) for values in compare.clip_values(torn).values()} == {6}
+    assert {len(values) for values in score_table.clip_values(torn).values()} == {6}
 
 
 def test_values_of_another_evaluation_are_refused_also_where_scores_have_no_hashes(tmp_path):
     old, new = evaluated(made_run(tmp_path / "old", count=4)), evaluated(made_run(tmp_path / "new", count=6))
     plain = read_json(new.path / "scores.json")
     write_json(new.path / "scores.json", {name: plain[name] for name in ("scores", "protocols")})
-    assert set(compare.clip_values(new)) == {(subset, metric) for subset in SUBSETS for metric in METRICS}
+    assert set(score_table.clip_values(new)) == {(subset, metric) for subset in SUBSETS for metric in METRICS}
     (new.path / "values.parquet").write_bytes((old.path / "values.parquet").read_bytes())
     with pytest.raises(InputError, match=r"has 4 clips with the mean .* in the one, 6 with .* evaluate"):
-        compare.clip_values(new)
+        score_table.clip_values(new)
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-9], lambda content: b"\0" * 99])
@@ -231,23 +233,23 @@ def test_damaged_or_missing_values_are_a_sentence(tmp_path, damage):
     values = run.path / "values.parquet"
     values.write_bytes(damage(values.read_bytes()))
     with pytest.raises(InputError, match="not of one evaluation"):
-        compare.clip_values(run)
+        score_table.clip_values(run)
     (run.path / "scores.json").unlink()
     with pytest.raises(InputError, match=r"values\.parquet is damaged"):
-        compare.clip_values(run)
+        score_table.clip_values(run)
     values.unlink()
     with pytest.raises(InputError, match=r"values\.parquet is missing: run `avbench evaluate"):
-        compare.clip_values(run)
+        score_table.clip_values(run)
 
 
 def test_scores_of_clips_that_were_made_again_are_refused(tmp_path):
     run = evaluated(made_run(tmp_path / "run", count=4))
     key = min(run.samples())
     run.add_sample(dataclasses.replace(run.samples()[key], seconds=2.0))
-    assert compare.clip_values(run), "the same clip"
+    assert score_table.clip_values(run), "the same clip"
     run.add_sample(dataclasses.replace(run.samples()[key], sha256=digest("another clip")))
     with pytest.raises(InputError, match="of other clips than it holds"):
-        compare.clip_values(run)
+        score_table.clip_values(run)
 
 
 def test_near_copies_of_an_earlier_evaluation_do_not_stay(tmp_path, real):

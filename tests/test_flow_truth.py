@@ -13,14 +13,16 @@ import torch
 from skimage.data import astronaut
 from torchvision.models.optical_flow import raft_large
 
-from avbench import measure, subsets, weights
 from avbench.core import Clip, InputError
-from avbench.evaluate import chosen_metrics, features_of
+from avbench.features import measure
 from avbench.features.flow import DISFlow, pairs
 from avbench.features.flow.raft import RAFTFlow
-from avbench.folder import RunFolder
-from avbench.metrics import METRICS
-from avbench.sample import sample
+from avbench.generation.sample import sample
+from avbench.metrics.evaluate import chosen_metrics, features_of
+from avbench.metrics.table import METRICS
+from avbench.storage import weights
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 
 SIDE = 240
@@ -63,7 +65,7 @@ def test_velocities_of_the_world():
     """Of bodies that move 0.6 to 8 pixels a frame of 64; beyond that, about a body's width, flow loses them."""
     errors = []
     look = DISFlow()
-    for prompt in subsets.load("toy-object-contact").prompts[:24]:
+    for prompt in loading.load("toy-object-contact").prompts[:24]:
         clip, truth = make_clip(Scene.from_json(prompt.tags["scene"]), 0)
         working = [pairs.working(frame, look.protocol) for frame in clip.frames]
         metre = len(working[0]) / 2
@@ -90,7 +92,7 @@ def test_flow_is_found_once_a_clip_whatever_is_asked(tmp_path, monkeypatch):
     asked = [metric.name for metric in METRICS if metric.feature == "flow-dis"]
     assert {"warping_error", "motion_amount", "motion_frechet", "event_rate", "sync_excess", "sync_lag"} <= set(asked)
     folder = RunFolder(tmp_path / "toyworld")
-    list(sample(folder, "toyworld:", {}, [subsets.load("toy-object-contact").limited(2)], [0])[1])
+    list(sample(folder, "toyworld:", {}, [loading.load("toy-object-contact").limited(2)], [0])[1])
     _, work = measure.measure(folder, features_of(chosen_metrics(asked)))
     assert len(list(work)) == 2
     assert len(calls) == 2 * 2 * 15

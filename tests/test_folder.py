@@ -9,9 +9,9 @@ import pytest
 from made_runs import evaluated, made_run
 
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
-from avbench.folder import RunFolder, append_line, write_json, write_whole
-from avbench.reading import read_json, read_lines
-from avbench.report import clips
+from avbench.report.page import clips
+from avbench.storage.reading import read_json, read_lines
+from avbench.storage.run_folder import RunFolder, append_line, write_json, write_whole
 
 KEY = Key("s", "p", 0)
 SHA256 = "0" * 64

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from avbench import foreign, reference, subsets
 from avbench.core import InputError, NotMeasurable
-from avbench.features.i3d.conventions import StyleGANV
+from avbench.features.video.i3d.conventions import StyleGANV
+from avbench.metrics import imported_statistics, reference
 from avbench.metrics.distance import frechet_distance, frechet_of_moments
-from avbench.pickles import read_arrays
+from avbench.storage.pickles import read_arrays
+from avbench.subsets import loading
 
 FEATURES = np.random.default_rng(0).standard_normal((50, 6)) * np.arange(1, 7) + 3
 
@@ -53,22 +54,22 @@ def write(tmp_path, kind, content):
     ],
 )
 def test_what_a_tool_wrote_is_what_its_features_were(tmp_path, kind, content, n, divisor):
-    found = foreign.read(write(tmp_path, kind, content), kind, n=n)
+    found = imported_statistics.read(write(tmp_path, kind, content), kind, n=n)
     assert found.divisor == divisor and found.moments.n == 50
     other = FEATURES[::-1] * 1.1 + 1
     for ddof in (0, 1):
-        distance = frechet_of_moments(found.moments, foreign.Moments.of(other), ddof=ddof)
+        distance = frechet_of_moments(found.moments, imported_statistics.Moments.of(other), ddof=ddof)
         assert distance == pytest.approx(frechet_distance(FEATURES, other, ddof=ddof), rel=1e-9)
 
 
 def test_n_must_be_said_once_and_truly(tmp_path):
     path = write(tmp_path, "pytorch-fid", mu_sigma())
     with pytest.raises(InputError, match="does not say how many clips it is of; give --n"):
-        foreign.read(path, "pytorch-fid")
+        imported_statistics.read(path, "pytorch-fid")
     with pytest.raises(InputError, match="of 50 clips, not of 60"):
-        foreign.read(write(tmp_path, "cd-fvd", feature_stats()), "cd-fvd", n=60)
+        imported_statistics.read(write(tmp_path, "cd-fvd", feature_stats()), "cd-fvd", n=60)
     with pytest.raises(InputError, match="did you mean 'cd-fvd'"):
-        foreign.read(path, "cdfvd")
+        imported_statistics.read(path, "cdfvd")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_n_must_be_said_once_and_truly(tmp_path):
 )
 def test_statistics_that_no_features_have_are_refused(tmp_path, change, why):
     with pytest.raises(InputError, match=f"cannot be used: .*{why}"):
-        foreign.read(write(tmp_path, "pytorch-fid", {**mu_sigma(), **change}), "pytorch-fid", n=50)
+        imported_statistics.read(write(tmp_path, "pytorch-fid", {**mu_sigma(), **change}), "pytorch-fid", n=50)
 
 
 class Code:
@@ -95,7 +96,7 @@ class Code:
         return os.system, (f"touch {self.mark}",)
 
 
-@pytest.mark.parametrize("kind", foreign.FORMATS)
+@pytest.mark.parametrize("kind", imported_statistics.FORMATS)
 def test_code_in_a_file_is_not_run(tmp_path, kind):
     mark = tmp_path / "was-run"
     path = tmp_path / "evil"
@@ -107,17 +108,17 @@ def test_code_in_a_file_is_not_run(tmp_path, kind):
     else:
         path.write_bytes(pickle.dumps({**feature_stats(), "raw_mean": Code(mark)}))
     with pytest.raises(InputError):
-        foreign.read(path, kind, n=50)
+        imported_statistics.read(path, kind, n=50)
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("kind", foreign.FORMATS)
+@pytest.mark.parametrize("kind", imported_statistics.FORMATS)
 def test_other_files_are_refused_in_a_sentence(tmp_path, kind):
     for content in (b"", b"no statistics", pickle.dumps([1, 2])):
         path = tmp_path / "file"
         path.write_bytes(content)
         with pytest.raises(InputError):
-            foreign.read(path, kind, n=50)
+            imported_statistics.read(path, kind, n=50)
 
 
 def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path):
@@ -125,7 +126,7 @@ def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path)
     protocol = StyleGANV.protocol
     options = {"n": None, "source": "UCF-101, test split", "licence": "CC0"}
     reference.take_in(file, "stylegan-v", protocol, "logits_random", tmp_path / "ucf", **options)
-    subset = subsets.load("toy-control").limited(2)
+    subset = loading.load("toy-control").limited(2)
     found = reference.find(subset, tmp_path / "ucf")
     assert found.moments(protocol, "logits_random", subset).n == 50
     assert found.card["imported"]["divisor"] == "n" and found.card["imported"]["claimed"]
@@ -178,7 +179,7 @@ def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path):
 def test_what_is_no_real_number_makes_none(tmp_path, kind, changes, words):
     good = feature_stats() if kind == "stylegan-v" else mu_sigma()
     with pytest.raises(InputError, match=words):
-        foreign.read(write(tmp_path, kind, {**good, **changes}), kind, n=50)
+        imported_statistics.read(write(tmp_path, kind, {**good, **changes}), kind, n=50)
 
 
 @pytest.mark.parametrize(
@@ -194,14 +195,17 @@ def test_what_is_no_real_number_makes_none(tmp_path, kind, changes, words):
 )
 def test_features_that_are_no_plain_tensor_are_refused(tmp_path, features):
     with pytest.raises(InputError):
-        foreign.read(write(tmp_path, "torch-fidelity", features), "torch-fidelity")
+        imported_statistics.read(write(tmp_path, "torch-fidelity", features), "torch-fidelity")
 
 
 def test_whole_numbers_of_any_type_are_counts_and_tensors_are_means(tmp_path):
     for count in (50, np.int32(50), 50.0, np.float64(50)):
-        assert foreign.read(write(tmp_path, "cd-fvd", feature_stats(num_items=count)), "cd-fvd").moments.n == 50
+        assert (
+            imported_statistics.read(write(tmp_path, "cd-fvd", feature_stats(num_items=count)), "cd-fvd").moments.n
+            == 50
+        )
     tensors = {name: torch.from_numpy(one) for name, one in mu_sigma().items()}
-    found = foreign.read(write(tmp_path, "torch-fidelity", tensors), "torch-fidelity", n=50).moments
+    found = imported_statistics.read(write(tmp_path, "torch-fidelity", tensors), "torch-fidelity", n=50).moments
     np.testing.assert_allclose(found.mean, FEATURES.mean(axis=0))
 
 
@@ -218,7 +222,7 @@ def test_whole_numbers_of_any_type_are_counts_and_tensors_are_means(tmp_path):
 def test_a_pickle_takes_no_more_memory_than_it_fills(tmp_path, content):
     path = tmp_path / "stats.pkl"
     path.write_bytes(content)
-    for read in (lambda: foreign.read(path, "stylegan-v"), lambda: read_arrays(path)):
+    for read in (lambda: imported_statistics.read(path, "stylegan-v"), lambda: read_arrays(path)):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(InputError):
             read()
@@ -230,4 +234,4 @@ def test_a_small_file_does_not_unpack_to_a_large_one(tmp_path):
     np.savez_compressed(tmp_path / "big.npz", mu=np.zeros(6000), sigma=big)
     assert (tmp_path / "big.npz").stat().st_size < 500_000
     with pytest.raises(InputError, match=r"would take 288\.\d MB of memory; at most 268\.4 MB"):
-        foreign.read(tmp_path / "big.npz", "pytorch-fid", n=10)
+        imported_statistics.read(tmp_path / "big.npz", "pytorch-fid", n=10)

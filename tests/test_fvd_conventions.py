@@ -6,10 +6,10 @@ import torch
 from torch.nn import functional
 
 from avbench.core import Clip, NotMeasurable
-from avbench.features import FEATURES
-from avbench.features.i3d import I3DLogits, conventions, planes
-from avbench.measure import feature_class
-from avbench.metrics import FVD_PROTOCOLS, METRICS
+from avbench.features.measure import feature_class
+from avbench.features.table import FEATURES
+from avbench.features.video.i3d import I3DLogits, conventions, planes
+from avbench.metrics.table import FVD_PROTOCOLS, METRICS
 
 CONVENTIONS = ["StyleGANV", "CDFVD", "FVDComparison", "CommonMetrics", "ASVA", "FastVideo", "JavisBench"]
 

@@ -11,12 +11,14 @@ from made_runs import SUBSETS, evaluated, made_run
 from rich.console import Console
 from typer.testing import CliRunner
 
-from avbench import cli, gate, plan, reference
+from avbench import cli
+from avbench.comparison import gate, plan
 from avbench.core import InputError, Row, Sample
-from avbench.evaluate import chosen_metrics, evaluate
-from avbench.folder import RunFolder
-from avbench.measure import current_rows, protocol_of
+from avbench.features.measure import current_rows, protocol_of
+from avbench.metrics import reference
+from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report import checks
+from avbench.storage.run_folder import RunFolder
 
 PLAN = "[margin]\nlpips_consecutive = 0.001\nonset_rate = 0.5\n"
 

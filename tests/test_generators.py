@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from avbench import generators
 from avbench.core import Clip, InputError, Key, Prompt
-from avbench.folder import RunFolder
-from avbench.generators import Request
-from avbench.generators.toyworld import CHANGES, WORLDS, ToyWorld
-from avbench.media import write_clip
-from avbench.subsets import load
+from avbench.generation import table as generators
+from avbench.generation.providers.toyworld import CHANGES, WORLDS, ToyWorld
+from avbench.generation.table import Request
+from avbench.storage.media import write_clip
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets.loading import load
 from avbench.toyworld.inverse import bodies
 
 SUBSET = load("toy-object-contact")

@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional
 
 from avbench.core import Clip, InputError, NotMeasurable
-from avbench.features import i3d
-from avbench.features.i3d import network
+from avbench.features.video import i3d
+from avbench.features.video.i3d import network
 from avbench.metrics.distance import frechet_distance
-from avbench.pickles import read_arrays
-from avbench.weights import locate
+from avbench.storage.pickles import read_arrays
+from avbench.storage.weights import locate
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "fvd_black_white.json").read_text())
 COMPARISON = json.loads((Path(__file__).parent / "golden" / "fvd_comparison.json").read_text())

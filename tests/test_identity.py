@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from avbench import content, subsets
 from avbench.cli import app
-from avbench.content import content_sha256
 from avbench.core import Clip, InputError, Prompt, Subset
-from avbench.evaluate import chosen_metrics, evaluate
-from avbench.folder import RunFolder, file_sha256
-from avbench.generators import build
-from avbench.hook import score
-from avbench.inputs import named_paths, source_files
-from avbench.measure import measure
-from avbench.media import write_clip
-from avbench.report import clips as page_clips
-from avbench.sample import sample
+from avbench.features.measure import measure
+from avbench.generation.identity import named_paths, source_files
+from avbench.generation.sample import sample
+from avbench.generation.table import build
+from avbench.metrics.evaluate import chosen_metrics, evaluate
+from avbench.metrics.hook import score
+from avbench.report.page import clips as page_clips
+from avbench.storage import content
+from avbench.storage.content import content_sha256
+from avbench.storage.media import write_clip
+from avbench.storage.run_folder import RunFolder, file_sha256
+from avbench.subsets import loading
 
 MOVES = chosen_metrics(["motion_amount"])
 
@@ -53,7 +54,7 @@ def mine(tmp_path, monkeypatch):
 def run(replace=False, model="clips:gen", place="run", settings=None):
     """Sample, measure and evaluate; the mean of motion_amount."""
     folder = RunFolder(Path(place))
-    asked = [subsets.from_prompts_file(Path("p.jsonl"))]
+    asked = [loading.from_prompts_file(Path("p.jsonl"))]
     list(sample(folder, model, settings or {}, asked, [0], replace=replace)[1])
     list(measure(folder, ["flow-dis"])[1])
     (found,) = evaluate(folder, MOVES)
@@ -156,7 +157,7 @@ def test_what_lies_in_the_run_is_looked_at_by_every_verb(mine):
 
 def test_a_clip_that_is_gone_is_told_and_its_rows_are_kept(mine, monkeypatch):
     before = run()
-    monkeypatch.setattr("avbench.cli._SAID_GONE", set())
+    monkeypatch.setattr("avbench.cli.steps.SAID_GONE", set())
     Path("run/clips/p/p1-0.mkv").unlink()
     told = avbench("evaluate", "run", "--metric", "motion_amount").output
     assert "note: 1 of 3 clips of run is no longer there (for example run/clips/p/p1-0.mkv)" in told
@@ -268,7 +269,7 @@ def test_a_command_is_told_by_what_it_names(here):
 
 
 def test_a_model_in_memory_is_not_taken_for_what_it_was(tmp_path):
-    asked = {"subset": subsets.load("toy-control").limited(1), "metrics": ["motion_amount"], "out": tmp_path / "kept"}
+    asked = {"subset": loading.load("toy-control").limited(1), "metrics": ["motion_amount"], "out": tmp_path / "kept"}
     shift = 1
 
     def model(request):
@@ -286,7 +287,7 @@ def test_a_full_disk_ends_the_run_and_is_no_failure_of_a_clip(mine, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("avbench.sample.shutil.copyfile", full)
+    monkeypatch.setattr("avbench.generation.sample.shutil.copyfile", full)
     with pytest.raises(InputError, match="run: no space is left for the clip p0-0; make some, and give the same"):
         run()
     monkeypatch.undo()

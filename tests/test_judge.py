@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import pytest
 
-from avbench import subsets
 from avbench.core import Clip, Key, NotMeasurable, Prompt, Row, columns
 from avbench.features.toyworld import ToyPhysics
 from avbench.metrics import toyworld as metrics
+from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 from avbench.toyworld.judge import judge
 from avbench.toyworld.scene import COLOURS
@@ -16,7 +16,7 @@ from avbench.toyworld.scene import COLOURS
 
 @functools.cache
 def prompts(family, count=10):
-    every = subsets.load("toy-object-contact").prompts
+    every = loading.load("toy-object-contact").prompts
     return tuple(prompt for prompt in every if prompt.tags["family"] == family)[:count]
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from avbench import subsets
 from avbench.core import Key, NotMeasurable, Row, columns, resolve
-from avbench.features import FEATURES
-from avbench.generators import Request
-from avbench.generators.toyworld import ToyWorld
-from avbench.metrics import METRICS
-from avbench.weights import BROUGHT
+from avbench.features.table import FEATURES
+from avbench.generation.providers.toyworld import ToyWorld
+from avbench.generation.table import Request
+from avbench.metrics.table import METRICS
+from avbench.storage.weights import BROUGHT
+from avbench.subsets import loading
 
 ROOT = Path(__file__).parent.parent
 BENCH = runpy.run_path(str(ROOT / "benchmarks" / "known_bad.py"))
@@ -72,7 +72,7 @@ def measured(variant):
     features = SOUND if variant in HEARD_ONLY else LIVE
     made, found = ToyWorld(variant), {feature: {} for feature in features}
     looks = {feature: resolve(FEATURES[feature])() for feature in features}
-    subset = subsets.load("toy-object-contact").limited(CLIPS)
+    subset = loading.load("toy-object-contact").limited(CLIPS)
     for prompt in subset.prompts:
         key = Key(subset.name, prompt.id, 0)
         clip = made.generate([Request(key, prompt, subset.clip_spec)])[0].clip

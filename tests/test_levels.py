@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avbench.core import Audio, Clip, NotMeasurable
-from avbench.features.levels import Levels, k_weighting
+from avbench.features.audio.levels import Levels, k_weighting
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 

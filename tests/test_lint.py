@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from avbench import lint, shipped, subsets
 from avbench.core import InputError
+from avbench.storage import shipped
+from avbench.subsets import lint, loading
 
 CURATED = ("object-contact", "large-motion", "ambient")
 SHIPPED = shipped.folder("subsets")
@@ -53,12 +54,12 @@ def sentences(folder):
 def test_the_shipped_subsets_are_in_order(quick):
     findings, notes = lint.lint([])
     assert not findings
-    assert {note.split(":")[0] for note in notes} == {"large-motion", *subsets.TOY_SUBSETS}
+    assert {note.split(":")[0] for note in notes} == {"large-motion", *loading.TOY_SUBSETS}
 
 
 @pytest.mark.parametrize("name", CURATED)
 def test_the_tags_of_shipped_prompts_agree_with_each_other(name):
-    prompts = subsets.load(name).prompts
+    prompts = loading.load(name).prompts
     assert len(prompts) >= 160
     for prompt in prompts:
         tags = prompt.tags
@@ -157,7 +158,7 @@ def test_near_copies_are_found_by_meaning_and_against_a_benchmark(mine, tmp_path
     (found,) = lint.lint([str(mine)], [theirs])[0]
     assert (found.line, found.rule) == (2, "near")
     assert f"'line-1' of {theirs}, line 1: cosine 0." in found.sentence
-    captions = [one.video_caption for one in subsets.load("object-contact").prompts if one.tags.get("triple") == "T01"]
+    captions = [one.video_caption for one in loading.load("object-contact").prompts if one.tags.get("triple") == "T01"]
     vectors = lint.embedded(tuple(captions))
     assert vectors[0] @ vectors[1] > 0.75
 
@@ -192,11 +193,11 @@ def test_the_command_ends_with_1_where_something_is_wrong(mine):
 
 @pytest.mark.parametrize("name", CURATED)
 def test_views_keep_digests_apart(name):
-    whole = subsets.load(name)
-    assert subsets.viewed(whole, "full") is whole
-    lite, short = subsets.viewed(whole, "lite"), subsets.viewed(whole, "short")
-    dev, test = subsets.viewed(whole, "dev"), subsets.viewed(whole, "test")
-    both = subsets.viewed(lite, "short")
+    whole = loading.load(name)
+    assert loading.viewed(whole, "full") is whole
+    lite, short = loading.viewed(whole, "lite"), loading.viewed(whole, "short")
+    dev, test = loading.viewed(whole, "dev"), loading.viewed(whole, "test")
+    both = loading.viewed(lite, "short")
     assert len(lite.prompts) == len(both.prompts) == 32
     assert len(dev.prompts) + len(test.prompts) == len(short.prompts) == len(whole.prompts)
     views = [lite, short, dev, test, both]
@@ -206,13 +207,13 @@ def test_views_keep_digests_apart(name):
 
 
 def test_a_view_takes_a_tag_and_refuses_what_is_not_there():
-    whole = subsets.load("object-contact")
-    assert len(subsets.viewed(whole, "role=contact").prompts) == 160
+    whole = loading.load("object-contact")
+    assert len(loading.viewed(whole, "role=contact").prompts) == 160
     for view, said in [("lit", "did you mean 'lite'"), ("role=hit", "no prompts in the view 'role=hit'")]:
         with pytest.raises(InputError, match=said):
-            subsets.viewed(whole, view)
+            loading.viewed(whole, view)
     with pytest.raises(InputError, match="no prompts in the view 'short'"):
-        subsets.viewed(subsets.load("toy-control"), "short")
+        loading.viewed(loading.load("toy-control"), "short")
 
 
 def test_the_cards_and_the_page_are_what_the_script_counts(monkeypatch):

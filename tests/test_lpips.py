@@ -5,11 +5,11 @@ import pytest
 import torch
 import torchvision
 
-from avbench import weights
 from avbench.core import Clip, InputError, NotMeasurable
-from avbench.features import lpips as feature_module
-from avbench.features.lpips import ConsecutiveLPIPS
+from avbench.features.perceptual import lpips as feature_module
+from avbench.features.perceptual.lpips import ConsecutiveLPIPS
 from avbench.metrics.perceptual import lpips_consecutive
+from avbench.storage import weights
 
 BLACK_WHITE = 0.8140146732330322
 """README of github.com/JunyaoHu/common_metrics_on_video_quality, by its author; see golden/fvd_black_white.json."""

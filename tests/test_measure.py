@@ -2,19 +2,19 @@
 
 import pytest
 
-from avbench import subsets
 from avbench.core import InputError
-from avbench.evaluate import chosen_metrics, evaluate
-from avbench.folder import RunFolder
-from avbench.measure import current_rows, measure, protocol_of
-from avbench.sample import sample
+from avbench.features.measure import current_rows, measure, protocol_of
+from avbench.generation.sample import sample
+from avbench.metrics.evaluate import chosen_metrics, evaluate
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets import loading
 
 SEEDS, REFERENCE = "lpips-alex-seeds", "lpips-alex-reference"
 
 
 def run(place, model, seeds=(0, 1), prompts=2):
     folder = RunFolder(place)
-    subset = subsets.load("toy-object-contact").limited(prompts)
+    subset = loading.load("toy-object-contact").limited(prompts)
     _, made, _ = sample(folder, model, {}, [subset], seeds)
     assert all(one.failure is None for one in made)
     return folder

@@ -9,7 +9,7 @@ from made_media import FILM, grid_noise, make, make_folder, make_wav, moving, ps
 
 from avbench.core.clip import Audio, Clip
 from avbench.core.errors import InputError, MediaError
-from avbench.media import read_clip, write_clip
+from avbench.storage.media import read_clip, write_clip
 
 # --- what write_clip writes -------------------------------------------------------------------------------------
 

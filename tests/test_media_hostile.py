@@ -18,9 +18,9 @@ import pytest
 from made_media import make, make_folder, moving, refusal, tone
 
 from avbench.core import Audio, Clip, InputError, MediaError
-from avbench.media import read_clip, write_clip
-from avbench.media.budget import FRAMES_VARIABLE, MAX_PIXELS, MEMORY_VARIABLE, Budget
-from avbench.media.integrity import is_fragmented
+from avbench.storage.media import read_clip, write_clip
+from avbench.storage.media.budget import FRAMES_VARIABLE, MAX_PIXELS, MEMORY_VARIABLE, Budget
+from avbench.storage.media.integrity import is_fragmented
 
 READER = """
 import faulthandler, json, resource, sys

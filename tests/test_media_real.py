@@ -11,8 +11,8 @@ from av.stream import Disposition
 from made_media import make, moving, psnr, refusal, tone
 
 from avbench.core import Clip, MediaError
-from avbench.media import MEDIA_SUFFIXES, read_clip
-from avbench.media.timing import frame_grid
+from avbench.storage.media import MEDIA_SUFFIXES, read_clip
+from avbench.storage.media.timing import frame_grid
 
 CLOCK = Fraction(1, 90000)
 

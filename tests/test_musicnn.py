@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from avbench import weights
 from avbench.core import Audio, Clip, InputError, NotMeasurable
-from avbench.features.musicnn import Musicnn, MusicnnProtocol, log_mel, offsets
+from avbench.features.audio.musicnn import Musicnn, MusicnnProtocol, log_mel, offsets
+from avbench.storage import weights
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 

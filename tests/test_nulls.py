@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from avbench import distances
 from avbench.core import NotMeasurable
-from avbench.metrics import METRICS
+from avbench.metrics import distances
 from avbench.metrics.distance import Frechet, Kernel, frechet_distance
-from avbench.uncertainty import _evenly, _exchanged, _numbered, floor, permutation_null, swap_test
+from avbench.metrics.table import METRICS
+from avbench.statistics.uncertainty import _evenly, _exchanged, _numbered, floor, permutation_null, swap_test
 
 SIMULATED = 400
 PERMUTATIONS = 99

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from avbench.compare import over_motion
-from avbench.folder import RunFolder
-from avbench.report import plots
+from avbench.comparison.score_table import over_motion
+from avbench.report.page import plots
+from avbench.storage.run_folder import RunFolder
 
 
 def run(place, amounts, errors):

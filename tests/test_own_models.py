@@ -14,16 +14,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from avbench import engine
 from avbench.cli import app
-from avbench.contract import check
 from avbench.core import Clip, InputError, Prompt, Subset
-from avbench.folder import RunFolder
-from avbench.generators import build
-from avbench.generators.toyworld import ToyWorld
-from avbench.hook import score
-from avbench.sample import sample
-from avbench.subsets import from_prompts_file, load
+from avbench.generation.contract import check
+from avbench.generation.providers.toyworld import ToyWorld
+from avbench.generation.sample import sample
+from avbench.generation.table import build
+from avbench.metrics.hook import score
+from avbench.storage import worker_pool
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets.loading import from_prompts_file, load
 
 DOCS = Path(__file__).parents[1] / "docs" / "your-model.md"
 SUBSET = load("toy-control")
@@ -81,7 +81,7 @@ def test_what_is_wrong_with_a_class_is_a_sentence(here):
 
 
 def test_a_package_brings_a_provider(here):
-    (here / "my_model.py").write_text("from avbench.generators.toyworld import ToyWorld as Mine")
+    (here / "my_model.py").write_text("from avbench.generation.providers.toyworld import ToyWorld as Mine")
     info = here / "mine-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Name: mine\nVersion: 1\n")
@@ -183,7 +183,7 @@ def test_seeds_prompts_nan_counts_and_settings_are_checked():
 
 
 def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
-    monkeypatch.setattr("avbench.doctor._LEAST_DISK_BYTES", 10**18)
+    monkeypatch.setattr("avbench.cli.machine_checks._LEAST_DISK_BYTES", 10**18)
     found = CliRunner().invoke(app, ["doctor", "--out", str(tmp_path / "runs")])
     assert "FFV1 and FLAC comes back as it was" in found.output and "by flow-dis" in found.output
     assert found.exit_code == 1 and "failed: disk: " in found.output
@@ -288,9 +288,9 @@ def test_threads_wait_at_once_and_tell_what_they_raise():
             raise KeyError(task)
         return -task
 
-    assert dict(engine.stream(lambda: work, range(3), workers=3, threads=True)) == {0: 0, 1: -1, 2: -2}
+    assert dict(worker_pool.stream(lambda: work, range(3), workers=3, threads=True)) == {0: 0, 1: -1, 2: -2}
     with pytest.raises(KeyError):
-        list(engine.stream(lambda: work, range(6), workers=3, threads=True))
+        list(worker_pool.stream(lambda: work, range(6), workers=3, threads=True))
 
 
 # ---- the training loop

@@ -14,12 +14,13 @@ import pytest
 from made_runs import evaluated, made_run
 from typer.testing import CliRunner
 
-from avbench import cli, subsets
+from avbench import cli
 from avbench.cli import app
-from avbench.compare import over_motion
-from avbench.folder import RunFolder, read_json, write_json
-from avbench.leaderboard import leaderboard
-from avbench.report import clips, page, plots
+from avbench.comparison.leaderboard import leaderboard
+from avbench.comparison.score_table import over_motion
+from avbench.report.page import clips, page, plots
+from avbench.storage.run_folder import RunFolder, read_json, write_json
+from avbench.subsets import loading
 
 RUNS = ("toyworld", "toyworld-flickering", "toyworld-noisy")
 METRICS = ("motion_amount", "warping_error", "motion_frechet", "onset_rate", "event_rate")
@@ -299,8 +300,8 @@ def test_the_commands_of_an_origin_ask_for_the_same(tmp_path):
     folder.write_scores(scores, protocols, {"reference": "my refs/real", "against": "runs/real"})
     commands = page._commands(folder, folder.run())
     told = {name: [*itertools.pairwise(shlex.split(words))] for name, words in commands.items()}
-    assert cli._parsed(after for before, after in told["sample"] if before == "-M") == asked
-    assert [subsets.load(after) for before, after in told["sample"] if before == "--subset"] == folder.subsets()
+    assert cli.steps.parsed_settings(after for before, after in told["sample"] if before == "-M") == asked
+    assert [loading.load(after) for before, after in told["sample"] if before == "--subset"] == folder.subsets()
     assert ("--reference", "my refs/real") in told["evaluate"] and ("--against", "runs/real") in told["measure"]
 
 
@@ -432,7 +433,7 @@ def test_playable_clips_have_even_sizes_and_a_browsers_sound(tmp_path):
     from fractions import Fraction
 
     from avbench.core import Audio, Clip
-    from avbench.media import read_clip, write_clip
+    from avbench.storage.media import read_clip, write_clip
 
     frames = np.random.default_rng(0).integers(0, 255, (4, 301, 1201, 3), np.uint8)
     sound = Audio(np.zeros((4, 5000), np.float32), 10_000)

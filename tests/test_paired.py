@@ -11,7 +11,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from avbench.core import InputError
-from avbench.paired import (
+from avbench.statistics.paired import (
     detectable,
     equivalence,
     holm,

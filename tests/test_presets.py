@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from avbench import presets
 from avbench.cli import app
+from avbench.comparison import paper_presets
 from avbench.core import InputError
-from avbench.subsets import load
+from avbench.subsets.loading import load
 
 NAME = "hearing-helps-seeing"
-PAPER = presets.load(NAME)
+PAPER = paper_presets.load(NAME)
 
 
 def avbench(*words):
@@ -70,21 +70,21 @@ def test_a_run_without_a_preset_shows_nothing_printed(tmp_path):
 
 
 def test_options_come_before_the_preset():
-    asked = presets.in_form(PAPER, [load("object-contact"), load("toy-control")])
+    asked = paper_presets.in_form(PAPER, [load("object-contact"), load("toy-control")])
     assert asked[0].clip_spec == PAPER.clip and asked[1].clip_spec == load("toy-control").clip_spec
-    assert presets.settings(PAPER, "diffusers:a/b", {"steps": 4})["guidance"] == 5.0
-    assert "steps" not in presets.settings(PAPER, "diffusers:a/b", {"steps": 4})
-    assert presets.settings(PAPER, "clips:somewhere", {}) == {}
-    given = presets.Given(settings={"steps": 4}, seeds=3)
-    told = presets.record(PAPER, "diffusers:a/b", given, asked)["overridden"]
+    assert paper_presets.settings(PAPER, "diffusers:a/b", {"steps": 4})["guidance"] == 5.0
+    assert "steps" not in paper_presets.settings(PAPER, "diffusers:a/b", {"steps": 4})
+    assert paper_presets.settings(PAPER, "clips:somewhere", {}) == {}
+    given = paper_presets.Given(settings={"steps": 4}, seeds=3)
+    told = paper_presets.record(PAPER, "diffusers:a/b", given, asked)["overridden"]
     assert "sampler: steps 4 instead of 50" in told and "seeds: 3 a prompt instead of 1" in told
     assert any(one.startswith("clip: toy-control keeps its own form") for one in told)
 
 
 def test_what_cannot_be_is_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"preset 'hearing-helps-seing' is unknown.*hearing-helps-seeing"):
-        presets.load("hearing-helps-seing")
-    text = (presets._HERE / f"{NAME}.toml").read_text()
+        paper_presets.load("hearing-helps-seing")
+    text = (paper_presets._HERE / f"{NAME}.toml").read_text()
     for old, new, why in (
         ("version = 1\n", "", "the field 'version' is missing"),
         ("version = 1\n", "version = 1\ncolour = 1\n", "the field 'colour' is unknown"),
@@ -93,7 +93,7 @@ def test_what_cannot_be_is_a_sentence(tmp_path, monkeypatch):
     ):
         (tmp_path / "own.toml").write_text(text.replace(old, new))
         with pytest.raises(InputError, match=why):
-            presets.load(str(tmp_path / "own.toml"))
+            paper_presets.load(str(tmp_path / "own.toml"))
     monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path))
     metrics, left_out = PAPER.metrics()
     assert "vbench_subject" in left_out and "vbench_subject" not in {metric.name for metric in metrics}

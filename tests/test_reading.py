@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save
 
-from avbench import reading
 from avbench.core import InputError
-from avbench.recognise import recognise
+from avbench.generation.detect import recognise
+from avbench.storage import reading
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import re
 import runpy
 from pathlib import Path
 
-from avbench.metrics import METRICS
+from avbench.metrics.table import METRICS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()

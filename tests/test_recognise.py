@@ -10,12 +10,12 @@ import pytest
 import tiny_pipelines
 from safetensors.numpy import save_file
 
-from avbench import generators
 from avbench.avfulldit import bundled
 from avbench.core import Clip, InputError
-from avbench.media import write_clip
-from avbench.recognise import makes, needs, recognise
+from avbench.generation import table as generators
+from avbench.generation.detect import makes, needs, recognise
 from avbench.report.lists import listing
+from avbench.storage.media import write_clip
 
 
 @pytest.fixture(scope="module")

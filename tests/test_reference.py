@@ -10,18 +10,20 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from avbench import reference, shipped, subsets
 from avbench.cli import app
 from avbench.core import Clip, InputError, Key, Moments, NotMeasurable, Row, Run, Sample, digest
-from avbench.evaluate import chosen_metrics, features_of
+from avbench.features.audio.onsets import Onsets
 from avbench.features.flow import DISFlow
-from avbench.features.sound import Onsets
-from avbench.folder import RunFolder
-from avbench.generators import Request
-from avbench.generators.toyworld import ToyWorld
-from avbench.measure import feature_class
-from avbench.media import write_clip
-from avbench.sample import sample
+from avbench.features.measure import feature_class
+from avbench.generation.providers.toyworld import ToyWorld
+from avbench.generation.sample import sample
+from avbench.generation.table import Request
+from avbench.metrics import reference
+from avbench.metrics.evaluate import chosen_metrics, features_of
+from avbench.storage import shipped
+from avbench.storage.media import write_clip
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets import loading
 
 HOME = "reference_stats"
 FEATURES = features_of(chosen_metrics(None))
@@ -46,16 +48,16 @@ def test_the_same_command_gives_the_same_bytes(small_subset, tmp_path):
         assert (tmp_path / "one/small" / name).read_bytes() == (tmp_path / "two/small" / name).read_bytes()
     built = reference.load(tmp_path / "one/small")
     assert built.card["clips"] == dict.fromkeys(FEATURES, 4)
-    one_prompt = subsets.load(str(small_subset)).limited(1)
+    one_prompt = loading.load(str(small_subset)).limited(1)
     assert len(built.columns(Onsets.protocol, one_prompt)[0]["onset_rate"]) == 2
     (tmp_path / "one/small/clips.csv").write_text("prompt,seed\n")
     with pytest.raises(InputError, match=r"clips\.csv is missing or not the file that its card describes"):
         reference.load(tmp_path / "one/small")
 
 
-@pytest.mark.parametrize("name", subsets.TOY_SUBSETS)
+@pytest.mark.parametrize("name", loading.TOY_SUBSETS)
 def test_shipped_references_are_what_the_code_makes(name):
-    subset = subsets.load(name)
+    subset = loading.load(name)
     known = reference.find(subset)
     assert set(known.values) == set(FEATURES)
     clips = pd.read_csv(shipped.folder(HOME) / name / "clips.csv")
@@ -73,7 +75,7 @@ def test_shipped_references_are_what_the_code_makes(name):
 
 
 def test_unlike_references_are_refused():
-    subset = subsets.load("toy-control")
+    subset = loading.load("toy-control")
     known = reference.find(subset)
     other = dataclasses.replace(Onsets.protocol, threshold=9.0)
     with pytest.raises(InputError, match=r"threshold: 9\.0 against 2\.5"):
@@ -86,7 +88,7 @@ def test_unlike_references_are_refused():
 
 SOUND_AND_PICTURE = (Onsets.protocol, DISFlow.protocol)
 PROTOCOL = Onsets.protocol  # any protocol will do: the rows below are numbers
-SMALL = dataclasses.replace(subsets.load("toy-control").limited(5), cut_from=None)
+SMALL = dataclasses.replace(loading.load("toy-control").limited(5), cut_from=None)
 
 
 @pytest.fixture
@@ -231,7 +233,7 @@ def test_the_command_builds_a_reference_of_silent_clips_and_stops_early_at_a_bro
 
 
 def test_unlike_shards_are_not_merged(shard, tmp_path):
-    other = subsets.load("toy-large-motion").limited(5)
+    other = loading.load("toy-large-motion").limited(5)
     with pytest.raises(InputError, match="unlike subsets"):
         reference.merge([shard("a", range(4)), shard("b", range(4, 6), subset=other)], tmp_path / "merged")
     place = shard("c", range(4, 6))
@@ -244,11 +246,11 @@ def test_unlike_shards_are_not_merged(shard, tmp_path):
 
 
 def test_a_reference_of_the_users_own_is_found_and_may_be_of_other_prompts(shard, tmp_path):
-    subset = subsets.load("toy-object-contact").limited(3)
+    subset = loading.load("toy-object-contact").limited(3)
     place = shard("toy-control", range(4))
     with pytest.raises(InputError, match="holds no reference"):
         reference.find(subset, tmp_path / "runs")
-    assert reference.find(subsets.load("toy-control"), tmp_path).subset == "toy-control", "by the subset's name"
+    assert reference.find(loading.load("toy-control"), tmp_path).subset == "toy-control", "by the subset's name"
     found = reference.find(subset, place)
     columns, prompts = found.columns(PROTOCOL, subset)
     assert len(columns["embedding"]) == len(prompts) == 20, "other prompts: all of it"
@@ -287,18 +289,18 @@ def test_names_of_files_become_ids(tmp_path):
     for name in ("a b.mp4", "c/d é.mp4", ".hidden.mp4", "note.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    subset = subsets.from_folder(tmp_path, "mine")
+    subset = loading.from_folder(tmp_path, "mine")
     assert [prompt.id for prompt in subset.prompts] == ["a-b", "c-d"]
     (tmp_path / "a-b.mp4").touch()
     with pytest.raises(InputError, match="would both be called 'a-b'"):
-        subsets.from_folder(tmp_path)
+        loading.from_folder(tmp_path)
     with pytest.raises(InputError, match="no clip in it"):
-        subsets.from_folder(shipped.folder(HOME))
+        loading.from_folder(shipped.folder(HOME))
 
 
 def test_values_of_varying_length_are_not_kept(tmp_path):
     """Times of events: none in any clip, as many in each, or unlike."""
-    subset = subsets.load("toy-control").limited(4)
+    subset = loading.load("toy-control").limited(4)
     folder = RunFolder(tmp_path / "run")
     list(sample(folder, "toyworld:", {}, [subset], [0])[1])
     protocol = Onsets.protocol

@@ -7,10 +7,10 @@ import pytest
 
 from avbench.core import Clip, InputError, Key, MediaError, Run, Sample, Subset
 from avbench.core.prompt import Prompt
-from avbench.folder import RunFolder, file_sha256, read_json
-from avbench.media import write_clip
-from avbench.report import clips
-from avbench.report.place import alone
+from avbench.report.folder import alone
+from avbench.report.page import clips
+from avbench.storage.media import write_clip
+from avbench.storage.run_folder import RunFolder, file_sha256, read_json
 
 
 @pytest.fixture

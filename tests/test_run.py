@@ -16,8 +16,8 @@ import pytest
 
 from avbench import cli
 from avbench.core import Audio, Clip
-from avbench.folder import RunFolder
-from avbench.media import write_clip
+from avbench.storage.media import write_clip
+from avbench.storage.run_folder import RunFolder
 
 QUICK = ["--metric", "motion_amount", "--metric", "warping_error", "--metric", "onset_rate"]
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import sosfilt
 
 from avbench.core import Audio, Clip, Key, NotMeasurable, Row, columns
-from avbench.features.sound import Onsets
+from avbench.features.audio.onsets import Onsets
 from avbench.metrics import sound
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)

@@ -6,15 +6,15 @@ import math
 import pandas as pd
 import pytest
 
-from avbench import subsets
 from avbench.core import InputError, Prompt, Subset
+from avbench.subsets import loading
 from avbench.toyworld import Scene, simulate
 from avbench.toyworld.curate import AUDIT_SEEDS, RULES, Audited
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.subset)
 def test_shipped_subsets_obey_their_rules_again(rule):
-    subset = subsets.load(rule.subset)
+    subset = loading.load(rule.subset)
     assert len(subset.prompts) >= 96
     assert len({json.dumps(prompt.tags["scene"]) for prompt in subset.prompts}) == len(subset.prompts)
     for prompt in subset.prompts:
@@ -32,16 +32,16 @@ def test_shipped_subsets_obey_their_rules_again(rule):
 
 
 def test_the_audit_names_every_chosen_prompt():
-    for name in subsets.TOY_SUBSETS:
-        audit = (subsets.shipped.folder("subsets") / name / "audit.csv").read_text().splitlines()
+    for name in loading.TOY_SUBSETS:
+        audit = (loading.shipped.folder("subsets") / name / "audit.csv").read_text().splitlines()
         chosen = {line.split(",")[0] for line in audit if line.endswith(",chosen")}
-        assert chosen == {prompt.id for prompt in subsets.load(name).prompts}
+        assert chosen == {prompt.id for prompt in loading.load(name).prompts}
         assert len(audit) > 1000
 
 
 def test_an_unknown_subset_is_answered_with_the_nearest():
     with pytest.raises(InputError, match="did you mean 'toy-control'"):
-        subsets.load("toy-controls")
+        loading.load("toy-controls")
 
 
 @pytest.mark.parametrize(
@@ -61,20 +61,20 @@ def test_wrong_lines_are_told_by_number(tmp_path, line, words):
     path = tmp_path / "mine.jsonl"
     path.write_text('{"id": "a", "prompt": "first"}\n' + line + "\n")
     with pytest.raises(InputError, match=words):
-        subsets.from_prompts_file(path)
+        loading.from_prompts_file(path)
 
 
 def test_not_utf8(tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="UTF-8"):
-        subsets.from_prompts_file(path)
+        loading.from_prompts_file(path)
 
 
 def test_usual_names_are_understood(tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps({"id": "a", "prompt": "x", "audio_prompt": "y", "label": "z"}))
-    subset = subsets.from_prompts_file(path)
+    subset = loading.from_prompts_file(path)
     assert subset.name == "mine"
     prompt = subset.prompts[0]
     assert (prompt.video_caption, prompt.audio_caption, prompt.tags) == ("x", "y", {"label": "z"})
@@ -88,18 +88,18 @@ LINE = {"id": "a", "prompt": "un café noir"}
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, encoding, end):
     lines = [json.dumps(one, ensure_ascii=False) for one in (LINE, {"id": "b", "prompt": "two dogs"})]
     (tmp_path / "p.jsonl").write_bytes((end.join(lines) + end).encode(encoding))
-    found = subsets.from_prompts_file(tmp_path / "p.jsonl")
+    found = loading.from_prompts_file(tmp_path / "p.jsonl")
     assert [(one.id, one.video_caption) for one in found.prompts] == [("a", "un café noir"), ("b", "two dogs")]
-    whole = subsets.shipped.folder("subsets") / "toy-control"
+    whole = loading.shipped.folder("subsets") / "toy-control"
     for name in ("card.toml", "prompts.jsonl"):
         (tmp_path / name).write_bytes((whole / name).read_text(encoding="utf-8").encode(encoding))
-    assert subsets.load(str(tmp_path)).digest == subsets.load("toy-control").digest
+    assert loading.load(str(tmp_path)).digest == loading.load("toy-control").digest
 
 
 def test_what_pandas_has_where_nothing_is_is_not_there(tmp_path):
     tags = {"category": math.nan, "list": [1, math.nan], "inner": {"x": math.nan}}
     (tmp_path / "p.jsonl").write_text(json.dumps({**LINE, **tags, "audio_caption": math.nan}) + "\n")
-    (prompt,) = subsets.from_prompts_file(tmp_path / "p.jsonl").prompts
+    (prompt,) = loading.from_prompts_file(tmp_path / "p.jsonl").prompts
     assert prompt.audio_caption is None and prompt.tags == {"category": None, "list": [1, None], "inner": {"x": None}}
     row = pd.DataFrame([{"caption": "x", "sound": None, "n": 3, "at": None}, {"n": 4, "at": 0.5, "sound": "y"}]).iloc[0]
     made = Prompt("a", row["caption"], row["sound"], {"n": row["n"], "at": row["at"], "na": pd.NA, "nat": pd.NaT})
@@ -128,7 +128,7 @@ def test_what_pandas_has_where_nothing_is_is_not_there(tmp_path):
 def test_what_no_file_can_hold_is_told_by_line(tmp_path, line, words):
     (tmp_path / "p.jsonl").write_text(json.dumps(LINE) + "\n" + line + "\n")
     with pytest.raises(InputError, match=words):
-        subsets.from_prompts_file(tmp_path / "p.jsonl")
+        loading.from_prompts_file(tmp_path / "p.jsonl")
 
 
 def test_dates_are_text_and_what_json_cannot_hold_is_told(tmp_path):
@@ -144,4 +144,4 @@ def test_dates_are_text_and_what_json_cannot_hold_is_told(tmp_path):
     ):
         (tmp_path / "card.toml").write_text(f'name = "s"\n{card}\n')
         with pytest.raises(InputError, match=words):
-            subsets.load(str(tmp_path))
+            loading.load(str(tmp_path))

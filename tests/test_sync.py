@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from avbench import subsets
 from avbench.core import Key, Row, columns
+from avbench.features.audio.onsets import Onsets
 from avbench.features.flow import DISFlow
-from avbench.features.sound import Onsets
-from avbench.generators.toyworld import CHANGES
+from avbench.generation.providers.toyworld import CHANGES
 from avbench.metrics import sync
+from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 
 SECONDS = 4.0
@@ -99,7 +99,7 @@ def test_sound_in_time_scores_best():
     """The world's own clips, the sound slid: the best offset is 0 within the tolerance, and far ones are at chance."""
     look, onsets, means = DISFlow(), Onsets(), {}
     slide, _ = CHANGES["sound-shifted"]
-    prompts = [one for one in subsets.load("toy-object-contact").prompts if one.tags["family"] in ("collide", "cradle")]
+    prompts = [one for one in loading.load("toy-object-contact").prompts if one.tags["family"] in ("collide", "cradle")]
     clips = [make_clip(Scene.from_json(prompt.tags["scene"]), 0)[0] for prompt in prompts[:20]]
     motion = [look(clip) for clip in clips]
     lags = {}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from avbench.leaderboard import _best
+from avbench.comparison.leaderboard import _best
 from avbench.report import boards
 from avbench.report.tables import console, markdown, number, protocols, set_as_latex, set_as_markdown, subset_tables
 

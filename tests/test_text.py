@@ -9,8 +9,8 @@ import pytest
 from rich.table import Table
 
 from avbench import cli
+from avbench.comparison.gate import Verdict
 from avbench.core import InputError, csv_text, one_line, spreadsheet_cell, visible
-from avbench.gate import Verdict
 from avbench.report import checks, tables
 
 EVIL = "a\x1b[31m\x07\x9b2J[bold]x[/nope]\u202e\r\nb\ud800\uffff\0"
@@ -24,13 +24,13 @@ def test_control_characters_are_named_and_the_rest_stays():
 
 
 def test_the_terminal_gets_no_codes_and_no_markup(capsys, monkeypatch):
-    console = cli._console()
+    console = cli.printing.terminal()
     table = Table("head [red]", title="t [/]")
     table.add_row(EVIL)
     console.print(table)
     console.print(EVIL)
-    cli._say(EVIL)
-    cli._say(EVIL, err=True)
+    cli.printing.say(EVIL)
+    cli.printing.say(EVIL, err=True)
     said = "".join(capsys.readouterr())
     assert "\x1b" not in said and "\x9b" not in said and "\u202e" not in said
     assert "[bold]" in said and "head [red]" in said and "[/nope]" in said
@@ -39,7 +39,7 @@ def test_the_terminal_gets_no_codes_and_no_markup(capsys, monkeypatch):
 def test_colours_of_our_own_stay(monkeypatch):
     from rich.text import Text
 
-    console = cli._console()
+    console = cli.printing.terminal()
     console.file = io.StringIO()
     console._force_terminal, console.no_color = True, False
     with console.capture() as caught:

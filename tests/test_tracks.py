@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from avbench import subsets
 from avbench.core import Clip
 from avbench.features.flow import DISFlow
+from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 
 
@@ -66,7 +66,7 @@ def test_the_time_in_which_events_can_be_found_is_told():
 def test_collisions_of_the_world_are_found_in_time():
     """The first blow of two balls, of sixteen scenes."""
     missed = 0
-    scenes = [prompt for prompt in subsets.load("toy-object-contact").prompts if prompt.tags["family"] == "collide"]
+    scenes = [prompt for prompt in loading.load("toy-object-contact").prompts if prompt.tags["family"] == "collide"]
     for prompt in scenes[:16]:
         clip, truth = make_clip(Scene.from_json(prompt.tags["scene"]), 0)
         seconds, *_ = events(clip)

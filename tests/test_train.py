@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from avbench import subsets, train
 from avbench.cli import app
 from avbench.core import InputError
-from avbench.folder import RunFolder
-from avbench.media import read_clip, write_clip
+from avbench.storage.media import read_clip, write_clip
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets import loading
 from avbench.toyworld import FAMILIES, make_clip, random_scene
+from avbench.training import train
 
 
 def avbench(*words):
@@ -92,7 +93,7 @@ def test_the_arms_can_be_run(trained, tmp_path):
 
 
 def test_no_scene_of_a_subset_is_trained_on():
-    held = {json.dumps(p.tags["scene"], sort_keys=True) for n in subsets.TOY_SUBSETS for p in subsets.load(n).prompts}
+    held = {json.dumps(p.tags["scene"], sort_keys=True) for n in loading.TOY_SUBSETS for p in loading.load(n).prompts}
     drawn = [train.toy_scene(number, 0)[0] for number in range(900)]
     assert not held & {json.dumps(scene.to_json(), sort_keys=True) for scene in drawn}
     assert {scene.family for scene in drawn} == set(FAMILIES)

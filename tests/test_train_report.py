@@ -4,15 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from avbench import subsets
 from avbench.core import Audio, Clip, InputError, Prompt
+from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
-from avbench.train_report import Found, look, markdown
+from avbench.training.report import Found, look, markdown
 
 
 @pytest.fixture(scope="module")
 def drops():
-    prompts = [one for one in subsets.load("toy-object-contact").prompts if one.tags["family"] == "drop"][:6]
+    prompts = [one for one in loading.load("toy-object-contact").prompts if one.tags["family"] == "drop"][:6]
     return [(prompt, make_clip(Scene.from_json(prompt.tags["scene"]), 1)[0]) for prompt in prompts]
 
 

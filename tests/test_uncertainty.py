@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from avbench.core import InputError
-from avbench.uncertainty import mean_interval
+from avbench.statistics.uncertainty import mean_interval
 
 
 def coverage(draw, truth=0.0, repeats=2000, level=0.95):

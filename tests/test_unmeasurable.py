@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from avbench import subsets
 from avbench.core import Audio, Clip, InputError, Key, NotMeasurable, Row, columns, resolve
-from avbench.features import FEATURES
-from avbench.metrics import METRICS
+from avbench.features.table import FEATURES
+from avbench.metrics.table import METRICS
+from avbench.subsets import loading
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
 SOUND = (0.1 * np.random.default_rng(1).standard_normal((1, 32000))).astype(np.float32)
@@ -34,7 +34,7 @@ NO_NUMBER = {
 def values(feature, clip):
     """A feature's values, or the sentence."""
     look = resolve(FEATURES[feature])()
-    prompt = subsets.load("toy-object-contact").prompts[0]
+    prompt = loading.load("toy-object-contact").prompts[0]
     try:
         return look(clip, prompt) if getattr(look, "sees", "clip") == "prompt" else look(clip)
     except NotMeasurable as reason:

@@ -7,14 +7,14 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.optical_flow import raft_large
 
-from avbench import weights
 from avbench.core import Clip, InputError, NotMeasurable, Prompt
-from avbench.features import vbench_consistency as vc
-from avbench.features import vbench_smoothness
-from avbench.features.flow import vbench
 from avbench.features.flow.raft import border
-from avbench.features.vbench_pixels import Flicker
-from avbench.features.vbench_smoothness import MotionSmoothness, smoothness
+from avbench.features.vbench import consistency as vc
+from avbench.features.vbench import dynamic_degree
+from avbench.features.vbench import smoothness as vbench_smoothness
+from avbench.features.vbench.pixels import Flicker
+from avbench.features.vbench.smoothness import MotionSmoothness, smoothness
+from avbench.storage import weights
 
 RNG = np.random.default_rng(0)
 STILL = Clip(np.repeat(RNG.integers(0, 256, (1, 48, 80, 3), dtype=np.uint8), 3, axis=0), 8)
@@ -70,7 +70,7 @@ def test_flicker_is_the_share_of_the_range_that_stays():
     ],
 )
 def test_dynamic_degree(speeds, frames, side, right):
-    assert vbench.dynamic(speeds, frames, side) is right
+    assert dynamic_degree.dynamic(speeds, frames, side) is right
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_dynamic_degree(speeds, frames, side, right):
     ],
 )
 def test_static_filter(speeds, ends, frames, side, right):
-    assert vbench.static(speeds, ends, frames, side) is right
+    assert dynamic_degree.static(speeds, ends, frames, side) is right
 
 
 def test_the_fastest_share_is_rounded_down():
     magnitudes = np.arange(99, dtype=np.float32).reshape(9, 11)
-    assert vbench.fastest(magnitudes, 0.05) == (95 + 96 + 97 + 98) / 4
+    assert dynamic_degree.fastest(magnitudes, 0.05) == (95 + 96 + 97 + 98) / 4
 
 
 def test_edges_are_repeated_to_a_multiple_of_8():
@@ -103,7 +103,7 @@ def test_raft_is_torchvisions(cache):
     torch.manual_seed(0)
     network = raft_large(weights=None).eval()
     bring("raft-large-c-t-v1", network.state_dict(), cache / "raft.pth")
-    feature = vbench.VBenchRAFT()
+    feature = dynamic_degree.VBenchRAFT()
     assert feature.protocol.weights_sha256 == weights.file_sha256(cache / "raft.pth")
     frames = RNG.integers(0, 256, (3, 128, 136, 3), dtype=np.uint8)
     row = feature(Clip(frames, 8))
@@ -124,7 +124,7 @@ def test_raft_is_torchvisions(cache):
     del state["mask_predictor.conv.bias"]
     bring("raft-large-c-t-v1", state, cache / "less.pth")
     with pytest.raises(InputError, match="does not fit torchvision's raft_large: Missing key"):
-        vbench.VBenchRAFT()
+        dynamic_degree.VBenchRAFT()
 
 
 # Consistency

@@ -5,14 +5,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from avbench import weights
 from avbench.core import Clip, InputError, NotMeasurable
-from avbench.features import videomae
-from avbench.features.i3d import I3DLogits, brought
-from avbench.features.vjepa2 import VJEPA2, _cropped
-from avbench.measure import protocol_of, require_weights
-from avbench.pickles import read_arrays, read_state_dict
-from avbench.weights import locate
+from avbench.features.measure import protocol_of, require_weights
+from avbench.features.video import videomae
+from avbench.features.video.i3d import I3DLogits, brought
+from avbench.features.video.vjepa2 import VJEPA2, _cropped
+from avbench.storage import weights
+from avbench.storage.pickles import read_arrays, read_state_dict
+from avbench.storage.weights import locate
 
 CLIP = Clip(np.random.default_rng(0).integers(0, 256, (16, 48, 64, 3), dtype=np.uint8), 8)
 

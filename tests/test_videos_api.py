@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from avbench.core import InputError, Prompt, Subset
-from avbench.folder import RunFolder, read_lines
-from avbench.generators import build, run_name
-from avbench.media import read_clip
-from avbench.sample import sample
+from avbench.generation.sample import sample
+from avbench.generation.table import build, run_name
+from avbench.storage.media import read_clip
+from avbench.storage.run_folder import RunFolder, read_lines
 
 SERVER = Path(__file__).with_name("video_server.py")
 KEY = "sk-secret-0123456789"

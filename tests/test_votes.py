@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from avbench import votes
+from avbench.comparison import votes
 from avbench.core import InputError
 
 

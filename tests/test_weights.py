@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avbench import weights
 from avbench.core import InputError
-from avbench.pickles import read_arrays
+from avbench.storage import weights
+from avbench.storage.pickles import read_arrays
 
 
 def sha256(data):

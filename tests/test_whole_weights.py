@@ -13,13 +13,13 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from avbench import generators
 from avbench.avfulldit.filled import check_filled
 from avbench.core import Audio, Clip, InputError, Prompt, Subset
-from avbench.folder import RunFolder
-from avbench.generators import Made
-from avbench.generators.diffusers import adapters
-from avbench.sample import sample
+from avbench.generation import table as generators
+from avbench.generation.providers.diffusers import adapters
+from avbench.generation.sample import sample
+from avbench.generation.table import Made
+from avbench.storage.run_folder import RunFolder
 
 WIDTH = tiny_pipelines.WIDTH
 SETTINGS = {"preset": "none", "device": "cpu"}

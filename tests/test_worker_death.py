@@ -6,27 +6,29 @@ import dying_workers
 import pytest
 from typer.testing import CliRunner
 
-from avbench import cli, engine, subsets
-from avbench import measure as stage
+from avbench import cli
 from avbench.core import InputError
-from avbench.curate import pool
-from avbench.evaluate import chosen_metrics, evaluate
-from avbench.folder import RunFolder, read_lines
-from avbench.measure import DIED, current_rows, measure
-from avbench.report import clips
-from avbench.sample import sample
+from avbench.curation import pool
+from avbench.features import measure as stage
+from avbench.features.measure import DIED, current_rows, measure
+from avbench.generation.sample import sample
+from avbench.metrics.evaluate import chosen_metrics, evaluate
+from avbench.report.page import clips
+from avbench.storage import worker_pool
+from avbench.storage.run_folder import RunFolder, read_lines
+from avbench.subsets import loading
 
 
 @pytest.fixture
 def folder(tmp_path):
     found = RunFolder(tmp_path / "toyworld")
-    list(sample(found, "toyworld:", {}, [subsets.load("toy-object-contact").limited(2)], [0])[1])
+    list(sample(found, "toyworld:", {}, [loading.load("toy-object-contact").limited(2)], [0])[1])
     return found
 
 
 def all_die(build, tasks, **_):
-    """`engine.stream`, where every process dies."""
-    return ((task, engine.Died()) for task in tasks)
+    """`worker_pool.stream`, where every process dies."""
+    return ((task, worker_pool.Died()) for task in tasks)
 
 
 def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is_tried_again(folder, monkeypatch):
@@ -52,11 +54,11 @@ def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is
 
 def test_a_clip_that_the_page_dies_of_is_told_on_it_and_tried_again(folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "stream", all_die)
+        patch.setattr(worker_pool, "stream", all_die)
         count, tasks = clips.prepare([folder], tmp_path / "media", workers=2)
         assert count == len(list(tasks)) == 2
     shown = [clips.card(tmp_path / "media", one.sha256) for one in folder.samples().values()]
-    assert [one["missing"] for one in shown] == [str(engine.Died("preparing"))] * 2
+    assert [one["missing"] for one in shown] == [str(worker_pool.Died("preparing"))] * 2
     count, tasks = clips.prepare([folder], tmp_path / "media")
     assert count == len(list(tasks)) == 2
     assert not any("missing" in clips.card(tmp_path / "media", one.sha256) for one in folder.samples().values())
@@ -67,7 +69,7 @@ def test_a_clip_that_curation_dies_of_has_a_row_that_says_so_and_is_tried_again(
     given = SimpleNamespace(entries=lambda: entries)
     tasks = pool.unmeasured(given, tmp_path / "work")
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "stream", all_die)
+        patch.setattr(worker_pool, "stream", all_die)
         assert list(pool.measure(tasks, tmp_path / "work")) == [task.id for task in tasks]
     assert [row["missing"] for row in read_lines(pool.rows_path(tmp_path / "work"))] == [DIED] * 2
     assert pool.unmeasured(given, tmp_path / "work") == tasks
@@ -76,10 +78,10 @@ def test_a_clip_that_curation_dies_of_has_a_row_that_says_so_and_is_tried_again(
 @pytest.mark.parametrize("outlive", [True, False])
 def test_work_that_cannot_go_on_without_a_part_ends_with_a_sentence(monkeypatch, outlive):
     monkeypatch.setenv(dying_workers.VICTIM, "b")
-    working = engine.stream(dying_workers.echo, ["a", "b"], workers=2, outlive=outlive)
+    working = worker_pool.stream(dying_workers.echo, ["a", "b"], workers=2, outlive=outlive)
     if outlive:
         found = dict(working)
-        assert found["a"] == "a" and isinstance(found["b"], engine.Died)
+        assert found["a"] == "a" and isinstance(found["b"], worker_pool.Died)
         return
     with pytest.raises(InputError, match=r"a worker process died .* give fewer --workers, or more memory"):
         list(working)

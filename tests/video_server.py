@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from avbench.core import Audio, Clip
-from avbench.folder import append_line, read_lines
-from avbench.media import write_clip
+from avbench.storage.media import write_clip
+from avbench.storage.run_folder import append_line, read_lines
 
 KEY = "sk-secret-0123456789"
 FOLDER, PORT = Path(sys.argv[1]), int(sys.argv[2])

@@ -23,7 +23,7 @@ from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, Wan
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import ClipSpec, InputError, nearest
-from avbench.reading import read_json, shaped
+from avbench.storage.reading import read_json, shaped
 
 FORMAT = "avfulldit-2"
 T = TypeVar("T")

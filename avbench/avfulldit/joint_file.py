@@ -21,7 +21,7 @@ from avbench.avfulldit.attention import Initialisation
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.rope import AudioPositions
 from avbench.core import InputError, nearest
-from avbench.reading import parsed
+from avbench.storage.reading import parsed
 
 FORMAT = "avfulldit-joint-1"
 _NEW = "widenings."

@@ -21,7 +21,7 @@ from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec, package
 from avbench.avfulldit.wan import WanTower
 from avbench.core import ClipSpec, InputError, first_line
-from avbench.reading import read_json
+from avbench.storage.reading import read_json
 
 _WAN_WORDS, _TANGOFLUX_WORDS = 512, 64
 _FLUX_FIELDS = (

@@ -7,8 +7,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 from rich.text import Text
 
+from avbench.comparison.gate import Verdict
 from avbench.core import visible
-from avbench.gate import Verdict
 from avbench.report.tables import escaped, p_value
 
 

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from avbench import presets, reference, subsets
+from avbench.comparison import paper_presets
 from avbench.core import InputError, nearest
-from avbench.datasets import READERS
-from avbench.features import FEATURES
-from avbench.generators import GENERATORS
-from avbench.generators.diffusers.loading import local_folder
-from avbench.metrics import METRICS
-from avbench.recognise import recognise
+from avbench.features.table import FEATURES
+from avbench.generation.detect import recognise
+from avbench.generation.providers.diffusers.loading import local_folder
+from avbench.generation.table import GENERATORS
+from avbench.metrics import reference
+from avbench.metrics.table import METRICS
+from avbench.subsets import loading
+from avbench.subsets.datasets import READERS
 
 Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Column heads and rows."""
@@ -58,7 +60,7 @@ def _cached(path: Path) -> Path:
 
 
 def _models() -> Listing:
-    from avbench.generators.toyworld import CHANGES, WORLDS
+    from avbench.generation.providers.toyworld import CHANGES, WORLDS
 
     rows = [(f"toyworld:{variant}", GENERATORS["toyworld"]) for variant in [*WORLDS, *CHANGES]]
     others = {
@@ -73,7 +75,7 @@ def _models() -> Listing:
 
 
 def _subsets() -> Listing:
-    found = [subsets.load(name) for name in subsets.names()]
+    found = [loading.load(name) for name in loading.names()]
     rows = [(one.name, str(one.version), str(len(one.prompts)), one.card["purpose"], one.digest[:12]) for one in found]
     return ("subset", "version", "prompts", "purpose", "digest"), rows
 
@@ -103,7 +105,7 @@ def _references() -> Listing:
 
 def _presets() -> Listing:
     rows = []
-    for one in map(presets.load, presets.names()):
+    for one in map(paper_presets.load, paper_presets.names()):
         can = [column.name for column in one.columns if column.metric]
         cannot = [column.name for column in one.columns if not column.metric]
         rows.append((one.name, one.purpose, f"{one.paper} ({one.cited})", ", ".join(can), ", ".join(cannot)))

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from avbench import presets
-from avbench.folder import RunFolder
-from avbench.presets import Column, Preset
+from avbench.comparison import paper_presets
+from avbench.comparison.paper_presets import Column, Preset
 from avbench.report.tables import ARROWS, Cell, SubsetTable
+from avbench.storage.run_folder import RunFolder
 
 LEGEND = "Printed by the paper's authors, not computed here: never tested, ranked or bold."
 COLUMNS = (
@@ -59,7 +59,7 @@ def sections(folders: Sequence[RunFolder]) -> list[Section]:
     asked: dict[str, tuple[Preset, dict[str, dict[str, Any]]]] = {}
     for folder in folders:
         if kept := folder.run().preset:
-            preset = presets.from_plain(kept)
+            preset = paper_presets.from_plain(kept)
             _, of_preset = asked.setdefault(json.dumps(preset.plain, sort_keys=True), (preset, {}))
             of_preset[folder.path.name] = dict(kept)
     return [_section(preset, kept) for preset, kept in asked.values()]

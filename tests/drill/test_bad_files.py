@@ -26,14 +26,18 @@ import torch
 from made_runs import evaluated, made_run
 from safetensors.numpy import save
 
-from avbench import compare, foreign, gate, pickles, plan, presets, reading, reference, shipped, subsets, votes
+from avbench.comparison import gate, paper_presets, plan, score_table, votes
 from avbench.core import InputError, Row
-from avbench.curate import rules
-from avbench.folder import RunFolder
-from avbench.generators.videos_api.journal import Journal
-from avbench.measure import protocol_of
-from avbench.recognise import recognise
-from avbench.report import clips, page, printed
+from avbench.curation import rules
+from avbench.features.measure import protocol_of
+from avbench.generation.detect import recognise
+from avbench.generation.providers.videos_api.journal import Journal
+from avbench.metrics import imported_statistics, reference
+from avbench.report import printed
+from avbench.report.page import clips, page
+from avbench.storage import pickles, reading, shipped
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets import loading
 
 pytestmark = pytest.mark.slow
 
@@ -161,9 +165,9 @@ def everything(place):
     for feature in ("lpips-alex", "onsets", "i3d-k400"):
         folder.rows(protocol_of(feature)), folder.row_hashes(protocol_of(feature))
         list(folder.stream_rows(protocol_of(feature)))
-    frame = compare.scores_frame([folder, other])
-    compare.over_motion([folder, other])
-    compare.clip_values(folder)
+    frame = score_table.scores_frame([folder, other])
+    score_table.over_motion([folder, other])
+    score_table.clip_values(folder)
     clips.prepare([folder], place / "media")
     page._coverage([folder], frame), page._origin(folder), printed.sections([folder])
 
@@ -232,10 +236,10 @@ def test_prompts(tmp_path):
     path = tmp_path / "prompts.jsonl"
 
     def read(path):
-        subset = subsets.from_prompts_file(path)
+        subset = loading.from_prompts_file(path)
         assert subset.digest
         with contextlib.suppress(InputError):
-            subsets.viewed(subset, "dev")
+            loading.viewed(subset, "dev")
 
     values = [(what, dumped(one) + b"\n") for what, one in changed(good)]
     bytes_ = damaged(dumped(good) + b"\n" + dumped({**good, "id": "b"}) + b"\n", 300)
@@ -259,14 +263,14 @@ def test_cards_and_plans_and_presets_and_rules(tmp_path):
     card = {"name": "s", "version": 1, "lite": ["a"], "clip_spec": spec}
     a_plan = {"alpha": 0.05, "margin": {"fvd": 5.0, "toy-control/kvd": 1}, "question": []}
     jobs = (
-        (tmp_path / "card.toml", card, toml(card), lambda path: subsets.load(f"{path.parent}/").digest),
+        (tmp_path / "card.toml", card, toml(card), lambda path: loading.load(f"{path.parent}/").digest),
         (tmp_path / "plan.toml", a_plan, toml(a_plan), plan.read),
-        (tmp_path / "preset.toml", None, next(Path(presets.__file__).parent.glob("*.toml")).read_bytes(), None),
+        (tmp_path / "preset.toml", None, next(Path(paper_presets.__file__).parent.glob("*.toml")).read_bytes(), None),
         (tmp_path / "rules.toml", None, rules.SHIPPED.read_bytes(), rules.read),
     )
     inputs = []
     for path, plain, good, read in jobs:
-        read = read or (lambda path: presets.load(str(path)))
+        read = read or (lambda path: paper_presets.load(str(path)))
         values = [(what, toml(one)) for what, one in changed(plain) if isinstance(one, dict)] if plain else []
         path.write_bytes(good)
         read(path)
@@ -323,7 +327,9 @@ def test_other_tools_statistics_and_weights(tmp_path):
         ("torch-fidelity", packed(torch.zeros(5, 4)), 100),
     ):
         contents = [*damaged(good, count), *(odd_pickles if kind == "stylegan-v" else ())]
-        inputs += read_each(tmp_path / "x", contents, lambda path, kind=kind: foreign.read(path, kind, n=100))
+        inputs += read_each(
+            tmp_path / "x", contents, lambda path, kind=kind: imported_statistics.read(path, kind, n=100)
+        )
     arrays = pickle.dumps({"a": {"b": np.zeros((2, 3), np.float32)}, "c": np.arange(3)}, protocol=2)
     inputs += read_each(tmp_path / "x", damaged(arrays, 200), pickles.read_arrays)
     inputs += read_each(tmp_path / "x", damaged(packed({"a": torch.zeros(2, 2)}), 100), pickles.read_state_dict)

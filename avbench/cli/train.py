@@ -1,0 +1,119 @@
+"""Commands that train AVFullDiT."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avbench.cli.app import train_app
+from avbench.cli.options import Workers
+from avbench.cli.printing import refuse, say, show_progress, show_training
+from avbench.cli.steps import opened_run, worker_count
+
+if TYPE_CHECKING:
+    from avbench.training.train import Session
+
+Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
+Examples = Annotated[Path, typer.Option(help="Folder of the examples.")]
+Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
+Batch = Annotated[int, typer.Option(min=1, help="Examples a step, over all processes.")]
+Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+Seed = Annotated[int, typer.Option(help="Decides the data, its order, noise, timesteps and first weights.")]
+Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same command goes on where it stopped.")]
+
+
+@train_app.command("examples")
+def train_examples(
+    out: Target, data: Data = "toyworld", clips: int = 24_300, seed: Seed = 0, workers: Workers = None
+) -> None:
+    """Make training clips once, to be trained on many times; training can begin while they are made."""
+    from avbench.training.train import make_examples
+
+    show_progress(f"examples: {out}", clips, make_examples(data, clips, seed, out, worker_count(workers)))
+
+
+@train_app.command("tower")
+def train_tower(
+    what: Annotated[str, typer.Argument(help="video or audio")],
+    out: Target,
+    examples: Examples,
+    steps: Steps = 12_000,
+    batch: Batch = 16,
+    rate: Rate = 2e-3,
+    seed: Seed = 0,
+) -> None:
+    """Train one tower from scratch."""
+    from avbench.core import nearest
+    from avbench.training.loop import Plan
+    from avbench.training.train import TOWERS, make_tower
+
+    if what not in TOWERS:
+        refuse(f"tower {what!r} is unknown; {nearest(what, TOWERS)}")
+    plan = Plan(steps, batch, learning_rate=rate, seed=seed)
+    show_training(make_tower(what, plan, _session(examples, out)), f"{what} tower: {out}", steps)
+
+
+@train_app.command("arms")
+def train_arms(
+    out: Annotated[Path, typer.Option(help="Folders to write, without the -t2v and -t2av at their ends.")],
+    video: Annotated[Path, typer.Option(help="Checkpoint of the video tower.")],
+    audio: Annotated[Path, typer.Option(help="Checkpoint of the audio tower.")],
+    examples: Examples,
+    arm: Annotated[list[str] | None, typer.Option(help="t2v or t2av; both where not given.")] = None,
+    steps: Steps = 4600,
+    batch: Batch = 16,
+    rate: Rate = 1e-3,
+    audio_weight: Annotated[float, typer.Option(help="λ_a, where λ_v is 1.")] = 1.0,
+    seed: Seed = 1,
+) -> None:
+    """Train the T2V and the T2AV arm from the same towers under identical settings, and check that they were."""
+    from avbench.core import nearest
+    from avbench.training.loop import Plan
+    from avbench.training.train import ARMS, make_arm, same_settings
+
+    plan = Plan(
+        steps,
+        batch,
+        learning_rate=rate,
+        decay_share=0.6,
+        link_steps=min(300, steps // 10),
+        audio_weight=audio_weight,
+        seed=seed,
+    )
+    folders = {one: out.with_name(f"{out.name}-{one}") for one in ARMS}
+    for one in arm or ARMS:
+        if one not in ARMS:
+            refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
+        session = _session(examples, folders[one])
+        show_training(make_arm(one, video, audio, plan, session), f"{one}: {folders[one]}", steps)
+    if all((folder / "card.json").exists() for folder in folders.values()):
+        if unlike := same_settings(*folders.values()):
+            refuse(f"the arms were not trained under identical settings: {', '.join(unlike)} differ", code=1)
+        say("both arms saw the same clips, noise and timesteps under the same settings")
+
+
+@train_app.command("report")
+def train_report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of the toy subsets; the world itself among them.")],
+    out: Annotated[Path | None, typer.Option(help="Write the table to this file instead, as markdown.")] = None,
+) -> None:
+    """Show what trained arms reach: colours, number of bodies, sound against contacts, physics, distances."""
+    from avbench.storage.run_folder import write_whole
+    from avbench.training.report import markdown, table
+
+    text = markdown(table([opened_run(path, reads_clips=True) for path in runs]))
+    if out is None:
+        say(text)
+    else:
+        write_whole(out, text.encode())
+
+
+def _session(examples: Path, out: Path) -> "Session":
+    """A training on this machine, in the way that it trains fastest."""
+    from avbench.training.examples import Examples
+    from avbench.training.machine import Machine
+    from avbench.training.train import Session
+
+    machine = Machine.measured()
+    say(f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True)
+    return Session(Examples.open(examples), out, machine, report_every=50 if machine.device == "cuda" else 1)

@@ -1,0 +1,259 @@
+"""Stage 5: is one run better than another? Every metric that both have, on the clips that both have.
+
+A row a (subset, metric, run, against): `difference` is the run's number less the other's. For a mean over clips it
+comes from `paired`; where the reference's value is right (≈), both numbers are distances from it, so that below 0 the
+run is nearer. For a distance between distributions labels are swapped within pairs (`uncertainty.swap_test`), and
+there is no interval, because a bootstrap of such a distance is wrong. `better` names a run only where the whole family
+of comparisons has at most 5 % of false alarms.
+
+Pooled over subsets there are `macro`, where every subset counts the same, and `micro`, where every clip does; distances
+are not pooled.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from avbench.comparison.plan import Plan
+from avbench.comparison.score_table import Where, clip_values, guard, join, made, scored_by
+from avbench.core import Direction, InputError, NotMeasurable, Score, Subset, columns
+from avbench.features.measure import current_rows, protocol_of
+from avbench.metrics import distances, reference
+from avbench.metrics.table import METRICS, Metric
+from avbench.statistics import paired
+from avbench.storage.run_folder import RunFolder
+
+MACRO, MICRO = "macro", "micro"
+TO_TARGET = "distance from the reference's value"
+NUMBERS = ("difference", "low", "high", "error", "freedom", "p", "p_holm", "margin", "pairs", "prompts", "dropped")
+COLUMNS = (
+    *("subset", "metric", "run", "against", "direction", "unit", "kind", "paired"),
+    *("difference", "low", "high", "error", "freedom", "p", "p_holm", "family", "primary"),
+    *("pairs", "prompts", "dropped", "detectable", "needed", "margin", "p_alike", "p_not_worse", "verdict", "better"),
+    *("missing", "mark"),
+)
+FOLLOWING = ("detectable", "needed", "p_alike", "p_not_worse")
+
+
+def differences(
+    folders: Sequence[RunFolder],
+    *,
+    pairs: Iterable[tuple[int, int]] | None = None,
+    plan: Plan | None = None,
+    place: Path | None = None,
+    allow: Sequence[str] = (),
+    only: Sequence[Where] | None = None,
+    pooled: bool = True,
+) -> pd.DataFrame:
+    """Compare runs, by every metric that both were scored with; a plan's question that they do not answer is said.
+
+    Args:
+        folders: evaluated runs.
+        pairs: (run, against) as places in `folders`; where not given, each later run against the first.
+        plan: primary questions and margins.
+        place: a reference of the user's own.
+        allow: fields in which runs may differ all the same; their rows carry a mark.
+        only: these (subset, metric) alone.
+        pooled: whether to pool subsets as well.
+
+    Raises:
+        InputError: runs are unlike in a field that is not allowed.
+    """
+    plan = plan or Plan()
+    known = {metric.name: metric for metric in METRICS}
+    sides = [_Side(folder) for folder in folders]
+    rows = []
+    for one, other in pairs if pairs is not None else [(number, 0) for number in range(1, len(folders))]:
+        run, against = sides[one], sides[other]
+        marks = guard(run.made, against.made, allow)
+        names = {"run": run.made.name, "against": against.made.name}
+        both = [where for where in against.scores if where in run.scores and (only is None or where in only)]
+        for where in both:
+            told = _row(scored_by(run.folder, where[1]), where, run, against, place, plan)
+            remarks = [remark for remark in (marks[where], told.pop("remark", None)) if remark]
+            rows.append({"subset": where[0], "metric": where[1], **names, "mark": "; ".join(remarks) or None, **told})
+        for where in dict.fromkeys((one.subset, one.metric) for one in plan.questions):
+            if where[0] not in (MACRO, MICRO) and where not in both and (only is None or where in only):
+                lacking = next(side.made.name for side in (run, against) if where not in side.scores)
+                told = {"kind": _kind(known[where[1]]), "missing": f"{lacking} has no score of it"}
+                rows.append({"subset": where[0], "metric": where[1], **names, **told})
+        for name in dict.fromkeys(name for _, name in both):
+            if pooled and known[name].per_clip:
+                over_all = _pooled(
+                    known[name], [subset for subset, metric in both if metric == name], run, against, plan
+                )
+                rows += [{"metric": name, **names, **told} for told in over_all]
+    return _judged(pd.DataFrame(rows, columns=list(COLUMNS)), known, plan)
+
+
+class _Side:
+    """What is read of a run once."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.made = made(folder)
+        self.scores: dict[Where, Score] = {(one.subset, one.metric): one for one in folder.scores()[0]}
+        self.values = clip_values(folder)
+        self.subsets = {subset.name: subset for subset in folder.subsets()}
+
+
+def _row(metric: Metric, where: Where, run: _Side, against: _Side, place: Path | None, plan: Plan) -> dict[str, Any]:
+    scores = run.scores[where], against.scores[where]
+    margin = {"margin": plan.margin(*where)}
+    if missing := next((score.missing for score in scores if score.value is None), None):
+        return margin | {"kind": _kind(metric), "missing": missing}
+    if not metric.per_clip:
+        return margin | _of_distance(metric, run.folder, against.folder, against.subsets[where[0]], place)
+    return margin | _of_clips(run.values[where], against.values[where], _target(metric, *scores))
+
+
+def _kind(metric: Metric) -> str:
+    return "clips" if metric.per_clip else "distance"
+
+
+def _target(metric: Metric, score: Score, other: Score) -> float | None:
+    """The reference's value where it is what is right, and both were held against the same."""
+    return score.reference if metric.direction is Direction.BAND and score.reference == other.reference else None
+
+
+def _of_clips(a: pd.Series, b: pd.Series, target: float | None) -> dict[str, Any]:
+    joined = join(a, b)
+    if not joined.prompts:
+        return _told(_unpaired(a, b, target), target is not None) | {"paired": False}
+    targets = None if target is None else np.full(len(joined.a), target)
+    found = paired.paired_difference(joined.a, joined.b, joined.prompts, targets=targets)
+    return _told(found, target is not None) | {"dropped": joined.dropped}
+
+
+def _unpaired(a: pd.Series, b: pd.Series, target: float | None) -> paired.PairedDifference:
+    sides = []
+    for values in (a, b):
+        side = 1.0 if target is None or values.mean() >= target else -1.0
+        sides += [side * (values.to_numpy() - (target or 0.0)), list(values.index.get_level_values("prompt"))]
+    return paired.unpaired_difference(*sides)
+
+
+def _pooled(metric: Metric, subsets: Sequence[str], run: _Side, against: _Side, plan: Plan) -> Iterator[dict[str, Any]]:
+    """The same over all subsets, where there are several that both runs have the metric on."""
+    there = [one for one in subsets if (one, metric.name) in run.values and (one, metric.name) in against.values]
+    joined = {one: join(run.values[one, metric.name], against.values[one, metric.name]) for one in there}
+    joined = {subset: one for subset, one in joined.items() if one.prompts}
+    if len(joined) < 2:
+        return
+    targets = [_target(metric, run.scores[one, metric.name], against.scores[one, metric.name]) for one in joined]
+    sizes = [len(one.prompts) for one in joined.values()]
+    for pooled in (MACRO, MICRO):
+        if pooled == MICRO and len(set(sizes)) == 1 and not plan.names(MICRO, metric.name):
+            continue  # of equal sizes they are one
+        found = paired.paired_difference(
+            np.concatenate([one.a for one in joined.values()]),
+            np.concatenate([one.b for one in joined.values()]),
+            [prompt for one in joined.values() for prompt in one.prompts],
+            subsets=list(np.repeat(list(joined), sizes)),
+            targets=None if None in targets else np.repeat(np.array(targets, dtype=float), sizes),
+            micro=pooled == MICRO,
+        )
+        margin = {"dropped": sum(one.dropped for one in joined.values()), "margin": plan.margin(pooled, metric.name)}
+        yield {"subset": pooled, **_told(found, None not in targets), **margin}
+
+
+def _told(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
+    low, high = found.interval or (None, None)
+    return {
+        "kind": TO_TARGET if to_target else "clips",
+        "paired": True,
+        "difference": found.value,
+        "low": low,
+        "high": high,
+        "error": found.error,
+        "freedom": found.freedom,
+        "p": found.p,
+        "pairs": found.pairs,
+        "prompts": found.prompts,
+        "dropped": 0,
+        **({"remark": f"every clip differs by {found.value:g}"} if found.constant else {}),
+    }
+
+
+def _of_distance(metric: Metric, a: RunFolder, b: RunFolder, subset: Subset, place: Path | None) -> dict[str, Any]:
+    sides = []
+    for folder in (a, b):
+        rows = current_rows(folder, metric.feature).values()
+        sides.append(columns(row for row in rows if row.key.subset == subset.name))
+    both, either = {*sides[0][0]} & {*sides[1][0]}, {*sides[0][0]} | {*sides[1][0]}
+    told = {"kind": "distance", "paired": True, "prompts": len({key.prompt for key in both})}
+    try:
+        real = reference.find(subset, place)
+        if real is None:
+            msg = f"{subset.name} has no reference"
+            raise NotMeasurable(msg)
+        found = distances.difference(metric, *sides, real, protocol_of(metric.feature), subset)
+    except (NotMeasurable, InputError) as reason:
+        return told | {"missing": str(reason)}
+    numbers = {"difference": found.value, "error": found.sd, "p": found.p, "pairs": found.pairs}
+    return told | numbers | {"dropped": len(either) - len(both)}
+
+
+def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.DataFrame:
+    """Directions, the family, and what follows from it."""
+    frame["direction"] = [known[name].direction.value for name in frame["metric"]]
+    frame["unit"] = [known[name].unit for name in frame["metric"]]
+    frame[list(NUMBERS)] = frame[list(NUMBERS)].astype(float)
+    primary = np.array([plan.primary(row.subset, row.metric) for row in frame.itertuples()]) & frame["p"].notna()
+    frame["primary"], frame["family"] = primary, primary.sum()
+    frame.loc[primary, "p_holm"] = paired.holm(frame.loc[primary, "p"])
+    size = max(1, int(primary.sum()))
+    made = [_followed(row, size, plan.alpha) for row in frame.itertuples()]
+    followed = pd.DataFrame(made, frame.index, [*FOLLOWING, "verdict", "better"])
+    return frame.assign(**followed.astype(dict.fromkeys(FOLLOWING, float)))
+
+
+def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
+    """What follows from a row's difference and error."""
+    if np.isnan(row.error):
+        return dict.fromkeys(("better", "detectable", "needed", "p_alike", "p_not_worse", "verdict"))
+    return {
+        "better": _better(row, alpha),
+        "detectable": _detectable(row, family, alpha),
+        "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=family, alpha=alpha),
+        **_against_margin(row, alpha),
+    }
+
+
+def _detectable(row: Any, family: int, alpha: float) -> float | None:
+    if np.isnan(row.freedom):  # the error is that of the permutations
+        return float(row.error * (stats.norm.isf(alpha / family / 2) + stats.norm.isf(0.2))) or None
+    return paired.detectable(row.error, row.freedom, family=family, alpha=alpha)
+
+
+def _against_margin(row: Any, alpha: float) -> dict[str, Any]:
+    """The p-values of "they differ by the margin or more" and of "the run is worse by the margin or more"."""
+    if np.isnan(row.margin):
+        return dict.fromkeys(("p_alike", "p_not_worse", "verdict"))
+    alike = paired.equivalence(row.difference, row.error, row.freedom, row.margin)
+    not_worse = paired.tail(row.margin - worsening(row), row.error, row.freedom)
+    verdict = "alike" if alike < alpha else "no worse" if not_worse < alpha else None
+    return {"p_alike": alike, "p_not_worse": not_worse, "verdict": verdict}
+
+
+def sided(row: Any) -> bool:
+    """Whether a side is better: not of what should be neither high nor low, nor of ≈ without a common reference."""
+    return row.direction != Direction.NEITHER and (row.direction != Direction.BAND or row.kind == TO_TARGET)
+
+
+def worsening(row: Any) -> float:
+    """By how much the run of a row is worse than the other; without a better side, how far it is off."""
+    if not sided(row):
+        return abs(row.difference)
+    return -row.difference if row.direction == Direction.HIGHER else row.difference
+
+
+def _better(row: Any, alpha: float) -> str | None:
+    decided = pd.notna(row.p_holm) and row.p_holm < alpha and row.difference
+    if not decided or not sided(row):
+        return None
+    return row.against if worsening(row) > 0 else row.run

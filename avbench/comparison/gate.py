@@ -1,0 +1,283 @@
+"""Stage 5: may this be merged? A run against a stored baseline, by non-inferiority margins.
+
+A baseline is one file: a zip of a run folder without its clips, with the values of every clip, the rows of the
+features that a distance needs, the scores, their protocols, and the reasons why it was moved. So a check is an ordinary
+comparison (`differences`), on the clips that both have, and refuses what an ordinary comparison refuses.
+
+A check fails where the run is worse than the baseline by more than the metric's margin, with confidence: the one-sided
+p-value of "worse by the margin or less", after Holm over all checks, lies below the plan's alpha. A change of rounding
+moves every clip a little in one direction: that is significant, but far less than any sensible margin.
+
+What the baseline has and the plan names must be compared, or its check fails and says why: a metric or a subset that
+the run lacks, a distance that can no longer be measured, clips of one prompt only, whose difference has no error.
+What the plan names and the baseline lacks is skipped, in words. Nor may clips be lost:
+
+- ``clips`` fails for one clip that the baseline has and this run could not make, or, on a subset that is gated, does
+  not have.
+- ``subset/metric: coverage`` fails where the metric measures fewer of the baseline's clips than before: by the exact
+  sign test of clips lost and clips gained (one-sided, in the same family as the margins), or, whatever chance says,
+  where at least half of them are lost, less those gained.
+"""
+
+import datetime
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from avbench.comparison.differences import MACRO, MICRO, differences, sided, worsening
+from avbench.comparison.plan import Plan
+from avbench.comparison.score_table import Where, clip_values
+from avbench.core import InputError, Sample, Score
+from avbench.features.measure import current_rows
+from avbench.metrics.table import METRICS
+from avbench.statistics import paired
+from avbench.storage.reading import read_json, unpack
+from avbench.storage.run_folder import VALUES_FILE, RunFolder, write_whole
+
+HISTORY = "baseline.json"
+_WHOLE = ("run.json", "samples.jsonl", "scores.json", VALUES_FILE)
+_BEGINNING = (1980, 1, 1, 0, 0, 0)  # of time, in a zip: equal content gives equal bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One check."""
+
+    name: str
+    """``subset/metric``, or that with ``: coverage``."""
+    failed: bool
+    told: str
+    """What was found, in a sentence."""
+    p: float | None = None
+    """One-sided, after Holm."""
+    skipped: bool = False
+    """Whether nothing was checked, because the baseline lacks what the plan names."""
+
+
+def update(folder: RunFolder, baseline: Path, reason: str) -> None:
+    """Make an evaluated run the baseline, and write down why.
+
+    Raises:
+        InputError: there is no reason, the run was not evaluated, or the file is no baseline.
+    """
+    if not reason.strip():
+        msg = "a baseline moves for a reason: give --reason, which is kept in its file"
+        raise InputError(msg)
+    scores, _ = folder.scores()
+    clip_values(folder)  # raises where they are not of the evaluation that the scores are of
+    history = []
+    if baseline.exists():
+        with tempfile.TemporaryDirectory() as place:
+            history = read_json(_unpacked(baseline, Path(place)) / HISTORY, list[dict[str, Any]])
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    history.append({"date": today, "reason": reason, "run": folder.run().to_json()})
+    scored = {score.metric for score in scores}
+    features = {metric.feature for metric in METRICS if metric.name in scored and not metric.per_clip}
+    paths = [folder.path / name for name in _WHOLE] + sorted((folder.path / "subsets").glob("*.json"))
+    for feature in sorted(features):
+        paths += sorted((folder.path / "features").glob(f"{feature}@*/*"))
+    with tempfile.TemporaryDirectory() as place:
+        made = Path(place) / "baseline.zip"
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as packed:
+            for path in paths:
+                _add(packed, path.relative_to(folder.path).as_posix(), path.read_bytes())
+            _add(packed, HISTORY, json.dumps(history, indent=1, ensure_ascii=False).encode())
+        write_whole(baseline, made.read_bytes())
+
+
+def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None = None) -> list[Verdict]:
+    """Compare a run with the baseline: a verdict a check, the failed ones first, the skipped ones last.
+
+    Args:
+        folder: an evaluated run.
+        baseline: the file that `update` wrote.
+        plan: the margins; a metric without one is not gated, but a question's comparison must be possible.
+        place: a reference of the user's own.
+
+    Raises:
+        InputError: the two cannot be compared, or no margin of the plan is of a score of the baseline.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        before = RunFolder(_unpacked(baseline, Path(temporary)))
+        had = {(one.subset, one.metric): one for one in before.scores()[0]}
+        wanted = _wanted(had, plan)
+        gated = [where for where, margin in wanted.items() if margin is not None]
+        if not gated:
+            known = ", ".join(dict.fromkeys(metric for _, metric in had)) or "none"
+            msg = f"no margin of the plan is of the baseline's scores, so nothing is gated; they have: {known}"
+            raise InputError(msg)
+        found = differences([before, folder], plan=plan, place=place)
+        rows = {(row.subset, row.metric): row for row in found.itertuples()}
+        checks = [
+            _clips(before, folder, {subset for subset, _ in _on_subsets(wanted, had)}),
+            *_margins(wanted, rows, had, folder),
+            *_coverage(_on_subsets(gated, had), before, folder),
+        ]
+    tested = [number for number, (_, p, _, _) in enumerate(checks) if p is not None]
+    adjusted = dict(zip(tested, paired.holm([checks[number][1] for number in tested]), strict=True))
+    verdicts = [
+        Verdict(name, always or not adjusted.get(number, 1.0) >= plan.alpha, told, adjusted.get(number))
+        for number, (name, _, always, told) in enumerate(checks)
+    ]
+    verdicts += [Verdict(name, failed=False, told=told, skipped=True) for name, told in _skipped(wanted, had, plan)]
+    return sorted(verdicts, key=lambda verdict: (not verdict.failed, verdict.skipped))
+
+
+_Check = tuple[str, float | None, bool, str]
+"""Name, p, whether it fails whatever p is, and what to tell."""
+
+
+def _wanted(had: Mapping[Where, Score], plan: Plan) -> dict[Where, float | None]:
+    """What the baseline has and the plan names → its margin; None where it is a question without one."""
+    there = {where: plan.margin(*where) for where, score in had.items() if score.value is not None}
+    wanted = {where: margin for where, margin in there.items() if margin is not None or plan.names(*where)}
+    for pool in (MACRO, MICRO):  # pooled rows only where the plan names them
+        for metric in dict.fromkeys(metric for _, metric in there):
+            if plan.names(pool, metric) and len(_pooled_from(metric, had)) > 1:
+                wanted[pool, metric] = plan.margin(pool, metric)
+    return wanted
+
+
+def _pooled_from(metric: str, had: Mapping[Where, Score]) -> list[Where]:
+    """The numbers of the baseline that a pooled one is made of; none of a distance."""
+    per_clip = {one.name for one in METRICS if one.per_clip}
+    return [where for where, score in had.items() if where[1] == metric in per_clip and score.value is not None]
+
+
+def _on_subsets(wanted: Iterable[Where], had: Mapping[Where, Score]) -> list[Where]:
+    """What is wanted, with pooled numbers replaced by those that they are made of."""
+    found: list[Where] = []
+    for subset, metric in wanted:
+        found += _pooled_from(metric, had) if subset in (MACRO, MICRO) else [(subset, metric)]
+    return list(dict.fromkeys(found))
+
+
+def _skipped(wanted: Mapping[Where, Any], had: Mapping[Where, Score], plan: Plan) -> Iterator[tuple[str, str]]:
+    """What the plan names and the baseline does not have: name, and why nothing is checked."""
+    without = {"/".join(where): score.missing for where, score in had.items() if score.value is None}
+    planned = {name: missing for name, missing in without.items() if plan.margin(*name.split("/")) is not None}
+    named = [*plan.margins, *(f"{one.subset}/{one.metric}" for one in plan.questions)]
+    known = {"/".join(where) for where in wanted} | {metric for _, metric in had}
+    for name in dict.fromkeys([*planned, *named]):
+        if name not in known:
+            why = without.get(name)
+            yield name, f"not gated: the baseline has no such number{f' ({why})' if why else ''}"
+
+
+def _margins(
+    wanted: Mapping[Where, float | None], rows: Mapping[Where, Any], had: Mapping[Where, Score], after: RunFolder
+) -> Iterator[_Check]:
+    scores = {(one.subset, one.metric): one for one in after.scores()[0]}
+    asked = set(after.run().subsets)
+    for where, margin in wanted.items():
+        name, row = "/".join(where), rows.get(where)
+        parts = _pooled_from(where[1], had) if where[0] in (MACRO, MICRO) else [where]
+        lacking = [_lacking(one, scores, asked) for one in parts]
+        if why := next((one for one in lacking if one), None):
+            yield name, None, True, f"not compared: {why}"
+        elif row is None or pd.isna(row.difference):
+            yield name, None, True, f"not compared: {'no clip is in both' if row is None else row.missing}"
+        elif margin is not None:
+            yield _margin(name, margin, row)
+
+
+def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> str | None:
+    """Why a run has no such number, or None where it has."""
+    subset, metric = where
+    if subset not in asked:
+        return f"the run does not have the subset {subset}"
+    if where not in scores:
+        return f"the run was not scored by {metric} on {subset}"
+    missing = scores[where].missing
+    return missing and f"the run has no {metric} on {subset}: {missing}"
+
+
+def _margin(name: str, margin: float, row: Any) -> _Check:
+    worse = worsening(row) + 0.0  # no −0
+    unit = f" {row.unit}" if row.unit else ""
+    told = f"worse by {worse:.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
+    if pd.isna(row.error):
+        return name, None, True, f"not tested, because a subset has clips of one prompt only: {told}"
+    seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
+    p = paired.tail(worse - margin, row.error, row.freedom)  # of "worse by the margin or less"
+    return name, p if sided(row) else min(1.0, 2 * p), False, f"{told}, {seen}"
+
+
+def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:
+    old, new = _Measured(before), _Measured(after)
+    for where in on_subsets:
+        had, has = old.clips(where), new.clips(where)
+        if not has:  # a check of its own says so
+            continue
+        lost, gained = len(had - has), len(has - had)
+        p = stats.binomtest(lost, lost + gained, alternative="greater").pvalue if lost + gained else 1.0
+        most = bool(had) and 2 * (lost - gained) >= len(had)
+        told = f"{lost} of {len(had)} clips lost, {gained} gained"
+        yield f"{'/'.join(where)}: coverage", float(p), most, told
+
+
+class _Measured:
+    """Which clips of a run a metric has a number of, or, if it is a distance, rests on."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._values = clip_values(folder)
+        self._of_distances = {metric.name: metric.feature for metric in METRICS if not metric.per_clip}
+        self._keys: dict[str, list[Any]] = {}
+
+    def clips(self, where: Where) -> set[Any]:
+        subset, metric = where
+        if metric not in self._of_distances:
+            return set(self._values[where].index) if where in self._values else set()
+        feature = self._of_distances[metric]
+        if feature not in self._keys:
+            rows = current_rows(self._folder, feature)
+            self._keys[feature] = [key for key, row in rows.items() if row.values is not None]
+        return {(key.prompt, key.seed) for key in self._keys[feature] if key.subset == subset}
+
+
+def _clips(before: RunFolder, after: RunFolder, gated: set[str]) -> _Check:
+    """Clips that the baseline has, and this run could not make or, on a gated subset, does not have."""
+    made = [key for key, sample in before.samples().items() if sample.failure is None]
+    samples = after.samples()
+    failed = [samples[key] for key in made if key in samples and samples[key].failure]
+    absent = [key for key in made if key not in samples and key.subset in gated]
+    told = []
+    if failed or not absent:
+        told.append(f"{len(failed)} of {len(made)} clips could not be made{_example(failed)}")
+    if absent:
+        first = absent[0]
+        told.append(
+            f"{len(absent)} of {len(made)} clips are not in the run, for example "
+            f"{first.subset}/{first.prompt}, seed {first.seed}"
+        )
+    return "clips", None, bool(failed or absent), "; ".join(told)
+
+
+def _example(failed: list[Sample]) -> str:
+    return f", for example {failed[0].key.subset}/{failed[0].key.prompt}: {failed[0].failure}" if failed else ""
+
+
+def _unpacked(baseline: Path, place: Path) -> Path:
+    """The baseline as a run folder in `place`. Raises InputError where the file is not one."""
+    target = place / "baseline"
+    try:
+        unpack(baseline, target, lambda name: name in (*_WHOLE, HISTORY) or name.startswith(("subsets/", "features/")))
+    except InputError as error:
+        msg = f"{baseline} is no baseline ({error}): `avbench check RUN --baseline FILE --update --reason …` makes one"
+        raise InputError(msg) from None
+    if missing := [name for name in (*_WHOLE, HISTORY) if not (target / name).is_file()]:
+        msg = f"{baseline} is no baseline: it has no {missing[0]}"
+        raise InputError(msg)
+    return target
+
+
+def _add(packed: zipfile.ZipFile, name: str, content: bytes) -> None:
+    packed.writestr(zipfile.ZipInfo(name, _BEGINNING), content, zipfile.ZIP_DEFLATED)

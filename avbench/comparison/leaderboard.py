@@ -1,0 +1,238 @@
+"""Stage 5: many runs in order. Ranks with the places that the data leave open, and letters for what is not told apart.
+
+All pairs of runs are tested, on the clips that both have, by a t-test over prompts (`paired.t_test`: permutations would
+be too coarse for so many pairs). Holm's correction counts the pairs of one column, a metric on a subset. A run's
+best possible rank is one more than the runs shown to be better, its worst all runs less those shown to be worse
+(Mohamad, Goeman and van Zwet, 2019); two runs share a letter exactly where they are not told apart.
+
+Where the reference's value is right (≈), order is by the distance from it. `macro` lets every subset count the same,
+`micro` every clip. Distances between distributions are tested where asked for (label swaps, which take seconds a pair),
+and are not pooled.
+
+`best` is what the data support: a distance that cannot be told from the reference, ≈ where the interval holds the
+reference's value, else what may be first where not everything may.
+"""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from avbench.comparison.differences import MACRO, MICRO, differences
+from avbench.comparison.score_table import Where, clip_values, scores_frame
+from avbench.core import Direction, InputError
+from avbench.metrics.table import METRICS, Metric
+from avbench.statistics import paired
+from avbench.storage.run_folder import RunFolder
+
+
+def find(places: Sequence[Path]) -> list[RunFolder]:
+    """The run folders among these folders and right below them, by name: adding a run is dropping a folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    runs = [path for place in places for path in (place, *sorted(place.glob("*/"))) if (path / "run.json").is_file()]
+    if not runs:
+        msg = f"no run folder in {', '.join(map(str, places))}: a run folder has a run.json"
+        raise InputError(msg)
+    return [RunFolder(path) for path in dict.fromkeys(runs)]
+
+
+def leaderboard(
+    folders: Sequence[RunFolder],
+    *,
+    allow: Sequence[str] = (),
+    test_distances: bool = False,
+    place: Path | None = None,
+) -> pd.DataFrame:
+    """One row a (subset or pool, metric, model): value, low, high, rank, rank_low, rank_high, letters, best and more.
+
+    Args:
+        folders: evaluated runs.
+        allow: fields in which they may differ all the same.
+        test_distances: whether distances between distributions are tested.
+        place: a reference of the user's own, for that.
+
+    Raises:
+        InputError: see `compare.scores_frame`.
+    """
+    frame = scores_frame(folders, allow)
+    values = {folder.path.name: clip_values(folder) for folder in folders}
+    known = {metric.name: metric for metric in METRICS}
+    boards = []
+    for (_, name), group in frame.groupby(["subset", "metric"], sort=False):
+        board = group.assign(rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
+        scored = board[board["value"].notna()]
+        metric = known[str(name)]
+        if metric.per_clip:
+            boards.append(_with_ranks(board, scored, metric, _table(scored, values)))
+        else:
+            p = _distance_p(scored, folders, allow, place) if test_distances and len(scored) > 1 else None
+            boards.append(board if p is None else _ranked(board, scored, metric, p))
+    for name in frame["metric"].unique():
+        of_metric = frame[(frame["metric"] == name) & frame["value"].notna()]
+        if known[name].per_clip and of_metric["subset"].nunique() > 1:
+            unlike = of_metric.groupby("model")["n"].nunique().max() > 1
+            pools = (False, True) if unlike else (False,)  # of subsets of one size both are one
+            boards += [_pooled(of_metric, values, known[name], micro=micro) for micro in pools]
+    board = pd.concat(boards, ignore_index=True)
+    for _, column in board.groupby(["subset", "metric"], sort=False):
+        board.loc[column.index, "best"] = _best(column)
+    return board
+
+
+def _best(column: pd.DataFrame) -> pd.Series:
+    """Which rows of a metric on a subset are bold: see the module."""
+    if column["direction"].iloc[0] == Direction.BAND and column["reference"].notna().any():
+        return (column["low"] <= column["reference"]) & (column["reference"] <= column["high"])
+    if column["p"].notna().any():
+        return column["p"] > paired.ALPHA
+    return (column["rank_low"] == 1) & (column["rank_low"].max() > 1)
+
+
+class _Table:
+    """``[models, clips]`` values of one metric, NaN where a model has none; clips in the order of their prompts."""
+
+    def __init__(self, series: dict[tuple[str, str], pd.Series], targets: dict[str, float | None]) -> None:
+        """(model, subset) → value by (prompt, seed); subset → the reference's value or None."""
+        self.models = list(dict.fromkeys(model for model, _ in series))
+        of_subset = {
+            subset: pd.DataFrame({model: series[model, subset] for model in self.models if (model, subset) in series})
+            for subset in dict.fromkeys(subset for _, subset in series)
+        }
+        whole = pd.concat(of_subset, names=["subset"]).reindex(columns=self.models).sort_index()
+        self.values = whole.to_numpy().T
+        subset, prompt = (whole.index.get_level_values(name).to_numpy() for name in ("subset", "prompt"))
+        new = (subset[1:] != subset[:-1]) | (prompt[1:] != prompt[:-1])
+        self.prompts = np.concatenate([[0], np.nonzero(new)[0] + 1])
+        """Where each prompt begins."""
+        self.strata, self.stratum = np.unique(subset[self.prompts], return_inverse=True)
+        """Names of the subsets, and the subset's number of each prompt."""
+        self.goal = np.array([np.nan if targets[name] is None else targets[name] for name in self.strata], dtype=float)
+
+    def off(self) -> np.ndarray:
+        """What ranks are made of: the values, or, with a reference's value, their signed distances from it."""
+        if np.isnan(self.goal).any():
+            return self.values
+        goal = np.repeat(self.goal[self.stratum], np.diff([*self.prompts, self.values.shape[1]]))
+        apart = self.values - goal
+        means, _, _ = self.means(apart, micro=False, by_stratum=True)
+        side = np.where(means >= 0, 1.0, -1.0)[:, self.stratum]
+        return np.repeat(side, np.diff([*self.prompts, self.values.shape[1]]), axis=1) * apart
+
+    def means(
+        self, values: np.ndarray, *, micro: bool, by_stratum: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of ``[rows, clips]`` with gaps: means, clustered standard errors, degrees of freedom (see `paired`)."""
+        there = ~np.isnan(values)
+        sums = np.add.reduceat(np.where(there, values, 0.0), self.prompts, axis=1)
+        counts = np.add.reduceat(there.astype(float), self.prompts, axis=1)
+        of_stratum = np.eye(len(self.strata))[self.stratum]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            clips, prompts = counts @ of_stratum, (counts > 0) @ of_stratum
+            means = sums @ of_stratum / clips
+            if by_stratum:
+                return means, clips, prompts
+            apart = (sums - counts * np.where(counts > 0, means[:, self.stratum], 0.0)) ** 2 @ of_stratum
+            weights = clips / clips.sum(axis=1, keepdims=True) if micro else np.full_like(clips, 1 / clips.shape[1])
+            variances = weights**2 * prompts / (prompts - 1) * apart / clips**2
+            total = variances.sum(axis=1)
+            freedom = np.where(total > 0, total**2 / np.sum(variances**2 / (prompts - 1), axis=1), prompts.sum(1) - 1)
+        return np.sum(weights * means, axis=1), np.sqrt(total), freedom
+
+    def p_values(self, *, micro: bool) -> np.ndarray:
+        """``[models, models]``: p of no difference, NaN where a pair has too few clips in common."""
+        off = self.off()
+        p = np.full((len(off), len(off)), np.nan)
+        for one in range(len(off) - 1):
+            mean, error, freedom = self.means(off[one] - off[one + 1 :], micro=micro)
+            found = np.where(np.isnan(error), np.nan, paired.t_test(mean, error, freedom))
+            p[one, one + 1 :] = p[one + 1 :, one] = np.where((mean == 0) & ~np.isnan(error), 1.0, found)
+        return p
+
+
+def _table(scored: pd.DataFrame, values: dict[str, dict[Where, pd.Series]]) -> _Table | None:
+    targets = {row.subset: _target(row) for row in scored.itertuples()}
+    series = {
+        (row.model, row.subset): values[row.model][row.subset, row.metric]
+        for row in scored.itertuples()
+        if (row.subset, row.metric) in values[row.model]
+    }
+    return _Table(series, targets) if series else None
+
+
+def _target(row: Any) -> float | None:
+    return row.reference if row.direction == Direction.BAND and not np.isnan(row.reference) else None
+
+
+def _pooled(
+    of_metric: pd.DataFrame, values: dict[str, dict[Where, pd.Series]], metric: Metric, *, micro: bool
+) -> pd.DataFrame:
+    """Rows of the models that have a value on every subset."""
+    everywhere = of_metric.groupby("model")["subset"].nunique() == of_metric["subset"].nunique()
+    kept = of_metric[of_metric["model"].map(everywhere)]
+    table = _table(kept, values)
+    if table is None:
+        return kept.iloc[:0]
+    mean, error, freedom = table.means(table.values, micro=micro)
+    reach = stats.t.ppf(0.975, freedom) * error
+    board = kept.drop_duplicates("model").set_index("model").loc[table.models].reset_index()
+    n = np.count_nonzero(~np.isnan(table.values), axis=1)
+    nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor", "reference"), np.nan)
+    nothing |= dict.fromkeys(("missing", "mark", "protocol"))
+    pooled = {"subset": MICRO if micro else MACRO, "value": mean, "low": mean - reach, "high": mean + reach, "n": n}
+    board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
+    board["unmeasured"] = kept.groupby("model")["unmeasured"].sum().loc[table.models].to_numpy()
+    return _with_ranks(board, board, metric, table, micro=micro)
+
+
+def _with_ranks(
+    board: pd.DataFrame, scored: pd.DataFrame, metric: Metric, table: _Table | None, *, micro: bool = False
+) -> pd.DataFrame:
+    if table is None or len(scored) < 2 or metric.direction is Direction.NEITHER:
+        return board
+    if metric.direction is Direction.BAND and np.isnan(table.goal).any():
+        return board
+    places = [table.models.index(model) for model in scored["model"]]
+    order_by = table.means(table.off(), micro=micro)[0][places]
+    return _ranked(board, scored, metric, table.p_values(micro=micro)[np.ix_(places, places)], order_by)
+
+
+def _ranked(
+    board: pd.DataFrame, scored: pd.DataFrame, metric: Metric, p: np.ndarray, order_by: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Fill in ranks and letters. `p` is ``[scored, scored]``; `order_by`, ``[scored]``, stands for the values."""
+    by = scored["value"].to_numpy() if order_by is None else order_by
+    order = np.argsort(-by if metric.direction is Direction.HIGHER else by, kind="stable")
+    sorted_p = p[np.ix_(order, order)]
+    above = np.triu_indices(len(order), 1)
+    tested = ~np.isnan(sorted_p[above])
+    different = np.zeros(sorted_p.shape, dtype=bool)
+    different[above[0][tested], above[1][tested]] = paired.holm(sorted_p[above][tested]) < paired.ALPHA
+    labels = scored.index[order]
+    rank_low, rank_high = 1 + different.sum(axis=0), len(order) - different.sum(axis=1)
+    board.loc[labels, "rank"] = np.arange(1, len(order) + 1)
+    board.loc[labels, "rank_low"], board.loc[labels, "rank_high"] = rank_low, rank_high
+    board.loc[labels, "letters"] = paired.letters(different | different.T)
+    return board
+
+
+def _distance_p(
+    scored: pd.DataFrame, folders: Sequence[RunFolder], allow: Sequence[str], place: Path | None
+) -> np.ndarray | None:
+    names = [folder.path.name for folder in folders]
+    places = [names.index(model) for model in scored["model"]]
+    pairs = list(itertools.combinations(range(len(places)), 2))
+    where = scored["subset"].iloc[0], scored["metric"].iloc[0]
+    found = differences(
+        folders, pairs=[(places[i], places[j]) for i, j in pairs], place=place, allow=allow, only=[where], pooled=False
+    )
+    p = np.full((len(places), len(places)), np.nan)
+    for (i, j), value in zip(pairs, found["p"], strict=True):
+        p[i, j] = p[j, i] = value
+    return p

@@ -1,0 +1,111 @@
+"""What was to be found out? An analysis plan, written before the numbers are seen.
+
+```toml
+alpha = 0.05                        # of the whole family; this is what is taken where nothing is said
+
+[[question]]                        # primary: the family that Holm's correction counts; everything else is exploratory
+name = "Does hearing help large motion?"
+subset = "toy-large-motion"
+metric = "motion_frechet"
+
+[margin]                            # what is too small to matter, in the metric's unit; everywhere or on one subset
+lpips_consecutive = 0.005
+"toy-control/fvd" = 50
+```
+
+Without questions every comparison is primary. Margins are what "no difference" and "no worse" are tested against.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError, nearest
+from avbench.metrics.table import METRICS
+from avbench.storage.reading import read_toml, shaped
+
+
+@dataclass(frozen=True)
+class Question:
+    """A primary comparison."""
+
+    name: str
+    subset: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Raises InputError on an unknown metric, or a number that cannot be what it should."""
+
+    questions: tuple[Question, ...] = ()
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """``metric`` or ``subset/metric`` → how much is too little to matter."""
+    alpha: float = 0.05
+
+    def __post_init__(self) -> None:
+        known = {metric.name for metric in METRICS}
+        for name in (*(question.metric for question in self.questions), *(key.split("/")[-1] for key in self.margins)):
+            if name not in known:
+                msg = f"plan: metric {name!r} is unknown; {nearest(name, known)}"
+                raise InputError(msg)
+        for key, margin in self.margins.items():
+            if not _number(margin) or margin < 0:
+                msg = f"plan: the margin of {key} is {margin!r}; it must be a number from 0, in the metric's unit"
+                raise InputError(msg)
+        if not _number(self.alpha) or not 0 < self.alpha < 1:
+            msg = f"plan: alpha is {self.alpha!r}; it must lie between 0 and 1"
+            raise InputError(msg)
+
+    def margin(self, subset: str, metric: str) -> float | None:
+        """The margin of a metric on a subset, or None."""
+        return self.margins.get(f"{subset}/{metric}", self.margins.get(metric))
+
+    def names(self, subset: str, metric: str) -> bool:
+        """Whether a question or a margin is of exactly this subset, or pool of subsets, and metric."""
+        asked = any((one.subset, one.metric) == (subset, metric) for one in self.questions)
+        return asked or f"{subset}/{metric}" in self.margins
+
+    def primary(self, subset: str, metric: str) -> bool:
+        """Whether this comparison belongs to the family."""
+        return not self.questions or any((one.subset, one.metric) == (subset, metric) for one in self.questions)
+
+
+@dataclass(frozen=True)
+class _PlanFile:
+    question: tuple[Question, ...] = ()
+    margin: Mapping[str, float] = field(default_factory=dict)
+    alpha: float = 0.05
+
+
+def read(path: Path | None) -> Plan:
+    """The plan in a TOML file; an empty one for None.
+
+    Raises:
+        InputError: the file cannot be read, or holds a field or value that a plan does not have.
+    """
+    if path is None:
+        return Plan()
+    plain = read_toml(path)
+    try:
+        return from_plain(plain)
+    except InputError as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from None
+
+
+def from_plain(plain: Mapping[str, Any]) -> Plan:
+    """A plan of plain values. Raises InputError on an unknown field, or a value of another type."""
+    fields = {"question", "margin", "alpha"}
+    if unknown := sorted({*plain} - fields):
+        msg = f"plan: {unknown[0]!r} is unknown; {nearest(unknown[0], fields)}"
+        raise InputError(msg)
+    found = shaped(json.dumps(dict(plain)), _PlanFile, "plan")
+    return Plan(found.question, found.margin, found.alpha)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,202 @@
+"""Stage 5: runs beside runs. Only numbers that were made alike stand in one column.
+
+`scores_frame` gives the long table, a row a subset, metric and model, that leaderboard.py puts in order. `guard` says
+whether two runs may be compared (clips that were brought to their subset's form stand beside clips that had it: to
+those the rule does nothing), and `over_motion` what a metric owes to how little moves. Whether a difference is more
+than chance: differences.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from avbench.core import Direction, InputError, Key, Score, unlike_fields
+from avbench.metrics.evaluate import read_values
+from avbench.metrics.table import METRICS, Metric
+from avbench.storage.run_folder import RunFolder
+
+SAMPLING = (
+    *("steps", "num_inference_steps", "sampler", "scheduler", "solver", "shift", "video_guidance", "audio_guidance"),
+    *("guidance", "guidance_scale", "guidance_scale_2", "negative_prompt", "video_negative", "audio_negative", "dtype"),
+)
+"""Settings that say how a model was sampled, not which it is: where two models both have one, it must be equal."""
+
+Where = tuple[str, str]
+"""Subset and metric."""
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """How a run's numbers were made: what must be equal for two runs to be compared."""
+
+    name: str
+    sampling: Mapping[str, Any]
+    clip_specs: Mapping[str, Any]
+    protocols: Mapping[Where, tuple[str, Mapping[str, Any]]]
+    """Digest and description."""
+
+
+def made(folder: RunFolder) -> Made:
+    """Look at a run. Raises InputError where it was not evaluated."""
+    scores, protocols = folder.scores()
+    settings = folder.run().settings
+    return Made(
+        folder.path.name,
+        {name: settings[name] for name in SAMPLING if settings.get(name) is not None},
+        {subset.name: subset.clip_spec and subset.clip_spec.to_json() for subset in folder.subsets()},
+        {(score.subset, score.metric): (score.protocol, protocols[score.protocol]) for score in scores},
+    )
+
+
+def guard(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[Where, str | None]:
+    """For every number that both runs have: None, or the sentence in what allowed way they were made unlike.
+
+    Args:
+        run: one run.
+        other: another.
+        allow: fields in which they may differ, such as ``feature.iterations``; ``feature`` allows all inside it.
+
+    Raises:
+        InputError: they differ in a field that is not allowed; the message names the fields and their values.
+    """
+    common = run.sampling.keys() & other.sampling.keys()
+    sampling = [{name: one.sampling[name] for name in common} for one in (run, other)]
+    unlike_sampling = unlike_fields({"sampling": sampling[0]}, {"sampling": sampling[1]})
+    marks: dict[Where, str | None] = {}
+    for where in run.protocols.keys() & other.protocols.keys():
+        (digest, ours), (their_digest, theirs) = run.protocols[where], other.protocols[where]
+        unlike = dict(unlike_sampling)
+        if digest != their_digest:
+            forms = "clip_form" in ours and "clip_form" in theirs
+            unlike |= unlike_fields(
+                *({k: v for k, v in one.items() if forms or k != "clip_form"} for one in (ours, theirs))
+            )
+        specs = [{"clip_spec": one.clip_specs.get(where[0])} for one in (run, other)]
+        unlike |= unlike_fields(*specs)
+        told = "; ".join(f"{name} {one!r} against {two!r}" for name, (one, two) in unlike.items())
+        refused = [name for name in unlike if not any(name == one or name.startswith(f"{one}.") for one in allow)]
+        if refused:
+            msg = (
+                f"{where[1]} on {where[0]} of {run.name} and of {other.name} were made under unlike protocols and "
+                f"cannot be compared: {told} (--allow {refused[0]} compares them all the same, and marks it)"
+            )
+            raise InputError(msg)
+        marks[where] = f"made unlike: {told}" if told else None
+    return marks
+
+
+def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.DataFrame:
+    """One row a (subset, metric, model): value, interval, n, null, p, excess, floor, reference, missing and more.
+
+    Raises:
+        InputError: two runs have one name, were not evaluated, or were made unlike in a field that `allow` lacks.
+    """
+    names = [folder.path.name for folder in folders]
+    if twice := {name for name in names if names.count(name) > 1}:
+        msg = f"several runs are called {sorted(twice)[0]!r}; rename a folder"
+        raise InputError(msg)
+    rows: list[dict[str, Any]] = []
+    earlier: Made | None = None
+    for folder in folders:
+        one = made(folder)
+        marks = guard(one, earlier, allow) if earlier else {}
+        earlier = replace(one, protocols={**one.protocols, **earlier.protocols}, name=earlier.name) if earlier else one
+        for score in folder.scores()[0]:
+            metric = scored_by(folder, score.metric)
+            row = _row(folder.path.name, score, metric.direction, metric.unit)
+            rows.append(row | {"mark": marks.get((score.subset, score.metric))})
+    numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
+    return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
+
+
+def scored_by(folder: RunFolder, name: str) -> Metric:
+    """The metric that a run was scored by. Raises InputError where this version has none of that name."""
+    found = next((metric for metric in METRICS if metric.name == name), None)
+    if found is None:
+        msg = f"{folder.path} was scored by {name}, which is no more: run `avbench evaluate` on it again"
+        raise InputError(msg)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Values of two runs on the clips that both have."""
+
+    prompts: list[str]
+    a: np.ndarray
+    b: np.ndarray
+    dropped: int
+    """Clips that only one has."""
+
+
+def clip_values(folder: RunFolder) -> dict[Where, pd.Series]:
+    """(subset, metric) → value by (prompt, seed), of the clips that could be measured."""
+    table = read_values(folder).dropna(subset="value")
+    grouped = table.groupby(["subset", "metric"], sort=False)
+    return {where: group.set_index(["prompt", "seed"])["value"] for where, group in grouped}
+
+
+def join(a: pd.Series, b: pd.Series) -> Joined:
+    """Two runs' values of one metric on one subset, joined on (prompt, seed)."""
+    both = a.index.intersection(b.index).sort_values()
+    prompts = list(both.get_level_values("prompt"))
+    return Joined(prompts, a.loc[both].to_numpy(), b.loc[both].to_numpy(), len(a.index.union(b.index)) - len(both))
+
+
+MOTION_BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, np.inf)
+"""Diagonals per second."""
+LEAST_IN_BIN = 3
+
+
+def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
+    """Means of the metrics that go with how much moves, in bins of `motion_amount`, of at least LEAST_IN_BIN clips.
+
+    One row a (subset, metric, model, bin): `low` and `high` in diagonals per second, `n`, `mean`.
+    """
+    shown = [metric.name for metric in METRICS if metric.goes_with_motion]
+    rows = []
+    for folder in folders:
+        values = read_values(folder)
+        amounts = values[values["metric"] == "motion_amount"].set_index([*Key._fields])["value"]
+        for (subset, name), of_metric in values[values["metric"].isin(shown)].groupby(["subset", "metric"], sort=False):
+            known = (
+                of_metric.set_index([*Key._fields])["value"].to_frame("value").join(amounts.rename("amount")).dropna()
+            )
+            bins = np.digitize(known["amount"], MOTION_BINS) - 1
+            for index, in_bin in known.groupby(bins)["value"]:
+                if len(in_bin) >= LEAST_IN_BIN:
+                    edges = {"low": MOTION_BINS[index], "high": MOTION_BINS[index + 1]}
+                    made = {"subset": subset, "metric": name, "model": folder.path.name, "bin": int(index)}
+                    rows.append({**made, **edges, "n": len(in_bin), "mean": in_bin.mean()})
+    return pd.DataFrame(rows, columns=["subset", "metric", "model", "bin", "low", "high", "n", "mean"])
+
+
+def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str, Any]:
+    low, high = score.interval or (None, None)
+    null = score.null
+    return {
+        "subset": score.subset,
+        "metric": score.metric,
+        "model": model,
+        "value": score.value,
+        "low": low,
+        "high": high,
+        "n": score.n,
+        "unmeasured": score.unmeasured,
+        "refused": score.refused,
+        "shared": score.shared,
+        "hygiene": score.hygiene,
+        "null": null and null.mean,
+        "null_sd": null and null.sd,
+        "p": null and null.p,
+        "excess": score.excess,
+        "floor": score.floor,
+        "reference": score.reference,
+        "missing": score.missing,
+        "direction": direction.value,
+        "unit": unit,
+        "protocol": score.protocol,
+    }

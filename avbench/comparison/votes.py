@@ -1,0 +1,215 @@
+"""Which model do people prefer? Blind votes exported by the page: read, checked, counted, and Bradley–Terry strengths.
+
+A vote says which of two clips of one prompt and seed is better, or that neither is. Strengths s are those under which
+i beats j with probability 1/(1 + exp(s_j − s_i)) (Bradley and Terry, 1952), by maximum likelihood, a tie as half a win
+of either side. They are measured from the mean of those that can be compared. Their 95 % intervals are clustered by
+prompt, because votes on one prompt are alike: the sandwich of Liang and Zeger (1986) with the factor G/(G−1) and
+Student's t with G−1 degrees of freedom, as for means (`uncertainty.mean_interval`).
+
+The likelihood has a maximum where every model of a group has won against, and lost against, each other one directly or
+through others (Ford, 1957): strengths are given inside such groups, and a sentence where they are not.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse, special, stats
+
+from avbench.core import InputError
+from avbench.storage.reading import read_json, shaped
+
+CHOICES = {"left": 1.0, "tie": 0.5, "right": 0.0}
+"""What a vote can be, and what it counts for the clip on the left."""
+FORMAT = 1
+"""Of exported files, as their `avbench_votes`."""
+
+
+@dataclass(frozen=True)
+class Strength:
+    """One run's strength, or the sentence why it has none."""
+
+    run: str
+    votes: int
+    group: int
+    """Strengths of one group can be compared."""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    missing: str | None = None
+
+
+def read(paths: Sequence[Path]) -> pd.DataFrame:
+    """All votes of some exported files, one row each: file, subset, prompt, seed, left, right, vote.
+
+    Raises:
+        InputError: a file is no export, names a run that it does not list, votes on one pair twice, or was made on
+            other prompts than another file; a file is given twice.
+    """
+    rows: list[dict[str, Any]] = []
+    digests: dict[str, tuple[str, Path]] = {}
+    ballots: dict[str, Path] = {}
+    for path in paths:
+        ballot = _checked(path)
+        if (twin := ballots.setdefault(repr(ballot.votes), path)) is not path:
+            msg = f"{path} holds the same votes as {twin}: give each ballot once"
+            raise InputError(msg)
+        for name, digest in ballot.subsets.items():
+            known, first = digests.setdefault(name, (digest, path))
+            if known != digest:
+                msg = f"{path} and {first} were voted on unlike versions of {name}: {digest[:12]} and {known[:12]}"
+                raise InputError(msg)
+        rows += [{"file": path.name, **asdict(vote)} for vote in ballot.votes]
+    if not rows:
+        msg = "there are no votes in these files"
+        raise InputError(msg)
+    return pd.DataFrame(rows)
+
+
+def pairs(votes: pd.DataFrame) -> pd.DataFrame:
+    """One row a pair of runs that met: run, against, won, tied, lost (by run), votes, prompts."""
+    found = []
+    swap = votes["left"] > votes["right"]
+    sides = votes.assign(
+        run=votes["left"].where(~swap, votes["right"]),
+        against=votes["right"].where(~swap, votes["left"]),
+        score=votes["vote"].map(CHOICES).where(~swap, 1 - votes["vote"].map(CHOICES)),
+    )
+    for (run, against), of_pair in sides.groupby(["run", "against"]):
+        counts = {name: int((of_pair["score"] == score).sum()) for name, score in _OUTCOMES.items()}
+        prompts = len(of_pair[["subset", "prompt"]].drop_duplicates())
+        found.append({"run": run, "against": against, **counts, "votes": len(of_pair), "prompts": prompts})
+    return pd.DataFrame(found)
+
+
+_OUTCOMES = {"won": 1.0, "tied": 0.5, "lost": 0.0}
+
+
+def strengths(votes: pd.DataFrame) -> list[Strength]:
+    """Bradley–Terry strengths of all runs that were voted on, the strongest of each group first."""
+    runs = sorted({*votes["left"], *votes["right"]})
+    left, right = (votes[side].map(runs.index).to_numpy() for side in ("left", "right"))
+    score = votes["vote"].map(CHOICES).to_numpy(dtype=float)
+    prompts = votes.groupby(["subset", "prompt"], sort=False).ngroup().to_numpy()
+    group = _groups(left, right, score, len(runs))
+    found = []
+    for number in range(group.max() + 1):
+        members = np.flatnonzero(group == number)
+        counts = [int(((left == one) | (right == one)).sum()) for one in members]
+        if len(members) == 1:
+            found.append(Strength(runs[members[0]], counts[0], number, missing=_ONE_WAY))
+            continue
+        inside = np.isin(left, members) & np.isin(right, members)
+        design = np.zeros((int(inside.sum()), len(runs)))
+        design[np.arange(len(design)), left[inside]] = 1
+        design[np.arange(len(design)), right[inside]] = -1
+        value, reach = _fit(design[:, members], score[inside], prompts[inside])
+        rows = zip(members, counts, value, reach, strict=True)
+        of_group = [
+            Strength(
+                runs[one], count, number, float(s), *((None, None) if np.isnan(r) else (float(s - r), float(s + r)))
+            )
+            for one, count, s, r in rows
+        ]
+        found += sorted(of_group, key=lambda each: -(each.value or 0.0))
+    return found
+
+
+_ONE_WAY = "every vote between it and the others went one way, so that its strength has no finite value"
+
+
+def remarks(votes: pd.DataFrame) -> list[str]:
+    """What the strengths do not say, in sentences: who was never compared with whom."""
+    met = pairs(votes)
+    told = []
+    runs = sorted({*met["run"], *met["against"]})
+    met_pairs = set(zip(met["run"], met["against"], strict=True))
+    for index, run in enumerate(runs):
+        never = [other for other in runs[index + 1 :] if (run, other) not in met_pairs]
+        if never:
+            told.append(f"{run} never met {', '.join(never)}.")
+    many = {each.group for each in strengths(votes) if each.value is not None}
+    if len(many) > 1:
+        told.append("Strengths of unlike groups cannot be compared: votes do not connect them both ways.")
+    return told
+
+
+@dataclass(frozen=True)
+class _Vote:
+    subset: str
+    prompt: str
+    seed: int
+    left: str
+    right: str
+    vote: str
+
+
+@dataclass(frozen=True)
+class _Ballot:
+    """A file that a report's page exported."""
+
+    avbench_votes: int
+    runs: tuple[str, ...]
+    subsets: Mapping[str, str]
+    votes: tuple[_Vote, ...]
+    seed: int | None = None
+
+
+def _checked(path: Path) -> _Ballot:
+    """One file. Raises InputError where it is none, or holds votes that cannot be."""
+    plain = read_json(path)
+    if not isinstance(plain, dict) or type(made := plain.get("avbench_votes")) is not int:
+        msg = f"{path} is not a file of votes that a report's page exported"
+        raise InputError(msg)
+    if made != FORMAT:
+        msg = f"{path} is of the format {made}, and this avbench reads {FORMAT}: install a later one"
+        raise InputError(msg)
+    ballot, seen = shaped(json.dumps(plain), _Ballot, str(path)), set()
+    for number, vote in enumerate(ballot.votes, start=1):
+        if vote.vote not in CHOICES:
+            msg = f"{path}, vote {number} is {vote.vote!r}; it must be one of {', '.join(CHOICES)}"
+            raise InputError(msg)
+        if vote.left == vote.right or not {vote.left, vote.right} <= set(ballot.runs):
+            msg = f"{path}, vote {number}: {vote.left!r} and {vote.right!r} must be two of {', '.join(ballot.runs)}"
+            raise InputError(msg)
+        where = (vote.subset, vote.prompt, vote.seed, *sorted((vote.left, vote.right)))
+        if where in seen:
+            msg = f"{path}, vote {number}: {vote.prompt} of {vote.left} and {vote.right} was voted on before"
+            raise InputError(msg)
+        seen.add(where)
+    return ballot
+
+
+def _groups(left: np.ndarray, right: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
+    """A number a run, ``[runs]``: those with one number have won and lost against each other, if through others."""
+    lost = sparse.lil_array((count, count))
+    lost[left[score < 1], right[score < 1]] = 1
+    lost[right[score > 0], left[score > 0]] = 1
+    return sparse.csgraph.connected_components(lost.tocsr(), connection="strong")[1]
+
+
+def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Strengths and half-widths of their intervals, ``[runs]`` each; NaN widths with fewer than two prompts.
+
+    Newton's steps on a concave likelihood, halved where they overshoot; the pseudo-inverse keeps the mean at 0.
+    """
+    value = np.zeros(design.shape[1])
+    for _ in range(100):
+        expected = special.expit(design @ value)
+        inverse = np.linalg.pinv(design.T @ (design * (expected * (1 - expected))[:, None]), hermitian=True)
+        step = inverse @ (design.T @ (score - expected))
+        value = value + step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))
+        if np.abs(step).max() < 1e-10:
+            break
+    clusters = np.unique(prompts)
+    if len(clusters) < 2:
+        return value, np.full(len(value), np.nan)
+    residual = design * (score - special.expit(design @ value))[:, None]
+    sums = np.stack([residual[prompts == one].sum(axis=0) for one in clusters])
+    count = len(clusters)
+    covariance = inverse @ (sums.T @ sums) @ inverse * count / (count - 1)
+    return value, stats.t.ppf(0.975, count - 1) * np.sqrt(np.diag(covariance).clip(min=0))

@@ -1,0 +1,226 @@
+"""Which clips of a measured pool does a rule keep, and why not the others?
+
+The subset's folder holds prompts.jsonl and card.toml (what `subsets lint` accepts), manifest.jsonl (id, file, sha256
+of the kept clips), audit.csv and audit.parquet (a row a clip and condition, and one for copies), agreement.csv (how
+far two conditions, or two rules, hold together) and sheet.png. Nothing in it depends on when or in how many goes the
+pool was measured. In memory are a few numbers and the hashes of a clip, never the clips.
+"""
+
+import csv
+import itertools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avbench.core import InputError, Subset, spreadsheet_cell
+from avbench.curation import duplicates
+from avbench.curation.measures import MEASURES
+from avbench.curation.pool import Measured, limited, rows_path, stamp
+from avbench.curation.rules import QUALITY, Condition, Rules
+from avbench.storage.reading import stream_lines
+from avbench.storage.run_folder import write_whole
+from avbench.subsets.datasets import Pool
+from avbench.subsets.from_dataset import card_of, prompt_of
+from avbench.subsets.loading import write
+
+AUDIT = ("id", "file", "rule", "condition", "value", "threshold", "threshold_from", "holds", "kept", "why")
+_CHUNK = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """What came of a pool under one rule; everything is in the pool's order."""
+
+    rule: str
+    table: pd.DataFrame
+    """A row a clip: id, file, sha256, missing, the measures and hashes."""
+    conditions: tuple[Condition, ...]
+    thresholds: tuple[float, ...]
+    holds: np.ndarray
+    """``[clips, conditions]`` bool."""
+    copy_of: np.ndarray
+    """``[clips]``: number of the clip that is kept instead, or −1."""
+    kept: np.ndarray
+    """``[clips]`` bool."""
+
+    def why(self, clip: int) -> str:
+        """The decision on a clip, in words."""
+        if self.kept[clip]:
+            return "kept"
+        if isinstance(reason := self.table["missing"].iat[clip], str):
+            return f"not measured: {reason}"
+        if self.copy_of[clip] >= 0:
+            return f"a copy of {self.table['id'].iat[self.copy_of[clip]]}"
+        failed = [one.name for one, held in zip(self.conditions, self.holds[clip], strict=True) if not held]
+        return "not kept: fails " + "; ".join(failed)
+
+
+def load(pool: Pool, work: Path, limit: int | None = None) -> pd.DataFrame:
+    """The pool's clips in its order, with what was measured of them. Raises InputError where there are none."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("id", "sha256", "missing", "picture_hash", "sound_hash")}
+    numbers: dict[str, list[float]] = {name: [] for name in MEASURES}
+    places: dict[str, int] = {}
+    for row in stream_lines(rows_path(work), Measured):
+        values = row.values or {}
+        places[row.id, row.path, row.stamp] = len(columns["id"])
+        for name in columns:
+            columns[name].append(getattr(row, name, values.get(name)))
+        for name in MEASURES:
+            value = values.get(name)
+            numbers[name].append(np.nan if value is None else value)
+    rows = pd.DataFrame({**columns, **{name: np.asarray(values, float) for name, values in numbers.items()}})
+    order, files, absent = [], [], []
+    for entry in limited(pool, limit):
+        if entry.path is None:
+            continue
+        files.append(entry.path.relative_to(pool.folder).as_posix())
+        order.append(places.get((entry.id, str(entry.path), stamp(entry.path)), -1))
+        absent.append(entry.id)
+    if not order:
+        msg = f"{pool.folder}: there is no clip in it to choose from"
+        raise InputError(msg)
+    blank = pd.DataFrame([dict.fromkeys(rows.columns)], index=[-1])
+    table = (rows if len(rows) else blank).reindex(order).reset_index(drop=True)
+    unmeasured = np.array(order) < 0
+    table["id"], table["file"] = absent, files
+    table["missing"] = table["missing"].where(~unmeasured, "its file is not there, or was not measured")
+    return table.astype({name: float for name in MEASURES})
+
+
+def decide(table: pd.DataFrame, rules: Rules, rule: str) -> Decided:
+    """Decide on every clip of a table as `load` gives it.
+
+    Copies are looked for among the clips that pass all conditions. Of those that are copies of one another the one
+    with the most pixels is kept, then the longest, then the first.
+    """
+    conditions = rules.of(rule)
+    holds, thresholds = _holding(table, conditions)
+    passing = holds.all(axis=1)
+    copy_of = _copies(table, passing)
+    return Decided(rule, table, conditions, thresholds, holds, copy_of, passing & (copy_of < 0))
+
+
+def _holding(table: pd.DataFrame, conditions: Sequence[Condition]) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Where each condition holds, ``[clips, conditions]``, and its threshold as a value; quality's come first."""
+    measured = table["missing"].isna().to_numpy()
+    usable = measured.copy()
+    thresholds: list[float] = []
+    holds = np.zeros((len(table), len(conditions)), bool)
+    for index, one in enumerate(conditions):
+        values = table[one.measure].to_numpy()
+        threshold = one.threshold
+        if one.comparison == "at_least_percentile":
+            known = values[usable & np.isfinite(values)]
+            threshold = float(np.percentile(known, one.threshold)) if len(known) else float("inf")
+        thresholds.append(threshold)
+        fits = values <= threshold if one.comparison == "at_most" else values >= threshold
+        holds[:, index] = measured & np.where(np.isnan(values), one.or_none, fits)
+        if one.rule == QUALITY:
+            usable &= holds[:, index]
+    return holds, tuple(thresholds)
+
+
+def _copies(table: pd.DataFrame, passing: np.ndarray) -> np.ndarray:
+    numbers = np.flatnonzero(passing)
+    copy_of = np.full(len(table), -1)
+    found = [np.empty((0, 2), np.intp)]
+    for column, share in (("picture_hash", duplicates.PICTURE_SHARE), ("sound_hash", duplicates.SOUND_SHARE)):
+        hashes = table[column].iloc[numbers]
+        having = np.flatnonzero(hashes.notna().to_numpy())
+        if len(having) > 1:
+            found.append(having[duplicates.pairs(duplicates.as_bytes(list(hashes.iloc[having])), share)])
+    group = duplicates.groups(len(numbers), np.concatenate(found))
+    quality = table[["pixels", "seconds"]].iloc[numbers].to_numpy()
+    for first in np.unique(group[group != np.arange(len(group))]):
+        members = np.flatnonzero(group == first)
+        best = min(members, key=lambda one: (-quality[one][0], -quality[one][1], one))
+        copy_of[numbers[members[members != best]]] = numbers[best]
+    return copy_of
+
+
+def save(pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | None = None) -> Subset:
+    """Write the subset's folder; the subset's name is the folder's. Raises InputError where no clip is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_audit(decided, folder)
+    write_whole(folder / "agreement.csv", agreement(decided.table, rules).to_csv(index=False).encode())
+    if not decided.kept.any():
+        msg = f"no clip of {len(decided.table)} is kept by {decided.rule}; {folder / 'audit.csv'} says why of each"
+        raise InputError(msg)
+    kept = set(decided.table["id"][decided.kept])
+    prompts = tuple(prompt_of(entry, pool) for entry in limited(pool, limit) if entry.id in kept)
+    lines = decided.table[decided.kept][["id", "file", "sha256"]].to_dict("records")
+    write_whole(
+        folder / "manifest.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+    )
+    card = {
+        **card_of(pool, prompts, rules.purposes[decided.rule] or decided.rule),
+        "rule": [one.name for one in decided.conditions],
+        "thresholds": [float(f"{value:.6g}") for value in decided.thresholds],
+        "chosen": f"{len(prompts)} of {len(decided.table)} clips, {int((decided.copy_of >= 0).sum())} copies left out",
+    }
+    subset = Subset(folder.resolve().name, 1, prompts, None, card)
+    write(subset, folder)
+    return subset
+
+
+def _audit_rows(decided: Decided) -> Iterator[tuple[Any, ...]]:
+    table = decided.table
+    values = {one.measure: table[one.measure].to_numpy() for one in decided.conditions}
+    for clip, (identifier, file) in enumerate(zip(table["id"], table["file"], strict=True)):
+        kept, why = bool(decided.kept[clip]), decided.why(clip)
+        for index, one in enumerate(decided.conditions):
+            value = values[one.measure][clip]
+            plain = None if np.isnan(value) else float(value)
+            held = bool(decided.holds[clip, index])
+            yield identifier, file, one.rule, one.name, plain, decided.thresholds[index], one.origin, held, kept, why
+        single = None if not decided.holds[clip].all() else bool(decided.copy_of[clip] < 0)
+        yield identifier, file, QUALITY, "no copy of a clip that is kept", None, None, "toys", single, kept, why
+
+
+def _write_audit(decided: Decided, folder: Path) -> None:
+    kinds = dict.fromkeys(AUDIT, pa.string()) | {"value": pa.float64(), "threshold": pa.float64()}
+    schema = pa.schema(list((kinds | {"holds": pa.bool_(), "kept": pa.bool_()}).items()))
+    parts = [folder / f".audit.part.{suffix}" for suffix in ("csv", "parquet")]
+    rows = _audit_rows(decided)
+    with parts[0].open("w", encoding="utf-8", newline="") as file, pq.ParquetWriter(parts[1], schema) as parquet:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(AUDIT)
+        while chunk := list(itertools.islice(rows, _CHUNK)):
+            writer.writerows([spreadsheet_cell(one) if isinstance(one, str) else one for one in row] for row in chunk)
+            parquet.write_table(pa.Table.from_pylist([dict(zip(AUDIT, row, strict=True)) for row in chunk], schema))
+    for part in parts:
+        os.replace(part, folder / f"audit{part.suffix}")  # noqa: PTH105
+
+
+def agreement(table: pd.DataFrame, rules: Rules) -> pd.DataFrame:
+    """How often two conditions, or two rules, hold together on the measured clips; kappa is Cohen's.
+
+    A rule here is its own conditions without [quality]. Where one of a pair always or never holds, kappa is left out.
+    """
+    named: dict[str, np.ndarray] = {}
+    measured = table["missing"].isna().to_numpy()
+    for rule in rules.conditions:
+        if rule == QUALITY:
+            continue
+        conditions = rules.of(rule)
+        holds, _ = _holding(table, conditions)
+        own = [index for index, one in enumerate(conditions) if one.rule == rule]
+        for index in own:
+            named[f"{rule}: {conditions[index].name}"] = holds[measured, index]
+        named[rule] = holds[measured][:, own].all(axis=1)
+
+    rows = []
+    for (one, first), (two, second) in itertools.combinations(named.items(), 2):
+        chance = first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean()) if len(first) else 1.0
+        kappa = round(float(((first == second).mean() - chance) / (1 - chance)), 4) if chance < 1 else None
+        counts = [(first & second).sum(), (first & ~second).sum(), (~first & second).sum(), (~first & ~second).sum()]
+        rows.append([one, two, *map(int, counts), kappa])
+    return pd.DataFrame(rows, columns=["one", "two", "both", "only_one", "only_two", "neither", "kappa"])

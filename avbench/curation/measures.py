@@ -1,0 +1,157 @@
+"""What is measured of a clip, once: numbers that rules decide by, and hashes that copies are found by.
+
+Units: seconds, pixels, frame diagonals a second, decibels against full scale. A number that a clip lacks (onsets
+of a silent one, say) is None, and no condition on it holds.
+"""
+
+from dataclasses import dataclass
+from importlib import metadata
+
+import cv2
+import imagehash
+import numpy as np
+from PIL import Image
+from scenedetect import AdaptiveDetector
+from scenedetect.common import FrameTimecode
+from scipy import signal
+
+from avbench.core import Clip, NotMeasurable, Protocol
+from avbench.curation import words
+from avbench.curation.camera import WithoutCamera
+from avbench.features.audio.onsets import Onsets
+from avbench.metrics import sync
+
+LOOKED_AT = 5
+"""Frames whose pictures are hashed, and read for words; evenly spread."""
+SOUND_HASH_SIDE = 16
+SOUND_RANGE = 50
+"""Decibels below the loudest that a sound's hash sees: what codecs add lies below."""
+SILENCE = 10 ** (-60 / 20)
+"""Root mean square below which there is no sound to hash."""
+
+MEASURES = {
+    "seconds": "length of the picture",
+    "pixels": "width times height",
+    "aspect": "width over height",
+    "motion_amount": "speed of the fastest 5 % of pixels, camera removed, diagonals a second",
+    "motion_with_camera": "the same with the camera's motion left in",
+    "camera_amount": "speed of the camera over the picture, diagonals a second",
+    "camera_shake": "change of that speed from frame to frame, diagonals a second",
+    "camera_found": "share of frames whose camera motion is known",
+    "events": "abrupt changes of motion, the proxy of contact",
+    "onsets": "sounds that begin",
+    "cause_visible": "share of the onsets that fall together with an event, within 0.1 s",
+    "sync_excess": "agreement of events and onsets beyond chance",
+    "cuts": "cuts",
+    "text_share": "share of the picture that words cover, in half of the frames looked at or more",
+    "loudness": "root mean square of the sound, decibels; none without a track",
+}
+
+
+@dataclass(frozen=True)
+class CurationProtocol(Protocol):
+    """What decides the measures, besides those of flow and onsets."""
+
+    name: str = "curation"
+    version: int = 3
+    cuts: str = f"scenedetect {metadata.version('scenedetect')} AdaptiveDetector as it comes, shortest scene 1 frame"
+    looked_at: int = LOOKED_AT
+    hashes: str = f"imagehash {metadata.version('imagehash')} phash: 64 bits a frame; log spectrogram, 256 bits"
+    words: str = (
+        f"rapidocr {metadata.version('rapidocr')}: at most {words.LONGEST_SIDE} pixels a side, "
+        f"lines of {words.LETTERS} different letters, score {words.SURENESS}"
+    )
+
+
+class Measured:
+    """Measure clips: ``measured(clip)`` gives the numbers and the hashes of one."""
+
+    def __init__(self) -> None:
+        self._flow, self._onsets, self._words = WithoutCamera(), Onsets(), words.Words()
+
+    def __call__(self, clip: Clip) -> dict[str, float | str | None]:
+        """Numbers by MEASURES, and ``picture_hash`` and ``sound_hash`` in hex.
+
+        Raises:
+            NotMeasurable: the clip is too short, or too small, for flow.
+        """
+        flow = self._flow(clip)
+        camera = self._flow.summary(clip)
+        looked_at = spread(clip.frames)
+        known = flow["event_until"] > flow["event_from"]
+        found: dict[str, float | str | None] = {
+            "seconds": clip.seconds,
+            "pixels": float(clip.width * clip.height),
+            "aspect": clip.width / clip.height,
+            "motion_with_camera": float(flow["motion_amount"]),
+            **camera,
+            "events": float(len(flow["event_seconds"])) if known else None,
+            "cuts": float(cuts(clip)),
+            "text_share": self._words(looked_at),
+            "picture_hash": picture_hash(looked_at),
+        }
+        return found | self._heard(clip, flow)
+
+    def _heard(self, clip: Clip, flow: dict) -> dict[str, float | str | None]:
+        nothing = dict.fromkeys(("onsets", "cause_visible", "sync_excess", "loudness", "sound_hash"))
+        if clip.audio is None:
+            return nothing
+        mono = clip.audio.mono().astype(np.float64)
+        loudness = 20 * np.log10(max(float(np.sqrt(np.mean(mono**2))), 1e-6))
+        try:
+            heard = self._onsets(clip)
+        except NotMeasurable:
+            return nothing | {"loudness": loudness}
+        columns = {name: [value] for name, value in {**flow, **heard}.items()}
+        excess = float(sync.sync_excess(columns)[0])
+        return {
+            "onsets": heard["onset_count"],
+            "cause_visible": cause_visible(flow, heard["onset_seconds"]),
+            "sync_excess": None if np.isnan(excess) else excess,
+            "loudness": loudness,
+            "sound_hash": sound_hash(mono, clip.audio.sample_rate),
+        }
+
+
+def cause_visible(flow: dict, onsets: np.ndarray) -> float | None:
+    """Of the onsets that come while an event could be found, the share that one falls together with."""
+    slack = sync.TOLERANCE_SECONDS
+    heard = onsets[(onsets >= flow["event_from"] - slack) & (onsets <= flow["event_until"] + slack)]
+    if not len(heard):
+        return None
+    events = flow["event_seconds"]
+    return float(np.mean([np.any(np.abs(events - onset) <= slack) for onset in heard]))
+
+
+def cuts(clip: Clip) -> int:
+    """How many cuts the clip has."""
+    detector, found, place = AdaptiveDetector(min_scene_len=1), set(), FrameTimecode(0, fps=float(clip.fps))
+    for index, frame in enumerate(clip.frames):
+        small = cv2.resize(
+            frame, None, fx=min(1, 256 / clip.width), fy=min(1, 256 / clip.width), interpolation=cv2.INTER_AREA
+        )
+        place = FrameTimecode(index, fps=float(clip.fps))
+        found |= {cut.frame_num for cut in detector.process_frame(place, cv2.cvtColor(small, cv2.COLOR_RGB2BGR))}
+    return len(found | {cut.frame_num for cut in detector.post_process(place)})
+
+
+def spread(frames: np.ndarray) -> np.ndarray:
+    """The frames that are looked at."""
+    return frames[((np.arange(LOOKED_AT) + 0.5) / LOOKED_AT * len(frames)).astype(int)]
+
+
+def picture_hash(frames: np.ndarray) -> str:
+    """Perceptual hashes of frames, in hex."""
+    return "".join(str(imagehash.phash(Image.fromarray(frame))) for frame in frames)
+
+
+def sound_hash(mono: np.ndarray, rate: int) -> str | None:
+    """Perceptual hash of the log spectrogram, in hex; None for one that is as good as silent."""
+    if np.sqrt(np.mean(mono**2)) < SILENCE or len(mono) < 512:
+        return None
+    _, _, power = signal.spectrogram(mono, rate, nperseg=512, noverlap=256)
+    keep = max(2, round(power.shape[0] * min(1.0, 8000 / rate)))
+    level = 10 * np.log10(power[:keep] + 1e-12)
+    level = np.clip((level - level.max()) / SOUND_RANGE + 1, 0, 1)
+    picture = Image.fromarray((255 * level).astype(np.uint8))
+    return str(imagehash.phash(picture, hash_size=SOUND_HASH_SIDE))

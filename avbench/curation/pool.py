@@ -1,0 +1,119 @@
+"""Measures every clip of a pool once, and keeps a row of each in a work folder: the resume point.
+
+A row belongs to a file as it was when it was measured (path, size, time of change) and to the protocols that measured
+it; what has a row is not measured again. A clip that cannot be measured has a row that says why.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avbench.core import MediaError, NotMeasurable, digest
+from avbench.storage import worker_pool
+from avbench.storage.media import read_clip
+from avbench.storage.reading import stream_lines
+from avbench.storage.run_folder import RunFolder, append_line, file_sha256
+from avbench.subsets.datasets import Entry, Pool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of the work folder: what was measured of one clip."""
+
+    id: str
+    path: str
+    stamp: str
+    sha256: str | None
+    values: dict[str, float | str | None] | None
+    missing: str | None
+
+
+_DIED = str(worker_pool.Died("measuring"))
+"""Of a clip that the process died of; it is tried again."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A clip to measure."""
+
+    id: str
+    path: Path
+    stamp: str
+    """Equal for a file that was not touched."""
+
+
+def stamp(path: Path) -> str:
+    """Size and time of change of a file; "" where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ""
+    return f"{state.st_size}-{state.st_mtime_ns}"
+
+
+def rows_path(work: Path) -> Path:
+    """Where the rows lie that the present protocols measure."""
+    from avbench.curation.measures import CurationProtocol
+    from avbench.features.audio.onsets import OnsetProtocol
+    from avbench.features.flow.protocol import FlowProtocol
+
+    whole = digest([one.describe() for one in (CurationProtocol(), FlowProtocol(), OnsetProtocol())])
+    return work / f"rows-{whole[:12]}.jsonl"
+
+
+def unmeasured(pool: Pool, work: Path, limit: int | None = None) -> list[Task]:
+    """The pool's clips, of the first `limit` entries, that have no row yet. Raises InputError as the pool does."""
+    rows = {row.id: row for row in stream_lines(rows_path(work), Measured)}
+    known = {name: (row.path, row.stamp) for name, row in rows.items() if row.missing != _DIED}
+    tasks = []
+    for entry in limited(pool, limit):
+        if entry.path is not None and (mark := stamp(entry.path)) and known.get(entry.id) != (str(entry.path), mark):
+            tasks.append(Task(entry.id, entry.path, mark))
+    return tasks
+
+
+def measure(tasks: Sequence[Task], work: Path, *, workers: int = 1) -> Iterator[str]:
+    """Measure clips, in any order; yields the id of each when its row is on disk.
+
+    Raises:
+        InputError: another process writes the work folder.
+    """
+    path = rows_path(work)
+    with RunFolder(work).writing():
+        for task, found in worker_pool.stream(_Worker, tasks, workers=workers, outlive=True):
+            row = {**_row(task), "missing": _DIED} if isinstance(found, worker_pool.Died) else found
+            append_line(path, row, durable=True)
+            yield task.id
+
+
+def limited(pool: Pool, limit: int | None) -> Iterator[Entry]:
+    """The first `limit` entries of a pool."""
+    for number, entry in enumerate(pool.entries()):
+        if number == limit:
+            return
+        yield entry
+
+
+def _row(task: Task) -> dict[str, Any]:
+    """A row without values; it lacks the sentence why."""
+    return {"id": task.id, "path": str(task.path), "stamp": task.stamp, "sha256": None, "values": None}
+
+
+class _Worker:
+    """Measures one clip; built once a process."""
+
+    def __init__(self) -> None:
+        from avbench.curation.measures import Measured
+
+        self._measured = Measured()
+
+    def __call__(self, task: Task) -> dict[str, Any]:
+        row = _row(task)
+        try:
+            row["sha256"] = file_sha256(task.path)
+            values = self._measured(read_clip(task.path))
+            plain = {name: round(value, 9) if isinstance(value, float) else value for name, value in values.items()}
+            return {**row, "values": plain, "missing": None}
+        except (MediaError, NotMeasurable, OSError) as error:
+            return {**row, "missing": str(error)}

@@ -1,0 +1,75 @@
+"""The rules as written: rules.toml, or a file of the user's in the same form."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError, nearest
+from avbench.curation.measures import MEASURES
+from avbench.storage.reading import read_toml
+
+SHIPPED = Path(__file__).parent / "rules.toml"
+QUALITY = "quality"
+_COMPARISONS = ("at_least", "at_most", "at_least_percentile")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One thing that must hold."""
+
+    rule: str
+    measure: str
+    comparison: str
+    threshold: float
+    origin: str
+    or_none: bool = False
+
+    @property
+    def name(self) -> str:
+        """As the audit calls it."""
+        return f"{self.measure} {self.comparison.replace('_', ' ')} {self.threshold:g}"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """All rules of a file."""
+
+    conditions: Mapping[str, tuple[Condition, ...]]
+    purposes: Mapping[str, str]
+
+    def of(self, name: str) -> tuple[Condition, ...]:
+        """Quality's conditions and then the rule's own. Raises InputError on an unknown rule."""
+        own = [rule for rule in self.conditions if rule != QUALITY]
+        if name not in own:
+            msg = f"rule {name!r} is unknown; {nearest(name, own)}"
+            raise InputError(msg)
+        return (*self.conditions.get(QUALITY, ()), *self.conditions[name])
+
+
+def read(path: Path = SHIPPED) -> Rules:
+    """Read a file of rules. Raises InputError naming the rule where one cannot be used."""
+    plain = read_toml(path)
+    conditions: dict[str, tuple[Condition, ...]] = {}
+    for rule, table in plain.items():
+        if not isinstance(table, Mapping) or not isinstance(table.get("conditions"), list):
+            msg = f"{path}: the rule {rule!r} has no list of conditions"
+            raise InputError(msg)
+        conditions[rule] = tuple(_condition(path, rule, one) for one in table["conditions"])
+    return Rules(conditions, {rule: str(table.get("purpose", "")) for rule, table in plain.items()})
+
+
+def _condition(path: Path, rule: str, plain: Any) -> Condition:
+    rest = dict(plain) if isinstance(plain, Mapping) else {}
+    measure, origin, or_none = rest.pop("measure", None), rest.pop("from", "not said"), rest.pop("or_none", False)
+    if measure not in MEASURES:
+        msg = f"{path}, rule {rule!r}: measure {measure!r} is unknown; {nearest(str(measure), MEASURES)}"
+        raise InputError(msg)
+    if len(rest) != 1 or not set(rest) <= set(_COMPARISONS):
+        msg = f"{path}, rule {rule!r}: {measure} needs one of {', '.join(_COMPARISONS)}; it has {sorted(rest)}"
+        raise InputError(msg)
+    ((comparison, threshold),) = rest.items()
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        msg = f"{path}, rule {rule!r}: {measure} {comparison} {threshold!r} is not a number"
+        raise InputError(msg)
+    return Condition(rule, measure, comparison, float(threshold), str(origin), bool(or_none))

@@ -1,0 +1,330 @@
+"""What do the networks of the published audio distances hear in a clip? VGGish, PANNs and CLAP, with brought weights.
+
+- ``vggish`` (Hershey et al., 2017; torchvggish's file): the network of FAD (Kilgour et al., 2019). 128 numbers of
+  patches of 0.96 s, mean over those of a clip; before the last rectifier, where Google's FAD takes them, and without
+  the PCA and the 8 bits that YouTube-8M adds.
+- ``panns-cnn14`` (Kong et al., 2020; Cnn14 at 32 kHz, mAP 0.431): the network of the FD of audio generation. 2048
+  numbers of the whole clip. Papers also use the checkpoint at 16 kHz: another network, other numbers.
+- ``clap`` (Wu et al., 2023; a folder that transformers reads, such as laion/clap-htsat-unfused): 512 numbers of length
+  1 of the first 10 s, which may be compared with those of texts. A shorter sound is repeated to 10 s, as LAION does.
+
+Conventions: the mean of the channels, resampled by scipy; the published code of VGGish and PANNs resamples with other
+filters, which moves features of clips that have another rate. A clip with a lower rate than the network's has nothing
+in the upper bands, and its features say so: compare sets of one rate.
+
+Agreement, on random weights, as no real ones were seen here: VGGish with torchvggish 0.2 (but for the last rectifier)
+and PANNs with panns-inference 0.1.1, on waveforms of the network's rate, both to 1e-6 of the largest feature; CLAP is
+transformers' own network and spectrogram. No number of the real weights was checked.
+"""
+
+import itertools
+from dataclasses import dataclass
+from functools import cache
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import signal
+from torch import nn
+from torch.nn import functional
+
+from avbench.core import Clip, InputError, NotMeasurable, Protocol, first_line
+from avbench.storage.pickles import read_state_dict
+from avbench.storage.weights import BroughtProtocol, locate
+
+
+@dataclass(frozen=True)
+class SoundProtocol(Protocol):
+    """What decides a clip's features besides the clip, for each of the networks."""
+
+    rate: int
+    """Hz: every waveform is resampled to it."""
+    shortest: int
+    """Samples at that rate: shorter sounds are not measured."""
+    output: str
+    weights: str
+    weights_sha256: str = ""
+    mono: str = "mean of channels"
+    resampler: str = "scipy.signal.resample_poly, its default filter"
+    silent_below: float = -90.0
+    """dBFS: a track with no sample above it is silent, and is not measured."""
+    precision: str = "float32"
+
+
+@dataclass(frozen=True)
+class VGGishProtocol(SoundProtocol):
+    """VGGish's own settings. Samples and frames are those of the analysis."""
+
+    name: str = "vggish"
+    version: int = 1
+    rate: int = 16000
+    shortest: int = 15600
+    output: str = "last layer before its rectifier, no PCA, mean over patches"
+    weights: str = "vggish"
+    window: int = 400
+    """Samples of a periodic Hann window; only whole ones count."""
+    transform: int = 512
+    """Samples after filling up with zeros."""
+    hop: int = 160
+    bands: int = 64
+    """Triangles, evenly spaced and straight on the mel scale 1127 ln(1 + f/700); of magnitudes, not of powers."""
+    lowest: float = 125.0
+    highest: float = 7500.0
+    """Hz: the outer ends of the bands."""
+    compression: str = "ln(0.01 + magnitude)"
+    patch: int = 96
+    """Frames; patches do not overlap, and what is left at the end is not heard."""
+
+
+@dataclass(frozen=True)
+class PANNsProtocol(SoundProtocol):
+    """Cnn14's own settings. Its window and bands are arrays of the checkpoint."""
+
+    name: str = "panns-cnn14"
+    version: int = 1
+    rate: int = 32000
+    shortest: int = 9920
+    output: str = "layer before the classes, after its rectifier"
+    weights: str = "panns-cnn14"
+    window: int = 1024
+    """Samples; the first is centred on sample 0, and the sound reflected at its ends."""
+    hop: int = 320
+    bands: int = 64
+    compression: str = "10 log10 of the power, at least -100"
+    patch: str = "the whole clip"
+
+
+@dataclass(frozen=True)
+class CLAPProtocol(SoundProtocol):
+    """CLAP's own settings. Its spectrogram is as the folder's preprocessor_config.json says."""
+
+    name: str = "clap"
+    version: int = 1
+    rate: int = 48000
+    shortest: int = 48000
+    output: str = "projection of the audio network, of length 1"
+    weights: str = "clap"
+    longest: int = 480000
+    """Samples: of a longer sound only so many are heard, the first; a shorter one is repeated as the folder says."""
+
+
+class VGGish:
+    """The feature ``vggish``. Raises InputError when built where the weights are not there or do not fit."""
+
+    protocol = BroughtProtocol(VGGishProtocol())
+    width = 64
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        state = read_state_dict(locate(VGGishProtocol.weights))
+        self._network = loaded(VGGishNetwork(self.width), state, "VGGish", unused="pproc.").to(self._device)
+
+    @torch.inference_mode()
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """``embedding`` [128]. Raises NotMeasurable without sound, with less than 975 ms, or where it is silent."""
+        frames = vggish_log_mel(heard(clip, self.protocol, "VGGish"), VGGishProtocol())
+        patches = frames[: len(frames) // self.protocol.patch * self.protocol.patch]
+        x = torch.from_numpy(patches.reshape(-1, 1, self.protocol.patch, self.protocol.bands)).float()
+        with _exact():
+            return {"embedding": self._network(x.to(self._device)).mean(dim=0).cpu().numpy()}
+
+
+class PANNs:
+    """The feature ``panns-cnn14``. Raises InputError when built where the weights are not there or do not fit."""
+
+    protocol = BroughtProtocol(PANNsProtocol())
+    width = 64
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        state = _read_with_arrays(locate(PANNsProtocol.weights))
+        self._network = loaded(Cnn14(self.width), state, "PANNs", unused="fc_audioset.").to(self._device)
+
+    @torch.inference_mode()
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """``embedding`` [2048]. Raises NotMeasurable without sound, with less than 310 ms, or where it is silent."""
+        x = torch.from_numpy(heard(clip, self.protocol, "PANNs")).float()[None]
+        with _exact():
+            return {"embedding": self._network(x.to(self._device))[0].cpu().numpy()}
+
+
+class CLAP:
+    """The feature ``clap``. Raises InputError when built without transformers, or where the folder is no CLAP."""
+
+    protocol = BroughtProtocol(CLAPProtocol())
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        folder = locate(CLAPProtocol.weights)
+        try:
+            from transformers import ClapFeatureExtractor, ClapModel
+        except ImportError:
+            msg = "CLAP needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
+            raise InputError(msg) from None
+        try:
+            local = {"local_files_only": True, "trust_remote_code": False}
+            self._extractor = ClapFeatureExtractor.from_pretrained(folder, **local)
+            model, report = ClapModel.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, **local)
+        except Exception as error:  # of transformers, torch and safetensors: each says what it does not like
+            msg = f"{folder} cannot be read as a CLAP: {first_line(error)}"
+            raise InputError(msg) from None
+        if missing := [name for name in report["missing_keys"] if name.startswith("audio")]:
+            msg = f"{folder} is no CLAP: its weights lack {sorted(missing)[0]}"
+            raise InputError(msg)
+        if over := [name for name in report["unexpected_keys"] if name.startswith("audio")]:
+            msg = f"{folder} is no CLAP: its weights hold {sorted(over)[0]}, which found no place"
+            raise InputError(msg)
+        if self._extractor.sampling_rate != CLAPProtocol.rate:
+            msg = f"{folder} is of another CLAP: it asks for {self._extractor.sampling_rate} samples a second"
+            raise InputError(msg)
+        self._model = model.eval().requires_grad_(False).to(self._device)
+
+    @torch.inference_mode()
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """``embedding`` [512]. Raises NotMeasurable without sound, with less than 1 s of it, or where it is silent."""
+        wave = heard(clip, self.protocol, "CLAP")[: self.protocol.longest]
+        inputs = self._extractor(wave, sampling_rate=self.protocol.rate, return_tensors="pt")
+        spectrogram, longer = inputs["input_features"].float(), inputs["is_longer"]
+        with _exact():
+            shown = self._model.audio_model(spectrogram.to(self._device), is_longer=longer.to(self._device))
+            projected = self._model.audio_projection(shown.pooler_output)
+        return {"embedding": functional.normalize(projected, dim=-1)[0].cpu().numpy()}
+
+
+def heard(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:
+    """``[samples]`` at the network's rate. Raises NotMeasurable without sound, with too little, or with silence."""
+    if clip.audio is None:
+        msg = "the clip has no sound"
+        raise NotMeasurable(msg)
+    mono = clip.audio.waveform.mean(axis=0, dtype=np.float64)
+    if 20 * np.log10(max(np.abs(mono).max(), 1e-9)) <= protocol.silent_below:
+        msg = "the track is silent"
+        raise NotMeasurable(msg)
+    common = gcd(protocol.rate, clip.audio.sample_rate)
+    wave = signal.resample_poly(mono, protocol.rate // common, clip.audio.sample_rate // common)
+    if len(wave) < protocol.shortest:
+        least = 1000 * protocol.shortest / protocol.rate
+        msg = f"the clip has {1000 * clip.audio.seconds:.3g} ms of sound; {who} needs {least:g} ms"
+        raise NotMeasurable(msg)
+    return wave
+
+
+def loaded(network: nn.Module, state: dict[str, np.ndarray], who: str, *, unused: str) -> nn.Module:
+    """The network with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
+    tensors = {name: torch.from_numpy(value) for name, value in state.items() if not name.startswith(unused)}
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        msg = f"the {who} checkpoint does not fit: {str(error).splitlines()[1].strip()}"
+        raise InputError(msg) from None
+    return network.eval().requires_grad_(False)
+
+
+def _exact() -> torch.backends.cudnn.flags:
+    # On a GPU, TF32 would move the values in the third digit.
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def _read_with_arrays(path: Path) -> dict[str, np.ndarray]:
+    """`read_state_dict` of a file that also holds numpy arrays, as PANNs' do: the state of what drew its examples."""
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
+        msg = f"reading {path} without running it needs torch 2.6 or later"
+        raise InputError(msg)
+    rebuild = np.empty(0).__reduce__()[0]
+    kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]
+    # The module that rebuilds arrays has changed its name, and the file has the old one.
+    names = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    with torch.serialization.safe_globals([*names, np.ndarray, np.dtype, *kinds]):
+        return read_state_dict(path)
+
+
+def vggish_log_mel(wave: np.ndarray, protocol: VGGishProtocol) -> np.ndarray:
+    """``[samples]`` → ``[frames, bands]`` of all whole windows."""
+    cuts = np.lib.stride_tricks.sliding_window_view(wave, protocol.window)[:: protocol.hop]
+    spectrum = np.fft.rfft(cuts * signal.get_window("hann", protocol.window), protocol.transform)
+    return np.log(0.01 + np.abs(spectrum) @ _vggish_triangles(protocol))
+
+
+@cache
+def _vggish_triangles(protocol: VGGishProtocol) -> np.ndarray:
+    """``[bins, bands]``; the bin of 0 Hz is in none."""
+    hertz = np.fft.rfftfreq(protocol.transform, 1 / protocol.rate)
+    low, high, bins = (1127 * np.log(1 + each / 700) for each in (protocol.lowest, protocol.highest, hertz[:, None]))
+    corners = np.linspace(low, high, protocol.bands + 2)
+    up = (bins - corners[:-2]) / (corners[1:-1] - corners[:-2])
+    down = (corners[2:] - bins) / (corners[2:] - corners[1:-1])
+    return np.maximum(0, np.minimum(up, down))
+
+
+class VGGishNetwork(nn.Module):
+    """``[patches, 1, 96, 64]`` → ``[patches, 128]``; names are those of torchvggish's checkpoint."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        widths = [1, width, 2 * width, 4 * width, 4 * width, 8 * width, 8 * width]
+        layers: list[nn.Module] = []
+        for place, (before, after) in enumerate(itertools.pairwise(widths)):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+            if place in (0, 1, 3, 5):
+                layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        dense = [nn.Linear(24 * widths[-1], 64 * width), nn.ReLU(), nn.Linear(64 * width, 64 * width), nn.ReLU()]
+        self.embeddings = nn.Sequential(*dense, nn.Linear(64 * width, 128))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features of each patch."""
+        # The matrices were trained in TensorFlow, where channels come last.
+        return self.embeddings(self.features(x).permute(0, 2, 3, 1).flatten(1))
+
+
+class Cnn14(nn.ModuleDict):
+    """``[clips, samples]`` → ``[clips, 32 width]``; names are those of PANNs' checkpoint."""
+
+    def __init__(self, width: int = 64) -> None:
+        settings = PANNsProtocol()
+        bins, window = settings.window // 2 + 1, settings.window
+        waves = {f"conv_{part}": nn.Conv1d(1, bins, window, settings.hop, bias=False) for part in ("real", "imag")}
+        widths = [1, *(width * 2**step for step in range(6))]
+        blocks = {f"conv_block{n}": ConvBlock(*widths[n - 1 : n + 1]) for n in range(1, 7)}
+        super().__init__(
+            {
+                "spectrogram_extractor": nn.ModuleDict({"stft": nn.ModuleDict(waves)}),
+                "logmel_extractor": nn.ParameterDict({"melW": nn.Parameter(torch.empty(bins, settings.bands))}),
+                "bn0": nn.BatchNorm2d(settings.bands),
+                **blocks,
+                "fc1": nn.Linear(widths[-1], widths[-1]),
+            }
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features of each clip."""
+        x = self.log_mel(x)
+        x = self["bn0"](x.transpose(1, 2)[..., None]).permute(0, 3, 2, 1)
+        for n in range(1, 6):
+            x = functional.avg_pool2d(self[f"conv_block{n}"](x), 2)
+        x = self["conv_block6"](x).mean(dim=3)
+        return functional.relu(self["fc1"](x.amax(dim=2) + x.mean(dim=2)))
+
+    def log_mel(self, x: torch.Tensor) -> torch.Tensor:
+        """``[clips, samples]`` → ``[clips, frames, bands]`` in decibels."""
+        waves = self["spectrogram_extractor"]["stft"]
+        window = waves["conv_real"].kernel_size[0]
+        x = functional.pad(x[:, None], (window // 2, window // 2), mode="reflect")
+        power = waves["conv_real"](x) ** 2 + waves["conv_imag"](x) ** 2
+        return 10 * torch.log10((power.transpose(1, 2) @ self["logmel_extractor"]["melW"]).clamp(min=1e-10))
+
+
+class ConvBlock(nn.Module):
+    """Two convolutions, each normalised and rectified."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[clips, before, frames, bands]`` → the same with `after` channels."""
+        x = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(x)))

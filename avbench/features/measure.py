@@ -1,0 +1,306 @@
+"""Stage 3: clips → rows. Each clip is decoded once and shown to every feature that has no row of it yet.
+
+A row is good for as long as the bytes of the clips it was made of and its feature's protocol stay the same; both are
+checked. Most features see one clip; some see it with its prompt, beside the reference clip of its prompt, which another
+run holds under the same key, or beside its prompt's clips under other seeds. A clip that is not of the form that its
+subset asks for is brought to it as it is read, and its rows are those of its bytes under that rule.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from avbench.core import (
+    Clip,
+    InputError,
+    Key,
+    NotMeasurable,
+    Prompt,
+    Protocol,
+    Row,
+    Sample,
+    Value,
+    digest,
+    nearest,
+    resolve,
+)
+from avbench.features.table import FEATURES, Feature
+from avbench.storage import weights, worker_pool
+from avbench.storage.conform import ClipForm, in_form
+from avbench.storage.content import counted, holds, require_unchanged
+from avbench.storage.media import read_clip
+from avbench.storage.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip, or all of a prompt's clips, and the features that lack rows of them."""
+
+    samples: tuple[Sample, ...]
+    features: tuple[str, ...]
+    reference: Sample | None = None
+    """The reference clip, where a feature sees one."""
+    prompt: Prompt | None = None
+    """Where a feature sees one."""
+    died: tuple[str, ...] = ()
+    """Of a task that is done: the features that the process died of that measured them, in company and alone."""
+
+
+DIED = str(worker_pool.Died("measuring"))
+"""Why there is no value then; a row with this sentence is tried again by the next `measure`."""
+
+
+def feature_class(feature: str) -> type[Feature]:
+    """The class behind a feature id. Raises InputError where there is none."""
+    if feature not in FEATURES:
+        msg = f"feature {feature!r} is unknown; {nearest(feature, FEATURES)}"
+        raise InputError(msg)
+    return resolve(FEATURES[feature])
+
+
+def sees(feature: str) -> str:
+    """What a feature is shown: ``clip``, ``prompt``, ``reference`` or ``seeds``."""
+    return getattr(feature_class(feature), "sees", "clip")
+
+
+def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
+    """The protocol of a feature, known without its weights.
+
+    Args:
+        feature: its id.
+        against: the run that holds the reference clips; a feature that sees one names them all in its protocol.
+
+    Raises:
+        InputError: there is no such feature, its weights have to be brought, or it needs `against`.
+    """
+    protocol = feature_class(feature).protocol
+    if sees(feature) != "reference":
+        return protocol
+    if against is None:
+        msg = f"{feature} compares with reference clips: give the run that holds them, --against RUN"
+        raise InputError(msg)
+    forms = forms_of(against)
+    clips = [[*key, _seen(sample, forms)] for key, sample in sorted(against.samples().items())]
+    return dataclasses.replace(protocol, **{"reference_clips": digest(clips)})
+
+
+def forms_of(folder: RunFolder) -> dict[str, ClipForm]:
+    """Subset → the form that it asks for; only of subsets with clips of another one, which are brought to it."""
+    unlike = {key.subset for key, sample in folder.samples().items() if sample.unlike}
+    if not unlike:
+        return {}
+    return {one.name: ClipForm.of(one.clip_spec) for one in folder.subsets() if one.name in unlike and one.clip_spec}
+
+
+def _seen(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
+    """What a feature sees of a clip: its bytes, and where it is brought to another form, those under that rule."""
+    return digest([sample.sha256, forms[sample.key.subset].digest]) if sample.unlike else sample.sha256
+
+
+def require_weights(features: Sequence[str]) -> None:
+    """Raise InputError with the sentence what to run where weights are missing, before hours are spent."""
+    for feature in features:
+        if name := feature_class(feature).protocol.describe().get("weights"):
+            weights.locate(name)
+
+
+def measure(
+    folder: RunFolder, features: Sequence[str], *, workers: int = 1, against: RunFolder | None = None
+) -> tuple[int, Iterator[Task]]:
+    """Measure what is not measured yet. What a worker dies of costs its clip a feature's values, and nothing else.
+
+    Returns:
+        How many tasks are to be done, most of one clip each, and an iterator that does them, yielding each when its
+        rows are written.
+
+    Raises:
+        InputError: an unknown feature, missing weights, a clip that is not the one that was sampled, or one that is to
+            be measured and is no longer there.
+    """
+    require_weights(features)
+    gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
+    protocols = {feature: protocol_of(feature, against) for feature in features}
+    current = {feature: current_keys(folder, feature, against, without=DIED) for feature in features}
+    made = sorted((one for one in folder.samples().values() if one.path is not None), key=lambda each: each.key)
+    references = against.samples() if against else {}
+    prompts = {(subset.name, prompt.id): prompt for subset in folder.subsets() for prompt in subset.prompts}
+    todo = []
+    for sample in made:
+        lacking = tuple(one for one in features if sees(one) != "seeds" and sample.key not in current[one])
+        if lacking:
+            todo.append(Task((sample,), lacking, references.get(sample.key), prompts.get(sample.key[:2])))
+    for _, together in itertools.groupby(made, key=lambda sample: sample.key[:2]):
+        of_prompt = tuple(together)
+        keys = {sample.key for sample in of_prompt}
+        if lacking := tuple(one for one in features if sees(one) == "seeds" and not keys <= current[one]):
+            todo.append(Task(of_prompt, lacking))
+
+    beside = [task.reference for task in todo if any(sees(one) == "reference" for one in task.features)]
+    for place, shown in ((folder, [one for task in todo for one in task.samples]), (against, beside)):
+        wanted = {one.key for one in shown if one is not None}
+        if place and (lost := tuple(one for one in gone[place.path] if one.key in wanted)):
+            msg = (
+                f"{counted(lost, place)} to be measured and no longer there, for example "
+                f"{place.path / str(lost[0].path)}: put them back, or give the command that made the run again with "
+                "--replace, which makes them anew"
+            )
+            raise InputError(msg)
+
+    def work() -> Iterator[Task]:
+        build = functools.partial(_worker, folder.path, against.path if against else None)
+        forms = forms_of(folder), forms_of(against) if against else {}
+        for task, found in worker_pool.stream(build, todo, workers=workers, outlive=True):
+            rows = _each_alone(build, task, forms) if isinstance(found, worker_pool.Died) else found
+            for feature, row in rows:
+                folder.add_row(protocols[feature], row)
+            died = dict.fromkeys(feature for feature, row in rows if row.missing == DIED)
+            yield dataclasses.replace(task, died=tuple(died))
+
+    return len(todo), work()
+
+
+def current_rows(folder: RunFolder, feature: str, against: RunFolder | None = None) -> dict[Key, Row]:
+    """The rows of a feature that were made of the very bytes that lie in the folder, and in `against`, now."""
+    rows = folder.rows(protocol_of(feature, against))
+    return {key: rows[key] for key in current_keys(folder, feature, against)}
+
+
+def current_keys(
+    folder: RunFolder, feature: str, against: RunFolder | None = None, *, without: str | None = None
+) -> set[Key]:
+    """The keys of `current_rows`, without a value in memory; rows with the sentence `without` are left out."""
+    made_of = folder.row_hashes(protocol_of(feature, against), without=without)
+    samples = folder.samples()
+    references = against.samples() if against else {}
+    siblings: dict[tuple[str, str], list[Sample]] = {}
+    for key, sample in sorted(samples.items()):
+        if sample.path is not None:
+            siblings.setdefault(key[:2], []).append(sample)
+    kind, forms = sees(feature), forms_of(folder)
+    their_forms = forms_of(against) if against else {}
+    good = set()
+    for key, sample in samples.items():
+        beside = {"reference": [references.get(key)], "seeds": siblings.get(key[:2], [])}.get(kind, [])
+        their = their_forms if kind == "reference" else forms
+        if key in made_of and made_of[key] == _all_seen(sample, forms, beside, their):
+            good.add(key)
+    return good
+
+
+def _all_seen(
+    sample: Sample, forms: Mapping[str, ClipForm], beside: Sequence[Sample | None], their: Mapping[str, ClipForm]
+) -> str | None:
+    """What is seen of a clip; where others are seen beside it, a hash of it all."""
+    others = [_seen(one, their) for one in beside if one is not None]
+    return digest([_seen(sample, forms), *others]) if others else _seen(sample, forms)
+
+
+def _worker(folder: Path, against: Path | None) -> Callable[[Task], list[tuple[str, Row]]]:
+    built: dict[str, Feature] = {}
+    forms = forms_of(RunFolder(folder))
+    their = forms_of(RunFolder(against)) if against else {}
+
+    def look(task: Task) -> list[tuple[str, Row]]:
+        clips = [_read(folder, sample, forms) for sample in task.samples]
+        reference = None
+        if (
+            task.reference is not None
+            and against is not None
+            and any(sees(one) == "reference" for one in task.features)
+        ):
+            reference = _read(against, task.reference, their) if task.reference.path is not None else None
+        rows = []
+        for feature in task.features:
+            if feature not in built:
+                built[feature] = feature_class(feature)()
+            try:
+                known = _rows(feature, built[feature], task, clips, reference, (forms, their))
+                rows += [(feature, row) for row in known]
+            except Exception as error:
+                error.add_note(f"while {feature} measured {task.samples[0].path}")
+                raise
+        return rows
+
+    return look
+
+
+def _each_alone(
+    build: Callable[[], Callable[[Task], list[tuple[str, Row]]]],
+    task: Task,
+    forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
+) -> list[tuple[str, Row]]:
+    """Rows of a task that a process died of: each of several features is tried alone; one has the sentence why."""
+    rows: list[tuple[str, Row]] = []
+    for feature in task.features:
+        one = dataclasses.replace(task, features=(feature,))
+        alone = worker_pool.alone(build, one) if len(task.features) > 1 else worker_pool.Died()
+        if isinstance(alone, worker_pool.Died):
+            rows += [(feature, row) for row in _as_rows(feature, task, [None] * len(task.samples), DIED, forms)]
+        else:
+            rows += alone
+    return rows
+
+
+def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip | NotMeasurable:
+    """The clip in the form that its subset asks for, or why it cannot be brought to it."""
+    assert sample.path is not None and sample.sha256 is not None  # only made clips are measured
+    path = folder / sample.path
+    if not path.is_file() or not holds(path, sample.sha256):
+        msg = f"{path} is missing or is not the clip that was sampled"
+        raise InputError(msg)
+    clip = read_clip(path)
+    try:
+        return in_form(clip, forms[sample.key.subset]) if sample.unlike else clip
+    except NotMeasurable as reason:
+        return reason
+
+
+def _rows(
+    feature: str,
+    look: Callable,
+    task: Task,
+    clips: Sequence[Clip | NotMeasurable],
+    reference: Clip | NotMeasurable | None,
+    forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
+) -> list[Row]:
+    """One feature's rows of a task's clips, or the sentence why it has none."""
+    kind = sees(feature)
+    made: Sequence[Mapping[str, Value] | None]
+    missing = None
+    try:
+        for one in (*clips, *([reference] if kind == "reference" else [])):
+            if isinstance(one, NotMeasurable):
+                raise one
+        if kind == "clip":
+            made = [look(clips[0])]
+        elif kind == "prompt":
+            made = [look(clips[0], task.prompt)]
+        elif kind == "seeds":
+            made = look(clips)
+        elif reference is None:
+            msg = "the run of reference clips has no clip of this prompt and seed"
+            raise NotMeasurable(msg)
+        else:
+            made = [look(clips[0], reference)]
+    except NotMeasurable as reason:
+        made, missing = [None] * len(clips), str(reason)
+    return _as_rows(feature, task, made, missing, forms)
+
+
+def _as_rows(
+    feature: str,
+    task: Task,
+    made: Sequence[Mapping[str, Value] | None],
+    missing: str | None,
+    forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
+) -> list[Row]:
+    """One row per clip of a task."""
+    kind = sees(feature)
+    beside: Sequence[Sample | None] = {"reference": (task.reference,), "seeds": task.samples}.get(kind, ())
+    return [
+        Row(sample.key, _all_seen(sample, forms[0], beside, forms[kind == "reference"]) or "", values, missing)
+        for sample, values in zip(task.samples, made, strict=True)
+    ]

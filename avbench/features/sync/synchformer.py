@@ -1,0 +1,403 @@
+"""How late is a clip's sound, to a network that was trained to tell? The two lags behind DeSync, by Synchformer.
+
+Synchformer (Iashin et al., 2024; checkpoint 24-01-04T16-39-21, trained on AudioSet) sees and hears 4.8 s as 14 segments
+of 0.64 s, each beginning 0.32 s after the last, and says which of 21 offsets is likeliest: -2, -1.8, ... 2 s. DeSync is
+av-benchmark's number: the size of that offset, mean over the first and the last 14 segments. The table of positions
+holds exactly these 14, so that a shorter clip cannot be measured; nothing is repeated or filled up to make it longer.
+
+The sign: Synchformer's offset is positive where the sound is early (its training data begin the sound at a later time
+than the picture). Here a lag is positive where the sound is late, as in `sync_lag`: the offset with its sign turned.
+
+Conventions are av-benchmark's (hkchengrex/av-benchmark, extract.py and extract_video.py) but for three: the sound is
+resampled by scipy, not by torchaudio; the last 14 segments are those of the whole clip, not of its first 8 s; and a
+silent track is refused. Frames are brought to 25 a second as ffmpeg's filter fps does.
+
+The network is written anew in the names of its checkpoint: MotionFormer with divided attention for the picture, AST for
+the sound, and three layers that see both. The weights are not bundled: they have to be brought. With random weights of
+the published size its features, of up to 14, agree with av-benchmark's copy of the authors' code to 1e-5, and its
+logits, of up to 3, to 3e-6 (3e-4 where that one resamples the sound); no number of the real ones was checked. A clip
+takes 80 s of one CPU core where it has 4.8 s, and up to twice as long where it has more.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from math import gcd
+
+import numpy as np
+import torch
+from scipy import signal
+from torch import nn
+from torch.nn import functional
+from torchvision.transforms.v2.functional import InterpolationMode, center_crop, resize
+
+from avbench.core import Clip, InputError, NotMeasurable, Protocol
+from avbench.storage.pickles import read_state_dict
+from avbench.storage.weights import BroughtProtocol, locate
+
+
+@dataclass(frozen=True)
+class SynchformerProtocol(Protocol):
+    """What decides a clip's lags besides the clip."""
+
+    name: str = "synchformer"
+    version: int = 1
+    fps: int = 25
+    frame_choice: str = "a frame is shown from its own time on, rounded to the nearest at that rate, halves up"
+    size: int = 224
+    resize: str = "short side to size, bicubic, rounded to 8 bits"
+    aspect: str = "centre crop"
+    antialias: bool = True
+    value_range: str = "-1...1"
+    frames: int = 16
+    """Of a segment; the next begins half of it later."""
+    mono: str = "mean of channels"
+    resampler: str = "scipy.signal.resample_poly, its default filter"
+    rate: int = 16000
+    samples: int = 10240
+    """Of a segment; the next begins half of it later."""
+    window: int = 400
+    """Samples of a periodic Hann window in the middle of `transform`; a segment is reflected at its ends."""
+    transform: int = 1024
+    hop: int = 160
+    bands: int = 128
+    """Triangles of height 1, evenly spaced on the mel scale 2595 log10(1 + f/700) from 0 Hz to half the rate."""
+    compression: str = "ln(1e-6 + power)"
+    columns: int = 66
+    """Of a segment's spectrogram: its 65 and one of zeros."""
+    mean: float = -4.2677393
+    deviation: float = 4.5689974
+    """The spectrogram, the zeros too, less the mean, over twice the deviation."""
+    segments: int = 14
+    choice: str = "first and last segments that have picture and sound; of a clip of 4.8 s the same"
+    output: str = "less the likeliest of 21 offsets"
+    silent_below: float = -90.0
+    """dBFS: a track with no sample above it is silent, and is not measured."""
+    source: str = "av-benchmark"
+    weights: str = "synchformer"
+    weights_sha256: str = ""
+    precision: str = "float32"
+
+    @property
+    def shortest(self) -> Fraction:
+        """Seconds of picture and of sound that a clip needs: 4.8."""
+        return Fraction((self.segments + 1) * self.samples // 2, self.rate)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape of the network: the checkpoint's where nothing else is said."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    joint_depth: int = 3
+    joint_heads: int = 8
+
+
+class Synchformer:
+    """The feature ``synchformer``. Raises InputError when built where the weights are not there or do not fit."""
+
+    protocol = BroughtProtocol(SynchformerProtocol())
+    shape = Shape()
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._network = load(self.shape, read_state_dict(locate(SynchformerProtocol.weights))).to(self._device)
+
+    @torch.inference_mode()
+    def __call__(self, clip: Clip) -> dict[str, float]:
+        """``first_lag`` and ``last_lag``, of the first and the last 4.8 s: seconds in -2...2, positive where late.
+
+        Raises NotMeasurable without sound, with less than 4.8 s of picture or sound, or where the track is silent.
+        """
+        protocol = self.protocol
+        wave = heard(clip, protocol)
+        frames = at_rate(len(clip.frames), clip.fps, protocol.fps)
+        step, hop, count = protocol.frames // 2, protocol.samples // 2, protocol.segments
+        whole = min(len(frames) // step, len(wave) // hop) - 1
+        ends = [range(count), range(whole - count, whole)]
+        starts = sorted({*ends[0], *ends[1]})
+        # On a GPU, TF32 would move the values in the third digit.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            cuts = np.stack([wave[hop * k : hop * k + protocol.samples] for k in starts])
+            sounds = self._network.afeat_extractor(log_mel(torch.from_numpy(cuts).to(self._device), protocol))
+            chosen = (clip.frames[frames[step * k : step * k + protocol.frames]] for k in starts)
+            # One after the other: a segment has 1569 tokens.
+            pictures = torch.cat([self._network.vfeat_extractor(self._planes(each)[None]) for each in chosen])
+            places = [[starts.index(k) for k in end] for end in ends]
+            first, last = (self._lag(self._network(pictures[place], sounds[place])) for place in places)
+        return {"first_lag": first, "last_lag": last}
+
+    def _planes(self, frames: np.ndarray) -> torch.Tensor:
+        """``[time, height, width, 3]`` uint8 → ``[3, time, size, size]`` in -1...1."""
+        side = self.protocol.size
+        x = resize(torch.from_numpy(frames).permute(0, 3, 1, 2), [side], InterpolationMode.BICUBIC, antialias=True)
+        return center_crop(x, [side]).to(self._device).transpose(0, 1) / 127.5 - 1
+
+    @staticmethod
+    def _lag(logits: torch.Tensor) -> float:
+        # Of the 21 classes the middle one is 0 s, and there are five to a second.
+        return (10 - int(logits.argmax())) / 5
+
+
+def heard(clip: Clip, protocol: SynchformerProtocol) -> np.ndarray:
+    """``[samples]`` float32 at the network's rate. Raises NotMeasurable where there is too little to see or to hear."""
+    if clip.audio is None:
+        msg = "the clip has no sound"
+        raise NotMeasurable(msg)
+    picture, sound = len(clip.frames) / clip.fps, Fraction(clip.audio.samples, clip.audio.sample_rate)
+    if min(picture, sound) < protocol.shortest:
+        msg = (
+            f"the clip has {float(picture):.4g} s of picture and {float(sound):.4g} s of sound; "
+            f"Synchformer needs {float(protocol.shortest):g} s of both"
+        )
+        raise NotMeasurable(msg)
+    mono = clip.audio.waveform.mean(axis=0, dtype=np.float64)
+    if 20 * np.log10(max(np.abs(mono).max(), 1e-9)) <= protocol.silent_below:
+        msg = "the track is silent"
+        raise NotMeasurable(msg)
+    common = gcd(protocol.rate, clip.audio.sample_rate)
+    return signal.resample_poly(mono, protocol.rate // common, clip.audio.sample_rate // common).astype(np.float32)
+
+
+def at_rate(count: int, fps: Fraction, rate: int) -> np.ndarray:
+    """Which of `count` frames is shown at each frame of another rate, as ffmpeg's filter fps chooses."""
+    times = [(2 * k * rate / fps + 1) // 2 for k in range(count + 1)]
+    return np.searchsorted(times[:-1], np.arange(times[-1]), side="right") - 1
+
+
+def log_mel(segments: torch.Tensor, protocol: SynchformerProtocol) -> torch.Tensor:
+    """``[segments, samples]`` → ``[segments, 1, bands, columns]``, as torchaudio's MelSpectrogram has it."""
+    window = torch.hann_window(protocol.window, device=segments.device)
+    spectrum = torch.stft(
+        segments, protocol.transform, protocol.hop, protocol.window, window, pad_mode="reflect", return_complex=True
+    )
+    bands = torch.from_numpy(_triangles(protocol)).to(segments)
+    logarithms = (1e-6 + bands @ spectrum.abs() ** 2).log()
+    filled = functional.pad(logarithms, (0, protocol.columns - logarithms.shape[2]))
+    return ((filled - protocol.mean) / (2 * protocol.deviation))[:, None]
+
+
+@cache
+def _triangles(protocol: SynchformerProtocol) -> np.ndarray:
+    """``[bands, bins]``."""
+    highest = 2595 * np.log10(1 + protocol.rate / 2 / 700)
+    corners = 700 * (10 ** (np.linspace(0, highest, protocol.bands + 2) / 2595) - 1)
+    low, middle, high = (corners[k : k + protocol.bands, None] for k in range(3))
+    hertz = np.fft.rfftfreq(protocol.transform, 1 / protocol.rate)
+    return np.maximum(0, np.minimum((hertz - low) / (middle - low), (high - hertz) / (high - middle)))
+
+
+def load(shape: Shape, state: dict[str, np.ndarray]) -> "Network":
+    """The network with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
+    network = Network(shape).eval().requires_grad_(False)
+    # MotionFormer's patches of one frame are in the file and are not used.
+    unused = "vfeat_extractor.patch_embed."
+    tensors = {name: torch.from_numpy(value) for name, value in state.items() if not name.startswith(unused)}
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        msg = f"the Synchformer checkpoint does not fit: {str(error).splitlines()[1].strip()}"
+        raise InputError(msg) from None
+    return network
+
+
+class Network(nn.Module):
+    """What both extractors say of 14 segments → logits of the 21 offsets. Names are those of the checkpoint."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.vfeat_extractor, self.afeat_extractor = MotionFormer(shape), AST(shape)
+        self.vproj, self.aproj = (nn.Linear(shape.width, shape.width) for _ in range(2))
+        self.transformer = Joint(shape)
+
+    def forward(self, pictures: torch.Tensor, sounds: torch.Tensor) -> torch.Tensor:
+        """``[14, 8, width]`` and ``[14, 6, width]`` → ``[21]``."""
+        return self.transformer(self.vproj(pictures.flatten(0, 1)), self.aproj(sounds.flatten(0, 1)))
+
+
+def attended(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> torch.Tensor:
+    """Attention of ``[..., tokens, width]`` by several heads → ``[..., tokens, width]`` of the query."""
+    q, k, v = (each.unflatten(-1, (heads, -1)).transpose(-3, -2) for each in (query, key, value))
+    return functional.scaled_dot_product_attention(q, k, v).transpose(-3, -2).flatten(-2)
+
+
+class MotionFormer(nn.Module):
+    """``[segments, 3, 16, 224, 224]`` → ``[segments, 8, width]``: a token for every second frame."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.cls_token = _token(1, shape.width)
+        self.pos_embed, self.temp_embed = _token(1 + 14 * 14, shape.width), _token(8, shape.width)
+        kernel = (2, 16, 16)
+        self.patch_embed_3d = nn.ModuleDict({"proj": nn.Conv3d(3, shape.width, kernel, stride=kernel)})
+        self.blocks = nn.ModuleList(DividedBlock(shape) for _ in range(shape.depth))
+        self.norm = nn.LayerNorm(shape.width, eps=1e-6)
+        self.spatial_attn_agg = Summary(shape)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """What was seen in each segment."""
+        x = self.patch_embed_3d["proj"](x).flatten(3).permute(0, 2, 3, 1)
+        x = (x + self.pos_embed[:, None, 1:] + self.temp_embed[:, :, None]).flatten(1, 2)
+        x = torch.cat(((self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x), dim=1)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x[:, 1:]).unflatten(1, (8, -1))
+        return self.spatial_attn_agg(x.flatten(0, 1)).unflatten(0, (-1, 8))
+
+
+class DividedBlock(nn.Module):
+    """Attention over time, then within a frame, then a perceptron, each after a layer norm and added."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(shape.width, eps=1e-6) for _ in range(3))
+        self.attn, self.timeattn = DividedAttention(shape), DividedAttention(shape)
+        fc1, fc2 = nn.Linear(shape.width, 4 * shape.width), nn.Linear(4 * shape.width, shape.width)
+        self.mlp = nn.ModuleDict({"fc1": fc1, "fc2": fc2})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[segments, 1 + 8 · 196, width]`` → the same."""
+        x = x + self.timeattn(self.norm3(x), over_time=True)
+        x = x + self.attn(self.norm1(x), over_time=False)
+        return x + self.mlp["fc2"](functional.gelu(self.mlp["fc1"](self.norm2(x))))
+
+
+class DividedAttention(nn.Module):
+    """The first token looks at all; the others at it and at those of their own place, or of their own frame."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.qkv = nn.Linear(shape.width, 3 * shape.width)
+        self.proj = nn.Linear(shape.width, shape.width)
+
+    def forward(self, x: torch.Tensor, *, over_time: bool) -> torch.Tensor:
+        """``[segments, 1 + 8 · 196, width]`` → the same."""
+        query, key, value = self.qkv(x).chunk(3, dim=2)
+        first = attended(query[:, :1], key, value, self.heads)
+        q, k, v = (each[:, 1:].unflatten(1, (8, -1)) for each in (query, key, value))
+        if over_time:
+            q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+        k, v = (
+            torch.cat((whole[:, None, :1].expand(-1, each.shape[1], -1, -1), each), dim=2)
+            for whole, each in ((key, k), (value, v))
+        )
+        rest = attended(q, k, v, self.heads)
+        rest = rest.transpose(1, 2) if over_time else rest
+        return self.proj(torch.cat((first, rest.flatten(1, 2)), dim=1))
+
+
+class Summary(nn.TransformerEncoderLayer):
+    """``[n, tokens, width]`` → ``[n, width]``: what a token of its own says that has looked at all others."""
+
+    def __init__(self, shape: Shape) -> None:
+        options = {"activation": nn.GELU(), "layer_norm_eps": 1e-6, "batch_first": True, "norm_first": True}
+        super().__init__(shape.width, shape.heads, 4 * shape.width, **options)
+        self.cls_token = _token(1, shape.width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applied to one batch."""
+        return super().forward(torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1))[:, 0]
+
+
+class AST(nn.Module):
+    """``[segments, 1, 128, 66]`` → ``[segments, 6, width]``: a token for every 10 columns of the spectrogram."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        encoder = nn.ModuleDict({"layer": nn.ModuleList(ASTLayer(shape) for _ in range(shape.depth))})
+        norm = nn.LayerNorm(shape.width, eps=1e-12)
+        self.ast = nn.ModuleDict({"embeddings": ASTEmbeddings(shape), "encoder": encoder, "layernorm": norm})
+        self.freq_attn_agg = Summary(shape)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """What was heard in each segment."""
+        x = self.ast["embeddings"](x)
+        for layer in self.ast["encoder"]["layer"]:
+            x = layer(x)
+        x = self.ast["layernorm"](x)[:, 2:].unflatten(1, (12, 6)).transpose(1, 2)
+        return self.freq_attn_agg(x.flatten(0, 1)).unflatten(0, (-1, 6))
+
+
+class ASTEmbeddings(nn.Module):
+    """Overlapping patches of a spectrogram, as tokens; two tokens of no patch come first."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.cls_token, self.distillation_token = (_token(1, shape.width) for _ in range(2))
+        self.position_embeddings = _token(2 + 12 * 6, shape.width)
+        self.patch_embeddings = nn.ModuleDict({"projection": nn.Conv2d(1, shape.width, 16, stride=10)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[segments, 1, 128, 66]`` → ``[segments, 2 + 12 · 6, width]``."""
+        patches = self.patch_embeddings["projection"](x).flatten(2).transpose(1, 2)
+        first = torch.cat((self.cls_token, self.distillation_token), dim=1).expand(len(x), -1, -1)
+        return torch.cat((first, patches), dim=1) + self.position_embeddings
+
+
+class ASTLayer(nn.Module):
+    """Attention and a perceptron, each after a layer norm and added."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.width
+        self.heads = shape.heads
+        inner = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")})
+        self.attention = nn.ModuleDict({"attention": inner, "output": _dense(width, width)})
+        self.intermediate, self.output = _dense(width, 4 * width), _dense(4 * width, width)
+        self.layernorm_before, self.layernorm_after = (nn.LayerNorm(width, eps=1e-12) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[segments, 74, width]`` → the same."""
+        y, inner = self.layernorm_before(x), self.attention["attention"]
+        y = attended(inner["query"](y), inner["key"](y), inner["value"](y), self.heads)
+        x = x + self.attention["output"]["dense"](y)
+        y = self.intermediate["dense"](self.layernorm_after(x))
+        return x + self.output["dense"](functional.gelu(y))
+
+
+class Joint(nn.Module):
+    """What was seen and heard, in one sequence of 198 tokens → the logits of the 21 offsets."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.vis_in_lnorm, self.aud_in_lnorm, self.ln_f = (nn.LayerNorm(shape.width) for _ in range(3))
+        self.OFF_tok, self.MOD_tok = (_token(1, shape.width) for _ in range(2))
+        self.pos_emb_cfg = nn.ParameterDict({"pos_emb": _token(1 + 14 * 8 + 1 + 14 * 6, shape.width)})
+        self.blocks = nn.Sequential(*(JointBlock(shape) for _ in range(shape.joint_depth)))
+        self.off_head = nn.Linear(shape.width, 21)
+
+    def forward(self, pictures: torch.Tensor, sounds: torch.Tensor) -> torch.Tensor:
+        """``[112, width]`` and ``[84, width]`` → ``[21]``."""
+        tokens = (self.OFF_tok[0], self.vis_in_lnorm(pictures), self.MOD_tok[0], self.aud_in_lnorm(sounds))
+        x = self.blocks(torch.cat(tokens) + self.pos_emb_cfg["pos_emb"])
+        return self.off_head(self.ln_f(x[0, 0]))
+
+
+class JointBlock(nn.Module):
+    """Attention and a perceptron, each after a layer norm and added."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.width
+        self.heads = shape.joint_heads
+        self.ln1, self.ln2 = (nn.LayerNorm(width) for _ in range(2))
+        self.attn = nn.ModuleDict({name: nn.Linear(width, width) for name in ("key", "query", "value", "proj")})
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[1, 198, width]`` → the same."""
+        y = self.ln1(x)
+        y = attended(self.attn["query"](y), self.attn["key"](y), self.attn["value"](y), self.heads)
+        x = x + self.attn["proj"](y)
+        return x + self.mlp(self.ln2(x))
+
+
+def _token(count: int, width: int) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(1, count, width))
+
+
+def _dense(before: int, after: int) -> nn.ModuleDict:
+    return nn.ModuleDict({"dense": nn.Linear(before, after)})

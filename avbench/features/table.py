@@ -1,0 +1,69 @@
+"""Stage 3: what is taken from one clip. Adding a feature is one file and one row here.
+
+A feature is a class built as ``Feature(device=...)``. Its class attribute `protocol` says everything besides the
+clip that decides its numbers and is known without loading weights; calling it on a clip gives one row of named
+floats or float arrays, or raises NotMeasurable with the sentence to show instead.
+
+A feature may see more than a clip, and says so in `sees`: ``prompt`` is called with a clip and its Prompt,
+``reference`` with a clip and the reference clip of its prompt, ``seeds`` with all clips of a prompt, and gives a row
+for each of them.
+"""
+
+import typing
+from collections.abc import Mapping
+
+from avbench.core import Clip, Protocol, Value
+
+FEATURES: dict[str, str] = {
+    "i3d-k400": "avbench.features.video.i3d:I3DLogits",
+    "i3d-stylegan-v": "avbench.features.video.i3d.conventions:StyleGANV",
+    "i3d-cd-fvd": "avbench.features.video.i3d.conventions:CDFVD",
+    "i3d-fvd-comparison": "avbench.features.video.i3d.conventions:FVDComparison",
+    "i3d-common-metrics": "avbench.features.video.i3d.conventions:CommonMetrics",
+    "i3d-asva": "avbench.features.video.i3d.conventions:ASVA",
+    "i3d-fastvideo": "avbench.features.video.i3d.conventions:FastVideo",
+    "i3d-javisbench": "avbench.features.video.i3d.conventions:JavisBench",
+    "i3d-torchscript": "avbench.features.video.i3d.brought:TorchScript",
+    "i3d-pretrained-400": "avbench.features.video.i3d.brought:Pretrained400",
+    "videomae-g-ssv2": "avbench.features.video.videomae:VideoMAE",
+    "vjepa2": "avbench.features.video.vjepa2:VJEPA2",
+    "lpips-alex": "avbench.features.perceptual.lpips:ConsecutiveLPIPS",
+    "lpips-vgg": "avbench.features.perceptual.lpips:VGGConsecutive",
+    "lpips-squeeze": "avbench.features.perceptual.lpips:SqueezeConsecutive",
+    "lpips-alex-reference": "avbench.features.perceptual.lpips:ReferenceLPIPS",
+    "lpips-vgg-reference": "avbench.features.perceptual.lpips:VGGReference",
+    "lpips-squeeze-reference": "avbench.features.perceptual.lpips:SqueezeReference",
+    "lpips-alex-seeds": "avbench.features.perceptual.lpips:SeedsLPIPS",
+    "lpips-vgg-seeds": "avbench.features.perceptual.lpips:VGGSeeds",
+    "lpips-squeeze-seeds": "avbench.features.perceptual.lpips:SqueezeSeeds",
+    "flow-dis": "avbench.features.flow:DISFlow",
+    "flow-raft": "avbench.features.flow.raft:RAFTFlow",
+    "onsets": "avbench.features.audio.onsets:Onsets",
+    "levels": "avbench.features.audio.levels:Levels",
+    "musicnn": "avbench.features.audio.musicnn:Musicnn",
+    "vggish": "avbench.features.audio.networks:VGGish",
+    "panns-cnn14": "avbench.features.audio.networks:PANNs",
+    "clap": "avbench.features.audio.networks:CLAP",
+    "av-align": "avbench.features.sync.av_align:AVAlign",
+    "synchformer": "avbench.features.sync.synchformer:Synchformer",
+    "raft-vbench": "avbench.features.vbench.dynamic_degree:VBenchRAFT",
+    "vbench-flicker": "avbench.features.vbench.pixels:Flicker",
+    "vbench-smoothness": "avbench.features.vbench.smoothness:MotionSmoothness",
+    "vbench-subject": "avbench.features.vbench.consistency:SubjectConsistency",
+    "vbench-background": "avbench.features.vbench.consistency:BackgroundConsistency",
+    "text-alignment": "avbench.features.vbench.consistency:TextAlignment",
+    "toy-physics": "avbench.features.toyworld:ToyPhysics",
+}
+"""Feature id → where it lives; imported when used."""
+
+
+class Feature(typing.Protocol):
+    """What measure.py asks of a feature."""
+
+    protocol: Protocol
+    sees: str
+    """``clip`` where a class does not say."""
+
+    def __call__(self, clip: Clip) -> Mapping[str, Value]:
+        """Measure one clip. Raises NotMeasurable where it cannot be measured."""
+        ...

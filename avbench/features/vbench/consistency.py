@@ -1,0 +1,335 @@
+"""Does a clip keep showing the same thing, and what its caption says? VBench's consistencies, and text alignment.
+
+Consistency (Huang et al., 2024; vbench/subject_consistency.py, background_consistency.py): each frame is one vector,
+of DINO ViT-B/16 for the subject and of CLIP ViT-B/32 for the background; a frame's score is the mean of its cosines
+to the first frame and to the one before, negative ones counted as 0; a clip's is the mean over all frames but the
+first. VBench's own average weighs clips by their numbers of frames, so that it is the mean over clips where all are
+equally long. A frozen clip has the best there is, 1: this is for comparing two sets of clips, not for being high.
+
+Frames are resized without antialias, as VBench does with decoded video, and bicubic values beyond 0...255 are kept.
+DINO sees the whole frame, oblong where it is, with its table of positions stretched to it; CLIP sees the square in the
+middle. VBench runs CLIP in half precision where there is a GPU; here it is float32 everywhere.
+
+Text alignment is another convention, CLIPScore's (Hessel et al., 2021), not VBench's overall consistency, which has
+ViCLIP: the cosine of each frame and the caption, mean over frames. CLIPScore itself is 2.5 max(cosine, 0).
+
+The weights have to be brought. With random ones DINO's features agree with those of facebook's class to 3e-6, CLIP's
+are open_clip's own, and both numbers agree with VBench's functions to 2e-7. No number of the real ones was checked.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
+
+from avbench.core import Clip, InputError, NotMeasurable, Prompt, Protocol, first_line
+from avbench.storage.pickles import read_state_dict
+from avbench.storage.weights import BroughtProtocol, locate
+
+_AT_ONCE = 16
+"""Frames shown to a network together."""
+
+
+@dataclass(frozen=True)
+class ConsistencyProtocol(Protocol):
+    """What decides a clip's consistency besides the clip."""
+
+    frames: str = "all, at least 2"
+    fps: str = "native"
+    size: int = 224
+    """Of the short side."""
+    resize: str = ""
+    antialias: bool = False
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    output: str = "mean over frames from the second of (max(0, cos to first) + max(0, cos to previous)) / 2"
+    source: str = ""
+    weights: str = ""
+    weights_sha256: str = ""
+    precision: str = "float32, cosines float64"
+
+
+@dataclass(frozen=True)
+class TextAlignmentProtocol(Protocol):
+    """What decides a clip's text alignment besides clip and caption."""
+
+    name: str = "text-alignment"
+    version: int = 1
+    frames: str = "all"
+    resize: str = "open_clip's own for ViT-B-32: 8 bits, bicubic with antialias, short side to 224, centre crop"
+    text: str = "the video caption, open_clip's tokenizer, cut after 77 tokens, first and last marks included"
+    output: str = "mean over frames of cosine(frame, caption); no factor 2.5, negative ones kept"
+    weights: str = "clip-vit-b32-openai"
+    weights_sha256: str = ""
+    precision: str = "float32, cosines float64"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape of DINO: ViT-B/16 where nothing else is said."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    patch: int = 16
+    grid: int = 14
+    """Patches along each side of the square that it was trained on."""
+
+
+@dataclass(frozen=True)
+class CLIPShape:
+    """The shape of CLIP: OpenAI's ViT-B/32 where nothing else is said."""
+
+    embedding: int = 512
+    side: int = 224
+    patch: int = 32
+    width: int = 768
+    depth: int = 12
+    text_width: int = 512
+    text_heads: int = 8
+    text_depth: int = 12
+    tokens: int = 77
+
+
+class SubjectConsistency:
+    """The feature ``vbench-subject``. Raises InputError when built where the weights are not there or do not fit."""
+
+    protocol = BroughtProtocol(
+        ConsistencyProtocol(
+            name="vbench-subject",
+            version=1,
+            resize="bilinear, aspect kept, no crop",
+            source="VBench, vbench/subject_consistency.py and dino_transform of vbench/utils.py",
+            weights="dino-vitb16",
+        )
+    )
+    shape = Shape()
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._network = load(self.shape, read_state_dict(locate("dino-vitb16"))).to(self._device)
+
+    def __call__(self, clip: Clip) -> dict[str, float]:
+        """``consistency`` in 0...1. Raises NotMeasurable on fewer than 2 frames."""
+        _require_two(clip)
+        return {"consistency": consistency(_in_parts(self.features, clip.frames))}
+
+    @torch.inference_mode()
+    def features(self, frames: np.ndarray) -> np.ndarray:
+        """``[frames, 768]`` of ``[frames, height, width, 3]`` uint8."""
+        x = _planes(frames, self._device)
+        x = resize(x, [self.protocol.size], InterpolationMode.BILINEAR, antialias=False)
+        return self._network(_scaled(x, self.protocol)).cpu().numpy()
+
+
+class BackgroundConsistency:
+    """The feature ``vbench-background``. Raises InputError when built where the weights are not there or do not fit."""
+
+    protocol = BroughtProtocol(
+        ConsistencyProtocol(
+            name="vbench-background",
+            version=1,
+            resize="bicubic, aspect kept, centre crop",
+            mean=(0.48145466, 0.4578275, 0.40821073),
+            deviation=(0.26862954, 0.26130258, 0.27577711),
+            source="VBench, vbench/background_consistency.py and clip_transform of vbench/utils.py",
+            weights="clip-vit-b32-openai",
+        )
+    )
+    shape = CLIPShape()
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._network = load_clip(self.shape, locate("clip-vit-b32-openai")).to(self._device)
+
+    def __call__(self, clip: Clip) -> dict[str, float]:
+        """``consistency`` in 0...1. Raises NotMeasurable on fewer than 2 frames."""
+        _require_two(clip)
+        return {"consistency": consistency(_in_parts(self.features, clip.frames))}
+
+    @torch.inference_mode()
+    def features(self, frames: np.ndarray) -> np.ndarray:
+        """``[frames, 512]`` of ``[frames, height, width, 3]`` uint8."""
+        side = self.protocol.size
+        x = resize(_planes(frames, self._device), [side], InterpolationMode.BICUBIC, antialias=False)
+        return self._network.encode_image(_scaled(center_crop(x, [side]), self.protocol)).cpu().numpy()
+
+
+class TextAlignment:
+    """The feature ``text-alignment``: a clip beside its caption. Values of one clip:
+
+    - ``similarity``: mean over frames of the cosine of frame and video caption.
+    - ``truncated``: 1 where the caption is longer than CLIP's 77 tokens and its end was not seen, else 0.
+
+    Raises InputError when built where the weights are not there or do not fit.
+    """
+
+    protocol = BroughtProtocol(TextAlignmentProtocol())
+    sees = "prompt"
+    shape = CLIPShape()
+
+    def __init__(self, device: str = "cpu") -> None:
+        from open_clip import SimpleTokenizer, image_transform
+
+        self._device = torch.device(device)
+        self._network = load_clip(self.shape, locate("clip-vit-b32-openai")).to(self._device)
+        self._seen: Any = image_transform(self.shape.side, is_train=False)
+        self._tokenizer = SimpleTokenizer(context_length=self.shape.tokens)
+
+    def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, float]:
+        """Measure one clip."""
+        caption = prompt.video_caption
+        cosines = _unit(_in_parts(self.features, clip.frames)) @ _unit(self.text(caption))[0]
+        # The marks of beginning and end are tokens too.
+        truncated = len(self._tokenizer.encode(caption)) + 2 > self.shape.tokens
+        return {"similarity": float(cosines.mean()), "truncated": float(truncated)}
+
+    @torch.inference_mode()
+    def features(self, frames: np.ndarray) -> np.ndarray:
+        """``[frames, 512]`` of ``[frames, height, width, 3]`` uint8."""
+        from PIL import Image
+
+        x = torch.stack([self._seen(Image.fromarray(frame)) for frame in frames])
+        return self._network.encode_image(x.to(self._device)).cpu().numpy()
+
+    @torch.inference_mode()
+    def text(self, caption: str) -> np.ndarray:
+        """``[1, 512]`` of a caption."""
+        return self._network.encode_text(self._tokenizer([caption]).to(self._device)).cpu().numpy()
+
+
+def consistency(features: np.ndarray) -> float:
+    """VBench's rule on ``[frames, width]``: how like the first frame and the one before are the others?"""
+    unit = _unit(features)
+    first = unit[1:] @ unit[0]
+    previous = np.einsum("fw,fw->f", unit[1:], unit[:-1])
+    return float((np.maximum(first, 0) + np.maximum(previous, 0)).mean() / 2)
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    features = features.astype(np.float64)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def _require_two(clip: Clip) -> None:
+    if len(clip.frames) < 2:
+        msg = "the clip has one frame; consistency compares frames and needs 2"
+        raise NotMeasurable(msg)
+
+
+def _in_parts(features: Any, frames: np.ndarray) -> np.ndarray:
+    return np.concatenate([features(frames[k : k + _AT_ONCE]) for k in range(0, len(frames), _AT_ONCE)])
+
+
+def _planes(frames: np.ndarray, device: torch.device) -> torch.Tensor:
+    """``[frames, 3, height, width]`` float32 in 0...255."""
+    return torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).float()
+
+
+def _scaled(x: torch.Tensor, protocol: ConsistencyProtocol) -> torch.Tensor:
+    return normalize(x / 255, list(protocol.mean), list(protocol.deviation))
+
+
+def load_clip(shape: CLIPShape, path: Path) -> Any:
+    """open_clip's CLIP with OpenAI's weights: a ``.safetensors`` in open_clip's names, or OpenAI's own TorchScript.
+
+    Raises InputError naming a tensor that is missing, too much or misshapen. Of the TorchScript program only the
+    tensors are taken, and it is never called.
+    """
+    from open_clip import CLIP
+
+    vision = {"image_size": shape.side, "layers": shape.depth, "width": shape.width, "patch_size": shape.patch}
+    text = {"context_length": shape.tokens, "layers": shape.text_depth, "heads": shape.text_heads}
+    network = CLIP(shape.embedding, vision, {**text, "width": shape.text_width}, quick_gelu=True)  # type: ignore
+    _fit(network, _clip_tensors(path), "CLIP")
+    return network.eval().requires_grad_(False)
+
+
+def _clip_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.jit.load(path, map_location="cpu").state_dict()
+    except Exception as error:  # either reader raises what it likes; each says that this is no such file
+        msg = f"{path} is neither a .safetensors nor OpenAI's TorchScript file of CLIP: {first_line(error)}"
+        raise InputError(msg) from None
+    # OpenAI's file has half precision, and three numbers about itself.
+    about = ("input_resolution", "context_length", "vocab_size")
+    return {name: value.float() for name, value in state.items() if name not in about}
+
+
+def load(shape: Shape, state: dict[str, np.ndarray]) -> "Network":
+    """DINO with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
+    network = Network(shape)
+    _fit(network, {name: torch.from_numpy(value) for name, value in state.items()}, "DINO")
+    return network.eval().requires_grad_(False)
+
+
+def _fit(network: nn.Module, tensors: dict[str, torch.Tensor], what: str) -> None:
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        msg = f"the {what} checkpoint does not fit: {str(error).splitlines()[1].strip()}"
+        raise InputError(msg) from None
+
+
+class Network(nn.Module):
+    """DINO's vision transformer: ``[frames, 3, height, width]`` → ``[frames, width]``; names are its checkpoint's."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, shape.width, shape.patch, stride=shape.patch)})
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, shape.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, shape.grid**2 + 1, shape.width))
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
+        self.norm = nn.LayerNorm(shape.width, eps=1e-6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The class token after the last block, normalised; what is left of a patch at the right and below is lost."""
+        x = self.patch_embed["proj"](x)
+        grid = self._positions(x.shape[2], x.shape[3])
+        tokens = (x + grid).flatten(2).transpose(1, 2)
+        mark = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
+        x = torch.cat((mark, tokens), dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x[:, 0])
+
+    def _positions(self, rows: int, columns: int) -> torch.Tensor:
+        """``[1, width, rows, columns]``: the table, stretched by DINO's factors, which have a tenth of a patch more."""
+        side = self.shape.grid
+        table = self.pos_embed[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        if (rows, columns) == (side, side):
+            return table
+        return functional.interpolate(
+            table, scale_factor=((rows + 0.1) / side, (columns + 0.1) / side), mode="bicubic", align_corners=False
+        )
+
+
+class Block(nn.Module):
+    """Attention and a perceptron, each after a layer norm and added."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.width
+        self.heads = shape.heads
+        self.norm1, self.norm2 = (nn.LayerNorm(width, eps=1e-6) for _ in range(2))
+        self.attn = nn.ModuleDict({"qkv": nn.Linear(width, 3 * width), "proj": nn.Linear(width, width)})
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[frames, tokens, width]`` → the same."""
+        qkv = self.attn["qkv"](self.norm1(x)).unflatten(2, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        x = x + self.attn["proj"](attended)
+        return x + self.mlp["fc2"](functional.gelu(self.mlp["fc1"](self.norm2(x))))

@@ -1,0 +1,350 @@
+"""Is a frame what lies halfway between its neighbours? VBench's motion smoothness, by the interpolation network AMT-S.
+
+Every second frame is left out, made again from the two around it, and compared with the frame that was there:
+(255 − mean absolute difference in 8 bits) / 255 over the frames left out (Huang et al., 2024;
+vbench/motion_smoothness.py). A last frame without a successor is not looked at. A frozen clip comes close to 1, so
+that this is for comparing two sets of clips, not for being high.
+
+VBench shrinks frames before the flow is found, by a factor that depends on the memory of the GPU, and not at all on a
+CPU: its numbers differ from machine to machine. Here nothing is shrunk, on any device, which is its number on a CPU.
+
+The network is AMT-S (Li et al., 2023: "AMT: All-Pairs Multi-Field Transforms for Efficient Frame Interpolation"),
+written anew in the names of its checkpoint. The weights are not bundled: they have to be brought, and their licence
+forbids commercial use. With random weights the network agrees with its authors' to 3e-5, and the number with VBench's
+on a CPU to 1e-6; no number of the real ones was checked.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from avbench.core import Clip, InputError, NotMeasurable, Protocol, first_line
+from avbench.storage.weights import BroughtProtocol, locate
+
+RADIUS, LEVELS, FIELDS, SIDE_CHANNELS = 3, 4, 3, 20
+"""Reach and levels of the correlations, flows a pixel, and the channels that a block looks at twice."""
+CHANNELS = (20, 32, 44, 56)
+"""Of the features at 1/2, 1/4, 1/8 and 1/16 of the size."""
+
+
+@dataclass(frozen=True)
+class SmoothnessProtocol(Protocol):
+    """What decides the number besides the clip."""
+
+    name: str = "vbench-smoothness"
+    version: int = 1
+    frames: str = "all, at least 3; 0, 2, 4, ... are kept, and those between them made again"
+    fps: str = "native"
+    size: str = "native, padded to multiples of 16 by repeating the edge, as much before as behind (or one more behind)"
+    minimum_side: int = 128
+    """Of the padded frames: below it, the coarsest level of the correlations is one pixel wide."""
+    multiple: int = 16
+    scale_factor: int = 1
+    """VBench's depends on the GPU's memory."""
+    value_range: str = "0...1"
+    rounding: str = "to 8 bits, downwards"
+    output: str = "(255 - mean absolute difference) / 255, mean over the frames left out"
+    source: str = "VBench, vbench/motion_smoothness.py"
+    weights: str = "amt-s"
+    weights_sha256: str = ""
+    precision: str = "float32"
+
+
+class MotionSmoothness:
+    """The feature ``vbench-smoothness``. Raises InputError when built where the weights are not there or do not fit."""
+
+    protocol = BroughtProtocol(SmoothnessProtocol())
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._network = load(_tensors(locate(SmoothnessProtocol.weights))).to(self._device)
+
+    def __call__(self, clip: Clip) -> dict[str, float]:
+        """``smoothness`` in 0...1. Raises NotMeasurable on fewer than 3 frames, or on frames that are too small."""
+        if len(clip.frames) < 3:
+            msg = f"smoothness needs 3 frames, two and one between them, and this clip has {len(clip.frames)}"
+            raise NotMeasurable(msg)
+        protocol = self.protocol
+        if -(-min(clip.height, clip.width) // protocol.multiple) * protocol.multiple < protocol.minimum_side:
+            least = protocol.minimum_side - protocol.multiple + 1
+            msg = f"the frames are {clip.width}x{clip.height}; AMT-S needs {least} pixels on either side"
+            raise NotMeasurable(msg)
+        kept = clip.frames[::2]
+        made = [self.between(kept[k], kept[k + 1]) for k in range(len(kept) - 1)]
+        return {"smoothness": smoothness(clip.frames, np.array(made))}
+
+    @torch.inference_mode()
+    def between(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
+        """The frame halfway between two, all ``[height, width, 3]`` uint8."""
+        x = torch.from_numpy(np.stack((frame, following))).to(self._device).permute(0, 3, 1, 2).float() / 255
+        more, wider = (-length % self.protocol.multiple for length in x.shape[2:])
+        border = (wider // 2, wider - wider // 2, more // 2, more - more // 2)
+        x = functional.pad(x, border, mode="replicate")
+        made = self._network(x[:1], x[1:])[0, :, more // 2 :, wider // 2 :][:, : len(frame), : frame.shape[1]]
+        return (made * 255).clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+
+
+def smoothness(frames: np.ndarray, made: np.ndarray) -> float:
+    """VBench's rule: frames 1, 3, 5, ... of a clip beside the ones made in their place; all uint8."""
+    left_out = frames[1::2][: len(made)].astype(np.int16)
+    return (255 - float(np.abs(left_out - made).mean())) / 255
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The ``state_dict`` of the authors' checkpoint, or a bare one; no code in it is run."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its readers raise; each says that this is no checkpoint
+        msg = f"{path} cannot be read as a checkpoint of tensors: {first_line(error)}"
+        raise InputError(msg) from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        msg = f"{path} is not a state dict of tensors, and has none under the name state_dict"
+        raise InputError(msg)
+    return state
+
+
+def load(state: dict[str, torch.Tensor]) -> "Network":
+    """AMT-S with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
+    network = Network().eval().requires_grad_(False)
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        msg = f"the AMT-S checkpoint does not fit: {str(error).splitlines()[1].strip()}"
+        raise InputError(msg) from None
+    return network
+
+
+class Network(nn.Module):
+    """AMT-S: two ``[1, 3, height, width]`` in 0...1 → the frame halfway between them. Sides are multiples of 16.
+
+    From coarse to fine, a decoder guesses the flows from the middle frame to both, and correlations of all pixels of
+    one frame with all of the other correct the guess. At full size each pixel has three guesses, which are mixed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        one, two, three, four = CHANNELS
+        self.feat_encoder = Matcher(84)
+        pyramid = zip((3, *CHANNELS), CHANNELS, range(1, 5), strict=False)
+        self.encoder = nn.ModuleDict({f"pyramid{k}": _halving(before, after) for before, after, k in pyramid})
+        self.decoder4 = Decoder(2 * four + 1, 2 * four, 4 + three)
+        self.decoder3 = Decoder(3 * three + 4, 3 * three, 4 + two)
+        self.decoder2 = Decoder(3 * two + 4, 3 * two, 4 + one)
+        self.decoder1 = Decoder(3 * one + 4, 3 * one, 8 * FIELDS)
+        self.update4, self.update3, self.update2 = Update(three, 1), Update(two, 2), Update(one, 4)
+        mixing = nn.Conv2d(3 * FIELDS, 6 * FIELDS, 3, padding=1), nn.PReLU(6 * FIELDS)
+        self.comb_block = nn.Sequential(*mixing, nn.Conv2d(6 * FIELDS, 3, 3, padding=1))
+
+    def forward(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        """The frame at the middle of the time between two."""
+        both = torch.cat((before, after))
+        mean = both.mean()
+        both = both - mean
+        correlations = Correlations(self.feat_encoder(both))
+        pyramid, x = [], both
+        for level in self.encoder.values():
+            x = level(x)
+            pyramid.append(x)
+        first, second = pyramid[3].chunk(2)
+        halfway = torch.full_like(first[:, :1], 0.5)
+        flow, features = self.decoder4(torch.cat((first, second, halfway), dim=1)).tensor_split([4], dim=1)
+        flow, features = self.update4(flow, features, correlations)
+        for level, decoder, update in ((2, self.decoder3, self.update3), (1, self.decoder2, self.update2)):
+            change, features = decoder(_seen(features, pyramid[level], flow)).tensor_split([4], dim=1)
+            flow, features = update(change + 2 * _scaled(flow, 2), features, correlations)
+        change = self.decoder1(_seen(features, pyramid[0], flow))
+        return self._mixed(both, mean, change, 2 * _scaled(flow, 2))
+
+    def _mixed(self, both: torch.Tensor, mean: torch.Tensor, change: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+        """Three middle frames, one from each field of flows, made one."""
+        to_first, to_second, mask, rest = change.split((2 * FIELDS, 2 * FIELDS, FIELDS, 3 * FIELDS), dim=1)
+        mask, made = mask.sigmoid(), []
+        for k in range(FIELDS):
+            change_k = torch.cat((to_first[:, 2 * k : 2 * k + 2], to_second[:, 2 * k : 2 * k + 2]), dim=1)
+            first, second = _warped(both, flow + change_k)
+            share = mask[:, k : k + 1]
+            made.append(share * first + (1 - share) * second + mean + rest[:, 3 * k : 3 * k + 3])
+        return (torch.stack(made).mean(dim=0) + self.comb_block(torch.cat(made, dim=1))).clamp(0, 1)
+
+
+def _scaled(x: torch.Tensor, factor: float) -> torch.Tensor:
+    return functional.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def _grid(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
+    """``[height, width, 2]``: every pixel's own place, x before y."""
+    rows, columns = (torch.arange(length, device=like.device, dtype=like.dtype) for length in (height, width))
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)
+
+
+def _sampled(images: torch.Tensor, places: torch.Tensor, beyond: str) -> torch.Tensor:
+    """``[n, channels, height, width]`` at ``[n, rows, columns, 2]`` places in pixels, x before y."""
+    last = places.new_tensor(images.shape[:1:-1]) - 1
+    return functional.grid_sample(images, 2 * places / last - 1, padding_mode=beyond, align_corners=True)
+
+
+def _warped(both: torch.Tensor, flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both frames' features, fetched along the flows to them: channels 0 and 1 to the first, 2 and 3 to the second."""
+    flows = flow.unflatten(1, (2, 2))[0].permute(0, 2, 3, 1)
+    places = _grid(both.shape[2], both.shape[3], both) + flows
+    first, second = _sampled(both, places, "border").split(1)
+    return first, second
+
+
+def _seen(features: torch.Tensor, both: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    return torch.cat((features, *_warped(both, flow), flow), dim=1)
+
+
+class Correlations:
+    """How like is each place of one frame to each of the other? At four sizes of the other, and in both directions."""
+
+    def __init__(self, maps: torch.Tensor) -> None:
+        _, channels, self.height, self.width = maps.shape
+        first, second = maps.flatten(2)
+        volume = first.T @ second / channels**0.5
+        self._levels = [self._pyramid(volume), self._pyramid(volume.T)]
+
+    def _pyramid(self, volume: torch.Tensor) -> list[torch.Tensor]:
+        levels = [volume.reshape(-1, 1, self.height, self.width)]
+        for _ in range(LEVELS - 1):
+            levels.append(functional.avg_pool2d(levels[-1], 2))
+        return levels
+
+    def around(self, flow: torch.Tensor) -> torch.Tensor:
+        """``[1, 2 · 4 · 49, height, width]`` at the places where motion at constant speed leads.
+
+        The flow from the middle to a frame, doubled, is the flow from the other frame to it.
+        """
+        to_first, to_second = flow.unflatten(1, (2, 2))[0].permute(0, 2, 3, 1)
+        own = _grid(self.height, self.width, flow)
+        reach = torch.arange(-RADIUS, RADIUS + 1, device=flow.device, dtype=flow.dtype)
+        # As in RAFT, the window's first axis is x: channels are in that order.
+        window = torch.stack(torch.meshgrid(reach, reach, indexing="ij"), dim=-1)
+        found = []
+        for levels, way in zip(self._levels, (to_second, to_first), strict=True):
+            centre = (own + 2 * way).reshape(-1, 1, 1, 2)
+            for k, level in enumerate(levels):
+                found.append(_sampled(level, centre / 2**k + window, "zeros").reshape(self.height, self.width, -1))
+        return torch.cat(found, dim=-1).permute(2, 0, 1)[None]
+
+
+def _activated(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1), nn.PReLU(outputs))
+
+
+def _halving(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(_activated(inputs, outputs, 2), _activated(outputs, outputs))
+
+
+class SideBlock(nn.Module):
+    """A residual block in which the last channels are looked at once more, twice."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.conv3 = _activated(channels, channels), _activated(channels, channels)
+        self.conv2, self.conv4 = (_activated(SIDE_CHANNELS, SIDE_CHANNELS) for _ in range(2))
+        self.conv5 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.prelu = nn.PReLU(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[1, channels, height, width]`` → the same."""
+        y = self.conv1(x)
+        for side, whole in ((self.conv2, self.conv3), (self.conv4, self.conv5)):
+            y = whole(torch.cat((y[:, :-SIDE_CHANNELS], side(y[:, -SIDE_CHANNELS:])), dim=1))
+        return self.prelu(x + y)
+
+
+class Decoder(nn.Module):
+    """What was seen at one size → flows and features at twice the size."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        enlarging = nn.ConvTranspose2d(hidden, outputs, 4, stride=2, padding=1)
+        self.convblock = nn.Sequential(_activated(inputs, hidden), SideBlock(hidden), enlarging)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[1, inputs, height, width]`` → ``[1, outputs, 2 · height, 2 · width]``."""
+        return self.convblock(x)
+
+
+class Update(nn.Module):
+    """Flows and features, corrected by the correlations, which have 1/8 of the frame's size; `finer` times theirs."""
+
+    def __init__(self, channels: int, finer: int) -> None:
+        super().__init__()
+        self.finer = finer
+        self.convc1 = nn.Conv2d(2 * LEVELS * (2 * RADIUS + 1) ** 2, 64, 1)
+        self.convf1 = nn.Conv2d(4, 40, 7, padding=3)
+        self.convf2 = nn.Conv2d(40, 20, 3, padding=1)
+        self.conv = nn.Conv2d(84, 68, 3, padding=1)
+        self.gru = _two_layers(68 + 4 + channels, 76)
+        self.feat_head, self.flow_head = _two_layers(76, channels), _two_layers(76, 4)
+
+    def forward(
+        self, flow: torch.Tensor, features: torch.Tensor, correlations: Correlations
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both with their corrections added."""
+        small, seen = flow, features
+        if self.finer > 1:
+            small, seen = _scaled(flow, 1 / self.finer) / self.finer, _scaled(features, 1 / self.finer)
+        likeness = _leaky(self.convc1(correlations.around(small)))
+        way = _leaky(self.convf2(_leaky(self.convf1(small))))
+        motion = _leaky(self.conv(torch.cat((likeness, way), dim=1)))
+        state = self.gru(torch.cat((motion, small, seen), dim=1))
+        more_flow, more_features = self.flow_head(state), self.feat_head(state)
+        if self.finer > 1:
+            more_flow, more_features = self.finer * _scaled(more_flow, self.finer), _scaled(more_features, self.finer)
+        return flow + more_flow, features + more_features
+
+
+def _leaky(x: torch.Tensor) -> torch.Tensor:
+    return functional.leaky_relu(x, 0.1)
+
+
+def _two_layers(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, 76, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(76, outputs, 3, padding=1))
+
+
+class Matcher(nn.Module):
+    """Features to be correlated, at 1/8 of the size: RAFT's small encoder."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 32, 7, stride=2, padding=3)
+        for k, (before, after) in enumerate(((32, 32), (32, 64), (64, 96)), 1):
+            stride = 1 if k == 1 else 2
+            self.add_module(f"layer{k}", nn.Sequential(Bottleneck(before, after, stride), Bottleneck(after, after, 1)))
+        self.conv2 = nn.Conv2d(96, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[2, 3, height, width]`` → ``[2, outputs, height / 8, width / 8]``."""
+        x = functional.relu(functional.instance_norm(self.conv1(x)))
+        for k in (1, 2, 3):
+            x = self.get_submodule(f"layer{k}")(x)
+        return self.conv2(x)
+
+
+class Bottleneck(nn.Module):
+    """Three convolutions, each normalised within its image, and the input added."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        narrow = outputs // 4
+        self.conv1 = nn.Conv2d(inputs, narrow, 1)
+        self.conv2 = nn.Conv2d(narrow, narrow, 3, stride, padding=1)
+        self.conv3 = nn.Conv2d(narrow, outputs, 1)
+        self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride)) if stride > 1 else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[2, inputs, height, width]`` → ``[2, outputs, height / stride, width / stride]``."""
+        y = x
+        for layer in (self.conv1, self.conv2, self.conv3):
+            y = functional.relu(functional.instance_norm(layer(y)))
+        if self.downsample is not None:
+            x = functional.instance_norm(self.downsample(x))
+        return functional.relu(x + y)

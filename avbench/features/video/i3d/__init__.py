@@ -1,0 +1,87 @@
+"""What does a Kinetics classifier see in a clip? 400 logits of Inception I3D, the features of FVD.
+
+The weights are those that the reference FVD uses. Everything else that decides an FVD differs from code to code: here
+is our own protocol, with its reasons in docs/fvd.md; conventions.py has those of other codes, brought.py reads the
+weights files of other codes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from avbench.core import Clip, NotMeasurable, Protocol
+from avbench.features.video.i3d.network import MIN_FRAMES, Inception, TensorFlowCheckpoint
+from avbench.storage.pickles import read_arrays
+from avbench.storage.weights import WEIGHTS, locate
+
+
+@dataclass(frozen=True)
+class I3DProtocol(Protocol):
+    """What decides a clip's logits besides the clip."""
+
+    name: str = "i3d-k400"
+    version: int = 1
+    frames: int = 16
+    frame_choice: str = "first"
+    fps: str = "native"
+    size: int = 224
+    resize: str = "bilinear"
+    aspect: str = "stretched"
+    antialias: bool = True
+    resized_as: str = "float32 before scaling"
+    value_range: str = "-1...1"
+    output: str = "400 logits before softmax"
+    weights: str = "i3d-k400"
+    weights_sha256: str = WEIGHTS["i3d-k400"].sha256
+    precision: str = "float32"
+
+
+class I3DLogits:
+    """The feature ``i3d-k400``: one row of 400 logits a clip, whatever else is measured.
+
+    Raises InputError when built where the weights are missing or not those of this network.
+    """
+
+    protocol = I3DProtocol()
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._network = self._load()
+
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """``logits`` of the clip's first frames. Raises NotMeasurable where it has too few of them."""
+        asked = self.protocol.frames
+        if len(clip.frames) < asked:
+            msg = f"I3D looks at {asked} frames and this clip has {len(clip.frames)}"
+            raise NotMeasurable(msg)
+        return {"logits": self.logits(clip.frames[:asked])}
+
+    def logits(self, frames: np.ndarray) -> np.ndarray:
+        """Logits [400] float32 of all of ``[time, height, width, 3]`` uint8 frames, of which there are at least 9."""
+        size = (self.protocol.size, self.protocol.size)
+        x = functional.interpolate(
+            planes(frames), size, mode="bilinear", align_corners=False, antialias=self.protocol.antialias
+        )
+        return self.seen(x / 127.5 - 1)
+
+    @torch.inference_mode()
+    def seen(self, x: torch.Tensor) -> np.ndarray:
+        """Logits [400] float32 of what the network sees: ``[time, 3, 224, 224]``, meant to be in -1...1."""
+        if len(x) < MIN_FRAMES:
+            msg = f"I3D needs at least {MIN_FRAMES} frames and got {len(x)}"
+            raise NotMeasurable(msg)
+        x = x.to(self._device).transpose(0, 1)[None].contiguous(memory_format=torch.channels_last_3d)
+        # On a GPU, TF32 and a choice of algorithms by timing would make the numbers depend on the machine's mood.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            return self._network(x)[0].float().cpu().numpy()
+
+    def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        return Inception(TensorFlowCheckpoint(read_arrays(locate(self.protocol.weights))), self._device)
+
+
+def planes(frames: np.ndarray) -> torch.Tensor:
+    """``[time, height, width, 3]`` uint8 as ``[time, 3, height, width]`` float32 in 0...255."""
+    return torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2).float()

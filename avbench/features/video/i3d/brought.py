@@ -1,0 +1,46 @@
+"""I3D with the very weights files of other codes, where the user has brought them (see weights.py).
+
+Neither file could be had here: the readers were tested on random weights of the same layout, and no number of theirs
+was checked against a published one.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from avbench.core import InputError, first_line
+from avbench.features.video.i3d.conventions import CDFVD, StyleGANV
+from avbench.features.video.i3d.network import Inception, PyTorchCheckpoint
+from avbench.storage.pickles import read_state_dict
+from avbench.storage.weights import BroughtProtocol, locate
+
+
+class TorchScript(StyleGANV):
+    """StyleGAN-V's protocol with its own file, a TorchScript program: torch's interpreter runs the code in it."""
+
+    protocol = BroughtProtocol(replace(StyleGANV.protocol, name="i3d-torchscript", weights="i3d-torchscript"))
+
+    def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        path = locate("i3d-torchscript")
+        try:
+            program = torch.jit.load(path, map_location=self._device).eval()
+        except Exception as error:  # torch raises whatever its readers raise; each says that this is no program
+            msg = f"{path} is not a TorchScript program: {first_line(error)}"
+            raise InputError(msg) from None
+
+        def network(x: torch.Tensor) -> torch.Tensor:
+            with torch.jit.fuser("none"):
+                # FastVideo found that the program drops the batch axis of a single clip.
+                return program(x, rescale=False, resize=False, return_features=True).reshape(1, -1)
+
+        return network
+
+
+class Pretrained400(CDFVD):
+    """cd-fvd's protocol with its own file, a state dict in pytorch-i3d's names."""
+
+    protocol = BroughtProtocol(replace(CDFVD.protocol, name="i3d-pretrained-400", weights="i3d-pretrained-400"))
+
+    def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        return Inception(PyTorchCheckpoint(read_state_dict(locate("i3d-pretrained-400"))), self._device)

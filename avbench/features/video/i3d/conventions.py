@@ -1,0 +1,245 @@
+"""How do other codes show a clip to I3D? Their conventions, on the weights that we have.
+
+Each class is one code's way from a clip's frames to what the network sees; its protocol says every step. They are
+written from the public sources named there, and kept as those are, oddities included: an FVD of theirs is to be had
+here, beside ours. What becomes of the logits (divisor, epsilon) stands with the metrics.
+
+Weights: all of them here use the TensorFlow-Hub lineage (``i3d-k400``). The TorchScript file that most of these codes
+load agrees with it (universome/fvd-comparison measured features 2.6e-4 apart); how near cd-fvd's file of the same
+network is was not seen. Those files can be brought: see brought.py.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from avbench.core import Clip, NotMeasurable
+from avbench.features.video.i3d import I3DLogits, I3DProtocol, planes
+
+SIDE = 224
+
+
+@dataclass(frozen=True)
+class ConventionProtocol(I3DProtocol):
+    """I3D's protocol, and whose it is."""
+
+    source: str = ""
+    steps: str = ""
+    """From decoded frames (0...255) to what the network sees."""
+
+
+class StyleGANV(I3DLogits):
+    """``logits`` of the first 16 frames, as for generated clips; ``logits_random`` of any 16, as for real ones.
+
+    Where the random 16 begin is drawn from the clip's own pixels, so that a row depends on the clip alone.
+    """
+
+    protocol: I3DProtocol = ConventionProtocol(
+        name="i3d-stylegan-v",
+        frame_choice="generated: first; real: one random window, seeded by the sha256 of the frames",
+        antialias=False,
+        source="universome/stylegan-v, src/metrics",
+        steps="bilinear to 224x224, stretched, then 2x/255 - 1",
+    )
+
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """Measure one clip. Raises NotMeasurable below 16 frames."""
+        first = super().__call__(clip)["logits"]
+        window = _random_window(clip.frames, self.protocol.frames)
+        return {"logits": first, "logits_random": first if window.start == 0 else self.logits(clip.frames[window])}
+
+
+class CDFVD(I3DLogits):
+    """``logits`` of 16 frames anywhere, after the loader's crop to a square of 256."""
+
+    protocol: I3DProtocol = ConventionProtocol(
+        name="i3d-cd-fvd",
+        frame_choice="one random window, seeded by the sha256 of the frames",
+        aspect="short side to 256, bilinear with antialias, centre crop 256x256",
+        antialias=False,
+        source="cd-fvd 0.1.1, load_videos of a folder at its default resolution",
+        steps="in 0...1, square of 256 as above, to 8 bits; bilinear to 224x224, then 2x/255 - 1",
+    )
+
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """Measure one clip. Raises NotMeasurable below 16 frames."""
+        _require(clip, self.protocol.frames)
+        x = planes(clip.frames[_random_window(clip.frames, self.protocol.frames)]) / 255
+        return {"logits": self.seen(_stretched((_cropped(x, 256, antialias=True) * 255).floor()) / 127.5 - 1)}
+
+
+class FVDComparison(I3DLogits):
+    """``logits`` of the first 16 frames, after the resize of the TensorFlow original."""
+
+    protocol: I3DProtocol = ConventionProtocol(
+        name="i3d-fvd-comparison",
+        antialias=False,
+        resize="bilinear of TensorFlow 1: no half-pixel centres, corners not aligned",
+        source="google-research frechet_video_distance, which universome/fvd-comparison reproduces",
+        steps="resize to 224x224, stretched, then 2x/255 - 1",
+    )
+
+    def logits(self, frames: np.ndarray) -> np.ndarray:
+        """Logits [400] of all of ``[time, height, width, 3]`` uint8 frames."""
+        return self.seen(_legacy_bilinear(planes(frames)) / 127.5 - 1)
+
+
+class CommonMetrics(I3DLogits):
+    """``logits`` of all frames, with the aspect kept."""
+
+    protocol: I3DProtocol = ConventionProtocol(
+        name="i3d-common-metrics",
+        frames=10,
+        frame_choice="all, at least 10",
+        aspect="short side to 224, centre crop 224x224",
+        antialias=False,
+        source="JunyaoHu/common_metrics_on_video_quality, method styleganv",
+        steps="in 0...1, bilinear without antialias, crop, then (x - 0.5) * 2",
+    )
+
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """Measure one clip. Raises NotMeasurable below 10 frames."""
+        _require(clip, self.protocol.frames)
+        return {"logits": self.seen((_cropped(planes(clip.frames) / 255, SIDE, antialias=False) - 0.5) * 2)}
+
+
+class ASVA(I3DLogits):
+    """``logits`` of the middle 2 seconds, as for generated clips, and ``logits_windows`` [3, 400], as for real ones.
+
+    Instants are exact here. The source adds up sixths of a second as floats and compares them with a reader's times,
+    so that a frame that falls on an instant may be passed over there.
+    """
+
+    protocol: I3DProtocol = ConventionProtocol(
+        name="i3d-asva",
+        frames=12,
+        frame_choice="generated: the middle 2 s; real: 3 windows of 2 s, evenly from start to end",
+        fps="6: for each instant the first frame at or after it, none twice, the last within 2 1/12 s again at the end",
+        aspect="centre crop to a square, bilinear with antialias to 256x256",
+        resize="bicubic",
+        source="lzhangbj/ASVA, avgen/evaluations",
+        steps="in 0...1, square of 256 as above, bicubic with antialias to 224x224, then 2x - 1",
+    )
+
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """Measure one clip. Raises NotMeasurable below 2 seconds."""
+        needed, seconds = self.protocol.frames / 6, len(clip.frames) / float(clip.fps)
+        if seconds < needed - 1e-9:
+            msg = f"ASVA looks at windows of {needed:g} s and this clip has {seconds:.2f} s"
+            raise NotMeasurable(msg)
+        starts = np.linspace(0, seconds - needed, 3)
+        windows = np.stack([self._window(clip, start) for start in starts])
+        return {"logits": windows[1], "logits_windows": windows}
+
+    def _window(self, clip: Clip, start: float) -> np.ndarray:
+        fps, count = float(clip.fps), self.protocol.frames
+        last = min(int((start + (count + 0.5) / 6) * fps + 1e-6), len(clip.frames) - 1)
+        chosen: list[int] = []
+        for k in range(count):
+            at = math.ceil((start + k / 6) * fps - 1e-6)
+            chosen.append(min(max(at, chosen[-1] + 1 if chosen else 0), last))
+        x = planes(clip.frames[chosen]) / 255
+        side = min(x.shape[2:])
+        x = _resized(_centre(x, side), (256, 256), "bilinear", antialias=True)
+        return self.seen(_resized(x, (SIDE, SIDE), "bicubic", antialias=True) * 2 - 1)
+
+
+class FastVideo(I3DLogits):
+    """``logits`` of all frames."""
+
+    protocol: I3DProtocol = ConventionProtocol(
+        name="i3d-fastvideo",
+        frames=10,
+        frame_choice="all, at least 10",
+        antialias=False,
+        resized_as="float32 after scaling",
+        source="hao-ai-lab/FastVideo, fastvideo/eval/metrics/common/fvd",
+        steps="in 0...1, 2x - 1, then bilinear to 224x224, stretched",
+    )
+
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """Measure one clip. Raises NotMeasurable below 10 frames."""
+        _require(clip, self.protocol.frames)
+        return {"logits": self.seen(_stretched(planes(clip.frames) / 255 * 2 - 1))}
+
+
+class JavisBench(I3DLogits):
+    """``logits`` of 24 frames spread over the clip, at half the contrast that the network was trained for.
+
+    The source maps 0...1 as if it were -1...1, so that the network sees 0...1: a defect, kept here on purpose, because
+    its published numbers have it.
+    """
+
+    protocol: I3DProtocol = ConventionProtocol(
+        name="i3d-javisbench",
+        frames=24,
+        frame_choice="24 spread evenly from first to last, rounded, some twice where there are fewer",
+        aspect="letterboxed in black to 224x224",
+        value_range="0...1: a defect of the source, kept on purpose",
+        source="JavisVerse/JavisDiT, eval/javisbench",
+        steps="in 0...1, bilinear with antialias, letterbox, (x + 1) * 127.5 to 8 bits, then (x/255 - 0.5) * 2",
+    )
+
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """Measure one clip. Raises NotMeasurable on a single frame."""
+        _require(clip, 2)
+        # torch's linspace, since halves are rounded and numpy's differ in the last bit.
+        chosen = torch.linspace(0, len(clip.frames) - 1, self.protocol.frames).round().long().numpy()
+        x = _letterboxed(planes(clip.frames[chosen]) / 255)
+        return {"logits": self.seen((((x + 1) * 127.5).floor() / 255 - 0.5) * 2)}
+
+
+def _require(clip: Clip, frames: int) -> None:
+    if len(clip.frames) < frames:
+        msg = f"this protocol looks at {frames} frames or more and this clip has {len(clip.frames)}"
+        raise NotMeasurable(msg)
+
+
+def _random_window(frames: np.ndarray, length: int) -> slice:
+    seed = int.from_bytes(hashlib.sha256(np.ascontiguousarray(frames).tobytes()).digest()[:8], "big")
+    start = int(np.random.default_rng(seed).integers(len(frames) - length + 1))
+    return slice(start, start + length)
+
+
+def _resized(x: torch.Tensor, size: tuple[int, int], mode: str, *, antialias: bool) -> torch.Tensor:
+    return functional.interpolate(x, size, mode=mode, align_corners=False, antialias=antialias)
+
+
+def _stretched(x: torch.Tensor) -> torch.Tensor:
+    return _resized(x, (SIDE, SIDE), "bilinear", antialias=False)
+
+
+def _centre(x: torch.Tensor, side: int) -> torch.Tensor:
+    top, left = ((length - side) // 2 for length in x.shape[2:])
+    return x[:, :, top : top + side, left : left + side]
+
+
+def _cropped(x: torch.Tensor, side: int, *, antialias: bool) -> torch.Tensor:
+    """Short side to `side`, the other rounded up, and the square in the middle."""
+    height, width = x.shape[2:]
+    scale = side / min(height, width)
+    size = (side, math.ceil(width * scale)) if height < width else (math.ceil(height * scale), side)
+    return _centre(_resized(x, size, "bilinear", antialias=antialias), side)
+
+
+def _letterboxed(x: torch.Tensor) -> torch.Tensor:
+    height, width = (max(1, SIDE * length // max(x.shape[2:])) for length in x.shape[2:])
+    top, left = (SIDE - height) // 2, (SIDE - width) // 2
+    pads = (left, SIDE - width - left, top, SIDE - height - top)
+    return functional.pad(_resized(x, (height, width), "bilinear", antialias=True), pads)
+
+
+def _legacy_bilinear(x: torch.Tensor) -> torch.Tensor:
+    """tf.compat.v1.image.resize_bilinear to 224x224: output k is read at k * length / 224, clamped at the end."""
+    for axis in (2, 3):
+        length = x.shape[axis]
+        at = torch.arange(SIDE, dtype=torch.float32) * (length / SIDE)
+        low = at.floor().long()
+        high = (low + 1).clamp(max=length - 1)
+        share = (at - low).reshape([-1 if axis == k else 1 for k in range(4)])
+        x = x.index_select(axis, low) * (1 - share) + x.index_select(axis, high) * share
+    return x

@@ -1,0 +1,160 @@
+"""Does a generator keep what it promises? A clip depends on prompt, seed and settings alone, in the form asked for.
+
+Six clips are made: of two prompts and two seeds by one generator, one by one, and again by another one, built anew, in
+the other order and in batches. Clips are compared as they are decoded, exactly.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, digest
+from avbench.generation.table import Generator, Request
+from avbench.storage.conform import ClipForm, in_form
+from avbench.storage.media import read_clip
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool | None
+    """None where it does not apply."""
+    words: str
+
+    @property
+    def mark(self) -> str:
+        """For people."""
+        return {True: "ok", False: "failed", None: "not applicable"}[self.ok]
+
+
+def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
+    """Put a generator through all checks; later ones do not apply where there is no clip to look at."""
+    try:
+        generator = build()
+        digest(generator.settings)
+    except Exception as error:
+        yield Check("settings", False, f"it cannot be built, or its settings are not plain values: {_sentence(error)}")
+        return
+    yield Check("settings", True, f"{len(generator.settings)} settings, all plain values")
+    first, *others = subset.prompts
+    prompts = [(first, 0), (first, 1), *[(prompt, 0) for prompt in others[:1]]]
+    requests = [Request(Key(subset.name, one.id, seed), one, subset.clip_spec) for one, seed in prompts]
+    made = [_clip(generator, [request])[0] for request in requests]
+    del generator  # two of them may not fit into memory
+    if wrong := [one for one in made if isinstance(one, str)]:
+        yield Check("clips", False, f"{len(wrong)} of {len(made)} clips could not be made: {wrong[0]}")
+        return
+    clips = [one for one in made if isinstance(one, Clip)]
+    forms = ", ".join(dict.fromkeys(_form(clip) for clip in clips))
+    yield Check("clips", True, f"{len(clips)} clips: {forms}")
+    yield _spec(subset, clips)
+    still = sum(len(clip.frames) > 1 and bool((clip.frames == clip.frames[0, 0, 0]).all()) for clip in clips)
+    yield Check("picture", not still, f"{still} clips are one colour throughout" if still else "no clip is one colour")
+    yield _sound(clips)
+    yield from _repeated(build, requests, clips)
+    same = _difference(clips[0], clips[1]) is None
+    yield Check("seeds", not same, "another seed gives the same clip" if same else "another seed gives another clip")
+    if len(clips) < 3:
+        yield Check("prompts", None, "there is one prompt only")
+        return
+    same = _difference(clips[0], clips[2]) is None
+    words = "another prompt gives the same clip" if same else "another prompt gives another clip"
+    yield Check("prompts", not same, words)
+
+
+def _repeated(build: Callable[[], Generator], requests: Sequence[Request], clips: Sequence[Clip]) -> Iterator[Check]:
+    """The same clips by a new generator: the first alone, then all in the other order, in batches."""
+    generator = build()
+    (again,) = _clip(generator, requests[:1])
+    unlike = again if isinstance(again, str) else _difference(clips[0], again)
+    yield Check("again", unlike is None, unlike or "the same prompt and seed give the same clip")
+    if unlike is not None:
+        yield Check("order", None, "clips that do not come again cannot be compared")
+        return
+    size = max(1, generator.batch_size)
+    backwards, together = requests[::-1], []
+    for start in range(0, len(backwards), size):
+        together += _clip(generator, backwards[start : start + size])
+    unlike = None
+    for clip, other in zip(clips[::-1], together, strict=True):
+        unlike = unlike or (other if isinstance(other, str) else _difference(clip, other))
+    how = "in the other order" + (f" and in batches of {min(size, len(requests))}" if size > 1 else "")
+    yield Check("order", unlike is None, f"{how}, {unlike or 'the clips are the same'}")
+
+
+def _clip(generator: Generator, requests: Sequence[Request]) -> list[Clip | str]:
+    """Clips, or the sentences why there are none."""
+    try:
+        made = list(generator.generate(requests))
+        if len(made) != len(requests):
+            return [f"{len(made)} clips came for {len(requests)} requests"] * len(requests)
+        return [
+            _sentence(one)
+            if isinstance(one, Exception)
+            else read_clip(one.clip)
+            if isinstance(one.clip, Path)
+            else one.clip
+            for one in made
+        ]
+    except Exception as error:
+        return [_sentence(error)] * len(requests)
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+
+
+def _form(clip: Clip) -> str:
+    audio = clip.audio
+    sound = f"{audio.channels} × {audio.samples} samples at {audio.sample_rate} Hz" if audio else "no sound"
+    return f"{len(clip.frames)} frames of {clip.width}×{clip.height} at {clip.fps} fps, {sound}"
+
+
+def _spec(subset: Subset, clips: Sequence[Clip]) -> Check:
+    if subset.clip_spec is None:
+        return Check("form", None, f"{subset.name} asks for no form")
+    objections = [words for clip in clips if (words := subset.clip_spec.objection(clip))]
+    if not objections:
+        return Check("form", True, f"as {subset.name} asks for")
+    try:
+        for clip in clips:
+            in_form(clip, ClipForm.of(subset.clip_spec))
+    except NotMeasurable as short:
+        return Check("form", False, str(short))
+    return Check("form", True, f"its own, {objections[0]}; it is brought to {subset.name}'s to be measured")
+
+
+def _sound(clips: Sequence[Clip]) -> Check:
+    sounds = [(clip, clip.audio) for clip in clips if clip.audio is not None]
+    if not sounds:
+        return Check("sound", None, "it makes none")
+    if len(sounds) < len(clips):
+        return Check("sound", False, f"{len(clips) - len(sounds)} of {len(clips)} clips have none")
+    apart = max(abs(audio.seconds - clip.seconds) * float(clip.fps) for clip, audio in sounds)
+    if apart > 1:
+        return Check("sound", False, f"sound and frames end {apart:.1f} frames apart")
+    silent = sum(not audio.waveform.any() for _, audio in sounds)
+    if silent == len(sounds):
+        return Check("sound", False, "every sample of every clip is 0")
+    return Check(
+        "sound", True, f"as long as the frames, to {apart:.2f} frames" + (f"; {silent} silent" if silent else "")
+    )
+
+
+def _difference(one: Clip, other: Clip) -> str | None:
+    """In what way two clips are unlike, or None."""
+    if _form(one) != _form(other):
+        return f"the clips have unlike forms: {_form(one)}; {_form(other)}"
+    apart = np.abs(one.frames.astype(np.int16) - other.frames)
+    if apart.any():
+        frames = int(apart.any(axis=(1, 2, 3)).sum())
+        return f"the clips differ: {frames} of {len(apart)} frames, by up to {apart.max()} of 255"
+    if one.audio is not None and other.audio is not None:
+        apart = np.abs(one.audio.waveform - other.audio.waveform)
+        if apart.any():
+            return f"the clips' sounds differ by up to {apart.max():.2g}"
+    return None

@@ -1,0 +1,201 @@
+"""What is this path? It is looked at, never guessed from its name.
+
+A folder is told by the files that name its form (``model_index.json`` and its like); a safetensors file by its
+header, without a weight being read; a pipeline's makings by the fields of what its class returns. Nothing is run and no
+weight is loaded. Forms are those of diffusers 0.42.
+"""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError, digest
+from avbench.storage.clip_files import clips_in, visible_files
+from avbench.storage.content import content_sha256
+from avbench.storage.media import IMAGE_SUFFIXES
+from avbench.storage.reading import opened, read_json, require_gguf, tensor_header
+
+PICKLES = (".ckpt", ".bin", ".pt", ".pth")
+"""Suffixes of weights that are unpickled: running what is in them is possible, so they are asked for by name."""
+_COUNTED = (
+    *(".json", ".safetensors", ".gguf", ".model", ".txt", ".py", *PICKLES),
+    *(".yaml", ".yml", ".toml", ".onnx", ".msgpack", ".npz", ".npy", ".h5", ".pkl", ".tiktoken", ".jinja"),
+)
+"""Suffixes of the files in a model's folder that decide what it makes."""
+_MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What lies at a path."""
+
+    path: Path
+    kind: str
+    """``pipeline``, ``custom pipeline``, ``modular pipeline``, ``component``, ``LoRA``, ``single file``, ``GGUF``,
+    ``pickle``, ``AVFullDiT``, ``trained joint``, ``TangoFlux`` or ``clips``."""
+    class_name: str | None = None
+    """The class that it names."""
+    makes: str = ""
+    """``video`` or ``video + audio``; empty where that depends on a base."""
+    needs: tuple[str, ...] = ()
+    """What has to be given besides a caption, in words."""
+    model: str | None = None
+    """``provider:target`` that runs it, or None."""
+
+
+def recognise(path: Path) -> Recognised:
+    """Look at a path. Raises InputError with a sentence where nothing known lies there."""
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        msg = f"{path}: there is no such file or folder"
+        raise InputError(msg)
+    model, base = f"diffusers:{path}", ("-M base=PIPELINE",)
+    if path.suffix == ".safetensors":
+        names = header(path)
+        if str(_metadata(names).get("format")).startswith("avfulldit-joint-"):
+            towers = (f"the two towers that it was trained on, as avfulldit:WAN+TANGOFLUX+{path}",)
+            return Recognised(path, "trained joint", "AVFullDiT", "video + audio", towers, None)
+        return Recognised(path, "LoRA" if _is_lora(names) else "single file", None, "", base, model)
+    with opened(path) as file:
+        if file.read(4) == b"GGUF":
+            require_gguf(path)
+            return Recognised(path, "GGUF", None, "", base, model)
+    if path.suffix in PICKLES:
+        return Recognised(path, "pickle", None, "", (*base, "-M allow_pickle=true"), model)
+    msg = f"{path} is no model: it is a file {path.suffix or 'without a suffix'}; what is recognised: {_MODELS}"
+    raise InputError(msg)
+
+
+def diffusers() -> Any:
+    """The package. Raises InputError saying how to get it."""
+    try:
+        import diffusers as package
+    except ImportError:
+        msg = "diffusers pipelines need the package diffusers: pip install 'avbench[models]'"
+        raise InputError(msg) from None
+    return package
+
+
+def header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: tensor name → type, shape and place. Raises InputError where it is none."""
+    return tensor_header(path)
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """What tells these weights from others: a digest over every byte of every file, by name."""
+    found = [path] if path.is_file() else sorted(one for one in visible_files(path) if one.suffix in _COUNTED)
+    files = {one.relative_to(path).as_posix() if path.is_dir() else one.name: one for one in found}
+    hashes = {name: content_sha256(file) for name, file in files.items()}
+    total = sum(file.stat().st_size for file in files.values())
+    return {"sha256": digest(hashes), "hashed": "every byte", "files": len(files), "bytes": total}
+
+
+def index_of(folder: Path) -> dict[str, Any]:
+    """A pipeline's ``model_index.json``. Raises InputError where it is not an object that names a class."""
+    return _plain(folder / "model_index.json", "_class_name")
+
+
+def output_fields(pipeline: type) -> set[str]:
+    """The fields of what a pipeline's call returns: of the dataclasses that its code names."""
+    call = inspect.unwrap(pipeline.__call__)
+    known = getattr(call, "__globals__", {})
+    named = [known.get(name) for name in (call.__code__.co_names if known else ())]
+    kinds = [kind for kind in named if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
+
+
+def makes(pipeline: type) -> str:
+    """``video``, ``video + audio``, or nothing of the two."""
+    found = output_fields(pipeline)
+    if not found & {"frames", "video", "videos"}:
+        return ""
+    return "video + audio" if found & {"audio", "sound"} else "video"
+
+
+def needs(pipeline: type) -> tuple[str, ...]:
+    """What a pipeline must be given besides a caption, by its arguments' names."""
+    arguments = inspect.signature(pipeline.__call__).parameters
+    free = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    required = {
+        name
+        for name, one in arguments.items()
+        if one.default is one.empty and one.kind not in free and name not in ("self", "prompt")
+    }
+    # optional by their signatures, though named as what they begin with; of TI2V the image is free
+    for what, words in (("image", r"ImageToVideo|Image2Video|(?<!T)I2V"), ("video", "VideoToVideo|Upsample")):
+        if what in arguments and re.search(words, pipeline.__name__):
+            required.add(what)
+    return tuple(sorted(required))
+
+
+def _folder(path: Path) -> Recognised:
+    model = f"diffusers:{path}"
+    if (path / "model_index.json").is_file():
+        name = index_of(path)["_class_name"]
+        return _pipeline(path, name) if isinstance(name, str) else _custom(path, name)
+    if (path / "modular_model_index.json").is_file():
+        name = _plain(path / "modular_model_index.json", "_class_name")["_class_name"]
+        return Recognised(path, "modular pipeline", str(name), "", ("a classic pipeline of the same model",), None)
+    if (path / "adapter_config.json").is_file() or (path / "pytorch_lora_weights.safetensors").is_file():
+        return Recognised(path, "LoRA", None, "", ("-M base=PIPELINE",), model)
+    if (path / "config.json").is_file():
+        plain = _plain(path / "config.json")
+        if str(plain.get("format")).startswith("avfulldit-"):
+            arms = ["video"] * ("video" in plain) + ["audio"] * ("audio" in plain)
+            runs = f"avfulldit:{path}" if "video" in plain else None
+            return Recognised(path, "AVFullDiT", "AVFullDiT", " + ".join(arms), (), runs)
+        if "audio_seq_len" in plain and (path / "tangoflux.safetensors").is_file():
+            return Recognised(path, "TangoFlux", None, "audio", (f"a Wan pipeline, as avfulldit:WAN+{path}",), None)
+        if isinstance(plain.get("_class_name"), str):
+            return Recognised(path, "component", plain["_class_name"], "", ("-M base=PIPELINE",), model)
+    if len(weights := [one for one in sorted(path.iterdir()) if one.suffix in (".safetensors", ".gguf")]) == 1:
+        return recognise(weights[0])
+    found = clips_in(path)
+    if found.clips or found.frames or any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
+        return Recognised(path, "clips", None, "video", (), f"clips:{path}")
+    listed = sorted(file.name for file in path.iterdir())
+    shown = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
+    msg = f"{path} is no model: found {shown or 'nothing in it'}; what is recognised: {_MODELS}"
+    raise InputError(msg)
+
+
+def _pipeline(path: Path, name: str) -> Recognised:
+    kind = getattr(diffusers(), name, None)
+    if kind is None:
+        msg = f"{path} is a pipeline of the class {name}, which this diffusers does not know"
+        raise InputError(msg)
+    made = makes(kind)
+    if not made:
+        msg = f"{path} is a pipeline of the class {name}, which makes no video"
+        raise InputError(msg)
+    return Recognised(path, "pipeline", name, made, needs(kind), f"diffusers:{path}")
+
+
+def _custom(path: Path, name: object) -> Recognised:
+    if not (isinstance(name, list) and len(name) == 2 and all(isinstance(part, str) for part in name)):
+        msg = f"{path / 'model_index.json'}: _class_name is {name!r}; it must be a name, or a file and a name"
+        raise InputError(msg)
+    return Recognised(path, "custom pipeline", name[1], "", ("-M trust_remote_code=true",), f"diffusers:{path}")
+
+
+def _metadata(names: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a header says besides its tensors."""
+    found = names.get("__metadata__")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _is_lora(names: Mapping[str, Any]) -> bool:
+    return any("lora" in name.lower() for name in names)
+
+
+def _plain(path: Path, field: str | None = None) -> dict[str, Any]:
+    plain = read_json(path)
+    if not isinstance(plain, dict) or (field is not None and field not in plain):
+        msg = f"{path} does not name a {field or 'field'}"
+        raise InputError(msg)
+    return plain

@@ -1,0 +1,162 @@
+"""AVFullDiT as a model.
+
+``avfulldit:toy-t2av`` and the other bundled names; ``avfulldit:FOLDER``, a checkpoint as `avbench train` writes it;
+``avfulldit:WAN+TANGOFLUX``, the folders of two pretrained towers, and ``avfulldit:WAN+TANGOFLUX+FILE``, the same with
+what training made of them. Settings choose how it is sampled.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import torch
+
+from avbench.avfulldit import bundled
+from avbench.avfulldit.checkpoint import CONFIG, WEIGHTS, Parts, load
+from avbench.avfulldit.flow import Sampling
+from avbench.avfulldit.pair import load_pair
+from avbench.avfulldit.pipeline import Wish, make
+from avbench.core import InputError, first_line, nearest
+from avbench.generation.detect import fingerprint
+from avbench.generation.table import Made, Request, check_positive
+
+_PAIR_SETTINGS = [name for name in inspect.signature(load_pair).parameters if name not in ("video", "audio", "trained")]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_SOLVERS = get_args(get_type_hints(Sampling)["solver"])
+
+
+class AVFullDiT:
+    """A checkpoint, or two pretrained towers, as a generator of clips."""
+
+    batch_size = 4
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        steps: int | None = None,
+        solver: str | None = None,
+        shift: float | None = None,
+        video_guidance: float | None = None,
+        audio_guidance: float | None = None,
+        video_negative: str | None = None,
+        audio_negative: str | None = None,
+        device: str | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        frames: int | None = None,
+        fps: float | None = None,
+        joint_layers: int | None = None,
+        link: float | None = None,
+        audio_text: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        """Load the model; what is not given is as the checkpoint says. From `width` on they are for two towers."""
+        given = {
+            name: value for name, value in locals().items() if name not in ("self", "target") and value is not None
+        }
+        _check(given)
+        of_pair = {name: given[name] for name in _PAIR_SETTINGS if name in given}
+        joined = "+" in target and not Path(target).exists()
+        if joined:
+            places = dict(zip(("video", "audio", "trained"), _places(target), strict=False))
+            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+            of_pair["dtype"] = _DTYPES[dtype or ("float32" if device == "cpu" else "bfloat16")]
+            self._parts = load_pair(**places, **of_pair)
+            self.batch_size = 1  # a batch is always filled, and these models are large
+        elif of_pair:
+            msg = (
+                f"{', '.join(of_pair)}: for two pretrained towers only (avfulldit:WAN+TANGOFLUX), not for a checkpoint"
+            )
+            raise InputError(msg)
+        else:
+            device = device or "cpu"
+            folder = _folder(target)
+            self._parts = load(folder)
+            places = {"config": folder / CONFIG, "model": folder / WEIGHTS}
+        if self._parts.dit.video is None:
+            msg = f"avfulldit:{target} is an audio tower: it makes no video"
+            raise InputError(msg)
+        asked = {field.name: given[field.name] for field in fields(Sampling) if field.name in given}
+        self._parts.sampling = replace(self._parts.sampling, **asked)
+        self._parts.dit.eval()
+        _move(self._parts, device)
+        self.settings: Mapping[str, Any] = {
+            "arm": self._parts.arm,
+            "weights": {name: fingerprint(path) for name, path in places.items()},
+            "device": device,
+            **(_of_pair(self._parts) if joined else {}),
+            **asdict(self._parts.sampling),
+        }
+
+    def generate(self, requests: Sequence[Request]) -> list[Made]:
+        """Sample the requests in one batch."""
+        wishes = [
+            Wish(one.prompt.id, one.key.seed, one.prompt.video_caption, one.prompt.audio_caption or "")
+            for one in requests
+        ]
+        return [Made(clip) for clip in make(self._parts, wishes, self.batch_size)]
+
+    def remarks(self, requests: Sequence[Request]) -> list[str]:
+        """Words that the caption encoders never saw, and prompts without an audio caption where there is sound."""
+        said = []
+        for what, encoder in (("video", self._parts.video_text), ("audio", self._parts.audio_text)):
+            if encoder is None:
+                continue
+            captions = [one.prompt.video_caption if what == "video" else one.prompt.audio_caption for one in requests]
+            unknown = sorted({word for caption in captions if caption for word in encoder.unknown(caption)})
+            if unknown:
+                shown = ", ".join(unknown[:8]) + (" …" if len(unknown) > 8 else "")
+                said.append(f"{len(unknown)} words of the {what} captions are unknown to this model: {shown}")
+            if without := sum(not caption for caption in captions):
+                said.append(f"{without} prompts have no {what} caption; they are sampled as if it were empty")
+        return said
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Raise InputError on a setting that cannot be, before anything is loaded."""
+    check_positive(**{name: given[name] for name in ("steps", "shift", "fps", "width", "height") if name in given})
+    for name, known in (("solver", _SOLVERS), ("dtype", _DTYPES)):
+        if name in given and given[name] not in known:
+            msg = f"{name} {given[name]!r} is unknown; {nearest(str(given[name]), known)}"
+            raise InputError(msg)
+    link = given.get("link", 0)
+    if isinstance(link, bool) or not isinstance(link, int | float) or not 0 <= link <= 1:
+        msg = f"link is {link!r}; it goes from 0, where neither sees the other, to 1"
+        raise InputError(msg)
+
+
+def _places(target: str) -> list[Path]:
+    places = target.split("+")
+    if len(places) > 3 or not all(places):
+        msg = f"avfulldit:{target}: write avfulldit:WAN+TANGOFLUX, or avfulldit:WAN+TANGOFLUX+JOINT.safetensors"
+        raise InputError(msg)
+    return [Path(place) for place in places]
+
+
+def _move(parts: Parts, device: str) -> None:
+    try:
+        parts.to(device)
+    except (RuntimeError, AssertionError) as error:  # what torch raises where a device is unknown or not there
+        msg = f"device {device}: {first_line(error)}"
+        raise InputError(msg) from error
+
+
+def _folder(target: str) -> Path:
+    folder = bundled(target) or Path(target)
+    if not folder.is_dir():
+        msg = f"avfulldit:{target} is neither bundled nor a folder; bundled: {nearest(target, bundled())}"
+        raise InputError(msg)
+    return folder
+
+
+def _of_pair(parts: Parts) -> dict[str, Any]:
+    assert parts.dit.joint is not None
+    return {
+        "clip": parts.clip_spec.to_json(),
+        "joint": asdict(parts.dit.joint),
+        "link": parts.dit.link,
+        "dtype": str(next(parts.dit.widenings.parameters(), next(parts.dit.parameters())).dtype).removeprefix("torch."),
+    }

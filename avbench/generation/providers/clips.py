@@ -1,0 +1,107 @@
+"""Anybody's files as a model: ``clips:FOLDER``.
+
+A clip is found, in this order: by the ``file`` (or ``video``, ``path``) that its prompt names; by prompt id, as
+``<subset>/<id>-<seed>``, ``<id>-<seed>``, ``<id>/<seed>`` and, for seed 0, ``<id>``; by the habit
+``<caption>-<seed>``. Suffixes are those that media.py reads; a folder of numbered frames needs ``-M fps=``.
+Files are kept byte for byte. Nothing is skipped silently: a prompt without a file is a failure in a sentence,
+files that match no prompt are remarked upon, and so are hidden files and those that are not read (clip_files.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError, digest, frame_rate
+from avbench.generation.table import Made, Request
+from avbench.storage.clip_files import clips_in, same_name, without_suffix
+from avbench.storage.content import content_sha256
+from avbench.storage.media import MEDIA_SUFFIXES, read_clip
+
+
+class ClipsFolder:
+    """A folder of finished clips as a generator."""
+
+    batch_size = 1
+
+    def __init__(self, target: str, *, fps: float | str | None = None) -> None:
+        """Look at the folder; `fps` is for folders of frames, which carry none."""
+        self._folder = Path(target)
+        if not self._folder.is_dir():
+            msg = f"clips:{target}: there is no such folder"
+            raise InputError(msg)
+        self._fps: Fraction | None = None if fps is None else frame_rate(fps)
+        found = clips_in(self._folder)
+        self._left_out = found.remark()
+        self._by_stem: dict[str, list[Path]] = {}
+        for path in sorted((*found.clips, *found.frames)):
+            self._by_stem.setdefault(without_suffix(path.relative_to(self._folder)), []).append(path)
+        if not self._by_stem:
+            msg = f"clips:{target}: no clip in it; suffixes read: {', '.join(MEDIA_SUFFIXES)}, or folders of frames"
+            raise InputError("; ".join([msg, *self._left_out]))
+        self.settings: Mapping[str, Any] = {
+            "folder": str(self._folder.resolve()),
+            "fps": None if self._fps is None else str(self._fps),
+        }
+
+    def generate(self, requests: Sequence[Request]) -> list[Made]:
+        """Find the file of each request."""
+        return [self._one(request) for request in requests]
+
+    def source(self, request: Request) -> str:
+        """The hash of the file, or of the folder of frames, that a request's clip is taken from."""
+        path = self._path(request)
+        return _frames_sha256(path) if path.is_dir() else content_sha256(path)
+
+    def remarks(self, requests: Sequence[Request]) -> list[str]:
+        """The files that no request uses, and those that are left out."""
+        used = {path for request in requests for path in self._candidates(request)}
+        found = {path for paths in self._by_stem.values() for path in paths}
+        unused = sorted(self._name(path) for path in found - used)
+        if not unused:
+            return self._left_out
+        shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
+        return [f"{len(unused)} of {len(found)} files in {self._folder} match no prompt: {shown}", *self._left_out]
+
+    def _one(self, request: Request) -> Made:
+        path = self._path(request)
+        return Made(read_clip(path, fps=self._fps) if path.is_dir() else path)
+
+    def _path(self, request: Request) -> Path:
+        candidates = self._candidates(request)
+        if len(candidates) != 1:
+            key = request.key
+            listed = ", ".join(path.name for path in candidates)
+            problem = f"several files match: {listed}" if candidates else "no file matches"
+            msg = f"{problem}; looked in {self._folder} for {key.prompt}-{key.seed} and the caption-{key.seed}"
+            raise InputError(msg)
+        return candidates[0]
+
+    def _candidates(self, request: Request) -> list[Path]:
+        """The files of the first way of matching that finds any; several only where suffixes or letters differ."""
+        key, prompt = request.key, request.prompt
+        named = next((prompt.tags[tag] for tag in ("file", "video", "path") if tag in prompt.tags), None)
+        by_name = without_suffix(Path(named)) if isinstance(named, str) and key.seed == 0 else ""
+        whole = same_name(Path(named).as_posix()) if by_name else ""
+        if exact := [path for path in self._by_stem.get(by_name, []) if same_name(self._name(path)) == whole]:
+            return exact
+        for stem in (
+            by_name,
+            f"{key.subset}/{key.prompt}-{key.seed}",
+            f"{key.prompt}-{key.seed}",
+            f"{key.prompt}/{key.seed}",
+            key.prompt if key.seed == 0 else "",
+            same_name(f"{prompt.video_caption}-{key.seed}"),
+        ):
+            if found := self._by_stem.get(stem):
+                return found
+        return []
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
+
+
+def _frames_sha256(folder: Path) -> str:
+    """A hash of everything in a folder of frames that is not hidden."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    return f"frames:{digest({path.name: content_sha256(path) for path in files})}"

@@ -1,0 +1,211 @@
+"""A script of the user's own as a model: ``cmd:SCRIPT ARGS…``, for models that live in another environment.
+
+The script is run once a batch with one more argument, the path of a JSON file: ``{"folder": …, "requests": [{"id",
+"subset", "seed", "video_caption", "audio_caption", "tags", "clip_spec", "file"}, …]}``. It writes each clip to its
+`file`, given without a suffix (any of media.py's will do), best by writing beside it and renaming. What it prints is
+kept in `folder`. Exit code 0 where it made all it could: a clip that it left out is a failure of that clip. Where it
+fails, it is run again for what it did not make, the first of these now last, while that brings a clip more: one prompt
+that it dies of costs the others nothing. The command line is written down, so secrets belong in the environment.
+
+What the command names is told by content, so that a changed script or checkpoint is another model: the program, where
+it is no launcher such as python; every file, and those that a shell script names; the Python files that a named one
+imports from beside itself, and those of ``-m module`` in the current folder; and the weights and configurations in
+every folder. ``-M inputs=`` names other files and folders instead, for what the script opens of its own accord.
+"""
+
+import itertools
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError
+from avbench.generation.detect import fingerprint
+from avbench.generation.identity import module_files, named_paths, source_files
+from avbench.generation.table import Made, Request, check_positive
+from avbench.storage.content import content_sha256
+from avbench.storage.media import MEDIA_SUFFIXES
+from avbench.storage.run_folder import write_json
+
+_SLOW, _BROKEN = "slow", "broken"
+_SCRIPT_BYTES = 2**20
+_LAUNCHERS = re.compile(
+    r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh|env|conda|(micro)?mamba|uvx?|poetry|pixi|torchrun|accelerate|deepspeed"
+    r"|docker|podman|apptainer|singularity|srun|mpirun|ssh|nice|time(out)?|xvfb-run"
+)
+"""Programs that run others: an update of theirs is no other model."""
+
+
+class Command:
+    """A command as a generator."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        batch: int = 16,
+        concurrency: int = 1,
+        timeout: float = 3600,
+        inputs: str | Sequence[str] | None = None,
+        journal: Path | None = None,
+    ) -> None:
+        """Split the command as a shell would; nothing is run.
+
+        Args:
+            target: the command.
+            batch: clips a run of the script.
+            concurrency: runs of the script at once.
+            timeout: seconds for one run of the script.
+            inputs: paths of what decides the clips, instead of what the command names.
+            journal: folder for what it writes; a temporary one where not given.
+        """
+        try:
+            self._words = shlex.split(target)
+        except ValueError as error:
+            msg = f"cmd:{target}: {error}"
+            raise InputError(msg) from None
+        if not self._words or not shutil.which(self._words[0]):
+            msg = f"cmd:{target}: {self._words[0] if self._words else 'nothing'!r} is not a command that can be run"
+            raise InputError(msg)
+        check_positive(batch=batch, concurrency=concurrency, timeout=timeout)
+        self.batch_size, self.concurrency, self._timeout_seconds = int(batch), int(concurrency), timeout
+        if journal is None:
+            journal = Path(tempfile.mkdtemp(prefix="avbench-"))
+            weakref.finalize(self, shutil.rmtree, journal, ignore_errors=True)
+        self._journal = journal
+        self.settings: Mapping[str, Any] = {"command": self._words, **_told(self._words, inputs)}
+
+    def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
+        """Run the script on a batch; a clip that it did not write is an error with its last words."""
+        made: dict[int, Made | InputError] = {}
+        left = list(range(len(requests)))
+        for run in itertools.count():
+            found, trouble = self._batch([requests[number] for number in left])
+            made |= dict(zip(left, found, strict=True))
+            failed = [number for number in left if isinstance(made[number], InputError)]
+            more = len(failed) < len(left)
+            if trouble is None or not failed or not (more or (run == 0 and trouble != _SLOW)):
+                break
+            left = [*failed[1:], failed[0]]
+        return [made[number] for number in range(len(requests))]
+
+    def _batch(self, requests: Sequence[Request]) -> tuple[list[Made | InputError], str | None]:
+        """Run the script once; what came of each request, and how it failed: ``_SLOW``, ``_BROKEN`` or None."""
+        self._journal.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="batch-", dir=self._journal.resolve()))
+        stems = [folder / f"{one.key.subset}--{one.key.prompt}-{one.key.seed}" for one in requests]
+        asked = [_asked(request, stem) for request, stem in zip(requests, stems, strict=True)]
+        write_json(folder / "requests.json", {"folder": str(folder), "requests": asked})
+        kind, trouble = self._run(folder)
+        found = [_written(stem) for stem in stems]
+        # what was being written when the script died may be torn
+        written = [path for paths in found for path in paths]
+        torn = max(written, key=lambda path: path.stat().st_mtime_ns) if trouble and written else None
+        made: list[Made | InputError] = []
+        for stem, paths in zip(stems, found, strict=True):
+            if len(paths) > 1:
+                made.append(InputError(f"the script wrote several files: {', '.join(path.name for path in paths)}"))
+            elif not paths or torn in paths:
+                made.append(InputError(trouble or f"the script wrote no {stem.name}; {_last_words(folder)}"))
+            else:
+                made.append(Made(paths[0], moved=True))
+        return made, kind
+
+    def remarks(self, requests: Sequence[Request]) -> list[str]:
+        """Nothing to say."""
+        return []
+
+    def _run(self, folder: Path) -> tuple[str | None, str | None]:
+        """Run the script; return what went wrong with it: its kind, and in a sentence."""
+        with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as errors:
+            process = subprocess.Popen(
+                [*self._words, str(folder / "requests.json")],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(self._timeout_seconds)
+            except BaseException as error:
+                # With its children; it was not waited for yet, so the number is still its own.
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                return _SLOW, f"the script did not end within {self._timeout_seconds:g} s; {_last_words(folder)}"
+        if code == 0:
+            return None, None
+        ended = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
+        return _BROKEN, f"the script ended with {ended}; {_last_words(folder)}"
+
+
+def _told(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str, Any]:
+    """``files_sha256``, and ``folders`` where there are some, of what decides the clips."""
+    chosen = [inputs] if isinstance(inputs, str) else inputs
+    if chosen is not None and (absent := [one for one in chosen if not Path(one).exists()]):
+        msg = f"-M inputs: there is no {absent[0]}"
+        raise InputError(msg)
+    paths = [Path(one) for one in (named_paths(words) if chosen is None else chosen)]
+    files = {str(path): content_sha256(path) for path in paths if path.is_file() and not _launches(path)}
+    program = Path(shutil.which(words[0]) or words[0])
+    if chosen is None and not _launches(program):
+        files[str(Path(words[0]))] = content_sha256(program)
+    for name in [*files]:
+        files |= {path: content_sha256(Path(path)) for path in _named_by_script(Path(name)) if path not in files}
+    for path in [Path(name) for name in files if name.endswith(".py")]:
+        files |= {(path.parent / name).as_posix(): sha256 for name, sha256 in source_files(path).items()}
+    for flag, name in itertools.pairwise(words):
+        if flag == "-m" and chosen is None:
+            files |= module_files(name, Path.cwd())
+    folders = {str(path): fingerprint(path) for path in paths if path.is_dir()}
+    return {"files_sha256": dict(sorted(files.items())), **({"folders": folders} if folders else {})}
+
+
+def _named_by_script(script: Path) -> list[str]:
+    """The files that the words of a shell script name, from the current folder."""
+    if not script.is_file() or script.stat().st_size > _SCRIPT_BYTES:
+        return []
+    text = script.read_bytes()
+    if script.suffix not in (".sh", ".bash") and not re.match(rb"#!.*sh\b", text):
+        return []
+    words = re.split(r"[\s\"'`;&|()<>]+", text.decode(errors="replace"))
+    return [path for path in named_paths(words) if Path(path).is_file() and not _launches(Path(path))]
+
+
+def _launches(program: Path) -> bool:
+    return _LAUNCHERS.fullmatch(program.name) is not None
+
+
+def _asked(request: Request, stem: Path) -> dict[str, Any]:
+    prompt, spec = request.prompt, request.clip_spec
+    return {
+        "id": prompt.id,
+        "subset": request.key.subset,
+        "seed": request.key.seed,
+        "video_caption": prompt.video_caption,
+        "audio_caption": prompt.audio_caption,
+        "tags": dict(prompt.tags),
+        "clip_spec": spec.to_json() if spec else None,
+        "file": str(stem),
+    }
+
+
+def _written(stem: Path) -> list[Path]:
+    paths = [stem.with_name(stem.name + suffix) for suffix in MEDIA_SUFFIXES]
+    return [path for path in paths if path.is_file()]
+
+
+def _last_words(folder: Path) -> str:
+    """The last line that the script wrote to stderr."""
+    with (folder / "stderr.txt").open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4000))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return f"its last words: {lines[-1][:300]}" if lines else "it said nothing on stderr"

@@ -1,0 +1,513 @@
+"""LoRA: small changes to the weights of a pipeline's network. Every tensor of the file is applied, or it is refused.
+
+diffusers translates the names of many trainers, and loses on the way what it does not know: differences of whole
+weights (``.diff``, ``.diff_b``), strengths (alpha) that stand in another file or in the header, layers that fit
+nothing. So what a file asks for is computed here, ``alpha / rank · B @ A`` of each of its pairs, and looked for in the
+network after diffusers has loaded it. Differences are added here.
+"""
+
+import json
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError, first_line, nearest
+from avbench.generation.detect import header, recognise
+
+DENOISERS = ("transformer", "transformer_2", "unet")
+"""Parts of a pipeline that a LoRA changes."""
+_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+_CONFIG = "adapter_config.json"
+_SIDES = {"lora_A": "A", "lora_B": "B", "lora_down": "A", "lora_up": "B", "down": "A", "up": "B"}
+_PAIR = re.compile(
+    r"(?P<module>.+?)(?:\.(?P<new>lora_A|lora_B|lora_down|lora_up)|[._]lora\.(?P<old>down|up))"
+    r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?:\.(?P<kind>weight|bias))?"
+)
+_OURS = tuple(f"{name}." for name in DENOISERS)
+_ELSEWHERE = ("text_encoder", "lora_")
+"""How modules are named in the files that diffusers translates: of its own networks, and of text encoders."""
+_SINGLE_POINTS = re.compile(r"((?:self|cross)_attn|[kv]_img|img_emb|(?:time|text|patch)_embedding|time_projection)|_")
+"""Words of Wan's own modules that hold an underscore, and the underscores that stand for points."""
+_CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
+"""Ways to start a LoRA that also change the weights below it, which a plain sum does not repeat."""
+_CLOSE = 0.02
+"""How far the change of a layer may be from what the file asks for, of its size: weights may be held in bfloat16."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA, the part of the pipeline that it changes, and how strongly."""
+
+    file: Path
+    component: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One pair of the file: the names of its tensors."""
+
+    module: str
+    a: str
+    b: str
+    alpha: str | None = None
+    bias: str | None = None
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What a file holds, by the names of its tensors."""
+
+    layers: tuple[_Layer, ...]
+    differences: Mapping[str, str]
+    """Tensor → the weight or bias that it is added to, in the file's words."""
+    magnitudes: tuple[str, ...]
+    """Of DoRA, in peft's words."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What peft's config or the header says: ``lora_alpha`` and its like; empty where they say nothing."""
+
+
+def read_adapters(
+    asked: Sequence[Any], component: str | None, scale: Any, classes: Mapping[str, str], find: Callable[[str], Path]
+) -> tuple[Adapter, ...]:
+    """What ``-M lora=`` names, checked by the files' headers; no weight is read.
+
+    Args:
+        asked: paths, and objects with ``path``, ``component`` and ``scale``.
+        component: the part of the pipeline, for those that name none.
+        scale: of those that name none.
+        classes: part of the pipeline → its class.
+        find: from what was asked to a path on this machine.
+
+    Raises:
+        InputError: there is no such LoRA or part, or a tensor has a meaning that is not known.
+    """
+    found = []
+    for one in asked:
+        plain = one if isinstance(one, dict) else {"path": one}
+        if unknown := [name for name in plain if name not in ("path", "component", "scale")]:
+            msg = f"-M lora: {unknown[0]!r} is unknown; {nearest(str(unknown[0]), ('path', 'component', 'scale'))}"
+            raise InputError(msg)
+        path = find(str(plain.get("path")))
+        if recognise(path).kind != "LoRA":
+            msg = f"{path} is no LoRA: no tensor in it is named so"
+            raise InputError(msg)
+        file, strength = lora_file(path), plain.get("scale", scale)
+        if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
+            msg = f"{path}: lora_scale is {strength!r}; it must be a number"
+            raise InputError(msg)
+        contents = _contents(file)
+        place = _component(file, contents, plain.get("component", component), classes)
+        found.append(Adapter(file, place, float(strength)))
+    return tuple(found)
+
+
+def lora_file(path: Path) -> Path:
+    """The safetensors file of a LoRA. Raises InputError where a folder holds none, or several."""
+    if path.is_file():
+        return path
+    found = sorted(path.glob("*.safetensors"))
+    named = [one for one in found if one.name in _FILES] or found
+    if len(named) != 1:
+        msg = f"{path} holds {len(named)} safetensors files; give the path of the one that is the LoRA"
+        raise InputError(msg)
+    return named[0]
+
+
+def config_beside(file: Path) -> Path | None:
+    """The config of peft that belongs to a LoRA's file: it lies beside a usual name, or the only file."""
+    beside = file.parent / _CONFIG
+    belongs = file.name in _FILES or len([*file.parent.glob("*.safetensors")]) == 1
+    return beside if beside.is_file() and belongs else None
+
+
+def apply(pipe: Any, adapters: Sequence[Adapter]) -> None:
+    """Put LoRAs into a loaded pipeline.
+
+    Raises:
+        InputError: a tensor found no place, or its change is not the one that the file asks for.
+    """
+    if adapters and not hasattr(pipe, "load_lora_weights"):
+        msg = f"{type(pipe).__name__} takes no LoRA"
+        raise InputError(msg)
+    contents = [_contents(one.file) for one in adapters]
+    # first of all: afterwards the weights below a LoRA have other names
+    for adapter, held in zip(adapters, contents, strict=True):
+        _add_differences(pipe, adapter, held)
+    names: dict[str, list[tuple[str, float]]] = {}
+    for number, (adapter, held) in enumerate(zip(adapters, contents, strict=True), 1):
+        name = "lora" if number == 1 else f"lora{number}"  # peft wants no "lora_" in a name
+        if held.layers:
+            _add_layers(pipe, adapter, held, name)
+            for part, network in _networks(pipe):
+                if name in getattr(network, "peft_config", {}):
+                    names.setdefault(part, []).append((name, adapter.scale))
+    for part, network in _networks(pipe):
+        if part in names:
+            _set_scales(network, *zip(*names[part], strict=True))
+
+
+def _contents(file: Path) -> _Contents:
+    """Sort a file's tensors by what they are. Raises InputError naming those that are nothing that is known."""
+    names = header(file)
+    said = dict(names.pop("__metadata__", None) or {})
+    sides: dict[str, dict[str, str]] = {}
+    alphas, differences, magnitudes, strange = {}, {}, [], []
+    for name in names:
+        stem, _, last = name.rpartition(".")
+        if pair := _PAIR.fullmatch(name):
+            side = _SIDES[pair["new"] or pair["old"]]
+            role = side if pair["kind"] != "bias" else f"{side} bias"
+            if role == "A bias" or role in sides.setdefault(pair["module"], {}):
+                strange.append(name)
+            sides[pair["module"]][role] = name
+        elif last == "alpha":
+            alphas[re.sub(r"[._]lora$", "", stem)] = name
+        elif last in ("diff", "diff_b"):
+            differences[name] = f"{stem}.{'weight' if last == 'diff' else 'bias'}"
+        elif "lora_magnitude_vector" in name:
+            magnitudes.append(name)
+        else:
+            strange.append(name)
+    whole = {module: one for module, one in sides.items() if {"A", "B"} <= one.keys()}
+    strange += [name for module, one in sides.items() if module not in whole for name in one.values()]
+    strange += [name for module, name in alphas.items() if module not in whole]
+    if strange:
+        msg = (
+            f"{file} holds {len(strange)} tensors that are no part of a LoRA that is known here (pairs of A and B or "
+            f"down and up, alpha, diff, diff_b): {_listed(strange)}; none may be dropped"
+        )
+        raise InputError(msg)
+    layers = tuple(
+        _Layer(module, one["A"], one["B"], alphas.get(module), one.get("B bias")) for module, one in whole.items()
+    )
+    # an alpha beside a pair is the pair's own, whatever the header says of the whole
+    config = _config(file, said) if any(one.alpha is None for one in layers) else {}
+    if config.get("use_dora") and not magnitudes:
+        msg = f"{file}: use_dora is set, and the file holds no lora_magnitude_vector"
+        raise InputError(msg)
+    return _Contents(layers, differences, tuple(magnitudes), config)
+
+
+def _config(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands about strength in the header and in peft's config beside the file; they may not contradict."""
+    places = {}
+    if beside := config_beside(file):
+        try:
+            places[str(beside)] = dict(json.loads(beside.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            msg = f"{beside} cannot be read: {error}"
+            raise InputError(msg) from None
+    if inside := _from_header(file, said):
+        places[f"the header of {file}"] = inside
+    alphas = {place: config["lora_alpha"] for place, config in places.items() if "lora_alpha" in config}
+    if len({float(one) for one in alphas.values() if _number(one)}) > 1:
+        msg = f"{' and '.join(alphas)} contradict each other: lora_alpha is {' and '.join(map(str, alphas.values()))}"
+        raise InputError(msg)
+    merged: dict[str, Any] = {}
+    for place, config in places.items():
+        _check_config(place, config)
+        merged |= config
+    return merged
+
+
+def _from_header(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a header says: peft's config as JSON, as diffusers writes it, or its fields, with a part's name or bare."""
+    found: dict[str, Any] = {}
+    for name, value in said.items():
+        try:
+            plain = json.loads(value)
+        except (TypeError, ValueError):
+            plain = value
+        fields = plain if isinstance(plain, dict) and any("lora_alpha" in key for key in plain) else {name: plain}
+        for key, one in fields.items():
+            part, _, last = str(key).rpartition(".")
+            if part.startswith("text_encoder"):
+                continue
+            if last in ("ss_network_alpha", "network_alpha", "alpha"):
+                last = "lora_alpha"
+            if last in ("lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora", "use_dora", "init_lora_weights"):
+                if found.setdefault(last, one) != one:
+                    msg = f"{file}: its header contradicts itself: {last} is {found[last]} and {one}"
+                    raise InputError(msg)
+    return found
+
+
+def _check_config(place: str, config: Mapping[str, Any]) -> None:
+    kind = config.get("peft_type", "LORA")
+    if kind != "LORA":
+        msg = f"{place}: peft_type is {kind}, and only LORA can be applied"
+        raise InputError(msg)
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
+        msg = f"{place}: init_lora_weights is {start!r}: it fits changed base weights only; save it as a plain LoRA"
+        raise InputError(msg)
+    for name in ("alpha_pattern", "rank_pattern"):
+        if not isinstance(config.get(name) or {}, dict):
+            msg = f"{place}: {name} is {config[name]!r}; it must be an object"
+            raise InputError(msg)
+    for alpha in (config.get("lora_alpha", 1), *(config.get("alpha_pattern") or {}).values()):
+        if not _number(alpha):
+            msg = f"{place}: lora_alpha is {alpha!r}; it must be a number"
+            raise InputError(msg)
+
+
+def _number(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _component(file: Path, contents: _Contents, asked: Any, classes: Mapping[str, Any]) -> str:
+    """The part that it changes: as asked, as its names say, or the only one."""
+    choices = [name for name in DENOISERS if name in classes]
+    if not choices:
+        msg = f"{file}: the pipeline has no part that takes a LoRA; it has {', '.join(sorted(classes))}"
+        raise InputError(msg)
+    modules = [one.module for one in contents.layers] + [*contents.differences]
+    named = {name for name in choices for module in modules if module.startswith(f"{name}.")}
+    if asked is not None:
+        if asked not in choices:
+            msg = f"-M component={asked}: the pipeline has no such part for {file}; {nearest(str(asked), choices)}"
+            raise InputError(msg)
+        return str(asked)
+    if "transformer_2" in named:
+        if len(named) > 1:
+            msg = f"{file} holds layers of {' and '.join(sorted(named))}: give it as one file for each of them"
+            raise InputError(msg)
+        return "transformer_2"
+    if len(choices) > 1:
+        msg = (
+            f"{file} could belong to any of {', '.join(choices)}, and its names do not say to which: say it, "
+            f"for example -M component={choices[-1]}; for a LoRA each, "
+            '-M lora=\'[{"path": "HIGH", "component": "transformer"}, {"path": "LOW", "component": "transformer_2"}]\''
+        )
+        raise InputError(msg)
+    return choices[0]
+
+
+def _networks(pipe: Any) -> Iterator[tuple[str, Any]]:
+    from torch import nn
+
+    for name, part in pipe.components.items():
+        if isinstance(part, nn.Module):
+            yield name, part
+
+
+def _add_differences(pipe: Any, adapter: Adapter, contents: _Contents) -> None:
+    """Add ``.diff`` and ``.diff_b`` to the weights and biases that they belong to."""
+    if not contents.differences:
+        return
+    import torch
+
+    network = getattr(pipe, adapter.component)
+    tensors = _tensors(adapter.file, contents.differences)
+    asked = {_bare(target): tensors[name] for name, target in contents.differences.items()}
+    held = dict(network.named_parameters())
+    named = asked if asked.keys() <= held.keys() else _translated(network, asked, adapter.file)
+    lost = sorted(name for name in named if name not in held or held[name].shape != named[name].shape)
+    if lost:
+        shown = [f"{name} of shape {tuple(named[name].shape)}" for name in lost]
+        msg = f"{adapter.file}: {len(lost)} of its {len(named)} differences found no place in the {adapter.component} "
+        raise InputError(msg + f"({type(network).__name__}): {_listed(shown)}")
+    with torch.no_grad():
+        for name, change in named.items():
+            weight = held[name]
+            if not weight.is_floating_point() or weight.dtype.itemsize < 2:
+                msg = f"{adapter.file}: {name} is held as {weight.dtype}, to which no difference can be added"
+                raise InputError(msg)
+            weight.copy_(weight.float() + adapter.scale * change.float().to(weight.device))
+
+
+def _bare(name: str) -> str:
+    for prefix in ("base_model.model.", "model.", "diffusion_model.", "transformer_2.", "transformer.", "unet."):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _translated(network: Any, asked: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Differences under diffusers' names. Each is as large as its weight, so what converts weights converts them."""
+    from avbench.generation.providers.diffusers.single_file import conversion, followed
+
+    convert = conversion(type(network))
+    try:
+        if convert is None:
+            return dict(asked)
+        _, lost = followed(convert, network.config, {name: one.shape for name, one in asked.items()})
+        if not lost:
+            return convert(checkpoint=dict(asked), config=network.config)
+    except Exception:  # what converts a whole file may want all of it
+        lost = set(asked)
+    msg = f"{file}: {len(lost)} of its {len(asked)} differences cannot be named in {type(network).__name__}: "
+    raise InputError(msg + _listed(lost))
+
+
+def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> None:
+    """Load the pairs: as the file has them, else with its names and strengths made plain; and look for each."""
+    names = [name for one in contents.layers for name in (one.a, one.b, one.alpha, one.bias) if name]
+    tensors = _tensors(adapter.file, [*names, *contents.magnitudes])
+    strengths = {one: _strength(one, contents, tensors) for one in contents.layers}
+    wanted = [(one, _change(tensors[one.a], tensors[one.b], strength)) for one, strength in strengths.items()]
+    others = {one.bias: _flat(tensors[one.bias]) * strength for one, strength in strengths.items() if one.bias}
+    others |= {one: _flat(tensors[one]) for one in contents.magnitudes}
+    as_they_are = None if contents.differences else adapter.file
+    trouble, least = "", [one.module for one in contents.layers]
+    network = getattr(pipe, adapter.component)
+    for state in (as_they_are or dict(tensors), _plain(contents, tensors, network)):
+        try:
+            _load(pipe, adapter, state, name)
+        except Exception as error:  # of diffusers, peft and torch; the second way may be the right one
+            trouble = trouble or first_line(error)
+        lost = _lost(pipe, adapter.component, name, wanted, others)
+        if not lost:
+            return
+        least = min(lost, least, key=len)
+        for _, network in _networks(pipe):
+            if name in getattr(network, "peft_config", {}):
+                (network.delete_adapters if hasattr(network, "delete_adapters") else network.delete_adapter)(name)
+    msg = (
+        f"{adapter.file}: {len(least)} of its {len(contents.layers)} LoRA layers did not find their place in the "
+        f"{adapter.component} of {type(pipe).__name__}: {_listed(least)}; none may be dropped"
+    )
+    raise InputError(msg + (f" ({trouble[:200]})" if trouble else ""))
+
+
+def _load(pipe: Any, adapter: Adapter, source: Path | dict[str, Any], name: str) -> None:
+    options: dict[str, Any] = {"adapter_name": name, "local_files_only": True}
+    if adapter.component == "transformer_2":
+        options["load_into_transformer_2"] = True
+    if isinstance(source, Path):
+        options |= {"weight_name": source.name}
+    with warnings.catch_warnings():  # of keys without a place, which are looked for here, and of a second LoRA
+        warnings.simplefilter("ignore")
+        pipe.load_lora_weights(str(source.parent) if isinstance(source, Path) else source, **options)
+
+
+def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dict[str, Any]:
+    """The pairs under names that diffusers translates or knows, each of strength 1."""
+    modules = {name for name, _ in network.named_modules()}
+    own = "unet" if "UNet" in type(network).__name__ else "transformer"  # diffusers calls either transformer so
+    state = {}
+    for one in contents.layers:
+        module = _unflattened(_bare(one.module), modules)
+        if module in modules or one.module.startswith(_OURS):
+            module = f"{own}.{module}"
+        elif not module.startswith(_ELSEWHERE):
+            module = f"diffusion_model.{module}"
+        strength = _strength(one, contents, tensors)
+        state[f"{module}.lora_A.weight"] = tensors[one.a]
+        state[f"{module}.lora_B.weight"] = (tensors[one.b].float() * strength).to(tensors[one.b].dtype)
+        if one.bias:
+            state[f"{module}.lora_B.bias"] = (tensors[one.bias].float() * strength).to(tensors[one.bias].dtype)
+    return state
+
+
+def _unflattened(module: str, modules: Iterable[str]) -> str:
+    """A module that Kohya's trainers name with underscores for points, as it was; others as they are."""
+    for prefix in ("lora_unet_", "lora_transformer_"):
+        if module.startswith(prefix):
+            flat = module.removeprefix(prefix)
+            known = {name.replace(".", "_"): name for name in modules}
+            return known.get(flat) or _SINGLE_POINTS.sub(lambda found: found[1] or ".", flat)
+    return module
+
+
+def _strength(layer: _Layer, contents: _Contents, tensors: Mapping[str, Any]) -> float:
+    """The alpha / rank of a pair, from wherever alpha stands; 1 where it stands nowhere."""
+    rank, config = len(tensors[layer.a]), contents.config
+    if layer.alpha:
+        return float(tensors[layer.alpha]) / rank
+    alpha = config.get("lora_alpha")
+    for pattern, one in (config.get("alpha_pattern") or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", layer.module):
+            alpha = one
+            break
+    if alpha is None:
+        return 1.0
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _change(a: Any, b: Any, strength: float) -> Any:
+    """What a pair does to one input that is the same in every process."""
+    import torch
+
+    a, b = a.detach().float().flatten(1).cpu(), b.detach().float().flatten(1).cpu()
+    probe = torch.randn(a.shape[1], generator=torch.Generator().manual_seed(0))
+    return strength * (b @ (a @ probe))
+
+
+def _lost(
+    pipe: Any, component: str, name: str, wanted: Iterable[tuple[_Layer, Any]], others: Mapping[str, Any]
+) -> list[str]:
+    """The layers of a file whose change no layer of the pipeline makes; and the biases and magnitudes not found."""
+    elsewhere = [part for part in DENOISERS if part != component]
+    made, beside = [], []
+    for network in [network for part, network in _networks(pipe) if part not in elsewhere]:
+        for module in network.modules():
+            if name in getattr(module, "lora_A", {}):
+                a, b, strength = module.lora_A[name], module.lora_B[name], module.scaling[name]
+                made.append(_change(a.weight, b.weight, strength))
+                if getattr(b, "bias", None) is not None:
+                    beside.append(_flat(b.bias) * strength)
+        beside += [_flat(one) for key, one in network.named_parameters() if f"magnitude_vector.{name}" in key]
+    return [layer.module for layer, change in wanted if not _take(change, made)] + [
+        key for key, one in others.items() if not any(_close(one, each) for each in beside)
+    ]
+
+
+def _flat(tensor: Any) -> Any:
+    return tensor.detach().float().flatten().cpu()
+
+
+def _take(change: Any, made: list[Any]) -> bool:
+    """Whether a layer that no other of the file has taken makes this change; then it is taken.
+
+    Where layers were joined it is a part of one; where one was split, it is several.
+    """
+    size = len(change)
+    for number, one in enumerate(made):
+        for at in range(0, len(one) - size + 1, size):
+            if _close(change, one[at : at + size]):
+                made[number : number + 1] = [part for part in (one[:at], one[at + size :]) if len(part)]
+                return True
+    at, parts = 0, []
+    while at < size:
+        fitting = [n for n, one in enumerate(made) if n not in parts and _close(change[at : at + len(one)], one)]
+        if not fitting:
+            return False
+        parts.append(fitting[0])
+        at += len(made[fitting[0]])
+    for number in sorted(parts, reverse=True):
+        del made[number]
+    return True
+
+
+def _close(one: Any, other: Any) -> bool:
+    return one.shape == other.shape and bool((one - other).norm() <= _CLOSE * one.norm())
+
+
+def _set_scales(network: Any, names: Sequence[str], scales: Sequence[float]) -> None:
+    if hasattr(network, "set_adapters"):
+        network.set_adapters([*names], [*scales])
+    else:  # a text encoder is of transformers
+        from diffusers.loaders.lora_base import set_adapters_for_text_encoder
+
+        set_adapters_for_text_encoder([*names], network, [*scales])
+
+
+def _tensors(file: Path, names: Iterable[str]) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as stored:
+        return {name: stored.get_tensor(name) for name in names}
+
+
+def _listed(names: Iterable[str]) -> str:
+    from avbench.avfulldit.filled import listed
+
+    return listed(names)

@@ -1,0 +1,379 @@
+"""How does a pipeline come into memory? Its concrete class first, then what replaces a part of it, then the whole.
+
+`DiffusionPipeline.from_pretrained(base, transformer=mine)` drops `mine` without a word where the class declares its
+transformer optional, as Wan does. So the concrete class is called, and what was given is looked for afterwards.
+"""
+
+import contextlib
+import os
+import unittest.mock
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError, first_line, masked, nearest
+from avbench.generation.detect import PICKLES, Recognised, diffusers
+from avbench.generation.providers.diffusers.adapters import Adapter, apply
+
+_HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+_CACHES = {"first-block": "FirstBlockCacheConfig"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A pipeline's folder and what is put into it."""
+
+    folder: Path
+    index: Mapping[str, Any]
+    """Its ``model_index.json``."""
+    pipeline: type
+    part: Recognised | None = None
+    """What replaces a part of it: a component's folder, or a file of weights."""
+    slot: str | None = None
+    """The part that is replaced."""
+    adapters: tuple[Adapter, ...] = ()
+    """LoRAs, put in in this order."""
+    trusted: bool = False
+    """Whether code in the folder may be run."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How it is held and run."""
+
+    dtype: str
+    vae_dtype: str | None
+    device: str
+    device_map: str | None = None
+    offload: str | None = None
+    attention: str | None = None
+    compile: bool = False
+    cache: str | None = None
+    cache_threshold: float = 0.05
+    """How much the first block's residual may change for the others to be skipped."""
+    vae_tiling: bool = False
+    allow_pickle: bool = False
+    context_parallel: int = 1
+    """Devices that share every clip's sequence."""
+
+
+def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Path:
+    """A path as it is; else what lies in a repository of the Hugging Face hub: in its cache or, where allowed, fetched.
+
+    ``owner/name`` is a pipeline, or else a part or LoRA under the names that those have; ``owner/name/FILE`` one file.
+
+    Raises:
+        InputError: it is neither, or cannot be had; the message says what the hub said.
+    """
+    if Path(target).exists():
+        return Path(target)
+    owner, _, rest = target.partition("/")
+    name, _, file = rest.partition("/")
+    if not name or target.startswith((".", "/")) or "" in target.split("/"):
+        msg = (
+            f"diffusers:{masked(target)} is neither a path nor a repository of the hub (owner/name, or owner/name/FILE)"
+        )
+        raise InputError(msg)
+    import huggingface_hub
+
+    offline = not fetch or bool(os.environ.get("HF_HUB_OFFLINE"))
+    asked: dict[str, Any] = {"revision": revision, "local_files_only": offline}
+    try:
+        if file:
+            found = Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, **asked))
+            with contextlib.suppress(Exception):  # most have none; beside a LoRA it may hold its strength
+                beside = str(Path(file).with_name("adapter_config.json"))
+                huggingface_hub.hf_hub_download(f"{owner}/{name}", beside, **asked)
+            return found
+        folder = Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json"], **asked))
+        if (folder / "model_index.json").is_file():
+            return Path(diffusers().DiffusionPipeline.download(target, trust_remote_code=False, **asked))
+        return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *_HUB_WEIGHTS], **asked))
+    except Exception as error:  # the hub's client raises dozens of kinds; each says why it cannot be had
+        where = "the hub did not give it" if fetch else "the hub's cache does not hold it"
+        msg = f"diffusers:{target} is no path here, and {where}: {first_line(error)}"
+        raise InputError(msg) from None
+
+
+def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
+    """Part of a pipeline → the name of its class; without those that the pipeline leaves empty."""
+    named = {name: value for name, value in index.items() if isinstance(value, list) and not name.startswith("_")}
+    if wrong := [name for name, value in named.items() if len(value) != 2]:
+        msg = f"model_index.json: {wrong[0]} is {named[wrong[0]]!r}; it must be a library and a class"
+        raise InputError(msg)
+    return {name: str(kind) for name, (_, kind) in named.items() if kind}
+
+
+def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> type:
+    """The concrete class that an index names; code in the folder is run only where `trusted`.
+
+    Raises:
+        InputError: there is no such class, or it is code in the folder and not trusted.
+    """
+    name = index["_class_name"]
+    _check_libraries(folder, index, trusted=trusted)
+    if isinstance(name, str):
+        kind = getattr(diffusers(), name, None)
+        if kind is None:
+            msg = f"{folder} is a pipeline of the class {name}, which diffusers {diffusers().__version__} does not know"
+            raise InputError(msg)
+        return kind
+    file, class_name = name
+    if not trusted:
+        msg = f"{folder} brings its own code, {file}.py: read it, and give -M trust_remote_code=true if it may be run"
+        raise InputError(msg)
+    from diffusers.utils.dynamic_modules_utils import get_class_from_dynamic_module
+
+    return get_class_from_dynamic_module(
+        str(folder), module_file=f"{file}.py", class_name=class_name, local_files_only=True, trust_remote_code=True
+    )
+
+
+def _check_libraries(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> None:
+    """Raise InputError where a part is a class of any other library: to load it is to run what is installed so."""
+    for name in parts_of(index):
+        library = str(index[name][0])
+        known = library in ("diffusers", "transformers") or hasattr(diffusers().pipelines, library)
+        if not known and not trusted:
+            msg = (
+                f"{folder}: its {name} is a class of {library}, which is neither diffusers nor transformers: give -M "
+                "trust_remote_code=true if that code may be run"
+            )
+            raise InputError(msg)
+
+
+def slot_of(index: Mapping[str, Any], part: Recognised, asked: str | None) -> str:
+    """The part of a pipeline that `part` replaces. Raises InputError where none fits, or several and none is asked."""
+    classes = parts_of(index)
+    wanted = ("transformer", "transformer_2", "unet")
+    fitting = [
+        name for name, kind in classes.items() if (kind == part.class_name if part.class_name else name in wanted)
+    ]
+    if asked is not None:
+        if asked not in (fitting if part.class_name else classes):
+            msg = f"-M component={asked}: the base has no such part for {part.path}; {nearest(asked, fitting)}"
+            raise InputError(msg)
+        return asked
+    if not fitting:
+        parts = ", ".join(f"{name} {kind}" for name, kind in sorted(classes.items()))
+        msg = f"{part.path} is a {part.class_name or part.kind}, and the base has no such part; it has {parts}"
+        raise InputError(msg)
+    if len(fitting) > 1:
+        msg = f"{part.path} could be any of {', '.join(fitting)}: say which, for example -M component={fitting[0]}"
+        raise InputError(msg)
+    return fitting[0]
+
+
+def refuse_pickles(paths: Sequence[Path]) -> None:
+    """Raise InputError where weights exist only as a pickle."""
+    for path in paths:
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in PICKLES]
+        for file in files:
+            safe = any(file.parent.glob("*.safetensors")) or file.name in ("training_args.bin", "optimizer.bin")
+            if file.suffix in PICKLES and (path.is_file() or not safe):  # what was named is what is read
+                msg = (
+                    f"{file} is a pickle, which can run code when it is read: give -M allow_pickle=true if you trust it"
+                )
+                raise InputError(msg)
+
+
+def load(source: Source, placement: Placement, flow_shift: float | None = None) -> Any:
+    """Load a pipeline, put in what replaces its parts, and place it; `flow_shift` is its scheduler's, where given.
+
+    Raises:
+        InputError: something cannot be loaded, or what was loaded is not what was given.
+    """
+    with _quiet(), _telling(f"{source.folder} cannot be loaded as {source.pipeline.__name__}"):
+        part = _part(source, placement) if source.part else None
+        pipe = _pipeline(source, placement, {} if part is None else {source.slot: part})
+        if part is not None and getattr(pipe, str(source.slot)) is not part:
+            msg = f"{source.pipeline.__name__} did not take {source.part and source.part.path} as its {source.slot}"
+            raise InputError(msg)
+        _check_filled(pipe, source)
+        apply(pipe, source.adapters)
+        _place(pipe, placement)
+    pipe.set_progress_bar_config(disable=True)
+    if flow_shift is not None:
+        config = pipe.scheduler.config
+        known = [key for key in ("flow_shift", "shift") if key in config]
+        idle = known and (config.get("use_dynamic_shifting") or not config.get("use_flow_sigmas", True))
+        if not known or idle:
+            has = "has none" if not known else "does not use it: use_dynamic_shifting or use_flow_sigmas in its config"
+            msg = f"flow_shift: {type(pipe.scheduler).__name__} {has}"
+            raise InputError(msg)
+        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **{known[0]: flow_shift})
+    return pipe
+
+
+def _dtype(name: str) -> Any:
+    import torch
+
+    known = ("float32", "bfloat16", "float16")
+    if name not in known:
+        msg = f"-M dtype={name}: {nearest(str(name), known)}"
+        raise InputError(msg)
+    return getattr(torch, name)
+
+
+def _pipeline(source: Source, placement: Placement, parts: Mapping[str | None, Any]) -> Any:
+    dtype: Any = _dtype(placement.dtype)
+    if placement.vae_dtype is not None and placement.vae_dtype != placement.dtype:
+        dtype = {"vae": _dtype(placement.vae_dtype), "default": dtype}
+    options: dict[str, Any] = {"device_map": placement.device_map} if placement.device_map else {}
+    if not placement.allow_pickle:
+        options["use_safetensors"] = True
+    options |= {"local_files_only": True, "trust_remote_code": source.trusted}
+    return source.pipeline.from_pretrained(str(source.folder), **parts, dtype=dtype, **options)
+
+
+def _part(source: Source, placement: Placement) -> Any:
+    part, dtype = (
+        source.part,
+        _dtype(placement.vae_dtype if source.slot == "vae" and placement.vae_dtype else placement.dtype),
+    )
+    assert part is not None and source.slot is not None
+    from avbench.generation.providers.diffusers.single_file import load_file
+
+    kind = getattr(diffusers(), source.index[source.slot][1])
+    if part.kind != "component":
+        return load_file(kind, part, source.folder, source.slot, dtype)
+    safe = {} if placement.allow_pickle else {"use_safetensors": True}
+    return kind.from_pretrained(str(part.path), dtype=dtype, local_files_only=True, **safe)
+
+
+def _check_filled(pipe: Any, source: Source) -> None:
+    """Raise InputError where a network of the pipeline has a parameter from no file, or a file a tensor too many."""
+    from torch import nn
+
+    from avbench.avfulldit.filled import check_filled
+
+    for name, network in pipe.components.items():
+        if not isinstance(network, nn.Module):
+            continue
+        folder = source.folder / name
+        if source.part is not None and name == source.slot:
+            if source.part.kind != "component":
+                continue  # compared as it was read
+            folder = source.part.path
+        check_filled(network, folder, f"the {name} ({type(network).__name__})")
+
+
+def _place(pipe: Any, placement: Placement) -> None:
+    dits = [part for name in ("transformer", "transformer_2") if (part := getattr(pipe, name, None)) is not None]
+    for setting, value, able in (
+        ("attention", placement.attention, "set_attention_backend"),
+        ("cache", placement.cache, "enable_cache"),
+        ("compile", placement.compile, "compile_repeated_blocks"),
+    ):
+        if value and not any(hasattr(dit, able) for dit in dits):
+            msg = f"-M {setting}={value}: {type(pipe).__name__} has no transformer that can"
+            raise InputError(msg)
+    for dit in dits:
+        if hasattr(dit, "set_attention_backend"):  # always: the choice of an earlier pipeline would be this one's, too
+            with hushed():
+                dit.set_attention_backend(placement.attention or "native")
+        if placement.cache and hasattr(dit, "enable_cache"):
+            dit.enable_cache(getattr(diffusers(), _CACHES[placement.cache])(placement.cache_threshold))
+    if placement.vae_tiling:
+        pipe.vae.enable_tiling()
+    if placement.offload == "model":
+        pipe.enable_model_cpu_offload(device=placement.device)
+    elif placement.offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=placement.device)
+    elif placement.offload == "group":
+        pipe.enable_group_offload(onload_device=placement.device, offload_type="leaf_level")
+    elif not placement.device_map:
+        pipe.to(placement.device)
+    for dit in dits:
+        if placement.compile:
+            dit.compile_repeated_blocks(fullgraph=True)
+
+
+def check_placement(placement: Placement) -> None:
+    """Raise InputError on a value that cannot be, before anything is loaded."""
+    for name in (placement.dtype, placement.vae_dtype):
+        if name is not None:
+            _dtype(name)
+    for setting, value, known in (
+        ("offload", placement.offload, ("model", "sequential", "group")),
+        ("cache", placement.cache, tuple(_CACHES)),
+    ):
+        if value is not None and value not in known:
+            msg = f"-M {setting}={value}: {nearest(str(value), known)}"
+            raise InputError(msg)
+    if placement.device.startswith("cuda") and not _has_gpu():
+        msg = f"-M device={placement.device}: torch finds no GPU here"
+        raise InputError(msg)
+    _check_ranks(placement)
+    if placement.offload and placement.device == "cpu":
+        msg = f"-M offload={placement.offload} moves parts between an accelerator and the CPU; there is only the CPU"
+        raise InputError(msg)
+
+
+def _check_ranks(placement: Placement) -> None:
+    import torch
+
+    count = placement.context_parallel
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        msg = f"context_parallel is {count!r}; it must be a whole number from 1"
+        raise InputError(msg)
+    if count == 1:
+        return
+    for name in ("offload", "device_map", "compile"):
+        if getattr(placement, name):
+            msg = f"-M context_parallel={count} and -M {name}= do not go together"
+            raise InputError(msg)
+    if placement.device not in ("cpu", "cuda"):
+        msg = f"-M context_parallel={count} takes devices of its own: give -M device=cuda, not {placement.device}"
+        raise InputError(msg)
+    if placement.device == "cuda" and torch.cuda.device_count() < count:
+        msg = f"-M context_parallel={count}: torch finds {torch.cuda.device_count()} GPUs here"
+        raise InputError(msg)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@contextlib.contextmanager
+def _telling(what: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # of diffusers, transformers, torch and safetensors: each says what it does not like
+        msg = f"{what}: {first_line(error)}"
+        raise InputError(msg) from error
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Without diffusers' warnings that what was asked for is an experiment."""
+    logging = diffusers().utils.logging
+    was = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(was)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars of others inside ours, no question at the keyboard, no warning of what is checked here afterwards."""
+    import transformers
+    from transformers import dynamic_module_utils
+
+    with contextlib.ExitStack() as stack:
+        for logging in (diffusers().utils.logging, transformers.utils.logging):
+            stack.callback(logging.set_verbosity, logging.get_verbosity())
+            logging.set_verbosity_error()
+            if logging.is_progress_bar_enabled():
+                stack.callback(logging.enable_progress_bar)
+                logging.disable_progress_bar()
+        # where a folder brings code, transformers would ask whether to run it
+        stack.enter_context(unittest.mock.patch.object(dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0))
+        yield

@@ -1,0 +1,404 @@
+"""A diffusers pipeline as a model.
+
+``diffusers:FOLDER`` and ``diffusers:OWNER/NAME`` (the hub, or its cache where HF_HUB_OFFLINE is set); with
+``-M base=PIPELINE`` also what is a part of one: a transformer's folder, a safetensors or GGUF file, a LoRA.
+
+``-M lora=`` is a LoRA, or a JSON list of several: paths, or objects with ``path``, ``component`` and ``scale``.
+
+A setting is what ``-M`` says; else what the preset says, which the pipeline's class chooses and ``-M preset=NAME``
+or ``none`` overrules; else, for size and length, what the subset's clip spec asks for, brought upwards to what the
+model can make; else the pipeline's own default. Clips are kept as the model makes them.
+
+An image-to-video model begins with the image that the prompt's tag ``image`` names: a path from the folder
+``-M images=``, which is the working folder where it is not given. It is cut to the clip's shape around its middle.
+"""
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from avbench.core import ClipSpec, InputError, Prompt, frame_rate, nearest
+from avbench.generation.detect import Recognised, fingerprint, index_of, makes, needs, recognise
+from avbench.generation.providers.diffusers import calling
+from avbench.generation.providers.diffusers.adapters import Adapter, config_beside, read_adapters
+from avbench.generation.providers.diffusers.loading import (
+    Placement,
+    Source,
+    check_placement,
+    load,
+    local_folder,
+    parts_of,
+    pipeline_class,
+    refuse_pickles,
+    slot_of,
+)
+from avbench.generation.providers.diffusers.presets import PRESETS, native_fps, preset_name
+from avbench.generation.providers.diffusers.ranks import Ranks, generator
+from avbench.generation.table import Made, Request, check_positive
+from avbench.storage.content import content_sha256
+from avbench.storage.run_folder import file_sha256
+
+_OURS = {"prompt", "generator", "output_type"}
+"""Arguments of a pipeline that are always avbench's."""
+_COUNTS = ("width", "height", "frames", "steps")
+_FLAGS = ("compile", "vae_tiling", "trust_remote_code", "allow_pickle")
+_TEXTS = (
+    *("base", "component", "revision", "preset", "negative_prompt", "caption", "images", "dtype", "vae_dtype"),
+    *("device", "device_map", "offload", "attention", "cache"),
+)
+_NUMBERS = ("guidance", "guidance_2", "flow_shift", "lora_scale")
+_PARTS = ("component", "single file", "GGUF", "pickle")
+
+
+class Diffusers:
+    """A pipeline as a generator of clips. Nothing is loaded before `prepare`."""
+
+    batch_size = 1
+    most_workers = 1
+    """Each process would load the model again."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        base: str | None = None,
+        component: str | None = None,
+        lora: Any = None,
+        lora_scale: float | None = None,
+        revision: str | None = None,
+        preset: str | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        frames: int | None = None,
+        fps: float | str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        guidance_2: float | None = None,
+        negative_prompt: str | None = None,
+        flow_shift: float | None = None,
+        caption: str | None = None,
+        images: str | None = None,
+        call: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
+        vae_dtype: str | None = None,
+        device: str | None = None,
+        device_map: str | None = None,
+        offload: str | None = None,
+        attention: str | None = None,
+        compile: bool = False,
+        cache: str | None = None,
+        cache_threshold: float | None = None,
+        vae_tiling: bool = False,
+        context_parallel: int = 1,
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+    ) -> None:
+        """Look at what is there and settle every setting; `call` holds further arguments of the pipeline itself."""
+        asked = {name: value for name, value in locals().items() if name in calling.NAMES and value is not None}
+        _check_kinds(locals())
+        adaptation = Adaptation(component, lora, lora_scale)
+        self._source = _source(target, base, adaptation, revision, trusted=trust_remote_code)
+        pipeline, index = self._source.pipeline, self._source.index
+        if cache_threshold is not None and cache is None:
+            msg = f"-M cache_threshold={cache_threshold} does nothing without -M cache="
+            raise InputError(msg)
+        cache_threshold = 0.05 if cache_threshold is None else cache_threshold
+        check_positive(
+            cache_threshold=cache_threshold, **{name: value for name, value in asked.items() if name in _COUNTS}
+        )
+        if not allow_pickle:
+            refuse_pickles([one for one in (self._source.folder, self._part_path) if one is not None])
+        self._needs = needs(pipeline)
+        if images is not None and "image" not in self._needs:
+            msg = f"-M images={images} does nothing: {pipeline.__name__} begins with no image"
+            raise InputError(msg)
+        if other := [name for name in self._needs if name != "image"]:
+            msg = f"{pipeline.__name__} needs {', '.join(other)} beside a caption, which no prompt here can give"
+            raise InputError(msg)
+        name, known = _preset(preset, pipeline, index)
+        device = device or _device()
+        self._placement = Placement(
+            dtype=dtype or ("float32" if device == "cpu" else "bfloat16"),
+            vae_dtype=vae_dtype or known.get("vae_dtype"),
+            device=device,
+            device_map=device_map,
+            offload=offload,
+            attention=attention,
+            compile=compile,
+            cache=cache,
+            cache_threshold=cache_threshold,
+            vae_tiling=vae_tiling,
+            allow_pickle=allow_pickle,
+            context_parallel=context_parallel,
+        )
+        check_placement(self._placement)
+        self._images = Path(images or ".")
+        self._caption = caption or ("{video} {audio}" if "audio" in makes(pipeline) else "{video}")
+        self._flow_shift = flow_shift if flow_shift is not None else known.get("flow_shift") if preset else None
+        wanted = {**{key: known[key] for key in calling.NAMES if known.get(key) is not None}, **asked}
+        self._fps = _fps(pipeline, index, wanted)
+        dropped = [key for key in wanted if key != "fps" and calling.argument(pipeline, key) is None]
+        if "guidance_2" in asked and "guidance_2" not in dropped and "transformer_2" not in parts_of(index):
+            msg = f"-M guidance_2={guidance_2} does nothing: this {pipeline.__name__} has no second transformer"
+            raise InputError(msg)
+        if vae_dtype is not None and "vae" not in parts_of(index):
+            msg = f"-M vae_dtype={vae_dtype} does nothing: this {pipeline.__name__} has no part of the name vae"
+            raise InputError(msg)
+        if mine := [key for key in dropped if key in asked]:
+            msg = f"{pipeline.__name__} has no argument for {', '.join(mine)}"
+            raise InputError(msg)
+        self._wanted = {key: value for key, value in wanted.items() if key not in (*dropped, "fps")}
+        self._call = dict(call or {})
+        accepted = inspect.signature(pipeline.__call__).parameters
+        if ours := sorted(self._call.keys() & _OURS):
+            msg = f"-M call: {ours[0]} is given by avbench itself, and cannot be another"
+            raise InputError(msg)
+        if unknown := [key for key in self._call if key not in accepted]:
+            msg = f"-M call: {pipeline.__name__} has no argument {unknown[0]!r}; {nearest(unknown[0], accepted)}"
+            raise InputError(msg)
+        self._chosen = name if name and not preset else None
+        self._pipe: Any = None
+        self._ranks: Ranks | None = None
+        self.settings: Mapping[str, Any] = {
+            "class": pipeline.__name__,
+            "preset": name,
+            **dict.fromkeys(calling.NAMES),
+            **self._wanted,
+            "fps": str(self._fps),
+            "flow_shift": self._flow_shift,
+            "caption": self._caption,
+            "dropped": dropped,
+            "call": self._call,
+            **asdict(self._placement),
+            "weights": {one: fingerprint(path) for one, path in self._weights().items()},
+            "component": self._source.slot or component,
+            "lora_scale": _alone([one.scale for one in self._source.adapters]),
+            **_components(self._source.adapters),
+        }
+
+    def prepare(self) -> None:
+        """Load the pipeline. Raises InputError where it cannot be."""
+        if self._pipe is not None:
+            return
+        pipe = load(self._source, self._placement, self._flow_shift)
+        if self._placement.context_parallel > 1:
+            self._ranks = Ranks(self._source, self._placement, self._flow_shift, pipe)
+        self._pipe = pipe
+
+    def generate(self, requests: Sequence[Request]) -> list[Made]:
+        """Sample each request by itself, from noise that its seed alone decides."""
+        self.prepare()
+        return [self._one(request) for request in requests]
+
+    def remarks(self, requests: Sequence[Request]) -> list[str]:
+        """What was chosen for the user, what the pipeline cannot be told, and clips that would be too short."""
+        said = []
+        if self._chosen:
+            source = PRESETS[self._chosen].source
+            said.append(
+                f"sampled as preset {self._chosen} says ({source}), which its class chose; -M preset= overrules"
+            )
+        if dropped := self.settings["dropped"]:
+            said.append(f"{self.settings['class']} has no argument for {', '.join(dropped)}")
+        frames = self._wanted.get("frames")
+        asked = max((one.clip_spec.seconds for one in requests if one.clip_spec is not None), default=0.0)
+        if frames is not None and frames / self._fps < asked:
+            said.append(
+                f"clips of {frames} frames at {self._fps} fps last {float(frames / self._fps):.2f} s, and a subset "
+                f"asks for {asked:.2f} s: they will be too short to be measured; give -M frames="
+            )
+        return said
+
+    def _one(self, request: Request) -> Made:
+        import torch
+
+        prompt, pipeline = request.prompt, type(self._pipe)
+        call: dict[str, Any] = {}
+        for setting, value in self._form(request.clip_spec).items():
+            if name := calling.argument(pipeline, setting):
+                call[name] = value
+        call |= self._call
+        accepted = inspect.signature(pipeline.__call__).parameters
+        if "enable_sound" in accepted:  # Cosmos 3 is silent where it is not asked
+            call.setdefault("enable_sound", True)
+        fitted = [calling.argument(pipeline, one) for one in ("width", "height", "frames")]
+        told = {name: value for name, value in call.items() if name in fitted}  # the rest stands in the settings
+        if "image" in self._needs:
+            call["image"], told["image_sha256"] = self._image(prompt, call.get("width"), call.get("height"))
+        call |= {"prompt": self._captioned(prompt), "output_type": "np"}
+        seed = request.key.seed
+        try:
+            if self._ranks:
+                self._ranks.ask(call, seed)
+            with torch.inference_mode():
+                output = self._pipe(**call, generator=generator(seed))
+        except Exception:
+            if self._ranks:  # the others may wait for what never comes: all of it is loaded anew
+                self._ranks.end()
+                self._ranks = self._pipe = None
+            raise
+        return Made(calling.clip_of(output, self._pipe, self._fps), call=told)
+
+    def _form(self, spec: ClipSpec | None) -> dict[str, Any]:
+        """The settings of a request, with size and length as the model can make them."""
+        wanted: dict[str, Any] = {}
+        if spec is not None:
+            frames = math.ceil(spec.frames / spec.fps * self._fps)
+            wanted = {"width": spec.width, "height": spec.height, "frames": frames}
+        wanted |= {**self._wanted, "fps": float(self._fps)}
+        for size in ("width", "height"):
+            if size in wanted:
+                wanted[size] = calling.snapped_size(self._pipe, wanted[size])
+        if "frames" in wanted:
+            wanted["frames"] = calling.snapped_frames(self._pipe, wanted["frames"])
+        return wanted
+
+    def source(self, request: Request) -> str | None:
+        """The hash of the image that a clip begins with, where it begins with one."""
+        if "image" not in self._needs:
+            return None
+        path = self._images / str(request.prompt.tags.get("image"))
+        if not path.is_file():
+            msg = f"prompt {request.prompt.id!r}: there is no image {path}"
+            raise InputError(msg)
+        return f"image:{content_sha256(path)}"
+
+    def _captioned(self, prompt: Prompt) -> str:
+        return self._caption.format(video=prompt.video_caption, audio=prompt.audio_caption or "").strip()
+
+    def _image(self, prompt: Prompt, width: int | None, height: int | None) -> tuple[Any, str]:
+        from PIL import Image, ImageOps
+
+        named = prompt.tags.get("image")
+        if not isinstance(named, str):
+            msg = f"prompt {prompt.id!r} has no tag 'image', and {self.settings['class']} begins with one"
+            raise InputError(msg)
+        path = self._images / named
+        if not path.is_file():
+            msg = f"prompt {prompt.id!r}: there is no image {path}; -M images= is the folder to look in"
+            raise InputError(msg)
+        image = Image.open(path).convert("RGB")
+        if width and height:
+            image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+        return image, file_sha256(path)
+
+    @property
+    def _part_path(self) -> Path | None:
+        return self._source.part.path if self._source.part else None
+
+    def _weights(self) -> dict[str, Path]:
+        found = {"pipeline": self._source.folder, "part": self._part_path}
+        for number, one in enumerate(self._source.adapters, 1):
+            name = "lora" if number == 1 else f"lora_{number}"
+            found |= {name: one.file, f"{name}_config": config_beside(one.file)}
+        return {name: path for name, path in found.items() if path is not None}
+
+
+def _check_kinds(settings: Mapping[str, Any]) -> None:
+    """Raise InputError where a setting is of another kind than it must be, before anything is looked at."""
+    for names, kinds, words in (
+        (_FLAGS, bool, "true or false"),
+        (_TEXTS, str, "it must be text"),
+        (_NUMBERS, int | float, "it must be a number"),
+        (_COUNTS, int, "it must be a whole number"),
+        (("call",), Mapping, "it must be an object of arguments"),
+    ):
+        for name in names:
+            value = settings[name]
+            strange = isinstance(value, bool) and kinds is not bool
+            if value is not None and (strange or not isinstance(value, kinds)):
+                msg = f"-M {name}={value}: {words}"
+                raise InputError(msg)
+    try:
+        str(settings["caption"] or "").format(video="", audio="")
+    except (LookupError, ValueError, AttributeError) as error:
+        msg = f"-M caption={settings['caption']} cannot be filled in ({error!r}); it may hold {{video}} and {{audio}}"
+        raise InputError(msg) from None
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What is asked to be put into a pipeline, and where."""
+
+    component: str | None
+    lora: Any
+    lora_scale: float | None
+
+
+def _source(target: str, base: str | None, asked: Adaptation, revision: str | None, *, trusted: bool) -> Source:
+    if revision is not None and Path(base or target).exists():
+        msg = f"-M revision={revision} does nothing: {base or target} is a path here, not a repository of the hub"
+        raise InputError(msg)
+    path = local_folder(target, None if base else revision)
+    seen = recognise(path)
+    part: Recognised | None = None
+    loras = [] if asked.lora is None else asked.lora if isinstance(asked.lora, list) else [asked.lora]
+    if seen.kind in (*_PARTS, "LoRA"):
+        if base is None:
+            what = f"a {seen.kind}" + (f" ({seen.class_name})" if seen.class_name else "")
+            msg = f"{target} is {what}, not a whole pipeline: give the pipeline it belongs to, -M base=FOLDER"
+            raise InputError(msg)
+        folder = local_folder(base, revision)
+        if seen.kind == "LoRA":
+            loras = [str(path), *loras]
+        else:
+            part = seen
+    elif seen.kind not in ("pipeline", "custom pipeline"):
+        other = f"; run it as {seen.model}" if seen.model else ", which is recognised and cannot be run yet"
+        msg = f"diffusers:{target} is no pipeline but {seen.kind} ({seen.class_name or seen.path.name}){other}"
+        raise InputError(msg)
+    elif base is not None:
+        msg = f"-M base={base}: {target} is a whole pipeline and needs none"
+        raise InputError(msg)
+    else:
+        folder = path
+    for name, value, needed in (
+        ("component", asked.component, part or loras),
+        ("lora_scale", asked.lora_scale, loras),
+    ):
+        if value is not None and not needed:
+            msg = f"-M {name}={value} does nothing: no {'part or ' if name == 'component' else ''}LoRA is put in"
+            raise InputError(msg)
+    index = index_of(folder)
+    pipeline = pipeline_class(folder, index, trusted=trusted)
+    slot = slot_of(index, part, asked.component) if part else None
+    scale = 1.0 if asked.lora_scale is None else asked.lora_scale
+    adapters = read_adapters(loras, asked.component, scale, parts_of(index), lambda one: local_folder(one, None))
+    return Source(folder, index, pipeline, part, slot, adapters, trusted)
+
+
+def _alone(values: Sequence[Any]) -> Any:
+    """The only one, none, or all."""
+    return [*values] if len(values) > 1 else next(iter(values), None)
+
+
+def _components(adapters: Sequence[Adapter]) -> dict[str, Any]:
+    """Where several LoRAs go; of one alone `component` tells it."""
+    return {"lora_components": [one.component for one in adapters]} if len(adapters) > 1 else {}
+
+
+def _preset(asked: str | None, pipeline: type, index: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    if asked is not None and asked not in (*PRESETS, "none"):
+        msg = f"preset {asked!r} is unknown; {nearest(asked, [*PRESETS, 'none'])}"
+        raise InputError(msg)
+    name = asked or preset_name(pipeline.__name__, index)
+    return (None, {}) if name in (None, "none") else (name, asdict(PRESETS[name]))
+
+
+def _fps(pipeline: type, index: Mapping[str, Any], wanted: Mapping[str, Any]) -> Fraction:
+    """The rate of the clips: as given, else the pipeline's own, else what its models were trained at."""
+    fps = wanted.get("fps") or calling.default(pipeline, "fps") or native_fps(pipeline.__name__, index)
+    if fps is None:
+        msg = f"{pipeline.__name__} does not say how many frames a second its clips have: give -M fps="
+        raise InputError(msg)
+    return frame_rate(fps)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

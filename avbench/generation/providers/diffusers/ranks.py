@@ -1,0 +1,148 @@
+"""One pipeline over several devices, each with a part of the sequence: diffusers' context parallelism (Ulysses).
+
+This process is rank 0 and holds a pipeline as ever; the other ranks are processes of their own that hold the same one
+and are given every call. Where one fails, all end, and the pipeline has to be loaded anew. It was run over gloo, with
+CPU processes, where its clips are those of one process; over NCCL it was not.
+"""
+
+import contextlib
+import multiprocessing
+import socket
+import unittest.mock
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from typing import Any
+
+from avbench.core import InputError, first_line
+from avbench.generation.detect import diffusers
+from avbench.generation.providers.diffusers.loading import Placement, Source, hushed, load
+
+_LONGEST = timedelta(minutes=30)
+_GRACE_SECONDS = 3
+_DITS = ("transformer", "transformer_2")
+
+
+class Ranks:
+    """The other ranks, and this one's membership."""
+
+    def __init__(self, source: Source, placement: Placement, flow_shift: float | None, pipe: Any) -> None:
+        """Start them, and join `pipe` to theirs. Raises InputError where one cannot load the pipeline, or join."""
+        spawn, port = multiprocessing.get_context("spawn"), _free_port()
+        self._ends: list[Connection] = []
+        processes = []
+        for rank in range(1, placement.context_parallel):
+            ours, theirs = spawn.Pipe()
+            asked = (theirs, rank, port, source, placement, flow_shift)
+            processes.append(spawn.Process(target=_serve, args=asked, daemon=True))
+            processes[-1].start()
+            theirs.close()
+            self._ends.append(ours)
+        self._end = weakref.finalize(self, _end, self._ends, processes)
+        try:
+            for rank, end in enumerate(self._ends, 1):
+                if (trouble := _heard(end)) is not None:
+                    msg = f"rank {rank} of {placement.context_parallel} cannot load {source.folder}: {trouble}"
+                    raise InputError(msg)
+            self._tell("join")
+            _join(pipe, 0, port, placement)
+        except Exception as error:
+            self.end()
+            if isinstance(error, InputError):
+                raise
+            msg = f"-M context_parallel={placement.context_parallel}: {first_line(error)}"
+            raise InputError(msg) from error
+
+    def ask(self, call: Mapping[str, Any], seed: int) -> None:
+        """Give the others the call that this rank makes next."""
+        self._tell((dict(call), seed))
+
+    def end(self) -> None:
+        """End the others and leave."""
+        self._end()
+
+    def _tell(self, what: Any) -> None:
+        for end in self._ends:
+            end.send(what)
+
+
+def generator(seed: int) -> Any:
+    """The noise of a seed, the same on every rank."""
+    import torch
+
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def _serve(
+    end: Connection, rank: int, port: int, source: Source, placement: Placement, flow_shift: float | None
+) -> None:
+    import torch
+
+    if placement.device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        own = placement.device if placement.device == "cpu" else f"cuda:{rank}"
+        pipe = load(source, replace(placement, device=own), flow_shift)
+    except Exception as error:
+        end.send(first_line(error))
+        return
+    end.send(None)
+    with contextlib.suppress(EOFError):  # rank 0 is gone
+        end.recv()
+        _join(pipe, rank, port, placement)
+        while (asked := end.recv()) is not None:
+            call, seed = asked
+            with torch.inference_mode():
+                pipe(**call, generator=generator(seed))
+
+
+def _join(pipe: Any, rank: int, port: int, placement: Placement) -> None:
+    import torch
+    from torch import distributed
+
+    cpu = placement.device == "cpu"
+    distributed.init_process_group(
+        "gloo" if cpu else "nccl",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=placement.context_parallel,
+        timeout=_LONGEST,
+    )
+    # diffusers divides by the number of accelerators, also where there is none
+    one = unittest.mock.patch.object(torch.accelerator, "device_count", lambda: 1)
+    with one if cpu else contextlib.nullcontext(), hushed():
+        for name in _DITS:
+            if (dit := getattr(pipe, name, None)) is not None:
+                config = diffusers().ContextParallelConfig(ulysses_degree=placement.context_parallel)
+                dit.enable_parallelism(config=config)
+
+
+def _heard(end: Connection) -> str | None:
+    try:
+        return end.recv()
+    except EOFError:
+        return "it died"
+
+
+def _end(ends: Sequence[Connection], processes: Sequence[Any]) -> None:
+    from torch import distributed
+
+    for end in ends:
+        with contextlib.suppress(OSError):  # dead already
+            end.send(None)
+    for process in processes:
+        process.join(_GRACE_SECONDS)
+        process.kill()  # it may wait for a rank that is no more
+        process.join()
+    for end in ends:
+        end.close()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

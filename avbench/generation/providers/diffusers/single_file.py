@@ -1,0 +1,149 @@
+"""A part of a pipeline from one file of weights: every tensor of the file is used, and every parameter filled.
+
+diffusers renames, splits and joins the tensors of other projects' files, drops some without a word, and only warns of
+those that it does not know. So its conversion is run once on tensors without content, and followed backwards.
+
+ComfyUI's fp8 files keep a weight as ``weight / scale`` beside its scale; the two are multiplied here before anything
+else. The scales of activations beside them (``scale_input``) belong to matrix products in fp8, which are not done here.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avbench.avfulldit.filled import check_names, listed
+from avbench.core import InputError
+from avbench.generation.detect import Recognised, diffusers
+
+_SCALES = (".scale_weight", ".weight_scale")
+_ACTIVATIONS = (".scale_input", ".input_scale")
+_MARKER, _FORMAT = "scaled_fp8", ".comfy_quant"
+_SMALL = (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)
+
+
+def load_file(kind: Any, part: Recognised, folder: Path, slot: str, dtype: torch.dtype) -> Any:
+    """Read a network of the class `kind`, whose config lies in the pipeline's folder.
+
+    Raises:
+        InputError: the class cannot be read from one file, a tensor found no place, or a parameter found no value.
+    """
+    if not hasattr(kind, "from_single_file"):
+        msg = f"{part.path}: {kind.__name__} cannot be read from one file"
+        raise InputError(msg)
+    from diffusers.loaders.single_file_utils import load_single_file_checkpoint
+
+    checkpoint = load_single_file_checkpoint(str(part.path), local_files_only=True)
+    if any(not isinstance(one, Tensor) for one in checkpoint.values()):
+        strange = listed(str(name) for name, one in checkpoint.items() if not isinstance(one, Tensor))
+        msg = f"{part.path} holds what is no tensor: {strange}"
+        raise InputError(msg)
+    _unscale(checkpoint, part.path, dtype)
+    _check(kind, checkpoint, part.path, folder, slot)
+    options = {}
+    if part.kind == "GGUF":
+        options["quantization_config"] = diffusers().GGUFQuantizationConfig(compute_dtype=dtype)
+    # with its config named, a file is never taken for another model, and nothing is looked up
+    return kind.from_single_file(
+        checkpoint, config=str(folder), subfolder=slot, dtype=dtype, local_files_only=True, **options
+    )
+
+
+def conversion(kind: type) -> Callable[..., dict[str, Tensor]] | None:
+    """What diffusers does to the tensors of another project's file for this class: ``f(checkpoint=…, config=…)``."""
+    from diffusers.loaders import single_file_model
+
+    known = getattr(single_file_model, "SINGLE_FILE_LOADABLE_CLASSES", {})
+    for name, functions in known.items():
+        if issubclass(kind, getattr(diffusers(), name, ())):
+            return functions.get("checkpoint_mapping_fn")
+    return None
+
+
+def followed(
+    convert: Callable[..., dict[str, Tensor]], config: Mapping[str, Any], shapes: Mapping[str, Any]
+) -> tuple[set[str], set[str]]:
+    """Run a conversion on tensors of these shapes without content.
+
+    Returns:
+        The names that come out, and the names of `shapes` of which nothing comes out.
+    """
+    hollow = {name: torch.empty(tuple(shape), device="meta", requires_grad=True) for name, shape in shapes.items()}
+    owners = {id(one): name for name, one in hollow.items()}
+    with torch.enable_grad():
+        out = convert(checkpoint=dict(hollow), config=config)
+    reached: set[str] = set()
+    for tensor in out.values():
+        if id(tensor) in owners:
+            reached.add(owners[id(tensor)])
+        steps = [tensor.grad_fn]
+        while steps:
+            step = steps.pop()
+            if step is not None:
+                reached.add(owners.get(id(getattr(step, "variable", None)), ""))
+                steps += [before for before, _ in step.next_functions]
+    return set(out), set(shapes) - reached
+
+
+def _check(kind: Any, checkpoint: Mapping[str, Tensor], path: Path, folder: Path, slot: str) -> None:
+    config = kind.load_config(str(folder), subfolder=slot, local_files_only=True)
+    with _empty():
+        network = kind.from_config(config)
+    names, what, where = set(checkpoint), f"the {slot} ({kind.__name__})", str(path)
+    if names != set(network.state_dict()) and (convert := conversion(kind)):
+        try:
+            named, lost = followed(convert, config, {name: one.shape for name, one in checkpoint.items()})
+        except Exception as error:
+            msg = f"{path} does not hold what {what} is made of: its names cannot be converted ({error!r})"
+            raise InputError(msg) from error
+        if lost:
+            msg = f"{path} holds {len(lost)} tensors that found no place in {what}: {listed(lost)}"
+            raise InputError(msg)
+        names = named
+    check_names(network, names, what, where)
+
+
+def _unscale(checkpoint: dict[str, Tensor], path: Path, dtype: torch.dtype) -> None:
+    """Multiply weights by the scales beside them, in place."""
+    for name in [name for name in checkpoint if name.endswith(_SCALES)]:
+        base, scale = name.rpartition(".")[0], checkpoint[name].float()
+        weight = checkpoint.get(f"{base}.weight")
+        if weight is None or weight.dtype not in _SMALL:
+            kind = "no weight" if weight is None else f"a weight of {weight.dtype}"
+            msg = f"{path}: {name} is the scale of {kind}, where one of float8 or int8 is known"
+            raise InputError(msg)
+        if scale.numel() == len(weight):  # one for each row
+            scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        elif scale.numel() != 1:
+            msg = f"{path}: {name} has {scale.numel()} scales for a weight of {tuple(weight.shape)}: one, or one a row"
+            raise InputError(msg)
+        checkpoint[f"{base}.weight"] = (weight.float() * scale).to(dtype)
+        del checkpoint[name]
+        checkpoint.pop(f"{base}{_ACTIVATIONS[_SCALES.index('.' + name.rpartition('.')[2])]}", None)
+        if _plain_float8(checkpoint.get(base + _FORMAT)):
+            del checkpoint[base + _FORMAT]
+    for name in [name for name in checkpoint if name.rpartition(".")[2] == _MARKER]:
+        del checkpoint[name]
+
+
+def _plain_float8(said: Tensor | None) -> bool:
+    if said is None:
+        return False
+    try:
+        return str(json.loads(bytes(said.to(torch.uint8).tolist()))["format"]).startswith(
+            ("float8_e4m3", "float8_e5m2")
+        )
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _empty() -> Any:
+    try:
+        from accelerate import init_empty_weights
+    except ImportError:
+        return contextlib.nullcontext()
+    return init_empty_weights()

@@ -1,0 +1,86 @@
+"""A class or function of the user's own as a model: ``python:package.module:Class``, or an object in memory.
+
+A class is built with the ``-M`` settings; its `generate` takes requests and returns, for each, a Made, a Clip, or the
+path of a finished file. `settings`, `batch_size` and `remarks` are filled in where it has none. A function takes one
+request and returns one of the three. The current folder is searched for the module, as ``python -m`` does.
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avbench.core import Clip, InputError, first_line, nearest
+from avbench.generation.identity import identity
+from avbench.generation.table import Made, Request, check_settings
+
+
+class OwnModel:
+    """The user's object as a generator."""
+
+    def __init__(self, target: str | Any, **settings: Any) -> None:
+        """Import and build what ``module:name`` says, or take an object as it is."""
+        model = _imported(target) if isinstance(target, str) else target
+        kind = model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
+        if inspect.isclass(model):
+            check_settings(model, settings, f"python:{target}")
+            model = model(**settings)
+        elif settings:
+            msg = f"{target} is not a class, so it takes no settings: {', '.join(settings)}"
+            raise InputError(msg)
+        if not callable(getattr(model, "generate", model)):
+            msg = f"{target} is neither callable nor has it a method generate(requests)"
+            raise InputError(msg)
+        self._model = model
+        self.batch_size: int = getattr(model, "batch_size", 1)
+        if hasattr(model, "concurrency"):
+            self.concurrency = model.concurrency
+        told = {**settings, **getattr(model, "settings", {})}
+        self.settings: Mapping[str, Any] = {**told, **identity(kind, told.values())}
+        if hasattr(model, "source"):
+            self.source = model.source
+
+    def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
+        """Ask the object. Raises InputError where it answers with something else than asked."""
+        if hasattr(self._model, "generate"):
+            made = list(self._model.generate(requests))
+            if len(made) != len(requests):
+                msg = f"generate returned {len(made)} clips for {len(requests)} requests"
+                raise InputError(msg)
+        else:
+            made = [self._model(request) for request in requests]
+        return [_wrapped(one) for one in made]
+
+    def remarks(self, requests: Sequence[Request]) -> list[str]:
+        """Those of the object, where it has any."""
+        return self._model.remarks(requests) if hasattr(self._model, "remarks") else []
+
+
+def _wrapped(made: Any) -> Made | InputError:
+    if isinstance(made, Made | InputError):
+        return made
+    if isinstance(made, Clip | Path):
+        return Made(made)
+    msg = f"a {type(made).__name__} came, where a Clip, a Made or a Path is expected"
+    raise InputError(msg)
+
+
+def _imported(target: str) -> Any:
+    module, colon, name = target.partition(":")
+    if not colon or not name:
+        msg = f"python:{target}: write python:package.module:Class"
+        raise InputError(msg)
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        msg = f"python:{target}: {module} cannot be imported: {type(error).__name__}: {first_line(error)}"
+        raise InputError(msg) from error
+    if not hasattr(found, name):
+        public = [one for one in vars(found) if not one.startswith("_")]
+        msg = f"python:{target}: {module} has no {name!r}; {nearest(name, public)}"
+        raise InputError(msg)
+    return getattr(found, name)

@@ -1,0 +1,81 @@
+"""Which jobs were submitted? One line a step in ``jobs.jsonl``, on disk before the next step is taken.
+
+A clip's job is first meant (``intent``, written before it is sent), then ``submitted`` (its id is known), and ``over``
+when the server says that it came to nothing. The last line of a clip counts. Nothing here is secret.
+"""
+
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from avbench.core import Key
+from avbench.storage.reading import read_lines
+from avbench.storage.run_folder import append_line
+
+
+@dataclass(frozen=True)
+class Step:
+    """The last that is known of a clip's job."""
+
+    key: Key
+    state: str
+    """``intent``, ``submitted`` or ``over``."""
+    prompt: str
+    """As it is sent."""
+    token: str
+    """Sent as the Idempotency-Key, the same however often one job is sent."""
+    unix_seconds: float
+    """When the job was first meant."""
+    job: str | None = None
+    model: str | None = None
+    """What the server says that it runs."""
+    why: str | None = None
+
+
+class Journal:
+    """The jobs of one run folder; safe to use from several threads."""
+
+    def __init__(self, path: Path, *, afresh: bool = False) -> None:
+        """Read what is known; `afresh` forgets whose the known jobs are."""
+        self._path, self._lock = path, threading.Lock()
+        steps = read_lines(path, Step)
+        self._last = {} if afresh else {step.key: step for step in steps}
+        self.jobs = {step.job for step in steps if step.job}
+        """Ids of all jobs that any clip ever had."""
+
+    @property
+    def models(self) -> set[str]:
+        """What the server said that it ran, for the jobs that count now."""
+        return {step.model for step in self._last.values() if step.model and step.state != "over"}
+
+    def last(self, key: Key) -> Step | None:
+        """What is known of a clip's job; None where a new one has to be submitted."""
+        step = self._last.get(key)
+        return None if step is None or step.state == "over" else step
+
+    def lost(self, prompt: str) -> list[Step]:
+        """Jobs of this prompt that were sent, or were about to be, and whose id is not known; the oldest first."""
+        lost = [step for step in self._last.values() if step.state == "intent" and step.prompt == prompt]
+        return sorted(lost, key=lambda step: step.unix_seconds)
+
+    def intend(self, key: Key, prompt: str) -> Step:
+        """Write down that a job is about to be sent."""
+        return self._add(Step(key, "intent", prompt, uuid.uuid4().hex, time.time()))
+
+    def submitted(self, step: Step, job: str, model: str | None = None) -> None:
+        """Write down the id of a job."""
+        self._add(replace(step, state="submitted", job=job, model=model))
+
+    def over(self, key: Key, why: str) -> None:
+        """Write down that a job came to nothing."""
+        self._add(replace(self._last[key], state="over", why=why))
+
+    def _add(self, step: Step) -> Step:
+        with self._lock:
+            append_line(self._path, asdict(step), durable=True)
+            self._last[step.key] = step
+            if step.job:
+                self.jobs.add(step.job)
+        return step

@@ -1,0 +1,142 @@
+"""What do distances say about a set of clips, and what is that worth at this n?
+
+Every distance is given with its matched-n permutation null, and with the floor: what the reference's own clips score
+(see uncertainty.py). Two models are compared by the difference of their distances to the same reference. Metrics know
+how to compare two arrays; this module knows which arrays.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from avbench.core import Columns, Direction, InputError, Key, Moments, NotMeasurable, Null, Protocol, Subset, resolve
+from avbench.metrics.reference import Reference
+from avbench.metrics.table import Metric
+from avbench.statistics import uncertainty
+from avbench.statistics.uncertainty import Difference, Pooled
+
+
+def embedding(columns: Columns, name: str, whose: str) -> np.ndarray:
+    """One column as ``[clips, d]`` or, of several windows a clip, ``[clips, windows, d]``; of single numbers d is 1.
+
+    Raises:
+        NotMeasurable: it is not there, or is no embedding.
+    """
+    if name not in columns or columns[name].dtype == object or columns[name].ndim > 3:
+        msg = f"{whose} has no {name!r} of one size for all clips; it has {', '.join(columns) or 'nothing'}"
+        raise NotMeasurable(msg)
+    return columns[name] if columns[name].ndim > 1 else columns[name][:, None]
+
+
+def value(metric: Metric, x: np.ndarray, y: np.ndarray) -> Any:
+    """The metric's function of the run's and the reference's embeddings: a float, or ``[clips]``."""
+    return resolve(metric.function)(_flat(x), _flat(y), **metric.settings)
+
+
+def value_of_moments(metric: Metric, x: np.ndarray, y: Moments) -> float:
+    """The same against a reference of which only moments are known. Raises NotMeasurable where that cannot be."""
+    if not metric.moments:
+        msg = f"{metric.name} needs every row of the reference, and this one holds moments of {y.n} clips"
+        raise NotMeasurable(msg)
+    return resolve(metric.moments)(Moments.of(_flat(x)), y, **metric.settings)
+
+
+def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:
+    """The distance between any two parts of several sets of clips, one after the other.
+
+    Raises:
+        InputError: the sets have unlike widths or numbers of windows.
+    """
+    if len({one.shape[1:] for one in sets}) > 1:
+        msg = (
+            f"{metric.name}: embeddings of shapes {' and '.join(str(one.shape[1:]) for one in sets)} cannot be compared"
+        )
+        raise InputError(msg)
+    clips = np.concatenate(sets)
+    windows = clips.shape[1] if clips.ndim == 3 else 1
+    features = _flat(clips).astype(np.float64)
+    if metric.pooled:
+        statistic: Pooled = resolve(metric.pooled)(features, **metric.settings)
+    else:
+        statistic = _one_by_one(metric, features)
+    return _OfClips(statistic, windows)
+
+
+def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, real_prompts: np.ndarray) -> Null | None:
+    """The metric's `uncertainty.permutation_null`; None where it treats the sides unlike, so that none can swap."""
+    if x.shape[1:] != y.shape[1:]:
+        return None
+    higher = metric.direction is Direction.HIGHER
+    return uncertainty.permutation_null(pooled(metric, x, y), prompts, real_prompts, higher_is_better=higher)
+
+
+def floor(metric: Metric, x: np.ndarray, y: np.ndarray, real_prompts: np.ndarray) -> float | None:
+    """The metric's `uncertainty.floor` at as many clips; None where the reference is too small, or sides are unlike."""
+    if x.shape[1:] != y.shape[1:]:
+        return None
+    try:
+        return uncertainty.floor(pooled(metric, y), real_prompts, len(x))
+    except NotMeasurable:
+        return None
+
+
+def difference(
+    metric: Metric,
+    a: tuple[Sequence[Key], Columns],
+    b: tuple[Sequence[Key], Columns],
+    real: Reference,
+    protocol: Protocol,
+    subset: Subset,
+) -> Difference:
+    """A's distance less B's, over the clips that both have, with labels swapped within (prompt, seed) pairs.
+
+    Raises:
+        NotMeasurable: fewer than 2 pairs, or a reference without rows.
+        InputError: unlike protocols or embeddings.
+    """
+    known, _ = real.columns(protocol, subset)
+    both = sorted({*a[0]} & {*b[0]})
+    sides = [
+        embedding(columns, metric.column, "a model")[[where[key] for key in both]]
+        for keys, columns in (a, b)
+        for where in [{key: index for index, key in enumerate(keys)}]
+    ]
+    reference = embedding(known, metric.reference_column or metric.column, "the reference")
+    return uncertainty.swap_test(pooled(metric, *sides, reference), len(both), len(reference))
+
+
+@dataclass(frozen=True, eq=False)
+class _OfClips:
+    """A pooled distance between windows, asked for by clips."""
+
+    statistic: Pooled
+    windows: int
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return self.statistic(_windows(first, self.windows), _windows(second, self.windows))
+
+    @property
+    def rounding(self) -> float:
+        return getattr(self.statistic, "rounding", 0.0)
+
+
+def _flat(embeddings: np.ndarray) -> np.ndarray:
+    """Windows as rows of their own."""
+    return embeddings.reshape(-1, embeddings.shape[-1])
+
+
+def _windows(clips: np.ndarray, windows: int) -> np.ndarray:
+    """Indices of clips ``[draws, n]`` → of their windows ``[draws, n · windows]``: a clip's windows stay together."""
+    return (clips[..., None] * windows + np.arange(windows)).reshape(len(clips), -1)
+
+
+def _one_by_one(metric: Metric, features: np.ndarray) -> Pooled:
+    function = resolve(metric.function)
+
+    def statistic(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        pairs = zip(first, second, strict=True)
+        return np.array([function(features[one], features[other], **metric.settings) for one, other in pairs])
+
+    return statistic

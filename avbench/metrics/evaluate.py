@@ -1,0 +1,320 @@
+"""Stage 4: rows → scores. Every metric that the rows allow; for every other, the sentence why not.
+
+Nothing here depends on time, machine or the order of measuring: the same rows give the same bytes.
+"""
+
+import collections
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from avbench.core import (
+    Columns,
+    Direction,
+    InputError,
+    Key,
+    NotMeasurable,
+    Protocol,
+    Row,
+    Sample,
+    Score,
+    Subset,
+    columns,
+    csv_text,
+    digest,
+    first_line,
+    nearest,
+    resolve,
+)
+from avbench.features.measure import current_rows, forms_of, protocol_of
+from avbench.metrics import distance, distances, reference
+from avbench.metrics.table import FVD_PROTOCOLS, METRICS, Metric
+from avbench.statistics import uncertainty
+from avbench.storage.content import require_unchanged
+from avbench.storage.run_folder import VALUES_FILE, RunFolder
+
+NEAR_FILE = "near_copies.csv"
+
+
+def chosen_metrics(names: Sequence[str] | None) -> list[Metric]:
+    """The rows of METRICS with these names, in the table's order; the usual ones for None.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    known = {metric.name: metric for metric in METRICS}
+    for name in names or ():
+        if name not in known:
+            msg = f"metric {name!r} is unknown; {nearest(name, known)}"
+            raise InputError(msg)
+    return [metric for metric in METRICS if (metric.usual if names is None else metric.name in names)]
+
+
+def fvd_metrics(protocols: Sequence[str]) -> list[str]:
+    """The metrics that compute FVD under these protocols; ``all`` is every one. Raises InputError on an unknown one."""
+    for name in protocols:
+        if name not in (*FVD_PROTOCOLS, "all"):
+            msg = f"FVD protocol {name!r} is unknown; {nearest(name, [*FVD_PROTOCOLS, 'all'])}"
+            raise InputError(msg)
+    return [FVD_PROTOCOLS[name] for name in (FVD_PROTOCOLS if "all" in protocols else protocols)]
+
+
+def features_of(metrics: Sequence[Metric]) -> list[str]:
+    """The features that these metrics need, each once."""
+    every = (feature for metric in metrics for feature in (metric.feature, metric.beside) if feature)
+    return list(dict.fromkeys(every))
+
+
+def evaluate(
+    folder: RunFolder,
+    metrics: Sequence[Metric],
+    *,
+    place: Path | None = None,
+    against: RunFolder | None = None,
+) -> list[Score]:
+    """Score a measured run, and write scores.json, values.parquet and, where asked for, near_copies.csv.
+
+    Args:
+        folder: the run.
+        metrics: what to compute.
+        place: a reference of the user's own instead of the shipped one.
+        against: the run that holds the reference clips, for metrics that see a clip beside one.
+
+    Raises:
+        InputError: a clip of the run, or of `against`, is not the one that was sampled and measured.
+    """
+    for one in (folder, against):
+        if one is not None:
+            require_unchanged(one)
+    scores: list[Score] = []
+    protocols: dict[str, Any] = {}
+    values: list[pd.DataFrame] = []
+    near: list[pd.DataFrame] = []
+    rows = {feature: current_rows(folder, feature, against) for feature in features_of(metrics)}
+    samples, seeds, forms = folder.samples(), folder.run().seeds, forms_of(folder)
+    for subset in folder.subsets():
+        expected = sorted(Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in seeds)
+        real = reference.find(subset, place)
+        for metric in metrics:
+            measured = _joined(rows[metric.feature], rows[metric.beside]) if metric.beside else rows[metric.feature]
+            of_subset = {key: measured[key] for key in expected if key in measured}
+            feature = protocol_of(metric.feature, against)
+            protocol = _described(metric, feature, subset, real)
+            if subset.name in forms:
+                protocol["clip_form"] = forms[subset.name].describe()
+            if metric.beside:
+                protocol["beside"] = protocol_of(metric.beside, against).describe()
+            why = collections.Counter(_reason(key, samples, of_subset) for key in expected)
+            refused = sum(key in samples and samples[key].refused for key in expected)
+            task = _Task(metric, feature, subset, digest(protocol), real, sum(why.values()), refused)
+            protocols[task.digest] = protocol
+            try:
+                score, per_clip = _score(task, of_subset, samples, why)
+            except (NotMeasurable, InputError) as reason:
+                score, per_clip = task.scored(value=None, n=0, missing=str(reason)), None
+            scores.append(score)
+            if per_clip is not None:
+                values.append(per_clip)
+            if metric.name == "near_copies" and score.value is not None:
+                near.append(_near_copies(task, of_subset))
+    asked = {"reference": place, "against": against and against.path}
+    table = pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
+    parts = {VALUES_FILE: table.to_parquet(index=False)}
+    if near:
+        parts[NEAR_FILE] = csv_text(pd.concat(near)).encode()
+    else:  # what an earlier evaluation found does not belong to this one
+        (folder.path / NEAR_FILE).unlink(missing_ok=True)
+    folder.write_scores(scores, protocols, {name: str(path) for name, path in asked.items() if path}, parts)
+    return scores
+
+
+def read_values(folder: RunFolder) -> pd.DataFrame:
+    """What `evaluate` found of each clip: one row per (subset, prompt, seed, metric), NaN where it has no value.
+
+    Raises:
+        InputError: the file is missing or damaged, or is not of the same evaluation as scores.json.
+    """
+    path = folder.path / VALUES_FILE
+    folder.require_one_evaluation(VALUES_FILE)
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        msg = f"{path} is damaged ({first_line(error)}): run `avbench evaluate {folder.path}` again"
+        raise InputError(msg) from None
+    if lacking := [name for name in _VALUE_COLUMNS if name not in table]:
+        msg = f"{path} has no column {lacking[0]!r}: run `avbench evaluate {folder.path}` again"
+        raise InputError(msg)
+    try:
+        table = table.astype({"seed": int, "value": float})
+    except (TypeError, ValueError) as error:
+        msg = f"{path} holds what is no number ({first_line(error)}): run `avbench evaluate {folder.path}` again"
+        raise InputError(msg) from None
+    if (folder.path / "scores.json").exists():
+        _require_agreement(folder, table)
+    return table
+
+
+def _require_agreement(folder: RunFolder, table: pd.DataFrame) -> None:
+    """Check that the scores are the means of these values, as they also were before scores.json had hashes."""
+    per_clip = {metric.name for metric in METRICS if metric.per_clip}
+    means = table.groupby(["subset", "metric"])["value"].agg(["count", "mean"]).to_dict("index")
+    for score in folder.scores()[0]:
+        if score.value is None or score.metric not in per_clip:
+            continue
+        found = means.get((score.subset, score.metric), {"count": 0, "mean": 0.0})
+        if found["count"] != score.n or not np.isclose(found["mean"], score.value, rtol=1e-6, atol=1e-12):
+            msg = (
+                f"{folder.path / VALUES_FILE} and scores.json are not of one evaluation: {score.metric} on "
+                f"{score.subset} has {found['count']} clips with the mean {found['mean']:.6g} in the one, {score.n} "
+                f"with {score.value:.6g} in the other; run `avbench evaluate {folder.path}` again"
+            )
+            raise InputError(msg)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One metric on one subset."""
+
+    metric: Metric
+    feature: Protocol
+    subset: Subset
+    digest: str
+    real: reference.Reference | None
+    asked: int
+    """Clips that the run should have."""
+    refused: int
+    """Those of them that the model refused to make."""
+
+    def scored(self, *, n: int, **known: Any) -> Score:
+        """A score of this metric on this subset that rests on n clips."""
+        missing = {"unmeasured": self.asked - n, "refused": self.refused}
+        hygiene = reference.hygiene(self.subset, self.real if self.metric.column else None)
+        return Score(self.subset.name, self.metric.name, n=n, protocol=self.digest, hygiene=hygiene, **missing, **known)
+
+    def reference_columns(self) -> tuple[Columns, np.ndarray]:
+        """Columns and prompts of the reference. Raises NotMeasurable without one, InputError if it is unlike."""
+        return self.known.columns(self.feature, self.subset)
+
+    @property
+    def known(self) -> reference.Reference:
+        """The reference. Raises NotMeasurable where there is none."""
+        if self.real is None:
+            msg = (
+                f"{self.subset.name} has no reference statistics to measure a distance to (see `avbench reference "
+                "build`, and give --reference)"
+            )
+            raise NotMeasurable(msg)
+        return self.real
+
+
+_VALUE_COLUMNS = [*Key._fields, "metric", "value"]
+
+
+def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) -> str | None:
+    """Why a clip has no values, or None where it has."""
+    if key not in samples:
+        return "the clip was not sampled"
+    if failure := samples[key].failure:
+        return f"{'refused by the model' if samples[key].refused else 'no clip'}: {failure}"
+    return rows[key].missing if key in rows else "the clip was not measured"
+
+
+def _joined(rows: Mapping[Key, Row], beside: Mapping[Key, Row]) -> dict[Key, Row]:
+    """Rows of the clips that two features saw, with the values of both, or the sentence why one has none."""
+    both = {}
+    for key in rows.keys() & beside.keys():
+        one, other = rows[key], beside[key]
+        values = None if one.values is None or other.values is None else {**one.values, **other.values}
+        both[key] = Row(key, one.clip_sha256, values, one.missing or other.missing)
+    return both
+
+
+def _described(metric: Metric, feature: Protocol, subset: Subset, real: reference.Reference | None) -> dict[str, Any]:
+    uses_reference = metric.column or metric.direction is Direction.BAND
+    columns_used = {"column": metric.column, "reference_column": metric.reference_column or metric.column}
+    return {
+        "metric": metric.name,
+        **metric.settings,
+        **(columns_used if metric.column else {}),
+        "feature": feature.describe(),
+        "subset": {"name": subset.name, "digest": subset.digest, "prompts": len(subset.prompts)},
+        "reference": real.card["sha256"] if real is not None and uses_reference else None,
+    }
+
+
+def _score(
+    task: _Task, rows: Mapping[Key, Row], samples: Mapping[Key, Sample], why: Mapping[str | None, int]
+) -> tuple[Score, pd.DataFrame | None]:
+    keys, measured = columns(rows.values())
+    if not keys:
+        raise NotMeasurable(_most_frequent(why))
+    metric = task.metric
+    if not metric.column:
+        return _mean(task, keys, np.asarray(resolve(metric.function)(measured)))
+    x = distances.embedding(measured, metric.column, "the run")
+    shared = len(task.known.shared([samples[key] for key in keys]))
+    if metric.per_clip:
+        y = _reference_embedding(task)
+        return _mean(task, keys, distances.value(metric, x, y), shared)
+    if moments := task.known.moments(task.feature, metric.reference_column or metric.column, task.subset):
+        return task.scored(value=distances.value_of_moments(metric, x, moments), n=len(keys), shared=shared), None
+    y, prompts = _reference_embedding(task), task.reference_columns()[1]
+    score = task.scored(
+        value=float(distances.value(metric, x, y)),
+        n=len(keys),
+        null=distances.null(metric, x, [key.prompt for key in keys], y, prompts),
+        floor=distances.floor(metric, x, y, prompts),
+        shared=shared,
+    )
+    return score, None
+
+
+def _reference_embedding(task: _Task) -> np.ndarray:
+    known, _ = task.reference_columns()
+    return distances.embedding(known, task.metric.reference_column or task.metric.column, "the reference")
+
+
+def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 0) -> tuple[Score, pd.DataFrame]:
+    able = ~np.isnan(per_clip)
+    table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(metric=task.metric.name, value=per_clip)
+    if not able.any():
+        msg = f"{task.metric.name} cannot measure any of the {len(keys)} clips: {task.metric.unable}"
+        return task.scored(value=None, n=0, missing=msg), table
+    prompts = [key.prompt for key, usable in zip(keys, able, strict=True) if usable]
+    target = None
+    known = task.real is not None and task.feature.name in task.real.values and not task.metric.beside
+    if known and task.metric.direction is Direction.BAND:
+        target = float(np.nanmean(resolve(task.metric.function)(task.reference_columns()[0])))
+    score = task.scored(
+        value=float(per_clip[able].mean()),
+        n=int(able.sum()),
+        interval=uncertainty.mean_interval(per_clip[able], prompts),
+        reference=target,
+        shared=shared,
+    )
+    return score, table
+
+
+def _near_copies(task: _Task, rows: Mapping[Key, Row]) -> pd.DataFrame:
+    """Each clip with the reference clip nearest to it: a row a clip, the nearest first."""
+    keys, measured = columns(rows.values())
+    x, y = distances.embedding(measured, task.metric.column, "the run"), _reference_embedding(task)
+    index, apart = distance.nearest(x, y)
+    real_keys = task.known.keys(task.feature, task.subset)
+    table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(
+        nearest_prompt=[real_keys[place].prompt for place in index],
+        nearest_seed=[real_keys[place].seed for place in index],
+        distance=apart,
+        nearness=distance.nearness(x, y),
+        near_copy=distance.near_copies(x, y).astype(bool),
+    )
+    return table.sort_values(["nearness", *Key._fields], kind="stable")
+
+
+def _most_frequent(why: Mapping[str | None, int]) -> str:
+    sentence = max((text for text in why if text is not None), key=lambda text: why[text])
+    return f"{sentence} ({why[sentence]} of {sum(why.values())} clips)"

@@ -1,0 +1,162 @@
+"""How good is the model that is being trained? Scores for a training loop's logger.
+
+```python
+from avbench.hook import score
+
+scores = score(lambda request: sampler(request.prompt.video_caption, request.key.seed), "toy-control", limit=8)
+logger.log(scores, step=step)  # {"toy-control/fvd": 812.4, …}; scores.missing says why others are not there
+```
+
+The loop is left as it was: random states, gradient mode, number of threads; no reference to the model or to a network
+that measures is kept, and the GPU's cache is emptied.
+"""
+
+import contextlib
+import gc
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from avbench.core import Clip, InputError, Score, Subset
+from avbench.features.measure import measure, require_weights
+from avbench.generation.providers.python import OwnModel
+from avbench.generation.sample import sample, throw_away
+from avbench.generation.table import Generator, Request
+from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets.loading import from_prompts_file, load
+
+
+class Scores(dict[str, float]):
+    """``subset/metric`` → value."""
+
+    def __init__(self, found: Iterable[Score]) -> None:
+        found = list(found)
+        super().__init__({f"{one.subset}/{one.metric}": one.value for one in found if one.value is not None})
+        self.missing = {f"{one.subset}/{one.metric}": one.missing for one in found if one.missing is not None}
+        """``subset/metric`` → why it has no value, in a sentence."""
+
+
+def score(
+    model: str | Path | Generator | Callable[[Request], Clip],
+    subset: str | Path | Subset | Sequence[str | Path | Subset] = "toy-control",
+    *,
+    metrics: Sequence[str] | None = None,
+    seeds: int = 1,
+    limit: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    reference: Path | None = None,
+    workers: int = 1,
+    out: Path | None = None,
+    replace: bool = False,
+) -> Scores:
+    """Sample a subset, measure and evaluate it.
+
+    Args:
+        model: a function of a Request that returns a Clip, a Generator, ``provider:target``, or the Path of a run
+            folder, whose clips are then taken instead of new ones, and of whose subsets all are scored.
+        subset: a name, a subset folder, a prompts file, a Subset, or several.
+        metrics: names; the usual ones where not given.
+        seeds: clips per prompt.
+        limit: only the first prompts of each subset.
+        settings: of a ``provider:target``.
+        reference: a reference folder instead of the shipped ones.
+        workers: processes for measuring; with more than one the training script needs its ``__main__`` guard.
+        out: run folder to keep; removed afterwards where not given.
+        replace: throw away what `out` holds of another model, of other settings or of an earlier call.
+
+    Raises:
+        InputError: something that was given is wrong. A clip that cannot be made is not: it is counted and told.
+    """
+    chosen = chosen_metrics(metrics)
+    require_weights(features_of(chosen))
+    with _undisturbed(), contextlib.ExitStack() as stack:
+        if isinstance(model, Path):
+            folder = RunFolder(model)
+            folder.run()
+        else:
+            folder = RunFolder(out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avbench-"))) / "run")
+        stack.enter_context(folder.writing())
+        if not isinstance(model, Path):
+            several = subset if isinstance(subset, Sequence) and not isinstance(subset, str) else [subset]
+            asked = [_subset(one).limited(limit) for one in several]
+            _require_another_folder(folder, model, replace=replace)
+            _drain(_sampled(folder, model, settings or {}, asked, range(seeds), replace=replace))
+        _drain(measure(folder, features_of(chosen), workers=workers)[1])
+        return Scores(evaluate(folder, chosen, place=reference))
+
+
+def _require_another_folder(folder: RunFolder, model: Any, *, replace: bool) -> None:
+    """A model in memory that does not say what decides its clips cannot be told from what it was a step ago."""
+    if isinstance(model, str) or getattr(model, "settings", None) or not folder.samples():
+        return
+    if not replace:
+        msg = (
+            f"{folder.path} holds clips of an earlier call, and a model in memory cannot be told from another: give "
+            "another `out`, such as one with the step in its name, or replace=True; or give the model `settings` that "
+            "say what decides its clips"
+        )
+        raise InputError(msg)
+    throw_away(folder)
+
+
+def _sampled(
+    folder: RunFolder,
+    model: Any,
+    settings: Mapping[str, Any],
+    subsets: Sequence[Subset],
+    seeds: Sequence[int],
+    *,
+    replace: bool,
+) -> Iterable[Any]:
+    if isinstance(model, str):
+        return sample(folder, model, settings, subsets, seeds, replace=replace)[1]
+    if settings:
+        msg = f"settings are for provider:target; {type(model).__name__} is built already"
+        raise InputError(msg)
+    name = getattr(model, "__name__", type(model).__name__)
+    return sample(folder, f"python:{name}", {}, subsets, seeds, generator=OwnModel(model), replace=replace)[1]
+
+
+def _subset(one: str | Path | Subset) -> Subset:
+    if isinstance(one, Subset):
+        return one
+    return from_prompts_file(Path(one)) if Path(one).is_file() else load(str(one))
+
+
+def _drain(items: Iterable[Any]) -> None:
+    for _ in items:
+        pass
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep what a training loop would notice, and let go of what it would miss."""
+    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in variables}
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+        random.setstate(numbers[0])
+        np.random.set_state(numbers[1])
+        torch.set_rng_state(numbers[2])
+        gc.collect()
+        if torch.cuda.is_initialized():
+            if cuda is not None:
+                torch.cuda.set_rng_state_all(cuda)
+            torch.cuda.empty_cache()

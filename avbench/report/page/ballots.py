@@ -1,0 +1,35 @@
+"""How are blind votes read? A table of who won against whom, one of strengths, and sentences, for the console."""
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from avbench.comparison import votes as ballots
+
+
+def console(votes: pd.DataFrame) -> Group:
+    """Votes of `votes.read`, for rich."""
+    met = Table(
+        "run", "against", title=Text("Blind votes", style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=0
+    )
+    for column in ("won", "tied", "lost", "votes", "prompts"):
+        met.add_column(column, justify="right")
+    for _, row in ballots.pairs(votes).iterrows():
+        met.add_row(*(Text(str(row[column.header])) for column in met.columns))
+    title = Text("Bradley–Terry strengths, ties as half", style="bold")
+    strong = Table("run", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    for column in ("strength", "95 % interval", "votes", "group"):
+        strong.add_column(column, justify="right")
+    found = ballots.strengths(votes)
+    for one in found:
+        strong.add_row(Text(one.run), *strength_cells(one), str(one.votes), str(one.group + 1))
+    told = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
+    return Group(met, strong, *(Text(sentence, style="dim") for sentence in told))
+
+
+def strength_cells(one: ballots.Strength) -> tuple[str, str]:
+    """A strength and its interval as text."""
+    interval = "–" if one.low is None or one.high is None else f"{one.low:+.2f} … {one.high:+.2f}"
+    return ("–" if one.value is None else f"{one.value:+.2f}"), interval

@@ -1,0 +1,340 @@
+"""The page: one HTML file that opens offline. Tables, figures, the clips in lockstep, blind votes, and every origin.
+
+What it shows goes in as JSON and is set as text by page.js; prompts and names come from anybody. A content security
+policy that names the scripts by their hashes and forbids the network is the second fence. plotly's own code goes in
+once, packed, and is unpacked when the first figure is scrolled to.
+"""
+
+import base64
+import gzip
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
+
+from avbench import __version__
+from avbench.comparison import votes as ballots
+from avbench.core import Key, Run, Subset
+from avbench.features.measure import current_rows
+from avbench.metrics.evaluate import read_values
+from avbench.metrics.table import METRICS
+from avbench.report import boards, printed
+from avbench.report.page import answer, clips, plots
+from avbench.report.page.ballots import strength_cells
+from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
+from avbench.storage.reading import read_json
+from avbench.storage.run_folder import VALUES_FILE, RunFolder, file_sha256
+from avbench.subsets import loading
+
+MEDIA = ("inside", "beside")
+"""Where the clips go: into the page, or into `media/` beside it."""
+_HERE = Path(__file__).parent
+
+
+def render(
+    folders: Sequence[RunFolder],
+    frame: pd.DataFrame,
+    over: pd.DataFrame,
+    place: Path,
+    differences: pd.DataFrame | None = None,
+    media: str = "inside",
+    flow: bool = False,
+    votes: pd.DataFrame | None = None,
+) -> str:
+    """The page's HTML.
+
+    Args:
+        folders: the runs, under unlike names.
+        frame: their `leaderboard.leaderboard`.
+        over: their `compare.over_motion`.
+        place: the folder of playable clips, by `clips.prepare`; for ``beside`` it must lie beside the page as `media/`.
+        differences: the paired comparisons of the runs, where they were made.
+        media: one of MEDIA.
+        flow: whether the clips' flow is shown as well; then `clips.prepare` made it.
+        votes: blind votes of `votes.read`, where there are some.
+    """
+    script, library = (_HERE / "page.js").read_text(), _plotly()
+    runs = [folder.path.name for folder in folders]
+    subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
+    shown, cards = _clips(folders, place, flow)
+    data = {
+        "version": __version__,
+        "runs": [{"name": name, "colour": plots.colour(index)} for index, name in enumerate(runs)],
+        "metrics": _metrics(frame),
+        "subsets": subsets,
+        "values": _values(folders, subsets),
+        "clips": shown,
+        "cards": cards,
+        "inside": media == "inside",
+        "figures": _figures(folders, frame, over, differences),
+        "scores": _records(frame),
+        "differences": [] if differences is None else _records(differences),
+        "protocols": {digest: one for folder in folders for digest, one in folder.scores()[1].items()},
+        "origins": [_origin(folder) for folder in folders],
+    }
+    return _template().render(
+        data=data,
+        answer=answer.sentences(frame, differences),
+        title=" · ".join(runs),
+        tables={table.subset: table for table in subset_tables(frame, ranks=True)},
+        places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
+        compared=[] if differences is None else _compared(differences),
+        columns=boards.DIFFERENCE_COLUMNS,
+        pooled=POOLED,
+        coverage=_coverage(folders, frame),
+        papers=printed.sections(folders),
+        voted=None if votes is None else _voted(votes),
+        pretty=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
+        legend=f"{LEGEND} {RANKS_LEGEND}",
+        standard=STANDARD,
+        style=Markup((_HERE / "page.css").read_text()),
+        script=Markup(script),
+        library=base64.b64encode(gzip.compress(library.encode(), mtime=0)).decode(),
+        policy=_policy(script, library),
+        media={sha: _base64(place / f"{sha}.mp4") for sha in cards if media == "inside"},
+        flows={sha: _base64(place / f"{sha}.flow.mp4") for sha in cards if media == "inside" and flow},
+    )
+
+
+def _compared(differences: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of the tables of differences; `index` is the place among all, `better` whether one is shown to be."""
+    found = []
+    for index, (_, row) in enumerate(differences.iterrows()):
+        named = {name: str(row[name]) for name in ("subset", "metric", "run", "against")}
+        texts, remark = boards.difference_texts(row), boards.difference_remark(row)
+        found.append({**named, "index": index, "cells": texts, "better": bool(texts[-1]), "remark": remark})
+    return found
+
+
+def _template() -> Template:
+    """Of page.html; everything that goes in is escaped."""
+    options: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined}
+    environment = Environment(loader=FileSystemLoader(_HERE), trim_blocks=True, lstrip_blocks=True, **options)
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["breakable"] = lambda name: Markup(str(escape(name)).replace("_", "_<wbr>"))
+    return environment.get_template("page.html")
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def _policy(*scripts: str) -> str:
+    """Nothing from the network, no script but these, media from the page itself or beside it."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "media-src blob: 'self' file:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with None where there is nothing: NaN is no JSON."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def _metrics(frame: pd.DataFrame) -> dict[str, Any]:
+    known = {metric.name: metric for metric in METRICS}
+    shown = [known[name] for name in frame["metric"].unique()]
+    return {one.name: {"direction": one.direction, "unit": one.unit, "question": one.question} for one in shown}
+
+
+def _subsets(folders: Sequence[RunFolder]) -> list[Subset]:
+    """Of all runs, each once; two of one name are the same, or `scores_frame` refused them."""
+    return list({subset.name: subset for folder in folders for subset in folder.subsets()}.values())
+
+
+def _subset(index: int, subset: Subset, folders: Sequence[RunFolder]) -> dict[str, Any]:
+    """Prompts and seeds; an item of the page is a prompt with a seed, all seeds of a prompt together."""
+    seeds = list(dict.fromkeys(seed for folder in folders for seed in folder.run().seeds))
+    return {
+        "name": subset.name,
+        "anchor": f"subset-{index}",
+        "digest": subset.digest,
+        "why": subset.card.get("purpose", ""),
+        "prompts": [{"id": one.id, "video": one.video_caption, "audio": one.audio_caption} for one in subset.prompts],
+        "seeds": seeds,
+    }
+
+
+def _items(subset: dict[str, Any]) -> list[Key]:
+    return [Key(subset["name"], prompt["id"], seed) for prompt in subset["prompts"] for seed in subset["seeds"]]
+
+
+def _values_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
+    parts = [read_values(folder).assign(model=folder.path.name) for folder in folders]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _values(folders: Sequence[RunFolder], subsets: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[list[Any]]]]:
+    """Subset → metric → run → a number an item, None where there is none."""
+    found: dict[str, dict[str, list[list[Any]]]] = {}
+    values = _values_frame(folders).set_index(["subset", "metric", "model"]).sort_index()
+    for subset in subsets:
+        items = pd.MultiIndex.from_tuples([key[1:] for key in _items(subset)])
+        of_subset = found.setdefault(subset["name"], {})
+        for where, part in values.groupby(level=["subset", "metric", "model"], sort=False):
+            name, metric, model = where
+            if name == subset["name"]:
+                runs = of_subset.setdefault(str(metric), [[None] * len(items) for _ in folders])
+                listed = part.set_index(["prompt", "seed"])["value"].reindex(items)
+                run = [folder.path.name for folder in folders].index(str(model))
+                runs[run] = [None if pd.isna(value) else float(f"{value:.5g}") for value in listed]
+    return found
+
+
+def _clips(folders: Sequence[RunFolder], place: Path, flow: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``subset/prompt/seed`` → a clip a run, and what is known of each playable file by sha256."""
+    shown: dict[str, list[Any]] = {}
+    cards: dict[str, Any] = {}
+    for index, folder in enumerate(folders):
+        heard = _times(folder, "onsets", "onset_seconds")
+        seen = _times(folder, "flow-dis", "event_seconds")
+        for key, sample in sorted(folder.samples().items()):
+            clip: dict[str, Any] = {
+                "onsets": heard.get(key),
+                "changes": seen.get(key),
+                "contacts": _contacts(folder, key),
+            }
+            missing = sample.failure
+            if sample.sha256 is not None:
+                known = clips.card(place, sample.sha256)
+                missing = known.get("missing")
+                if missing is None:
+                    names = ("width", "height", "frames", "fps", "seconds", "peaks")
+                    cards[sample.sha256] = {**{name: known[name] for name in names}, "flow": flow}
+            clip |= {"sha256": sample.sha256, "missing": missing}
+            shown.setdefault("/".join(map(str, key)), [None] * len(folders))[index] = clip
+    return shown, cards
+
+
+def _times(folder: RunFolder, feature: str, name: str) -> dict[Key, list[float]]:
+    """Seconds of what a feature found in each clip."""
+    rows = current_rows(folder, feature)
+    return {
+        key: [round(float(second), 3) for second in row.values[name]]  # pyright: ignore
+        for key, row in rows.items()
+        if row.values is not None
+    }
+
+
+@dataclass(frozen=True)
+class _Contact:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What the page shows of a clip's .truth.json."""
+
+    contacts: Sequence[_Contact] = ()
+
+
+def _contacts(folder: RunFolder, key: Key) -> list[float] | None:
+    """Seconds of the contacts, where the clip's maker knew them."""
+    stem = folder.clip_stem(key)
+    path = stem.with_name(stem.name + ".truth.json")
+    if not path.exists():
+        return None
+    known = read_json(path, _Truth, known_only=False)
+    return sorted({round(contact.seconds, 2) for contact in known.contacts})
+
+
+def _figures(
+    folders: Sequence[RunFolder], frame: pd.DataFrame, over: pd.DataFrame, differences: pd.DataFrame | None
+) -> dict[str, dict[str, list[plots.Figure]]]:
+    values, runs = _values_frame(folders), [folder.path.name for folder in folders]
+    return {
+        subset.name: {
+            "paired": list(plots.paired(values, runs, subset.name, differences)),
+            "distances": list(plots.distances(frame, runs, subset.name)),
+            "motion": list(plots.over_motion(values, over, runs, subset.name)),
+        }
+        for subset in _subsets(folders)
+    }
+
+
+def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row a (subset, run): clips asked for and made, what could not be measured, and the failures' sentences."""
+    found = []
+    for subset in _subsets(folders):
+        for folder in (one for one in folders if subset.name in one.run().subsets):
+            samples = folder.samples()
+            asked = [Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in folder.run().seeds]
+            here = frame[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
+            gaps = [(row["metric"], row["unmeasured"], row["missing"]) for row in _records(here) if row["unmeasured"]]
+            failed = [(key, samples[key].failure if key in samples else "it was not sampled") for key in asked]
+            found.append(
+                {
+                    "subset": subset.name,
+                    "run": folder.path.name,
+                    "asked": len(asked),
+                    "failed": [(f"{key.prompt}, seed {key.seed}", why) for key, why in failed if why],
+                    "gaps": gaps,
+                    "measured": len(here) - len(gaps),
+                    "metrics": len(here),
+                }
+            )
+    return found
+
+
+def _voted(votes: pd.DataFrame) -> dict[str, Any]:
+    found = ballots.strengths(votes)
+    told = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
+    rows = [(one, *strength_cells(one)) for one in found]
+    return {"strengths": rows, "pairs": _records(ballots.pairs(votes)), "remarks": told}
+
+
+def _origin(folder: RunFolder) -> dict[str, Any]:
+    """What made a run's numbers: the commands, run.json, and hashes of the files that hold them."""
+    run = folder.run()
+    hashes = {name: file_sha256(folder.path / name) for name in ("run.json", "scores.json", VALUES_FILE)}
+    named = {"name": folder.path.name, "path": shlex.quote(str(folder.path))}
+    return {**named, "run": run.to_json(), "hashes": hashes, "commands": _commands(folder, run)}
+
+
+def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
+    """Commands that do it again."""
+    asked = [word for one in folder.subsets() for word in ("--subset", _named(folder, one))]
+    seeds = ["--seeds", str(max(run.seeds) + 1)]
+    given = [word for name, value in run.asked.items() for word in ("-M", f"{name}={_typed(value)}")]
+    beside = {name: [f"--{name}", path] for name, path in folder.scored_with().items()}
+    scored = [word for words in beside.values() for word in words]
+    return {
+        "sample": shlex.join(
+            ["avbench", "sample", run.model, *given, *asked, *seeds, "--out", str(folder.path.parent)]
+        ),
+        "measure": shlex.join(["avbench", "measure", str(folder.path), *beside.get("against", []), "--metric"]),
+        "evaluate": shlex.join(["avbench", "evaluate", str(folder.path), *scored, "--metric"]),
+    }
+
+
+def _named(folder: RunFolder, subset: Subset) -> str:
+    """A subset as --subset takes it: by name where it is shipped whole, else where the run keeps it."""
+    if subset.name in loading.names() and loading.load(subset.name).digest == subset.digest:
+        return subset.name
+    return str(folder.subset_path(subset.name))
+
+
+def _typed(value: Any) -> str:
+    """A setting as -M reads it: text stands bare, unless it would be read as JSON."""
+    try:
+        json.loads(value)
+    except ValueError:
+        return value
+    except TypeError:
+        pass
+    return json.dumps(value)

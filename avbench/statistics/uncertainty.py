@@ -1,0 +1,238 @@
+"""How far may a number lie from the truth? Intervals of means, and what a distance is worth at its n.
+
+Clips of one prompt are alike, and everything here knows it: intervals are clustered by prompt, and permutations
+exchange clips of one prompt only.
+
+A distance between two sets of clips is asked for again and again, for other parts of the same pooled clips. It comes
+as a *pooled* distance: a function of (first ``[draws, n]``, second ``[draws, m]``), the indices of the pooled rows on
+either side, that returns ``[draws]``. Every draw is its own computation in one thread, so that the numbers do not
+depend on how many cores there are. Where a distance nearly cancels it says in its attribute ``rounding`` how far
+rounding can move it: draws that are apart by no more are equal, or rounding would decide the p-value.
+"""
+
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from threadpoolctl import threadpool_limits
+
+from avbench.core import InputError, NotMeasurable, Null
+from avbench.storage.worker_pool import default_workers
+
+Pooled = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+PERMUTATIONS = 1000
+MOST_PERMUTATIONS = 10_000
+EXCEEDING = 10
+"""So many draws as extreme as what was measured settle that it is no small p-value."""
+_SEED = 0
+_CHUNK = 50  # draws a thread takes at a time
+
+
+def mean_interval(
+    values: Sequence[float] | np.ndarray, clusters: Sequence[Hashable] | np.ndarray, *, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Interval of the mean over all clips, clustered by prompt; None with fewer than two clusters.
+
+    With e_g the sum of the deviations from the mean within cluster g, the variance of the mean of N values in G
+    clusters is G/(G−1) Σ e_g² / N²: the cluster-robust variance of Liang and Zeger (1986) with the usual CR1
+    correction, for a regression on a constant alone. The quantile is Student's t with G−1 degrees of freedom
+    (Cameron and Miller, 2015). With one clip a cluster this is the ordinary t interval.
+
+    It answers for the choice of prompts and seeds, not for that of the model or the metric. With few clusters (below
+    about ten) of skewed values, or where one prompt has most of the clips, it is far too narrow; where all values are
+    equal it has no width.
+
+    Args:
+        values: ``[clips]``, finite.
+        clusters: one label a clip, such as its prompt; equal labels are one cluster, whatever their order.
+        level: the share of such intervals that hold the true mean, between 0 and 1.
+
+    Raises:
+        InputError: lengths differ, a value is not finite, or the level is not between 0 and 1.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or len(clusters) != len(x):
+        msg = f"values have shape {x.shape} and there are {len(clusters)} cluster labels; give one label a value"
+        raise InputError(msg)
+    if not np.isfinite(x).all():
+        msg = f"{np.count_nonzero(~np.isfinite(x))} of {len(x)} values are NaN or infinite; leave those clips out"
+        raise InputError(msg)
+    if not 0 < level < 1:
+        msg = f"level is {level!r}; it must lie between 0 and 1"
+        raise InputError(msg)
+    group = _numbered(clusters)
+    count = len(set(group))
+    if count < 2:
+        return None
+    mean = x.mean()
+    sums = np.bincount(group, weights=x - mean, minlength=count)
+    error = np.sqrt(count / (count - 1) * np.sum(sums**2)) / len(x)
+    reach = stats.t.ppf((1 + level) / 2, count - 1) * error
+    return float(mean - reach), float(mean + reach)
+
+
+def permutation_null(
+    pooled: Pooled,
+    prompts: Sequence[Hashable] | np.ndarray,
+    real_prompts: Sequence[Hashable] | np.ndarray,
+    *,
+    higher_is_better: bool = False,
+    permutations: int = PERMUTATIONS,
+) -> Null:
+    """What the distance would be were model and reference one distribution: clips change sides at random.
+
+    The numbers of clips on both sides stay what they are. Where every prompt of the model has clips in the reference,
+    clips change places within their prompt only: under that null, the model's clips *of a prompt* are as the
+    reference's. The p-value is exact under it (Phipson and Smyth, 2010), whatever the distance; a bootstrap is not.
+
+    Args:
+        pooled: the distance over the model's rows, then the reference's.
+        prompts: the prompt of each of the model's clips.
+        real_prompts: the prompt of each of the reference's clips.
+        higher_is_better: for a share such as coverage, where few is bad.
+        permutations: how many, seeded.
+    """
+    n, count = len(prompts), len(prompts) + len(real_prompts)
+    strata = _numbered([*prompts, *real_prompts])
+    within = set(strata[:n]) <= set(strata[n:])
+    if not within:
+        strata = np.zeros(count, dtype=np.intp)
+    random = np.random.default_rng(_SEED)
+    order = np.stack([np.arange(count), *(_exchanged(strata, n, random) for _ in range(permutations))])
+    values = _each(pooled, order[:, :n], order[:, n:])
+    measured, drawn = values[0], values[1:]
+    slack = max(getattr(pooled, "rounding", 0.0), 1e-9 * abs(measured))
+    worse = drawn <= measured + slack if higher_is_better else drawn >= measured - slack
+    p = (1 + np.count_nonzero(worse)) / (1 + permutations)
+    return Null(float(drawn.mean()), float(drawn.std(ddof=1)), float(p), permutations, within)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The distance of model A to the reference less that of model B."""
+
+    value: float
+    p: float
+    """Two-sided."""
+    sd: float
+    """Of the difference over the permutations: its size where A and B are one distribution."""
+    pairs: int
+    permutations: int
+
+
+def swap_test(
+    pooled: Pooled, pairs: int, real: int, *, permutations: int = PERMUTATIONS, most: int = MOST_PERMUTATIONS
+) -> Difference:
+    """Is A nearer to the reference than B, or is that chance? Labels are swapped within (prompt, seed) pairs.
+
+    The reference is the same on both sides, so that its own accidents cancel. Where fewer than EXCEEDING of the first
+    draws are as extreme, more are drawn until so many are, or `most` were drawn: a p-value that is to be multiplied by
+    the size of a family must be able to be small (Besag and Clifford, 1991).
+
+    Args:
+        pooled: the distance over A's `pairs` rows, B's in the same order of keys, and the `real` rows.
+        pairs: clips that both models have.
+        real: clips of the reference.
+        permutations: how many at least, seeded.
+        most: how many at most.
+
+    Raises:
+        NotMeasurable: there are fewer than 2 pairs, or clips of the reference.
+    """
+    if min(pairs, real) < 2:
+        needs = "comparing two distances needs at least 2 clips that both models have, and 2 real ones"
+        msg = f"{needs}; there are {pairs} and {real}"
+        raise NotMeasurable(msg)
+    random = np.random.default_rng(_SEED)
+    rounding = 2 * getattr(pooled, "rounding", 0.0)  # of a difference of two distances
+    measured = _swaps(pooled, np.zeros((1, pairs), dtype=bool), real)[0]
+    if abs(measured) <= rounding:
+        measured = 0.0
+    # A swap of all pairs gives minus the same number but for rounding, and must count as no nearer to 0.
+    least = abs(measured) - max(rounding, 1e-9 * abs(measured))
+    drawn = np.empty(0)
+    extreme = 0
+    while len(drawn) < permutations or (extreme < EXCEEDING and len(drawn) < most):
+        drawn = np.append(drawn, _swaps(pooled, random.random((permutations, pairs)) < 0.5, real))
+        extreme = np.count_nonzero(np.abs(drawn) >= least)
+    p = (1 + extreme) / (1 + len(drawn))
+    sd = float(drawn.std(ddof=1))
+    return Difference(float(measured), float(p), sd if sd > rounding else 0.0, pairs, len(drawn))
+
+
+def _swaps(pooled: Pooled, swapped: np.ndarray, real: int) -> np.ndarray:
+    """``[draws]``: A's distance less B's where the labels of these pairs ``[draws, pairs]`` are swapped."""
+    pairs = swapped.shape[1]
+    a = np.arange(pairs) + np.where(swapped, pairs, 0)
+    b = np.arange(pairs) + np.where(swapped, 0, pairs)
+    reference = np.broadcast_to(np.arange(2 * pairs, 2 * pairs + real), (len(a), real))
+    return _each(pooled, a, reference) - _each(pooled, b, reference)
+
+
+def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, draws: int = 20) -> float:
+    """What n perfect clips would score: n of the reference's own clips against the rest of it.
+
+    The mean over seeded draws without replacement. A draw takes the clips as evenly from the prompts as n allows, as a
+    run does: clips of one prompt are alike, so a draw that ignored prompts would lie further off. The rest is n clips
+    smaller than the reference that a model is held against, which makes the floor a little high where n is a large
+    part of it.
+
+    Args:
+        pooled: the distance over the reference's rows.
+        prompts: the prompt of each of them.
+        n: clips of the model.
+        draws: how many.
+
+    Raises:
+        NotMeasurable: n is below 2, or the reference has fewer than 2 n clips.
+    """
+    if n < 2 or len(prompts) < 2 * n:
+        msg = f"a floor at {n} clips needs n of at least 2 and a reference of at least {2 * n}; it has {len(prompts)}"
+        raise NotMeasurable(msg)
+    random = np.random.default_rng(_SEED)
+    strata = _numbered(prompts)
+    order = np.stack([_evenly(strata, random) for _ in range(draws)])
+    return float(_each(pooled, order[:, :n], order[:, n:]).mean())
+
+
+def _each(pooled: Pooled, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """All draws, a chunk a thread: the linear algebra inside lets other threads run."""
+    starts = range(0, len(first), _CHUNK)
+    one = functools.partial(_chunk, pooled, first, second)
+    with threadpool_limits(1), ThreadPoolExecutor(default_workers()) as threads:
+        return np.concatenate(list(threads.map(one, starts)))
+
+
+def _chunk(pooled: Pooled, first: np.ndarray, second: np.ndarray, start: int) -> np.ndarray:
+    return pooled(first[start : start + _CHUNK], second[start : start + _CHUNK])
+
+
+def _numbered(labels: Sequence[Hashable] | np.ndarray) -> np.ndarray:
+    """Equal labels → equal numbers, in order of their first appearance."""
+    numbers: dict[Hashable, int] = {}
+    listed = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    return np.array([numbers.setdefault(label, len(numbers)) for label in listed], dtype=np.intp)
+
+
+def _exchanged(strata: np.ndarray, n: int, random: np.random.Generator) -> np.ndarray:
+    """A random order of all rows whose first n hold as many of each stratum as rows 0…n−1 do."""
+    by_stratum = np.lexsort((random.random(len(strata)), strata))
+    wanted = np.bincount(strata[:n], minlength=strata.max() + 1)
+    sizes = np.bincount(strata)
+    place = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    chosen = place < np.repeat(wanted, sizes)
+    return np.concatenate([by_stratum[chosen], by_stratum[~chosen]])
+
+
+def _evenly(strata: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A random order of the rows in which every stratum comes once before any comes twice, and so on."""
+    luck = random.random(len(strata))
+    by_stratum = np.lexsort((luck, strata))
+    sizes = np.bincount(strata)
+    turn = np.empty(len(strata), dtype=np.intp)
+    turn[by_stratum] = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.lexsort((luck, turn))

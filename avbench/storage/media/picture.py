@@ -1,0 +1,155 @@
+"""The frames of one picture track, as they are decoded."""
+
+import math
+import re
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+
+from avbench.core.clip import frame_rate
+from avbench.core.errors import MediaError
+from avbench.storage.media.budget import Budget
+from avbench.storage.media.colour import as_seen, colour_remarks, square_size
+from avbench.storage.media.timing import first_frame_stretch, frame_grid, undo_rounding
+
+_SQUARE_BY_HABIT = ("gif",)  # viewers of pictures and gifs pass over what these say of their pixels
+
+
+class Picture:
+    """Frames of one stream with their times in seconds, as the container's clock has them."""
+
+    def __init__(self, path: Path, stream: av.VideoStream, budget: Budget) -> None:
+        self.path, self.stream, self.budget = path, stream, budget
+        self.tick = stream.time_base
+        self.times: list[Fraction] = []
+        self.held = Fraction(0)
+        self.remarks: list[str] = []
+        self._variable = False
+        self._frames = np.empty((0, 0, 0, 3), np.uint8)
+        form = stream.container.format.name
+        self._pixel = None if form in _SQUARE_BY_HABIT or form.endswith("_pipe") else stream.sample_aspect_ratio
+
+    def take(self, frame: av.VideoFrame) -> None:
+        """Keep one decoded frame."""
+        count = len(self.times)
+        size = square_size(frame.width, frame.height, self._pixel)
+        self.budget.check_frames(count + 1, size)
+        image = as_seen(frame, size)
+        if not count:
+            self.remarks += colour_remarks(frame)
+            if size != (stored := (frame.width, frame.height)):
+                shape = f"{self._pixel.numerator}:{self._pixel.denominator}"
+                self.remarks.append(
+                    f"its pixels are {shape}: its {_by(stored)} pixels were scaled to {_by(size)} square ones"
+                )
+            self._frames = np.empty((self._expected(image.nbytes), *image.shape), np.uint8)
+        elif image.shape != self.shape:
+            msg = f"{self.path} changes its picture size from {self.size} to {_by(image.shape[1::-1])}"
+            raise MediaError(msg)
+        elif count == len(self._frames):
+            # In place: large blocks are moved by the page, not copied. No view of the array exists yet.
+            self._frames.resize((count + max(16, count // 4), *self.shape), refcheck=False)
+        self._frames[count] = image
+        ticks = frame.dts if frame.pts is None else frame.pts
+        self.times.append(self.end if ticks is None else ticks * self.tick)
+        self.held = (frame.duration or 0) * self.tick
+
+    def _expected(self, frame_bytes: int) -> int:
+        """How many frames the container promises, as far as the budget goes; pages not written take no memory."""
+        seconds = Fraction(self.stream.container.duration or 0, av.time_base)
+        promised = self.stream.frames or math.ceil(seconds * (self.stream.average_rate or 0)) + 1
+        return max(1, min(promised, self.budget.most_frames, self.budget.most_bytes // frame_bytes))
+
+    @property
+    def frames(self) -> np.ndarray:
+        """All frames ``[time, height, width, 3]`` in their order; no more can be taken then."""
+        if len(self._frames) != len(self.times):
+            self._frames.resize((len(self.times), *self.shape), refcheck=False)
+        return self._frames
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and 3."""
+        return self._frames.shape[1:]
+
+    @property
+    def size(self) -> str:
+        """Width and height, for people."""
+        return _by(self.shape[1::-1])
+
+    @property
+    def origin(self) -> Fraction:
+        """When frame 0 is shown, in seconds."""
+        return min(self.times)
+
+    @property
+    def gap(self) -> Fraction:
+        """Seconds from frame to frame, in the mean."""
+        return (max(self.times) - min(self.times)) / (len(self.times) - 1) if len(self.times) > 1 else self.held
+
+    @property
+    def end(self) -> Fraction:
+        """When the last frame is over, in seconds; by the mean gap where its duration is not told."""
+        return max(self.times) + (self.held or self.gap) if self.times else Fraction(0)
+
+    @property
+    def patience(self) -> Fraction:
+        """How many seconds before its promised end the picture may stop.
+
+        At a variable rate, containers round the last frame's duration to any of the gaps.
+        """
+        if not self._variable:
+            return self.gap / 2
+        return max(after - before for before, after in pairwise(sorted(self.times)))
+
+    def squeeze(self, most: Fraction) -> None:
+        """Let the first frame begin later where it alone is stretched, by at most so many seconds.
+
+        A fragmented mp4 without an edit list does so to hide the sound's priming.
+        """
+        start = min(self.times, default=Fraction(0))
+        stretch = first_frame_stretch([time - start for time in self.times], self.end - start, self.tick)
+        if self.tick < stretch <= most:
+            self.times[0] += stretch
+
+    def at(self, fps: Fraction | None) -> tuple[np.ndarray, Fraction]:
+        """The frames ``[time, height, width, 3]`` at a constant rate: `fps`, or the stream's own."""
+        if not self.times:
+            msg = f"{self.path} holds no frames"
+            raise MediaError(msg)
+        if self.stream.container.format.name == "avi":
+            first = (self.stream.start_time or 0) * self.tick
+            self.times = [first + t - self.origin for t in sorted(self.times)]
+        times = [t - self.origin for t in self.times]
+        if times != sorted(times):
+            msg = f"{self.path} is damaged: its timestamps run backwards"
+            raise MediaError(msg)
+        grid = frame_grid(times, self.end - self.origin, self.tick, self._declared())
+        if grid.remark:
+            self._variable = True
+            self.remarks.append(grid.remark)
+        fps = frame_rate(fps or grid.rate)
+        count = max(1, math.ceil(grid.count * fps / grid.rate))
+        if fps == grid.rate and list(grid.places) == list(range(count)):
+            return self.frames, fps
+        self.budget.check_frames(count, self.shape[1::-1], beside=len(times))
+        # Frame k shows the last source frame whose place is not after it.
+        now = [k * grid.rate // fps for k in range(count)]
+        shown = np.searchsorted(np.array(grid.places), now, side="right") - 1
+        return self.frames[shown], fps
+
+    def _declared(self) -> list[Fraction]:
+        """The rates that the container names, the most trusted first."""
+        if self.stream.container.format.name == "gif":
+            return []  # a gif has delays and no rate: libav's would be guesses
+        written = self.stream.metadata.get("FPS", "")  # by `write_clip`
+        rates = [Fraction(written)] if re.fullmatch(r"[1-9][0-9]{0,9}(/[1-9][0-9]{0,9})?", written) else []
+        libav = (self.stream.average_rate, self.stream.base_rate, self.stream.guessed_rate)
+        return rates + [undo_rounding(rate) for rate in libav if rate]
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,230 @@
+"""Files and folders of frames become clips."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from avbench.core.clip import Audio, Clip, frame_rate
+from avbench.core.errors import MediaError
+from avbench.storage.media.budget import MAX_PIXELS, Budget
+from avbench.storage.media.failures import telling
+from avbench.storage.media.integrity import check_whole, is_fragmented
+from avbench.storage.media.picture import Picture
+from avbench.storage.media.sound import Sound
+
+MEDIA_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".qt", ".3gp", ".3g2", ".mj2", ".mk3d")
+"""Suffixes of the files that `read_clip` is meant for; it goes by the content, not by the name."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+"""Suffixes of the frames in a folder."""
+
+# Only these formats are tried: libav would also take text for a terminal recording, and a playlist for its targets.
+_VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
+_SOUND_FORMATS = "wav,flac"
+_IMAGE_FORMATS = "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe"
+# Report damage, where the default conceals it; and refuse large pictures before there is memory for them.
+_STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
+_NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_BESIDE = (
+    Disposition.visual_impaired
+    | Disposition.hearing_impaired
+    | Disposition.comment
+    | Disposition.clean_effects
+    | Disposition.non_diegetic
+    | Disposition.dependent
+)
+
+
+def read_clip(path: Path, *, fps: Fraction | None = None) -> Clip:
+    """Read a video file, or a folder of numbered frames, with its sound.
+
+    Args:
+        path: a file, or a folder of png, jpg, bmp or webp frames, sorted by the last number in each name; an
+            audio.wav or audio.flac beside them is the sound. Other files in the folder are passed over.
+        fps: frames per second. Needed for a folder; a file is resampled to it by sample-and-hold.
+
+    Returns:
+        The clip: frames ``[time, height, width, 3]`` uint8 RGB, and audio ``[channels, samples]`` float32 in −1…1,
+        silence included; audio is None where there is no track, or none of it sounds from frame 0 on. Its `remarks`
+        say what the reader decided: a variable rate, pixels that are not square, one of several tracks.
+
+    Raises:
+        MediaError: missing, empty, not media, damaged, cut short, without video, with sizes that change, or too large
+            (budget.py).
+        InputError: fps is not a rate, or an environment variable of the budget is not a number.
+    """
+    path = Path(path)
+    fps = None if fps is None else frame_rate(fps)
+    Budget.of(path, 0)  # a wrong environment variable is no fault of the file
+    with telling(path, "read"):
+        if not path.exists():
+            msg = f"{path} does not exist"
+            raise MediaError(msg)
+        return _read_folder(path, fps) if path.is_dir() else _read_file(path, fps)
+
+
+def _read_file(path: Path, fps: Fraction | None) -> Clip:
+    with _opened(path, _VIDEO_FORMATS) as container:
+        budget, fragmented = Budget.of(path, path.stat().st_size), is_fragmented(path)
+        # Cover art is a video stream too, in name only.
+        videos = [stream for stream in container.streams.video if not stream.disposition & _NO_PICTURE]
+        if not videos:
+            msg = f"{path} has no video stream"
+            raise MediaError(msg)
+        stream, remarks = _default(videos, "picture")
+        picture, sound = Picture(path, stream, budget), None
+        if container.streams.audio:
+            stream, others = _default(container.streams.audio, "sound")
+            sound = Sound(path, stream, budget, fragmented=fragmented)
+            remarks += others
+        _decode(path, container, picture, sound)
+        if sound and fragmented:
+            picture.squeeze(sound.patience)
+        frames, rate = picture.at(fps)
+        _check_end(path, container, [picture, sound] if sound else [picture], fragmented=fragmented)
+    audio = sound.audio(picture.origin) if sound else None
+    return Clip(frames, rate, audio, tuple(remarks + picture.remarks))
+
+
+def _default(streams: "Sequence[av.VideoStream | av.AudioStream]", what: str) -> tuple[av.stream.Stream, list[str]]:
+    """The track that players take, and a remark where there are several."""
+
+    def rank(stream: av.stream.Stream) -> tuple[bool, bool, bool]:
+        marks = stream.disposition
+        return stream.codec_context is None, not marks & Disposition.default, bool(marks & _BESIDE)
+
+    chosen = min(streams, key=rank)
+    if len(streams) == 1:
+        return chosen, []
+    why = "the default" if chosen.disposition & Disposition.default else "the first, as none is marked as the default"
+    return chosen, [f"it has {len(streams)} {what} tracks: number {streams.index(chosen) + 1} was read, {why}"]
+
+
+def _read_folder(path: Path, fps: Fraction | None) -> Clip:
+    if fps is None:
+        msg = f"{path} is a folder of frames, which has no rate of its own: give fps"
+        raise MediaError(msg)
+    files = _numbered(path)
+    budget = Budget.of(path, sum(file.stat().st_size for file in files))
+    frames = np.empty((0, 0, 0, 3), np.uint8)
+    for number, file in enumerate(files):
+        with telling(file, "read"), _opened(file, _IMAGE_FORMATS) as container:
+            image = Picture(file, container.streams.video[0], budget)
+            _decode(file, container, image, None)
+        if len(image.times) != 1:
+            msg = f"{file} holds {len(image.times)} frames; each file of a folder must hold one"
+            raise MediaError(msg)
+        if not number:
+            budget.check_frames(len(files), image.shape[1::-1])
+            frames = np.empty((len(files), *image.shape), np.uint8)
+        if image.shape != frames.shape[1:]:
+            msg = f"{file} is {image.size}, but {files[0].name} is {frames.shape[2]}x{frames.shape[1]}"
+            raise MediaError(msg)
+        frames[number] = image.frames[0]
+    return Clip(frames, fps, _folder_sound(path))
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The frames of a folder in the order of their numbers, which must follow one another."""
+    found: dict[int, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
+            continue
+        numbers = re.findall(r"[0-9]+", file.stem)
+        if not numbers:
+            msg = f"{file} has no number in its name, so its place among the frames is unknown"
+            raise MediaError(msg)
+        if (number := int(numbers[-1])) in found:
+            msg = f"{file} has the same number as {found[number].name}"
+            raise MediaError(msg)
+        found[number] = file
+    if not found:
+        msg = f"{folder} holds no frames ({', '.join(IMAGE_SUFFIXES)})"
+        raise MediaError(msg)
+    order = sorted(found)
+    for before, after in pairwise(order):
+        if after != before + 1:
+            msg = f"{found[after]} follows {found[before].name}: frame {before + 1} is missing"
+            raise MediaError(msg)
+    return [found[number] for number in order]
+
+
+def _folder_sound(folder: Path) -> Audio | None:
+    files = [folder / name for name in ("audio.wav", "audio.flac") if (folder / name).exists()]
+    if not files:
+        return None
+    if len(files) > 1:
+        msg = f"{folder} holds both audio.wav and audio.flac: which is the sound?"
+        raise MediaError(msg)
+    file = files[0]
+    with telling(file, "read"), _opened(file, _SOUND_FORMATS) as container:
+        sound = Sound(file, container.streams.audio[0], Budget.of(file, file.stat().st_size))
+        _decode(file, container, None, sound)
+        _check_end(file, container, [sound])
+    return sound.audio(Fraction(0))
+
+
+@contextmanager
+def _opened(path: Path, formats: str) -> Iterator[av.container.InputContainer]:
+    check_whole(path)
+    # An absolute path cannot be taken for a URL, and the lists keep libav from opening anything but this file.
+    options = {"format_whitelist": formats, "protocol_whitelist": "file", **_STRICT}
+    with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
+        yield container
+
+
+def _decode(path: Path, container: av.container.InputContainer, *tracks: "Picture | Sound | None") -> None:
+    """Decode the tracks' streams in one pass; nothing that libav calls damaged is passed on."""
+    wanted = {track.stream.index: track for track in tracks if track}
+    for track in wanted.values():
+        codec = track.stream.codec_context
+        if codec is None:
+            msg = f"{path} has a {track.stream.type} stream of an unknown codec"
+            raise MediaError(msg)
+        if track.stream.type == "video":
+            if not codec.width * codec.height:
+                msg = f"{path} has a picture that is damaged or has more than {MAX_PIXELS:,} pixels"
+                raise MediaError(msg)
+            track.budget.check_frames(1, (codec.width, codec.height))
+        codec.options = _STRICT
+        track.stream.thread_type = "AUTO"
+    for packet in container.demux(*(track.stream for track in wanted.values())):
+        for frame in packet.decode():
+            if packet.is_corrupt or frame.is_corrupt:
+                msg = f"{path} is damaged or cut short: {packet.stream.type} packet at {packet.pts} is not whole"
+                raise MediaError(msg)
+            wanted[packet.stream.index].take(frame)
+
+
+def _check_end(
+    path: Path, container: av.container.InputContainer, tracks: "list[Picture | Sound]", *, fragmented: bool = False
+) -> None:
+    """Raise MediaError where less came out than the container promises."""
+    for track in tracks:
+        told, tagged = track.stream.duration, _tagged_end(track.stream)
+        if told:
+            # Some fragmented files count from zero, not from the track's start.
+            late = max(track.origin, 0) if fragmented else 0
+            short = told * track.tick - (track.end - track.origin) - late
+        elif tagged:
+            short = tagged - track.end
+        elif container.duration and len(tracks) == len(container.streams):
+            # Promised for the longest stream, whichever that is.
+            short = Fraction(container.duration, 10**6) - max(other.end for other in tracks)
+        else:
+            continue
+        if short > track.patience + (0 if told else track.tick):
+            msg = f"{path} is cut short: its {track.stream.type} ends {float(short):.3g} s before the promised end"
+            raise MediaError(msg)
+
+
+def _tagged_end(stream: av.VideoStream | av.AudioStream) -> Fraction | None:
+    """Matroska's DURATION tag, hours:minutes:seconds, in seconds."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""), re.ASCII)
+    return int(found[1]) * 3600 + int(found[2]) * 60 + Fraction(found[3]) if found else None

@@ -1,0 +1,137 @@
+"""Clips become files, and the same clip always becomes the same bytes."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from avbench.core.clip import Audio, Clip
+from avbench.core.errors import MediaError
+from avbench.storage.media.colour import named_matrix
+from avbench.storage.media.failures import telling
+
+_MAX_CHANNELS = {True: 8, False: 2}  # FLAC; AAC, which thins out the further ones
+_LIMITED = 1  # AVColorRange
+
+
+def write_clip(
+    clip: Clip, path: Path, *, lossless: bool = True, crf: int = 18, sound_bits_per_second: int = 192_000
+) -> None:
+    """Write `clip` so that `path` holds all of it or is left as it was; the same clip gives the same bytes.
+
+    Args:
+        clip: frames of any size.
+        path: .mkv when lossless, .mp4 otherwise.
+        lossless: FFV1 (RGB) and FLAC: 16 bits where all samples are multiples of 1/32768, else rounded to 24 bits;
+            +1.0 becomes the largest code. Otherwise H.264 and AAC: yuv420p, or yuv444p for odd sizes, which players
+            support less but which keeps the size.
+        crf: H.264's constant rate factor: more is smaller and coarser.
+        sound_bits_per_second: AAC's.
+
+    Raises:
+        MediaError: the suffix does not fit, the folder cannot be written, or the codec refuses the size, the sample
+            rate or the channels (8 at most in FLAC, 2 in AAC).
+    """
+    path = Path(path)
+    suffix = ".mkv" if lossless else ".mp4"
+    if path.suffix.lower() != suffix:
+        msg = f"{path} cannot be written: a {'lossless' if lossless else 'lossy'} clip needs the suffix {suffix}"
+        raise MediaError(msg)
+    if clip.audio is not None and clip.audio.channels > _MAX_CHANNELS[lossless]:
+        msg = f"{path} cannot be written: {clip.audio.channels} channels, where {_MAX_CHANNELS[lossless]} are possible"
+        raise MediaError(msg)
+    # one name for one clip, so that what a kill leaves behind is overwritten by the next try
+    scratch = path.with_name(f".{path.stem}.part{suffix}")
+    with telling(path, "written"):
+        scratch.unlink(missing_ok=True)  # it may be a link to elsewhere, or a pipe
+        try:
+            _encode(clip, scratch, None if lossless else (crf, sound_bits_per_second))
+            with scratch.open("rb+") as file:
+                os.fsync(file.fileno())
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+def _encode(clip: Clip, path: Path, lossy: tuple[int, int] | None) -> None:
+    lossless = lossy is None
+    options = {"fflags": "+bitexact"}
+    if not lossless:
+        options["movflags"] = "+faststart"
+        # The edit list that cuts off AAC's priming counts in this unit; milliseconds would cut samples.
+        options |= {"movie_timescale": str(clip.audio.sample_rate)} if clip.audio else {}
+    with av.open(str(path.absolute()), "w", format="matroska" if lossless else "mp4", options=options) as container:
+        video = _video_stream(container, clip, lossy and lossy[0])
+        codes, sound = None, clip.audio
+        if sound is not None:
+            codes, audio = _audio_stream(container, sound, lossy and lossy[1])
+        for k, frame in enumerate(clip.frames):
+            container.mux(video.encode(_video_frame(frame, k, video)))
+            if codes is not None:
+                # Sound goes in beside its picture, and what outlasts the picture after the last frame.
+                here = round(k / clip.fps * sound.sample_rate)
+                until = round((k + 1) / clip.fps * sound.sample_rate) if k + 1 < len(clip.frames) else sound.samples
+                if here < min(until, sound.samples):
+                    container.mux(audio.encode(_audio_frame(codes[:, here:until], here, audio)))
+        container.mux(video.encode(None))
+        if codes is not None:
+            container.mux(audio.encode(None))
+
+
+def _video_stream(container: av.container.OutputContainer, clip: Clip, crf: int | None) -> av.VideoStream:
+    lossless = crf is None
+    # One thread: the number of threads shows in x264's bytes.
+    options = {"flags": "+bitexact", "threads": "1"}
+    # Nor do x264's vectorised mbtree sums come out alike twice.
+    options |= {"level": "3", "slicecrc": "1"} if lossless else {"crf": str(crf), "x264-params": "mbtree=0"}
+    video = container.add_stream("ffv1" if lossless else "libx264", rate=clip.fps, options=options)
+    video.width, video.height = clip.width, clip.height
+    if lossless:
+        video.pix_fmt = "bgr0"
+        video.metadata["FPS"] = str(clip.fps)  # matroska itself keeps a rounded number of nanoseconds
+        return video
+    video.pix_fmt = "yuv444p" if clip.width % 2 or clip.height % 2 else "yuv420p"
+    video.codec_context.colorspace = named_matrix(clip.height)
+    video.codec_context.color_range = _LIMITED
+    return video
+
+
+def _video_frame(image: np.ndarray, k: int, video: av.VideoStream) -> av.VideoFrame:
+    matrix = None if video.pix_fmt == "bgr0" else video.codec_context.colorspace
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    frame = frame.reformat(format=video.pix_fmt, dst_colorspace=matrix)
+    frame.pts, frame.time_base = k, 1 / video.codec_context.framerate
+    return frame
+
+
+def _audio_stream(
+    container: av.container.OutputContainer, sound: Audio, bits_per_second: int | None
+) -> tuple[np.ndarray, av.AudioStream]:
+    """The samples as the codec wants them, ``[channels, samples]``, and the stream for them."""
+    lossless = bits_per_second is None
+    options, form, codes = {"flags": "+bitexact"}, "fltp", sound.waveform
+    if lossless:
+        # Float32 holds 24-bit numbers; times a power of two, they stay exact.
+        deep = bool(np.any(codes * 2.0**15 % 1))
+        full = 2.0**23 if deep else 2.0**15
+        codes = np.clip(np.rint(codes * full), -full, full - 1).astype(np.int32 if deep else np.int16)
+        # FLAC takes 24 bits as the upper part of 32.
+        form, codes = ("s32", codes << 8) if deep else ("s16", codes)
+        options |= {"bits_per_raw_sample": "24"} if deep else {}
+    audio = container.add_stream(
+        "flac" if lossless else "aac", rate=sound.sample_rate, layout=f"{sound.channels}c", options=options
+    )
+    audio.codec_context.format = form
+    if bits_per_second is not None:
+        audio.codec_context.bit_rate = bits_per_second
+    return codes, audio
+
+
+def _audio_frame(codes: np.ndarray, start: int, audio: av.AudioStream) -> av.AudioFrame:
+    form = audio.codec_context.format.name
+    data = codes if form == "fltp" else codes.T.reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(data), format=form, layout=f"{len(codes)}c")
+    frame.sample_rate, frame.pts, frame.time_base = audio.rate, start, Fraction(1, audio.rate)
+    return frame

@@ -1,0 +1,147 @@
+"""What do a pickle and a PyTorch checkpoint hold? Read without running anything in them.
+
+A pickle names the functions that rebuild its objects, and an ordinary reader calls whatever it names. These readers
+know those that rebuild a numpy array, or a tensor, and refuse every other name.
+"""
+
+import os
+import pickle
+import pickletools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from avbench.core import InputError, first_line
+from avbench.storage.reading import limits, opened, require_memory, require_zip_memory
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read a pickled checkpoint of nested dicts of arrays, flattened to ``"a/b/c" → array``.
+
+    Nothing in the file is run: the only globals it may name are those that rebuild a numpy array.
+
+    Raises:
+        InputError: the file names any other global, holds anything but numeric arrays, or is not a pickle.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for name, value in _leaves(read_pickle(path)):
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+            msg = f"{path}: {name or 'the whole'} is not a numeric array; a checkpoint holds nothing else"
+            raise InputError(msg)
+        if name in arrays:
+            msg = f"{path}: {name} occurs twice"
+            raise InputError(msg)
+        arrays[name] = value
+    return arrays
+
+
+def read_pickle(path: Path) -> Any:
+    """What a pickle of dicts, lists, numbers, text and numpy arrays holds; no code in it is run.
+
+    Raises:
+        InputError: the file names any global besides those that rebuild a numpy array, or is not a pickle.
+    """
+    try:
+        with opened(Path(path)) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            require_memory(Path(path), size)
+            _require_modest(stream, size)
+            stream.seek(0)
+            return _ArrayUnpickler(stream).load()
+    except InputError:
+        raise
+    # A damaged pickle can fail in any of these ways; each only says that the file is no checkpoint.
+    except (*_BROKEN, MemoryError, RecursionError) as error:
+        msg = f"{path} cannot be read as a pickle of arrays: {error}"
+        raise InputError(msg) from None
+
+
+_BROKEN = (pickle.UnpicklingError, EOFError, TypeError, ValueError, LookupError, AttributeError, OSError, OverflowError)
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
+
+
+def _require_modest(stream: BinaryIO, size: int) -> None:
+    """Raise ValueError where a pickle asks for memory that nothing in it fills.
+
+    A place in its memory is made with all those before it; a real pickle numbers them one by one.
+    """
+    for operation, argument, _ in pickletools.genops(stream):
+        if operation.name in _MEMO and isinstance(argument, int) and argument > size:
+            msg = f"it asks for a memory of {argument:,} objects"
+            raise ValueError(msg)
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Read a flat PyTorch state dict, bare or as a checkpoint's ``model`` or ``module``; no code is run.
+
+    Raises:
+        InputError: the file holds anything else.
+    """
+    import torch
+
+    require_zip_memory(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its readers raise; each says that this is no state dict
+        msg = f"{path} cannot be read as a state dict: {first_line(error)}"
+        raise InputError(msg) from None
+    for wrapper in ("model", "module"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        msg = f"{path} is not a flat state dict of tensors"
+        raise InputError(msg)
+    found = {}
+    for name, value in state.items():
+        require_memory(path, value.numel() * value.element_size())  # one that was expanded has no such storage
+        try:
+            found[str(name)] = value.detach().numpy()
+        except (TypeError, RuntimeError) as error:  # sparse, without values, or of a type that numpy lacks
+            msg = f"{path}: {name} is no array: {first_line(error)}"
+            raise InputError(msg) from None
+    return found
+
+
+def _rebuilt(*_: object) -> np.ndarray:
+    """An empty array, which the pickle then fills: numpy's own function makes one of any size that it is asked for."""
+    return _RECONSTRUCT(np.ndarray, (0,), b"b")
+
+
+# numpy's own rebuilding function, taken from a pickled array: its module has changed its name over the years.
+_RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): "numpy.ndarray",  # only named in a pickle; called, it would make an array of any size
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _rebuilt,
+    ("numpy._core.multiarray", "_reconstruct"): _rebuilt,
+    ("numpy.core.multiarray", "scalar"): _SCALAR,
+    ("numpy._core.multiarray", "scalar"): _SCALAR,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Looks names up in a table, and imports nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            msg = f"the file asks for {module}.{name}, which is no array; it is refused and was not run"
+            raise InputError(msg)
+        return _ALLOWED[module, name]
+
+
+def _leaves(tree: object) -> Iterator[tuple[str, object]]:
+    """What is in nested dicts, by its path; a dict inside itself is refused."""
+    todo: list[tuple[str, object, int]] = [("", tree, 0)]
+    while todo:
+        name, one, depth = todo.pop()
+        if not isinstance(one, dict):
+            yield name, one
+        elif depth == limits().depth:
+            msg = f"it holds dicts more than {depth} deep"
+            raise InputError(msg)
+        else:
+            inner = [(f"{name}/{key}" if name else str(key), value, depth + 1) for key, value in one.items()]
+            todo += reversed(inner)

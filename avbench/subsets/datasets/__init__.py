@@ -1,0 +1,265 @@
+"""Stage 1: what does a set of real clips hold? Readers of the field's datasets, from a folder that the user has.
+
+A pool is ``reader:FOLDER``, or a bare folder of clips with or without a prompts.jsonl. A reader never fetches anything:
+it reads the folder as its authors distribute it and keeps which split a clip is from. A clip that is listed but whose
+file is not there is an entry all the same, so that `remarks` can say what is missing.
+
+A new reader is a function from a folder to entries and a row in READERS; others' packages add theirs as entry points of
+the group ``avbench.subsets.datasets``, each a `Reader`.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError, nearest
+from avbench.core.prompt import checked_id
+from avbench.storage.clip_files import as_spelled, clips_in, same_name
+from avbench.storage.reading import csv_lines, read_bytes, read_text
+
+ENTRY_POINTS = "avbench.datasets"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One clip of a pool, or one prompt of a set that has no clips. Raises InputError on an unusable id."""
+
+    id: str
+    path: Path | None
+    """The clip's file, there or not; None in a set of prompts."""
+    video_caption: str = ""
+    """Empty where the set has none."""
+    audio_caption: str | None = None
+    split: str | None = None
+    """``train``, ``val`` or ``test``, as the set's authors have it; None where they say nothing."""
+    contacts_seconds: tuple[float, ...] | None = None
+    """When things touch, seconds from the clip's start, where the set knows; None where it does not."""
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    """What else the set says: class, material, source."""
+
+    def __post_init__(self) -> None:
+        checked_id(self.id, "entry id")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a set is read, and what is known of it."""
+
+    what: str
+    """The set, in a few words."""
+    source: str
+    read: Callable[[Path], Iterator[Entry]] | str
+    """From the set's folder, or where that function is: ``module:function``."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Entries a split (``all`` where there are none) that the set's authors or users state."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Of the files that the reader reads, where they are in its folder, as git names their content: `git_hash`."""
+    licence: str = "the set's own terms"
+    caption: str = "{video_caption}"
+    """How a clip without a caption is asked for, from its tags, such as ``{class}``."""
+
+    def entries(self, folder: Path) -> Iterator[Entry]:
+        """Read the set. Raises InputError where the folder is not of its layout, naming file and line."""
+        read = self.read
+        if isinstance(read, str):
+            module, _, name = read.partition(":")
+            read = getattr(import_module(module), name)
+        return read(folder)
+
+
+_VGGSOUND = "Chen et al. 2020, arXiv 2004.14368"
+_JAVISBENCH = "Liu et al. 2025, github.com/JavisVerse/JavisDiT"
+_ASVA = "Zhang et al. 2024, github.com/lzhangbj/ASVA"
+READERS: dict[str, Reader] = {
+    "folder": Reader(
+        "clips in a folder, with or without a prompts.jsonl", "yours", "avbench.subsets.datasets.folder:read"
+    ),
+    "greatest-hits": Reader(
+        "The Greatest Hits: a drumstick hits and scratches things; hit labels",
+        "Owens et al. 2016, arXiv 1512.08512",
+        "avbench.subsets.datasets.greatest_hits:read",
+        {"all": 977},
+        caption="a drumstick {actions} {materials}",
+    ),
+    "avsync15": Reader(
+        "AVSync15: fifteen classes of VGGSound with matching motion and sound",
+        _ASVA,
+        "avbench.subsets.datasets.asva:read",
+        {"train": 1350, "test": 150},
+        caption="{class}",
+    ),
+    "landscape": Reader(
+        "Landscape: nature with its sound, ASVA's splits",
+        _ASVA,
+        "avbench.subsets.datasets.asva:read",
+        caption="{class}",
+    ),
+    "vggsound": Reader(
+        "VGGSound: 309 classes of sound in videos of 10 s",
+        _VGGSOUND,
+        "avbench.subsets.datasets.vggsound:read",
+        {"train": 183_730, "test": 15_446},
+        {"vggsound.csv": "53da0dc492b8a3fadf770f0f175cef1e652c0447"},
+        caption="{class}",
+    ),
+    "javisbench": Reader(
+        "JavisBench: prompts for joint audio and video",
+        _JAVISBENCH,
+        "avbench.subsets.datasets.prompts:javisbench",
+        {"all": 10_140},
+    ),
+    "javisbench-mini": Reader(
+        "JavisBench-mini: 1,000 of them",
+        _JAVISBENCH,
+        "avbench.subsets.datasets.prompts:javisbench_mini",
+        {"all": 1_000},
+    ),
+    "vbench": Reader(
+        "VBench's prompts",
+        "Huang et al. 2024, github.com/Vchitect/VBench",
+        "avbench.subsets.datasets.prompts:vbench",
+        {"all": 946},
+        dict.fromkeys(
+            ("VBench_full_info.json", "vbench/VBench_full_info.json"), "a3a4f0968c1a15f19518903b98d7cca9ef9cbe5a"
+        ),
+    ),
+    "msr-vtt": Reader(
+        "MSR-VTT: 10,000 clips with twenty captions each; the first is taken",
+        "Xu et al. 2016",
+        "avbench.subsets.datasets.msr_vtt:read",
+        {"train": 6513, "val": 497, "test": 2990},
+    ),
+    "ucf101": Reader(
+        "UCF-101: 101 human actions; the first train/test list",
+        "Soomro et al. 2012, arXiv 1212.0402",
+        "avbench.subsets.datasets.ucf101:read",
+        {"train": 9537, "test": 3783},
+        caption="{class}",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A set in a folder."""
+
+    name: str
+    """Of its reader."""
+    reader: Reader
+    folder: Path
+
+    def entries(self) -> Iterator[Entry]:
+        """Its clips or prompts, one by one; an id that occurs twice is refused."""
+        seen: set[str] = set()
+        for entry in self.reader.entries(self.folder):
+            if entry.id in seen:
+                msg = f"{self.folder}: two entries of {self.name} come to the id {entry.id!r}"
+                raise InputError(msg)
+            seen.add(entry.id)
+            yield entry
+
+
+def opened(pool: str) -> Pool:
+    """A pool as typed: ``reader:FOLDER``, or a bare folder.
+
+    Raises:
+        InputError: the reader is unknown, or there is no such folder.
+    """
+    name, colon, place = pool.partition(":")
+    if not colon:
+        name, place = "folder", pool
+    known = {**READERS, **{point.name: point for point in entry_points(group=ENTRY_POINTS)}}
+    if name not in known:
+        msg = f"pool {pool!r}: unknown reader, {nearest(name, known)}; or give a bare folder"
+        raise InputError(msg)
+    folder = Path(place)
+    if not folder.is_dir():
+        msg = f"pool {pool!r}: there is no folder {folder}"
+        raise InputError(msg)
+    reader = known[name]
+    return Pool(name, reader if isinstance(reader, Reader) else reader.load(), folder)
+
+
+def entries(pool: str) -> Iterator[Entry]:
+    """The clips or prompts of a pool as typed. Raises InputError as `opened` does."""
+    return opened(pool).entries()
+
+
+def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
+    """What is to be said of a set that was read: files that are missing, counts and files that are not its authors'."""
+    counts: Counter[str] = Counter()
+    missing: list[str] = []
+    for entry in found:
+        counts[entry.split or "all"] += 1
+        if entry.path is not None and not entry.path.is_file():
+            missing.append(entry.path.name)
+    said = []
+    if missing:
+        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        said.append(f"{len(missing)} of {counts.total()} clips are listed but not there: {shown}")
+    for split, stated in pool.reader.counts.items():
+        here = counts.total() if split == "all" else counts[split]
+        if here != stated:
+            of = "entries" if split == "all" else f"entries of the split {split}"
+            said.append(f"{here:,} {of} were found; {pool.name} is known with {stated:,}")
+    for name, known in pool.reader.hashes.items():
+        path = pool.folder / name
+        if path.is_file() and git_hash(path) != known:
+            said.append(f"{path} is not byte for byte the file of {pool.reader.source}")
+    return [*said, *clips_in(pool.folder).remark(frames_too=True)] if pool.name == "folder" else said
+
+
+def git_hash(path: Path) -> str:
+    """What git calls a file's content, so that a published repository says which file is its authors'."""
+    content = read_bytes(path)
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def identifier(text: str) -> str:
+    """A name in the set as an id: what cannot stand in one becomes a hyphen, and none begins with one."""
+    found = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", same_name(text)))
+    return (found if found[:1].isalnum() else f"x{found}")[:120]
+
+
+def required(folder: Path, *names: str, what: str) -> Path:
+    """The first of these files that is there. Raises InputError saying what a folder of this set has."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    msg = f"{folder} is not laid out as {what}: it has no {' or '.join(names)}"
+    raise InputError(msg)
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that are not empty, with their numbers from 1."""
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def rows(path: Path, least: int) -> Iterator[list[str]]:
+    """The rows of a CSV without a head. Raises InputError at one of fewer than `least` fields."""
+    for number, row in csv_lines(path):
+        if row and len(row) < least:
+            msg = f"{path}, line {number}: {len(row)} fields, where {least} are needed"
+            raise InputError(msg)
+        if row:
+            yield row
+
+
+def inside(folder: Path, name: str, listed: Path, number: int) -> Path:
+    """A path that a list names, in its folder, in the letters that it has there.
+
+    Raises:
+        InputError: it leads out of the folder.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        msg = f"{listed}, line {number}: {name!r} leads out of the set's folder"
+        raise InputError(msg)
+    return as_spelled(folder, name)

@@ -1,0 +1,37 @@
+"""AVSync15 and Landscape as ASVA distributes them: train.txt, test.txt, class_mapping.json and videos/<class>/<name>.
+
+The lists name clips relative to videos/; a line may also be ``path,start,end``, a scene of a longer clip in seconds.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from avbench.core import InputError
+from avbench.storage.reading import read_json
+from avbench.subsets.datasets import Entry, identifier, inside, lines, required
+
+
+def read(folder: Path) -> Iterator[Entry]:
+    """Entries in the lists' order, train before test."""
+    required(folder, "test.txt", "train.txt", what="ASVA's sets")
+    mapping = read_json(folder / "class_mapping.json", dict) if (folder / "class_mapping.json").is_file() else {}
+    for split in ("train", "test"):
+        listed = folder / f"{split}.txt"
+        for number, line in lines(listed) if listed.is_file() else ():
+            name, *scene = line.split(",")
+            path = inside(folder / "videos", name, listed, number)
+            said = Path(name).parts[0] if len(Path(name).parts) > 1 else ""
+            tags = {"class": str(mapping.get(said, said.replace("_", " ")))} if said else {}
+            if scene:
+                tags["scene_seconds"] = _scene(scene, listed, number)
+            ends = "".join(f"-{one}" for one in scene)
+            yield Entry(identifier(Path(name).with_suffix("").as_posix() + ends), path, split=split, tags=tags)
+
+
+def _scene(words: list[str], listed: Path, number: int) -> list[float]:
+    try:
+        start, end = (float(word) for word in words)
+    except ValueError:
+        msg = f"{listed}, line {number}: {','.join(words)!r} are not two seconds"
+        raise InputError(msg) from None
+    return [start, end]

