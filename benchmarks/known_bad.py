@@ -34,7 +34,7 @@ COLUMNS = ["metric", "model", "n", "refused", "value", "effect", "p", "worse"]
 
 
 def wanted() -> dict[str, dict[str, list[str]]]:
-    """Metric → ``sees`` and ``blind``, groups resolved."""
+    """Metric → ``requires`` and ``blind``, groups resolved."""
     plain = tomllib.loads((HERE / "known_bad.toml").read_text())
     groups = plain.pop("groups")
     return {
@@ -123,7 +123,7 @@ def broken(found: pd.DataFrame, lists: dict[str, dict[str, list[str]]]) -> list[
             for model in models:
                 row = cells.loc[(metric, model)]
                 is_seen = verdict(row) == "seen"
-                if (kind == "sees" and not is_seen) or (kind == "blind" and verdict(row) != "blind"):
+                if (kind == "requires" and not is_seen) or (kind == "blind" and verdict(row) != "blind"):
                     lines.append(
                         f"{metric}: {kind} {model}: effect {row['effect']}, p {row['p']}, refused {row['refused']}"
                     )
@@ -155,7 +155,7 @@ def picture(found: pd.DataFrame, lists: dict[str, dict[str, list[str]]]) -> str:
             text = "–" if refused else f"{row['effect']:.1f}" if effect < 99 else "all"
             parts.append(f'<rect x="{x}" y="{y}" width="{side - 2}" height="20" fill="{shade}"/>')
             parts.append(f'<text x="{x + 22}" y="{y + 14}" text-anchor="middle" font-size="10">{text}</text>')
-            if model in lists[metric].get("sees", ()):
+            if model in lists[metric].get("requires", ()):
                 parts.append(f'<circle cx="{x + 5}" cy="{y + 5}" r="2.5" fill="#000"/>')
             if model in lists[metric].get("blind", ()):
                 parts.append(f'<circle cx="{x + 5}" cy="{y + 5}" r="2.5" fill="none" stroke="#000"/>')

@@ -44,7 +44,7 @@ def costs() -> dict[str, float]:
             shown = {"prompt": (clip, prompt), "reference": (clip, clip), "seeds": ([clip, clip],)}
             start = time.perf_counter()
             try:
-                look(*shown.get(getattr(kind, "sees", "clip"), (clip,)))
+                look(*shown.get(getattr(kind, "requires", "clip"), (clip,)))
             except NotMeasurable:
                 break
             seconds.append(time.perf_counter() - start)
@@ -74,7 +74,7 @@ def _feature(name: str, milliseconds: float | None) -> str:
     kind = resolve(place)
     module = inspect.cleandoc(resolve(f"{place.split(':')[0]}:__doc__") or "")
     needs = {"clip": "a clip", "prompt": "a clip and its prompt", "reference": "a clip and its prompt's reference clip"}
-    shown = needs.get(getattr(kind, "sees", "clip"), "all clips of a prompt")
+    shown = needs.get(getattr(kind, "requires", "clip"), "all clips of a prompt")
     cost = f"{milliseconds:.3g} ms a clip" if milliseconds else "not measured: its weights are not here"
     return f"Needs {shown}. Cost: {cost}.\n\n{_quoted(module)}\n\n{_quoted(inspect.getdoc(kind) or '')}"
 

@@ -29,14 +29,14 @@ def choose_lite(draft: Draft, triples: set[str]) -> list[Line]:
     """
     units: dict[str, list[Line]] = {}
     for line in draft.lines:
-        units.setdefault(line.kin, []).append(line)
+        units.setdefault(line.group_key, []).append(line)
     tags = draft.card["lite_balance"]["tags"]
     whole = {tag: counts(draft.lines, tag) for tag in tags}
-    chosen = [line for kin, lines in units.items() if kin in triples for line in lines]
-    left = {kin: lines for kin, lines in units.items() if kin not in triples}
+    chosen = [line for group_key, lines in units.items() if group_key in triples for line in lines]
+    left = {group_key: lines for group_key, lines in units.items() if group_key not in triples}
     while len(chosen) < LITE:
-        fitting = [kin for kin, lines in left.items() if len(chosen) + len(lines) <= LITE]
-        best = min(fitting, key=lambda kin: _distance([*chosen, *left[kin]], whole, len(draft.lines)))
+        fitting = [group_key for group_key, lines in left.items() if len(chosen) + len(lines) <= LITE]
+        best = min(fitting, key=lambda group_key: _distance([*chosen, *left[group_key]], whole, len(draft.lines)))
         chosen += left.pop(best)
     return sorted(chosen, key=lambda line: line.number)
 
@@ -109,7 +109,7 @@ def write_all() -> None:
     for name in CURATED:
         draft = read(ROOT / "subsets" / name)
         lite = choose_lite(draft, triples)
-        triples |= {line.kin for line in lite if "triple" in line.prompt.tags}
+        triples |= {line.group_key for line in lite if "triple" in line.prompt.tags}
         write_card(draft, lite)
     parts = []
     for name in CURATED:

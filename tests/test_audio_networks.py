@@ -56,9 +56,9 @@ def panns_state():
     return {**state, "fc_audioset.weight": torch.zeros(527, 64), "fc_audioset.bias": torch.zeros(527)}
 
 
-def brought(cache, name, state):
+def user_provided(cache, name, state):
     torch.save(state, cache / f"{name}.pth")
-    weights.bring(name, cache / f"{name}.pth")
+    weights.provide(name, cache / f"{name}.pth")
 
 
 @pytest.mark.parametrize("build", [VGGish, PANNs, CLAP])
@@ -115,7 +115,7 @@ def test_vggish_hears_what_torchvggish_hears():
 
 def test_vggish_is_the_mean_over_its_patches(cache):
     state = vggish_state()
-    brought(cache, "vggish", {**state, "pproc.pca_means": torch.zeros(128, 1)})
+    user_provided(cache, "vggish", {**state, "pproc.pca_means": torch.zeros(128, 1)})
     feature = VGGish()
     wave = tune(3.5, 16000)
     embedding = feature(clip(wave, 16000))["embedding"]
@@ -165,7 +165,9 @@ def test_panns_hear_librosas_decibels():
 
 def test_panns_are_the_network_of_the_paper(cache):
     state = panns_state()
-    brought(cache, "panns-cnn14", {"model": state, "sampler": {"pointer": np.arange(3), "of": [np.zeros(2, bool)]}})
+    user_provided(
+        cache, "panns-cnn14", {"model": state, "sampler": {"pointer": np.arange(3), "of": [np.zeros(2, bool)]}}
+    )
     feature = PANNs()
     wave = tune(1.2, 32000)
     embedding = feature(clip(wave, 32000))["embedding"]
@@ -196,7 +198,7 @@ def test_a_checkpoint_that_does_not_fit_names_the_tensor(cache):
             ({**state, "more": torch.zeros(1)}, r'Unexpected key.*"more"'),
             ({**state, first: torch.zeros(1, 1)}, f"size mismatch for {first}"),
         ):
-            brought(cache, name, wrong)
+            user_provided(cache, name, wrong)
             with pytest.raises(InputError, match=f"checkpoint does not fit: {said}"):
                 build()
 
@@ -206,7 +208,7 @@ def test_a_checkpoint_with_code_is_not_run(cache):
         def __reduce__(self):
             return print, ("run",)
 
-    brought(cache, "panns-cnn14", {"model": panns_state(), "sampler": Evil()})
+    user_provided(cache, "panns-cnn14", {"model": panns_state(), "sampler": Evil()})
     with pytest.raises(InputError, match="cannot be read as a state dict"):
         PANNs()
 
@@ -232,7 +234,7 @@ def clap_folder(folder):
 
 def test_clap_reads_a_folder_of_transformers(cache):
     model, extractor = clap_folder(cache / "tiny")
-    weights.bring("clap", cache / "tiny")
+    weights.provide("clap", cache / "tiny")
     feature = CLAP()
     wave = tune(2, 48000)
     embedding = feature(clip(wave, 48000))["embedding"]
@@ -253,9 +255,9 @@ def test_clap_reads_a_folder_of_transformers(cache):
 
 def test_what_cannot_be_measured_says_why(cache):
     clap_folder(cache / "tiny")
-    weights.bring("clap", cache / "tiny")
-    brought(cache, "vggish", vggish_state())
-    brought(cache, "panns-cnn14", panns_state())
+    weights.provide("clap", cache / "tiny")
+    user_provided(cache, "vggish", vggish_state())
+    user_provided(cache, "panns-cnn14", panns_state())
     for build, rate, least, reason in (
         (VGGish, 16000, 15600, "VGGish needs 975 ms"),
         (PANNs, 32000, 9920, "PANNs needs 310 ms"),

@@ -23,7 +23,7 @@ from avbench.avfulldit.tower import Text
 from avbench.avfulldit.wan import WanTower
 from avbench.core import InputError, Key, Prompt, UnusableError
 from avbench.generation import table as generators
-from avbench.generation.detect import recognise
+from avbench.generation.detect import detect
 from avbench.training.examples import Batch
 from avbench.training.loop import Objective, Plan, train
 from avbench.training.machine import Machine
@@ -310,7 +310,7 @@ def test_a_trained_joint_is_loaded(pair, tmp_path, monkeypatch, fine_tuned):
     assert (apart[0].frames == apart[1].frames).all() == (not fine_tuned), "unlinked, the joint alone says nothing"
     settings = generators.build(model, SMALL).settings
     assert settings["link"] == 1.0 and set(settings["weights"]) == {"video", "audio", "trained"}
-    seen = recognise(file)
+    seen = detect(file)
     assert (seen.kind, seen.model) == ("trained joint", None) and "avfulldit:WAN+TANGOFLUX+" in seen.needs[0]
     assert generators.run_name(model) == "avfulldit-wan-tango-joint"
 
@@ -371,7 +371,7 @@ def test_towers_are_read_from_safetensors_only(pair, tmp_path):
     (wan / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
     with pytest.raises(InputError, match=r"vae cannot be read as AutoencoderKLWan: .*safetensors"):
         generators.build(f"avfulldit:{wan}+{pair}/tango", SMALL)
-    assert recognise(pair / "tango").needs == (f"a Wan pipeline, as avfulldit:WAN+{pair}/tango",)
+    assert detect(pair / "tango").needs == (f"a Wan pipeline, as avfulldit:WAN+{pair}/tango",)
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")

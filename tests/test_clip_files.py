@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avbench.core import Clip, InputError, Key, Prompt
-from avbench.generation.detect import fingerprint, recognise
+from avbench.generation.detect import detect, fingerprint
 from avbench.generation.table import Request, build, run_name
 from avbench.storage.clip_files import clips_in
 from avbench.storage.media import write_clip
@@ -67,7 +67,7 @@ def test_everybody_who_reads_a_folder_reads_the_same(real):
     assert {one.path.relative_to(real).with_suffix("").as_posix() for one in pool.entries()} == names
     told = " ".join(datasets.remarks(pool, pool.entries()))
     assert ".ipynb_checkpoints (a hidden folder)" in told and "and 3 more; suffixes" in told
-    assert recognise(real).kind == "clips"
+    assert detect(real).kind == "clips"
     assert any(".ipynb_checkpoints" in one for one in build(f"clips:{real}", {}).remarks([]))
 
 
@@ -83,7 +83,7 @@ def test_a_folder_of_hidden_clips_holds_none(tmp_path):
         with pytest.raises(InputError, match=r"no clip in it; .*left out of .*: \.trash \(a hidden folder\)"):
             look(tmp_path)
     with pytest.raises(InputError, match="is no model"):
-        recognise(tmp_path)
+        detect(tmp_path)
 
 
 def test_hidden_files_are_no_part_of_a_model(tmp_path):

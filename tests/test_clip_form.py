@@ -135,7 +135,7 @@ def test_runs_of_unlike_form_stand_in_one_table(runs):
     samples = folders["other"].samples().values()
     assert all((place / "files" / f"{one.key.prompt}-0.mkv").read_bytes() == (place / "other" / one.path).read_bytes()
                for one in samples)  # fmt: skip
-    assert all("width 128 where 64 is asked for" in one.unlike for one in samples)
+    assert all("width 128 where 64 is asked for" in one.spec_mismatch for one in samples)
     missing = [row.missing for row in folders["other"].rows(_protocol("onsets")).values() if row.missing]
     assert missing == ["the clip lasts 1.88 s, and its subset asks for 2 s"]
 
@@ -154,7 +154,7 @@ def test_the_rule_is_in_the_protocol_where_it_did_something(runs):
     assert "clip_form" not in world
     assert other.pop("clip_form") == FORM.describe()
     assert other == world
-    assert all(one.unlike is None for one in folders["world"].samples().values())
+    assert all(one.spec_mismatch is None for one in folders["world"].samples().values())
     assert {row.clip_sha256 for row in folders["world"].rows(_protocol("onsets")).values()} == {
         one.sha256 for one in folders["world"].samples().values()
     }

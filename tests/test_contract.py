@@ -101,7 +101,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from avbench.core import Audio, Clip
-from avbench.media import write_clip
+from avbench.storage.media import write_clip
 for one in json.load(open(sys.argv[-1]))["requests"]:
     rng = np.random.default_rng([one["seed"], *one["video_caption"].encode()])
     sound = Audio(rng.uniform(-0.1, 0.1, (1, 32000)).astype(np.float32), 16000)

@@ -37,9 +37,9 @@ def state():
     return {**made, "vfeat_extractor.patch_embed.proj.weight": torch.zeros(24, 3, 16, 16)}
 
 
-def bring(cache, state):
+def provide(cache, state):
     torch.save(state, cache / "synchformer.pth")
-    weights.bring("synchformer", cache / "synchformer.pth")
+    weights.provide("synchformer", cache / "synchformer.pth")
 
 
 def made_clip(seconds, fps=25, rate=16000, size=(24, 32)):
@@ -55,7 +55,7 @@ def test_what_was_not_brought_is_asked_for(cache, state):
     for ask in (Synchformer, lambda: protocol_of("synchformer"), lambda: require_weights(["synchformer"])):
         with pytest.raises(InputError, match=r"not here.*then `avbench weights fetch synchformer --file PATH`"):
             ask()
-    bring(cache, state)
+    provide(cache, state)
     assert protocol_of("synchformer").weights_sha256 == weights.file_sha256(cache / "synchformer.pth")
 
 
@@ -234,7 +234,7 @@ def test_frames_are_chosen_as_ffmpeg_does(fps):
 
 @pytest.mark.parametrize("size", [(180, 320), (320, 180), (300, 300), (64, 64), (224, 401)])
 def test_a_frame_is_the_middle_of_pillows(cache, state, size):
-    bring(cache, state)
+    provide(cache, state)
     frame = np.array(Image.fromarray(RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize(size[::-1]))
     found = Synchformer()._planes(frame[None])[:, 0].permute(1, 2, 0).numpy()
     short = min(size)
@@ -248,7 +248,7 @@ def test_a_frame_is_the_middle_of_pillows(cache, state, size):
 
 def test_both_ends_are_looked_at(cache, state, monkeypatch):
     """As av-benchmark cuts 6.2 s: 18 segments, of which the first 14 and the last 14."""
-    bring(cache, state)
+    provide(cache, state)
     said, forward = [], sf.Network.forward
 
     def kept(self, *args):
@@ -272,7 +272,7 @@ def test_both_ends_are_looked_at(cache, state, monkeypatch):
 
 
 def test_of_the_shortest_clip_both_ends_are_one(cache, state):
-    bring(cache, state)
+    provide(cache, state)
     values = Synchformer()(made_clip(4.8, fps=10, rate=8000))
     assert values["first_lag"] == values["last_lag"]
 
@@ -282,7 +282,7 @@ def test_a_lag_is_positive_where_the_sound_is_late(cache, state, place, lag):
     """Synchformer's README: "the audio track will be 1.6 seconds early" goes with class 18."""
     certain = torch.zeros(21)
     certain[place] = 1e3
-    bring(cache, {**state, "transformer.off_head.bias": certain})
+    provide(cache, {**state, "transformer.off_head.bias": certain})
     assert Synchformer()(made_clip(4.8, size=(8, 8))) == {"first_lag": lag, "last_lag": lag}
 
 
@@ -293,7 +293,7 @@ def test_desync_is_the_mean_size():
 
 
 def test_what_cannot_be_measured_says_why(cache, state):
-    bring(cache, state)
+    provide(cache, state)
     feature, whole = Synchformer(), made_clip(4.8, fps=10, rate=8000)
     frames, sound = whole.frames, whole.audio
     shorter = Audio(sound.waveform[:, :-1], 8000)
@@ -317,9 +317,9 @@ def test_a_checkpoint_that_does_not_fit_names_the_tensor(cache, state):
         ({**state, "vfeat_extractor.more": torch.zeros(1)}, r'Unexpected key.*"vfeat_extractor.more"'),
         ({**state, name: torch.zeros(1, 197, 24)}, f"size mismatch for {name}"),
     ):
-        bring(cache, wrong)
+        provide(cache, wrong)
         with pytest.raises(InputError, match=f"the Synchformer checkpoint does not fit: {said}"):
             Synchformer()
-    bring(cache, [1])
+    provide(cache, [1])
     with pytest.raises(InputError, match="is not a flat state dict"):
         Synchformer()

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from avbench.core import ClipSpec, InputError, Key, Prompt, Subset
 from avbench.generation import table as generators
-from avbench.generation.detect import fingerprint, index_of, recognise
+from avbench.generation.detect import detect, fingerprint, index_of
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.loading import Placement, Source, load
 from avbench.generation.providers.diffusers.presets import PRESETS, preset_name
@@ -86,7 +86,7 @@ FAMILIES = {
 def test_a_family_end_to_end(built, name):
     class_name, frames, size, fps, rate, preset = FAMILIES[name]
     folder = built(name)
-    seen = recognise(folder)
+    seen = detect(folder)
     assert (seen.class_name, seen.makes) == (class_name, "video + audio" if rate else "video")
     assert preset_name(class_name, index_of(folder)) == preset
     images = {"images": str(folder.parent)} if name == "wan-i2v" else {}
@@ -159,7 +159,7 @@ def test_a_fine_tuned_transformer_is_not_dropped(built, fine_tune):
 def test_what_a_pipeline_does_not_take_is_refused(built, fine_tune):
     """The generic class drops it without a word; so it is looked for."""
     index = index_of(built("wan2.1"))
-    source = Source(built("wan2.1"), index, diffusers.DiffusionPipeline, recognise(fine_tune[0]), "transformer")
+    source = Source(built("wan2.1"), index, diffusers.DiffusionPipeline, detect(fine_tune[0]), "transformer")
     with pytest.raises(InputError, match=r"did not take .* as its transformer"):
         load(source, CPU)
 
@@ -211,7 +211,7 @@ def test_a_lora_on_its_base(built, lora):
     base = str(built("wan2.1"))
     plain = clip(base)
     made = clip(lora, base=base)
-    assert recognise(lora).kind == "LoRA" and not same(made, plain)
+    assert detect(lora).kind == "LoRA" and not same(made, plain)
     assert same(made, clip(base, lora=str(lora))), "given either way"
     assert same(made, clip(lora / "pytorch_lora_weights.safetensors", base=base)), "folder or file"
     assert same(plain, clip(base, lora=str(lora), lora_scale=0.0))
@@ -375,7 +375,7 @@ def test_a_folders_own_code_is_run_only_where_it_is_trusted(built, tmp_path, mon
     (folder / "pipeline.py").write_text(code)
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": ["pipeline", "Mine"]}))
-    assert recognise(folder).needs == ("-M trust_remote_code=true",)
+    assert detect(folder).needs == ("-M trust_remote_code=true",)
     with pytest.raises(InputError, match=r"brings its own code, pipeline\.py"):
         generators.build(str(folder), {})
     assert not (tmp_path / "ran").exists()
@@ -408,7 +408,9 @@ def test_nan_and_a_missing_image_cost_their_prompts_only(built, tmp_path):
     with pytest.raises(InputError, match=r"1 of 2 clips of .* blue-0: it was taken from image:"):
         sample(*asked)
     kept = next(one for one in folder.samples().values() if one.path)
-    assert kept.peak_memory_mib > 100 and kept.seconds > 0 and kept.call["num_frames"] == 13 and kept.unlike is None
+    assert (
+        kept.peak_memory_mib > 100 and kept.seconds > 0 and kept.call["num_frames"] == 13 and kept.spec_mismatch is None
+    )
     broken = tuned(built, change=float("nan"))
     broken.save_pretrained(tmp_path / "broken")
     settings = {**SMALL, "base": str(built("wan2.1"))}

@@ -104,7 +104,7 @@ def test_raft_runs_with_the_weights_that_are_brought(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = raft_large().eval()
     torch.save(network.state_dict(), tmp_path / "raft.pth")
-    weights.bring("raft-large-c-t-v1", tmp_path / "raft.pth")
+    weights.provide("raft-large-c-t-v1", tmp_path / "raft.pth")
     frames = np.random.default_rng(0).integers(0, 256, (4, 132, 140, 3), dtype=np.uint8)
     look = RAFTFlow()
     assert look.protocol.weights_sha256 and look.protocol.iterations == 20
@@ -118,6 +118,6 @@ def test_raft_runs_with_the_weights_that_are_brought(tmp_path, monkeypatch):
     np.testing.assert_allclose(found, expected.permute(1, 2, 0).numpy(), atol=1e-3)
     assert set(look(Clip(frames, 8))) == set(DISFlow()(Clip(frames, 8)))
     torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    weights.bring("raft-large-c-t-v1", tmp_path / "other.pth")
+    weights.provide("raft-large-c-t-v1", tmp_path / "other.pth")
     with pytest.raises(InputError, match="does not fit torchvision's raft_large"):
         RAFTFlow()

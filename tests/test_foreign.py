@@ -125,7 +125,7 @@ def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path)
     file = write(tmp_path, "stylegan-v", feature_stats())
     protocol = StyleGANV.protocol
     options = {"n": None, "source": "UCF-101, test split", "licence": "CC0"}
-    reference.take_in(file, "stylegan-v", protocol, "logits_random", tmp_path / "ucf", **options)
+    reference.import_statistics(file, "stylegan-v", protocol, "logits_random", tmp_path / "ucf", **options)
     subset = loading.load("toy-control").limited(2)
     found = reference.find(subset, tmp_path / "ucf")
     assert found.moments(protocol, "logits_random", subset).n == 50

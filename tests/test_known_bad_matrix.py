@@ -13,7 +13,7 @@ from avbench.features.table import FEATURES
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.table import Request
 from avbench.metrics.table import METRICS
-from avbench.storage.weights import BROUGHT
+from avbench.storage.weights import USER_PROVIDED
 from avbench.subsets import loading
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +46,7 @@ def needs_brought_weights(metric):
             return True
         kind = resolve(FEATURES[feature])
         protocol = vars(kind).get("protocol")
-        if type(protocol).__name__ == "BroughtProtocol" or getattr(protocol, "weights", None) in BROUGHT:
+        if type(protocol).__name__ == "BroughtProtocol" or getattr(protocol, "weights", None) in USER_PROVIDED:
             return True
     return False
 

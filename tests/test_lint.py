@@ -226,6 +226,6 @@ def test_the_cards_and_the_page_are_what_the_script_counts(monkeypatch):
     for name in subset_cards.CURATED:
         draft = lint.read(SHIPPED / name)
         lite = subset_cards.choose_lite(draft, chosen)
-        chosen |= {line.kin for line in lite if "triple" in line.prompt.tags}
+        chosen |= {line.group_key for line in lite if "triple" in line.prompt.tags}
         assert [line.prompt.id for line in lite] == draft.card["lite"]
         assert all(table in page for table in subset_cards.balance(draft))

@@ -122,7 +122,7 @@ def build(squeezenet, monkeypatch, tmp_path):
         file = weights.cached_path(weight)
         (tmp_path / "cache" / file.name).symlink_to(file)
     monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "cache"))
-    weights.bring("squeezenet1_1", squeezenet)
+    weights.provide("squeezenet1_1", squeezenet)
     return lambda net, meaning: getattr(feature_module, NETS[net][meaning])()
 
 
@@ -175,13 +175,13 @@ def test_a_trunk_that_does_not_fit_is_refused(build, squeezenet, tmp_path):
     state = torch.load(squeezenet, weights_only=True)
     del state["features.12.squeeze.weight"]
     torch.save(state, tmp_path / "less.pth")
-    weights.bring("squeezenet1_1", tmp_path / "less.pth")
+    weights.provide("squeezenet1_1", tmp_path / "less.pth")
     with pytest.raises(InputError, match=r"lacks features\.12\.squeeze\.weight"):
         build("squeeze", 0)
     torch.save(
         {**torch.load(squeezenet, weights_only=True), "features.13.weight": torch.ones(1)}, tmp_path / "more.pth"
     )
-    weights.bring("squeezenet1_1", tmp_path / "more.pth")
+    weights.provide("squeezenet1_1", tmp_path / "more.pth")
     with pytest.raises(InputError, match=r"holds features\.13\.weight, which this network does not have"):
         build("squeeze", 0)
 

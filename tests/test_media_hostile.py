@@ -27,7 +27,7 @@ import faulthandler, json, resource, sys
 from fractions import Fraction
 from pathlib import Path
 from avbench.core import InputError
-from avbench.media import read_clip
+from avbench.storage.media import read_clip
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 for path in sorted(Path(sys.argv[1]).iterdir()):
     faulthandler.dump_traceback_later(30, exit=True)  # also out of a loop in libav

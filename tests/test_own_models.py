@@ -198,7 +198,7 @@ import numpy as np
 from fractions import Fraction
 from pathlib import Path
 from avbench.core import Clip, Audio
-from avbench.media import write_clip
+from avbench.storage.media import write_clip
 asked = json.load(open(sys.argv[-1]))
 for one in asked["requests"]:
     if one["id"] == "left-out":
@@ -254,7 +254,7 @@ def test_a_script_that_hangs_is_ended(here):
 
 REFUSING = """
 from avbench.core import Refused
-from avbench.generators.toyworld import ToyWorld
+from avbench.generation.providers.toyworld import ToyWorld
 
 def make(request):
     if request.key.prompt.endswith("001"):
@@ -288,9 +288,9 @@ def test_threads_wait_at_once_and_tell_what_they_raise():
             raise KeyError(task)
         return -task
 
-    assert dict(worker_pool.stream(lambda: work, range(3), workers=3, threads=True)) == {0: 0, 1: -1, 2: -2}
+    assert dict(worker_pool.map_unordered(lambda: work, range(3), workers=3, threads=True)) == {0: 0, 1: -1, 2: -2}
     with pytest.raises(KeyError):
-        list(worker_pool.stream(lambda: work, range(6), workers=3, threads=True))
+        list(worker_pool.map_unordered(lambda: work, range(6), workers=3, threads=True))
 
 
 # ---- the training loop

@@ -38,7 +38,7 @@ def test_one_clip_a_prompt_is_the_paired_t_test():
     found = paired_difference(a, b, prompts)
     known = stats.ttest_rel(a, b)
     assert found.value == pytest.approx(known.statistic * found.error)
-    assert t_test(found.value, found.error, found.freedom) == pytest.approx(known.pvalue)
+    assert t_test(found.value, found.error, found.dof) == pytest.approx(known.pvalue)
     low, high = known.confidence_interval()
     assert found.interval[0] <= low + 1e-12 and found.interval[1] >= high - 1e-12
     assert found.interval[1] - found.interval[0] < 1.3 * (high - low)
@@ -138,7 +138,7 @@ def test_equivalence_is_two_one_sided_tests():
     found = paired_difference(a, b, prompts)
     for margin in (0.1, 0.3, 0.6):
         known, _, _ = ttost_paired(a, b, -margin, margin)
-        assert equivalence(found.value, found.error, found.freedom, margin) == pytest.approx(known)
+        assert equivalence(found.value, found.error, found.dof, margin) == pytest.approx(known)
 
 
 def test_power_is_statsmodels():

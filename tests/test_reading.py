@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save
 
 from avbench.core import InputError
-from avbench.generation.detect import recognise
+from avbench.generation.detect import detect
 from avbench.storage import reading
 
 
@@ -281,12 +281,12 @@ def test_the_head_of_a_gguf_is_looked_through_first(tmp_path, content, words):
     path = tmp_path / "x.gguf"
     path.write_bytes(content)
     with pytest.raises(InputError, match=words):
-        recognise(path)
+        detect(path)
     text = struct.pack("<IQ", TEXT, 2) + b"ab"
     path.write_bytes(
         gguf(text, struct.pack("<IIQ", ARRAY, TEXT, 1) + struct.pack("<Q", 1) + b"a", struct.pack("<If", F32, 1))
     )
-    assert recognise(path).kind == "GGUF"
+    assert detect(path).kind == "GGUF"
 
 
 def test_an_archive_unpacks_inside_its_folder_and_no_more_than_allowed(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def values(feature, clip):
     look = resolve(FEATURES[feature])()
     prompt = loading.load("toy-object-contact").prompts[0]
     try:
-        return look(clip, prompt) if getattr(look, "sees", "clip") == "prompt" else look(clip)
+        return look(clip, prompt) if getattr(look, "requires", "clip") == "prompt" else look(clip)
     except NotMeasurable as reason:
         return str(reason)
 

@@ -28,9 +28,9 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def bring(name, state, file):
+def provide(name, state, file):
     save_file(state, file) if file.suffix == ".safetensors" else torch.save(state, file)
-    weights.bring(name, file)
+    weights.provide(name, file)
 
 
 def randomised(network, deviation=0.1):
@@ -102,7 +102,7 @@ def test_edges_are_repeated_to_a_multiple_of_8():
 def test_raft_is_torchvisions(cache):
     torch.manual_seed(0)
     network = raft_large(weights=None).eval()
-    bring("raft-large-c-t-v1", network.state_dict(), cache / "raft.pth")
+    provide("raft-large-c-t-v1", network.state_dict(), cache / "raft.pth")
     feature = dynamic_degree.VBenchRAFT()
     assert feature.protocol.weights_sha256 == weights.file_sha256(cache / "raft.pth")
     frames = RNG.integers(0, 256, (3, 128, 136, 3), dtype=np.uint8)
@@ -122,7 +122,7 @@ def test_raft_is_torchvisions(cache):
         feature(NOISE)
     state = dict(network.state_dict())
     del state["mask_predictor.conv.bias"]
-    bring("raft-large-c-t-v1", state, cache / "less.pth")
+    provide("raft-large-c-t-v1", state, cache / "less.pth")
     with pytest.raises(InputError, match="does not fit torchvision's raft_large: Missing key"):
         dynamic_degree.VBenchRAFT()
 
@@ -152,7 +152,7 @@ def test_dino_is_the_vision_transformer_of_timm(cache, monkeypatch):
         0.2,
     )
     state = theirs.state_dict()
-    bring("dino-vitb16", state, cache / "dino.pth")
+    provide("dino-vitb16", state, cache / "dino.pth")
     feature = vc.SubjectConsistency()
     square = RNG.integers(0, 256, (3, 300, 300, 3), dtype=np.uint8)
     x = torch.from_numpy(square).permute(0, 3, 1, 2).float()
@@ -166,7 +166,7 @@ def test_dino_is_the_vision_transformer_of_timm(cache, monkeypatch):
     with pytest.raises(NotMeasurable, match="one frame"):
         feature(ONE)
     del state["blocks.1.attn.qkv.bias"]
-    bring("dino-vitb16", state, cache / "dino.pth")
+    provide("dino-vitb16", state, cache / "dino.pth")
     with pytest.raises(InputError, match="the DINO checkpoint does not fit: Missing key"):
         vc.SubjectConsistency()
 
@@ -207,7 +207,7 @@ def clip_network(cache, monkeypatch):
     vision = {"image_size": 224, "layers": 1, "width": 64, "patch_size": 56}
     text = {"context_length": 77, "layers": 1, "heads": 2, "width": 16}
     network = randomised(open_clip.CLIP(16, vision, text, quick_gelu=True))
-    bring("clip-vit-b32-openai", network.state_dict(), cache / "clip.safetensors")
+    provide("clip-vit-b32-openai", network.state_dict(), cache / "clip.safetensors")
     return network
 
 
@@ -275,13 +275,13 @@ def test_openais_torchscript_is_read_for_its_tensors(cache, clip_network):
     state = {name: value.half() for name, value in clip_network.state_dict().items()}
     state |= {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
     torch.jit.script(Holder(state)).save(str(cache / "ViT-B-32.pt"))
-    weights.bring("clip-vit-b32-openai", cache / "ViT-B-32.pt")
+    weights.provide("clip-vit-b32-openai", cache / "ViT-B-32.pt")
     assert vc.BackgroundConsistency()(NOISE)["consistency"] == pytest.approx(right, abs=2e-3)
     (cache / "ViT-B-32.pt").write_bytes(b"no program")
     with pytest.raises(InputError, match=r"neither a \.safetensors nor OpenAI's"):
         vc.TextAlignment()
     save_file({"visual.proj": torch.zeros(2, 2)}, cache / "clip.safetensors")
-    weights.bring("clip-vit-b32-openai", cache / "clip.safetensors")
+    weights.provide("clip-vit-b32-openai", cache / "clip.safetensors")
     with pytest.raises(InputError, match="the CLIP checkpoint does not fit: Missing key"):
         vc.TextAlignment()
 
@@ -337,7 +337,7 @@ def test_amt_s_correlates_every_place_with_every_place():
 
 
 def test_smoothness_of_a_checkpoint(cache):
-    bring("amt-s", {"epoch": 299, "state_dict": blank().state_dict(), "optim": {"state": {}}}, cache / "amt-s.pth")
+    provide("amt-s", {"epoch": 299, "state_dict": blank().state_dict(), "optim": {"state": {}}}, cache / "amt-s.pth")
     feature = MotionSmoothness()
     levels = np.array([10, 20, 30, 40, 90, 7], dtype=np.uint8)
     frames = np.broadcast_to(levels[:, None, None, None], (6, 120, 131, 3)).copy()
@@ -354,7 +354,7 @@ def test_smoothness_of_a_checkpoint(cache):
 def test_what_is_no_checkpoint_of_amt_s(cache):
     state = blank().state_dict()
     del state["update4.gru.2.bias"]
-    bring("amt-s", state, cache / "amt-s.pth")
+    provide("amt-s", state, cache / "amt-s.pth")
     with pytest.raises(InputError, match="the AMT-S checkpoint does not fit: Missing key"):
         MotionSmoothness()
     torch.save({"state_dict": [1]}, cache / "amt-s.pth")

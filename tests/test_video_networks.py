@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from avbench.core import Clip, InputError, NotMeasurable
 from avbench.features.measure import protocol_of, require_weights
 from avbench.features.video import videomae
-from avbench.features.video.i3d import I3DLogits, brought
+from avbench.features.video.i3d import I3DLogits, user_weights
 from avbench.features.video.vjepa2 import VJEPA2, _cropped
 from avbench.storage import weights
 from avbench.storage.pickles import read_arrays, read_state_dict
@@ -72,18 +72,18 @@ def test_a_state_dict_in_pytorch_names_is_the_same_network(tmp_path, cache, monk
     right = I3DLogits()
     monkeypatch.setenv("AVBENCH_WEIGHTS", str(cache / "cache"))
     torch.save(state, tmp_path / "i3d.pt")
-    weights.bring("i3d-pretrained-400", tmp_path / "i3d.pt")
-    feature = brought.Pretrained400()
+    weights.provide("i3d-pretrained-400", tmp_path / "i3d.pt")
+    feature = user_weights.Pretrained400()
     x = torch.rand(9, 3, 224, 224) * 2 - 1
     np.testing.assert_allclose(feature.seen(x), right.seen(x), atol=1e-4)
     assert feature(CLIP)["logits"].shape == (400,)
     torch.save({**state, "extra": torch.zeros(1)}, tmp_path / "i3d.pt")
     with pytest.raises(InputError, match="holds extra, which this network does not have"):
-        brought.Pretrained400()
+        user_weights.Pretrained400()
     del state["Mixed_4c.b2b.bn.weight"]
     torch.save(state, tmp_path / "i3d.pt")
     with pytest.raises(InputError, match=r"lacks Mixed_4c\.b2b\.bn\.weight"):
-        brought.Pretrained400()
+        user_weights.Pretrained400()
 
 
 class Program(torch.nn.Module):
@@ -103,8 +103,8 @@ def test_a_torchscript_program_is_called_as_stylegan_v_calls_it(cache):
     torch.manual_seed(0)
     program = Program()
     torch.jit.script(program).save(str(cache / "i3d.pt"))
-    weights.bring("i3d-torchscript", cache / "i3d.pt")
-    feature = brought.TorchScript()
+    weights.provide("i3d-torchscript", cache / "i3d.pt")
+    feature = user_weights.TorchScript()
     assert feature.protocol.name == "i3d-torchscript"
     x = torch.rand(16, 3, 224, 224) * 2 - 1
     with torch.inference_mode():
@@ -113,7 +113,7 @@ def test_a_torchscript_program_is_called_as_stylegan_v_calls_it(cache):
     assert set(feature(CLIP)) == {"logits", "logits_random"}
     (cache / "i3d.pt").write_bytes(b"no program")
     with pytest.raises(InputError, match="is not a TorchScript program"):
-        brought.TorchScript()
+        user_weights.TorchScript()
 
 
 TINY = videomae.Shape(width=24, depth=2, heads=3, hidden=48)
@@ -128,7 +128,7 @@ def test_videomae_reads_a_published_layout(cache, monkeypatch):
     state = {**made.state_dict(), "head.weight": torch.zeros(174, 24), "head.bias": torch.zeros(174)}
     assert {"patch_embed.proj.weight", "blocks.1.attn.q_bias", "blocks.0.mlp.fc1.weight", "fc_norm.bias"} <= set(state)
     torch.save({"module": state}, cache / "vit.pth")
-    weights.bring("videomae-g-ssv2", cache / "vit.pth")
+    weights.provide("videomae-g-ssv2", cache / "vit.pth")
     feature = videomae.VideoMAE()
     row = feature(CLIP)
     assert row["embedding"].shape == (24,) and np.isfinite(row["embedding"]).all()
@@ -167,7 +167,7 @@ def test_vjepa2_reads_a_folder_of_transformers(cache):
         pred_hidden_size=24, pred_num_hidden_layers=1, pred_num_attention_heads=2, pred_num_mask_tokens=1,
     )  # fmt: skip
     transformers.VJEPA2Model(config).save_pretrained(cache / "tiny")
-    weights.bring("vjepa2", cache / "tiny")
+    weights.provide("vjepa2", cache / "tiny")
     feature = VJEPA2()
     row = feature(CLIP)
     assert row["embedding"].shape == (24,)

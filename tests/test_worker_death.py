@@ -10,7 +10,7 @@ from avbench import cli
 from avbench.core import InputError
 from avbench.curation import pool
 from avbench.features import measure as stage
-from avbench.features.measure import DIED, current_rows, measure
+from avbench.features.measure import CRASHED, current_rows, measure
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report.page import clips
@@ -27,8 +27,8 @@ def folder(tmp_path):
 
 
 def all_die(build, tasks, **_):
-    """`worker_pool.stream`, where every process dies."""
-    return ((task, worker_pool.Died()) for task in tasks)
+    """`worker_pool.map_unordered`, where every process dies."""
+    return ((task, worker_pool.WorkerCrashed()) for task in tasks)
 
 
 def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is_tried_again(folder, monkeypatch):
@@ -39,10 +39,10 @@ def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is
         asked = ["--metric", "onset_rate", "--metric", "av_align", "--workers", "2"]
         told = CliRunner().invoke(cli.app, ["measure", str(folder.path), *asked])
     assert told.exit_code == 1 and "1 clips could not be measured; the same command tries them again" in told.stderr
-    assert f"not measured: toy-object-contact {victim.key.prompt}-0: onsets: {DIED}" in told.stderr
+    assert f"not measured: toy-object-contact {victim.key.prompt}-0: onsets: {CRASHED}" in told.stderr
     rows = current_rows(folder, "onsets")
-    assert rows[victim.key].missing == DIED and rows[other.key].values
-    assert all(row.missing != DIED for row in current_rows(folder, "av-align").values()), "that one went well"
+    assert rows[victim.key].missing == CRASHED and rows[other.key].values
+    assert all(row.missing != CRASHED for row in current_rows(folder, "av-align").values()), "that one went well"
     (score,) = evaluate(folder, chosen_metrics(["onset_rate"]))
     assert (score.n, score.unmeasured) == (1, 1)
 
@@ -58,7 +58,7 @@ def test_a_clip_that_the_page_dies_of_is_told_on_it_and_tried_again(folder, tmp_
         count, tasks = clips.prepare([folder], tmp_path / "media", workers=2)
         assert count == len(list(tasks)) == 2
     shown = [clips.card(tmp_path / "media", one.sha256) for one in folder.samples().values()]
-    assert [one["missing"] for one in shown] == [str(worker_pool.Died("preparing"))] * 2
+    assert [one["missing"] for one in shown] == [str(worker_pool.WorkerCrashed("preparing"))] * 2
     count, tasks = clips.prepare([folder], tmp_path / "media")
     assert count == len(list(tasks)) == 2
     assert not any("missing" in clips.card(tmp_path / "media", one.sha256) for one in folder.samples().values())
@@ -71,17 +71,17 @@ def test_a_clip_that_curation_dies_of_has_a_row_that_says_so_and_is_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(worker_pool, "stream", all_die)
         assert list(pool.measure(tasks, tmp_path / "work")) == [task.id for task in tasks]
-    assert [row["missing"] for row in read_lines(pool.rows_path(tmp_path / "work"))] == [DIED] * 2
+    assert [row["missing"] for row in read_lines(pool.rows_path(tmp_path / "work"))] == [CRASHED] * 2
     assert pool.unmeasured(given, tmp_path / "work") == tasks
 
 
 @pytest.mark.parametrize("outlive", [True, False])
 def test_work_that_cannot_go_on_without_a_part_ends_with_a_sentence(monkeypatch, outlive):
     monkeypatch.setenv(dying_workers.VICTIM, "b")
-    working = worker_pool.stream(dying_workers.echo, ["a", "b"], workers=2, outlive=outlive)
+    working = worker_pool.map_unordered(dying_workers.echo, ["a", "b"], workers=2, survive_crashes=outlive)
     if outlive:
         found = dict(working)
-        assert found["a"] == "a" and isinstance(found["b"], worker_pool.Died)
+        assert found["a"] == "a" and isinstance(found["b"], worker_pool.WorkerCrashed)
         return
     with pytest.raises(InputError, match=r"a worker process died .* give fewer --workers, or more memory"):
         list(working)

@@ -182,7 +182,7 @@ def reference_import(
     from avbench.metrics import reference
 
     protocol = protocol_of(feature)
-    sha256 = reference.take_in(file, form, protocol, column, out, n=n, source=source, licence=licence)
+    sha256 = reference.import_statistics(file, form, protocol, column, out, n=n, source=source, licence=licence)
     say(f"{sha256}  {file} → {out}")
 
 
@@ -200,15 +200,15 @@ def weights_list() -> None:
     from rich.table import Table
 
     from avbench.core import InputError
-    from avbench.storage.weights import BROUGHT, WEIGHTS, brought, verify
+    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, user_provided, verify
 
     table = Table("name", "state", "MB", "licence", "where from", "sha256")
     for name, weight in WEIGHTS.items():
         package = f"{weight.package}=={weight.version}"
         table.add_row(name, verify(name), f"{weight.size_bytes / 1e6:.0f}", weight.licence, package, weight.sha256[:12])
-    for name, weight in BROUGHT.items():
+    for name, weight in USER_PROVIDED.items():
         try:
-            state, sha256 = "yours", brought(name)[1][:12]
+            state, sha256 = "yours", user_provided(name)[1][:12]
         except InputError:
             state, sha256 = "to be brought", ""
         table.add_row(name, state, "", weight.licence, weight.address, sha256)

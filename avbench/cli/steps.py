@@ -51,8 +51,8 @@ def sample_run(
             say(f"note: {remark}", err=True)
         show_progress(f"{place.name}: sample", count, made)
     samples = folder.samples().values()
-    if unlike := [one for one in samples if one.unlike]:
-        first = f"for example {unlike[0].key.prompt}: {unlike[0].unlike}"
+    if unlike := [one for one in samples if one.spec_mismatch]:
+        first = f"for example {unlike[0].key.prompt}: {unlike[0].spec_mismatch}"
         say(
             f"note: {len(unlike)} of {len(samples)} clips are not of the form that their subset asks for ({first}); "
             "they are kept as they are, and brought to it where they are measured",
@@ -86,7 +86,7 @@ def measure_run(
     place: "Path | RunFolder", metrics: Sequence["Metric"], workers: int | None, against: Path | None = None
 ) -> int:
     """Measure a run; returns how many clips its workers died of, which are named."""
-    from avbench.features.measure import DIED
+    from avbench.features.measure import CRASHED
     from avbench.features.measure import measure as stage
     from avbench.metrics.evaluate import features_of
 
@@ -102,7 +102,7 @@ def measure_run(
     with folder.writing():
         count, tasks = stage(folder, features_of(metrics), workers=worker_count(workers), against=beside)
         show_progress(f"{folder.path.name}: measure", count, noted(tasks))
-    list_clips("not measured", {key: f"{', '.join(features)}: {DIED}" for key, features in lost.items()})
+    list_clips("not measured", {key: f"{', '.join(features)}: {CRASHED}" for key, features in lost.items()})
     return len(lost)
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from avbench.comparison.plan import Plan
-from avbench.comparison.score_table import Where, clip_values, guard, join, made, scored_by
+from avbench.comparison.score_table import Where, check_comparable, clip_values, join, made, scored_by
 from avbench.core import Direction, InputError, NotMeasurable, Score, Subset, columns
 from avbench.features.measure import current_rows, protocol_of
 from avbench.metrics import distances, reference
@@ -29,10 +29,10 @@ from avbench.storage.run_folder import RunFolder
 
 MACRO, MICRO = "macro", "micro"
 TO_TARGET = "distance from the reference's value"
-NUMBERS = ("difference", "low", "high", "error", "freedom", "p", "p_holm", "margin", "pairs", "prompts", "dropped")
+NUMBERS = ("difference", "low", "high", "error", "dof", "p", "p_holm", "margin", "pairs", "prompts", "dropped")
 COLUMNS = (
     *("subset", "metric", "run", "against", "direction", "unit", "kind", "paired"),
-    *("difference", "low", "high", "error", "freedom", "p", "p_holm", "family", "primary"),
+    *("difference", "low", "high", "error", "dof", "p", "p_holm", "family", "primary"),
     *("pairs", "prompts", "dropped", "detectable", "needed", "margin", "p_alike", "p_not_worse", "verdict", "better"),
     *("missing", "mark"),
 )
@@ -69,7 +69,7 @@ def differences(
     rows = []
     for one, other in pairs if pairs is not None else [(number, 0) for number in range(1, len(folders))]:
         run, against = sides[one], sides[other]
-        marks = guard(run.made, against.made, allow)
+        marks = check_comparable(run.made, against.made, allow)
         names = {"run": run.made.name, "against": against.made.name}
         both = [where for where in against.scores if where in run.scores and (only is None or where in only)]
         for where in both:
@@ -170,7 +170,7 @@ def _told(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
         "low": low,
         "high": high,
         "error": found.error,
-        "freedom": found.freedom,
+        "dof": found.dof,
         "p": found.p,
         "pairs": found.pairs,
         "prompts": found.prompts,
@@ -225,17 +225,17 @@ def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
 
 
 def _detectable(row: Any, family: int, alpha: float) -> float | None:
-    if np.isnan(row.freedom):  # the error is that of the permutations
+    if np.isnan(row.dof):  # the error is that of the permutations
         return float(row.error * (stats.norm.isf(alpha / family / 2) + stats.norm.isf(0.2))) or None
-    return paired.detectable(row.error, row.freedom, family=family, alpha=alpha)
+    return paired.detectable(row.error, row.dof, family=family, alpha=alpha)
 
 
 def _against_margin(row: Any, alpha: float) -> dict[str, Any]:
     """The p-values of "they differ by the margin or more" and of "the run is worse by the margin or more"."""
     if np.isnan(row.margin):
         return dict.fromkeys(("p_alike", "p_not_worse", "verdict"))
-    alike = paired.equivalence(row.difference, row.error, row.freedom, row.margin)
-    not_worse = paired.tail(row.margin - worsening(row), row.error, row.freedom)
+    alike = paired.equivalence(row.difference, row.error, row.dof, row.margin)
+    not_worse = paired.tail(row.margin - worsening(row), row.error, row.dof)
     verdict = "alike" if alike < alpha else "no worse" if not_worse < alpha else None
     return {"p_alike": alike, "p_not_worse": not_worse, "verdict": verdict}
 

@@ -206,7 +206,7 @@ def _margin(name: str, margin: float, row: Any) -> _Check:
     if pd.isna(row.error):
         return name, None, True, f"not tested, because a subset has clips of one prompt only: {told}"
     seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
-    p = paired.tail(worse - margin, row.error, row.freedom)  # of "worse by the margin or less"
+    p = paired.tail(worse - margin, row.error, row.dof)  # of "worse by the margin or less"
     return name, p if sided(row) else min(1.0, 2 * p), False, f"{told}, {seen}"
 
 

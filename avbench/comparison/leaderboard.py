@@ -142,16 +142,16 @@ class _Table:
             weights = clips / clips.sum(axis=1, keepdims=True) if micro else np.full_like(clips, 1 / clips.shape[1])
             variances = weights**2 * prompts / (prompts - 1) * apart / clips**2
             total = variances.sum(axis=1)
-            freedom = np.where(total > 0, total**2 / np.sum(variances**2 / (prompts - 1), axis=1), prompts.sum(1) - 1)
-        return np.sum(weights * means, axis=1), np.sqrt(total), freedom
+            dof = np.where(total > 0, total**2 / np.sum(variances**2 / (prompts - 1), axis=1), prompts.sum(1) - 1)
+        return np.sum(weights * means, axis=1), np.sqrt(total), dof
 
     def p_values(self, *, micro: bool) -> np.ndarray:
         """``[models, models]``: p of no difference, NaN where a pair has too few clips in common."""
         off = self.off()
         p = np.full((len(off), len(off)), np.nan)
         for one in range(len(off) - 1):
-            mean, error, freedom = self.means(off[one] - off[one + 1 :], micro=micro)
-            found = np.where(np.isnan(error), np.nan, paired.t_test(mean, error, freedom))
+            mean, error, dof = self.means(off[one] - off[one + 1 :], micro=micro)
+            found = np.where(np.isnan(error), np.nan, paired.t_test(mean, error, dof))
             p[one, one + 1 :] = p[one + 1 :, one] = np.where((mean == 0) & ~np.isnan(error), 1.0, found)
         return p
 
@@ -179,13 +179,19 @@ def _pooled(
     table = _table(kept, values)
     if table is None:
         return kept.iloc[:0]
-    mean, error, freedom = table.means(table.values, micro=micro)
-    reach = stats.t.ppf(0.975, freedom) * error
+    mean, error, dof = table.means(table.values, micro=micro)
+    half_width = stats.t.ppf(0.975, dof) * error
     board = kept.drop_duplicates("model").set_index("model").loc[table.models].reset_index()
     n = np.count_nonzero(~np.isnan(table.values), axis=1)
     nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor", "reference"), np.nan)
     nothing |= dict.fromkeys(("missing", "mark", "protocol"))
-    pooled = {"subset": MICRO if micro else MACRO, "value": mean, "low": mean - reach, "high": mean + reach, "n": n}
+    pooled = {
+        "subset": MICRO if micro else MACRO,
+        "value": mean,
+        "low": mean - half_width,
+        "high": mean + half_width,
+        "n": n,
+    }
     board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
     board["unmeasured"] = kept.groupby("model")["unmeasured"].sum().loc[table.models].to_numpy()
     return _with_ranks(board, board, metric, table, micro=micro)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from avbench.comparison.score_table import clip_values, guard, join, made
+from avbench.comparison.score_table import check_comparable, clip_values, join, made
 from avbench.core import InputError
 from avbench.statistics import paired
 from avbench.storage.run_folder import RunFolder
@@ -36,7 +36,7 @@ def planned(
         raise InputError(msg)
     values = [clip_values(folder) for folder in folders]
     if len(folders) == 2:
-        guard(made(folders[0]), made(folders[1]))
+        check_comparable(made(folders[0]), made(folders[1]))
     rows = []
     for subset, metric in values[0]:
         if len(folders) == 2 and (subset, metric) not in values[1]:

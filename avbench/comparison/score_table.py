@@ -1,9 +1,9 @@
-"""Stage 5: runs beside runs. Only numbers that were made alike stand in one column.
+"""Puts the scores of several runs into one table, and checks that they may be compared.
 
-`scores_frame` gives the long table, a row a subset, metric and model, that leaderboard.py puts in order. `guard` says
-whether two runs may be compared (clips that were brought to their subset's form stand beside clips that had it: to
-those the rule does nothing), and `over_motion` what a metric owes to how little moves. Whether a difference is more
-than chance: differences.py.
+`scores_frame` gives the long table, one row per subset, metric and model, which leaderboard.py puts in order.
+`check_comparable` raises where two runs were made in different ways. Clips that were conformed to the clip spec may
+stand beside clips that had that form: on those the rule does nothing. `over_motion` shows what a metric owes to how
+little moves. Whether a difference is more than chance: differences.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench.core import Direction, InputError, Key, Score, unlike_fields
+from avbench.core import Direction, InputError, Key, Score, different_fields
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import METRICS, Metric
 from avbench.storage.run_folder import RunFolder
@@ -51,7 +51,7 @@ def made(folder: RunFolder) -> Made:
     )
 
 
-def guard(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[Where, str | None]:
+def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[Where, str | None]:
     """For every number that both runs have: None, or the sentence in what allowed way they were made unlike.
 
     Args:
@@ -64,18 +64,18 @@ def guard(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[Where, str 
     """
     common = run.sampling.keys() & other.sampling.keys()
     sampling = [{name: one.sampling[name] for name in common} for one in (run, other)]
-    unlike_sampling = unlike_fields({"sampling": sampling[0]}, {"sampling": sampling[1]})
+    unlike_sampling = different_fields({"sampling": sampling[0]}, {"sampling": sampling[1]})
     marks: dict[Where, str | None] = {}
     for where in run.protocols.keys() & other.protocols.keys():
         (digest, ours), (their_digest, theirs) = run.protocols[where], other.protocols[where]
         unlike = dict(unlike_sampling)
         if digest != their_digest:
             forms = "clip_form" in ours and "clip_form" in theirs
-            unlike |= unlike_fields(
+            unlike |= different_fields(
                 *({k: v for k, v in one.items() if forms or k != "clip_form"} for one in (ours, theirs))
             )
         specs = [{"clip_spec": one.clip_specs.get(where[0])} for one in (run, other)]
-        unlike |= unlike_fields(*specs)
+        unlike |= different_fields(*specs)
         told = "; ".join(f"{name} {one!r} against {two!r}" for name, (one, two) in unlike.items())
         refused = [name for name in unlike if not any(name == one or name.startswith(f"{one}.") for one in allow)]
         if refused:
@@ -102,7 +102,7 @@ def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.
     earlier: Made | None = None
     for folder in folders:
         one = made(folder)
-        marks = guard(one, earlier, allow) if earlier else {}
+        marks = check_comparable(one, earlier, allow) if earlier else {}
         earlier = replace(one, protocols={**one.protocols, **earlier.protocols}, name=earlier.name) if earlier else one
         for score in folder.scores()[0]:
             metric = scored_by(folder, score.metric)

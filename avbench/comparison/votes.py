@@ -107,8 +107,8 @@ def strengths(votes: pd.DataFrame) -> list[Strength]:
         design = np.zeros((int(inside.sum()), len(runs)))
         design[np.arange(len(design)), left[inside]] = 1
         design[np.arange(len(design)), right[inside]] = -1
-        value, reach = _fit(design[:, members], score[inside], prompts[inside])
-        rows = zip(members, counts, value, reach, strict=True)
+        value, half_width = _fit(design[:, members], score[inside], prompts[inside])
+        rows = zip(members, counts, value, half_width, strict=True)
         of_group = [
             Strength(
                 runs[one], count, number, float(s), *((None, None) if np.isnan(r) else (float(s - r), float(s + r)))

@@ -12,7 +12,7 @@ from avbench.core.errors import (
     nearest,
 )
 from avbench.core.prompt import Prompt, Subset, checked_id
-from avbench.core.protocol import Protocol, digest, field_differences, require_same_protocol, unlike_fields
+from avbench.core.protocol import Protocol, different_fields, digest, field_differences, require_same_protocol
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
 from avbench.core.score import Direction, Null, Score
@@ -44,6 +44,7 @@ __all__ = [
     "checked_id",
     "columns",
     "csv_text",
+    "different_fields",
     "digest",
     "field_differences",
     "first_line",
@@ -54,6 +55,5 @@ __all__ = [
     "require_same_protocol",
     "resolve",
     "spreadsheet_cell",
-    "unlike_fields",
     "visible",
 ]

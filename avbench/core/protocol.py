@@ -35,10 +35,10 @@ class Protocol:
 
 def field_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """The fields in which two described protocols differ, each as ``name: ours against theirs``."""
-    return [f"{name}: {one!r} against {other!r}" for name, (one, other) in unlike_fields(ours, theirs).items()]
+    return [f"{name}: {one!r} against {other!r}" for name, (one, other) in different_fields(ours, theirs).items()]
 
 
-def unlike_fields(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def different_fields(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The fields that differ, those inside fields as ``outer.inner``, with both values."""
     one, other = _flat(ours), _flat(theirs)
     absent = "(absent)"

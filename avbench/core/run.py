@@ -63,7 +63,7 @@ class Sample:
     seconds: float
     """How long the making took, in seconds."""
     failure: str | None = None
-    unlike: str | None = None
+    spec_mismatch: str | None = None
     """In what the clip is not of the form that its subset asks for; it is brought to it when it is measured."""
     call: Mapping[str, Any] | None = None
     """What the model was asked, where that is not in the settings."""

@@ -29,7 +29,7 @@ class Measured:
     missing: str | None
 
 
-_DIED = str(worker_pool.Died("measuring"))
+_DIED = str(worker_pool.WorkerCrashed("measuring"))
 """Of a clip that the process died of; it is tried again."""
 
 
@@ -81,8 +81,8 @@ def measure(tasks: Sequence[Task], work: Path, *, workers: int = 1) -> Iterator[
     """
     path = rows_path(work)
     with RunFolder(work).writing():
-        for task, found in worker_pool.stream(_Worker, tasks, workers=workers, outlive=True):
-            row = {**_row(task), "missing": _DIED} if isinstance(found, worker_pool.Died) else found
+        for task, found in worker_pool.map_unordered(_Worker, tasks, workers=workers, survive_crashes=True):
+            row = {**_row(task), "missing": _DIED} if isinstance(found, worker_pool.WorkerCrashed) else found
             append_line(path, row, durable=True)
             yield task.id
 

@@ -49,7 +49,7 @@ class Task:
     """Of a task that is done: the features that the process died of that measured them, in company and alone."""
 
 
-DIED = str(worker_pool.Died("measuring"))
+CRASHED = str(worker_pool.WorkerCrashed("measuring"))
 """Why there is no value then; a row with this sentence is tried again by the next `measure`."""
 
 
@@ -61,9 +61,9 @@ def feature_class(feature: str) -> type[Feature]:
     return resolve(FEATURES[feature])
 
 
-def sees(feature: str) -> str:
+def requires(feature: str) -> str:
     """What a feature is shown: ``clip``, ``prompt``, ``reference`` or ``seeds``."""
-    return getattr(feature_class(feature), "sees", "clip")
+    return getattr(feature_class(feature), "requires", "clip")
 
 
 def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
@@ -77,7 +77,7 @@ def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
         InputError: there is no such feature, its weights have to be brought, or it needs `against`.
     """
     protocol = feature_class(feature).protocol
-    if sees(feature) != "reference":
+    if requires(feature) != "reference":
         return protocol
     if against is None:
         msg = f"{feature} compares with reference clips: give the run that holds them, --against RUN"
@@ -89,7 +89,7 @@ def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
 
 def forms_of(folder: RunFolder) -> dict[str, ClipForm]:
     """Subset → the form that it asks for; only of subsets with clips of another one, which are brought to it."""
-    unlike = {key.subset for key, sample in folder.samples().items() if sample.unlike}
+    unlike = {key.subset for key, sample in folder.samples().items() if sample.spec_mismatch}
     if not unlike:
         return {}
     return {one.name: ClipForm.of(one.clip_spec) for one in folder.subsets() if one.name in unlike and one.clip_spec}
@@ -97,7 +97,7 @@ def forms_of(folder: RunFolder) -> dict[str, ClipForm]:
 
 def _seen(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
     """What a feature sees of a clip: its bytes, and where it is brought to another form, those under that rule."""
-    return digest([sample.sha256, forms[sample.key.subset].digest]) if sample.unlike else sample.sha256
+    return digest([sample.sha256, forms[sample.key.subset].digest]) if sample.spec_mismatch else sample.sha256
 
 
 def require_weights(features: Sequence[str]) -> None:
@@ -123,22 +123,22 @@ def measure(
     require_weights(features)
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_of(feature, against) for feature in features}
-    current = {feature: current_keys(folder, feature, against, without=DIED) for feature in features}
+    current = {feature: current_keys(folder, feature, against, without=CRASHED) for feature in features}
     made = sorted((one for one in folder.samples().values() if one.path is not None), key=lambda each: each.key)
     references = against.samples() if against else {}
     prompts = {(subset.name, prompt.id): prompt for subset in folder.subsets() for prompt in subset.prompts}
     todo = []
     for sample in made:
-        lacking = tuple(one for one in features if sees(one) != "seeds" and sample.key not in current[one])
+        lacking = tuple(one for one in features if requires(one) != "seeds" and sample.key not in current[one])
         if lacking:
             todo.append(Task((sample,), lacking, references.get(sample.key), prompts.get(sample.key[:2])))
     for _, together in itertools.groupby(made, key=lambda sample: sample.key[:2]):
         of_prompt = tuple(together)
         keys = {sample.key for sample in of_prompt}
-        if lacking := tuple(one for one in features if sees(one) == "seeds" and not keys <= current[one]):
+        if lacking := tuple(one for one in features if requires(one) == "seeds" and not keys <= current[one]):
             todo.append(Task(of_prompt, lacking))
 
-    beside = [task.reference for task in todo if any(sees(one) == "reference" for one in task.features)]
+    beside = [task.reference for task in todo if any(requires(one) == "reference" for one in task.features)]
     for place, shown in ((folder, [one for task in todo for one in task.samples]), (against, beside)):
         wanted = {one.key for one in shown if one is not None}
         if place and (lost := tuple(one for one in gone[place.path] if one.key in wanted)):
@@ -152,11 +152,11 @@ def measure(
     def work() -> Iterator[Task]:
         build = functools.partial(_worker, folder.path, against.path if against else None)
         forms = forms_of(folder), forms_of(against) if against else {}
-        for task, found in worker_pool.stream(build, todo, workers=workers, outlive=True):
-            rows = _each_alone(build, task, forms) if isinstance(found, worker_pool.Died) else found
+        for task, found in worker_pool.map_unordered(build, todo, workers=workers, survive_crashes=True):
+            rows = _each_alone(build, task, forms) if isinstance(found, worker_pool.WorkerCrashed) else found
             for feature, row in rows:
                 folder.add_row(protocols[feature], row)
-            died = dict.fromkeys(feature for feature, row in rows if row.missing == DIED)
+            died = dict.fromkeys(feature for feature, row in rows if row.missing == CRASHED)
             yield dataclasses.replace(task, died=tuple(died))
 
     return len(todo), work()
@@ -179,7 +179,7 @@ def current_keys(
     for key, sample in sorted(samples.items()):
         if sample.path is not None:
             siblings.setdefault(key[:2], []).append(sample)
-    kind, forms = sees(feature), forms_of(folder)
+    kind, forms = requires(feature), forms_of(folder)
     their_forms = forms_of(against) if against else {}
     good = set()
     for key, sample in samples.items():
@@ -209,7 +209,7 @@ def _worker(folder: Path, against: Path | None) -> Callable[[Task], list[tuple[s
         if (
             task.reference is not None
             and against is not None
-            and any(sees(one) == "reference" for one in task.features)
+            and any(requires(one) == "reference" for one in task.features)
         ):
             reference = _read(against, task.reference, their) if task.reference.path is not None else None
         rows = []
@@ -236,9 +236,9 @@ def _each_alone(
     rows: list[tuple[str, Row]] = []
     for feature in task.features:
         one = dataclasses.replace(task, features=(feature,))
-        alone = worker_pool.alone(build, one) if len(task.features) > 1 else worker_pool.Died()
-        if isinstance(alone, worker_pool.Died):
-            rows += [(feature, row) for row in _as_rows(feature, task, [None] * len(task.samples), DIED, forms)]
+        alone = worker_pool.run_isolated(build, one) if len(task.features) > 1 else worker_pool.WorkerCrashed()
+        if isinstance(alone, worker_pool.WorkerCrashed):
+            rows += [(feature, row) for row in _as_rows(feature, task, [None] * len(task.samples), CRASHED, forms)]
         else:
             rows += alone
     return rows
@@ -253,7 +253,7 @@ def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip |
         raise InputError(msg)
     clip = read_clip(path)
     try:
-        return in_form(clip, forms[sample.key.subset]) if sample.unlike else clip
+        return in_form(clip, forms[sample.key.subset]) if sample.spec_mismatch else clip
     except NotMeasurable as reason:
         return reason
 
@@ -267,7 +267,7 @@ def _rows(
     forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
 ) -> list[Row]:
     """One feature's rows of a task's clips, or the sentence why it has none."""
-    kind = sees(feature)
+    kind = requires(feature)
     made: Sequence[Mapping[str, Value] | None]
     missing = None
     try:
@@ -298,7 +298,7 @@ def _as_rows(
     forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
 ) -> list[Row]:
     """One row per clip of a task."""
-    kind = sees(feature)
+    kind = requires(feature)
     beside: Sequence[Sample | None] = {"reference": (task.reference,), "seeds": task.samples}.get(kind, ())
     return [
         Row(sample.key, _all_seen(sample, forms[0], beside, forms[kind == "reference"]) or "", values, missing)

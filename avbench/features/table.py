@@ -4,7 +4,7 @@ A feature is a class built as ``Feature(device=...)``. Its class attribute `prot
 clip that decides its numbers and is known without loading weights; calling it on a clip gives one row of named
 floats or float arrays, or raises NotMeasurable with the sentence to show instead.
 
-A feature may see more than a clip, and says so in `sees`: ``prompt`` is called with a clip and its Prompt,
+A feature may see more than a clip, and says so in `requires`: ``prompt`` is called with a clip and its Prompt,
 ``reference`` with a clip and the reference clip of its prompt, ``seeds`` with all clips of a prompt, and gives a row
 for each of them.
 """
@@ -23,8 +23,8 @@ FEATURES: dict[str, str] = {
     "i3d-asva": "avbench.features.video.i3d.conventions:ASVA",
     "i3d-fastvideo": "avbench.features.video.i3d.conventions:FastVideo",
     "i3d-javisbench": "avbench.features.video.i3d.conventions:JavisBench",
-    "i3d-torchscript": "avbench.features.video.i3d.brought:TorchScript",
-    "i3d-pretrained-400": "avbench.features.video.i3d.brought:Pretrained400",
+    "i3d-torchscript": "avbench.features.video.i3d.user_weights:TorchScript",
+    "i3d-pretrained-400": "avbench.features.video.i3d.user_weights:Pretrained400",
     "videomae-g-ssv2": "avbench.features.video.videomae:VideoMAE",
     "vjepa2": "avbench.features.video.vjepa2:VJEPA2",
     "lpips-alex": "avbench.features.perceptual.lpips:ConsecutiveLPIPS",

@@ -36,7 +36,7 @@ class ToyPhysics:
     """
 
     protocol = PhysicsProtocol()
-    sees = "prompt"
+    requires = "prompt"
 
     def __init__(self, device: str = "cpu") -> None:
         pass

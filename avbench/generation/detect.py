@@ -30,7 +30,7 @@ _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an 
 
 
 @dataclass(frozen=True)
-class Recognised:
+class Detected:
     """What lies at a path."""
 
     path: Path
@@ -47,7 +47,7 @@ class Recognised:
     """``provider:target`` that runs it, or None."""
 
 
-def recognise(path: Path) -> Recognised:
+def detect(path: Path) -> Detected:
     """Look at a path. Raises InputError with a sentence where nothing known lies there."""
     if path.is_dir():
         return _folder(path)
@@ -59,14 +59,14 @@ def recognise(path: Path) -> Recognised:
         names = header(path)
         if str(_metadata(names).get("format")).startswith("avfulldit-joint-"):
             towers = (f"the two towers that it was trained on, as avfulldit:WAN+TANGOFLUX+{path}",)
-            return Recognised(path, "trained joint", "AVFullDiT", "video + audio", towers, None)
-        return Recognised(path, "LoRA" if _is_lora(names) else "single file", None, "", base, model)
+            return Detected(path, "trained joint", "AVFullDiT", "video + audio", towers, None)
+        return Detected(path, "LoRA" if _is_lora(names) else "single file", None, "", base, model)
     with opened(path) as file:
         if file.read(4) == b"GGUF":
             require_gguf(path)
-            return Recognised(path, "GGUF", None, "", base, model)
+            return Detected(path, "GGUF", None, "", base, model)
     if path.suffix in PICKLES:
-        return Recognised(path, "pickle", None, "", (*base, "-M allow_pickle=true"), model)
+        return Detected(path, "pickle", None, "", (*base, "-M allow_pickle=true"), model)
     msg = f"{path} is no model: it is a file {path.suffix or 'without a suffix'}; what is recognised: {_MODELS}"
     raise InputError(msg)
 
@@ -133,38 +133,38 @@ def needs(pipeline: type) -> tuple[str, ...]:
     return tuple(sorted(required))
 
 
-def _folder(path: Path) -> Recognised:
+def _folder(path: Path) -> Detected:
     model = f"diffusers:{path}"
     if (path / "model_index.json").is_file():
         name = index_of(path)["_class_name"]
         return _pipeline(path, name) if isinstance(name, str) else _custom(path, name)
     if (path / "modular_model_index.json").is_file():
         name = _plain(path / "modular_model_index.json", "_class_name")["_class_name"]
-        return Recognised(path, "modular pipeline", str(name), "", ("a classic pipeline of the same model",), None)
+        return Detected(path, "modular pipeline", str(name), "", ("a classic pipeline of the same model",), None)
     if (path / "adapter_config.json").is_file() or (path / "pytorch_lora_weights.safetensors").is_file():
-        return Recognised(path, "LoRA", None, "", ("-M base=PIPELINE",), model)
+        return Detected(path, "LoRA", None, "", ("-M base=PIPELINE",), model)
     if (path / "config.json").is_file():
         plain = _plain(path / "config.json")
         if str(plain.get("format")).startswith("avfulldit-"):
             arms = ["video"] * ("video" in plain) + ["audio"] * ("audio" in plain)
             runs = f"avfulldit:{path}" if "video" in plain else None
-            return Recognised(path, "AVFullDiT", "AVFullDiT", " + ".join(arms), (), runs)
+            return Detected(path, "AVFullDiT", "AVFullDiT", " + ".join(arms), (), runs)
         if "audio_seq_len" in plain and (path / "tangoflux.safetensors").is_file():
-            return Recognised(path, "TangoFlux", None, "audio", (f"a Wan pipeline, as avfulldit:WAN+{path}",), None)
+            return Detected(path, "TangoFlux", None, "audio", (f"a Wan pipeline, as avfulldit:WAN+{path}",), None)
         if isinstance(plain.get("_class_name"), str):
-            return Recognised(path, "component", plain["_class_name"], "", ("-M base=PIPELINE",), model)
+            return Detected(path, "component", plain["_class_name"], "", ("-M base=PIPELINE",), model)
     if len(weights := [one for one in sorted(path.iterdir()) if one.suffix in (".safetensors", ".gguf")]) == 1:
-        return recognise(weights[0])
+        return detect(weights[0])
     found = clips_in(path)
     if found.clips or found.frames or any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
-        return Recognised(path, "clips", None, "video", (), f"clips:{path}")
+        return Detected(path, "clips", None, "video", (), f"clips:{path}")
     listed = sorted(file.name for file in path.iterdir())
     shown = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
     msg = f"{path} is no model: found {shown or 'nothing in it'}; what is recognised: {_MODELS}"
     raise InputError(msg)
 
 
-def _pipeline(path: Path, name: str) -> Recognised:
+def _pipeline(path: Path, name: str) -> Detected:
     kind = getattr(diffusers(), name, None)
     if kind is None:
         msg = f"{path} is a pipeline of the class {name}, which this diffusers does not know"
@@ -173,14 +173,14 @@ def _pipeline(path: Path, name: str) -> Recognised:
     if not made:
         msg = f"{path} is a pipeline of the class {name}, which makes no video"
         raise InputError(msg)
-    return Recognised(path, "pipeline", name, made, needs(kind), f"diffusers:{path}")
+    return Detected(path, "pipeline", name, made, needs(kind), f"diffusers:{path}")
 
 
-def _custom(path: Path, name: object) -> Recognised:
+def _custom(path: Path, name: object) -> Detected:
     if not (isinstance(name, list) and len(name) == 2 and all(isinstance(part, str) for part in name)):
         msg = f"{path / 'model_index.json'}: _class_name is {name!r}; it must be a name, or a file and a name"
         raise InputError(msg)
-    return Recognised(path, "custom pipeline", name[1], "", ("-M trust_remote_code=true",), f"diffusers:{path}")
+    return Detected(path, "custom pipeline", name[1], "", ("-M trust_remote_code=true",), f"diffusers:{path}")
 
 
 def _metadata(names: Mapping[str, Any]) -> Mapping[str, Any]:

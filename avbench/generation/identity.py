@@ -117,7 +117,7 @@ def _module(base: Path, parts: list[str]) -> Iterator[Path]:
 
 
 def named_inputs(words: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """The path as it is written → `recognise.fingerprint`, of the files and folders that words or settings name."""
+    """The path as it is written → `detect.fingerprint`, of the files and folders that words or settings name."""
     return {text: fingerprint(Path(text)) for text in named_paths(words)}
 
 

@@ -120,8 +120,10 @@ def sample(
     build = functools.partial(_worker, (lambda: generator) if threads or count == 1 else source, folder.path)
 
     def make() -> Iterator[Sample]:
-        for requests, samples in worker_pool.stream(build, batches, workers=count, threads=bool(threads), outlive=True):
-            for one in _dead(build, requests) if isinstance(samples, worker_pool.Died) else samples:
+        for requests, samples in worker_pool.map_unordered(
+            build, batches, workers=count, threads=bool(threads), survive_crashes=True
+        ):
+            for one in _dead(build, requests) if isinstance(samples, worker_pool.WorkerCrashed) else samples:
                 folder.add_sample(one)
                 yield one
 
@@ -226,8 +228,8 @@ def _dead(
     """What becomes of requests that a process died of: of several each is tried alone; of one it is its failure."""
     made: list[Sample] = []
     for request in requests:
-        alone = worker_pool.alone(build, [request]) if len(requests) > 1 else worker_pool.Died()
-        made += [_failed(request, alone, 0.0)] if isinstance(alone, worker_pool.Died) else alone
+        alone = worker_pool.run_isolated(build, [request]) if len(requests) > 1 else worker_pool.WorkerCrashed()
+        made += [_failed(request, alone, 0.0)] if isinstance(alone, worker_pool.WorkerCrashed) else alone
     return made
 
 
@@ -267,7 +269,7 @@ def _kept(
     try:
         stem = folder.clip_stem(request.key)
         clip = read_clip(made.clip) if isinstance(made.clip, Path) else made.clip
-        unlike = None if request.clip_spec is None else request.clip_spec.objection(clip)
+        spec_mismatch = None if request.clip_spec is None else request.clip_spec.objection(clip)
         stem.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(made.clip, Path):
             path = stem.with_name(stem.name + made.clip.suffix)
@@ -288,7 +290,7 @@ def _kept(
             name,
             file_sha256(path),
             seconds,
-            unlike=unlike,
+            spec_mismatch=spec_mismatch,
             call=made.call,
             source=source,
             remark=remark,
@@ -310,6 +312,8 @@ def _no_space(error: BaseException) -> bool:
 
 
 def _failed(request: Request, error: BaseException, seconds: float) -> Sample:
-    sentence = str(error) if isinstance(error, InputError | worker_pool.Died) else f"{type(error).__name__}: {error}"
+    sentence = (
+        str(error) if isinstance(error, InputError | worker_pool.WorkerCrashed) else f"{type(error).__name__}: {error}"
+    )
     sentence = sentence.removesuffix(": ")  # MemoryError says no more
     return Sample(request.key, None, None, seconds, failure=sentence, refused=isinstance(error, Refused))

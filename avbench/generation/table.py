@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, first_line, nearest, resolve
-from avbench.generation.detect import recognise
+from avbench.generation.detect import detect
 from avbench.generation.identity import identity
 
 GENERATORS: dict[str, str] = {
@@ -64,7 +64,7 @@ class Generator(typing.Protocol):
 
     One that waits for others instead of computing has `concurrency`: how many calls of `generate` may be under way at
     once, in threads of one process. One whose class takes a `journal` is given the folder, inside the run folder, for
-    what must outlive a kill.
+    what must survive a kill.
     """
 
     settings: Mapping[str, Any]
@@ -102,7 +102,7 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
     outside = {point.name: point for point in _outside()}
     if not colon or provider not in {*GENERATORS, *outside}:
         if Path(model).exists():
-            seen = recognise(Path(model))
+            seen = detect(Path(model))
             if seen.model is None:
                 named = f" ({seen.class_name})" if seen.class_name else ""
                 msg = (

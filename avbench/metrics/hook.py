@@ -1,7 +1,7 @@
 """How good is the model that is being trained? Scores for a training loop's logger.
 
 ```python
-from avbench.hook import score
+from avbench.metrics.hook import score
 
 scores = score(lambda request: sampler(request.prompt.video_caption, request.key.seed), "toy-control", limit=8)
 logger.log(scores, step=step)  # {"toy-control/fvd": 812.4, …}; scores.missing says why others are not there

@@ -340,7 +340,7 @@ def pack(
         card["left_out"] = left_out
     if splits := _splits(subset):
         card["splits"] = splits
-    if any(sample.unlike for sample in made) and subset.clip_spec:
+    if any(sample.spec_mismatch for sample in made) and subset.clip_spec:
         card["clip_form"] = ClipForm.of(subset.clip_spec).describe()
     return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})
 
@@ -418,7 +418,7 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
     return write(place, card, values, moments, clips, first.protocols)
 
 
-def take_in(
+def import_statistics(
     file: Path, kind: str, protocol: Protocol, column: str, place: Path, *, n: int | None, source: str, licence: str
 ) -> str:
     """Make a reference of another tool's statistics file; returns the sha256 of that file.

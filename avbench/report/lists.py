@@ -5,7 +5,7 @@ from pathlib import Path
 from avbench.comparison import paper_presets
 from avbench.core import InputError, nearest
 from avbench.features.table import FEATURES
-from avbench.generation.detect import recognise
+from avbench.generation.detect import detect
 from avbench.generation.providers.diffusers.loading import local_folder
 from avbench.generation.table import GENERATORS
 from avbench.metrics import reference
@@ -40,7 +40,7 @@ def listing(what: str, path: Path | None = None) -> Listing:
 
 
 def _recognised(path: Path) -> Listing:
-    seen = recognise(path if path.exists() or len(path.parts) < 2 else _cached(path))
+    seen = detect(path if path.exists() or len(path.parts) < 2 else _cached(path))
     told = {
         "is": seen.kind,
         "class": seen.class_name,

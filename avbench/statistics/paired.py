@@ -43,7 +43,7 @@ class PairedDifference:
     value: float
     error: float | None
     """Standard error, clustered by prompt; None where a subset has one prompt only."""
-    freedom: float
+    dof: float
     """Degrees of freedom of `error`."""
     interval: tuple[float, float] | None
     """95 %; None with fewer than LEAST_PROMPTS prompts."""
@@ -112,14 +112,14 @@ def paired_difference(
     strata = _strata(prompts, subsets, micro=micro)
     goal = None if targets is None else strata.means(np.asarray(targets, dtype=np.float64))
     per_clip = _per_clip(x, y, strata, goal)
-    error, freedom = _error(per_clip, strata)
+    error, dof = _error(per_clip, strata)
     value = float(strata.weights @ strata.means(per_clip))
     rounding = 1e-9 * max(np.abs(x).max(), np.abs(y).max())
     interval = None
     if error is not None and len(strata.stratum) >= LEAST_PROMPTS:
-        reach = stats.t.ppf((1 + level) / 2, freedom) * error
+        half_width = stats.t.ppf((1 + level) / 2, dof) * error
         low, high = _studentised(per_clip, strata, value, error, level, rounding)
-        interval = min(low, value - reach), max(high, value + reach)
+        interval = min(low, value - half_width), max(high, value + half_width)
     signs = _signs(len(strata.stratum), permutations)
     swapped = _swapped(x, y, strata, goal, signs)
     exact = 2 ** len(strata.stratum) <= len(signs)
@@ -127,7 +127,7 @@ def paired_difference(
     return PairedDifference(
         value,
         error,
-        freedom,
+        dof,
         interval,
         p=beyond / len(signs) if exact else (1 + beyond) / (1 + len(signs)),
         pairs=len(x),
@@ -156,36 +156,36 @@ def unpaired_difference(
     if error_a is None or error_b is None or error_a + error_b == 0:
         return PairedDifference(value, None, 0, None, 1.0, *counts, constant=False)
     error = float(np.hypot(error_a, error_b))
-    freedom = error**4 / (error_a**4 / free_a + error_b**4 / free_b)
-    reach = stats.t.ppf((1 + level) / 2, freedom) * error
+    dof = error**4 / (error_a**4 / free_a + error_b**4 / free_b)
+    half_width = stats.t.ppf((1 + level) / 2, dof) * error
     t = value / error
-    p = float(2 * stats.t.sf(abs(t), freedom))
-    return PairedDifference(value, error, freedom, (value - reach, value + reach), p, *counts, constant=False)
+    p = float(2 * stats.t.sf(abs(t), dof))
+    return PairedDifference(value, error, dof, (value - half_width, value + half_width), p, *counts, constant=False)
 
 
-def t_test(value: float | np.ndarray, error: float | np.ndarray, freedom: float | np.ndarray) -> np.ndarray:
+def t_test(value: float | np.ndarray, error: float | np.ndarray, dof: float | np.ndarray) -> np.ndarray:
     """Two-sided p of a mean with this standard error: what is used where permutations would be too few or too slow."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * stats.t.sf(np.abs(np.divide(value, error)), freedom)
+        p = 2 * stats.t.sf(np.abs(np.divide(value, error)), dof)
     return np.where(np.isnan(p), 1.0, p)
 
 
-def tail(value: float, error: float, freedom: float) -> float:
-    """One-sided p of "truly 0 or less" where `value` was found; by the normal distribution where `freedom` is NaN.
+def tail(value: float, error: float, dof: float) -> float:
+    """One-sided p of "truly 0 or less" where `value` was found; by the normal distribution where `dof` is NaN.
 
     Without an error the value is what it is: 0 or 1.
     """
     if error == 0:
         return float(value <= 0)
-    return float(stats.norm.sf(value / error) if np.isnan(freedom) else stats.t.sf(value / error, freedom))
+    return float(stats.norm.sf(value / error) if np.isnan(dof) else stats.t.sf(value / error, dof))
 
 
-def equivalence(value: float, error: float, freedom: float, margin: float) -> float:
+def equivalence(value: float, error: float, dof: float, margin: float) -> float:
     """The p-value of "A and B differ by `margin` or more": small where they are alike.
 
     The larger of two one-sided tests (`tail`).
     """
-    return tail(margin - abs(value), error, freedom)
+    return tail(margin - abs(value), error, dof)
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -198,26 +198,26 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def power(effect: float, error: float, freedom: float, alpha: float) -> float:
+def power(effect: float, error: float, dof: float, alpha: float) -> float:
     """Share of such experiments that find a true difference of `effect`, two-sided at `alpha`."""
-    critical = stats.t.isf(alpha / 2, freedom)
+    critical = stats.t.isf(alpha / 2, dof)
     shift = abs(effect) / error
-    upper, lower = stats.nct.sf(critical, freedom, shift), stats.nct.cdf(-critical, freedom, shift)
+    upper, lower = stats.nct.sf(critical, dof, shift), stats.nct.cdf(-critical, dof, shift)
     if np.isnan(upper):  # far out, where scipy's series gives up: the normal approximation of Johnson and Welch (1940)
-        upper = stats.norm.sf((critical - shift) / np.sqrt(1 + critical**2 / (2 * freedom)))
+        upper = stats.norm.sf((critical - shift) / np.sqrt(1 + critical**2 / (2 * dof)))
     return float(upper + (0.0 if np.isnan(lower) else lower))
 
 
-def detectable(error: float | None, freedom: float, *, family: int = 1, alpha: float = ALPHA) -> float | None:
+def detectable(error: float | None, dof: float, *, family: int = 1, alpha: float = ALPHA) -> float | None:
     """The smallest true difference that 80 % of such experiments find, tested as the first of a family by Holm.
 
     None without an error, where no clip differs from another, or with no degrees of freedom.
     """
-    if not error or freedom < 1:
+    if not error or dof < 1:
         return None
     level = alpha / family
-    most = (stats.t.isf(level / 2, freedom) + stats.t.isf(0.01, freedom)) * 2
-    return error * float(optimize.brentq(lambda size: power(size, 1.0, freedom, level) - 0.8, 1e-6, most))
+    most = (stats.t.isf(level / 2, dof) + stats.t.isf(0.01, dof)) * 2
+    return error * float(optimize.brentq(lambda size: power(size, 1.0, dof, level) - 0.8, 1e-6, most))
 
 
 def prompts_needed(
@@ -315,8 +315,8 @@ def _error(per_clip: np.ndarray, strata: _Strata) -> tuple[float | None, float]:
     squares = np.bincount(strata.stratum, strata.sums(apart) ** 2)
     variances = strata.weights**2 * prompts / (prompts - 1) * squares / strata.clips**2
     total = variances.sum()
-    freedom = total**2 / np.sum(variances**2 / (prompts - 1)) if total else float((prompts - 1).sum())
-    return float(np.sqrt(total)), float(freedom)
+    dof = total**2 / np.sum(variances**2 / (prompts - 1)) if total else float((prompts - 1).sum())
+    return float(np.sqrt(total)), float(dof)
 
 
 def _studentised(

@@ -71,8 +71,8 @@ def mean_interval(
     mean = x.mean()
     sums = np.bincount(group, weights=x - mean, minlength=count)
     error = np.sqrt(count / (count - 1) * np.sum(sums**2)) / len(x)
-    reach = stats.t.ppf((1 + level) / 2, count - 1) * error
-    return float(mean - reach), float(mean + reach)
+    half_width = stats.t.ppf((1 + level) / 2, count - 1) * error
+    return float(mean - half_width), float(mean + half_width)
 
 
 def permutation_null(

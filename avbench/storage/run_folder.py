@@ -69,6 +69,8 @@ brought to this one as it is read."""
 VALUES_FILE = "values.parquet"
 _ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
 """What a value of a row may be an array of."""
+_RENAMED = b'"unlike": ', b'"spec_mismatch": '
+"""A field of samples.jsonl as older versions of avbench wrote it, and as it is called now."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -245,7 +247,12 @@ class RunFolder:
     def samples(self) -> dict[Key, Sample]:
         """What has been sampled; of several lines for one key the last counts."""
         path = self.path / "samples.jsonl"
-        return {sample.key: sample for sample in map(self._checked(path), stream_lines(path, Sample))}
+        check = self._checked(path)
+        lines = (
+            reading.parsed(line.replace(*_RENAMED), f"{path}, line {number}", Sample)
+            for number, _, line in reading.raw_lines(path)
+        )
+        return {sample.key: sample for sample in map(check, lines)}
 
     def _checked(self, path: Path) -> Callable[[Sample], Sample]:
         """A check of lines of `path`: of what becomes a part of a path."""

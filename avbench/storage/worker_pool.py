@@ -1,7 +1,7 @@
-"""Where does work run? In this process, or in several on this machine; each with one thread.
+"""Runs tasks in this process or in several worker processes, one thread each, and survives workers that crash.
 
-One thread a process is both fastest for many clips on a CPU and what makes numbers independent of the number of
-workers: a sum is then always taken in the same order.
+One thread per process is fastest for many clips on a CPU, and makes numbers independent of the number of workers: a
+sum is then always taken in the same order.
 """
 
 import collections
@@ -26,8 +26,8 @@ _worker: Callable[[Any], Any] | None = None
 _CAUSES = "killed for its memory, or a crash in compiled code"
 
 
-class Died(Exception):
-    """In a result's place: the process that worked on it died, and died again when it worked on nothing else."""
+class WorkerCrashed(Exception):
+    """Stands in place of a result: the task crashed its worker twice, once in the pool and once in isolation."""
 
     def __init__(self, doing: str = "making") -> None:
         super().__init__(f"the process that was {doing} it died, twice ({_CAUSES})")
@@ -38,23 +38,24 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def stream(
+def map_unordered(
     build: Callable[[], Callable[[Task], Result]],
     tasks: Sequence[Task],
     *,
     workers: int,
     threads: bool = False,
-    outlive: bool = False,
+    survive_crashes: bool = False,
 ) -> Iterator[tuple[Task, Any]]:
     """Yield (task, result) as each is done, in any order.
 
     `build` makes the worker function once in each process (it loads the networks); with several workers it, the
     tasks and the results must be picklable. An exception of a worker is raised here. With `threads` the workers are
-    threads of this process that share one worker function: for work that waits for others. With `outlive` a task
-    that its process dies of, in the others' company and alone, yields `Died`, and the rest are gone on with; without,
-    InputError is raised. What runs in this process, as with one worker, cannot be outlived.
+    threads of this process that share one worker function: for work that waits for others. With `survive_crashes` a
+    task that crashes its worker twice, once in the pool and once in isolation, yields `WorkerCrashed`, and the other
+    tasks are still done; without, InputError is raised. A crash of work that runs in this process, as with one worker,
+    ends this process.
     """
-    if workers <= 1 or (len(tasks) <= 1 and (threads or not outlive)):
+    if workers <= 1 or (len(tasks) <= 1 and (threads or not survive_crashes)):
         one_thread()
         work = build()
         for task in tasks:
@@ -73,7 +74,7 @@ def stream(
                 left.remove(number)
                 yield tasks[number], result
         except BrokenProcessPool:
-            if not outlive:
+            if not survive_crashes:
                 msg = f"a worker process died ({_CAUSES}): give fewer --workers, or more memory"
                 raise InputError(msg) from None
         finally:
@@ -81,16 +82,16 @@ def stream(
         # tasks are begun in their order, so that it was one of the first that are left
         suspects, left = left[: 2 * workers], left[2 * workers :]
         for number in suspects:
-            yield tasks[number], alone(build, tasks[number])
+            yield tasks[number], run_isolated(build, tasks[number])
 
 
-def alone(build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | Died:
-    """Work on one task in a process of its own, and outlive its death."""
+def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
+    """Work on one task in a process of its own; a crash of it is returned, not raised."""
     pool = _pool(1)
     try:
         return pool.submit(_call, build, task).result()
     except BrokenProcessPool:
-        return Died()
+        return WorkerCrashed()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -140,7 +141,7 @@ def one_thread() -> None:
 
 def _prepare(parent: int) -> None:
     one_thread()
-    # a worker waits on a pipe that it itself holds open, so it would outlive a parent killed with SIGKILL
+    # a worker waits on a pipe that it itself holds open, so it would go on after a parent killed with SIGKILL
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

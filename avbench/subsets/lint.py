@@ -71,7 +71,7 @@ class Line:
     prompt: Prompt
 
     @property
-    def kin(self) -> str:
+    def group_key(self) -> str:
         """Equal for prompts that may be alike: its triple, or itself."""
         return str(self.prompt.tags.get("triple") or f"{self.path}:{self.number}")
 
@@ -385,8 +385,12 @@ def _copies(draft: Draft) -> Found:
             words = _spelled(text)
             for run in zip(*(words[start:] for start in range(length)), strict=False):
                 first = owners.setdefault(run, line)
-                if first.kin != line.kin and (first.kin, line.kin) not in told and line in draft.lines:
-                    told.add((first.kin, line.kin))
+                if (
+                    first.group_key != line.group_key
+                    and (first.group_key, line.group_key) not in told
+                    and line in draft.lines
+                ):
+                    told.add((first.group_key, line.group_key))
                     yield line, f"shares the words {' '.join(run)!r} with {_name(first)}"
 
 
@@ -413,8 +417,8 @@ def pairs(draft: Draft) -> list[tuple[float, Line, Line]]:
         files[line.path].append(line.prompt.video_caption)
     found = np.concatenate([embedded(tuple(captions)) for captions in files.values()])
     cosines = found[: len(draft.lines)] @ found.T
-    kin = np.array([line.kin for line in others])
-    cosines[kin[: len(draft.lines), None] == kin[None]] = -1
+    group_key = np.array([line.group_key for line in others])
+    cosines[group_key[: len(draft.lines), None] == group_key[None]] = -1
     best = cosines.argmax(axis=1)
     rows = [(float(cosines[i, j]), draft.lines[i], others[j]) for i, j in enumerate(best)]
     return sorted(rows, key=lambda row: -row[0])

@@ -141,7 +141,7 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
         done = len(file.read().splitlines())
         build = functools.partial(_encoder, data, seed, sound.config)
         waiting: dict[int, dict[str, str]] = {}
-        for number, (seen, heard, *texts) in worker_pool.stream(build, range(done, count), workers=workers):
+        for number, (seen, heard, *texts) in worker_pool.map_unordered(build, range(done, count), workers=workers):
             video[number], audio[number] = seen, heard
             waiting[number] = dict(zip(("video", "audio"), texts, strict=True))
             while done in waiting:  # lines are in order, so that each says that all before it are there
@@ -157,7 +157,7 @@ _FITTED = 360
 
 def _fitted(data: str, seed: int, count: int, workers: int) -> SpectrogramCodecConfig:
     build = functools.partial(_source, data, seed)
-    clips = dict(worker_pool.stream(build, range(count), workers=workers))
+    clips = dict(worker_pool.map_unordered(build, range(count), workers=workers))
     waves = np.stack([_sound_of(clips[number], number) for number in range(count)])
     return SpectrogramCodec(SpectrogramCodecConfig()).measured(torch.from_numpy(waves)[:, None])
 

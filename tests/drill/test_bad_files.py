@@ -30,7 +30,7 @@ from avbench.comparison import gate, paper_presets, plan, score_table, votes
 from avbench.core import InputError, Row
 from avbench.curation import rules
 from avbench.features.measure import protocol_of
-from avbench.generation.detect import recognise
+from avbench.generation.detect import detect
 from avbench.generation.providers.videos_api.journal import Journal
 from avbench.metrics import imported_statistics, reference
 from avbench.report import printed
@@ -378,16 +378,16 @@ def test_heads_of_weights(tmp_path):
     text = struct.pack("<QIQ", 1, 8, 2)[:8] + b"k" + struct.pack("<IQ", 8, 2) + b"ab"
     gguf = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + text
     (tmp_path / "g.gguf").write_bytes(gguf)
-    assert recognise(tmp_path / "g.gguf").kind == "GGUF"
-    inputs = [*read_each(tmp_path / "x.safetensors", damaged(good, 300), recognise)]
+    assert detect(tmp_path / "g.gguf").kind == "GGUF"
+    inputs = [*read_each(tmp_path / "x.safetensors", damaged(good, 300), detect)]
     inputs += read_each(tmp_path / "y.safetensors", damaged(good, 150), reading.read_tensors)
-    inputs += read_each(tmp_path / "x.gguf", damaged(gguf, 300), recognise)
+    inputs += read_each(tmp_path / "x.gguf", damaged(gguf, 300), detect)
     for name in ("model_index.json", "modular_model_index.json", "config.json"):
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()
         plain = {"_class_name": "WanPipeline", "format": "avfulldit-1", "video": {}}
         inputs += read_each(
-            folder / name, [(what, dumped(one)) for what, one in changed(plain)], lambda path: recognise(path.parent)
+            folder / name, [(what, dumped(one)) for what, one in changed(plain)], lambda path: detect(path.parent)
         )
     drill(inputs, 900)
 

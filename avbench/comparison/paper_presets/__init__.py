@@ -14,7 +14,7 @@ from typing import Any
 
 from avbench.core import ClipSpec, InputError, Subset, nearest
 from avbench.features.measure import require_weights
-from avbench.generation.detect import recognise
+from avbench.generation.detect import detect
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import Metric
 from avbench.storage.reading import read_toml, shaped
@@ -285,7 +285,7 @@ def _sampler_told(preset: Preset, model: str, given: Mapping[str, Any]) -> list[
 def _kind(model: str) -> str:
     """A model's provider, or TOWERS."""
     if ":" not in model and Path(model).exists():
-        model = recognise(Path(model)).model or model
+        model = detect(Path(model)).model or model
     provider, _, target = model.partition(":")
     return TOWERS if provider == "avfulldit" and "+" in target and not Path(target).exists() else provider
 

@@ -168,7 +168,7 @@ class ConsecutiveLPIPS(LPIPS):
 class ReferenceLPIPS(LPIPS):
     """The feature ``lpips-alex-reference``: LPIPS of each frame and the same frame of the reference clip."""
 
-    sees = "reference"
+    requires = "reference"
     protocol = _protocol("alex", "reference")
 
     def __call__(self, clip: Clip, reference: Clip) -> dict[str, Value]:
@@ -181,7 +181,7 @@ class ReferenceLPIPS(LPIPS):
 class SeedsLPIPS(LPIPS):
     """The feature ``lpips-alex-seeds``: LPIPS of each frame and the same of the prompt's clips under other seeds."""
 
-    sees = "seeds"
+    requires = "seeds"
     protocol = _protocol("alex", "seeds")
 
     def __call__(self, clips: Sequence[Clip]) -> list[dict[str, Value]]:

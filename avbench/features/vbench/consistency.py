@@ -170,7 +170,7 @@ class TextAlignment:
     """
 
     protocol = BroughtProtocol(TextAlignmentProtocol())
-    sees = "prompt"
+    requires = "prompt"
     shape = CLIPShape()
 
     def __init__(self, device: str = "cpu") -> None:

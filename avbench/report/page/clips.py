@@ -65,9 +65,9 @@ def prepare(
     build = functools.partial(_maker, place, flow)
 
     def make() -> Iterator[Task]:
-        for task, found in worker_pool.stream(build, todo, workers=workers, outlive=True):
-            if isinstance(found, worker_pool.Died):
-                known = {"recipe": _RECIPE, "flow": flow, "missing": str(worker_pool.Died("preparing"))}
+        for task, found in worker_pool.map_unordered(build, todo, workers=workers, survive_crashes=True):
+            if isinstance(found, worker_pool.WorkerCrashed):
+                known = {"recipe": _RECIPE, "flow": flow, "missing": str(worker_pool.WorkerCrashed("preparing"))}
                 write_json(place / f"{task.sha256}.json", known)
             yield task
 

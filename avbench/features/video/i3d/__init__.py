@@ -1,7 +1,7 @@
 """What does a Kinetics classifier see in a clip? 400 logits of Inception I3D, the features of FVD.
 
 The weights are those that the reference FVD uses. Everything else that decides an FVD differs from code to code: here
-is our own protocol, with its reasons in docs/fvd.md; conventions.py has those of other codes, brought.py reads the
+is our own protocol, with its reasons in docs/fvd.md; conventions.py has those of other codes, user_weights.py reads the
 weights files of other codes.
 """
 

@@ -6,7 +6,7 @@ here, beside ours. What becomes of the logits (divisor, epsilon) stands with the
 
 Weights: all of them here use the TensorFlow-Hub lineage (``i3d-k400``). The TorchScript file that most of these codes
 load agrees with it (universome/fvd-comparison measured features 2.6e-4 apart); how near cd-fvd's file of the same
-network is was not seen. Those files can be brought: see brought.py.
+network is was not seen. Those files can be brought: see user_weights.py.
 """
 
 import hashlib

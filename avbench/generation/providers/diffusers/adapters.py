@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line, nearest
-from avbench.generation.detect import header, recognise
+from avbench.generation.detect import detect, header
 
 DENOISERS = ("transformer", "transformer_2", "unet")
 """Parts of a pipeline that a LoRA changes."""
@@ -93,7 +93,7 @@ def read_adapters(
             msg = f"-M lora: {unknown[0]!r} is unknown; {nearest(str(unknown[0]), ('path', 'component', 'scale'))}"
             raise InputError(msg)
         path = find(str(plain.get("path")))
-        if recognise(path).kind != "LoRA":
+        if detect(path).kind != "LoRA":
             msg = f"{path} is no LoRA: no tensor in it is named so"
             raise InputError(msg)
         file, strength = lora_file(path), plain.get("scale", scale)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line, masked, nearest
-from avbench.generation.detect import PICKLES, Recognised, diffusers
+from avbench.generation.detect import PICKLES, Detected, diffusers
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
@@ -28,7 +28,7 @@ class Source:
     index: Mapping[str, Any]
     """Its ``model_index.json``."""
     pipeline: type
-    part: Recognised | None = None
+    part: Detected | None = None
     """What replaces a part of it: a component's folder, or a file of weights."""
     slot: str | None = None
     """The part that is replaced."""
@@ -143,7 +143,7 @@ def _check_libraries(folder: Path, index: Mapping[str, Any], *, trusted: bool) -
             raise InputError(msg)
 
 
-def slot_of(index: Mapping[str, Any], part: Recognised, asked: str | None) -> str:
+def slot_of(index: Mapping[str, Any], part: Detected, asked: str | None) -> str:
     """The part of a pipeline that `part` replaces. Raises InputError where none fits, or several and none is asked."""
     classes = parts_of(index)
     wanted = ("transformer", "transformer_2", "unet")

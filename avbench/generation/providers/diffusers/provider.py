@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import ClipSpec, InputError, Prompt, frame_rate, nearest
-from avbench.generation.detect import Recognised, fingerprint, index_of, makes, needs, recognise
+from avbench.generation.detect import Detected, detect, fingerprint, index_of, makes, needs
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import Adapter, config_beside, read_adapters
 from avbench.generation.providers.diffusers.loading import (
@@ -334,8 +334,8 @@ def _source(target: str, base: str | None, asked: Adaptation, revision: str | No
         msg = f"-M revision={revision} does nothing: {base or target} is a path here, not a repository of the hub"
         raise InputError(msg)
     path = local_folder(target, None if base else revision)
-    seen = recognise(path)
-    part: Recognised | None = None
+    seen = detect(path)
+    part: Detected | None = None
     loras = [] if asked.lora is None else asked.lora if isinstance(asked.lora, list) else [asked.lora]
     if seen.kind in (*_PARTS, "LoRA"):
         if base is None:

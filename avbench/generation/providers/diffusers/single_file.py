@@ -18,7 +18,7 @@ from torch import Tensor
 
 from avbench.avfulldit.filled import check_names, listed
 from avbench.core import InputError
-from avbench.generation.detect import Recognised, diffusers
+from avbench.generation.detect import Detected, diffusers
 
 _SCALES = (".scale_weight", ".weight_scale")
 _ACTIVATIONS = (".scale_input", ".input_scale")
@@ -26,7 +26,7 @@ _MARKER, _FORMAT = "scaled_fp8", ".comfy_quant"
 _SMALL = (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)
 
 
-def load_file(kind: Any, part: Recognised, folder: Path, slot: str, dtype: torch.dtype) -> Any:
+def load_file(kind: Any, part: Detected, folder: Path, slot: str, dtype: torch.dtype) -> Any:
     """Read a network of the class `kind`, whose config lies in the pipeline's folder.
 
     Raises:

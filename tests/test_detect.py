@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from avbench.avfulldit import bundled
 from avbench.core import Clip, InputError
 from avbench.generation import table as generators
-from avbench.generation.detect import makes, needs, recognise
+from avbench.generation.detect import detect, makes, needs
 from avbench.report.lists import listing
 from avbench.storage.media import write_clip
 
@@ -24,21 +24,21 @@ def wan(tmp_path_factory):
 
 
 def test_a_pipeline_and_its_parts(wan):
-    seen = recognise(wan)
+    seen = detect(wan)
     assert (seen.kind, seen.class_name, seen.makes, seen.needs) == ("pipeline", "WanPipeline", "video", ())
     assert seen.model == f"diffusers:{wan}"
-    part = recognise(wan / "transformer")
+    part = detect(wan / "transformer")
     assert (part.kind, part.class_name, part.needs) == ("component", "WanTransformer3DModel", ("-M base=PIPELINE",))
-    assert recognise(wan / "transformer" / "diffusion_pytorch_model.safetensors").kind == "single file"
+    assert detect(wan / "transformer" / "diffusion_pytorch_model.safetensors").kind == "single file"
     with pytest.raises(InputError, match=r"is no model: found tokenizer\.json, tokenizer_config\.json"):
-        recognise(wan / "tokenizer")
+        detect(wan / "tokenizer")
 
 
 def test_only_the_header_of_weights_is_read(tmp_path):
     header = json.dumps({"blocks.0.lora_A.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path = tmp_path / "weights.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header)  # and nothing after it
-    assert recognise(path).kind == "LoRA"
+    assert detect(path).kind == "LoRA"
     for content, words in (
         (b"", "cut short"),
         (struct.pack("<Q", 2**60), "longer than any"),
@@ -46,43 +46,43 @@ def test_only_the_header_of_weights_is_read(tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(InputError, match=f"no safetensors file: .*{words}"):
-            recognise(path)
+            detect(path)
 
 
 def test_the_other_kinds(tmp_path):
     (tmp_path / "a.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 0))
-    assert recognise(tmp_path / "a.gguf").kind == "GGUF"
+    assert detect(tmp_path / "a.gguf").kind == "GGUF"
     (tmp_path / "a.ckpt").write_bytes(b"anything")
-    assert recognise(tmp_path / "a.ckpt").needs == ("-M base=PIPELINE", "-M allow_pickle=true")
+    assert detect(tmp_path / "a.ckpt").needs == ("-M base=PIPELINE", "-M allow_pickle=true")
     lora = tmp_path / "lora"
     lora.mkdir()
     save_file({"x": np.zeros(1)}, lora / "pytorch_lora_weights.safetensors")
-    assert recognise(lora).kind == "LoRA"
+    assert detect(lora).kind == "LoRA"
     (lora / "pytorch_lora_weights.safetensors").rename(lora / "cats.safetensors")
     (lora / "example.png").touch()
-    assert recognise(lora).kind == "single file", "its header names no LoRA"
+    assert detect(lora).kind == "single file", "its header names no LoRA"
     modular = tmp_path / "modular"
     modular.mkdir()
     (modular / "modular_model_index.json").write_text('{"_class_name": "LTX2ModularPipeline"}')
-    assert recognise(modular).model is None
+    assert detect(modular).model is None
     with pytest.raises(InputError, match=r"modular pipeline \(LTX2ModularPipeline\), which cannot be run"):
         generators.build(str(modular), {})
     clips = tmp_path / "clips"
     clips.mkdir()
     write_clip(Clip(np.zeros((2, 16, 16, 3), np.uint8), 8), clips / "one.mkv")
-    assert recognise(clips).model == f"clips:{clips}"
-    own = recognise(Path(bundled("toy-t2av")))
+    assert detect(clips).model == f"clips:{clips}"
+    own = detect(Path(bundled("toy-t2av")))
     assert (own.kind, own.makes, own.model) == ("AVFullDiT", "video + audio", f"avfulldit:{own.path}")
 
 
 def test_what_is_no_model_is_told_in_a_sentence(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
-        recognise(tmp_path / "nowhere")
+        detect(tmp_path / "nowhere")
     with pytest.raises(InputError, match="found nothing in it"):
-        recognise(tmp_path)
+        detect(tmp_path)
     (tmp_path / "notes.txt").write_text("a model")
     with pytest.raises(InputError, match=r"is no model: it is a file \.txt"):
-        recognise(tmp_path / "notes.txt")
+        detect(tmp_path / "notes.txt")
     index = tmp_path / "model_index.json"
     for content, words in (
         ('{"_class_name": "StableDiffusionPipeline"}', "makes no video"),
@@ -93,7 +93,7 @@ def test_what_is_no_model_is_told_in_a_sentence(tmp_path):
     ):
         index.write_text(content)
         with pytest.raises(InputError, match=words):
-            recognise(tmp_path)
+            detect(tmp_path)
 
 
 @pytest.mark.parametrize(
