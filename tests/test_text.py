@@ -96,7 +96,7 @@ def run_main(monkeypatch, capsys, error, *words):
     def fail():
         raise error
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli.program, "app", fail)
     monkeypatch.setattr(sys, "argv", ["avbench", *words])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -118,7 +118,7 @@ def test_every_error_is_a_sentence_and_debug_shows_where(monkeypatch, capsys):
 
 def test_debug_is_taken_out_before_the_verbs_see_it(monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "app", lambda: seen.extend(sys.argv))
+    monkeypatch.setattr(cli.program, "app", lambda: seen.extend(sys.argv))
     monkeypatch.setattr(sys, "argv", ["avbench", "list", "--debug", "models"])
     cli.main()
     assert seen == ["avbench", "list", "models"]

@@ -54,7 +54,7 @@ def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is
 
 def test_a_clip_that_the_page_dies_of_is_told_on_it_and_tried_again(folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(worker_pool, "stream", all_die)
+        patch.setattr(worker_pool, "map_unordered", all_die)
         count, tasks = clips.prepare([folder], tmp_path / "media", workers=2)
         assert count == len(list(tasks)) == 2
     shown = [clips.card(tmp_path / "media", one.sha256) for one in folder.samples().values()]
@@ -69,7 +69,7 @@ def test_a_clip_that_curation_dies_of_has_a_row_that_says_so_and_is_tried_again(
     given = SimpleNamespace(entries=lambda: entries)
     tasks = pool.unmeasured(given, tmp_path / "work")
     with monkeypatch.context() as patch:
-        patch.setattr(worker_pool, "stream", all_die)
+        patch.setattr(worker_pool, "map_unordered", all_die)
         assert list(pool.measure(tasks, tmp_path / "work")) == [task.id for task in tasks]
     assert [row["missing"] for row in read_lines(pool.rows_path(tmp_path / "work"))] == [CRASHED] * 2
     assert pool.unmeasured(given, tmp_path / "work") == tasks

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avbench.cli.app import app, reference_app, subsets_app, weights_app
 from avbench.cli.options import FVDProtocols, Metrics, Replace, Workers
 from avbench.cli.printing import refuse, say, show_progress, terminal
+from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import measure_run, named_metrics, opened_run, sample_run, worker_count
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avbench.cli.app import app
 from avbench.cli.options import (
     Against,
     Allow,
@@ -27,6 +26,7 @@ from avbench.cli.options import (
     Workers,
 )
 from avbench.cli.printing import print_frame, print_printed, print_tables, refuse, say, terminal
+from avbench.cli.program import app
 from avbench.cli.steps import (
     chosen_subsets,
     evaluate_run,

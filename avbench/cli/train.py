@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avbench.cli.app import train_app
 from avbench.cli.options import Workers
 from avbench.cli.printing import refuse, say, show_progress, show_training
+from avbench.cli.program import train_app
 from avbench.cli.steps import opened_run, worker_count
 
 if TYPE_CHECKING:
