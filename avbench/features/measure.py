@@ -45,7 +45,7 @@ class Task:
     """The reference clip, where a feature sees one."""
     prompt: Prompt | None = None
     """Where a feature sees one."""
-    died: tuple[str, ...] = ()
+    crashed: tuple[str, ...] = ()
     """Of a task that is done: the features that the process died of that measured them, in company and alone."""
 
 
@@ -156,8 +156,8 @@ def measure(
             rows = _each_alone(build, task, forms) if isinstance(found, worker_pool.WorkerCrashed) else found
             for feature, row in rows:
                 folder.add_row(protocols[feature], row)
-            died = dict.fromkeys(feature for feature, row in rows if row.missing == CRASHED)
-            yield dataclasses.replace(task, died=tuple(died))
+            crashed = dict.fromkeys(feature for feature, row in rows if row.missing == CRASHED)
+            yield dataclasses.replace(task, crashed=tuple(crashed))
 
     return len(todo), work()
 

@@ -25,6 +25,12 @@ _MAKE_TABLE = (
 _TICK_NS = 2 * 10**9
 
 
+def cache_folder() -> Path:
+    """Where avbench keeps what can be made again: $XDG_CACHE_HOME/avbench or ~/.cache/avbench. Not made here."""
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "avbench"
+
+
 class _Hashes:
     """What was hashed earlier; one a process. Whatever is wrong with the cache's file makes it empty."""
 
@@ -47,8 +53,7 @@ class _Hashes:
             connection.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?)", (*_stamp(state), sha256))
 
     def _connection(self) -> sqlite3.Connection:
-        caches = os.environ.get("XDG_CACHE_HOME")
-        file = (Path(caches) if caches else Path.home() / ".cache") / "avbench" / "hashes.sqlite"
+        file = cache_folder() / "hashes.sqlite"
         if self._open is None or self._opened_as != (file, os.getpid()):
             file.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(file, timeout=2, check_same_thread=False)
