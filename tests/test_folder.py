@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import evaluated, made_run
+from made_runs import by_hand, evaluated, made_run
 
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
 from avbench.report.page import clips
@@ -223,7 +223,7 @@ def test_a_value_of_somebody_elses_rows_is_checked(tmp_path, value, words):
 
 def test_scores_and_values_belong_together_and_count_once(tmp_path):
     folder = evaluated(made_run(tmp_path / "r", count=2, names=["toy-control"]))
-    plain, values = read_json(folder.path / "scores.json"), folder.values()
+    plain, values = by_hand(read_json(folder.path / "scores.json")), folder.values()
     one = plain["scores"][0]
     for scores, words in (
         ([one, one], "is scored twice"),

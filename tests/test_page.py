@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import evaluated, made_run
+from made_runs import by_hand, evaluated, made_run
 from typer.testing import CliRunner
 
 from avbench import cli
@@ -376,10 +376,10 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     copy = tmp_path / "short"
     shutil.copytree(runs[1].path, copy)
     lines = (copy / "samples.jsonl").read_text().splitlines()
-    failed = {**json.loads(lines[0]), "path": None, "sha256": None, "failure": "out of <memory>"}
+    failed = {**by_hand(json.loads(lines[0])), "path": None, "sha256": None, "failure": "out of <memory>"}
     (copy / "samples.jsonl").write_text("\n".join([json.dumps(failed), *lines[1:]]) + "\n")
     scored = read_json(copy / "scores.json")  # as an evaluation would say after the clip was lost
-    write_json(copy / "scores.json", {**scored, "clips": RunFolder(copy)._clips_digest()})
+    write_json(copy / "scores.json", {**by_hand(scored), "clips": RunFolder(copy)._clips_digest()})
     both = [runs[0], RunFolder(copy)]
     list(clips.prepare(both, tmp_path / "media")[1])
     path = tmp_path / "report.html"

@@ -216,11 +216,15 @@ class RunFolder:
         return run
 
     def subsets(self) -> list[Subset]:
-        """The subsets of the run, in its order."""
-        found = {name: read_subset(self.subset_path(name)) for name in self.run().subsets}
+        """The subsets of the run, in its order. Raises InputError where one is not the one that run.json names."""
+        digests = self.run().subsets
+        found = {name: read_subset(self.subset_path(name)) for name in digests}
         for name, subset in found.items():
             if subset.name != name:
                 msg = f"{self.subset_path(name)} is of the subset {subset.name!r}"
+                raise InputError(msg)
+            if subset.digest != digests[name]:
+                msg = f"{self.subset_path(name)} is not the subset that {self.path / 'run.json'} names: it was changed"
                 raise InputError(msg)
         return [*found.values()]
 
@@ -297,7 +301,9 @@ class RunFolder:
                 for key in sorted(places):
                     number, start = places[key]
                     file.seek(start)
-                    yield _row(path, reading.parsed(file.readline(), f"{path}, line {number}", _RowLine))
+                    where = f"{path}, line {number}"
+                    line = reading.without_checksum(file.readline(), where)
+                    yield _row(path, reading.parsed(line, where, _RowLine))
 
     def add_row(self, protocol: Protocol, row: Row) -> None:
         """Append one row of a feature."""
@@ -332,7 +338,7 @@ class RunFolder:
         plain["clips"] = self._clips_digest()
         if parts:
             plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
-        write_json(self.path / "scores.json", plain)
+        write_json(self.path / "scores.json", {**plain, "sha256": digest(plain)})
 
     def scores(self) -> tuple[list[Score], dict[str, Any]]:
         """Scores and protocols. Raises InputError where the run was not evaluated yet."""
@@ -377,7 +383,12 @@ class RunFolder:
 
     def _scores(self) -> _ScoresFile:
         path = self.path / "scores.json"
-        found = read_json(path, _ScoresFile)
+        plain = read_json(path)
+        written = plain.pop("sha256", None) if isinstance(plain, dict) else None  # older files have none
+        if written not in (None, digest(plain)):
+            msg = f"{path} was changed after it was written: run `avbench evaluate {self.path}` again"
+            raise InputError(msg)
+        found = reading.shaped(json.dumps(plain), _ScoresFile, str(path))
         if not found.scores:
             msg = f"{path} holds no score: run `avbench evaluate {self.path}` again"
             raise InputError(msg)
@@ -460,9 +471,12 @@ def _opened_to_write(path: Path, flags: int) -> int:
 
 
 def append_line(path: Path, value: object, *, durable: bool = False) -> None:
-    """Append one JSON line in one write, after dropping a torn last line; `durable` waits for the disk."""
+    """Append one JSON object with its checksum in one write, after dropping a torn last line.
+
+    With `durable` the disk is waited for.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    line = reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
     with os.fdopen(_opened_to_write(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size:
