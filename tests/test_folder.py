@@ -186,7 +186,7 @@ def test_links_inside_and_a_generators_own_are_allowed_and_no_write_follows_one(
 
 def test_the_format_of_a_folder_is_kept_and_a_later_one_is_a_sentence(tmp_path):
     folder = started(tmp_path)
-    plain = read_json(folder.path / "run.json")
+    plain = by_hand(read_json(folder.path / "run.json"))
     assert plain["format"] == 1
     write_json(folder.path / "run.json", {name: one for name, one in plain.items() if name != "format"})
     assert folder.run().name == "r", "as the first versions wrote it"

@@ -92,6 +92,24 @@ def write_json(path: Path, value: object) -> None:
     write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
+def _write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write JSON that holds the digest of its other fields."""
+    write_json(path, {**fields, "sha256": digest(fields)})
+
+
+def _read_sealed(path: Path, remedy: str) -> Any:
+    """What `_write_sealed` wrote, without the digest; older files have none.
+
+    Raises InputError, which says the `remedy`, where the file was changed since.
+    """
+    plain = read_json(path)
+    written = plain.pop("sha256", None) if isinstance(plain, dict) else None
+    if written not in (None, digest(plain)):
+        msg = f"{path} was changed after it was written: {remedy}"
+        raise InputError(msg)
+    return plain
+
+
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
     with reading.opened(path) as file:
@@ -196,12 +214,12 @@ class RunFolder:
             self._write_run(replace(there, preset=run.preset))
 
     def _write_run(self, run: Run) -> None:
-        write_json(self.path / "run.json", {"format": FORMAT, **run.to_json()})
+        _write_sealed(self.path / "run.json", {"format": FORMAT, **run.to_json()})
 
     def run(self) -> Run:
         """What run.json says. Raises InputError where a later avbench wrote what this one does not know."""
         path = self.path / "run.json"
-        plain = read_json(path)
+        plain = _read_sealed(path, "put the file back, or make the run anew with --replace")
         if isinstance(plain, dict):
             made = plain.pop("format", 1)  # the first versions of avbench wrote none
             later = type(made) is not int or made > FORMAT
@@ -338,7 +356,7 @@ class RunFolder:
         plain["clips"] = self._clips_digest()
         if parts:
             plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
-        write_json(self.path / "scores.json", {**plain, "sha256": digest(plain)})
+        _write_sealed(self.path / "scores.json", plain)
 
     def scores(self) -> tuple[list[Score], dict[str, Any]]:
         """Scores and protocols. Raises InputError where the run was not evaluated yet."""
@@ -383,11 +401,7 @@ class RunFolder:
 
     def _scores(self) -> _ScoresFile:
         path = self.path / "scores.json"
-        plain = read_json(path)
-        written = plain.pop("sha256", None) if isinstance(plain, dict) else None  # older files have none
-        if written not in (None, digest(plain)):
-            msg = f"{path} was changed after it was written: run `avbench evaluate {self.path}` again"
-            raise InputError(msg)
+        plain = _read_sealed(path, f"run `avbench evaluate {self.path}` again")
         found = reading.shaped(json.dumps(plain), _ScoresFile, str(path))
         if not found.scores:
             msg = f"{path} holds no score: run `avbench evaluate {self.path}` again"
