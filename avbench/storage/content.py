@@ -98,22 +98,15 @@ class Altered:
     """There is nothing in their place."""
 
 
-def _is_there(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long for any file
-        return False
-
-
 def altered(folder: RunFolder) -> Altered:
     """Hold every clip of a run against what samples.jsonl says of it."""
     changed, gone = [], []
     for sample in folder.samples().values():
         if sample.path is not None and sample.sha256 is not None:
             path = folder.path / sample.path
-            if not _is_there(path):
+            if not os.path.lexists(path):
                 gone.append(sample)
-            elif not holds(path, sample.sha256):
+            elif not path.is_file() or not holds(path, sample.sha256):
                 changed.append(sample)
     return Altered(tuple(changed), tuple(gone))
 
