@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check setup clean checkpoints
+.PHONY: demo test check docs setup clean checkpoints
 
 demo: $(VENV)/.ready
 	$(BIN)/avbench run --limit 24 --out runs/demo
@@ -16,6 +16,9 @@ check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/avbench subsets lint
+
+docs: $(VENV)/.ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 setup: $(VENV)/.ready
 

@@ -1,36 +1,154 @@
-"""The README's tables and tree are the code's."""
+"""README and docs agree with the code: commands, options, metrics, links and the tree of folders."""
 
 import csv
 import re
 import runpy
+import shlex
 from pathlib import Path
+
+import pytest
+import typer.main
 
 from avbench.metrics.table import METRICS
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOT_GUIDES = {"metrics.md", "reliability.md"}
+"""Pages of results: what they describe needs no command to copy."""
 
 
-def test_the_metric_table_is_the_code():
-    rows = [f"| `{m.name}` | {m.direction} | `{m.feature}` | {m.question} |" for m in METRICS]
-    table = re.findall(r"^\| `\w+` \| .*$", TEXT, re.MULTILINE)
-    assert table == rows
+def test_the_readme_is_short_and_installs_first():
+    assert len(README.encode()) <= 8192
+    assert README.index("pip install") < README.index("avbench score")
+
+
+def test_the_readme_lists_the_default_metrics():
+    rows = re.findall(r"^\| `(\w+)` \| (lower|higher|band) \|", README, re.MULTILINE)
+    assert rows == [(metric.name, str(metric.direction)) for metric in METRICS if metric.usual]
+
+
+# ---- commands and options
+
+
+def _options():
+    """``(verb, …)`` → the options that it takes."""
+    from avbench import cli
+
+    def walk(command, path):
+        if hasattr(command, "commands"):
+            for name, inner in command.commands.items():
+                yield from walk(inner, (*path, name))
+        yield path, {option for parameter in command.params for option in parameter.opts}
+
+    return dict(walk(typer.main.get_command(cli.app), ()))
+
+
+OPTIONS = _options()
+EVERYWHERE = {"--debug", "--help", "-h"}
+
+
+def _commands(text):
+    """Command lines of a page that call avbench: in code blocks, with continued lines joined, and in `code`."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.partition(" #")[0] for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    for line in lines:
+        for part in re.split(r"&& | · ", " ".join(line.split())):
+            found = re.match(r"(?:accelerate launch -m )?avbench (\S.*)", part.strip())
+            if found:
+                yield found.group(1)
+
+
+def _words(line):
+    try:
+        return shlex.split(line)
+    except ValueError:  # an example cut off in the middle of a quotation
+        return line.split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_exists(page):
+    for line in _commands(page.read_text()):
+        words = _words(line)
+        if words[0].startswith("-"):
+            assert words[0] in OPTIONS[()] | EVERYWHERE, line
+            continue
+        verb = (words[0],) if (words[0],) in OPTIONS else ()
+        assert verb, f"{page.name}: there is no `avbench {words[0]}`"
+        while len(verb) < len(words) and (*verb, words[len(verb)]) in OPTIONS:
+            verb = (*verb, words[len(verb)])
+        for option in words[len(verb) :]:
+            if re.match(r"--?[a-zA-Z]", option):
+                assert option.partition("=")[0] in OPTIONS[verb] | EVERYWHERE, f"{page.name}: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_named_alone_exists(page):
+    known = set().union(*OPTIONS.values()) | EVERYWHERE
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for quoted in re.findall(r"`(--[a-z][\w-]*)[^`]*`", text):
+        assert quoted in known, f"{page.name}: no command takes {quoted}"
+
+
+# ---- links
+
+
+def _anchors(page):
+    """Anchors of a page's headings, as GitHub and the site make them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"\w+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), f"{page.name}: {link}"
+        assert page.name == "README.md" or target.parent == ROOT / "docs", f"{page.name}: {link} is not on the site"
+        assert not anchor or anchor in _anchors(target), f"{page.name}: {link}"
+
+
+def test_every_page_is_on_the_site_and_linked_from_the_index():
+    nav = set(re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert nav == {page.name for page in PAGES[1:]}
+    linked = {link for page in PAGES[1:] for link in re.findall(r"\]\((\S+?\.md)", page.read_text())}
+    assert nav <= linked | {"index.md"}
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_every_page_begins_with_what_the_reader_gets_and_a_command(page):
+    if page.name in NOT_GUIDES:
+        pytest.skip("a page of results")
+    head = page.read_text().split("\n## ")[0]
+    assert "```" in head, "no command to copy before the first heading"
+
+
+# ---- the tree
 
 
 def test_the_tree_is_the_disk():
-    tree = TEXT.split("## The tree")[1]
-    named = set(re.findall(r"^  (\w+(?:\.py|/)) ", tree, re.MULTILINE))
-    hidden = {"__init__.py", "__main__.py", "__pycache__/", "_data/"}
+    house = (ROOT / "docs/house.md").read_text()
+    named = set(re.findall(r"^  (\w+(?:\.py|/)) ", house, re.MULTILINE))
+    hidden = {"__init__.py", "__main__.py", "__pycache__/", "_data/", "py.typed"}
     found = {path.name + "/" * path.is_dir() for path in (ROOT / "avbench").iterdir()} - hidden
     assert named == found
 
 
-def test_every_command_named_exists():
-    from avbench import cli
+def test_the_house_says_who_may_import_whom():
+    from test_architecture import MAY_IMPORT
 
-    verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
-    verbs |= {group.name for group in cli.app.registered_groups}
-    assert set(re.findall(r"`?avbench ([a-z]+)", TEXT)) <= verbs | {"evaluates"}
+    house = (ROOT / "docs/house.md").read_text().partition("| folder | may import |")[2].partition("\n\n")[0]
+    said = {}
+    for folders, allowed in re.findall(r"^\| (`.+?`) \| (.+?) \|$", house, re.MULTILINE):
+        for folder in re.findall(r"`(\w+)`", folders):
+            said[folder] = None if allowed == "everything" else set(re.findall(r"`(\w+)`", allowed))
+    there = {path.stem for path in (ROOT / "avbench").iterdir()}
+    assert said == {folder: allowed for folder, allowed in MAY_IMPORT.items() if folder in there}
 
 
 def test_the_metric_reference_is_the_code():
