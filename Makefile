@@ -1,15 +1,19 @@
-# Two commands on a bare machine: `make demo` and `make test`. Each sets up what it needs.
+# Two commands on a bare machine: `make demo` and `make test`. Each sets up what it needs. `make test` runs the fast
+# tests; `make test-all` runs all but the drill, as CI does (docs/testing.md).
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check docs setup clean checkpoints
+.PHONY: demo test test-all check docs setup clean checkpoints
 
 demo: $(VENV)/.ready
 	$(BIN)/avbench run --limit 24 --out runs/demo
 
 test: $(VENV)/.ready-dev
 	$(BIN)/pytest -n auto --dist loadfile
+
+test-all: $(VENV)/.ready-dev
+	$(BIN)/pytest -n auto --dist loadfile -m "not drill"
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .

@@ -149,6 +149,7 @@ def test_vggish_has_tensorflows_order_of_channels(cache):
     np.testing.assert_allclose(network(x), y, rtol=1e-3, atol=1e-4 * np.abs(y).max())
 
 
+@pytest.mark.slow
 def test_panns_hear_librosas_decibels():
     librosa = pytest.importorskip("librosa")
     state = panns_state()
@@ -232,6 +233,7 @@ def clap_folder(folder):
     return model, extractor
 
 
+@pytest.mark.slow
 def test_clap_reads_a_folder_of_transformers(cache):
     model, extractor = clap_folder(cache / "tiny")
     weights.provide("clap", cache / "tiny")

@@ -313,6 +313,7 @@ class TestPipeline:
         assert nothing is None and audio.shape == (320, 80)
         assert not torch.equal(silent, start(arms[0], dataclasses.replace(wish, seed=4))[0])
 
+    @pytest.mark.slow
     def test_a_clip_does_not_depend_on_its_batch(self, tmp_path):
         model = checkpoint.load(saved("t2av", tmp_path))
         wishes = [Wish("p", seed, "a red ball", "clink") for seed in range(3)]
@@ -373,6 +374,7 @@ class TestTraining:
         with pytest.raises(InputError, match="learning_rate differ"):
             trained("t2v", dataclasses.replace(PLAN, learning_rate=1.0), tmp_path / "run", data)
 
+    @pytest.mark.slow
     def test_it_learns(self, tmp_path):
         data = examples(tmp_path)
         plan = Plan(steps=60, batch=4, warmup=5, caption_dropout=0.0, learning_rate=3e-3)

@@ -220,6 +220,7 @@ def sampled(model, **settings):
     return made[0].clip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_two_pretrained_towers_are_a_model(pair):
     model = f"avfulldit:{pair}/wan+{pair}/tango"
@@ -234,6 +235,7 @@ def test_two_pretrained_towers_are_a_model(pair):
     assert settings["dtype"] == "float32"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_unlinked_towers_make_what_diffusers_makes(pair):
     """Wan's own pipeline, from our noise, over an Euler scheduler of the same timesteps."""
@@ -291,6 +293,7 @@ def trained_on(pair, place, *fine_tuned):
     return parts
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.parametrize("fine_tuned", [(), ("video.", "audio.")], ids=["the joint alone", "all of it"])
 def test_a_trained_joint_is_loaded(pair, tmp_path, monkeypatch, fine_tuned):
@@ -322,6 +325,7 @@ def joint(pair, tmp_path_factory):
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
     with safe_open(joint, "pt") as file:

@@ -53,12 +53,14 @@ def test_the_embedded_world(variant):
     kept(f"toyworld:{variant}", {}, TOY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["toy-t2v", "toy-t2av"])
 def test_bundled_checkpoints(arm):
     found = kept(f"avfulldit:{arm}", {"steps": 2}, TOY, silent=arm == "toy-t2v")
     assert "in batches of 3" in found["order"].words
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_two_pretrained_towers(tmp_path):
     pair = tiny_towers.build_pair(tmp_path)
@@ -69,6 +71,7 @@ def test_two_pretrained_towers(tmp_path):
 NATIVE = {"wan2.2-5b": 24, "ltx": 25, "ltx2": 24, "cogvideox": 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", tiny_pipelines.BUILDERS)
 def test_families_of_diffusers(tmp_path, family):
     folder = tiny_pipelines.build(family, tmp_path / "model")

@@ -71,6 +71,7 @@ def why(table, rule):
     return {one: decided.why(index) for index, one in enumerate(table["id"])}
 
 
+@pytest.mark.slow
 def test_filters_say_why(table):
     said = why(table, "large-motion")
     assert "motion_with_camera at least" in said["x-frozen"]
@@ -152,6 +153,7 @@ def test_the_subset_is_accepted_and_every_decision_is_kept(clips, table, tmp_pat
     assert row[["both", "only_one", "only_two", "neither"]].sum() == table["missing"].isna().sum()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_bytes(clips, tmp_path):
     def command(out):
         return [sys.executable, "-m", "avbench", "curate", str(clips[0].folder), "--rule", "large-motion",

@@ -4,9 +4,8 @@ import json
 import shutil
 
 import pytest
-from typer.testing import CliRunner
+from command_line import run_avbench
 
-from avbench.cli import app
 from avbench.core import InputError
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.storage.run_folder import RunFolder
@@ -14,10 +13,6 @@ from avbench.subsets import datasets, loading
 from avbench.subsets.datasets import vggsound
 from avbench.subsets.from_dataset import as_subset
 from avbench.subsets.lint import lint
-
-
-def avbench(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def written(path, text=""):
@@ -187,7 +182,7 @@ def test_what_is_no_pool_is_a_sentence(tmp_path):
 
 def test_a_set_becomes_a_subset_that_lints(tmp_path):
     asva(tmp_path / "set")
-    done = avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", "test", "--out", tmp_path / "mine")
+    done = run_avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", "test", "--out", tmp_path / "mine")
     assert done.exit_code == 0, done.output
     assert "1 of 4 clips are listed but not there: b.mp4" in done.output
     made = loading.load(str(tmp_path / "mine"))
@@ -203,13 +198,16 @@ def test_a_set_becomes_a_subset_that_lints(tmp_path):
         as_subset(pool, "m", caption="{colour} thing")
     with pytest.raises(InputError, match=r"nothing to take of 4 entries \(splits there: test, train\)"):
         as_subset(pool, "m", split="val")
-    avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--out", tmp_path / "mixed")
+    run_avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--out", tmp_path / "mixed")
     (finding,) = lint([str(tmp_path / "mixed")])[0]
     assert "mixes training clips with others: test, train" in str(finding)
 
 
+@pytest.mark.slow
 def test_numbers_that_rest_on_training_clips_say_so(tmp_path):
-    done = avbench("sample", "toyworld:", "--subset", "toy-control", "--limit", 4, "--workers", 1, "--out", tmp_path)
+    done = run_avbench(
+        "sample", "toyworld:", "--subset", "toy-control", "--limit", 4, "--workers", 1, "--out", tmp_path
+    )
     assert done.exit_code == 0, done.output
     made = sorted((tmp_path / "toyworld" / "clips" / "toy-control").glob("*.mkv"))
     for split, clips in (("train", made[:2]), ("test", made[2:])):
@@ -218,14 +216,14 @@ def test_numbers_that_rest_on_training_clips_say_so(tmp_path):
         for path, name in zip(clips, names, strict=True):
             (tmp_path / "set" / "videos" / "pendulum").mkdir(parents=True, exist_ok=True)
             shutil.copy(path, tmp_path / "set" / "videos" / name)
-        avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", split, "--out", tmp_path / split)
+        run_avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", split, "--out", tmp_path / split)
     clips = f"clips:{tmp_path}/set"
     build = ["reference", "build", tmp_path / "train", "--model", clips, "--metric", "fvd", "--metric", "kvd"]
-    done = avbench(*build, "--workers", 1, "--work", tmp_path / "work", "--out", tmp_path / "refs")
+    done = run_avbench(*build, "--workers", 1, "--work", tmp_path / "work", "--out", tmp_path / "refs")
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "refs" / "train" / "card.json").read_text())["splits"] == {"train": 2}
     run = ["run", clips, "--subset", tmp_path / "test", "--metric", "kvd", "--metric", "onset_rate"]
-    done = avbench(*run, "--reference", tmp_path / "refs" / "train", "--workers", 1, "--out", tmp_path / "runs")
+    done = run_avbench(*run, "--reference", tmp_path / "refs" / "train", "--workers", 1, "--out", tmp_path / "runs")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "runs" / "table.md").read_text()
     assert "the reference holds clips of 2 training prompts of its set" in text

@@ -6,10 +6,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run_avbench
 from made_runs import SUBSETS, by_hand, evaluated, made_run
-from typer.testing import CliRunner
 
-from avbench import cli
 from avbench.comparison import plan
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import find, leaderboard
@@ -30,6 +29,7 @@ def table(*folders, **options):
     return differences(folders, **options).set_index(["subset", "metric", "run"]).sort_index()
 
 
+@pytest.mark.slow
 def test_what_differs_is_found_and_what_does_not_is_not(runs):
     found = table(*runs.values())
     worse = found.loc[("toy-control", "lpips_consecutive", "worse")]
@@ -160,6 +160,7 @@ def test_the_leaderboard_ranks_what_the_data_separate(tmp_path, runs):
         find([tmp_path / "good" / "features"])
 
 
+@pytest.mark.slow
 def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
     one_seed = planned([runs["good"], runs["same"]], [24, 96], [1, 2]).set_index(["subset", "metric", "prompts"])
     detectable = one_seed.loc[("toy-control", "onset_rate"), "detectable"]
@@ -182,7 +183,7 @@ def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
 @pytest.mark.parametrize("verb", ["compare", "leaderboard", "power"])
 def test_every_form_is_printed(runs, verb, form):
     paths = [str(folder.path) for folder in list(runs.values())[:2]]
-    told = CliRunner().invoke(cli.app, [verb, *paths, "--format", form])
+    told = run_avbench(verb, *paths, "--format", form, code=None)
     assert told.exit_code == 0, told.output
     assert "onset" in told.output
     if form == "json":
@@ -192,5 +193,5 @@ def test_every_form_is_printed(runs, verb, form):
 
 
 def test_an_unknown_form_is_a_sentence(runs):
-    told = CliRunner().invoke(cli.app, ["compare", str(runs["good"].path), "--format", "excel"])
+    told = run_avbench("compare", runs["good"].path, "--format", "excel", code=None)
     assert told.exit_code == 2 and "format 'excel' is unknown" in told.output

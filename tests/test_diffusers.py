@@ -82,6 +82,7 @@ FAMILIES = {
 """Class, frames made of 10 that are asked, size of 60, fps, sample rate, preset."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_end_to_end(built, name):
     class_name, frames, size, fps, rate, preset = FAMILIES[name]
@@ -143,6 +144,7 @@ def fine_tune(built, tmp_path_factory):
     return place / "whole" / "transformer", clip(place / "whole")
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_transformer_is_not_dropped(built, fine_tune):
     folder, wanted = fine_tune
     base = str(built("wan2.1"))
@@ -164,6 +166,7 @@ def test_what_a_pipeline_does_not_take_is_refused(built, fine_tune):
         load(source, CPU)
 
 
+@pytest.mark.slow
 def test_of_two_transformers_it_is_said_which(built, fine_tune):
     base = str(built("wan2.2-a14b"))
     with pytest.raises(InputError, match=r"any of transformer, transformer_2: say which.*-M component=transformer"):
@@ -207,6 +210,7 @@ def lora(built, tmp_path_factory):
     return place
 
 
+@pytest.mark.slow
 def test_a_lora_on_its_base(built, lora):
     base = str(built("wan2.1"))
     plain = clip(base)
@@ -342,6 +346,7 @@ def test_presets_fit_the_classes_that_they_are_for(built):
     assert any("last 5.06 s, and a subset asks for 10.00 s" in said for said in asked.remarks([long]))
 
 
+@pytest.mark.slow
 def test_how_it_is_run_changes_what_it_should(built):
     folder = built("wan2.1")
     plain = clip(folder, steps=6)
@@ -394,6 +399,7 @@ def test_pickles_are_read_only_where_it_is_said(built, tmp_path):
     assert near(clip(file, base=base, allow_pickle=True), clip(base))
 
 
+@pytest.mark.slow
 def test_nan_and_a_missing_image_cost_their_prompts_only(built, tmp_path):
     prompts = tuple(Prompt(name, name, tags={"image": f"{name}.png"}) for name in ("blue", "green", "red"))
     folder = RunFolder(tmp_path / "run")
@@ -456,6 +462,7 @@ def cached(cache, name, folder):
     (place / "refs" / "main").write_text("0")
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_hubs_cache_is_looked_at_and_run(built, lora, fine_tune, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -475,6 +482,7 @@ def test_what_lies_in_the_hubs_cache_is_looked_at_and_run(built, lora, fine_tune
     assert near(clip(file, base="us/wan"), fine_tune[1])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")  # how diffusers gathers
 def test_ranks_that_share_a_sequence_make_the_same_clip(built):
     """Two processes on this CPU; after a failure all of them begin anew."""

@@ -62,6 +62,7 @@ def scored(folder, place, *names):
     return {score.metric: score for score in evaluate(folder, chosen_metrics(names), place=place)}
 
 
+@pytest.mark.slow
 def test_a_distance_stands_with_its_null_floor_and_excess(tmp_path, real):
     names = ("fvd", "kvd", "coverage")
     good = scored(made_up(tmp_path / "good", logits(1, 40, [0])), real, *names)
@@ -87,6 +88,7 @@ def test_scores_are_read_back_as_they_were(tmp_path, real):
     assert (folder.path / "scores.json").read_bytes() == before
 
 
+@pytest.mark.statistical
 def test_which_model_is_nearer_is_told_with_its_chance(tmp_path, real):
     runs = {"near": logits(1, 40, [0]), "same": logits(3, 40, [0]), "far": logits(2, 35, [0], shift=0.8)}
     folders = [made_up(tmp_path / name, rows) for name, rows in runs.items()]
@@ -202,6 +204,7 @@ def grown(place, monkeypatch=None, deaths=0):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [0, 1])
 def test_a_death_while_an_evaluation_is_written_never_mixes_two(tmp_path, monkeypatch, written):
     """Of values.parquet and scores.json one is new: no reader takes them together, and the same command heals it."""

@@ -242,6 +242,7 @@ def test_small_frames_are_refused(height, width):
         DISFlow()(Clip(np.zeros((4, height, width, 3), np.uint8), 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 400), (17, 33), (400, 16), (19, 1001), (270, 480)])
 def test_odd_shapes_are_measured(height, width):
     frames = np.random.default_rng(0).integers(0, 256, (4, height, width, 3), dtype=np.uint8)

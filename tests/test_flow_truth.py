@@ -98,6 +98,7 @@ def test_flow_is_found_once_a_clip_whatever_is_asked(tmp_path, monkeypatch):
     assert len(calls) == 2 * 2 * 15
 
 
+@pytest.mark.slow
 def test_raft_runs_with_the_weights_that_are_brought(tmp_path, monkeypatch):
     """Random weights: that it loads, pads, and gives flow of the frames' own size, the network's own."""
     monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "cache"))

@@ -98,6 +98,7 @@ def test_a_field_of_a_later_version_is_a_sentence(tmp_path):
         folder.run()
 
 
+@pytest.mark.slow
 def test_one_writer_at_a_time(tmp_path):
     spawn = multiprocessing.get_context("spawn")
     answers = spawn.Queue()
@@ -221,6 +222,7 @@ def test_a_value_of_somebody_elses_rows_is_checked(tmp_path, value, words):
         assert str(rows) in str(found.value)
 
 
+@pytest.mark.slow
 def test_scores_and_values_belong_together_and_count_once(tmp_path):
     folder = evaluated(made_run(tmp_path / "r", count=2, names=["toy-control"]))
     plain, values = by_hand(read_json(folder.path / "scores.json")), folder.values()

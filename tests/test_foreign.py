@@ -3,12 +3,11 @@
 import os
 import pickle
 import resource
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from command_line import run_avbench
 
 from avbench.core import InputError, NotMeasurable
 from avbench.features.video.i3d.conventions import StyleGANV
@@ -137,19 +136,15 @@ def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path)
 
 
 def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path):
-    def avbench(*arguments):
-        command = [sys.executable, "-m", "avbench", "reference", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True)
-
     said = ["--feature", "i3d-cd-fvd", "--source", "mine", "--licence", "CC0", "--out", tmp_path / "out"]
     good = write(tmp_path, "cd-fvd", feature_stats())
     evil = tmp_path / "evil"
     evil.write_bytes(pickle.dumps(Code(tmp_path / "was-run")))
-    refused = avbench("import", evil, "--format", "cd-fvd", *said)
-    assert refused.returncode == 2 and "system, which is no array; it is refused and was not run" in refused.stderr
+    refused = run_avbench("reference", "import", evil, "--format", "cd-fvd", *said, code=2)
+    assert "system, which is no array; it is refused and was not run" in refused.stderr
     assert not (tmp_path / "out").exists() and not (tmp_path / "was-run").exists()
-    assert avbench("import", good, "--format", "cd-fvd", *said).returncode == 0
-    assert '"divisor": "n"' in avbench("show", tmp_path / "out").stdout
+    run_avbench("reference", "import", good, "--format", "cd-fvd", *said)
+    assert '"divisor": "n"' in run_avbench("reference", "show", tmp_path / "out").stdout
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,7 @@ def test_short_clips_are_told_so(shown, name, frames):
         feature(noise(frames=frames))
 
 
+@pytest.mark.slow
 def test_conventions_differ_by_what_they_say_and_not_more(real, monkeypatch):
     monkeypatch.setattr(I3DLogits, "_load", lambda self: real._network)
     clip = noise(height=224, width=224)

@@ -7,11 +7,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from command_line import run_avbench
 from made_runs import SUBSETS, evaluated, made_run
 from rich.console import Console
-from typer.testing import CliRunner
 
-from avbench import cli
 from avbench.comparison import gate, plan
 from avbench.core import InputError, Row, Sample
 from avbench.features.measure import current_rows, protocol_of
@@ -44,9 +43,10 @@ def baseline(tmp_path):
 
 def check(tmp_path, folder, *more):
     arguments = ["check", str(folder.path), "--baseline", str(tmp_path / "baseline.zip")]
-    return CliRunner().invoke(cli.app, [*arguments, "--plan", str(tmp_path / "plan.toml"), *more])
+    return run_avbench(*arguments, "--plan", tmp_path / "plan.toml", *more, code=None)
 
 
+@pytest.mark.slow
 def test_the_same_again_passes_and_so_does_rounding(tmp_path, baseline):
     told = check(tmp_path, evaluated(made_run(tmp_path / "again", seed=1)))
     assert told.exit_code == 0 and "::error" not in told.output
@@ -165,6 +165,7 @@ def test_four_of_four_lost_clips_fail_and_so_do_two(tmp_path, lost):
         assert found == {}
 
 
+@pytest.mark.slow
 def test_a_distance_that_can_no_longer_be_measured_fails(tmp_path, real):
     def of_logits(name, count):
         folder = made_run(tmp_path / name, names=["toy-control"])
@@ -277,6 +278,7 @@ def test_a_baseline_cannot_write_outside(tmp_path, baseline):
     assert not (tmp_path / "outside.txt").exists()
 
 
+@pytest.mark.statistical
 def test_false_alarms_are_rare_and_regressions_are_found(tmp_path, baseline):
     """On values alone: 60 other draws pass, and 20 that are worse by four margins are found."""
     known = plan.from_plain({"margin": {"lpips_consecutive": 0.0001}})

@@ -195,6 +195,7 @@ class Fatal:
 """
 
 
+@pytest.mark.slow
 def test_what_one_prompt_does_to_a_model_costs_that_prompt_only(tmp_path):
     """A process that dies, an exit, memory, NaN: listed, tried again, the rest complete, and the exit code tells."""
     (tmp_path / "fatal.py").write_text(FATAL)

@@ -33,6 +33,7 @@ def plain(value, frames):
     return np.full((frames, 64, 64, 3), value, dtype=np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [16, 24, 30])
 def test_fvd_of_black_and_white_clips_is_the_published_one(feature, frames):
     # Eight equal clips have eight equal rows, so one is measured.
@@ -51,6 +52,7 @@ def test_the_noise_of_fvd_comparison_has_the_logits_that_give_its_fvd(feature, s
     assert COMPARISON["ours"] == pytest.approx(COMPARISON["published"], rel=COMPARISON["tolerance"])
 
 
+@pytest.mark.slow
 def test_a_row_is_400_float32_logits_of_the_first_16_frames(feature):
     clip = noise(1, frames=18)
     row = feature(clip)
@@ -60,6 +62,7 @@ def test_a_row_is_400_float32_logits_of_the_first_16_frames(feature):
     assert not np.array_equal(row["logits"], feature.logits(clip.frames[2:]))
 
 
+@pytest.mark.slow
 def test_logits_do_not_depend_on_what_else_is_measured(feature):
     clip = noise(2)
     first = feature(clip)["logits"]

@@ -3,11 +3,9 @@
 Seeds are fixed, so this is one draw: that it holds at many is for the known-bad matrix to show.
 """
 
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
+from command_line import run_avbench
 
 BAD = ("frozen", "shuffled", "noisy")
 MOVING = ("toy-large-motion", "toy-object-contact")
@@ -18,13 +16,13 @@ def table(tmp_path_factory):
     out = tmp_path_factory.mktemp("bad")
     models = ["toyworld:", *(f"toyworld:{variant}" for variant in BAD)]
     subsets = [part for subset in MOVING for part in ("--subset", subset)]
-    command = [sys.executable, "-m", "avbench", "run", *models, *subsets, "--limit", "12", "--out", str(out)]
-    subprocess.run(command, check=True, capture_output=True)
+    run_avbench("run", *models, *subsets, "--limit", 12, "--out", out)
     frame = pd.read_parquet(out / "table.parquet")
     frame["model"] = frame["model"].str.removeprefix("toyworld").str.removeprefix("-")
     return frame.set_index(["subset", "metric", "model"]).sort_index()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", MOVING)
 def test_the_world_is_nearest_to_its_reference(table, subset):
     fvd = table.loc[subset, "fvd"]["value"]
@@ -32,6 +30,7 @@ def test_the_world_is_nearest_to_its_reference(table, subset):
     assert fvd["noisy"] > fvd[""] and fvd["frozen"] > fvd[""] and fvd["shuffled"] > fvd[""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", MOVING)
 def test_motion_sees_what_is_frozen_and_what_jumps(table, subset):
     amount = table.loc[subset, "motion_amount"]
@@ -41,6 +40,7 @@ def test_motion_sees_what_is_frozen_and_what_jumps(table, subset):
     assert off["shuffled"] > off[""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", MOVING)
 def test_a_frozen_clip_wins_nothing(table, subset):
     error = table.loc[subset, "warping_error"]
@@ -51,6 +51,7 @@ def test_a_frozen_clip_wins_nothing(table, subset):
     assert not best.drop(["onset_rate", "fad"], level="metric").any(), "its sound is the world's own"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", MOVING)
 def test_the_eye_sees_noise_and_jumps(table, subset):
     for metric in ("lpips_consecutive", "warping_error"):

@@ -108,6 +108,7 @@ def per_clip(metric, rows):
     return pd.Series(resolve(metric.function)(table), index=[key.prompt for key in keys])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "metric",
     [one for one in METRICS if one.name in WANTED and one.feature in LIVE and one.per_clip],

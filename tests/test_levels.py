@@ -46,6 +46,7 @@ def test_low_and_high_tones_are_weighted():
     assert levels(sine(8000, decibels=-20))["loudness"] == pytest.approx(-23.01 + 3.35, abs=0.1)
 
 
+@pytest.mark.slow
 def test_quiet_parts_are_gated():
     """EBU Tech 3341, cases 3 and 4: what is 13 LU softer, or below -70 LUFS, does not count."""
     soft, loud, faint = (sine(1000, seconds, decibels=level) for seconds, level in ((10, -36), (60, -23), (10, -72)))

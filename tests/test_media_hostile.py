@@ -165,6 +165,7 @@ def still_sound(path: Path, seconds: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_small_files_do_not_become_gigabytes(tmp_path: Path) -> None:
     bombs = tmp_path / "bombs"
     bombs.mkdir()

@@ -24,6 +24,7 @@ def spread(random, n):
     return random.standard_normal((n, 8)) / np.sqrt(np.arange(1, 9)) + 0.5
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("distance", [Frechet, Kernel])
 def test_one_distribution_is_called_two_in_five_cases_of_a_hundred(distance):
     n, random = 100, np.random.default_rng(100)
@@ -38,6 +39,7 @@ def test_one_distribution_is_called_two_in_five_cases_of_a_hundred(distance):
     assert abs(np.mean(excess)) < 3 * np.std(excess) / np.sqrt(SIMULATED)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("distance", [Frechet, Kernel])
 def test_it_holds_where_clips_of_a_prompt_are_alike(distance):
     random = np.random.default_rng(1)
@@ -54,6 +56,7 @@ def test_it_holds_where_clips_of_a_prompt_are_alike(distance):
     assert level_holds(p)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("distance", [Frechet, Kernel])
 def test_equal_models_are_told_apart_in_five_cases_of_a_hundred(distance):
     n, random = 100, np.random.default_rng(101)
@@ -66,6 +69,7 @@ def test_equal_models_are_told_apart_in_five_cases_of_a_hundred(distance):
     assert level_holds(p)
 
 
+@pytest.mark.statistical
 def test_what_differs_is_found():
     random = np.random.default_rng(2)
     near, far, real = spread(random, 60), spread(random, 60) + 0.5, spread(random, 200)

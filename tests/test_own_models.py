@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from command_line import run_avbench
 
-from avbench.cli import app
 from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.generation.contract import check
 from avbench.generation.providers.toyworld import ToyWorld
@@ -52,7 +51,7 @@ def outcome(source):
 
 def test_the_example_of_the_docs_keeps_the_contract(here):
     (here / "my_model.py").write_text(example())
-    found = CliRunner().invoke(app, ["doctor", "--model", "python:my_model:Noise", "-M", "brightness=200"])
+    found = run_avbench("doctor", "--model", "python:my_model:Noise", "-M", "brightness=200", code=None)
     assert found.exit_code == 0 and found.output.count("ok: ") == 9, found.output
     folder = RunFolder(here / "r")
     run = sample(folder, "python:my_model:Noise", {"brightness": 200}, [SUBSET.limited(3)], [0])
@@ -182,12 +181,13 @@ def test_seeds_prompts_nan_counts_and_settings_are_checked():
     assert clips.ok is False and "3 of" not in clips.words and "2 of 2 clips" in clips.words
 
 
+@pytest.mark.slow
 def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
     monkeypatch.setattr("avbench.cli.machine_checks._LEAST_DISK_BYTES", 10**18)
-    found = CliRunner().invoke(app, ["doctor", "--out", str(tmp_path / "runs")])
+    found = run_avbench("doctor", "--out", tmp_path / "runs", code=None)
     assert "FFV1 and FLAC comes back as it was" in found.output and "by flow-dis" in found.output
     assert found.exit_code == 1 and "failed: disk: " in found.output
-    assert CliRunner().invoke(app, ["doctor", "--model", "toyworl:"]).exit_code == 1
+    assert run_avbench("doctor", "--model", "toyworl:", code=None).exit_code == 1
 
 
 # ---- cmd:
@@ -263,11 +263,12 @@ def make(request):
 """
 
 
+@pytest.mark.slow
 def test_a_refusal_is_counted_by_itself(here):
     (here / "my_model.py").write_text(REFUSING)
     options = ["--subset", "toy-control", "--limit", "3", "--out", str(here)]
     for _ in range(2):
-        found = CliRunner().invoke(app, ["sample", "python:my_model:make", *options])
+        found = run_avbench("sample", "python:my_model:make", *options, code=None)
         assert found.exit_code == 0 and "1 clips were refused by the model" in found.output
     folder = RunFolder(here / "python-my_model-make")
     lines = (folder.path / "samples.jsonl").read_text().splitlines()
@@ -275,7 +276,7 @@ def test_a_refusal_is_counted_by_itself(here):
     score(folder.path, metrics=["motion_amount"])
     (one,), _ = folder.scores()
     assert (one.n, one.unmeasured, one.refused) == (2, 1, 1)
-    table = CliRunner().invoke(app, ["compare", str(folder.path), "--format", "markdown"]).output
+    table = run_avbench("compare", folder.path, "--format", "markdown", code=None).output
     assert "rests on 2 clips; 1 could not be measured; 1 were refused by the model" in table
 
 
@@ -298,6 +299,7 @@ def test_threads_wait_at_once_and_tell_what_they_raise():
 CHEAP = ["motion_amount", "toy_contact", "onset_rate"]
 
 
+@pytest.mark.slow
 def test_a_training_loop_gets_plain_numbers_and_is_left_alone():
     world = ToyWorld("")
 
@@ -322,6 +324,7 @@ def test_a_training_loop_gets_plain_numbers_and_is_left_alone():
     assert gone() is None, "nothing holds the model"
 
 
+@pytest.mark.slow
 def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
     asked = {"subset": SUBSET, "metrics": ["motion_amount"], "limit": 2}
     named = score("toyworld:", **asked, out=tmp_path / "kept")

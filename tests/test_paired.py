@@ -172,6 +172,7 @@ def test_letters_are_shared_exactly_where_nothing_is_told_apart():
     assert letters(np.zeros((3, 3), dtype=bool)) == ["a", "a", "a"]
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("kind", ["normal", "skewed", "seeds"])
 def test_nothing_is_found_where_nothing_differs(kind):
     random = np.random.default_rng(8)

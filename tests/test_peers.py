@@ -16,6 +16,7 @@ def sets():
     return random.standard_normal((300, 64)) * spectrum + 1, random.standard_normal((300, 64)) * spectrum**1.2 + 1.1
 
 
+@pytest.mark.slow
 def test_torchmetrics(sets):
     fid = pytest.importorskip("torchmetrics.image.fid")
     kid = pytest.importorskip("torchmetrics.image.kid")

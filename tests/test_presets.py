@@ -4,9 +4,8 @@ import json
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from command_line import run_avbench
 
-from avbench.cli import app
 from avbench.comparison import paper_presets
 from avbench.core import InputError
 from avbench.subsets.loading import load
@@ -15,20 +14,17 @@ NAME = "hearing-helps-seeing"
 PAPER = paper_presets.load(NAME)
 
 
-def avbench(*words):
-    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Two worlds asked by the preset, with little of it left."""
     out = tmp_path_factory.mktemp("preset")
     little = ["--subset", "toy-control", "--limit", 2, "--metric", "onset_rate", "--workers", 1]
-    done = avbench("run", "toyworld:", "toyworld:frozen", "--preset", NAME, *little, "--out", out)
+    done = run_avbench("run", "toyworld:", "toyworld:frozen", "--preset", NAME, *little, "--out", out)
     assert done.exit_code == 0, done.output
     return out
 
 
+@pytest.mark.slow
 def test_printed_values_stand_by_themselves(whole):
     printed = pd.read_csv(whole / "printed.csv", dtype={"as_printed": str})
     ours = pd.read_csv(whole / "table.csv")
@@ -50,8 +46,9 @@ def test_printed_changes_follow_from_printed_values():
             assert float(change) == pytest.approx(found, abs=0.15), f"{on}: {before} → {after}"
 
 
+@pytest.mark.slow
 def test_the_report_says_what_took_the_place_of_what(whole, tmp_path):
-    done = avbench("report", whole / "toyworld", whole / "toyworld-frozen", "--out", tmp_path / "again")
+    done = run_avbench("report", whole / "toyworld", whole / "toyworld-frozen", "--out", tmp_path / "again")
     assert done.exit_code == 0, done.output
     for page in (whole / "report.html", tmp_path / "again" / "report.html"):
         text = page.read_text()
@@ -65,10 +62,11 @@ def test_the_report_says_what_took_the_place_of_what(whole, tmp_path):
 
 def test_a_run_without_a_preset_shows_nothing_printed(tmp_path):
     little = ["--subset", "toy-control", "--limit", 2, "--metric", "onset_rate", "--workers", 1]
-    assert avbench("run", "toyworld:", *little, "--out", tmp_path).exit_code == 0
+    assert run_avbench("run", "toyworld:", *little, "--out", tmp_path).exit_code == 0
     assert "Printed in" not in (tmp_path / "report.html").read_text() and not (tmp_path / "printed.csv").exists()
 
 
+@pytest.mark.slow
 def test_options_come_before_the_preset():
     asked = paper_presets.in_form(PAPER, [load("object-contact"), load("toy-control")])
     assert asked[0].clip_spec == PAPER.clip and asked[1].clip_spec == load("toy-control").clip_spec

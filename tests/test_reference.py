@@ -2,15 +2,12 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from command_line import run_avbench
 
-from avbench.cli import app
 from avbench.core import Clip, InputError, Key, Moments, NotMeasurable, Row, Run, Sample, digest
 from avbench.features.audio.onsets import Onsets
 from avbench.features.flow import DISFlow
@@ -39,11 +36,11 @@ def small_subset(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes(small_subset, tmp_path):
     for attempt in ("one", "two"):
-        options = ["--seeds", "2", "--work", tmp_path / f"work-{attempt}", "--out", tmp_path / attempt]
-        command = [sys.executable, "-m", "avbench", "reference", "build", small_subset, *options]
-        subprocess.run([str(part) for part in command], check=True, capture_output=True)
+        options = ["--seeds", 2, "--workers", 1, "--work", tmp_path / f"work-{attempt}", "--out", tmp_path / attempt]
+        run_avbench("reference", "build", small_subset, *options)
     for name in ("columns.safetensors", "clips.csv", "card.json"):
         assert (tmp_path / "one/small" / name).read_bytes() == (tmp_path / "two/small" / name).read_bytes()
     built = reference.load(tmp_path / "one/small")
@@ -55,6 +52,7 @@ def test_the_same_command_gives_the_same_bytes(small_subset, tmp_path):
         reference.load(tmp_path / "one/small")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", loading.TOY_SUBSETS)
 def test_shipped_references_are_what_the_code_makes(name):
     subset = loading.load(name)
@@ -220,16 +218,16 @@ def test_the_command_builds_a_reference_of_silent_clips_and_stops_early_at_a_bro
         write_clip(Clip(frames, 8), tmp_path / f"real/c{number}.mkv")
     words = ["reference", "build", "real", "--out", "refs", "--work", "w", "--workers", "1"]
     words += ["--metric", "onset_rate", "--metric", "motion_amount"]
-    done = CliRunner().invoke(app, words)
+    done = run_avbench(*words, code=None)
     assert done.exit_code == 0, done.output
     assert "note: onsets is not in the reference: the clip has no sound (3 of 3 clips)" in done.output
     assert reference.load(tmp_path / "refs/real").card["clips"] == {"flow-dis": 3, "onsets": 0}
     whole = (tmp_path / "real/c1.mkv").read_bytes()
     (tmp_path / "real/c1.mkv").write_bytes(whole[:500])
-    done = CliRunner().invoke(app, [*words, "--replace"])
+    done = run_avbench(*words, "--replace", code=None)
     assert done.exit_code == 2 and "1 clips could not be made, and a reference must be whole" in done.output
     (tmp_path / "real/c1.mkv").write_bytes(whole)
-    assert CliRunner().invoke(app, words).exit_code == 0
+    assert run_avbench(*words, code=None).exit_code == 0
 
 
 def test_unlike_shards_are_not_merged(shard, tmp_path):
@@ -277,7 +275,7 @@ def test_a_folder_of_clips_becomes_a_reference(tmp_path):
          "--work", tmp_path / "work", "--out", tmp_path],
         ["run", "toyworld:noisy", *subset, "--metric", "onset_rate", "--reference", tmp_path / "mine", "--out", made],
     ):  # fmt: skip
-        subprocess.run([sys.executable, "-m", "avbench", *map(str, command)], check=True, capture_output=True)
+        run_avbench(*command, "--workers", 1)
     built = reference.load(tmp_path / "mine")
     assert built.card["clips"] == {"onsets": 3} and built.card["licence"] == "CC0"
     assert sorted(built.clips["prompt"])[0].startswith("toy-object-contact-")

@@ -13,21 +13,14 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run_avbench
 
-from avbench import cli
 from avbench.core import Audio, Clip
 from avbench.storage.media import write_clip
 from avbench.storage.run_folder import RunFolder
 
+ALONE = ["--workers", 1]
 QUICK = ["--metric", "motion_amount", "--metric", "warping_error", "--metric", "onset_rate"]
-
-
-def avbench(*arguments, check=True, **options):
-    command = [sys.executable, "-m", "avbench", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
-    assert not check or done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
 
 
 def scores(out, run):
@@ -39,10 +32,11 @@ def scores(out, run):
 def whole(tmp_path_factory):
     """A run that nothing disturbed, by two workers."""
     out = tmp_path_factory.mktemp("whole")
-    avbench("run", "toyworld:", "toyworld:noisy", "--limit", 3, *QUICK, "--workers", 2, "--out", out)
+    run_avbench("run", "toyworld:", "toyworld:noisy", "--limit", 3, *QUICK, "--workers", 2, "--out", out)
     return out
 
 
+@pytest.mark.slow
 def test_tables_and_page_are_written(whole):
     frame = pd.read_parquet(whole / "table.parquet")
     pooled = frame["subset"].isin(["macro", "micro"])
@@ -55,21 +49,24 @@ def test_tables_and_page_are_written(whole):
     assert len(clips) > 9 and all(page.count(f'id="media-{sha256}"') == 1 for sha256 in clips)
     values = pd.read_parquet(whole / "toyworld" / "values.parquet")
     assert set(values["metric"]) == {"motion_amount", "warping_error", "onset_rate"}
-    assert (whole / "toyworld/clips/toy-control").glob("*.truth.json")
+    assert len([*(whole / "toyworld/clips/toy-control").glob("*.truth.json")]) == 3
 
 
+@pytest.mark.slow
 def test_noise_is_worse_where_things_move(whole):
     good, noisy = scores(whole, "toyworld"), scores(whole, "toyworld-noisy")
     for subset in ("toy-large-motion", "toy-object-contact"):
         assert noisy[subset, "warping_error"]["value"] > 2 * good[subset, "warping_error"]["value"]
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_number_of_workers(whole, tmp_path):
-    avbench("run", "toyworld:", "--limit", 3, *QUICK, "--workers", 1, "--out", tmp_path)
+    run_avbench("run", "toyworld:", "--limit", 3, *QUICK, "--workers", 1, "--out", tmp_path)
     for name in ("scores.json", "values.parquet"):
         assert (tmp_path / "toyworld" / name).read_bytes() == (whole / "toyworld" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_resumed_ends_the_same(whole, tmp_path):
     delays = random.Random(0)
     arguments = ["run", "toyworld:", "toyworld:noisy", "--limit", "3", *QUICK, "--workers", "2", "--out", str(tmp_path)]
@@ -89,7 +86,7 @@ def test_killed_anywhere_and_resumed_ends_the_same(whole, tmp_path):
             process.wait()
             kills += 1
             time.sleep(1.2)  # the workers notice and end
-    avbench(*arguments)
+    run_avbench(*arguments)
     for run in ("toyworld", "toyworld-noisy"):
         for name in ("scores.json", "values.parquet"):
             assert (tmp_path / run / name).read_bytes() == (whole / run / name).read_bytes()
@@ -98,16 +95,19 @@ def test_killed_anywhere_and_resumed_ends_the_same(whole, tmp_path):
     assert not list(tmp_path.rglob("*.part*"))
 
 
+@pytest.mark.slow
 def test_each_stage_alone(whole, tmp_path):
     options = ["--subset", "toy-control", "--limit", 2, "--out", tmp_path]
-    assert "toyworld" in avbench("sample", "toyworld:", *options).stdout
-    refused = avbench("compare", tmp_path / "toyworld", check=False)
-    assert refused.returncode == 2 and "avbench evaluate" in refused.stderr
-    avbench("measure", tmp_path / "toyworld", "--metric", "motion_amount")
-    avbench("evaluate", tmp_path / "toyworld", "--metric", "motion_amount")
-    assert "toy-control,motion_amount,toyworld," in avbench("compare", tmp_path / "toyworld", "--format", "csv").stdout
-    unlike = avbench("compare", tmp_path / "toyworld", whole / "toyworld-noisy", check=False)
-    assert unlike.returncode == 2 and "unlike protocols" in unlike.stderr and "subset" in unlike.stderr
+    assert "toyworld" in run_avbench("sample", "toyworld:", *options, *ALONE).stdout
+    refused = run_avbench("compare", tmp_path / "toyworld", code=2)
+    assert "avbench evaluate" in refused.stderr
+    run_avbench("measure", tmp_path / "toyworld", "--metric", "motion_amount", *ALONE)
+    run_avbench("evaluate", tmp_path / "toyworld", "--metric", "motion_amount")
+    assert (
+        "toy-control,motion_amount,toyworld," in run_avbench("compare", tmp_path / "toyworld", "--format", "csv").stdout
+    )
+    unlike = run_avbench("compare", tmp_path / "toyworld", whole / "toyworld-noisy", code=2)
+    assert "unlike protocols" in unlike.stderr and "subset" in unlike.stderr
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +132,11 @@ def folder_of_clips(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_bad_files_cost_themselves_only(folder_of_clips, tmp_path):
     prompts = folder_of_clips / "my-prompts.jsonl"
     asked = ["--prompts", prompts, *QUICK, "--metric", "fvd"]
-    done = avbench("run", f"clips:{folder_of_clips}", *asked, "--out", tmp_path, check=False)
-    assert done.returncode == 1
+    done = run_avbench("run", f"clips:{folder_of_clips}", *asked, *ALONE, "--out", tmp_path, code=1)
     assert "4 clips could not be made" in done.stderr
     assert "match no prompt: stranger.mkv" in done.stderr
     run = RunFolder(tmp_path / folder_of_clips.name)
@@ -153,22 +153,24 @@ def test_bad_files_cost_themselves_only(folder_of_clips, tmp_path):
     assert kept.read_bytes() == (folder_of_clips / "good.mkv").read_bytes()
 
 
+@pytest.mark.slow
 def test_prompts_stay_text_on_the_page(folder_of_clips, tmp_path):
     only = tmp_path / "only"
     only.mkdir()
     shutil.copy(folder_of_clips / "good.mkv", only / "x.mkv")
     (tmp_path / "p.jsonl").write_text(json.dumps({"id": "x", "prompt": "<img src=x onerror=alert(1)>"}))
-    avbench("run", only, "--prompts", tmp_path / "p.jsonl", *QUICK, "--out", tmp_path / "out")
+    run_avbench("run", only, "--prompts", tmp_path / "p.jsonl", *QUICK, *ALONE, "--out", tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<img src=x" not in page and r"\u003cimg src=x" in page
 
 
+@pytest.mark.slow
 def test_no_sound_anywhere_is_a_sentence(folder_of_clips, tmp_path):
     only = tmp_path / "only"
     only.mkdir()
     shutil.copy(folder_of_clips / "silent-0.mp4", only / "a silent clip-0.mp4")
     (tmp_path / "p.jsonl").write_text(json.dumps({"id": "x", "prompt": "a silent clip"}))
-    avbench("run", only, "--prompts", tmp_path / "p.jsonl", *QUICK, "--out", tmp_path / "out")
+    run_avbench("run", only, "--prompts", tmp_path / "p.jsonl", *QUICK, *ALONE, "--out", tmp_path / "out")
     score = scores(tmp_path / "out", "only")["p", "onset_rate"]
     assert score["value"] is None and "no sound" in score["missing"]
 
@@ -187,30 +189,26 @@ def test_no_sound_anywhere_is_a_sentence(folder_of_clips, tmp_path):
         (["list", "metric"], "did you mean 'metrics'"),
     ],
 )
-def test_mistakes_are_answered_in_a_sentence(arguments, words, tmp_path, monkeypatch, capsys):
+def test_mistakes_are_answered_in_a_sentence(arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["avbench", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    told = capsys.readouterr().err
+    told = run_avbench(*arguments, code=2).stderr
     assert words in told
     assert len(told.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_fvd_under_other_protocols_is_measured_and_printed_with_its_spread(tmp_path):
     subset = ["--subset", "toy-object-contact", "--limit", 3, "--out", tmp_path]
     for model in ("toyworld:", "toyworld:noisy"):
-        avbench("sample", model, *subset)
+        run_avbench("sample", model, *subset, *ALONE)
     asked = ["--metric", "fvd", "--fvd-protocol", "javisbench"]
     folders = ["--work", tmp_path / "work", "--out", tmp_path]
-    avbench("reference", "build", tmp_path / "toyworld/clips", "--name", "real", *asked, *folders)
-    told = avbench("evaluate", tmp_path / "toyworld-noisy", *asked, "--reference", tmp_path / "real").stdout
+    run_avbench("reference", "build", tmp_path / "toyworld/clips", "--name", "real", *asked, *folders, *ALONE)
+    told = run_avbench("evaluate", tmp_path / "toyworld-noisy", *asked, "--reference", tmp_path / "real", *ALONE).stdout
     assert "javisbench" in told and "largest / smallest" in told and "×" in told
     found = scores(tmp_path, "toyworld-noisy")
     ours, theirs = (found["toy-object-contact", name]["value"] for name in ("fvd", "fvd_javisbench"))
     assert ours > 1.5 * theirs, "they show the network half the contrast"
-    refused = avbench("evaluate", tmp_path / "toyworld-noisy", *asked, check=False)
-    assert refused.returncode == 0
+    run_avbench("evaluate", tmp_path / "toyworld-noisy", *asked)
     missing = scores(tmp_path, "toyworld-noisy")["toy-object-contact", "fvd_javisbench"]["missing"]
     assert "the reference of toy-object-contact has no i3d-javisbench" in missing

@@ -68,6 +68,7 @@ def test_the_lag_is_read_back_with_its_sign(lag):
     assert sync.sync_offset(found) == pytest.approx([1000 * abs(lag)], abs=6)
 
 
+@pytest.mark.statistical
 def test_chance_has_no_excess():
     rng = np.random.default_rng(2)
     clips = [(np.sort(rng.uniform(0.3, 3.6, 4)), np.sort(rng.uniform(0, 4, 5))) for _ in range(300)]
@@ -95,6 +96,7 @@ def test_nothing_to_match_is_no_number(clip):
     assert np.isnan(sync.sync_lag(table((clip[0], clip[1][:0]), other))[0])
 
 
+@pytest.mark.statistical
 def test_sound_in_time_scores_best():
     """The world's own clips, the sound slid: the best offset is 0 within the tolerance, and far ones are at chance."""
     look, onsets, means = DISFlow(), Onsets(), {}

@@ -7,21 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import run_avbench
 
-from avbench.cli import app
 from avbench.core import InputError
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 from avbench.toyworld import FAMILIES, make_clip, random_scene
 from avbench.training import train
-
-
-def avbench(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +29,16 @@ def trained(tmp_path_factory):
     patch.setitem(train.TOWERS, "audio", {**train.TOWERS["audio"], "width": 64, "heads": 1, "layers": 2})
     patch.setattr(train, "JOINT_LAYERS", 1)
     patch.setattr(train, "Session", functools.partial(train.Session, save_every=2, show_every=2))
-    avbench("train", "examples", "--clips", 9, "--workers", 1, "--out", place / "examples")
+    run_avbench("train", "examples", "--clips", 9, "--workers", 1, "--out", place / "examples")
     for what in ("video", "audio"):
-        avbench("train", "tower", what, "--examples", place / "examples", *few, "--out", place / what)
+        run_avbench("train", "tower", what, "--examples", place / "examples", *few, "--out", place / what)
     towers = ("--video", place / "video", "--audio", place / "audio", "--examples", place / "examples")
-    said = avbench("train", "arms", *towers, *few, "--out", place / "toy")
+    said = run_avbench("train", "arms", *towers, *few, "--out", place / "toy").output
     patch.undo()
     return place, said
 
 
+@pytest.mark.slow
 def test_the_arms_were_trained_alike(trained):
     place, said = trained
     assert "both arms saw the same clips" in said
@@ -55,12 +49,14 @@ def test_the_arms_were_trained_alike(trained):
     assert train.same_settings(place / "toy-t2v", place / "other") == ["plan.seed"]
 
 
+@pytest.mark.slow
 def test_samples_are_written(trained):
     place, _ = trained
     assert read_clip(place / "toy-t2av" / "samples" / "000002-0.mkv").audio is not None
     assert read_clip(place / "toy-t2v" / "samples" / "000002-3.mkv").audio is None
 
 
+@pytest.mark.slow
 def test_the_sounds_statistics_are_those_of_the_examples(trained):
     place, _ = trained
     sounds = np.load(place / "examples" / "audio.npy").astype(np.float64)
@@ -70,6 +66,7 @@ def test_the_sounds_statistics_are_those_of_the_examples(trained):
     assert config["audio_codec"] == json.loads((place / "examples" / "card.json").read_text())["audio_codec"]
 
 
+@pytest.mark.slow
 def test_examples_go_on_where_they_stopped(trained, tmp_path):
     place, _ = trained
     whole = {name: (place / "examples" / name).read_bytes() for name in ("video.npy", "audio.npy", "captions.jsonl")}
@@ -83,11 +80,12 @@ def test_examples_go_on_where_they_stopped(trained, tmp_path):
         list(train.make_examples("toyworld", 10, 0, tmp_path, 1))
 
 
+@pytest.mark.slow
 def test_the_arms_can_be_run(trained, tmp_path):
     place, _ = trained
     model = f"avfulldit:{place / 'toy-t2av'}"
     words = ("--subset", "toy-object-contact", "--limit", 2, "-M", "steps=2", "--workers", 1, "--out", tmp_path)
-    folder = Path(avbench("sample", model, *words).strip().splitlines()[-1])
+    folder = Path(run_avbench("sample", model, *words).stdout.strip().splitlines()[-1])
     made = RunFolder(folder).samples()
     assert len(made) == 2 and all(one.failure is None for one in made.values())
 
@@ -105,7 +103,7 @@ def test_a_folder_of_clips(tmp_path):
         write_clip(clip, tmp_path / f"{number}.mkv")
     lines = [{"file": f"{number}.mkv", "video_caption": "a ball", "audio_caption": "a thud"} for number in range(2)]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    avbench("train", "examples", "--data", tmp_path, "--clips", 2, "--workers", 1, "--out", tmp_path / "examples")
+    run_avbench("train", "examples", "--data", tmp_path, "--clips", 2, "--workers", 1, "--out", tmp_path / "examples")
     video = np.load(tmp_path / "examples" / "video.npy")
     assert np.array_equal(video[1], read_clip(tmp_path / "1.mkv").frames)
     (tmp_path / "prompts.jsonl").write_text('{"file": "0.mkv"}')

@@ -26,6 +26,7 @@ def clustered(sizes, between, within):
     return draw
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(
     ("sizes", "between", "within"),
     [
@@ -41,11 +42,13 @@ def test_coverage(sizes, between, within):
     assert 0.93 <= coverage(clustered(sizes, between, within)) <= 0.97
 
 
+@pytest.mark.statistical
 def test_other_levels_cover_as_often_as_they_say():
     draw = clustered([3] * 15, 1.0, 0.7)
     assert coverage(draw, level=0.8) == pytest.approx(0.8, abs=0.03)
 
 
+@pytest.mark.statistical
 def test_an_interval_blind_to_prompts_would_be_too_narrow():
     def blind(rng):
         values, _ = clustered([8] * 12, 1.0, 0.1)(rng)

@@ -100,6 +100,7 @@ def test_edges_are_repeated_to_a_multiple_of_8():
     assert border(8, 16) == (0, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_raft_is_torchvisions(cache):
     torch.manual_seed(0)
     network = raft_large(weights=None).eval()
@@ -212,6 +213,7 @@ def clip_network(cache, monkeypatch):
     return network
 
 
+@pytest.mark.slow
 def test_background_is_clip_without_antialias(clip_network):
     from torchvision import transforms
 

@@ -66,6 +66,7 @@ def pytorch_names(arrays):
     return state
 
 
+@pytest.mark.slow
 def test_a_state_dict_in_pytorch_names_is_the_same_network(tmp_path, cache, monkeypatch):
     monkeypatch.delenv("AVBENCH_WEIGHTS")
     state = pytorch_names(read_arrays(locate("i3d-k400")))
@@ -159,6 +160,7 @@ def test_videomae_attends_as_the_formula_says():
     torch.testing.assert_close(attention(x)[0], right)
 
 
+@pytest.mark.slow
 def test_vjepa2_reads_a_folder_of_transformers(cache):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)

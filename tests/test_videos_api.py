@@ -111,6 +111,7 @@ ONE_MORE = ("broken", "gone")
 """What is submitted anew by the same command, because the server said that the job came to nothing."""
 
 
+@pytest.mark.slow
 def test_every_failure_is_a_clip_or_a_sentence(service, tmp_path):
     made = run(tmp_path / "r", service.url(), *GOOD, *BAD, deadline=15, most_megabytes=1, concurrency=20)
     assert {word for word, one in made.items() if one.path} == set(GOOD)
@@ -255,6 +256,7 @@ def test_another_model_behind_the_name_is_noticed(service, tmp_path):
         runs.unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [int(os.environ.get("AVBENCH_CHAOS_SEED", "0"))])
 def test_killed_anywhere_every_job_is_paid_once(tmp_path, seed):
     """Client and server die at random points, and everything that can go wrong does, sometimes."""

@@ -539,6 +539,7 @@ class Barren:
         return []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "failed", "stops"),
     [

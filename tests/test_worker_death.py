@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import dying_workers
 import pytest
-from typer.testing import CliRunner
+from command_line import run_avbench
 
-from avbench import cli
 from avbench.core import InputError
 from avbench.curation import pool
 from avbench.features import measure as stage
@@ -31,13 +30,14 @@ def all_die(build, tasks, **_):
     return ((task, worker_pool.WorkerCrashed()) for task in tasks)
 
 
+@pytest.mark.slow
 def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is_tried_again(folder, monkeypatch):
     victim, other = sorted(folder.samples().values(), key=lambda one: one.key)
     with monkeypatch.context() as patch:
         patch.setattr(stage, "_worker", dying_workers.measuring)
         patch.setenv(dying_workers.VICTIM, f"{victim.path} onsets")
         asked = ["--metric", "onset_rate", "--metric", "av_align", "--workers", "2"]
-        told = CliRunner().invoke(cli.app, ["measure", str(folder.path), *asked])
+        told = run_avbench("measure", folder.path, *asked, code=None)
     assert told.exit_code == 1 and "1 clips could not be measured; the same command tries them again" in told.stderr
     assert f"not measured: toy-object-contact {victim.key.prompt}-0: onsets: {CRASHED}" in told.stderr
     rows = current_rows(folder, "onsets")
@@ -47,7 +47,8 @@ def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is
     assert (score.n, score.unmeasured) == (1, 1)
 
     count, tasks = measure(folder, ["onsets", "av-align"])
-    assert [(task.samples, task.features, task.crashed) for task in tasks] == [((victim,), ("onsets",), ())] and count == 1
+    seen = [(task.samples, task.features, task.crashed) for task in tasks]
+    assert seen == [((victim,), ("onsets",), ())] and count == 1
     assert current_rows(folder, "onsets")[victim.key].values
     assert measure(folder, ["onsets", "av-align"])[0] == 0
 

@@ -2,7 +2,7 @@
 
 Two ways to make them. Values: every field of a good file in turn becomes each of ODD, is taken out, or gets a
 neighbour. Bytes: bits flip, parts vanish, double or become zeros, as on a bad disk; the random numbers are seeded.
-docs/reliability.md says what was found; `pytest -m slow tests/drill -rP` prints the counts of every kind.
+docs/reliability.md says what was found; `pytest -m drill tests/drill -rP` prints the counts of every kind.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ from avbench.storage import pickles, reading, shipped
 from avbench.storage.run_folder import RunFolder, read_subset
 from avbench.subsets import loading
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.drill
 
 SECONDS, MEBIBYTES = 30, 900
 """What one input may take: of time, and of memory beside what the process had."""
