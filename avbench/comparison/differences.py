@@ -34,7 +34,7 @@ COLUMNS = (
     *("subset", "metric", "run", "against", "direction", "unit", "kind", "paired"),
     *("difference", "low", "high", "error", "dof", "p", "p_holm", "family", "primary"),
     *("pairs", "prompts", "dropped", "detectable", "needed", "margin", "p_alike", "p_not_worse", "verdict", "better"),
-    *("missing", "mark"),
+    *("missing", "mark", "too_few"),
 )
 FOLLOWING = ("detectable", "needed", "p_alike", "p_not_worse")
 
@@ -107,7 +107,9 @@ def _row(metric: Metric, where: Where, run: _Side, against: _Side, place: Path |
     if missing := next((score.missing for score in scores if score.value is None), None):
         return margin | {"kind": _kind(metric), "missing": missing}
     if not metric.per_clip:
-        return margin | _of_distance(metric, run.folder, against.folder, against.subsets[where[0]], place)
+        found = _of_distance(metric, run.folder, against.folder, against.subsets[where[0]], place)
+        too_few = metric.too_few(found["pairs"], scores[0].reference_clips) if "pairs" in found else None
+        return margin | found | {"too_few": too_few}
     return margin | _of_clips(run.values[where], against.values[where], _target(metric, *scores))
 
 
@@ -253,7 +255,7 @@ def worsening(row: Any) -> float:
 
 
 def _better(row: Any, alpha: float) -> str | None:
-    decided = pd.notna(row.p_holm) and row.p_holm < alpha and row.difference
+    decided = pd.notna(row.p_holm) and row.p_holm < alpha and row.difference and pd.isna(row.too_few)
     if not decided or not sided(row):
         return None
     return row.against if worsening(row) > 0 else row.run

@@ -107,7 +107,8 @@ def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.
         for score in folder.scores()[0]:
             metric = scored_by(folder, score.metric)
             row = _row(folder.path.name, score, metric.direction, metric.unit)
-            rows.append(row | {"mark": marks.get((score.subset, score.metric))})
+            too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)
+            rows.append(row | {"mark": marks.get((score.subset, score.metric)), "too_few": too_few})
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
 
