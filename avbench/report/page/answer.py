@@ -1,31 +1,52 @@
-"""What do the paired comparisons say, in a few sentences? The head of the page."""
+"""Writes the answer: what the paired comparisons show, in a few sentences for the head of the page."""
+
+from collections.abc import Iterator
 
 import pandas as pd
 
+from avbench.core import Direction
 from avbench.report.tables import POOLED
 
 
 def sentences(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
-    """The answer in a few sentences: for every pair what the data support, and how much they leave open."""
-    models, subsets = frame["model"].nunique(), frame["subset"].nunique()
+    """The answer: for each pair of runs, which is shown to be better and in how much no difference is shown.
+
+    Args:
+        frame: the runs' `leaderboard.leaderboard`.
+        differences: their `differences.differences`, where they were compared.
+    """
     if differences is None or differences.empty:
-        alone = "One run" if models == 1 else f"{models} runs"
-        told = f"{alone} on {subsets} subset{'s' if subsets > 1 else ''}, {frame['metric'].nunique()} metrics."
-        return [told, "The tables give each run with its interval; differences between runs are not tested here."]
-    told = []
+        counts = (frame["model"].nunique(), "run"), (frame["subset"].nunique(), "subset")
+        models, subsets = (_counted(*one) for one in counts)
+        summary = f"{models} on {subsets}, {_counted(frame['metric'].nunique(), 'metric')}."
+        return [summary, "The tables give each run with its interval. Differences between runs are not tested here."]
     of_subsets = differences[~differences["subset"].isin(POOLED)]
-    for (run, against), rows in of_subsets.groupby(["run", "against"], sort=False):
-        made = rows[rows["missing"].isna()]
-        parts = []
-        for name in (run, against):
-            won = made[made["better"] == name]
-            if len(won):
-                parts.append(f"{name} is better in {len(won)} ({_listed(won)})")
-        open_ones = int(made["better"].isna().sum())
-        parts.append(f"the data leave {open_ones} open")
-        lost = f"; {len(rows) - len(made)} could not be made" if len(made) < len(rows) else ""
-        told.append(f"{run} against {against}: of {len(made)} comparisons, " + ", ".join(parts) + lost + ".")
-    return told
+    pairs = of_subsets.groupby(["run", "against"], sort=False)
+    return [f"{run} against {against}: {' '.join(_of_pair(run, against, rows))}" for (run, against), rows in pairs]
+
+
+def _of_pair(run: str, against: str, rows: pd.DataFrame) -> Iterator[str]:
+    made = rows[rows["missing"].isna()]
+    matched = made["direction"] == Direction.BAND
+    for name in (run, against):
+        ahead = made["better"] == name
+        for word, found in (
+            ("better in", made[ahead & ~matched]),
+            ("nearer to the reference in", made[ahead & matched]),
+        ):
+            if len(found):
+                yield f"{name} is {word} {len(found)} ({_listed(found)})."
+    few = made["too_few"].notna()
+    if count := int((made["better"].isna() & ~few).sum()):
+        yield f"No difference shown in {_counted(count, 'comparison')}."
+    if count := int(few.sum()):
+        yield f"{_counted(count, 'comparison')} {'rests' if count == 1 else 'rest'} on too few clips."
+    if count := len(rows) - len(made):
+        yield f"{_counted(count, 'comparison')} could not be made."
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _listed(rows: pd.DataFrame, most: int = 4) -> str:
