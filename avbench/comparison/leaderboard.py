@@ -1,4 +1,4 @@
-"""Stage 5: many runs in order. Ranks with the places that the data leave open, and letters for what is not told apart.
+"""Ranks many runs, with the range of ranks that the data allow; runs that are not shown to differ share a letter.
 
 All pairs of runs are tested, on the clips that both have, by a t-test over prompts (`paired.t_test`: permutations would
 be too coarse for so many pairs). Holm's correction counts the pairs of one column, a metric on a subset. A run's

@@ -1,4 +1,4 @@
-"""Stage 4: rows → scores. Every metric that the rows allow; for every other, the sentence why not.
+"""Scores a measured run: a value for every metric that its rows allow, and for every other the reason why not.
 
 Nothing here depends on time, machine or the order of measuring: the same rows give the same bytes.
 """

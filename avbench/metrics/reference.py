@@ -1,4 +1,4 @@
-"""What is a model measured against? Reference columns: the rows of real clips under stated protocols.
+"""Builds and reads references: the features of real clips that models are measured against.
 
 ``reference_stats/<subset>/`` has columns.safetensors, the values of every feature; clips.csv, the clips they were
 measured on, in the columns' order, with a 1 for each feature that could measure the clip; and card.json, how they were
@@ -177,12 +177,12 @@ def find(subset: Subset, place: Path | None = None) -> Reference | None:
 
 def hygiene(subset: Subset, real: Reference | None) -> str | None:
     """In what a score rests on training clips of the set that its prompts or its reference are from, in a sentence."""
-    told = []
+    sentences = []
     if count := _splits(subset).get("train", 0):
-        told.append(f"{count} of {len(subset.prompts)} prompts are of their set's training split")
+        sentences.append(f"{count} of {len(subset.prompts)} prompts are of their set's training split")
     if real is not None and (count := real.card.get("splits", {}).get("train", 0)):
-        told.append(f"the reference holds clips of {count} training prompts of its set")
-    return "; ".join(told) or None
+        sentences.append(f"the reference holds clips of {count} training prompts of its set")
+    return "; ".join(sentences) or None
 
 
 def remarks(built: Reference) -> list[str]:

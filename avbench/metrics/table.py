@@ -1,4 +1,4 @@
-"""Stage 4: one number from many rows. Adding a metric is one function and one row here.
+"""Lists every metric; adding one takes a function of arrays and a row here.
 
 A metric's function sees arrays and nothing else, in one of two ways:
 

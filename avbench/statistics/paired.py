@@ -1,4 +1,4 @@
-"""Is the difference of two models more than chance, on the clips that both have?
+"""Tests whether two models differ by more than chance, on the clips that both have.
 
 Runs are joined on (subset, prompt, seed). Prompts are what was drawn, so a prompt's clips stay together: they change
 sides together, they are resampled together, and the degrees of freedom count prompts. Several subsets are strata:
