@@ -127,7 +127,7 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
     with pytest.raises(InputError, match=r"sampling\.steps"):
         differences([fewer_steps, more_steps])
     frame = scores_frame([fewer_steps, more_steps], ["sampling"])
-    assert set(frame["mark"].dropna()) == {"made unlike: sampling.steps 50 against 10"}
+    assert set(frame["mark"].dropna()) == {"made differently: sampling.steps 50 against 10"}
     assert differences([fewer_steps, more_steps], allow=["sampling.steps"])["mark"].str.contains("steps")[0]
     protocols = by_hand(read_json(fewer_steps.path / "scores.json"))
     plain = json.dumps(protocols).replace('"name": "lpips-alex"', '"name": "lpips-other"')

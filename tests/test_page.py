@@ -67,6 +67,8 @@ def differences(out):
         "verdict": None,
         "missing": None,
         "mark": None,
+        "direction": "lower",
+        "too_few": None,
     }
     values = {"difference": 0.02, "low": 0.01, "high": 0.03}
     rows = [

@@ -308,3 +308,21 @@ def test_values_of_varying_length_are_not_kept(tmp_path):
     reference.pack(folder, subset, [protocol], tmp_path / "refs" / subset.name, licence="none")
     known = reference.find(subset, tmp_path / "refs" / subset.name)
     assert set(known.values[protocol.name]) == {"level", "vector"}
+
+
+def test_no_licence_is_claimed_for_clips_that_are_not_ours(silent, tmp_path):
+    """A user's clips have the licence that the user states; nothing else is put on their card."""
+    folder = RunFolder(silent("mine", range(4)).parent / "runs" / "mine")
+    reference.pack(folder, SMALL, [SOUND_AND_PICTURE[1]], tmp_path / "unstated")
+    card = reference.load(tmp_path / "unstated").card
+    assert card["licence"] == "not stated" and "--licence" not in card["command"]
+    assert reference.load(tmp_path / "mine").card["licence"] == "CC0"
+
+
+def test_the_builder_is_told_of_metrics_for_which_clips_are_few(silent):
+    built = reference.load(silent("few", range(4)))
+    card = {**built.card, "clips": {"i3d-k400": 6, "musicnn": 100}}
+    assert reference.remarks(dataclasses.replace(built, card={**card, "left_out": {"onsets": "no sound"}})) == [
+        "onsets is not in the reference: no sound",
+        "n = 6: too few for FVD (24), KVD (24)",
+    ]

@@ -100,3 +100,11 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
         pass
     with pytest.raises(InputError, match="cannot be written: no space left on device"), alone(tmp_path, lambda: None):
         raise OSError(28, "No space left on device", "x")
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "private").write_text("private")
+    (tmp_path / ".lock").symlink_to(tmp_path / "private")
+    with pytest.raises(InputError, match=r"the report in .* cannot be written"), alone(tmp_path, lambda: None):
+        pass
+    assert (tmp_path / "private").read_text() == "private"

@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 from avbench.comparison.leaderboard import _best
+from avbench.metrics.table import METRICS
 from avbench.report import boards
+from avbench.report.page import answer
 from avbench.report.tables import console, markdown, number, protocols, set_as_latex, set_as_markdown, subset_tables
 
 ROWS = [
@@ -26,8 +28,9 @@ ROWS = [
 def frame():
     names = ["metric", "direction", "model", "value", "low", "high", "floor", "reference", "missing"]
     table = pd.DataFrame(ROWS, columns=names).assign(
-        subset="s", n=4, unmeasured=0, refused=0, shared=0, unit="", rank=1.0, rank_low=1.0, rank_high=2.0, letters="a"
+        subset="s", n=40, unmeasured=0, refused=0, shared=0, unit="", rank=1.0, rank_high=2.0, letters="a", too_few=None
     )
+    table["rank_low"] = [1.0, 2.0, 1.0, 2.0, 1.0, 1.0]
     of_distance = table["metric"] == "fvd"
     table["excess"] = (table["value"] - 190).where(of_distance)
     table["p"] = pd.Series([0.2, 0.0015, *[None] * 4], dtype=float)
@@ -40,6 +43,11 @@ def frame():
 def test_best_is_what_the_data_support(frame):
     best = frame[frame["best"]]
     assert list(zip(best["metric"], best["model"], strict=True)) == [("fvd", "a"), ("motion_amount", "a")]
+    untested = frame[frame["metric"] == "fvd"].assign(rank_low=np.nan)
+    assert not _best(untested).any(), "that a distance cannot be told from the reference is no merit"
+    motion = frame[frame["metric"] == "motion_amount"]
+    assert not _best(motion.assign(rank_low=[2.0, 1.0])).any(), "nearest, but frozen: it does not match the reference"
+    assert not _best(motion.assign(rank_low=1.0)).any(), "it matches, but nothing is shown to be behind it"
     higher = frame[frame["metric"] == "onset_rate"].assign(direction="higher", reference=np.nan)
     for rank_low, expected in (([1, 1], []), ([2, 1], ["b"]), ([np.nan, np.nan], [])):
         column = higher.assign(rank_low=rank_low)
@@ -48,13 +56,13 @@ def test_best_is_what_the_data_support(frame):
 
 def test_markdown(frame):
     text = markdown(frame)
-    assert "| model | fvd ↓ | motion_amount ≈ | onset_rate ≈ |" in text
+    assert "| model | fvd ↓ | motion_amount ≈ | onset_rate |" in text, "≈ says nothing without a reference's value"
     assert "| a | **200 (+10, p 0.20)** | **0.410 ± 0.060** | 1.80 ± 0.80 |" in text
     assert "| b | 1234 (+1044, p 0.002) [1] | 0 ± 0 | – [2] |" in text
     assert "1. 3 of the clips are in the reference as well" in text
     assert "| reference | 180 | 0.400 |  |" in text
     assert "2. the clip has no \\| sound" in text
-    ranks = set_as_markdown(subset_tables(frame.assign(rank_high=[2, 1, 2, 2, 2, 2]), ranks=True), "")
+    ranks = set_as_markdown(subset_tables(frame.assign(rank_low=1.0, rank_high=[2, 1, 2, 2, 2, 2]), ranks=True), "")
     assert "| b | 1234 (+1044, p 0.002) a (1) [1] | 0 ± 0 a (1–2) |" in ranks
 
 
@@ -109,6 +117,8 @@ def test_differences_say_which_is_better_and_why_not():
         mark=None,
         verdict=None,
         margin=None,
+        kind="clips",
+        too_few=None,
     )
     text = set_as_markdown(boards.difference_tables(table), "")
     assert "**s: b − a (family of 2 comparisons)**" in text
@@ -117,6 +127,56 @@ def test_differences_say_which_is_better_and_why_not():
     assert "| motion_amount ↓ | +0.0200 | -0.0100 … +0.0500 | 0.20 | 0.90 | 7.5000 | 900 | 24 |  |" in text
     assert "| kvd ↓ | – [1] |" in text and "1. no \\| pairs" in text
     assert r"\textbf{-12.3}" in set_as_latex(boards.difference_tables(table), "")
+    band = table.assign(direction="band", kind="distance from the reference's value")
+    text = set_as_markdown(boards.difference_tables(band), "")
+    assert "| fvd ≈ | -12.3 |" in text and "| b is nearer |" in text and "**-12.3**" not in text
+    assert "| fvd | -12.3 |" in set_as_markdown(boards.difference_tables(band.assign(kind="clips")), "")
+    few = set_as_markdown(boards.difference_tables(table.assign(better=None, too_few="n = 6: too few for FVD")), "")
+    assert "| fvd ↓ | -12.3 [1] |" in few and "1. n = 6: too few for FVD" in few
+
+
+def test_a_distance_of_too_few_clips_is_a_sentence_in_every_form(frame):
+    few = frame.assign(too_few=["n = 6: too few for FVD", None, *[None] * 4], best=False)
+    for ranks in (False, True):
+        text = set_as_markdown(subset_tables(few, ranks=ranks), "")
+        assert "| a | n = 6: too few for FVD |" in text and "200" not in text
+    assert "n = 6: too few for FVD" in set_as_latex(subset_tables(few), "")
+    screen = Console(width=200, record=True, file=io.StringIO())
+    screen.print(console(few, width=200))
+    assert "n = 6: too few for FVD" in screen.export_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "clips", "sentence"),
+    [
+        ("fvd", (23, 400), "n = 23: too few for FVD"),
+        ("fvd", (400, 6), "n = 6 in the reference: too few for FVD"),
+        ("fvd", (24, 24), None),
+        ("fvd_cd_fvd", (6, 400), "n = 6: too few for fvd_cd_fvd"),
+        ("motion_amount", (1, None), None),
+    ],
+)
+def test_each_distance_has_a_least_n(name, clips, sentence):
+    by_name = {metric.name: metric for metric in METRICS}
+    assert by_name[name].too_few(*clips) == sentence
+    assert all(metric.least_clips for metric in METRICS if not metric.per_clip)
+
+
+def test_the_answer_says_what_is_shown_and_no_more():
+    rows = [
+        ("fvd", "lower", "b", None, None),
+        ("lpips_consecutive", "band", "b", None, None),
+        ("onset_rate", "band", None, None, None),
+        ("kvd", "lower", None, "n = 6: too few for KVD", None),
+        ("fad", "lower", None, None, "the clips have no sound"),
+    ]
+    found = pd.DataFrame(rows, columns=["metric", "direction", "better", "too_few", "missing"])
+    found = found.assign(subset="s", run="b", against="a")
+    assert answer.sentences(found, found) == [
+        "b against a: b is better in 1 (fvd on s). b is nearer to the reference in 1 (lpips_consecutive on s). "
+        "No difference shown in 1 comparison. 1 comparison rests on too few clips. 1 comparison could not be made."
+    ]
+    assert answer.sentences(found.assign(model="b"), None)[0] == "1 run on 1 subset, 5 metrics."
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,10 @@ def reference_build(
     first_seed: Annotated[
         int | None, typer.Option(help="First seed; far from a run's, or 0 of finished clips.")
     ] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the clips.")] = "Apache-2.0",
+    licence: Annotated[
+        str | None,
+        typer.Option(help="Licence of the clips; not stated where not given, Apache-2.0 of toyworld: clips."),
+    ] = None,
     metric: Metrics = None,
     fvd_protocol: FVDProtocols = None,
     name: Annotated[str | None, typer.Option(help="Name of the reference of a folder of clips.")] = None,
@@ -148,9 +151,11 @@ def reference_build(
         refuse(f"{lost} clips could not be measured, and a reference must be whole: give the command again", code=1)
     protocols = [protocol_of(feature) for feature in features_of(metrics)]
     target = out / asked.name
+    if source.startswith("toyworld:"):
+        licence = licence or "Apache-2.0"  # clips of our own; any others are somebody else's
     sha256 = reference.pack(opened_run(place), asked, protocols, target, licence, rows=rows or reference.ROWS)
-    for feature, why in reference.load(target).card.get("left_out", {}).items():
-        say(f"note: {feature} is not in the reference: {why}", err=True)
+    for sentence in reference.remarks(reference.load(target)):
+        say(f"note: {sentence}", err=True)
     say(f"{sha256}  {target}")
 
 
@@ -163,7 +168,10 @@ def reference_merge(
     """Make one reference of several shards."""
     from avbench.metrics import reference
 
-    say(f"{reference.merge(shards, out, rows=rows or reference.ROWS)}  {out}")
+    sha256 = reference.merge(shards, out, rows=rows or reference.ROWS)
+    for sentence in reference.remarks(reference.load(out)):
+        say(f"note: {sentence}", err=True)
+    say(f"{sha256}  {out}")
 
 
 @reference_app.command("import")

@@ -1,6 +1,6 @@
-"""Stage 5: is one run better than another? Every metric that both have, on the clips that both have.
+"""Tests runs against each other by every metric that both have, on the clips that both have.
 
-A row a (subset, metric, run, against): `difference` is the run's number less the other's. For a mean over clips it
+One row per (subset, metric, run, against): `difference` is the run's number less the other's. For a mean over clips it
 comes from `paired`; where the reference's value is right (≈), both numbers are distances from it, so that below 0 the
 run is nearer. For a distance between distributions labels are swapped within pairs (`uncertainty.swap_test`), and
 there is no interval, because a bootstrap of such a distance is wrong. `better` names a run only where the whole family
@@ -34,7 +34,7 @@ COLUMNS = (
     *("subset", "metric", "run", "against", "direction", "unit", "kind", "paired"),
     *("difference", "low", "high", "error", "dof", "p", "p_holm", "family", "primary"),
     *("pairs", "prompts", "dropped", "detectable", "needed", "margin", "p_alike", "p_not_worse", "verdict", "better"),
-    *("missing", "mark"),
+    *("missing", "mark", "too_few"),
 )
 FOLLOWING = ("detectable", "needed", "p_alike", "p_not_worse")
 
@@ -73,20 +73,20 @@ def differences(
         names = {"run": run.made.name, "against": against.made.name}
         both = [where for where in against.scores if where in run.scores and (only is None or where in only)]
         for where in both:
-            told = _row(scored_by(run.folder, where[1]), where, run, against, place, plan)
-            remarks = [remark for remark in (marks[where], told.pop("remark", None)) if remark]
-            rows.append({"subset": where[0], "metric": where[1], **names, "mark": "; ".join(remarks) or None, **told})
+            row = _row(scored_by(run.folder, where[1]), where, run, against, place, plan)
+            remarks = [remark for remark in (marks[where], row.pop("remark", None)) if remark]
+            rows.append({"subset": where[0], "metric": where[1], **names, "mark": "; ".join(remarks) or None, **row})
         for where in dict.fromkeys((one.subset, one.metric) for one in plan.questions):
             if where[0] not in (MACRO, MICRO) and where not in both and (only is None or where in only):
                 lacking = next(side.made.name for side in (run, against) if where not in side.scores)
-                told = {"kind": _kind(known[where[1]]), "missing": f"{lacking} has no score of it"}
-                rows.append({"subset": where[0], "metric": where[1], **names, **told})
+                row = {"kind": _kind(known[where[1]]), "missing": f"{lacking} has no score of it"}
+                rows.append({"subset": where[0], "metric": where[1], **names, **row})
         for name in dict.fromkeys(name for _, name in both):
             if pooled and known[name].per_clip:
                 over_all = _pooled(
                     known[name], [subset for subset, metric in both if metric == name], run, against, plan
                 )
-                rows += [{"metric": name, **names, **told} for told in over_all]
+                rows += [{"metric": name, **names, **row} for row in over_all]
     return _judged(pd.DataFrame(rows, columns=list(COLUMNS)), known, plan)
 
 
@@ -107,7 +107,9 @@ def _row(metric: Metric, where: Where, run: _Side, against: _Side, place: Path |
     if missing := next((score.missing for score in scores if score.value is None), None):
         return margin | {"kind": _kind(metric), "missing": missing}
     if not metric.per_clip:
-        return margin | _of_distance(metric, run.folder, against.folder, against.subsets[where[0]], place)
+        found = _of_distance(metric, run.folder, against.folder, against.subsets[where[0]], place)
+        too_few = metric.too_few(found["pairs"], scores[0].reference_clips) if "pairs" in found else None
+        return margin | found | {"too_few": too_few}
     return margin | _of_clips(run.values[where], against.values[where], _target(metric, *scores))
 
 
@@ -123,10 +125,10 @@ def _target(metric: Metric, score: Score, other: Score) -> float | None:
 def _of_clips(a: pd.Series, b: pd.Series, target: float | None) -> dict[str, Any]:
     joined = join(a, b)
     if not joined.prompts:
-        return _told(_unpaired(a, b, target), target is not None) | {"paired": False}
+        return _numbers(_unpaired(a, b, target), target is not None) | {"paired": False}
     targets = None if target is None else np.full(len(joined.a), target)
     found = paired.paired_difference(joined.a, joined.b, joined.prompts, targets=targets)
-    return _told(found, target is not None) | {"dropped": joined.dropped}
+    return _numbers(found, target is not None) | {"dropped": joined.dropped}
 
 
 def _unpaired(a: pd.Series, b: pd.Series, target: float | None) -> paired.PairedDifference:
@@ -158,10 +160,10 @@ def _pooled(metric: Metric, subsets: Sequence[str], run: _Side, against: _Side, 
             micro=pooled == MICRO,
         )
         margin = {"dropped": sum(one.dropped for one in joined.values()), "margin": plan.margin(pooled, metric.name)}
-        yield {"subset": pooled, **_told(found, None not in targets), **margin}
+        yield {"subset": pooled, **_numbers(found, None not in targets), **margin}
 
 
-def _told(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
+def _numbers(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
     low, high = found.interval or (None, None)
     return {
         "kind": TO_TARGET if to_target else "clips",
@@ -185,7 +187,7 @@ def _of_distance(metric: Metric, a: RunFolder, b: RunFolder, subset: Subset, pla
         rows = current_rows(folder, metric.feature).values()
         sides.append(columns(row for row in rows if row.key.subset == subset.name))
     both, either = {*sides[0][0]} & {*sides[1][0]}, {*sides[0][0]} | {*sides[1][0]}
-    told = {"kind": "distance", "paired": True, "prompts": len({key.prompt for key in both})}
+    row = {"kind": "distance", "paired": True, "prompts": len({key.prompt for key in both})}
     try:
         real = reference.find(subset, place)
         if real is None:
@@ -193,9 +195,9 @@ def _of_distance(metric: Metric, a: RunFolder, b: RunFolder, subset: Subset, pla
             raise NotMeasurable(msg)
         found = distances.difference(metric, *sides, real, protocol_of(metric.feature), subset)
     except (NotMeasurable, InputError) as reason:
-        return told | {"missing": str(reason)}
+        return row | {"missing": str(reason)}
     numbers = {"difference": found.value, "error": found.sd, "p": found.p, "pairs": found.pairs}
-    return told | numbers | {"dropped": len(either) - len(both)}
+    return row | numbers | {"dropped": len(either) - len(both)}
 
 
 def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.DataFrame:
@@ -253,7 +255,7 @@ def worsening(row: Any) -> float:
 
 
 def _better(row: Any, alpha: float) -> str | None:
-    decided = pd.notna(row.p_holm) and row.p_holm < alpha and row.difference
+    decided = pd.notna(row.p_holm) and row.p_holm < alpha and row.difference and pd.isna(row.too_few)
     if not decided or not sided(row):
         return None
     return row.against if worsening(row) > 0 else row.run

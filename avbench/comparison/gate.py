@@ -1,4 +1,4 @@
-"""Stage 5: may this be merged? A run against a stored baseline, by non-inferiority margins.
+"""Checks a run against a stored baseline by non-inferiority margins, to decide whether a change may be merged.
 
 A baseline is one file: a zip of a run folder without its clips, with the values of every clip, the rows of the
 features that a distance needs, the scores, their protocols, and the reasons why it was moved. So a check is an ordinary

@@ -1,4 +1,4 @@
-"""Stage 5: many runs in order. Ranks with the places that the data leave open, and letters for what is not told apart.
+"""Ranks many runs, with the range of ranks that the data allow; runs that are not shown to differ share a letter.
 
 All pairs of runs are tested, on the clips that both have, by a t-test over prompts (`paired.t_test`: permutations would
 be too coarse for so many pairs). Holm's correction counts the pairs of one column, a metric on a subset. A run's
@@ -9,8 +9,9 @@ Where the reference's value is right (≈), order is by the distance from it. `m
 `micro` every clip. Distances between distributions are tested where asked for (label swaps, which take seconds a pair),
 and are not pooled.
 
-`best` is what the data support: a distance that cannot be told from the reference, ≈ where the interval holds the
-reference's value, else what may be first where not everything may.
+`best` is only what is shown to be ahead: a run that may be first where another may not. For ≈ its interval must hold
+the reference's value as well, so that a frozen clip does not win by being nearest. That a distance cannot be told from
+the reference is no merit: with few clips nothing can. A distance that rests on too few clips has no rank.
 """
 
 import itertools
@@ -67,7 +68,7 @@ def leaderboard(
     boards = []
     for (_, name), group in frame.groupby(["subset", "metric"], sort=False):
         board = group.assign(rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
-        scored = board[board["value"].notna()]
+        scored = board[board["value"].notna() & board["too_few"].isna()]
         metric = known[str(name)]
         if metric.per_clip:
             boards.append(_with_ranks(board, scored, metric, _table(scored, values)))
@@ -88,11 +89,10 @@ def leaderboard(
 
 def _best(column: pd.DataFrame) -> pd.Series:
     """Which rows of a metric on a subset are bold: see the module."""
-    if column["direction"].iloc[0] == Direction.BAND and column["reference"].notna().any():
-        return (column["low"] <= column["reference"]) & (column["reference"] <= column["high"])
-    if column["p"].notna().any():
-        return column["p"] > paired.ALPHA
-    return (column["rank_low"] == 1) & (column["rank_low"].max() > 1)
+    ahead = (column["rank_low"] == 1) & (column["rank_low"].max() > 1)
+    if column["direction"].iloc[0] == Direction.BAND:
+        return ahead & (column["low"] <= column["reference"]) & (column["reference"] <= column["high"])
+    return ahead
 
 
 class _Table:
@@ -115,15 +115,21 @@ class _Table:
         """Names of the subsets, and the subset's number of each prompt."""
         self.goal = np.array([np.nan if targets[name] is None else targets[name] for name in self.strata], dtype=float)
 
+    def goals(self) -> np.ndarray:
+        """``[models, clips]``: the reference's value where a model has a value and the reference's is known, or NaN."""
+        return np.where(np.isnan(self.values), np.nan, self._of_clips(self.goal[self.stratum]))
+
     def off(self) -> np.ndarray:
         """What ranks are made of: the values, or, with a reference's value, their signed distances from it."""
         if np.isnan(self.goal).any():
             return self.values
-        goal = np.repeat(self.goal[self.stratum], np.diff([*self.prompts, self.values.shape[1]]))
-        apart = self.values - goal
+        apart = self.values - self._of_clips(self.goal[self.stratum])
         means, _, _ = self.means(apart, micro=False, by_stratum=True)
-        side = np.where(means >= 0, 1.0, -1.0)[:, self.stratum]
-        return np.repeat(side, np.diff([*self.prompts, self.values.shape[1]]), axis=1) * apart
+        return self._of_clips(np.where(means >= 0, 1.0, -1.0)[:, self.stratum]) * apart
+
+    def _of_clips(self, of_prompts: np.ndarray) -> np.ndarray:
+        """``[..., prompts]`` → ``[..., clips]``: each prompt's number for each of its clips."""
+        return np.repeat(of_prompts, np.diff([*self.prompts, self.values.shape[1]]), axis=-1)
 
     def means(
         self, values: np.ndarray, *, micro: bool, by_stratum: bool = False
@@ -183,7 +189,7 @@ def _pooled(
     half_width = stats.t.ppf(0.975, dof) * error
     board = kept.drop_duplicates("model").set_index("model").loc[table.models].reset_index()
     n = np.count_nonzero(~np.isnan(table.values), axis=1)
-    nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor", "reference"), np.nan)
+    nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor"), np.nan)
     nothing |= dict.fromkeys(("missing", "mark", "protocol"))
     pooled = {
         "subset": MICRO if micro else MACRO,
@@ -191,6 +197,7 @@ def _pooled(
         "low": mean - half_width,
         "high": mean + half_width,
         "n": n,
+        "reference": table.means(table.goals(), micro=micro)[0],
     }
     board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
     board["unmeasured"] = kept.groupby("model")["unmeasured"].sum().loc[table.models].to_numpy()

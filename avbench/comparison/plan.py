@@ -1,4 +1,4 @@
-"""What was to be found out? An analysis plan, written before the numbers are seen.
+"""Reads an analysis plan: the questions and margins that are written down before the numbers are seen.
 
 ```toml
 alpha = 0.05                        # of the whole family; this is what is taken where nothing is said

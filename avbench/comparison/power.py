@@ -1,4 +1,4 @@
-"""Before GPU hours are spent: what difference could so many prompts and seeds find?
+"""Plans a comparison from a pilot: the smallest difference that a number of prompts and seeds would find.
 
 A pilot gives the spread. Two pilot runs give that of their paired differences, between prompts and between seeds of a
 prompt; one run gives that of its own values, and the planned runs are then taken to be as unlike as two of its clips
@@ -20,7 +20,7 @@ from avbench.storage.run_folder import RunFolder
 def planned(
     folders: Sequence[RunFolder], prompts: Sequence[int], seeds: Sequence[int], family: int = 1
 ) -> pd.DataFrame:
-    """One row a (subset, metric, prompts, seeds): the smallest true difference that 80 % of such experiments find.
+    """One row per (subset, metric, prompts, seeds): the smallest true difference that 80 % of such experiments find.
 
     Args:
         folders: one pilot run, or two.

@@ -52,7 +52,7 @@ def made(folder: RunFolder) -> Made:
 
 
 def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[Where, str | None]:
-    """For every number that both runs have: None, or the sentence in what allowed way they were made unlike.
+    """For every number that both runs have: None, or the sentence in what allowed way they were made differently.
 
     Args:
         run: one run.
@@ -76,15 +76,15 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
             )
         specs = [{"clip_spec": one.clip_specs.get(where[0])} for one in (run, other)]
         unlike |= different_fields(*specs)
-        told = "; ".join(f"{name} {one!r} against {two!r}" for name, (one, two) in unlike.items())
+        sentence = "; ".join(f"{name} {one!r} against {two!r}" for name, (one, two) in unlike.items())
         refused = [name for name in unlike if not any(name == one or name.startswith(f"{one}.") for one in allow)]
         if refused:
             msg = (
-                f"{where[1]} on {where[0]} of {run.name} and of {other.name} were made under unlike protocols and "
-                f"cannot be compared: {told} (--allow {refused[0]} compares them all the same, and marks it)"
+                f"{where[1]} on {where[0]} of {run.name} and of {other.name} were made under different protocols and "
+                f"cannot be compared: {sentence} (--allow {refused[0]} compares them all the same, and marks it)"
             )
             raise InputError(msg)
-        marks[where] = f"made unlike: {told}" if told else None
+        marks[where] = f"made differently: {sentence}" if sentence else None
     return marks
 
 
@@ -92,7 +92,7 @@ def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.
     """One row a (subset, metric, model): value, interval, n, null, p, excess, floor, reference, missing and more.
 
     Raises:
-        InputError: two runs have one name, were not evaluated, or were made unlike in a field that `allow` lacks.
+        InputError: two runs have one name, were not evaluated, or were made differently in a field that `allow` lacks.
     """
     names = [folder.path.name for folder in folders]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -107,7 +107,8 @@ def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.
         for score in folder.scores()[0]:
             metric = scored_by(folder, score.metric)
             row = _row(folder.path.name, score, metric.direction, metric.unit)
-            rows.append(row | {"mark": marks.get((score.subset, score.metric))})
+            too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)
+            rows.append(row | {"mark": marks.get((score.subset, score.metric)), "too_few": too_few})
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
 

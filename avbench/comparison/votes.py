@@ -1,4 +1,4 @@
-"""Which model do people prefer? Blind votes exported by the page: read, checked, counted, and Bradley–Terry strengths.
+"""Reads, checks and counts the blind votes that a page exported, and fits Bradley–Terry strengths to them.
 
 A vote says which of two clips of one prompt and seed is better, or that neither is. Strengths s are those under which
 i beats j with probability 1/(1 + exp(s_j − s_i)) (Bradley and Terry, 1952), by maximum likelihood, a tie as half a win
@@ -125,17 +125,17 @@ _ONE_WAY = "every vote between it and the others went one way, so that its stren
 def remarks(votes: pd.DataFrame) -> list[str]:
     """What the strengths do not say, in sentences: who was never compared with whom."""
     met = pairs(votes)
-    told = []
+    sentences: list[str] = []
     runs = sorted({*met["run"], *met["against"]})
     met_pairs = set(zip(met["run"], met["against"], strict=True))
     for index, run in enumerate(runs):
         never = [other for other in runs[index + 1 :] if (run, other) not in met_pairs]
         if never:
-            told.append(f"{run} never met {', '.join(never)}.")
+            sentences.append(f"{run} never met {', '.join(never)}.")
     many = {each.group for each in strengths(votes) if each.value is not None}
     if len(many) > 1:
-        told.append("Strengths of unlike groups cannot be compared: votes do not connect them both ways.")
-    return told
+        sentences.append("Strengths of unlike groups cannot be compared: votes do not connect them both ways.")
+    return sentences
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class Score:
     """For a distance whose reference has rows."""
     floor: float | None = None
     """For a distance: what the reference's own clips score against the rest of it at this n."""
+    reference_clips: int | None = None
+    """For a distance: clips of the reference that it was measured to."""
     reference: float | None = None
     """The reference's own value, for a band metric."""
     unmeasured: int = 0

@@ -1,4 +1,4 @@
-"""How far apart are two sets of clips? Fréchet and kernel distances between their features, and who is near whom.
+"""Computes Fréchet and kernel distances between two sets of features, and shares of near neighbours.
 
 Conventions: features are ``[clips, dimensions]``, taken as float64; the first set is the model's, the second the
 reference. Each distance is a function of two sets, which gives the value, and, where that would be slow a thousand

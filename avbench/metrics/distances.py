@@ -1,4 +1,4 @@
-"""What do distances say about a set of clips, and what is that worth at this n?
+"""Measures the distance of a run's clips to a reference, with its null and its floor at the same number of clips.
 
 Every distance is given with its matched-n permutation null, and with the floor: what the reference's own clips score
 (see uncertainty.py). Two models are compared by the difference of their distances to the same reference. Metrics know

@@ -1,4 +1,4 @@
-"""Stage 4: rows → scores. Every metric that the rows allow; for every other, the sentence why not.
+"""Scores a measured run: a value for every metric that its rows allow, and for every other the reason why not.
 
 Nothing here depends on time, machine or the order of measuring: the same rows give the same bytes.
 """
@@ -247,11 +247,13 @@ def _score(
         y = _reference_embedding(task)
         return _mean(task, keys, distances.value(metric, x, y), shared)
     if moments := task.known.moments(task.feature, metric.reference_column or metric.column, task.subset):
-        return task.scored(value=distances.value_of_moments(metric, x, moments), n=len(keys), shared=shared), None
+        value = distances.value_of_moments(metric, x, moments)
+        return task.scored(value=value, n=len(keys), reference_clips=moments.n, shared=shared), None
     y, prompts = _reference_embedding(task), task.reference_columns()[1]
     score = task.scored(
         value=float(distances.value(metric, x, y)),
         n=len(keys),
+        reference_clips=len(prompts),
         null=distances.null(metric, x, [key.prompt for key in keys], y, prompts),
         floor=distances.floor(metric, x, y, prompts),
         shared=shared,

@@ -1,4 +1,4 @@
-"""How good is the model that is being trained? Scores for a training loop's logger.
+"""Scores the model that is being trained, for a training loop's logger.
 
 ```python
 from avbench.metrics.hook import score

@@ -1,4 +1,4 @@
-"""What is a model measured against? Reference columns: the rows of real clips under stated protocols.
+"""Builds and reads references: the features of real clips that models are measured against.
 
 ``reference_stats/<subset>/`` has columns.safetensors, the values of every feature; clips.csv, the clips they were
 measured on, in the columns' order, with a 1 for each feature that could measure the clip; and card.json, how they were
@@ -42,6 +42,7 @@ from avbench.core import (
     require_same_protocol,
 )
 from avbench.metrics import imported_statistics
+from avbench.metrics.table import METRICS
 from avbench.storage import shipped
 from avbench.storage.conform import ClipForm
 from avbench.storage.reading import csv_head, csv_rows, read_json, read_tensors
@@ -53,6 +54,8 @@ FIRST_SEED = 1_000_000
 ROWS = 10_000
 """Rows that are kept of each feature."""
 
+NOT_STATED = "not stated"
+"""A card's licence of clips whose owner gave none."""
 _CHUNK = 1024  # rows held in memory while moments are taken
 _CLIP_COLUMNS = ["prompt", "seed", "clip_sha256"]
 _KEPT, _COUNTED = 1, 2
@@ -174,12 +177,24 @@ def find(subset: Subset, place: Path | None = None) -> Reference | None:
 
 def hygiene(subset: Subset, real: Reference | None) -> str | None:
     """In what a score rests on training clips of the set that its prompts or its reference are from, in a sentence."""
-    told = []
+    sentences = []
     if count := _splits(subset).get("train", 0):
-        told.append(f"{count} of {len(subset.prompts)} prompts are of their set's training split")
+        sentences.append(f"{count} of {len(subset.prompts)} prompts are of their set's training split")
     if real is not None and (count := real.card.get("splits", {}).get("train", 0)):
-        told.append(f"the reference holds clips of {count} training prompts of its set")
-    return "; ".join(told) or None
+        sentences.append(f"the reference holds clips of {count} training prompts of its set")
+    return "; ".join(sentences) or None
+
+
+def remarks(built: Reference) -> list[str]:
+    """What its builder has to know of a reference: features that it lacks, and metrics for which its clips are few."""
+    found = [f"{feature} is not in the reference: {why}" for feature, why in built.card.get("left_out", {}).items()]
+    few: dict[str, list[str]] = {}
+    for metric in METRICS:
+        clips = built.card["clips"].get(metric.feature, 0)
+        if metric.usual and clips and (sentence := metric.too_few(clips)):
+            start, _, name = sentence.partition("too few for ")
+            few.setdefault(start, []).append(f"{name} ({metric.least_clips})")
+    return found + [f"{start}too few for {', '.join(names)}" for start, names in few.items()]
 
 
 def _splits(subset: Subset) -> dict[str, int]:
@@ -283,7 +298,13 @@ def _moments(path: Path) -> dict[str, dict[str, Moments]]:
 
 
 def pack(
-    folder: RunFolder, subset: Subset, protocols: Sequence[Protocol], place: Path, licence: str, *, rows: int = ROWS
+    folder: RunFolder,
+    subset: Subset,
+    protocols: Sequence[Protocol],
+    place: Path,
+    licence: str | None = None,
+    *,
+    rows: int = ROWS,
 ) -> str:
     """Make a reference of a measured run; returns the sha256 of its columns.
 
@@ -322,7 +343,8 @@ def pack(
     if not values:
         msg = f"nothing of {subset.name} can be a reference: {'; '.join(sorted(set(left_out.values())))}"
         raise InputError(msg)
-    options = {"model": run.model, "seeds": len(run.seeds), "first-seed": run.seeds[0], "licence": licence}
+    options = {"model": run.model, "seeds": len(run.seeds), "first-seed": run.seeds[0]}
+    options |= {"licence": licence} if licence else {}
     command = ["avbench", "reference", "build", subset.name]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     card = {
@@ -332,7 +354,7 @@ def pack(
         "settings": run.settings,
         "seeds": list(run.seeds),
         "clips": {protocol.name: int((clips[protocol.name] > 0).sum()) for protocol in protocols},
-        "licence": licence,
+        "licence": licence or NOT_STATED,
         "command": shlex.join(command),
         "versions": run.versions,
     }

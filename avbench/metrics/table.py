@@ -1,4 +1,4 @@
-"""Stage 4: one number from many rows. Adding a metric is one function and one row here.
+"""Lists every metric; adding one takes a function of arrays and a row here.
 
 A metric's function sees arrays and nothing else, in one of two ways:
 
@@ -53,14 +53,31 @@ class Metric:
     """Whether it is easily good where little moves: then it is shown over the motion amount as well."""
     usual: bool = True
     """Whether it is computed where no metric is named."""
+    least_clips: int = 0
+    """Of a distance: the fewest clips, on either side, of which its value is shown; see docs/validity.md for why."""
+
+    def too_few(self, clips: int, reference_clips: int | None = None) -> str | None:
+        """The sentence that a value rests on too few clips of the run or of the reference; None where they suffice."""
+        shown = self.name.upper() if len(self.name) == 3 else self.name  # FVD, KVD, FAD and KAD are acronyms
+        if clips < self.least_clips:
+            return f"n = {clips}: too few for {shown}"
+        if reference_clips is not None and reference_clips < self.least_clips:
+            return f"n = {reference_clips} in the reference: too few for {shown}"
+        return None
 
 
 _DISTANCE = "avbench.metrics.distance"
 _SHARE, _ANY, _POSITIVE = (0.0, 1.0), (None, None), (0.0, None)
+_LEAST_CLIPS = 24
+"""Of a distance between sets of embeddings. In the permutation test at 12 clips FVD tells one toy subset's clips from
+another's in a quarter of draws, at 24 in half of them, and its value varies by 12 % from draw to draw. Papers use 2,048
+and more, because the value itself falls with n; here it always stands beside its null at the same n."""
+_LEAST_NUMBERS = 12
+"""Of a distance between sets of single numbers, which have one dimension instead of hundreds."""
 
 
 def _distance(name: str, feature: str, function: str, pooled: str, question: str, **options: Any) -> Metric:
-    options = {"column": "logits", **options}
+    options = {"column": "logits", "least_clips": _LEAST_CLIPS, **options}
     function, pooled = f"{_DISTANCE}:{function}", f"{_DISTANCE}:{pooled}"
     return Metric(name, feature, function, Direction.LOWER, "", question, per_clip=False, pooled=pooled, **options)
 
@@ -89,6 +106,7 @@ def _share(measure: str, k: int, question: str) -> Metric:
         column="logits",
         pooled=f"{_DISTANCE}:Neighbours",
         usual=False,
+        least_clips=_LEAST_CLIPS,
     )
 
 
@@ -210,6 +228,7 @@ _LISTED: tuple[Metric, ...] = (
         per_clip=False,
         column="motion_amount",
         usual=False,
+        least_clips=_LEAST_NUMBERS,
     ),
     *_on_request(
         "flow-dis",
@@ -428,6 +447,7 @@ _LISTED: tuple[Metric, ...] = (
         settings={"ddof": 1},
         column="logits",
         usual=False,
+        least_clips=2000,
     ),
     _kernel("kvd_quadratic", "i3d-k400", "KVD with JEDi's kernel, unbiased.", degree=2, coef0=0.0, usual=False),
     _frechet(

@@ -1,9 +1,11 @@
-"""How are differences and designs read? As tables, which tables.py sets for console, markdown and LaTeX."""
+"""Lays out differences between runs and planned designs as tables, which tables.py sets in every form."""
 
 from collections.abc import Iterator
 
 import pandas as pd
 
+from avbench.comparison.differences import sided
+from avbench.core import Direction
 from avbench.report.tables import Cell, SubsetTable, column_head, noted, number, p_value
 
 DIFFERENCES_LEGEND = (
@@ -11,7 +13,8 @@ DIFFERENCES_LEGEND = (
     "reference's value, so that below 0 the run is nearer. Intervals are 95 %, over prompts; a distance between "
     "distributions has none. p swaps labels within pairs; Holm's counts the whole family. Detectable is the smallest "
     "true difference that 80 % of such comparisons find, needed how many prompts would find the one observed. Bold is "
-    "shown to be better."
+    "shown to be better. For ≈ the last column names the run shown to be nearer to the reference's value, which is not "
+    "to be better: a frozen clip can be nearer. A metric without a sign has no better side here."
 )
 DIFFERENCE_COLUMNS = {
     "Δ": "the run's number less the other's",
@@ -31,17 +34,17 @@ POWER_LEGEND = (
 
 
 def difference_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
-    """Lay out `differences.differences`: a table a pair of runs and subset, a row a metric."""
+    """Lay out `differences.differences`: one table per pair of runs and subset, one row per metric."""
     for (run, against, subset), group in frame.groupby(["run", "against", "subset"], sort=False):
         notes: list[str] = []
-        rows = [(column_head(row), _difference_cells(row, notes)) for _, row in group.iterrows()]
+        rows = [(column_head(row, sided=sided(row)), _difference_cells(row, notes)) for _, row in group.iterrows()]
         family = group["family"].max()
         title = f"{subset}: {run} − {against}" + ("" if pd.isna(family) else f" (family of {family:.0f} comparisons)")
         yield SubsetTable(title, [*DIFFERENCE_COLUMNS], rows, notes, head="metric")
 
 
 def power_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
-    """Lay out `power.planned`: a table a subset, a row a metric, a column a design."""
+    """Lay out `power.planned`: one table per subset, one row per metric, one column per design."""
     for subset, of_subset in frame.groupby("subset", sort=False):
         designs = sorted({*zip(of_subset["seeds"], of_subset["prompts"], strict=True)})
         found = of_subset.set_index(["metric", "seeds", "prompts"])["detectable"].to_dict()
@@ -69,15 +72,26 @@ def difference_texts(row: pd.Series) -> list[str]:
         "" if pd.isna(row["detectable"]) else number(row["detectable"], size),
         "" if pd.isna(row["needed"]) else f"{row['needed']:.0f}",
         f"{row['pairs']:.0f}",
-        row["better"] if isinstance(row["better"], str) else "",
+        _ahead(row),
     ]
 
 
+def is_better(row: pd.Series) -> bool:
+    """Whether a run is shown to be better; being nearer to the reference's value in a ≈ metric is not."""
+    return isinstance(row["better"], str) and row["direction"] != Direction.BAND
+
+
+def _ahead(row: pd.Series) -> str:
+    if not isinstance(row["better"], str):
+        return ""
+    return row["better"] if is_better(row) else f"{row['better']} is nearer"
+
+
 def difference_remark(row: pd.Series) -> str:
-    """What else is to be said of a row; empty where nothing is."""
+    """What a reader has to know of a row besides its numbers; empty where that is nothing."""
     if pd.isna(row["difference"]):
         return str(row["missing"])
-    remarks = [] if pd.isna(row["mark"]) else [str(row["mark"])]
+    remarks = [str(row[name]) for name in ("too_few", "mark") if pd.notna(row[name])]
     if not row["paired"]:
         remarks.append("unpaired: the runs share no (prompt, seed)")
     if row["dropped"] > 0:
@@ -91,8 +105,4 @@ def _difference_cells(row: pd.Series, notes: list[str]) -> list[Cell]:
     texts, remark = difference_texts(row), difference_remark(row)
     if remark:
         texts[0] = noted(texts[0], remark, notes)
-    return [Cell(text, isinstance(row["better"], str)) for text in texts]
-
-
-def _planned(detectable: float | None) -> Cell:
-    return Cell("" if detectable is None or pd.isna(detectable) else number(detectable))
+    return [Cell(text, is_better(row)) for text in texts]

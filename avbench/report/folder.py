@@ -1,9 +1,10 @@
-"""The folder of a report: who writes it, and what is said where it cannot be written."""
+"""Holds the folder of a report for one writer at a time, and turns what cannot be written into a sentence."""
 
-import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from avbench.core import InputError
 
@@ -21,12 +22,13 @@ def alone(place: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with (place / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = FileLock(place / ".lock")  # a link in its place is refused, not followed
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            held = lock.acquire()
+        with held:
             yield
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""

@@ -1,8 +1,9 @@
-"""How is a comparison read? One table a subset: a row a model, a column a metric, and a last row to read them by.
+"""Lays out scores: one table per subset, with a row per model, a column per metric, and a last row for comparison.
 
 That last row holds, for a distance, what the reference's own clips score against each other at the same n, and for
 a band metric the reference's value. A distance stands with its excess over the null of its n and with the p-value of
-that. A cell without a number, or with fewer clips, has a numbered footnote.
+that; one that rests on too few clips is a sentence instead of a number. A cell without a number, or with fewer clips,
+has a numbered footnote.
 """
 
 import math
@@ -39,11 +40,13 @@ _LATEX = {
 STANDARD = "reference"
 """Name of the row to read the others by."""
 LEGEND = (
-    "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher, ≈ should match the reference. "
-    "In brackets, for a distance: its excess over what one distribution on both sides would score at this n, and the "
-    "share p of permutations that are as far apart. Bold is what the data support: a distance that cannot be told from "
-    "the reference (p > 0.05), ≈ where the interval holds the reference's value, else what may be first, where not "
-    "everything may. macro lets every subset count the same, micro every clip."
+    "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher is better, ≈ should match the "
+    "reference's value, which the last row gives. In a column without a sign no side is better: its metric has no "
+    "better side, or the reference's value is not known. In brackets, for a distance: its excess over what one "
+    "distribution on both sides would score at this n, and the share p of permutations that are as far apart. A large "
+    "p is no merit: with few clips every run has one. A distance that rests on too few clips is not shown; the files "
+    "have its value. Bold is shown to be ahead: it may be first where another may not, and for ≈ its interval holds "
+    "the reference's value. macro lets every subset count the same, micro every clip."
 )
 RANKS_LEGEND = (
     "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column). After "
@@ -74,7 +77,7 @@ class SubsetTable:
 
 
 def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[SubsetTable]:
-    """Lay out `leaderboard.leaderboard`: a table a subset or pool, a row a model.
+    """Lay out `leaderboard.leaderboard`: one table per subset or pool, one row per model.
 
     With ranks they stand in the cells, and models in the order of their mean rank.
     """
@@ -99,11 +102,15 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
         standards = [_standard(of_subset[of_subset["metric"] == metric]) for metric in metrics]
         if any(cell.text for cell in standards):
             rows.append((STANDARD, standards))
-        yield SubsetTable(str(subset), [column_head(heads.loc[metric]) for metric in metrics], rows, notes)
+        matched = (
+            of_subset["reference"].notna().groupby(of_subset["metric"]).any()
+        )  # has a reference's value to be matched
+        shown = [column_head(heads.loc[metric], sided=_sided(heads.loc[metric], matched[metric])) for metric in metrics]
+        yield SubsetTable(str(subset), shown, rows, notes)
 
 
 def console(frame: pd.DataFrame, width: int = 80) -> Group:
-    """For rich: as many tables a subset as its columns need at this width."""
+    """For rich: as many tables per subset as its columns need at this width."""
     return set_for_console(subset_tables(frame), LEGEND, width)
 
 
@@ -168,7 +175,7 @@ def set_as_latex(tables: Iterable[SubsetTable], legend: str) -> str:
 
 
 def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
-    """The same distance under several protocols, ``protocol → metric``: a row a protocol, and what they span."""
+    """The same distance under several protocols, ``protocol → metric``: one row per protocol, and what they span."""
     parts: list[RichTable | Text] = []
     shown = frame[frame["metric"].isin(metrics.values())]  # no pool among them: distances are not pooled
     for subset, of_subset in shown.groupby("subset", sort=False):
@@ -186,18 +193,20 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
         for protocol, metric in metrics.items():
             cells = [_cell(found.loc[(metric, model)], []).text for model in models]
             table.add_row(protocol, *(text.partition(" [")[0] for text in cells))  # without the numbers of notes
-        values = [found.loc[[(metric, model) for metric in metrics.values()], "value"].dropna() for model in models]
+        enough = found["value"].where(found["too_few"].isna())
+        values = [enough.loc[[(metric, model) for metric in metrics.values()]].dropna() for model in models]
         spread = [f"× {each.max() / each.min():.2f}" if len(each) > 1 and each.min() > 0 else "–" for each in values]
         table.add_row("largest / smallest", *spread, style="dim")
         missing = of_subset[["metric", "missing"]].dropna()
-        said = missing.drop_duplicates().itertuples()
-        parts += [table, *(Text(f"{row.metric}: {row.missing}", style="dim") for row in said)]
+        reasons = missing.drop_duplicates().itertuples()
+        parts += [table, *(Text(f"{row.metric}: {row.missing}", style="dim") for row in reasons)]
     return Group(*parts)
 
 
-def column_head(row: pd.Series) -> str:
-    """A metric's name, which way is better, and its unit."""
-    return " ".join(part for part in (str(row["metric"]), ARROWS[row["direction"]], row["unit"]) if part)
+def column_head(row: pd.Series, *, sided: bool) -> str:
+    """A metric's name, which way is better, where one is, and its unit."""
+    sign = ARROWS[row["direction"]] if sided else ""
+    return " ".join(part for part in (str(row["metric"]), sign, row["unit"]) if part)
 
 
 def noted(text: str, note: str, notes: list[str]) -> str:
@@ -207,27 +216,37 @@ def noted(text: str, note: str, notes: list[str]) -> str:
     return f"{text} [{notes.index(note) + 1}]"
 
 
+def _sided(row: pd.Series, matched: bool) -> bool:
+    """Whether a side is better: of what should match the reference, only where the reference's value is known."""
+    return row["direction"] != "band" or bool(matched)
+
+
 def _cell(row: pd.Series, notes: list[str], ranks: bool = False) -> Cell:
-    note = None
     if pd.isna(row["value"]):
-        note, text = str(row["missing"]), "–"
-    else:
-        half = "" if pd.isna(row["low"]) else f" ± {number((row['high'] - row['low']) / 2, row['value'])}"
-        worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
-        text = number(row["value"]) + half + worth + (_rank(row) if ranks else "")
-        remarks = []
-        if row["unmeasured"]:
-            remarks.append(f"rests on {row['n']} clips; {row['unmeasured']} could not be measured")
-        if pd.notna(row.get("mark")):
-            remarks.append(str(row["mark"]))
-        if row["refused"]:
-            remarks.append(f"{row['refused']} were refused by the model")
-        if row["shared"]:
-            remarks.append(f"{row['shared']} of the clips are in the reference as well")
-        if isinstance(row.get("hygiene"), str):
-            remarks.append(row["hygiene"])
-        note = "; ".join(remarks) or None
-    return Cell(text if note is None else noted(text, note, notes), bool(row["best"]))
+        return Cell(noted("–", str(row["missing"]), notes), bool(row["best"]))
+    remarks = "; ".join(_remarks(row))
+    text = row["too_few"] if isinstance(row["too_few"], str) else _measured(row) + (_rank(row) if ranks else "")
+    return Cell(noted(text, remarks, notes) if remarks else text, bool(row["best"]))
+
+
+def _measured(row: pd.Series) -> str:
+    half = "" if pd.isna(row["low"]) else f" ± {number((row['high'] - row['low']) / 2, row['value'])}"
+    worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
+    return number(row["value"]) + half + worth
+
+
+def _remarks(row: pd.Series) -> Iterator[str]:
+    """What a reader has to know of a number's clips."""
+    if row["unmeasured"]:
+        yield f"rests on {row['n']} clips; {row['unmeasured']} could not be measured"
+    if pd.notna(row.get("mark")):
+        yield str(row["mark"])
+    if row["refused"]:
+        yield f"{row['refused']} were refused by the model"
+    if row["shared"]:
+        yield f"{row['shared']} of the clips are in the reference as well"
+    if isinstance(row.get("hygiene"), str):
+        yield row["hygiene"]
 
 
 def _rank(row: pd.Series) -> str:

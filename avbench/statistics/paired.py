@@ -1,4 +1,4 @@
-"""Is the difference of two models more than chance, on the clips that both have?
+"""Tests whether two models differ by more than chance, on the clips that both have.
 
 Runs are joined on (subset, prompt, seed). Prompts are what was drawn, so a prompt's clips stay together: they change
 sides together, they are resampled together, and the degrees of freedom count prompts. Several subsets are strata:
@@ -183,35 +183,38 @@ def tail(value: float, error: float, dof: float) -> float:
 def equivalence(value: float, error: float, dof: float, margin: float) -> float:
     """The p-value of "A and B differ by `margin` or more": small where they are alike.
 
-    The larger of two one-sided tests (`tail`).
+    The larger of two one-sided tests (`tail`). statsmodels' TOST takes the raw values, and not an error that is
+    clustered by prompt with degrees of freedom of its own.
     """
     return tail(margin - abs(value), error, dof)
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """p-values adjusted for their number (Holm, 1979): below α, the whole family has at most α false alarms."""
+    from statsmodels.stats.multitest import multipletests  # here, because a run starts without it
+
     given = np.asarray(p, dtype=np.float64)
-    order = np.argsort(given, kind="stable")
-    steps = np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1))
-    adjusted = np.empty(len(given))
-    adjusted[order] = np.minimum(1, steps)
-    return adjusted
+    return multipletests(given, method="holm")[1] if len(given) else given
 
 
 def power(effect: float, error: float, dof: float, alpha: float) -> float:
     """Share of such experiments that find a true difference of `effect`, two-sided at `alpha`."""
-    critical = stats.t.isf(alpha / 2, dof)
+    from statsmodels.stats.power import ttest_power  # here, because a run starts without it
+
     shift = abs(effect) / error
-    upper, lower = stats.nct.sf(critical, dof, shift), stats.nct.cdf(-critical, dof, shift)
-    if np.isnan(upper):  # far out, where scipy's series gives up: the normal approximation of Johnson and Welch (1940)
-        upper = stats.norm.sf((critical - shift) / np.sqrt(1 + critical**2 / (2 * dof)))
-    return float(upper + (0.0 if np.isnan(lower) else lower))
+    found = ttest_power(shift, 1, alpha, df=dof)
+    if np.isnan(found):  # far out, where the series gives up: the normal approximation of Johnson and Welch (1940)
+        critical = stats.t.isf(alpha / 2, dof)
+        found = stats.norm.sf((critical - shift) / np.sqrt(1 + critical**2 / (2 * dof)))
+    return float(found)
 
 
 def detectable(error: float | None, dof: float, *, family: int = 1, alpha: float = ALPHA) -> float | None:
     """The smallest true difference that 80 % of such experiments find, tested as the first of a family by Holm.
 
-    None without an error, where no clip differs from another, or with no degrees of freedom.
+    None without an error, where no clip differs from another, or with no degrees of freedom. statsmodels' solvers take
+    the degrees of freedom from the sample's size, and have no value where `power` approximates: so the root of `power`
+    is found here, and in `prompts_needed`.
     """
     if not error or dof < 1:
         return None

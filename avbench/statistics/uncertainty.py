@@ -1,4 +1,4 @@
-"""How far may a number lie from the truth? Intervals of means, and what a distance is worth at its n.
+"""Computes intervals of means, and the null, floor and swap test of distances between sets of clips.
 
 Clips of one prompt are alike, and everything here knows it: intervals are clustered by prompt, and permutations
 exchange clips of one prompt only.

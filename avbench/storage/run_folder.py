@@ -22,7 +22,6 @@ neither read nor written.
 
 import base64
 import binascii
-import fcntl
 import functools
 import hashlib
 import json
@@ -253,13 +252,19 @@ class RunFolder:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the folder for writing. Raises InputError while another process holds it."""
+        from filelock import FileLock, Timeout  # here, because only writing needs it
+
         self.path.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(_opened_to_write(self.path / ".lock", os.O_WRONLY), "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                msg = f"{self.path} is being written by another avbench; wait for it, or give another --out"
-                raise InputError(msg) from None
+        place = self.path / ".lock"
+        try:
+            held = FileLock(place).acquire(timeout=0)  # a link in the lock's place is refused, not followed
+        except Timeout:
+            msg = f"{self.path} is being written by another avbench; wait for it, or give another --out"
+            raise InputError(msg) from None
+        except OSError as error:
+            msg = f"{place} cannot be written: {error.strerror}"
+            raise InputError(msg) from None
+        with held:
             yield
 
     def clip_stem(self, key: Key) -> Path:

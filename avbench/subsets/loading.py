@@ -14,6 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from avbench.core import ClipSpec, InputError, Prompt, Subset, nearest
 from avbench.storage import shipped
 from avbench.storage.clip_files import clips_in, without_suffix
@@ -110,17 +112,14 @@ def write(subset: Subset, folder: Path) -> None:
     }
     if subset.clip_spec:
         card["clip_spec"] = subset.clip_spec.to_json()
-    tables = {name: value for name, value in card.items() if isinstance(value, Mapping)}
-    text = "".join(_toml(name, value) for name, value in card.items() if name not in tables)
-    for name, table in tables.items():
-        text += f"\n[{name}]\n" + "".join(_toml(key, value) for key, value in table.items() if value is not None)
+    known = {name: _without_none(value) if isinstance(value, Mapping) else value for name, value in card.items()}
     write_whole(folder / "prompts.jsonl", content)
-    write_whole(folder / "card.toml", text.encode())
+    write_whole(folder / "card.toml", tomli_w.dumps(known).encode())
 
 
-def _toml(name: str, value: Any) -> str:
-    """A line of TOML, whose text, numbers and lists are written as JSON's are."""
-    return f"{name} = {json.dumps(value, ensure_ascii=False)}\n"
+def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
+    """TOML has no word for nothing: what is not set is left out."""
+    return {name: value for name, value in table.items() if value is not None}
 
 
 def viewed(subset: Subset, view: str) -> Subset:

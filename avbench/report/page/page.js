@@ -105,6 +105,7 @@ function originOf(score) {
   facts([
     ["question", metric.question],
     ["value", score.missing ?? [score.value, metric.unit].filter((part) => part !== "").join(" ")],
+    ["too few clips", score.too_few],
     ["95 % interval", score.low === null ? null : `${score.low} … ${score.high}`],
     ["n", `${score.n} clips` + (score.unmeasured ? `; ${score.unmeasured} without a number` : "")],
     ["null", score.null === null ? null : `${score.null} ± ${score.null_sd} (sd); p ${score.p}; excess ${score.excess}`],

@@ -110,7 +110,7 @@ def _compared(differences: pd.DataFrame) -> list[dict[str, Any]]:
     for index, (_, row) in enumerate(differences.iterrows()):
         named = {name: str(row[name]) for name in ("subset", "metric", "run", "against")}
         texts, remark = boards.difference_texts(row), boards.difference_remark(row)
-        found.append({**named, "index": index, "cells": texts, "better": bool(texts[-1]), "remark": remark})
+        found.append({**named, "index": index, "cells": texts, "better": boards.is_better(row), "remark": remark})
     return found
 
 

@@ -55,7 +55,8 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
 
     `frame` is `leaderboard.leaderboard`.
     """
-    of_subset = frame[(frame["subset"] == subset) & frame["value"].notna() & frame["null"].notna()]
+    shown = frame["value"].notna() & frame["null"].notna() & frame["too_few"].isna()
+    of_subset = frame[(frame["subset"] == subset) & shown]
     for metric, of_metric in of_subset.groupby("metric", sort=False):
         rows = list(of_metric.itertuples())
         names = [_escaped(row.model) for row in rows]

@@ -78,7 +78,10 @@ _JAVISBENCH = "Liu et al. 2025, github.com/JavisVerse/JavisDiT"
 _ASVA = "Zhang et al. 2024, github.com/lzhangbj/ASVA"
 READERS: dict[str, Reader] = {
     "folder": Reader(
-        "clips in a folder, with or without a prompts.jsonl", "yours", "avbench.subsets.datasets.folder:read"
+        "clips in a folder, with or without a prompts.jsonl",
+        "yours",
+        "avbench.subsets.datasets.folder:read",
+        licence="not stated",
     ),
     "greatest-hits": Reader(
         "The Greatest Hits: a drumstick hits and scratches things; hit labels",
