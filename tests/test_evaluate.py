@@ -232,7 +232,7 @@ def test_damaged_or_missing_values_are_a_sentence(tmp_path, damage):
     run = evaluated(made_run(tmp_path / "run", count=4))
     values = run.path / "values.parquet"
     values.write_bytes(damage(values.read_bytes()))
-    with pytest.raises(InputError, match="not of one evaluation"):
+    with pytest.raises(InputError, match="from different evaluations"):
         score_table.clip_values(run)
     (run.path / "scores.json").unlink()
     with pytest.raises(InputError, match=r"values\.parquet is damaged"):

@@ -146,7 +146,7 @@ def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path):
     evil = tmp_path / "evil"
     evil.write_bytes(pickle.dumps(Code(tmp_path / "was-run")))
     refused = avbench("import", evil, "--format", "cd-fvd", *said)
-    assert refused.returncode == 2 and "system, which is no array; it is refused and was not run" in refused.stderr
+    assert refused.returncode == 2 and "system, which builds no array; it was refused and not run" in refused.stderr
     assert not (tmp_path / "out").exists() and not (tmp_path / "was-run").exists()
     assert avbench("import", good, "--format", "cd-fvd", *said).returncode == 0
     assert '"divisor": "n"' in avbench("show", tmp_path / "out").stdout
