@@ -76,7 +76,7 @@ def test_the_other_kinds(tmp_path):
 
 
 def test_what_is_no_model_is_told_in_a_sentence(tmp_path):
-    with pytest.raises(InputError, match="no such file or folder"):
+    with pytest.raises(InputError, match="does not exist"):
         detect(tmp_path / "nowhere")
     with pytest.raises(InputError, match="found nothing in it"):
         detect(tmp_path)

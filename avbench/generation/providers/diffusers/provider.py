@@ -1,4 +1,4 @@
-"""A diffusers pipeline as a model.
+"""Runs a diffusers pipeline as a generator.
 
 ``diffusers:FOLDER`` and ``diffusers:OWNER/NAME`` (the hub, or its cache where HF_HUB_OFFLINE is set); with
 ``-M base=PIPELINE`` also what is a part of one: a transformer's folder, a safetensors or GGUF file, a LoRA.
