@@ -1,4 +1,4 @@
-"""Does every metric see what it must, and nothing else? Remakes docs/known-bad.md, its picture and its table.
+"""Tests every metric on known-bad models. Remakes docs/known-bad.md, its picture and its table.
 
     python benchmarks/known_bad.py
 

@@ -1,4 +1,4 @@
-"""What does each distance see, and is chance called chance? Remakes the tables of docs/validity.md.
+"""Measures what each distance detects, and whether chance is called chance. Remakes tables of docs/validity.md.
 
     python benchmarks/validity.py
 

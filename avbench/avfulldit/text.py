@@ -1,4 +1,4 @@
-"""How do captions reach a small tower? Words of a fixed vocabulary, through two transformer layers.
+"""Encodes captions for a small tower: words of a fixed vocabulary, through two transformer layers.
 
 It needs no download. It is trained with its tower, and frozen when towers are joined, as the paper's encoders are.
 """

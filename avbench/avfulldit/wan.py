@@ -1,4 +1,4 @@
-"""Wan as a video tower: a `WanTransformer3DModel` of diffusers, opened at its self-attention.
+"""Adapts Wan as a video tower: a `WanTransformer3DModel` of diffusers whose self-attention is opened.
 
 Serves Wan 2.1 and 2.2, text to video. Latents ``[batch, channels, time, height, width]`` are normalised as Wan's
 pipeline normalises them; t runs from 0 to 1 and is Wan's timestep ÷ 1000. The walk through these blocks agrees with

@@ -1,4 +1,4 @@
-"""What happens in a scene? Rigid bodies under gravity, by pymunk, and the truth read off them.
+"""Simulates a scene: rigid bodies under gravity, by pymunk, with the ground truth.
 
 Conventions: SI units; x to the right and y up from the lower left corner of a view of 2 m × 2 m; angles in
 radians, counterclockwise. Two simulations of one (scene, seed) are equal bit for bit on one build of pymunk.

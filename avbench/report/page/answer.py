@@ -1,4 +1,4 @@
-"""What do the paired comparisons say, in a few sentences? The head of the page."""
+"""Writes the result of the paired comparisons in a few sentences, for the head of the page."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""What does a comparison look like? Figures for the page, as plain JSON of plotly's form: data and layout.
+"""Draws the figures of the page as plain JSON in plotly's form: data and layout.
 
 They are drawn in the browser by plotly's own code. Colours of models are fixed here; those of text and lines belong to
 the page, which knows whether it is dark. Names come from anybody and plotly reads a little HTML: all are escaped.
