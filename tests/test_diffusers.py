@@ -280,7 +280,7 @@ def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
         ({"steps": 0}, "steps is 0"),
         ({"context_parallel": 0}, "context_parallel is 0; it must be a whole number"),
         ({"context_parallel": 2, "compile": True}, "context_parallel=2 and -M compile= do not go together"),
-        ({"base": "x"}, "is a whole pipeline and needs none"),
+        ({"base": "x"}, "is a whole pipeline; leave -M base= out"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             generators.build(str(built("ltx")), {"device": "cpu", **settings})

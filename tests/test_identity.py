@@ -104,7 +104,7 @@ def test_swapped_files_of_one_size_and_time_are_noticed(mine):
     run(settings={"fps": 8})
     for one, other in (("p0", "t"), ("p1", "p0"), ("t", "p1")):
         Path(f"gen/{one}").rename(f"gen/{other}")
-    with pytest.raises(InputError, match=r"2 of 3 clips of run have changed .*frames:"):
+    with pytest.raises(InputError, match=r"2 of 3 clips of run have changed.*frames:"):
         run(settings={"fps": 8})
 
 

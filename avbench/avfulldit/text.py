@@ -18,7 +18,7 @@ _WORD = re.compile(r"[a-z0-9']+")
 
 
 def words_of(caption: str) -> list[str]:
-    """Lower-case words, in order; punctuation and hyphens part them."""
+    """Split a text into lower-case words, in order, at punctuation and hyphens."""
     return _WORD.findall(caption.lower())
 
 

@@ -36,7 +36,7 @@ class WanBlock(nn.Module):
         return (QKNorm(attention.norm_q, attention.norm_k, "width"),)
 
     def open(self, hidden: Tensor, condition: Condition) -> Opened:
-        """Up to queries, keys and values."""
+        """Run the block up to its queries, keys and values."""
         (block,) = self._held
         modulation = (block.scale_shift_table[:, None] + condition.modulation.blocks.float()).unbind(2)
         x = (block.norm1(hidden.float()) * (1 + modulation[1]) + modulation[0]).type_as(hidden)

@@ -137,10 +137,10 @@ class Stage:
 
 
 def stage(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = True, clearance: float = 0.0) -> Stage:
-    """Set a scene up under a seed.
+    """Build the simulation of a scene under a seed.
 
-    Without `gravity` nothing falls, without `contacts` bodies pass through, with a `clearance` (metres) those that do
-    not stand on the floor turn back before they touch.
+    Without `gravity` nothing falls. Without `contacts` bodies pass through each other. With a `clearance` (metres),
+    bodies that do not stand on the floor turn back before they touch.
     """
     rng = scene.generator(seed)
     space = pymunk.Space()

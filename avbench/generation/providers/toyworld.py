@@ -158,7 +158,7 @@ class ToyWorld:
         return [self._one(request) for request in requests]
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Nothing to say."""
+        """Return no remarks."""
         return []
 
     def _one(self, request: Request) -> Made:
