@@ -248,7 +248,7 @@ def test_scores_of_clips_that_were_made_again_are_refused(tmp_path):
     run.add_sample(dataclasses.replace(run.samples()[key], seconds=2.0))
     assert score_table.clip_values(run), "the same clip"
     run.add_sample(dataclasses.replace(run.samples()[key], sha256=digest("another clip")))
-    with pytest.raises(InputError, match="of other clips than it holds"):
+    with pytest.raises(InputError, match="its scores do not belong to its clips"):
         score_table.clip_values(run)
 
 
