@@ -1,4 +1,4 @@
-"""Is chance called chance, and is what is bad found? Remakes a table of docs/validity.md.
+"""Measures whether chance is called chance and bad models are found. Remakes a table of docs/validity.md.
 
     python benchmarks/calibration.py
 

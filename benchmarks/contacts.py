@@ -1,4 +1,4 @@
-"""How good are abrupt changes of motion, and onsets, as contacts? Against a set that knows when things touch.
+"""Measures how well abrupt changes of motion, and onsets, detect contacts whose times are known.
 
     python benchmarks/contacts.py greatest-hits:FOLDER --limit 100
 

@@ -1,4 +1,4 @@
-"""How good are the rules of `avbench curate`? A mixed pool whose truth is known, and the table of docs/curate.md.
+"""Measures the rules of `avbench curate` on a mixed pool of known truth. Remakes the table of docs/curate.md.
 
 ``python benchmarks/curation.py WORK`` makes the pool of toy scenes in WORK (with copies, cuts, frozen, mute, portrait,
 titled and panned clips), curates it by every rule, and writes the table into docs/curate.md. Scenes and seeds are held

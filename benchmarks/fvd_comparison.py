@@ -1,4 +1,4 @@
-"""Is our I3D the reference FVD's? The case of universome/fvd-comparison, whose two implementations both print 10.1381.
+"""Compares our I3D with the reference FVD on the case of universome/fvd-comparison, which prints 10.1381.
 
     python benchmarks/fvd_comparison.py
 

@@ -1,4 +1,4 @@
-"""Train AVFullDiT's towers and both arms on one GPU within a time limit, from nothing, without a network.
+"""Trains AVFullDiT's towers and both arms on one GPU within a time limit, from nothing, without a network.
 
     python benchmarks/gpu_kit.py --folder /tmp/kit --minutes 25            # everything, or go on where it stopped
     python benchmarks/gpu_kit.py --folder /tmp/kit --pack FOLDER --models toy-t2v toy-t2av   # files under 16 MB

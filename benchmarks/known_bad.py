@@ -1,4 +1,4 @@
-"""Does every metric see what it must, and nothing else? Remakes docs/known-bad.md, its picture and its table.
+"""Tests every metric on known-bad models. Remakes docs/known-bad.md, its picture and its table.
 
     python benchmarks/known_bad.py
 
@@ -131,7 +131,7 @@ def broken(found: pd.DataFrame, lists: dict[str, dict[str, list[str]]]) -> list[
 
 
 def picture(found: pd.DataFrame, lists: dict[str, dict[str, list[str]]]) -> str:
-    """The heat map as SVG: a row a metric, a column a model; a dot where it must see, a ring where it must not."""
+    """Draw the heat map as SVG, metrics × models: a dot where a metric must react, a ring where it must not."""
     metrics, models = list(lists), [variant for variant in VARIANTS if variant]
     side, left, top = 44, 190, 96
     width, height = left + side * len(models) + 10, top + 22 * len(metrics) + 10

@@ -1,4 +1,4 @@
-"""What is each metric, exactly? Writes docs/metrics.md from the code, with the cost of each feature on this machine.
+"""Writes docs/metrics.md from the code, with the cost of each feature on this machine.
 
     python benchmarks/metric_reference.py
 

@@ -1,4 +1,4 @@
-"""How good are flow, the proxy of contact, and the lag of sound? Remakes the tables of docs/known-bad.md.
+"""Measures how good flow, the contact proxy and the lag of sound are. Remakes the tables of docs/known-bad.md.
 
     python benchmarks/motion_and_sync.py
 

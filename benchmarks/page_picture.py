@@ -1,4 +1,4 @@
-"""The README's pictures of a page, docs/page.png and docs/page-phone.png, taken in headless Chromium.
+"""Takes the README's pictures of a page, docs/page.png and docs/page-phone.png, in headless Chromium.
 
     python benchmarks/page_picture.py runs/demo/report.html --subset toy-object-contact --metric warping_error
 

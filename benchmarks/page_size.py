@@ -1,4 +1,4 @@
-"""How large is the page, and how fast does it open? 200 prompts × 4 models of the toy world, in headless Chromium.
+"""Measures the page's size and opening time: 200 prompts × 4 models of the toy world, in headless Chromium.
 
     python benchmarks/page_size.py --work runs/page-size
 

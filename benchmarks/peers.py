@@ -1,4 +1,4 @@
-"""Do other tools get the same distances from the same features, and how long does each take?
+"""Compares distances and times with those of other tools, on the same features.
 
     pip install cd-fvd torch-fidelity torchmetrics
     python benchmarks/peers.py

@@ -1,4 +1,4 @@
-"""What is in the subsets for real models? Counts them again: cards, balance tables and nearest pairs.
+"""Recounts the contents of the subsets for real models: cards, balance tables and nearest pairs.
 
     python benchmarks/subset_cards.py
 

@@ -1,4 +1,4 @@
-"""What does each distance see, and is chance called chance? Remakes the tables of docs/validity.md.
+"""Measures what each distance detects, and whether chance is called chance. Remakes tables of docs/validity.md.
 
     python benchmarks/validity.py
 
@@ -92,7 +92,7 @@ def _only(subset: loading.Subset, prompts: list[str]) -> loading.Subset:
 
 
 def seen_table(found: pd.DataFrame) -> str:
-    """A table a size: a row a variant, a column a distance."""
+    """Return one table per size, with one row per variant and one column per distance."""
     lines = []
     for size, of_size in found.groupby("n"):
         lines += [f"**n = {size}**", "", "| model | " + " | ".join(DISTANCES) + " |"]

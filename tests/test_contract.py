@@ -39,7 +39,7 @@ def kept(model, settings, subset, *, own_form=False, silent=False):
     assert tuple(found) == CHECKS and all(one.ok is not False for one in found.values()), found
     applied = {one.name for one in found.values() if one.ok}
     assert applied == set(CHECKS) - ({"form"} if subset.clip_spec is None else set()) - ({"sound"} if silent else set())
-    assert found["form"].words.startswith("its own, ") == own_form, found["form"]
+    assert ("conformed to the clip spec" in found["form"].words) == own_form, found["form"]
     return found
 
 

@@ -139,11 +139,11 @@ def test_columns_do_not_depend_on_the_order_of_rows():
 def test_rows_hold_numbers_or_a_reason():
     with pytest.raises(InputError, match="NaN"):
         Row(Key("s", "p", 0), "x", {"v": float("nan")})
-    with pytest.raises(InputError, match="either values or the sentence"):
+    with pytest.raises(InputError, match="either values or a sentence"):
         Row(Key("s", "p", 0), "x", None)
     assert columns([Row(Key("s", "p", 0), "x", None, "too short")]) == ([], {})
     mixed = [Row(Key("s", "p", seed), "x", {"v": value}) for seed, value in enumerate((1.0, np.zeros(2)))]
-    with pytest.raises(InputError, match="v has unlike numbers of dimensions"):
+    with pytest.raises(InputError, match="v has different numbers of dimensions"):
         columns(mixed)
 
 

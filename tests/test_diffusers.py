@@ -284,7 +284,7 @@ def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
         ({"steps": 0}, "steps is 0"),
         ({"context_parallel": 0}, "context_parallel is 0; it must be a whole number"),
         ({"context_parallel": 2, "compile": True}, "context_parallel=2 and -M compile= do not go together"),
-        ({"base": "x"}, "is a whole pipeline and needs none"),
+        ({"base": "x"}, "is a whole pipeline; leave -M base= out"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             generators.build(str(built("ltx")), {"device": "cpu", **settings})
@@ -411,7 +411,7 @@ def test_nan_and_a_missing_image_cost_their_prompts_only(built, tmp_path):
     assert [one.failure is None for one in made] == [True, False, True]
     assert sample(*asked)[0] == 1
     shutil.copy(tmp_path / "red.png", tmp_path / "blue.png")
-    with pytest.raises(InputError, match=r"1 of 2 clips of .* blue-0: it was taken from image:"):
+    with pytest.raises(InputError, match=r"1 of 2 clips of .* blue-0: it came from image:"):
         sample(*asked)
     kept = next(one for one in folder.samples().values() if one.path)
     assert (
@@ -471,7 +471,7 @@ def test_what_lies_in_the_hubs_cache_is_looked_at_and_run(built, lora, fine_tune
     assert ("class", "WanPipeline") in listing("models", Path("us/wan"))[1]
     assert ("is", "LoRA") in listing("models", Path("us/lora"))[1]
     assert ("class", "WanTransformer3DModel") in listing("models", Path("us/tuned"))[1]
-    with pytest.raises(InputError, match="us/nothing: there is no such file or folder"):
+    with pytest.raises(InputError, match="us/nothing does not exist"):
         listing("models", Path("us/nothing"))
     plain = clip("diffusers:us/wan")
     assert same(plain, clip(built("wan2.1")))

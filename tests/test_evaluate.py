@@ -235,7 +235,7 @@ def test_damaged_or_missing_values_are_a_sentence(tmp_path, damage):
     run = evaluated(made_run(tmp_path / "run", count=4))
     values = run.path / "values.parquet"
     values.write_bytes(damage(values.read_bytes()))
-    with pytest.raises(InputError, match="not of one evaluation"):
+    with pytest.raises(InputError, match="from different evaluations"):
         score_table.clip_values(run)
     (run.path / "scores.json").unlink()
     with pytest.raises(InputError, match=r"values\.parquet is damaged"):
@@ -251,7 +251,7 @@ def test_scores_of_clips_that_were_made_again_are_refused(tmp_path):
     run.add_sample(dataclasses.replace(run.samples()[key], seconds=2.0))
     assert score_table.clip_values(run), "the same clip"
     run.add_sample(dataclasses.replace(run.samples()[key], sha256=digest("another clip")))
-    with pytest.raises(InputError, match="of other clips than it holds"):
+    with pytest.raises(InputError, match="its scores do not belong to its clips"):
         score_table.clip_values(run)
 
 

@@ -135,9 +135,9 @@ LINE = {"key": ["s", "p", 0], "path": "clips/s/p-0.mkv", "sha256": SHA256, "seco
         ({"sha256": "../../../evil"}, "must be 64 hex digits"),
         ({"sha256": "A" * 64}, "must be 64 hex digits"),
         ({"sha256": 5}, "sha256 is 5; it must be a text"),
-        ({"path": "/etc/passwd"}, "'/etc/passwd' is no path inside it"),
-        ({"path": "clips/../../private.mkv"}, "is no path inside it"),
-        ({"path": "a\0b"}, "is no path inside it"),
+        ({"path": "/etc/passwd"}, "'/etc/passwd' is not a path inside it"),
+        ({"path": "clips/../../private.mkv"}, "is not a path inside it"),
+        ({"path": "a\0b"}, "is not a path inside it"),
         ({"key": ["s", "../../p", 0]}, "prompt id '../../p' cannot be an id"),
         ({"key": ["../s", "p", 0]}, "subset name '../s' cannot be an id"),
         ({"key": ["s", "p"]}, "the field 'key.2' is missing"),
@@ -180,7 +180,7 @@ def test_links_inside_and_a_generators_own_are_allowed_and_no_write_follows_one(
     (tmp_path / ".x.json.part").symlink_to(private)
     write_whole(tmp_path / "x.json", b"new")
     (tmp_path / "lines.jsonl").symlink_to(private)
-    with pytest.raises(InputError, match="is a link; nothing is written where it leads"):
+    with pytest.raises(InputError, match="is a link; avbench does not write through links"):
         append_line(tmp_path / "lines.jsonl", {})
     assert private.read_bytes() == b"private" and (tmp_path / "x.json").read_bytes() == b"new"
 
@@ -193,17 +193,17 @@ def test_the_format_of_a_folder_is_kept_and_a_later_one_is_a_sentence(tmp_path):
     assert folder.run().name == "r", "as the first versions wrote it"
     for later in (2, "1", None, True):
         write_json(folder.path / "run.json", {**plain, "format": later})
-        with pytest.raises(InputError, match=rf"is of the format {later!r}, and this avbench reads up to 1"):
+        with pytest.raises(InputError, match=rf"has format {later!r}, but this avbench reads formats up to 1"):
             folder.run()
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ({"dtype": "O", "shape": [1], "base64": ""}, "an array of 'O'; it must be one of"),
+        ({"dtype": "O", "shape": [1], "base64": ""}, "an array of 'O'; the type must be one of"),
         ({"dtype": "complex64", "shape": [1], "base64": ""}, "an array of 'complex64'"),
-        ({"dtype": "float64", "shape": [10**12], "base64": ""}, "which is no float64 array of the shape"),
-        ({"dtype": "float64", "shape": [-1], "base64": ""}, "which is no float64 array of the shape"),
+        ({"dtype": "float64", "shape": [10**12], "base64": ""}, "which do not fit a float64 array of shape"),
+        ({"dtype": "float64", "shape": [-1], "base64": ""}, "which do not fit a float64 array of shape"),
         ({"dtype": "float64", "shape": [1], "base64": "!!!!"}, "is not base64"),
         ({"dtype": "float64", "shape": [1], "base64": "AAAAAAAA+H8="}, "is NaN or infinite"),
         ({"dtype": 5, "shape": [1], "base64": ""}, "dtype is 5"),
@@ -229,13 +229,13 @@ def test_scores_and_values_belong_together_and_count_once(tmp_path):
     one = plain["scores"][0]
     for scores, words in (
         ([one, one], "is scored twice"),
-        ([{**one, "subset": "other"}], "is of no subset of the run"),
-        ([{**one, "protocol": "x"}], "the protocol of lpips_consecutive is not in it"),
+        ([{**one, "subset": "other"}], "the run has no such subset"),
+        ([{**one, "protocol": "x"}], "lacks the protocol of lpips_consecutive"),
         ([{**one, "value": "x"}], "value is 'x'; it must be a number"),
         ([{**one, "interval": [1, 2, 3]}], "scores.0.interval"),
         ([{**one, "null": {"a": 1}}], "scores.0.null"),
-        ([{**one, "n": -1}], "n is -1; it counts clips"),
-        ([{**one, "interval": [2, 1]}], "not finite, or upside down"),
+        ([{**one, "n": -1}], "n is -1; it must be 0 or more"),
+        ([{**one, "interval": [2, 1]}], "not finite, or the interval"),
         ([], "holds no score: run `avbench evaluate"),
     ):
         write_json(folder.path / "scores.json", {**plain, "scores": scores})
@@ -246,7 +246,10 @@ def test_scores_and_values_belong_together_and_count_once(tmp_path):
         (values.assign(value=np.inf), "holds infinity"),
         (values.assign(seed="x"), "'seed' is of"),
         (values.drop(columns="prompt"), "no column 'prompt'"),
-        (values.iloc[:-1], "has 1 values of onset_rate on toy-control, and scores.json is of 2: the two do not belong"),
+        (
+            values.iloc[:-1],
+            "has 1 values of onset_rate on toy-control, but scores.json counts 2: the two do not",
+        ),
         (values.assign(value=np.nan), "has 0 values of lpips_consecutive"),
         (values.iloc[:0], "has 0 values of lpips_consecutive"),
     ):

@@ -141,7 +141,7 @@ def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path):
     evil = tmp_path / "evil"
     evil.write_bytes(pickle.dumps(Code(tmp_path / "was-run")))
     refused = run_avbench("reference", "import", evil, "--format", "cd-fvd", *said, code=2)
-    assert "system, which is no array; it is refused and was not run" in refused.stderr
+    assert "system, which builds no array; it was refused and not run" in refused.stderr
     assert not (tmp_path / "out").exists() and not (tmp_path / "was-run").exists()
     run_avbench("reference", "import", good, "--format", "cd-fvd", *said)
     assert '"divisor": "n"' in run_avbench("reference", "show", tmp_path / "out").stdout

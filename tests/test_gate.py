@@ -235,9 +235,9 @@ def test_what_the_baseline_lacks_is_skipped_in_words(tmp_path, baseline):
 def test_a_torn_run_becomes_no_baseline(tmp_path, baseline):
     torn, other = (evaluated(made_run(tmp_path / name, seed=seed)) for name, seed in (("torn", 1), ("other", 2)))
     (torn.path / "values.parquet").write_bytes((other.path / "values.parquet").read_bytes())
-    with pytest.raises(InputError, match="not of one evaluation"):
+    with pytest.raises(InputError, match="from different evaluations"):
         gate.update(torn, baseline, "again")
-    with pytest.raises(InputError, match="not of one evaluation"):
+    with pytest.raises(InputError, match="from different evaluations"):
         check(tmp_path, torn).exception.__class__, failures(torn, baseline)
 
 

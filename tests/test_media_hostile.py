@@ -190,7 +190,7 @@ def test_the_budget_can_be_changed_and_names_itself(tmp_path: Path, monkeypatch)
     write_clip(clip, path)
     write_clip(Clip(moving(2), 8, Audio(tone(80000), 16000)), loud)
     monkeypatch.setenv(MEMORY_VARIABLE, "1")
-    told = f"MiB are taken for a file of its size (change it by the environment variable {MEMORY_VARIABLE})"
+    told = f"MiB are allowed for a file of its size (change it by the environment variable {MEMORY_VARIABLE})"
     assert f"MiB of memory for its frames; at most 1.0 {told}" in refusal(path)
     assert f"MiB of memory for its sound; at most 0.1 {told}" in refusal(loud)
     monkeypatch.setenv(MEMORY_VARIABLE, "16")

@@ -149,7 +149,7 @@ def test_an_unseen_deviation_and_what_cannot_be(tmp_path: Path) -> None:
     near = read_clip(make(tmp_path / "b.mp4", moving(3), 8, pixel=Fraction(640, 639)))
     np.testing.assert_array_equal(near.frames, plain.frames)
     assert near.remarks == ()
-    assert "pixels are said to be" in refusal(make(tmp_path / "c.mp4", moving(3), 8, pixel=Fraction(40)))
+    assert "pixels are declared as" in refusal(make(tmp_path / "c.mp4", moving(3), 8, pixel=Fraction(40)))
 
 
 def grey_planes(form: str, height: int, grey: int) -> av.VideoFrame:

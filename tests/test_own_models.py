@@ -70,7 +70,7 @@ def test_what_is_wrong_with_a_class_is_a_sentence(here):
     for model, settings, said in (
         ("python:my_model:Noise", {"brightnes": 1}, "did you mean 'brightness'"),
         ("python:my_model:Nois", {}, "did you mean 'Noise'"),
-        ("python:my_model:np", {}, "neither callable nor has it a method generate"),
+        ("python:my_model:np", {}, "is not callable and has no method generate"),
         ("python:my_model", {}, "write python:package.module:Class"),
         ("python:my_modell:Noise", {}, "my_modell cannot be imported"),
         ("python:bad_model:X", {}, "No module named 'nowhere'"),
@@ -89,7 +89,7 @@ def test_a_package_brings_a_provider(here):
     assert build("mine:noisy", {"strength": 3}).settings["strength"] == 3
     with pytest.raises(InputError, match="mine has no setting 'strong'"):
         build("mine:noisy", {"strong": 3})
-    with pytest.raises(InputError, match="package that brings 'broken'"):
+    with pytest.raises(InputError, match="package of the provider 'broken'"):
         build("broken:", {})
     with pytest.raises(InputError, match="did you mean 'mine'"):
         build("mines:", {})
@@ -163,7 +163,7 @@ def test_seeds_prompts_nan_counts_and_settings_are_checked():
         def generate(self, requests):
             return []
 
-    assert "0 clips came for 1 requests" in outcome(Few)["clips"].words
+    assert "returned 0 clips for 1 requests" in outcome(Few)["clips"].words
 
     class NaN(Toy):
         def generate(self, requests):

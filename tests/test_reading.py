@@ -35,7 +35,7 @@ GOOD = {"name": "a", "count": 1}
         (b"{", "Expecting"),
         (b'{"a": NaN}', "NaN is no JSON value"),
         (b'{"a": -Infinity}', "-Infinity is no JSON value"),
-        (b'{"a": 1e999}', "inf is no number"),
+        (b'{"a": 1e999}', "inf is not a finite number"),
         (b'{"a": ' + b"9" * 30 + b"}", "more than 64 bits"),
         (b'{"a": ' + b"9" * 5000 + b"}", "too many digits"),
         (b"[" * 100_000, "nested more than 100 deep"),
@@ -116,7 +116,7 @@ def test_a_file_larger_than_any_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "limits", lambda: reading.Limits(text_bytes=1000))
     path = tmp_path / "x.json"
     path.write_text(json.dumps(["x" * 1000]))
-    with pytest.raises(InputError, match=r"larger than 0.0 MB, which no such file is"):
+    with pytest.raises(InputError, match=r"larger than 0.0 MB, the most that such a file may have"):
         reading.read_json(path)
     path.write_bytes(b"[1]\n" + b"x" * 2000 + b"\n")
     with pytest.raises(InputError, match="line 2 is longer than"):
@@ -128,8 +128,8 @@ def test_a_file_larger_than_any_is_not_read(tmp_path, monkeypatch):
     [
         ("a = 2024-01-01", "2024-01-01 is a date; write it as a text"),
         ("a = 2024-01-01T00:00:00Z", "is a datetime"),
-        ("a = nan", "nan is no number"),
-        ("a = [1, -inf]", "-inf is no number"),
+        ("a = nan", "nan is not a finite number"),
+        ("a = [1, -inf]", "-inf is not a finite number"),
         ("a = " + "[" * 300 + "]" * 300, "nested more than 100 deep"),
         ("a = " + "[" * 100_000, "nested more than 100 deep"),
         (".".join(["a"] * 5000) + " = 1", "nested more than 100 deep"),
@@ -170,9 +170,12 @@ def one_npy(head, body=b""):
         (npz(mu=np.zeros(10**6)), "would take 8.0 MB of memory; at most 1.0 MB"),
         (
             one_npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }"),
-            "not that of what it holds",
+            "does not fit the bytes that it holds",
         ),
-        (one_npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }"), "not that of what it holds"),
+        (
+            one_npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }"),
+            "does not fit the bytes that it holds",
+        ),
         (one_npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': __import__('os').getcwd(), }"), "mu: "),
         (one_npy(b"(" * 110), "mu: "),
     ],
@@ -211,7 +214,7 @@ TABLE = pd.DataFrame({"name": ["a", "b"], "seed": [0, 1], "value": [0.5, np.nan]
         (TABLE.assign(value=["a", "b"]), "'value' is of .*string; it must be of numbers"),
         (TABLE.assign(seed=["a", "b"]), "'seed' is of .*string; it must be of whole numbers"),
         (TABLE.assign(seed=[0.5, 1]), "'seed' is of double"),
-        (TABLE.assign(name=["a", None]), "'name' has gaps"),
+        (TABLE.assign(name=["a", None]), "'name' has missing values"),
         (TABLE.assign(name=[1, 2]), "'name' is of int64; it must be of texts"),
     ],
 )
@@ -267,12 +270,12 @@ TEXT, ARRAY, U8, F32 = 8, 9, 0, 6
         (gguf(count=2**60), "fields; at most"),
         (gguf(tensors=2**60), "tensors; at most"),
         (gguf(struct.pack("<IIQ", ARRAY, U8, 2**60)), "items in one field"),
-        (gguf(struct.pack("<IIQ", ARRAY, F32, 9_000_000)), "36,000,000 bytes long, and the file ends before"),
+        (gguf(struct.pack("<IIQ", ARRAY, F32, 9_000_000)), "36,000,000 bytes long, which is beyond the end"),
         (gguf(struct.pack("<IIQ", ARRAY, TEXT, 9_000_000)), "cut short"),
-        (gguf(struct.pack("<IIQ", ARRAY, ARRAY, 9)), "kind 9"),
-        (gguf(struct.pack("<IQ", TEXT, 2**63)), "the file ends before"),
-        (gguf(struct.pack("<I", 77)), "kind 77"),
-        (gguf(version=77), "version 77"),
+        (gguf(struct.pack("<IIQ", ARRAY, ARRAY, 9)), "type 9"),
+        (gguf(struct.pack("<IQ", TEXT, 2**63)), "beyond the end of the file"),
+        (gguf(struct.pack("<I", 77)), "type 77"),
+        (gguf(version=77), "version is 77"),
         (gguf(tensors=1), "cut short"),
         (b"GGUF", "cut short"),
     ],
@@ -304,10 +307,10 @@ def test_an_archive_unpacks_inside_its_folder_and_no_more_than_allowed(tmp_path,
     reading.unpack(packed(("a/b", b"1"), ("c", b"2")), tmp_path / "good", any_name)
     assert (tmp_path / "good" / "a" / "b").read_bytes() == b"1"
     for members, words in (
-        ([("../../evil", b"x")], "is no path inside it"),
-        ([("/evil", b"x")], "is no path inside it"),
-        ([("..\\evil", b"x")], "is no path inside it"),
-        ([("no", b"x")], "which it must not"),
+        ([("../../evil", b"x")], "is not a path inside it"),
+        ([("/evil", b"x")], "is not a path inside it"),
+        ([("..\\evil", b"x")], "is not a path inside it"),
+        ([("no", b"x")], "which such a file must not hold"),
         ([("a", b"x"), ("a/b", b"x")], "cannot be unpacked|Not a directory|File exists"),
     ):
         with pytest.raises((InputError, OSError), match=words):

@@ -114,7 +114,7 @@ def test_what_pandas_has_where_nothing_is_is_not_there(tmp_path):
         ('{"id": "b", "prompt": "x", "v": Infinity}', "line 2: Infinity is no JSON value"),
         (
             '{"id": "b", "prompt": "x", "v": 1e999}',
-            "line 2: inf is no number that can be used",
+            "line 2: inf is not a finite number",
         ),
         ('{"id": "b", "prompt": "x \\ud800"}', "line 2: a text holds half a surrogate pair"),
         ('{"id": "b", "prompt": "x", "v": ["\\ud800"]}', "line 2: a text holds half a surrogate pair"),
@@ -137,9 +137,9 @@ def test_dates_are_text_and_what_json_cannot_hold_is_told(tmp_path):
         Prompt("a", "x", tags={"what": {1}})
     (tmp_path / "prompts.jsonl").write_text(json.dumps(LINE) + "\n")
     for card, words in (
-        ("version = nan", "nan is no number that can be used"),
+        ("version = nan", "nan is not a finite number"),
         ("version = true", "the version of subset 's' is True; it must be a whole number"),
-        ("version = 1\nx = inf", "inf is no number that can be used"),
+        ("version = 1\nx = inf", "inf is not a finite number"),
         ("version = 1\ncreated = 2026-01-02", "2026-01-02 is a date; write it as a text"),
     ):
         (tmp_path / "card.toml").write_text(f'name = "s"\n{card}\n')

@@ -236,7 +236,7 @@ def test_another_model_behind_the_name_is_noticed(service, tmp_path):
         assert run(tmp_path / "r", service.url(), "first") == made, "the time and the other models say nothing"
         serve("ckpt-2")
         with pytest.raises(
-            InputError, match=r"1 of 1 clips of .* no longer .*ckpt-1.* now would be .*ckpt-2.*--replace"
+            InputError, match=r"1 of 1 clips of .* changed.*ckpt-1.* would now come from .*ckpt-2.*--replace"
         ):
             run(tmp_path / "r", service.url(), "first")
         assert service.count(" first ") == 1

@@ -1,4 +1,4 @@
-"""AVFull-Attention: one self-attention over the tokens of both towers, at the video's width.
+"""Computes AVFull-Attention: one self-attention over the tokens of both towers, at the video's width.
 
 Audio is widened to the video's heads: its pretrained query, key and value columns keep the first heads, new columns
 make the others, and new rows of the output projection bring those back. Nothing else is new. Source: arXiv 2512.02457,

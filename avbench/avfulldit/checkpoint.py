@@ -1,7 +1,8 @@
-"""What is a checkpoint on disk? A folder: ``config.json`` says how the parts are built, ``model.safetensors`` holds
-their weights, ``card.json`` how they were trained. The codecs of the toy scale have no weights: the config holds them.
+"""Reads and writes checkpoints of AVFullDiT, which are folders.
 
-Weights are kept as float16 and loaded as float32.
+``config.json`` describes how the parts are built, ``model.safetensors`` holds their weights, and ``card.json`` records
+how they were trained. The codecs of the toy scale have no weights; the config describes them. Weights are stored as
+float16 and loaded as float32.
 """
 
 import json

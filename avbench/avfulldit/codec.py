@@ -1,4 +1,4 @@
-"""Pixels as the latents of the toy scale: nothing is compressed, so no codec limits the quality of a clip.
+"""Turns pixels into the latents of the toy scale without compression, so no codec limits a clip's quality.
 
 Frames are ``[batch, time, height, width, 3]`` uint8 RGB; latents ``[batch, 3, time, height, width]`` float32, shifted
 and scaled to about zero mean and unit variance over the toy world's clips.

@@ -1,4 +1,4 @@
-"""Does every parameter of a network have a value from its files, and every tensor of the files a place in it?
+"""Checks that every parameter of a network has a value from its files, and every tensor of the files a place in it.
 
 Loaders warn, or say nothing, where a tensor is missing or unknown: transformers fills what is missing with random
 numbers. So the names in the files are compared with the names in the network. Where a loader renames (transformers

@@ -1,4 +1,4 @@
-"""Flow matching: how a model is trained to turn noise into latents, and how it then does it.
+"""Trains and samples by flow matching: a model learns to turn noise into latents.
 
 x_t = (1 − t)·x₀ + t·ε and the velocity ε − x₀, with one t for video and audio. Sampling follows the velocity from
 t = 1 to 0. All random numbers of an item come from its own stream, so that nothing depends on batch, order or rank.

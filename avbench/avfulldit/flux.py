@@ -1,4 +1,4 @@
-"""TangoFlux as an audio tower: a `FluxTransformer2DModel` of diffusers, opened at its self-attention.
+"""Adapts TangoFlux as an audio tower: a `FluxTransformer2DModel` of diffusers whose self-attention is opened.
 
 Latents ``[batch, channels, time]`` are its tokens; text stands before them in the sequence. Double blocks have weights
 of their own for text and audio (two streams), single blocks one set for both, and an output projection that is fused

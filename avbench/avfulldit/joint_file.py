@@ -1,4 +1,4 @@
-"""What training of two joined towers changed, in one safetensors file: ``avfulldit:WAN+TANGOFLUX+FILE``.
+"""Reads and writes what training of two joined towers changed: one file, ``avfulldit:WAN+TANGOFLUX+FILE``.
 
 It holds the new weights of AVFull-Attention and what else of the towers was trained, under the names that the joined
 model has for them; the metadata say how the towers are joined, how far they see each other, and to which towers it

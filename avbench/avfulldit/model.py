@@ -1,4 +1,4 @@
-"""AVFullDiT: two towers, their last layers joined.
+"""Defines the model AVFullDiT: two towers whose last layers are joined.
 
 The first layers of each tower stay its own; the last `joint_layers` of both are paired and attend together
 (AVFull-Attention). Without an audio tower it is the video tower alone: the T2V arm. Source: arXiv 2512.02457.

@@ -1,4 +1,4 @@
-"""A small diffusion transformer of our own, for video or for audio.
+"""Defines a small diffusion transformer for video or for audio.
 
 After DiT (Peebles and Xie 2023) with the shared modulation of PixArt-α: one network makes the modulation of a
 timestep, each block adds a table of its own. Captions are read by cross-attention (as in Wan) or stand before the

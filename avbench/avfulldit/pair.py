@@ -1,4 +1,4 @@
-"""Two pretrained towers as one model: a Wan pipeline's folder, TangoFlux's, and what training made of their meeting.
+"""Loads two pretrained towers as one model: the folders of Wan and TangoFlux, and what joint training changed.
 
 Without a trained joint they have never met, so `link` is 0 where nothing else is asked: each makes what it makes alone.
 Weights are read from safetensors only. The sampling is the paper's. Source of TangoFlux's form: its repository

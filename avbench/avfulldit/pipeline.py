@@ -1,4 +1,4 @@
-"""From captions and seeds to clips.
+"""Samples clips from captions and seeds.
 
 The noise of a clip belongs to (prompt id, seed, modality) alone: an arm with sound and one without start a clip's
 video from the same noise. A batch is always filled to its full size, because a matrix product may round differently

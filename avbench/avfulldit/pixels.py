@@ -1,4 +1,4 @@
-"""The convolutions between pixels and the tokens of a video tower: an hourglass with skip connections.
+"""Defines the convolutions between pixels and a video tower's tokens: an hourglass with skip connections.
 
 A token covers one frame of 16×16 pixels. Convolutions overlap their neighbours, so bodies do not break at the borders
 of tokens, and the skips carry fine detail past the transformer. Every frame is convolved alone; the transformer

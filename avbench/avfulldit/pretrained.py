@@ -1,4 +1,4 @@
-"""What stands beside real towers: the VAEs of Wan and TangoFlux and Hugging Face text encoders, as they are used there.
+"""Loads the other parts of pretrained models: the VAEs of Wan and TangoFlux and Hugging Face text encoders.
 
 All of it is frozen, and imported when asked for. Frames are ``[batch, time, height, width, 3]`` uint8; waveforms
 ``[batch, channels, samples]`` float in −1…1.

@@ -1,4 +1,4 @@
-"""Where is a token in time? Rotary position embedding, and AVSyncRoPE, which puts sound and picture on one clock.
+"""Computes rotary position embeddings, and AVSyncRoPE, which puts sound and picture on one time axis.
 
 Positions are float ``[tokens, axes]``: latent indices for video (time, height, width), for audio (time). A band of
 complex pairs belongs to each axis; pair k of a band of n turns by position · θ^(−k/n) radians. Neighbouring channels

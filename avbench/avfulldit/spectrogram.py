@@ -1,4 +1,4 @@
-"""How does a waveform become the latents that a small audio tower works on? A log-mel spectrogram, and its inverse.
+"""Converts a waveform to the latents of a small audio tower, a log-mel spectrogram, and back.
 
 Nothing is learned; two statistics of each band are part of the configuration. The inverse solves the mel bands for
 magnitudes without negative values and lets the fast Griffin-Lim algorithm (Perraudin, Balazs and Søndergaard 2013)

@@ -1,4 +1,4 @@
-"""How do captions reach a small tower? Words of a fixed vocabulary, through two transformer layers.
+"""Encodes captions for a small tower: words of a fixed vocabulary, through two transformer layers.
 
 It needs no download. It is trained with its tower, and frozen when towers are joined, as the paper's encoders are.
 """
@@ -18,7 +18,7 @@ _WORD = re.compile(r"[a-z0-9']+")
 
 
 def words_of(caption: str) -> list[str]:
-    """Lower-case words, in order; punctuation and hyphens part them."""
+    """Split a text into lower-case words, in order, at punctuation and hyphens."""
     return _WORD.findall(caption.lower())
 
 

@@ -1,4 +1,4 @@
-"""What does the joint model need of a pretrained tower? Blocks whose self-attention can be opened and closed.
+"""Defines what the joint model needs of a pretrained tower: blocks whose self-attention can be opened.
 
 `Block.open` goes up to the queries, keys and values; the caller attends; `Block.close` does the rest. So one walk
 serves a tower alone and a tower joined to another. Wan, Flux and our own blocks fit this interface.

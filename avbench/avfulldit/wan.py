@@ -1,4 +1,4 @@
-"""Wan as a video tower: a `WanTransformer3DModel` of diffusers, opened at its self-attention.
+"""Adapts Wan as a video tower: a `WanTransformer3DModel` of diffusers whose self-attention is opened.
 
 Serves Wan 2.1 and 2.2, text to video. Latents ``[batch, channels, time, height, width]`` are normalised as Wan's
 pipeline normalises them; t runs from 0 to 1 and is Wan's timestep ÷ 1000. The walk through these blocks agrees with
@@ -36,7 +36,7 @@ class WanBlock(nn.Module):
         return (QKNorm(attention.norm_q, attention.norm_k, "width"),)
 
     def open(self, hidden: Tensor, condition: Condition) -> Opened:
-        """Up to queries, keys and values."""
+        """Run the block up to its queries, keys and values."""
         (block,) = self._held
         modulation = (block.scale_shift_table[:, None] + condition.modulation.blocks.float()).unbind(2)
         x = (block.norm1(hidden.float()) * (1 + modulation[1]) + modulation[0]).type_as(hidden)

@@ -1,4 +1,4 @@
-"""The words avbench is written in: frozen dataclasses, checked when built; no I/O, no networks."""
+"""Defines avbench's basic types: frozen dataclasses that check their fields when built, without I/O or networks."""
 
 from avbench.core.clip import Audio, Clip, ClipSpec, frame_rate
 from avbench.core.errors import (

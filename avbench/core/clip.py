@@ -1,4 +1,4 @@
-"""What is a clip? Frames and sound that carry their own rates.
+"""Defines `Clip`, `Audio` and `ClipSpec`: frames and sound that carry their own rates.
 
 Conventions: frames are ``[time, height, width, 3]`` uint8 RGB; a waveform is ``[channels, samples]``
 float32 in −1…1; frame k is shown from k/fps until (k+1)/fps seconds; sample 0 sounds when frame 0 is shown.
@@ -28,7 +28,7 @@ def frame_rate(value: Fraction | int | float | str) -> Fraction:
         InputError: the value is not a number, not positive, or above 1000.
     """
     try:
-        # of a text with an exponent, Fraction would write out every zero
+        # Fraction would write out every zero of a text with an exponent, such as "1e999999"
         fps = Fraction(float(value) if isinstance(value, str) and "e" in value.lower() else value)
     except (ValueError, TypeError, OverflowError, ZeroDivisionError):
         msg = f"fps is {value!r}; it must be a positive number such as 8, 23.976 or '24000/1001'"
@@ -110,7 +110,7 @@ class Clip:
     """Frames per second, exact; numbers and strings are converted by `frame_rate`."""
     audio: Audio | None = None
     remarks: tuple[str, ...] = ()
-    """What the reader of a file decided by itself, such as the rate of a file of variable rate; one sentence each."""
+    """What the file reader had to decide, such as a rate for a file of variable rate; one sentence each."""
 
     def __post_init__(self) -> None:
         frames = self.frames
@@ -152,9 +152,9 @@ _MOST = {"width": 32_768, "height": 32_768, "frames": 10_000_000, "channels": 32
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """The form in which a subset wants its clips: size, length and rates.
+    """The form that a subset's clips must have: size, length and rates.
 
-    Raises InputError where a value cannot be one.
+    Raises InputError on a size, count or rate out of range.
     """
 
     width: int
@@ -162,7 +162,7 @@ class ClipSpec:
     frames: int
     fps: Fraction
     sample_rate: int | None = None
-    """Hz, or None where no sound is asked for."""
+    """Hz, or None where the subset has no sound."""
     channels: int = 1
 
     def __post_init__(self) -> None:
@@ -183,11 +183,11 @@ class ClipSpec:
 
     @property
     def samples(self) -> int | None:
-        """Samples per channel that last as long as the frames, rounded; None without sound."""
+        """Samples per channel for the length of the frames, rounded; None without sound."""
         return None if self.sample_rate is None else round(self.frames * self.sample_rate / self.fps)
 
     def objection(self, clip: Clip) -> str | None:
-        """Say in what way `clip` is not of this form, or None. Silent clips are allowed; longer ones are not."""
+        """Describe how `clip` differs from this spec, or return None. Silent clips are allowed; longer ones are not."""
         asked = {"width": self.width, "height": self.height, "frames": self.frames, "fps": self.fps}
         found = {"width": clip.width, "height": clip.height, "frames": len(clip.frames), "fps": clip.fps}
         if clip.audio is not None and self.sample_rate is not None:
@@ -197,12 +197,12 @@ class ClipSpec:
         return ", ".join(f"{name} {found[name]} where {asked[name]} is asked for" for name in unlike) or None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, fps as text; `from_json` reads them back."""
+        """Return plain JSON values, with fps as text; `from_json` reads them back."""
         return {**vars(self), "fps": str(self.fps)}
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "ClipSpec":
-        """Build from `to_json`'s values. Raises InputError on a missing or unknown field."""
+        """Build a spec from the values of `to_json`. Raises InputError on a missing or unknown field."""
         if not isinstance(plain, Mapping):
             msg = f"clip spec is {plain!r}; it must be a table of width, height, frames and fps"
             raise InputError(msg)

@@ -1,4 +1,4 @@
-"""How things go wrong: a user's mistake, an unreadable file, and a clip that cannot be measured."""
+"""Defines avbench's exceptions, and how their messages suggest names and hide secrets."""
 
 import base64
 import difflib
@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Iterable
 
 _SECRET_NAMES = ("TOKEN", "KEY", "SECRET", "PASSWORD")
-"""Ends of the names of environment variables whose values are never repeated."""
+"""Environment variables whose names end so hold secrets: their values are never shown."""
 _SHORTEST_SECRET, _SHORTEST_PART = 8, 12
 _LOOKS_SECRET = (
     (re.compile(r"(?<=://)[^/\s@]+(?=@)"), "***"),
@@ -17,11 +17,11 @@ _LOOKS_SECRET = (
     (re.compile(r"(?i)\b(bearer|basic)\s+(?=\S*\d)[a-z0-9+/=._~-]{8,}"), r"\1 ***"),
     (re.compile(r"\b(?:hf_|sk-|AIza)[A-Za-z0-9_-]{8,}"), "***"),
 )
-"""What is a key or a token by its form, whoever it belongs to."""
+"""Patterns of text that is a key or a token, wherever it comes from."""
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong. The message is one sentence; the command line prints it alone."""
+    """Input of the user is wrong. The message is one sentence, which the command line prints without a traceback."""
 
 
 class MediaError(InputError):
@@ -29,19 +29,19 @@ class MediaError(InputError):
 
 
 class UnusableError(InputError):
-    """What a model made cannot be used: it holds NaN, for example. It is asked once more. The message says why."""
+    """A model's output cannot be used, for example because it holds NaN. Sampling tries once more."""
 
 
 class Refused(InputError):
-    """A model declines to make this clip (moderation): an answer, not an error. The message is its reason."""
+    """A model refused to make this clip (moderation). It is counted, and not tried again. The message is the reason."""
 
 
 class NotMeasurable(Exception):
-    """This clip, or this set of clips, has no such number. The message is the sentence shown in its place."""
+    """A number does not exist for this clip or set of clips. The message is shown in place of the number."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Say what could have been meant: the closest of `choices` if any is close, and all of them."""
+    """Name the closest of `choices`, if any is close to `name`, and list all of them, for an error message."""
     listed = sorted(choices)
     close = difflib.get_close_matches(name, listed, n=1)
     guess = f"did you mean {close[0]!r}? " if close else ""
@@ -49,15 +49,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's exception says, in one line, without keys."""
+    """Return the first line of another library's error message, with secrets masked."""
     return masked(next((line for line in str(error).splitlines() if line.strip()), type(error).__name__))
 
 
 def masked(words: str, *secrets: str) -> str:
-    """Words of others without the keys in them: those of the environment, what looks like one, and `secrets`.
+    """Replace secrets in a text of others by ``***``: keys in the environment, text that looks like one, `secrets`.
 
-    A secret is found as it is, in any case of its letters, as an address or JSON or base64 writes it, and in parts of
-    12 letters and more.
+    Each of `secrets` is found in upper and lower case, URL-quoted, escaped as in JSON, in base64, and in parts of 12 or
+    more letters.
     """
     for secret in secrets:
         for form in _forms(secret):
@@ -78,11 +78,11 @@ def _forms(secret: str) -> set[str]:
 
 
 def _without(words: str, secret: str) -> str:
-    """Words without a secret, or any part of it that is long enough to be told from a word."""
+    """Mask a secret and every part of it that is too long to be an ordinary word."""
     size = min(len(secret), _SHORTEST_PART)
     parts = {secret[start : start + size].lower() for start in range(len(secret) - size + 1)}
     low, hidden = words.lower(), [False] * len(words)
-    if len(low) != len(words):  # letters whose small form is longer
+    if len(low) != len(words):  # lower-casing some letters makes them longer, so that positions no longer match
         return words.replace(secret, "***")
     for start in range(len(words) - size + 1):
         if low[start : start + size] in parts:

@@ -1,4 +1,4 @@
-"""What is asked of a model: prompts, and the subsets that group them."""
+"""Defines `Prompt`, what a model is prompted with, and `Subset`, a named and versioned group of prompts."""
 
 import datetime
 import math
@@ -17,22 +17,22 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
 def checked_id(value: object, what: str) -> str:
-    """Return `value` if it can be part of a file name, else raise InputError saying what may stand in it."""
+    """Return `value` if it can be part of a file name, else raise InputError with the allowed characters."""
     if not isinstance(value, str) or not _ID.fullmatch(value) or ".." in value:
-        msg = f"{what} {value!r} cannot be an id: use up to 120 letters, digits, '.', '_' and '-', no '..'"
+        msg = f"{what} {value!r} cannot be an id: use up to 120 letters, digits, '.', '_' and '-', without '..'"
         raise InputError(msg)
     return value
 
 
 _MISSING = ("NAType", "NaTType")
-"""What pandas has, besides NaN, where nothing is."""
+"""Types that pandas uses for missing values, besides NaN."""
 _DEEPEST = 20
 
 
 def _plain(value: Any, what: str, depth: int = 0) -> Any:
-    """`value` as JSON can hold it. Raises InputError saying what cannot be held.
+    """Convert `value` to plain JSON values. Raises InputError naming what JSON cannot hold.
 
-    NaN, which pandas has where nothing is, becomes None; numbers of numpy become plain ones, and dates text.
+    NaN, which pandas uses for missing values, becomes None; numpy numbers become Python numbers, and dates text.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -51,13 +51,13 @@ def _plain(value: Any, what: str, depth: int = 0) -> Any:
         return _text(value, what)
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    told = f"{str(value)[:60]}, a {type(value).__name__}"
-    msg = f"{what} is {told}; it must be text, a finite number, true, false, or a list of these"
+    shown = f"{str(value)[:60]}, a {type(value).__name__}"
+    msg = f"{what} is {shown}; it must be text, a finite number, true, false, or a list of these"
     raise InputError(msg)
 
 
 def _text(value: object, what: str) -> str:
-    """Text that a file can hold."""
+    """Return `value` if it is text that UTF-8 can encode, else raise InputError."""
     if not isinstance(value, str):
         msg = f"{what} has the name {value!r}; names must be text"
         raise InputError(msg)
@@ -71,16 +71,16 @@ def _text(value: object, what: str) -> str:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One thing to generate. What is NaN, as pandas has it, is not there.
+    """One clip to generate. A NaN field, as pandas writes missing values, counts as absent.
 
-    Raises InputError on an unusable id, an empty caption, or a tag that JSON cannot hold.
+    Raises InputError on an invalid id, an empty video caption, or a tag that JSON cannot hold.
     """
 
     id: str
     video_caption: str
     audio_caption: str | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
-    """Anything structured: for toy prompts, the scene and the measured reasons it was chosen."""
+    """Any JSON values: for toy prompts, the scene and the measurements by which it was chosen."""
     reference_clip: str | None = None
     """Id of a real clip of the same prompt, or None."""
 
@@ -91,11 +91,11 @@ class Prompt:
             raise InputError(msg)
         whose = f"of prompt {self.id!r}"
         for name in ("video_caption", "audio_caption", "reference_clip"):
-            told = _plain(getattr(self, name), f"the {name} {whose}")
-            if told is not None and not isinstance(told, str):
-                msg = f"the {name} {whose} is {told!r}; it must be text"
+            text = _plain(getattr(self, name), f"the {name} {whose}")
+            if text is not None and not isinstance(text, str):
+                msg = f"the {name} {whose} is {text!r}; it must be text"
                 raise InputError(msg)
-            object.__setattr__(self, name, told)
+            object.__setattr__(self, name, text)
         tags = {
             _text(name, f"a tag {whose}"): _plain(value, f"the tag {name!r} {whose}")
             for name, value in self.tags.items()
@@ -110,26 +110,26 @@ class Prompt:
                 raise InputError(msg)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, in the form that prompts.jsonl holds."""
+        """Return plain JSON values: the fields of one line of prompts.jsonl."""
         return {**vars(self), "tags": dict(self.tags)}
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Prompts that belong together, the form of their clips, and a card.
+    """Prompts that belong together, the spec of their clips, and a card.
 
-    Raises InputError on no prompts, a repeated id, or a version or card that cannot be.
+    Raises InputError on no prompts, a repeated id, or an invalid version or card.
     """
 
     name: str
     version: int
     prompts: tuple[Prompt, ...]
     clip_spec: ClipSpec | None
-    """None where clips are taken as they come (an ad-hoc prompts file)."""
+    """None where clips of any size, length and rate are accepted (an ad-hoc prompts file)."""
     card: Mapping[str, Any] = field(default_factory=dict)
-    """Why the subset exists, how each prompt was chosen, licence."""
+    """The purpose of the subset, how its prompts were chosen, and its licence."""
     cut_from: str | None = None
-    """Digest of the whole subset where this is only a part or a view of it."""
+    """Digest of the whole subset, where this is only a part or a view of it."""
 
     def __post_init__(self) -> None:
         checked_id(self.name, "subset name")
@@ -152,30 +152,30 @@ class Subset:
 
     @property
     def digest(self) -> str:
-        """sha256 over name, version, prompts and clip spec: what goes into every result."""
+        """sha256 (hex) over name, version, prompts and clip spec; it is stored with every result."""
         plain = self.to_json()
         return digest({name: plain[name] for name in ("name", "version", "clip_spec", "prompts")})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; `from_json` reads them back."""
+        """Return plain JSON values; `from_json` reads them back."""
         spec = self.clip_spec.to_json() if self.clip_spec else None
         prompts = [prompt.to_json() for prompt in self.prompts]
         return {**vars(self), "prompts": prompts, "clip_spec": spec, "card": dict(self.card)}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Subset":
-        """Read back `to_json`."""
+        """Build a subset from the values of `to_json`."""
         spec = plain["clip_spec"]
         prompts = tuple(Prompt(**prompt) for prompt in plain["prompts"])
         return cls(**{**plain, "prompts": prompts, "clip_spec": spec and ClipSpec.from_json(spec)})
 
     @property
     def whole_digest(self) -> str:
-        """The digest of the subset that this is, or was cut from."""
+        """Digest of the whole subset: of the one that this was cut from, or its own."""
         return self.cut_from or self.digest
 
     def limited(self, count: int | None) -> "Subset":
-        """The first `count` prompts only (all for None); its digest differs, so the two are never mixed up."""
+        """Return the subset of the first `count` prompts (all for None). A shorter one has a digest of its own."""
         if count is None or count >= len(self.prompts):
             return self
         return replace(self, prompts=self.prompts[:count], cut_from=self.whole_digest)

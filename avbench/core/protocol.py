@@ -1,4 +1,4 @@
-"""What decides a number besides the clips? A protocol: frozen, hashed, and compared field by field."""
+"""Defines `Protocol`: everything besides the clips that decides a number, hashed and compared field by field."""
 
 import dataclasses
 import hashlib
@@ -24,7 +24,7 @@ class Protocol:
     """Raised whenever the code moves a number."""
 
     def describe(self) -> dict[str, Any]:
-        """Every field as a plain value: what is stored beside a number."""
+        """Return every field as a plain value. This is what is stored with a number."""
         return dataclasses.asdict(self)
 
     @property
@@ -34,12 +34,12 @@ class Protocol:
 
 
 def field_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """The fields in which two described protocols differ, each as ``name: ours against theirs``."""
+    """List the fields in which two described protocols differ, each as ``name: ours against theirs``."""
     return [f"{name}: {one!r} against {other!r}" for name, (one, other) in different_fields(ours, theirs).items()]
 
 
 def different_fields(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The fields that differ, those inside fields as ``outer.inner``, with both values."""
+    """Map each field that differs to both values. A nested field is named ``outer.inner``."""
     one, other = _flat(ours), _flat(theirs)
     absent = "(absent)"
     names = sorted({*one, *other})
@@ -61,5 +61,5 @@ def _flat(plain: Mapping[str, Any], within: str = "") -> dict[str, Any]:
 def require_same_protocol(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
     """Raise InputError, naming the fields, where two described protocols differ."""
     if unlike := field_differences(ours, theirs):
-        msg = f"{what} were made under unlike protocols and cannot be compared: {'; '.join(unlike)}"
+        msg = f"{what} were made under different protocols and cannot be compared: {'; '.join(unlike)}"
         raise InputError(msg)

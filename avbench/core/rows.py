@@ -1,7 +1,7 @@
-"""What was measured: one row a clip, columns over many clips, and moments of a large reference.
+"""Defines the results of measuring: one row per clip, columns over many clips, and the moments of a large set.
 
-Conventions: a row's values are floats or float arrays of one shape per name; columns stack them on axis 0,
-``[clips, ...]``, in the order of sorted keys, so that results do not depend on the order of measuring.
+Conventions: a row's values are floats or float arrays of one shape per name. Columns stack them on axis 0,
+``[clips, ...]``, sorted by key, so that results do not depend on the order of measuring.
 """
 
 import itertools
@@ -18,7 +18,7 @@ Columns = Mapping[str, np.ndarray]
 
 
 class Key(NamedTuple):
-    """What a clip is known by. A key is counted once, wherever its row was made."""
+    """Identifies a clip. Each key counts once, even where several machines measured it."""
 
     subset: str
     prompt: str
@@ -27,7 +27,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One feature of one clip: its values, or the sentence why there are none."""
+    """One feature of one clip: its values, or a sentence why there are none."""
 
     key: Key
     clip_sha256: str
@@ -36,21 +36,22 @@ class Row:
 
     def __post_init__(self) -> None:
         if (self.values is None) == (self.missing is None):
-            msg = f"row {self.key}: give either values or the sentence why there are none"
+            msg = f"row {self.key}: give either values or a sentence why there are none"
             raise InputError(msg)
         for name, value in (self.values or {}).items():
             if not np.isfinite(value).all():
-                msg = f"row {self.key}: {name} is NaN or infinite; a clip that cannot be measured has no row of numbers"
+                msg = f"row {self.key}: {name} is NaN or infinite; give a sentence why it cannot be measured instead"
                 raise InputError(msg)
 
 
 def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
     """Stack the rows that have values, sorted by key, into ``name → [clips, ...]`` float64 arrays.
 
-    A name whose values have unlike shapes (times of events, curves of clips of unlike length) gives an array of arrays.
+    A name whose values differ in shape (times of events, curves of clips of different lengths) gives a ``[clips]``
+    object array of arrays.
 
     Raises:
-        InputError: a key occurs twice, or rows disagree about their names, or about what is a number and what a list.
+        InputError: a key occurs twice, or rows differ in their names or in a value's number of dimensions.
     """
     measured = sorted((row for row in rows if row.values is not None), key=lambda row: row.key)
     keys = [row.key for row in measured]
@@ -61,13 +62,13 @@ def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
     names = list(measured[0].values or {}) if measured else []
     for row in measured:
         if list(row.values or {}) != names:
-            msg = f"row {row.key} has the values {list(row.values or {})}, others have {names}"
+            msg = f"row {row.key} has the values {list(row.values or {})}; other rows have {names}"
             raise InputError(msg)
     stacked = {}
     for name in names:
         arrays = [np.asarray((row.values or {})[name], dtype=np.float64) for row in measured]
         if len({array.ndim for array in arrays}) > 1:
-            msg = f"{name} has unlike numbers of dimensions in these rows, {sorted({one.ndim for one in arrays})}"
+            msg = f"{name} has different numbers of dimensions in these rows: {sorted({one.ndim for one in arrays})}"
             raise InputError(msg)
         if len({array.shape for array in arrays}) == 1:
             stacked[name] = np.stack(arrays)
@@ -80,7 +81,7 @@ def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """n, mean and scatter of embeddings in float64: what is kept of a set too large to keep whole."""
+    """Count, mean and scatter matrix of embeddings, in float64: the summary of a set too large to keep whole."""
 
     n: int
     mean: np.ndarray
@@ -90,7 +91,7 @@ class Moments:
 
     @classmethod
     def of(cls, embeddings: np.ndarray) -> "Moments":
-        """Moments of ``[n, d]`` embeddings. Raises InputError on an empty or non-finite array."""
+        """Compute the moments of ``[n, d]`` embeddings. Raises InputError on an empty or non-finite array."""
         x = np.asarray(embeddings, dtype=np.float64)
         if x.ndim != 2 or not len(x) or not np.isfinite(x).all():
             msg = f"embeddings have shape {x.shape}; they must be [clips, dimensions], not empty, all finite"
@@ -100,7 +101,7 @@ class Moments:
         return cls(len(x), mean, centred.T @ centred)
 
     def merge(self, other: "Moments") -> "Moments":
-        """Moments of both sets together (the centred update of Chan, Golub and LeVeque, 1979)."""
+        """Combine the moments of two sets (the centred update of Chan, Golub and LeVeque, 1979)."""
         if self.mean.shape != other.mean.shape:
             msg = f"moments of {self.mean.size} and of {other.mean.size} dimensions cannot be merged"
             raise InputError(msg)

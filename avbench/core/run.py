@@ -1,4 +1,4 @@
-"""What was run: one model on some subsets, and the samples it made."""
+"""Defines `Run`, one model on some subsets, and `Sample`, the record of one generated clip."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from avbench.core.rows import Key
 
 @dataclass(frozen=True)
 class Run:
-    """One model on some subsets. All but versions, machine, asked and preset must be the same to resume a run."""
+    """One model on some subsets. To resume a run, everything returned by `identity` must be equal."""
 
     name: str
     model: str
@@ -24,9 +24,9 @@ class Run:
     versions: Mapping[str, str]
     machine: Mapping[str, str]
     asked: Mapping[str, Any] = field(default_factory=dict)
-    """The settings that were asked for, and not left at their defaults."""
+    """The settings that the user gave, as opposed to defaults."""
     preset: Mapping[str, Any] | None = None
-    """The paper's settings that were asked for, and what took the place of which (presets.py)."""
+    """The paper preset that the user chose, and which of its settings the user overrode."""
 
     def __post_init__(self) -> None:
         checked_id(self.name, "run name")
@@ -35,7 +35,7 @@ class Run:
             raise InputError(msg)
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a run to be resumed."""
+        """Return what must be equal for a run to be resumed."""
         return {
             "model": self.model,
             "settings": dict(self.settings),
@@ -44,7 +44,7 @@ class Run:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for run.json."""
+        """Return plain JSON values for run.json."""
         made = {"versions": dict(self.versions), "machine": dict(self.machine), "asked": dict(self.asked)}
         if self.preset is not None:
             made["preset"] = dict(self.preset)
@@ -53,7 +53,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Sample:
-    """One (prompt, seed) of a run: the clip's file, or the sentence why there is none."""
+    """One (prompt, seed) of a run: the clip's file, or a sentence why there is none."""
 
     key: Key
     path: str | None
@@ -61,25 +61,25 @@ class Sample:
     sha256: str | None
     """Of the file's bytes."""
     seconds: float
-    """How long the making took, in seconds."""
+    """How long generating the clip took."""
     failure: str | None = None
     spec_mismatch: str | None = None
-    """In what the clip is not of the form that its subset asks for; it is brought to it when it is measured."""
+    """How the clip differs from its subset's clip spec; it is conformed to the spec when it is measured."""
     call: Mapping[str, Any] | None = None
-    """What the model was asked, where that is not in the settings."""
+    """The arguments of the call to the model, where the run's settings do not hold them."""
     peak_memory_mib: float | None = None
-    """The most that the process has held until then."""
+    """Peak memory of the process up to then."""
     peak_gpu_memory_mib: float | None = None
-    """The most that was allocated while this clip was made, or its batch; None without a CUDA device."""
+    """Peak GPU memory allocated while this clip, or its batch, was generated; None without a CUDA device."""
     remark: str | None = None
-    """What the reader of the file decided by itself, such as the rate of a file of variable rate."""
+    """What the file reader had to decide, such as a rate for a file of variable rate."""
     refused: bool = False
-    """Whether the failure is the model's answer (moderation): it is counted by itself and not asked for again."""
+    """Whether the model refused the prompt (moderation): refusals are counted separately and not tried again."""
     source: str | None = None
-    """What the clip was taken from, as that was then, where prompt, seed and settings do not say it: the hash of a
-    folder of frames, or what a server says that it runs. A file that is kept byte for byte has its own sha256."""
+    """Where the clip came from, if prompt, seed and settings do not say it: the hash of a folder of frames, or the
+    model that a server reported. Not needed for a file that is kept byte for byte: its sha256 is recorded."""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.failure is None) or (self.path is None) != (self.sha256 is None):
-            msg = f"sample {self.key}: give either a path with its sha256 or the sentence why there is none"
+            msg = f"sample {self.key}: give either a path with its sha256 or a sentence why there is none"
             raise InputError(msg)

@@ -1,4 +1,4 @@
-"""What a metric says: a value or the sentence why there is none, and how it was made."""
+"""Defines `Score`: a metric's value, or a sentence why there is none, and how it was computed."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -9,27 +9,27 @@ from avbench.core.errors import InputError
 
 
 class Direction(StrEnum):
-    """Which way is better."""
+    """Which values of a metric are better."""
 
     HIGHER = "higher"
     LOWER = "lower"
     BAND = "band"
-    """Should match the reference: neither much more nor much less."""
+    """The value should match the reference's."""
     NEITHER = "neither"
 
 
 @dataclass(frozen=True)
 class Null:
-    """What a distance comes to where model and reference are one distribution, at the same numbers of clips."""
+    """Values of a distance at the same numbers of clips, if model and reference had the same distribution."""
 
     mean: float
     sd: float
-    """Over the permutations."""
+    """Standard deviation over the permutations."""
     p: float
-    """Share of permutations at least as bad as what was measured, with one added to both counts."""
+    """p-value: the share of permutations at least as bad as the measured value, with one added to both counts."""
     permutations: int
     within_prompts: bool
-    """Whether clips changed sides only with clips of their own prompt."""
+    """Whether clips were exchanged only with clips of the same prompt."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mean) and 0 <= self.sd < math.inf and 0 <= self.p <= 1 and self.permutations >= 0):
@@ -45,60 +45,61 @@ class Score:
     metric: str
     value: float | None
     n: int
-    """Clips that the value rests on."""
+    """Number of clips that the value was computed from."""
     protocol: str
-    """Digest; the protocol itself stands beside the scores."""
+    """Digest of the protocol; scores.json also holds the protocol itself."""
     missing: str | None = None
     """Why there is no value, in a sentence."""
     interval: tuple[float, float] | None = None
-    """95 % interval of a mean over clips, clustered by prompt."""
+    """95 % confidence interval of a mean over clips, clustered by prompt."""
     null: Null | None = None
-    """For a distance whose reference has rows."""
+    """The null distribution; only for a distance whose reference has rows."""
     floor: float | None = None
-    """For a distance: what the reference's own clips score against the rest of it at this n."""
+    """For a distance: the value that n of the reference's own clips get against the rest of the reference."""
     reference_clips: int | None = None
-    """For a distance: clips of the reference that it was measured to."""
+    """For a distance: how many clips of the reference it was measured to."""
     reference: float | None = None
     """The reference's own value, for a band metric."""
     unmeasured: int = 0
-    """Clips of the subset that have no number, or no clip."""
+    """Number of expected clips that are missing or could not be measured."""
     refused: int = 0
-    """Those of them that the model refused to make (moderation)."""
+    """How many of those the model refused to make (moderation)."""
     shared: int = 0
-    """Clips that are in the reference as well: they are too near to it by birth."""
+    """Number of clips that are in the reference too, which makes the distance too small."""
     hygiene: str | None = None
-    """In what the score rests on a set's training clips, in a sentence."""
+    """A sentence saying which clips are from a data set's training split, if any."""
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.missing is None):
-            msg = f"{self.metric} on {self.subset}: a score has either a value or a sentence why not"
+            msg = f"{self.metric} on {self.subset}: give either a value or a sentence why there is none"
             raise InputError(msg)
         if self.value is not None and not math.isfinite(self.value):
-            msg = f"{self.metric} on {self.subset} is {self.value}: a score is finite or absent"
+            msg = f"{self.metric} on {self.subset} is {self.value}; a score must be finite or absent"
             raise InputError(msg)
         for name in ("n", "unmeasured", "refused", "shared"):
             if getattr(self, name) < 0:
-                msg = f"{self.metric} on {self.subset}: {name} is {getattr(self, name)}; it counts clips"
+                msg = f"{self.metric} on {self.subset}: {name} is {getattr(self, name)}; it must be 0 or more"
                 raise InputError(msg)
         low, high = self.interval or (0.0, 0.0)
         if not low <= high or not all(math.isfinite(one) for one in (low, high, self.floor or 0, self.reference or 0)):
             msg = (
-                f"{self.metric} on {self.subset}: its interval, floor or reference value is not finite, or upside down"
+                f"{self.metric} on {self.subset}: the interval, floor or reference value is not finite, or the "
+                "interval's ends are in the wrong order"
             )
             raise InputError(msg)
 
     @property
     def excess(self) -> float | None:
-        """Value less the null's mean: what of a distance is not a matter of n."""
+        """Value minus the null's mean: the part of a distance that small n does not explain."""
         return None if self.value is None or self.null is None else self.value - self.null.mean
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for scores.json."""
+        """Return plain JSON values for scores.json."""
         return {**asdict(self), "interval": list(self.interval) if self.interval else None}
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "Score":
-        """Read back `to_json`."""
+        """Build a score from the values of `to_json`."""
         interval, null = plain.get("interval"), plain.get("null")
         typed = {"interval": tuple(interval) if interval else None, "null": Null(**null) if null else None}
         return cls(**{**plain, **typed})

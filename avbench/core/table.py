@@ -1,10 +1,10 @@
-"""How is a row of a literal table found? ``"module:object"`` becomes the object, imported when asked for."""
+"""Imports the object that a table entry ``"module:object"`` names."""
 
 import importlib
 from typing import Any
 
 
-def resolve(place: str) -> Any:
-    """The object that ``module:object`` names. Raises ImportError or AttributeError where there is none."""
-    module, _, name = place.partition(":")
+def resolve(entry: str) -> Any:
+    """Import the object that ``module:object`` names. Raises ImportError or AttributeError where there is none."""
+    module, _, name = entry.partition(":")
     return getattr(importlib.import_module(module), name)

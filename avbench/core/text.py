@@ -1,4 +1,4 @@
-"""How does text from a file reach a terminal, a spreadsheet or a table? So that it is only read, and does nothing."""
+"""Makes text from files safe to show in a terminal, a table or a spreadsheet, where it could act as a command."""
 
 import re
 from typing import TYPE_CHECKING
@@ -7,31 +7,31 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, those of terminals among them; not tab and line feed
-    "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of reading
-    "\u2028\u2029\ud800-\udfff\ufffe\uffff]"  # other ends of lines, halves of pairs, and what is no character
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, such as a terminal's, but not tab and line feed
+    "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that change the direction of reading
+    "\u2028\u2029\ud800-\udfff\ufffe\uffff]"  # line and paragraph separators, surrogates, non-characters
 )
 _FORMULA = tuple("=+-@＝＋－＠")
 
 
 def visible(text: object) -> str:
-    r"""Text without control characters: ``\x1b[31m`` is shown by these letters, and colours nothing."""
+    r"""Escape control characters, so that ``\x1b[31m`` is shown as these letters and colours nothing."""
     return _UNSEEN.sub(_named, str(text))
 
 
 def one_line(text: object) -> str:
-    """The same without ends of lines and tabs, which become spaces."""
+    """Escape control characters, and replace line ends and tabs by spaces."""
     return re.sub(r"[\n\t]+", " ", visible(text))
 
 
 def spreadsheet_cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: one that could be has an apostrophe before it. Numbers stay."""
+    """Put an apostrophe before text that a spreadsheet would take for a formula. Numbers stay as they are."""
     shown = visible(text)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA) and not _number(shown) else shown
 
 
 def csv_text(frame: "pd.DataFrame") -> str:
-    """A table as CSV whose texts no spreadsheet takes for formulas."""
+    """Write a table as CSV, with every text escaped by `spreadsheet_cell`."""
     texts = frame.select_dtypes(exclude=["number", "bool"]).columns
     safe = {name: frame[name].map(lambda one: spreadsheet_cell(one) if isinstance(one, str) else one) for name in texts}
     return frame.assign(**safe).to_csv(index=False)

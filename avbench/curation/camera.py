@@ -1,4 +1,4 @@
-"""How do things move when the camera's own motion is taken off?
+"""Measures how things move after the camera's own motion is removed.
 
 The camera's motion between two frames is taken to be a shift, a turn and a zoom: the similarity transform that most
 of the textured places agree on (RANSAC). What fills most of the picture and moves as one is therefore taken for the

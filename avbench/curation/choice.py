@@ -1,7 +1,7 @@
-"""Which clips of a measured pool does a rule keep, and why not the others?
+"""Decides which clips of a measured pool the rules keep, and records why the others are rejected.
 
 The subset's folder holds prompts.jsonl and card.toml (what `subsets lint` accepts), manifest.jsonl (id, file, sha256
-of the kept clips), audit.csv and audit.parquet (a row a clip and condition, and one for copies), agreement.csv (how
+of the kept clips), audit.csv and audit.parquet (one row per clip and condition, and one for copies), agreement.csv (how
 far two conditions, or two rules, hold together) and sheet.png. Nothing in it depends on when or in how many goes the
 pool was measured. In memory are a few numbers and the hashes of a clip, never the clips.
 """

@@ -1,4 +1,4 @@
-"""Which clips are copies of one another? By picture or by sound, in bounded memory.
+"""Finds clips that are copies of one another, by picture or by sound, in bounded memory.
 
 Hashes are ``[clips, bytes]`` uint8. Each pair of neighbouring bytes is a band: clips are put in the order of a band,
 and those with the same one are compared with the `NEIGHBOURS` after them in the order of the whole hash. So time goes

@@ -1,4 +1,4 @@
-"""What is measured of a clip, once: numbers that rules decide by, and hashes that copies are found by.
+"""Measures each clip once: numbers for the rules to decide by, and hashes for finding copies.
 
 Units: seconds, pixels, frame diagonals a second, decibels against full scale. A number that a clip lacks (onsets
 of a silent one, say) is None, and no condition on it holds.

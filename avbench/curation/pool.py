@@ -1,4 +1,4 @@
-"""Measures every clip of a pool once, and keeps a row of each in a work folder: the resume point.
+"""Measures every clip of a pool once, and stores one row per clip in a work folder: the resume point.
 
 A row belongs to a file as it was when it was measured (path, size, time of change) and to the protocols that measured
 it; what has a row is not measured again. A clip that cannot be measured has a row that says why.

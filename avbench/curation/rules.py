@@ -1,4 +1,4 @@
-"""The rules as written: rules.toml, or a file of the user's in the same form."""
+"""Reads the rules of curation from rules.toml, or from a user's file of the same form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

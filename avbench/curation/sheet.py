@@ -1,4 +1,4 @@
-"""A contact sheet: three frames of each kept clip, to be looked at before anything is believed."""
+"""Draws a contact sheet, three frames of each kept clip, for people to check the choice by eye."""
 
 from pathlib import Path
 

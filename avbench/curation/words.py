@@ -1,4 +1,4 @@
-"""How much of the picture do words cover, drawn over it or standing in the scene?
+"""Measures how much of the picture text covers, whether drawn over it or part of the scene.
 
 RapidOCR finds and reads them with the PP-OCR networks that its package ships. What it reads as one or two different
 letters, or reads badly, is mostly no text: a drumstick is a 7, a cymbal an X, balls in a row OOO. It does not count.

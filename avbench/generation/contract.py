@@ -1,7 +1,7 @@
-"""Does a generator keep what it promises? A clip depends on prompt, seed and settings alone, in the form asked for.
+"""Checks a generator's contract: its clips depend only on prompt, seed and settings, and meet the clip spec.
 
-Six clips are made: of two prompts and two seeds by one generator, one by one, and again by another one, built anew, in
-the other order and in batches. Clips are compared as they are decoded, exactly.
+Six clips are made: three (of two prompts and two seeds) one by one, and the same three again by a newly built
+generator, in reverse order and in batches. The decoded clips must be exactly equal.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from avbench.storage.media import read_clip
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool | None
@@ -27,12 +27,12 @@ class Check:
 
     @property
     def mark(self) -> str:
-        """For people."""
+        """The result as text."""
         return {True: "ok", False: "failed", None: "not applicable"}[self.ok]
 
 
 def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
-    """Put a generator through all checks; later ones do not apply where there is no clip to look at."""
+    """Run all checks on a generator, and stop after the first failure that leaves no clips to check."""
     try:
         generator = build()
         digest(generator.settings)
@@ -67,13 +67,13 @@ def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
 
 
 def _repeated(build: Callable[[], Generator], requests: Sequence[Request], clips: Sequence[Clip]) -> Iterator[Check]:
-    """The same clips by a new generator: the first alone, then all in the other order, in batches."""
+    """Make the same clips with a new generator: the first one alone, then all in reverse order, in batches."""
     generator = build()
     (again,) = _clip(generator, requests[:1])
     unlike = again if isinstance(again, str) else _difference(clips[0], again)
     yield Check("again", unlike is None, unlike or "the same prompt and seed give the same clip")
     if unlike is not None:
-        yield Check("order", None, "clips that do not come again cannot be compared")
+        yield Check("order", None, "not checked, because the same request gives different clips")
         return
     size = max(1, generator.batch_size)
     backwards, together = requests[::-1], []
@@ -82,16 +82,16 @@ def _repeated(build: Callable[[], Generator], requests: Sequence[Request], clips
     unlike = None
     for clip, other in zip(clips[::-1], together, strict=True):
         unlike = unlike or (other if isinstance(other, str) else _difference(clip, other))
-    how = "in the other order" + (f" and in batches of {min(size, len(requests))}" if size > 1 else "")
+    how = "in reverse order" + (f" and in batches of {min(size, len(requests))}" if size > 1 else "")
     yield Check("order", unlike is None, f"{how}, {unlike or 'the clips are the same'}")
 
 
 def _clip(generator: Generator, requests: Sequence[Request]) -> list[Clip | str]:
-    """Clips, or the sentences why there are none."""
+    """Return for each request a clip, or a sentence why there is none."""
     try:
         made = list(generator.generate(requests))
         if len(made) != len(requests):
-            return [f"{len(made)} clips came for {len(requests)} requests"] * len(requests)
+            return [f"generate returned {len(made)} clips for {len(requests)} requests"] * len(requests)
         return [
             _sentence(one)
             if isinstance(one, Exception)
@@ -116,24 +116,24 @@ def _form(clip: Clip) -> str:
 
 def _spec(subset: Subset, clips: Sequence[Clip]) -> Check:
     if subset.clip_spec is None:
-        return Check("form", None, f"{subset.name} asks for no form")
+        return Check("form", None, f"{subset.name} has no clip spec")
     objections = [words for clip in clips if (words := subset.clip_spec.objection(clip))]
     if not objections:
-        return Check("form", True, f"as {subset.name} asks for")
+        return Check("form", True, f"meets the clip spec of {subset.name}")
     try:
         for clip in clips:
             in_form(clip, ClipForm.of(subset.clip_spec))
     except NotMeasurable as short:
         return Check("form", False, str(short))
-    return Check("form", True, f"its own, {objections[0]}; it is brought to {subset.name}'s to be measured")
+    return Check("form", True, f"{objections[0]}; conformed to the clip spec of {subset.name} when measured")
 
 
 def _sound(clips: Sequence[Clip]) -> Check:
     sounds = [(clip, clip.audio) for clip in clips if clip.audio is not None]
     if not sounds:
-        return Check("sound", None, "it makes none")
+        return Check("sound", None, "the clips have no sound")
     if len(sounds) < len(clips):
-        return Check("sound", False, f"{len(clips) - len(sounds)} of {len(clips)} clips have none")
+        return Check("sound", False, f"{len(clips) - len(sounds)} of {len(clips)} clips have no sound")
     apart = max(abs(audio.seconds - clip.seconds) * float(clip.fps) for clip, audio in sounds)
     if apart > 1:
         return Check("sound", False, f"sound and frames end {apart:.1f} frames apart")
@@ -146,9 +146,9 @@ def _sound(clips: Sequence[Clip]) -> Check:
 
 
 def _difference(one: Clip, other: Clip) -> str | None:
-    """In what way two clips are unlike, or None."""
+    """Describe how two clips differ; None if they are equal."""
     if _form(one) != _form(other):
-        return f"the clips have unlike forms: {_form(one)}; {_form(other)}"
+        return f"the clips have different forms: {_form(one)}; {_form(other)}"
     apart = np.abs(one.frames.astype(np.int16) - other.frames)
     if apart.any():
         frames = int(apart.any(axis=(1, 2, 3)).sum())

@@ -1,8 +1,8 @@
-"""What is this path? It is looked at, never guessed from its name.
+"""Detects what kind of model or clips a path holds, from its content.
 
-A folder is told by the files that name its form (``model_index.json`` and its like); a safetensors file by its
-header, without a weight being read; a pipeline's makings by the fields of what its class returns. Nothing is run and no
-weight is loaded. Forms are those of diffusers 0.42.
+A folder is identified by the files that declare its format, such as ``model_index.json``; a safetensors file by its
+header; what a pipeline outputs (video, sound) by the fields of its class's output. No code of the model is run, and no
+weight is read. The formats are those of diffusers 0.42.
 """
 
 import dataclasses
@@ -20,39 +20,39 @@ from avbench.storage.media import IMAGE_SUFFIXES
 from avbench.storage.reading import opened, read_json, require_gguf, tensor_header
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
-"""Suffixes of weights that are unpickled: running what is in them is possible, so they are asked for by name."""
+"""Suffixes of pickled weights: loading them can run code, so the user has to allow it."""
 _COUNTED = (
     *(".json", ".safetensors", ".gguf", ".model", ".txt", ".py", *PICKLES),
     *(".yaml", ".yml", ".toml", ".onnx", ".msgpack", ".npz", ".npy", ".h5", ".pkl", ".tiktoken", ".jinja"),
 )
-"""Suffixes of the files in a model's folder that decide what it makes."""
+"""Suffixes of the files in a model's folder that affect its clips."""
 _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
 
 
 @dataclass(frozen=True)
 class Detected:
-    """What lies at a path."""
+    """What was detected at a path."""
 
     path: Path
     kind: str
     """``pipeline``, ``custom pipeline``, ``modular pipeline``, ``component``, ``LoRA``, ``single file``, ``GGUF``,
     ``pickle``, ``AVFullDiT``, ``trained joint``, ``TangoFlux`` or ``clips``."""
     class_name: str | None = None
-    """The class that it names."""
+    """The model class that its files name."""
     makes: str = ""
-    """``video`` or ``video + audio``; empty where that depends on a base."""
+    """``video`` or ``video + audio``; empty where that depends on the base pipeline."""
     needs: tuple[str, ...] = ()
-    """What has to be given besides a caption, in words."""
+    """What the user must give besides captions, in words."""
     model: str | None = None
     """``provider:target`` that runs it, or None."""
 
 
 def detect(path: Path) -> Detected:
-    """Look at a path. Raises InputError with a sentence where nothing known lies there."""
+    """Detect what a path holds. Raises InputError if it does not exist or is of no known kind."""
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
-        msg = f"{path}: there is no such file or folder"
+        msg = f"{path} does not exist"
         raise InputError(msg)
     model, base = f"diffusers:{path}", ("-M base=PIPELINE",)
     if path.suffix == ".safetensors":
@@ -72,7 +72,7 @@ def detect(path: Path) -> Detected:
 
 
 def diffusers() -> Any:
-    """The package. Raises InputError saying how to get it."""
+    """Import and return the package diffusers. Raises InputError with the install command if it is missing."""
     try:
         import diffusers as package
     except ImportError:
@@ -82,12 +82,12 @@ def diffusers() -> Any:
 
 
 def header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file: tensor name → type, shape and place. Raises InputError where it is none."""
+    """Read a safetensors file's header: tensor name → dtype, shape and offsets. Raises InputError on any other file."""
     return tensor_header(path)
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells these weights from others: a digest over every byte of every file, by name."""
+    """Identify a model's files by content: a digest over the names and all bytes of the files, their count and size."""
     found = [path] if path.is_file() else sorted(one for one in visible_files(path) if one.suffix in _COUNTED)
     files = {one.relative_to(path).as_posix() if path.is_dir() else one.name: one for one in found}
     hashes = {name: content_sha256(file) for name, file in files.items()}
@@ -96,12 +96,12 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def index_of(folder: Path) -> dict[str, Any]:
-    """A pipeline's ``model_index.json``. Raises InputError where it is not an object that names a class."""
+    """Read a pipeline's ``model_index.json``. Raises InputError if it is not an object that names a class."""
     return _plain(folder / "model_index.json", "_class_name")
 
 
 def output_fields(pipeline: type) -> set[str]:
-    """The fields of what a pipeline's call returns: of the dataclasses that its code names."""
+    """Return the fields of a pipeline's output: those of the dataclasses that the code of its call names."""
     call = inspect.unwrap(pipeline.__call__)
     known = getattr(call, "__globals__", {})
     named = [known.get(name) for name in (call.__code__.co_names if known else ())]
@@ -110,7 +110,7 @@ def output_fields(pipeline: type) -> set[str]:
 
 
 def makes(pipeline: type) -> str:
-    """``video``, ``video + audio``, or nothing of the two."""
+    """Return what a pipeline outputs: ``video``, ``video + audio``, or an empty string for neither."""
     found = output_fields(pipeline)
     if not found & {"frames", "video", "videos"}:
         return ""
@@ -118,7 +118,7 @@ def makes(pipeline: type) -> str:
 
 
 def needs(pipeline: type) -> tuple[str, ...]:
-    """What a pipeline must be given besides a caption, by its arguments' names."""
+    """Return the names of the arguments that a pipeline requires besides the caption."""
     arguments = inspect.signature(pipeline.__call__).parameters
     free = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     required = {
@@ -126,7 +126,7 @@ def needs(pipeline: type) -> tuple[str, ...]:
         for name, one in arguments.items()
         if one.default is one.empty and one.kind not in free and name not in ("self", "prompt")
     }
-    # optional by their signatures, though named as what they begin with; of TI2V the image is free
+    # Image- and video-to-video pipelines need their input although the signature makes it optional; TI2V does not.
     for what, words in (("image", r"ImageToVideo|Image2Video|(?<!T)I2V"), ("video", "VideoToVideo|Upsample")):
         if what in arguments and re.search(words, pipeline.__name__):
             required.add(what)
@@ -171,7 +171,7 @@ def _pipeline(path: Path, name: str) -> Detected:
         raise InputError(msg)
     made = makes(kind)
     if not made:
-        msg = f"{path} is a pipeline of the class {name}, which makes no video"
+        msg = f"{path} is a pipeline of class {name}, which makes no video"
         raise InputError(msg)
     return Detected(path, "pipeline", name, made, needs(kind), f"diffusers:{path}")
 
@@ -184,7 +184,7 @@ def _custom(path: Path, name: object) -> Detected:
 
 
 def _metadata(names: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a header says besides its tensors."""
+    """Return the metadata of a safetensors header."""
     found = names.get("__metadata__")
     return found if isinstance(found, Mapping) else {}
 

@@ -1,8 +1,8 @@
-"""Does a model make anything at all? A run whose first clips hold nothing stops, before hours of it are made.
+"""Stops a run whose first clips are all black or NaN, before hours are spent on more.
 
-Weights that found no place, a precision that overflows or a filter that blanks everything make NaN or black frames,
-and then of every prompt. One such clip may be an accident of its prompt; it costs that clip. Two at the start, with no
-other clip between, are the model's way.
+Weights that were not loaded, a precision that overflows, or a filter that blanks everything make NaN or black frames
+for every prompt. A single such clip may be due to its prompt and fails alone. Two at the start, without a good clip
+between, show that the model is broken.
 """
 
 import threading
@@ -18,49 +18,46 @@ _ENOUGH = 2
 
 
 class FirstClips:
-    """Looks at clips until one of them shows something; from then on it looks no more.
-
-    One for each process that makes clips: its threads share it.
-    """
+    """Inspects the clips of a process until the first one that is not empty. Threads of the process share it."""
 
     def __init__(self) -> None:
         self._sure = False
         self._nothing = 0
         self._lock = threading.Lock()
 
-    def look(self, made: Sequence[Made | BaseException]) -> list[Any]:
-        """Look at what a model made: clips, and errors in their place.
+    def inspect(self, made: Sequence[Made | BaseException]) -> list[Any]:
+        """Inspect what a model returned: clips, and errors in place of clips.
 
         Returns:
-            The same; a black clip, while no clip has shown anything yet, as the error that it is.
+            The same list; until the first good clip, black clips are replaced by an error.
 
         Raises:
-            BarrenError: the first clips hold nothing.
+            BarrenError: the first clips of this process are all empty.
         """
         if self._sure:
             return [*made]
-        looked = [_seen(one) if isinstance(one, Made) else one for one in made]
+        inspected = [_unless_empty(one) if isinstance(one, Made) else one for one in made]
         with self._lock:
-            if any(isinstance(one, Made) for one in looked):
+            if any(isinstance(one, Made) for one in inspected):
                 self._sure = True
                 return [*made]
-            faults = [one for one in looked if isinstance(one, UnusableError)]
+            faults = [one for one in inspected if isinstance(one, UnusableError)]
             self._nothing += len(faults)
             if self._nothing >= _ENOUGH and faults:
                 msg = (
-                    f"the first {self._nothing} clips hold nothing ({faults[0]}): the run stops here. Weights that do "
-                    "not belong together, too low a precision (-M dtype=) or a filter in the model can be the reason"
+                    f"the first {self._nothing} clips are empty ({faults[0]}), so the run stops. Possible reasons are "
+                    "weights that do not belong together, too low a precision (-M dtype=) or a filter in the model"
                 )
                 raise BarrenError(msg)
-        return looked
+        return inspected
 
 
 class BarrenError(InputError):
-    """The first clips of a run hold nothing. The message says what was seen."""
+    """The first clips of a run are empty. The message says how."""
 
 
-def _seen(made: Made) -> Made | InputError:
-    """The clip, or an error that says why there is nothing to see in it."""
+def _unless_empty(made: Made) -> Made | InputError:
+    """Return the clip, or an error if all of it is black or its file cannot be read."""
     try:
         clip = read_clip(made.clip) if isinstance(made.clip, Path) else made.clip
     except InputError as error:  # a file that cannot be read

@@ -1,7 +1,7 @@
-"""What else decides a model's clips: the code and the files that a command line, a class or a setting names.
+"""Identifies a user's own model by content: the hashes of its code and of the files that its settings name.
 
-`source_files` follows the imports of a Python file to the other files beside it; `named_inputs` finds the paths among
-words. Both are told by content, so that other code, or another checkpoint under the same name, is another model.
+`source_files` follows a Python file's imports to other files of the user's; `named_inputs` finds the paths in a command
+line or in settings. Changed code, or another checkpoint under the same name, thus counts as another model.
 """
 
 import ast
@@ -16,34 +16,34 @@ from avbench.generation.detect import fingerprint
 from avbench.storage.content import content_sha256
 
 _OURS = Path(avbench.__file__).resolve().parent
-"""Its version is recorded by itself."""
+"""avbench's own files are not hashed, because its version is recorded."""
 
 
 def identity(kind: Any, words: Iterable[Any]) -> dict[str, Any]:
-    """What tells a model of somebody's own from another one of the same name, as plain values for its settings.
+    """Identify a user's own model by content, as plain values for its settings.
 
     Args:
-        kind: its class, or the function that it is.
-        words: what it was built with, and what it says of itself: those that are paths are inputs.
+        kind: the model's class or function.
+        words: its arguments and settings; those that are paths count as inputs.
 
     Returns:
-        ``source_sha256`` of the file that holds it, None where there is none; where there are some, ``imports_sha256``
-        of the files beside it that this one imports, and ``inputs``.
+        ``source_sha256`` of the file that defines it, or None; and, if there are any, ``imports_sha256`` of the user's
+        files that it imports, and ``inputs``.
     """
-    told: dict[str, Any] = {"source_sha256": None}
+    hashes: dict[str, Any] = {"source_sha256": None}
     if path := _source(kind):
         depth = 0 if kind.__module__ == "__main__" else kind.__module__.count(".") + (path.name == "__init__.py")
         files = source_files(path, path.parents[min(depth, len(path.parents) - 1)])
-        told["source_sha256"] = content_sha256(path)
+        hashes["source_sha256"] = content_sha256(path)
         if others := {name: sha for name, sha in files.items() if not path.as_posix().endswith(f"/{name}")}:
-            told["imports_sha256"] = others
+            hashes["imports_sha256"] = others
     if found := named_inputs(words):
-        told["inputs"] = found
-    return told
+        hashes["inputs"] = found
+    return hashes
 
 
 def _source(kind: Any) -> Path | None:
-    """The file of a class or a function; None of what was typed into a notebook, or is compiled."""
+    """Return the file that defines a class or function; None if it is in a notebook or compiled."""
     try:
         found = inspect.getsourcefile(kind)
     except TypeError:
@@ -52,15 +52,15 @@ def _source(kind: Any) -> Path | None:
 
 
 def source_files(path: Path, root: Path | None = None) -> dict[str, str]:
-    """The Python files that one is made of, with their sha256: itself, and what it imports that lies beside it.
+    """Hash a Python file and, recursively, the files below `root` that it imports.
 
     Args:
         path: the file.
-        root: the folder that absolute imports are looked up in; the file's own where not given. Of a folder of
-            installed packages only the file's own package is looked at.
+        root: the folder in which absolute imports are looked up; by default the file's own. In a folder of installed
+            packages, only the file's own package is followed.
 
     Returns:
-        Path relative to the root → sha256. What cannot be parsed is taken as it is, without its imports.
+        Path relative to the root → sha256. The imports of a file that cannot be parsed are not followed.
     """
     root = (root or path.parent).resolve()
     within = root
@@ -80,7 +80,7 @@ def source_files(path: Path, root: Path | None = None) -> dict[str, str]:
 
 
 def _imported(file: Path, root: Path) -> Iterator[Path]:
-    """The files below `root` that a Python file imports."""
+    """Yield the files below `root` that a Python file imports."""
     try:
         with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(file.read_bytes())
@@ -100,29 +100,29 @@ def _imported(file: Path, root: Path) -> Iterator[Path]:
 
 
 def module_files(name: str, root: Path) -> dict[str, str]:
-    """What ``python -m name`` runs, as `source_files` has it, where it lies below `root`; else nothing."""
-    place = root.joinpath(*name.split("."))
-    files = [path for path in (place / "__main__.py", place.with_name(f"{place.name}.py")) if path.is_file()]
+    """Return `source_files` of the file that ``python -m name`` runs, or an empty dict if it is not below `root`."""
+    module = root.joinpath(*name.split("."))
+    files = [path for path in (module / "__main__.py", module.with_name(f"{module.name}.py")) if path.is_file()]
     return source_files(files[0], root) if files else {}
 
 
 def _module(base: Path, parts: list[str]) -> Iterator[Path]:
-    """The files of a module, and of the packages that it is in."""
+    """Yield the files of a module, and of the packages that contain it."""
     for count in range(len(parts) + 1):
-        place = base.joinpath(*parts[:count])
-        files = [place / "__init__.py"] if count else []
-        for path in (*files, *([place.with_suffix(".py")] if count == len(parts) and count else [])):
+        module = base.joinpath(*parts[:count])
+        files = [module / "__init__.py"] if count else []
+        for path in (*files, *([module.with_suffix(".py")] if count == len(parts) and count else [])):
             if path.is_file():
                 yield path.resolve()
 
 
 def named_inputs(words: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """The path as it is written → `detect.fingerprint`, of the files and folders that words or settings name."""
+    """Map each path among words or settings, as it is written, to its `detect.fingerprint`."""
     return {text: fingerprint(Path(text)) for text in named_paths(words)}
 
 
 def named_paths(words: Iterable[Any]) -> list[str]:
-    """The words that are paths of something, or have one behind a ``=``; those of lists and of mappings as well."""
+    """Return the words that are existing paths, or have one after ``=``; lists and mappings are searched too."""
     found: set[str] = set()
     for word in words:
         if isinstance(word, Mapping):
@@ -130,11 +130,12 @@ def named_paths(words: Iterable[Any]) -> list[str]:
         elif isinstance(word, list | tuple):
             found |= {*named_paths(word)}
         elif isinstance(word, str | Path):
-            found |= {text for text in (str(word), str(word).partition("=")[2]) if text and _there(Path(text))}
+            found |= {text for text in (str(word), str(word).partition("=")[2]) if text and _is_input(Path(text))}
     return sorted(found)
 
 
-def _there(path: Path) -> bool:
+def _is_input(path: Path) -> bool:
+    """Whether a path exists and is not a folder around the current one."""
     try:
         return path.is_file() or (path.is_dir() and path.resolve() not in (Path.cwd(), *Path.cwd().parents))
     except (OSError, ValueError):  # too long for a name, or with a NUL

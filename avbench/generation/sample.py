@@ -1,12 +1,11 @@
-"""Stage 2: prompts × seeds → clips on disk.
+"""Samples the clips of a run: every prompt under every seed, written to disk one by one.
 
-A clip that cannot be made costs that clip only: it is written down with the sentence why, and tried again when the
-same command is given again. What is on disk is not made twice. What fails without a sentence is tried once more; a
-refusal, which is the model's answer, is not asked for twice. A clip is kept as the model made it; whether it is of the
-form that its subset asks for is written down.
+A clip that fails is recorded with the reason, and the other clips are still made; the same command tries it again.
+Clips on disk are not made twice. An unexpected error is retried once; a refusal of the model is never retried. A clip
+is stored as the model made it, and a difference from its subset's clip spec is recorded.
 
-A run is gone on with where it holds the same model, by content, and the same clips. Where it does not, that is refused
-in a sentence; with `replace` what is no longer the same is made anew.
+A run can be resumed if the model, identified by content, and the clips on disk are unchanged. Otherwise an InputError
+says what has changed; with `replace`, what has changed is made anew.
 """
 
 import dataclasses
@@ -35,7 +34,7 @@ from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder, file_sha256, write_json
 
 JOURNAL = "jobs"
-"""Folder, inside the run folder, of what a generator keeps for itself."""
+"""Folder inside the run folder for a generator's own files."""
 _VERSIONED = ("av", "numpy", "opencv-python", "pymunk", "scipy", "torch", "torchvision")
 _SCORED = ("scores.json", "values.parquet", "near_copies.csv")
 _SHA256_LETTERS = 64
@@ -43,7 +42,7 @@ _VERSIONED_BY_DIFFUSERS = ("diffusers", "gguf", "peft", "transformers")
 
 
 def plan(subsets: Sequence[Subset], seeds: Sequence[int]) -> list[Request]:
-    """Every clip that a run should have, sorted by key."""
+    """Return a request for every clip that a run should have, sorted by key."""
     requests = [
         Request(Key(subset.name, prompt.id, seed), prompt, subset.clip_spec)
         for subset in subsets
@@ -68,34 +67,34 @@ def sample(
     """Start or resume a run.
 
     Args:
-        folder: where it goes.
-        model: ``provider:target``; a mere name where there is a `generator`.
+        folder: the run folder.
+        model: ``provider:target``; only a name if a `generator` is given.
         settings: of the model.
-        subsets: what is asked for.
-        seeds: clips per prompt.
-        workers: processes. Threads as many as it says, and no other process, for a generator with a `concurrency`.
-        generator: one that is in memory already; it stays in this process.
-        preset: the record of a preset (presets.py), for run.json.
-        replace: where the folder holds a run of another model, of other settings or prompts, throw that away; where
-            single clips are no longer what they were, make those anew.
+        subsets: whose prompts are sampled.
+        seeds: each gives one clip per prompt.
+        workers: number of processes. A generator with `concurrency` runs in so many threads of this process instead.
+        generator: an object in memory, which stays in this process.
+        preset: the record of a paper preset, for run.json.
+        replace: delete the folder's run if it is of another model, settings or prompts, and make single clips anew
+            that have changed.
 
     Returns:
-        How many clips are still to be made; an iterator that makes them and yields each as it is safely on disk;
-        and the generator's remarks.
+        The number of clips still to be made; an iterator that makes them and yields each one when it is safely on
+        disk; and the generator's remarks.
 
     Raises:
-        InputError: the model is wrong, or the folder holds another run, or clips that have changed since.
+        InputError: the model is invalid, or the folder holds another run, or clips that have changed since.
     """
     journal = folder.path / JOURNAL
     source = functools.partial(generators.build, model, dict(settings), journal)
     alone = generator is not None
     generator = generator or source()
     requests = plan(subsets, seeds)
-    told = {**generator.settings, **generators.outside_identity(model, generator, settings)}
-    run = _run(folder.path.name, model, told, subsets, seeds)
+    fingerprint = {**generator.settings, **generators.outside_identity(model, generator, settings)}
+    run = _run(folder.path.name, model, fingerprint, subsets, seeds)
     if replace and _another(folder, run):
         throw_away(folder)
-        generator = generator if alone else source()  # what it has read of its journal is gone
+        generator = generator if alone else source()  # the first one may have read the journal that was deleted
     threads = getattr(generator, "concurrency", None)
     folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)
     samples = folder.samples()
@@ -103,13 +102,13 @@ def sample(
     if stale and not replace:
         key, why = next(iter(stale.items()))
         msg = (
-            f"{len(stale)} of {sum(one.path is not None for one in samples.values())} clips of {folder.path} are no "
-            f"longer what they were, for example {key.prompt}-{key.seed}: {why}; give "
-            "another --out (--work of a reference), or --replace to make them anew"
+            f"{len(stale)} of {sum(one.path is not None for one in samples.values())} clips of {folder.path} have "
+            f"changed, for example {key.prompt}-{key.seed}: {why}; give "
+            "another --out (--work for a reference), or --replace to make them anew"
         )
         raise InputError(msg)
     if stale:
-        for name in _SCORED:  # of clips that are no more
+        for name in _SCORED:  # they were computed from clips that are now replaced
             (folder.path / name).unlink(missing_ok=True)
     done = {key for key, made in samples.items() if (made.path is not None or made.refused) and key not in stale}
     todo = [request for request in requests if request.key not in done]
@@ -123,7 +122,7 @@ def sample(
         for requests, samples in worker_pool.map_unordered(
             build, batches, workers=count, threads=bool(threads), survive_crashes=True
         ):
-            for one in _dead(build, requests) if isinstance(samples, worker_pool.WorkerCrashed) else samples:
+            for one in _after_crash(build, requests) if isinstance(samples, worker_pool.WorkerCrashed) else samples:
                 folder.add_sample(one)
                 yield one
 
@@ -148,7 +147,10 @@ def _another(folder: RunFolder, run: Run) -> bool:
 
 
 def throw_away(folder: RunFolder) -> None:
-    """Remove all that a run made. samples.jsonl goes first and run.json last, so that a kill leaves no half of it."""
+    """Delete everything that a run made.
+
+    samples.jsonl is deleted first and run.json last, so that the folder stays consistent if the process is killed.
+    """
     for name in ("samples.jsonl", *_SCORED, "features", "clips", JOURNAL, "run.json"):
         path = folder.path / name
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
@@ -157,28 +159,28 @@ def throw_away(folder: RunFolder) -> None:
 def _stale(
     folder: RunFolder, generator: Generator, requests: Sequence[Request], samples: Mapping[Key, Sample]
 ) -> dict[Key, str]:
-    """The clips that were made and are no longer what they were: here, or where they were taken from; and how."""
+    """Map the clips whose file or origin has changed since they were made to a sentence that says how."""
     here = altered(folder)
     stale = {one.key: f"{folder.path / str(one.path)} is not the file that was made" for one in here.changed}
     stale |= {one.key: f"{folder.path / str(one.path)} is no longer there" for one in here.gone}
-    if look := getattr(generator, "source", None):
+    if source_of := getattr(generator, "source", None):
         for request in requests:
             sample = samples.get(request.key)
             if sample is not None and sample.path is not None and request.key not in stale:
                 try:
-                    now = look(request)
+                    now = source_of(request)
                 except InputError as error:
                     stale[request.key] = str(error)
                     continue
-                # a finished file is kept byte for byte
+                # a finished file is kept byte for byte, so its own hash is that of its origin
                 before = sample.source or (sample.sha256 if now and len(now) == _SHA256_LETTERS else None)
                 if now and before and now != before:
-                    stale[request.key] = f"it was taken from {_short(before)}, and now would be from {_short(now)}"
+                    stale[request.key] = f"it came from {_short(before)}, and would now come from {_short(now)}"
     return stale
 
 
 def _short(source: str) -> str:
-    """For people."""
+    """Shorten a clip's origin for a message."""
     return f"a file with the sha256 {source[:12]}…" if len(source) == _SHA256_LETTERS else source[:300]
 
 
@@ -186,7 +188,7 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
     generator = source()
     if prepare := getattr(generator, "prepare", None):
         prepare()
-    place, look = RunFolder(folder), getattr(generator, "source", None)
+    run_folder, source_of = RunFolder(folder), getattr(generator, "source", None)
     first = FirstClips()
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
@@ -196,36 +198,36 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
         try:
             made = list(generator.generate(requests))
             if len(made) != len(requests):
-                msg = f"{len(made)} clips came for {len(requests)} requests"
+                msg = f"generate returned {len(made)} clips for {len(requests)} requests"
                 raise InputError(msg)
-            made = first.look(made)
+            made = first.inspect(made)
         except BarrenError:
             raise
         except (Exception, SystemExit) as error:
             failed = [_failed(requests[0], error, time.perf_counter() - started)]
             again = again and (not isinstance(error, InputError) or isinstance(error, UnusableError))
             if not again:
-                first.look([error])
+                first.inspect([error])
             made = None
-        if made is None:  # the error is gone by now, and with it what its frames held of the GPU
-            _let_go()
-            if len(requests) > 1:  # one bad prompt must not cost its batch
+        if made is None:  # after the except block, because the error keeps GPU memory alive
+            _free_memory()
+            if len(requests) > 1:  # the other prompts of the batch may work
                 return [one for request in requests for one in make([request])]
             return make(requests, again=False) if again else failed
         seconds = (time.perf_counter() - started) / len(requests)
         peaks = _peaks()
         return [
-            dataclasses.replace(_kept(place, request, each, seconds, look), **peaks)
+            dataclasses.replace(_kept(run_folder, request, each, seconds, source_of), **peaks)
             for request, each in zip(requests, made, strict=True)
         ]
 
     return make
 
 
-def _dead(
+def _after_crash(
     build: Callable[[], Callable[[Sequence[Request]], list[Sample]]], requests: Sequence[Request]
 ) -> list[Sample]:
-    """What becomes of requests that a process died of: of several each is tried alone; of one it is its failure."""
+    """Try each request of a batch that crashed its process in isolation; a single request is recorded as failed."""
     made: list[Sample] = []
     for request in requests:
         alone = worker_pool.run_isolated(build, [request]) if len(requests) > 1 else worker_pool.WorkerCrashed()
@@ -233,8 +235,8 @@ def _dead(
     return made
 
 
-def _let_go() -> None:
-    """Free what a failed call held, before the next one."""
+def _free_memory() -> None:
+    """Free the memory of a failed call before the next one."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
@@ -248,7 +250,7 @@ def _forget_gpu_peak() -> None:
 
 
 def _peaks() -> dict[str, float]:
-    """Peak memory in MiB; ru_maxrss is in KiB, on macOS in bytes."""
+    """Return the peak memory in MiB. ru_maxrss is in KiB, on macOS in bytes."""
     unit = 2**20 if sys.platform == "darwin" else 2**10
     peaks = {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
     torch = sys.modules.get("torch")
@@ -262,8 +264,9 @@ def _kept(
     request: Request,
     made: Made | InputError,
     seconds: float,
-    look: Callable[[Request], str | None] | None,
+    source_of: Callable[[Request], str | None] | None,
 ) -> Sample:
+    """Store a clip in the run folder and return its record; an error gives a record of the failure."""
     if isinstance(made, Exception):
         return _failed(request, made, seconds)
     try:
@@ -282,8 +285,8 @@ def _kept(
         if made.truth is not None:
             write_json(stem.with_name(stem.name + ".truth.json"), made.truth)
         name = path.relative_to(folder.path).as_posix()
-        copied = isinstance(made.clip, Path) and not made.moved  # then its own hash says it
-        source = look(request) if look and not copied else None
+        copied = isinstance(made.clip, Path) and not made.moved  # then its own hash identifies its origin
+        source = source_of(request) if source_of and not copied else None
         remark = "; ".join(clip.remarks) or None
         return Sample(
             request.key,
@@ -299,14 +302,15 @@ def _kept(
         if _no_space(error):
             clip_name = f"{request.key.prompt}-{request.key.seed}"
             msg = (
-                f"{folder.path}: no space is left for the clip {clip_name}; make some, and give the same command again"
+                f"{folder.path}: the disk is full, no space is left for the clip {clip_name}; free some, and give the "
+                "same command again"
             )
             raise InputError(msg) from error
         return _failed(request, error, seconds)
 
 
 def _no_space(error: BaseException) -> bool:
-    """Whether an error is that of a full disk: it would fail every clip that follows."""
+    """Whether an error is that of a full disk, which would fail every following clip too."""
     causes = (error, error.__cause__)
     return any(getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for one in causes)
 
@@ -315,5 +319,5 @@ def _failed(request: Request, error: BaseException, seconds: float) -> Sample:
     sentence = (
         str(error) if isinstance(error, InputError | worker_pool.WorkerCrashed) else f"{type(error).__name__}: {error}"
     )
-    sentence = sentence.removesuffix(": ")  # MemoryError says no more
+    sentence = sentence.removesuffix(": ")  # some errors, such as MemoryError, have no message
     return Sample(request.key, None, None, seconds, failure=sentence, refused=isinstance(error, Refused))

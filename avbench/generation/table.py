@@ -1,7 +1,7 @@
-"""Stage 2: who makes clips. Adding a provider is one file and one row here.
+"""Lists the providers of generators and builds one from ``provider:target``. A new provider is one file and one row.
 
-A generator is a class built as ``Generator(target, **settings)`` from a model as it is typed,
-``provider:target`` with ``-M name=value``. A clip depends on (prompt, seed) and the settings alone.
+A generator is a class built as ``Generator(target, **settings)`` from what the user typed: ``provider:target`` with
+``-M name=value``. A clip depends only on prompt, seed and settings.
 """
 
 import inspect
@@ -27,7 +27,7 @@ GENERATORS: dict[str, str] = {
     "cmd": "avbench.generation.providers.cmd:Command",
     "python": "avbench.generation.providers.python:OwnModel",
 }
-"""Provider → where it lives; imported when used."""
+"""Provider → ``module:class``, imported when used."""
 
 
 @dataclass(frozen=True)
@@ -37,63 +37,64 @@ class Request:
     key: Key
     prompt: Prompt
     clip_spec: ClipSpec | None
-    """None where any form will do."""
+    """None where any size, length and rate is accepted."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A clip, or a finished file that is kept byte for byte; and the truth about it where it is known."""
+    """A clip, or a finished file that is kept byte for byte, with the ground truth where it is known."""
 
     clip: Clip | Path
     truth: Mapping[str, Any] | None = None
     call: Mapping[str, Any] | None = None
-    """What the model was asked, where that is not in the settings: sizes and counts as they were brought to fit."""
+    """Arguments of the model's call that are not in the settings, such as sizes rounded to what the model can make."""
     moved: bool = False
     """Whether a finished file may be moved away instead of copied."""
 
 
 class Generator(typing.Protocol):
-    """What sample.py asks of a generator.
+    """The interface of a generator. These attributes are optional:
 
-    It may also have `prepare`, called once in each process before the first clip, and `most_workers`.
+    - `prepare()` is called once in each process before the first clip.
+    - `most_workers` is the largest number of processes that may run it.
+    - `concurrency` is the number of calls of `generate` that may run at once, in threads of one process; for a
+      generator that waits for others instead of computing.
+    - `source(request)` is for clips that come from something that can change under the same name. It returns the
+      present origin of the request's clip: the sha256 of a file that is kept byte for byte, or other text that changes
+      with the origin; None where it is unknown. It raises InputError where the origin is gone. When a run is resumed,
+      clips whose `source` has changed are reported.
 
-    One whose clips come from something that can change behind its name has `source`, which takes a request and returns
-    what its clip would be taken from now: the sha256 of a file that is kept as it is, or other words that change with
-    it; None where that cannot be told. It raises InputError where there is nothing any more. When a run is gone on
-    with, a clip whose `source` is another one than it was is not taken for the same.
-
-    One that waits for others instead of computing has `concurrency`: how many calls of `generate` may be under way at
-    once, in threads of one process. One whose class takes a `journal` is given the folder, inside the run folder, for
-    what must survive a kill.
+    A class with a parameter `journal` gets a folder inside the run folder, for what must survive a kill.
     """
 
     settings: Mapping[str, Any]
-    """Everything that decides its clips besides prompt and seed, defaults included."""
+    """Everything besides prompt and seed that decides the clips, defaults included."""
     batch_size: int
+    """The most requests that one call of `generate` takes."""
 
     def generate(self, requests: Sequence[Request]) -> Sequence[Made | InputError]:
-        """Make the clips of up to `batch_size` requests, or return the error in a clip's place.
+        """Make the clips of up to `batch_size` requests; an error may be returned in place of a clip.
 
-        Raises InputError with a sentence where it can make none; each is then asked for alone. Refused is a refusal.
+        Raises InputError if none can be made (each request is then tried alone), and Refused if the model refuses.
         """
         ...
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """What the user should know before these are made, in sentences: for example files that match nothing."""
+        """Return sentences that the user should read before sampling, for example which files match no prompt."""
         ...
 
 
 ENTRY_POINTS = "avbench.generators"
-"""Group in which other packages name their providers; a row of GENERATORS of the same name comes first."""
+"""Entry-point group in which other packages register providers; GENERATORS takes precedence for equal names."""
 
 
 def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) -> Generator:
     """Build a generator from ``provider:target``.
 
     Args:
-        model: as typed.
+        model: ``provider:target``, or a path whose content is detected.
         settings: of the generator.
-        journal: folder for what it has to keep, for a generator that asks for one.
+        journal: folder for generators that keep files of their own.
 
     Raises:
         InputError: the provider or a setting is unknown, or the target is wrong.
@@ -119,10 +120,10 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
 
 
 def outside_identity(model: str, generator: Generator, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a provider that another package brings: what tells its code, and the files that it was given, by content."""
+    """Identify the code and the input files of another package's provider by content; empty for avbench's own."""
     provider, colon, target = model.partition(":")
-    brought = colon and provider not in GENERATORS and provider in {point.name for point in _outside()}
-    return identity(type(generator), [target, *settings.values()]) if brought else {}
+    external = colon and provider not in GENERATORS and provider in {point.name for point in _outside()}
+    return identity(type(generator), [target, *settings.values()]) if external else {}
 
 
 def _outside() -> EntryPoints:
@@ -130,7 +131,7 @@ def _outside() -> EntryPoints:
 
 
 def check_settings(kind: Callable, settings: Iterable[str], who: str) -> list[str]:
-    """Return the names of a class's parameters. Raises InputError where it does not take a setting."""
+    """Return the names of a class's parameters. Raises InputError on a setting that is not one of them."""
     parameters = inspect.signature(kind).parameters
     known = [name for name in parameters if name not in ("target", "journal")]
     open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
@@ -142,7 +143,7 @@ def check_settings(kind: Callable, settings: Iterable[str], who: str) -> list[st
 
 
 def check_positive(**numbers: Any) -> None:
-    """Raise InputError where a setting is not a number above 0."""
+    """Raise InputError unless every setting is a number above 0."""
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
             msg = f"{name} is {number!r}; it must be a number above 0"
@@ -153,7 +154,7 @@ def _loaded(point: EntryPoint) -> Callable:
     try:
         return point.load()
     except Exception as error:
-        msg = f"the package that brings {point.name!r} ({point.value}) cannot be loaded: {first_line(error)}"
+        msg = f"the package of the provider {point.name!r} ({point.value}) cannot be loaded: {first_line(error)}"
         raise InputError(msg) from error
 
 
@@ -170,7 +171,7 @@ def split_name(typed: str) -> tuple[str | None, str]:
 
 
 def run_name(model: str) -> str:
-    """A short name for a model, fit for a folder: ``toyworld``, ``toyworld-frozen``, ``t2v``."""
+    """Return a short name for a model that can name a folder: ``toyworld``, ``toyworld-frozen``, ``t2v``."""
     provider, colon, target = model.partition(":")
     if not colon:
         provider, target = "clips", model

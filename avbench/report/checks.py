@@ -1,4 +1,4 @@
-"""How is a check read? On the console, by CI systems (JUnit XML), on a pull request (annotations, markdown)."""
+"""Renders the checks of the gate for the console, for CI systems (JUnit XML), and for pull requests."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from avbench.report.tables import escaped, p_value
 
 
 def console(verdicts: Sequence[Verdict]) -> Table:
-    """A row a check, for rich."""
+    """Return a rich table with one row per check."""
     name, found = Column("check", overflow="fold"), Column("found", overflow="fold")  # names are never cut
     table = Table(name, "", "p", found, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     styles = {"failed": "bold red", "skipped": "yellow", "ok": "green"}
@@ -23,7 +23,7 @@ def console(verdicts: Sequence[Verdict]) -> Table:
 
 
 def markdown(verdicts: Sequence[Verdict]) -> str:
-    """A table for a pull request or a job summary."""
+    """Return a markdown table for a pull request or a job summary."""
     failed = sum(verdict.failed for verdict in verdicts)
     lines = [f"**avbench check: {f'{failed} of {len(verdicts)} failed' if failed else 'passed'}**", ""]
     lines += ["| check | | p | found |", "|---|---|--:|---|"]
@@ -34,14 +34,14 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
 
 
 def annotations(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """GitHub's workflow commands, for the failed checks."""
+    """Yield a GitHub workflow command for each failed check."""
     for one in verdicts:
         if one.failed:
             yield f"::error title={_command(one.name, more=':,')}::{_command(one.told)}"
 
 
 def junit(verdicts: Sequence[Verdict]) -> str:
-    """JUnit XML: a test case a check."""
+    """Return JUnit XML with one test case per check."""
     counts = {"failures": sum(one.failed for one in verdicts), "skipped": sum(one.skipped for one in verdicts)}
     numbers = {name: str(count) for name, count in counts.items()}
     suite = ET.Element("testsuite", name="avbench check", tests=str(len(verdicts)), **numbers)

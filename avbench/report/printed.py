@@ -1,6 +1,6 @@
-"""What did the paper print? A preset's table, marked as printed, and what became of each of its columns here.
+"""Shows a paper's printed table, marked as printed, and what became of each of its columns here.
 
-Printed values stand by themselves: they are never in a table of computed ones, never tested, ranked or bold.
+Printed values have tables of their own: they are never mixed with computed values, tested, ranked or bold.
 """
 
 import json
@@ -24,23 +24,23 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Section:
-    """A preset's printed table, and the runs that were asked by it."""
+    """A paper preset's printed table, and the runs that used the preset."""
 
     preset: Preset
     runs: list[str]
     table: SubsetTable
     columns: list[tuple[Column, str]]
-    """The paper's columns, each with what became of it here, in a sentence."""
+    """The paper's columns, each with a sentence on whether it was computed here."""
     overridden: list[str]
-    """What took the place of what, a sentence each, with the runs that it is true of."""
+    """The preset's settings that runs overrode: one sentence each, with the runs."""
 
     @property
     def legend(self) -> str:
-        """What printed values are, and why they are not to be compared with computed ones."""
+        """Explains printed values, and why they must not be compared with computed ones."""
         return f"{LEGEND} {self.preset.unlike}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain JSON values."""
         told = [
             {"column": one.name, "table": one.table, "metric": one.metric, "here": here} for one, here in self.columns
         ]
@@ -55,7 +55,7 @@ class Section:
 
 
 def sections(folders: Sequence[RunFolder]) -> list[Section]:
-    """One a preset that runs were asked by, in the runs' order; none where no run was."""
+    """Return one section per paper preset that runs used, in the runs' order."""
     asked: dict[str, tuple[Preset, dict[str, dict[str, Any]]]] = {}
     for folder in folders:
         if kept := folder.run().preset:
@@ -66,7 +66,7 @@ def sections(folders: Sequence[RunFolder]) -> list[Section]:
 
 
 def frame(found: Sequence[Section]) -> pd.DataFrame:
-    """One row a printed value: COLUMNS."""
+    """Return one row per printed value, with the columns COLUMNS."""
     rows = [
         {
             **{"kind": "printed", "preset": one.preset.name, "source": one.preset.cited, "on": row.on},
@@ -112,7 +112,7 @@ def _section(preset: Preset, kept: dict[str, dict[str, Any]]) -> Section:
 
 
 def _here(column: Column, kept: dict[str, dict[str, Any]]) -> str:
-    """What became of a column: computed, left out, or impossible."""
+    """Say whether a column was computed, left out, or cannot be computed."""
     if column.missing:
         return f"cannot be computed: {column.missing}"
     why = {run: record["left_out"].get(column.metric) for run, record in kept.items()}

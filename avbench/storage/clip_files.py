@@ -1,8 +1,8 @@
-"""Which files of a folder are clips?
+"""Lists the clips in a folder: the media files and the folders of images, at any depth.
 
-Every file whose suffix `media.read_clip` reads, and every folder of images, however deep; links are followed. Hidden
-files and folders are not: editors, notebooks and systems keep copies there. What is left out is named. Names are the
-same where their letters are, composed (NFC, as most systems write) or decomposed (NFD, as macOS does).
+Links are followed. Hidden files and folders are skipped, because editors and operating systems keep copies there.
+Skipped files that could be clips are reported. Two names are equal if their Unicode is, whether composed (NFC, as most
+systems write it) or decomposed (NFD, as macOS does).
 """
 
 import os
@@ -18,22 +18,25 @@ _BESIDE = (
     *(".srt", ".vtt", ".parquet", ".py", ".sh", ".ipynb", ".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus"),
     *IMAGE_SUFFIXES,
 )
-"""Suffixes of what usually lies beside clips: it is no clip, and nobody expects that it is read as one."""
+"""Suffixes of files that are often stored with clips and are clearly no clips: they are skipped without a remark."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a folder. Paths are sorted."""
+    """The clips found in a folder. Paths are sorted."""
 
     folder: Path
     clips: tuple[Path, ...]
     frames: tuple[Path, ...]
     """Folders of images."""
     left_out: tuple[tuple[Path, str], ...]
-    """What could be taken for a clip and is not read, and why not."""
+    """Files and folders that could be clips and were skipped, each with the reason."""
 
     def remark(self, *, frames_too: bool = False) -> list[str]:
-        """A sentence that names what is left out, folders of images as well where they are not read; or none."""
+        """Return one sentence that names the skipped files, or none if there are none.
+
+        With `frames_too`, folders of images count as skipped.
+        """
         left_out = [*self.left_out]
         if frames_too:
             left_out += [(path, "a folder of images, which has no rate") for path in self.frames]
@@ -45,7 +48,7 @@ class Found:
 
 
 def clips_in(folder: Path) -> Found:
-    """Look through a folder."""
+    """Find the clips in a folder and the folders below it."""
     left_out: list[tuple[Path, str]] = []
     clips: list[Path] = []
     frames: set[Path] = set()
@@ -61,12 +64,12 @@ def clips_in(folder: Path) -> Found:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """The files of a folder and of the folders in it, without the hidden ones, in no order; links are followed."""
+    """Yield the files in a folder and below it, without hidden ones, in no fixed order. Links are followed."""
     return _walked(folder, lambda path, why: None)
 
 
 def clips_by_stem(folder: Path, prefix: str = "") -> dict[str, Path]:
-    """Name without suffix → clip, of the clips whose names begin with `prefix`; of several of a name the first path."""
+    """Map file names without suffix to clips whose names begin with `prefix`; the first path wins for equal names."""
     found: dict[str, Path] = {}
     for path in sorted(visible_files(folder)):
         if path.suffix.lower() in MEDIA_SUFFIXES and path.name.startswith(prefix):
@@ -75,18 +78,18 @@ def clips_by_stem(folder: Path, prefix: str = "") -> dict[str, Path]:
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file would be taken for a clip by its name."""
+    """Whether a file's suffix is that of a clip."""
     return path.suffix.lower() in MEDIA_SUFFIXES
 
 
 def without_suffix(path: Path) -> str:
-    """A relative path as prompts name clips: composed letters, slashes, and no suffix where it is a clip's."""
+    """Return a relative path as prompts name clips: in composed Unicode, with slashes, without a clip's suffix."""
     plain = path.as_posix()
     return same_name(plain.removesuffix(path.suffix) if is_clip(path) else plain)
 
 
 def as_spelled(folder: Path, name: str) -> Path:
-    """The path of this name in a folder, in the letters that it has there, composed or decomposed."""
+    """Return the path of `name` in a folder as the disk spells it, in composed or decomposed Unicode."""
     path = folder / name
     if name.isascii() or path.exists():
         return path
@@ -97,12 +100,12 @@ def as_spelled(folder: Path, name: str) -> Path:
 
 
 def same_name(text: str) -> str:
-    """A name with its letters composed, so that two that look the same are the same."""
+    """Return a name in composed Unicode (NFC), so that names that look equal are equal."""
     return unicodedata.normalize("NFC", text)
 
 
 def _walked(folder: Path, leave_out: Callable[[Path, str], None]) -> Iterator[Path]:
-    """The visible files; folders that a link leads to come after all others, so that none is read twice."""
+    """Yield the visible files. Linked folders come after all others, so that no folder is read twice."""
     seen: set[str] = set()
     links = [folder]
     while links:

@@ -1,7 +1,8 @@
-"""How is a clip brought to the form that its subset asks for? Only for measuring: the file stays as it was made.
+"""Conforms a clip to its subset's clip spec before it is measured; the clip's file is not changed.
 
-A model has its own rate, size and length; a subset says in which form clips are compared. A clip of that form passes
-untouched, so a number of such clips owes nothing to this rule; for any other the rule is part of the protocol.
+Models generate clips of different rates, sizes and lengths; a subset's spec makes them comparable. A clip that meets
+the spec is returned unchanged, so this rule does not affect its numbers. For every other clip the rule is part of the
+protocol.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from avbench.core import Audio, Clip, ClipSpec, NotMeasurable, Protocol
 
 @dataclass(frozen=True)
 class ClipForm(Protocol):
-    """The rule, stated."""
+    """The protocol of conforming clips to one clip spec."""
 
     width: int
     height: int
@@ -35,7 +36,7 @@ class ClipForm(Protocol):
 
     @classmethod
     def of(cls, spec: ClipSpec) -> "ClipForm":
-        """The rule for one clip spec."""
+        """Build the protocol for one clip spec."""
         return cls("clip-form", 1, **spec.to_json())
 
     @property
@@ -46,12 +47,12 @@ class ClipForm(Protocol):
 
 
 def in_form(clip: Clip, form: ClipForm) -> Clip:
-    """The clip in the form asked for; itself where it has it. Raises NotMeasurable where it is too short."""
+    """Conform a clip to the spec; return it unchanged if it meets the spec. Raises NotMeasurable if it is too short."""
     spec = form.spec
     if spec.objection(clip) is None:
         return clip
     if len(clip.frames) / clip.fps < spec.frames / spec.fps:
-        msg = f"the clip lasts {clip.seconds:.3g} s, and its subset asks for {spec.seconds:.3g} s"
+        msg = f"the clip lasts {clip.seconds:.3g} s, but its subset needs {spec.seconds:.3g} s"
         raise NotMeasurable(msg)
     starts = [ceil(k * clip.fps / spec.fps - Fraction(1, 2)) for k in range(spec.frames)]
     chosen = [clip.frames[min(start, len(clip.frames) - 1)] for start in starts]
@@ -80,7 +81,7 @@ def _sound(audio: Audio, spec: ClipSpec) -> Audio:
     samples = round(spec.frames * rate / spec.fps)
     missing = samples - wave.shape[1]
     if missing > rate / spec.fps:
-        msg = f"the clip's sound lasts {audio.seconds:.3g} s, and its subset asks for {spec.seconds:.3g} s"
+        msg = f"the clip's sound lasts {audio.seconds:.3g} s, but its subset needs {spec.seconds:.3g} s"
         raise NotMeasurable(msg)
     wave = np.pad(wave[:, :samples], ((0, 0), (0, max(0, missing))))
     return Audio(np.ascontiguousarray(np.clip(wave, -1, 1), dtype=np.float32), rate)

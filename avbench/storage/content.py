@@ -1,10 +1,9 @@
-"""Is it still the same file? Its content decides; it is read again only where it can have changed.
+"""Hashes files, and reads a file again only if it may have changed; tells whether a run's clips are unchanged.
 
-`content_sha256` is the sha256 of a file's bytes. It is remembered under the file's device, inode, size, and the times
-of the last change of its content and of its status, in ``hashes.sqlite`` in $XDG_CACHE_HOME/avbench or
-~/.cache/avbench. The time of the last change of status is set by the system alone, so that copying, moving or touching
-another file into the place of one is noticed. A file that changed less than two seconds before it was read is not
-remembered, because clocks tick; where the cache cannot be used, files are read each time.
+`content_sha256` is the sha256 of a file's bytes. It is cached in ``hashes.sqlite`` in $XDG_CACHE_HOME/avbench or
+~/.cache/avbench, under the file's device, inode, size, mtime and ctime. Only the system sets ctime, so a file that was
+replaced by copying, moving or touching is noticed. A file that changed less than two seconds before it was read is not
+cached, because file times are coarse. Where the cache cannot be used, files are read each time.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ def cache_folder() -> Path:
 
 
 class _Hashes:
-    """What was hashed earlier; one a process. Whatever is wrong with the cache's file makes it empty."""
+    """The cache of hashes, one per process. A cache file that cannot be used counts as empty."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,7 +39,7 @@ class _Hashes:
         self._open: sqlite3.Connection | None = None
 
     def find(self, state: os.stat_result) -> str | None:
-        """The hash of the file that is in this state, where it is known."""
+        """Return the cached hash of a file with this stat result, or None."""
         with self._lock, contextlib.suppress(sqlite3.Error, OSError):
             query = "SELECT sha256 FROM hashes WHERE (device, inode, size, modified, changed) = (?, ?, ?, ?, ?)"
             found = self._connection().execute(query, _stamp(state)).fetchone()
@@ -48,7 +47,7 @@ class _Hashes:
         return None
 
     def keep(self, state: os.stat_result, sha256: str) -> None:
-        """Remember a hash, or do nothing where that is impossible."""
+        """Cache a hash; do nothing if the cache cannot be written."""
         with self._lock, contextlib.suppress(sqlite3.Error, OSError), self._connection() as connection:
             connection.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?)", (*_stamp(state), sha256))
 
@@ -57,7 +56,7 @@ class _Hashes:
         if self._open is None or self._opened_as != (file, os.getpid()):
             file.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(file, timeout=2, check_same_thread=False)
-            connection.execute("PRAGMA synchronous = OFF")  # what a crash loses is hashed again
+            connection.execute("PRAGMA synchronous = OFF")  # hashes that a crash loses are computed again
             connection.execute(_MAKE_TABLE)
             self._open, self._opened_as = connection, (file, os.getpid())
         return self._open
@@ -67,12 +66,12 @@ _HASHES = _Hashes()
 
 
 def _stamp(state: os.stat_result) -> tuple[str, ...]:
-    """As text: an inode or a device may be larger than what SQLite takes for a number."""
+    """The cache's key, as text: an inode or a device number may be larger than SQLite's integers."""
     return tuple(map(str, (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)))
 
 
 def content_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hex; of a file that did not change since it was last asked for, from memory."""
+    """Return the sha256 of a file's bytes in hex, from the cache if the file has not changed since."""
     before = path.stat()
     if found := _HASHES.find(before):
         return found
@@ -84,22 +83,22 @@ def content_sha256(path: Path) -> str:
 
 
 def holds(path: Path, sha256: str) -> bool:
-    """Whether a file has this content; before it is said that it has not, it is read."""
+    """Whether a file has this sha256. The file is read again before the answer is no."""
     return content_sha256(path) == sha256 or file_sha256(path) == sha256
 
 
 @dataclass(frozen=True)
 class Altered:
-    """Clips of a run that are not as they were sampled."""
+    """Clips of a run that differ from what was sampled."""
 
     changed: tuple[Sample, ...]
-    """There is another file in their place."""
+    """Samples whose file has other content."""
     gone: tuple[Sample, ...]
-    """There is nothing in their place."""
+    """Samples whose file is missing."""
 
 
 def altered(folder: RunFolder) -> Altered:
-    """Hold every clip of a run against what samples.jsonl says of it."""
+    """Compare every clip file of a run with the sha256 in samples.jsonl."""
     changed, gone = [], []
     for sample in folder.samples().values():
         if sample.path is not None and sample.sha256 is not None:
@@ -112,23 +111,23 @@ def altered(folder: RunFolder) -> Altered:
 
 
 def require_unchanged(folder: RunFolder) -> tuple[Sample, ...]:
-    """The clips of a run that are no longer there.
+    """Check that no clip file of a run was changed, and return the samples whose file is missing.
 
     Raises:
-        InputError: a clip is not the one that was sampled and measured; the message names it.
+        InputError: a clip file is not the one that was sampled; the message names it.
     """
     found = altered(folder)
     if found.changed:
         msg = (
             f"{counted(found.changed, folder)} not what was sampled, for example "
-            f"{folder.path / str(found.changed[0].path)}: put them back, or give the command that made the run again "
-            "with --replace, which makes them anew"
+            f"{folder.path / str(found.changed[0].path)}: put the original files back, or repeat the command that made "
+            "the run with --replace to generate them again"
         )
         raise InputError(msg)
     return found.gone
 
 
 def counted(samples: tuple[Sample, ...], folder: RunFolder) -> str:
-    """``2 of 6 clips of runs/model are``."""
+    """Return the beginning of a sentence, such as ``2 of 6 clips of runs/model are``."""
     made = sum(one.path is not None for one in folder.samples().values())
     return f"{len(samples)} of {made} clips of {folder.path} {'is' if len(samples) == 1 else 'are'}"

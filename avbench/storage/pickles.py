@@ -1,7 +1,7 @@
-"""What do a pickle and a PyTorch checkpoint hold? Read without running anything in them.
+"""Reads pickles and PyTorch checkpoints of arrays without running code in them.
 
 A pickle names the functions that rebuild its objects, and an ordinary reader calls whatever it names. These readers
-know those that rebuild a numpy array, or a tensor, and refuse every other name.
+allow only the functions that rebuild numpy arrays and tensors, and refuse every other name.
 """
 
 import os
@@ -38,7 +38,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_pickle(path: Path) -> Any:
-    """What a pickle of dicts, lists, numbers, text and numpy arrays holds; no code in it is run.
+    """Read a pickle of dicts, lists, numbers, text and numpy arrays. No code in it is run.
 
     Raises:
         InputError: the file names any global besides those that rebuild a numpy array, or is not a pickle.
@@ -63,13 +63,13 @@ _MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 def _require_modest(stream: BinaryIO, size: int) -> None:
-    """Raise ValueError where a pickle asks for memory that nothing in it fills.
+    """Raise ValueError where a pickle numbers its memo entries beyond its own size.
 
-    A place in its memory is made with all those before it; a real pickle numbers them one by one.
+    The reader allocates all entries up to the highest number; a real pickle numbers them one by one.
     """
     for operation, argument, _ in pickletools.genops(stream):
         if operation.name in _MEMO and isinstance(argument, int) and argument > size:
-            msg = f"it asks for a memory of {argument:,} objects"
+            msg = f"it asks for a memo of {argument:,} objects, more than it has bytes"
             raise ValueError(msg)
 
 
@@ -95,7 +95,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         raise InputError(msg)
     found = {}
     for name, value in state.items():
-        require_memory(path, value.numel() * value.element_size())  # one that was expanded has no such storage
+        require_memory(path, value.numel() * value.element_size())  # an expanded tensor's storage is smaller
         try:
             found[str(name)] = value.detach().numpy()
         except (TypeError, RuntimeError) as error:  # sparse, without values, or of a type that numpy lacks
@@ -105,11 +105,11 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 
 
 def _rebuilt(*_: object) -> np.ndarray:
-    """An empty array, which the pickle then fills: numpy's own function makes one of any size that it is asked for."""
+    """Return an empty array, which the pickle then fills. numpy's own function would allocate any requested size."""
     return _RECONSTRUCT(np.ndarray, (0,), b"b")
 
 
-# numpy's own rebuilding function, taken from a pickled array: its module has changed its name over the years.
+# numpy's rebuilding functions, taken from a pickled array, because numpy has renamed their module.
 _RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -127,20 +127,20 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            msg = f"the file asks for {module}.{name}, which is no array; it is refused and was not run"
+            msg = f"the file names the function {module}.{name}, which builds no array; it was refused and not run"
             raise InputError(msg)
         return _ALLOWED[module, name]
 
 
 def _leaves(tree: object) -> Iterator[tuple[str, object]]:
-    """What is in nested dicts, by its path; a dict inside itself is refused."""
+    """Yield the values in nested dicts with their paths. Dicts nested too deep, or inside themselves, are refused."""
     todo: list[tuple[str, object, int]] = [("", tree, 0)]
     while todo:
         name, one, depth = todo.pop()
         if not isinstance(one, dict):
             yield name, one
         elif depth == limits().depth:
-            msg = f"it holds dicts more than {depth} deep"
+            msg = f"it nests dicts more than {depth} deep"
             raise InputError(msg)
         else:
             inner = [(f"{name}/{key}" if name else str(key), value, depth + 1) for key, value in one.items()]

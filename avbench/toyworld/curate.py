@@ -1,4 +1,4 @@
-"""Which toy scenes belong in which subset? Chosen from a large pool by measured rules, with the audit beside them.
+"""Chooses the toy scenes of each subset from a large pool by measured rules, and writes the audit.
 
 ``python -m avbench.toyworld.curate subsets`` writes the three subset folders again, byte for byte. Every scene of
 the pool is simulated under eight seeds that no run uses, and a rule must hold under all of them.

@@ -1,4 +1,4 @@
-"""What bodies does a clip of this world show? The way back from pixels, for clips whose truth nobody kept.
+"""Finds the bodies that a toy clip shows, from its pixels, for clips without a recorded ground truth.
 
 Only bodies are coloured (see `picture`), so a saturated pixel belongs to the body whose named colour has its hue.
 Bodies of one colour that touch are seen as one.

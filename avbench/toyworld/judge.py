@@ -1,4 +1,4 @@
-"""Does a clip obey the world's physics? Judged from pixels alone, by bodies that are found by colour and followed.
+"""Judges from pixels alone whether a clip obeys the toy world's physics, by tracking coloured bodies.
 
 What a scene's caption tells (bodies, colours, family) is known; where things are is read off the frames. Everything is
 in metres, seconds and kilograms of the scene, y up from the lower edge of a view of 2 m. Bodies of one colour cannot be

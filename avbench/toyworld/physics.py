@@ -1,4 +1,4 @@
-"""What happens in a scene? Rigid bodies under gravity, by pymunk, and the truth read off them.
+"""Simulates a scene: rigid bodies under gravity, by pymunk, with the ground truth.
 
 Conventions: SI units; x to the right and y up from the lower left corner of a view of 2 m × 2 m; angles in
 radians, counterclockwise. Two simulations of one (scene, seed) are equal bit for bit on one build of pymunk.
@@ -137,10 +137,10 @@ class Stage:
 
 
 def stage(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = True, clearance: float = 0.0) -> Stage:
-    """Set a scene up under a seed.
+    """Build the simulation of a scene under a seed.
 
-    Without `gravity` nothing falls, without `contacts` bodies pass through, with a `clearance` (metres) those that do
-    not stand on the floor turn back before they touch.
+    Without `gravity` nothing falls. Without `contacts` bodies pass through each other. With a `clearance` (metres),
+    bodies that do not stand on the floor turn back before they touch.
     """
     rng = scene.generator(seed)
     space = pymunk.Space()

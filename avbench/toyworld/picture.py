@@ -1,4 +1,4 @@
-"""What does a scene look like? Bodies drawn four times too large and averaged down: anti-aliased 64×64 RGB.
+"""Draws a scene: bodies drawn four times too large and averaged down, anti-aliased 64×64 RGB.
 
 Materials can be told apart: rubber is flat, wood has grain, metal a dark rim and a highlight, glass lets the
 background through. Ground and walls are nearly grey, so that the named colours belong to bodies alone.

@@ -1,4 +1,4 @@
-"""What is in a scene? The part of a toy world clip that a caption can tell.
+"""Defines a scene: the part of a toy clip that a caption can describe.
 
 A `Scene` fixes family, bodies, floor, side and speed; the seed of a clip decides everything a caption leaves
 open (exact places, sizes, speeds, light). Lengths are metres: the view is 2 m × 2 m.

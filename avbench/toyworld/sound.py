@@ -1,4 +1,4 @@
-"""What does a scene sound like? Every contact strikes the modes of what touched (modal synthesis).
+"""Renders a scene's sound: every contact excites the modes of the bodies that touched (modal synthesis).
 
 A blow of impulse J puts a half-sine pulse into two-pole resonators, whose pitch goes with 1 / size. The result is
 on the 16-bit grid, so that a FLAC file holds it exactly and rounding of another machine's sine seldom shows.

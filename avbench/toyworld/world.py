@@ -1,4 +1,4 @@
-"""From (scene, seed) to a clip and its truth."""
+"""Makes a clip and its ground truth from a scene and a seed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

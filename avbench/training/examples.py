@@ -1,4 +1,4 @@
-"""Training clips, made once and read many times.
+"""Makes training clips once, and reads them many times.
 
 A folder holds ``video.npy`` ``[n, time, height, width, 3]`` uint8, ``audio.npy`` ``[n, channels, time]`` float16 as the
 audio codec encodes it, ``captions.jsonl`` with one line per example, and ``card.json``. The lines are written in order

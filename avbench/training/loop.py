@@ -1,4 +1,4 @@
-"""Training by flow matching, on one GPU or on the cores of a CPU.
+"""Trains by flow matching, on one GPU or on the cores of a CPU.
 
 All random numbers belong to (seed, step): which examples are shown, their timesteps, their noise and which captions are
 dropped. So the T2V and the T2AV arm see the same video noise at the same timesteps of the same examples in the same

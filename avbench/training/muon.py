@@ -1,4 +1,4 @@
-"""The Muon optimiser for the matrices of a transformer: a step is a momentum whose singular values are all made one.
+"""Implements the Muon optimiser for a transformer's matrices: each step has all singular values set to one.
 
 Source: Jordan et al., "Muon" (2024); the size of a step is that of Liu et al., "Muon is scalable" (2025,
 arXiv 2502.16982), so that AdamW's learning rates serve it. `torch.optim.Muon` computes the same one matrix at a time;

@@ -1,4 +1,4 @@
-"""What do trained arms reach in the embedded world? One table from run folders of the toy subsets.
+"""Reports what trained arms reach in the embedded world: one table from run folders of the toy subsets.
 
 Everything is read off the clips and off the scores that a run already has: named colours, number of bodies, breaks, the
 physics of `toy_*`, sound against visible contacts beside its null, and the distances. Run the world itself

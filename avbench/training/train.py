@@ -1,4 +1,4 @@
-"""The verb `train`: data and towers put together, for AVFullDiT.
+"""Prepares a training run of AVFullDiT from its settings: puts data and towers together.
 
 Three things are made, each from what stands before it: examples, towers, arms. Both arms
 start from the same two towers and run under one plan; `arms` checks that they were shown the same.

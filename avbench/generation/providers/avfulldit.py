@@ -1,4 +1,4 @@
-"""AVFullDiT as a model.
+"""Runs AVFullDiT as a generator: a bundled or trained checkpoint, or two pretrained towers.
 
 ``avfulldit:toy-t2av`` and the other bundled names; ``avfulldit:FOLDER``, a checkpoint as `avbench train` writes it;
 ``avfulldit:WAN+TANGOFLUX``, the folders of two pretrained towers, and ``avfulldit:WAN+TANGOFLUX+FILE``, the same with
@@ -53,7 +53,7 @@ class AVFullDiT:
         audio_text: str | None = None,
         dtype: str | None = None,
     ) -> None:
-        """Load the model; what is not given is as the checkpoint says. From `width` on they are for two towers."""
+        """Load the model. Defaults come from the checkpoint; `width` and all after it are for two towers only."""
         given = {
             name: value for name, value in locals().items() if name not in ("self", "target") and value is not None
         }
@@ -100,7 +100,7 @@ class AVFullDiT:
         return [Made(clip) for clip in make(self._parts, wishes, self.batch_size)]
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Words that the caption encoders never saw, and prompts without an audio caption where there is sound."""
+        """Report caption words that the encoders do not know, and prompts that lack a caption."""
         said = []
         for what, encoder in (("video", self._parts.video_text), ("audio", self._parts.audio_text)):
             if encoder is None:
@@ -124,7 +124,7 @@ def _check(given: Mapping[str, Any]) -> None:
             raise InputError(msg)
     link = given.get("link", 0)
     if isinstance(link, bool) or not isinstance(link, int | float) or not 0 <= link <= 1:
-        msg = f"link is {link!r}; it goes from 0, where neither sees the other, to 1"
+        msg = f"link is {link!r}; it must be from 0, where the towers do not see each other, to 1"
         raise InputError(msg)
 
 

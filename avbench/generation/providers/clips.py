@@ -1,10 +1,9 @@
-"""Anybody's files as a model: ``clips:FOLDER``.
+"""Uses a folder of existing clips as a generator: ``clips:FOLDER``.
 
-A clip is found, in this order: by the ``file`` (or ``video``, ``path``) that its prompt names; by prompt id, as
-``<subset>/<id>-<seed>``, ``<id>-<seed>``, ``<id>/<seed>`` and, for seed 0, ``<id>``; by the habit
-``<caption>-<seed>``. Suffixes are those that media.py reads; a folder of numbered frames needs ``-M fps=``.
-Files are kept byte for byte. Nothing is skipped silently: a prompt without a file is a failure in a sentence,
-files that match no prompt are remarked upon, and so are hidden files and those that are not read (clip_files.py).
+A prompt's clip is looked up in this order: by the tag ``file`` (or ``video``, ``path``) of the prompt; by prompt id, as
+``<subset>/<id>-<seed>``, ``<id>-<seed>``, ``<id>/<seed>`` and, for seed 0, ``<id>``; as ``<caption>-<seed>``. Suffixes
+are those that `read_clip` reads; a folder of numbered frames needs ``-M fps=``. Files are kept byte for byte. A prompt
+without a file is recorded as a failure; files that match no prompt and files that are skipped are reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ class ClipsFolder:
     batch_size = 1
 
     def __init__(self, target: str, *, fps: float | str | None = None) -> None:
-        """Look at the folder; `fps` is for folders of frames, which carry none."""
+        """List the clips in the folder; `fps` is the frame rate of folders of frames, which have none."""
         self._folder = Path(target)
         if not self._folder.is_dir():
             msg = f"clips:{target}: there is no such folder"
@@ -53,12 +52,12 @@ class ClipsFolder:
         return bool(self._candidates(request))
 
     def source(self, request: Request) -> str:
-        """The hash of the file, or of the folder of frames, that a request's clip is taken from."""
+        """Return the hash of the file, or of the folder of frames, that is the request's clip."""
         path = self._path(request)
         return _frames_sha256(path) if path.is_dir() else content_sha256(path)
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """The files that no request uses, and those that are left out."""
+        """Report the files that match no request, and those that were skipped."""
         used = {path for request in requests for path in self._candidates(request)}
         found = {path for paths in self._by_stem.values() for path in paths}
         unused = sorted(self._name(path) for path in found - used)
@@ -82,7 +81,7 @@ class ClipsFolder:
         return candidates[0]
 
     def _candidates(self, request: Request) -> list[Path]:
-        """The files of the first way of matching that finds any; several only where suffixes or letters differ."""
+        """Return the files of the first rule that matches; several only if they differ in suffix or Unicode form."""
         key, prompt = request.key, request.prompt
         named = next((prompt.tags[tag] for tag in ("file", "video", "path") if tag in prompt.tags), None)
         by_name = without_suffix(Path(named)) if isinstance(named, str) and key.seed == 0 else ""

@@ -1,16 +1,17 @@
-"""A script of the user's own as a model: ``cmd:SCRIPT ARGS…``, for models that live in another environment.
+"""Runs a user's script as a generator: ``cmd:SCRIPT ARGS…``, for models that live in another environment.
 
-The script is run once a batch with one more argument, the path of a JSON file: ``{"folder": …, "requests": [{"id",
+The script is run once per batch, with one more argument, the path of a JSON file: ``{"folder": …, "requests": [{"id",
 "subset", "seed", "video_caption", "audio_caption", "tags", "clip_spec", "file"}, …]}``. It writes each clip to its
-`file`, given without a suffix (any of media.py's will do), best by writing beside it and renaming. What it prints is
-kept in `folder`. Exit code 0 where it made all it could: a clip that it left out is a failure of that clip. Where it
-fails, it is run again for what it did not make, the first of these now last, while that brings a clip more: one prompt
-that it dies of costs the others nothing. The command line is written down, so secrets belong in the environment.
+`file`, adding a suffix that `read_clip` reads; it should write to a temporary name and rename. Its output is kept in
+`folder`. With exit code 0, a clip that it did not write is recorded as a failure of that clip. With another exit code
+it is run again for the clips it did not write, with the first of them moved to the end, as long as each run adds a
+clip. So a prompt that crashes the script does not stop the others. The command line is recorded, so put secrets in
+environment variables.
 
-What the command names is told by content, so that a changed script or checkpoint is another model: the program, where
-it is no launcher such as python; every file, and those that a shell script names; the Python files that a named one
-imports from beside itself, and those of ``-m module`` in the current folder; and the weights and configurations in
-every folder. ``-M inputs=`` names other files and folders instead, for what the script opens of its own accord.
+Everything that the command names is identified by content, so that a changed script or checkpoint is another model:
+the program, unless it is a launcher such as python; every file, and those that a shell script names; the Python files
+that a named file imports, and those of ``-m module`` in the current folder; and the weights and configurations in every
+folder. ``-M inputs=`` names other files and folders instead, for those that the script opens by itself.
 """
 
 import itertools
@@ -40,7 +41,7 @@ _LAUNCHERS = re.compile(
     r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh|env|conda|(micro)?mamba|uvx?|poetry|pixi|torchrun|accelerate|deepspeed"
     r"|docker|podman|apptainer|singularity|srun|mpirun|ssh|nice|time(out)?|xvfb-run"
 )
-"""Programs that run others: an update of theirs is no other model."""
+"""Programs that run other programs; an update of them does not make another model."""
 
 
 class Command:
@@ -60,11 +61,11 @@ class Command:
 
         Args:
             target: the command.
-            batch: clips a run of the script.
+            batch: clips per run of the script.
             concurrency: runs of the script at once.
             timeout: seconds for one run of the script.
-            inputs: paths of what decides the clips, instead of what the command names.
-            journal: folder for what it writes; a temporary one where not given.
+            inputs: paths of the files and folders that identify the model, instead of those that the command names.
+            journal: folder for the script's output; a temporary one by default.
         """
         try:
             self._words = shlex.split(target)
@@ -83,7 +84,7 @@ class Command:
         self.settings: Mapping[str, Any] = {"command": self._words, **_told(self._words, inputs)}
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
-        """Run the script on a batch; a clip that it did not write is an error with its last words."""
+        """Run the script on a batch; a clip that it did not write is an error with the script's last output."""
         made: dict[int, Made | InputError] = {}
         left = list(range(len(requests)))
         for run in itertools.count():
@@ -97,7 +98,7 @@ class Command:
         return [made[number] for number in range(len(requests))]
 
     def _batch(self, requests: Sequence[Request]) -> tuple[list[Made | InputError], str | None]:
-        """Run the script once; what came of each request, and how it failed: ``_SLOW``, ``_BROKEN`` or None."""
+        """Run the script once; return a clip or error per request, and its failure: ``_SLOW``, ``_BROKEN`` or None."""
         self._journal.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="batch-", dir=self._journal.resolve()))
         stems = [folder / f"{one.key.subset}--{one.key.prompt}-{one.key.seed}" for one in requests]
@@ -105,7 +106,7 @@ class Command:
         write_json(folder / "requests.json", {"folder": str(folder), "requests": asked})
         kind, trouble = self._run(folder)
         found = [_written(stem) for stem in stems]
-        # what was being written when the script died may be torn
+        # the file that was being written when the script failed may be incomplete
         written = [path for paths in found for path in paths]
         torn = max(written, key=lambda path: path.stat().st_mtime_ns) if trouble and written else None
         made: list[Made | InputError] = []
@@ -119,7 +120,7 @@ class Command:
         return made, kind
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Nothing to say."""
+        """Return no remarks."""
         return []
 
     def _run(self, folder: Path) -> tuple[str | None, str | None]:

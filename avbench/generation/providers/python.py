@@ -1,8 +1,8 @@
-"""A class or function of the user's own as a model: ``python:package.module:Class``, or an object in memory.
+"""Runs a user's class or function as a generator: ``python:package.module:Class``, or an object in memory.
 
 A class is built with the ``-M`` settings; its `generate` takes requests and returns, for each, a Made, a Clip, or the
-path of a finished file. `settings`, `batch_size` and `remarks` are filled in where it has none. A function takes one
-request and returns one of the three. The current folder is searched for the module, as ``python -m`` does.
+path of a finished file. `settings`, `batch_size` and `remarks` are optional. A function takes one request and returns
+one of the three. The module is also looked up in the current folder, as ``python -m`` does.
 """
 
 import importlib
@@ -21,7 +21,7 @@ class OwnModel:
     """The user's object as a generator."""
 
     def __init__(self, target: str | Any, **settings: Any) -> None:
-        """Import and build what ``module:name`` says, or take an object as it is."""
+        """Import ``module:name`` and build it if it is a class; an object is used as it is."""
         model = _imported(target) if isinstance(target, str) else target
         kind = model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
         if inspect.isclass(model):
@@ -31,7 +31,7 @@ class OwnModel:
             msg = f"{target} is not a class, so it takes no settings: {', '.join(settings)}"
             raise InputError(msg)
         if not callable(getattr(model, "generate", model)):
-            msg = f"{target} is neither callable nor has it a method generate(requests)"
+            msg = f"{target} is not callable and has no method generate(requests)"
             raise InputError(msg)
         self._model = model
         self.batch_size: int = getattr(model, "batch_size", 1)
@@ -43,7 +43,7 @@ class OwnModel:
             self.source = model.source
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
-        """Ask the object. Raises InputError where it answers with something else than asked."""
+        """Make the clips. Raises InputError if the object returns another number or type of results."""
         if hasattr(self._model, "generate"):
             made = list(self._model.generate(requests))
             if len(made) != len(requests):
@@ -54,7 +54,7 @@ class OwnModel:
         return [_wrapped(one) for one in made]
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Those of the object, where it has any."""
+        """Return the object's remarks, if it has any."""
         return self._model.remarks(requests) if hasattr(self._model, "remarks") else []
 
 
@@ -63,7 +63,7 @@ def _wrapped(made: Any) -> Made | InputError:
         return made
     if isinstance(made, Clip | Path):
         return Made(made)
-    msg = f"a {type(made).__name__} came, where a Clip, a Made or a Path is expected"
+    msg = f"the model returned a {type(made).__name__}; it must return a Clip, a Made or a Path"
     raise InputError(msg)
 
 

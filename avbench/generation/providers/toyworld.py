@@ -1,7 +1,7 @@
-"""The embedded world as a model, and its known-bad variants.
+"""Runs the embedded world as a generator, with variants that are wrong in one known way each.
 
-``toyworld:`` is the ceiling: the world's own clips, under the run's seeds. ``toyworld:frozen`` and its like are
-wrong in one known way each, so that a metric can show what it sees and what it is blind to.
+``toyworld:`` is the ceiling: the world's own clips under the run's seeds. Variants such as ``toyworld:frozen`` show
+which faults a metric detects and which it ignores.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -130,8 +130,8 @@ CHANGES: dict[str, tuple[Change, float]] = {
     "hissing": (_hissing, 0.03),
     "clipped": (_clipped, 20),
 }
-"""Variant → what is done to the good clip, and how strongly where nothing else is asked (ms, pixels, grey levels,
-share of the brightness, full scale, times). A shift is cyclic, so that no sound is lost."""
+"""Variant → the change to a good clip, and its default strength (in ms, pixels, grey levels, share of the brightness,
+full scale, or times). A shift of the sound is cyclic, so that no sound is lost."""
 
 
 class ToyWorld:
@@ -140,7 +140,7 @@ class ToyWorld:
     batch_size = 1
 
     def __init__(self, target: str, *, strength: float | None = None) -> None:
-        """Choose a variant by `target`; `strength` is that of CHANGES, for example ms of a shifted sound."""
+        """Choose the variant `target`; `strength` replaces that in CHANGES, for example the ms of a shifted sound."""
         variants = [*WORLDS, *CHANGES]
         if target not in variants:
             msg = f"toyworld:{target} is unknown; {nearest(target, filter(None, variants))}"
@@ -158,13 +158,13 @@ class ToyWorld:
         return [self._one(request) for request in requests]
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Nothing to say."""
+        """Return no remarks."""
         return []
 
     def _one(self, request: Request) -> Made:
         plain = request.prompt.tags.get("scene")
         if not isinstance(plain, Mapping):
-            msg = f"prompt {request.prompt.id!r} has no scene in its tags: toyworld can only make toy subsets"
+            msg = f"prompt {request.prompt.id!r} has no tag 'scene': toyworld can only sample toy subsets"
             raise InputError(msg)
         scene, seed = Scene.from_json(plain), request.key.seed
         clip, truth = make_clip(scene, seed, **self._world)

@@ -1,4 +1,4 @@
-"""How are blind votes read? A table of who won against whom, one of strengths, and sentences, for the console."""
+"""Renders the results of blind votes for the console: who won against whom, strengths, and sentences."""
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD

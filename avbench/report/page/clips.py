@@ -1,4 +1,4 @@
-"""How does a browser play the clips? As small H.264 and AAC files, each made once.
+"""Encodes clips for the browser as small H.264 and AAC files, each made once.
 
 They lie in a folder, `media/` beside the page, named by the sha256 of the clip's own bytes: ``<sha256>.mp4``,
 ``<sha256>.json`` (size, rate and waveform) and, where asked for, ``<sha256>.flow.mp4``. They are lossy and scaled: made

@@ -1,4 +1,4 @@
-"""The page: one HTML file that opens offline. Tables, figures, the clips in lockstep, blind votes, and every origin.
+"""Renders the page: one HTML file that opens offline, with tables, figures, synchronised clips and blind votes.
 
 What it shows goes in as JSON and is set as text by page.js; prompts and names come from anybody. A content security
 policy that names the scripts by their hashes and forbids the network is the second fence. plotly's own code goes in

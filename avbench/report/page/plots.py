@@ -1,10 +1,10 @@
-"""What does a comparison look like? Figures for the page, as plain JSON of plotly's form: data and layout.
+"""Draws the figures of the page as plain JSON in plotly's form: data and layout.
 
 They are drawn in the browser by plotly's own code. Colours of models are fixed here; those of text and lines belong to
 the page, which knows whether it is dark. Names come from anybody and plotly reads a little HTML: all are escaped.
 
 Conventions: a figure is a dict of title (its metric), alt (what a reader who sees nothing is told), height (pixels),
-data and layout; the `customdata` of a dot is its prompt. `values` has a row a clip and metric: subset, prompt, seed,
+data and layout; the `customdata` of a dot is its prompt. `values` has a row per clip and metric: subset, prompt, seed,
 metric, model, value, NaN where it could not be measured. `runs` are the names of all runs, in the page's order.
 """
 

@@ -1,8 +1,8 @@
-"""How much memory and how many frames may one file become?
+"""Limits the memory and the number of frames that one file may become.
 
-A file of 1 KB can claim hours of frames, and a gif of 7 KB a picture of gigabytes. The default lets through what real
-clips need: 768 MiB, or 8192 times the file's size where that is more, at most 16 GiB, of which sound may take an
-eighth; 36,000 frames; 8192x4320 pixels a frame. The environment variables change memory and frames.
+A file of 1 KB can claim hours of frames, and a gif of 7 KB a picture of gigabytes. The default limits allow what real
+clips need: 768 MiB of memory, or 8192 times the file's size where that is more, but at most 16 GiB; an eighth of that
+for sound; 36,000 frames; 8192x4320 pixels per frame. Environment variables change the limits of memory and frames.
 """
 
 import os
@@ -16,17 +16,17 @@ MEMORY_VARIABLE = "AVBENCH_CLIP_MIB"
 FRAMES_VARIABLE = "AVBENCH_CLIP_FRAMES"
 """Environment variable: frames that one file may become."""
 MAX_PIXELS = 8192 * 4320
-"""Pixels of one frame, and what libav is told as its own limit."""
+"""Most pixels of one frame, for libav's own check too."""
 
 _LEAST, _MOST, _BYTES_PER_BYTE = 768 * 2**20, 16 * 2**30, 8192
 _FRAMES = 36_000
 _SHARE_OF_SOUND = 8
-_AT_WORK = 8  # libav's own pictures and the conversion's, in frames
+_AT_WORK = 8  # frames that libav and the conversion hold in memory
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one file may become."""
+    """The limits of one file."""
 
     path: Path
     most_bytes: int
@@ -34,13 +34,17 @@ class Budget:
 
     @classmethod
     def of(cls, path: Path, size: int) -> "Budget":
-        """The budget of a file, or a folder of frames, of `size` bytes. Raises InputError on a bad variable."""
+        """Return the limits for a file, or a folder of frames, of `size` bytes.
+
+        Raises:
+            InputError: an environment variable is not a whole number.
+        """
         mib = _number(MEMORY_VARIABLE)
         usual = min(_MOST, max(_LEAST, size * _BYTES_PER_BYTE))
         return cls(path, usual if mib is None else mib * 2**20, _number(FRAMES_VARIABLE) or _FRAMES)
 
     def check_frames(self, count: int, size: tuple[int, ...], *, beside: int = 0) -> None:
-        """Raise MediaError where `count` frames of `size` (width, height) are too much, with `beside` in memory."""
+        """Raise MediaError if `count` frames of `size` (width, height) and `beside` more in memory are too many."""
         pixels = size[0] * size[1]
         if pixels > MAX_PIXELS:
             msg = f"{self.path} has frames of {size[0]}x{size[1]}; at most {MAX_PIXELS:,} pixels are read"
@@ -54,14 +58,14 @@ class Budget:
         self._check((count + beside + _AT_WORK) * pixels * 3, self.most_bytes, "frames")
 
     def check_sound(self, size: int) -> None:
-        """Raise MediaError where `size` bytes of samples are too much."""
+        """Raise MediaError if `size` bytes of samples are too many."""
         self._check(size, self.most_bytes // _SHARE_OF_SOUND, "sound")
 
     def _check(self, size: int, most: int, what: str) -> None:
         if size > most:
             msg = (
                 f"{self.path} would take {size / 2**20:,.1f} MiB of memory for its {what}; at most "
-                f"{most / 2**20:,.1f} MiB are taken for a file of its size "
+                f"{most / 2**20:,.1f} MiB are allowed for a file of its size "
                 f"(change it by the environment variable {MEMORY_VARIABLE})"
             )
             raise MediaError(msg)
@@ -72,6 +76,6 @@ def _number(variable: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) and len(text) <= 12):
-        msg = f"the environment variable {variable} is {text!r}; it must be a whole number from 1"
+        msg = f"the environment variable {variable} is {text!r}; it must be a whole number of at least 1"
         raise InputError(msg)
     return int(text)

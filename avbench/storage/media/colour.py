@@ -1,4 +1,4 @@
-"""One decoded picture becomes RGB as it is meant to be seen: colours, shape of pixels, turns and mirrors."""
+"""Converts a decoded picture to RGB as it is meant to be shown: colours, square pixels, rotation and mirroring."""
 
 from fractions import Fraction
 
@@ -17,28 +17,28 @@ _UNSEEN = Fraction(1, 100)
 
 
 def named_matrix(height: int) -> int:
-    """The AVColorSpace that a picture of this height has where nothing names one."""
+    """Return the AVColorSpace to assume for a picture of this height if its stream names none."""
     return _BT709 if height >= 720 else _BT601
 
 
 def square_size(width: int, height: int, pixel: Fraction | None) -> tuple[int, int]:
-    """Width and height of the picture in square pixels, where a pixel is `pixel` times as wide as high.
+    """Return the picture's width and height in square pixels; a stored pixel is `pixel` times as wide as high.
 
-    The shorter side of the pixel is enlarged, so nothing is lost. A deviation of up to 1 % is left alone.
+    The shorter side of the pixel is enlarged, so nothing is lost. A deviation of up to 1 % is ignored.
 
     Raises:
-        ValueError: a pixel that no camera and no disc has.
+        ValueError: a pixel is more than 10 times as wide as high, or as high as wide.
     """
     if not pixel or abs(pixel - 1) <= _UNSEEN:
         return width, height
     if not Fraction(1, _MOST_STRETCH) <= pixel <= _MOST_STRETCH:
-        msg = f"its pixels are said to be {pixel.numerator}:{pixel.denominator} (width to height), which cannot be"
+        msg = f"its pixels are declared as {pixel.numerator}:{pixel.denominator} (width to height), which cannot be"
         raise ValueError(msg)
     return (round(width * pixel), height) if pixel > 1 else (width, round(height / pixel))
 
 
 def as_seen(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-    """One frame, ``[height, width, 3]`` uint8 RGB: scaled to `size` (width, height), then turned as it says."""
+    """Convert a frame to ``[height, width, 3]`` uint8 RGB: scaled to `size` (width, height), then rotated."""
     image = _rgb(frame)
     if size != (frame.width, frame.height):
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
@@ -48,7 +48,7 @@ def as_seen(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     # A point x right and y down goes to ax + cy, bx + dy.
     a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
     if (a or d) and (b or c):
-        msg = "its picture is to be turned by an angle other than quarter turns"
+        msg = "its picture is declared as rotated by an angle other than quarter turns"
         raise ValueError(msg)
     if a or d:
         return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
@@ -56,7 +56,7 @@ def as_seen(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
 
 
 def colour_remarks(frame: av.VideoFrame) -> list[str]:
-    """What of a frame is read as it is stored, though a screen would show it in another way."""
+    """Name the properties of a frame that are read as stored although a screen would show them differently."""
     remarks = []
     if frame.color_trc in _HDR:
         remarks.append(f"its colours are HDR ({_HDR[frame.color_trc]}): read as stored, without tone mapping")
@@ -75,7 +75,7 @@ def _rgb(frame: av.VideoFrame) -> np.ndarray:
 
 def _over_black(rgba: np.ndarray) -> np.ndarray:
     image = np.ascontiguousarray(rgba[..., :3])
-    for rows in range(0, len(rgba), 64):  # in strips: 16 bits of a whole large picture take much memory
+    for rows in range(0, len(rgba), 64):  # in strips, because a whole large picture in 16 bits takes much memory
         part = slice(rows, rows + 64)
         alpha = rgba[part, :, 3:]
         if (alpha < 255).any():

@@ -1,4 +1,4 @@
-"""Failures of libav and of the system become sentences that name the file."""
+"""Turns failures of libav and the system into errors that name the file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from avbench.core.errors import MediaError
 
 @contextmanager
 def telling(path: Path, done: str) -> Iterator[None]:
-    """Turn whatever libav, the system or `Clip` objects to into a MediaError: `path` cannot be `done`."""
+    """Turn any error of libav, the system or `Clip` into a MediaError: "`path` cannot be `done`: …"."""
     try:
         yield
     except MediaError:

@@ -1,4 +1,4 @@
-"""Is a file whole? What libav passes over is looked at here: ends of gifs, Matroska's checksums, boxes of mp4."""
+"""Checks that a media file is whole, where libav does not: ends of gifs, checksums of Matroska, boxes of mp4."""
 
 import os
 import stat
@@ -24,8 +24,8 @@ _SEGMENT = b"\x18\x53\x80\x67"
 def check_whole(path: Path) -> None:
     """Raise MediaError where a file is not an ordinary file (reading a pipe would wait for ever), empty or cut short.
 
-    A gif's frames are counted by nothing but its closing byte. An element of Matroska may be cut short or belie its
-    CRC-32, and a box of an mp4 may reach beyond the end of the file.
+    A gif without its closing byte is cut short. So is a Matroska file whose element reaches beyond the end or does not
+    match its CRC-32, and an mp4 whose box reaches beyond the end.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
@@ -61,7 +61,7 @@ def is_fragmented(path: Path) -> bool:
 
 
 def _boxes(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int]]:
-    """The outermost boxes of an mp4, each with where it ends; up to the first whose size makes no sense."""
+    """Yield each outermost box of an mp4 with its end in bytes, up to the first one whose size makes no sense."""
     at = 0
     while at + 8 <= length:
         file.seek(at)
@@ -78,7 +78,7 @@ def _boxes(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int]]:
 def _check_matroska(path: Path, file: BinaryIO, length: int) -> None:
     at = 0
     while at < length:
-        # An element is an ID and a size, whose leading zero bits tell how long they are, and its content.
+        # An element is an ID, a size and the content; the leading zero bits of ID and size give their lengths.
         file.seek(at)
         head = file.read(18)
         wide = 9 - head[0].bit_length() if head else 9
@@ -102,7 +102,7 @@ def _check_matroska(path: Path, file: BinaryIO, length: int) -> None:
 
 
 def _crc_matches(file: BinaryIO, at: int, size: int) -> bool:
-    """Whether the content of an element agrees with the CRC-32 that stands first in it; True where there is none."""
+    """Whether an element's content matches the CRC-32 at its beginning; True if it has none."""
     file.seek(at)
     head = file.read(6)
     if size < 6 or head[:2] != b"\xbf\x84":

@@ -1,4 +1,4 @@
-"""The frames of one picture track, as they are decoded."""
+"""Collects the frames of one picture track while they are decoded."""
 
 import math
 import re
@@ -15,11 +15,11 @@ from avbench.storage.media.budget import Budget
 from avbench.storage.media.colour import as_seen, colour_remarks, square_size
 from avbench.storage.media.timing import first_frame_stretch, frame_grid, undo_rounding
 
-_SQUARE_BY_HABIT = ("gif",)  # viewers of pictures and gifs pass over what these say of their pixels
+_SQUARE_BY_HABIT = ("gif",)  # viewers of pictures and gifs ignore the declared shape of pixels
 
 
 class Picture:
-    """Frames of one stream with their times in seconds, as the container's clock has them."""
+    """Frames of one stream with their times in seconds of the container's clock."""
 
     def __init__(self, path: Path, stream: av.VideoStream, budget: Budget) -> None:
         self.path, self.stream, self.budget = path, stream, budget
@@ -50,7 +50,7 @@ class Picture:
             msg = f"{self.path} changes its picture size from {self.size} to {_by(image.shape[1::-1])}"
             raise MediaError(msg)
         elif count == len(self._frames):
-            # In place: large blocks are moved by the page, not copied. No view of the array exists yet.
+            # In place, because the system remaps large blocks instead of copying. No view of the array exists yet.
             self._frames.resize((count + max(16, count // 4), *self.shape), refcheck=False)
         self._frames[count] = image
         ticks = frame.dts if frame.pts is None else frame.pts
@@ -58,14 +58,14 @@ class Picture:
         self.held = (frame.duration or 0) * self.tick
 
     def _expected(self, frame_bytes: int) -> int:
-        """How many frames the container promises, as far as the budget goes; pages not written take no memory."""
+        """Return how many frames the container promises, within the budget. Unwritten pages take no memory."""
         seconds = Fraction(self.stream.container.duration or 0, av.time_base)
         promised = self.stream.frames or math.ceil(seconds * (self.stream.average_rate or 0)) + 1
         return max(1, min(promised, self.budget.most_frames, self.budget.most_bytes // frame_bytes))
 
     @property
     def frames(self) -> np.ndarray:
-        """All frames ``[time, height, width, 3]`` in their order; no more can be taken then."""
+        """All frames ``[time, height, width, 3]`` in order. After this no more frames can be taken."""
         if len(self._frames) != len(self.times):
             self._frames.resize((len(self.times), *self.shape), refcheck=False)
         return self._frames
@@ -77,7 +77,7 @@ class Picture:
 
     @property
     def size(self) -> str:
-        """Width and height, for people."""
+        """Width and height as text, such as ``640x480``."""
         return _by(self.shape[1::-1])
 
     @property
@@ -87,28 +87,28 @@ class Picture:
 
     @property
     def gap(self) -> Fraction:
-        """Seconds from frame to frame, in the mean."""
+        """Mean seconds from frame to frame."""
         return (max(self.times) - min(self.times)) / (len(self.times) - 1) if len(self.times) > 1 else self.held
 
     @property
     def end(self) -> Fraction:
-        """When the last frame is over, in seconds; by the mean gap where its duration is not told."""
+        """When the last frame ends, in seconds. An unknown duration of it is taken to be the mean gap."""
         return max(self.times) + (self.held or self.gap) if self.times else Fraction(0)
 
     @property
     def patience(self) -> Fraction:
         """How many seconds before its promised end the picture may stop.
 
-        At a variable rate, containers round the last frame's duration to any of the gaps.
+        At a variable rate, a container may write any of the gaps as the last frame's duration.
         """
         if not self._variable:
             return self.gap / 2
         return max(after - before for before, after in pairwise(sorted(self.times)))
 
     def squeeze(self, most: Fraction) -> None:
-        """Let the first frame begin later where it alone is stretched, by at most so many seconds.
+        """Start the first frame later, by at most `most` seconds, if it alone lasts longer than the others.
 
-        A fragmented mp4 without an edit list does so to hide the sound's priming.
+        A fragmented mp4 without an edit list stretches it to hide the sound's priming.
         """
         start = min(self.times, default=Fraction(0))
         stretch = first_frame_stretch([time - start for time in self.times], self.end - start, self.tick)
@@ -116,7 +116,7 @@ class Picture:
             self.times[0] += stretch
 
     def at(self, fps: Fraction | None) -> tuple[np.ndarray, Fraction]:
-        """The frames ``[time, height, width, 3]`` at a constant rate: `fps`, or the stream's own."""
+        """Return the frames ``[time, height, width, 3]`` at the constant rate `fps`, or at the stream's own rate."""
         if not self.times:
             msg = f"{self.path} holds no frames"
             raise MediaError(msg)
@@ -142,9 +142,9 @@ class Picture:
         return self.frames[shown], fps
 
     def _declared(self) -> list[Fraction]:
-        """The rates that the container names, the most trusted first."""
+        """Return the rates that the container declares, the most trusted first."""
         if self.stream.container.format.name == "gif":
-            return []  # a gif has delays and no rate: libav's would be guesses
+            return []  # a gif has delays and no rate; libav's rates are guesses
         written = self.stream.metadata.get("FPS", "")  # by `write_clip`
         rates = [Fraction(written)] if re.fullmatch(r"[1-9][0-9]{0,9}(/[1-9][0-9]{0,9})?", written) else []
         libav = (self.stream.average_rate, self.stream.base_rate, self.stream.guessed_rate)

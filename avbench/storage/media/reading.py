@@ -1,4 +1,4 @@
-"""Files and folders of frames become clips."""
+"""Reads media files and folders of frames into clips."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,15 +20,15 @@ from avbench.storage.media.picture import Picture
 from avbench.storage.media.sound import Sound
 
 MEDIA_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".qt", ".3gp", ".3g2", ".mj2", ".mk3d")
-"""Suffixes of the files that `read_clip` is meant for; it goes by the content, not by the name."""
+"""Suffixes of the files that `read_clip` is meant for. It detects the format from the content, not from the suffix."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """Suffixes of the frames in a folder."""
 
-# Only these formats are tried: libav would also take text for a terminal recording, and a playlist for its targets.
+# Only these formats are tried: libav would also read a text as a terminal recording, and the files in a playlist.
 _VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _SOUND_FORMATS = "wav,flac"
 _IMAGE_FORMATS = "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe"
-# Report damage, where the default conceals it; and refuse large pictures before there is memory for them.
+# Report damage, which the default conceals, and refuse large pictures before allocating memory for them.
 _STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
 _NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _BESIDE = (
@@ -45,23 +45,23 @@ def read_clip(path: Path, *, fps: Fraction | None = None) -> Clip:
     """Read a video file, or a folder of numbered frames, with its sound.
 
     Args:
-        path: a file, or a folder of png, jpg, bmp or webp frames, sorted by the last number in each name; an
-            audio.wav or audio.flac beside them is the sound. Other files in the folder are passed over.
-        fps: frames per second. Needed for a folder; a file is resampled to it by sample-and-hold.
+        path: a file, or a folder of png, jpg, bmp or webp frames, sorted by the last number in each name. The file
+            audio.wav or audio.flac in the folder is the sound. Other files in it are ignored.
+        fps: frames per second. Required for a folder. A file is resampled to this rate by sample-and-hold.
 
     Returns:
-        The clip: frames ``[time, height, width, 3]`` uint8 RGB, and audio ``[channels, samples]`` float32 in −1…1,
-        silence included; audio is None where there is no track, or none of it sounds from frame 0 on. Its `remarks`
-        say what the reader decided: a variable rate, pixels that are not square, one of several tracks.
+        The clip: frames ``[time, height, width, 3]`` uint8 RGB, and audio ``[channels, samples]`` float32 in −1…1. A
+        silent track is read too; audio is None if there is no track, or if it ends before frame 0. `remarks` name what
+        the reader decided: a variable rate, pixels that are not square, one of several tracks.
 
     Raises:
-        MediaError: missing, empty, not media, damaged, cut short, without video, with sizes that change, or too large
-            (budget.py).
+        MediaError: the file is missing, empty, damaged, cut short, no media, without video, of changing picture size,
+            or too large (budget.py).
         InputError: fps is not a rate, or an environment variable of the budget is not a number.
     """
     path = Path(path)
     fps = None if fps is None else frame_rate(fps)
-    Budget.of(path, 0)  # a wrong environment variable is no fault of the file
+    Budget.of(path, 0)  # raises InputError on a wrong environment variable, before any error names the file
     with telling(path, "read"):
         if not path.exists():
             msg = f"{path} does not exist"
@@ -72,7 +72,7 @@ def read_clip(path: Path, *, fps: Fraction | None = None) -> Clip:
 def _read_file(path: Path, fps: Fraction | None) -> Clip:
     with _opened(path, _VIDEO_FORMATS) as container:
         budget, fragmented = Budget.of(path, path.stat().st_size), is_fragmented(path)
-        # Cover art is a video stream too, in name only.
+        # Cover art is stored as a video stream.
         videos = [stream for stream in container.streams.video if not stream.disposition & _NO_PICTURE]
         if not videos:
             msg = f"{path} has no video stream"
@@ -93,7 +93,7 @@ def _read_file(path: Path, fps: Fraction | None) -> Clip:
 
 
 def _default(streams: "Sequence[av.VideoStream | av.AudioStream]", what: str) -> tuple[av.stream.Stream, list[str]]:
-    """The track that players take, and a remark where there are several."""
+    """Choose the track that players show, with a remark if there are several."""
 
     def rank(stream: av.stream.Stream) -> tuple[bool, bool, bool]:
         marks = stream.disposition
@@ -108,7 +108,7 @@ def _default(streams: "Sequence[av.VideoStream | av.AudioStream]", what: str) ->
 
 def _read_folder(path: Path, fps: Fraction | None) -> Clip:
     if fps is None:
-        msg = f"{path} is a folder of frames, which has no rate of its own: give fps"
+        msg = f"{path} is a folder of frames, which has no frame rate: give fps"
         raise MediaError(msg)
     files = _numbered(path)
     budget = Budget.of(path, sum(file.stat().st_size for file in files))
@@ -131,7 +131,7 @@ def _read_folder(path: Path, fps: Fraction | None) -> Clip:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """The frames of a folder in the order of their numbers, which must follow one another."""
+    """Return the frames of a folder in the order of their numbers, which must be consecutive."""
     found: dict[int, Path] = {}
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
@@ -160,7 +160,7 @@ def _folder_sound(folder: Path) -> Audio | None:
     if not files:
         return None
     if len(files) > 1:
-        msg = f"{folder} holds both audio.wav and audio.flac: which is the sound?"
+        msg = f"{folder} holds both audio.wav and audio.flac; keep only the one that is the sound"
         raise MediaError(msg)
     file = files[0]
     with telling(file, "read"), _opened(file, _SOUND_FORMATS) as container:
@@ -173,14 +173,14 @@ def _folder_sound(folder: Path) -> Audio | None:
 @contextmanager
 def _opened(path: Path, formats: str) -> Iterator[av.container.InputContainer]:
     check_whole(path)
-    # An absolute path cannot be taken for a URL, and the lists keep libav from opening anything but this file.
+    # libav cannot mistake an absolute path for a URL, and the whitelists keep it from opening any other file.
     options = {"format_whitelist": formats, "protocol_whitelist": "file", **_STRICT}
     with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
         yield container
 
 
 def _decode(path: Path, container: av.container.InputContainer, *tracks: "Picture | Sound | None") -> None:
-    """Decode the tracks' streams in one pass; nothing that libav calls damaged is passed on."""
+    """Decode the tracks' streams in one pass. Raise MediaError on a packet or frame that libav calls damaged."""
     wanted = {track.stream.index: track for track in tracks if track}
     for track in wanted.values():
         codec = track.stream.codec_context
@@ -205,7 +205,7 @@ def _decode(path: Path, container: av.container.InputContainer, *tracks: "Pictur
 def _check_end(
     path: Path, container: av.container.InputContainer, tracks: "list[Picture | Sound]", *, fragmented: bool = False
 ) -> None:
-    """Raise MediaError where less came out than the container promises."""
+    """Raise MediaError where a track ends before the end that the container promises."""
     for track in tracks:
         told, tagged = track.stream.duration, _tagged_end(track.stream)
         if told:

@@ -1,4 +1,4 @@
-"""The samples of one sound track, as they are decoded."""
+"""Collects the samples of one sound track while they are decoded."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ _BLOCKS_OF_PRIMING = 3  # an encoder's lead of up to 2112 samples, in blocks of 
 
 
 class Sound:
-    """Samples of one stream, ``[channels, samples]`` float32 in −1…1, in blocks that follow one another."""
+    """Samples of one stream, ``[channels, samples]`` float32 in −1…1, in consecutive blocks."""
 
     def __init__(self, path: Path, stream: av.AudioStream, budget: Budget, *, fragmented: bool = False) -> None:
         self.path, self.stream, self.budget, self.fragmented = path, stream, budget, fragmented
@@ -37,7 +37,7 @@ class Sound:
         elif (frame.sample_rate, len(block)) != (self.rate, len(self.blocks[0])):
             msg = f"{self.path} changes its sample rate or channels midway"
             raise MediaError(msg)
-        # Where the clock counts samples, a block that lasts shorter than it is long ends in the encoder's padding.
+        # If the clock counts samples, a block with more samples than its duration ends in the encoder's padding.
         told = (frame.duration or 0) if self.counts_samples else 0
         if 0 < told < block.shape[1]:
             block = block[:, :told]
@@ -64,14 +64,15 @@ class Sound:
 
     @property
     def end(self) -> Fraction:
-        """When the last sample is over, in seconds."""
+        """When the last sample ends, in seconds."""
         return self.origin + (Fraction(self.length, self.rate) if self.rate else 0)
 
     @property
     def patience(self) -> Fraction:
-        """How many seconds before its promised end the sound may stop: other clocks may round to whole blocks.
+        """How many seconds before its promised end the sound may stop.
 
-        A fragmented mp4 promises the priming and the last block's padding too, which are not sound.
+        A clock that does not count samples may round the end to whole blocks. A fragmented mp4 counts the priming and
+        the last block's padding as sound.
         """
         if not self.counts_samples:
             return Fraction(3, 20)
@@ -79,7 +80,7 @@ class Sound:
         return max(Fraction(1, 100), Fraction(blocks, self.rate))
 
     def audio(self, origin: Fraction) -> Audio | None:
-        """The sound from `origin` on, in seconds of the container's clock."""
+        """Return the sound from `origin` on, in seconds of the container's clock; None if there is none."""
         if not self.blocks:
             return None
         late = self.origin - origin

@@ -1,9 +1,9 @@
-"""Timestamps become frames at a constant rate.
+"""Turns timestamps into frames at a constant rate.
 
 Times are seconds after the first frame, as exact fractions. `frame_grid` gives every source frame its place k on the
-grid k/rate. Where the times fit a constant rate, frame k has place k. Else the rate is that at which the fewest frames
-come out of step: candidates are the rates of the usual gaps between frames, and the round rates beside them, so that
-one short gap in 30 fps, a jitter of milliseconds or dropped frames all give 30.
+grid k/rate. Where the times fit a constant rate, frame k has place k. Otherwise the rate is the one with the fewest
+frames out of step: candidates are the rates of the usual gaps between frames, and round rates near them. So a single
+short gap in 30 fps, a jitter of milliseconds and dropped frames all give 30.
 """
 
 import math
@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 MAX_GUESSED_RATE = 240
-"""Frames per second; a variable rate is never read as more."""
+"""Frames per second: the highest rate at which a stream of variable rate is read."""
 
 _ROUND, _UNROUND = (1, 2, 1001), 4  # how many frames out of step a rate such as 24.98 must save to be preferred
 _SLOW = 15  # frames per second; below, half rates such as 12.5 and 7.5 are round
@@ -23,7 +23,7 @@ _SLOW = 15  # frames per second; below, half rates such as 12.5 and 7.5 are roun
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the source frames stand at a constant rate."""
+    """The places of the source frames at a constant rate."""
 
     rate: Fraction
     places: Sequence[int]
@@ -31,20 +31,20 @@ class Grid:
     count: int
     """Frames at the rate, to the end of the last source frame."""
     remark: str | None = None
-    """What was done to frames of a variable rate."""
+    """For a variable rate: how many frames were left out and repeated."""
 
 
 def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, declared: Iterable[Fraction]) -> Grid:
-    """The rate of a stream and the places of its frames.
+    """Find the constant rate of a stream and the places of its frames.
 
     Args:
-        times: of the frames, in rising order, the first 0.
-        length: when the last frame is over.
+        times: of the frames in seconds, in rising order; the first is 0.
+        length: when the last frame ends, in seconds.
         tick: of the container's clock, in seconds.
-        declared: rates that the container names, the most trusted first.
+        declared: rates that the container declares, the most trusted first.
 
     Raises:
-        ValueError: nothing tells a rate.
+        ValueError: neither the declared rates nor the times give a rate.
     """
     declared = list(declared)
     rate = _constant_rate(times, length, tick, declared)
@@ -68,7 +68,7 @@ def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, decl
 
 
 def first_frame_stretch(times: Sequence[Fraction], length: Fraction, tick: Fraction) -> Fraction:
-    """How many seconds longer the first frame lasts than all others, which have a constant rate; else 0."""
+    """Return how many seconds longer the first frame lasts than the others; 0 if those have no constant rate."""
     if len(times) < 4:
         return Fraction(0)
     rate = _constant_rate([time - times[1] for time in times[1:]], length - times[1], tick, [])
@@ -76,7 +76,7 @@ def first_frame_stretch(times: Sequence[Fraction], length: Fraction, tick: Fract
 
 
 def undo_rounding(rate: Fraction) -> Fraction:
-    """Undo the rounding of n·1000/1001 that matroska's nanoseconds bring."""
+    """Restore n·1000/1001 from the rounded rate that Matroska's whole nanoseconds give."""
     meant = _ntsc(rate)
     return meant if abs(rate / meant - 1) < Fraction(5, 10**7) else rate
 
@@ -87,11 +87,11 @@ class _Steps:
 
     rate: Fraction
     phase: float
-    """How far the grid is shifted, in frames: the first frame need not be the one in step."""
+    """How far the grid is shifted, in frames, because the first frame itself may be out of step."""
     first: int
     places: list[int]
     out_of_step: float
-    """Frames that do not follow directly upon the one before; one that is left out counts as two."""
+    """Number of frames that do not directly follow the one before; a frame that is left out counts twice."""
 
     @classmethod
     def at(cls, rate: Fraction, times: Sequence[Fraction]) -> "_Steps":
@@ -110,10 +110,10 @@ class _Steps:
 
 
 def _rate_of_dropped_frames(times: Sequence[Fraction], tick: Fraction, declared: Iterable[Fraction]) -> Fraction | None:
-    """A declared rate on whose grid all times lie, many frames directly after one another; or None.
+    """Return a declared rate whose grid holds all times, with at least a quarter of the frames consecutive; or None.
 
-    libav also declares the smallest grid that holds all times, such as 120 for 30 and 24 in one stream: there no frame
-    follows directly upon another.
+    libav also declares the finest grid that holds all times, such as 120 for 30 and 24 in one stream. On that grid no
+    frame directly follows another.
     """
     for rate in declared:
         if rate > MAX_GUESSED_RATE:
@@ -128,7 +128,7 @@ def _rate_of_dropped_frames(times: Sequence[Fraction], tick: Fraction, declared:
 
 
 def _best(times: Sequence[Fraction], gaps: Sequence[Fraction], declared: Sequence[Fraction]) -> _Steps:
-    """The candidate rate with the fewest frames out of step; of equals, the first, and a round rate before another."""
+    """Return the candidate rate with the fewest frames out of step; round rates are preferred, then earlier ones."""
     rising = sorted(gap for gap in gaps if gap > 0)
     middle = rising[len(rising) // 2]
     usual = [gap for gap in rising if middle / 2 < gap < middle * Fraction(3, 2)]
@@ -140,7 +140,7 @@ def _best(times: Sequence[Fraction], gaps: Sequence[Fraction], declared: Sequenc
 
 
 def _beside(estimate: Fraction, declared: Sequence[Fraction]) -> list[Fraction]:
-    """An estimated rate as the round rate that it stands for, the likeliest first, and as it is."""
+    """Return the round rates near an estimated rate, the likeliest first, and then the estimate itself."""
     meant = [Fraction(max(1, round(estimate))), *declared, _ntsc(estimate)]
     if estimate < _SLOW:
         meant.append(Fraction(max(1, round(2 * estimate)), 2))
@@ -153,21 +153,21 @@ def _milliseconds(seconds: Fraction) -> str:
 
 
 def _ntsc(rate: Fraction) -> Fraction:
-    """The nearest n·1000/1001."""
+    """Return the nearest n·1000/1001."""
     return Fraction(max(1, round(rate * 1001 / 1000)) * 1000, 1001)
 
 
 def _constant_rate(
     times: Sequence[Fraction], length: Fraction, tick: Fraction, declared: Sequence[Fraction]
 ) -> Fraction | None:
-    """The rate on whose grid frame k stands at k/rate, or None."""
+    """Return the rate at which every frame k is at k/rate, or None."""
     if len(times) == 1:
         return declared[0] if declared else _simplest([*times, length], tick)
     for rate in declared:
         allowed = min(tick, Fraction(3, 5) / rate)
         if all(abs(t - k / rate) <= allowed for k, t in enumerate(times)):
             return rate
-    # The last frame's duration is evidence too, unless that frame is held longer than the others.
+    # The last frame's duration counts too, unless that frame is shown longer than the others.
     for points in ([*times, length], times):
         gaps = {after - before for before, after in pairwise(points)}
         rate = 1 / gaps.pop() if len(points) > 2 and len(gaps) == 1 and 0 not in gaps else _simplest(points, tick)
@@ -177,7 +177,7 @@ def _constant_rate(
 
 
 def _simplest(points: list[Fraction], tick: Fraction) -> Fraction | None:
-    """The rate of the smallest denominator that puts every k/rate within a tick of point k, or None."""
+    """Return the rate of smallest denominator that puts every k/rate within one tick of point k, or None."""
     if points[-1] <= 0:
         return None
     mean = (len(points) - 1) / points[-1]

@@ -1,4 +1,4 @@
-"""Clips become files, and the same clip always becomes the same bytes."""
+"""Writes clips to files; the same clip always gives the same bytes."""
 
 import os
 from fractions import Fraction
@@ -19,16 +19,16 @@ _LIMITED = 1  # AVColorRange
 def write_clip(
     clip: Clip, path: Path, *, lossless: bool = True, crf: int = 18, sound_bits_per_second: int = 192_000
 ) -> None:
-    """Write `clip` so that `path` holds all of it or is left as it was; the same clip gives the same bytes.
+    """Write `clip` to `path`, completely or not at all. The same clip gives the same bytes.
 
     Args:
         clip: frames of any size.
         path: .mkv when lossless, .mp4 otherwise.
-        lossless: FFV1 (RGB) and FLAC: 16 bits where all samples are multiples of 1/32768, else rounded to 24 bits;
-            +1.0 becomes the largest code. Otherwise H.264 and AAC: yuv420p, or yuv444p for odd sizes, which players
-            support less but which keeps the size.
-        crf: H.264's constant rate factor: more is smaller and coarser.
-        sound_bits_per_second: AAC's.
+        lossless: write FFV1 (RGB) and FLAC. FLAC has 16 bits if all samples are multiples of 1/32768, else samples are
+            rounded to 24 bits; +1.0 becomes the largest code. Otherwise write H.264 and AAC: yuv420p, or yuv444p for
+            odd sizes, which fewer players support but which keeps the size.
+        crf: H.264's constant rate factor; a higher one gives a smaller file and a coarser picture.
+        sound_bits_per_second: bit rate of AAC.
 
     Raises:
         MediaError: the suffix does not fit, the folder cannot be written, or the codec refuses the size, the sample
@@ -42,7 +42,7 @@ def write_clip(
     if clip.audio is not None and clip.audio.channels > _MAX_CHANNELS[lossless]:
         msg = f"{path} cannot be written: {clip.audio.channels} channels, where {_MAX_CHANNELS[lossless]} are possible"
         raise MediaError(msg)
-    # one name for one clip, so that what a kill leaves behind is overwritten by the next try
+    # one name per clip, so that the next try overwrites a partial file that a kill left behind
     scratch = path.with_name(f".{path.stem}.part{suffix}")
     with telling(path, "written"):
         scratch.unlink(missing_ok=True)  # it may be a link to elsewhere, or a pipe
@@ -70,7 +70,7 @@ def _encode(clip: Clip, path: Path, lossy: tuple[int, int] | None) -> None:
         for k, frame in enumerate(clip.frames):
             container.mux(video.encode(_video_frame(frame, k, video)))
             if codes is not None:
-                # Sound goes in beside its picture, and what outlasts the picture after the last frame.
+                # Sound is interleaved with its frames; the sound after the last frame is written with it.
                 here = round(k / clip.fps * sound.sample_rate)
                 until = round((k + 1) / clip.fps * sound.sample_rate) if k + 1 < len(clip.frames) else sound.samples
                 if here < min(until, sound.samples):
@@ -82,9 +82,9 @@ def _encode(clip: Clip, path: Path, lossy: tuple[int, int] | None) -> None:
 
 def _video_stream(container: av.container.OutputContainer, clip: Clip, crf: int | None) -> av.VideoStream:
     lossless = crf is None
-    # One thread: the number of threads shows in x264's bytes.
+    # One thread, because x264's output depends on the number of threads.
     options = {"flags": "+bitexact", "threads": "1"}
-    # Nor do x264's vectorised mbtree sums come out alike twice.
+    # mbtree is off, because its vectorised sums are not reproducible.
     options |= {"level": "3", "slicecrc": "1"} if lossless else {"crf": str(crf), "x264-params": "mbtree=0"}
     video = container.add_stream("ffv1" if lossless else "libx264", rate=clip.fps, options=options)
     video.width, video.height = clip.width, clip.height
@@ -109,11 +109,11 @@ def _video_frame(image: np.ndarray, k: int, video: av.VideoStream) -> av.VideoFr
 def _audio_stream(
     container: av.container.OutputContainer, sound: Audio, bits_per_second: int | None
 ) -> tuple[np.ndarray, av.AudioStream]:
-    """The samples as the codec wants them, ``[channels, samples]``, and the stream for them."""
+    """Return the samples in the codec's format, ``[channels, samples]``, and the stream for them."""
     lossless = bits_per_second is None
     options, form, codes = {"flags": "+bitexact"}, "fltp", sound.waveform
     if lossless:
-        # Float32 holds 24-bit numbers; times a power of two, they stay exact.
+        # Float32 holds 24-bit numbers, which stay exact when multiplied by a power of two.
         deep = bool(np.any(codes * 2.0**15 % 1))
         full = 2.0**23 if deep else 2.0**15
         codes = np.clip(np.rint(codes * full), -full, full - 1).astype(np.int32 if deep else np.int16)

@@ -1,4 +1,4 @@
-"""LoRA: small changes to the weights of a pipeline's network. Every tensor of the file is applied, or it is refused.
+"""Loads LoRAs into a pipeline's network; every tensor of a LoRA file is applied, or the file is refused.
 
 diffusers translates the names of many trainers, and loses on the way what it does not know: differences of whole
 weights (``.diff``, ``.diff_b``), strengths (alpha) that stand in another file or in the header, layers that fit

@@ -1,4 +1,4 @@
-"""How is a pipeline asked, and what does its answer hold? Arguments are named by each pipeline in its own way.
+"""Builds the arguments of a pipeline's call, which each pipeline names differently, and reads its output.
 
 Sizes and frame counts are brought to what the model can make, upwards, before it is asked: pipelines round down, some
 without a word. Frames come as ``[1, time, height, width, 3]`` floats in 0…1 (Cosmos 3: without the batch); sound as

@@ -1,4 +1,4 @@
-"""How does a pipeline come into memory? Its concrete class first, then what replaces a part of it, then the whole.
+"""Loads a pipeline: its concrete class first, then what replaces parts of it, then the whole.
 
 `DiffusionPipeline.from_pretrained(base, transformer=mine)` drops `mine` without a word where the class declares its
 transformer optional, as Wan does. So the concrete class is called, and what was given is looked for afterwards.

@@ -1,4 +1,4 @@
-"""Published settings: what those who made a model sample it with. Found by the class and config of the pipeline."""
+"""Lists the published sampling settings of models, found by the pipeline's class and config."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

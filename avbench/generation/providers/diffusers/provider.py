@@ -1,4 +1,4 @@
-"""A diffusers pipeline as a model.
+"""Runs a diffusers pipeline as a generator.
 
 ``diffusers:FOLDER`` and ``diffusers:OWNER/NAME`` (the hub, or its cache where HF_HUB_OFFLINE is set); with
 ``-M base=PIPELINE`` also what is a part of one: a transformer's folder, a safetensors or GGUF file, a LoRA.
@@ -352,7 +352,7 @@ def _source(target: str, base: str | None, asked: Adaptation, revision: str | No
         msg = f"diffusers:{target} is no pipeline but {seen.kind} ({seen.class_name or seen.path.name}){other}"
         raise InputError(msg)
     elif base is not None:
-        msg = f"-M base={base}: {target} is a whole pipeline and needs none"
+        msg = f"-M base={base}: {target} is a whole pipeline; leave -M base= out"
         raise InputError(msg)
     else:
         folder = path

@@ -1,4 +1,4 @@
-"""One pipeline over several devices, each with a part of the sequence: diffusers' context parallelism (Ulysses).
+"""Runs one pipeline over several devices, each with a part of the sequence: context parallelism (Ulysses).
 
 This process is rank 0 and holds a pipeline as ever; the other ranks are processes of their own that hold the same one
 and are given every call. Where one fails, all end, and the pipeline has to be loaded anew. It was run over gloo, with

@@ -1,4 +1,4 @@
-"""A part of a pipeline from one file of weights: every tensor of the file is used, and every parameter filled.
+"""Loads a part of a pipeline from one weight file, and checks that every tensor and parameter is matched.
 
 diffusers renames, splits and joins the tensors of other projects' files, drops some without a word, and only warns of
 those that it does not know. So its conversion is run once on tensors without content, and followed backwards.

@@ -1,4 +1,4 @@
-"""A server as a model: ``videos-api:URL#MODEL``, for example ``videos-api:http://localhost:8000/v1#Wan-AI/Wan2.2-T2V``.
+"""Runs a video server as a generator: ``videos-api:URL#MODEL``, such as ``videos-api:http://localhost:8000/v1#t2v``.
 
 A job is submitted, polled until it is done, and its clip downloaded. What it costs is paid once: the intent is on disk
 before a job is sent, its id before it is polled (journal.py), and jobs are sent one at a time, so that at most one

@@ -1,4 +1,4 @@
-"""Talking to a server: what is asked again, how long is waited, how much is read, and who sees the key.
+"""Sends requests to a server: when to retry, how long to wait, how much to read, and where the key may go.
 
 Asked again: what cannot have been heard (no connection, 429, 503), and, where asking twice does no harm, any answer
 that was lost (5xx, a broken connection). Waits double from the first pause to a minute, with jitter, or are what

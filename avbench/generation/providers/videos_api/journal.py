@@ -1,7 +1,7 @@
-"""Which jobs were submitted? One line a step in ``jobs.jsonl``, on disk before the next step is taken.
+"""Records submitted jobs: one line per step in ``jobs.jsonl``, on disk before the next step is taken.
 
-A clip's job is first meant (``intent``, written before it is sent), then ``submitted`` (its id is known), and ``over``
-when the server says that it came to nothing. The last line of a clip counts. Nothing here is secret.
+A clip's job is first an ``intent`` (written before it is sent), then ``submitted`` (its id is known), and ``over`` when
+the server reports that it failed. The last line of a clip counts. The file holds no secrets.
 """
 
 import threading
@@ -17,7 +17,7 @@ from avbench.storage.run_folder import append_line
 
 @dataclass(frozen=True)
 class Step:
-    """The last that is known of a clip's job."""
+    """The latest state of a clip's job."""
 
     key: Key
     state: str
@@ -27,10 +27,10 @@ class Step:
     token: str
     """Sent as the Idempotency-Key, the same however often one job is sent."""
     unix_seconds: float
-    """When the job was first meant."""
+    """When the intent was written."""
     job: str | None = None
     model: str | None = None
-    """What the server says that it runs."""
+    """The model that the server reports."""
     why: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""How do services for video say the same thing? One `Shape` each: what is sent, and how a job's state is read.
+"""Describes the APIs of video services, one `Shape` each: what is sent, and how a job's state is read.
 
 ``openai``: OpenAI's Videos API as vLLM-Omni, SGLang and LiteLLM serve it (the service of that name was switched off in
 September 2026); ``num_frames``, ``fps``, ``seed`` and ``generate_sound`` are vLLM-Omni's and SGLang's additions.
