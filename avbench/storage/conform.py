@@ -1,4 +1,4 @@
-"""How is a clip brought to the form that its subset asks for? Only for measuring: the file stays as it was made.
+"""Conforms a clip to the clip spec of its subset, only for measuring: the file stays as it was made.
 
 A model has its own rate, size and length; a subset says in which form clips are compared. A clip of that form passes
 untouched, so a number of such clips owes nothing to this rule; for any other the rule is part of the protocol.
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from scipy import signal
 
-from avbench.core import Audio, Clip, ClipSpec, NotMeasurable, Protocol
+from avbench.core import Audio, Clip, ClipSpec, Notes, NotMeasurable, Protocol, noted
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,20 @@ class ClipForm(Protocol):
     fps: str
     sample_rate: int | None
     channels: int
-    time: str = "the frame whose start is nearest, the earlier of two; the end is cut off"
-    size: str = "scaled to cover, cv2.INTER_AREA down and cv2.INTER_LINEAR up, and cut around the middle"
-    resampler: str = (
-        "scipy.signal.resample_poly, its default filter; the mean of the channels where their number differs"
+    time: str = "nearest start"
+    size: str = "cover, centre crop"
+    shrink: str = "area"
+    enlarge: str = "bilinear"
+    resampler: str = "resample_poly"
+    mono: str = "mean"
+    sound_end: str = "cut or silence"
+    notes: Notes = noted(
+        time="The frame whose start is nearest, the earlier of two; the end is cut off.",
+        size="Frames are scaled by OpenCV until they cover the size, and cut around the middle.",
+        resampler="scipy.signal.resample_poly with its default filter.",
+        mono="The mean of the channels takes the place of each where their number differs.",
+        sound_end="What is too long is cut off; at most one frame of the spec is filled with silence.",
     )
-    sound_end: str = "cut off; silence where at most one frame of the spec is missing"
 
     @classmethod
     def of(cls, spec: ClipSpec) -> "ClipForm":
