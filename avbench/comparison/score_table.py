@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench.core import Direction, InputError, Key, Score, different_fields
+from avbench.core import Direction, InputError, Key, Score, different_fields, without_notes
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import METRICS, Metric
 from avbench.storage.run_folder import RunFolder
@@ -72,7 +72,7 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
         if digest != their_digest:
             forms = "clip_form" in ours and "clip_form" in theirs
             unlike |= different_fields(
-                *({k: v for k, v in one.items() if forms or k != "clip_form"} for one in (ours, theirs))
+                *({k: v for k, v in without_notes(one).items() if forms or k != "clip_form"} for one in (ours, theirs))
             )
         specs = [{"clip_spec": one.clip_specs.get(where[0])} for one in (run, other)]
         unlike |= different_fields(*specs)

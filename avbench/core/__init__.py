@@ -12,7 +12,16 @@ from avbench.core.errors import (
     nearest,
 )
 from avbench.core.prompt import Prompt, Subset, checked_id
-from avbench.core.protocol import Protocol, different_fields, digest, field_differences, require_same_protocol
+from avbench.core.protocol import (
+    Notes,
+    Protocol,
+    different_fields,
+    digest,
+    field_differences,
+    noted,
+    require_same_protocol,
+    without_notes,
+)
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
 from avbench.core.score import Direction, Null, Score
@@ -30,6 +39,7 @@ __all__ = [
     "MediaError",
     "Moments",
     "NotMeasurable",
+    "Notes",
     "Null",
     "Prompt",
     "Protocol",
@@ -51,9 +61,11 @@ __all__ = [
     "frame_rate",
     "masked",
     "nearest",
+    "noted",
     "one_line",
     "require_same_protocol",
     "resolve",
     "spreadsheet_cell",
     "visible",
+    "without_notes",
 ]

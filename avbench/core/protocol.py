@@ -1,4 +1,15 @@
-"""Defines `Protocol`: everything besides the clips that decides a number, hashed and compared field by field."""
+"""Defines a protocol: the values that decide a number besides the clips, hashed, and notes for people, not hashed.
+
+A value is a number, a hash or a short identifier, such as ``"bicubic"``: at most three words. What a value means is
+said in a note, a sentence under the value's name; rewording a note changes no digest and invalidates no number:
+
+    @dataclass(frozen=True)
+    class OnsetProtocol(Protocol):
+        name: str = "onsets"
+        version: int = 1
+        mono: str = "mean"
+        notes: Notes = noted(mono="The channels are averaged.")
+"""
 
 import dataclasses
 import hashlib
@@ -15,26 +26,49 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+Notes = Mapping[str, str]
+"""Name of a value, or of another subject such as ``source``, → what there is to say of it to people."""
+
+
+def noted(**sentences: str) -> Any:
+    """The default of the field `notes` in a subclass of Protocol: a sentence for each name."""
+    return dataclasses.field(default_factory=lambda: dict(sentences), kw_only=True, compare=False)
+
+
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """Settings of one feature or metric. Each subclass adds its own fields; every field counts in the hash."""
+    """Settings of one feature or metric. Each subclass adds its own fields; every field but `notes` is hashed."""
 
     name: str
     version: int
     """Raised whenever the code moves a number."""
+    notes: Notes = dataclasses.field(default_factory=dict, kw_only=True, compare=False)
+
+    def values(self) -> dict[str, Any]:
+        """Every hashed field as a plain value."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "notes"}
 
     def describe(self) -> dict[str, Any]:
-        """Return every field as a plain value. This is what is stored with a number."""
-        return dataclasses.asdict(self)
+        """What is stored beside a number: the values, and under ``notes`` the notes, where there are any."""
+        return self.values() | ({"notes": dict(self.notes)} if self.notes else {})
 
     @property
     def digest(self) -> str:
-        """sha256 of `describe()`."""
-        return digest(self.describe())
+        """sha256 of `values()`."""
+        return digest(self.values())
+
+
+def without_notes(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A described protocol, or a mapping that holds some, without the notes: what is hashed and compared."""
+    return {
+        name: without_notes(value) if isinstance(value, Mapping) else value
+        for name, value in described.items()
+        if name != "notes"
+    }
 
 
 def field_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """List the fields in which two described protocols differ, each as ``name: ours against theirs``."""
+    """The fields in which two plain mappings differ, each as ``name: ours against theirs``."""
     return [f"{name}: {one!r} against {other!r}" for name, (one, other) in different_fields(ours, theirs).items()]
 
 
@@ -59,7 +93,7 @@ def _flat(plain: Mapping[str, Any], within: str = "") -> dict[str, Any]:
 
 
 def require_same_protocol(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
-    """Raise InputError, naming the fields, where two described protocols differ."""
-    if unlike := field_differences(ours, theirs):
+    """Raise InputError, naming the fields, where the values of two described protocols differ."""
+    if unlike := field_differences(without_notes(ours), without_notes(theirs)):
         msg = f"{what} were made under different protocols and cannot be compared: {'; '.join(unlike)}"
         raise InputError(msg)

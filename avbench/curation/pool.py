@@ -58,7 +58,7 @@ def rows_path(work: Path) -> Path:
     from avbench.features.audio.onsets import OnsetProtocol
     from avbench.features.flow.protocol import FlowProtocol
 
-    whole = digest([one.describe() for one in (CurationProtocol(), FlowProtocol(), OnsetProtocol())])
+    whole = digest([one.values() for one in (CurationProtocol(), FlowProtocol(), OnsetProtocol())])
     return work / f"rows-{whole[:12]}.jsonl"
 
 

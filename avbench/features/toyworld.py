@@ -1,4 +1,4 @@
-"""Does a clip of the embedded world obey its physics? The judgement of `toyworld.judge` as a feature.
+"""Measures whether a clip of the embedded world obeys its physics: the judgement of `toyworld.judge` as a feature.
 
 It reads the scene off the prompt's tags, so it measures clips of toy subsets alone, whoever made them.
 """

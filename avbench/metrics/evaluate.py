@@ -28,6 +28,7 @@ from avbench.core import (
     digest,
     nearest,
     resolve,
+    without_notes,
 )
 from avbench.features.measure import current_rows, forms_of, protocol_of
 from avbench.metrics import distance, distances, reference
@@ -109,7 +110,7 @@ def evaluate(
                 protocol["beside"] = protocol_of(metric.beside, against).describe()
             why = collections.Counter(_reason(key, samples, of_subset) for key in expected)
             refused = sum(key in samples and samples[key].refused for key in expected)
-            task = _Task(metric, feature, subset, digest(protocol), real, sum(why.values()), refused)
+            task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, sum(why.values()), refused)
             protocols[task.digest] = protocol
             try:
                 score, per_clip = _score(task, of_subset, samples, why)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from scipy import signal
 
-from avbench.core import Audio, Clip, ClipSpec, NotMeasurable, Protocol
+from avbench.core import Audio, Clip, ClipSpec, Notes, NotMeasurable, Protocol, noted
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,20 @@ class ClipForm(Protocol):
     fps: str
     sample_rate: int | None
     channels: int
-    time: str = "the frame whose start is nearest, the earlier of two; the end is cut off"
-    size: str = "scaled to cover, cv2.INTER_AREA down and cv2.INTER_LINEAR up, and cut around the middle"
-    resampler: str = (
-        "scipy.signal.resample_poly, its default filter; the mean of the channels where their number differs"
+    time: str = "nearest start"
+    size: str = "cover, centre crop"
+    shrink: str = "area"
+    enlarge: str = "bilinear"
+    resampler: str = "resample_poly"
+    mono: str = "mean"
+    sound_end: str = "cut or silence"
+    notes: Notes = noted(
+        time="The frame whose start is nearest, the earlier of two; the end is cut off.",
+        size="Frames are scaled by OpenCV until they cover the size, and cut around the middle.",
+        resampler="scipy.signal.resample_poly with its default filter.",
+        mono="The mean of the channels takes the place of each where their number differs.",
+        sound_end="What is too long is cut off; at most one frame of the spec is filled with silence.",
     )
-    sound_end: str = "cut off; silence where at most one frame of the spec is missing"
 
     @classmethod
     def of(cls, spec: ClipSpec) -> "ClipForm":

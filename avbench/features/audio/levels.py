@@ -1,4 +1,4 @@
-"""How loud is a sound, and is it there at all? Loudness by ITU-R BS.1770-4, level, peak, silence and clipping.
+"""Measures how loud a sound is: loudness by ITU-R BS.1770-4, level, peak, silence and clipping.
 
 Conventions: full scale is 1; dBFS are decibels of a power against the power 1, so that a sine at full scale has -3.01.
 Loudness is in LUFS: the mean power of the K-weighted sound over overlapping blocks, of which those too quiet to count
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, signal
 
-from avbench.core import Clip, NotMeasurable, Protocol
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.features.audio import waveform
 
 _SHELF = (1681.974450955533, 0.7071752369554196, 3.999843853973347)
 """Hz, quality and decibels of the high shelf, the head's part of the K-weighting."""
@@ -35,9 +36,10 @@ class LevelsProtocol(Protocol):
 
     name: str = "levels"
     version: int = 1
-    loudness: str = "integrated, ITU-R BS.1770-4"
-    weighting: str = "K, with the response of 48 kHz at every rate"
-    resampler: str = "below 44100 Hz, scipy.signal.resample_poly by the least whole factor that reaches it"
+    loudness: str = "bs1770-4 integrated"
+    weighting: str = "K"
+    resampler: str = "resample_poly"
+    least_rate: int = _LEAST_RATE
     block: float = 0.4
     """Seconds of a block of loudness; each begins a quarter of it after the last, and only whole ones count."""
     absolute_gate: float = -70.0
@@ -58,6 +60,12 @@ class LevelsProtocol(Protocol):
     """Of full scale."""
     clipped_run: int = 3
     """Samples at or above it in a row that count as clipped; fewer do not."""
+    notes: Notes = noted(
+        loudness="Integrated loudness by ITU-R BS.1770-4.",
+        weighting="The K-weighting has the response of 48 kHz at every rate.",
+        resampler="scipy.signal.resample_poly by the least whole factor that reaches `least_rate`.",
+        least_rate="Hz: sound of a lower rate is resampled.",
+    )
 
 
 class Levels:
@@ -92,24 +100,18 @@ class Levels:
         }
 
     def _heard(self, clip: Clip) -> tuple[int, np.ndarray]:
-        if clip.audio is None:
-            msg = "the clip has no sound"
-            raise NotMeasurable(msg)
-        rate, protocol = clip.audio.sample_rate, self.protocol
-        if clip.audio.samples < _block_length(rate, protocol):
-            msg = (
-                f"the clip has {1000 * clip.audio.seconds:.3g} ms of sound; loudness needs {1000 * protocol.block:g} ms"
-            )
+        audio, protocol = waveform.sound_of(clip), self.protocol
+        rate = audio.sample_rate
+        if audio.samples < _block_length(rate, protocol):
+            msg = f"the clip has {1000 * audio.seconds:.3g} ms of sound; loudness needs {1000 * protocol.block:g} ms"
             raise NotMeasurable(msg)
         if rate < protocol.lowest_rate:
             msg = f"the clip's sound has {rate} samples a second; loudness needs {protocol.lowest_rate}"
             raise NotMeasurable(msg)
-        if clip.audio.channels > protocol.most_channels:
-            msg = (
-                f"the clip has {clip.audio.channels} channels; where they stand is not known, so loudness is not either"
-            )
+        if audio.channels > protocol.most_channels:
+            msg = f"the clip has {audio.channels} channels; where they stand is not known, so loudness is not either"
             raise NotMeasurable(msg)
-        return rate, clip.audio.waveform.astype(np.float64)
+        return rate, audio.waveform.astype(np.float64)
 
 
 def _gated(audible: np.ndarray, protocol: LevelsProtocol) -> float:
@@ -122,7 +124,7 @@ def _gated(audible: np.ndarray, protocol: LevelsProtocol) -> float:
 
 def _block_powers(wave: np.ndarray, rate: int, protocol: LevelsProtocol) -> np.ndarray:
     """K-weighted power, summed over channels, of each whole block."""
-    factor = -(-_LEAST_RATE // rate)
+    factor = -(-protocol.least_rate // rate)
     if factor > 1:
         wave, rate = signal.resample_poly(wave, factor, 1, axis=1), factor * rate
     weighted = signal.sosfilt(k_weighting(rate), wave)

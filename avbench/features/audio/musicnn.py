@@ -1,4 +1,4 @@
-"""What does a network that tags music hear in a clip? Features of MTT_musicnn, for a Fréchet distance between sounds.
+"""Computes what a network that tags music hears in a clip: features of MTT_musicnn, for distances between sounds.
 
 musicnn (Pons and Serra, 2019) has filters as tall as timbres and as long as rhythms, and was trained to tag music of
 MagnaTagATune. It is no network of everyday sounds, so a distance of its features is not the FAD of the papers, which
@@ -21,7 +21,6 @@ both songs the tags that its README shows.
 
 from dataclasses import dataclass
 from functools import cache
-from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,9 @@ from scipy import signal
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, NotMeasurable, Protocol
+from avbench.core import Clip, Notes, Protocol, noted
+from avbench.features.audio import waveform
+from avbench.features.networks import exact, filled
 from avbench.storage.weights import WEIGHTS, locate
 
 
@@ -40,8 +41,8 @@ class MusicnnProtocol(Protocol):
 
     name: str = "musicnn"
     version: int = 1
-    mono: str = "mean of channels"
-    resampler: str = "scipy.signal.resample_poly, its default filter"
+    mono: str = "mean"
+    resampler: str = "resample_poly"
     rate: int = 16000
     """Hz: every waveform is resampled to it."""
     window: int = 512
@@ -49,17 +50,22 @@ class MusicnnProtocol(Protocol):
     hop: int = 256
     bands: int = 96
     """Triangles of one area each, evenly spaced on Slaney's mel scale from 0 Hz to half the rate."""
-    compression: str = "log10(1 + 10000 power)"
+    compression: str = "log10(1+10000*power)"
     patch: int = 187
     """Frames; patches do not overlap, and a clip with fewer frames is one patch."""
     shortest: int = 16000
     """Samples: shorter sounds are not measured."""
     silent_below: float = -90.0
     """dBFS: a track with no sample above it is silent, and is not measured."""
-    output: str = "penultimate layer after its normalisation, mean over patches"
+    output: str = "penultimate"
     weights: str = "musicnn-mtt"
     weights_sha256: str = WEIGHTS["musicnn-mtt"].sha256
     precision: str = "float32"
+    notes: Notes = noted(
+        **waveform.MIXED_DOWN,
+        silent_below=waveform.SILENCE,
+        output="The penultimate layer after its normalisation, averaged over patches.",
+    )
 
 
 class Musicnn:
@@ -78,24 +84,14 @@ class Musicnn:
         length = min(self.protocol.patch, len(frames))
         patches = frames[: len(frames) // length * length].reshape(-1, length, self.protocol.bands)
         x = torch.from_numpy(patches.astype(np.float32)).to(self._device).transpose(1, 2)[:, None]
-        # On a GPU, TF32 would move the values in the third digit.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with exact():
             return {"embedding": self._network(x).mean(dim=0).cpu().numpy()}
 
     def _heard(self, clip: Clip) -> np.ndarray:
-        if clip.audio is None:
-            msg = "the clip has no sound"
-            raise NotMeasurable(msg)
-        mono = clip.audio.waveform.mean(axis=0, dtype=np.float64)
-        if 20 * np.log10(max(np.abs(mono).max(), 1e-9)) <= self.protocol.silent_below:
-            msg = "the track is silent"
-            raise NotMeasurable(msg)
-        common = gcd(self.protocol.rate, clip.audio.sample_rate)
-        wave = signal.resample_poly(mono, self.protocol.rate // common, clip.audio.sample_rate // common)
-        if len(wave) < self.protocol.shortest:
-            least = 1000 * self.protocol.shortest / self.protocol.rate
-            msg = f"the clip has {1000 * clip.audio.seconds:.3g} ms of sound; musicnn needs {least:g} ms"
-            raise NotMeasurable(msg)
+        audio, protocol = waveform.sound_of(clip), self.protocol
+        mono = waveform.mixed_down(audio, protocol.silent_below)
+        wave = waveform.resampled(mono, audio.sample_rate, protocol.rate)
+        waveform.require_length(wave, protocol.shortest, protocol.rate, audio, "musicnn needs")
         return wave
 
 
@@ -112,10 +108,8 @@ def log_mel(wave: np.ndarray, protocol: MusicnnProtocol) -> np.ndarray:
 def _triangles(protocol: MusicnnProtocol) -> np.ndarray:
     """``[bins, bands]``."""
     corners = _hertz(np.linspace(0, _mel(protocol.rate / 2), protocol.bands + 2))
-    bins = np.fft.rfftfreq(protocol.window, 1 / protocol.rate)[:, None]
-    up = (bins - corners[:-2]) / (corners[1:-1] - corners[:-2])
-    down = (corners[2:] - bins) / (corners[2:] - corners[1:-1])
-    return np.maximum(0, np.minimum(up, down)) * 2 / (corners[2:] - corners[:-2])
+    bins = np.fft.rfftfreq(protocol.window, 1 / protocol.rate)
+    return waveform.triangles(corners, bins) * 2 / (corners[2:] - corners[:-2])
 
 
 # Slaney's mel scale: 3 mel to 200 Hz up to 1 kHz, and above it 27 mel to a factor of 6.4.
@@ -222,5 +216,4 @@ def load(path: Path) -> Network:
         shape = tuple(state[name].shape)[::-1]
         values = np.frombuffer(data, "<f4", int(np.prod(shape)), place).reshape(shape)
         state[name] = torch.from_numpy(np.array(values.T, order="C"))
-    network.load_state_dict(state, strict=True)
-    return network.eval().requires_grad_(False)
+    return filled(network, state, f"{path}")

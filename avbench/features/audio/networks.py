@@ -1,4 +1,4 @@
-"""What do the networks of the published audio distances hear in a clip? VGGish, PANNs and CLAP, with brought weights.
+"""Computes what VGGish, PANNs and CLAP, the networks of the published audio distances, hear in a clip.
 
 - ``vggish`` (Hershey et al., 2017; torchvggish's file): the network of FAD (Kilgour et al., 2019). 128 numbers of
   patches of 0.96 s, mean over those of a clip; before the last rectifier, where Google's FAD takes them, and without
@@ -20,7 +20,6 @@ transformers' own network and spectrogram. No number of the real weights was che
 import itertools
 from dataclasses import dataclass
 from functools import cache
-from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +28,13 @@ from scipy import signal
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, NotMeasurable, Protocol, first_line
+from avbench.core import Clip, InputError, Notes, Protocol, first_line, noted
+from avbench.features.audio import waveform
+from avbench.features.networks import exact, filled, require_complete, without
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import BroughtProtocol, locate
+
+_NOTES = {**waveform.MIXED_DOWN, "silent_below": waveform.SILENCE}
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class SoundProtocol(Protocol):
     output: str
     weights: str
     weights_sha256: str = ""
-    mono: str = "mean of channels"
-    resampler: str = "scipy.signal.resample_poly, its default filter"
+    mono: str = "mean"
+    resampler: str = "resample_poly"
     silent_below: float = -90.0
     """dBFS: a track with no sample above it is silent, and is not measured."""
     precision: str = "float32"
@@ -60,7 +63,7 @@ class VGGishProtocol(SoundProtocol):
     version: int = 1
     rate: int = 16000
     shortest: int = 15600
-    output: str = "last layer before its rectifier, no PCA, mean over patches"
+    output: str = "last, unrectified"
     weights: str = "vggish"
     window: int = 400
     """Samples of a periodic Hann window; only whole ones count."""
@@ -72,9 +75,12 @@ class VGGishProtocol(SoundProtocol):
     lowest: float = 125.0
     highest: float = 7500.0
     """Hz: the outer ends of the bands."""
-    compression: str = "ln(0.01 + magnitude)"
+    compression: str = "ln(0.01+magnitude)"
     patch: int = 96
     """Frames; patches do not overlap, and what is left at the end is not heard."""
+    notes: Notes = noted(
+        **_NOTES, output="The last layer before its rectifier, without the PCA, averaged over patches."
+    )
 
 
 @dataclass(frozen=True)
@@ -85,14 +91,20 @@ class PANNsProtocol(SoundProtocol):
     version: int = 1
     rate: int = 32000
     shortest: int = 9920
-    output: str = "layer before the classes, after its rectifier"
+    output: str = "penultimate, rectified"
     weights: str = "panns-cnn14"
     window: int = 1024
     """Samples; the first is centred on sample 0, and the sound reflected at its ends."""
     hop: int = 320
     bands: int = 64
-    compression: str = "10 log10 of the power, at least -100"
-    patch: str = "the whole clip"
+    compression: str = "10*log10(power)"
+    floor: float = -100.0
+    patch: str = "whole clip"
+    notes: Notes = noted(
+        **_NOTES,
+        output="The layer before the classes, after its rectifier.",
+        floor="Decibels: the spectrogram has no lower value.",
+    )
 
 
 @dataclass(frozen=True)
@@ -103,10 +115,11 @@ class CLAPProtocol(SoundProtocol):
     version: int = 1
     rate: int = 48000
     shortest: int = 48000
-    output: str = "projection of the audio network, of length 1"
+    output: str = "unit projection"
     weights: str = "clap"
     longest: int = 480000
     """Samples: of a longer sound only so many are heard, the first; a shorter one is repeated as the folder says."""
+    notes: Notes = noted(**_NOTES, output="The projection of the audio network, scaled to length 1.")
 
 
 class VGGish:
@@ -118,7 +131,8 @@ class VGGish:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         state = read_state_dict(locate(VGGishProtocol.weights))
-        self._network = loaded(VGGishNetwork(self.width), state, "VGGish", unused="pproc.").to(self._device)
+        network = filled(VGGishNetwork(self.width), without(state, "pproc."), "the VGGish checkpoint")
+        self._network = network.to(self._device)
 
     @torch.inference_mode()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
@@ -126,7 +140,7 @@ class VGGish:
         frames = vggish_log_mel(heard(clip, self.protocol, "VGGish"), VGGishProtocol())
         patches = frames[: len(frames) // self.protocol.patch * self.protocol.patch]
         x = torch.from_numpy(patches.reshape(-1, 1, self.protocol.patch, self.protocol.bands)).float()
-        with _exact():
+        with exact():
             return {"embedding": self._network(x.to(self._device)).mean(dim=0).cpu().numpy()}
 
 
@@ -139,13 +153,14 @@ class PANNs:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         state = _read_with_arrays(locate(PANNsProtocol.weights))
-        self._network = loaded(Cnn14(self.width), state, "PANNs", unused="fc_audioset.").to(self._device)
+        network = filled(Cnn14(self.width), without(state, "fc_audioset."), "the PANNs checkpoint")
+        self._network = network.to(self._device)
 
     @torch.inference_mode()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` [2048]. Raises NotMeasurable without sound, with less than 310 ms, or where it is silent."""
         x = torch.from_numpy(heard(clip, self.protocol, "PANNs")).float()[None]
-        with _exact():
+        with exact():
             return {"embedding": self._network(x.to(self._device))[0].cpu().numpy()}
 
 
@@ -169,12 +184,7 @@ class CLAP:
         except Exception as error:  # of transformers, torch and safetensors: each says what it does not like
             msg = f"{folder} cannot be read as a CLAP: {first_line(error)}"
             raise InputError(msg) from None
-        if missing := [name for name in report["missing_keys"] if name.startswith("audio")]:
-            msg = f"{folder} is no CLAP: its weights lack {sorted(missing)[0]}"
-            raise InputError(msg)
-        if over := [name for name in report["unexpected_keys"] if name.startswith("audio")]:
-            msg = f"{folder} is no CLAP: its weights hold {sorted(over)[0]}, which found no place"
-            raise InputError(msg)
+        require_complete(report, "audio", folder, "CLAP")
         if self._extractor.sampling_rate != CLAPProtocol.rate:
             msg = f"{folder} is of another CLAP: it asks for {self._extractor.sampling_rate} samples a second"
             raise InputError(msg)
@@ -186,7 +196,7 @@ class CLAP:
         wave = heard(clip, self.protocol, "CLAP")[: self.protocol.longest]
         inputs = self._extractor(wave, sampling_rate=self.protocol.rate, return_tensors="pt")
         spectrogram, longer = inputs["input_features"].float(), inputs["is_longer"]
-        with _exact():
+        with exact():
             shown = self._model.audio_model(spectrogram.to(self._device), is_longer=longer.to(self._device))
             projected = self._model.audio_projection(shown.pooler_output)
         return {"embedding": functional.normalize(projected, dim=-1)[0].cpu().numpy()}
@@ -194,36 +204,11 @@ class CLAP:
 
 def heard(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:
     """``[samples]`` at the network's rate. Raises NotMeasurable without sound, with too little, or with silence."""
-    if clip.audio is None:
-        msg = "the clip has no sound"
-        raise NotMeasurable(msg)
-    mono = clip.audio.waveform.mean(axis=0, dtype=np.float64)
-    if 20 * np.log10(max(np.abs(mono).max(), 1e-9)) <= protocol.silent_below:
-        msg = "the track is silent"
-        raise NotMeasurable(msg)
-    common = gcd(protocol.rate, clip.audio.sample_rate)
-    wave = signal.resample_poly(mono, protocol.rate // common, clip.audio.sample_rate // common)
-    if len(wave) < protocol.shortest:
-        least = 1000 * protocol.shortest / protocol.rate
-        msg = f"the clip has {1000 * clip.audio.seconds:.3g} ms of sound; {who} needs {least:g} ms"
-        raise NotMeasurable(msg)
+    audio = waveform.sound_of(clip)
+    mono = waveform.mixed_down(audio, protocol.silent_below)
+    wave = waveform.resampled(mono, audio.sample_rate, protocol.rate)
+    waveform.require_length(wave, protocol.shortest, protocol.rate, audio, f"{who} needs")
     return wave
-
-
-def loaded(network: nn.Module, state: dict[str, np.ndarray], who: str, *, unused: str) -> nn.Module:
-    """The network with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
-    tensors = {name: torch.from_numpy(value) for name, value in state.items() if not name.startswith(unused)}
-    try:
-        network.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        msg = f"the {who} checkpoint does not fit: {str(error).splitlines()[1].strip()}"
-        raise InputError(msg) from None
-    return network.eval().requires_grad_(False)
-
-
-def _exact() -> torch.backends.cudnn.flags:
-    # On a GPU, TF32 would move the values in the third digit.
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def _read_with_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -250,11 +235,9 @@ def vggish_log_mel(wave: np.ndarray, protocol: VGGishProtocol) -> np.ndarray:
 def _vggish_triangles(protocol: VGGishProtocol) -> np.ndarray:
     """``[bins, bands]``; the bin of 0 Hz is in none."""
     hertz = np.fft.rfftfreq(protocol.transform, 1 / protocol.rate)
-    low, high, bins = (1127 * np.log(1 + each / 700) for each in (protocol.lowest, protocol.highest, hertz[:, None]))
+    low, high, bins = (1127 * np.log(1 + each / 700) for each in (protocol.lowest, protocol.highest, hertz))
     corners = np.linspace(low, high, protocol.bands + 2)
-    up = (bins - corners[:-2]) / (corners[1:-1] - corners[:-2])
-    down = (corners[2:] - bins) / (corners[2:] - corners[1:-1])
-    return np.maximum(0, np.minimum(up, down))
+    return waveform.triangles(corners, bins)
 
 
 class VGGishNetwork(nn.Module):

@@ -1,16 +1,16 @@
-"""When does a sound begin? Onsets by spectral flux, made for impacts.
+"""Finds when sounds begin: onsets by spectral flux, made for impacts.
 
 Conventions: times are in seconds of the clip, 0 with its first sample; levels are in decibels.
 """
 
 from dataclasses import dataclass
 from functools import cache
-from math import gcd
 
 import numpy as np
 from scipy import ndimage, signal
 
-from avbench.core import Audio, Clip, NotMeasurable, Protocol, Value
+from avbench.core import Clip, Notes, Protocol, Value, noted
+from avbench.features.audio import waveform
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class OnsetProtocol(Protocol):
 
     name: str = "onsets"
     version: int = 2
-    mono: str = "mean of channels, less its mean over time"
-    resampler: str = "scipy.signal.resample_poly, its default filter"
+    mono: str = "mean, centred"
+    resampler: str = "resample_poly"
     rate: int = 16000
     """Hz: every waveform is resampled to it."""
     window: int = 512
@@ -47,6 +47,9 @@ class OnsetProtocol(Protocol):
     """Seconds: of onsets nearer than this the strongest stands."""
     loudness_seconds: float = 0.04
     """How much of the sound after an onset its level is taken of."""
+    notes: Notes = noted(
+        **waveform.MIXED_DOWN | {"mono": "The channels are averaged, and the mean over time is subtracted."}
+    )
 
 
 class Onsets:
@@ -68,16 +71,12 @@ class Onsets:
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable without sound, or with less of it than one window."""
-        if clip.audio is None:
-            msg = "the clip has no sound"
-            raise NotMeasurable(msg)
-        wave = _resampled(clip.audio, self.protocol.rate)
-        if len(wave) < self.protocol.window:
-            least = 1000 * self.protocol.window / self.protocol.rate
-            msg = f"the clip has {1000 * clip.audio.seconds:.3g} ms of sound; onsets need {least:.3g} ms"
-            raise NotMeasurable(msg)
+        audio = waveform.sound_of(clip)
+        mono = waveform.mixed_down(audio)
+        wave = waveform.resampled(mono - mono.mean(), audio.sample_rate, self.protocol.rate)
+        waveform.require_length(wave, self.protocol.window, self.protocol.rate, audio, "onsets need")
         onsets = _onsets(wave, self.protocol)
-        count, seconds = float(len(onsets)), clip.audio.seconds
+        count, seconds = float(len(onsets)), audio.seconds
         return {
             "onset_seconds": onsets,
             "onset_level": _levels_after(wave, onsets, self.protocol),
@@ -85,13 +84,6 @@ class Onsets:
             "onset_rate": count / seconds,
             "sound_seconds": seconds,
         }
-
-
-def _resampled(audio: Audio, rate: int) -> np.ndarray:
-    mono = audio.waveform.mean(axis=0, dtype=np.float64)
-    mono -= mono.mean()
-    common = gcd(rate, audio.sample_rate)
-    return signal.resample_poly(mono, rate // common, audio.sample_rate // common)
 
 
 def _onsets(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
@@ -138,10 +130,7 @@ def _decibels(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
 
 @cache
 def _triangles(protocol: OnsetProtocol) -> np.ndarray:
-    """``[bins, bands]``: weights that rise to 1 in the middle of a band and fall to 0 at those of its neighbours."""
+    """``[bins, bands]``."""
     low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (protocol.lowest, protocol.highest))
     corners = 700 * (10 ** (np.linspace(low, high, protocol.bands + 2) / 2595) - 1)
-    bins = np.fft.rfftfreq(protocol.transform, 1 / protocol.rate)[:, None]
-    up = (bins - corners[:-2]) / (corners[1:-1] - corners[:-2])
-    down = (corners[2:] - bins) / (corners[2:] - corners[1:-1])
-    return np.maximum(0, np.minimum(up, down))
+    return waveform.triangles(corners, np.fft.rfftfreq(protocol.transform, 1 / protocol.rate))

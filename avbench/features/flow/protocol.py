@@ -1,8 +1,8 @@
-"""What decides the flow numbers."""
+"""Defines what decides the flow numbers besides the clip."""
 
 from dataclasses import dataclass
 
-from avbench.core import Protocol
+from avbench.core import Notes, Protocol, noted
 
 
 @dataclass(frozen=True)
@@ -12,8 +12,8 @@ class FlowProtocol(Protocol):
     name: str = "flow-dis"
     version: int = 3
     fps: str = "native"
-    algorithm: str = "OpenCV DIS, preset medium"
-    grey: str = "Rec. 601 luma, 8 bits, of the working frame"
+    algorithm: str = "dis-medium"
+    grey: str = "rec601-8bit"
     minimum_side: int = 16
     """Native pixels. With a shorter side than this OpenCV's DIS refuses the frame or, where it is oblong, crashes."""
     longest_short_side: int = 256
@@ -25,7 +25,7 @@ class FlowProtocol(Protocol):
     occlusion_absolute: float = 0.5
     boundary_relative: float = 0.01
     boundary_absolute: float = 0.002
-    channels: str = "squares summed over R, G and B in 0...1, not averaged"
+    channels: str = "sum"
     moving_share_of_pixels: float = 0.05
     """A pair's motion is the mean of this share of its pixels, the fastest."""
     evidence_ratio: float = 0.4
@@ -77,3 +77,8 @@ class FlowProtocol(Protocol):
     """Diagonals per second: smaller abrupt changes are no events."""
     still_margin: int = 25
     """Pixels. A region is still where nothing moves in a square of this side."""
+    notes: Notes = noted(
+        algorithm="OpenCV's DIS with its preset medium.",
+        grey="Flow is found on the Rec. 601 luma of the working frame, in 8 bits.",
+        channels="Squared differences are summed over R, G and B in 0...1, not averaged.",
+    )

@@ -1,8 +1,8 @@
-"""Flow by RAFT (Teed and Deng, 2020), the published choice, in the place of DIS.
+"""Finds flow by RAFT (Teed and Deng, 2020), the published choice, in the place of DIS.
 
-The weights are torchvision's ``C_T_V1``, a port of the authors' raft-things (FlyingChairs and FlyingThings3D); they
-have to be brought. 20 iterations, as VBench and EvalCrafter take; torchvision's own usual number is 12. Tested on
-random weights only: no number of the real ones was checked.
+The weights are torchvision's ``C_T_V1``, a port of the authors' raft-things (FlyingChairs and FlyingThings3D); the user
+provides them. 20 iterations, as VBench and EvalCrafter take; torchvision's own usual number is 12. Tested on random
+weights only: no number of the real ones was checked.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ import torch
 from torch.nn import functional
 from torchvision.models.optical_flow import raft_large
 
-from avbench.core import InputError
+from avbench.core import Notes, noted
 from avbench.features.flow import DISFlow
 from avbench.features.flow.protocol import FlowProtocol
+from avbench.features.networks import filled
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import BroughtProtocol, locate
 
@@ -28,13 +29,19 @@ class RAFTProtocol(FlowProtocol):
 
     name: str = "flow-raft"
     version: int = 1
-    algorithm: str = (
-        "torchvision raft_large (Teed and Deng, 2020), RGB in -1...1, padded to multiples of 8 by repeating the edge"
-    )
+    algorithm: str = "raft-large"
+    padding: str = "replicate"
     iterations: int = 20
     weights: str = "raft-large-c-t-v1"
     weights_sha256: str = ""
     precision: str = "float32"
+    notes: Notes = noted(
+        **FlowProtocol().notes
+        | {
+            "algorithm": "torchvision's raft_large (Teed and Deng, 2020) on RGB in -1...1.",
+            "padding": "Sides are padded to multiples of 8 by repeating the edge.",
+        }
+    )
 
 
 class RAFTFlow(DISFlow):
@@ -62,13 +69,7 @@ class RAFT:
     def __init__(self, weight: str, device: str = "cpu") -> None:
         self._device = torch.device(device)
         path = locate(weight)
-        state = {name: torch.from_numpy(array) for name, array in read_state_dict(path).items()}
-        self._network = raft_large().eval().requires_grad_(False)
-        try:
-            self._network.load_state_dict(state)
-        except RuntimeError as error:
-            msg = f"{path} does not fit torchvision's raft_large: {str(error).splitlines()[1].strip()}"
-            raise InputError(msg) from None
+        self._network = filled(raft_large(), read_state_dict(path), f"{path}, as torchvision's raft_large,")
         self._network.to(self._device)
 
     @torch.inference_mode()

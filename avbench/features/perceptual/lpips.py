@@ -1,4 +1,4 @@
-"""How unlike are frames to the eye? LPIPS v0.1, in three nets and three meanings that must not be mixed up.
+"""Computes how different frames look, by LPIPS v0.1: three nets, and three meanings that must not be mixed up.
 
 - *consecutive*: each frame of a clip and the next. The clip against itself, so no reference; band.
 - *reference*: each frame and the same frame of the reference clip of that prompt. Fidelity, where a clip is meant to be
@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import lpips
 import numpy as np
 import torch
 
-from avbench.core import Clip, InputError, NotMeasurable, Protocol, Value
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, noted
+from avbench.features.networks import exact, filled
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
 from avbench.storage.weights import WEIGHTS, BroughtProtocol, locate
@@ -42,7 +43,7 @@ class LPIPSProtocol(Protocol):
     version: int = 1
     net: str = "alex"
     lpips_version: str = "0.1"
-    meaning: str = "consecutive frames"
+    meaning: str = "consecutive"
     value_range: str = "-1...1"
     size: str = "native"
     weights: str = "lpips-alex"
@@ -50,6 +51,7 @@ class LPIPSProtocol(Protocol):
     heads_sha256: str = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
     """Of the `lpips` wheel's weights/v0.1 for this net."""
     precision: str = "float32"
+    notes: Notes = noted(meaning="Each frame of a clip and the next.")
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ class PairedLPIPSProtocol(LPIPSProtocol):
     """sha256 over the keys and hashes of all of them."""
 
 
-_REFERENCE = "each frame and the same of the reference clip"
-_SEEDS = "each frame and the same of the prompt's clips under other seeds, mean over them"
+_MEANINGS = {
+    "reference": "Each frame and the same frame of the reference clip.",
+    "seeds": "Each frame and the same frame of the prompt's clips under other seeds, averaged over them.",
+}
 
 
 _NETS: dict[str, dict[str, str]] = {
@@ -82,9 +86,10 @@ _NETS: dict[str, dict[str, str]] = {
 def _protocol(net: str, meaning: str = "") -> Any:
     """The protocol of a net's consecutive frames, or of its ``reference`` or ``seeds``."""
     kind = PairedLPIPSProtocol if meaning == "reference" else LPIPSProtocol
-    said = {"": LPIPSProtocol.meaning, "reference": _REFERENCE, "seeds": _SEEDS}[meaning]
     name = "-".join(part for part in ("lpips", net, meaning) if part)
-    protocol = kind(name, net=net, meaning=said, **_NETS[net])
+    protocol = kind(name, net=net, **_NETS[net])
+    if meaning:
+        protocol = replace(protocol, meaning=meaning, notes={"meaning": _MEANINGS[meaning]})
     return BroughtProtocol(protocol) if net == "squeeze" else protocol
 
 
@@ -134,8 +139,7 @@ class LPIPS:
         for start in range(0, len(frames), _BATCH):
             batch = torch.from_numpy(np.array(frames[start : start + _BATCH])).to(self.device)
             x = batch.permute(0, 3, 1, 2).float() / 127.5 - 1
-            # On a GPU, TF32 would move the values in the third digit.
-            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            with exact():
                 layers = self._network.net(self._network.scaling_layer(x))
             yield [lpips.normalize_tensor(layer) for layer in layers]
 
@@ -287,8 +291,4 @@ def _fill_from_torchvision(network: torch.nn.Module, weight: str) -> None:
     if over := sorted(name for name in set(state) - set(trunk.values()) if not name.startswith("classifier.")):
         msg = f"weight {weight!r} holds {over[0]}, which this network does not have"
         raise InputError(msg)
-    try:
-        network.net.load_state_dict({name: torch.from_numpy(state[source]) for name, source in trunk.items()})
-    except RuntimeError as error:
-        msg = f"weight {weight!r} does not fit: {str(error).splitlines()[1].strip()}"
-        raise InputError(msg) from None
+    filled(network.net, {name: state[source] for name, source in trunk.items()}, f"weight {weight!r}")

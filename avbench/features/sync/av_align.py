@@ -1,4 +1,4 @@
-"""Do peaks of motion and onsets of sound fall together? AV-Align, as its authors and those who copied it compute it.
+"""Measures whether peaks of motion and onsets of sound coincide: AV-Align, in the three versions that circulate.
 
 Yariv et al., "Diverse and Aligned Audio-to-Video Generation" (TempoTokens, 2023). Audio peaks are librosa's onsets at
 22,050 Hz, hop 512. Video peaks are strict local maxima of the mean Farneback flow between consecutive grey frames, one
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from avbench.core import Clip, InputError, NotMeasurable, Protocol, Value
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, noted
+from avbench.features.audio.waveform import sound_of
 
 _WINDOW = 2048
 """Samples of librosa's spectrogram."""
@@ -32,12 +33,21 @@ class AVAlignProtocol(Protocol):
     name: str = "av-align"
     version: int = 1
     fps: str = "native"
-    sound: str = "mean of channels, librosa.resample to 22,050 Hz"
-    onsets: str = "librosa.onset.onset_detect of onset_strength, hop 512"
-    flow: str = "OpenCV Farneback: 0.5, 3 levels, window 15, 3 iterations, poly 5 and 1.2"
+    mono: str = "mean"
+    resampler: str = "librosa"
+    rate: int = 22050
+    onsets: str = "librosa onset_detect"
+    hop: int = 512
+    flow: str = "farneback"
+    flow_settings: tuple[float, ...] = (0.5, 3, 15, 3, 5, 1.2)
     size: str = "native"
     peak_floor: float = 0.1
     """Pixels a frame; of today's version."""
+    notes: Notes = noted(
+        mono="The channels are averaged.",
+        onsets="librosa.onset.onset_detect of librosa.onset.onset_strength.",
+        flow="OpenCV's Farneback flow; its settings are scale, levels, window, iterations, poly_n and poly_sigma.",
+    )
 
 
 class AVAlign:
@@ -58,17 +68,15 @@ class AVAlign:
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable without sound or with less than a window of it, or below 3 frames."""
-        if clip.audio is None:
-            msg = "the clip has no sound"
-            raise NotMeasurable(msg)
+        audio = sound_of(clip)
         if len(clip.frames) < 3:
             msg = f"AV-Align looks for peaks of motion, which need 3 frames, and this clip has {len(clip.frames)}"
             raise NotMeasurable(msg)
-        if clip.audio.seconds < _WINDOW / 22_050:
-            msg = f"the clip has {1000 * clip.audio.seconds:.3g} ms of sound; AV-Align's onsets need 93 ms"
+        if audio.seconds < _WINDOW / 22_050:
+            msg = f"the clip has {1000 * audio.seconds:.3g} ms of sound; AV-Align's onsets need 93 ms"
             raise NotMeasurable(msg)
-        mono = clip.audio.waveform.mean(axis=0)
-        wave = self._librosa.resample(mono, orig_sr=clip.audio.sample_rate, target_sr=22_050)
+        mono = audio.waveform.mean(axis=0)
+        wave = self._librosa.resample(mono, orig_sr=audio.sample_rate, target_sr=22_050)
         strength = self._librosa.onset.onset_strength(y=wave, sr=22_050)
         frames = self._librosa.onset.onset_detect(onset_envelope=strength, sr=22_050)
         sounds = self._librosa.frames_to_time(frames, sr=22_050)

@@ -1,4 +1,4 @@
-"""How late is a clip's sound, to a network that was trained to tell? The two lags behind DeSync, by Synchformer.
+"""Estimates how late a clip's sound is, by Synchformer: the two lags behind DeSync.
 
 Synchformer (Iashin et al., 2024; checkpoint 24-01-04T16-39-21, trained on AudioSet) sees and hears 4.8 s as 14 segments
 of 0.64 s, each beginning 0.32 s after the last, and says which of 21 offsets is likeliest: -2, -1.8, ... 2 s. DeSync is
@@ -13,7 +13,7 @@ resampled by scipy, not by torchaudio; the last 14 segments are those of the who
 silent track is refused. Frames are brought to 25 a second as ffmpeg's filter fps does.
 
 The network is written anew in the names of its checkpoint: MotionFormer with divided attention for the picture, AST for
-the sound, and three layers that see both. The weights are not bundled: they have to be brought. With random weights of
+the sound, and three layers that see both. The weights are not bundled: the user provides them. With random weights of
 the published size its features, of up to 14, agree with av-benchmark's copy of the authors' code to 1e-5, and its
 logits, of up to 3, to 3e-6 (3e-4 where that one resamples the sound); no number of the real ones was checked. A clip
 takes 80 s of one CPU core where it has 4.8 s, and up to twice as long where it has more.
@@ -22,16 +22,16 @@ takes 80 s of one CPU core where it has 4.8 s, and up to twice as long where it 
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from math import gcd
 
 import numpy as np
 import torch
-from scipy import signal
 from torch import nn
 from torch.nn import functional
 from torchvision.transforms.v2.functional import InterpolationMode, center_crop, resize
 
-from avbench.core import Clip, InputError, NotMeasurable, Protocol
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.features.audio import waveform
+from avbench.features.networks import exact, filled, without
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import BroughtProtocol, locate
 
@@ -43,16 +43,16 @@ class SynchformerProtocol(Protocol):
     name: str = "synchformer"
     version: int = 1
     fps: int = 25
-    frame_choice: str = "a frame is shown from its own time on, rounded to the nearest at that rate, halves up"
+    frame_choice: str = "ffmpeg-fps"
     size: int = 224
-    resize: str = "short side to size, bicubic, rounded to 8 bits"
+    resize: str = "bicubic, 8-bit"
     aspect: str = "centre crop"
     antialias: bool = True
     value_range: str = "-1...1"
     frames: int = 16
     """Of a segment; the next begins half of it later."""
-    mono: str = "mean of channels"
-    resampler: str = "scipy.signal.resample_poly, its default filter"
+    mono: str = "mean"
+    resampler: str = "resample_poly"
     rate: int = 16000
     samples: int = 10240
     """Of a segment; the next begins half of it later."""
@@ -62,21 +62,29 @@ class SynchformerProtocol(Protocol):
     hop: int = 160
     bands: int = 128
     """Triangles of height 1, evenly spaced on the mel scale 2595 log10(1 + f/700) from 0 Hz to half the rate."""
-    compression: str = "ln(1e-6 + power)"
+    compression: str = "ln(1e-6+power)"
     columns: int = 66
     """Of a segment's spectrogram: its 65 and one of zeros."""
     mean: float = -4.2677393
     deviation: float = 4.5689974
     """The spectrogram, the zeros too, less the mean, over twice the deviation."""
     segments: int = 14
-    choice: str = "first and last segments that have picture and sound; of a clip of 4.8 s the same"
-    output: str = "less the likeliest of 21 offsets"
+    choice: str = "first-and-last"
+    output: str = "negated likeliest offset"
     silent_below: float = -90.0
     """dBFS: a track with no sample above it is silent, and is not measured."""
-    source: str = "av-benchmark"
     weights: str = "synchformer"
     weights_sha256: str = ""
     precision: str = "float32"
+    notes: Notes = noted(
+        **waveform.MIXED_DOWN,
+        frame_choice="A frame is shown from its own time on, rounded to the nearest at that rate, halves up.",
+        resize="The short side is brought to `size`, and pixels are rounded to 8 bits.",
+        choice="The first and the last segments that have picture and sound; of a clip of 4.8 s they are the same.",
+        output="The likeliest of 21 offsets, with its sign turned.",
+        silent_below=waveform.SILENCE,
+        source="av-benchmark",
+    )
 
     @property
     def shortest(self) -> Fraction:
@@ -118,8 +126,7 @@ class Synchformer:
         whole = min(len(frames) // step, len(wave) // hop) - 1
         ends = [range(count), range(whole - count, whole)]
         starts = sorted({*ends[0], *ends[1]})
-        # On a GPU, TF32 would move the values in the third digit.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with exact():
             cuts = np.stack([wave[hop * k : hop * k + protocol.samples] for k in starts])
             sounds = self._network.afeat_extractor(log_mel(torch.from_numpy(cuts).to(self._device), protocol))
             chosen = (clip.frames[frames[step * k : step * k + protocol.frames]] for k in starts)
@@ -143,22 +150,16 @@ class Synchformer:
 
 def heard(clip: Clip, protocol: SynchformerProtocol) -> np.ndarray:
     """``[samples]`` float32 at the network's rate. Raises NotMeasurable where there is too little to see or to hear."""
-    if clip.audio is None:
-        msg = "the clip has no sound"
-        raise NotMeasurable(msg)
-    picture, sound = len(clip.frames) / clip.fps, Fraction(clip.audio.samples, clip.audio.sample_rate)
+    audio = waveform.sound_of(clip)
+    picture, sound = len(clip.frames) / clip.fps, Fraction(audio.samples, audio.sample_rate)
     if min(picture, sound) < protocol.shortest:
         msg = (
             f"the clip has {float(picture):.4g} s of picture and {float(sound):.4g} s of sound; "
             f"Synchformer needs {float(protocol.shortest):g} s of both"
         )
         raise NotMeasurable(msg)
-    mono = clip.audio.waveform.mean(axis=0, dtype=np.float64)
-    if 20 * np.log10(max(np.abs(mono).max(), 1e-9)) <= protocol.silent_below:
-        msg = "the track is silent"
-        raise NotMeasurable(msg)
-    common = gcd(protocol.rate, clip.audio.sample_rate)
-    return signal.resample_poly(mono, protocol.rate // common, clip.audio.sample_rate // common).astype(np.float32)
+    mono = waveform.mixed_down(audio, protocol.silent_below)
+    return waveform.resampled(mono, audio.sample_rate, protocol.rate).astype(np.float32)
 
 
 def at_rate(count: int, fps: Fraction, rate: int) -> np.ndarray:
@@ -191,16 +192,9 @@ def _triangles(protocol: SynchformerProtocol) -> np.ndarray:
 
 def load(shape: Shape, state: dict[str, np.ndarray]) -> "Network":
     """The network with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
-    network = Network(shape).eval().requires_grad_(False)
     # MotionFormer's patches of one frame are in the file and are not used.
-    unused = "vfeat_extractor.patch_embed."
-    tensors = {name: torch.from_numpy(value) for name, value in state.items() if not name.startswith(unused)}
-    try:
-        network.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        msg = f"the Synchformer checkpoint does not fit: {str(error).splitlines()[1].strip()}"
-        raise InputError(msg) from None
-    return network
+    used = without(state, "vfeat_extractor.patch_embed.")
+    return filled(Network(shape), used, "the Synchformer checkpoint")
 
 
 class Network(nn.Module):

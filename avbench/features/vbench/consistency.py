@@ -1,4 +1,4 @@
-"""Does a clip keep showing the same thing, and what its caption says? VBench's consistencies, and text alignment.
+"""Measures whether a clip keeps showing the same, and what its caption says: VBench's consistencies, text alignment.
 
 Consistency (Huang et al., 2024; vbench/subject_consistency.py, background_consistency.py): each frame is one vector,
 of DINO ViT-B/16 for the subject and of CLIP ViT-B/32 for the background; a frame's score is the mean of its cosines
@@ -13,7 +13,7 @@ middle. VBench runs CLIP in half precision where there is a GPU; here it is floa
 Text alignment is another convention, CLIPScore's (Hessel et al., 2021), not VBench's overall consistency, which has
 ViCLIP: the cosine of each frame and the caption, mean over frames. CLIPScore itself is 2.5 max(cosine, 0).
 
-The weights have to be brought. With random ones DINO's features agree with those of facebook's class to 3e-6, CLIP's
+The user provides the weights. With random ones DINO's features agree with those of facebook's class to 3e-6, CLIP's
 are open_clip's own, and both numbers agree with VBench's functions to 2e-7. No number of the real ones was checked.
 """
 
@@ -27,7 +27,8 @@ from torch import nn
 from torch.nn import functional
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 
-from avbench.core import Clip, InputError, NotMeasurable, Prompt, Protocol, first_line
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, Protocol, first_line, noted
+from avbench.features.networks import filled
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import BroughtProtocol, locate
@@ -36,11 +37,14 @@ _AT_ONCE = 16
 """Frames shown to a network together."""
 
 
+_OUTPUT = "The mean over frames from the second on of (max(0, cos to first) + max(0, cos to previous)) / 2."
+
+
 @dataclass(frozen=True)
 class ConsistencyProtocol(Protocol):
     """What decides a clip's consistency besides the clip."""
 
-    frames: str = "all, at least 2"
+    frames: str = "all"
     fps: str = "native"
     size: int = 224
     """Of the short side."""
@@ -48,11 +52,11 @@ class ConsistencyProtocol(Protocol):
     antialias: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    output: str = "mean over frames from the second of (max(0, cos to first) + max(0, cos to previous)) / 2"
-    source: str = ""
+    output: str = "cosines, first-and-previous"
     weights: str = ""
     weights_sha256: str = ""
     precision: str = "float32, cosines float64"
+    notes: Notes = noted(output=_OUTPUT)
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,18 @@ class TextAlignmentProtocol(Protocol):
     name: str = "text-alignment"
     version: int = 1
     frames: str = "all"
-    resize: str = "open_clip's own for ViT-B-32: 8 bits, bicubic with antialias, short side to 224, centre crop"
-    text: str = "the video caption, open_clip's tokenizer, cut after 77 tokens, first and last marks included"
-    output: str = "mean over frames of cosine(frame, caption); no factor 2.5, negative ones kept"
+    resize: str = "open_clip ViT-B-32"
+    text: str = "video caption"
+    tokens: int = 77
+    output: str = "mean cosine"
     weights: str = "clip-vit-b32-openai"
     weights_sha256: str = ""
     precision: str = "float32, cosines float64"
+    notes: Notes = noted(
+        resize="open_clip's own transform: 8 bits, bicubic with antialias, short side to 224, centre crop.",
+        text="open_clip's tokenizer; the caption is cut after `tokens`, the first and last marks included.",
+        output="The mean over frames of the cosine of frame and caption; no factor 2.5, negative ones kept.",
+    )
 
 
 @dataclass(frozen=True)
@@ -104,8 +114,12 @@ class SubjectConsistency:
         ConsistencyProtocol(
             name="vbench-subject",
             version=1,
-            resize="bilinear, aspect kept, no crop",
-            source="VBench, vbench/subject_consistency.py and dino_transform of vbench/utils.py",
+            resize="bilinear, uncropped",
+            notes={
+                "resize": "The aspect is kept, and nothing is cut off.",
+                "output": _OUTPUT,
+                "source": "VBench, vbench/subject_consistency.py and dino_transform of vbench/utils.py",
+            },
             weights="dino-vitb16",
         )
     )
@@ -135,10 +149,14 @@ class BackgroundConsistency:
         ConsistencyProtocol(
             name="vbench-background",
             version=1,
-            resize="bicubic, aspect kept, centre crop",
+            resize="bicubic, centre crop",
             mean=(0.48145466, 0.4578275, 0.40821073),
             deviation=(0.26862954, 0.26130258, 0.27577711),
-            source="VBench, vbench/background_consistency.py and clip_transform of vbench/utils.py",
+            notes={
+                "resize": "The aspect is kept.",
+                "output": _OUTPUT,
+                "source": "VBench, vbench/background_consistency.py and clip_transform of vbench/utils.py",
+            },
             weights="clip-vit-b32-openai",
         )
     )
@@ -247,8 +265,7 @@ def load_clip(shape: CLIPShape, path: Path) -> Any:
     vision = {"image_size": shape.side, "layers": shape.depth, "width": shape.width, "patch_size": shape.patch}
     text = {"context_length": shape.tokens, "layers": shape.text_depth, "heads": shape.text_heads}
     network = CLIP(shape.embedding, vision, {**text, "width": shape.text_width}, quick_gelu=True)  # type: ignore
-    _fit(network, _clip_tensors(path), "CLIP")
-    return network.eval().requires_grad_(False)
+    return filled(network, _clip_tensors(path), "the CLIP checkpoint")
 
 
 def _clip_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -269,17 +286,7 @@ def _clip_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def load(shape: Shape, state: dict[str, np.ndarray]) -> "Network":
     """DINO with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
-    network = Network(shape)
-    _fit(network, {name: torch.from_numpy(value) for name, value in state.items()}, "DINO")
-    return network.eval().requires_grad_(False)
-
-
-def _fit(network: nn.Module, tensors: dict[str, torch.Tensor], what: str) -> None:
-    try:
-        network.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        msg = f"the {what} checkpoint does not fit: {str(error).splitlines()[1].strip()}"
-        raise InputError(msg) from None
+    return filled(Network(shape), state, "the DINO checkpoint")
 
 
 class Network(nn.Module):

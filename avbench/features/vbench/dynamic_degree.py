@@ -1,4 +1,4 @@
-"""Does a clip move, and does it stand still? VBench's dynamic degree and static filter, by RAFT.
+"""Measures whether a clip moves or stands still: VBench's dynamic degree and static filter, by RAFT.
 
 Both rules (Huang et al., 2024) look at the fastest pixels of a pair of frames, in pixels of the native size, and at
 how many pairs are fast. They count frames, so that short clips are judged by rounding: of 2 sampled frames none has to
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avbench.core import Clip, NotMeasurable, Protocol, Value
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, Value, noted
 from avbench.features.flow.raft import MULTIPLE, RAFT
 from avbench.storage.weights import BroughtProtocol
 
@@ -28,26 +28,30 @@ class VBenchRAFTProtocol(Protocol):
 
     name: str = "raft-vbench"
     version: int = 1
-    size: str = "native, padded to multiples of 8 by repeating the edge, as much before as behind (or one more behind)"
+    size: str = "native"
+    padding: str = "replicate"
     minimum_side: int = 128
     """Of the padded frames: below it, the coarsest level of RAFT's correlations is one pixel wide."""
     multiple: int = MULTIPLE
     value_range: str = "-1...1"
     updates: int = 20
-    magnitudes: str = "of all pixels of the padded frame, mean of the largest, float64"
-    dynamic_frames: str = "every max(1, round(fps / 8))-th, from the first"
+    magnitudes: str = "float64, padded frame"
+    dynamic_frames: str = "every max(1,round(fps/8))"
     dynamic_share: float = 0.05
-    dynamic_rule: str = "at least round(4 n / 16) pairs above 6 short / 256, n sampled frames, short side unpadded"
+    dynamic_rule: str = ">=round(4n/16) above 6*short/256"
     static_frames: str = "all"
     static_share: float = 0.02
-    static_rule: str = (
-        "at most round(2 n / 16) pairs above 3 short / 256, and from first to last frame and back no more than "
-        "2 round(2 n / 16) times that"
-    )
-    source: str = "VBench, vbench/dynamic_degree.py and static_filter.py; halves are rounded to even there and here"
+    static_rule: str = "<=round(2n/16) above 3*short/256"
     weights: str = "raft-large-c-t-v1"
     weights_sha256: str = ""
     precision: str = "float32"
+    notes: Notes = noted(
+        padding="Sides are padded to `multiple` by repeating the edge, as much before as behind, or one more behind.",
+        magnitudes="The mean of the largest, of all pixels of the padded frame.",
+        dynamic_rule="n sampled frames; the short side is that of the unpadded frame. Halves are rounded to even.",
+        static_rule="From the first to the last frame and back, at most 2 round(2n/16) times that threshold.",
+        source="VBench, vbench/dynamic_degree.py and static_filter.py",
+    )
 
 
 class VBenchRAFT:

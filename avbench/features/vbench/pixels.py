@@ -1,4 +1,4 @@
-"""How much do pixels change from one frame to the next? VBench's temporal flickering.
+"""Measures how much pixels change from one frame to the next: VBench's temporal flickering.
 
 (255 − mean |next frame − frame|) / 255 over all pixels and channels of the full frames, then over the pairs of
 consecutive frames (Huang et al., 2024; vbench/temporal_flickering.py). VBench means it for clips of still scenes only,
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avbench.core import Clip, NotMeasurable, Protocol
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,18 @@ class FlickerProtocol(Protocol):
 
     name: str = "vbench-flicker"
     version: int = 1
-    frames: str = "all, at least 2"
+    frames: str = "all"
     fps: str = "native"
     size: str = "native"
-    static_filter: str = "none: every clip counts, moving ones too"
-    output: str = "(255 - mean absolute difference of consecutive frames) / 255"
-    precision: str = "differences exact, means float64"
-    source: str = "VBench, vbench/temporal_flickering.py"
+    static_filter: str = "none"
+    output: str = "1-mad/255"
+    precision: str = "float64"
+    notes: Notes = noted(
+        static_filter="Every clip counts, moving ones too.",
+        output="1 less the mean absolute difference of consecutive frames over 255.",
+        precision="Differences are exact, and means are taken in float64.",
+        source="VBench, vbench/temporal_flickering.py",
+    )
 
 
 class Flicker:

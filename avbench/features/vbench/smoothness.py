@@ -1,4 +1,4 @@
-"""Is a frame what lies halfway between its neighbours? VBench's motion smoothness, by the interpolation network AMT-S.
+"""Measures whether a frame lies halfway between its neighbours: VBench's motion smoothness, by the network AMT-S.
 
 Every second frame is left out, made again from the two around it, and compared with the frame that was there:
 (255 − mean absolute difference in 8 bits) / 255 over the frames left out (Huang et al., 2024;
@@ -9,7 +9,7 @@ VBench shrinks frames before the flow is found, by a factor that depends on the 
 CPU: its numbers differ from machine to machine. Here nothing is shrunk, on any device, which is its number on a CPU.
 
 The network is AMT-S (Li et al., 2023: "AMT: All-Pairs Multi-Field Transforms for Efficient Frame Interpolation"),
-written anew in the names of its checkpoint. The weights are not bundled: they have to be brought, and their licence
+written anew in the names of its checkpoint. The weights are not bundled: the user provides them, and their licence
 forbids commercial use. With random weights the network agrees with its authors' to 3e-5, and the number with VBench's
 on a CPU to 1e-6; no number of the real ones was checked.
 """
@@ -22,7 +22,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, NotMeasurable, Protocol, first_line
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, first_line, noted
+from avbench.features.networks import filled
 from avbench.storage.weights import BroughtProtocol, locate
 
 RADIUS, LEVELS, FIELDS, SIDE_CHANNELS = 3, 4, 3, 20
@@ -37,21 +38,27 @@ class SmoothnessProtocol(Protocol):
 
     name: str = "vbench-smoothness"
     version: int = 1
-    frames: str = "all, at least 3; 0, 2, 4, ... are kept, and those between them made again"
+    frames: str = "every-second-kept"
     fps: str = "native"
-    size: str = "native, padded to multiples of 16 by repeating the edge, as much before as behind (or one more behind)"
+    size: str = "native"
+    padding: str = "replicate"
     minimum_side: int = 128
     """Of the padded frames: below it, the coarsest level of the correlations is one pixel wide."""
     multiple: int = 16
     scale_factor: int = 1
     """VBench's depends on the GPU's memory."""
     value_range: str = "0...1"
-    rounding: str = "to 8 bits, downwards"
-    output: str = "(255 - mean absolute difference) / 255, mean over the frames left out"
-    source: str = "VBench, vbench/motion_smoothness.py"
+    rounding: str = "8-bit, down"
+    output: str = "1-mad/255"
     weights: str = "amt-s"
     weights_sha256: str = ""
     precision: str = "float32"
+    notes: Notes = noted(
+        frames="Frames 0, 2, 4, ... are kept, and those between them are made again.",
+        padding="Sides are padded to `multiple` by repeating the edge, as much before as behind, or one more behind.",
+        output="1 less the mean absolute difference over 255, averaged over the frames left out.",
+        source="VBench, vbench/motion_smoothness.py",
+    )
 
 
 class MotionSmoothness:
@@ -110,13 +117,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def load(state: dict[str, torch.Tensor]) -> "Network":
     """AMT-S with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
-    network = Network().eval().requires_grad_(False)
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        msg = f"the AMT-S checkpoint does not fit: {str(error).splitlines()[1].strip()}"
-        raise InputError(msg) from None
-    return network
+    return filled(Network(), state, "the AMT-S checkpoint")
 
 
 class Network(nn.Module):

@@ -1,8 +1,8 @@
-"""What does a network that knows actions by their motion see in a clip? VideoMAE V2 features, as cd-fvd takes them.
+"""Computes VideoMAE V2 features of a clip, as cd-fvd takes them: a network that knows actions by their motion.
 
 ViT-g/14 (Wang et al., 2023), fine-tuned on Something-Something V2, where what is done cannot be told from a still. Ge
 et al. (2024) found a Fréchet distance of its features less biased towards looks than FVD. The features are the
-normalised mean over all tokens, 1408 numbers. The weights have to be brought; the network agrees with cd-fvd's own
+normalised mean over all tokens, 1408 numbers. The user provides the weights; the network agrees with cd-fvd's own
 class to 1e-6 on random weights, and no number of the real ones was checked.
 
 Layout: [1, channel, time, height, width] float32 in 0...1, with no mean or deviation of ImageNet's taken off.
@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, NotMeasurable, Protocol
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.features.networks import filled, without
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import BroughtProtocol, locate
 
@@ -34,10 +35,11 @@ class VideoMAEProtocol(Protocol):
     aspect: str = "stretched"
     antialias: bool = False
     value_range: str = "0...1"
-    output: str = "layer norm of the mean over tokens, before the classifier"
+    output: str = "normed token mean"
     weights: str = "videomae-g-ssv2"
     weights_sha256: str = ""
     precision: str = "float32"
+    notes: Notes = noted(output="The layer norm of the mean over tokens, before the classifier.")
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,8 @@ class VideoMAE:
 
 def load(shape: Shape, state: dict[str, np.ndarray], frames: int, side: int) -> "Network":
     """The network with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
-    network = Network(shape, frames, side).eval().requires_grad_(False)
     # The classifier's head is not needed, and the position table is computed.
-    tensors = {name: torch.from_numpy(value) for name, value in state.items() if not name.startswith("head.")}
-    try:
-        network.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        msg = f"the VideoMAE checkpoint does not fit: {str(error).splitlines()[1].strip()}"
-        raise InputError(msg) from None
-    return network
+    return filled(Network(shape, frames, side), without(state, "head."), "the VideoMAE checkpoint")
 
 
 class Network(nn.Module):

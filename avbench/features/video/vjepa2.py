@@ -1,4 +1,4 @@
-"""What does a network that predicts what comes next see in a clip? V-JEPA 2 features, through transformers.
+"""Computes V-JEPA 2 features of a clip, through transformers: a network that predicts what comes next.
 
 JEDi (Luo et al., 2024) found that a kernel distance of V-JEPA features needs far fewer clips than FVD; this is its idea
 with the V-JEPA 2 that transformers can load (Assran et al., 2025), not its numbers. The features are the mean over all
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, NotMeasurable, Protocol, first_line
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, first_line, noted
+from avbench.features.networks import require_complete
 from avbench.storage.weights import BroughtProtocol, locate
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -28,15 +29,21 @@ class VJEPA2Protocol(Protocol):
     frames: int = 16
     frame_choice: str = "first"
     fps: str = "native"
-    size: str = "the model's own, with the short side first brought to 8/7 of it, rounded down"
+    size: str = "model's own"
     resize: str = "bilinear"
     aspect: str = "centre crop"
     antialias: bool = True
-    value_range: str = "0...1, less ImageNet's mean, over its deviation"
-    output: str = "mean over tokens of the encoder's last hidden state"
+    short_side: str = "8/7 of size"
+    value_range: str = "imagenet-standardised"
+    output: str = "last token mean"
     weights: str = "vjepa2"
     weights_sha256: str = ""
     precision: str = "float32"
+    notes: Notes = noted(
+        short_side="The short side is first brought to 8/7 of the size, rounded down.",
+        value_range="0...1, less ImageNet's mean, over its deviation.",
+        output="The mean over tokens of the encoder's last hidden state.",
+    )
 
 
 class VJEPA2:
@@ -64,12 +71,7 @@ class VJEPA2:
         except Exception as error:  # of transformers, torch and safetensors: each says what it does not like
             msg = f"{folder} cannot be read as a V-JEPA 2: {first_line(error)}"
             raise InputError(msg) from None
-        if missing := [name for name in report["missing_keys"] if name.startswith("encoder")]:
-            msg = f"{folder} is no V-JEPA 2: its weights lack {sorted(missing)[0]}"
-            raise InputError(msg)
-        if over := [name for name in report["unexpected_keys"] if name.startswith("encoder")]:
-            msg = f"{folder} is no V-JEPA 2: its weights hold {sorted(over)[0]}, which found no place"
-            raise InputError(msg)
+        require_complete(report, "encoder", folder, "V-JEPA 2")
         self._model = model.eval().requires_grad_(False).to(self._device)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""What does a Kinetics classifier see in a clip? 400 logits of Inception I3D, the features of FVD.
+"""Computes what a Kinetics classifier sees in a clip: 400 logits of Inception I3D, the features of FVD.
 
 The weights are those that the reference FVD uses. Everything else that decides an FVD differs from code to code: here
 is our own protocol, with its reasons in docs/fvd.md; conventions.py has those of other codes, user_weights.py reads the
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from avbench.core import Clip, NotMeasurable, Protocol
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.features.networks import exact
 from avbench.features.video.i3d.network import MIN_FRAMES, Inception, TensorFlowCheckpoint
 from avbench.storage.pickles import read_arrays
 from avbench.storage.weights import WEIGHTS, locate
@@ -31,12 +32,16 @@ class I3DProtocol(Protocol):
     resize: str = "bilinear"
     aspect: str = "stretched"
     antialias: bool = True
-    resized_as: str = "float32 before scaling"
+    resized_as: str = "float32, unscaled"
     value_range: str = "-1...1"
-    output: str = "400 logits before softmax"
+    output: str = "400 logits"
     weights: str = "i3d-k400"
     weights_sha256: str = WEIGHTS["i3d-k400"].sha256
     precision: str = "float32"
+    notes: Notes = noted(
+        resized_as="Frames are resized as float32 in 0...255, and then scaled to the value range.",
+        output="The logits of the 400 classes, before the softmax.",
+    )
 
 
 class I3DLogits:
@@ -74,8 +79,7 @@ class I3DLogits:
             msg = f"I3D needs at least {MIN_FRAMES} frames and got {len(x)}"
             raise NotMeasurable(msg)
         x = x.to(self._device).transpose(0, 1)[None].contiguous(memory_format=torch.channels_last_3d)
-        # On a GPU, TF32 and a choice of algorithms by timing would make the numbers depend on the machine's mood.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with exact():
             return self._network(x)[0].float().cpu().numpy()
 
     def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:

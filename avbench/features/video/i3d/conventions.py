@@ -1,4 +1,4 @@
-"""How do other codes show a clip to I3D? Their conventions, on the weights that we have.
+"""Shows a clip to I3D as other codes do: their conventions, on the weights that we have.
 
 Each class is one code's way from a clip's frames to what the network sees; its protocol says every step. They are
 written from the public sources named there, and kept as those are, oddities included: an FVD of theirs is to be had
@@ -27,9 +27,16 @@ SIDE = 224
 class ConventionProtocol(I3DProtocol):
     """I3D's protocol, and whose it is."""
 
-    source: str = ""
-    steps: str = ""
+    steps: tuple[str, ...] = ()
     """From decoded frames (0...255) to what the network sees."""
+
+
+_SCALED = ("bilinear 224", "2x/255-1")
+_LOGITS = I3DProtocol().notes["output"]
+
+
+def _notes(source: str, **notes: str) -> dict[str, str]:
+    return {"output": _LOGITS, "source": source, **notes}
 
 
 class StyleGANV(I3DLogits):
@@ -40,10 +47,13 @@ class StyleGANV(I3DLogits):
 
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-stylegan-v",
-        frame_choice="generated: first; real: one random window, seeded by the sha256 of the frames",
+        frame_choice="first / random",
         antialias=False,
-        source="universome/stylegan-v, src/metrics",
-        steps="bilinear to 224x224, stretched, then 2x/255 - 1",
+        steps=_SCALED,
+        notes=_notes(
+            "universome/stylegan-v, src/metrics",
+            frame_choice="Of generated clips the first; of real ones a window seeded by the sha256 of the frames.",
+        ),
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
@@ -58,11 +68,14 @@ class CDFVD(I3DLogits):
 
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-cd-fvd",
-        frame_choice="one random window, seeded by the sha256 of the frames",
-        aspect="short side to 256, bilinear with antialias, centre crop 256x256",
+        frame_choice="random",
+        aspect="centre crop",
         antialias=False,
-        source="cd-fvd 0.1.1, load_videos of a folder at its default resolution",
-        steps="in 0...1, square of 256 as above, to 8 bits; bilinear to 224x224, then 2x/255 - 1",
+        steps=("x/255", "bilinear antialias 256", "centre crop 256", "8-bit, down", *_SCALED),
+        notes=_notes(
+            "cd-fvd 0.1.1, load_videos of a folder at its default resolution",
+            frame_choice="One window, seeded by the sha256 of the frames.",
+        ),
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
@@ -78,9 +91,12 @@ class FVDComparison(I3DLogits):
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-fvd-comparison",
         antialias=False,
-        resize="bilinear of TensorFlow 1: no half-pixel centres, corners not aligned",
-        source="google-research frechet_video_distance, which universome/fvd-comparison reproduces",
-        steps="resize to 224x224, stretched, then 2x/255 - 1",
+        resize="tensorflow-1 bilinear",
+        steps=("tensorflow-1 bilinear 224", "2x/255-1"),
+        notes=_notes(
+            "google-research frechet_video_distance, which universome/fvd-comparison reproduces",
+            resize="TensorFlow 1's: no half-pixel centres, corners not aligned.",
+        ),
     )
 
     def logits(self, frames: np.ndarray) -> np.ndarray:
@@ -94,11 +110,14 @@ class CommonMetrics(I3DLogits):
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-common-metrics",
         frames=10,
-        frame_choice="all, at least 10",
-        aspect="short side to 224, centre crop 224x224",
+        frame_choice="all",
+        aspect="centre crop",
         antialias=False,
-        source="JunyaoHu/common_metrics_on_video_quality, method styleganv",
-        steps="in 0...1, bilinear without antialias, crop, then (x - 0.5) * 2",
+        steps=("x/255", "bilinear 224", "centre crop 224", "(x-0.5)*2"),
+        notes=_notes(
+            "JunyaoHu/common_metrics_on_video_quality, method styleganv",
+            frame_choice="All frames; a clip needs `frames` of them.",
+        ),
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
@@ -117,12 +136,16 @@ class ASVA(I3DLogits):
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-asva",
         frames=12,
-        frame_choice="generated: the middle 2 s; real: 3 windows of 2 s, evenly from start to end",
-        fps="6: for each instant the first frame at or after it, none twice, the last within 2 1/12 s again at the end",
-        aspect="centre crop to a square, bilinear with antialias to 256x256",
+        frame_choice="middle / 3 windows",
+        fps="6",
+        aspect="centre crop",
         resize="bicubic",
-        source="lzhangbj/ASVA, avgen/evaluations",
-        steps="in 0...1, square of 256 as above, bicubic with antialias to 224x224, then 2x - 1",
+        steps=("x/255", "centre square", "bilinear antialias 256", "bicubic antialias 224", "2x-1"),
+        notes=_notes(
+            "lzhangbj/ASVA, avgen/evaluations",
+            frame_choice="Of generated clips the middle 2 s; of real ones 3 windows of 2 s, evenly from start to end.",
+            fps="For each instant the first frame at or after it, none twice; at the end the last within 2 1/12 s.",
+        ),
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
@@ -154,11 +177,15 @@ class FastVideo(I3DLogits):
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-fastvideo",
         frames=10,
-        frame_choice="all, at least 10",
+        frame_choice="all",
         antialias=False,
-        resized_as="float32 after scaling",
-        source="hao-ai-lab/FastVideo, fastvideo/eval/metrics/common/fvd",
-        steps="in 0...1, 2x - 1, then bilinear to 224x224, stretched",
+        resized_as="float32, scaled",
+        steps=("x/255", "2x-1", "bilinear 224"),
+        notes=_notes(
+            "hao-ai-lab/FastVideo, fastvideo/eval/metrics/common/fvd",
+            frame_choice="All frames; a clip needs `frames` of them.",
+            resized_as="Frames are scaled to the value range, and then resized as float32.",
+        ),
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
@@ -177,11 +204,15 @@ class JavisBench(I3DLogits):
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-javisbench",
         frames=24,
-        frame_choice="24 spread evenly from first to last, rounded, some twice where there are fewer",
-        aspect="letterboxed in black to 224x224",
-        value_range="0...1: a defect of the source, kept on purpose",
-        source="JavisVerse/JavisDiT, eval/javisbench",
-        steps="in 0...1, bilinear with antialias, letterbox, (x + 1) * 127.5 to 8 bits, then (x/255 - 0.5) * 2",
+        frame_choice="evenly spread",
+        aspect="black letterbox",
+        value_range="0...1",
+        steps=("x/255", "bilinear antialias 224", "black letterbox 224", "(x+1)*127.5", "8-bit, down", "(x/255-0.5)*2"),
+        notes=_notes(
+            "JavisVerse/JavisDiT, eval/javisbench",
+            frame_choice="Spread evenly from first to last, rounded; some come twice where there are fewer.",
+            value_range="A defect of the source, kept on purpose: the network expects -1...1.",
+        ),
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:

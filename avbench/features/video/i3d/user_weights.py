@@ -1,4 +1,4 @@
-"""I3D with the very weights files of other codes, where the user has brought them (see weights.py).
+"""Runs I3D with the very weights files of other codes, where the user has provided them (see storage/weights.py).
 
 Neither file could be had here: the readers were tested on random weights of the same layout, and no number of theirs
 was checked against a published one.

@@ -1,0 +1,63 @@
+"""Prepares the sound of a clip for a feature: refuses missing and silent sound, mixes the channels down, resamples.
+
+Waveforms are ``[samples]`` float64 with full scale 1, spectra ``[frames, bands]``.
+"""
+
+from math import gcd
+
+import numpy as np
+from scipy import signal
+
+from avbench.core import Audio, Clip, NotMeasurable
+
+MIXED_DOWN = {
+    "mono": "The channels are averaged.",
+    "resampler": "scipy.signal.resample_poly with its default filter.",
+}
+"""Notes of every protocol whose sound is mixed down and resampled here."""
+SILENCE = "dBFS: a track with no sample above it is silent, and is not measured."
+"""Note of `silent_below`."""
+
+
+def sound_of(clip: Clip) -> Audio:
+    """The clip's sound. Raises NotMeasurable where it has none."""
+    if clip.audio is None:
+        msg = "the clip has no sound"
+        raise NotMeasurable(msg)
+    return clip.audio
+
+
+def mixed_down(audio: Audio, silent_below: float | None = None) -> np.ndarray:
+    """The mean of the channels. Raises NotMeasurable where no sample of it is above `silent_below`, in dBFS."""
+    mono = audio.waveform.mean(axis=0, dtype=np.float64)
+    if silent_below is not None and 20 * np.log10(max(np.abs(mono).max(), 1e-9)) <= silent_below:
+        msg = "the track is silent"
+        raise NotMeasurable(msg)
+    return mono
+
+
+def resampled(wave: np.ndarray, rate: int, to: int) -> np.ndarray:
+    """The waveform at another rate, both in samples a second."""
+    common = gcd(to, rate)
+    return signal.resample_poly(wave, to // common, rate // common)
+
+
+def require_length(wave: np.ndarray, shortest: int, rate: int, audio: Audio, who: str) -> None:
+    """Raise NotMeasurable where a waveform has fewer than `shortest` samples at `rate`, which `who` needs."""
+    if len(wave) < shortest:
+        least = 1000 * shortest / rate
+        msg = f"the clip has {1000 * audio.seconds:.3g} ms of sound; {who} {least:.4g} ms"
+        raise NotMeasurable(msg)
+
+
+def triangles(corners: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """``[bins, bands]``: weights that rise to 1 in the middle of a band and fall to 0 in those of its neighbours.
+
+    Args:
+        corners: ``[bands + 2]``, the ends and middles of the bands.
+        bins: ``[bins]``, where the bins of the spectrum lie on the same scale.
+    """
+    bins = bins[:, None]
+    up = (bins - corners[:-2]) / (corners[1:-1] - corners[:-2])
+    down = (corners[2:] - bins) / (corners[2:] - corners[1:-1])
+    return np.maximum(0, np.minimum(up, down))
