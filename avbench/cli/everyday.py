@@ -25,7 +25,7 @@ from avbench.cli.options import (
     View,
     Workers,
 )
-from avbench.cli.printing import print_frame, print_printed, print_tables, refuse, say, terminal
+from avbench.cli.printing import print_frame, print_listing, print_printed, print_tables, refuse, say, terminal
 from avbench.cli.program import app
 from avbench.cli.steps import (
     chosen_subsets,
@@ -213,17 +213,12 @@ def report(
 def list_(
     what: Annotated[str, typer.Argument(help="models, subsets, metrics, features, references, presets or datasets")],
     path: Annotated[Path | None, typer.Argument(help="With models: say what lies at this path.")] = None,
+    form: Form = "console",
 ) -> None:
     """List what there is; `list models PATH` says what a path is, by looking at it."""
-    from rich.table import Table
-
     from avbench.report.lists import listing
 
-    heads, rows = listing(what, path)
-    table = Table(*heads)
-    for row in rows:
-        table.add_row(*row)
-    terminal().print(table)
+    print_listing(*listing(what, path), form)
 
 
 @app.command()
