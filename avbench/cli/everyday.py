@@ -1,14 +1,16 @@
-"""Everyday commands: run, compare, report, check, list, doctor."""
+"""Defines the everyday commands: run, compare, report, check, list, doctor."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from avbench.cli.config import write_config
 from avbench.cli.options import (
     Against,
     Allow,
     AskedBy,
+    Config,
     Form,
     FVDProtocols,
     Limit,
@@ -32,15 +34,13 @@ from avbench.cli.steps import (
     evaluate_run,
     measure_run,
     named_metrics,
+    named_run,
     opened_run,
     parsed_settings,
-    run_path,
+    require_numbers,
     sample_run,
     write_report,
 )
-
-if TYPE_CHECKING:
-    pass
 
 DEMO_MODELS = (
     "avfulldit:toy-t2v",
@@ -56,6 +56,7 @@ and three that are wrong in a known way."""
 
 @app.command()
 def run(
+    ctx: typer.Context,
     models: Models = None,
     subset: Subsets = None,
     prompts: Prompts = None,
@@ -75,12 +76,14 @@ def run(
     workers: Workers = None,
     out: Out = Path("runs"),
     replace: Replace = False,
+    config: Config = None,
 ) -> None:
     """Sample, measure and compare models; print the tables and write the page.
 
     Each model is compared with the first. Without arguments: both bundled arms of AVFullDiT, T2AV against T2V, and
     beside them the embedded world and three known-bad models, on the toy subsets.
-    The same command given again goes on where it stopped.
+    The same command given again goes on where it stopped, and with a larger --limit or --seeds it extends the run.
+    run.toml in the --out folder holds the options: `avbench run --config runs/run.toml` gives them again.
     """
     from avbench.comparison import paper_presets
     from avbench.features.measure import require_weights
@@ -93,16 +96,18 @@ def run(
     require_weights(features_of(metrics))
     asked = chosen_subsets(subset or (chosen.subsets if chosen and not prompts else None), prompts, view, limit)
     given = paper_presets.Given(subset, prompts, view, limit, seeds, metric, parsed_settings(setting or ()))
-    records = [chosen and paper_presets.record(chosen, model, given, asked) for model in models or DEMO_MODELS]
+    named = [named_run(out, model) for model in models or DEMO_MODELS]
+    folders = [place for place, _ in named]
+    records = [chosen and paper_presets.record(chosen, model, given, asked) for _, model in named]
     if chosen:
         asked, seeds = paper_presets.in_form(chosen, asked), seeds or chosen.seeds
         for sentence in dict.fromkeys(one for each in records if each for one in each["left_out"].values()):
             say(f"note: a column of {chosen.name} is left out: {sentence}", err=True)
-    folders = [run_path(out, model) for model in models or DEMO_MODELS]
     if len(set(folders)) < len(folders):
-        refuse("two of these models would share a run folder; give them in separate commands with another --out")
+        refuse("two of these models would share a run folder; give one a name, NAME=MODEL")
+    write_config(out / "run.toml", ctx.params, given.settings or {})
     failures = lost = 0
-    for model, place, kept in zip(models or DEMO_MODELS, folders, records, strict=True):
+    for (place, model), kept in zip(named, records, strict=True):
         beside = paper_presets.settings(chosen, model, given.settings) if chosen else {}
         told = {**given.settings, **beside}
         failures += sample_run(place, model, asked, range(seeds or 1), told, workers, kept, replace=replace)
@@ -110,18 +115,21 @@ def run(
         evaluate_run(place, metrics, reference, against)
     pairs = None if models else [(1, 0)]
     options = {"plan": plan, "allow": allow or (), "reference": reference, "workers": workers}
+    options["metrics"] = [one.name for one in metrics] if metric else None
     write_report(folders, out, fvd_protocol, pairs=pairs, **options)
     if failures or lost:
         what = [
             f"{count} clips could not be {done}" for count, done in ((failures, "made"), (lost, "measured")) if count
         ]
         refuse(f"{' and '.join(what)}; the table's notes say why", code=1)
+    require_numbers(folders)
 
 
 @app.command()
 def compare(
     runs: Runs,
     form: Form = "console",
+    metric: Metrics = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Every run against every other.")] = False,
     plan: PlanAt = None,
     allow: Allow = None,
@@ -136,9 +144,9 @@ def compare(
     from avbench.report import boards, printed, tables
 
     folders = [opened_run(path) for path in runs]
-    frame = leaderboard(folders, allow=allow or ())
+    frame = leaderboard(folders, allow=allow or (), metrics=metric)
     pairs = [(b, a) for a, b in itertools.combinations(range(len(folders)), 2)] if all_pairs else None
-    found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow or ())
+    found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow or (), metrics=metric)
     if form in ("csv", "json"):
         print_frame(found if len(folders) > 1 else frame, form)
         return
@@ -194,6 +202,7 @@ def report(
     ] = "inside",
     flow: Annotated[bool, typer.Option("--flow", help="Show the flow over the clips as well.")] = False,
     votes: Annotated[list[Path] | None, typer.Option(help="Votes that an earlier page exported; repeatable.")] = None,
+    metric: Metrics = None,
     plan: PlanAt = None,
     allow: Allow = None,
     reference: ReferenceAt = None,
@@ -205,7 +214,7 @@ def report(
 
     if media not in MEDIA:
         refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
-    options = {"plan": plan, "allow": allow or (), "reference": reference, "workers": workers}
+    options = {"plan": plan, "allow": allow or (), "reference": reference, "workers": workers, "metrics": metric}
     write_report(runs, out, media=media, flow=flow, votes=votes, **options)
 
 

@@ -32,9 +32,9 @@ from avbench.cli.steps import (
     evaluate_run,
     measure_run,
     named_metrics,
+    named_run,
     opened_run,
     parsed_settings,
-    run_path,
     sample_run,
 )
 
@@ -53,7 +53,7 @@ def sample(
     replace: Replace = False,
 ) -> None:
     """Make the clips of one model, and nothing else."""
-    place, asked = run_path(out, model), chosen_subsets(subset, prompts, view, limit)
+    (place, model), asked = named_run(out, model), chosen_subsets(subset, prompts, view, limit)
     if failures := sample_run(
         place, model, asked, range(seeds), parsed_settings(setting or ()), workers, replace=replace
     ):
@@ -102,6 +102,7 @@ def evaluate(
 def leaderboard(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold run folders.")],
     form: Form = "console",
+    metric: Metrics = None,
     allow: Allow = None,
     distances: Annotated[
         bool, typer.Option("--test-distances", help="Rank distances, too: label swaps, seconds a pair of runs.")
@@ -113,7 +114,7 @@ def leaderboard(
     from avbench.report import tables
 
     folders = [opened_run(folder) for folder in stage.find(runs)]
-    frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference)
+    frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference, metrics=metric)
     if form in ("csv", "json"):
         print_frame(frame, form)
     else:

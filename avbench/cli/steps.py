@@ -118,6 +118,13 @@ def evaluate_run(
         stage(folder, metrics, place=reference, against=beside)
 
 
+def require_numbers(folders: Sequence[Path]) -> None:
+    """End with exit code 1 where the scores of these runs hold no number at all."""
+    scores = [score for place in folders for score in opened_run(place).scores()[0]]
+    if all(score.value is None for score in scores):
+        refuse(f"nothing was measured, for example {scores[0].metric}: {scores[0].missing}", code=1)
+
+
 def write_report(
     runs: Sequence[Path],
     out: Path,
@@ -131,6 +138,7 @@ def write_report(
     plan: Path | None = None,
     allow: Sequence[str] = (),
     reference: Path | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> None:
     """Write the tables and the page of run folders, and print the tables."""
     from avbench.comparison import votes as ballots
@@ -146,8 +154,8 @@ def write_report(
     from avbench.storage.run_folder import write_json, write_whole
 
     folders = [opened_run(path, reads_clips=True) for path in runs]
-    frame = leaderboard(folders, allow=allow)
-    found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow)
+    frame = leaderboard(folders, allow=allow, metrics=metrics)
+    found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow, metrics=metrics)
     papers = printed.sections(folders)
     waiting = functools.partial(say, f"note: another avbench writes its report to {out}; waiting for it", err=True)
     with place.alone(out, waiting):
@@ -196,11 +204,12 @@ def chosen_subsets(
     return [one.limited(limit) for one in found]
 
 
-def run_path(out: Path, model: str) -> Path:
-    """The folder of a model's run."""
-    from avbench.generation.table import run_name
+def named_run(out: Path, model: str) -> tuple[Path, str]:
+    """The folder of a model's run, and the model without the name that stood before it, ``name=model``."""
+    from avbench.generation.table import run_name, split_name
 
-    return out / run_name(model)
+    name, rest = split_name(model)
+    return out / (name or run_name(rest)), rest
 
 
 def opened_run(place: "Path | RunFolder", *, reads_clips: bool = False) -> "RunFolder":

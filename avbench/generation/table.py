@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
-from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, first_line, nearest, resolve
+from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, first_line, nearest, resolve
 from avbench.generation.detect import detect
 from avbench.generation.identity import identity
 
@@ -155,6 +155,20 @@ def _loaded(point: EntryPoint) -> Callable:
     except Exception as error:
         msg = f"the package that brings {point.name!r} ({point.value}) cannot be loaded: {first_line(error)}"
         raise InputError(msg) from error
+
+
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)", re.DOTALL)
+
+
+def split_name(text: str) -> tuple[str | None, str]:
+    """``name=model`` or ``name=path`` as name and rest; the name is None where there is none.
+
+    A path that exists with ``=`` in it is a path.
+    """
+    found = _NAMED.fullmatch(text)
+    if found is None or Path(text).exists():
+        return None, text
+    return checked_id(found[1], "the name of a run"), found[2]
 
 
 def run_name(model: str) -> str:
