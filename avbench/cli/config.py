@@ -54,23 +54,21 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def write_config(path: Path, values: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def write_config(path: Path, ctx: typer.Context, settings: Mapping[str, Any]) -> None:
     """Write the options that a command was given so that `read_config` reads them.
 
     Args:
         path: of the TOML file.
-        values: parameter → value, as `typer.Context.params` has them; what is None is left out.
+        ctx: of the command; options that were not given and have no default are left out.
         settings: of the model.
     """
     import tomli_w
 
     from avbench.storage.run_folder import write_whole
 
-    plain = {
-        name.replace("_", "-"): _plain(value)
-        for name, value in values.items()
-        if value is not None and value != [] and name not in (*_NOT_WRITTEN, _SETTING)
-    }
+    names = [str(one.name) for one in ctx.command.params if one.name not in (*_NOT_WRITTEN, _SETTING)]
+    values = {name: ctx.params.get(name) for name in names}
+    plain = {name.replace("_", "-"): _plain(one) for name, one in values.items() if one is not None and one != []}
     written = {name: value for name, value in settings.items() if value is not None}  # TOML has no null
     write_whole(path, tomli_w.dumps({**plain, **({SETTINGS: written} if written else {})}).encode())
 

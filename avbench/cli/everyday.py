@@ -105,7 +105,7 @@ def run(
             say(f"note: a column of {chosen.name} is left out: {sentence}", err=True)
     if len(set(folders)) < len(folders):
         refuse("two of these models would share a run folder; give one a name, NAME=MODEL")
-    write_config(out / "run.toml", ctx.params, given.settings or {})
+    write_config(out / "run.toml", ctx, given.settings or {})
     failures = lost = 0
     for (place, model), kept in zip(named, records, strict=True):
         beside = paper_presets.settings(chosen, model, given.settings) if chosen else {}

@@ -165,7 +165,7 @@ def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path |
 
 
 def _earlier(folder: RunFolder) -> tuple[set[str], dict[str, str]]:
-    """The metrics that a run was scored by, and the paths that it was scored with; none where scores.json is damaged."""
+    """The metrics that a run was scored by, and the paths that it was scored with; none of a damaged file."""
     try:
         return {score.metric for score in folder.scores()[0]}, folder.scored_with()
     except InputError:
@@ -175,7 +175,7 @@ def _earlier(folder: RunFolder) -> tuple[set[str], dict[str, str]]:
 def _with_earlier(
     metrics: Sequence[Metric], scored: Collection[str], folder: RunFolder, against: RunFolder | None
 ) -> list[Metric]:
-    """The metrics that are asked for, and those of an earlier evaluation whose rows are still valid."""
+    """The metrics that are asked for, and those of an earlier evaluation whose rows are of all clips of the run."""
     asked = {metric.name for metric in metrics}
     earlier = [metric for metric in METRICS if metric.name in scored and metric.name not in asked]
     if not earlier:
@@ -186,8 +186,9 @@ def _with_earlier(
 
 
 def _is_measured(metric: Metric, folder: RunFolder, against: RunFolder | None) -> bool:
+    made = {key for key, sample in folder.samples().items() if sample.path is not None}
     try:
-        return all(current_rows(folder, feature, against) for feature in features_of([metric]))
+        return all(made <= {*current_rows(folder, feature, against)} for feature in features_of([metric]))
     except InputError:  # it needs the clips of another run, which is no longer there
         return False
 

@@ -186,7 +186,7 @@ class RunFolder:
             self._write_run(run)
             return
         if why := self.objection(run, subsets):
-            msg = f"{why}: give another --out (--work of a reference), or --replace to make it anew"
+            msg = f"{why}, or give another --out (--work of a reference), or --replace to make it anew"
             raise InputError(msg)
         there = self.run()
         if run.identity() != there.identity():
@@ -206,10 +206,10 @@ class RunFolder:
         if {*there.seeds} <= {*run.seeds} and _all_in(held, asked):
             return None
         if {*run.seeds} <= {*there.seeds} and _all_in(asked, held):
-            counts = ", ".join(f"{len(one.prompts)} prompts of {name}" for name, one in held.items())
+            counts = ", ".join(f"{len(one.prompts)} of {name}" for name, one in held.items())
             return (
-                f"{self.path} holds more than is asked for ({counts}, {len(there.seeds)} seeds), and a run does not "
-                "shrink: give as large a --limit and --seeds"
+                f"{self.path} holds more than is asked for (prompts: {counts}; seeds: {len(there.seeds)}), and a run "
+                "does not shrink. Ask for as much (--limit, --seeds)"
             )
         return f"{self.path} holds another run ({'; '.join(unlike)})"
 
