@@ -37,7 +37,7 @@ def read_any(path: Path) -> tuple[Prompt, ...]:
         raise InputError(msg)
     entries = [*_READERS[path.suffix.lower()](path)]
     without = [where for where, plain in entries if isinstance(plain, Mapping) and plain.get("id") in (None, "")]
-    if without and len(without) < len(entries):
+    if without and any(isinstance(plain, Mapping) and plain.get("id") not in (None, "") for _, plain in entries):
         msg = f"{path}, {without[0]}: the field 'id' is missing, and other prompts have one"
         raise InputError(msg)
     made_up = [f"p{number:04}" for number in range(1, len(entries) + 1)] if without else [None] * len(entries)
