@@ -33,8 +33,8 @@ def test_prompts_with_ids(name, mark, tmp_path):
         ("a.txt", "a dog, running\r\n\na cat\n"),
         ("a.csv", 'prompt\n"a dog, running"\na cat\n'),
         ("b.csv", '"a dog, running"\na cat'),
-    ]
-    + [("a.json", json.dumps(["a dog, running", "a cat"]))],
+        ("a.json", json.dumps(["a dog, running", "a cat"])),
+    ],
 )
 def test_prompts_without_ids_are_numbered(name, text, mark, tmp_path):
     (tmp_path / name).write_bytes(mark + text.encode())
