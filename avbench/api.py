@@ -32,7 +32,7 @@ from avbench.generation import table as generators
 from avbench.generation.detect import detect
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics import reference as references
-from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, read_values
+from avbench.metrics.evaluate import SHIPPED, chosen_metrics, evaluate, features_of, read_values
 from avbench.metrics.table import Metric
 from avbench.report import tables
 from avbench.report.writing import PageOptions, write_report
@@ -370,9 +370,8 @@ def compared(
     metrics: Sequence[str] | None = None,
 ) -> Comparison:
     """Put opened runs side by side; `pairs` are (run, against) as places among them, each with the first by default."""
-    frame = of_metrics(leaderboard(runs, allow=allow), metrics)
-    only = None if metrics is None else [*dict.fromkeys(zip(frame["subset"], frame["metric"], strict=True))]
-    found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, only=only)
+    frame = leaderboard(runs, allow=allow, metrics=metrics)
+    found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
     return Comparison(tuple(runs), frame, found, verdict(frame, found))
 
 
@@ -452,7 +451,7 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     Raises:
         InputError: there are neither clips nor a reference in it, or a clip cannot be read.
     """
-    if any(path.glob("card.json")) or any(path.glob("*/card.json")):
+    if path == SHIPPED or any(path.glob("card.json")) or any(path.glob("*/card.json")):
         return path
     subset = from_folder(path)
     features = features_of(metrics)

@@ -255,9 +255,11 @@ def test_scores_of_clips_that_were_made_again_are_refused(tmp_path):
         score_table.clip_values(run)
 
 
-def test_near_copies_of_an_earlier_evaluation_do_not_stay(tmp_path, real):
+def test_an_evaluation_adds_to_the_earlier_one(tmp_path, real):
     folder = made_up(tmp_path / "run", logits(1, 40, [0]))
     scored(folder, real, "near_copies")
     folder.require_one_evaluation("near_copies.csv")
-    scored(folder, real, "fvd")
-    assert not (folder.path / "near_copies.csv").exists()
+    scored(folder, None, "fvd")
+    assert {score.metric for score in folder.scores()[0] if score.value is not None} == {"near_copies", "fvd"}
+    assert folder.scored_with() == {"reference": str(real)}, "the reference is remembered"
+    folder.require_one_evaluation("near_copies.csv")

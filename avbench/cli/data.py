@@ -1,18 +1,23 @@
-"""Commands for data: subsets, curate, reference, weights."""
+"""Defines the commands for data: subsets, curate, reference, weights."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from avbench.cli.options import FVDProtocols, Metrics, Replace, Workers
-from avbench.cli.printing import refuse, say, show_progress, terminal
+from avbench.cli.options import Form, FVDProtocols, Metrics, Replace, Workers
+from avbench.cli.printing import print_listing, refuse, say, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import measure_run, named_metrics, opened_run, sample_run, worker_count
 
-if TYPE_CHECKING:
-    pass
+
+@subsets_app.command("list")
+def subsets_list(form: Form = "console") -> None:
+    """List the shipped subsets."""
+    from avbench.report.lists import listing
+
+    print_listing(*listing("subsets"), form)
 
 
 @subsets_app.command("lint")
@@ -195,32 +200,38 @@ def reference_import(
 
 
 @reference_app.command("show")
-def reference_show(subset: Annotated[str, typer.Argument(help="Name of a shipped reference, or a folder.")]) -> None:
-    """Print how a reference was made."""
+def reference_show(
+    subset: Annotated[str, typer.Argument(help="Name of a shipped reference, or a folder.")], form: Form = "json"
+) -> None:
+    """Print how a reference was made; in another format than json, one line per field of its card."""
     from avbench.metrics import reference
 
-    say(json.dumps(reference.named(subset).card, indent=1, ensure_ascii=False))
+    card = reference.named(subset).card
+    if form == "json":
+        say(json.dumps(card, indent=1, ensure_ascii=False))
+        return
+    words = [(name, one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)) for name, one in card.items()]
+    print_listing(("field", "value"), words, form)
 
 
 @weights_app.command("list")
-def weights_list() -> None:
+def weights_list(form: Form = "console") -> None:
     """List the weights: state, size, licence, source."""
-    from rich.table import Table
-
     from avbench.core import InputError
     from avbench.storage.weights import USER_PROVIDED, WEIGHTS, user_provided, verify
 
-    table = Table("name", "state", "MB", "licence", "where from", "sha256")
+    rows = []
     for name, weight in WEIGHTS.items():
         package = f"{weight.package}=={weight.version}"
-        table.add_row(name, verify(name), f"{weight.size_bytes / 1e6:.0f}", weight.licence, package, weight.sha256[:12])
+        size = f"{weight.size_bytes / 1e6:.0f}"
+        rows.append((name, verify(name), size, weight.licence, package, weight.sha256[:12]))
     for name, weight in USER_PROVIDED.items():
         try:
             state, sha256 = "yours", user_provided(name)[1][:12]
         except InputError:
             state, sha256 = "to be brought", ""
-        table.add_row(name, state, "", weight.licence, weight.address, sha256)
-    terminal().print(table)
+        rows.append((name, state, "", weight.licence, weight.address, sha256))
+    print_listing(("name", "state", "MB", "licence", "where from", "sha256"), rows, form)
 
 
 @weights_app.command("fetch")

@@ -1,14 +1,16 @@
-"""Everyday commands: score, run, compare, report, check, list, doctor."""
+"""Defines the everyday commands: score, run, compare, report, check, list, doctor."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avbench.cli.config import write_config
 from avbench.cli.options import (
     Against,
     Allow,
     AskedBy,
+    Config,
     Form,
     FVDProtocols,
     Limit,
@@ -27,6 +29,7 @@ from avbench.cli.options import (
 )
 from avbench.cli.printing import (
     print_frame,
+    print_listing,
     print_printed,
     print_protocols,
     print_tables,
@@ -99,6 +102,7 @@ def score(
 
 @app.command()
 def run(
+    ctx: typer.Context,
     models: Models = None,
     subset: Subsets = None,
     prompts: Prompts = None,
@@ -119,16 +123,19 @@ def run(
     out: Out = Path("runs"),
     replace: Replace = False,
     details: Details = False,
+    config: Config = None,
 ) -> None:
     """Sample, measure and compare models; print the answer and the tables, and write the page.
 
     Each model is compared with the first. Without arguments: both bundled arms of AVFullDiT, T2AV against T2V, and
     beside them the embedded world and three known-bad models, on the toy subsets.
-    The same command given again goes on where it stopped.
+    The same command given again goes on where it stopped, and with a larger --limit or --seeds it extends the run.
+    run.toml in the --out folder holds the options: `avbench run --config runs/run.toml` gives them again.
     """
     from avbench import api
 
     metrics = [one.name for one in named_metrics(metric, fvd_protocol)] if metric or fvd_protocol else None
+    settings = parsed_settings(setting or ())
     found = api.run(
         models,
         subsets=subset,
@@ -136,7 +143,7 @@ def run(
         views=view or (),
         limit=limit,
         seeds=seeds,
-        settings=parsed_settings(setting or ()),
+        settings=settings,
         preset=preset,
         metrics=metrics,
         reference=reference,
@@ -148,6 +155,7 @@ def run(
         replace=replace,
         reporter=PRINTED,
     )
+    write_config(out / "run.toml", ctx, settings)
     _finish(found, out, workers, fvd_protocol, details=details)
 
 
@@ -155,6 +163,7 @@ def run(
 def compare(
     runs: Runs,
     form: Form = "console",
+    metric: Metrics = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Every run against every other.")] = False,
     plan: PlanAt = None,
     allow: Allow = None,
@@ -166,6 +175,7 @@ def compare(
 
     found = api.compare(
         runs,
+        metrics=metric,
         all_pairs=all_pairs,
         plan=written_plan(plan),
         allow=allow or (),
@@ -230,6 +240,7 @@ def report(
     ] = "inside",
     flow: Annotated[bool, typer.Option("--flow", help="Show the flow over the clips as well.")] = False,
     votes: Annotated[list[Path] | None, typer.Option(help="Votes that an earlier page exported; repeatable.")] = None,
+    metric: Metrics = None,
     plan: PlanAt = None,
     allow: Allow = None,
     reference: ReferenceAt = None,
@@ -245,7 +256,7 @@ def report(
     if media not in MEDIA:
         refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
     views = [opened_run(path) for path in runs]
-    found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference)
+    found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
     options = PageOptions(media, flow, tuple(votes or ()), worker_count(workers))
     page = found.save_report(out, options, PRINTED)
     _print_comparison(found, page, details=details)
@@ -255,17 +266,12 @@ def report(
 def list_(
     what: Annotated[str, typer.Argument(help="models, subsets, metrics, features, references, presets or datasets")],
     path: Annotated[Path | None, typer.Argument(help="With models: say what lies at this path.")] = None,
+    form: Form = "console",
 ) -> None:
     """List what there is; `list models PATH` says what a path is, by looking at it."""
-    from rich.table import Table
-
     from avbench.report.lists import listing
 
-    heads, rows = listing(what, path)
-    table = Table(*heads)
-    for row in rows:
-        table.add_row(*row)
-    terminal().print(table)
+    print_listing(*listing(what, path), form)
 
 
 @app.command()

@@ -1,38 +1,105 @@
-"""Options that several commands share."""
+"""Defines the options that several commands share.
 
+An option that may be repeated also takes several values with commas between them.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    pass
+from avbench.cli.config import read_config
 
-Models = Annotated[list[str] | None, typer.Argument(help="provider:target, for example clips:FOLDER or toyworld:")]
+FORMS = ("console", "csv", "json", "md", "latex")
+
+
+def split_at_commas(values: Sequence[str] | None) -> list[str] | None:
+    """Each value, or each of its parts between commas; a path that exists is one value."""
+    if values is None:
+        return None
+    parts = [[text] if Path(text).exists() else text.split(",") for text in values]
+    return [part.strip() for each in parts for part in each if part.strip()]
+
+
+def _views(values: list[str] | None) -> list[str] | None:
+    """The same for views; in ``tag=value`` a comma belongs to the value."""
+    return values and [part for text in values for part in ([text] if "=" in text else text.split(","))]
+
+
+def _numbers(least: int) -> Callable[[list[str] | None], list[int] | None]:
+    """The same for whole numbers."""
+
+    def parsed(values: list[str] | None) -> list[int] | None:
+        parts = split_at_commas(values)
+        if wrong := [text for text in parts or () if not (text.isdecimal() and int(text) >= least)]:
+            msg = f"{wrong[0]!r} is not a whole number from {least}"
+            raise typer.BadParameter(msg)
+        return parts and [int(text) for text in parts]
+
+    return parsed
+
+
+def _form(form: str) -> str:
+    from avbench.core import InputError, nearest
+
+    form = "md" if form == "markdown" else form
+    if form not in FORMS:
+        msg = f"format {form!r} is unknown; {nearest(form, FORMS)}"
+        raise InputError(msg)
+    return form
+
+
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(help="provider:target, for example clips:FOLDER or toyworld:; NAME=provider:target names its run."),
+]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders.")]
-Subsets = Annotated[list[str] | None, typer.Option("--subset", help="A shipped subset or a subset folder; repeatable.")]
-Prompts = Annotated[Path | None, typer.Option(help="A prompts.jsonl of your own instead of a subset.")]
+Subsets = Annotated[
+    list[str] | None,
+    typer.Option("--subset", help="A shipped subset or a subset folder; several: a,b.", callback=split_at_commas),
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(help="A file of your own prompts instead of a subset: .jsonl, .json, .csv, .txt, .parquet."),
+]
 Seeds = Annotated[int, typer.Option(min=1, help="Clips per prompt: seeds 0 … N-1.")]
 AskedBy = Annotated[
     str | None,
     typer.Option("--preset", help="A paper's settings, by name (`list presets`) or .toml; options go before it."),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N prompts of each subset.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N prompts of each subset; may grow later.")]
 View = Annotated[
     list[str] | None,
-    typer.Option(help="full, lite, short, dev, test or tag=value of each subset; repeatable, one after another."),
+    typer.Option(help="full, lite, short, dev, test or tag=value of each subset; several: a,b.", callback=_views),
 ]
 Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the model, name=value; repeatable.")]
-Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Only this metric; repeatable.")]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", help="Only these metrics: a,b.", callback=split_at_commas)
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core where not given.")]
 Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
-ReferenceAt = Annotated[Path | None, typer.Option("--reference", help="A reference folder instead of the shipped one.")]
+ReferenceAt = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference",
+        help="A reference folder instead of the shipped one; a run folder remembers it (`shipped` goes back).",
+    ),
+]
 Against = Annotated[Path | None, typer.Option(help="Run folder that holds the reference clips, for lpips_reference.")]
 FVDProtocols = Annotated[
-    list[str] | None, typer.Option("--fvd-protocol", help="FVD as this code has it, or all; repeatable.")
+    list[str] | None,
+    typer.Option("--fvd-protocol", help="FVD as this code has it, or all; several: a,b.", callback=split_at_commas),
 ]
-Form = Annotated[str, typer.Option("--format", help="console, markdown, latex, csv or json.")]
+Form = Annotated[str, typer.Option("--format", help="console, csv, json, md or latex.", callback=_form)]
 PlanAt = Annotated[Path | None, typer.Option("--plan", help="A TOML of primary questions and margins.")]
+PlannedPrompts = Annotated[
+    list[str] | None,
+    typer.Option("--prompts", help="Numbers of prompts to plan for: 50,100.", callback=_numbers(2)),
+]
+PlannedSeeds = Annotated[
+    list[str] | None, typer.Option("--seeds", help="Numbers of seeds to plan for: 1,2,4.", callback=_numbers(1))
+]
 Replace = Annotated[
     bool,
     typer.Option(
@@ -40,4 +107,16 @@ Replace = Annotated[
         help="Make anew what the run folder holds of another model, of other settings, or of clips that have changed.",
     ),
 ]
-Allow = Annotated[list[str] | None, typer.Option(help="Compare although this field differs, and mark it; repeatable.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(help="Compare although these fields differ, and mark it: a,b.", callback=split_at_commas),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        is_eager=True,
+        callback=read_config,
+        help="A TOML with options of this command as keys; what is given on the command line wins.",
+    ),
+]

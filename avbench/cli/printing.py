@@ -3,7 +3,9 @@
 Text that comes from files is shown without control characters.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -16,13 +18,18 @@ if TYPE_CHECKING:
     from avbench.report.tables import SubsetTable
     from avbench.training.loop import Progress
 
+LINE_SECONDS = 60
+"""Between two lines of progress where stderr is no terminal."""
+UNLIMITED_WIDTH = 100_000
+"""Letters a line that no table needs."""
+
 
 def list_clips(what: str, clips: "Mapping[Key, str]", most: int = 5) -> None:
     """Name clips, each with its sentence, and count those beyond `most`."""
     for key, why in [*clips.items()][:most]:
-        say(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}", err=True)
+        say_error(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}")
     if len(clips) > most:
-        say(f"{what}: {len(clips) - most} more", err=True)
+        say_error(f"{what}: {len(clips) - most} more")
 
 
 def print_protocols(frame: "pd.DataFrame", names: Sequence[str]) -> None:
@@ -43,17 +50,13 @@ def print_verdict(sentences: Iterable[str]) -> None:
 
 
 def print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None:
-    """Print tables in one of the forms: console, markdown or latex."""
-    from avbench.core import nearest
+    """Print tables in one of the forms: console, md or latex."""
     from avbench.report import tables
 
     if form == "console":
         terminal().print(tables.set_for_console(found, legend, terminal().width))
-        return
-    forms = {"markdown": tables.set_as_markdown, "latex": tables.set_as_latex}
-    if form not in forms:
-        refuse(f"format {form!r} is unknown; {nearest(form, (*forms, 'console', 'csv', 'json'))}")
-    say(forms[form](found, legend))
+    else:
+        say({"md": tables.set_as_markdown, "latex": tables.set_as_latex}[form](found, legend))
 
 
 def print_printed(found: "Iterable[Section]", form: str) -> None:
@@ -66,14 +69,55 @@ def print_frame(frame: "pd.DataFrame", form: str) -> None:
     """Print a table as CSV or JSON."""
     from avbench.core import csv_text
 
-    say(csv_text(frame) if form == "csv" else frame.to_json(orient="records", indent=1))
+    say((csv_text(frame) if form == "csv" else frame.to_json(orient="records", indent=1)).rstrip("\n"))
+
+
+def print_listing(heads: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> None:
+    """Print what is listed, in any of FORMS."""
+    import pandas as pd
+
+    from avbench.report import lists
+
+    if form in ("csv", "json"):
+        print_frame(pd.DataFrame(rows, columns=[*heads]), form)
+    elif form == "console":
+        terminal().print(lists.for_console(heads, rows))
+    else:
+        say({"md": lists.as_markdown, "latex": lists.as_latex}[form](heads, rows))
 
 
 def show_progress(stage: str, count: int, items: Iterable[Any], unit: str = "clips", at: str | None = None) -> Any:
-    """Draw items while a bar shows stage, rate and time left; return the last.
+    """Take the items one by one, showing stage, rate and time left; return the last.
 
-    Where `at` names an attribute of the items, it says how many are done: a resumed stage does not begin at 0.
+    On a terminal that is a bar; elsewhere a plain line a minute; with --quiet nothing. Where `at` names an attribute of
+    the items, it holds how many are done: a resumed stage does not begin at 0.
     """
+    last = None
+    with _progress(stage, count, unit) as update:
+        try:
+            for done, last in enumerate(items, 1):
+                update(getattr(last, at) if at else done)
+        finally:  # a generator that is stopped ends its workers
+            if close := getattr(items, "close", None):
+                close()
+    return last
+
+
+@contextmanager
+def _progress(stage: str, count: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """What is to be told how many are done."""
+    console = terminal(stderr=True)
+    if _QUIET:
+        yield lambda done: None
+    elif console.is_terminal:
+        with _bar(stage, count, unit, console) as update:
+            yield update
+    else:
+        yield _lines(stage, count, unit)
+
+
+@contextmanager
+def _bar(stage: str, count: int, unit: str, console: Any) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -89,16 +133,39 @@ def show_progress(stage: str, count: int, items: Iterable[Any], unit: str = "cli
         Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=terminal(stderr=True)) as progress:
+    with Progress(*columns, console=console) as progress:
         bar = progress.add_task(stage, total=count)
-        last = None
-        for done, last in enumerate(items, 1):
-            progress.update(bar, completed=getattr(last, at) if at else done)
-        return last
+        yield lambda done: progress.update(bar, completed=done)
+
+
+def _lines(stage: str, count: int, unit: str) -> Callable[[int], None]:
+    """Prints a line where the last one, or the beginning, is a minute ago."""
+    begun = printed = time.monotonic()
+    first: int | None = None
+
+    def update(done: int) -> None:
+        nonlocal printed, first
+        first = done - 1 if first is None else first
+        now = time.monotonic()
+        if now - printed >= LINE_SECONDS:
+            printed, rate = now, (done - first) / (now - begun)
+            say(f"{stage}: {done} of {count}, {rate:.2g} {unit}/s, {_left((count - done) / rate)} left", err=True)
+
+    return update
+
+
+def _left(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def terminal(*, stderr: bool = False) -> Any:
-    """For tables and bars. What comes from files is shown as it is: without markup, and control characters by name."""
+    """For tables and bars. What comes from files is shown as it is: without markup, and control characters by name.
+
+    Where it is a file or a pipe, lines are as long as they need to be: nothing is cut or wrapped.
+    """
     from rich.console import Console
     from rich.segment import Segment
 
@@ -109,14 +176,34 @@ def terminal(*, stderr: bool = False) -> Any:
             for one in super().render(renderable, options):
                 yield one if one.control else Segment(visible(one.text), one.style)
 
-    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
+    console = Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = UNLIMITED_WIDTH
+    return console
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Print a text of ours or of a file's."""
+    """Print a text of ours or of a file's; with `err` it is a note beside the results, which --quiet leaves out."""
     from avbench.core import visible
 
-    typer.echo(visible(text), err=err)
+    if not (err and _QUIET):
+        typer.echo(visible(text), err=err)
+
+
+def say_error(text: object) -> None:
+    """Print to stderr what --quiet does not leave out."""
+    from avbench.core import visible
+
+    typer.echo(visible(text), err=True)
+
+
+def keep_quiet(quiet: bool) -> None:
+    """Leave out progress and notes from now on, or show them again."""
+    global _QUIET
+    _QUIET = quiet
+
+
+_QUIET = False
 
 
 def show_training(steps: "Iterable[Progress]", what: str, total: int) -> None:
@@ -129,7 +216,7 @@ def show_training(steps: "Iterable[Progress]", what: str, total: int) -> None:
 
 def refuse(sentence: str, *, code: int = 2) -> NoReturn:
     """Print why a command cannot go on, and end with an exit code."""
-    say(f"avbench: {sentence}", err=True)
+    say_error(f"avbench: {sentence}")
     raise typer.Exit(code)
 
 

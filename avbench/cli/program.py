@@ -1,21 +1,59 @@
-"""The command line: its parts, and how errors become sentences and exit codes."""
+"""Defines the program `avbench`: its groups of commands, its help panels, and how errors become exit codes."""
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from avbench.cli.printing import say
+from avbench.cli.printing import keep_quiet, say, say_error
 
-if TYPE_CHECKING:
-    pass
+PANELS = {
+    "Everyday": ("score", "run", "compare", "report", "check", "doctor", "list"),
+    "Data": ("reference", "subsets", "curate", "weights"),
+    "Advanced": ("sample", "measure", "evaluate", "leaderboard", "power", "votes", "train"),
+}
+"""Panel of the help → its commands, in their order."""
+ANYWHERE = ("--quiet", "-q", "--debug")
+"""Options of the program itself that may also stand after the name of a command."""
+
+
+class Program(TyperGroup):
+    """The commands in the order of PANELS. Ctrl-C ends them with a sentence and exit code 130."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        panels = {name: panel for panel, names in PANELS.items() for name in names}
+        for name, command in self.commands.items():
+            command.rich_help_panel = panels.get(name, "Advanced")  # type: ignore[attr-defined]
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        """The names of the commands, panel by panel."""
+        ordered = [name for names in PANELS.values() for name in names if name in self.commands]
+        return [*ordered, *(name for name in self.commands if name not in ordered)]
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Parse the words, with the options of ANYWHERE moved to the front."""
+        end = args.index("--") if "--" in args else len(args)
+        front = [word for word in args[:end] if word in ANYWHERE]
+        return super().parse_args(ctx, [*front, *(word for word in args[:end] if word not in ANYWHERE), *args[end:]])
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            say_error(" ".join(["Stopped.", *getattr(stop, "__notes__", ())]))
+            raise typer.Exit(130) from None
+
 
 app = typer.Typer(
-    help="Evaluate text-to-video and text-to-audio-video models, with numbers that can be defended. "
-    "Any command takes --debug, which prints the traceback of an error.",
+    cls=Program,
+    help="Evaluate text-to-video and text-to-audio-video models, with numbers that can be defended.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 reference_app = typer.Typer(help="Reference statistics: what models are measured against.", no_args_is_help=True)
 weights_app = typer.Typer(help="Third-party weights: name, source, sha256, licence.", no_args_is_help=True)
@@ -27,23 +65,47 @@ subsets_app = typer.Typer(help="Subsets: the prompts that are asked.", no_args_i
 app.add_typer(subsets_app, name="subsets")
 
 
-def main() -> None:
-    """Run the command line; what goes wrong is printed as a sentence, with `--debug` after its traceback.
+def _show_version(asked: bool) -> None:
+    if asked:
+        from avbench import __version__
 
-    Exit codes: 2 for a user's mistake or a file that cannot be read or written, 70 for a fault of avbench.
+        say(f"avbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print results and errors only: no progress, no notes.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    """Apply the options that every command takes."""
+    keep_quiet(quiet)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. An error is printed as one sentence, with `--debug` after its traceback.
+
+    Exit codes: 1 where a command did not succeed, 2 for a user's mistake or a file that cannot be read or written, 70
+    for a fault of avbench, 130 for Ctrl-C.
     """
-    debug = "--debug" in sys.argv
-    sys.argv = [word for word in sys.argv if word != "--debug"]
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
     try:
-        app()
+        code = app(words, prog_name="avbench", standalone_mode=False)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
+            sys.exit(2)
         code, sentence = exit_code_and_message(error)
-        if debug:
+        if "--debug" in words:
             import traceback
 
-            say(traceback.format_exc(), err=True)
-        say(f"avbench: {sentence}", err=True)
-        sys.exit(code)
+            say_error(traceback.format_exc())
+        say_error(f"avbench: {sentence}")
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def exit_code_and_message(error: Exception) -> tuple[int, str]:
@@ -52,10 +114,17 @@ def exit_code_and_message(error: Exception) -> tuple[int, str]:
 
     if isinstance(error, InputError):
         return 2, str(error)
+    if message := getattr(error, "format_message", None):  # typer has its own copy of click's classes
+        command = getattr(getattr(error, "ctx", None), "command_path", "avbench")
+        return 2, f"{_sentence(message())} (`{command} -h` shows what it takes)"
     if isinstance(error, OSError):
         return 2, ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
     where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     return 70, f"{type(error).__name__}: {first_line(error)}{where}: {_FAULT}"
+
+
+def _sentence(message: str) -> str:
+    return " ".join(message.split()).removesuffix(".")
 
 
 _FAULT = (

@@ -1,7 +1,7 @@
-"""The single stages as commands: sample, measure, evaluate; and leaderboard, power, votes."""
+"""Defines a command per stage (sample, measure, evaluate), and leaderboard, power and votes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,6 +13,8 @@ from avbench.cli.options import (
     Limit,
     Metrics,
     Out,
+    PlannedPrompts,
+    PlannedSeeds,
     Prompts,
     ReferenceAt,
     Replace,
@@ -34,9 +36,6 @@ from avbench.cli.steps import (
     parsed_settings,
     sample_run,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()
@@ -103,6 +102,7 @@ def evaluate(
 def leaderboard(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold run folders.")],
     form: Form = "console",
+    metric: Metrics = None,
     allow: Allow = None,
     distances: Annotated[
         bool, typer.Option("--test-distances", help="Rank distances, too: label swaps, seconds a pair of runs.")
@@ -114,7 +114,7 @@ def leaderboard(
     from avbench.report import tables
 
     folders = [opened_run(folder) for folder in stage.find(runs)]
-    frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference)
+    frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference, metrics=metric)
     if form in ("csv", "json"):
         print_frame(frame, form)
     else:
@@ -125,8 +125,8 @@ def leaderboard(
 @app.command()
 def power(
     runs: Annotated[list[Path], typer.Argument(help="One pilot run, or two whose clips are paired.")],
-    prompts: Annotated[list[int] | None, typer.Option(min=2, help="Prompts to plan for; repeatable.")] = None,
-    seeds: Annotated[list[int] | None, typer.Option(min=1, help="Seeds to plan for; repeatable.")] = None,
+    prompts: PlannedPrompts = None,
+    seeds: PlannedSeeds = None,
     family: Annotated[int, typer.Option(min=1, help="Comparisons that Holm's correction will count.")] = 1,
     form: Form = "console",
 ) -> None:
@@ -134,7 +134,8 @@ def power(
     from avbench.comparison.power import planned
     from avbench.report import boards
 
-    frame = planned([opened_run(path) for path in runs], prompts or (50, 100, 200, 400), seeds or (1, 2, 4), family)
+    counts = [int(one) for one in prompts or (50, 100, 200, 400)], [int(one) for one in seeds or (1, 2, 4)]
+    frame = planned([opened_run(path) for path in runs], *counts, family)
     if form in ("csv", "json"):
         print_frame(frame, form)
     else:

@@ -19,10 +19,11 @@ import pandas as pd
 from scipy import stats
 
 from avbench.comparison.plan import Plan
-from avbench.comparison.score_table import Where, check_comparable, clip_values, join, made, scored_by
+from avbench.comparison.score_table import Where, asked_scores, check_comparable, clip_values, join, made, scored_by
 from avbench.core import Direction, InputError, NotMeasurable, Score, Subset, columns
 from avbench.features.measure import current_rows, protocol_of
 from avbench.metrics import distances, reference
+from avbench.metrics.evaluate import reference_to_use
 from avbench.metrics.table import METRICS, Metric
 from avbench.statistics import paired
 from avbench.storage.run_folder import RunFolder
@@ -48,6 +49,7 @@ def differences(
     allow: Sequence[str] = (),
     only: Sequence[Where] | None = None,
     pooled: bool = True,
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Compare runs, by every metric that both were scored with; a plan's question that they do not answer is said.
 
@@ -55,17 +57,19 @@ def differences(
         folders: evaluated runs.
         pairs: (run, against) as places in `folders`; where not given, each later run against the first.
         plan: primary questions and margins.
-        place: a reference of the user's own.
+        place: a reference of the user's own; else the one that the runs were scored with.
         allow: fields in which runs may differ all the same; their rows carry a mark.
         only: these (subset, metric) alone.
         pooled: whether to pool subsets as well.
+        metrics: names of the metrics to compare by, which are then the family that Holm's correction counts; all for
+            None.
 
     Raises:
         InputError: runs are unlike in a field that is not allowed.
     """
-    plan = plan or Plan()
+    plan, place = plan or Plan(), reference_to_use(folders, place)
     known = {metric.name: metric for metric in METRICS}
-    sides = [_Side(folder) for folder in folders]
+    sides = [_Side(folder, metrics) for folder in folders]
     rows = []
     for one, other in pairs if pairs is not None else [(number, 0) for number in range(1, len(folders))]:
         run, against = sides[one], sides[other]
@@ -77,7 +81,8 @@ def differences(
             remarks = [remark for remark in (marks[where], row.pop("remark", None)) if remark]
             rows.append({"subset": where[0], "metric": where[1], **names, "mark": "; ".join(remarks) or None, **row})
         for where in dict.fromkeys((one.subset, one.metric) for one in plan.questions):
-            if where[0] not in (MACRO, MICRO) and where not in both and (only is None or where in only):
+            asked = metrics is None or where[1] in metrics
+            if asked and where[0] not in (MACRO, MICRO) and where not in both and (only is None or where in only):
                 lacking = next(side.made.name for side in (run, against) if where not in side.scores)
                 row = {"kind": _kind(known[where[1]]), "missing": f"{lacking} has no score of it"}
                 rows.append({"subset": where[0], "metric": where[1], **names, **row})
@@ -93,10 +98,10 @@ def differences(
 class _Side:
     """What is read of a run once."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, metrics: Sequence[str] | None) -> None:
         self.folder = folder
         self.made = made(folder)
-        self.scores: dict[Where, Score] = {(one.subset, one.metric): one for one in folder.scores()[0]}
+        self.scores: dict[Where, Score] = {(one.subset, one.metric): one for one in asked_scores(folder, metrics)}
         self.values = clip_values(folder)
         self.subsets = {subset.name: subset for subset in folder.subsets()}
 

@@ -50,6 +50,7 @@ def leaderboard(
     allow: Sequence[str] = (),
     test_distances: bool = False,
     place: Path | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """One row a (subset or pool, metric, model): value, low, high, rank, rank_low, rank_high, letters, best and more.
 
@@ -58,11 +59,12 @@ def leaderboard(
         allow: fields in which they may differ all the same.
         test_distances: whether distances between distributions are tested.
         place: a reference of the user's own, for that.
+        metrics: names of the metrics to rank by; all for None.
 
     Raises:
         InputError: see `compare.scores_frame`.
     """
-    frame = scores_frame(folders, allow)
+    frame = scores_frame(folders, allow, metrics)
     values = {folder.path.name: clip_values(folder) for folder in folders}
     known = {metric.name: metric for metric in METRICS}
     boards = []

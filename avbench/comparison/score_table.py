@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench.core import Direction, InputError, Key, Score, different_fields, without_notes
-from avbench.metrics.evaluate import read_values
+from avbench.core import Direction, InputError, Key, Score, different_fields, nearest, without_notes
+from avbench.metrics.evaluate import chosen_metrics, read_values
 from avbench.metrics.table import METRICS, Metric
 from avbench.storage.run_folder import RunFolder
 
@@ -88,8 +88,35 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
     return marks
 
 
-def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.DataFrame:
+def asked_scores(folder: RunFolder, metrics: Sequence[str] | None) -> list[Score]:
+    """The scores of a run by the metrics with these names, in the run's order; all of them for None.
+
+    Raises:
+        InputError: a name is unknown, or the run was not scored by that metric.
+    """
+    scores = folder.scores()[0]
+    if metrics is None:
+        return scores
+    scored = {score.metric for score in scores}
+    chosen_metrics(metrics)  # raises where one is unknown
+    if lacking := [name for name in metrics if name not in scored]:
+        msg = (
+            f"{folder.path} was not scored by {lacking[0]!r}; {nearest(lacking[0], scored)}. "
+            f"`avbench measure` and `avbench evaluate` with --metric {lacking[0]} add it"
+        )
+        raise InputError(msg)
+    return [score for score in scores if score.metric in metrics]
+
+
+def scores_frame(
+    folders: Sequence[RunFolder], allow: Sequence[str] = (), metrics: Sequence[str] | None = None
+) -> pd.DataFrame:
     """One row a (subset, metric, model): value, interval, n, null, p, excess, floor, reference, missing and more.
+
+    Args:
+        folders: evaluated runs.
+        allow: fields in which they may differ all the same.
+        metrics: names of the metrics to show; all for None.
 
     Raises:
         InputError: two runs have one name, were not evaluated, or were made differently in a field that `allow` lacks.
@@ -104,7 +131,7 @@ def scores_frame(folders: Sequence[RunFolder], allow: Sequence[str] = ()) -> pd.
         one = made(folder)
         marks = check_comparable(one, earlier, allow) if earlier else {}
         earlier = replace(one, protocols={**one.protocols, **earlier.protocols}, name=earlier.name) if earlier else one
-        for score in folder.scores()[0]:
+        for score in asked_scores(folder, metrics):
             metric = scored_by(folder, score.metric)
             row = _row(folder.path.name, score, metric.direction, metric.unit)
             too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)

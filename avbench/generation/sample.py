@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench import __version__
-from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError, field_differences
+from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError
 from avbench.generation import table as generators
 from avbench.generation.first_clips import BarrenError, FirstClips
 from avbench.generation.table import Generator, Made, Request
@@ -92,7 +92,7 @@ def sample(
     requests = plan(subsets, seeds)
     fingerprint = {**generator.settings, **generators.outside_identity(model, generator, settings)}
     run = _run(folder.path.name, model, fingerprint, subsets, seeds)
-    if replace and _another(folder, run):
+    if replace and _another(folder, run, subsets):
         throw_away(folder)
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
     threads = getattr(generator, "concurrency", None)
@@ -140,10 +140,9 @@ def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[S
     return Run(name, model, settings, {one.name: one.digest for one in subsets}, tuple(seeds), versions, machine)
 
 
-def _another(folder: RunFolder, run: Run) -> bool:
+def _another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:
     """Whether a folder holds another run than this one."""
-    there = (folder.path / "run.json").exists()
-    return there and bool(field_differences(run.identity(), folder.run().identity()))
+    return (folder.path / "run.json").exists() and folder.objection(run, subsets) is not None
 
 
 def throw_away(folder: RunFolder) -> None:

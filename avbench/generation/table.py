@@ -158,16 +158,18 @@ def _loaded(point: EntryPoint) -> Callable:
         raise InputError(msg) from error
 
 
-def split_name(typed: str) -> tuple[str | None, str]:
-    """``ours=clips:out/a`` → name and model; None and all of it where no name stands before it.
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)", re.DOTALL)
 
-    Raises:
-        InputError: the name cannot be that of a folder.
+
+def split_name(text: str) -> tuple[str | None, str]:
+    """``name=model`` or ``name=path`` as name and rest; the name is None where there is none.
+
+    A path that exists with ``=`` in it is a path.
     """
-    name, equals, rest = typed.partition("=")
-    if not equals or not rest or not re.fullmatch(r"[\w.@ -]+", name) or Path(typed).exists():
-        return None, typed
-    return checked_id(name, "model name"), rest
+    found = _NAMED.fullmatch(text)
+    if found is None or Path(text).exists():
+        return None, text
+    return checked_id(found[1], "the name of a run"), found[2]
 
 
 def run_name(model: str) -> str:

@@ -4,7 +4,7 @@ Nothing here depends on time, machine or the order of measuring: the same rows g
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +78,13 @@ def evaluate(
 ) -> list[Score]:
     """Score a measured run, and write scores.json, values.parquet and, where asked for, near_copies.csv.
 
+    Metrics that the run was scored by before, and whose rows are still of its clips, are computed again beside those
+    that are asked for: an evaluation adds to scores.json. So is what it was scored with where nothing is given.
+
     Args:
         folder: the run.
         metrics: what to compute.
-        place: a reference of the user's own instead of the shipped one.
+        place: a reference of the user's own instead of the shipped one; see `reference_to_use`.
         against: the run that holds the reference clips, for metrics that see a clip beside one.
 
     Raises:
@@ -90,6 +93,11 @@ def evaluate(
     for one in (folder, against):
         if one is not None:
             require_unchanged(one)
+    scored, scored_with = _earlier(folder)
+    place = reference_to_use([folder], place)
+    if against is None and (Path(scored_with.get("against", "")) / "run.json").is_file():
+        against = RunFolder(Path(scored_with["against"]))
+    metrics = _with_earlier(metrics, scored, folder, against)
     scores: list[Score] = []
     protocols: dict[str, Any] = {}
     values: list[pd.DataFrame] = []
@@ -128,8 +136,61 @@ def evaluate(
         parts[NEAR_FILE] = csv_text(pd.concat(near)).encode()
     else:  # what an earlier evaluation found does not belong to this one
         (folder.path / NEAR_FILE).unlink(missing_ok=True)
-    folder.write_scores(scores, protocols, {name: str(path) for name, path in asked.items() if path}, parts)
+    folder.write_scores(scores, protocols, {name: str(path.absolute()) for name, path in asked.items() if path}, parts)
     return scores
+
+
+SHIPPED = Path("shipped")
+"""Given as a reference: the shipped one, and not the one that a run remembers."""
+
+
+def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path | None:
+    """The reference that is given, else the one that the last of these runs was scored with; None is the shipped one.
+
+    Raises:
+        InputError: the one that a run was scored with is no longer there.
+    """
+    if given is not None:
+        return None if given == SHIPPED and not given.exists() else given
+    for folder in reversed(folders):
+        if remembered := _earlier(folder)[1].get("reference"):
+            if not Path(remembered).exists():
+                msg = (
+                    f"{folder.path} was scored with the reference {remembered}, which is no longer there: give "
+                    f"--reference, or --reference {SHIPPED} for the one that avbench has"
+                )
+                raise InputError(msg)
+            return Path(remembered)
+    return None
+
+
+def _earlier(folder: RunFolder) -> tuple[set[str], dict[str, str]]:
+    """The metrics that a run was scored by, and the paths that it was scored with; none of a damaged file."""
+    try:
+        return {score.metric for score in folder.scores()[0]}, folder.scored_with()
+    except InputError:
+        return set(), {}
+
+
+def _with_earlier(
+    metrics: Sequence[Metric], scored: Collection[str], folder: RunFolder, against: RunFolder | None
+) -> list[Metric]:
+    """The metrics that are asked for, and those of an earlier evaluation whose rows are of all clips of the run."""
+    asked = {metric.name for metric in metrics}
+    earlier = [metric for metric in METRICS if metric.name in scored and metric.name not in asked]
+    if not earlier:
+        return [*metrics]
+    kept = {metric.name for metric in earlier if _is_measured(metric, folder, against)}
+    outside = [metric for metric in metrics if metric not in METRICS]
+    return [*(metric for metric in METRICS if metric.name in kept | asked), *outside]
+
+
+def _is_measured(metric: Metric, folder: RunFolder, against: RunFolder | None) -> bool:
+    made = {key for key, sample in folder.samples().items() if sample.path is not None}
+    try:
+        return all(made <= {*current_rows(folder, feature, against)} for feature in features_of([metric]))
+    except InputError:  # it needs the clips of another run, which is no longer there
+        return False
 
 
 def read_values(folder: RunFolder) -> pd.DataFrame:

@@ -1,6 +1,10 @@
-"""What is there? The rows behind `avbench list`."""
+"""Lists what there is (models, subsets, metrics …), and sets such a list for console, markdown and LaTeX."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
+from rich.table import Table
 
 from avbench.comparison import paper_presets
 from avbench.core import InputError, nearest
@@ -10,6 +14,7 @@ from avbench.generation.providers.diffusers.loading import local_folder
 from avbench.generation.table import GENERATORS
 from avbench.metrics import reference
 from avbench.metrics.table import METRICS
+from avbench.report.tables import escaped, escaped_for_latex
 from avbench.subsets import loading
 from avbench.subsets.datasets import READERS
 
@@ -37,6 +42,26 @@ def listing(what: str, path: Path | None = None) -> Listing:
             raise InputError(msg)
         return _recognised(path)
     return kinds[what]()
+
+
+def for_console(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A list, for rich."""
+    table = Table(*heads)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def as_markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A list as a table of markdown."""
+    lines = [[*map(escaped, heads)], ["---"] * len(heads), *([*map(escaped, row)] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def as_latex(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A list as a tabular of LaTeX, with the rules of booktabs."""
+    cells = pd.DataFrame([[*map(escaped_for_latex, row)] for row in rows], columns=[*map(escaped_for_latex, heads)])
+    return cells.to_latex(index=False, escape=False)
 
 
 def _recognised(path: Path) -> Listing:

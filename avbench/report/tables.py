@@ -164,11 +164,17 @@ def set_as_latex(tables: Iterable[SubsetTable], legend: str) -> str:
     """The same, for a paper: one table each, with the rules of booktabs."""
     parts = []
     for table in tables:
-        cells = [[_latex(cell.text, bold=cell.best and bool(cell.text)) for cell in row] for _, row in table.rows]
-        frame = pd.DataFrame(cells, [_latex(name) for name, _ in table.rows], [_latex(one) for one in table.columns])
-        frame.index.name = _latex(table.head)
+        cells = [
+            [escaped_for_latex(cell.text, bold=cell.best and bool(cell.text)) for cell in row] for _, row in table.rows
+        ]
+        frame = pd.DataFrame(
+            cells,
+            [escaped_for_latex(name) for name, _ in table.rows],
+            [escaped_for_latex(one) for one in table.columns],
+        )
+        frame.index.name = escaped_for_latex(table.head)
         notes = "".join(f" [{number}] {note}." for number, note in enumerate(table.notes, start=1))
-        caption = _latex(f"{table.subset}.{notes} {legend}")
+        caption = escaped_for_latex(f"{table.subset}.{notes} {legend}")
         style = "l" + "r" * len(table.columns)
         parts.append(frame.reset_index().to_latex(index=False, escape=False, caption=caption, column_format=style))
     return "\n".join(parts)
@@ -305,7 +311,7 @@ def _broken(text: str) -> str:
     return text.replace(" ± ", "\n± ").replace(" (", "\n(").replace(", p", "\np")
 
 
-def _latex(text: str, *, bold: bool = False) -> str:
+def escaped_for_latex(text: str, *, bold: bool = False) -> str:
     """Escaped as LaTeX needs it, with its commands for what its fonts lack."""
     escaped = "".join(_LATEX.get(letter, letter) for letter in one_line(text))
     return f"\\textbf{{{escaped}}}" if bold else escaped

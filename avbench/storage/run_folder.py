@@ -31,7 +31,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,7 +189,8 @@ class RunFolder:
     def start(self, run: Run, subsets: Sequence[Subset]) -> None:
         """Write run.json and the subsets, or check that the folder already holds this run and update its preset.
 
-        A folder without any clip, whose first command failed, is overwritten.
+        A run that asks for more prompts, seeds or subsets, and for all that the folder's run asked for, extends it. A
+        folder without any clip, whose first command failed, is overwritten.
 
         Raises:
             InputError: the folder holds another run; the message names what differs.
@@ -198,19 +199,40 @@ class RunFolder:
         fresh = not (self.path / "run.json").exists()
         if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
             shutil.rmtree(self.path / "subsets", ignore_errors=True)
-            for subset in subsets:
-                write_json(self.subset_path(subset.name), subset.to_json())
+            self._write_subsets(subsets)
             self._write_run(run)
             return
-        there = self.run()
-        if unlike := field_differences(run.identity(), there.identity()):
-            msg = (
-                f"{self.path} holds another run ({'; '.join(unlike)}): give another --out (--work for a reference), or "
-                "--replace to delete it and start anew"
-            )
+        if why := self.objection(run, subsets):
+            msg = f"{why}, or give another --out (--work for a reference), or --replace to delete it and start anew"
             raise InputError(msg)
-        if run.preset not in (None, there.preset):
+        there = self.run()
+        if run.identity() != there.identity():
+            self._write_subsets(subsets)  # first: until run.json names them, they hold more than it asks for
+            self._write_run(replace(there, subsets=run.subsets, seeds=run.seeds, preset=run.preset or there.preset))
+        elif run.preset not in (None, there.preset):
             self._write_run(replace(there, preset=run.preset))
+
+    def objection(self, run: Run, subsets: Sequence[Subset]) -> str | None:
+        """Why this run cannot go on in the folder, or None where it is the folder's run or extends it."""
+        there = self.run()
+        unlike = field_differences(run.identity(), there.identity())
+        same_model = replace(run, subsets=there.subsets, seeds=there.seeds).identity() == there.identity()
+        if not unlike or not same_model:
+            return f"{self.path} holds another run ({'; '.join(unlike)})" if unlike else None
+        asked, held = {one.name: one for one in subsets}, {one.name: one for one in self.subsets()}
+        if {*there.seeds} <= {*run.seeds} and _all_in(held, asked):
+            return None
+        if {*run.seeds} <= {*there.seeds} and _all_in(asked, held):
+            counts = ", ".join(f"{len(one.prompts)} of {name}" for name, one in held.items())
+            return (
+                f"{self.path} holds more than is asked for (prompts: {counts}; seeds: {len(there.seeds)}), and a run "
+                "does not shrink. Ask for as much (--limit, --seeds)"
+            )
+        return f"{self.path} holds another run ({'; '.join(unlike)})"
+
+    def _write_subsets(self, subsets: Sequence[Subset]) -> None:
+        for subset in subsets:
+            write_json(self.subset_path(subset.name), subset.to_json())
 
     def _write_run(self, run: Run) -> None:
         _write_sealed(self.path / "run.json", {"format": FORMAT, **run.to_json()})
@@ -265,7 +287,19 @@ class RunFolder:
             msg = f"{place} cannot be written: {error.strerror}"
             raise InputError(msg) from None
         with held:
-            yield
+            try:
+                yield
+            except KeyboardInterrupt as stop:
+                stop.add_note(self._what_is_kept())
+                raise
+
+    def _what_is_kept(self) -> str:
+        """For who stopped a command that was writing."""
+        with suppress(InputError, OSError):
+            asked = len(self.run().seeds) * sum(len(subset.prompts) for subset in self.subsets())
+            made = sum(sample.path is not None for sample in self.samples().values())
+            return f"{made} of {asked} clips are kept in {self.path}; give the same command again to go on."
+        return "Give the same command again to go on."
 
     def clip_stem(self, key: Key) -> Path:
         """Path of a clip without its suffix."""
@@ -455,6 +489,17 @@ class RunFolder:
 
 _ITS_OWN = ("jobs",)
 """Folders that hold a generator's own files; nothing in them is read as a part of the run."""
+
+
+def _all_in(part: Mapping[str, Subset], whole: Mapping[str, Subset]) -> bool:
+    """Whether every prompt of some subsets is in others of the same names, word for word."""
+    return all(name in whole and _is_part(subset, whole[name]) for name, subset in part.items())
+
+
+def _is_part(part: Subset, whole: Subset) -> bool:
+    known = {prompt.id: digest(prompt.to_json()) for prompt in whole.prompts}
+    same = part.version == whole.version and part.clip_spec == whole.clip_spec
+    return same and all(known.get(prompt.id) == digest(prompt.to_json()) for prompt in part.prompts)
 
 
 def _require(path: Path, check: Callable[[], object]) -> None:

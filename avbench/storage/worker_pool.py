@@ -5,9 +5,11 @@ because sums are then always taken in the same order.
 """
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -75,7 +77,8 @@ def map_unordered(
     while left:
         pool = _pool(min(workers, len(left)))
         try:
-            futures = {pool.submit(_call, build, tasks[number]): number for number in left}
+            with _ctrl_c_held_back():
+                futures = {pool.submit(_call, build, tasks[number]): number for number in left}
             for future in as_completed(futures):
                 number, result = futures.pop(future), future.result()
                 left.remove(number)
@@ -84,6 +87,10 @@ def map_unordered(
             if not survive_crashes:
                 msg = f"a worker process died ({_CAUSES}): give fewer --workers, or more memory"
                 raise InputError(msg) from None
+        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what is being worked on
+            for process in [*(pool._processes or {}).values()]:
+                process.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         # tasks start in order, so the one that crashed is among the first that are left
@@ -96,11 +103,23 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
     """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
     pool = _pool(1)
     try:
-        return pool.submit(_call, build, task).result()
+        with _ctrl_c_held_back():
+            future = pool.submit(_call, build, task)
+        return future.result()
     except BrokenProcessPool:
         return WorkerCrashed()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Processes that are started meanwhile never get Ctrl-C, which a terminal sends to all: their parent ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

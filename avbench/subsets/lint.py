@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from avbench.core import InputError, Prompt, nearest
 from avbench.storage import shipped
 from avbench.storage.reading import read_bytes, read_text, read_toml
-from avbench.subsets.loading import SPLITS, each_line, names
+from avbench.subsets.loading import SPLITS, names
+from avbench.subsets.prompt_files import each_line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,14 +1,12 @@
-"""Stage 1: which prompts are asked? Loads a subset folder or anybody's prompts file, and checks it.
+"""Loads and writes subsets, takes views of them, and makes subsets of prompts files and of folders of clips.
 
-A subset is a folder with prompts.jsonl (one prompt a line: id, video_caption, audio_caption, tags,
-reference_clip) and card.toml (name, version, clip_spec, and why it exists). A prompts file may also use the
-field's usual names (prompt, caption, text; audio_prompt), and its other fields become tags.
+A subset is a folder with prompts.jsonl (one prompt per line: id, video_caption, audio_caption, tags, reference_clip)
+and card.toml (name, version, clip_spec, and why it exists). Which other prompts files there are: prompt_files.py.
 """
 
-import codecs
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,22 +18,15 @@ from avbench.core import ClipSpec, InputError, Prompt, Subset, nearest
 from avbench.storage import shipped
 from avbench.storage.clip_files import clips_in, without_suffix
 from avbench.storage.media import MEDIA_SUFFIXES
-from avbench.storage.reading import parsed, read_bytes, read_toml
+from avbench.storage.reading import read_toml
 from avbench.storage.run_folder import read_subset, write_whole
+from avbench.subsets.prompt_files import read_any, read_prompts
 
 TOY_SUBSETS = ("toy-large-motion", "toy-object-contact", "toy-control")
 """What `avbench run` uses where no subset is named."""
 
 SPLITS = ("dev", "test")
 VIEWS = ("full", "lite", "short", *SPLITS)
-
-CAPTION_CHARACTERS = 20_000
-"""Far above any prompt: what is longer is another file in the wrong place."""
-
-_ALIASES = {
-    "video_caption": ("video_caption", "prompt", "caption", "text", "prompt_en"),
-    "audio_caption": ("audio_caption", "audio_prompt"),
-}
 
 
 def names() -> list[str]:
@@ -72,9 +63,13 @@ def load(name: str) -> Subset:
 
 
 def from_prompts_file(path: Path) -> Subset:
-    """Make an ad-hoc subset, named after its file, of anybody's prompts; clips are then taken as they come."""
+    """Make an ad-hoc subset, named after its file, of anybody's prompts; clips are then taken as they come.
+
+    Raises:
+        InputError: see `prompt_files.read_any`.
+    """
     name = path.parent.name if path.stem == "prompts" else path.stem
-    return Subset(name or path.stem, 1, read_prompts(path), None, {"purpose": f"prompts of {path.name}"})
+    return Subset(name or path.stem, 1, read_any(path), None, {"purpose": f"prompts of {path.name}"})
 
 
 def from_folder(folder: Path, name: str | None = None) -> Subset:
@@ -149,72 +144,3 @@ def viewed(subset: Subset, view: str) -> Subset:
         msg = f"subset {subset.name!r} has no prompts in the view {view!r}"
         raise InputError(msg)
     return replace(subset, prompts=tuple(prompts), cut_from=subset.whole_digest)
-
-
-def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """Read a prompts.jsonl. Raises InputError with file and line number on anything wrong in it."""
-    prompts = []
-    for number, prompt in each_line(path):
-        if isinstance(prompt, InputError):
-            msg = f"{path}, line {number}: {prompt}"
-            raise InputError(msg)
-        prompts.append(prompt)
-    if not prompts:
-        msg = f"{path}: no prompts in it"
-        raise InputError(msg)
-    return tuple(prompts)
-
-
-def each_line(path: Path) -> Iterator[tuple[int, Prompt | InputError]]:
-    """The lines of a prompts.jsonl that are not empty: number, counted from 1, and its prompt or what is wrong with it.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            prompt = _prompt(parsed(line, "", nan_as_none=True))
-            if prompt.id in seen:
-                msg = f"the id {prompt.id!r} occurs twice; first in line {seen[prompt.id]}"
-                raise InputError(msg)
-        except InputError as error:
-            yield number, error
-            continue
-        seen[prompt.id] = number
-        yield number, prompt
-
-
-def _prompt(plain: Any) -> Prompt:
-    if not isinstance(plain, Mapping):
-        msg = "a prompt must be a JSON object"
-        raise InputError(msg)
-    rest = dict(plain)
-    if "id" not in rest:
-        msg = "the field 'id' is missing"
-        raise InputError(msg)
-    captions = {field: _first(rest, aliases) for field, aliases in _ALIASES.items()}
-    if captions["video_caption"] is None:
-        msg = f"no video caption; name it one of {', '.join(_ALIASES['video_caption'])}"
-        raise InputError(msg)
-    identifier, reference, tags = rest.pop("id"), rest.pop("reference_clip", None), rest.pop("tags", {})
-    if not isinstance(tags, Mapping):
-        msg = f"tags are {tags!r}; they must be an object"
-        raise InputError(msg)
-    return Prompt(identifier, captions["video_caption"] or "", captions["audio_caption"], {**rest, **tags}, reference)
-
-
-def _first(rest: dict[str, Any], aliases: tuple[str, ...]) -> str | None:
-    found = [rest.pop(alias) for alias in aliases if alias in rest]
-    if not found or found[0] is None:
-        return None
-    if not isinstance(found[0], str):
-        msg = f"{aliases[0]} is {found[0]!r}; it must be text"
-        raise InputError(msg)
-    if len(found[0]) > CAPTION_CHARACTERS:
-        msg = f"{aliases[0]} has {len(found[0]):,} characters; at most {CAPTION_CHARACTERS:,} can be a caption"
-        raise InputError(msg)
-    return found[0]

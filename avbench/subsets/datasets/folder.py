@@ -12,7 +12,7 @@ from pathlib import Path
 from avbench.core import Prompt
 from avbench.storage.clip_files import clips_in, same_name
 from avbench.subsets.datasets import Entry, identifier
-from avbench.subsets.loading import read_prompts
+from avbench.subsets.prompt_files import read_prompts
 
 
 def read(folder: Path) -> Iterator[Entry]:

@@ -1,0 +1,91 @@
+"""Reads the options of a command from a TOML file, and writes the effective ones to such a file.
+
+A key is the name of an option without its dashes, or `models`; lists are TOML lists; settings of the model (-M) are the
+table [settings]. Paths are relative to the folder in which the command is given, as on the command line.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+SETTINGS = "settings"
+_SETTING = "setting"
+"""The parameter behind -M."""
+_NOT_WRITTEN = ("config", "replace")
+
+
+def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Take the values of a TOML file as the defaults of the command that is being parsed.
+
+    Raises:
+        InputError: the file cannot be read, a key is unknown, or a value cannot be one of an option.
+    """
+    if path is None:
+        return None
+    from avbench.core import InputError, nearest
+    from avbench.storage.reading import read_toml
+
+    known = {one.name.replace("_", "-"): one for one in ctx.command.params if one.name}
+    choices = [SETTINGS, *(name for name in known if name not in ("config", _SETTING))]
+    defaults: dict[str, Any] = {}
+    for key, value in read_toml(path).items():
+        where = f"{path}: {key}"
+        if key == SETTINGS:
+            if not isinstance(value, Mapping):
+                msg = f"{where} is {value!r}; it must be a table, [{SETTINGS}]"
+                raise InputError(msg)
+            defaults[_SETTING] = [f"{name}={json.dumps(one, ensure_ascii=False)}" for name, one in value.items()]
+            continue
+        name = key.replace("_", "-")
+        if name not in choices:
+            msg = f"{path}: the key {key!r} is unknown; {nearest(key, choices)}"
+            raise InputError(msg)
+        option = known[name]
+        several = getattr(option, "multiple", False) or option.nargs == -1
+        if isinstance(value, list) and not several:
+            msg = f"{where} is a list; it must be one value"
+            raise InputError(msg)
+        texts = [_typed(one, where) for one in (value if isinstance(value, list) else [value])]
+        defaults[str(option.name)] = texts if several else texts[0]
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    return path
+
+
+def write_config(path: Path, ctx: typer.Context, settings: Mapping[str, Any]) -> None:
+    """Write the options that a command was given so that `read_config` reads them.
+
+    Args:
+        path: of the TOML file.
+        ctx: of the command; options that were not given and have no default are left out.
+        settings: of the model.
+    """
+    import tomli_w
+
+    from avbench.storage.run_folder import write_whole
+
+    names = [str(one.name) for one in ctx.command.params if one.name not in (*_NOT_WRITTEN, _SETTING)]
+    values = {name: ctx.params.get(name) for name in names}
+    plain = {name.replace("_", "-"): _plain(one) for name, one in values.items() if one is not None and one != []}
+    written = {name: value for name, value in settings.items() if value is not None}  # TOML has no null
+    write_whole(path, tomli_w.dumps({**plain, **({SETTINGS: written} if written else {})}).encode())
+
+
+def _typed(value: Any, where: str) -> str:
+    """A value as it would be typed, so that it is checked as on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    from avbench.core import InputError
+
+    msg = f"{where} is {value!r}; it must be text, a number, true, false, or a list of these"
+    raise InputError(msg)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, bool | int | float) else str(value)

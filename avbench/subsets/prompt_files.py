@@ -1,0 +1,209 @@
+"""Reads prompts files: .jsonl, .json, .csv, .txt and .parquet, each with or without a byte order mark.
+
+A prompt has a video caption (also called prompt, caption or text), perhaps an audio caption (or audio_prompt), an id,
+tags and a reference_clip; other fields become tags. A .json is a list of such objects or of strings. A .csv has a
+header or one column; a .txt has one prompt per line. Where no prompt of a file has an id, they are called p0001, p0002
+… in their order: not by bare numbers, which might be those of somebody's clips in another order.
+"""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError, Prompt, first_line, nearest
+from avbench.storage.reading import parsed, read_bytes, read_text
+
+CAPTION_CHARACTERS = 20_000
+"""Far above any prompt: what is longer is another file in the wrong place."""
+
+_ALIASES = {
+    "video_caption": ("video_caption", "prompt", "caption", "text", "prompt_en"),
+    "audio_caption": ("audio_caption", "audio_prompt"),
+}
+_COLUMNS = ("id", *(name for names in _ALIASES.values() for name in names))
+
+
+def read_any(path: Path) -> tuple[Prompt, ...]:
+    """Read a prompts file of any form, with ids made up where it has none.
+
+    Raises:
+        InputError: the form is unknown, or an entry is wrong; the message names file, place and field.
+    """
+    if path.suffix.lower() not in _READERS:
+        msg = f"{path} is no prompts file that avbench reads; {nearest(path.suffix or path.name, _READERS)}"
+        raise InputError(msg)
+    entries = [*_READERS[path.suffix.lower()](path)]
+    without = [where for where, plain in entries if isinstance(plain, Mapping) and plain.get("id") in (None, "")]
+    if without and any(isinstance(plain, Mapping) and plain.get("id") not in (None, "") for _, plain in entries):
+        msg = f"{path}, {without[0]}: the field 'id' is missing, and other prompts have one"
+        raise InputError(msg)
+    made_up = [f"p{number:04}" for number in range(1, len(entries) + 1)] if without else [None] * len(entries)
+    prompts: dict[str, Prompt] = {}
+    places: dict[str, str] = {}
+    for (where, plain), identifier in zip(entries, made_up, strict=True):
+        try:
+            prompt = _prompt(_with_id(plain, identifier))
+            if prompt.id in prompts:
+                msg = f"the id {prompt.id!r} occurs twice; first in {places[prompt.id]}"
+                raise InputError(msg)
+        except InputError as error:
+            msg = f"{path}, {where}: {error}"
+            raise InputError(msg) from None
+        prompts[prompt.id], places[prompt.id] = prompt, where
+    if not prompts:
+        msg = f"{path}: no prompts in it"
+        raise InputError(msg)
+    return tuple(prompts.values())
+
+
+def _with_id(plain: Any, identifier: str | None) -> Any:
+    if not isinstance(plain, Mapping):
+        return plain
+    whole_number = isinstance(plain.get("id"), int) and not isinstance(plain["id"], bool)
+    return {**plain, "id": identifier or (str(plain["id"]) if whole_number else plain["id"])}
+
+
+Entries = Iterable[tuple[str, Any]]
+"""Where an entry stands, and its fields."""
+
+
+def _of_jsonl(path: Path) -> Entries:
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            where = f"line {number}"
+            yield where, parsed(line.encode(), f"{path}, {where}", nan_as_none=True)
+
+
+def _of_json(path: Path) -> Entries:
+    found = parsed(read_text(path).encode(), str(path), nan_as_none=True)
+    if not isinstance(found, list):
+        msg = f"{path}: it must be a list of objects or of strings; one object per line is a .jsonl"
+        raise InputError(msg)
+    for number, plain in enumerate(found, start=1):
+        yield f"entry {number}", {"prompt": plain} if isinstance(plain, str) else plain
+
+
+def _of_txt(path: Path) -> Entries:
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if line.strip():
+            yield f"line {number}", {"prompt": line.strip()}
+
+
+def _of_csv(path: Path) -> Entries:
+    text = read_text(path)
+    first = text.lstrip().partition("\n")[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), skipinitialspace=True)
+    heads: list[str] | None = None
+    try:
+        for row in rows:
+            where = f"line {rows.line_num}"
+            if not any(cell.strip() for cell in row):
+                continue
+            if heads is None:
+                names = [cell.strip() for cell in row]
+                heads = [name.lower() if name.lower() in _COLUMNS else name for name in names]
+                if {*heads} & {*_COLUMNS}:
+                    continue
+                if len(heads) > 1:
+                    msg = (
+                        f"{path}, {where}: no column of prompts among {', '.join(names)}; name one of them "
+                        f"{', '.join(_ALIASES['video_caption'])} (text with a comma needs quotes)"
+                    )
+                    raise InputError(msg)
+                heads = ["prompt"]
+            if len(row) > len(heads):
+                counts = f"{len(row)} columns, and there should be {len(heads)}"
+                msg = f"{path}, {where}: {counts} (text with a comma needs quotes)"
+                raise InputError(msg)
+            yield where, {name: cell for name, cell in zip(heads, row, strict=False) if cell.strip()}
+    except csv.Error as error:
+        msg = f"{path}, line {rows.line_num}: {error}"
+        raise InputError(msg) from None
+
+
+def _of_parquet(path: Path) -> Entries:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(io.BytesIO(read_bytes(path))).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        msg = f"{path} is no readable parquet file: {first_line(error)}"
+        raise InputError(msg) from None
+    for number, plain in enumerate(rows, start=1):
+        yield f"row {number}", {name: value for name, value in plain.items() if value is not None}
+
+
+_READERS = {".jsonl": _of_jsonl, ".json": _of_json, ".csv": _of_csv, ".txt": _of_txt, ".parquet": _of_parquet}
+
+
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """Read a prompts.jsonl. Raises InputError with file and line number on anything wrong in it."""
+    prompts = []
+    for number, prompt in each_line(path):
+        if isinstance(prompt, InputError):
+            msg = f"{path}, line {number}: {prompt}"
+            raise InputError(msg)
+        prompts.append(prompt)
+    if not prompts:
+        msg = f"{path}: no prompts in it"
+        raise InputError(msg)
+    return tuple(prompts)
+
+
+def each_line(path: Path) -> Iterator[tuple[int, Prompt | InputError]]:
+    """The lines of a prompts.jsonl that are not empty: number, counted from 1, and its prompt or what is wrong with it.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            prompt = _prompt(parsed(line, "", nan_as_none=True))
+            if prompt.id in seen:
+                msg = f"the id {prompt.id!r} occurs twice; first in line {seen[prompt.id]}"
+                raise InputError(msg)
+        except InputError as error:
+            yield number, error
+            continue
+        seen[prompt.id] = number
+        yield number, prompt
+
+
+def _prompt(plain: Any) -> Prompt:
+    if not isinstance(plain, Mapping):
+        msg = "a prompt must be a JSON object"
+        raise InputError(msg)
+    rest = dict(plain)
+    if "id" not in rest:
+        msg = "the field 'id' is missing"
+        raise InputError(msg)
+    captions = {field: _first(rest, aliases) for field, aliases in _ALIASES.items()}
+    if captions["video_caption"] is None:
+        msg = f"no video caption; name it one of {', '.join(_ALIASES['video_caption'])}"
+        raise InputError(msg)
+    identifier, reference, tags = rest.pop("id"), rest.pop("reference_clip", None), rest.pop("tags", {})
+    if not isinstance(tags, Mapping):
+        msg = f"tags are {tags!r}; they must be an object"
+        raise InputError(msg)
+    return Prompt(identifier, captions["video_caption"] or "", captions["audio_caption"], {**rest, **tags}, reference)
+
+
+def _first(rest: dict[str, Any], aliases: tuple[str, ...]) -> str | None:
+    found = [rest.pop(alias) for alias in aliases if alias in rest]
+    if not found or found[0] is None:
+        return None
+    if not isinstance(found[0], str):
+        msg = f"{aliases[0]} is {found[0]!r}; it must be text"
+        raise InputError(msg)
+    if len(found[0]) > CAPTION_CHARACTERS:
+        msg = f"{aliases[0]} has {len(found[0]):,} characters; at most {CAPTION_CHARACTERS:,} can be a caption"
+        raise InputError(msg)
+    return found[0]

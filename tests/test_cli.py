@@ -1,0 +1,117 @@
+"""Habits of the command line: help, formats, comma lists, config files, runs that grow, Ctrl-C."""
+
+import json
+import tomllib
+
+import pytest
+from made_runs import SUBSETS, evaluated, made_run
+from running import run_avbench
+
+from avbench.cli import printing
+from avbench.cli.program import PANELS, app
+from avbench.core import InputError, Run
+from avbench.generation.table import split_name
+from avbench.storage.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs")
+    return [evaluated(made_run(place / name, seed=number)).path for number, name in enumerate("ab")]
+
+
+def test_every_command_is_in_a_panel_of_the_help():
+    told = run_avbench("-h").stdout
+    there = {one.name or one.callback.__name__ for one in app.registered_commands} | {
+        one.name for one in app.registered_groups
+    }
+    assert there <= {name for names in PANELS.values() for name in names}
+    places = [told.index(f" {word} ") for word in ("Everyday", "compare", "Data", "curate", "Advanced", "sample")]
+    assert places == sorted(places)
+    assert run_avbench("--version").stdout.startswith("avbench ")
+
+
+@pytest.mark.parametrize("form", ["console", "csv", "json", "md", "markdown", "latex"])
+@pytest.mark.parametrize("verb", ["list metrics", "weights list", "subsets list", "reference show toy-control"])
+def test_lists_in_every_form(verb, form):
+    done = run_avbench(*verb.split(), "--format", form)
+    assert done.exit_code == 0, done.stderr
+    assert "…" not in done.stdout, "nothing is cut"
+    if form == "json":
+        assert json.loads(done.stdout)
+
+
+def test_metric_filters_the_table_and_the_family(runs):
+    whole = json.loads(run_avbench("compare", *runs, "--format", "json").stdout)
+    part = json.loads(run_avbench("compare", *runs, "--format", "json", "--metric", "onset_rate").stdout)
+    assert {row["metric"] for row in part} == {"onset_rate"} < {row["metric"] for row in whole}
+    assert part[0]["family"] < whole[0]["family"]
+    listed = run_avbench("leaderboard", *runs, "--format", "csv", "--metric", "onset_rate,lpips_consecutive").stdout
+    assert "onset_rate" in listed and "lpips_consecutive" in listed
+
+
+def test_quiet_leaves_out_notes_and_keeps_errors(runs):
+    assert "note: " in run_avbench("evaluate", runs[0]).stderr + run_avbench("evaluate", runs[1]).stderr
+    done = run_avbench("compare", "nowhere", "-q")
+    assert done.exit_code == 2 and "is not a run folder" in done.stderr
+
+
+def test_a_config_file_gives_options_and_the_run_writes_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(
+        'models = ["a=toyworld:noisy"]\nsubset = ["toy-control"]\nlimit = 2\nmetric = "onset_rate"\n'
+        "[settings]\nstrength = 0.5\n"
+    )
+    done = run_avbench("run", "--config", "mine.toml", "--limit", 1, "--workers", 1, "--quiet")
+    assert done.exit_code == 0 and done.stderr == "", done.stderr
+    kept = tomllib.loads((tmp_path / "runs/run.toml").read_text())
+    assert kept["limit"] == 1 and kept["models"] == ["a=toyworld:noisy"] and kept["settings"] == {"strength": 0.5}
+    assert RunFolder(tmp_path / "runs/a").run().settings["strength"] == 0.5
+    again = run_avbench("run", "--config", "runs/run.toml")
+    assert again.exit_code == 0, again.stderr
+
+
+def _run(subset, seeds):
+    return Run("a", "made:up", {}, {subset.name: subset.digest}, seeds, {}, {})
+
+
+def test_a_run_grows_and_does_not_shrink(tmp_path):
+    folder = made_run(tmp_path / "a", names=["toy-control"], count=3)
+    small = SUBSETS["toy-control"]
+    from avbench.subsets.loading import load
+
+    large = load("toy-control")
+    folder.start(_run(large, (0, 1)), [large])
+    assert folder.run().seeds == (0, 1) and len(folder.subsets()[0].prompts) > len(small.prompts)
+    assert len(folder.samples()) == 3
+    with pytest.raises(InputError, match="a run does not shrink"):
+        folder.start(_run(small, (0,)), [small])
+    with pytest.raises(InputError, match="holds another run"):
+        folder.start(Run("a", "other:one", {}, {large.name: large.digest}, (0, 1), {}, {}), [large])
+
+
+def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
+    made_run(tmp_path / "a", names=["toy-control"], count=3)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("avbench.features.measure.measure", stopped)
+    done = run_avbench("measure", tmp_path / "a")
+    assert done.exit_code == 130
+    assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to go on." in done.stderr
+
+
+def test_a_line_of_progress_where_there_is_no_terminal(monkeypatch, capsys):
+    now = iter([0.0, 30.0, 70.0, 100.0])
+    monkeypatch.setattr(printing.time, "monotonic", lambda: next(now))
+    printing.show_progress("a: sample", 140, iter(range(3)))
+    assert capsys.readouterr().err == "a: sample: 2 of 140, 0.029 clips/s, 1 h 20 min left\n"
+
+
+def test_names_of_models(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b").mkdir()
+    assert split_name("ours=clips:out/a") == ("ours", "clips:out/a")
+    assert split_name("a=b") == (None, "a=b")
+    assert split_name("cmd:make.py --x=1") == (None, "cmd:make.py --x=1")

@@ -1,0 +1,74 @@
+"""Typical mistakes: each is answered by one sentence, and a nonzero exit code."""
+
+import pytest
+from made_runs import evaluated, made_run
+from running import run_avbench
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """An evaluated run, and files that are wrong."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    evaluated(made_run(folder / "a"))
+    (folder / "empty").mkdir()
+    (folder / "file").write_text("x")
+    (folder / "wrong.toml").write_text("metric = [")
+    (folder / "key.toml").write_text("metrc = ['fvd']")
+    (folder / "value.toml").write_text("limit = 2.5")
+    (folder / "list.toml").write_text("limit = [1]")
+    (folder / "wrong.csv").write_text("name,colour\nx,red\n")
+    return folder
+
+
+MISTAKES = {
+    "run tooyworld:": "did you mean 'toyworld'",
+    "comapre a": "Did you mean 'compare'",
+    "weights lst": "Did you mean 'list'",
+    "run toyworld: --metrc fvd": "--metric",
+    "compare": "Missing argument 'runs'",
+    "run toyworld: --metric fdv": "did you mean 'fvd'",
+    "run toyworld: --metric fvd,kdv": "did you mean 'kvd'",
+    "run toyworld: --subset toy-contol": "did you mean 'toy-control'",
+    "run toyworld: --subset toy-control --view lit": "did you mean 'lite'",
+    "run toyworld: --limit none": "'--limit': Input should be a valid integer",
+    "run toyworld: --seeds 0": "--seeds",
+    "run toyworld: -M speed": "write name=value",
+    "run toyworld: -M speed=1": "no setting 'speed'",
+    "run toyworld: --prompts missing.jsonl": "missing.jsonl",
+    "run toyworld: --prompts wrong.csv": "no column of prompts among name, colour",
+    "run toyworld: --prompts file": "is no prompts file",
+    "run toyworld: --preset hearing-helps": "did you mean 'hearing-helps-seeing'",
+    "run toyworld: --config missing.toml": "missing.toml",
+    "run toyworld: --config wrong.toml": "wrong.toml",
+    "run toyworld: --config key.toml": "did you mean 'metric'",
+    "run toyworld: --config value.toml": "'--limit': Input should be a valid integer",
+    "run toyworld: --config list.toml": "it must be one value",
+    "run toyworld: --limit 1 --out file": "file",
+    "run toyworld: --limit 1 --out /proc/runs": "/proc/runs",
+    "run clips:missing --limit 1": "no such folder",
+    "run x=toyworld: x=toyworld:noisy": "give one a name, NAME=MODEL",
+    "compare empty": "is not a run folder",
+    "compare a --format jsn": "did you mean 'json'",
+    "compare a --metric fdv": "did you mean 'fvd'",
+    "compare a --metric fvd": "was not scored by 'fvd'",
+    "compare a --plan missing.toml": "missing.toml",
+    "leaderboard empty": "no run folder in empty",
+    "list metric": "did you mean 'metrics'",
+    "list metrics --format xml": "choices: console, csv, json, latex, md",
+    "report a --out page --media insde": "did you mean 'inside'",
+    "check a --baseline missing.zip": "missing.zip",
+    "reference show toy-contrl": "did you mean 'toy-control'",
+    "reference build empty": "no clip in it",
+    "power a --seeds 1,x": "'x' is not a whole number from 1",
+    "weights fetch i3d-k40": "did you mean 'i3d-k400'",
+    "evaluate a --reference empty --quiet": "holds no reference",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_answered_by_a_sentence(line, place, monkeypatch):
+    monkeypatch.chdir(place)
+    done = run_avbench(*line.split())
+    assert done.exit_code in (1, 2), done
+    assert MISTAKES[line] in done.stderr
+    assert done.stderr.startswith("avbench: ") and len(done.stderr.splitlines()) == 1, done.stderr

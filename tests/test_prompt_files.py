@@ -1,0 +1,72 @@
+"""Prompts files of every form, with and without a byte order mark, and what is said of wrong ones."""
+
+import codecs
+import json
+
+import pandas as pd
+import pytest
+
+from avbench.core import InputError
+from avbench.subsets.loading import from_prompts_file
+
+TEXTS = {
+    "a.jsonl": '{"id": "x", "caption": "a dog"}\n{"id": "y", "text": "a cat", "audio_caption": "purring"}\n',
+    "a.json": '[{"id": "x", "prompt": "a dog"}, {"id": "y", "video_caption": "a cat", "audio_caption": "purring"}]',
+    "a.csv": 'ID,Prompt,audio_caption\nx,a dog,\n"y","a cat",purring\n',
+    "semicolons.csv": "id;caption;audio_caption\nx;a dog;\ny;a cat;purring\n",
+}
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8], ids=["plain", "bom"])
+@pytest.mark.parametrize("name", TEXTS)
+def test_prompts_with_ids(name, mark, tmp_path):
+    (tmp_path / name).write_bytes(mark + TEXTS[name].encode())
+    x, y = from_prompts_file(tmp_path / name).prompts
+    assert (x.id, x.video_caption, x.audio_caption) == ("x", "a dog", None)
+    assert (y.id, y.video_caption, y.audio_caption) == ("y", "a cat", "purring")
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8], ids=["plain", "bom"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "a dog, running\r\n\na cat\n"),
+        ("a.csv", 'prompt\n"a dog, running"\na cat\n'),
+        ("b.csv", '"a dog, running"\na cat'),
+        ("a.json", json.dumps(["a dog, running", "a cat"])),
+    ],
+)
+def test_prompts_without_ids_are_numbered(name, text, mark, tmp_path):
+    (tmp_path / name).write_bytes(mark + text.encode())
+    found = from_prompts_file(tmp_path / name).prompts
+    assert [(one.id, one.video_caption) for one in found] == [("p0001", "a dog, running"), ("p0002", "a cat")]
+
+
+def test_parquet(tmp_path):
+    table = {"id": [1, 2], "prompt": ["a dog", "a cat"], "audio_caption": [None, "purring"], "place": ["park", None]}
+    pd.DataFrame(table).to_parquet(tmp_path / "a.parquet")
+    one, two = from_prompts_file(tmp_path / "a.parquet").prompts
+    assert (one.id, one.audio_caption, one.tags) == ("1", None, {"place": "park"})
+    assert (two.id, two.audio_caption, two.tags) == ("2", "purring", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "name,colour\nx,red\n", "line 1: no column of prompts among name, colour; name one of them"),
+        ("a.csv", "id,prompt\nx,a dog, running\n", "line 2: 3 columns, and there should be 2"),
+        ("a.csv", "id,prompt\nx,a dog\nx,a cat\n", "line 3: the id 'x' occurs twice; first in line 2"),
+        ("a.csv", "id,audio_prompt\nx,barking\n", "line 2: no video caption; name it one of video_caption"),
+        ("a.json", '{"prompt": "a dog"}', "must be a list of objects or of strings"),
+        ("a.json", '["a dog", 3]', "entry 2: a prompt must be a JSON object"),
+        ("a.jsonl", '{"id": "x", "prompt": "a"}\n{"prompt": "b"}', "line 2: the field 'id' is missing"),
+        ("a.txt", "\n\n", "no prompts in it"),
+        ("a.parquet", "no", "no readable parquet file"),
+        ("a.jsnl", "{}", "did you mean '.jsonl'"),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_place(name, text, words, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError) as wrong:
+        from_prompts_file(tmp_path / name)
+    assert name in str(wrong.value) and words in str(wrong.value)
