@@ -1,3 +1,52 @@
 """avbench: evaluate text-to-video and text-to-audio-video models, with numbers that can be defended."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avbench.api import Comparison, Silent, compare, run, score
+    from avbench.core import Audio, Clip, ClipSpec, InputError, Prompt, Subset
+    from avbench.metrics.hook import score as training_hook
+    from avbench.storage.media import read_clip as load_clip
+    from avbench.storage.media import write_clip as save_clip
+
 __version__ = "0.1.0"
+__all__ = [
+    "Audio",
+    "Clip",
+    "ClipSpec",
+    "Comparison",
+    "InputError",
+    "Prompt",
+    "Silent",
+    "Subset",
+    "__version__",
+    "compare",
+    "load_clip",
+    "run",
+    "save_clip",
+    "score",
+    "training_hook",
+]
+_PLACES = {
+    **dict.fromkeys(("Comparison", "Silent", "compare", "run", "score"), "avbench.api"),
+    **dict.fromkeys(("Audio", "Clip", "ClipSpec", "InputError", "Prompt", "Subset"), "avbench.core"),
+    "training_hook": "avbench.metrics.hook:score",
+    "load_clip": "avbench.storage.media:read_clip",
+    "save_clip": "avbench.storage.media:write_clip",
+}
+"""Public name → module, and its name there if that is another; imported when used, so that --help stays fast."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is used."""
+    if name not in _PLACES:
+        msg = f"module 'avbench' has no attribute {name!r}"
+        raise AttributeError(msg)
+    module, _, there = _PLACES[name].partition(":")
+    return getattr(importlib.import_module(module), there or name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from avbench.core import Direction, InputError, NotMeasurable, resolve
-from avbench.features.table import FEATURES
+from avbench.features.measure import requires
+from avbench.features.table import FEATURES, Requires
 from avbench.metrics.table import METRICS, Metric
 from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
@@ -41,10 +42,15 @@ def costs() -> dict[str, float]:
             continue
         seconds = []
         for clip, prompt in [clips[0], *clips]:
-            shown = {"prompt": (clip, prompt), "reference": (clip, clip), "seeds": ([clip, clip],)}
+            shown = {
+                Requires.CLIP: (clip,),
+                Requires.PROMPT: (clip, prompt),
+                Requires.REFERENCE_CLIP: (clip, clip),
+                Requires.SEEDS: ([clip, clip],),
+            }
             start = time.perf_counter()
             try:
-                look(*shown.get(getattr(kind, "requires", "clip"), (clip,)))
+                look(*shown[requires(name)])
             except NotMeasurable:
                 break
             seconds.append(time.perf_counter() - start)
@@ -73,8 +79,12 @@ def _feature(name: str, milliseconds: float | None) -> str:
     place = FEATURES[name]
     kind = resolve(place)
     module = inspect.cleandoc(resolve(f"{place.split(':')[0]}:__doc__") or "")
-    needs = {"clip": "a clip", "prompt": "a clip and its prompt", "reference": "a clip and its prompt's reference clip"}
-    shown = needs.get(getattr(kind, "requires", "clip"), "all clips of a prompt")
+    shown = {
+        Requires.CLIP: "a clip",
+        Requires.PROMPT: "a clip and its prompt",
+        Requires.REFERENCE_CLIP: "a clip and its prompt's reference clip",
+        Requires.SEEDS: "all clips of a prompt",
+    }[requires(name)]
     cost = f"{milliseconds:.3g} ms a clip" if milliseconds else "not measured: its weights are not here"
     return f"Needs {shown}. Cost: {cost}.\n\n{_quoted(module)}\n\n{_quoted(inspect.getdoc(kind) or '')}"
 

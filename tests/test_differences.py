@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import SUBSETS, evaluated, made_run
+from made_runs import SUBSETS, by_hand, evaluated, made_run
 from typer.testing import CliRunner
 
 from avbench import cli
@@ -129,7 +129,7 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
     frame = scores_frame([fewer_steps, more_steps], ["sampling"])
     assert set(frame["mark"].dropna()) == {"made unlike: sampling.steps 50 against 10"}
     assert differences([fewer_steps, more_steps], allow=["sampling.steps"])["mark"].str.contains("steps")[0]
-    protocols = read_json(fewer_steps.path / "scores.json")
+    protocols = by_hand(read_json(fewer_steps.path / "scores.json"))
     plain = json.dumps(protocols).replace('"name": "lpips-alex"', '"name": "lpips-other"')
     write_json(more_steps.path / "scores.json", json.loads(plain))
     assert scores_frame([fewer_steps, more_steps], ["sampling"]) is not None, "digests are equal: the text was not read"

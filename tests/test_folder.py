@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import evaluated, made_run
+from made_runs import by_hand, evaluated, made_run
 
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
 from avbench.report.page import clips
@@ -186,7 +186,7 @@ def test_links_inside_and_a_generators_own_are_allowed_and_no_write_follows_one(
 
 def test_the_format_of_a_folder_is_kept_and_a_later_one_is_a_sentence(tmp_path):
     folder = started(tmp_path)
-    plain = read_json(folder.path / "run.json")
+    plain = by_hand(read_json(folder.path / "run.json"))
     assert plain["format"] == 1
     write_json(folder.path / "run.json", {name: one for name, one in plain.items() if name != "format"})
     assert folder.run().name == "r", "as the first versions wrote it"
@@ -223,7 +223,7 @@ def test_a_value_of_somebody_elses_rows_is_checked(tmp_path, value, words):
 
 def test_scores_and_values_belong_together_and_count_once(tmp_path):
     folder = evaluated(made_run(tmp_path / "r", count=2, names=["toy-control"]))
-    plain, values = read_json(folder.path / "scores.json"), folder.values()
+    plain, values = by_hand(read_json(folder.path / "scores.json")), folder.values()
     one = plain["scores"][0]
     for scores, words in (
         ([one, one], "is scored twice"),

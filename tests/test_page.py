@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import evaluated, made_run
+from made_runs import by_hand, evaluated, made_run
 from typer.testing import CliRunner
 
 from avbench import cli
@@ -19,7 +19,7 @@ from avbench.cli import app
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import over_motion
 from avbench.report.page import clips, page, plots
-from avbench.storage.run_folder import RunFolder, read_json, write_json
+from avbench.storage.run_folder import RunFolder, read_json, read_subset, write_json
 from avbench.subsets import loading
 
 RUNS = ("toyworld", "toyworld-flickering", "toyworld-noisy")
@@ -47,6 +47,9 @@ def out(tmp_path_factory):
         plain = read_json(path)
         plain["prompts"][0]["video_caption"] = ATTACK
         write_json(path, plain)
+        made = by_hand(read_json(place / run / "run.json"))
+        made["subsets"][path.stem] = read_subset(path).digest
+        write_json(place / run / "run.json", made)
     (place / "toyworld-noisy").rename(place / "<img src=x onerror=alert(1)>")
     return place
 
@@ -295,7 +298,7 @@ def test_a_number_opens_its_origin(inside, out):
 def test_the_commands_of_an_origin_ask_for_the_same(tmp_path):
     asked = {"fps": 8, "note": "5", "solver": "euler", "tiling": True}
     folder = evaluated(made_run(tmp_path / "run"))
-    write_json(folder.path / "run.json", {**read_json(folder.path / "run.json"), "asked": asked})
+    write_json(folder.path / "run.json", {**by_hand(read_json(folder.path / "run.json")), "asked": asked})
     scores, protocols = folder.scores()
     folder.write_scores(scores, protocols, {"reference": "my refs/real", "against": "runs/real"})
     commands = page._commands(folder, folder.run())
@@ -376,10 +379,10 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     copy = tmp_path / "short"
     shutil.copytree(runs[1].path, copy)
     lines = (copy / "samples.jsonl").read_text().splitlines()
-    failed = {**json.loads(lines[0]), "path": None, "sha256": None, "failure": "out of <memory>"}
+    failed = {**by_hand(json.loads(lines[0])), "path": None, "sha256": None, "failure": "out of <memory>"}
     (copy / "samples.jsonl").write_text("\n".join([json.dumps(failed), *lines[1:]]) + "\n")
     scored = read_json(copy / "scores.json")  # as an evaluation would say after the clip was lost
-    write_json(copy / "scores.json", {**scored, "clips": RunFolder(copy)._clips_digest()})
+    write_json(copy / "scores.json", {**by_hand(scored), "clips": RunFolder(copy)._clips_digest()})
     both = [runs[0], RunFolder(copy)]
     list(clips.prepare(both, tmp_path / "media")[1])
     path = tmp_path / "report.html"

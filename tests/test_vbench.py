@@ -9,6 +9,7 @@ from torchvision.models.optical_flow import raft_large
 
 from avbench.core import Clip, InputError, NotMeasurable, Prompt
 from avbench.features.flow.raft import border
+from avbench.features.table import Requires
 from avbench.features.vbench import consistency as vc
 from avbench.features.vbench import dynamic_degree
 from avbench.features.vbench import smoothness as vbench_smoothness
@@ -237,7 +238,7 @@ def test_text_alignment_is_open_clips_cosine(clip_network):
     from PIL import Image
 
     feature, caption = vc.TextAlignment(), "A red ball rolls to the left; it's struck twice."
-    assert feature.sees == "prompt"
+    assert feature.requires is Requires.PROMPT
     shown = open_clip.image_transform(224, is_train=False)
     images = clip_network.encode_image(torch.stack([shown(Image.fromarray(f)) for f in NOISE.frames]), normalize=True)
     text = clip_network.encode_text(open_clip.tokenize([caption]), normalize=True)

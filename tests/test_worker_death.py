@@ -47,7 +47,7 @@ def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is
     assert (score.n, score.unmeasured) == (1, 1)
 
     count, tasks = measure(folder, ["onsets", "av-align"])
-    assert [(task.samples, task.features, task.died) for task in tasks] == [((victim,), ("onsets",), ())] and count == 1
+    assert [(task.samples, task.features, task.crashed) for task in tasks] == [((victim,), ("onsets",), ())] and count == 1
     assert current_rows(folder, "onsets")[victim.key].values
     assert measure(folder, ["onsets", "av-align"])[0] == 0
 

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from avbench.avfulldit.codec import PixelCodec, PixelCodecConfig
@@ -24,6 +25,7 @@ from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConf
 from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import ClipSpec, InputError, nearest
 from avbench.storage.reading import read_json, shaped
+from avbench.storage.run_folder import write_json, write_whole
 
 FORMAT = "avfulldit-2"
 T = TypeVar("T")
@@ -114,12 +116,12 @@ def config_part(plain: Any, shape: type[T]) -> T:
 
 
 def save(parts: Parts, folder: Path, card: Mapping[str, Any]) -> None:
-    """Write a checkpoint folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a checkpoint folder. The config is there only once all the rest is, so that no half of one is loaded."""
+    (folder / CONFIG).unlink(missing_ok=True)
     halved = {name: tensor.to(torch.float16).contiguous() for name, tensor in parts.learned().state_dict().items()}
-    save_file(halved, folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(config_of(parts), indent=1) + "\n")
-    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+    write_whole(folder / WEIGHTS, safetensors_bytes(halved))
+    write_json(folder / CARD, card)
+    write_json(folder / CONFIG, config_of(parts))
 
 
 def load(folder: Path) -> Parts:

@@ -1,4 +1,4 @@
-"""Everyday commands: run, compare, report, check, list, doctor."""
+"""Everyday commands: score, run, compare, report, check, list, doctor."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,33 +25,76 @@ from avbench.cli.options import (
     View,
     Workers,
 )
-from avbench.cli.printing import print_frame, print_printed, print_tables, refuse, say, terminal
+from avbench.cli.printing import (
+    print_frame,
+    print_printed,
+    print_protocols,
+    print_tables,
+    print_verdict,
+    refuse,
+    say,
+    terminal,
+)
 from avbench.cli.program import app
 from avbench.cli.steps import (
+    PRINTED,
     chosen_subsets,
-    evaluate_run,
-    measure_run,
     named_metrics,
     opened_run,
     parsed_settings,
-    run_path,
-    sample_run,
-    write_report,
+    worker_count,
+    written_plan,
 )
 
 if TYPE_CHECKING:
-    pass
+    from avbench.api import Comparison
 
-DEMO_MODELS = (
-    "avfulldit:toy-t2v",
-    "avfulldit:toy-t2av",
-    "toyworld:",
-    "toyworld:frozen",
-    "toyworld:noisy",
-    "toyworld:no-contact",
-)
-"""What `run` compares where no model is named: AVFullDiT without and with sound; the world they learned, the ceiling;
-and three that are wrong in a known way."""
+Details = Annotated[bool, typer.Option("--details", help="Print the tables of differences as well.")]
+Name = Annotated[
+    list[str] | None, typer.Option("--name", help="What to call the folders, in their order; or write name=folder.")
+]
+
+
+@app.command()
+def score(
+    folders: Annotated[list[str], typer.Argument(help="Folders of finished clips, or name=folder.")],
+    reference: Annotated[
+        Path | None, typer.Option(help="A folder of real clips, or a reference folder: for FVD, KVD and FAD.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="The prompts of the clips; a file inside or beside the folders is found.")
+    ] = None,
+    name: Name = None,
+    metric: Metrics = None,
+    plan: PlanAt = None,
+    workers: Workers = None,
+    out: Annotated[Path, typer.Option(help="Folder for what is measured, the tables and the page.")] = Path(
+        "runs/score"
+    ),
+    replace: Replace = False,
+    details: Details = False,
+) -> None:
+    """Say which of several folders of clips is better. Nothing else is needed.
+
+    Clips are paired by file name, and each folder is compared with the first.
+    """
+    from avbench import api
+
+    if name and len(name) != len(folders):
+        refuse(f"--name is given {len(name)} times for {len(folders)} folders; give one for each, or none")
+    given = [f"{one}={folder}" for one, folder in zip(name, folders, strict=True)] if name else folders
+    found = api.score(
+        given,
+        reference=reference,
+        prompts=prompts,
+        metrics=metric,
+        out=out,
+        plan=written_plan(plan),
+        workers=workers,
+        replace=replace,
+        reporter=PRINTED,
+    )
+    _finish(found, out, workers, details=details)
 
 
 @app.command()
@@ -75,47 +118,37 @@ def run(
     workers: Workers = None,
     out: Out = Path("runs"),
     replace: Replace = False,
+    details: Details = False,
 ) -> None:
-    """Sample, measure and compare models; print the tables and write the page.
+    """Sample, measure and compare models; print the answer and the tables, and write the page.
 
     Each model is compared with the first. Without arguments: both bundled arms of AVFullDiT, T2AV against T2V, and
     beside them the embedded world and three known-bad models, on the toy subsets.
     The same command given again goes on where it stopped.
     """
-    from avbench.comparison import paper_presets
-    from avbench.features.measure import require_weights
-    from avbench.metrics.evaluate import features_of
+    from avbench import api
 
-    chosen = paper_presets.load(preset) if preset else None
-    if chosen and not models:
-        refuse(f"--preset {preset} asks models: name them")
-    metrics = named_metrics(metric, fvd_protocol, chosen)
-    require_weights(features_of(metrics))
-    asked = chosen_subsets(subset or (chosen.subsets if chosen and not prompts else None), prompts, view, limit)
-    given = paper_presets.Given(subset, prompts, view, limit, seeds, metric, parsed_settings(setting or ()))
-    records = [chosen and paper_presets.record(chosen, model, given, asked) for model in models or DEMO_MODELS]
-    if chosen:
-        asked, seeds = paper_presets.in_form(chosen, asked), seeds or chosen.seeds
-        for sentence in dict.fromkeys(one for each in records if each for one in each["left_out"].values()):
-            say(f"note: a column of {chosen.name} is left out: {sentence}", err=True)
-    folders = [run_path(out, model) for model in models or DEMO_MODELS]
-    if len(set(folders)) < len(folders):
-        refuse("two of these models would share a run folder; give them in separate commands with another --out")
-    failures = lost = 0
-    for model, place, kept in zip(models or DEMO_MODELS, folders, records, strict=True):
-        beside = paper_presets.settings(chosen, model, given.settings) if chosen else {}
-        told = {**given.settings, **beside}
-        failures += sample_run(place, model, asked, range(seeds or 1), told, workers, kept, replace=replace)
-        lost += measure_run(place, metrics, workers, against)
-        evaluate_run(place, metrics, reference, against)
-    pairs = None if models else [(1, 0)]
-    options = {"plan": plan, "allow": allow or (), "reference": reference, "workers": workers}
-    write_report(folders, out, fvd_protocol, pairs=pairs, **options)
-    if failures or lost:
-        what = [
-            f"{count} clips could not be {done}" for count, done in ((failures, "made"), (lost, "measured")) if count
-        ]
-        refuse(f"{' and '.join(what)}; the table's notes say why", code=1)
+    metrics = [one.name for one in named_metrics(metric, fvd_protocol)] if metric or fvd_protocol else None
+    found = api.run(
+        models,
+        subsets=subset,
+        prompts=prompts,
+        views=view or (),
+        limit=limit,
+        seeds=seeds,
+        settings=parsed_settings(setting or ()),
+        preset=preset,
+        metrics=metrics,
+        reference=reference,
+        against=against,
+        plan=written_plan(plan),
+        allow=allow or (),
+        out=out,
+        workers=workers,
+        replace=replace,
+        reporter=PRINTED,
+    )
+    _finish(found, out, workers, fvd_protocol, details=details)
 
 
 @app.command()
@@ -128,24 +161,27 @@ def compare(
     reference: ReferenceAt = None,
 ) -> None:
     """Print run folders side by side, and whether each differs from the first by more than chance."""
-    import itertools
-
-    from avbench.comparison.differences import differences
-    from avbench.comparison.leaderboard import leaderboard
-    from avbench.comparison.plan import read
+    from avbench import api
     from avbench.report import boards, printed, tables
 
-    folders = [opened_run(path) for path in runs]
-    frame = leaderboard(folders, allow=allow or ())
-    pairs = [(b, a) for a, b in itertools.combinations(range(len(folders)), 2)] if all_pairs else None
-    found = differences(folders, pairs=pairs, plan=read(plan), place=reference, allow=allow or ())
+    found = api.compare(
+        runs,
+        all_pairs=all_pairs,
+        plan=written_plan(plan),
+        allow=allow or (),
+        reference=reference,
+    )
+    for sentence in found.notes:
+        PRINTED.note(sentence)
     if form in ("csv", "json"):
-        print_frame(found if len(folders) > 1 else frame, form)
+        print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
         return
-    print_tables(tables.subset_tables(frame), tables.LEGEND, form)
-    if len(found):
-        print_tables(boards.difference_tables(found), boards.DIFFERENCES_LEGEND, form)
-    print_printed(printed.sections(folders), form)
+    if form == "console":
+        print_verdict(found.verdict)
+    print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
+    if len(found.differences):
+        print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, form)
+    print_printed(printed.sections(found.runs), form)
 
 
 @app.command()
@@ -198,15 +234,21 @@ def report(
     allow: Allow = None,
     reference: ReferenceAt = None,
     workers: Workers = None,
+    details: Details = False,
 ) -> None:
     """Write the tables and the page of run folders; each is compared with the first."""
+    from avbench import api
     from avbench.core import nearest
     from avbench.report.page.page import MEDIA
+    from avbench.report.writing import PageOptions
 
     if media not in MEDIA:
         refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
-    options = {"plan": plan, "allow": allow or (), "reference": reference, "workers": workers}
-    write_report(runs, out, media=media, flow=flow, votes=votes, **options)
+    views = [opened_run(path) for path in runs]
+    found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference)
+    options = PageOptions(media, flow, tuple(votes or ()), worker_count(workers))
+    page = found.save_report(out, options, PRINTED)
+    _print_comparison(found, page, details=details)
 
 
 @app.command("list")
@@ -252,3 +294,37 @@ def doctor(
         failed += one.ok is False
     if failed:
         refuse(f"{failed} checks failed", code=1)
+
+
+def _finish(
+    found: "Comparison", out: Path, workers: int | None, fvd_protocols: list[str] | None = None, *, details: bool
+) -> None:
+    """Write the report of a comparison, print the answer; exit code 1 where clips were lost or nothing measured."""
+    from avbench.report.writing import PageOptions
+
+    page = found.save_report(out, PageOptions(workers=worker_count(workers)), PRINTED)
+    _print_comparison(found, page, fvd_protocols, details=details)
+    if found.scores["value"].isna().all():
+        refuse("nothing could be measured; the notes of the table say why", code=1)
+    if found.failed:
+        refuse(f"{found.failed} clips could not be made or measured; the notes of the table say why", code=1)
+
+
+def _print_comparison(
+    found: "Comparison", page: Path, fvd_protocols: list[str] | None = None, *, details: bool
+) -> None:
+    """The answer first, then the table, and the tables of differences where they are wanted."""
+    from avbench.metrics.evaluate import fvd_metrics
+    from avbench.report import boards, printed, tables
+
+    print_verdict(found.verdict)
+    others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
+    shown = found.scores[(found.scores["metric"] == "fvd") | ~found.scores["metric"].isin(others)]
+    terminal().print(tables.console(shown, terminal().width))
+    if details and len(found.differences):
+        print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, "console")
+    if others:
+        print_protocols(found.scores, fvd_protocols or ())
+    print_printed(printed.sections(found.runs), "console")
+    more = "" if details or found.differences.empty else "   (--details prints every comparison)"
+    say(f"tables: {page.parent}/table.md, .csv, .parquet, differences.csv   page: {page}{more}")

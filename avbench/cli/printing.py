@@ -35,6 +35,13 @@ def print_protocols(frame: "pd.DataFrame", names: Sequence[str]) -> None:
     terminal().print(tables.protocols(frame, {name: one for name, one in FVD_PROTOCOLS.items() if one in there}))
 
 
+def print_verdict(sentences: Iterable[str]) -> None:
+    """Print the answer, one finding per line, with space around it."""
+    say("")
+    for sentence in sentences:
+        terminal().print(sentence)
+
+
 def print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None:
     """Print tables in one of the forms: console, markdown or latex."""
     from avbench.core import nearest
@@ -124,3 +131,20 @@ def refuse(sentence: str, *, code: int = 2) -> NoReturn:
     """Print why a command cannot go on, and end with an exit code."""
     say(f"avbench: {sentence}", err=True)
     raise typer.Exit(code)
+
+
+class Printed:
+    """Prints notes once, and draws progress: where `avbench.api` sends its messages on the command line."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        """Print a note, unless it was printed already."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            say(f"note: {sentence}", err=True)
+
+    def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
+        """Draw the items of a job while a bar shows how far it is."""
+        show_progress(stage, count, items)

@@ -32,7 +32,6 @@ from avbench.cli.steps import (
     named_metrics,
     opened_run,
     parsed_settings,
-    run_path,
     sample_run,
 )
 
@@ -54,10 +53,11 @@ def sample(
     replace: Replace = False,
 ) -> None:
     """Make the clips of one model, and nothing else."""
-    place, asked = run_path(out, model), chosen_subsets(subset, prompts, view, limit)
-    if failures := sample_run(
-        place, model, asked, range(seeds), parsed_settings(setting or ()), workers, replace=replace
-    ):
+    from avbench.api import model_folders
+
+    ((model, place),) = model_folders(out, [model]).items()
+    asked, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
+    if failures := sample_run(place, model, asked, range(seeds), settings, workers, replace=replace):
         refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     say(place)
 

@@ -27,7 +27,7 @@ from avbench.core import (
     nearest,
     resolve,
 )
-from avbench.features.table import FEATURES, Feature
+from avbench.features.table import FEATURES, Feature, Requires
 from avbench.storage import weights, worker_pool
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.content import counted, holds, require_unchanged
@@ -45,7 +45,7 @@ class Task:
     """The reference clip, where a feature sees one."""
     prompt: Prompt | None = None
     """Where a feature sees one."""
-    died: tuple[str, ...] = ()
+    crashed: tuple[str, ...] = ()
     """Of a task that is done: the features that the process died of that measured them, in company and alone."""
 
 
@@ -61,9 +61,9 @@ def feature_class(feature: str) -> type[Feature]:
     return resolve(FEATURES[feature])
 
 
-def requires(feature: str) -> str:
-    """What a feature is shown: ``clip``, ``prompt``, ``reference`` or ``seeds``."""
-    return getattr(feature_class(feature), "requires", "clip")
+def requires(feature: str) -> Requires:
+    """What a feature is called with."""
+    return Requires(getattr(feature_class(feature), "requires", Requires.CLIP))
 
 
 def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
@@ -77,7 +77,7 @@ def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
         InputError: there is no such feature, its weights have to be brought, or it needs `against`.
     """
     protocol = feature_class(feature).protocol
-    if requires(feature) != "reference":
+    if requires(feature) is not Requires.REFERENCE_CLIP:
         return protocol
     if against is None:
         msg = f"{feature} compares with reference clips: give the run that holds them, --against RUN"
@@ -129,16 +129,18 @@ def measure(
     prompts = {(subset.name, prompt.id): prompt for subset in folder.subsets() for prompt in subset.prompts}
     todo = []
     for sample in made:
-        lacking = tuple(one for one in features if requires(one) != "seeds" and sample.key not in current[one])
+        lacking = tuple(
+            one for one in features if requires(one) is not Requires.SEEDS and sample.key not in current[one]
+        )
         if lacking:
             todo.append(Task((sample,), lacking, references.get(sample.key), prompts.get(sample.key[:2])))
     for _, together in itertools.groupby(made, key=lambda sample: sample.key[:2]):
         of_prompt = tuple(together)
         keys = {sample.key for sample in of_prompt}
-        if lacking := tuple(one for one in features if requires(one) == "seeds" and not keys <= current[one]):
+        if lacking := tuple(one for one in features if requires(one) is Requires.SEEDS and not keys <= current[one]):
             todo.append(Task(of_prompt, lacking))
 
-    beside = [task.reference for task in todo if any(requires(one) == "reference" for one in task.features)]
+    beside = [task.reference for task in todo if any(requires(one) is Requires.REFERENCE_CLIP for one in task.features)]
     for place, shown in ((folder, [one for task in todo for one in task.samples]), (against, beside)):
         wanted = {one.key for one in shown if one is not None}
         if place and (lost := tuple(one for one in gone[place.path] if one.key in wanted)):
@@ -156,8 +158,8 @@ def measure(
             rows = _each_alone(build, task, forms) if isinstance(found, worker_pool.WorkerCrashed) else found
             for feature, row in rows:
                 folder.add_row(protocols[feature], row)
-            died = dict.fromkeys(feature for feature, row in rows if row.missing == CRASHED)
-            yield dataclasses.replace(task, died=tuple(died))
+            crashed = dict.fromkeys(feature for feature, row in rows if row.missing == CRASHED)
+            yield dataclasses.replace(task, crashed=tuple(crashed))
 
     return len(todo), work()
 
@@ -183,8 +185,11 @@ def current_keys(
     their_forms = forms_of(against) if against else {}
     good = set()
     for key, sample in samples.items():
-        beside = {"reference": [references.get(key)], "seeds": siblings.get(key[:2], [])}.get(kind, [])
-        their = their_forms if kind == "reference" else forms
+        beside = {
+            Requires.REFERENCE_CLIP: [references.get(key)],
+            Requires.SEEDS: siblings.get(key[:2], []),
+        }.get(kind, [])
+        their = their_forms if kind is Requires.REFERENCE_CLIP else forms
         if key in made_of and made_of[key] == _all_seen(sample, forms, beside, their):
             good.add(key)
     return good
@@ -209,7 +214,7 @@ def _worker(folder: Path, against: Path | None) -> Callable[[Task], list[tuple[s
         if (
             task.reference is not None
             and against is not None
-            and any(requires(one) == "reference" for one in task.features)
+            and any(requires(one) is Requires.REFERENCE_CLIP for one in task.features)
         ):
             reference = _read(against, task.reference, their) if task.reference.path is not None else None
         rows = []
@@ -271,20 +276,21 @@ def _rows(
     made: Sequence[Mapping[str, Value] | None]
     missing = None
     try:
-        for one in (*clips, *([reference] if kind == "reference" else [])):
+        for one in (*clips, *([reference] if kind is Requires.REFERENCE_CLIP else [])):
             if isinstance(one, NotMeasurable):
                 raise one
-        if kind == "clip":
-            made = [look(clips[0])]
-        elif kind == "prompt":
-            made = [look(clips[0], task.prompt)]
-        elif kind == "seeds":
-            made = look(clips)
-        elif reference is None:
-            msg = "the run of reference clips has no clip of this prompt and seed"
-            raise NotMeasurable(msg)
-        else:
-            made = [look(clips[0], reference)]
+        match kind:
+            case Requires.CLIP:
+                made = [look(clips[0])]
+            case Requires.PROMPT:
+                made = [look(clips[0], task.prompt)]
+            case Requires.SEEDS:
+                made = look(clips)
+            case Requires.REFERENCE_CLIP if reference is None:
+                msg = "the run of reference clips has no clip of this prompt and seed"
+                raise NotMeasurable(msg)
+            case Requires.REFERENCE_CLIP:
+                made = [look(clips[0], reference)]
     except NotMeasurable as reason:
         made, missing = [None] * len(clips), str(reason)
     return _as_rows(feature, task, made, missing, forms)
@@ -299,8 +305,16 @@ def _as_rows(
 ) -> list[Row]:
     """One row per clip of a task."""
     kind = requires(feature)
-    beside: Sequence[Sample | None] = {"reference": (task.reference,), "seeds": task.samples}.get(kind, ())
+    beside: Sequence[Sample | None] = {
+        Requires.REFERENCE_CLIP: (task.reference,),
+        Requires.SEEDS: task.samples,
+    }.get(kind, ())
     return [
-        Row(sample.key, _all_seen(sample, forms[0], beside, forms[kind == "reference"]) or "", values, missing)
+        Row(
+            sample.key,
+            _all_seen(sample, forms[0], beside, forms[kind is Requires.REFERENCE_CLIP]) or "",
+            values,
+            missing,
+        )
         for sample, values in zip(task.samples, made, strict=True)
     ]

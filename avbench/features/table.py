@@ -4,11 +4,10 @@ A feature is a class built as ``Feature(device=...)``. Its class attribute `prot
 clip that decides its numbers and is known without loading weights; calling it on a clip gives one row of named
 floats or float arrays, or raises NotMeasurable with the sentence to show instead.
 
-A feature may see more than a clip, and says so in `requires`: ``prompt`` is called with a clip and its Prompt,
-``reference`` with a clip and the reference clip of its prompt, ``seeds`` with all clips of a prompt, and gives a row
-for each of them.
+A feature that needs more than a clip says so in its class attribute `requires`.
 """
 
+import enum
 import typing
 from collections.abc import Mapping
 
@@ -57,12 +56,25 @@ FEATURES: dict[str, str] = {
 """Feature id → where it lives; imported when used."""
 
 
+class Requires(enum.StrEnum):
+    """What a feature is called with."""
+
+    CLIP = "clip"
+    """A clip; so it is where a class has no `requires`."""
+    PROMPT = "prompt"
+    """A clip and its Prompt."""
+    REFERENCE_CLIP = "reference_clip"
+    """A clip and the reference clip of its prompt."""
+    SEEDS = "seeds"
+    """A list of all clips of a prompt; the feature returns one row for each of them, in their order."""
+
+
 class Feature(typing.Protocol):
     """What measure.py asks of a feature."""
 
     protocol: Protocol
-    sees: str
-    """``clip`` where a class does not say."""
+    requires: Requires
+    """Requires.CLIP where a class has none."""
 
     def __call__(self, clip: Clip) -> Mapping[str, Value]:
         """Measure one clip. Raises NotMeasurable where it cannot be measured."""

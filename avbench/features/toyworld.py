@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from avbench.core import Clip, NotMeasurable, Prompt, Protocol, Value
+from avbench.features.table import Requires
 from avbench.toyworld import Scene
 from avbench.toyworld.judge import FALLING, LEAST_KICK, TOUCHING, judge
 
@@ -36,7 +37,7 @@ class ToyPhysics:
     """
 
     protocol = PhysicsProtocol()
-    requires = "prompt"
+    requires = Requires.PROMPT
 
     def __init__(self, device: str = "cpu") -> None:
         pass

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
-from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, first_line, nearest, resolve
+from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, first_line, nearest, resolve
 from avbench.generation.detect import detect
 from avbench.generation.identity import identity
 
@@ -155,6 +155,18 @@ def _loaded(point: EntryPoint) -> Callable:
     except Exception as error:
         msg = f"the package that brings {point.name!r} ({point.value}) cannot be loaded: {first_line(error)}"
         raise InputError(msg) from error
+
+
+def split_name(typed: str) -> tuple[str | None, str]:
+    """``ours=clips:out/a`` → name and model; None and all of it where no name stands before it.
+
+    Raises:
+        InputError: the name cannot be that of a folder.
+    """
+    name, equals, rest = typed.partition("=")
+    if not equals or not rest or not re.fullmatch(r"[\w.@ -]+", name) or Path(typed).exists():
+        return None, typed
+    return checked_id(name, "model name"), rest
 
 
 def run_name(model: str) -> str:

@@ -26,7 +26,6 @@ from avbench.core import (
     columns,
     csv_text,
     digest,
-    first_line,
     nearest,
     resolve,
 )
@@ -138,21 +137,8 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
     Raises:
         InputError: the file is missing or damaged, or is not of the same evaluation as scores.json.
     """
-    path = folder.path / VALUES_FILE
     folder.require_one_evaluation(VALUES_FILE)
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        msg = f"{path} is damaged ({first_line(error)}): run `avbench evaluate {folder.path}` again"
-        raise InputError(msg) from None
-    if lacking := [name for name in _VALUE_COLUMNS if name not in table]:
-        msg = f"{path} has no column {lacking[0]!r}: run `avbench evaluate {folder.path}` again"
-        raise InputError(msg)
-    try:
-        table = table.astype({"seed": int, "value": float})
-    except (TypeError, ValueError) as error:
-        msg = f"{path} holds what is no number ({first_line(error)}): run `avbench evaluate {folder.path}` again"
-        raise InputError(msg) from None
+    table = folder.values()
     if (folder.path / "scores.json").exists():
         _require_agreement(folder, table)
     return table

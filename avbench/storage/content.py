@@ -25,6 +25,12 @@ _MAKE_TABLE = (
 _TICK_NS = 2 * 10**9
 
 
+def cache_folder() -> Path:
+    """Where avbench keeps what can be made again: $XDG_CACHE_HOME/avbench or ~/.cache/avbench. Not made here."""
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "avbench"
+
+
 class _Hashes:
     """What was hashed earlier; one a process. Whatever is wrong with the cache's file makes it empty."""
 
@@ -47,8 +53,7 @@ class _Hashes:
             connection.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?)", (*_stamp(state), sha256))
 
     def _connection(self) -> sqlite3.Connection:
-        caches = os.environ.get("XDG_CACHE_HOME")
-        file = (Path(caches) if caches else Path.home() / ".cache") / "avbench" / "hashes.sqlite"
+        file = cache_folder() / "hashes.sqlite"
         if self._open is None or self._opened_as != (file, os.getpid()):
             file.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(file, timeout=2, check_same_thread=False)
@@ -93,22 +98,15 @@ class Altered:
     """There is nothing in their place."""
 
 
-def _is_there(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long for any file
-        return False
-
-
 def altered(folder: RunFolder) -> Altered:
     """Hold every clip of a run against what samples.jsonl says of it."""
     changed, gone = [], []
     for sample in folder.samples().values():
         if sample.path is not None and sample.sha256 is not None:
             path = folder.path / sample.path
-            if not _is_there(path):
+            if not os.path.lexists(path):
                 gone.append(sample)
-            elif not holds(path, sample.sha256):
+            elif not path.is_file() or not holds(path, sample.sha256):
                 changed.append(sample)
     return Altered(tuple(changed), tuple(gone))
 

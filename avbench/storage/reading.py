@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import os
+import re
 import stat
 import struct
 import tomllib
@@ -286,7 +287,10 @@ def stream_lines(path: Path, shape: type | None = None) -> Iterator[Any]:
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """The whole lines of a file: number, counted from 1, where it begins, and its bytes with the line's end."""
+    """The whole lines of a file: number, counted from 1, where it begins, and its bytes without the checksum.
+
+    Raises InputError where a line is not as it was written.
+    """
     if not path.exists() and not path.is_symlink():
         return
     longest = limits().text_bytes
@@ -298,8 +302,34 @@ def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
                 raise InputError(msg)
             if not line.endswith(b"\n"):  # torn by a kill
                 return
-            yield number, start, line
+            yield number, start, without_checksum(line, f"{path}, line {number}")
             start += len(line)
+
+
+_CHECKSUM = re.compile(rb',? ?"crc32": "([0-9a-f]{8})"\}\n?$')
+
+
+def with_checksum(line: bytes) -> bytes:
+    """A JSON object in one line, with the CRC-32 of its bytes as its last field."""
+    return line[:-1] + f'{", " * (line != b"{}")}"crc32": "{zlib.crc32(line):08x}"}}'.encode()
+
+
+def without_checksum(line: bytes, where: str) -> bytes:
+    """A line without its last field, which `with_checksum` added; older lines have none.
+
+    Raises InputError where the rest is not what the checksum was made of.
+    """
+    found = _CHECKSUM.search(line)
+    if found is None:
+        return line
+    plain = line[: found.start()] + b"}"
+    if zlib.crc32(plain) != int(found[1], 16):
+        msg = (
+            f"{where} was changed after it was written: its checksum is another one. Remove the line, and the command "
+            "that wrote it makes it again"
+        )
+        raise InputError(msg)
+    return plain
 
 
 @overload

@@ -92,6 +92,24 @@ def write_json(path: Path, value: object) -> None:
     write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
+def _write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write JSON that holds the digest of its other fields."""
+    write_json(path, {**fields, "sha256": digest(fields)})
+
+
+def _read_sealed(path: Path, remedy: str) -> Any:
+    """What `_write_sealed` wrote, without the digest; older files have none.
+
+    Raises InputError, which says the `remedy`, where the file was changed since.
+    """
+    plain = read_json(path)
+    written = plain.pop("sha256", None) if isinstance(plain, dict) else None
+    if written not in (None, digest(plain)):
+        msg = f"{path} was changed after it was written: {remedy}"
+        raise InputError(msg)
+    return plain
+
+
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
     with reading.opened(path) as file:
@@ -196,12 +214,12 @@ class RunFolder:
             self._write_run(replace(there, preset=run.preset))
 
     def _write_run(self, run: Run) -> None:
-        write_json(self.path / "run.json", {"format": FORMAT, **run.to_json()})
+        _write_sealed(self.path / "run.json", {"format": FORMAT, **run.to_json()})
 
     def run(self) -> Run:
         """What run.json says. Raises InputError where a later avbench wrote what this one does not know."""
         path = self.path / "run.json"
-        plain = read_json(path)
+        plain = _read_sealed(path, "put the file back, or make the run anew with --replace")
         if isinstance(plain, dict):
             made = plain.pop("format", 1)  # the first versions of avbench wrote none
             later = type(made) is not int or made > FORMAT
@@ -216,11 +234,15 @@ class RunFolder:
         return run
 
     def subsets(self) -> list[Subset]:
-        """The subsets of the run, in its order."""
-        found = {name: read_subset(self.subset_path(name)) for name in self.run().subsets}
+        """The subsets of the run, in its order. Raises InputError where one is not the one that run.json names."""
+        digests = self.run().subsets
+        found = {name: read_subset(self.subset_path(name)) for name in digests}
         for name, subset in found.items():
             if subset.name != name:
                 msg = f"{self.subset_path(name)} is of the subset {subset.name!r}"
+                raise InputError(msg)
+            if subset.digest != digests[name]:
+                msg = f"{self.subset_path(name)} is not the subset that {self.path / 'run.json'} names: it was changed"
                 raise InputError(msg)
         return [*found.values()]
 
@@ -297,7 +319,9 @@ class RunFolder:
                 for key in sorted(places):
                     number, start = places[key]
                     file.seek(start)
-                    yield _row(path, reading.parsed(file.readline(), f"{path}, line {number}", _RowLine))
+                    where = f"{path}, line {number}"
+                    line = reading.without_checksum(file.readline(), where)
+                    yield _row(path, reading.parsed(line, where, _RowLine))
 
     def add_row(self, protocol: Protocol, row: Row) -> None:
         """Append one row of a feature."""
@@ -332,7 +356,7 @@ class RunFolder:
         plain["clips"] = self._clips_digest()
         if parts:
             plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
-        write_json(self.path / "scores.json", plain)
+        _write_sealed(self.path / "scores.json", plain)
 
     def scores(self) -> tuple[list[Score], dict[str, Any]]:
         """Scores and protocols. Raises InputError where the run was not evaluated yet."""
@@ -377,7 +401,8 @@ class RunFolder:
 
     def _scores(self) -> _ScoresFile:
         path = self.path / "scores.json"
-        found = read_json(path, _ScoresFile)
+        plain = _read_sealed(path, f"run `avbench evaluate {self.path}` again")
+        found = reading.shaped(json.dumps(plain), _ScoresFile, str(path))
         if not found.scores:
             msg = f"{path} holds no score: run `avbench evaluate {self.path}` again"
             raise InputError(msg)
@@ -460,9 +485,12 @@ def _opened_to_write(path: Path, flags: int) -> int:
 
 
 def append_line(path: Path, value: object, *, durable: bool = False) -> None:
-    """Append one JSON line in one write, after dropping a torn last line; `durable` waits for the disk."""
+    """Append one JSON object with its checksum in one write, after dropping a torn last line.
+
+    With `durable` the disk is waited for.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    line = reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
     with os.fdopen(_opened_to_write(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size:

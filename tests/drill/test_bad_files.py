@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_runs import evaluated, made_run
+from made_runs import by_hand, evaluated, made_run
 from safetensors.numpy import save
 
 from avbench.comparison import gate, paper_presets, plan, score_table, votes
@@ -36,7 +36,7 @@ from avbench.metrics import imported_statistics, reference
 from avbench.report import printed
 from avbench.report.page import clips, page
 from avbench.storage import pickles, reading, shipped
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import RunFolder, read_subset
 from avbench.subsets import loading
 
 pytestmark = pytest.mark.slow
@@ -177,15 +177,19 @@ RUN_FILES = ("run.json", "subsets/toy-control.json", "samples.jsonl", "scores.js
 
 def of_run(runs, name, contents):
     """Actions: put each content in the place of a file of a run, and read the run."""
-    path = runs / "one" / name
-    good = path.read_bytes()
+    path, run = runs / "one" / name, runs / "one" / "run.json"
+    good, good_run = path.read_bytes(), run.read_bytes()
 
     def action(content):
         try:
             path.write_bytes(content)
+            if name.startswith("subsets/"):  # somebody who changes a subset changes its digest as well
+                plain = {**by_hand(json.loads(good_run)), "subsets": {path.stem: read_subset(path).digest}}
+                run.write_bytes(dumped(plain))
             everything(runs / "one")
         finally:
             path.write_bytes(good)
+            run.write_bytes(good_run)
 
     everything(runs / "one")
     for what, content in contents(good):
@@ -202,7 +206,7 @@ def test_values_of_a_runs_files(runs, name):
 
     def contents(good):
         first, _, rest = good.partition(b"\n") if lines else (good, b"", b"")
-        plain = json.loads(first)
+        plain = by_hand(json.loads(first))
         if name == "subsets/toy-control.json":
             plain["prompts"] = plain["prompts"][:1]
             plain["prompts"][0]["tags"] = {}

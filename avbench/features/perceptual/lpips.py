@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from avbench.core import Clip, InputError, NotMeasurable, Protocol, Value
+from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
 from avbench.storage.weights import WEIGHTS, BroughtProtocol, locate
 
@@ -168,7 +169,7 @@ class ConsecutiveLPIPS(LPIPS):
 class ReferenceLPIPS(LPIPS):
     """The feature ``lpips-alex-reference``: LPIPS of each frame and the same frame of the reference clip."""
 
-    requires = "reference"
+    requires = Requires.REFERENCE_CLIP
     protocol = _protocol("alex", "reference")
 
     def __call__(self, clip: Clip, reference: Clip) -> dict[str, Value]:
@@ -181,7 +182,7 @@ class ReferenceLPIPS(LPIPS):
 class SeedsLPIPS(LPIPS):
     """The feature ``lpips-alex-seeds``: LPIPS of each frame and the same of the prompt's clips under other seeds."""
 
-    requires = "seeds"
+    requires = Requires.SEEDS
     protocol = _protocol("alex", "seeds")
 
     def __call__(self, clips: Sequence[Clip]) -> list[dict[str, Value]]:

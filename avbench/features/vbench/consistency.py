@@ -28,6 +28,7 @@ from torch.nn import functional
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 
 from avbench.core import Clip, InputError, NotMeasurable, Prompt, Protocol, first_line
+from avbench.features.table import Requires
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import BroughtProtocol, locate
 
@@ -170,7 +171,7 @@ class TextAlignment:
     """
 
     protocol = BroughtProtocol(TextAlignmentProtocol())
-    requires = "prompt"
+    requires = Requires.PROMPT
     shape = CLIPShape()
 
     def __init__(self, device: str = "cpu") -> None:

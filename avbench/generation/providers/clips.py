@@ -48,6 +48,10 @@ class ClipsFolder:
         """Find the file of each request."""
         return [self._one(request) for request in requests]
 
+    def has(self, request: Request) -> bool:
+        """Whether a file is named after a request's prompt and seed."""
+        return bool(self._candidates(request))
+
     def source(self, request: Request) -> str:
         """The hash of the file, or of the folder of frames, that a request's clip is taken from."""
         path = self._path(request)

@@ -21,12 +21,13 @@ from markupsafe import Markup, escape
 
 from avbench import __version__
 from avbench.comparison import votes as ballots
+from avbench.comparison.verdict import verdict
 from avbench.core import Key, Run, Subset
 from avbench.features.measure import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import METRICS
 from avbench.report import boards, printed
-from avbench.report.page import answer, clips, plots
+from avbench.report.page import clips, plots
 from avbench.report.page.ballots import strength_cells
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
 from avbench.storage.reading import read_json
@@ -81,7 +82,7 @@ def render(
     }
     return _template().render(
         data=data,
-        answer=answer.sentences(frame, differences),
+        answer=verdict(frame, differences),
         title=" · ".join(runs),
         tables={table.subset: table for table in subset_tables(frame, ranks=True)},
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},

@@ -1,0 +1,598 @@
+r"""What the command line does, callable from Python: score folders of clips, run models, compare runs.
+
+```python
+import avbench
+
+found = avbench.score(["out/a", "out/b"], reference="real/")
+print("\n".join(found.verdict))
+found.save_report("report/")
+```
+"""
+
+import dataclasses
+import functools
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from avbench.comparison import paper_presets
+from avbench.comparison.differences import differences
+from avbench.comparison.leaderboard import leaderboard
+from avbench.comparison.plan import Plan
+from avbench.comparison.verdict import verdict
+from avbench.core import InputError, Key, Subset, digest
+from avbench.features.measure import CRASHED, protocol_of, require_weights, requires
+from avbench.features.measure import measure as measure_clips
+from avbench.generation import sample as sampling
+from avbench.generation import table as generators
+from avbench.generation.detect import detect
+from avbench.generation.providers.clips import ClipsFolder
+from avbench.metrics import reference as references
+from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, read_values
+from avbench.metrics.table import Metric
+from avbench.report import tables
+from avbench.report.writing import PageOptions, write_report
+from avbench.storage.content import cache_folder, content_sha256, counted
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_view import RunView
+from avbench.storage.worker_pool import default_workers
+from avbench.subsets.from_folders import paired
+from avbench.subsets.loading import TOY_SUBSETS, from_folder, from_prompts_file, load, viewed
+
+DEMO_MODELS = (
+    "avfulldit:toy-t2v",
+    "avfulldit:toy-t2av",
+    "toyworld:",
+    "toyworld:frozen",
+    "toyworld:noisy",
+    "toyworld:no-contact",
+)
+"""What `run` compares where no model is named: AVFullDiT without and with sound; the world they learned, the ceiling;
+and three models that are wrong in a known way."""
+MOST_SEEDS = 64
+"""Clips per prompt that are looked for in a folder."""
+MOST_LISTED = 5
+"""Clips that a note names; the others are counted."""
+
+
+class Reporter(Protocol):
+    """Where messages and progress go. The command line prints them; `Silent` keeps the messages."""
+
+    def note(self, sentence: str) -> None:
+        """Take a sentence for the user."""
+        ...
+
+    def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
+        """Draw all items of a long job of this name and size."""
+        ...
+
+
+class Silent:
+    """Keeps the notes and shows no progress."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        """Keep a sentence."""
+        self.notes.append(sentence)
+
+    def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
+        """Draw the items."""
+        for _ in items:
+            pass
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the stages work, whatever they work on."""
+
+    workers: int | None = None
+    """Processes; one per core where not given."""
+    replace: bool = False
+    """Whether clips of another model, or clips that have changed, are made anew."""
+    reporter: Reporter = field(default_factory=Silent)
+
+    @property
+    def processes(self) -> int:
+        """How many processes."""
+        return self.workers or default_workers()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model is prompted with, and how it is set."""
+
+    subsets: Sequence[Subset]
+    seeds: Sequence[int] = (0,)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    preset: Mapping[str, Any] | None = None
+    """The record of a paper's preset, for run.json."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Runs side by side. Tables are pandas frames; nothing is written before `save_report`."""
+
+    runs: tuple[RunFolder, ...]
+    scores: pd.DataFrame
+    """One row per subset, metric and model: value, interval, n, null, p, rank, and why there is no value."""
+    differences: pd.DataFrame
+    """One row per subset, metric and pair of runs: difference, interval, p, and which is better."""
+    verdict: list[str]
+    """The answer in plain sentences."""
+    notes: list[str] = field(default_factory=list)
+    """What was decided or left out on the way, in sentences."""
+    failed: int = 0
+    """Clips that could not be made or measured."""
+
+    @functools.cached_property
+    def clips(self) -> pd.DataFrame:
+        """One row per model, clip and metric: model, subset, prompt, seed, metric, value; NaN where it has none."""
+        parts = [read_values(run).assign(model=run.path.name) for run in self.runs]
+        return pd.concat(parts, ignore_index=True)[["model", "subset", "prompt", "seed", "metric", "value"]]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The values alone, one row per subset and model, one column per metric."""
+        return self.scores.pivot_table(
+            index=["subset", "model"], columns="metric", values="value", sort=False, dropna=False
+        )
+
+    def show(self) -> None:
+        """Print the verdict and the table."""
+        from rich.console import Console
+
+        console = Console(markup=False, highlight=False)
+        for sentence in self.verdict:
+            console.print(sentence)
+        console.print(tables.console(self.scores, console.width))
+
+    def to_latex(self, metrics: Sequence[str] | None = None) -> str:
+        """LaTeX tables, one per subset; of these metrics only where they are named.
+
+        Raises:
+            InputError: a metric is unknown or was not computed.
+        """
+        return tables.set_as_latex(tables.subset_tables(of_metrics(self.scores, metrics)), tables.LEGEND)
+
+    def save_report(
+        self, path: str | Path, options: PageOptions | None = None, reporter: Reporter | None = None
+    ) -> Path:
+        """Write tables, differences and the page into a folder, and return the page.
+
+        Raises:
+            InputError: something cannot be written.
+        """
+        reporter = reporter or Silent()
+        chosen = options or PageOptions(workers=default_workers())
+        return write_report(
+            self.runs, self.scores, self.differences, Path(path), chosen, follow=reporter.follow, note=reporter.note
+        )
+
+    def log(self, run: Any, step: int | None = None) -> None:
+        """Log every value as ``model/subset/metric`` to a run of wandb or aim, mlflow, or a tensorboard writer.
+
+        Args:
+            run: what ``wandb.init()`` returns, the module ``mlflow``, or a ``SummaryWriter``.
+            step: the training step.
+
+        Raises:
+            InputError: it has neither `log`, `log_metrics` nor `add_scalar`.
+        """
+        known = self.scores[self.scores["value"].notna()]
+        values = {f"{row.model}/{row.subset}/{row.metric}": float(row.value) for row in known.itertuples()}
+        if hasattr(run, "add_scalar"):
+            for name, value in values.items():
+                run.add_scalar(name, value, step)
+        elif hasattr(run, "log_metrics"):
+            run.log_metrics(values, step=step)
+        elif hasattr(run, "log"):
+            run.log(values, **({} if step is None else {"step": step}))
+        else:
+            msg = f"{type(run).__name__} cannot be logged to: it has neither log, log_metrics nor add_scalar"
+            raise InputError(msg)
+
+
+def score(
+    folders: str | Path | Mapping[str, str | Path] | Sequence[str | Path],
+    *,
+    reference: str | Path | None = None,
+    prompts: str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    out: str | Path = "runs/score",
+    plan: Plan | None = None,
+    workers: int | None = None,
+    replace: bool = False,
+    reporter: Reporter | None = None,
+) -> Comparison:
+    """Score folders of finished clips, and compare each with the first.
+
+    Clips of several folders are paired by file name, or by the prompts that they were made for.
+
+    Args:
+        folders: one folder or several; ``{"name": folder}`` or ``"name=folder"`` gives a model another name than its
+            folder's.
+        reference: a folder of real clips, or a reference folder (`avbench reference build`), for FVD and its kind.
+        prompts: a prompts file. One that lies inside or beside the first folder is found by itself.
+        metrics: their names; the default metrics where not given.
+        out: folder that gets one run folder per model. The same call again measures what is new.
+        plan: primary questions and margins.
+        workers: processes; one per core where not given.
+        replace: measure again what has changed, instead of refusing it.
+        reporter: where messages and progress go.
+
+    Raises:
+        InputError: a folder holds no clips, or something else that was given is wrong.
+    """
+    work = _work(workers, replace, reporter)
+    named = named_folders(folders)
+    chosen = chosen_metrics(metrics)
+    require_weights(features_of(chosen))
+    found = paired([*named.values()], None if prompts is None else Path(prompts))
+    if found.prompts_file and prompts is None:
+        work.reporter.note(f"the prompts are those of {found.prompts_file}")
+    if found.alone and not found.prompts_file:
+        work.reporter.note(
+            f"{_clips(found.alone)} in only some of the folders; their scores count, pairs they have none"
+        )
+    real = None if reference is None else reference_of(Path(reference), chosen, work)
+    views, failed = [], 0
+    for name, folder in named.items():
+        seeds, lacking = _in_folder(folder, found.subset)
+        view, missing = sampled(Path(out) / name, f"clips:{folder}", Asked([found.subset], seeds), work)
+        failed += missing - lacking + measured(view, chosen, work)
+        evaluate(view, chosen, place=real)
+        views.append(view)
+    return dataclasses.replace(compared(views, plan=plan, reference=real), notes=_notes(work), failed=failed)
+
+
+def run(
+    models: str | Sequence[str] | None = None,
+    *,
+    subsets: str | Sequence[str | Subset] | None = None,
+    prompts: str | Path | None = None,
+    views: Sequence[str] = (),
+    limit: int | None = None,
+    seeds: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    metrics: Sequence[str] | None = None,
+    reference: str | Path | None = None,
+    against: str | Path | None = None,
+    plan: Plan | None = None,
+    allow: Sequence[str] = (),
+    out: str | Path = "runs",
+    workers: int | None = None,
+    replace: bool = False,
+    reporter: Reporter | None = None,
+) -> Comparison:
+    """Sample models on subsets, measure, and compare each with the first.
+
+    Args:
+        models: ``provider:target``, a path, or ``name=…`` of either. Without any: both bundled arms of AVFullDiT, the
+            embedded world, and three known-bad models (DEMO_MODELS).
+        subsets: names or folders; the toy subsets where neither they nor prompts are given.
+        prompts: a prompts file instead.
+        views: ``lite``, ``short``, ``dev``, ``test`` or ``tag=value`` of each subset, one after another.
+        limit: only the first prompts of each subset.
+        seeds: clips per prompt.
+        settings: of the models.
+        preset: a paper's settings, by name or .toml; what is given beside it goes before it.
+        metrics: their names; the default metrics where not given.
+        reference: a folder of real clips or a reference folder, instead of the shipped ones.
+        against: the run folder that holds the reference clips, for metrics that need one.
+        plan: primary questions and margins.
+        allow: fields in which runs may differ all the same.
+        out: folder that gets one run folder per model. The same call again goes on where it stopped.
+        workers: processes; one per core where not given.
+        replace: make anew what belongs to another model or other settings, instead of refusing it.
+        reporter: where messages and progress go.
+
+    Raises:
+        InputError: something that was given is wrong. A clip that cannot be made is not: it is counted and reported.
+    """
+    work = _work(workers, replace, reporter)
+    given = [models] if isinstance(models, str) else [*(models or DEMO_MODELS)]
+    names = [subsets] if isinstance(subsets, str) else subsets
+    chosen = paper_presets.load(preset) if preset else None
+    if chosen and not models:
+        msg = f"the preset {preset} needs models: name them"
+        raise InputError(msg)
+    computed = chosen.metrics()[0] if chosen and not metrics else chosen_metrics(metrics)
+    require_weights(features_of(computed))
+    if names is None and prompts is None:
+        _require_no_clips(given)
+        names = chosen.subsets if chosen else None
+    wanted = chosen_subsets(names, prompts, views, limit)
+    typed = paper_presets.Given(names and [*names], prompts, views, limit, seeds, metrics, settings or {})
+    folders = model_folders(Path(out), given)
+    real = None if reference is None else reference_of(Path(reference), computed, work)
+    beside = None if against is None else opened(against, work)
+    records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders]
+    if chosen:
+        wanted, seeds = paper_presets.in_form(chosen, wanted), seeds or chosen.seeds
+        for sentence in dict.fromkeys(one for each in records if each for one in each["left_out"].values()):
+            work.reporter.note(f"a column of {chosen.name} is left out: {sentence}")
+    opened_runs, failed = [], 0
+    for (model, place), record in zip(folders.items(), records, strict=True):
+        own = paper_presets.settings(chosen, model, typed.settings) if chosen else {}
+        asked = Asked(wanted, range(seeds or 1), {**typed.settings, **own}, record)
+        view, missing = sampled(place, model, asked, work)
+        failed += missing + measured(view, computed, work, beside)
+        evaluate(view, computed, place=real, against=beside)
+        opened_runs.append(view)
+    found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
+    return dataclasses.replace(found, notes=_notes(work), failed=failed)
+
+
+def compare(
+    runs: Sequence[str | Path],
+    *,
+    metrics: Sequence[str] | None = None,
+    all_pairs: bool = False,
+    plan: Plan | None = None,
+    allow: Sequence[str] = (),
+    reference: str | Path | None = None,
+) -> Comparison:
+    """Compare evaluated run folders, each with the first, or every one with every other.
+
+    Args:
+        runs: run folders.
+        metrics: only these.
+        all_pairs: whether every run is compared with every other.
+        plan: primary questions and margins.
+        allow: fields in which runs may differ all the same.
+        reference: a reference folder instead of the shipped ones.
+
+    Raises:
+        InputError: a folder holds no evaluated run, or two runs were made differently in a field that is not allowed.
+    """
+    work = Work()
+    views = [opened(path, work) for path in runs]
+    pairs = [(b, a) for b in range(len(views)) for a in range(b)] if all_pairs else None
+    place = None if reference is None else Path(reference)
+    found = compared(views, pairs=pairs, plan=plan, allow=allow, reference=place, metrics=metrics)
+    return dataclasses.replace(found, notes=_notes(work))
+
+
+def compared(
+    runs: Sequence[RunFolder],
+    *,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    plan: Plan | None = None,
+    allow: Sequence[str] = (),
+    reference: Path | None = None,
+    metrics: Sequence[str] | None = None,
+) -> Comparison:
+    """Put opened runs side by side; `pairs` are (run, against) as places among them, each with the first by default."""
+    frame = of_metrics(leaderboard(runs, allow=allow), metrics)
+    only = None if metrics is None else [*dict.fromkeys(zip(frame["subset"], frame["metric"], strict=True))]
+    found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, only=only)
+    return Comparison(tuple(runs), frame, found, verdict(frame, found))
+
+
+def opened(path: str | Path, work: Work) -> RunView:
+    """A run folder, read once. Clips that are no longer there are noted; what was measured of them is kept.
+
+    Raises:
+        InputError: there is no run in it, or a clip of it is not the one that was sampled.
+    """
+    view = RunView(Path(path))
+    if view.gone:
+        first = view.path / str(view.gone[0].path)
+        work.reporter.note(
+            f"{counted(view.gone, view)} no longer there (for example {first}); what was measured of them is kept"
+        )
+    return view
+
+
+def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: RunFolder | None = None) -> int:
+    """Measure what these metrics need of a run; returns how many clips crashed their worker, which are noted."""
+    lost: dict[Key, tuple[str, ...]] = {}
+
+    def noting(tasks: Iterable[Any]) -> Iterator[Any]:
+        for task in tasks:
+            lost.update({one.key: task.crashed for one in task.samples if task.crashed})
+            yield task
+
+    with view.writing():
+        count, tasks = measure_clips(view, features_of(metrics), workers=work.processes, against=against)
+        work.reporter.follow(f"{view.path.name}: measure", count, noting(tasks))
+    _list("not measured", {key: f"{', '.join(features)}: {CRASHED}" for key, features in lost.items()}, work)
+    return len(lost)
+
+
+def sampled(path: Path, model: str, asked: Asked, work: Work) -> tuple[RunView, int]:
+    """Make the clips of a model; returns the run and how many clips could not be made, refusals not counted."""
+    folder = RunFolder(path)
+    with folder.writing():
+        count, made, remarks = sampling.sample(
+            folder,
+            model,
+            asked.settings,
+            asked.subsets,
+            asked.seeds,
+            workers=work.processes,
+            preset=asked.preset,
+            replace=work.replace,
+        )
+        for remark in remarks:
+            work.reporter.note(remark)
+        work.reporter.follow(f"{path.name}: sample", count, made)
+    view = opened(path, work)
+    samples = view.samples().values()
+    if other := [one for one in samples if one.spec_mismatch]:
+        first = f"for example {other[0].key.prompt}: {other[0].spec_mismatch}"
+        work.reporter.note(
+            f"{len(other)} of {len(samples)} clips do not have the form of the clip spec ({first}); the files are kept "
+            "as they are, and conformed to the clip spec while they are measured"
+        )
+    if remarked := [one for one in samples if one.remark]:
+        first = f"for example {remarked[0].key.prompt}: {remarked[0].remark}"
+        work.reporter.note(
+            f"{len(remarked)} of {len(samples)} clips were read with a remark ({first}); {path}/samples.jsonl has all"
+        )
+    if refused := sum(one.refused for one in samples):
+        work.reporter.note(f"{_clips(refused)} refused by the model; {path}/samples.jsonl says why")
+    failed = [one for one in samples if one.failure and not one.refused]
+    _list("not made", {one.key: str(one.failure) for one in failed}, work)
+    return view, len(failed)
+
+
+def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
+    """The reference in a folder: itself where it is one, else one that is built of the real clips in it.
+
+    What is built is kept in the cache under the content of the clips and the protocols, and used again.
+
+    Raises:
+        InputError: there are neither clips nor a reference in it, or a clip cannot be read.
+    """
+    if any(path.glob("card.json")) or any(path.glob("*/card.json")):
+        return path
+    subset = from_folder(path)
+    features = features_of(metrics)
+    content = {prompt.id: content_sha256(path / str(prompt.tags["file"])) for prompt in subset.prompts}
+    protocols = [protocol_of(feature) for feature in features if requires(feature) != "reference"]
+    key = digest({"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)})[:16]
+    place = cache_folder() / "references" / key
+    if (place / "card.json").is_file():
+        return place
+    making = place.with_name(f"{key}.work") / subset.name
+    view, failed = sampled(making, f"clips:{path}", Asked([subset]), work)
+    if failed:
+        msg = f"{failed} clips of {path} cannot be read; a reference must be whole: repair or remove them"
+        raise InputError(msg)
+    if measured(view, metrics, work):
+        msg = f"some clips of {path} could not be measured; a reference must be whole: give the command again"
+        raise InputError(msg)
+    references.pack(view, subset, protocols, place, "not stated")
+    shutil.rmtree(making.parent, ignore_errors=True)
+    return place
+
+
+def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str, Path]:
+    """Name → folder. Folders of one name are told apart by the folders above them.
+
+    Raises:
+        InputError: no folder is given, or one twice.
+    """
+    if isinstance(folders, Mapping):
+        pairs: list[tuple[str | None, Path]] = [(name, Path(folder)) for name, folder in folders.items()]
+    else:
+        listed = [folders] if isinstance(folders, str | Path) else folders
+        pairs = [(name, Path(path)) for name, path in map(generators.split_name, map(str, listed))]
+    if not pairs:
+        msg = "give at least one folder of clips"
+        raise InputError(msg)
+    places = [folder.resolve() for _, folder in pairs]
+    if twice := [place for place in places if places.count(place) > 1]:
+        msg = f"{twice[0]} is given twice"
+        raise InputError(msg)
+    names = [name or generators.run_name(f"clips:{place}") for (name, _), place in zip(pairs, places, strict=True)]
+    for number, (given, _) in enumerate(pairs):
+        depth = 2
+        while given is None and names.count(names[number]) > 1 and depth <= len(places[number].parts):
+            for index, name in enumerate(names):
+                if pairs[index][0] is None and index != number and name == names[number]:
+                    names[index] = generators.run_name("clips:" + "-".join(places[index].parts[-depth:]))
+            names[number] = generators.run_name("clips:" + "-".join(places[number].parts[-depth:]))
+            depth += 1
+    if twice := [name for name in names if names.count(name) > 1]:
+        msg = f"two of the folders would be called {twice[0]!r}: give names, as in first={pairs[0][1]}"
+        raise InputError(msg)
+    return dict(zip(names, (folder for _, folder in pairs), strict=True))
+
+
+def model_folders(out: Path, models: Sequence[str]) -> dict[str, Path]:
+    """Model → run folder. Raises InputError where two models would share one."""
+    found: dict[str, Path] = {}
+    for typed in models:
+        name, model = generators.split_name(typed)
+        place = out / (name or generators.run_name(model))
+        if place in found.values() or model in found:
+            msg = f"two of these models would share the run folder {place}: give one a name, as in mine={model}"
+            raise InputError(msg)
+        found[model] = place
+    return found
+
+
+def chosen_subsets(
+    names: Sequence[str | Subset] | None,
+    prompts: str | Path | None,
+    views: Sequence[str] = (),
+    limit: int | None = None,
+) -> list[Subset]:
+    """The subsets of these names, or of a prompts file, else the toy subsets; in these views, up to `limit` prompts.
+
+    Raises:
+        InputError: subsets and prompts are given together, or one cannot be read.
+    """
+    if names and prompts:
+        msg = "give --subset or --prompts, not both"
+        raise InputError(msg)
+    if prompts:
+        found = [from_prompts_file(Path(prompts))]
+    else:
+        found = [one if isinstance(one, Subset) else load(one) for one in names or TOY_SUBSETS]
+    for view in views:
+        found = [viewed(one, view) for one in found]
+    return [one.limited(limit) for one in found]
+
+
+def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFrame:
+    """The rows of these metrics. Raises InputError where one is unknown or was not computed."""
+    if metrics is None:
+        return frame
+    names = [metric.name for metric in chosen_metrics(metrics)]
+    if lacking := [name for name in names if name not in {*frame["metric"]}]:
+        msg = f"{lacking[0]} was not computed; `avbench evaluate --metric {lacking[0]} RUN` does it"
+        raise InputError(msg)
+    return frame[frame["metric"].isin(names)].reset_index(drop=True)
+
+
+def _work(workers: int | None, replace: bool, reporter: Reporter | None) -> Work:
+    return Work(workers, replace, reporter or Silent())
+
+
+def _notes(work: Work) -> list[str]:
+    return [*getattr(work.reporter, "notes", ())]
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip{' is' if count == 1 else 's are'}"
+
+
+def _list(what: str, clips: Mapping[Key, str], work: Work) -> None:
+    """Note clips by name, each with its sentence, and how many there are beyond MOST_LISTED."""
+    for key, why in [*clips.items()][:MOST_LISTED]:
+        work.reporter.note(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}")
+    if len(clips) > MOST_LISTED:
+        work.reporter.note(f"{what}: {len(clips) - MOST_LISTED} more")
+
+
+def _in_folder(folder: Path, subset: Subset) -> tuple[range, int]:
+    """The seeds, from 0 up, of which a folder has clips, and how many clips of them it lacks."""
+    model = ClipsFolder(str(folder))
+    seeds = 0
+    while seeds < MOST_SEEDS and any(map(model.has, sampling.plan([subset], [seeds]))):
+        seeds += 1
+    asked = range(max(1, seeds))
+    return asked, sum(not model.has(request) for request in sampling.plan([subset], asked))
+
+
+def _require_no_clips(models: Sequence[str]) -> None:
+    """Finished clips without prompts are scored as they are, and not held against the toy prompts."""
+    for typed in models:
+        _, model = generators.split_name(typed)
+        kind, colon, target = model.partition(":")
+        if (colon and kind == "clips") or (not colon and Path(model).is_dir() and detect(Path(model)).kind == "clips"):
+            msg = (
+                f"{typed} is a folder of finished clips: `avbench score {target or model}` scores it; name a subset or "
+                "a prompts file (--subset, --prompts) if the clips were made for its prompts"
+            )
+            raise InputError(msg)

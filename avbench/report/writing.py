@@ -1,0 +1,87 @@
+"""Writes a report's folder: tables, differences and the page with its clips."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from avbench.comparison import votes as ballots
+from avbench.comparison.score_table import over_motion
+from avbench.core import csv_text
+from avbench.report import printed, tables
+from avbench.report.folder import alone
+from avbench.report.page import clips, page
+from avbench.storage.run_folder import RunFolder, write_json, write_whole
+
+LARGE_PAGE_BYTES = 150_000_000
+"""A page above this size opens slowly; the user is advised to keep the clips beside it."""
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """What the page shows besides the tables."""
+
+    media: str = "inside"
+    """``inside`` or ``beside``: the clips in the page, or in ``media/`` beside it."""
+    flow: bool = False
+    """Whether the clips are shown with their optical flow as well."""
+    votes: Sequence[Path] = ()
+    """Votes that earlier pages exported."""
+    workers: int = 1
+    """Processes that make the clips playable."""
+
+
+def write_report(
+    runs: Sequence[RunFolder],
+    frame: pd.DataFrame,
+    differences: pd.DataFrame,
+    out: Path,
+    options: PageOptions,
+    *,
+    follow: Callable[[str, int, Iterator[object]], None],
+    note: Callable[[str], None],
+) -> Path:
+    """Write table.md, .csv and .parquet, differences.csv, over_motion.csv, printed.* and report.html.
+
+    Args:
+        runs: the runs, under different names.
+        frame: their `leaderboard.leaderboard`.
+        differences: their `differences.differences`.
+        out: the folder.
+        options: what the page shows.
+        follow: draws the items of a long job: its name, how many there are, and the items.
+        note: is given sentences for the user.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: something cannot be written, or a vote cannot be read.
+    """
+    papers = printed.sections(runs)
+    waiting = f"another avbench writes its report to {out}; waiting for it"
+    with alone(out, lambda: note(waiting)):
+        beside = "".join(f"\n{tables.set_as_markdown([one.table], one.legend)}" for one in papers)
+        write_whole(out / "table.md", (tables.markdown(frame) + beside).encode())
+        if papers:
+            write_whole(out / "printed.csv", csv_text(printed.frame(papers)).encode())
+            write_json(out / "printed.json", [one.to_json() for one in papers])
+        else:  # of an earlier report
+            for name in ("printed.csv", "printed.json"):
+                (out / name).unlink(missing_ok=True)
+        write_whole(out / "table.csv", csv_text(frame).encode())
+        write_whole(out / "table.parquet", frame.to_parquet(index=False))
+        write_whole(out / "differences.csv", csv_text(differences).encode())
+        over = over_motion(runs)
+        write_whole(out / "over_motion.csv", csv_text(over).encode())
+        count, made = clips.prepare(runs, out / "media", flow=options.flow, workers=options.workers)
+        follow("page: clips", count, made)
+        voted = ballots.read(options.votes) if options.votes else None
+        html = page.render(
+            runs, frame, over, out / "media", differences, media=options.media, flow=options.flow, votes=voted
+        )
+        write_whole(out / "report.html", html.encode())
+    if options.media == "inside" and len(html) > LARGE_PAGE_BYTES:
+        note(f"the page has {len(html) / 1e6:.0f} MB; --media beside keeps the clips out of it")
+    return out / "report.html"

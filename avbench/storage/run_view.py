@@ -1,0 +1,67 @@
+"""Opens a run folder once and remembers what was read of it, so that stages hand a run on instead of reading it again.
+
+A `RunView` is a `RunFolder` whose readers read their file once. What is written through it is read anew afterwards.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from avbench.core import InputError, Sample
+from avbench.storage.content import require_unchanged
+from avbench.storage.run_folder import RunFolder
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _remembered(method: Method) -> Method:
+    """A reader without arguments whose result is kept."""
+
+    @functools.wraps(method)
+    def reader(self: "RunView") -> Any:
+        if method.__name__ not in self._known:
+            self._known[method.__name__] = method(self)
+        return self._known[method.__name__]
+
+    return reader  # type: ignore[return-value]
+
+
+def _forgetting(method: Method) -> Method:
+    """A writer after which everything is read anew."""
+
+    @functools.wraps(method)
+    def writer(self: "RunView", *args: Any, **options: Any) -> Any:
+        self._known.clear()
+        try:
+            return method(self, *args, **options)
+        finally:
+            self._known.clear()
+
+    return writer  # type: ignore[return-value]
+
+
+class RunView(RunFolder):
+    """A run folder that is read once.
+
+    Raises InputError where there is no run in the folder, or where a clip is not the one that was sampled.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._known: dict[str, Any] = {}
+        if not (path / "run.json").is_file():
+            msg = f"{path} is not a run folder: it has no run.json"
+            raise InputError(msg)
+        self.gone: tuple[Sample, ...] = require_unchanged(self)
+        """The samples whose files are no longer there; what was measured of them is kept."""
+
+    run = _remembered(RunFolder.run)
+    subsets = _remembered(RunFolder.subsets)
+    samples = _remembered(RunFolder.samples)
+    scores = _remembered(RunFolder.scores)
+    scored_with = _remembered(RunFolder.scored_with)
+    values = _remembered(RunFolder.values)
+    start = _forgetting(RunFolder.start)
+    add_sample = _forgetting(RunFolder.add_sample)
+    write_scores = _forgetting(RunFolder.write_scores)

@@ -1,0 +1,83 @@
+"""Makes a subset of folders of finished clips: by a prompts file, or by pairing clips by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from avbench.core import InputError, Prompt, Subset
+from avbench.storage.clip_files import clips_in, without_suffix
+from avbench.subsets.loading import from_folder, from_prompts_file
+
+PROMPT_FILES = tuple(f"prompts.{suffix}" for suffix in ("jsonl", "json", "csv", "parquet", "txt"))
+"""Names under which a prompts file is looked for, inside a folder of clips and beside it."""
+SUBSET_NAME = "clips"
+"""Of a subset that has no prompts file to be named after."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A subset that folders of clips share."""
+
+    subset: Subset
+    prompts_file: Path | None
+    """The file that its prompts are from; None where the clips' own names are its prompts."""
+    alone: int
+    """Clips whose name only some of the folders have; they have no partner to be compared with."""
+
+
+def prompts_file_of(folders: Sequence[Path]) -> Path | None:
+    """The prompts file that lies inside or beside the first folder that has one, or None."""
+    places = [place for folder in folders for place in (folder, folder.resolve().parent)]
+    found = (place / name for place in places for name in PROMPT_FILES)
+    return next((path for path in found if path.is_file()), None)
+
+
+def paired(folders: Sequence[Path], prompts: Path | None = None) -> Paired:
+    """The subset of clips in folders.
+
+    Args:
+        folders: folders of clips.
+        prompts: a prompts file. Where none is given, one that lies inside or beside a folder is taken if a clip is
+            named after one of its ids; otherwise each clip's name, without its suffix, is a prompt.
+
+    Raises:
+        InputError: a folder is missing or has no clip, or the prompts file cannot be read.
+    """
+    for folder in folders:
+        _require_clips(folder)
+    stems = [{without_suffix(path.relative_to(folder)) for path in clips_in(folder).clips} for folder in folders]
+    if prompts is not None:
+        return Paired(from_prompts_file(prompts), prompts, _alone(stems))
+    if lying := prompts_file_of(folders):
+        subset = from_prompts_file(lying)
+        if any(_names_a_clip(prompt, stem) for prompt in subset.prompts for stem in set().union(*stems)):
+            return Paired(subset, lying, _alone(stems))
+    united: dict[str, Prompt] = {}
+    for folder in folders:
+        for prompt in from_folder(folder).prompts:
+            united.setdefault(prompt.id, prompt)
+    ordered = tuple(united[identifier] for identifier in sorted(united))
+    return Paired(Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"}), None, _alone(stems))
+
+
+def _require_clips(folder: Path) -> None:
+    if not folder.exists():
+        msg = f"{folder}: there is no such folder"
+        raise InputError(msg)
+    if not folder.is_dir():
+        msg = f"{folder} is a file; give the folder that its clips lie in"
+        raise InputError(msg)
+    if (folder / "run.json").is_file():
+        msg = f"{folder} is a run folder of avbench, whose clips are scored already: `avbench compare {folder} …`"
+        raise InputError(msg)
+
+
+def _names_a_clip(prompt: Prompt, stem: str) -> bool:
+    """Whether a clip's name begins with a prompt's id, as ``<id>`` and ``<id>-<seed>`` do, or is its caption."""
+    name = stem.rpartition("/")[2]
+    named = str(prompt.tags.get("file", ""))
+    return name == prompt.id or name.startswith((f"{prompt.id}-", prompt.video_caption)) or stem in named
+
+
+def _alone(stems: Sequence[set[str]]) -> int:
+    return len(set().union(*stems) - set.intersection(*stems)) if len(stems) > 1 else 0
