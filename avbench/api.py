@@ -27,6 +27,7 @@ from avbench.comparison.verdict import verdict
 from avbench.core import InputError, Key, Subset, digest
 from avbench.features.measure import CRASHED, protocol_of, require_weights, requires
 from avbench.features.measure import measure as measure_clips
+from avbench.features.table import Requires
 from avbench.generation import sample as sampling
 from avbench.generation import table as generators
 from avbench.generation.detect import detect
@@ -456,7 +457,7 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     subset = from_folder(path)
     features = features_of(metrics)
     content = {prompt.id: content_sha256(path / str(prompt.tags["file"])) for prompt in subset.prompts}
-    protocols = [protocol_of(feature) for feature in features if requires(feature) != "reference"]
+    protocols = [protocol_of(feature) for feature in features if requires(feature) is not Requires.REFERENCE_CLIP]
     key = digest({"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)})[:16]
     place = cache_folder() / "references" / key
     if (place / "card.json").is_file():

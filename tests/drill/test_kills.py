@@ -122,7 +122,7 @@ def run(words, place, before=lambda: None):
 
 
 def finish(step, place):
-    """Give the command of a step again. A baseline that is there is whole; given again it would note a second update."""
+    """Give the command of a step again. A baseline that is there is whole; it is not updated twice."""
     if step != "baseline" or not (place / "b.zip").exists():
         end = run(STEPS[step], place)
         assert end.code == 0, end.said
