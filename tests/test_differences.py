@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_runs import SUBSETS, evaluated, made_run
+from running import run_avbench
 from typer.testing import CliRunner
 
 from avbench import cli
@@ -192,5 +193,5 @@ def test_every_form_is_printed(runs, verb, form):
 
 
 def test_an_unknown_form_is_a_sentence(runs):
-    told = CliRunner().invoke(cli.app, ["compare", str(runs["good"].path), "--format", "excel"])
-    assert told.exit_code == 2 and "format 'excel' is unknown" in told.output
+    told = run_avbench("compare", runs["good"].path, "--format", "excel")
+    assert told.exit_code == 2 and "format 'excel' is unknown" in told.stderr
