@@ -354,7 +354,7 @@ def compare(
         InputError: a folder holds no evaluated run, or two runs were made differently in a field that is not allowed.
     """
     work = Work()
-    views = [opened(path, work) for path in runs]
+    views = [opened(path, work, reads_clips=False) for path in runs]
     pairs = [(b, a) for b in range(len(views)) for a in range(b)] if all_pairs else None
     place = None if reference is None else Path(reference)
     found = compared(views, pairs=pairs, plan=plan, allow=allow, reference=place, metrics=metrics)
@@ -376,14 +376,14 @@ def compared(
     return Comparison(tuple(runs), frame, found, verdict(frame, found))
 
 
-def opened(path: str | Path, work: Work) -> RunView:
-    """A run folder, read once. Clips that are no longer there are noted; what was measured of them is kept.
+def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView:
+    """A run folder, read once. Clips that are gone are noted where they are read; what was measured of them is kept.
 
     Raises:
         InputError: there is no run in it, or a clip of it is not the one that was sampled.
     """
     view = RunView(Path(path))
-    if view.gone:
+    if view.gone and reads_clips:
         first = view.path / str(view.gone[0].path)
         work.reporter.note(
             f"{counted(view.gone, view)} no longer there (for example {first}); what was measured of them is kept"
@@ -454,7 +454,11 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     """
     if path == SHIPPED or any(path.glob("card.json")) or any(path.glob("*/card.json")):
         return path
-    subset = from_folder(path)
+    try:
+        subset = from_folder(path)
+    except InputError as error:
+        msg = f"{path} holds no reference: there is no card.json in it, and no clips to build one of ({error})"
+        raise InputError(msg) from None
     features = features_of(metrics)
     content = {prompt.id: content_sha256(path / str(prompt.tags["file"])) for prompt in subset.prompts}
     protocols = [protocol_of(feature) for feature in features if requires(feature) is not Requires.REFERENCE_CLIP]
@@ -515,7 +519,7 @@ def model_folders(out: Path, models: Sequence[str]) -> dict[str, Path]:
         name, model = generators.split_name(typed)
         place = out / (name or generators.run_name(model))
         if place in found.values() or model in found:
-            msg = f"two of these models would share the run folder {place}: give one a name, as in mine={model}"
+            msg = f"two of these models would share the run folder {place}: give one a name, NAME=MODEL"
             raise InputError(msg)
         found[model] = place
     return found
@@ -590,7 +594,8 @@ def _require_no_clips(models: Sequence[str]) -> None:
     for typed in models:
         _, model = generators.split_name(typed)
         kind, colon, target = model.partition(":")
-        if (colon and kind == "clips") or (not colon and Path(model).is_dir() and detect(Path(model)).kind == "clips"):
+        folder = Path(target if kind == "clips" else model)
+        if folder.is_dir() and (kind == "clips" or (not colon and detect(folder).kind == "clips")):
             msg = (
                 f"{typed} is a folder of finished clips: `avbench score {target or model}` scores it; name a subset or "
                 "a prompts file (--subset, --prompts) if the clips were made for its prompts"

@@ -58,7 +58,7 @@ def test_imports_go_one_way(path):
 @pytest.mark.parametrize("kind", ["generation/providers", "features", "metrics"])
 def test_plug_ins_of_a_kind_do_not_import_each_other(kind):
     """A new provider, feature or metric is one file: none leans on another of its kind."""
-    stages = {"table", "measure", "evaluate", "distances", "reference", "hook", "imported_statistics"}
+    stages = {"__init__", "table", "measure", "evaluate", "distances", "reference", "hook", "imported_statistics"}
     for path in (PACKAGE / kind).glob("*.py"):
         if path.stem in stages:
             continue

@@ -8,6 +8,7 @@ from torch.nn import functional
 from avbench.core import Audio, Clip, InputError, NotMeasurable
 from avbench.features.audio import networks
 from avbench.features.audio.networks import CLAP, PANNs, VGGish, VGGishProtocol, vggish_log_mel
+from avbench.features.networks import filled, without
 from avbench.storage import weights
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
@@ -63,7 +64,7 @@ def user_provided(cache, name, state):
 
 @pytest.mark.parametrize("build", [VGGish, PANNs, CLAP])
 def test_what_was_not_brought_is_asked_for(cache, build):
-    with pytest.raises(InputError, match=r"not here.*then `avbench weights fetch .* --file PATH`"):
+    with pytest.raises(InputError, match=r"is missing.*then `avbench weights fetch .* --file PATH`"):
         build()
 
 
@@ -133,9 +134,7 @@ def test_vggish_is_the_mean_over_its_patches(cache):
 
 def test_vggish_has_tensorflows_order_of_channels(cache):
     state = vggish_state()
-    network = networks.loaded(
-        networks.VGGishNetwork(2), {k: v.numpy() for k, v in state.items()}, "VGGish", unused="pproc."
-    )
+    network = filled(networks.VGGishNetwork(2), without({k: v.numpy() for k, v in state.items()}, "pproc."), "VGGish")
     x = torch.randn(2, 1, 96, 64)
     y = x
     for place, pooled in ((0, True), (3, True), (6, False), (8, True), (11, False), (13, True)):
@@ -156,7 +155,7 @@ def test_panns_hear_librosas_decibels():
     bands = librosa.filters.mel(sr=32000, n_fft=1024, n_mels=64, fmin=50, fmax=14000)
     state["logmel_extractor.melW"] = torch.from_numpy(bands.T)
     arrays = {name: value.numpy() for name, value in state.items()}
-    network = networks.loaded(networks.Cnn14(2), arrays, "PANNs", unused="fc_audioset.")
+    network = filled(networks.Cnn14(2), without(arrays, "fc_audioset."), "PANNs")
     wave = tune(1.5, 32000) + 0.01 * np.random.default_rng(0).standard_normal(48000).astype(np.float32)
     settings = {"sr": 32000, "n_fft": 1024, "hop_length": 320, "n_mels": 64, "fmin": 50, "fmax": 14000}
     power = librosa.feature.melspectrogram(y=wave, pad_mode="reflect", **settings)

@@ -96,7 +96,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("avbench.features.measure.measure", stopped)
+    monkeypatch.setattr("avbench.api.measure_clips", stopped)
     done = run_avbench("measure", tmp_path / "a")
     assert done.exit_code == 130
     assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to go on." in done.stderr

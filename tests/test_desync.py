@@ -53,7 +53,7 @@ def made_clip(seconds, fps=25, rate=16000, size=(24, 32)):
 
 def test_what_was_not_brought_is_asked_for(cache, state):
     for ask in (Synchformer, lambda: protocol_of("synchformer"), lambda: require_weights(["synchformer"])):
-        with pytest.raises(InputError, match=r"not here.*then `avbench weights fetch synchformer --file PATH`"):
+        with pytest.raises(InputError, match=r"is missing.*then `avbench weights fetch synchformer --file PATH`"):
             ask()
     provide(cache, state)
     assert protocol_of("synchformer").weights_sha256 == weights.file_sha256(cache / "synchformer.pth")

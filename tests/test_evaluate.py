@@ -226,7 +226,7 @@ def test_values_of_another_evaluation_are_refused_also_where_scores_have_no_hash
     write_json(new.path / "scores.json", {name: plain[name] for name in ("scores", "protocols")})
     assert set(score_table.clip_values(new)) == {(subset, metric) for subset in SUBSETS for metric in METRICS}
     (new.path / "values.parquet").write_bytes((old.path / "values.parquet").read_bytes())
-    with pytest.raises(InputError, match=r"has 4 clips with the mean .* in the one, 6 with .* evaluate"):
+    with pytest.raises(InputError, match=r"has 4 values of lpips_consecutive .* counts 6.* evaluate"):
         score_table.clip_values(new)
 
 

@@ -51,7 +51,7 @@ def test_every_protocol_has_a_feature_of_its_own():
     assert len(digests) == len(FVD_PROTOCOLS)
     for name in CONVENTIONS:
         protocol = getattr(conventions, name).protocol
-        assert protocol.name in FEATURES and protocol.source and protocol.steps
+        assert protocol.name in FEATURES and protocol.notes["source"] and protocol.steps
 
 
 FEATURES_OF = {
@@ -160,7 +160,7 @@ def test_javisbench_shows_half_the_contrast_on_purpose(shown):
     assert x.shape == (24, 3, 224, 224)
     assert x.max() == 1 and -0.005 < x.min() <= 0, "where the network was trained for -1...1"
     assert (x[:, :, :48] == x.min()).all() and (x[:, :, -48:] == x.min()).all(), "letterboxed"
-    assert "defect" in feature.protocol.value_range
+    assert "defect" in feature.protocol.notes["value_range"]
 
 
 @pytest.mark.parametrize(("height", "width"), [(97, 53), (300, 420)])

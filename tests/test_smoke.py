@@ -30,6 +30,8 @@ VERBS = {
     "subsets lint": ("toy-control",),
     "subsets import": ("runs/toyworld/clips", "--out", "mine"),
     "train examples": ("--clips", 2, "--workers", 1, "--out", "examples"),
+    "score": ("runs/toyworld/clips", "noisy=runs/toyworld-noisy/clips", *METRICS, "--workers", 1, "--out", "scored"),
+    "subsets list": (),
     "weights list": (),
 }  # fmt: skip
 """Verb → its words. The order counts: what one writes, a later one reads."""

@@ -10,7 +10,6 @@ from rich.console import Console
 from avbench.comparison.leaderboard import _best
 from avbench.metrics.table import METRICS
 from avbench.report import boards
-from avbench.report.page import answer
 from avbench.report.tables import console, markdown, number, protocols, set_as_latex, set_as_markdown, subset_tables
 
 ROWS = [
@@ -160,23 +159,6 @@ def test_each_distance_has_a_least_n(name, clips, sentence):
     by_name = {metric.name: metric for metric in METRICS}
     assert by_name[name].too_few(*clips) == sentence
     assert all(metric.least_clips for metric in METRICS if not metric.per_clip)
-
-
-def test_the_answer_says_what_is_shown_and_no_more():
-    rows = [
-        ("fvd", "lower", "b", None, None),
-        ("lpips_consecutive", "band", "b", None, None),
-        ("onset_rate", "band", None, None, None),
-        ("kvd", "lower", None, "n = 6: too few for KVD", None),
-        ("fad", "lower", None, None, "the clips have no sound"),
-    ]
-    found = pd.DataFrame(rows, columns=["metric", "direction", "better", "too_few", "missing"])
-    found = found.assign(subset="s", run="b", against="a")
-    assert answer.sentences(found, found) == [
-        "b against a: b is better in 1 (fvd on s). b is nearer to the reference in 1 (lpips_consecutive on s). "
-        "No difference shown in 1 comparison. 1 comparison rests on too few clips. 1 comparison could not be made."
-    ]
-    assert answer.sentences(found.assign(model="b"), None)[0] == "1 run on 1 subset, 5 metrics."
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def report(
 
     if media not in MEDIA:
         refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
-    views = [opened_run(path) for path in runs]
+    views = [opened_run(path, reads_clips=True) for path in runs]
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
     options = PageOptions(media, flow, tuple(votes or ()), worker_count(workers))
     page = found.save_report(out, options, PRINTED)

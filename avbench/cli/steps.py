@@ -53,7 +53,12 @@ def measure_run(path: Path, metrics: Sequence["Metric"], workers: int | None, ag
     from avbench.api import measured
 
     work = work_of(workers)
-    return measured(opened_run(path), metrics, work, None if against is None else opened_run(against))
+    return measured(
+        opened_run(path, reads_clips=True),
+        metrics,
+        work,
+        None if against is None else opened_run(against, reads_clips=True),
+    )
 
 
 def evaluate_run(path: Path, metrics: Sequence["Metric"], reference: Path | None, against: Path | None) -> None:
@@ -61,17 +66,17 @@ def evaluate_run(path: Path, metrics: Sequence["Metric"], reference: Path | None
     from avbench.api import reference_of
     from avbench.metrics.evaluate import evaluate
 
-    view = opened_run(path)
+    view = opened_run(path, reads_clips=True)
     real = None if reference is None else reference_of(reference, metrics, work_of())
     with view.writing():
         evaluate(view, metrics, place=real, against=None if against is None else opened_run(against))
 
 
-def opened_run(path: "Path | RunFolder") -> "RunView":
-    """A run folder, read once, whose clips are those that were sampled; clips that are gone are noted."""
+def opened_run(path: "Path | RunFolder", *, reads_clips: bool = False) -> "RunView":
+    """A run folder, read once, whose clips are those that were sampled; gone ones are noted where they are read."""
     from avbench.api import opened
 
-    return opened(path if isinstance(path, Path) else path.path, work_of())
+    return opened(path if isinstance(path, Path) else path.path, work_of(), reads_clips=reads_clips)
 
 
 def chosen_subsets(

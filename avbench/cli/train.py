@@ -101,7 +101,7 @@ def train_report(
     from avbench.storage.run_folder import write_whole
     from avbench.training.report import markdown, table
 
-    text = markdown(table([opened_run(path) for path in runs]))
+    text = markdown(table([opened_run(path, reads_clips=True) for path in runs]))
     if out is None:
         say(text)
     else:

@@ -102,6 +102,8 @@ class _Side:
         self.folder = folder
         self.made = made(folder)
         self.scores: dict[Where, Score] = {(one.subset, one.metric): one for one in asked_scores(folder, metrics)}
+        for score in self.scores.values():
+            scored_by(folder, score.metric)  # raises where this version has no such metric
         self.values = clip_values(folder)
         self.subsets = {subset.name: subset for subset in folder.subsets()}
 

@@ -46,7 +46,8 @@ class Protocol:
 
     def values(self) -> dict[str, Any]:
         """Every hashed field as a plain value."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "notes"}
+        plain = json.loads(json.dumps(dataclasses.asdict(self)))  # as it is stored: lists, no tuples
+        return {name: value for name, value in plain.items() if name != "notes"}
 
     def describe(self) -> dict[str, Any]:
         """What is stored beside a number: the values, and under ``notes`` the notes, where there are any."""

@@ -475,7 +475,7 @@ class RunFolder:
             msg = f"{path} holds two values of one metric for one clip"
             raise InputError(msg)
         counts = table.dropna(subset="value").groupby(["subset", "metric"]).size()
-        for score in self.scores()[0]:
+        for score in self.scores()[0] if (self.path / "scores.json").exists() else ():
             where = (score.subset, score.metric)
             there = int(counts.get(where, 0))
             if there != score.n and (there or score.interval):  # a distance has no value of its own for a clip
