@@ -15,7 +15,7 @@ from scenedetect import AdaptiveDetector
 from scenedetect.common import FrameTimecode
 from scipy import signal
 
-from avbench.core import Clip, NotMeasurable, Protocol
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
 from avbench.curation import words
 from avbench.curation.camera import WithoutCamera
 from avbench.features.audio.onsets import Onsets
@@ -54,12 +54,21 @@ class CurationProtocol(Protocol):
 
     name: str = "curation"
     version: int = 3
-    cuts: str = f"scenedetect {metadata.version('scenedetect')} AdaptiveDetector as it comes, shortest scene 1 frame"
+    cuts: str = f"scenedetect {metadata.version('scenedetect')} AdaptiveDetector"
+    shortest_scene: int = 1
     looked_at: int = LOOKED_AT
-    hashes: str = f"imagehash {metadata.version('imagehash')} phash: 64 bits a frame; log spectrogram, 256 bits"
-    words: str = (
-        f"rapidocr {metadata.version('rapidocr')}: at most {words.LONGEST_SIDE} pixels a side, "
-        f"lines of {words.LETTERS} different letters, score {words.SURENESS}"
+    hashes: str = f"imagehash {metadata.version('imagehash')}"
+    words_longest_side: int = words.LONGEST_SIDE
+    words_letters: int = words.LETTERS
+    words_score: float = words.SURENESS
+    words: str = f"rapidocr {metadata.version('rapidocr')}"
+    notes: Notes = noted(
+        cuts="The detector with its default settings.",
+        shortest_scene="Frames.",
+        hashes="The perceptual hash, 64 bits a frame, and of the log spectrogram 256 bits.",
+        words_longest_side="Pixels: larger frames are shrunk to it.",
+        words_letters="A line of text needs so many different letters.",
+        words_score="A line of text needs this score.",
     )
 
 

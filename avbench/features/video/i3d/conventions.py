@@ -136,7 +136,7 @@ class ASVA(I3DLogits):
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-asva",
         frames=12,
-        frame_choice="middle / 3 windows",
+        frame_choice="middle / spread",
         fps="6",
         aspect="centre crop",
         resize="bicubic",
