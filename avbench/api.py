@@ -24,7 +24,7 @@ from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import verdict
-from avbench.core import InputError, Key, Subset, digest
+from avbench.core import InputError, Key, Subset, checked_id, digest
 from avbench.features.measure import CRASHED, protocol_of, require_weights, requires
 from avbench.features.measure import measure as measure_clips
 from avbench.features.table import Requires
@@ -33,7 +33,7 @@ from avbench.generation import table as generators
 from avbench.generation.detect import detect
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics import reference as references
-from avbench.metrics.evaluate import SHIPPED, chosen_metrics, evaluate, features_of, read_values
+from avbench.metrics.evaluate import SHIPPED, chosen_metrics, evaluate, features_of, fvd_metrics, read_values
 from avbench.metrics.table import Metric
 from avbench.report import tables
 from avbench.report.writing import PageOptions, write_report
@@ -62,6 +62,9 @@ MOST_LISTED = 5
 
 class Reporter(Protocol):
     """Where messages and progress go. The command line prints them; `Silent` keeps the messages."""
+
+    notes: list[str]
+    """The sentences that were noted."""
 
     def note(self, sentence: str) -> None:
         """Take a sentence for the user."""
@@ -234,12 +237,13 @@ def score(
     named = named_folders(folders)
     chosen = chosen_metrics(metrics)
     require_weights(features_of(chosen))
-    found = paired([*named.values()], None if prompts is None else Path(prompts))
+    found = paired([*named.values()], None if prompts is None else Path(prompts), _fits)
     if found.prompts_file and prompts is None:
         work.reporter.note(f"the prompts are those of {found.prompts_file}")
     if found.alone and not found.prompts_file:
         work.reporter.note(
-            f"{_clips(found.alone)} in only some of the folders; their scores count, pairs they have none"
+            f"{_clips(found.alone)} in only some of the folders; they count in the scores, but have no partner to be "
+            "compared with"
         )
     real = None if reference is None else reference_of(Path(reference), chosen, work)
     views, failed = [], 0
@@ -247,9 +251,9 @@ def score(
         seeds, lacking = _in_folder(folder, found.subset)
         view, missing = sampled(Path(out) / name, f"clips:{folder}", Asked([found.subset], seeds), work)
         failed += missing - lacking + measured(view, chosen, work)
-        evaluate(view, chosen, place=real)
+        evaluated(view, chosen, real)
         views.append(view)
-    return dataclasses.replace(compared(views, plan=plan, reference=real), notes=_notes(work), failed=failed)
+    return dataclasses.replace(compared(views, plan=plan, reference=real), notes=[*work.reporter.notes], failed=failed)
 
 
 def run(
@@ -263,6 +267,7 @@ def run(
     settings: Mapping[str, Any] | None = None,
     preset: str | None = None,
     metrics: Sequence[str] | None = None,
+    fvd_protocols: Sequence[str] = (),
     reference: str | Path | None = None,
     against: str | Path | None = None,
     plan: Plan | None = None,
@@ -284,7 +289,8 @@ def run(
         seeds: clips per prompt.
         settings: of the models.
         preset: a paper's settings, by name or .toml; what is given beside it goes before it.
-        metrics: their names; the default metrics where not given.
+        metrics: their names; those of the preset, or the default metrics, where not given.
+        fvd_protocols: FVD as other codes have it, by their names, or ``all``, beside the metrics.
         reference: a folder of real clips or a reference folder, instead of the shipped ones.
         against: the run folder that holds the reference clips, for metrics that need one.
         plan: primary questions and margins.
@@ -305,30 +311,32 @@ def run(
         msg = f"the preset {preset} needs models: name them"
         raise InputError(msg)
     computed = chosen.metrics()[0] if chosen and not metrics else chosen_metrics(metrics)
+    computed = chosen_metrics([*(metric.name for metric in computed), *fvd_metrics(fvd_protocols)])
     require_weights(features_of(computed))
     if names is None and prompts is None:
         _require_no_clips(given)
-        names = chosen.subsets if chosen else None
-    wanted = chosen_subsets(names, prompts, views, limit)
-    typed = paper_presets.Given(names and [*names], prompts, views, limit, seeds, metrics, settings or {})
+    file = None if prompts is None else Path(prompts)
+    wanted = chosen_subsets(chosen.subsets if chosen and not names and not file else names, file, views, limit)
+    subset_names = names and [one.name if isinstance(one, Subset) else one for one in names]
+    typed = paper_presets.Given(subset_names, file, views, limit, seeds, metrics, settings or {})
     folders = model_folders(Path(out), given)
     real = None if reference is None else reference_of(Path(reference), computed, work)
     beside = None if against is None else opened(against, work)
-    records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders]
+    records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]
     if chosen:
         wanted, seeds = paper_presets.in_form(chosen, wanted), seeds or chosen.seeds
         for sentence in dict.fromkeys(one for each in records if each for one in each["left_out"].values()):
             work.reporter.note(f"a column of {chosen.name} is left out: {sentence}")
     opened_runs, failed = [], 0
-    for (model, place), record in zip(folders.items(), records, strict=True):
+    for (place, model), record in zip(folders.items(), records, strict=True):
         own = paper_presets.settings(chosen, model, typed.settings) if chosen else {}
         asked = Asked(wanted, range(seeds or 1), {**typed.settings, **own}, record)
         view, missing = sampled(place, model, asked, work)
         failed += missing + measured(view, computed, work, beside)
-        evaluate(view, computed, place=real, against=beside)
+        evaluated(view, computed, real, beside)
         opened_runs.append(view)
     found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
-    return dataclasses.replace(found, notes=_notes(work), failed=failed)
+    return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed)
 
 
 def compare(
@@ -353,12 +361,10 @@ def compare(
     Raises:
         InputError: a folder holds no evaluated run, or two runs were made differently in a field that is not allowed.
     """
-    work = Work()
-    views = [opened(path, work, reads_clips=False) for path in runs]
+    views = [RunView(Path(path)) for path in runs]
     pairs = [(b, a) for b in range(len(views)) for a in range(b)] if all_pairs else None
     place = None if reference is None else Path(reference)
-    found = compared(views, pairs=pairs, plan=plan, allow=allow, reference=place, metrics=metrics)
-    return dataclasses.replace(found, notes=_notes(work))
+    return compared(views, pairs=pairs, plan=plan, allow=allow, reference=place, metrics=metrics)
 
 
 def compared(
@@ -405,6 +411,14 @@ def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: Ru
         work.reporter.follow(f"{view.path.name}: measure", count, noting(tasks))
     _list("not measured", {key: f"{', '.join(features)}: {CRASHED}" for key, features in lost.items()}, work)
     return len(lost)
+
+
+def evaluated(
+    view: RunFolder, metrics: Sequence[Metric], reference: Path | None = None, against: RunFolder | None = None
+) -> None:
+    """Score a measured run, while no other avbench writes to its folder."""
+    with view.writing():
+        evaluate(view, metrics, place=reference, against=against)
 
 
 def sampled(path: Path, model: str, asked: Asked, work: Work) -> tuple[RunView, int]:
@@ -469,12 +483,12 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     making = place.with_name(f"{key}.work") / subset.name
     view, failed = sampled(making, f"clips:{path}", Asked([subset]), work)
     if failed:
-        msg = f"{failed} clips of {path} cannot be read; a reference must be whole: repair or remove them"
+        msg = f"{failed} clips of {path} cannot be used; a reference must be whole: repair or remove them"
         raise InputError(msg)
     if measured(view, metrics, work):
         msg = f"some clips of {path} could not be measured; a reference must be whole: give the command again"
         raise InputError(msg)
-    references.pack(view, subset, protocols, place, "not stated")
+    references.pack(view, subset, protocols, place, None)
     shutil.rmtree(making.parent, ignore_errors=True)
     return place
 
@@ -486,7 +500,9 @@ def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str 
         InputError: no folder is given, or one twice.
     """
     if isinstance(folders, Mapping):
-        pairs: list[tuple[str | None, Path]] = [(name, Path(folder)) for name, folder in folders.items()]
+        pairs: list[tuple[str | None, Path]] = [
+            (checked_id(name, "model name"), Path(folder)) for name, folder in folders.items()
+        ]
     else:
         listed = [folders] if isinstance(folders, str | Path) else folders
         pairs = [(name, Path(path)) for name, path in map(generators.split_name, map(str, listed))]
@@ -497,31 +513,28 @@ def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str 
     if twice := [place for place in places if places.count(place) > 1]:
         msg = f"{twice[0]} is given twice"
         raise InputError(msg)
-    names = [name or generators.run_name(f"clips:{place}") for (name, _), place in zip(pairs, places, strict=True)]
-    for number, (given, _) in enumerate(pairs):
-        depth = 2
-        while given is None and names.count(names[number]) > 1 and depth <= len(places[number].parts):
-            for index, name in enumerate(names):
-                if pairs[index][0] is None and index != number and name == names[number]:
-                    names[index] = generators.run_name("clips:" + "-".join(places[index].parts[-depth:]))
-            names[number] = generators.run_name("clips:" + "-".join(places[number].parts[-depth:]))
-            depth += 1
+    names: list[str] = [name or "" for name, _ in pairs]
+    for depth in range(1, max(len(place.parts) for place in places) + 1):
+        alike = {name for name in names if not name or names.count(name) > 1}
+        for number, (given, _) in enumerate(pairs):
+            if given is None and names[number] in alike:
+                names[number] = generators.run_name("clips:" + "-".join(places[number].parts[-depth:]))
     if twice := [name for name in names if names.count(name) > 1]:
         msg = f"two of the folders would be called {twice[0]!r}: give names, as in first={pairs[0][1]}"
         raise InputError(msg)
     return dict(zip(names, (folder for _, folder in pairs), strict=True))
 
 
-def model_folders(out: Path, models: Sequence[str]) -> dict[str, Path]:
-    """Model → run folder. Raises InputError where two models would share one."""
-    found: dict[str, Path] = {}
+def model_folders(out: Path, models: Sequence[str]) -> dict[Path, str]:
+    """Run folder → model. Raises InputError where two models would share a folder."""
+    found: dict[Path, str] = {}
     for typed in models:
         name, model = generators.split_name(typed)
         place = out / (name or generators.run_name(model))
-        if place in found.values() or model in found:
+        if place in found:
             msg = f"two of these models would share the run folder {place}: give one a name, NAME=MODEL"
             raise InputError(msg)
-        found[model] = place
+        found[place] = model
     return found
 
 
@@ -563,10 +576,6 @@ def _work(workers: int | None, replace: bool, reporter: Reporter | None) -> Work
     return Work(workers, replace, reporter or Silent())
 
 
-def _notes(work: Work) -> list[str]:
-    return [*getattr(work.reporter, "notes", ())]
-
-
 def _clips(count: int) -> str:
     return f"{count} clip{' is' if count == 1 else 's are'}"
 
@@ -577,6 +586,11 @@ def _list(what: str, clips: Mapping[Key, str], work: Work) -> None:
         work.reporter.note(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}")
     if len(clips) > MOST_LISTED:
         work.reporter.note(f"{what}: {len(clips) - MOST_LISTED} more")
+
+
+def _fits(folder: Path, subset: Subset) -> bool:
+    """Whether a clip in a folder is named after one of a subset's prompts."""
+    return any(map(ClipsFolder(str(folder)).has, sampling.plan([subset], [0])))
 
 
 def _in_folder(folder: Path, subset: Subset) -> tuple[range, int]:

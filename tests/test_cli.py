@@ -4,8 +4,8 @@ import json
 import tomllib
 
 import pytest
+from command_line import run_avbench
 from made_runs import SUBSETS, evaluated, made_run
-from running import run_avbench
 
 from avbench.cli import printing
 from avbench.cli.program import PANELS, app
@@ -52,7 +52,7 @@ def test_metric_filters_the_table_and_the_family(runs):
 
 def test_quiet_leaves_out_notes_and_keeps_errors(runs):
     assert "note: " in run_avbench("evaluate", runs[0]).stderr + run_avbench("evaluate", runs[1]).stderr
-    done = run_avbench("compare", "nowhere", "-q")
+    done = run_avbench("compare", "nowhere", "-q", code=None)
     assert done.exit_code == 2 and "is not a run folder" in done.stderr
 
 
@@ -97,7 +97,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("avbench.api.measure_clips", stopped)
-    done = run_avbench("measure", tmp_path / "a")
+    done = run_avbench("measure", tmp_path / "a", code=None)
     assert done.exit_code == 130
     assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to go on." in done.stderr
 

@@ -5,12 +5,16 @@ import pandas as pd
 from avbench.comparison.differences import TO_TARGET
 from avbench.comparison.verdict import verdict
 
-COLUMNS = ["metric", "direction", "kind", "difference", "unit", "p", "p_holm", "needed", "better", "missing"]
+COLUMNS = [
+    *("metric", "direction", "kind", "difference", "unit", "p", "p_holm", "needed", "better", "missing", "too_few")
+]
 NAN = float("nan")
 
 
 def frames(rows, subset="s"):
-    found = pd.DataFrame(rows, columns=COLUMNS).assign(subset=subset, run="b", against="a", prompts=23)
+    found = pd.DataFrame([(*row, None)[: len(COLUMNS)] for row in rows], columns=COLUMNS).assign(
+        subset=subset, run="b", against="a", prompts=23
+    )
     missing = found["missing"].notna()
     scores = [
         {"subset": row.subset, "metric": row.metric, "model": model, "missing": row.missing if model == "a" else None}
@@ -39,6 +43,18 @@ def test_what_is_shown_is_named_with_its_size_and_certainty():
     first, second = verdict(*frames([WON, OPEN]))
     assert first == "b is better than a in 1 of 2 comparisons: fvd (by 120, p 0.004)."
     assert second.startswith("The nearest to being shown is warping error")
+
+
+def test_too_few_clips_are_no_comparison():
+    small = ("kvd", "lower", "distance", -3.0, "", 0.5, 1.0, 90, None, None, "n = 6: too few for KVD")
+    said = verdict(*frames([OPEN, small]))
+    assert said[0] == "No difference shown between b and a (23 prompts, 1 comparison)."
+    assert said[-1] == "1 comparison rests on too few clips: n = 6: too few for KVD."
+
+
+def test_as_many_prompts_as_there_are_settle_nothing():
+    enough = ("warping_error", "band", TO_TARGET, 0.01, "RGB²", 0.06, 0.06, 3, None, None)
+    assert verdict(*frames([enough])) == ["No difference shown between b and a (23 prompts, 1 comparison)."]
 
 
 def test_a_subset_is_named_where_there_are_several():

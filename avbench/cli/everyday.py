@@ -42,7 +42,6 @@ from avbench.cli.program import app
 from avbench.cli.steps import (
     PRINTED,
     chosen_subsets,
-    named_metrics,
     opened_run,
     parsed_settings,
     worker_count,
@@ -85,9 +84,12 @@ def score(
 
     if name and len(name) != len(folders):
         refuse(f"--name is given {len(name)} times for {len(folders)} folders; give one for each, or none")
-    given = [f"{one}={folder}" for one, folder in zip(name, folders, strict=True)] if name else folders
+    if name and len(set(name)) < len(name):
+        refuse(
+            f"--name gives {next(one for one in name if name.count(one) > 1)!r} twice; give each folder its own name"
+        )
     found = api.score(
-        given,
+        dict(zip(name, folders, strict=True)) if name else folders,
         reference=reference,
         prompts=prompts,
         metrics=metric,
@@ -134,7 +136,6 @@ def run(
     """
     from avbench import api
 
-    metrics = [one.name for one in named_metrics(metric, fvd_protocol)] if metric or fvd_protocol else None
     settings = parsed_settings(setting or ())
     found = api.run(
         models,
@@ -145,7 +146,8 @@ def run(
         seeds=seeds,
         settings=settings,
         preset=preset,
-        metrics=metrics,
+        metrics=metric,
+        fvd_protocols=fvd_protocol or (),
         reference=reference,
         against=against,
         plan=written_plan(plan),
@@ -181,8 +183,6 @@ def compare(
         allow=allow or (),
         reference=reference,
     )
-    for sentence in found.notes:
-        PRINTED.note(sentence)
     if form in ("csv", "json"):
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
         return
@@ -210,7 +210,6 @@ def check(
     Exit code 2: the two cannot be compared. Margins stand in the plan; a metric without one is not gated.
     """
     from avbench.comparison import gate
-    from avbench.comparison.plan import read
     from avbench.report import checks
 
     folder = opened_run(run_folder)
@@ -218,7 +217,7 @@ def check(
         gate.update(folder, baseline, reason)
         say(f"{baseline} now holds {folder.path.name}")
         return
-    verdicts = gate.check(folder, baseline, read(plan), place=reference)
+    verdicts = gate.check(folder, baseline, written_plan(plan), place=reference)
     terminal().print(checks.console(verdicts))
     for line in checks.annotations(verdicts):
         say(line)

@@ -4,7 +4,7 @@ Text that comes from files is shown without control characters.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,7 +13,6 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
-    from avbench.core import Key
     from avbench.report.printed import Section
     from avbench.report.tables import SubsetTable
     from avbench.training.loop import Progress
@@ -22,14 +21,6 @@ LINE_SECONDS = 60
 """Between two lines of progress where stderr is no terminal."""
 UNLIMITED_WIDTH = 100_000
 """Letters a line that no table needs."""
-
-
-def list_clips(what: str, clips: "Mapping[Key, str]", most: int = 5) -> None:
-    """Name clips, each with its sentence, and count those beyond `most`."""
-    for key, why in [*clips.items()][:most]:
-        say_error(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}")
-    if len(clips) > most:
-        say_error(f"{what}: {len(clips) - most} more")
 
 
 def print_protocols(frame: "pd.DataFrame", names: Sequence[str]) -> None:

@@ -54,7 +54,7 @@ def sample(
     """Make the clips of one model, and nothing else."""
     from avbench.api import model_folders
 
-    ((model, place),) = model_folders(out, [model]).items()
+    ((place, model),) = model_folders(out, [model]).items()
     asked, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
     if failures := sample_run(place, model, asked, range(seeds), settings, workers, replace=replace):
         refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)

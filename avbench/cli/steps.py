@@ -8,6 +8,7 @@ from avbench.cli.printing import Printed, refuse
 
 if TYPE_CHECKING:
     from avbench.api import Work
+    from avbench.comparison.plan import Plan
     from avbench.core import Subset
     from avbench.metrics.table import Metric
     from avbench.storage.run_folder import RunFolder
@@ -63,13 +64,11 @@ def measure_run(path: Path, metrics: Sequence["Metric"], workers: int | None, ag
 
 def evaluate_run(path: Path, metrics: Sequence["Metric"], reference: Path | None, against: Path | None) -> None:
     """Score a measured run folder; its reference may be a folder of real clips."""
-    from avbench.api import reference_of
-    from avbench.metrics.evaluate import evaluate
+    from avbench.api import evaluated, reference_of
 
     view = opened_run(path, reads_clips=True)
     real = None if reference is None else reference_of(reference, metrics, work_of())
-    with view.writing():
-        evaluate(view, metrics, place=real, against=None if against is None else opened_run(against))
+    evaluated(view, metrics, real, None if against is None else opened_run(against, reads_clips=True))
 
 
 def opened_run(path: "Path | RunFolder", *, reads_clips: bool = False) -> "RunView":
@@ -107,12 +106,10 @@ def parsed_settings(settings: Iterable[str]) -> dict[str, Any]:
 
 def worker_count(asked: int | None) -> int:
     """How many processes: as asked, or one per core."""
-    from avbench.storage.worker_pool import default_workers
-
-    return asked or default_workers()
+    return work_of(asked).processes
 
 
-def written_plan(path: Path | None) -> Any:
+def written_plan(path: Path | None) -> "Plan":
     """The analysis plan in a file, or an empty one."""
     from avbench.comparison.plan import read
 

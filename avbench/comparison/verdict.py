@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, sided
@@ -43,7 +42,8 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
 
 
 def _of_pair(run: str, against: str, rows: pd.DataFrame, frame: pd.DataFrame, several: bool) -> Iterator[str]:
-    tested = rows[rows["p"].notna()]
+    enough = rows["too_few"].isna()
+    tested, small = rows[rows["p"].notna() & enough], rows[~enough]
     size = f"{_prompts(tested)}, {_counted(len(tested), 'comparison')}"
     wins = {name: tested[tested["better"] == name] for name in (run, against)}
     if tested.empty:
@@ -59,15 +59,18 @@ def _of_pair(run: str, against: str, rows: pd.DataFrame, frame: pd.DataFrame, se
         named = _listed([_named(row, several) for row in beside.itertuples()])
         yield f"They differ in {named}, where neither more nor less is better."
     yield from _nearest(tested[tested["better"].isna() & ~tested.index.isin(beside.index)], several)
-    if len(lost := rows[rows["p"].isna()]):
+    if len(small):
+        rest = "rests" if len(small) == 1 else "rest"
+        yield f"{_counted(len(small), 'comparison')} {rest} on too few clips: {_listed([*small['too_few'].unique()])}."
+    if len(lost := rows[rows["p"].isna() & enough]):
         reasons = Counter(_reason(row, frame) for row in lost.itertuples())
         named = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
         yield f"{_counted(len(lost), 'comparison')} could not be made: {named}."
 
 
 def _nearest(still_open: pd.DataFrame, several: bool) -> Iterator[str]:
-    """The open comparison that fewest further prompts would settle."""
-    known = still_open[still_open["needed"].notna() & np.isfinite(still_open["needed"].astype(float))]
+    """The open comparison that fewest prompts would settle, where they are more than there are."""
+    known = still_open[still_open["needed"] > still_open["prompts"]]
     if len(known):
         row = next(known.sort_values("needed", kind="stable").itertuples())
         yield f"The nearest to being shown is {_named(row, several)}: about {row.needed:.0f} prompts would settle it."

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from avbench.core import InputError, Protocol, digest, nearest
+from avbench.storage.content import cache_folder
 from avbench.storage.run_folder import file_sha256
 
 _CHUNK = 1 << 20
@@ -204,8 +205,7 @@ def folder() -> Path:
     """Return the cache folder: $AVBENCH_WEIGHTS, else avbench/weights in $XDG_CACHE_HOME or ~/.cache."""
     if chosen := os.environ.get("AVBENCH_WEIGHTS"):
         return Path(chosen).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "avbench" / "weights"
+    return cache_folder() / "weights"
 
 
 def cached_path(name: str) -> Path:

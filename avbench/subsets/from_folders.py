@@ -1,6 +1,6 @@
 """Makes a subset of folders of finished clips: by a prompts file, or by pairing clips by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +32,14 @@ def prompts_file_of(folders: Sequence[Path]) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def paired(folders: Sequence[Path], prompts: Path | None = None) -> Paired:
+def paired(folders: Sequence[Path], prompts: Path | None, fits: Callable[[Path, Subset], bool]) -> Paired:
     """The subset of clips in folders.
 
     Args:
         folders: folders of clips.
-        prompts: a prompts file. Where none is given, one that lies inside or beside a folder is taken if a clip is
-            named after one of its ids; otherwise each clip's name, without its suffix, is a prompt.
+        prompts: a prompts file. Where it is None, one that lies inside or beside a folder is taken if it fits one of
+            them; otherwise each clip's name, without its suffix, is a prompt.
+        fits: whether a clip in a folder is named after one of a subset's prompts.
 
     Raises:
         InputError: a folder is missing or has no clip, or the prompts file cannot be read.
@@ -50,7 +51,7 @@ def paired(folders: Sequence[Path], prompts: Path | None = None) -> Paired:
         return Paired(from_prompts_file(prompts), prompts, _alone(stems))
     if lying := prompts_file_of(folders):
         subset = from_prompts_file(lying)
-        if any(_names_a_clip(prompt, stem) for prompt in subset.prompts for stem in set().union(*stems)):
+        if any(fits(folder, subset) for folder in folders):
             return Paired(subset, lying, _alone(stems))
     united: dict[str, Prompt] = {}
     for folder in folders:
@@ -70,13 +71,6 @@ def _require_clips(folder: Path) -> None:
     if (folder / "run.json").is_file():
         msg = f"{folder} is a run folder of avbench, whose clips are scored already: `avbench compare {folder} …`"
         raise InputError(msg)
-
-
-def _names_a_clip(prompt: Prompt, stem: str) -> bool:
-    """Whether a clip's name begins with a prompt's id, as ``<id>`` and ``<id>-<seed>`` do, or is its caption."""
-    name = stem.rpartition("/")[2]
-    named = str(prompt.tags.get("file", ""))
-    return name == prompt.id or name.startswith((f"{prompt.id}-", prompt.video_caption)) or stem in named
 
 
 def _alone(stems: Sequence[set[str]]) -> int:

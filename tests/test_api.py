@@ -1,0 +1,74 @@
+"""The front door: folders get names, models get folders, clips get partners, and what is given is what is recorded."""
+
+import numpy as np
+import pytest
+
+from avbench import api
+from avbench.core import Clip, InputError
+from avbench.storage.media import write_clip
+from avbench.subsets.from_folders import paired
+
+
+def noise(seed):
+    return Clip(np.random.default_rng(seed).integers(0, 256, (4, 32, 32, 3), np.uint8), 8)
+
+
+def clips(folder, *stems):
+    folder.mkdir(parents=True)
+    for number, stem in enumerate(stems):
+        write_clip(noise(number), folder / f"{stem}.mkv")
+    return folder
+
+
+def test_folders_of_one_name_are_told_apart_by_those_above_them(tmp_path):
+    listed = [tmp_path / "one" / "clips", tmp_path / "two" / "clips", tmp_path / "other"]
+    assert [*api.named_folders(listed)] == ["one-clips", "two-clips", "other"]
+    assert [*api.named_folders([f"ours={listed[0]}", str(listed[1])])] == ["ours", "clips"]
+    with pytest.raises(InputError, match="is given twice"):
+        api.named_folders([listed[0], listed[0]])
+
+
+def test_a_given_name_stays_inside_the_out_folder(tmp_path):
+    with pytest.raises(InputError, match="cannot be an id"):
+        api.named_folders({"../outside": tmp_path})
+
+
+def test_one_model_may_run_under_two_names(tmp_path):
+    found = api.model_folders(tmp_path, ["a=toyworld:", "b=toyworld:"])
+    assert found == {tmp_path / "a": "toyworld:", tmp_path / "b": "toyworld:"}
+    with pytest.raises(InputError, match="would share the run folder"):
+        api.model_folders(tmp_path, ["toyworld:", "toyworld:"])
+
+
+def test_clips_are_paired_by_name_or_by_a_prompts_file_that_names_them(tmp_path):
+    one, two = clips(tmp_path / "one", "x-0", "y-0"), clips(tmp_path / "two", "y-0", "z-0")
+    found = paired([one, two], None, api._fits)
+    assert [prompt.id for prompt in found.subset.prompts] == ["x-0", "y-0", "z-0"]
+    assert found.prompts_file is None and found.alone == 2
+    (tmp_path / "prompts.jsonl").write_text('{"id": "other", "prompt": "of other clips"}\n')
+    assert paired([one, two], None, api._fits).prompts_file is None, "it names none of these clips"
+    (tmp_path / "prompts.jsonl").write_text('{"id": "y", "prompt": "a ball"}\n')
+    assert paired([one, two], None, api._fits).prompts_file == tmp_path / "prompts.jsonl"
+
+
+def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    real, model = clips(tmp_path / "real", *"abcd"), clips(tmp_path / "model", *"efgh")
+    asked = {"reference": real, "metrics": ["motion_amount"], "out": tmp_path / "out", "workers": 1}
+    found = api.score(model, **asked)
+    (card,) = (tmp_path / "cache" / "avbench" / "references").glob("*/card.json")
+    made = card.stat().st_mtime_ns
+    assert found.scores["reference"].notna().all() and '"licence": "not stated"' in card.read_text()
+    api.score(model, **asked)
+    assert card.stat().st_mtime_ns == made
+    write_clip(noise(9), real / "e.mkv")
+    api.score(model, **asked)
+    assert len([*card.parents[1].glob("*/card.json")]) == 2, "other clips are another reference"
+
+
+def test_scoring_waits_for_nobody_who_writes_the_same_run(tmp_path):
+    model = clips(tmp_path / "model", *"ab")
+    found = api.score(model, metrics=["motion_amount"], out=tmp_path / "out", workers=1)
+    (run,) = found.runs
+    with run.writing(), pytest.raises(InputError, match="is being written by another avbench"):
+        api.evaluated(run, [])
