@@ -242,7 +242,7 @@ def score(
         work.reporter.note(f"the prompts are those of {found.prompts_file}")
     if found.alone and not found.prompts_file:
         work.reporter.note(
-            f"{_clips(found.alone)} in only some of the folders; they count in the scores, but have no partner to be "
+            f"{found.alone} clips are in only some of the folders; they count in the scores, but have no partner to be "
             "compared with"
         )
     real = None if reference is None else reference_of(Path(reference), chosen, work)
@@ -452,7 +452,7 @@ def sampled(path: Path, model: str, asked: Asked, work: Work) -> tuple[RunView, 
             f"{len(remarked)} of {len(samples)} clips were read with a remark ({first}); {path}/samples.jsonl has all"
         )
     if refused := sum(one.refused for one in samples):
-        work.reporter.note(f"{_clips(refused)} refused by the model; {path}/samples.jsonl says why")
+        work.reporter.note(f"{refused} clips were refused by the model; {path}/samples.jsonl says why")
     failed = [one for one in samples if one.failure and not one.refused]
     _list("not made", {one.key: str(one.failure) for one in failed}, work)
     return view, len(failed)
@@ -574,10 +574,6 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
 
 def _work(workers: int | None, replace: bool, reporter: Reporter | None) -> Work:
     return Work(workers, replace, reporter or Silent())
-
-
-def _clips(count: int) -> str:
-    return f"{count} clip{' is' if count == 1 else 's are'}"
 
 
 def _list(what: str, clips: Mapping[Key, str], work: Work) -> None:

@@ -120,5 +120,5 @@ def test_raft_runs_with_the_weights_that_are_brought(tmp_path, monkeypatch):
     assert set(look(Clip(frames, 8))) == set(DISFlow()(Clip(frames, 8)))
     torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "other.pth")
     weights.provide("raft-large-c-t-v1", tmp_path / "other.pth")
-    with pytest.raises(InputError, match="does not fit torchvision's raft_large"):
+    with pytest.raises(InputError, match="as torchvision's raft_large, does not fit"):
         RAFTFlow()

@@ -125,7 +125,7 @@ def test_raft_is_torchvisions(cache):
     state = dict(network.state_dict())
     del state["mask_predictor.conv.bias"]
     provide("raft-large-c-t-v1", state, cache / "less.pth")
-    with pytest.raises(InputError, match="does not fit torchvision's raft_large: Missing key"):
+    with pytest.raises(InputError, match="as torchvision's raft_large, does not fit: Missing key"):
         dynamic_degree.VBenchRAFT()
 
 

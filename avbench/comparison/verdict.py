@@ -31,7 +31,9 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
     if differences is None or differences.empty:
         models, subsets = list(dict.fromkeys(frame["model"])), list(dict.fromkeys(frame["subset"]))
         where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
-        return [f"{', '.join(models)} on {where}: the table has its numbers. Give a second one to compare it with."]
+        if len(models) == 1:
+            return [f"{models[0]} on {where}: the table has its numbers. Give a second one to compare it with."]
+        return [f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."]
     own = differences[~differences["subset"].isin((MACRO, MICRO))]
     several = own["subset"].nunique() > 1
     return [

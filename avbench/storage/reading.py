@@ -304,7 +304,12 @@ def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
             if len(line) > longest:
                 msg = f"{path}, line {number} is longer than {_size(longest)}"
                 raise InputError(msg)
-            if not line.endswith(b"\n"):  # a kill interrupted the writing of it
+            if not line.endswith(
+                b"\n"
+            ):  # a kill interrupted the writing of it, or its end, which may be zeros, was changed
+                if not line.endswith(b"\0") and _CHECKSUM.search(line[:-1]):
+                    msg = f"{path}, line {number} was changed after it was written: its end is another one"
+                    raise InputError(msg)
                 return
             yield number, start, without_checksum(line, f"{path}, line {number}")
             start += len(line)
