@@ -1,5 +1,5 @@
 # Two commands on a bare machine: `make demo` and `make test`. Each sets up what it needs. `make test` runs the fast
-# tests; `make test-all` runs all but the drill, as CI does (docs/testing.md).
+# tests; `make test-all` runs all but the drill (docs/testing.md).
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
