@@ -25,6 +25,7 @@ from avbench.core.protocol import (
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
 from avbench.core.score import Direction, Null, Score
+from avbench.core.shard import Shard, planned_keys
 from avbench.core.table import resolve
 from avbench.core.text import csv_text, one_line, spreadsheet_cell, visible
 
@@ -48,6 +49,7 @@ __all__ = [
     "Run",
     "Sample",
     "Score",
+    "Shard",
     "Subset",
     "UnusableError",
     "Value",
@@ -63,6 +65,7 @@ __all__ = [
     "nearest",
     "noted",
     "one_line",
+    "planned_keys",
     "require_same_protocol",
     "resolve",
     "spreadsheet_cell",

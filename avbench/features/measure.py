@@ -124,7 +124,7 @@ def measure(
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_of(feature, against) for feature in features}
     current = {feature: current_keys(folder, feature, against, without=CRASHED) for feature in features}
-    made = sorted((one for one in folder.samples().values() if one.path is not None), key=lambda each: each.key)
+    made = _in_order_of_making(folder)
     references = against.samples() if against else {}
     prompts = {(subset.name, prompt.id): prompt for subset in folder.subsets() for prompt in subset.prompts}
     todo = []
@@ -162,6 +162,13 @@ def measure(
             yield dataclasses.replace(task, crashed=tuple(crashed))
 
     return len(todo), work()
+
+
+def _in_order_of_making(folder: RunFolder) -> list[Sample]:
+    """The samples with a clip, balanced over subsets as the clips are made; a prompt's by their seeds."""
+    places = {key[:2]: place for place, key in enumerate(folder.planned_keys())}
+    made = [sample for sample in folder.samples().values() if sample.path is not None]
+    return sorted(made, key=lambda sample: (places.get(sample.key[:2], len(places)), sample.key))
 
 
 def current_rows(folder: RunFolder, feature: str, against: RunFolder | None = None) -> dict[Key, Row]:

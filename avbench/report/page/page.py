@@ -274,7 +274,7 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
     for subset in _subsets(folders):
         for folder in (one for one in folders if subset.name in one.run().subsets):
             samples = folder.samples()
-            asked = [Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in folder.run().seeds]
+            asked = [key for key in folder.planned_keys() if key.subset == subset.name]
             here = frame[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
             gaps = [(row["metric"], row["unmeasured"], row["missing"]) for row in _records(here) if row["unmeasured"]]
             failed = [(key, samples[key].failure if key in samples else "it was not sampled") for key in asked]

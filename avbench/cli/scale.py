@@ -1,0 +1,120 @@
+"""Defines the commands for runs that take long or that many machines make: status, runs merge, cache."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from avbench.cli.options import Form, Runs
+from avbench.cli.printing import duration, print_listing, say
+from avbench.cli.program import app, runs_app
+
+if TYPE_CHECKING:
+    from avbench.storage.run_status import Status
+
+MOST_SENTENCES = 10
+"""Failures that `status` prints; the others are counted."""
+
+
+@runs_app.command("merge")
+def merge_runs(
+    out: Annotated[Path, typer.Argument(help="Run folder to make, or to add to.")],
+    runs: Runs,
+) -> None:
+    """Put the parts of one run, such as its shards, together: exact, in any order, as often as you like."""
+    from avbench.storage.run_merge import merge
+
+    found = merge(out, runs)
+    failed = f"; {found.failed} could not be made" if found.failed else ""
+    say(f"{out}: {found.made} of {found.planned} clips{failed}")
+    if found.missing:
+        counts = ", ".join(f"{count} of {subset}" for subset, count in found.missing.items())
+        shards = f"; not given: shard {', '.join(found.absent)}" if found.absent else ""
+        say(f"missing: {counts}{shards}; merge again when they are there")
+
+
+@app.command()
+def status(runs: Runs, form: Form = "console") -> None:
+    """Say how far runs are: stage, clips, rate, time left, failures, peak memory, and what to do next.
+
+    It reads the folders only, so it also works while a command writes them, and after one was killed.
+    """
+    from avbench.storage.run_folder import RunFolder
+    from avbench.storage.run_status import status as read
+
+    found = [read(RunFolder(path)) for path in runs]
+    if form == "json":
+        say(json.dumps([_plain(one) for one in found], indent=1, ensure_ascii=False))
+    elif len(found) > 1 or form != "console":
+        print_listing(*_overview(found), form)
+    else:
+        _print_details(found[0])
+
+
+def _plain(found: "Status") -> dict[str, Any]:
+    counts = [{**dataclasses.asdict(one), "left": one.left} for one in found.subsets]
+    progress, record = found.progress, None
+    if progress is not None:
+        times = {"rate": progress.rate, "seconds_left": progress.seconds_left}
+        record = {**dataclasses.asdict(progress), **times}
+    return {**dataclasses.asdict(found), "subsets": counts, "progress": record}
+
+
+def _overview(found: "list[Status]") -> tuple[list[str], list[list[str]]]:
+    """Heads and a row per run."""
+    heads = ["run", "shard", "stage", "clips", "failed", "rate", "left", "next"]
+    rows = []
+    for one in found:
+        failed = sum(each.failed for each in one.subsets)
+        rate, left = _pace(one)
+        clips = f"{one.made} of {one.planned}"
+        rows.append([one.run, one.shard or "", _stage(one), clips, str(failed), rate, left, one.next])
+    return heads, rows
+
+
+def _stage(found: "Status") -> str:
+    return f"{found.stage}, running" if found.running else found.stage
+
+
+def _pace(found: "Status") -> tuple[str, str]:
+    """Rate and time left of the command that works, or that was stopped."""
+    progress = found.progress
+    if progress is None or progress.ended or progress.rate is None:
+        return "", ""
+    return f"{progress.rate:.2g} clips/s", duration(progress.seconds_left or 0.0)
+
+
+def _print_details(found: "Status") -> None:
+    say(f"{found.run}: {found.model}{f', shard {found.shard}' if found.shard else ''}")
+    say(f"stage: {_stage(found)}; {found.made} of {found.planned} clips made")
+    if (progress := found.progress) is not None and not progress.ended:
+        rate, left = _pace(found)
+        paced = f", {rate}, {left} left" if rate else ""
+        ago = duration(max(0.0, time.time() - progress.updated))
+        where = f"process {progress.process} on {progress.host}"
+        said = "" if found.running else ", which has stopped"
+        say(f"{progress.stage}: {progress.done} of {progress.total} done by {where}{said}{paced}; last sign {ago} ago")
+    heads = ["subset", "clips", "made", "failed", "refused", "left"]
+    counts = [[one.subset, one.planned, one.made, one.failed, one.refused, one.left] for one in found.subsets]
+    print_listing(heads, [[str(cell) for cell in row] for row in counts], "console")
+    if found.features:
+        rows = [[one.feature, str(one.rows), str(sum(one.without_value.values()))] for one in found.features]
+        print_listing(["feature", "clips measured", "without a value"], rows, "console")
+    _print_sentences("not made", found.failures)
+    for one in found.features:
+        _print_sentences(f"{one.feature} has no value", one.without_value)
+    peaks = {"": found.peak_memory_mib, " of the GPU": found.peak_gpu_memory_mib}
+    for what, peak in peaks.items():
+        if peak is not None:
+            say(f"peak memory{what} of a process: {peak:,.0f} MiB")
+    say(f"next: {found.next}")
+
+
+def _print_sentences(what: str, counts: "dict[str, int] | Any") -> None:
+    for sentence, count in [*counts.items()][:MOST_SENTENCES]:
+        say(f"{what}: {count} {'clip' if count == 1 else 'clips'}: {sentence}")
+    if len(counts) > MOST_SENTENCES:
+        say(f"{what}: {len(counts) - MOST_SENTENCES} more sentences (--format json has all)")
