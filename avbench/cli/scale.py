@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avbench.cli.options import Form, Runs
-from avbench.cli.printing import duration, print_listing, say
-from avbench.cli.program import app, runs_app
+from avbench.cli.printing import duration, print_listing, refuse, say
+from avbench.cli.program import app, cache_app, runs_app
 
 if TYPE_CHECKING:
     from avbench.storage.run_status import Status
@@ -118,3 +118,49 @@ def _print_sentences(what: str, counts: "dict[str, int] | Any") -> None:
         say(f"{what}: {count} {'clip' if count == 1 else 'clips'}: {sentence}")
     if len(counts) > MOST_SENTENCES:
         say(f"{what}: {len(counts) - MOST_SENTENCES} more sentences (--format json has all)")
+
+
+@cache_app.command("size")
+def cache_size(form: Form = "console") -> None:
+    """Say how much the features cache holds, by feature and protocol."""
+    from avbench.storage.features_cache import required
+
+    cache = required()
+    sizes = cache.sizes()
+    rows = [[feature, str(count), f"{size / 2**20:.1f}"] for feature, (count, size) in sizes.items()]
+    print_listing(["feature", "entries", "MiB"], rows, form)
+    if form == "console":
+        count, size = (sum(one[place] for one in sizes.values()) for place in (0, 1))
+        say(f"{cache.folder}: {count} entries, {size / 2**20:.1f} MiB")
+
+
+@cache_app.command("prune")
+def cache_prune(
+    days: Annotated[
+        float | None, typer.Option("--unused-days", min=0, help="Remove what was not used for so many days.")
+    ] = None,
+    gib: Annotated[
+        float | None, typer.Option("--max-gib", min=0, help="Remove what was not used longest, down to this size.")
+    ] = None,
+) -> None:
+    """Remove entries of the features cache; the clips are measured again when they are asked for."""
+    from avbench.storage.features_cache import required
+
+    if days is None and gib is None:
+        refuse("say what to remove: --unused-days DAYS, --max-gib SIZE, or both")
+    seconds, most = None if days is None else days * 86_400, None if gib is None else int(gib * 2**30)
+    count, size = required().prune(seconds, most)
+    say(f"removed {count} entries, {size / 2**20:.1f} MiB")
+
+
+@cache_app.command("verify")
+def cache_verify() -> None:
+    """Read every entry of the features cache and remove those that are damaged (exit code 1 if there were any)."""
+    from avbench.storage.features_cache import required
+
+    good, bad = required().verify()
+    for sentence in bad:
+        say(sentence)
+    say(f"{good} entries are good, {len(bad)} were damaged and are removed")
+    if bad:
+        raise typer.Exit(1)

@@ -4,7 +4,6 @@ The record is the file ``.progress.json``, which is replaced every few seconds. 
 part of the run: nothing is computed from it.
 """
 
-import contextlib
 import os
 import platform
 import resource
@@ -66,16 +65,17 @@ def recorded(folder: Path, stage: str, total: int, items: Iterator[Item]) -> Ite
         return time.monotonic()
 
     last = written(progress)
-    with contextlib.closing(items):  # type: ignore[type-var]
-        try:
-            for item in items:
-                progress = replace(progress, done=progress.done + 1)
-                if time.monotonic() - last >= _SECONDS:
-                    last = written(progress)
-                yield item
-            progress = replace(progress, ended=True)
-        finally:
-            written(progress)
+    try:
+        for item in items:
+            progress = replace(progress, done=progress.done + 1)
+            if time.monotonic() - last >= _SECONDS:
+                last = written(progress)
+            yield item
+        progress = replace(progress, ended=True)
+    finally:
+        written(progress)
+        if close := getattr(items, "close", None):  # a generator that is stopped ends its workers
+            close()
 
 
 def read_progress(folder: Path) -> Progress | None:

@@ -623,7 +623,7 @@ def _whole_lines(content: bytes) -> int:
 
 
 def _row_to_json(row: Row) -> dict[str, Any]:
-    values = None if row.values is None else {name: _value_to_json(value) for name, value in row.values.items()}
+    values = None if row.values is None else values_to_json(row.values)
     return {"key": row.key, "clip_sha256": row.clip_sha256, "values": values, "missing": row.missing}
 
 
@@ -631,14 +631,22 @@ def _row(path: Path, line: _RowLine) -> Row:
     """Convert a line to a row. Raises InputError on values that a row cannot have."""
     _require_key(path, line.key)
     where = f"{path}: {'/'.join(map(str, line.key))}"
-    values = None
-    if line.values is not None:
-        values = {name: _value_from_json(value, f"{where}: {name}") for name, value in line.values.items()}
+    values = None if line.values is None else values_from_json(line.values, where)
     try:
         return Row(line.key, line.clip_sha256, values, line.missing)
     except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from None
+
+
+def values_to_json(values: Mapping[str, Value]) -> dict[str, Any]:
+    """The values of a row as plain JSON: floats, and arrays in base64."""
+    return {name: _value_to_json(value) for name, value in values.items()}
+
+
+def values_from_json(plain: Mapping[str, Any], where: str) -> dict[str, Value]:
+    """What `values_to_json` made. Raises InputError, beginning with `where`, on anything else."""
+    return {name: _value_from_json(value, f"{where}: {name}") for name, value in plain.items()}
 
 
 def _value_to_json(value: Value) -> Any:

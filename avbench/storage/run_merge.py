@@ -158,7 +158,7 @@ def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key
             _clear(place.path)  # an earlier merge that was killed
         for key, sample in samples.items():
             _put_clip(homes[key], place, sample)
-        _write_rows(place.path, folders, keys)
+        _write_rows(place.path, folders, samples)
         if new:
             for name in run.subsets:
                 contents = [reading.read_bytes(folder.subset_path(name)) for folder in folders]
@@ -241,8 +241,8 @@ def _put(source: Path, target: Path) -> None:
     part.replace(target)
 
 
-def _write_rows(place: Path, folders: Sequence[RunFolder], keys: Sequence[Key]) -> None:
-    """Write the rows of every feature that a folder has, each into the folder of its protocol."""
+def _write_rows(place: Path, folders: Sequence[RunFolder], samples: Mapping[Key, Sample]) -> None:
+    """Write the rows of every feature into the folder of its protocol, in the order of the samples."""
     homes: dict[str, list[Path]] = {}
     for folder in folders:
         for feature in folder.feature_folders():
@@ -258,29 +258,24 @@ def _write_rows(place: Path, folders: Sequence[RunFolder], keys: Sequence[Key]) 
         target = place / "features" / name
         write_whole(target / "protocol.json", min(reading.read_bytes(one / "protocol.json") for one in features))
         with writing_whole(target / "rows.jsonl") as file:
-            for key in keys:
+            for key, sample in samples.items():
                 if key in rows:
-                    file.write(reading.with_checksum(_one_line(key, rows[key], target)) + b"\n")
+                    file.write(reading.with_checksum(_one_line(sample, rows[key])) + b"\n")
 
 
-def _one_line(key: Key, rows: Sequence[StoredRow], target: Path) -> bytes:
-    """The line that several parts agree on.
-
-    A row that stands in the run which is added to gives way to one that was measured beside other clips since.
-    """
-    lines = _lines([row for row in rows if row.missing != _CRASHED] or rows)
-    if len(lines) > 1 and len({row.clip_sha256 for row in lines.values()}) > 1:
-        lines = {line: row for line, row in lines.items() if row.path.parent != target}
-    if len(lines) > 1:
-        one, other = [*lines.values()][:2]
-        msg = f"{one.where} and {other.where} hold different rows of {_named(key)}, so they are not of one measuring"
-        raise InputError(msg)
-    return next(iter(lines))
-
-
-def _lines(rows: Sequence[StoredRow]) -> dict[bytes, StoredRow]:
-    found = {}
+def _one_line(sample: Sample, rows: Sequence[StoredRow]) -> bytes:
+    """The line that the parts agree on: of this clip where a part has a row of an earlier one, and not of a crash."""
+    rows = [row for row in rows if row.clip_sha256 == sample.sha256] or rows
+    rows = [row for row in rows if row.missing != _CRASHED] or rows
+    lines: dict[bytes, StoredRow] = {}
     for row in rows:
         with reading.opened(row.path) as file:
-            found.setdefault(row.line(file), row)
-    return found
+            lines.setdefault(row.line(file), row)
+    if len(lines) > 1:
+        one, other = [*lines.values()][:2]
+        msg = (
+            f"{one.where} and {other.where} hold different rows of {_named(sample.key)}, so they are not of one "
+            "measuring: merge only one of the two"
+        )
+        raise InputError(msg)
+    return next(iter(lines))

@@ -1,0 +1,138 @@
+"""Shards are parts of a run: no clip is in two or in none, and each part is like the others."""
+
+from collections import Counter
+
+import pytest
+from command_line import run_avbench
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parts_of_runs import content
+
+from avbench.core import InputError, Prompt, Shard, Subset, planned_keys
+from avbench.storage.run_folder import RunFolder
+
+
+def subsets(*sizes):
+    return [
+        Subset(f"s{one}", 1, tuple(Prompt(f"p{n}", "x") for n in range(size)), None) for one, size in enumerate(sizes)
+    ]
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 9), st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_every_clip_is_in_one_shard_and_subsets_are_balanced(sizes, count, seeds):
+    asked = subsets(*sizes)
+    shards = []
+    for number in range(1, count + 1):
+        try:
+            shards.append(planned_keys(asked, range(seeds), Shard(number, count)))
+        except InputError as error:
+            assert f"there are only {sum(sizes)} in all" in str(error)
+            shards.append([])
+    together = [key for shard in shards for key in shard]
+    assert sorted(together) == sorted(planned_keys(asked, range(seeds)))
+    for subset in asked:
+        counts = [sum(key.subset == subset.name for key in shard) for shard in shards]
+        assert max(counts) - min(counts) <= seeds, "at most one prompt more"
+
+
+@pytest.mark.parametrize(("sizes", "count"), [((96, 96, 96), 7), ((2,) * 40, 64), ((50,) * 3, 4), ((10,) * 4, 4)])
+def test_shards_of_equal_subsets_are_equally_large(sizes, count):
+    lengths = [len(planned_keys(subsets(*sizes), [0], Shard(number, count))) for number in range(1, count + 1)]
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_a_larger_limit_or_more_seeds_move_no_prompt():
+    asked = subsets(30, 12)
+    for number in range(1, 5):
+        few = planned_keys([one.limited(7) for one in asked], [0], Shard(number, 4))
+        assert {*few} <= {*planned_keys(asked, [0, 1], Shard(number, 4))}
+
+
+def test_a_run_that_stops_early_has_clips_of_every_subset():
+    keys = planned_keys(subsets(30, 5, 20), [0, 1])
+    assert Counter(key.subset for key in keys[:24]) == {"s0": 8, "s1": 8, "s2": 8}
+    assert keys[0][:2] == keys[1][:2], "the seeds of a prompt stay together"
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "2", "2/0", "-1/4", "a/b", "1/4 ", "2//4", ""])
+def test_what_is_no_shard_is_refused(text):
+    with pytest.raises(InputError, match=r"write i/n with 1 ≤ i ≤ n, for example 2/4"):
+        Shard.parse(text)
+
+
+QUICK = ("--metric", "onset_rate,motion_amount", "--workers", 1)
+TOY = ("--subset", "toy-control,toy-object-contact", "--limit", 3)
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("one")
+    run_avbench("sample", "toyworld:", *TOY, "--seeds", 2, "--workers", 1, "--out", out)
+    run_avbench("measure", out / "toyworld", *QUICK)
+    run_avbench("evaluate", out / "toyworld", *QUICK[:2])
+    return out / "toyworld"
+
+
+@pytest.mark.slow
+def test_shards_put_together_are_one_run_byte_for_byte(one_run, tmp_path):
+    for number in (3, 1, 2):
+        words = ("--seeds", 2, "--workers", 1, "--out", tmp_path, "--shard", f"{number}/3")
+        place = run_avbench("sample", "toyworld:", *TOY, *words).stdout.strip()
+        run_avbench("measure", place, *QUICK)
+    parts = sorted((tmp_path / "shards").glob("*/toyworld"))
+    said = run_avbench("runs", "merge", tmp_path / "toyworld", *reversed(parts)).stdout
+    assert "12 of 12 clips" in said and "missing" not in said
+    run_avbench("evaluate", tmp_path / "toyworld", *QUICK[:2])
+    assert content(tmp_path / "toyworld") == content(one_run)
+
+
+@pytest.mark.slow
+def test_run_makes_the_table_of_a_shard_from_its_own_clips(tmp_path):
+    words = (*TOY, *QUICK, "--out", tmp_path, "--shard", "2/3")
+    run_avbench("run", "toyworld:", "toyworld:noisy", *words)
+    place = tmp_path / "shards/2-of-3"
+    assert {path.name for path in place.iterdir()} >= {"toyworld", "toyworld-noisy", "table.md", "report.html"}
+    folder = RunFolder(place / "toyworld")
+    counts = {score.n for score in folder.scores()[0] if score.metric == "onset_rate"}
+    assert counts == {1} and {score.missing for score in folder.scores()[0]} == {None}, "one prompt of each subset"
+    again = run_avbench("sample", "toyworld:", *TOY, "--out", place, code=2)
+    assert "holds another run (shard: '(absent)' against '2/3')" in again.stderr
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_measured_in_shards(one_run, tmp_path):
+    run = tmp_path / "toyworld"
+    run_avbench("runs", "merge", run, one_run)
+    for rows in (run / "features").glob("*/rows.jsonl"):
+        rows.unlink()
+    for number in (1, 2):
+        run_avbench("measure", run, *QUICK, "--shard", f"{number}/2")
+    run_avbench("runs", "merge", run, *(tmp_path / "shards").glob("*/toyworld"))
+    run_avbench("evaluate", run, *QUICK[:2])
+    assert content(run) == content(one_run)
+    share = tmp_path / "shards/1-of-2/toyworld"
+    assert "is shard 1/2 of a run already" in run_avbench("measure", share, "--shard", "1/3", code=2).stderr
+
+
+@pytest.mark.slow
+def test_score_takes_a_shard_of_finished_clips(one_run, tmp_path):
+    """Each shard measures its own clips; a clip that the folder lacks is no failure."""
+    missing = next((one_run / "clips/toy-control").glob("*-1.mkv"))
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for clip in (one_run / "clips/toy-control").glob("*.mkv"):
+        if clip.name != missing.name:
+            (clips / clip.name).write_bytes(clip.read_bytes())
+    for number in (1, 2):
+        run_avbench("score", clips, *QUICK, "--out", tmp_path / "out", "--shard", f"{number}/2")
+    found = [*(tmp_path / "out/shards").glob("*/clips")]
+    run_avbench("runs", "merge", tmp_path / "out/clips", *found)
+    assert sum(one.path is not None for one in RunFolder(tmp_path / "out/clips").samples().values()) == 5
+
+
+def test_an_empty_shard_is_refused(tmp_path):
+    words = ("--subset", "toy-control", "--limit", 1, "--out", tmp_path, "--shard", "2/2")
+    said = run_avbench("sample", "toyworld:", *words, code=2).stderr
+    assert "shard 2/2 has no prompt, because there are only 1 in all: make fewer shards" in said
+    assert not (tmp_path / "shards/2-of-2/toyworld/run.json").exists()
