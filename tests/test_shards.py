@@ -1,6 +1,11 @@
 """Shards are parts of a run: no clip is in two or in none, and each part is like the others."""
 
+import os
+import re
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from command_line import run_avbench
@@ -136,3 +141,42 @@ def test_an_empty_shard_is_refused(tmp_path):
     said = run_avbench("sample", "toyworld:", *words, code=2).stderr
     assert "shard 2/2 has no prompt, because there are only 1 in all: make fewer shards" in said
     assert not (tmp_path / "shards/2-of-2/toyworld/run.json").exists()
+
+
+SBATCH = """#!/bin/bash
+# Runs a job script in the place of Slurm: once, or once for each number of its array.
+for word; do script=$word; done
+count=$(sed -n 's/^#SBATCH --array=1-//p' "$script")
+for number in $(seq "${count:-1}"); do
+    SLURM_ARRAY_TASK_ID=$number SLURM_ARRAY_TASK_COUNT=${count:-1} bash "$script" >> log 2>&1 || exit 1
+done
+echo 1234
+"""
+
+
+@pytest.mark.slow
+def test_the_slurm_array_of_the_docs_does_what_it_says(tmp_path):
+    text = (Path(__file__).parent.parent / "docs/scale.md").read_text()
+    blocks = dict(re.findall(r'^```bash title="([\w.]+)"\n(.*?)^```', text, re.MULTILINE | re.DOTALL))
+    assert {*blocks} == {"part.sh", "merge.sh", "submit"}
+    tools = {"sbatch": SBATCH, "avbench": f'#!/bin/bash\nexec "{sys.executable}" -m avbench "$@"\n'}
+    (tmp_path / "bin").mkdir()
+    for name, script in tools.items():
+        (tmp_path / "bin" / name).write_text(script)
+        (tmp_path / "bin" / name).chmod(0o755)
+    for name, script in blocks.items():
+        (tmp_path / name).write_text(script)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    core = {min(os.sched_getaffinity(0))} if hasattr(os, "sched_getaffinity") else None
+    done = subprocess.run(
+        ["bash", "submit"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        preexec_fn=core and (lambda: os.sched_setaffinity(0, core)),  # one core is one worker, without another process
+    )
+    assert done.returncode == 0, done.stderr + (tmp_path / "log").read_bytes()
+    assert "8 of 8 clips" in (tmp_path / "log").read_text()
+    folder = RunFolder(tmp_path / "runs/toyworld")
+    assert {score.n for score in folder.scores()[0]} == {8} and (tmp_path / "report/report.html").is_file()
+    assert len([*(tmp_path / "runs/shards").glob("*-of-4/toyworld/run.json")]) == 4

@@ -230,7 +230,7 @@ def _put_clip(home: RunFolder, place: RunFolder, sample: Sample) -> None:
 
 def _put(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{target.name}.merging")  # a name that nothing else writes to: it may be a hard link
     part.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), part)
