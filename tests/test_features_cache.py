@@ -219,7 +219,7 @@ def test_only_what_the_cache_lacks_is_measured(tmp_path, cache, decoded):
 def test_what_sees_the_prompt_is_kept_under_it(tmp_path):
     folder = made_run(tmp_path / "r", count=1, names=["toy-control"])
     (one,) = folder.samples().values()
-    tasks = [stage.Task((one,), ("text-alignment",), prompt=Prompt("p", text)) for text in ("a dog", "a cat", "a dog")]
-    first, second, third = (stage._cached_as("text-alignment", task, one.sha256) for task in tasks)
+    tasks = [stage.Task((one,), ("toy-physics",), prompt=Prompt("p", text)) for text in ("a dog", "a cat", "a dog")]
+    first, second, third = (stage._cached_as("toy-physics", task, one.sha256) for task in tasks)
     assert first == third != second
     assert stage._cached_as("onsets", tasks[0], one.sha256) == one.sha256

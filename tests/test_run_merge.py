@@ -65,6 +65,21 @@ def test_what_is_missing_is_said(tmp_path):
     assert content(tmp_path / "whole") == content(whole(tmp_path / "right").path)
 
 
+def test_a_shard_that_no_prompt_falls_into_is_not_missing(tmp_path):
+    """Eight prompts in twelve shards."""
+    keys = {number: [key for key in KEYS if Shard(number, 12).holds(*place_of(key), 2)] for number in range(1, 13)}
+    assert [number for number, held in keys.items() if not held] == [4, 5, 6, 12]
+    first = part(tmp_path / "s1", keys[1], shard="1/12").path
+    assert merge(tmp_path / "whole", [first]).absent == tuple(f"{number}/12" for number in range(2, 13) if keys[number])
+
+
+def place_of(key):
+    """The place of a key's prompt in its subset, and the subset's rank among both."""
+    names = sorted(subset.name for subset in SUBSETS)
+    (subset,) = (one for one in SUBSETS if one.name == key.subset)
+    return [prompt.id for prompt in subset.prompts].index(key.prompt), names.index(key.subset)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from parts_of_runs import content
 
 from avbench.core import InputError, Prompt, Shard, Subset, planned_keys
+from avbench.report.page import page
 from avbench.storage.run_folder import RunFolder
 
 
@@ -101,6 +102,8 @@ def test_run_makes_the_table_of_a_shard_from_its_own_clips(tmp_path):
     folder = RunFolder(place / "toyworld")
     counts = {score.n for score in folder.scores()[0] if score.metric == "onset_rate"}
     assert counts == {1} and {score.missing for score in folder.scores()[0]} == {None}, "one prompt of each subset"
+    command = page._commands(folder, folder.run())["sample"]
+    assert f"--out {tmp_path} --shard 2/3" in command
     again = run_avbench("sample", "toyworld:", *TOY, "--out", place, code=2)
     assert "holds another run (shard: '(absent)' against '2/3')" in again.stderr
 

@@ -25,7 +25,7 @@ from avbench.core.protocol import (
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
 from avbench.core.score import Direction, Null, Score
-from avbench.core.shard import Shard, planned_keys
+from avbench.core.shard import Shard, dealt_prompts, planned_keys
 from avbench.core.table import resolve
 from avbench.core.text import csv_text, one_line, spreadsheet_cell, visible
 
@@ -56,6 +56,7 @@ __all__ = [
     "checked_id",
     "columns",
     "csv_text",
+    "dealt_prompts",
     "different_fields",
     "digest",
     "field_differences",

@@ -55,7 +55,7 @@ def planned_keys(subsets: Sequence[Subset], seeds: Sequence[int], shard: Shard |
     Raises:
         InputError: there is no clip in the shard.
     """
-    keys = [Key(name, prompt, seed) for name, prompt in _dealt(subsets, shard) for seed in seeds]
+    keys = [Key(name, prompt, seed) for name, prompt in dealt_prompts(subsets, shard) for seed in seeds]
     if subsets and not keys:
         prompts = sum(len(subset.prompts) for subset in subsets)
         msg = f"shard {shard} has no prompt, because there are only {prompts} in all: make fewer shards"
@@ -63,7 +63,8 @@ def planned_keys(subsets: Sequence[Subset], seeds: Sequence[int], shard: Shard |
     return keys
 
 
-def _dealt(subsets: Sequence[Subset], shard: Shard | None) -> Iterator[tuple[str, str]]:
+def dealt_prompts(subsets: Sequence[Subset], shard: Shard | None = None) -> Iterator[tuple[str, str]]:
+    """Yield subset and id of each prompt of a run, or of a shard of it, in the order of making."""
     ordered = sorted(subsets, key=lambda subset: subset.name)
     for place, prompts in enumerate(itertools.zip_longest(*(subset.prompts for subset in ordered))):
         for rank, prompt in enumerate(prompts):

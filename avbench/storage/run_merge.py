@@ -24,6 +24,7 @@ from avbench.core import (
     Sample,
     Shard,
     checked_id,
+    dealt_prompts,
     digest,
     field_differences,
     planned_keys,
@@ -138,14 +139,12 @@ def _side_by_side(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _absent(folders: Sequence[RunFolder], missing: Sequence[Key]) -> tuple[str, ...]:
-    runs = [folder.run() for folder in folders]
-    shards = {Shard.parse(run.shard) for run in runs if run.shard is not None}
+    shards = {Shard.parse(shard) for folder in folders if (shard := folder.run().shard) is not None}
     if len({shard.count for shard in shards}) != 1:
         return ()
-    count, lacking = next(iter(shards)).count, {*missing}
+    count, lacking = next(iter(shards)).count, {key[:2] for key in missing}
     others = [shard for number in range(1, count + 1) if (shard := Shard(number, count)) not in shards]
-    subsets, seeds = folders[0].subsets(), runs[0].seeds
-    return tuple(str(shard) for shard in others if lacking & {*planned_keys(subsets, seeds, shard)})
+    return tuple(str(shard) for shard in others if lacking & {*dealt_prompts(folders[0].subsets(), shard)})
 
 
 def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key]) -> dict[Key, Sample]:
