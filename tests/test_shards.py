@@ -151,7 +151,7 @@ SBATCH = """#!/bin/bash
 for word; do script=$word; done
 count=$(sed -n 's/^#SBATCH --array=1-//p' "$script")
 for number in $(seq "${count:-1}"); do
-    SLURM_ARRAY_TASK_ID=$number SLURM_ARRAY_TASK_COUNT=${count:-1} bash "$script" >> log 2>&1 || exit 1
+    SLURM_ARRAY_TASK_ID=$number bash "$script" >> log 2>&1 || exit 1
 done
 echo 1234
 """

@@ -8,6 +8,7 @@ clips/<subset>/<prompt>-<seed>.mkv, and .truth.json with the ground truth where 
 jobs/                          a generator's own files: the jobs of a video server, the files of a script
 features/<feature>@<protocol>/rows.jsonl, protocol.json
 scores.json, values.parquet, near_copies.csv
+.progress.json                 how far the last command came; no part of the run
 ```
 
 Each line is appended in one write; a line that a kill cut off is dropped when the file is next read. Whole files are
