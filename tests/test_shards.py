@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parts_of_runs import content
 
-from avbench.core import InputError, Prompt, Shard, Subset, planned_keys
+from avbench.core import ClipSpec, InputError, Prompt, Shard, Subset, planned_keys
+from avbench.generation.sample import _batches, plan
 from avbench.report.page import page
 from avbench.storage.run_folder import RunFolder
 
@@ -59,6 +62,17 @@ def test_a_run_that_stops_early_has_clips_of_every_subset():
     keys = planned_keys(subsets(30, 5, 20), [0, 1])
     assert Counter(key.subset for key in keys[:24]) == {"s0": 8, "s1": 8, "s2": 8}
     assert keys[0][:2] == keys[1][:2], "the seeds of a prompt stay together"
+
+
+def test_a_batch_has_clips_of_one_spec_and_subsets_still_take_turns():
+    specs = [ClipSpec(64, 64, 16, Fraction(8)), ClipSpec(128, 64, 16, Fraction(8))]
+    asked = [replace(subset, clip_spec=spec) for subset, spec in zip(subsets(5, 4), specs, strict=True)]
+    requests = plan(asked, [0])
+    batches = _batches(requests, 2)
+    assert [[request.key.subset for request in batch] for batch in batches] == [
+        ["s0", "s0"], ["s1", "s1"], ["s0", "s0"], ["s1", "s1"], ["s0"],
+    ]  # fmt: skip
+    assert sorted(request.key for batch in batches for request in batch) == sorted(one.key for one in requests)
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "2", "2/0", "-1/4", "a/b", "1/4 ", "2//4", ""])
@@ -133,7 +147,8 @@ def test_score_takes_a_shard_of_finished_clips(one_run, tmp_path):
         if clip.name != missing.name:
             (clips / clip.name).write_bytes(clip.read_bytes())
     for number in (1, 2):
-        run_avbench("score", clips, *QUICK, "--out", tmp_path / "out", "--shard", f"{number}/2")
+        said = run_avbench("score", clips, *QUICK, "--out", tmp_path / "out", "--shard", f"{number}/2").output
+        assert "match no prompt" not in said
     found = [*(tmp_path / "out/shards").glob("*/clips")]
     run_avbench("runs", "merge", tmp_path / "out/clips", *found)
     assert sum(one.path is not None for one in RunFolder(tmp_path / "out/clips").samples().values()) == 5

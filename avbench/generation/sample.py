@@ -126,7 +126,8 @@ def sample(
                 folder.add_sample(one)
                 yield one
 
-    return len(todo), make(), generator.remarks(requests)
+    every = requests if shard is None else plan(subsets, seeds)  # a file of another shard is no file without a prompt
+    return len(todo), make(), generator.remarks(every)
 
 
 def _batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
