@@ -82,6 +82,8 @@ def test_what_is_no_shard_is_refused(text):
 
 
 QUICK = ("--metric", "onset_rate,motion_amount", "--workers", 1)
+TOGETHER = ("--metric", "onset_rate,motion_amount,lpips_seeds", "--workers", 1)
+"""The last of which sees all clips of a prompt."""
 TOY = ("--subset", "toy-control,toy-object-contact", "--limit", 3)
 
 
@@ -89,8 +91,8 @@ TOY = ("--subset", "toy-control,toy-object-contact", "--limit", 3)
 def one_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("one")
     run_avbench("sample", "toyworld:", *TOY, "--seeds", 2, "--workers", 1, "--out", out)
-    run_avbench("measure", out / "toyworld", *QUICK)
-    run_avbench("evaluate", out / "toyworld", *QUICK[:2])
+    run_avbench("measure", out / "toyworld", *TOGETHER)
+    run_avbench("evaluate", out / "toyworld", *TOGETHER[:2])
     return out / "toyworld"
 
 
@@ -99,11 +101,11 @@ def test_shards_put_together_are_one_run_byte_for_byte(one_run, tmp_path):
     for number in (3, 1, 2):
         words = ("--seeds", 2, "--workers", 1, "--out", tmp_path, "--shard", f"{number}/3")
         place = run_avbench("sample", "toyworld:", *TOY, *words).stdout.strip()
-        run_avbench("measure", place, *QUICK)
+        run_avbench("measure", place, *TOGETHER)
     parts = sorted((tmp_path / "shards").glob("*/toyworld"))
     said = run_avbench("runs", "merge", tmp_path / "toyworld", *reversed(parts)).stdout
     assert "12 of 12 clips" in said and "missing" not in said
-    run_avbench("evaluate", tmp_path / "toyworld", *QUICK[:2])
+    run_avbench("evaluate", tmp_path / "toyworld", *TOGETHER[:2])
     assert content(tmp_path / "toyworld") == content(one_run)
 
 
@@ -129,9 +131,9 @@ def test_a_finished_run_is_measured_in_shards(one_run, tmp_path):
     for rows in (run / "features").glob("*/rows.jsonl"):
         rows.unlink()
     for number in (1, 2):
-        run_avbench("measure", run, *QUICK, "--shard", f"{number}/2")
+        run_avbench("measure", run, *TOGETHER, "--shard", f"{number}/2")
     run_avbench("runs", "merge", run, *(tmp_path / "shards").glob("*/toyworld"))
-    run_avbench("evaluate", run, *QUICK[:2])
+    run_avbench("evaluate", run, *TOGETHER[:2])
     assert content(run) == content(one_run)
     share = tmp_path / "shards/1-of-2/toyworld"
     assert "is shard 1/2 of a run already" in run_avbench("measure", share, "--shard", "1/3", code=2).stderr
