@@ -1,5 +1,6 @@
 """`avbench status` says how far a run is, from its folder alone: while it goes on, and after it was killed."""
 
+import errno
 import json
 import os
 import signal
@@ -80,6 +81,15 @@ def test_progress_is_recorded_to_the_end_or_to_the_stop(tmp_path, monkeypatch):
     assert (found.done, found.ended) == (2, False)
     assert found.rate == pytest.approx(2 / (found.updated - found.started))
     assert found.seconds_left == pytest.approx(found.updated - found.started)
+
+
+def test_a_full_disk_stops_the_job_and_not_its_record(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("avbench.storage.progress.write_json", full)
+    assert [*recorded(tmp_path, "sample", 2, iter("ab"))] == ["a", "b"]
+    assert read_progress(tmp_path) is None
 
 
 def test_status_takes_no_lock_from_a_writer(tmp_path):

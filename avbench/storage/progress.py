@@ -4,6 +4,7 @@ The record is the file ``.progress.json``, which is replaced every few seconds. 
 part of the run: nothing is computed from it.
 """
 
+import contextlib
 import os
 import platform
 import resource
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from avbench.core import InputError
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import PROGRESS_FILE, write_json
 
@@ -61,7 +63,8 @@ def recorded(folder: Path, stage: str, total: int, items: Iterator[Item]) -> Ite
 
     def written(progress: Progress) -> float:
         peak = max(peak_memory_mib(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        write_json(place, asdict(replace(progress, updated=time.time(), peak_memory_mib=peak)))
+        with contextlib.suppress(OSError, InputError):  # a full disk is for the job itself to report
+            write_json(place, asdict(replace(progress, updated=time.time(), peak_memory_mib=peak)))
         return time.monotonic()
 
     last = written(progress)
