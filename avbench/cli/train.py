@@ -95,17 +95,27 @@ def train_arms(
 @train_app.command("report")
 def train_report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of the toy subsets; the world itself among them.")],
-    out: Annotated[Path | None, typer.Option(help="Write the table to this file instead, as markdown.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the table to this file instead, as markdown, and pictures beside it.")
+    ] = None,
 ) -> None:
-    """Show what trained arms reach: colours, number of bodies, sound against contacts, physics, distances."""
+    """Show what trained arms reach: colours, number of bodies, sound against contacts, physics, distances.
+
+    With --out FILE.md it also draws 12 random prompts: FILE-clips.png has a strip of frames for each run,
+    FILE-sound.png the spectrograms with onsets (green) and visible contacts (red).
+    """
     from avbench.storage.run_folder import write_whole
     from avbench.training.report import markdown, table
+    from avbench.training.sheets import png, sheets
 
-    text = markdown(table([opened_run(path, reads_clips=True) for path in runs]))
+    folders = [opened_run(path, reads_clips=True) for path in runs]
+    text = markdown(table(folders))
     if out is None:
         say(text)
     else:
         write_whole(out, text.encode())
+        for name, picture in sheets(folders).items():
+            write_whole(out.with_name(f"{out.stem}-{name}.png"), png(picture))
 
 
 def _session(examples: Path, out: Path) -> "Session":
