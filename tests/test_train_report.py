@@ -12,7 +12,7 @@ from avbench.storage.run_folder import RunFolder, file_sha256
 from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 from avbench.toyworld.world import simulate
-from avbench.training.report import HIT_SECONDS, Found, events, look, markdown
+from avbench.training.report import HIT_SECONDS, Found, look, markdown, visible_contacts
 from avbench.training.sheets import sheets
 
 
@@ -57,14 +57,14 @@ def test_contacts_are_contacts_and_not_free_fall(drops):
     near = []
     for prompt, clip in drops:
         truth = np.array([one.seconds for one in simulate(Scene.from_json(prompt.tags["scene"]), 1)[1].contacts])
-        near += [np.abs(truth - time).min() < HIT_SECONDS for time in events(clip, prompt).contacts]
+        near += [np.abs(truth - time).min() < HIT_SECONDS for time in visible_contacts(clip, prompt)]
     assert len(near) > len(drops)
     assert np.mean(near) > 0.9
 
 
-def test_a_clip_whose_bodies_cannot_be_followed_has_no_events():
+def test_where_bodies_cannot_be_followed_contacts_are_unknown():
     prompt = next(one for one in loading.load("toy-large-motion").prompts if one.tags["family"] == "pendulum")
-    assert events(make_clip(Scene.from_json(prompt.tags["scene"]), 1)[0], prompt) is None
+    assert visible_contacts(make_clip(Scene.from_json(prompt.tags["scene"]), 1)[0], prompt) is None
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def runs(tmp_path):
 
 def test_sheets_show_every_run_and_mark_onsets_and_contacts(runs):
     drawn = sheets(runs, count=2)
-    assert drawn["clips"].shape == (2 * (15 + 2 * (15 + 64)), 16 * 64, 3)
+    assert drawn["clips"].shape == (2 * (15 + 2 * (15 + 64)), 16 * 65, 3)
     assert drawn["sound"].shape == (2 * (15 + 15 + 72), 400, 3)  # one run has sound
     for colour in ((40, 220, 60), (255, 70, 70)):
         assert (drawn["sound"] == colour).all(axis=2).any()

@@ -11,6 +11,7 @@ from avbench.cli.program import train_app
 from avbench.cli.steps import opened_run, worker_count
 
 if TYPE_CHECKING:
+    from avbench.training.machine import Machine
     from avbench.training.train import Session
 
 Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
@@ -50,7 +51,7 @@ def train_tower(
     if what not in TOWERS:
         refuse(f"tower {what!r} is unknown; {nearest(what, TOWERS)}")
     plan = Plan(steps, batch, learning_rate=rate, seed=seed)
-    show_training(make_tower(what, plan, _session(examples, out)), f"{what} tower: {out}", steps)
+    show_training(make_tower(what, plan, _session(examples, out, _machine())), f"{what} tower: {out}", steps)
 
 
 @train_app.command("arms")
@@ -80,11 +81,12 @@ def train_arms(
         audio_weight=audio_weight,
         seed=seed,
     )
+    machine = _machine()  # measured once, so that both arms train alike
     folders = {one: out.with_name(f"{out.name}-{one}") for one in ARMS}
     for one in arm or ARMS:
         if one not in ARMS:
             refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
-        session = _session(examples, folders[one])
+        session = _session(examples, folders[one], machine)
         show_training(make_arm(one, video, audio, plan, session), f"{one}: {folders[one]}", steps)
     if all((folder / "card.json").exists() for folder in folders.values()):
         if unlike := same_settings(*folders.values()):
@@ -118,12 +120,17 @@ def train_report(
             write_whole(out.with_name(f"{out.stem}-{name}.png"), png(picture))
 
 
-def _session(examples: Path, out: Path) -> "Session":
-    """A training on this machine, in the way that it trains fastest."""
-    from avbench.training.examples import Examples
+def _machine() -> "Machine":
+    """How this machine trains fastest."""
     from avbench.training.machine import Machine
-    from avbench.training.train import Session
 
     machine = Machine.measured()
     say(f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True)
+    return machine
+
+
+def _session(examples: Path, out: Path, machine: "Machine") -> "Session":
+    from avbench.training.examples import Examples
+    from avbench.training.train import Session
+
     return Session(Examples.open(examples), out, machine, report_every=50 if machine.device == "cuda" else 1)

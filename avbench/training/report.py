@@ -51,14 +51,6 @@ class Found:
     """Matched events with the sound shifted around the clip, mean over shifts."""
 
 
-@dataclass(frozen=True, eq=False)
-class Events:
-    """When something visibly touches in a clip, and when its sounds begin: seconds, increasing."""
-
-    contacts: np.ndarray
-    onsets: np.ndarray
-
-
 def look(clip: Clip, prompt: Prompt) -> Found:
     """Look at one clip of a toy prompt. Raises InputError on a prompt without a scene."""
     scene = _scene_of(prompt)
@@ -66,8 +58,8 @@ def look(clip: Clip, prompt: Prompt) -> Found:
     shown = [{body.colour for body in frame} for frame in seen]
     colours = tuple(np.mean([body.colour in frame for frame in shown]) >= SEEN_SHARE for body in scene.bodies)
     off = float(np.median([len(frame) for frame in seen[:FIRST_FRAMES]])) - len(scene.bodies)
-    hits, contacts, onsets, null = _heard(clip, events(clip, prompt))
-    return Found(colours, off == 0, abs(off) <= 1, hits, contacts, onsets, null)
+    hits, contacts, begun, null = _heard(clip, visible_contacts(clip, prompt))
+    return Found(colours, off == 0, abs(off) <= 1, hits, contacts, begun, null)
 
 
 def _scene_of(prompt: Prompt) -> Scene:
@@ -78,31 +70,35 @@ def _scene_of(prompt: Prompt) -> Scene:
     return Scene.from_json(plain)
 
 
-def events(clip: Clip, prompt: Prompt) -> Events | None:
-    """Visible contacts and onsets of a clip; None without sound, or where its bodies cannot be followed.
+def visible_contacts(clip: Clip, prompt: Prompt) -> np.ndarray | None:
+    """When something visibly touches, in seconds, increasing; None where the bodies cannot be followed.
 
     A contact is a change of velocity that gravity does not explain, at which something touches (`judge.Kick`). Free
     fall and the turns of a pendulum are none.
     """
     kicks = judge(clip.frames, float(clip.fps), _scene_of(prompt)).kicks
-    if clip.audio is None or kicks is None:
+    if kicks is None:
         return None
-    times = np.unique([kick.seconds for kick in kicks if kick.gap <= TOUCHING])
     kept: list[float] = []
-    for time in times:
+    for time in sorted(kick.seconds for kick in kicks if kick.gap <= TOUCHING):
         if not kept or time - kept[-1] > MERGE_SECONDS:
             kept.append(time)
-    return Events(np.array(kept), np.asarray(Onsets()(clip)["onset_seconds"]))
+    return np.array(kept)
 
 
-def _heard(clip: Clip, found: Events | None) -> tuple[float, int, int, float]:
+def onsets(clip: Clip) -> np.ndarray:
+    """When sounds begin, in seconds, increasing. Raises NotMeasurable without sound."""
+    return np.asarray(Onsets()(clip)["onset_seconds"])
+
+
+def _heard(clip: Clip, contacts: np.ndarray | None) -> tuple[float, int, int, float]:
     """Hits, contacts, onsets, and hits under shifted sound."""
-    if clip.audio is None or found is None:
+    if clip.audio is None or contacts is None:
         return 0.0, 0, 0, 0.0
-    contacts, onsets, seconds = found.contacts, found.onsets, clip.audio.seconds
+    begun, seconds = onsets(clip), clip.audio.seconds
     shifts = np.linspace(0.2, seconds - 0.2, NULL_SHIFTS)
-    null = np.mean([_hits(contacts, (onsets + shift) % seconds) for shift in shifts])
-    return _hits(contacts, onsets), len(contacts), len(onsets), float(null)
+    null = np.mean([_hits(contacts, (begun + shift) % seconds) for shift in shifts])
+    return _hits(contacts, begun), len(contacts), len(begun), float(null)
 
 
 def _hits(contacts: np.ndarray, onsets: np.ndarray) -> int:
@@ -137,10 +133,9 @@ def _rows(folder: RunFolder) -> Iterator[tuple[str, str]]:
     yield "number of bodies right within one", _percent([one.count_near for one in everything])
     for subset, each in found.items():
         yield f"{subset}: number of bodies right", _percent([one.count_right for one in each])
-        contacts, onsets = sum(one.contacts for one in each), sum(one.onsets for one in each)
-        if contacts:
+        if contacts := sum(one.contacts for one in each):
             hits, null = sum(one.hits for one in each), sum(one.null_hits for one in each)
-            both = (contacts + onsets) / 2
+            both = (contacts + sum(one.onsets for one in each)) / 2
             yield f"{subset}: onset–contact F1 (shifted sound)", f"{hits / both:.2f} ({null / both:.2f})"
             heard = f"{_percent_of(hits, contacts)} ({_percent_of(null, contacts)})"
             yield f"{subset}: visible contacts with an onset (shifted sound)", heard

@@ -12,7 +12,7 @@ from scipy import signal
 from avbench.core import Clip, InputError, Prompt
 from avbench.storage.media import read_clip
 from avbench.storage.run_folder import RunFolder
-from avbench.training.report import events
+from avbench.training.report import onsets, visible_contacts
 
 PROMPTS = 12
 SEED = 0
@@ -32,7 +32,7 @@ def sheets(folders: Sequence[RunFolder], count: int = PROMPTS, seed: int = SEED)
     Returns:
         ``clips``: per prompt one strip of frames for each run. ``sound``, where a run has any: per prompt one
         spectrogram (0 Hz below, half the sample rate above) for each run with sound, with onsets marked in green along
-        the top and visible contacts in red along the bottom.
+        the top and, where the bodies can be followed, visible contacts in red along the bottom.
 
     Raises:
         InputError: the runs have no clip of the same prompt and seed, or a prompt has no toy scene.
@@ -51,7 +51,8 @@ def sheets(folders: Sequence[RunFolder], count: int = PROMPTS, seed: int = SEED)
         strips, sounds = [], []
         for folder, each in zip(folders, samples, strict=True):
             clip = read_clip(folder.path / str(each[key].path))
-            strips += [_line(folder.path.name, len(clip.frames) * clip.width), np.hstack(list(clip.frames))]
+            strip = np.hstack([np.pad(frame, ((0, 0), (0, 1), (0, 0)), constant_values=255) for frame in clip.frames])
+            strips += [_line(folder.path.name, strip.shape[1]), strip]
             if clip.audio is not None:
                 sounds.append(np.vstack([_line(folder.path.name, _SOUND_SIZE[0]), _spectrogram(clip, prompt)]))
         seen += [_line(title, strips[-1].shape[1]), *strips]
@@ -71,16 +72,15 @@ def _spectrogram(clip: Clip, prompt: Prompt) -> np.ndarray:
     level = 10 * np.log10(np.maximum(power, 1e-12))[::-1]
     grey = np.clip(255 * (level - _QUIETEST) / (_LOUDEST - _QUIETEST), 0, 255).astype(np.uint8)
     picture = np.repeat(cv2.resize(grey, _SOUND_SIZE, interpolation=cv2.INTER_AREA)[..., None], 3, axis=2)
-    found = events(clip, prompt)
-    if found is not None:
-        columns, mark = _SOUND_SIZE[0] / clip.audio.seconds, _SOUND_SIZE[1] // 5
-        for times, colour, rows in (
-            (found.onsets, _ONSET, slice(None, mark)),
-            (found.contacts, _CONTACT, slice(-mark, None)),
-        ):
-            for time in times:
-                at = min(int(time * columns), _SOUND_SIZE[0] - 2)
-                picture[rows, at : at + 2] = colour
+    columns, mark = _SOUND_SIZE[0] / clip.audio.seconds, _SOUND_SIZE[1] // 5
+    touched = visible_contacts(clip, prompt)
+    for times, colour, rows in (
+        (onsets(clip), _ONSET, slice(None, mark)),
+        (() if touched is None else touched, _CONTACT, slice(-mark, None)),
+    ):
+        for time in times:
+            at = min(int(time * columns), _SOUND_SIZE[0] - 2)
+            picture[rows, at : at + 2] = colour
     return picture
 
 
