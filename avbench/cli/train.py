@@ -20,7 +20,7 @@ Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
 Batch = Annotated[int, typer.Option(min=1, help="Examples a step, over all processes.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
 Seed = Annotated[int, typer.Option(help="Decides the data, its order, noise, timesteps and first weights.")]
-Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same command goes on where it stopped.")]
+Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same command given again resumes there.")]
 
 
 @train_app.command("examples")
@@ -89,8 +89,8 @@ def train_arms(
         session = _session(examples, folders[one], machine)
         show_training(make_arm(one, video, audio, plan, session), f"{one}: {folders[one]}", steps)
     if all((folder / "card.json").exists() for folder in folders.values()):
-        if unlike := same_settings(*folders.values()):
-            refuse(f"the arms were not trained under identical settings: {', '.join(unlike)} differ", code=1)
+        if differing := same_settings(*folders.values()):
+            refuse(f"the arms were not trained under identical settings: {', '.join(differing)} differ", code=1)
         say("both arms saw the same clips, noise and timesteps under the same settings")
 
 
