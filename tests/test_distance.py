@@ -7,8 +7,10 @@ import pytest
 import scipy.linalg
 
 from avbench.core import InputError, Moments, NotMeasurable
+from avbench.metrics import distance
 from avbench.metrics.distance import (
     Frechet,
+    Kernel,
     frechet_distance,
     frechet_infinity,
     frechet_of_moments,
@@ -162,6 +164,19 @@ def test_the_kernel_distance_is_the_textbooks():
     within = [sum(kernel(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j) for z in (x, y)]
     between = sum(kernel(a, b) for a in x for b in y)
     assert kernel_distance(x, y) == pytest.approx(within[0] / 72 + within[1] / 110 - 2 * between / 99, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(6, 7), (9, 11), (30, 4)])
+def test_a_kernel_in_blocks_is_the_kernel(monkeypatch, n, m):
+    pool = np.concatenate([features(33, n, 5), features(34, m, 5, shift=0.2)])
+    first, second = parts(n + m, n, m)
+    whole = Kernel(pool)(first, second), Kernel(pool)(first, second[:, :-1])
+    models = first[0][: n // 2 * 2]
+    influence = Kernel(pool).influence(models, second[0])
+    monkeypatch.setattr(distance, "_BLOCK", 4)
+    np.testing.assert_allclose(Kernel(pool)(first, second), whole[0], rtol=1e-12)
+    np.testing.assert_allclose(Kernel(pool)(first, second[:, :-1]), whole[1], rtol=1e-12)
+    np.testing.assert_allclose(Kernel(pool).influence(models, second[0]), influence, rtol=1e-12)
 
 
 def test_the_kernel_distance_is_centred_and_keeps_its_sign():

@@ -12,6 +12,9 @@ something only beside the null and the floor of its own n, and values of unlike 
 interval is no help: resampling with replacement moves the distance up, away from the value it should surround.
 """
 
+import functools
+from collections.abc import Iterator
+
 import numpy as np
 from scipy import linalg
 from scipy.spatial.distance import cdist
@@ -24,6 +27,8 @@ CLIPS_PER_DIMENSION = 5
 _ROUNDING = 1e-12
 """How far rounding moves a value, in parts of what it is a difference of; 5e-15 is the most that was seen."""
 _LARGEST_GRAM = 8192  # rows, half a gigabyte: above it the Fréchet draws go by covariances
+_BLOCK = 1024  # rows of a kernel that are held at a time
+_DRAWN_VALUES = 2**24  # draws times rows of a kernel that are held at a time, in each of two arrays
 _SIZES = 15  # of the subsets that the extrapolation rests on
 _DRAWS = 4  # of each size
 
@@ -99,17 +104,41 @@ class Frechet:
         self._scatter = self._rows.T @ self._rows
         self.rounding = _ROUNDING * float(np.trace(self._scatter)) / len(features)
         """How far rounding can move a distance between two equal parts away from 0."""
-        self._gram = self._rows @ self._rows.T if len(features) <= _LARGEST_GRAM and not epsilon else None
+        self._gram_fits = len(features) <= _LARGEST_GRAM and not epsilon
+
+    @functools.cached_property
+    def _gram(self) -> np.ndarray:
+        return self._rows @ self._rows.T
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Distances ``[draws]`` between rows ``first`` ``[draws, n]`` and ``second`` ``[draws, m]``."""
         rank, fewer, more = self._rows.shape[1], *sorted((first.shape[1], second.shape[1]))
-        by_gram = self._gram is not None and (more <= rank or 3 * fewer <= rank)
+        by_gram = self._gram_fits and (more <= rank or 3 * fewer <= rank)
         one = self._by_gram if by_gram else self._by_covariance
         return np.array([one(a, b) for a, b in zip(first, second, strict=True)])
 
+    def influence(self, models: np.ndarray, real: np.ndarray) -> np.ndarray:
+        """``[models]``: the derivative of the distance to `real`, by half of the models' rows, at all of them together.
+
+        With the covariances Σ of the models' rows and Σr of the reference's, it is, of a row x less the rows' mean μ,
+        2 x·(μ − μr) + xᵀ (I − G) x over the number of rows in a half. G = R (Rᵀ Σ R)^-½ Rᵀ, for any root Σr = R Rᵀ, is
+        the derivative of the trace 2 tr (Σ Σr)^½; directions in which the rows of either side do not vary have none.
+        """
+        half = len(models) // 2
+        mean, mean_real = self._rows[models].mean(axis=0), self._rows[real].mean(axis=0)
+        rows = self._rows[models] - mean
+        real_rows = self._rows[real] - mean_real
+        ridge = self._epsilon * np.eye(rows.shape[1])
+        over = half / (half - self._ddof)
+        covariance = over * (rows.T @ rows) / len(rows) + ridge
+        root = _root_of_scatter(real_rows.T @ real_rows / (len(real) - self._ddof) + ridge).T
+        lengths, vectors = linalg.eigh(root.T @ covariance @ root)
+        able = lengths > _ROUNDING * lengths.max(initial=0)
+        shared = rows @ (root @ (vectors[:, able] / lengths[able] ** 0.25))
+        own = np.square(rows).sum(axis=1) - np.square(shared).sum(axis=1)
+        return (2 * rows @ (mean - mean_real) + over * own) / half
+
     def _by_gram(self, a: np.ndarray, b: np.ndarray) -> float:
-        assert self._gram is not None
         mean_a, mean_b = self._rows[a].mean(axis=0), self._rows[b].mean(axis=0)
         block = self._gram[np.ix_(a, b)]
         block -= block.mean(axis=1, keepdims=True)
@@ -160,23 +189,62 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, *, degree: int = 3, coef0: flo
 
 
 class Kernel:
-    """`kernel_distance` between any two parts of pooled rows; the kernel is computed once."""
+    """`kernel_distance` between any two parts of pooled rows; of many rows the kernel is never held as a whole."""
 
     def __init__(self, features: np.ndarray, *, degree: int = 3, coef0: float = 1.0) -> None:
-        self._kernel = (features @ features.T / features.shape[1] + coef0) ** degree
-        self.rounding = _ROUNDING * float(np.abs(self._kernel).max())
-        """How far rounding can move a distance: sums of the kernel's values nearly cancel."""
+        self._rows, self._degree, self._coef0 = features, degree, coef0
+        self._own = (np.square(features).sum(axis=1) / features.shape[1] + coef0) ** degree
+        self.rounding = _ROUNDING * float(self._own.max())
+        """How far rounding can move a distance: sums of the kernel's values, none larger than a row's with itself."""
+        self.draws_at_once = max(50, _DRAWN_VALUES // len(features))
+        """The kernel of many rows is computed again for every call."""
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Distances ``[draws]`` between rows ``first`` ``[draws, n]`` and ``second`` ``[draws, m]``."""
-        in_first, in_second = (_indicators(part, len(self._kernel)) for part in (first, second))
         n, m = first.shape[1], second.shape[1]
-        over_first = self._kernel @ in_first
-        own = np.diagonal(self._kernel)
-        within_first = (in_first * over_first).sum(axis=0) - own @ in_first
-        within_second = (in_second * (self._kernel @ in_second)).sum(axis=0) - own @ in_second
-        between = (in_second * over_first).sum(axis=0)
+        in_first, in_second = (_indicators(part, len(self._rows)) for part in (first, second))
+        within_first, within_second = (-(self._own @ part) for part in (in_first, in_second))
+        between = np.zeros(len(first))
+        for rows, kernel in self._blocks():  # of the kernel's upper triangle: what is beside its diagonal counts twice
+            beside, size = slice(rows.stop, None), rows.stop - rows.start
+            for part, other, within in (
+                (in_first, in_second, within_first),
+                (in_second, in_first, within_second),
+            ):
+                diagonal, right = kernel[:, :size] @ part[rows], kernel[:, size:] @ part[beside]
+                within += np.einsum("id,id->d", part[rows], diagonal + 2 * right)
+                between += np.einsum("id,id->d", other[rows], diagonal / 2 + right)
         return within_first / (n * (n - 1)) + within_second / (m * (m - 1)) - 2 * between / (n * m)
+
+    def influence(self, models: np.ndarray, real: np.ndarray) -> np.ndarray:
+        """``[models]``: what a row of the models adds to its own model's distance to `real`, less the other's.
+
+        The difference of two kernel distances is the sum of one model's influences less the sum of the other's: sums
+        within A less sums within B are sums over A less sums over B of a row's kernel with all rows of both.
+        """
+        half = len(models) // 2
+        to_models, to_real = np.zeros(len(models)), np.zeros(len(models))
+        for start in range(0, len(models), _BLOCK):
+            rows = self._rows[models[start : start + _BLOCK]]
+            to_models[start : start + _BLOCK] = self._of(rows, self._rows[models]).sum(axis=1)
+            to_real[start : start + _BLOCK] = self._of(rows, self._rows[real]).sum(axis=1)
+        return (to_models - self._own[models]) / (half * (half - 1)) - 2 * to_real / (half * len(real))
+
+    def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Rows of the kernel from its diagonal on: their places, and ``[rows, from the first of them to the last]``."""
+        if len(self._rows) <= _BLOCK:
+            yield slice(0, len(self._rows)), self._whole
+            return
+        for start in range(0, len(self._rows), _BLOCK):
+            rows = slice(start, min(start + _BLOCK, len(self._rows)))
+            yield rows, self._of(self._rows[rows], self._rows[start:])
+
+    @functools.cached_property
+    def _whole(self) -> np.ndarray:
+        return self._of(self._rows, self._rows)
+
+    def _of(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return (rows @ others.T / rows.shape[1] + self._coef0) ** self._degree
 
 
 def neighbour_share(x: np.ndarray, y: np.ndarray, *, measure: str, k: int) -> float:
