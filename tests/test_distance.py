@@ -7,7 +7,6 @@ import pytest
 import scipy.linalg
 
 from avbench.core import InputError, Moments, NotMeasurable
-from avbench.metrics import distance
 from avbench.metrics.distance import (
     Frechet,
     Kernel,
@@ -173,7 +172,7 @@ def test_a_kernel_in_blocks_is_the_kernel(monkeypatch, n, m):
     whole = Kernel(pool)(first, second), Kernel(pool)(first, second[:, :-1])
     models = first[0][: n // 2 * 2]
     influence = Kernel(pool).influence(models, second[0])
-    monkeypatch.setattr(distance, "_BLOCK", 4)
+    monkeypatch.setattr("avbench.metrics.distance._BLOCK", 4)
     np.testing.assert_allclose(Kernel(pool)(first, second), whole[0], rtol=1e-12)
     np.testing.assert_allclose(Kernel(pool)(first, second[:, :-1]), whole[1], rtol=1e-12)
     np.testing.assert_allclose(Kernel(pool).influence(models, second[0]), influence, rtol=1e-12)

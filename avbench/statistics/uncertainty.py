@@ -132,6 +132,7 @@ class Difference:
     permutations: int
 
 
+@threadpool_limits.wrap(limits=1)
 def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = MOST_SWAPS) -> Difference:
     """Is A nearer to the reference than B, or is that chance? Labels are swapped within (prompt, seed) pairs.
 
@@ -168,8 +169,7 @@ def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = MOST
     if influence is None:
         tested, enough, swaps = measured, ENOUGH_EXTREME, functools.partial(_swaps, pooled, real)
     else:
-        with threadpool_limits(1):
-            of_clips = influence(np.arange(2 * pairs), np.arange(2 * pairs, 2 * pairs + real))
+        of_clips = influence(np.arange(2 * pairs), np.arange(2 * pairs, 2 * pairs + real))
         slopes = of_clips[:pairs] - of_clips[pairs:]
         tested, enough, swaps = float(slopes.sum()), permutations + 1, functools.partial(_signed_sums, slopes)
     # A swap of all pairs gives minus the same number but for rounding, and must count as no nearer to 0.
@@ -194,13 +194,12 @@ def _drawn(
         extreme = np.abs(drawn) >= least
         if np.count_nonzero(extreme) >= enough:
             return drawn[: np.nonzero(extreme)[0][enough - 1] + 1], enough
-    return drawn, np.count_nonzero(np.abs(drawn) >= least)
+    return drawn, int(np.count_nonzero(np.abs(drawn) >= least))
 
 
 def _signed_sums(slopes: np.ndarray, swapped: np.ndarray) -> np.ndarray:
     """``[draws]``: the sum of the slopes ``[pairs]``, negative where a draw ``[draws, pairs]`` swaps the pair."""
-    with threadpool_limits(1):
-        return np.where(swapped, -1.0, 1.0) @ slopes
+    return np.where(swapped, -1.0, 1.0) @ slopes
 
 
 def _swaps(pooled: Pooled, real: int, swapped: np.ndarray) -> np.ndarray:
