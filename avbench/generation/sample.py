@@ -23,8 +23,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from avbench import __version__
 from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError
+from avbench.core.version import __version__
 from avbench.generation import table as generators
 from avbench.generation.first_clips import BarrenError, FirstClips
 from avbench.generation.table import Generator, Made, Request
