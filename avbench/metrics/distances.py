@@ -56,7 +56,7 @@ def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:
         raise InputError(msg)
     clips = np.concatenate(sets)
     windows = clips.shape[1] if clips.ndim == 3 else 1
-    features = _flat(clips).astype(np.float64)
+    features = _flat(clips).astype(np.float64, copy=False)
     if metric.pooled:
         statistic: Pooled = resolve(metric.pooled)(features, **metric.settings)
     else:
