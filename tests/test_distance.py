@@ -97,6 +97,11 @@ def test_the_cholesky_factor_gives_the_value_of_the_roots(monkeypatch, n, fall, 
     by_roots = frechet_distance(x, y)
     monkeypatch.undo()
     assert frechet_distance(x, y) == pytest.approx(by_roots, rel=1e-9)
+    flat = np.concatenate([x[:5]] * 20)  # more clips than dimensions, and all in four of them
+    monkeypatch.setattr("avbench.metrics.distance._shared_by_cholesky", lambda *_: None)
+    by_roots = frechet_distance(flat, y)
+    monkeypatch.undo()
+    assert frechet_distance(flat, y) == pytest.approx(by_roots, rel=1e-9)
 
 
 @pytest.mark.parametrize(("n", "m"), [(30, 50), (50, 30), (24, 24), (1, 9)])
@@ -200,7 +205,8 @@ def test_a_kernel_in_blocks_is_the_kernel(monkeypatch, n, m):
     whole = Kernel(pool)(first, second), Kernel(pool)(first, second[:, :-1])
     models = first[0][: n // 2 * 2]
     influence = Kernel(pool).influence(models, second[0])
-    monkeypatch.setattr("avbench.metrics.distance._BLOCK", 4)
+    monkeypatch.setattr("avbench.metrics.distance._KEPT_KERNEL", 4)
+    monkeypatch.setattr("avbench.metrics.distance._HELD", 40)
     np.testing.assert_allclose(Kernel(pool)(first, second), whole[0], rtol=1e-12)
     np.testing.assert_allclose(Kernel(pool)(first, second[:, :-1]), whole[1], rtol=1e-12)
     np.testing.assert_allclose(Kernel(pool).influence(models, second[0]), influence, rtol=1e-12)

@@ -28,10 +28,12 @@ _ROUNDING = 1e-12
 """How far rounding moves a value, in parts of what it is a difference of; 5e-15 is the most that was seen."""
 _WELL_CONDITIONED = 1e-2
 """The least of a Cholesky factor's diagonal over its largest: above it, values agree to 1e-10 with those by roots."""
+_LEAST_SQUARE = 1e-10
+"""The least eigenvalue over the largest: above it, rounding moves its root by at most 1e-11 of the largest root."""
 (_SYGST,) = linalg.get_lapack_funcs(("sygst",), dtype=np.float64)
 _LARGEST_GRAM = 8192  # rows, half a gigabyte: above it the Fréchet draws go by covariances
-_BLOCK = 1024  # rows of a kernel that are held at a time
-_DRAWN_VALUES = 2**24  # draws times rows of a kernel that are held at a time, in each of two arrays
+_KEPT_KERNEL = 1024  # rows: the kernel of more is computed in blocks, each time
+_HELD = 2**23  # values of a kernel, and of indicators of draws, that are held at a time then
 _SIZES = 15  # of the subsets that the extrapolation rests on
 _DRAWS = 4  # of each size
 
@@ -41,8 +43,8 @@ def frechet_distance(x: np.ndarray, y: np.ndarray, *, ddof: int = 1, epsilon: fl
 
     ‖μx − μy‖² + tr Σx + tr Σy − 2 tr (Σx Σy)^½, where the last trace is the sum of the singular values of Rx Ryᵀ for
     any roots Σ = Rᵀ R, such as the centred features over √(n − ddof). No matrix root is taken, so it also holds for
-    fewer clips than dimensions, where covariances are singular. Where one covariance is well conditioned, the singular
-    values come from the Cholesky factor of that one, which takes a third of the time and agrees to 1e-10. Rounding can
+    fewer clips than dimensions, where covariances are singular. Where both covariances are well conditioned, the
+    singular values come from a Cholesky factor, which takes a third of the time and agrees to 1e-10. Rounding can
     leave a value just below 0; it is returned as it is.
 
     Args:
@@ -206,24 +208,26 @@ class Kernel:
         self._own = (np.square(features).sum(axis=1) / features.shape[1] + coef0) ** degree
         self.rounding = _ROUNDING * float(self._own.max())
         """How far rounding can move a distance: sums of the kernel's values, none larger than a row's with itself."""
-        self.draws_at_once = max(50, _DRAWN_VALUES // len(features))
+        self.draws_at_once = 50 if len(features) <= _KEPT_KERNEL else 10_000
         """The kernel of many rows is computed again for every call."""
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Distances ``[draws]`` between rows ``first`` ``[draws, n]`` and ``second`` ``[draws, m]``."""
         n, m = first.shape[1], second.shape[1]
-        in_first, in_second = (_indicators(part, len(self._rows)) for part in (first, second))
-        within_first, within_second = (-(self._own @ part) for part in (in_first, in_second))
+        within_first, within_second = (-self._own[part].sum(axis=1) for part in (first, second))
         between = np.zeros(len(first))
-        for rows, kernel in self._blocks():  # of the kernel's upper triangle: what is beside its diagonal counts twice
-            beside, size = slice(rows.stop, None), rows.stop - rows.start
-            for part, other, within in (
-                (in_first, in_second, within_first),
-                (in_second, in_first, within_second),
-            ):
-                diagonal, right = kernel[:, :size] @ part[rows], kernel[:, size:] @ part[beside]
-                within += np.einsum("id,id->d", part[rows], diagonal + 2 * right)
-                between += np.einsum("id,id->d", other[rows], diagonal / 2 + right)
+        at_once = max(1, _HELD // len(self._rows))
+        for start, kernel in self._blocks():  # of the upper triangle: what is beside its diagonal counts twice
+            size = len(kernel)
+            for draws in (slice(begin, begin + at_once) for begin in range(0, len(first), at_once)):
+                in_first, in_second = (_indicators(part[draws], len(self._rows))[start:] for part in (first, second))
+                for part, other, within in (
+                    (in_first, in_second, within_first[draws]),
+                    (in_second, in_first, within_second[draws]),
+                ):
+                    diagonal, beside = kernel[:, :size] @ part[:size], kernel[:, size:] @ part[size:]
+                    within += np.einsum("id,id->d", part[:size], diagonal + 2 * beside)
+                    between[draws] += np.einsum("id,id->d", other[:size], diagonal / 2 + beside)
         return within_first / (n * (n - 1)) + within_second / (m * (m - 1)) - 2 * between / (n * m)
 
     def influence(self, models: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -234,27 +238,31 @@ class Kernel:
         """
         half = len(models) // 2
         to_models, to_real = np.zeros(len(models)), np.zeros(len(models))
-        for start in range(0, len(models), _BLOCK):
-            rows = self._rows[models[start : start + _BLOCK]]
-            to_models[start : start + _BLOCK] = self._of(rows, self._rows[models]).sum(axis=1)
-            to_real[start : start + _BLOCK] = self._of(rows, self._rows[real]).sum(axis=1)
+        size = max(1, _HELD // len(self._rows))
+        for block in (slice(start, start + size) for start in range(0, len(models), size)):
+            rows = self._rows[models[block]]
+            to_models[block] = self._of(rows, self._rows[models]).sum(axis=1)
+            to_real[block] = self._of(rows, self._rows[real]).sum(axis=1)
         return (to_models - self._own[models]) / (half * (half - 1)) - 2 * to_real / (half * len(real))
 
-    def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Rows of the kernel from its diagonal on: their places, and ``[rows, from the first of them to the last]``."""
-        if len(self._rows) <= _BLOCK:
-            yield slice(0, len(self._rows)), self._whole
+    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Some rows of the kernel at a time: the place of their first, and ``[rows, columns from that place on]``."""
+        if len(self._rows) <= _KEPT_KERNEL:
+            yield 0, self._whole
             return
-        for start in range(0, len(self._rows), _BLOCK):
-            rows = slice(start, min(start + _BLOCK, len(self._rows)))
-            yield rows, self._of(self._rows[rows], self._rows[start:])
+        size = max(1, _HELD // len(self._rows))
+        for start in range(0, len(self._rows), size):
+            yield start, self._of(self._rows[start : start + size], self._rows[start:])
 
     @functools.cached_property
     def _whole(self) -> np.ndarray:
         return self._of(self._rows, self._rows)
 
     def _of(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return (rows @ others.T / rows.shape[1] + self._coef0) ** self._degree
+        kernel = rows @ others.T
+        kernel /= rows.shape[1]
+        kernel += self._coef0
+        return np.power(kernel, self._degree, out=kernel)
 
 
 def neighbour_share(x: np.ndarray, y: np.ndarray, *, measure: str, k: int) -> float:
@@ -360,7 +368,7 @@ def _from_roots(gap: np.ndarray, root_x: np.ndarray, root_y: np.ndarray, epsilon
 
 
 def _shared_by_cholesky(cov_x: np.ndarray, cov_y: np.ndarray) -> float | None:
-    """The trace of (Σx Σy)^½, or None where Σy is too near to singular for the Cholesky factor to be accurate."""
+    """The trace of (Σx Σy)^½, or None where a covariance is too near to singular for this to be accurate."""
     try:
         root = np.linalg.cholesky(cov_y)
     except np.linalg.LinAlgError:
@@ -368,7 +376,7 @@ def _shared_by_cholesky(cov_x: np.ndarray, cov_y: np.ndarray) -> float | None:
     if (diagonal := np.diagonal(root)).min() < _WELL_CONDITIONED * diagonal.max():
         return None
     lengths = linalg.eigvalsh(_congruent(cov_x, root), overwrite_a=True, check_finite=False)
-    return float(np.sqrt(np.maximum(lengths, 0)).sum())
+    return float(np.sqrt(lengths).sum()) if lengths[0] > _LEAST_SQUARE * lengths[-1] else None
 
 
 def _congruent(symmetric: np.ndarray, lower: np.ndarray) -> np.ndarray:
@@ -389,7 +397,7 @@ def _sum_of_lengths(block: np.ndarray) -> float:
     lifted = np.trace(product) / len(product)
     product += lifted / len(product)
     values = linalg.eigvalsh(product, overwrite_a=True, check_finite=False)
-    if values[0] < _WELL_CONDITIONED**4 * values[-1]:
+    if values[0] <= _LEAST_SQUARE * values[-1]:
         return float(np.asarray(linalg.svdvals(block, check_finite=False)).sum())
     return float(np.sqrt(values).sum() - np.sqrt(lifted))
 

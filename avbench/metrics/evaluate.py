@@ -39,6 +39,7 @@ from avbench.features.measure import current_keys, current_rows, forms_of, proto
 from avbench.metrics import distance, distances, reference
 from avbench.metrics.table import FVD_PROTOCOLS, METRICS, Metric
 from avbench.statistics import uncertainty
+from avbench.storage.conform import ClipForm
 from avbench.storage.content import require_unchanged
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
@@ -106,11 +107,11 @@ def evaluate(
     metrics = _with_earlier(metrics, scored, folder, against)
     subsets = folder.subsets()
     reals = {subset.name: reference.find(subset, place) for subset in subsets}
+    run = _Run(folder.samples(), folder.run().seeds, forms_of(folder), against)
     found: dict[tuple[str, str], _Found] = {}
     for metric, measured in _with_rows(metrics, folder, against):
         for subset in subsets:
-            made = _found(metric, measured, folder, subset, reals[subset.name], against)
-            found[subset.name, metric.name] = made
+            found[subset.name, metric.name] = _found(metric, measured, run, subset, reals[subset.name])
     ordered = [found[subset.name, metric.name] for subset in subsets for metric in metrics]
     scores, protocols = [one.score for one in ordered], {one.score.protocol: one.protocol for one in ordered}
     values = [one.values for one in ordered if one.values is not None]
@@ -124,6 +125,16 @@ def evaluate(
         (folder.path / NEAR_FILE).unlink(missing_ok=True)
     folder.write_scores(scores, protocols, {name: str(path.absolute()) for name, path in asked.items() if path}, parts)
     return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What is read of a run once."""
+
+    samples: Mapping[Key, Sample]
+    seeds: Sequence[int]
+    forms: Mapping[str, ClipForm]
+    against: RunFolder | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,23 +168,18 @@ def _with_rows(
 
 
 def _found(
-    metric: Metric,
-    measured: Mapping[Key, Row],
-    folder: RunFolder,
-    subset: Subset,
-    real: reference.Reference | None,
-    against: RunFolder | None,
+    metric: Metric, measured: Mapping[Key, Row], run: _Run, subset: Subset, real: reference.Reference | None
 ) -> _Found:
     """Score one metric on one subset. Whatever goes wrong costs this score only, and is its sentence why."""
-    samples, forms = folder.samples(), forms_of(folder)
-    expected = sorted(Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in folder.run().seeds)
+    samples = run.samples
+    expected = sorted(Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in run.seeds)
     of_subset = {key: measured[key] for key in expected if key in measured}
-    feature = protocol_of(metric.feature, against)
+    feature = protocol_of(metric.feature, run.against)
     protocol = _described(metric, feature, subset, real)
-    if subset.name in forms:
-        protocol["clip_form"] = forms[subset.name].describe()
+    if subset.name in run.forms:
+        protocol["clip_form"] = run.forms[subset.name].describe()
     if metric.beside:
-        protocol["beside"] = protocol_of(metric.beside, against).describe()
+        protocol["beside"] = protocol_of(metric.beside, run.against).describe()
     why = collections.Counter(_reason(key, samples, of_subset) for key in expected)
     refused = sum(key in samples and samples[key].refused for key in expected)
     task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, sum(why.values()), refused)
