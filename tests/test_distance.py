@@ -205,7 +205,7 @@ def test_a_kernel_in_blocks_is_the_kernel(monkeypatch, n, m):
     whole = Kernel(pool)(first, second), Kernel(pool)(first, second[:, :-1])
     models = first[0][: n // 2 * 2]
     influence = Kernel(pool).influence(models, second[0])
-    monkeypatch.setattr("avbench.metrics.distance._KEPT_KERNEL", 4)
+    monkeypatch.setattr("avbench.metrics.distance._AT_ONCE", 4)
     monkeypatch.setattr("avbench.metrics.distance._HELD", 40)
     np.testing.assert_allclose(Kernel(pool)(first, second), whole[0], rtol=1e-12)
     np.testing.assert_allclose(Kernel(pool)(first, second[:, :-1]), whole[1], rtol=1e-12)

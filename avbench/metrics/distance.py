@@ -32,7 +32,7 @@ _LEAST_SQUARE = 1e-10
 """The least eigenvalue over the largest: above it, rounding moves its root by at most 1e-11 of the largest root."""
 (_SYGST,) = linalg.get_lapack_funcs(("sygst",), dtype=np.float64)
 _LARGEST_GRAM = 8192  # rows, half a gigabyte: above it the Fréchet draws go by covariances
-_KEPT_KERNEL = 1024  # rows: the kernel of more is computed in blocks, each time
+_AT_ONCE = 1024  # rows that are copied at once; the kernel of more is computed in blocks, anew for each call
 _HELD = 2**23  # values of a kernel, and of indicators of draws, that are held at a time then
 _SIZES = 15  # of the subsets that the extrapolation rests on
 _DRAWS = 4  # of each size
@@ -107,11 +107,13 @@ class Frechet:
 
     def __init__(self, features: np.ndarray, *, ddof: int = 1, epsilon: float = 0.0) -> None:
         self._ddof, self._epsilon = ddof, epsilon
-        centred = features - features.mean(axis=0)
-        # In the basis of the rows' own span nothing is lost, and a covariance of enough rows is regular.
-        _, lengths, basis = linalg.svd(_shortened(centred), full_matrices=False)
-        self._rows = centred @ basis[lengths > 1e-10 * max(lengths.max(initial=0), 1e-300)].T
+        self._rows = features - features.mean(axis=0)
         self._scatter = self._rows.T @ self._rows
+        if _well_conditioned_root(self._scatter) is None:
+            # In the basis of the rows' own span nothing is lost, and a covariance of enough rows is regular.
+            _, lengths, basis = linalg.svd(_shortened(self._rows), full_matrices=False)
+            self._rows = self._rows @ basis[lengths > 1e-10 * max(lengths.max(initial=0), 1e-300)].T
+            self._scatter = self._rows.T @ self._rows
         self.rounding = _ROUNDING * float(np.trace(self._scatter)) / len(features)
         """How far rounding can move a distance between two equal parts away from 0."""
         self._gram_fits = len(features) <= _LARGEST_GRAM and not epsilon
@@ -135,18 +137,28 @@ class Frechet:
         the derivative of the trace 2 tr (Σ Σr)^½; directions in which the rows of either side do not vary have none.
         """
         half = len(models) // 2
-        mean, mean_real = self._rows[models].mean(axis=0), self._rows[real].mean(axis=0)
-        rows = self._rows[models] - mean
-        real_rows = self._rows[real] - mean_real
-        ridge = self._epsilon * np.eye(rows.shape[1])
+        mean, scatter = self._mean_and_scatter(models)
+        mean_real, scatter_real = self._mean_and_scatter(real)
+        ridge = self._epsilon * np.eye(len(mean))
         over = half / (half - self._ddof)
-        covariance = over * (rows.T @ rows) / len(rows) + ridge
-        root = _root_of_scatter(real_rows.T @ real_rows / (len(real) - self._ddof) + ridge).T
-        lengths, vectors = linalg.eigh(root.T @ covariance @ root)
+        root = _root_of_scatter(scatter_real / (len(real) - self._ddof) + ridge).T
+        lengths, vectors = linalg.eigh(root.T @ (over * scatter / len(models) + ridge) @ root)
         able = lengths > _ROUNDING * lengths.max(initial=0)
-        shared = rows @ (root @ (vectors[:, able] / lengths[able] ** 0.25))
-        own = np.square(rows).sum(axis=1) - np.square(shared).sum(axis=1)
-        return (2 * rows @ (mean - mean_real) + over * own) / half
+        shared = root @ (vectors[:, able] / lengths[able] ** 0.25)
+        found = []
+        for part in _in_parts(models):
+            rows = self._rows[part] - mean
+            own = np.square(rows).sum(axis=1) - np.square(rows @ shared).sum(axis=1)
+            found.append((2 * rows @ (mean - mean_real) + over * own) / half)
+        return np.concatenate(found)
+
+    def _mean_and_scatter(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean = np.sum([self._rows[part].sum(axis=0) for part in _in_parts(places)], axis=0) / len(places)
+        scatter = np.zeros_like(self._scatter)
+        for part in _in_parts(places):
+            rows = self._rows[part] - mean
+            scatter += rows.T @ rows
+        return mean, scatter
 
     def _by_gram(self, a: np.ndarray, b: np.ndarray) -> float:
         mean_a, mean_b = self._rows[a].mean(axis=0), self._rows[b].mean(axis=0)
@@ -208,7 +220,7 @@ class Kernel:
         self._own = (np.square(features).sum(axis=1) / features.shape[1] + coef0) ** degree
         self.rounding = _ROUNDING * float(self._own.max())
         """How far rounding can move a distance: sums of the kernel's values, none larger than a row's with itself."""
-        self.draws_at_once = 50 if len(features) <= _KEPT_KERNEL else 10_000
+        self.draws_at_once = 50 if len(features) <= _AT_ONCE else 10_000
         """The kernel of many rows is computed again for every call."""
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -247,7 +259,7 @@ class Kernel:
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Some rows of the kernel at a time: the place of their first, and ``[rows, columns from that place on]``."""
-        if len(self._rows) <= _KEPT_KERNEL:
+        if len(self._rows) <= _AT_ONCE:
             yield 0, self._whole
             return
         size = max(1, _HELD // len(self._rows))
@@ -369,14 +381,26 @@ def _from_roots(gap: np.ndarray, root_x: np.ndarray, root_y: np.ndarray, epsilon
 
 def _shared_by_cholesky(cov_x: np.ndarray, cov_y: np.ndarray) -> float | None:
     """The trace of (Σx Σy)^½, or None where a covariance is too near to singular for this to be accurate."""
-    try:
-        root = np.linalg.cholesky(cov_y)
-    except np.linalg.LinAlgError:
-        return None
-    if (diagonal := np.diagonal(root)).min() < _WELL_CONDITIONED * diagonal.max():
+    root = _well_conditioned_root(cov_y)
+    if root is None:
         return None
     lengths = linalg.eigvalsh(_congruent(cov_x, root), overwrite_a=True, check_finite=False)
     return float(np.sqrt(lengths).sum()) if lengths[0] > _LEAST_SQUARE * lengths[-1] else None
+
+
+def _well_conditioned_root(scatter: np.ndarray) -> np.ndarray | None:
+    """The Cholesky factor, or None where rounding is too large a part of it."""
+    try:
+        root = np.linalg.cholesky(scatter)
+    except np.linalg.LinAlgError:
+        return None
+    diagonal = np.diagonal(root)
+    return root if diagonal.min() >= _WELL_CONDITIONED * diagonal.max() else None
+
+
+def _in_parts(places: np.ndarray) -> list[np.ndarray]:
+    """Rows that are copied at a time."""
+    return np.array_split(places, 1 + len(places) // _AT_ONCE)
 
 
 def _congruent(symmetric: np.ndarray, lower: np.ndarray) -> np.ndarray:
