@@ -28,8 +28,6 @@ _ROUNDING = 1e-12
 """How far rounding moves a value, in parts of what it is a difference of; 5e-15 is the most that was seen."""
 _WELL_CONDITIONED = 1e-2
 """The least of a Cholesky factor's diagonal over its largest: above it, values agree to 1e-10 with those by roots."""
-_LEAST_SQUARE = 1e-10
-"""The least eigenvalue over the largest: above it, rounding moves its root by at most 1e-11 of the largest root."""
 (_SYGST,) = linalg.get_lapack_funcs(("sygst",), dtype=np.float64)
 _LARGEST_GRAM = 8192  # rows, half a gigabyte: above it the Fréchet draws go by covariances
 _AT_ONCE = 1024  # rows that are copied at once; the kernel of more is computed in blocks, anew for each call
@@ -385,7 +383,7 @@ def _shared_by_cholesky(cov_x: np.ndarray, cov_y: np.ndarray) -> float | None:
     if root is None:
         return None
     lengths = linalg.eigvalsh(_congruent(cov_x, root), overwrite_a=True, check_finite=False)
-    return float(np.sqrt(lengths).sum()) if lengths[0] > _LEAST_SQUARE * lengths[-1] else None
+    return _sum_of_roots(lengths)
 
 
 def _well_conditioned_root(scatter: np.ndarray) -> np.ndarray | None:
@@ -413,17 +411,26 @@ def _sum_of_lengths(block: np.ndarray) -> float:
     """The sum of the singular values of a matrix whose columns and rows sum to 0.
 
     By the eigenvalues of B Bᵀ, of which a known one is lifted from 0 to their mean; by the singular values where
-    another is so near to 0 that its root would be inexact.
+    others are so near to 0 that their roots would be inexact.
     """
     if len(block) > block.shape[1]:
         block = block.T
     product = block @ block.T
     lifted = np.trace(product) / len(product)
     product += lifted / len(product)
-    values = linalg.eigvalsh(product, overwrite_a=True, check_finite=False)
-    if values[0] <= _LEAST_SQUARE * values[-1]:
+    found = _sum_of_roots(linalg.eigvalsh(product, overwrite_a=True, check_finite=False))
+    if found is None:
         return float(np.asarray(linalg.svdvals(block, check_finite=False)).sum())
-    return float(np.sqrt(values).sum() - np.sqrt(lifted))
+    return found - float(np.sqrt(lifted))
+
+
+def _sum_of_roots(squares: np.ndarray) -> float | None:
+    """The sum of the roots of eigenvalues in rising order; None where rounding of these may move it by 1e-10 of it."""
+    if squares[0] <= 0:
+        return None
+    roots = np.sqrt(squares)
+    moved = np.finfo(float).eps * squares[-1] * np.sum(1 / roots)
+    return float(roots.sum()) if moved < 1e-10 * roots.sum() else None
 
 
 def _shortened(rows: np.ndarray) -> np.ndarray:
