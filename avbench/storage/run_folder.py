@@ -31,7 +31,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -365,10 +365,15 @@ class RunFolder:
         """Append a line to samples.jsonl and wait until it is on disk."""
         append_line(self.path / "samples.jsonl", asdict(sample), durable=True)
 
-    def rows(self, protocol: Protocol) -> dict[Key, Row]:
-        """Read the rows measured under exactly this protocol. Of several rows for one key the last counts."""
+    def rows(self, protocol: Protocol, names: Collection[str] | None = None) -> dict[Key, Row]:
+        """Read the rows measured under exactly this protocol. Of several rows for one key the last counts.
+
+        Args:
+            protocol: of the feature.
+            names: read only the values of these names; all for None.
+        """
         path = self._feature(protocol) / "rows.jsonl"
-        return {line.key: _row(path, line) for line in stream_lines(path, _RowLine)}
+        return {line.key: _row(path, line, names) for line in stream_lines(path, _RowLine)}
 
     def row_hashes(self, protocol: Protocol, *, without: str | None = None) -> dict[Key, str]:
         """Map each row's key to the hash of the clip or clips that it was measured on, without reading its values.
@@ -628,11 +633,14 @@ def _row_to_json(row: Row) -> dict[str, Any]:
     return {"key": row.key, "clip_sha256": row.clip_sha256, "values": values, "missing": row.missing}
 
 
-def _row(path: Path, line: _RowLine) -> Row:
-    """Convert a line to a row. Raises InputError on values that a row cannot have."""
+def _row(path: Path, line: _RowLine, names: Collection[str] | None = None) -> Row:
+    """Convert a line to a row of these values, or of all. Raises InputError on values that a row cannot have."""
     _require_key(path, line.key)
     where = f"{path}: {'/'.join(map(str, line.key))}"
-    values = None if line.values is None else values_from_json(line.values, where)
+    values = line.values
+    if values is not None and names is not None:
+        values = {name: value for name, value in values.items() if name in names}
+    values = None if values is None else values_from_json(values, where)
     try:
         return Row(line.key, line.clip_sha256, values, line.missing)
     except InputError as error:
