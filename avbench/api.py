@@ -96,7 +96,7 @@ class Work:
     """How the stages work, whatever they work on."""
 
     workers: int | None = None
-    """Processes; one per core where not given."""
+    """Processes; one per core where not given, and 0 for this process, which a crash then ends."""
     replace: bool = False
     """Whether clips of another model, or clips that have changed, are made anew."""
     reporter: Reporter = field(default_factory=Silent)
@@ -104,7 +104,7 @@ class Work:
     @property
     def processes(self) -> int:
         """How many processes."""
-        return self.workers or default_workers()
+        return default_workers() if self.workers is None else self.workers
 
 
 @dataclass(frozen=True)

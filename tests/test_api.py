@@ -54,7 +54,7 @@ def test_clips_are_paired_by_name_or_by_a_prompts_file_that_names_them(tmp_path)
 def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     real, model = clips(tmp_path / "real", *"abcd"), clips(tmp_path / "model", *"efgh")
-    asked = {"reference": real, "metrics": ["motion_amount"], "out": tmp_path / "out", "workers": 1}
+    asked = {"reference": real, "metrics": ["motion_amount"], "out": tmp_path / "out", "workers": 0}
     found = api.score(model, **asked)
     (card,) = (tmp_path / "cache" / "avbench" / "references").glob("*/card.json")
     made = card.stat().st_mtime_ns
@@ -68,7 +68,7 @@ def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypat
 
 def test_scoring_waits_for_nobody_who_writes_the_same_run(tmp_path):
     model = clips(tmp_path / "model", *"ab")
-    found = api.score(model, metrics=["motion_amount"], out=tmp_path / "out", workers=1)
+    found = api.score(model, metrics=["motion_amount"], out=tmp_path / "out", workers=0)
     (run,) = found.runs
     with run.writing(), pytest.raises(InputError, match="is being written by another avbench"):
         api.evaluated(run, [])

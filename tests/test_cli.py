@@ -62,7 +62,7 @@ def test_a_config_file_gives_options_and_the_run_writes_its_own(tmp_path, monkey
         'models = ["a=toyworld:noisy"]\nsubset = ["toy-control"]\nlimit = 2\nmetric = "onset_rate"\n'
         "[settings]\nstrength = 0.5\n"
     )
-    done = run_avbench("run", "--config", "mine.toml", "--limit", 1, "--workers", 1, "--quiet")
+    done = run_avbench("run", "--config", "mine.toml", "--limit", 1, "--workers", 0, "--quiet")
     assert done.exit_code == 0 and done.stderr == "", done.stderr
     kept = tomllib.loads((tmp_path / "runs/run.toml").read_text())
     assert kept["limit"] == 1 and kept["models"] == ["a=toyworld:noisy"] and kept["settings"] == {"strength": 0.5}

@@ -77,7 +77,10 @@ Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", help="Only these metrics: a,b.", callback=split_at_commas)
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core where not given.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes; one per core where not given, 0: this one, which a crash then ends."),
+]
 Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
 ReferenceAt = Annotated[
     Path | None,

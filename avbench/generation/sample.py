@@ -116,11 +116,11 @@ def sample(
     batches = [todo[start : start + size] for start in range(0, len(todo), size)]
     most = getattr(generator, "most_workers", workers)
     count = threads or (1 if alone else min(workers, most))
-    build = functools.partial(_worker, (lambda: generator) if threads or count == 1 else source, folder.path)
+    build = functools.partial(_worker, (lambda: generator) if threads or count <= 1 else source, folder.path)
 
     def make() -> Iterator[Sample]:
         for requests, samples in worker_pool.map_unordered(
-            build, batches, workers=count, threads=bool(threads), survive_crashes=True
+            build, batches, workers=count if count > 1 else 0, threads=bool(threads), survive_crashes=True
         ):
             for one in _after_crash(build, requests) if isinstance(samples, worker_pool.WorkerCrashed) else samples:
                 folder.add_sample(one)

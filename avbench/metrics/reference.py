@@ -47,6 +47,7 @@ from avbench.storage import shipped
 from avbench.storage.conform import ClipForm
 from avbench.storage.reading import csv_head, csv_rows, read_json, read_tensors
 from avbench.storage.run_folder import RunFolder, file_sha256, write_json, write_whole
+from avbench.storage.sharing import without_folders
 
 FIRST_SEED = 1_000_000
 """Reference clips are made under seeds that no run uses by default."""
@@ -343,7 +344,7 @@ def pack(
     if not values:
         msg = f"nothing of {subset.name} can be a reference: {'; '.join(sorted(set(left_out.values())))}"
         raise InputError(msg)
-    options = {"model": run.model, "seeds": len(run.seeds), "first-seed": run.seeds[0]}
+    options = {"model": without_folders(run.model), "seeds": len(run.seeds), "first-seed": run.seeds[0]}
     options |= {"licence": licence} if licence else {}
     command = ["avbench", "reference", "build", subset.name]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
@@ -375,7 +376,7 @@ def write(
     clips: pd.DataFrame,
     protocols: Mapping[str, Any],
 ) -> str:
-    """Write a reference folder, its card last; returns the sha256 of its columns."""
+    """Write a reference folder, its card last and without local paths; returns the sha256 of its columns."""
     flat = {
         f"{feature}/{name}": column.astype(np.float32) if column.ndim > 1 else column
         for feature, known in values.items()
@@ -393,7 +394,7 @@ def write(
     for name, content in files.items():
         write_whole(place / name, content)
     sha256 = {name: file_sha256(place / name) for name in files}
-    write_json(place / "card.json", {**card, "sha256": sha256, "protocols": dict(protocols)})
+    write_json(place / "card.json", {**without_folders(card), "sha256": sha256, "protocols": dict(protocols)})
     return sha256["columns.safetensors"]
 
 

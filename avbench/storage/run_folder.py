@@ -58,6 +58,7 @@ from avbench.storage import reading
 from avbench.storage.reading import read_json as read_json
 from avbench.storage.reading import read_lines as read_lines
 from avbench.storage.reading import stream_lines
+from avbench.storage.sharing import without_folders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,12 +89,21 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON in one step; equal values give equal bytes."""
-    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_whole(path, _json_bytes(value))
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with the digest of them all."""
+    return {**fields, "sha256": digest(fields)}
 
 
 def _write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
     """Write JSON that holds the digest of its other fields."""
-    write_json(path, {**fields, "sha256": digest(fields)})
+    write_json(path, _sealed(fields))
 
 
 def _read_sealed(path: Path, remedy: str) -> Any:
@@ -455,6 +465,20 @@ class RunFolder:
             raise InputError(msg)
         return found
 
+    def shared(self, name: str) -> bytes:
+        """The content of a file of this folder for other people: whole, but without local paths outside protocols.
+
+        Raises InputError where the file was changed since it was written.
+        """
+        path = self.path / name
+        if name == "samples.jsonl":
+            return b"".join(_line(without_folders(line)) for line in read_lines(path))
+        if name not in ("run.json", "scores.json"):
+            return path.read_bytes()
+        plain = _read_sealed(path, f"`avbench evaluate {self.path}` writes the scores again")
+        kept = {part: one for part, one in plain.items() if part == "protocols"}  # hashed, and they name no folder
+        return _json_bytes(_sealed({**without_folders(plain), **kept}))
+
     def values(self) -> "pd.DataFrame":
         """Read values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.
 
@@ -539,7 +563,7 @@ def append_line(path: Path, value: object, *, durable: bool = False) -> None:
     With `durable`, wait until the line is on disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
+    line = _line(value)
     with os.fdopen(_opened_to_write(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size:
@@ -549,6 +573,11 @@ def append_line(path: Path, value: object, *, durable: bool = False) -> None:
         file.write(line)
         if durable:
             os.fsync(file.fileno())
+
+
+def _line(value: object) -> bytes:
+    """A value as one JSON line with its checksum."""
+    return reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
 
 
 def _whole_lines(content: bytes) -> int:
