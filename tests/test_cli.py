@@ -115,3 +115,10 @@ def test_names_of_models(tmp_path, monkeypatch):
     assert split_name("ours=clips:out/a") == ("ours", "clips:out/a")
     assert split_name("a=b") == (None, "a=b")
     assert split_name("cmd:make.py --x=1") == (None, "cmd:make.py --x=1")
+
+
+def test_an_evaluation_that_gives_no_number_says_why_and_exits_1(tmp_path):
+    made_run(tmp_path / "run", count=3)
+    done = run_avbench("evaluate", tmp_path / "run", "--metric", "loudness", code=1)
+    assert "loudness of toy-object-contact has no value: the clip was not " in done.stderr
+    assert "no metric has a value" in done.stderr

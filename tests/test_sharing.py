@@ -22,6 +22,7 @@ from avbench.storage.sharing import without_folders
         ("py:/home/me/model.py:Mine", "py:model.py:Mine"),
         ("C:\\Users\\me\\model.pt", "model.pt"),
         ("~/models/wan", "wan"),
+        ("/home/me/a.safetensors+/srv/b.safetensors", "a.safetensors+b.safetensors"),
         ("no file matches; looked in /home/me/real for a-0", "no file matches; looked in real for a-0"),
         ("'/home/me/a.mkv' is cut short, at 3 m/s", "'a.mkv' is cut short, at 3 m/s"),
         *((same, same) for same in ("https://host.org/v1/videos/", "clips:rel/a/b", "and/or/not", "5 / 3 / 2", "")),

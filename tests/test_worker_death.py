@@ -1,4 +1,4 @@
-"""A worker that dies while it measures, or makes the page, costs its clip, which is named; the rest goes on."""
+"""A worker that crashes while it measures, or makes the page, costs its clip, which is named; the rest goes on."""
 
 from types import SimpleNamespace
 
@@ -32,7 +32,7 @@ def all_die(build, tasks, **_):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is_tried_again(
+def test_a_clip_that_crashes_a_measuring_worker_loses_one_features_values_and_is_tried_again(
     folder, monkeypatch, workers
 ):
     victim, other = sorted(folder.samples().values(), key=lambda one: one.key)
@@ -79,11 +79,11 @@ def test_a_clip_that_curation_dies_of_has_a_row_that_says_so_and_is_tried_again(
     assert pool.unmeasured(given, tmp_path / "work") == tasks
 
 
-@pytest.mark.parametrize(("workers", "outlive"), [(1, True), (2, True), (2, False)])
-def test_work_that_cannot_go_on_without_a_part_ends_with_a_sentence(monkeypatch, workers, outlive):
+@pytest.mark.parametrize(("workers", "survive"), [(1, True), (2, True), (2, False)])
+def test_a_crash_costs_one_task_or_ends_the_work_with_a_sentence(monkeypatch, workers, survive):
     monkeypatch.setenv(dying_workers.VICTIM, "b")
-    working = worker_pool.map_unordered(dying_workers.echo, ["a", "b"], workers=workers, survive_crashes=outlive)
-    if outlive:
+    working = worker_pool.map_unordered(dying_workers.echo, ["a", "b"], workers=workers, survive_crashes=survive)
+    if survive:
         found = dict(working)
         assert found["a"] == "a" and isinstance(found["b"], worker_pool.WorkerCrashed)
         return

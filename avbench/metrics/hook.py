@@ -68,8 +68,7 @@ def score(
         limit: only the first prompts of each subset.
         settings: of a ``provider:target``.
         reference: a reference folder instead of the shipped ones.
-        workers: processes for measuring, for which the training script needs its ``__main__`` guard; with 0 this
-            process measures.
+        workers: processes for measuring, or 0 for this one; otherwise the training script needs its ``__main__`` guard.
         out: run folder to keep; removed afterwards where not given.
         replace: throw away what `out` holds of another model, of other settings or of an earlier call.
 

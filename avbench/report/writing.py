@@ -29,7 +29,7 @@ class PageOptions:
     votes: Sequence[Path] = ()
     """Votes that earlier pages exported."""
     workers: int = 0
-    """Processes that make the clips playable; 0: this process."""
+    """Processes that make the clips playable; 0 means this one."""
 
 
 def write_report(

@@ -10,7 +10,7 @@ from typing import Any
 
 _PATH = re.compile(r"((?:[a-z-]+:)?)((?:~|[A-Za-z]:(?=[/\\]))?[/\\](?![/\\]).*)", re.DOTALL)
 """``provider:`` or nothing, and an absolute path."""
-_FOLDERS = re.compile(r"(?<![\w./\\~-])(?:~|[A-Za-z]:(?=\\))?[/\\](?:[^/\\\s:;,'\"]+[/\\])+")
+_FOLDERS = re.compile(r"(?<![\w./\\~-])(?:~|[A-Za-z]:(?=\\))?[/\\](?:[^/\\\s:;,+'\"]+[/\\])+")
 """The folders of an absolute path within a sentence or a command."""
 
 
