@@ -61,6 +61,7 @@ from avbench.storage import reading
 from avbench.storage.reading import read_json as read_json
 from avbench.storage.reading import read_lines as read_lines
 from avbench.storage.reading import stream_lines
+from avbench.storage.sharing import without_folders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,12 +103,21 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON in one step; equal values give equal bytes."""
-    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_whole(path, _json_bytes(value))
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with the digest of them all."""
+    return {**fields, "sha256": digest(fields)}
 
 
 def _write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
     """Write JSON that holds the digest of its other fields."""
-    write_json(path, {**fields, "sha256": digest(fields)})
+    write_json(path, _sealed(fields))
 
 
 def _read_sealed(path: Path, remedy: str) -> Any:
@@ -490,6 +500,20 @@ class RunFolder:
             msg = f"{path} lacks the protocol of {unknown[0]}"
             raise InputError(msg)
         return found
+
+    def shared(self, name: str) -> bytes:
+        """The content of a file of this folder for other people: whole, but without local paths outside protocols.
+
+        Raises InputError where the file was changed since it was written.
+        """
+        path = self.path / name
+        if name == "samples.jsonl":
+            return b"".join(line_of(without_folders(line)) for line in read_lines(path))
+        if name not in ("run.json", "scores.json"):
+            return path.read_bytes()
+        plain = _read_sealed(path, f"`avbench evaluate {self.path}` writes the scores again")
+        kept = {part: one for part, one in plain.items() if part == "protocols"}  # hashed, and they name no folder
+        return _json_bytes(_sealed({**without_folders(plain), **kept}))
 
     def values(self) -> "pd.DataFrame":
         """Read values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.
