@@ -84,7 +84,7 @@ def test_a_run_grows_and_does_not_shrink(tmp_path):
     folder.start(_run(large, (0, 1)), [large])
     assert folder.run().seeds == (0, 1) and len(folder.subsets()[0].prompts) > len(small.prompts)
     assert len(folder.samples()) == 3
-    with pytest.raises(InputError, match="a run does not shrink"):
+    with pytest.raises(InputError, match="a run cannot shrink"):
         folder.start(_run(small, (0,)), [small])
     with pytest.raises(InputError, match="holds another run"):
         folder.start(Run("a", "other:one", {}, {large.name: large.digest}, (0, 1), {}, {}), [large])
