@@ -330,7 +330,7 @@ def test_outputs_of_every_layout_are_read():
         assert made.frames.shape == frames.shape and (made.frames == 128).all()
         assert (made.audio.waveform.shape, made.audio.sample_rate) == (shape, hertz)
         assert np.abs(made.audio.waveform).max() == 1
-    with pytest.raises(InputError, match="no part of it says at which sample rate"):
+    with pytest.raises(InputError, match="no part of it gives the sample rate"):
         calling.clip_of(SimpleNamespace(frames=frames[None], audio=wave[None]), SimpleNamespace(), Fraction(24))
 
 
@@ -343,7 +343,7 @@ def test_presets_fit_the_classes_that_they_are_for(built):
     asked = generators.build(str(built("wan2.1")), {"preset": "wan2.1-720p", "steps": 3})
     assert (asked.settings["flow_shift"], asked.settings["width"], asked.settings["steps"]) == (5.0, 1280, 3)
     long = request(spec=ClipSpec(64, 64, 80, Fraction(8)))
-    assert any("last 5.06 s, and a subset asks for 10.00 s" in said for said in asked.remarks([long]))
+    assert any("last 5.06 s, but a subset asks for 10.00 s" in said for said in asked.remarks([long]))
 
 
 @pytest.mark.slow
@@ -366,7 +366,7 @@ def test_an_image_begins_the_clip(built):
     folder = built("wan-i2v")
     red, blue = (clip(folder, request(image=f"{name}.png"), images=str(folder.parent)) for name in ("red", "blue"))
     assert not same(red, blue)
-    for tags, words in (({}, "has no tag 'image'"), ({"image": "green.png"}, r"there is no image .*green\.png")):
+    for tags, words in (({}, "has no tag 'image'"), ({"image": "green.png"}, r"the image .*green\.png does not exist")):
         with pytest.raises(InputError, match=words):
             clip(folder, request(**tags), images=str(folder.parent))
 

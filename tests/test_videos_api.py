@@ -100,11 +100,11 @@ BAD = {
     "wrong": "the server answers 400: invalid_size: no such size",
     "html": "text came instead of a video: '<html>",
     "codec": "cannot be read",
-    "huge": "10000 MB are offered, where 1 MB are the most",
-    "endless": "more comes, where 1 MB are the most",
+    "huge": "the server offers 10000 MB, but at most 1 MB",
+    "endless": "the download is larger, but at most 1 MB",
     "expired": "its clip is not there .* answers 410",
     "gone": "the server no longer knows job",
-    "asleep": "no clip within 15 s: .*broke off",
+    "asleep": "no clip within 15 s: .*was cut off",
     "stuck": "no clip within 15 s: job .* is still in_progress",
 }
 ONE_MORE = ("broken", "gone")
@@ -144,7 +144,7 @@ def test_a_wrong_key_is_told_without_it(service, tmp_path, monkeypatch):
     made = run(tmp_path / "r", service.url(), "keyless")
     assert "401" in made["keyless"].failure and "***" in made["keyless"].failure
     assert "sk-other" not in (tmp_path / "r" / "samples.jsonl").read_text()
-    for value, said in (("", "is not set"), ("a\nb", "no header can carry it")):
+    for value, said in (("", "is not set"), ("a\nb", "cannot be sent in a header")):
         monkeypatch.setenv("TEST_VIDEO_KEY", value)
         with pytest.raises(InputError, match=said):
             build(service.url(), FORM)
@@ -209,7 +209,7 @@ def test_other_peoples_jobs_are_not_taken_for_lost_ones(service, tmp_path):
     lost(tmp_path / "mine", "twin", 0)
     run(tmp_path / "third", service.url(), "twin", "solo")
     made = run(tmp_path / "mine", service.url(), "twin")
-    assert "several jobs that may be it" in made["twin"].failure and service.count(" twin ") == 2
+    assert "several of the server's jobs may be it" in made["twin"].failure and service.count(" twin ") == 2
 
 
 def test_an_earlier_lost_job_is_not_taken_for_that_of_another_seed(service, tmp_path):
