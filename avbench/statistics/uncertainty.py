@@ -1,13 +1,13 @@
 """Computes intervals of means, and the null, floor and swap test of distances between sets of clips.
 
-Clips of one prompt are alike, and everything here knows it: intervals are clustered by prompt, and permutations
-exchange clips of one prompt only.
+Clips of one prompt resemble each other, and everything here accounts for that: intervals are clustered by prompt, and
+permutations exchange only clips of one prompt.
 
-A distance between two sets of clips is asked for again and again, for other parts of the same pooled clips. It comes
+A distance between two sets of clips is computed many times, for different parts of the same pooled clips. It is passed
 as a *pooled* distance: a function of (first ``[draws, n]``, second ``[draws, m]``), the indices of the pooled rows on
-either side, that returns ``[draws]``. Every draw is its own computation in one thread, so that the numbers do not
-depend on how many cores there are. Where a distance nearly cancels it says in its attribute ``rounding`` how far
-rounding can move it: draws that are apart by no more are equal, or rounding would decide the p-value.
+each side, that returns ``[draws]``. Every draw is computed by itself in one thread, so that the numbers do not depend
+on the number of cores. If a distance is the difference of nearly equal numbers, its attribute ``rounding`` gives the
+largest effect of rounding: draws that differ by no more count as equal, so that rounding never decides a p-value.
 """
 
 import functools
@@ -27,9 +27,9 @@ Pooled = Callable[[np.ndarray, np.ndarray], np.ndarray]
 PERMUTATIONS = 1000
 MOST_PERMUTATIONS = 10_000
 EXCEEDING = 10
-"""So many draws as extreme as what was measured settle that it is no small p-value."""
+"""Once this many draws are as extreme as the measured value, the p-value is known not to be small."""
 _SEED = 0
-_CHUNK = 50  # draws a thread takes at a time
+_CHUNK = 50  # draws that a thread computes at a time
 
 
 def mean_interval(
@@ -40,23 +40,23 @@ def mean_interval(
     With e_g the sum of the deviations from the mean within cluster g, the variance of the mean of N values in G
     clusters is G/(G−1) Σ e_g² / N²: the cluster-robust variance of Liang and Zeger (1986) with the usual CR1
     correction, for a regression on a constant alone. The quantile is Student's t with G−1 degrees of freedom
-    (Cameron and Miller, 2015). With one clip a cluster this is the ordinary t interval.
+    (Cameron and Miller, 2015). With one clip in each cluster this is the ordinary t interval.
 
-    It answers for the choice of prompts and seeds, not for that of the model or the metric. With few clusters (below
-    about ten) of skewed values, or where one prompt has most of the clips, it is far too narrow; where all values are
-    equal it has no width.
+    It covers the choice of prompts and seeds, not that of the model or the metric. It is far too narrow with few
+    clusters (below about ten) of skewed values, or if one prompt has most of the clips; it has no width if all values
+    are equal.
 
     Args:
         values: ``[clips]``, finite.
-        clusters: one label a clip, such as its prompt; equal labels are one cluster, whatever their order.
-        level: the share of such intervals that hold the true mean, between 0 and 1.
+        clusters: one label for each clip, such as its prompt; equal labels are one cluster, whatever their order.
+        level: the confidence level, between 0 and 1.
 
     Raises:
         InputError: lengths differ, a value is not finite, or the level is not between 0 and 1.
     """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or len(clusters) != len(x):
-        msg = f"values have shape {x.shape} and there are {len(clusters)} cluster labels; give one label a value"
+        msg = f"values have shape {x.shape} and there are {len(clusters)} cluster labels; give one label for each value"
         raise InputError(msg)
     if not np.isfinite(x).all():
         msg = f"{np.count_nonzero(~np.isfinite(x))} of {len(x)} values are NaN or infinite; leave those clips out"
@@ -83,18 +83,19 @@ def permutation_null(
     higher_is_better: bool = False,
     permutations: int = PERMUTATIONS,
 ) -> Null:
-    """What the distance would be were model and reference one distribution: clips change sides at random.
+    """The distances that would arise if model and reference had one distribution: clips change sides at random.
 
-    The numbers of clips on both sides stay what they are. Where every prompt of the model has clips in the reference,
-    clips change places within their prompt only: under that null, the model's clips *of a prompt* are as the
-    reference's. The p-value is exact under it (Phipson and Smyth, 2010), whatever the distance; a bootstrap is not.
+    The number of clips on each side stays the same. If every prompt of the model has clips in the reference, clips are
+    exchanged within their prompt only; the null hypothesis is then that *for each prompt* the model's clips have the
+    reference's distribution. Under it the p-value is exact for any distance (Phipson and Smyth, 2010); that of a
+    bootstrap is not.
 
     Args:
         pooled: the distance over the model's rows, then the reference's.
         prompts: the prompt of each of the model's clips.
         real_prompts: the prompt of each of the reference's clips.
-        higher_is_better: for a share such as coverage, where few is bad.
-        permutations: how many, seeded.
+        higher_is_better: for a share such as coverage, for which low values are bad.
+        permutations: their number; they are seeded.
     """
     n, count = len(prompts), len(prompts) + len(real_prompts)
     strata = _numbered([*prompts, *real_prompts])
@@ -119,7 +120,7 @@ class Difference:
     p: float
     """Two-sided."""
     sd: float
-    """Of the difference over the permutations: its size where A and B are one distribution."""
+    """Standard deviation over the permutations: the size of the difference if A and B have one distribution."""
     pairs: int
     permutations: int
 
@@ -127,21 +128,21 @@ class Difference:
 def swap_test(
     pooled: Pooled, pairs: int, real: int, *, permutations: int = PERMUTATIONS, most: int = MOST_PERMUTATIONS
 ) -> Difference:
-    """Is A nearer to the reference than B, or is that chance? Labels are swapped within (prompt, seed) pairs.
+    """Test whether A is nearer to the reference than B, by swapping labels within (prompt, seed) pairs.
 
-    The reference is the same on both sides, so that its own accidents cancel. Where fewer than EXCEEDING of the first
-    draws are as extreme, more are drawn until so many are, or `most` were drawn: a p-value that is to be multiplied by
-    the size of a family must be able to be small (Besag and Clifford, 1991).
+    The reference is the same on both sides, so its peculiarities cancel. If fewer than EXCEEDING of the first draws are
+    as extreme as the measured value, more are drawn until that many are, or until `most` were drawn. This allows small
+    p-values, which are needed because they are later multiplied by the size of a family (Besag and Clifford, 1991).
 
     Args:
         pooled: the distance over A's `pairs` rows, B's in the same order of keys, and the `real` rows.
         pairs: clips that both models have.
         real: clips of the reference.
-        permutations: how many at least, seeded.
-        most: how many at most.
+        permutations: least number of permutations; they are seeded.
+        most: largest number of permutations.
 
     Raises:
-        NotMeasurable: there are fewer than 2 pairs, or clips of the reference.
+        NotMeasurable: there are fewer than 2 pairs, or fewer than 2 clips of the reference.
     """
     if min(pairs, real) < 2:
         needs = "comparing two distances needs at least 2 clips that both models have, and 2 real ones"
@@ -152,7 +153,7 @@ def swap_test(
     measured = _swaps(pooled, np.zeros((1, pairs), dtype=bool), real)[0]
     if abs(measured) <= rounding:
         measured = 0.0
-    # A swap of all pairs gives minus the same number but for rounding, and must count as no nearer to 0.
+    # A swap of all pairs gives the negative value except for rounding, and must not count as nearer to 0.
     least = abs(measured) - max(rounding, 1e-9 * abs(measured))
     drawn = np.empty(0)
     extreme = 0
@@ -165,7 +166,7 @@ def swap_test(
 
 
 def _swaps(pooled: Pooled, swapped: np.ndarray, real: int) -> np.ndarray:
-    """``[draws]``: A's distance less B's where the labels of these pairs ``[draws, pairs]`` are swapped."""
+    """``[draws]``: A's distance less B's after the labels of the marked pairs ``[draws, pairs]`` are swapped."""
     pairs = swapped.shape[1]
     a = np.arange(pairs) + np.where(swapped, pairs, 0)
     b = np.arange(pairs) + np.where(swapped, 0, pairs)
@@ -174,18 +175,18 @@ def _swaps(pooled: Pooled, swapped: np.ndarray, real: int) -> np.ndarray:
 
 
 def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, draws: int = 20) -> float:
-    """What n perfect clips would score: n of the reference's own clips against the rest of it.
+    """The score of n perfect clips: the distance of n of the reference's own clips to the rest of the reference.
 
-    The mean over seeded draws without replacement. A draw takes the clips as evenly from the prompts as n allows, as a
-    run does: clips of one prompt are alike, so a draw that ignored prompts would lie further off. The rest is n clips
-    smaller than the reference that a model is held against, which makes the floor a little high where n is a large
-    part of it.
+    It is the mean over seeded draws without replacement. Each draw takes clips as evenly from the prompts as n allows,
+    as a run does; clips of one prompt resemble each other, so draws that ignored prompts would score higher. The rest
+    has n clips fewer than the reference that models are compared with, which makes the floor a little too high if n is
+    a large part of it.
 
     Args:
         pooled: the distance over the reference's rows.
         prompts: the prompt of each of them.
         n: clips of the model.
-        draws: how many.
+        draws: their number.
 
     Raises:
         NotMeasurable: n is below 2, or the reference has fewer than 2 n clips.
@@ -200,7 +201,7 @@ def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, d
 
 
 def _each(pooled: Pooled, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """All draws, a chunk a thread: the linear algebra inside lets other threads run."""
+    """Compute all draws in threads, a chunk at a time; the linear algebra inside lets other threads run."""
     starts = range(0, len(first), _CHUNK)
     one = functools.partial(_chunk, pooled, first, second)
     with threadpool_limits(1), ThreadPoolExecutor(default_workers()) as threads:
@@ -212,14 +213,14 @@ def _chunk(pooled: Pooled, first: np.ndarray, second: np.ndarray, start: int) ->
 
 
 def _numbered(labels: Sequence[Hashable] | np.ndarray) -> np.ndarray:
-    """Equal labels → equal numbers, in order of their first appearance."""
+    """Number labels in the order of their first appearance; equal labels get equal numbers."""
     numbers: dict[Hashable, int] = {}
     listed = labels.tolist() if isinstance(labels, np.ndarray) else labels
     return np.array([numbers.setdefault(label, len(numbers)) for label in listed], dtype=np.intp)
 
 
 def _exchanged(strata: np.ndarray, n: int, random: np.random.Generator) -> np.ndarray:
-    """A random order of all rows whose first n hold as many of each stratum as rows 0…n−1 do."""
+    """A random order of all rows whose first n hold as many rows of each stratum as rows 0…n−1 do."""
     by_stratum = np.lexsort((random.random(len(strata)), strata))
     wanted = np.bincount(strata[:n], minlength=strata.max() + 1)
     sizes = np.bincount(strata)
@@ -229,7 +230,7 @@ def _exchanged(strata: np.ndarray, n: int, random: np.random.Generator) -> np.nd
 
 
 def _evenly(strata: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A random order of the rows in which every stratum comes once before any comes twice, and so on."""
+    """A random order of the rows in which every stratum appears once before any appears twice, and so on."""
     luck = random.random(len(strata))
     by_stratum = np.lexsort((luck, strata))
     sizes = np.bincount(strata)
