@@ -99,7 +99,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("avbench.api.measure_clips", stopped)
     done = run_avbench("measure", tmp_path / "a", code=None)
     assert done.exit_code == 130
-    assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to go on." in done.stderr
+    assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to continue." in done.stderr
 
 
 def test_a_line_of_progress_where_there_is_no_terminal(monkeypatch, capsys):

@@ -250,7 +250,7 @@ def test_a_command_is_told_by_what_it_names(here):
     assert [*told("./go")["files_sha256"]] == ["big.bin", "go", "helper.py", "make.py"]
     assert [*told(f"{python} broken.py")["files_sha256"]] == ["broken.py"]
     assert [*told(f"{python} make.py", inputs="big.bin")["files_sha256"]] == ["big.bin"]
-    with pytest.raises(InputError, match="-M inputs: there is no nowhere"):
+    with pytest.raises(InputError, match="-M inputs: nowhere does not exist"):
         told(f"{python} make.py", inputs=["nowhere"])
     for name in ("big.bin", "helper.py", "ckpt/w.safetensors"):
         (here / name).write_bytes((here / name).read_bytes() + b"#")

@@ -290,7 +290,7 @@ def test_names_of_files_become_ids(tmp_path):
     subset = loading.from_folder(tmp_path, "mine")
     assert [prompt.id for prompt in subset.prompts] == ["a-b", "c-d"]
     (tmp_path / "a-b.mp4").touch()
-    with pytest.raises(InputError, match="would both be called 'a-b'"):
+    with pytest.raises(InputError, match="would both have the id 'a-b'"):
         loading.from_folder(tmp_path)
     with pytest.raises(InputError, match="no clip in it"):
         loading.from_folder(shipped.folder(HOME))

@@ -98,7 +98,7 @@ BAD = {
     "forbidden": "moderation_blocked: It was blocked",
     "broken": r"job \w+ failed: server_error: out of memory",
     "wrong": "the server answers 400: invalid_size: no such size",
-    "html": "text came instead of a video: '<html>",
+    "html": "the server sent text instead of a video: '<html>",
     "codec": "cannot be read",
     "huge": "the server offers 10000 MB, but at most 1 MB",
     "endless": "the download is larger, but at most 1 MB",
@@ -161,7 +161,7 @@ def test_settings_are_checked_before_anything_is_sent(service, tmp_path):
         ({"shape": "opanai"}, "did you mean 'openai'"),
         ({"body": "xml"}, "choices: json, multipart"),
         ({"deadline": 0}, "deadline is 0"),
-        ({"text": "{caption}"}, "may hold {video} and {audio}"),
+        ({"text": "{caption}"}, "may be {video} and {audio}"),
         ({"fps": "fast"}, "fps is 'fast'"),
     ):
         with pytest.raises(InputError, match=said):
@@ -249,7 +249,7 @@ def test_another_model_behind_the_name_is_noticed(service, tmp_path):
         runs.write_text("m-2028")
         made = run(tmp_path / "s", service.url(), *words, concurrency=1)
         failed = [one.failure for one in made.values() if one.failure]
-        assert len(failed) == 2 and all("runs 'm-2028'" in why and "are of 'm-2027'" in why for why in failed)
+        assert len(failed) == 2 and all("runs 'm-2028'" in why and "are from 'm-2027'" in why for why in failed)
         assert sum(service.count(f" {word} ") for word in words) == 2, "after its first answer nothing more is paid"
     finally:
         models.unlink(missing_ok=True)
