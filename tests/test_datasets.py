@@ -226,7 +226,7 @@ def test_numbers_that_rest_on_training_clips_say_so(tmp_path):
     done = run_avbench(*run, "--reference", tmp_path / "refs" / "train", "--workers", 1, "--out", tmp_path / "runs")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "runs" / "table.md").read_text()
-    assert "the reference holds clips of 2 training prompts of its set" in text
+    assert "the reference holds clips of 2 training prompts of its data set" in text
     (run,) = (path.parent for path in (tmp_path / "runs").glob("*/run.json"))
     scores = {one.metric: one for one in evaluate(RunFolder(run), chosen_metrics(["onset_rate"]))}
     assert scores["onset_rate"].hygiene is None, "it is held against nothing"
