@@ -107,7 +107,7 @@ def test_vggsound(tmp_path):
     assert len(vggsound.AV_LOOSE) == 146 and not vggsound.AV_LOOSE & vggsound.AV_TIGHT
     assert len(vggsound.AV_TIGHT) == 37 and "child speech, kid speaking" in vggsound.AV_TIGHT
     for line, why in (
-        ("a,1,b\n", "line 1: 3 fields, where 4 are needed"),
+        ("a,1,b\n", "line 1: 3 fields; at least 4 are needed"),
         ("a,x,b,test\n", "'x' is no start in seconds"),
     ):
         written(tmp_path / "vggsound.csv", line)

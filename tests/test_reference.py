@@ -232,7 +232,7 @@ def test_the_command_builds_a_reference_of_silent_clips_and_stops_early_at_a_bro
 
 def test_unlike_shards_are_not_merged(shard, tmp_path):
     other = loading.load("toy-large-motion").limited(5)
-    with pytest.raises(InputError, match="unlike subsets"):
+    with pytest.raises(InputError, match="different subsets"):
         reference.merge([shard("a", range(4)), shard("b", range(4, 6), subset=other)], tmp_path / "merged")
     place = shard("c", range(4, 6))
     card = json.loads((place / "card.json").read_text())
