@@ -5,7 +5,7 @@ anything: it reads the folder as the authors distribute it, and keeps the split 
 is missing is still an entry, so that `remarks` can report it.
 
 A new reader is a function from a folder to entries, and a row in READERS. Other packages add readers as entry points of
-the group ``avbench.subsets.datasets``, each a `Reader`.
+the group ``avbench.datasets``, each a `Reader`.
 """
 
 import hashlib
