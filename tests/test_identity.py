@@ -120,7 +120,7 @@ def test_a_hash_is_remembered_while_nothing_can_have_changed(tmp_path, monkeypat
 
 def test_what_lies_in_the_run_is_looked_at_by_every_verb(mine):
     run()
-    page = ["--out", "page", "--workers", 1]
+    page = ["--out", "page", "--workers", 0]
     assert run_avbench("report", "run", *page).exit_code == 0
     kept = sorted(Path("run/clips/p").glob("*.mkv"))
     gone = kept[2].read_bytes()
@@ -271,7 +271,7 @@ def test_a_model_in_memory_is_not_taken_for_what_it_was(tmp_path):
 
     before = score(model, **asked)["toy-control/motion_amount"]
     shift = 3
-    with pytest.raises(InputError, match="holds clips of an earlier call, and a model in memory cannot be told"):
+    with pytest.raises(InputError, match="holds clips of an earlier call, and one model in memory cannot be told"):
         score(model, **asked)
     assert score(model, **asked, replace=True)["toy-control/motion_amount"] > 2 * before
 
