@@ -235,7 +235,7 @@ def nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nearness(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The share of real clips that have a neighbour at least as near as each model clip's nearest real clip, ``[n]``.
+    """For each model clip, the share of real clips whose nearest neighbour is no further than the clip's own, ``[n]``.
 
     One is added to both counts of the share: an exact copy gets 1 / (m + 1), and clips of the reference's own
     distribution are spread evenly between 0 and 1.

@@ -138,7 +138,7 @@ def _drain(items: Iterable[Any]) -> None:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Restore what a training loop would notice, and release what it needs."""
+    """Restore random states, gradient mode and threads afterwards, and free the GPU memory that was used."""
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {name: os.environ.get(name) for name in variables}
     threads = torch.get_num_threads(), cv2.getNumThreads()

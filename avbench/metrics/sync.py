@@ -3,10 +3,11 @@
 avbench's own metrics compare abrupt changes of motion (events; features/flow/tracks.py) with onsets
 (features/audio/onsets.py), both in seconds, so that a score does not depend on the frame rate. Each onset is matched
 with at most one event, by the assignment with the most matches and, among those, the smallest errors; a match lies
-within `TOLERANCE_SECONDS`. Only onsets at times when events can be found count. The agreement by chance is measured:
-the same onsets are shifted cyclically by many offsets that are not small, and matched again. The lag is the offset at
-which strong events and loud onsets coincide best; of nearly equal offsets the smaller one is taken. The three versions
-of AV-Align and DeSync follow their published code: features/sync/av_align.py and features/sync/synchformer.py.
+within `TOLERANCE_SECONDS`. Onsets near the clip's ends, where no event can be found, do not count. The agreement by
+chance is measured: the same onsets are shifted cyclically by many offsets that are not small, and matched again. The
+lag is the offset at which strong events and loud onsets coincide best; of nearly equal offsets the smaller one is
+taken. The three versions of AV-Align and DeSync follow their published code: features/sync/av_align.py and
+features/sync/synchformer.py.
 
 A clip without onsets or without events has nothing to match and is not measurable; the published code returns 0 or
 divides by 0.

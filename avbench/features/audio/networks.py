@@ -119,7 +119,7 @@ class CLAPProtocol(SoundProtocol):
     output: str = "unit projection"
     weights: str = "clap"
     longest: int = 480000
-    """Samples. Only the first so many of a longer sound are used; a shorter one is repeated as the folder says."""
+    """Samples. A longer sound is cut to this length; a shorter one is repeated as the folder says."""
     notes: Notes = noted(**_NOTES, output="The projection of the audio network, scaled to length 1.")
 
 

@@ -69,7 +69,7 @@ class SynchformerProtocol(Protocol):
     """Columns of a segment's spectrogram: its own 65 and one of zeros."""
     mean: float = -4.2677393
     deviation: float = 4.5689974
-    """The spectrogram with the column of zeros is centred by the mean and divided by twice this deviation."""
+    """`mean` is subtracted from the spectrogram (zeros included), which is then divided by twice this value."""
     segments: int = 14
     choice: str = "first-and-last"
     output: str = "negated likeliest offset"
