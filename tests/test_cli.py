@@ -84,7 +84,7 @@ def test_a_run_grows_and_does_not_shrink(tmp_path):
     folder.start(_run(large, (0, 1)), [large])
     assert folder.run().seeds == (0, 1) and len(folder.subsets()[0].prompts) > len(small.prompts)
     assert len(folder.samples()) == 3
-    with pytest.raises(InputError, match="a run does not shrink"):
+    with pytest.raises(InputError, match="a run cannot shrink"):
         folder.start(_run(small, (0,)), [small])
     with pytest.raises(InputError, match="holds another run"):
         folder.start(Run("a", "other:one", {}, {large.name: large.digest}, (0, 1), {}, {}), [large])
@@ -99,7 +99,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("avbench.api.measure_clips", stopped)
     done = run_avbench("measure", tmp_path / "a", code=None)
     assert done.exit_code == 130
-    assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to go on." in done.stderr
+    assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to continue." in done.stderr
 
 
 def test_a_line_of_progress_where_there_is_no_terminal(monkeypatch, capsys):
