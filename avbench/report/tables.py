@@ -60,8 +60,18 @@ POOLED = {"macro": "all subsets, each counted alike", "micro": "all subsets, eac
 class Cell:
     """What stands in one place of a table."""
 
-    text: str
+    short: str
+    """A number with its half-width, or a sentence instead of it."""
     best: bool = False
+    more: str = ""
+    """What follows for those who want it: excess and p of a distance, letters and ranks."""
+    note: int | None = None
+    """Number of a note below the table."""
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self.short + self.more + ("" if self.note is None else f" [{self.note}]")
 
 
 @dataclass(frozen=True)
@@ -217,9 +227,14 @@ def column_head(row: pd.Series, *, sided: bool) -> str:
 
 def noted(text: str, note: str, notes: list[str]) -> str:
     """A text with the number of its note, which joins the notes where it is new."""
+    return f"{text} [{_place(note, notes)}]"
+
+
+def _place(note: str, notes: list[str]) -> int:
+    """The number of a note, which joins the notes where it is new."""
     if note not in notes:
         notes.append(note)
-    return f"{text} [{notes.index(note) + 1}]"
+    return notes.index(note) + 1
 
 
 def _sided(row: pd.Series, matched: bool) -> bool:
@@ -229,16 +244,18 @@ def _sided(row: pd.Series, matched: bool) -> bool:
 
 def _cell(row: pd.Series, notes: list[str], ranks: bool = False) -> Cell:
     if pd.isna(row["value"]):
-        return Cell(noted("–", str(row["missing"]), notes), bool(row["best"]))
+        return Cell("–", bool(row["best"]), note=_place(str(row["missing"]), notes))
     remarks = "; ".join(_remarks(row))
-    text = row["too_few"] if isinstance(row["too_few"], str) else _measured(row) + (_rank(row) if ranks else "")
-    return Cell(noted(text, remarks, notes) if remarks else text, bool(row["best"]))
+    note = _place(remarks, notes) if remarks else None
+    if isinstance(row["too_few"], str):
+        return Cell(row["too_few"], bool(row["best"]), note=note)
+    worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
+    return Cell(_measured(row), bool(row["best"]), worth + (_rank(row) if ranks else ""), note)
 
 
 def _measured(row: pd.Series) -> str:
     half = "" if pd.isna(row["low"]) else f" ± {number((row['high'] - row['low']) / 2, row['value'])}"
-    worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
-    return number(row["value"]) + half + worth
+    return number(row["value"]) + half
 
 
 def _remarks(row: pd.Series) -> Iterator[str]:
@@ -282,8 +299,8 @@ def number(value: float, beside: float | None = None, sign: str = "") -> str:
 
 
 def p_value(value: float) -> str:
-    """Three decimals below 0.01: the smallest that 1,000 permutations can give is 0.001."""
-    return f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
+    """Three decimals below 0.01, and never 0.000: no test shows that chance is impossible."""
+    return "<0.001" if value < 0.0005 else f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
 
 
 def _fitting(table: SubsetTable, width: int) -> Iterator[list[int]]:
