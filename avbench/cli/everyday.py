@@ -1,5 +1,6 @@
 """Defines the everyday commands: score, run, compare, report, check, list, doctor."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,7 @@ from avbench.cli.printing import (
     print_listing,
     print_printed,
     print_protocols,
+    print_scores,
     print_tables,
     print_verdict,
     refuse,
@@ -51,10 +53,22 @@ from avbench.cli.steps import (
 if TYPE_CHECKING:
     from avbench.api import Comparison
 
-Details = Annotated[bool, typer.Option("--details", help="Print the tables of differences as well.")]
+Details = Annotated[
+    bool, typer.Option("--details", help="Print ranks, notes and every comparison as well, with what they mean.")
+]
+All = Annotated[bool, typer.Option("--all", help="Print all metrics, in as many tables as they need.")]
 Name = Annotated[
     list[str] | None, typer.Option("--name", help="What to call the folders, in their order; or write name=folder.")
 ]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is printed besides the answer."""
+
+    details: bool = False
+    every: bool = False
+    """All metrics, and not only those that fit."""
 
 
 @app.command()
@@ -75,6 +89,7 @@ def score(
     ),
     replace: Replace = False,
     details: Details = False,
+    every: All = False,
 ) -> None:
     """Say which of several folders of clips is better. Nothing else is needed.
 
@@ -99,7 +114,7 @@ def score(
         replace=replace,
         reporter=PRINTED,
     )
-    _finish(found, out, workers, details=details)
+    _finish(found, out, workers, shown=Shown(details, every))
 
 
 @app.command()
@@ -125,6 +140,7 @@ def run(
     out: Out = Path("runs"),
     replace: Replace = False,
     details: Details = False,
+    every: All = False,
     config: Config = None,
 ) -> None:
     """Sample, measure and compare models; print the answer and the tables, and write the page.
@@ -158,7 +174,7 @@ def run(
         reporter=PRINTED,
     )
     write_config(out / "run.toml", ctx, settings)
-    _finish(found, out, workers, fvd_protocol, details=details)
+    _finish(found, out, workers, fvd_protocol, shown=Shown(details, every))
 
 
 @app.command()
@@ -170,6 +186,8 @@ def compare(
     plan: PlanAt = None,
     allow: Allow = None,
     reference: ReferenceAt = None,
+    details: Details = False,
+    every: All = False,
 ) -> None:
     """Print run folders side by side, and whether each differs from the first by more than chance."""
     from avbench import api
@@ -188,9 +206,11 @@ def compare(
         return
     if form == "console":
         print_verdict(found.verdict)
-    print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
-    if len(found.differences):
-        print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, form)
+        print_scores(found.scores, found.differences, details=details, every=every)
+    else:
+        print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
+        if len(found.differences):
+            print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, form)
     print_printed(printed.sections(found.runs), form)
 
 
@@ -245,6 +265,7 @@ def report(
     reference: ReferenceAt = None,
     workers: Workers = None,
     details: Details = False,
+    every: All = False,
 ) -> None:
     """Write the tables and the page of run folders; each is compared with the first."""
     from avbench import api
@@ -258,7 +279,7 @@ def report(
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
     options = PageOptions(media, flow, tuple(votes or ()), worker_count(workers))
     page = found.save_report(out, options, PRINTED)
-    _print_comparison(found, page, details=details)
+    _print_comparison(found, page, shown=Shown(details, every))
 
 
 @app.command("list")
@@ -302,13 +323,13 @@ def doctor(
 
 
 def _finish(
-    found: "Comparison", out: Path, workers: int | None, fvd_protocols: list[str] | None = None, *, details: bool
+    found: "Comparison", out: Path, workers: int | None, fvd_protocols: list[str] | None = None, *, shown: "Shown"
 ) -> None:
     """Write the report of a comparison, print the answer; exit code 1 where clips were lost or nothing measured."""
     from avbench.report.writing import PageOptions
 
     page = found.save_report(out, PageOptions(workers=worker_count(workers)), PRINTED)
-    _print_comparison(found, page, fvd_protocols, details=details)
+    _print_comparison(found, page, fvd_protocols, shown=shown)
     if found.scores["value"].isna().all():
         refuse("nothing could be measured; the notes of the table say why", code=1)
     if found.failed:
@@ -316,20 +337,19 @@ def _finish(
 
 
 def _print_comparison(
-    found: "Comparison", page: Path, fvd_protocols: list[str] | None = None, *, details: bool
+    found: "Comparison", page: Path, fvd_protocols: list[str] | None = None, *, shown: "Shown"
 ) -> None:
-    """The answer first, then the table, and the tables of differences where they are wanted."""
+    """The answer first, then one table and where the page is; with --details the long tables and what they mean."""
     from avbench.metrics.evaluate import fvd_metrics
-    from avbench.report import boards, printed, tables
+    from avbench.report import printed
 
     print_verdict(found.verdict)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
-    shown = found.scores[(found.scores["metric"] == "fvd") | ~found.scores["metric"].isin(others)]
-    terminal().print(tables.console(shown, terminal().width))
-    if details and len(found.differences):
-        print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, "console")
+    scores = found.scores[(found.scores["metric"] == "fvd") | ~found.scores["metric"].isin(others)]
+    print_scores(scores, found.differences, details=shown.details, every=shown.every)
     if others:
         print_protocols(found.scores, fvd_protocols or ())
     print_printed(printed.sections(found.runs), "console")
-    more = "" if details or found.differences.empty else "   (--details prints every comparison)"
-    say(f"tables: {page.parent}/table.md, .csv, .parquet, differences.csv   page: {page}{more}")
+    say(
+        f"page: {page}" + ("" if shown.details else "   (its folder has the tables; --details prints every comparison)")
+    )

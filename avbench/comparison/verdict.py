@@ -151,7 +151,8 @@ def _of_two(pair: _Pair) -> Iterator[str]:
     if not pair.made:
         yield f"Nothing could be compared between {pair.against} and {pair.run}."
     elif not pair.better and not pair.worse:
-        yield f"No difference shown between {pair.against} and {pair.run} ({size})."
+        what = "No difference in quality" if pair.beside else "No difference"
+        yield f"{what} shown between {pair.against} and {pair.run} ({size})."
     for name, other, won in ((pair.run, pair.against, pair.better), (pair.against, pair.run, pair.worse)):
         if won:
             share = f"{len(won)} of {_counted(pair.made, 'comparison')} ({pair.prompts})"
@@ -197,8 +198,10 @@ def _order(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Ite
 
 
 def _why_together(group: Sequence[str], ahead: Counter[tuple[str, str]]) -> str:
-    decided = any(ahead[one, other] for one, other in itertools.permutations(group, 2))
-    return "each is ahead of another in some metrics" if decided else "not told apart"
+    pairs = [*itertools.permutations(group, 2)]
+    if any(ahead[one, other] and ahead[other, one] for one, other in pairs):
+        return "each is ahead in some metrics"
+    return "not all told apart" if any(ahead[pair] for pair in pairs) else "not told apart"
 
 
 def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Counter[tuple[str, str]]:

@@ -7,7 +7,7 @@ has a numbered footnote.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -52,6 +52,8 @@ RANKS_LEGEND = (
     "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column). After "
     "them the rank, with the places that the data leave open."
 )
+MOST_COLUMNS = 8
+"""Columns of the compact table, the models' names included."""
 POOLED = {"macro": "all subsets, each counted alike", "micro": "all subsets, each clip counted alike"}
 """Names of the pooled rows, and what they are."""
 
@@ -124,6 +126,47 @@ def console(frame: pd.DataFrame, width: int = 80) -> Group:
     return set_for_console(subset_tables(frame), LEGEND, width)
 
 
+def compact(frame: pd.DataFrame, shown_in: Iterable[str] = (), width: int = 80, *, every: bool = False) -> Group:
+    """One small table of all subsets, for rich: numbers with half-widths, and a star where a run is shown to be ahead.
+
+    Args:
+        frame: `leaderboard.leaderboard`; its pools are left out, because distances are not in them.
+        shown_in: metrics that come first, because differences are shown in them.
+        width: letters in a line; columns that do not fit are named in the last line.
+        every: whether all metrics stand there, in as many tables as they need, instead of MOST_COLUMNS.
+    """
+    tables = [table for table in subset_tables(frame) if table.subset not in POOLED]
+    several = len(tables) > 1
+    names = dict.fromkeys(column.split(" ")[0] for table in tables for column in table.columns)
+    shown = [*shown_in]
+    measured = {*frame.loc[frame["value"].notna() & frame["too_few"].isna(), "metric"]}
+    order = sorted(names, key=lambda name: (name not in shown, name not in measured))
+    heads = {column.split(" ")[0]: column for table in tables for column in table.columns}
+    rows: list[tuple[str, list[Cell]]] = []
+    for table in tables:
+        if several:
+            rows.append((table.subset, [Cell("")] * len(order)))
+        places = [table.columns.index(heads[name]) if heads[name] in table.columns else None for name in order]
+        for name, cells in table.rows:
+            row = [Cell("") if place is None else cells[place] for place in places]
+            rows.append((f"  {name}" if several else name, [_starred(cell) for cell in row]))
+    whole = SubsetTable("", [heads[name] for name in order], rows, [])
+    blocks = [*_fitting(whole, width)]
+    if not every:
+        blocks = [blocks[0][: MOST_COLUMNS - 1]]
+    parts: list[RichTable | Text] = [_rich(whole, columns, None) for columns in blocks]
+    said = "± is half of a 95 % interval." + (" * is shown to be ahead." if "*" in str(rows) else "")
+    left_out = [name for place, name in enumerate(order) if not any(place in columns for columns in blocks)]
+    if left_out:
+        said += f" {len(left_out)} more metrics ({', '.join(left_out)}): --all."
+    return Group(*parts, Text(said, style="dim"))
+
+
+def _starred(cell: Cell) -> Cell:
+    """Without what only the long tables explain: excess, notes."""
+    return Cell(cell.short + ("*" if cell.best else ""), cell.best)
+
+
 def markdown(frame: pd.DataFrame) -> str:
     """For a README or a pull request."""
     return set_as_markdown(subset_tables(frame), LEGEND)
@@ -135,20 +178,22 @@ def set_for_console(tables: Iterable[SubsetTable], legend: str, width: int) -> G
     for table in tables:
         title: Text | None = Text(table.subset, style="bold")
         for columns in _fitting(table, width):
-            rich_table = RichTable(
-                Column(table.head, no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0
-            )
-            for column in columns:
-                rich_table.add_column(_broken_head(table.columns[column]), justify="right", no_wrap=True)
-            for name, cells in table.rows:
-                shown = [cells[column] for column in columns]
-                texts = [Text(_broken(cell.text), "bold green" if cell.best else "") for cell in shown]
-                rich_table.add_row(Text(name), *texts, style="dim" if name == STANDARD else "")
-            parts.append(rich_table)
+            parts.append(_rich(table, columns, title))
             title = None
         parts.extend(Text(f"{number} {note}", style="dim") for number, note in enumerate(table.notes, start=1))
         parts.append(Text())
     return Group(*parts, Text(legend, style="dim"))
+
+
+def _rich(table: SubsetTable, columns: Sequence[int], title: Text | None) -> RichTable:
+    """Some of a table's columns, for rich."""
+    found = RichTable(Column(table.head, no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    for column in columns:
+        found.add_column(_broken_head(table.columns[column]), justify="right", no_wrap=True)
+    for name, cells in table.rows:
+        texts = [Text(_broken(cells[column].text), "bold green" if cells[column].best else "") for column in columns]
+        found.add_row(Text(name), *texts, style="dim" if name.strip() == STANDARD else "")
+    return found
 
 
 def set_as_markdown(tables: Iterable[SubsetTable], legend: str) -> str:
