@@ -10,7 +10,17 @@ from rich.console import Console
 from avbench.comparison.leaderboard import _best
 from avbench.metrics.table import METRICS
 from avbench.report import boards
-from avbench.report.tables import console, markdown, number, protocols, set_as_latex, set_as_markdown, subset_tables
+from avbench.report.tables import (
+    compact,
+    console,
+    markdown,
+    number,
+    p_value,
+    protocols,
+    set_as_latex,
+    set_as_markdown,
+    subset_tables,
+)
 
 ROWS = [
     # metric, direction, model, value, low, high, floor, reference, missing
@@ -73,6 +83,24 @@ def test_the_console_shows_every_number_at_eighty_columns(frame):
     assert text.count("model") == 1
 
 
+def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
+    wide = pd.concat([frame, *(frame[:2].assign(metric=f"metric_number_{k}") for k in range(8))], ignore_index=True)
+    screen = Console(width=60, record=True, file=io.StringIO())
+    screen.print(compact(wide, ["onset_rate"], 60))
+    text = screen.export_text()
+    assert text.count("model") == 1 and max(map(len, text.splitlines())) <= 60
+    lines = text.splitlines()
+    assert "200*" in text and "(+10" not in text, "numbers and half-widths alone; a star where a run is ahead"
+    assert next(line for line in lines if "onset_" in line).index("onset_") < 20, "what differs comes first"
+    said = " ".join(text.split())
+    assert "more metrics (" in said and "--all" in said and "* is shown to be ahead" in said
+    whole = Console(width=1000, record=True, file=io.StringIO())
+    whole.print(compact(wide, [], 1000))
+    assert "4 more metrics" in whole.export_text(), "eight columns at most, however wide"
+    whole.print(compact(wide, [], 1000, every=True))
+    assert "more metrics" not in whole.export_text()
+
+
 def test_a_narrow_console_gets_more_tables_and_no_less_text(frame):
     screen = Console(width=30, record=True, file=io.StringIO())
     screen.print(console(frame, width=30))
@@ -90,6 +118,13 @@ def test_protocols_stand_in_rows_with_what_they_span(frame):
     text = screen.export_text()
     assert "× 1.50" in text and "fvd_other: the clip is too short" in text and "macro" not in text
     assert "200 (+10, p 0.20)" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "<0.001"), (0.0004, "<0.001"), (0.001, "0.001"), (0.0094, "0.009"), (0.2, "0.20")]
+)
+def test_p_never_reads_as_zero(value, text):
+    assert p_value(value) == text
 
 
 def test_differences_say_which_is_better_and_why_not():

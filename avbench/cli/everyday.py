@@ -221,6 +221,9 @@ def check(
     plan: PlanAt = None,
     update: Annotated[bool, typer.Option("--update", help="Make this run the baseline; needs --reason.")] = False,
     reason: Annotated[str, typer.Option(help="Why the baseline moves; kept in its file.")] = "",
+    init: Annotated[
+        bool, typer.Option("--init", help="Write a plan from the baseline's own noise to --plan, or to gate.toml.")
+    ] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Append a markdown summary to this file.")] = None,
     reference: ReferenceAt = None,
@@ -228,6 +231,7 @@ def check(
     """Fail (exit code 1) where a run is worse than the baseline by more than its margin, or lacks what it has.
 
     Exit code 2: the two cannot be compared. Margins stand in the plan; a metric without one is not gated.
+    --init writes a first plan.
     """
     from avbench.comparison import gate
     from avbench.report import checks
@@ -236,6 +240,13 @@ def check(
     if update:
         gate.update(folder, baseline, reason)
         say(f"{baseline} now holds {folder.path.name}")
+        return
+    if init:
+        place = plan or Path("gate.toml")
+        if place.exists():
+            refuse(f"{place} exists; give --plan another name, or remove it")
+        place.write_text(gate.initial_plan(baseline), encoding="utf-8")
+        say(f"{place} now holds margins from the noise of {baseline}; read them, then check with --plan {place}")
         return
     verdicts = gate.check(folder, baseline, written_plan(plan), place=reference)
     terminal().print(checks.console(verdicts))

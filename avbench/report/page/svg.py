@@ -85,7 +85,8 @@ class Scale:
 
 def scale(values: Sequence[float], start: float, end: float, *, zero: bool = False) -> Scale:
     """A scale that holds all values, with a little room around them; with `zero` it holds 0 as well."""
-    low, high = min([*values, *([0.0] if zero else [])]), max([*values, *([0.0] if zero else [])])
+    held = [*map(float, values), *([0.0] if zero else [])]
+    low, high = min(held), max(held)
     room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
     return Scale(low - room, high + room, start, end)
 
