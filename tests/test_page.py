@@ -160,6 +160,113 @@ def test_every_figure_is_in_the_page_without_a_complaint_or_a_request(inside):
 
 
 @pytest.mark.browser
+def test_the_first_screen_has_verdict_forest_plot_and_one_pair_of_clips(out, inside, browser):
+    opened = Opened(browser, out / "report.html")
+    tab = opened.page
+
+    def bottom(place):
+        return tab.locator(place).first.evaluate("one => one.getBoundingClientRect().bottom")
+
+    assert "toyworld-flickering is worse than toyworld in 1 of 1 comparison" in tab.locator(".answer").inner_text()
+    assert bottom(".answer") < bottom(".pair:visible svg:visible") < 900 and bottom("#show video") < 900
+    arms = tab.locator("#show .arm").all_inner_texts()
+    assert ["toyworld" in arms[0], "flickering" in arms[1], len(arms)] == [True, True, 2], "the pair, and not all runs"
+    assert "warping error on toy-object-contact: toyworld is shown to be better" in tab.locator("#found").inner_text()
+    gains = tab.evaluate("pair.items.map(one => one.gain)")
+    assert gains == sorted(gains) and len(gains) == 3, "the prompt where the winner is furthest ahead comes first"
+    first = tab.locator("#show .name").inner_text()
+    assert tab.locator("#show .before").is_disabled()
+    tab.locator("#show .after").click()
+    assert tab.locator("#show .name").inner_text() != first and "Prompt 2 of 3" in tab.locator("#rank").inner_text()
+    tab.locator("#show input[type=radio][value='1']").check()
+    assert tab.evaluate("[...document.querySelectorAll('#show video')].map(one => one.muted)") == [True, False]
+    tab.select_option("#pair", label="toyworld and <img src=x onerror=alert(1)>")
+    row = tab.locator(".pair:visible .choice:visible", has_text="onset rate")
+    row.focus()
+    tab.keyboard.press("Enter")
+    assert row.get_attribute("aria-pressed") == "true"
+    assert "onset rate on toy-object-contact" in tab.locator("#found").inner_text()
+    assert not opened.complaints
+    opened.context.close()
+
+
+@pytest.mark.browser
+def test_a_plot_is_saved_whole_as_svg_and_png(inside, tmp_path):
+    tab = inside.page
+    figure = tab.locator(".pair:visible").first
+    for form, head in (("svg", b"<svg"), ("png", b"\x89PNG")):
+        with tab.expect_download() as waiting:
+            figure.get_by_role("button", name=f"as {form.upper()}").click()
+        waiting.value.save_as(tmp_path / f"x.{form}")
+        assert waiting.value.suggested_filename.startswith("Forest-plot-of-")
+        assert (tmp_path / f"x.{form}").read_bytes().startswith(head)
+    drawn = ET.parse(tmp_path / "x.svg").getroot()
+    assert all("fill" in one.get("style") for one in drawn.iter(f"{SVG}text")), "it needs no style sheet of the page"
+
+
+@pytest.mark.browser
+def test_sections_have_different_names_and_printing_unfolds_the_tables(inside):
+    tab = inside.page
+    names = tab.locator("nav a").all_inner_texts()
+    assert len(names) == len({*names})
+    folded = "document.querySelectorAll('.tables:not([open])').length"
+    before = tab.evaluate(folded)
+    assert before >= 2 and tab.locator(".tables .more:visible").count() == 0
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate(folded) == 0
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate(folded) == before
+    table = tab.locator("#subset-0 .tables").first
+    table.locator("summary").click()
+    table.locator(".switch").check()
+    assert table.locator(".more:visible").count() > 0
+    table.locator(".switch").uncheck()
+    table.locator("summary").click()
+
+
+@pytest.mark.browser
+def test_everything_that_can_be_pressed_has_a_name_and_text_has_contrast(inside):
+    tab = inside.page
+    nameless = tab.evaluate(
+        "[...document.querySelectorAll('button, a, input, select, [role=button], svg')].filter(one => !(one.ariaLabel "
+        "|| one.textContent.trim() || one.labels?.length)).map(one => one.outerHTML.slice(0, 80))"
+    )
+    assert nameless == []
+
+    def contrast(one, other):
+        lights = []
+        for colour in (one, other):
+            parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+            linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+            lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+        return max(lights) / min(lights)
+
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        look = {name: tab.evaluate(f"ink('--{name}')") for name in ("paper", "raised", "tint", "ink", "soft", "good")}
+        for ground in ("paper", "raised", "tint"):
+            assert min(contrast(look[name], look[ground]) for name in ("ink", "soft", "good")) >= 4.5, (scheme, ground)
+            assert min(contrast(one, look[ground]) for one in plots.COLOURS) >= 3, (scheme, ground)
+    tab.emulate_media(color_scheme="light")
+
+
+@pytest.mark.browser
+def test_the_best_and_worst_clips_of_a_subset_open_in_the_player(inside):
+    tab = inside.page
+    strip = tab.locator(".strip").first
+    strip.scroll_into_view_if_needed()
+    strip.locator(".thumb").first.wait_for()
+    strip.locator("select").select_option(label="warping error")
+    texts = strip.locator(".thumb").all_inner_texts()
+    assert len(texts) == 3 * 3 and [text.partition(":")[0] for text in texts[:3]] in (
+        ["best", "median", "worst"],
+        ["least", "median", "most"],
+    )
+    strip.locator(".thumb").nth(2).click()
+    assert tab.locator("#player .name").inner_text() in strip.locator(".thumb").nth(2).get_attribute("aria-label")
+
+
+@pytest.mark.browser
 def test_names_and_captions_stay_text(inside):
     tab = inside.page
     assert "broken" not in tab.title()

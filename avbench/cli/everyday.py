@@ -53,6 +53,7 @@ from avbench.cli.steps import (
 if TYPE_CHECKING:
     from avbench.api import Comparison
 
+CAPTIONS = ("full", "short")
 Details = Annotated[
     bool, typer.Option("--details", help="Print ranks, notes and every comparison as well, with what they mean.")
 ]
@@ -186,13 +187,19 @@ def compare(
     plan: PlanAt = None,
     allow: Allow = None,
     reference: ReferenceAt = None,
+    caption: Annotated[
+        str, typer.Option(help="full, or short: with md, latex or csv one table for a paper, with a one-line footnote.")
+    ] = "full",
     details: Details = False,
     every: All = False,
 ) -> None:
     """Print run folders side by side, and whether each differs from the first by more than chance."""
     from avbench import api
-    from avbench.report import boards, printed, tables
+    from avbench.core import nearest
+    from avbench.report import boards, paper, printed, tables
 
+    if caption not in CAPTIONS:
+        refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
     found = api.compare(
         runs,
         metrics=metric,
@@ -201,6 +208,9 @@ def compare(
         allow=allow or (),
         reference=reference,
     )
+    if caption == "short" and form in paper.FORMS:
+        say(paper.FORMS[form](paper.paper_table(found.scores, metric)).rstrip("\n"))
+        return
     if form in ("csv", "json"):
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
         return

@@ -36,6 +36,7 @@ _LATEX = {
     "<": "$<$",
     ">": "$>$",
     "|": r"\textbar{}",
+    "†": r"$^{\dagger}$",
 }
 STANDARD = "reference"
 """Name of the row to read the others by."""

@@ -68,8 +68,10 @@ def forest(rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str]) 
     found.sort(key=lambda row: (not row.marks, not row.sided, not row.shown, -row.farthest))
     most = max((row.farthest for row in found), default=0.0)
     reach = min(max(1.15 * most, 1.5), _FARTHEST)
-    prompts = rows["prompts"].max()
-    counted = "the smallest difference that can be shown" + ("" if pd.isna(prompts) else f" with {prompts:.0f} prompts")
+    prompts = rows["prompts"].to_numpy(float).max(initial=0)
+    counted = "the smallest difference that can be shown" + (
+        "" if math.isnan(prompts) else f" with {prompts:.0f} prompts"
+    )
     both = [_Plot(width, reach, run, against, colours).drawn(found, counted) for width in (WIDE, NARROW)]
     return Markup("").join(both)
 
