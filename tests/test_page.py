@@ -179,9 +179,12 @@ def test_the_first_screen_has_verdict_forest_plot_and_one_pair_of_clips(out, ins
     tab.locator("#show .after").click()
     assert tab.locator("#show .name").inner_text() != first and "Prompt 2 of 3" in tab.locator("#rank").inner_text()
     tab.locator("#show input[type=radio][value='1']").check()
-    assert tab.evaluate("[...document.querySelectorAll('#show video')].map(one => one.muted)") == [True, False]
+    assert tab.evaluate("[...document.querySelectorAll('#show video:not(.over)')].map(one => one.muted)") == [
+        True,
+        False,
+    ]
     tab.select_option("#pair", label="toyworld and <img src=x onerror=alert(1)>")
-    row = tab.locator(".pair:visible .choice:visible", has_text="onset rate")
+    row = tab.locator("#answer .pair:visible .choice:visible", has_text="onset rate")
     row.focus()
     tab.keyboard.press("Enter")
     assert row.get_attribute("aria-pressed") == "true"
