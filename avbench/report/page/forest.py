@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -68,10 +69,8 @@ def forest(rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str]) 
     found.sort(key=lambda row: (not row.marks, not row.sided, not row.shown, -row.farthest))
     most = max((row.farthest for row in found), default=0.0)
     reach = min(max(1.15 * most, 1.5), _FARTHEST)
-    prompts = rows["prompts"].to_numpy(float).max(initial=0)
-    counted = "the smallest difference that can be shown" + (
-        "" if math.isnan(prompts) else f" with {prompts:.0f} prompts"
-    )
+    prompts = np.nanmax([0.0, *rows["prompts"].to_numpy(float)])
+    counted = f"the smallest difference that can be shown with {prompts:.0f} prompts"
     both = [_Plot(width, reach, run, against, colours).drawn(found, counted) for width in (WIDE, NARROW)]
     return Markup("").join(both)
 

@@ -69,9 +69,12 @@ function download(file, name) {
   setTimeout(() => URL.revokeObjectURL(saved), 10000);
 }
 
-// Printed, everything is unfolded, and folded again afterwards.
+// Printed, tables and plots are unfolded, and folded again afterwards.
 const folded = [];
-addEventListener("beforeprint", () => document.querySelectorAll("details:not([open])").forEach((one) => { one.open = true; folded.push(one); }));
+addEventListener("beforeprint", () => document.querySelectorAll("#answer details, [id^=subset-] details, #together details, #coverage details").forEach((one) => {
+  if (!one.open) folded.push(one);
+  one.open = true;
+}));
 addEventListener("afterprint", () => folded.splice(0).forEach((one) => { one.open = false; }));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => players.forEach((one) => one.waves()));
 
