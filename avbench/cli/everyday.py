@@ -24,6 +24,7 @@ from avbench.cli.options import (
     Replace,
     Runs,
     Settings,
+    ShardOf,
     Subsets,
     View,
     Workers,
@@ -46,6 +47,7 @@ from avbench.cli.steps import (
     chosen_subsets,
     opened_run,
     parsed_settings,
+    shard_place,
     worker_count,
     written_plan,
 )
@@ -91,6 +93,7 @@ def score(
     replace: Replace = False,
     details: Details = False,
     every: All = False,
+    shard: ShardOf = None,
 ) -> None:
     """Say which of several folders of clips is better. Nothing else is needed.
 
@@ -114,8 +117,9 @@ def score(
         workers=workers,
         replace=replace,
         reporter=PRINTED,
+        shard=shard,
     )
-    _finish(found, out, workers, shown=Shown(details, every))
+    _finish(found, shard_place(out, shard), workers, shown=Shown(details, every))
 
 
 @app.command()
@@ -143,6 +147,7 @@ def run(
     details: Details = False,
     every: All = False,
     config: Config = None,
+    shard: ShardOf = None,
 ) -> None:
     """Sample, measure and compare models; print the answer and the tables, and write the page.
 
@@ -173,9 +178,11 @@ def run(
         workers=workers,
         replace=replace,
         reporter=PRINTED,
+        shard=shard,
     )
-    write_config(out / "run.toml", ctx, settings)
-    _finish(found, out, workers, fvd_protocol, shown=Shown(details, every))
+    place = shard_place(out, shard)
+    write_config(place / "run.toml", ctx, settings)
+    _finish(found, place, workers, fvd_protocol, shown=Shown(details, every))
 
 
 @app.command()

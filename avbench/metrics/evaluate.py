@@ -103,9 +103,9 @@ def evaluate(
     values: list[pd.DataFrame] = []
     near: list[pd.DataFrame] = []
     rows = {feature: current_rows(folder, feature, against) for feature in features_of(metrics)}
-    samples, seeds, forms = folder.samples(), folder.run().seeds, forms_of(folder)
+    samples, planned, forms = folder.samples(), sorted(folder.planned_keys()), forms_of(folder)
     for subset in folder.subsets():
-        expected = sorted(Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in seeds)
+        expected = [key for key in planned if key.subset == subset.name]
         real = reference.find(subset, place)
         for metric in metrics:
             measured = _joined(rows[metric.feature], rows[metric.beside]) if metric.beside else rows[metric.feature]

@@ -6,6 +6,7 @@ distinguished from it. A column where no model is shown to be ahead has no marks
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -41,14 +42,14 @@ def paper_table(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> Pa
         frame: the scores.
         metrics: names of the columns, in their order; all metrics in the frame's order for None.
     """
-    own = frame[~frame["subset"].isin(POOLED)].astype({"best": bool})
+    own = frame.loc[~frame["subset"].isin(POOLED)].astype({"best": bool})
     names = [*dict.fromkeys(metrics or own["metric"])]
     heads: dict[str, str] = {}
     subsets = []
     for table in subset_tables(own):
         places = {column.split(" ")[0]: place for place, column in enumerate(table.columns)}
         heads = {name: table.columns[place] for name, place in places.items()} | heads
-        marked = _marked(table, own[own["subset"] == table.subset], places)
+        marked = _marked(table, own.loc[own["subset"] == table.subset], places)
         rows = [
             (model, [cells[places[name]] if name in places else Cell("") for name in names]) for model, cells in marked
         ]
@@ -66,10 +67,10 @@ def _head(column: str) -> str:
 
 def _marked(table: SubsetTable, frame: pd.DataFrame, places: dict[str, int]) -> list[tuple[str, list[Cell]]]:
     """Only the best number of a column stays bold; the others that may be first get a dagger."""
-    first = frame[frame["best"]].sort_values("rank", kind="stable").drop_duplicates("metric")
-    leaders = {places[str(row.metric)]: row.model for row in first.itertuples()}
-    found = []
+    best: list[Any] = sorted((row for row in frame.itertuples() if row.best), key=lambda row: -row.rank)  # pyright: ignore
+    leaders = {places[row.metric]: row.model for row in best}  # the first of the ranks comes last, and stays
     sentences = {*frame["too_few"].dropna()}  # a table for a paper has no room for them
+    found = []
     for model, cells in table.rows:
         row = []
         for place, cell in enumerate(cells):
