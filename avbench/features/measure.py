@@ -9,7 +9,7 @@ subset asks for is brought to it as it is read, and its rows are those of its by
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,17 +215,31 @@ def _in_order_of_making(folder: RunFolder) -> list[Sample]:
     return sorted(made, key=lambda sample: (places.get(sample.key[:2], len(places)), sample.key))
 
 
-def current_rows(folder: RunFolder, feature: str, against: RunFolder | None = None) -> dict[Key, Row]:
-    """The rows of a feature that were made of the very bytes that lie in the folder, and in `against`, now."""
-    rows = folder.rows(protocol_of(feature, against))
-    return {key: rows[key] for key in current_keys(folder, feature, against)}
+def current_rows(
+    folder: RunFolder, feature: str, against: RunFolder | None = None, *, names: Collection[str] | None = None
+) -> dict[Key, Row]:
+    """The rows of a feature that were made of the very bytes that lie in the folder, and in `against`, now.
+
+    Args:
+        folder: the run.
+        feature: its id.
+        against: the run that holds the reference clips.
+        names: only the values of these names; all for None.
+    """
+    rows = folder.rows(protocol_of(feature, against), names)
+    current = _current(folder, feature, against, {key: row.clip_sha256 for key, row in rows.items()})
+    return {key: row for key, row in rows.items() if key in current}
 
 
 def current_keys(
     folder: RunFolder, feature: str, against: RunFolder | None = None, *, without: str | None = None
 ) -> set[Key]:
     """The keys of `current_rows`, without a value in memory; rows with the sentence `without` are left out."""
-    made_of = folder.row_hashes(protocol_of(feature, against), without=without)
+    return _current(folder, feature, against, folder.row_hashes(protocol_of(feature, against), without=without))
+
+
+def _current(folder: RunFolder, feature: str, against: RunFolder | None, made_of: Mapping[Key, str]) -> set[Key]:
+    """The keys whose rows were `made_of` the very bytes that lie in the folder, and in `against`, now."""
     samples = folder.samples()
     references = against.samples() if against else {}
     siblings: dict[tuple[str, str], list[Sample]] = {}

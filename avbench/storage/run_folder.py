@@ -31,7 +31,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -61,6 +61,7 @@ from avbench.storage import reading
 from avbench.storage.reading import read_json as read_json
 from avbench.storage.reading import read_lines as read_lines
 from avbench.storage.reading import stream_lines
+from avbench.storage.sharing import without_folders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,12 +103,21 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON in one step; equal values give equal bytes."""
-    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_whole(path, _json_bytes(value))
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with the digest of them all."""
+    return {**fields, "sha256": digest(fields)}
 
 
 def _write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
     """Write JSON that holds the digest of its other fields."""
-    write_json(path, {**fields, "sha256": digest(fields)})
+    write_json(path, _sealed(fields))
 
 
 def _read_sealed(path: Path, remedy: str) -> Any:
@@ -365,10 +375,15 @@ class RunFolder:
         """Append a line to samples.jsonl and wait until it is on disk."""
         append_line(self.path / "samples.jsonl", asdict(sample), durable=True)
 
-    def rows(self, protocol: Protocol) -> dict[Key, Row]:
-        """Read the rows measured under exactly this protocol. Of several rows for one key the last counts."""
+    def rows(self, protocol: Protocol, names: Collection[str] | None = None) -> dict[Key, Row]:
+        """Read the rows measured under exactly this protocol. Of several rows for one key the last counts.
+
+        Args:
+            protocol: of the feature.
+            names: read only the values of these names; all for None.
+        """
         path = self._feature(protocol) / "rows.jsonl"
-        return {line.key: _row(path, line) for line in stream_lines(path, _RowLine)}
+        return {line.key: _row(path, line, names) for line in stream_lines(path, _RowLine)}
 
     def row_hashes(self, protocol: Protocol, *, without: str | None = None) -> dict[Key, str]:
         """Map each row's key to the hash of the clip or clips that it was measured on, without reading its values.
@@ -485,6 +500,20 @@ class RunFolder:
             msg = f"{path} lacks the protocol of {unknown[0]}"
             raise InputError(msg)
         return found
+
+    def shared(self, name: str) -> bytes:
+        """The content of a file of this folder for other people: whole, but without local paths outside protocols.
+
+        Raises InputError where the file was changed since it was written.
+        """
+        path = self.path / name
+        if name == "samples.jsonl":
+            return b"".join(line_of(without_folders(line)) for line in read_lines(path))
+        if name not in ("run.json", "scores.json"):
+            return path.read_bytes()
+        plain = _read_sealed(path, f"`avbench evaluate {self.path}` writes the scores again")
+        kept = {part: one for part, one in plain.items() if part == "protocols"}  # hashed, and they name no folder
+        return _json_bytes(_sealed({**without_folders(plain), **kept}))
 
     def values(self) -> "pd.DataFrame":
         """Read values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.
@@ -628,11 +657,14 @@ def _row_to_json(row: Row) -> dict[str, Any]:
     return {"key": row.key, "clip_sha256": row.clip_sha256, "values": values, "missing": row.missing}
 
 
-def _row(path: Path, line: _RowLine) -> Row:
-    """Convert a line to a row. Raises InputError on values that a row cannot have."""
+def _row(path: Path, line: _RowLine, names: Collection[str] | None = None) -> Row:
+    """Convert a line to a row of these values, or of all. Raises InputError on values that a row cannot have."""
     _require_key(path, line.key)
     where = f"{path}: {'/'.join(map(str, line.key))}"
-    values = None if line.values is None else values_from_json(line.values, where)
+    values = line.values
+    if values is not None and names is not None:
+        values = {name: value for name, value in values.items() if name in names}
+    values = None if values is None else values_from_json(values, where)
     try:
         return Row(line.key, line.clip_sha256, values, line.missing)
     except InputError as error:

@@ -32,6 +32,7 @@ from avbench.report.page.forest import forest
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, file_sha256
+from avbench.storage.sharing import without_folders
 from avbench.subsets import loading
 
 MEDIA = ("inside", "beside")
@@ -246,7 +247,7 @@ def _clips(folders: Sequence[RunFolder], place: Path, flow: bool) -> tuple[dict[
                 if missing is None:
                     names = ("width", "height", "frames", "fps", "seconds", "peaks")
                     cards[sample.sha256] = {**{name: known[name] for name in names}, "flow": flow}
-            clip |= {"sha256": sample.sha256, "missing": missing}
+            clip |= {"sha256": sample.sha256, "missing": without_folders(missing)}
             shown.setdefault("/".join(map(str, key)), [None] * len(folders))[index] = clip
     return shown, cards
 
@@ -312,8 +313,8 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
                     "subset": subset.name,
                     "run": folder.path.name,
                     "asked": len(asked),
-                    "failed": [(f"{key.prompt}, seed {key.seed}", why) for key, why in failed if why],
-                    "gaps": gaps,
+                    "failed": without_folders([(f"{key.prompt}, seed {key.seed}", why) for key, why in failed if why]),
+                    "gaps": without_folders(gaps),
                     "measured": len(here) - len(gaps),
                     "metrics": len(here),
                 }
@@ -333,7 +334,8 @@ def _origin(folder: RunFolder) -> dict[str, Any]:
     run = folder.run()
     hashes = {name: file_sha256(folder.path / name) for name in ("run.json", "scores.json", VALUES_FILE)}
     named = {"name": folder.path.name, "path": shlex.quote(str(folder.path))}
-    return {**named, "run": run.to_json(), "hashes": hashes, "commands": _commands(folder, run)}
+    made = {**named, "run": run.to_json(), "commands": _commands(folder, run)}
+    return {**without_folders(made), "hashes": hashes}  # a page is for other people
 
 
 def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
