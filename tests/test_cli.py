@@ -50,6 +50,18 @@ def test_metric_filters_the_table_and_the_family(runs):
     assert "onset_rate" in listed and "lpips_consecutive" in listed
 
 
+def test_compare_prints_the_answer_and_one_table_and_a_table_for_a_paper(runs):
+    short = run_avbench("compare", *runs).stdout
+    assert -1 < short.find(" comparisons") < short.find("\n model"), "the answer stands first"
+    assert "Holm" not in short and "detectable" not in short, "what the words mean stands behind --details"
+    details = run_avbench("compare", *runs, "--details").stdout
+    assert "p Holm" in details and "Letters: rows that share one" in details
+    paper = run_avbench("compare", *runs, "--format", "latex", "--metric", "onset_rate", "--caption", "short").stdout
+    assert paper.count("toprule") == 1 and "onset rate" in paper and "p Holm" not in paper
+    wrong = run_avbench("compare", *runs, "--caption", "shrt", code=None)
+    assert wrong.exit_code == 2 and "short" in wrong.stderr
+
+
 def test_quiet_leaves_out_notes_and_keeps_errors(runs):
     assert "note: " in run_avbench("evaluate", runs[0]).stderr + run_avbench("evaluate", runs[1]).stderr
     done = run_avbench("compare", "nowhere", "-q", code=None)
