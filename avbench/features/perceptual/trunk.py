@@ -22,6 +22,9 @@ class Trunk(nn.Module):
     It is built with weights that are not initialised; fill it before use.
     """
 
+    _shift: torch.Tensor
+    _scale: torch.Tensor
+
     def __init__(self, net: str) -> None:
         super().__init__()
         with torch.device("meta"):  # no random numbers are drawn
