@@ -301,7 +301,7 @@ def test_a_number_opens_its_origin(inside, out):
     score = folders(out)[0].scores()[0][1]
     assert score.protocol in told and f"{score.n} clips" in told and str(score.value) in told
     kept = folders(out)[0].subset_path("toy-object-contact")
-    assert f"avbench sample toyworld: --subset {kept}" in told and '"name": "flow-dis"' in told
+    assert f"avbench sample toyworld: --subset {kept.name}" in told and '"name": "flow-dis"' in told
     tab.keyboard.press("Escape")
     tab.locator("#together .number[data-score]").first.click()
     told = tab.locator("#origin").inner_text()

@@ -40,6 +40,7 @@ from avbench.metrics.table import METRICS
 from avbench.statistics import paired
 from avbench.storage.reading import read_json, unpack
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, write_whole
+from avbench.storage.sharing import without_folders
 
 HISTORY = "baseline.json"
 _WHOLE = ("run.json", "samples.jsonl", "scores.json", VALUES_FILE)
@@ -62,7 +63,7 @@ class Verdict:
 
 
 def update(folder: RunFolder, baseline: Path, reason: str) -> None:
-    """Make an evaluated run the baseline, and write down why.
+    """Make an evaluated run the baseline, without its local paths, and write down why.
 
     Raises:
         InputError: there is no reason, the run was not evaluated, or the file is no baseline.
@@ -77,7 +78,7 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
         with tempfile.TemporaryDirectory() as place:
             history = read_json(_unpacked(baseline, Path(place)) / HISTORY, list[dict[str, Any]])
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    history.append({"date": today, "reason": reason, "run": folder.run().to_json()})
+    history.append({"date": today, "reason": reason, "run": without_folders(folder.run().to_json())})
     scored = {score.metric for score in scores}
     features = {metric.feature for metric in METRICS if metric.name in scored and not metric.per_clip}
     paths = [folder.path / name for name in _WHOLE] + sorted((folder.path / "subsets").glob("*.json"))
@@ -86,8 +87,8 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         made = Path(place) / "baseline.zip"
         with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as packed:
-            for path in paths:
-                _add(packed, path.relative_to(folder.path).as_posix(), path.read_bytes())
+            for name in [path.relative_to(folder.path).as_posix() for path in paths]:
+                _add(packed, name, folder.shared(name))
             _add(packed, HISTORY, json.dumps(history, indent=1, ensure_ascii=False).encode())
         write_whole(baseline, made.read_bytes())
 

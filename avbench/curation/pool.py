@@ -1,6 +1,6 @@
 """Measures every clip of a pool once, and stores one row per clip in a work folder: the resume point.
 
-A row belongs to a file as it was when it was measured (path, size, time of change) and to the protocols that measured
+A row belongs to a file as it was when it was measured (path and sha256) and to the protocols that measured
 it; what has a row is not measured again. A clip that cannot be measured has a row that says why.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from avbench.core import MediaError, NotMeasurable, digest
 from avbench.storage import worker_pool
+from avbench.storage.content import content_sha256
 from avbench.storage.media import read_clip
 from avbench.storage.reading import stream_lines
 from avbench.storage.run_folder import RunFolder, append_line, file_sha256
@@ -40,16 +41,15 @@ class Task:
     id: str
     path: Path
     stamp: str
-    """Equal for a file that was not touched."""
+    """The sha256 of the file's bytes when the task was made."""
 
 
 def stamp(path: Path) -> str:
-    """Size and time of change of a file; "" where there is none."""
+    """The sha256 of a file's bytes; "" where there is none that can be read."""
     try:
-        state = path.stat()
+        return content_sha256(path) if path.is_file() else ""
     except OSError:
         return ""
-    return f"{state.st_size}-{state.st_mtime_ns}"
 
 
 def rows_path(work: Path) -> Path:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors.numpy import save
+from threadpoolctl import threadpool_limits
 
 from avbench.core import (
     Columns,
@@ -47,6 +48,7 @@ from avbench.storage import shipped
 from avbench.storage.conform import ClipForm
 from avbench.storage.reading import csv_head, csv_rows, read_json, read_tensors
 from avbench.storage.run_folder import RunFolder, file_sha256, write_json, write_whole
+from avbench.storage.sharing import without_folders
 
 FIRST_SEED = 1_000_000
 """Reference clips are made under seeds that no run uses by default."""
@@ -297,6 +299,7 @@ def _moments(path: Path) -> dict[str, dict[str, Moments]]:
     return moments
 
 
+@threadpool_limits.wrap(limits=1)
 def pack(
     folder: RunFolder,
     subset: Subset,
@@ -343,7 +346,7 @@ def pack(
     if not values:
         msg = f"nothing of {subset.name} can be a reference: {'; '.join(sorted(set(left_out.values())))}"
         raise InputError(msg)
-    model = ":".join(_named_only(part) for part in run.model.split(":", 1))
+    model = without_folders(run.model)
     options = {"model": model, "seeds": len(run.seeds), "first-seed": run.seeds[0]}
     options |= {"licence": licence} if licence else {}
     command = ["avbench", "reference", "build", subset.name]
@@ -352,7 +355,7 @@ def pack(
         "subset": subset.name,
         "subset_digest": subset.digest,
         "model": model,
-        "settings": {name: _named_only(value) for name, value in run.settings.items()},
+        "settings": run.settings,
         "seeds": list(run.seeds),
         "clips": {protocol.name: int((clips[protocol.name] > 0).sum()) for protocol in protocols},
         "licence": licence or NOT_STATED,
@@ -368,13 +371,6 @@ def pack(
     return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})
 
 
-def _named_only(value: Any) -> Any:
-    """A setting whose paths, joined by `+` or not, are only names: whoever reads a card learns nothing of a machine."""
-    if not isinstance(value, str):
-        return [_named_only(one) for one in value] if isinstance(value, list | tuple) else value
-    return "+".join(Path(part).name if Path(part).is_absolute() else part for part in value.split("+"))
-
-
 def write(
     place: Path,
     card: Mapping[str, Any],
@@ -383,7 +379,7 @@ def write(
     clips: pd.DataFrame,
     protocols: Mapping[str, Any],
 ) -> str:
-    """Write a reference folder, its card last; returns the sha256 of its columns."""
+    """Write a reference folder, its card last and without local paths; returns the sha256 of its columns."""
     flat = {
         f"{feature}/{name}": column.astype(np.float32) if column.ndim > 1 else column
         for feature, known in values.items()
@@ -401,7 +397,7 @@ def write(
     for name, content in files.items():
         write_whole(place / name, content)
     sha256 = {name: file_sha256(place / name) for name in files}
-    write_json(place / "card.json", {**card, "sha256": sha256, "protocols": dict(protocols)})
+    write_json(place / "card.json", {**without_folders(card), "sha256": sha256, "protocols": dict(protocols)})
     return sha256["columns.safetensors"]
 
 

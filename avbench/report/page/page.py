@@ -32,6 +32,7 @@ from avbench.report.page.ballots import strength_cells
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, file_sha256
+from avbench.storage.sharing import without_folders
 from avbench.subsets import loading
 
 MEDIA = ("inside", "beside")
@@ -217,7 +218,7 @@ def _clips(folders: Sequence[RunFolder], place: Path, flow: bool) -> tuple[dict[
                 if missing is None:
                     names = ("width", "height", "frames", "fps", "seconds", "peaks")
                     cards[sample.sha256] = {**{name: known[name] for name in names}, "flow": flow}
-            clip |= {"sha256": sample.sha256, "missing": missing}
+            clip |= {"sha256": sample.sha256, "missing": without_folders(missing)}
             shown.setdefault("/".join(map(str, key)), [None] * len(folders))[index] = clip
     return shown, cards
 
@@ -274,7 +275,7 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
     for subset in _subsets(folders):
         for folder in (one for one in folders if subset.name in one.run().subsets):
             samples = folder.samples()
-            asked = [Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in folder.run().seeds]
+            asked = [key for key in folder.planned_keys() if key.subset == subset.name]
             here = frame[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
             gaps = [(row["metric"], row["unmeasured"], row["missing"]) for row in _records(here) if row["unmeasured"]]
             failed = [(key, samples[key].failure if key in samples else "it was not sampled") for key in asked]
@@ -283,8 +284,8 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
                     "subset": subset.name,
                     "run": folder.path.name,
                     "asked": len(asked),
-                    "failed": [(f"{key.prompt}, seed {key.seed}", why) for key, why in failed if why],
-                    "gaps": gaps,
+                    "failed": without_folders([(f"{key.prompt}, seed {key.seed}", why) for key, why in failed if why]),
+                    "gaps": without_folders(gaps),
                     "measured": len(here) - len(gaps),
                     "metrics": len(here),
                 }
@@ -304,7 +305,8 @@ def _origin(folder: RunFolder) -> dict[str, Any]:
     run = folder.run()
     hashes = {name: file_sha256(folder.path / name) for name in ("run.json", "scores.json", VALUES_FILE)}
     named = {"name": folder.path.name, "path": shlex.quote(str(folder.path))}
-    return {**named, "run": run.to_json(), "hashes": hashes, "commands": _commands(folder, run)}
+    made = {**named, "run": run.to_json(), "commands": _commands(folder, run)}
+    return {**without_folders(made), "hashes": hashes}  # a page is for other people
 
 
 def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
@@ -312,12 +314,13 @@ def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
     asked = [word for one in folder.subsets() for word in ("--subset", _named(folder, one))]
     seeds = ["--seeds", str(max(run.seeds) + 1)]
     given = [word for name, value in run.asked.items() for word in ("-M", f"{name}={_typed(value)}")]
+    out = ["--out", str(folder.path.parent)]
+    if run.shard is not None:  # whose folder is OUT/shards/i-of-n/NAME
+        out = ["--out", str(folder.path.absolute().parents[2]), "--shard", run.shard]
     beside = {name: [f"--{name}", path] for name, path in folder.scored_with().items()}
     scored = [word for words in beside.values() for word in words]
     return {
-        "sample": shlex.join(
-            ["avbench", "sample", run.model, *given, *asked, *seeds, "--out", str(folder.path.parent)]
-        ),
+        "sample": shlex.join(["avbench", "sample", run.model, *given, *asked, *seeds, *out]),
         "measure": shlex.join(["avbench", "measure", str(folder.path), *beside.get("against", []), "--metric"]),
         "evaluate": shlex.join(["avbench", "evaluate", str(folder.path), *scored, "--metric"]),
     }

@@ -16,7 +16,8 @@ sound's priming; this is undone. AVI stores no presentation times, so its frames
 
 Exact: files that `write_clip` wrote losslessly, down to fps, pixels and 24-bit samples; sample counts in mp4, wav and
 flac, with AAC's priming and padding removed. Not exact: lossy codecs, whose samples beyond ±1 are clipped; mp3, which
-may keep its priming and padding, and AAC in mkv, which keeps its padding; timestamps in mkv and webm, which are rounded
+may keep its priming and padding, AAC in avi, which keeps both (a remark says so), and AAC in mkv, which keeps its
+padding; timestamps in mkv and webm, which are rounded
 to 1 ms, and in gif, to 10 ms. A sound that starts less than one tick from frame 0 is taken to start with it.
 
 Pictures (colour.py). YUV is converted by libswscale with the stream's matrix and range. If the stream names no matrix,
