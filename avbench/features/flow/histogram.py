@@ -30,11 +30,13 @@ def by_cell_and_direction(vectors: np.ndarray, protocol: FlowProtocol) -> np.nda
     side, directions = protocol.histogram_side, protocol.histogram_directions
     cell = (np.arange(height) * side // height)[:, None] * side + np.arange(width) * side // width
     length = np.hypot(vectors[..., 0], vectors[..., 1])
-    turn = np.arctan2(vectors[..., 1], vectors[..., 0]) / (2 * np.pi) * directions
+    moving = length > 0  # the rest of the frame adds nothing, and often it is most of it
+    length, places = length[moving], cell[moving]
+    turn = np.arctan2(vectors[..., 1][moving], vectors[..., 0][moving]) / (2 * np.pi) * directions
     before = np.floor(turn)
     share = turn - before
     total = np.zeros(side * side * directions)
     for direction, weight in ((before, 1 - share), (before + 1, share)):
-        place = cell * directions + direction.astype(np.intp) % directions
-        total += np.bincount(place.ravel(), (length * weight).ravel(), len(total))
+        place = places * directions + direction.astype(np.intp) % directions
+        total += np.bincount(place, length * weight, len(total))
     return (total.reshape(-1, directions) / np.bincount(cell.ravel())[:, None]).ravel()

@@ -42,24 +42,28 @@ def pair(
     frame: np.ndarray, following: np.ndarray, forward: np.ndarray, backward: np.ndarray, protocol: FlowProtocol
 ) -> Pair:
     """Measure two working frames ``[height, width, 3]`` uint8 with the flows between them."""
-    grey, following_grey = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following))
-    there, back = grid(*grey.shape) + forward, grid(*grey.shape) + backward
-    motion = forward * _evidence(grey, following_grey, there, protocol)[..., None]
-    motion_back = backward * _evidence(following_grey, grey, back, protocol)[..., None]
+    greys = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following)]
+    before, after = (cv2.GaussianBlur(grey.astype(np.float32), (0, 0), protocol.evidence_blur) for grey in greys)
+    places = grid(*before.shape)
+    there = _Way(forward, places + forward, backward, before, after)
+    back = _Way(backward, places + backward, forward, after, before)
+    motion = forward * _evidence(there, protocol)[..., None]
+    motion_back = backward * _evidence(back, protocol)[..., None]
     speed = np.hypot(motion[..., 0], motion[..., 1])
     fastest = max(1, round(protocol.moving_share_of_pixels * speed.size))
     top = np.partition(speed, speed.size - fastest, axis=None)[-fastest:]
-    error, visible = _warping_error(frame, following, forward, backward, there, protocol)
-    moving = (speed > 0) & ~outside(there, 0)
-    returns = ~_misses(forward, sampled(backward, there), protocol.occlusion_relative, protocol.occlusion_absolute)
+    inside = ~outside(there.target, 0)
+    returns = ~there.misses(protocol.occlusion_relative, protocol.occlusion_absolute)
+    error, visible = _warping_error(frame, following, there, returns & inside, protocol)
+    moving = (speed > 0) & inside
     still = cv2.blur((speed > 0).astype(np.float32), (protocol.still_margin,) * 2) == 0
-    change = cv2.absdiff(grey, following_grey)
+    change = cv2.absdiff(*greys)
     return Pair(
         motion=motion,
-        target=there,
-        lost=_lost(grey, following_grey, forward, backward, there, protocol),
+        target=there.target,
+        lost=_lost(there, protocol),
         motion_back=motion_back,
-        lost_back=_lost(following_grey, grey, backward, forward, back, protocol),
+        lost_back=_lost(back, protocol),
         fastest=float(top.mean(dtype=np.float64)),
         mean=float(speed.mean(dtype=np.float64)),
         error=error,
@@ -67,6 +71,27 @@ def pair(
         returning=float(returns[moving].mean()) if moving.any() else float("nan"),
         flicker=float(np.median(change[still])) if still.any() else float("nan"),
     )
+
+
+class _Way:
+    """A flow from one frame to another, and what several tests need of it, computed once."""
+
+    def __init__(
+        self, flow: np.ndarray, target: np.ndarray, return_flow: np.ndarray, before: np.ndarray, after: np.ndarray
+    ) -> None:
+        self.flow, self.target, self.before = flow, target, before
+        self.change = after - before
+        """What standing still leaves, in grey levels of the blurred frames."""
+        self.left = sampled(after, target) - before
+        """What following the flow leaves."""
+        returning = sampled(return_flow, target)
+        self.length2 = square(flow)
+        self._return_length2 = square(returning)
+        self._miss2 = square(flow + returning)
+
+    def misses(self, relative: float, absolute: float) -> np.ndarray:
+        """Mask of the pixels whose way there and back does not end where it began (test of Sundaram et al., 2010)."""
+        return self._miss2 > relative * (self.length2 + self._return_length2) + absolute
 
 
 def working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, int]:
@@ -105,49 +130,24 @@ def outside(places: np.ndarray, border: float) -> np.ndarray:
     return (x < border) | (y < border) | (x > width - 1 - border) | (y > height - 1 - border)
 
 
-def _misses(way: np.ndarray, back: np.ndarray, relative: float, absolute: float) -> np.ndarray:
-    """Mask of the pixels whose way there and back does not end where it began (test of Sundaram et al., 2010)."""
-    return square(way + back) > relative * (square(way) + square(back)) + absolute
-
-
-def _lost(
-    grey: np.ndarray,
-    following: np.ndarray,
-    way: np.ndarray,
-    back: np.ndarray,
-    target: np.ndarray,
-    protocol: FlowProtocol,
-) -> np.ndarray:
-    before, after = _blurred(grey, following, protocol)
-    change = np.abs(after - before)
-    left = np.abs(sampled(after, target) - before)
-    lost = (change > protocol.lost_difference) & (left > protocol.lost_ratio * change)
+def _lost(way: _Way, protocol: FlowProtocol) -> np.ndarray:
+    change = np.abs(way.change)
+    lost = (change > protocol.lost_difference) & (np.abs(way.left) > protocol.lost_ratio * change)
     around = cv2.blur(lost.astype(np.float32), (protocol.lost_window,) * 2) > protocol.lost_share
-    return around | _misses(way, sampled(back, target), protocol.return_relative, protocol.return_absolute)
+    return around | way.misses(protocol.return_relative, protocol.return_absolute)
 
 
-def _blurred(grey: np.ndarray, following: np.ndarray, protocol: FlowProtocol) -> list[np.ndarray]:
-    return [cv2.GaussianBlur(one.astype(np.float32), (0, 0), protocol.evidence_blur) for one in (grey, following)]
-
-
-def _evidence(grey: np.ndarray, following: np.ndarray, target: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
-    """Mask ``[height, width]`` bool of the pixels where warping along the flow explains the change between frames."""
-    before, after = _blurred(grey, following, protocol)
-    still = (after - before) ** 2
-    followed = (sampled(after, target) - before) ** 2
-    moves = np.ones(grey.shape, dtype=bool)
+def _evidence(way: _Way, protocol: FlowProtocol) -> np.ndarray:
+    """Mask ``[height, width]`` bool of the pixels where following the flow explains the change between the frames."""
+    still, followed = way.change**2, way.left**2
+    moves = np.ones(still.shape, dtype=bool)
     for side in (protocol.evidence_window, protocol.evidence_window_near):
         moves &= cv2.blur(followed, (side, side)) < protocol.evidence_ratio * cv2.blur(still, (side, side))
     return moves
 
 
 def _warping_error(
-    frame: np.ndarray,
-    following: np.ndarray,
-    forward: np.ndarray,
-    backward: np.ndarray,
-    target: np.ndarray,
-    protocol: FlowProtocol,
+    frame: np.ndarray, following: np.ndarray, there: _Way, returns_inside: np.ndarray, protocol: FlowProtocol
 ) -> tuple[float, float]:
     """Mean over visible pixels of |frame k+1 at x + forward(x) − frame k at x|², and the share of visible pixels.
 
@@ -159,19 +159,14 @@ def _warping_error(
     Unlike in the published script, pixels whose target lies outside the frame are left out as well.
     The absolute constants are in pixels²; this is one reason why the working size is part of the protocol.
     """
-    height, width = frame.shape[:2]
-    returning = sampled(backward, target)
-    length2 = square(forward)
-    visible = ~_misses(forward, returning, protocol.occlusion_relative, protocol.occlusion_absolute)
-    slope2 = np.zeros((height, width), dtype=np.float32)
-    slope2[:, :-1] += square(np.diff(forward, axis=1))
-    slope2[:-1] += square(np.diff(forward, axis=0))
-    visible &= slope2 <= protocol.boundary_relative * length2 + protocol.boundary_absolute
-    visible &= ~outside(target, 0)
+    slope2 = np.zeros(returns_inside.shape, dtype=np.float32)
+    slope2[:, :-1] += square(np.diff(there.flow, axis=1))
+    slope2[:-1] += square(np.diff(there.flow, axis=0))
+    visible = returns_inside & (slope2 <= protocol.boundary_relative * there.length2 + protocol.boundary_absolute)
     count = int(np.count_nonzero(visible))
     if not count:
         return 0.0, 0.0
-    difference = sampled(following.astype(np.float32), target) - frame
+    difference = sampled(following.astype(np.float32), there.target) - frame
     total = float(np.sum(square(difference), where=visible, dtype=np.float64))
     return total / (count * 255.0**2), count / visible.size
 

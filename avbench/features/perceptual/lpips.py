@@ -14,19 +14,20 @@ networks cannot be compared.
 """
 
 import hashlib
+import importlib.util
 import itertools
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lpips
 import numpy as np
 import torch
+from torch import nn
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, noted
-from avbench.features.networks import exact, filled
+from avbench.features.networks import exact, filled, without
+from avbench.features.perceptual.trunk import Trunk
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
 from avbench.storage.weights import WEIGHTS, BroughtProtocol, locate
@@ -34,7 +35,8 @@ from avbench.storage.weights import WEIGHTS, BroughtProtocol, locate
 MIN_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
 """Pixels. In a smaller frame a pooling layer has no input."""
 
-_BATCH = 4  # Frames at a time: faster on a CPU than the whole clip, and memory does not grow with the clip's length.
+_EPSILON = 1e-10  # Added to the length by which features are divided.
+_BATCH = 4  # Frames at a time: on a CPU faster than the whole clip, and memory does not grow with its length.
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,11 @@ class LPIPS:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
-        network = _network(self.protocol)
-        self._network = network.to(self.device, memory_format=torch.channels_last)
-        self._heads = [head.model[-1].weight.detach().reshape(-1) for head in network.lins]
+        heads = _package_heads(self.protocol)
+        fill = _fill_from_torchvision if self.protocol.net == "squeeze" else _fill_from_flax
+        trunk = fill(self.protocol, heads)
+        self._trunk = trunk.to(self.device, memory_format=torch.channels_last)
+        self._heads = [torch.from_numpy(head).to(self.device) for head in heads]
 
     @torch.inference_mode()
     def consecutive(self, frames: np.ndarray) -> np.ndarray:
@@ -142,8 +146,8 @@ class LPIPS:
             batch = torch.from_numpy(np.array(frames[start : start + _BATCH])).to(self.device)
             x = batch.permute(0, 3, 1, 2).float() / 127.5 - 1
             with exact():
-                layers = self._network.net(self._network.scaling_layer(x))
-            yield [lpips.normalize_tensor(layer) for layer in layers]
+                layers = self._trunk(x)
+            yield [layer / (layer.square().sum(dim=1, keepdim=True).sqrt() + _EPSILON) for layer in layers]
 
     def _distances(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> np.ndarray:
         # The head is linear, so the mean over the picture may come first: one product a pair instead of one a place.
@@ -247,50 +251,51 @@ def _require_one_form(clips: Sequence[Clip], which: str) -> None:
         raise NotMeasurable(msg)
 
 
-def _network(protocol: LPIPSProtocol) -> torch.nn.Module:
-    """The lpips package's network with the trunk filled in and the heads checked."""
-    heads_file = Path(lpips.__file__).parent / "weights" / f"v{protocol.lpips_version}" / f"{protocol.net}.pth"
-    if not heads_file.is_file() or hashlib.sha256(heads_file.read_bytes()).hexdigest() != protocol.heads_sha256:
-        msg = f"the installed lpips package does not hold the known v{protocol.lpips_version} heads ({heads_file})"
+def _package_heads(protocol: LPIPSProtocol) -> list[np.ndarray]:
+    """The linear heads [channels] of the lpips package's wheel, read without importing the package.
+
+    Its import takes longer than measuring several clips: it brings torchvision, and plotting for its trainer.
+    """
+    package = importlib.util.find_spec("lpips")
+    name = f"weights/v{protocol.lpips_version}/{protocol.net}.pth"
+    file = Path(package.origin).parent / name if package is not None and package.origin else Path("lpips", name)
+    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != protocol.heads_sha256:
+        msg = f"the installed lpips package does not hold the known v{protocol.lpips_version} heads ({file})"
         raise InputError(msg)
-    # The package builds its trunk with torchvision's old arguments (which warn), fills it at random before it is
-    # overwritten here (the caller's random state must not move), and reads its heads with torch.load's defaults.
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
-        network = lpips.LPIPS(net=protocol.net, version=protocol.lpips_version, pnet_rand=True, verbose=False)
-    fill = _fill_from_torchvision if protocol.net == "squeeze" else _fill_from_flax
-    fill(network, protocol.weights)
-    return network.requires_grad_(False).eval()
+    state = read_state_dict(file)
+    return [state[f"lin{i}.model.1.weight"].ravel() for i in range(len(state))]
 
 
-def _fill_from_flax(network: torch.nn.Module, weight: str) -> None:
-    """Load the shipped weights: the convolutions in their order, and the heads, which must equal the package's."""
+def _fill_from_flax(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> Trunk:
+    """Fill the trunk from a weight that a package ships, which holds the heads too; they must be the package's."""
+    weight = protocol.weights
     arrays = read_arrays(locate(weight))
-    trunk_name = {"lpips-alex": "AlexNet_0", "lpips-vgg": "VGG16_0"}[weight]
-    trunk = {}
-    for k, layer in enumerate(name for name in network.net.state_dict() if name.endswith(".weight")):
-        kernel = arrays.pop(f"{trunk_name}/Conv_{k}/kernel")
-        trunk[layer] = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
-        trunk[layer.replace("weight", "bias")] = torch.from_numpy(arrays.pop(f"{trunk_name}/Conv_{k}/bias").copy())
-    network.net.load_state_dict(trunk, strict=True)
-    for i, head in enumerate(network.lins):
-        ours = arrays.pop(f"NetLinLayer_{i}/Conv_0/kernel").ravel()
-        if not np.array_equal(ours, head.model[-1].weight.detach().numpy().ravel()):
+    prefix = {"lpips-alex": "AlexNet_0", "lpips-vgg": "VGG16_0"}[weight]
+    trunk, state = Trunk(protocol.net), {}
+    convolutions = [name for name, layer in trunk.named_modules() if isinstance(layer, nn.Conv2d)]
+    for k, name in enumerate(convolutions):
+        state[f"{name}.weight"] = arrays.pop(f"{prefix}/Conv_{k}/kernel").transpose(3, 2, 0, 1).copy()
+        state[f"{name}.bias"] = arrays.pop(f"{prefix}/Conv_{k}/bias").copy()
+    for i, head in enumerate(heads):
+        if not np.array_equal(arrays.pop(f"NetLinLayer_{i}/Conv_0/kernel").ravel(), head):
             msg = f"head {i} of the lpips package differs from that of weight {weight!r}"
             raise InputError(msg)
     if arrays:
         msg = f"weight {weight!r} holds {min(arrays)}, which this network does not have"
         raise InputError(msg)
+    return filled(trunk, state, f"weight {weight!r}")
 
 
-def _fill_from_torchvision(network: torch.nn.Module, weight: str) -> None:
-    """Load the user's file of torchvision's classifier, whose feature layers are numbered like the lpips trunk."""
+def _fill_from_torchvision(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> Trunk:
+    """Fill the trunk from the user's file of torchvision's classifier, whose feature layers have the same names."""
+    weight = protocol.weights
     state = read_state_dict(locate(weight))
-    trunk = {name: f"features.{name.partition('.')[2]}" for name in network.net.state_dict()}
-    if missing := sorted(set(trunk.values()) - set(state)):
+    trunk = Trunk(protocol.net)
+    if missing := sorted(set(trunk.state_dict()) - set(state)):
         msg = f"weight {weight!r} lacks {missing[0]}; it is not torchvision's file of this network"
         raise InputError(msg)
-    if over := sorted(name for name in set(state) - set(trunk.values()) if not name.startswith("classifier.")):
+    features = without(state, "classifier.")
+    if over := sorted(set(features) - set(trunk.state_dict())):
         msg = f"weight {weight!r} holds {over[0]}, which this network does not have"
         raise InputError(msg)
-    filled(network.net, {name: state[source] for name, source in trunk.items()}, f"weight {weight!r}")
+    return filled(trunk, features, f"weight {weight!r}")

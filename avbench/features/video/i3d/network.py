@@ -203,7 +203,7 @@ class Inception:
         before, after = zip(*(same_padding(n, kernel, stride) for n in x.shape[2:]), strict=True)
         if before != after:
             x, before = functional.pad(x, _flat(before, after)), (0, 0, 0)
-        return functional.conv3d(x, weight, bias, stride=stride, padding=before).relu_()
+        return rectified_conv(x, weight, bias, stride, before)
 
 
 def same_padding(n: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -217,22 +217,39 @@ def _flat(before: tuple[int, ...], after: tuple[int, ...]) -> list[int]:
     return list(itertools.chain.from_iterable(reversed(list(zip(before, after, strict=True)))))
 
 
+def rectified_conv(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: int, padding: tuple[int, int, int]
+) -> torch.Tensor:
+    """Convolve and apply ReLU: on a CPU in one call of oneDNN.
+
+    torch itself sends most of these convolutions to a slower loop (`slow_conv3d`), because it judges by sizes alone.
+    """
+    if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, weight, bias, padding, (stride,) * 3, (1, 1, 1), 1, "relu", [], ""
+        )
+    return functional.conv3d(x, weight, bias, stride=stride, padding=padding).relu_()
+
+
 def max_pool(x: torch.Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> torch.Tensor:
-    """Maximum with "SAME" padding that never wins: axis by axis, which takes a third of max_pool3d's time on a CPU."""
-    for axis, size, step in zip((2, 3, 4), kernel, stride, strict=True):
-        before, after = same_padding(x.shape[axis], size, step)
-        if before or after:
-            pads = [0] * 6
-            pads[2 * (4 - axis) : 2 * (4 - axis) + 2] = before, after
-            x = functional.pad(x, pads, value=-torch.inf)
-        starts = x.shape[axis] - size + 1
-        shifted = (x.narrow(axis, first, starts)[_every(axis, step)] for first in range(size))
-        x = functools.reduce(torch.maximum, shifted)
-    return x
+    """Maximum with "SAME" padding that never wins: over each frame, then over time.
 
-
-def _every(axis: int, step: int) -> tuple[slice, ...]:
-    return (*[slice(None)] * axis, slice(None, None, step))
+    On a CPU this takes about a quarter of max_pool3d's time.
+    """
+    batch, channels, time, height, width = x.shape
+    # An odd padding at the end alone is what `ceil_mode` adds.
+    before = [
+        same_padding(n, size, step)[0] for n, size, step in zip((height, width), kernel[1:], stride[1:], strict=True)
+    ]
+    frames = x.transpose(1, 2).reshape(batch * time, channels, height, width)
+    frames = functional.max_pool2d(frames, kernel[1:], stride[1:], padding=before, ceil_mode=True)
+    x = frames.reshape(batch, time, channels, *frames.shape[2:]).transpose(1, 2)
+    if kernel[0] == 1:
+        return x
+    early, late = same_padding(time, kernel[0], stride[0])
+    x = functional.pad(x, (0, 0, 0, 0, early, late), value=-torch.inf)
+    starts = x.shape[2] - kernel[0] + 1
+    return functools.reduce(torch.maximum, (x[:, :, k : k + starts : stride[0]] for k in range(kernel[0])))
 
 
 def _tensors(weight: np.ndarray, bias: np.ndarray) -> _Conv:
