@@ -34,7 +34,7 @@ from avbench.generation.detect import detect
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics import reference as references
 from avbench.metrics.evaluate import SHIPPED, chosen_metrics, evaluate, features_of, fvd_metrics, read_values
-from avbench.metrics.table import Metric
+from avbench.metrics.table import Metric, problems
 from avbench.report import tables
 from avbench.report.writing import PageOptions, write_report
 from avbench.storage.content import cache_folder, content_sha256, counted
@@ -573,7 +573,15 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
 
 
 def _work(workers: int | None, replace: bool, reporter: Reporter | None) -> Work:
-    return Work(workers, replace, reporter or Silent())
+    reporter = reporter or Silent()
+    note_unusable_metrics(reporter)
+    return Work(workers, replace, reporter)
+
+
+def note_unusable_metrics(reporter: Reporter) -> None:
+    """Note each metric that an installed package adds and that cannot be used."""
+    for sentence in problems().values():
+        reporter.note(sentence)
 
 
 def _list(what: str, clips: Mapping[Key, str], work: Work) -> None:

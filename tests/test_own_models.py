@@ -89,7 +89,7 @@ def test_a_package_brings_a_provider(here):
     assert build("mine:noisy", {"strength": 3}).settings["strength"] == 3
     with pytest.raises(InputError, match="mine has no setting 'strong'"):
         build("mine:noisy", {"strong": 3})
-    with pytest.raises(InputError, match="package of the provider 'broken'"):
+    with pytest.raises(InputError, match=r"the generator 'broken' .* of the package mine 1 cannot be used"):
         build("broken:", {})
     with pytest.raises(InputError, match="did you mean 'mine'"):
         build("mines:", {})

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from avbench.cli.options import Form, FVDProtocols, Metrics, Replace, Workers
-from avbench.cli.printing import print_listing, refuse, say, show_progress
+from avbench.cli.printing import print_list, print_listing, refuse, say, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import measure_run, named_metrics, opened_run, sample_run, worker_count
 
@@ -15,9 +15,7 @@ from avbench.cli.steps import measure_run, named_metrics, opened_run, sample_run
 @subsets_app.command("list")
 def subsets_list(form: Form = "console") -> None:
     """List the shipped subsets."""
-    from avbench.report.lists import listing
-
-    print_listing(*listing("subsets"), form)
+    print_list("subsets", form)
 
 
 @subsets_app.command("lint")

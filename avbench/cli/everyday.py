@@ -29,7 +29,7 @@ from avbench.cli.options import (
 )
 from avbench.cli.printing import (
     print_frame,
-    print_listing,
+    print_list,
     print_printed,
     print_protocols,
     print_tables,
@@ -268,9 +268,7 @@ def list_(
     form: Form = "console",
 ) -> None:
     """List what there is; `list models PATH` says what a path is, by looking at it."""
-    from avbench.report.lists import listing
-
-    print_listing(*listing(what, path), form)
+    print_list(what, form, path)
 
 
 @app.command()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from avbench.report.printed import Section
@@ -61,6 +63,15 @@ def print_frame(frame: "pd.DataFrame", form: str) -> None:
     from avbench.core import csv_text
 
     say((csv_text(frame) if form == "csv" else frame.to_json(orient="records", indent=1)).rstrip("\n"))
+
+
+def print_list(what: str, form: str, path: "Path | None" = None) -> None:
+    """Print what there is of a kind, or what lies at a path, and a note for each plug-in that cannot be used."""
+    from avbench.report import lists
+
+    print_listing(*lists.listing(what, path), form)
+    for sentence in lists.problems(what):
+        say(f"note: {sentence}", err=True)
 
 
 def print_listing(heads: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> None:

@@ -24,7 +24,7 @@ from avbench.core import Direction, InputError, NotMeasurable, Score, Subset, co
 from avbench.features.measure import current_rows, protocol_of
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
-from avbench.metrics.table import METRICS, Metric
+from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import paired
 from avbench.storage.run_folder import RunFolder
 
@@ -68,7 +68,7 @@ def differences(
         InputError: runs are unlike in a field that is not allowed.
     """
     plan, place = plan or Plan(), reference_to_use(folders, place)
-    known = {metric.name: metric for metric in METRICS}
+    known = known_metrics()
     sides = [_Side(folder, metrics) for folder in folders]
     rows = []
     for one, other in pairs if pairs is not None else [(number, 0) for number in range(1, len(folders))]:

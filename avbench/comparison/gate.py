@@ -36,7 +36,7 @@ from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
 from avbench.core import InputError, Sample, Score
 from avbench.features.measure import current_rows
-from avbench.metrics.table import METRICS
+from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
 from avbench.storage.reading import read_json, unpack
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, write_whole
@@ -79,7 +79,7 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     history.append({"date": today, "reason": reason, "run": folder.run().to_json()})
     scored = {score.metric for score in scores}
-    features = {metric.feature for metric in METRICS if metric.name in scored and not metric.per_clip}
+    features = {metric.feature for metric in known_metrics().values() if metric.name in scored and not metric.per_clip}
     paths = [folder.path / name for name in _WHOLE] + sorted((folder.path / "subsets").glob("*.json"))
     for feature in sorted(features):
         paths += sorted((folder.path / "features").glob(f"{feature}@*/*"))
@@ -147,7 +147,7 @@ def _wanted(had: Mapping[Where, Score], plan: Plan) -> dict[Where, float | None]
 
 def _pooled_from(metric: str, had: Mapping[Where, Score]) -> list[Where]:
     """The numbers of the baseline that a pooled one is made of; none of a distance."""
-    per_clip = {one.name for one in METRICS if one.per_clip}
+    per_clip = {one.name for one in known_metrics().values() if one.per_clip}
     return [where for where, score in had.items() if where[1] == metric in per_clip and score.value is not None]
 
 
@@ -229,7 +229,7 @@ class _Measured:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._values = clip_values(folder)
-        self._of_distances = {metric.name: metric.feature for metric in METRICS if not metric.per_clip}
+        self._of_distances = {metric.name: metric.feature for metric in known_metrics().values() if not metric.per_clip}
         self._keys: dict[str, list[Any]] = {}
 
     def clips(self, where: Where) -> set[Any]:

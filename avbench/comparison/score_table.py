@@ -15,7 +15,7 @@ import pandas as pd
 
 from avbench.core import Direction, InputError, Key, Score, different_fields, nearest, without_notes
 from avbench.metrics.evaluate import chosen_metrics, read_values
-from avbench.metrics.table import METRICS, Metric
+from avbench.metrics.table import Metric, known_metrics, problems
 from avbench.storage.run_folder import RunFolder
 
 SAMPLING = (
@@ -142,9 +142,10 @@ def scores_frame(
 
 def scored_by(folder: RunFolder, name: str) -> Metric:
     """The metric that a run was scored by. Raises InputError where this version has none of that name."""
-    found = next((metric for metric in METRICS if metric.name == name), None)
+    found = known_metrics().get(name)
     if found is None:
-        msg = f"{folder.path} was scored by {name}, which is no more: run `avbench evaluate` on it again"
+        why = problems().get(name) or "this avbench, and what is installed beside it, has no metric of that name"
+        msg = f"{folder.path} was scored by {name}, which is unknown: {why}; `avbench evaluate` scores it again"
         raise InputError(msg)
     return found
 
@@ -184,7 +185,7 @@ def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
 
     One row a (subset, metric, model, bin): `low` and `high` in diagonals per second, `n`, `mean`.
     """
-    shown = [metric.name for metric in METRICS if metric.goes_with_motion]
+    shown = [metric.name for metric in known_metrics().values() if metric.goes_with_motion]
     rows = []
     for folder in folders:
         values = read_values(folder)

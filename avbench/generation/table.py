@@ -10,13 +10,13 @@ import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
-from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, first_line, nearest, resolve
+from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, nearest, resolve
 from avbench.generation.detect import detect
 from avbench.generation.identity import identity
+from avbench.storage.plug_ins import Found, find
 
 GENERATORS: dict[str, str] = {
     "toyworld": "avbench.generation.providers.toyworld:ToyWorld",
@@ -84,8 +84,9 @@ class Generator(typing.Protocol):
         ...
 
 
-ENTRY_POINTS = "avbench.generators"
-"""Entry-point group in which other packages register providers; GENERATORS takes precedence for equal names."""
+def plug_ins() -> Found:
+    """The providers of other packages."""
+    return find("avbench.generators", GENERATORS)
 
 
 def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) -> Generator:
@@ -100,7 +101,7 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
         InputError: the provider or a setting is unknown, or the target is wrong.
     """
     provider, colon, target = model.partition(":")
-    outside = {point.name: point for point in _outside()}
+    outside = plug_ins().usable
     if not colon or provider not in {*GENERATORS, *outside}:
         if Path(model).exists():
             seen = detect(Path(model))
@@ -111,10 +112,10 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
                 )
                 raise InputError(msg)
             return build(seen.model, settings, journal)
-        choices = nearest(provider, [*GENERATORS, *outside])
-        msg = f"model {model!r}: give provider:target; unknown provider, {choices}"
+        unknown = f"give provider:target; unknown provider, {nearest(provider, [*GENERATORS, *outside])}"
+        msg = f"model {model!r}: {plug_ins().problems.get(provider, unknown)}"
         raise InputError(msg)
-    kind = resolve(GENERATORS[provider]) if provider in GENERATORS else _loaded(outside[provider])
+    kind = resolve(GENERATORS[provider]) if provider in GENERATORS else outside[provider].load()
     asks = "journal" in check_settings(kind, settings, provider)
     return kind(target, **settings, **({"journal": journal} if asks else {}))
 
@@ -122,12 +123,15 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
 def outside_identity(model: str, generator: Generator, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Identify the code and the input files of another package's provider by content; empty for avbench's own."""
     provider, colon, target = model.partition(":")
-    external = colon and provider not in GENERATORS and provider in {point.name for point in _outside()}
+    external = colon and provider in plug_ins().usable
     return identity(type(generator), [target, *settings.values()]) if external else {}
 
 
-def _outside() -> EntryPoints:
-    return entry_points(group=ENTRY_POINTS)
+def package_of(model: str) -> str | None:
+    """Name and version of the package that adds a model's provider; None of avbench's own."""
+    provider, colon, _ = model.partition(":")
+    plug_in = plug_ins().usable.get(provider) if colon else None
+    return plug_in and plug_in.package
 
 
 def check_settings(kind: Callable, settings: Iterable[str], who: str) -> list[str]:
@@ -148,14 +152,6 @@ def check_positive(**numbers: Any) -> None:
         if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
             msg = f"{name} is {number!r}; it must be a number above 0"
             raise InputError(msg)
-
-
-def _loaded(point: EntryPoint) -> Callable:
-    try:
-        return point.load()
-    except Exception as error:
-        msg = f"the package of the provider {point.name!r} ({point.value}) cannot be loaded: {first_line(error)}"
-        raise InputError(msg) from error
 
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)", re.DOTALL)

@@ -32,26 +32,27 @@ from avbench.core import (
 )
 from avbench.features.measure import current_rows, forms_of, protocol_of
 from avbench.metrics import distance, distances, reference
-from avbench.metrics.table import FVD_PROTOCOLS, METRICS, Metric
+from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
 from avbench.statistics import uncertainty
 from avbench.storage.content import require_unchanged
+from avbench.storage.plug_ins import failure
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
 NEAR_FILE = "near_copies.csv"
 
 
 def chosen_metrics(names: Sequence[str] | None) -> list[Metric]:
-    """The rows of METRICS with these names, in the table's order; the usual ones for None.
+    """The metrics with these names, in the table's order; the usual ones for None.
 
     Raises:
-        InputError: a name is unknown.
+        InputError: a name is unknown, or is that of another package's metric which cannot be used.
     """
-    known = {metric.name: metric for metric in METRICS}
+    known = known_metrics()
     for name in names or ():
         if name not in known:
-            msg = f"metric {name!r} is unknown; {nearest(name, known)}"
+            msg = problems().get(name) or f"metric {name!r} is unknown; {nearest(name, known)}"
             raise InputError(msg)
-    return [metric for metric in METRICS if (metric.usual if names is None else metric.name in names)]
+    return [metric for metric in known.values() if (metric.usual if names is None else metric.name in names)]
 
 
 def fvd_metrics(protocols: Sequence[str]) -> list[str]:
@@ -124,6 +125,10 @@ def evaluate(
                 score, per_clip = _score(task, of_subset, samples, why)
             except (NotMeasurable, InputError) as reason:
                 score, per_clip = task.scored(value=None, n=0, missing=str(reason)), None
+            except Exception as error:
+                if not metric.package:
+                    raise
+                score, per_clip = task.scored(value=None, n=0, missing=failure(metric.package, error)), None
             scores.append(score)
             if per_clip is not None:
                 values.append(per_clip)
@@ -177,12 +182,13 @@ def _with_earlier(
 ) -> list[Metric]:
     """The metrics that are asked for, and those of an earlier evaluation whose rows are of all clips of the run."""
     asked = {metric.name for metric in metrics}
-    earlier = [metric for metric in METRICS if metric.name in scored and metric.name not in asked]
+    known = known_metrics()
+    earlier = [metric for metric in known.values() if metric.name in scored and metric.name not in asked]
     if not earlier:
         return [*metrics]
     kept = {metric.name for metric in earlier if _is_measured(metric, folder, against)}
-    outside = [metric for metric in metrics if metric not in METRICS]
-    return [*(metric for metric in METRICS if metric.name in kept | asked), *outside]
+    outside = [metric for metric in metrics if metric not in known.values()]
+    return [*(metric for metric in known.values() if metric.name in kept | asked), *outside]
 
 
 def _is_measured(metric: Metric, folder: RunFolder, against: RunFolder | None) -> bool:
@@ -208,7 +214,7 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
 
 def _require_agreement(folder: RunFolder, table: pd.DataFrame) -> None:
     """Check that the scores are the means of these values, as they also were before scores.json had hashes."""
-    per_clip = {metric.name for metric in METRICS if metric.per_clip}
+    per_clip = {metric.name for metric in known_metrics().values() if metric.per_clip}
     means = table.groupby(["subset", "metric"])["value"].agg(["count", "mean"]).to_dict("index")
     for score in folder.scores()[0]:
         if score.value is None or score.metric not in per_clip:
@@ -286,6 +292,7 @@ def _described(metric: Metric, feature: Protocol, subset: Subset, real: referenc
     columns_used = {"column": metric.column, "reference_column": metric.reference_column or metric.column}
     return {
         "metric": metric.name,
+        **({"package": metric.package} if metric.package else {}),
         **metric.settings,
         **(columns_used if metric.column else {}),
         "feature": feature.describe(),

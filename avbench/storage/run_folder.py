@@ -336,16 +336,16 @@ class RunFolder:
         path = self._feature(protocol) / "rows.jsonl"
         return {line.key: _row(path, line) for line in stream_lines(path, _RowLine)}
 
-    def row_hashes(self, protocol: Protocol, *, without: str | None = None) -> dict[Key, str]:
+    def row_hashes(self, protocol: Protocol, *, without: tuple[str, ...] = ()) -> dict[Key, str]:
         """Map each row's key to the hash of the clip or clips that it was measured on, without reading its values.
 
         Args:
             protocol: of the feature.
-            without: leave out rows that have this sentence instead of values.
+            without: leave out rows that have a sentence instead of values which begins with one of these.
         """
         path = self._feature(protocol) / "rows.jsonl"
         known = {line.key: (line.clip_sha256, line.missing) for line in stream_lines(path, _RowLine)}
-        return {key: sha256 for key, (sha256, missing) in known.items() if without is None or missing != without}
+        return {key: sha256 for key, (sha256, missing) in known.items() if not (missing or "").startswith(without)}
 
     def stream_rows(self, protocol: Protocol) -> Iterator[Row]:
         """Yield what `rows` returns in the order of keys, with one row in memory at a time."""

@@ -25,7 +25,7 @@ from avbench.comparison.verdict import verdict
 from avbench.core import Key, Run, Subset
 from avbench.features.measure import current_rows
 from avbench.metrics.evaluate import read_values
-from avbench.metrics.table import METRICS
+from avbench.metrics.table import known_metrics
 from avbench.report import boards, printed
 from avbench.report.page import clips, plots
 from avbench.report.page.ballots import strength_cells
@@ -148,7 +148,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _metrics(frame: pd.DataFrame) -> dict[str, Any]:
-    known = {metric.name: metric for metric in METRICS}
+    known = known_metrics()
     shown = [known[name] for name in frame["metric"].unique()]
     return {one.name: {"direction": one.direction, "unit": one.unit, "question": one.question} for one in shown}
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench.metrics.table import METRICS
+from avbench.metrics.table import known_metrics
 from avbench.statistics.uncertainty import mean_interval
 
 COLOURS = ("#3f84d1", "#e07a2f", "#2f9e6b", "#b565c4", "#b8952a", "#2ba3ad", "#d65a7c", "#8a8f98")
@@ -141,7 +141,7 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
             reach = {"array": _short([high - mean]), "arrayminus": _short([mean - low]), "symmetric": False}
             data[-1]["error_x"] = {**reach, "thickness": 3, "width": 6, "color": look}
         told.append(f"{run} less {against}: {mean:.3g}{interval} over {len(dots)} prompts")
-    one = next((one for one in METRICS if one.name == metric), None)
+    one = known_metrics().get(metric)
     told_too = (one.unit, _WAYS.get(one.direction.value)) if one else ()
     across = ", ".join(["difference", *(part for part in told_too if part)])
     up = {"tickvals": list(range(len(rows))), "ticktext": ticks, "range": [len(rows) - 0.5, -0.5]}

@@ -5,7 +5,7 @@ it reads the folder as its authors distribute it and keeps which split a clip is
 file is not there is an entry all the same, so that `remarks` can say what is missing.
 
 A new reader is a function from a folder to entries and a row in READERS; others' packages add theirs as entry points of
-the group ``avbench.subsets.datasets``, each a `Reader`.
+the group ``avbench.datasets``, each a `Reader`.
 """
 
 import hashlib
@@ -14,16 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, nearest
 from avbench.core.prompt import checked_id
 from avbench.storage.clip_files import as_spelled, clips_in, same_name
+from avbench.storage.plug_ins import Found, find
 from avbench.storage.reading import csv_lines, read_bytes, read_text
-
-ENTRY_POINTS = "avbench.datasets"
 
 
 @dataclass(frozen=True)
@@ -148,6 +146,11 @@ READERS: dict[str, Reader] = {
 }
 
 
+def plug_ins() -> Found:
+    """The readers of other packages."""
+    return find("avbench.datasets", READERS)
+
+
 @dataclass(frozen=True)
 class Pool:
     """A set in a folder."""
@@ -177,16 +180,16 @@ def opened(pool: str) -> Pool:
     name, colon, place = pool.partition(":")
     if not colon:
         name, place = "folder", pool
-    known = {**READERS, **{point.name: point for point in entry_points(group=ENTRY_POINTS)}}
-    if name not in known:
-        msg = f"pool {pool!r}: unknown reader, {nearest(name, known)}; or give a bare folder"
+    outside = plug_ins()
+    if name not in READERS and name not in outside.usable:
+        unknown = f"unknown reader, {nearest(name, [*READERS, *outside.usable])}; or give a bare folder"
+        msg = f"pool {pool!r}: {outside.problems.get(name, unknown)}"
         raise InputError(msg)
     folder = Path(place)
     if not folder.is_dir():
         msg = f"pool {pool!r}: there is no folder {folder}"
         raise InputError(msg)
-    reader = known[name]
-    return Pool(name, reader if isinstance(reader, Reader) else reader.load(), folder)
+    return Pool(name, READERS[name] if name in READERS else outside.usable[name].load(Reader), folder)
 
 
 def entries(pool: str) -> Iterator[Entry]:
