@@ -70,6 +70,10 @@ class Reporter(Protocol):
         """Take a sentence for the user."""
         ...
 
+    def begun(self, folder: Path) -> None:
+        """Learn that a run folder has its run.json, before the first clip is made."""
+        ...
+
     def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
         """Draw all items of a long job of this name and size."""
         ...
@@ -84,6 +88,9 @@ class Silent:
     def note(self, sentence: str) -> None:
         """Keep a sentence."""
         self.notes.append(sentence)
+
+    def begun(self, folder: Path) -> None:
+        """Do nothing."""
 
     def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
         """Draw the items."""
@@ -435,6 +442,7 @@ def sampled(path: Path, model: str, asked: Asked, work: Work) -> tuple[RunView, 
             preset=asked.preset,
             replace=work.replace,
         )
+        work.reporter.begun(path)
         for remark in remarks:
             work.reporter.note(remark)
         work.reporter.follow(f"{path.name}: sample", count, made)

@@ -28,6 +28,7 @@ from avbench.cli.options import (
     Workers,
 )
 from avbench.cli.printing import (
+    Printed,
     print_frame,
     print_list,
     print_printed,
@@ -137,6 +138,11 @@ def run(
     from avbench import api
 
     settings = parsed_settings(setting or ())
+
+    def begun(folder: Path) -> None:
+        if folder.parent == out:  # and not that of a reference's clips
+            write_config(out / "run.toml", ctx, settings)
+
     found = api.run(
         models,
         subsets=subset,
@@ -155,9 +161,8 @@ def run(
         out=out,
         workers=workers,
         replace=replace,
-        reporter=PRINTED,
+        reporter=Printed(PRINTED.notes, begun),
     )
-    write_config(out / "run.toml", ctx, settings)
     _finish(found, out, workers, fvd_protocol, details=details)
 
 

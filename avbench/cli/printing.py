@@ -223,16 +223,27 @@ def refuse(sentence: str, *, code: int = 2) -> NoReturn:
 
 
 class Printed:
-    """Prints notes once, and draws progress: where `avbench.api` sends its messages on the command line."""
+    """Prints notes once, and draws progress: where `avbench.api` sends its messages on the command line.
 
-    def __init__(self) -> None:
-        self.notes: list[str] = []
+    Args:
+        notes: what was noted before.
+        begun: called with each run folder that has its run.json, before its first clip is made.
+    """
+
+    def __init__(self, notes: list[str] | None = None, begun: "Callable[[Path], None] | None" = None) -> None:
+        self.notes: list[str] = [] if notes is None else notes
+        self._begun = begun
 
     def note(self, sentence: str) -> None:
         """Print a note, unless it was printed already."""
         if sentence not in self.notes:
             self.notes.append(sentence)
             say(f"note: {sentence}", err=True)
+
+    def begun(self, folder: "Path") -> None:
+        """A run folder has its run.json."""
+        if self._begun:
+            self._begun(folder)
 
     def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
         """Draw the items of a job while a bar shows how far it is."""

@@ -100,7 +100,7 @@ class _Side:
 
     def __init__(self, folder: RunFolder, metrics: Sequence[str] | None) -> None:
         self.folder = folder
-        self.made = made(folder)
+        self.made = made(folder, metrics)
         self.scores: dict[Where, Score] = {(one.subset, one.metric): one for one in asked_scores(folder, metrics)}
         for score in self.scores.values():
             scored_by(folder, score.metric)  # raises where this version has no such metric

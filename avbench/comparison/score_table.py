@@ -39,9 +39,13 @@ class Made:
     """Digest and description."""
 
 
-def made(folder: RunFolder) -> Made:
-    """Look at a run. Raises InputError where it was not evaluated."""
-    scores, protocols = folder.scores()
+def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
+    """Look at a run, and at its numbers by the metrics with these names; all for None.
+
+    Raises:
+        InputError: it was not evaluated, or not by one of the metrics.
+    """
+    scores, protocols = asked_scores(folder, metrics), folder.scores()[1]
     settings = folder.run().settings
     return Made(
         folder.path.name,
@@ -128,7 +132,7 @@ def scores_frame(
     rows: list[dict[str, Any]] = []
     earlier: Made | None = None
     for folder in folders:
-        one = made(folder)
+        one = made(folder, metrics)
         marks = check_comparable(one, earlier, allow) if earlier else {}
         earlier = replace(one, protocols={**one.protocols, **earlier.protocols}, name=earlier.name) if earlier else one
         for score in asked_scores(folder, metrics):
