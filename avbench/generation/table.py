@@ -9,7 +9,7 @@ import re
 import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,9 @@ class Generator(typing.Protocol):
       with the origin; None where it is unknown. It raises InputError where the origin is gone. When a run is resumed,
       clips whose `source` has changed are reported.
 
-    A class with a parameter `journal` gets a folder inside the run folder, for what must survive a kill.
+    A class with many settings may take them as ``**settings`` and name dataclasses in `setting_groups`, whose fields
+    are the settings (see `grouped`). A class with a parameter `journal` gets a folder inside the run folder, for what
+    must survive a kill.
     """
 
     settings: Mapping[str, Any]
@@ -137,13 +139,31 @@ def package_of(model: str) -> str | None:
 def check_settings(kind: Callable, settings: Iterable[str], who: str) -> list[str]:
     """Return the names of a class's parameters. Raises InputError on a setting that is not one of them."""
     parameters = inspect.signature(kind).parameters
-    known = [name for name in parameters if name not in ("target", "journal")]
-    open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    groups = getattr(kind, "setting_groups", ())
+    known = [name for name in parameters if name not in ("target", "journal", *(["settings"] if groups else []))]
+    known += [each.name for group in groups for each in fields(group)]
+    open_ended = not groups and any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     for setting in settings:
         if setting not in known and not (open_ended and setting not in ("target", "journal")):
             msg = f"{who} has no setting {setting!r}; {nearest(setting, known)}"
             raise InputError(msg)
     return [*parameters]
+
+
+def grouped(settings: Mapping[str, Any], *groups: type) -> list[Any]:
+    """Build dataclasses of flat settings: each takes those that it has a field for.
+
+    Raises:
+        TypeError: a setting is a field of none.
+    """
+    taken = [{each.name for each in fields(group)} for group in groups]
+    if unknown := settings.keys() - set().union(*taken):
+        msg = f"unexpected settings: {', '.join(sorted(unknown))}"
+        raise TypeError(msg)
+    return [
+        group(**{name: value for name, value in settings.items() if name in names})
+        for group, names in zip(groups, taken, strict=True)
+    ]
 
 
 def check_positive(**numbers: Any) -> None:
