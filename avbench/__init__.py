@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from avbench.api import Comparison, Silent, compare, run, score
     from avbench.core import Audio, Clip, ClipSpec, InputError, Prompt, Subset
+    from avbench.core.version import __version__
     from avbench.metrics.hook import score as training_hook
     from avbench.storage.media import read_clip as load_clip
     from avbench.storage.media import write_clip as save_clip
 
-__version__ = "0.1.0"
 __all__ = [
     "Audio",
     "Clip",
@@ -31,6 +31,7 @@ __all__ = [
 _PLACES = {
     **dict.fromkeys(("Comparison", "Silent", "compare", "run", "score"), "avbench.api"),
     **dict.fromkeys(("Audio", "Clip", "ClipSpec", "InputError", "Prompt", "Subset"), "avbench.core"),
+    "__version__": "avbench.core.version",
     "training_hook": "avbench.metrics.hook:score",
     "load_clip": "avbench.storage.media:read_clip",
     "save_clip": "avbench.storage.media:write_clip",

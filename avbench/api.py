@@ -24,7 +24,7 @@ from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import verdict
-from avbench.core import InputError, Key, Subset, checked_id, digest
+from avbench.core import InputError, Key, Score, Subset, checked_id, digest
 from avbench.features.measure import CRASHED, protocol_of, require_weights, requires
 from avbench.features.measure import measure as measure_clips
 from avbench.features.table import Requires
@@ -103,7 +103,7 @@ class Work:
     """How the stages work, whatever they work on."""
 
     workers: int | None = None
-    """Processes; one per core where not given."""
+    """Worker processes; one per core where not given, 0 for none."""
     replace: bool = False
     """Whether clips of another model, or clips that have changed, are made anew."""
     reporter: Reporter = field(default_factory=Silent)
@@ -111,7 +111,7 @@ class Work:
     @property
     def processes(self) -> int:
         """How many processes."""
-        return self.workers or default_workers()
+        return default_workers() if self.workers is None else self.workers
 
 
 @dataclass(frozen=True)
@@ -422,10 +422,10 @@ def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: Ru
 
 def evaluated(
     view: RunFolder, metrics: Sequence[Metric], reference: Path | None = None, against: RunFolder | None = None
-) -> None:
+) -> list[Score]:
     """Score a measured run, while no other avbench writes to its folder."""
     with view.writing():
-        evaluate(view, metrics, place=reference, against=against)
+        return evaluate(view, metrics, place=reference, against=against)
 
 
 def sampled(path: Path, model: str, asked: Asked, work: Work) -> tuple[RunView, int]:

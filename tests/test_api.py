@@ -68,7 +68,7 @@ def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypat
 
 def test_scoring_waits_for_nobody_who_writes_the_same_run(tmp_path):
     model = clips(tmp_path / "model", *"ab")
-    found = api.score(model, metrics=["motion_amount"], out=tmp_path / "out", workers=1)
+    found = api.score(model, metrics=["motion_amount"], out=tmp_path / "out", workers=0)
     (run,) = found.runs
     with run.writing(), pytest.raises(InputError, match="is being written by another avbench"):
         api.evaluated(run, [])

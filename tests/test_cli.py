@@ -63,7 +63,7 @@ def test_a_config_file_gives_options_and_the_run_writes_its_own(tmp_path, monkey
         'models = ["a=toyworld:noisy"]\nsubset = ["toy-control"]\nlimit = 2\nmetric = "onset_rate"\n'
         "[settings]\nstrength = 0.5\n"
     )
-    done = run_avbench("run", "--config", "mine.toml", "--limit", 1, "--workers", 1, "--quiet")
+    done = run_avbench("run", "--config", "mine.toml", "--limit", 1, "--workers", 0, "--quiet")
     assert done.exit_code == 0 and done.stderr == "", done.stderr
     kept = tomllib.loads((tmp_path / "runs/run.toml").read_text())
     assert kept["limit"] == 1 and kept["models"] == ["a=toyworld:noisy"] and kept["settings"] == {"strength": 0.5}
@@ -150,3 +150,10 @@ def test_names_of_models(tmp_path, monkeypatch):
     assert split_name("ours=clips:out/a") == ("ours", "clips:out/a")
     assert split_name("a=b") == (None, "a=b")
     assert split_name("cmd:make.py --x=1") == (None, "cmd:make.py --x=1")
+
+
+def test_an_evaluation_that_gives_no_number_says_why_and_exits_1(tmp_path):
+    made_run(tmp_path / "run", count=3)
+    done = run_avbench("evaluate", tmp_path / "run", "--metric", "loudness", code=1)
+    assert "loudness of toy-object-contact has no value: the clip was not " in done.stderr
+    assert "no metric has a value" in done.stderr

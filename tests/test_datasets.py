@@ -206,7 +206,7 @@ def test_a_set_becomes_a_subset_that_lints(tmp_path):
 @pytest.mark.slow
 def test_numbers_that_rest_on_training_clips_say_so(tmp_path):
     done = run_avbench(
-        "sample", "toyworld:", "--subset", "toy-control", "--limit", 4, "--workers", 1, "--out", tmp_path
+        "sample", "toyworld:", "--subset", "toy-control", "--limit", 4, "--workers", 0, "--out", tmp_path
     )
     assert done.exit_code == 0, done.output
     made = sorted((tmp_path / "toyworld" / "clips" / "toy-control").glob("*.mkv"))
@@ -219,11 +219,11 @@ def test_numbers_that_rest_on_training_clips_say_so(tmp_path):
         run_avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", split, "--out", tmp_path / split)
     clips = f"clips:{tmp_path}/set"
     build = ["reference", "build", tmp_path / "train", "--model", clips, "--metric", "fvd", "--metric", "kvd"]
-    done = run_avbench(*build, "--workers", 1, "--work", tmp_path / "work", "--out", tmp_path / "refs")
+    done = run_avbench(*build, "--workers", 0, "--work", tmp_path / "work", "--out", tmp_path / "refs")
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "refs" / "train" / "card.json").read_text())["splits"] == {"train": 2}
     run = ["run", clips, "--subset", tmp_path / "test", "--metric", "kvd", "--metric", "onset_rate"]
-    done = run_avbench(*run, "--reference", tmp_path / "refs" / "train", "--workers", 1, "--out", tmp_path / "runs")
+    done = run_avbench(*run, "--reference", tmp_path / "refs" / "train", "--workers", 0, "--out", tmp_path / "runs")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "runs" / "table.md").read_text()
     assert "the reference holds clips of 2 training prompts of its set" in text

@@ -120,7 +120,7 @@ def test_a_hash_is_remembered_while_nothing_can_have_changed(tmp_path, monkeypat
 
 def test_what_lies_in_the_run_is_looked_at_by_every_verb(mine):
     run()
-    page = ["--out", "page", "--workers", 1]
+    page = ["--out", "page", "--workers", 0]
     assert run_avbench("report", "run", *page).exit_code == 0
     kept = sorted(Path("run/clips/p").glob("*.mkv"))
     gone = kept[2].read_bytes()

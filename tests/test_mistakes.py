@@ -1,5 +1,7 @@
 """Typical mistakes: each is answered by one sentence, and a nonzero exit code."""
 
+import shlex
+
 import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
@@ -29,6 +31,9 @@ MISTAKES = {
     "run toyworld: --metric fdv": "did you mean 'fvd'",
     "run toyworld: --metric fvd,kdv": "did you mean 'kvd'",
     "run toyworld: --subset toy-contol": "did you mean 'toy-control'",
+    "run toyworld: --subset ''": "a value is empty",
+    "run toyworld: --metric ,": "a value is empty",
+    "run toyworld: --view ''": "a value is empty",
     "run toyworld: --subset toy-control --view lit": "did you mean 'lite'",
     "run toyworld: --limit none": "'--limit': Input should be a valid integer",
     "run toyworld: --seeds 0": "--seeds",
@@ -68,7 +73,7 @@ MISTAKES = {
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_mistake_is_answered_by_a_sentence(line, place, monkeypatch):
     monkeypatch.chdir(place)
-    done = run_avbench(*line.split(), code=None)
+    done = run_avbench(*shlex.split(line), code=None)
     assert done.exit_code in (1, 2), done
     assert MISTAKES[line] in done.stderr
     assert done.stderr.startswith("avbench: ") and len(done.stderr.splitlines()) == 1, done.stderr

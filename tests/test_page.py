@@ -39,7 +39,7 @@ def out(tmp_path_factory):
     asked = [word for name in METRICS for word in ("--metric", name)]
     models = ["toyworld:", "toyworld:flickering", "toyworld:noisy"]
     subsets = ["--subset", "toy-object-contact", "--subset", "toy-control"]
-    done = run_avbench("run", *models, *subsets, "--limit", "3", *asked, "--workers", "1", "--out", place, code=None)
+    done = run_avbench("run", *models, *subsets, "--limit", "3", *asked, "--workers", "0", "--out", place, code=None)
     assert done.exit_code == 0, done.output
     for run in RUNS:
         path = place / run / "subsets" / "toy-object-contact.json"
@@ -387,7 +387,7 @@ def test_votes_come_back_to_the_page_by_the_command(out, tmp_path):
     plain = {"avbench_votes": 1, "seed": 0, "runs": RUNS[:2], "subsets": {}, "votes": votes}
     (tmp_path / "votes.json").write_text(json.dumps(plain))
     runs = [str(out / name) for name in RUNS[:2]]
-    command = ["report", *runs, "--out", str(tmp_path), "--workers", "1", "--media", "beside"]
+    command = ["report", *runs, "--out", str(tmp_path), "--workers", "0", "--media", "beside"]
     done = run_avbench(*command, "--votes", tmp_path / "votes.json", code=None)
     assert done.exit_code == 0, done.output
     section = (tmp_path / "report.html").read_text().partition('<section id="votes">')[2].partition("</section>")[0]

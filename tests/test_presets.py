@@ -18,7 +18,7 @@ PAPER = paper_presets.load(NAME)
 def whole(tmp_path_factory):
     """Two worlds asked by the preset, with little of it left."""
     out = tmp_path_factory.mktemp("preset")
-    little = ["--subset", "toy-control", "--limit", 2, "--metric", "onset_rate", "--workers", 1]
+    little = ["--subset", "toy-control", "--limit", 2, "--metric", "onset_rate", "--workers", 0]
     done = run_avbench("run", "toyworld:", "toyworld:frozen", "--preset", NAME, *little, "--out", out)
     assert done.exit_code == 0, done.output
     return out
@@ -61,7 +61,7 @@ def test_the_report_says_what_took_the_place_of_what(whole, tmp_path):
 
 
 def test_a_run_without_a_preset_shows_nothing_printed(tmp_path):
-    little = ["--subset", "toy-control", "--limit", 2, "--metric", "onset_rate", "--workers", 1]
+    little = ["--subset", "toy-control", "--limit", 2, "--metric", "onset_rate", "--workers", 0]
     assert run_avbench("run", "toyworld:", *little, "--out", tmp_path).exit_code == 0
     assert "Printed in" not in (tmp_path / "report.html").read_text() and not (tmp_path / "printed.csv").exists()
 

@@ -20,7 +20,7 @@ from avbench.metrics.table import Metric
 from avbench.storage.media import write_clip
 from avbench.storage.run_folder import RunFolder
 
-ALONE = ["--workers", 1]
+ALONE = ["--workers", 0]
 QUICK = ["--metric", "motion_amount", "--metric", "warping_error", "--metric", "onset_rate"]
 
 
@@ -62,7 +62,7 @@ def test_noise_is_worse_where_things_move(whole):
 
 @pytest.mark.slow
 def test_scores_do_not_depend_on_the_number_of_workers(whole, tmp_path):
-    run_avbench("run", "toyworld:", "--limit", 3, *QUICK, "--workers", 1, "--out", tmp_path)
+    run_avbench("run", "toyworld:", "--limit", 3, *QUICK, "--workers", 0, "--out", tmp_path)
     for name in ("scores.json", "values.parquet"):
         assert (tmp_path / "toyworld" / name).read_bytes() == (whole / "toyworld" / name).read_bytes()
 

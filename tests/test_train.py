@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
     patch.setitem(train.TOWERS, "audio", {**train.TOWERS["audio"], "width": 64, "heads": 1, "layers": 2})
     patch.setattr(train, "JOINT_LAYERS", 1)
     patch.setattr(train, "Session", functools.partial(train.Session, save_every=2, show_every=2))
-    run_avbench("train", "examples", "--clips", 9, "--workers", 1, "--out", place / "examples")
+    run_avbench("train", "examples", "--clips", 9, "--workers", 0, "--out", place / "examples")
     for what in ("video", "audio"):
         run_avbench("train", "tower", what, "--examples", place / "examples", *few, "--out", place / what)
     towers = ("--video", place / "video", "--audio", place / "audio", "--examples", place / "examples")
@@ -84,7 +84,7 @@ def test_examples_go_on_where_they_stopped(trained, tmp_path):
 def test_the_arms_can_be_run(trained, tmp_path):
     place, _ = trained
     model = f"avfulldit:{place / 'toy-t2av'}"
-    words = ("--subset", "toy-object-contact", "--limit", 2, "-M", "steps=2", "--workers", 1, "--out", tmp_path)
+    words = ("--subset", "toy-object-contact", "--limit", 2, "-M", "steps=2", "--workers", 0, "--out", tmp_path)
     folder = Path(run_avbench("sample", model, *words).stdout.strip().splitlines()[-1])
     made = RunFolder(folder).samples()
     assert len(made) == 2 and all(one.failure is None for one in made.values())
@@ -103,7 +103,7 @@ def test_a_folder_of_clips(tmp_path):
         write_clip(clip, tmp_path / f"{number}.mkv")
     lines = [{"file": f"{number}.mkv", "video_caption": "a ball", "audio_caption": "a thud"} for number in range(2)]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    run_avbench("train", "examples", "--data", tmp_path, "--clips", 2, "--workers", 1, "--out", tmp_path / "examples")
+    run_avbench("train", "examples", "--data", tmp_path, "--clips", 2, "--workers", 0, "--out", tmp_path / "examples")
     video = np.load(tmp_path / "examples" / "video.npy")
     assert np.array_equal(video[1], read_clip(tmp_path / "1.mkv").frames)
     (tmp_path / "prompts.jsonl").write_text('{"file": "0.mkv"}')

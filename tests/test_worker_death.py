@@ -1,4 +1,4 @@
-"""A worker that dies while it measures, or makes the page, costs its clip, which is named; the rest goes on."""
+"""A worker that crashes while it measures, or makes the page, costs its clip, which is named; the rest goes on."""
 
 from types import SimpleNamespace
 
@@ -31,12 +31,15 @@ def all_die(build, tasks, **_):
 
 
 @pytest.mark.slow
-def test_a_clip_that_a_measuring_worker_dies_of_costs_one_features_values_and_is_tried_again(folder, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_clip_that_crashes_a_measuring_worker_loses_one_features_values_and_is_tried_again(
+    folder, monkeypatch, workers
+):
     victim, other = sorted(folder.samples().values(), key=lambda one: one.key)
     with monkeypatch.context() as patch:
         patch.setattr(stage, "_worker", dying_workers.measuring)
         patch.setenv(dying_workers.VICTIM, f"{victim.path} onsets")
-        asked = ["--metric", "onset_rate", "--metric", "av_align", "--workers", "2"]
+        asked = ["--metric", "onset_rate", "--metric", "av_align", "--workers", workers]
         told = run_avbench("measure", folder.path, *asked, code=None)
     assert told.exit_code == 1 and "1 clips could not be measured; the same command tries them again" in told.stderr
     assert f"not measured: toy-object-contact {victim.key.prompt}-0: onsets: {CRASHED}" in told.stderr
@@ -76,11 +79,11 @@ def test_a_clip_that_curation_dies_of_has_a_row_that_says_so_and_is_tried_again(
     assert pool.unmeasured(given, tmp_path / "work") == tasks
 
 
-@pytest.mark.parametrize("outlive", [True, False])
-def test_work_that_cannot_go_on_without_a_part_ends_with_a_sentence(monkeypatch, outlive):
+@pytest.mark.parametrize(("workers", "survive"), [(1, True), (2, True), (2, False)])
+def test_a_crash_costs_one_task_or_ends_the_work_with_a_sentence(monkeypatch, workers, survive):
     monkeypatch.setenv(dying_workers.VICTIM, "b")
-    working = worker_pool.map_unordered(dying_workers.echo, ["a", "b"], workers=2, survive_crashes=outlive)
-    if outlive:
+    working = worker_pool.map_unordered(dying_workers.echo, ["a", "b"], workers=workers, survive_crashes=survive)
+    if survive:
         found = dict(working)
         assert found["a"] == "a" and isinstance(found["b"], worker_pool.WorkerCrashed)
         return

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from avbench import __version__
 from avbench.core import Clip, Key
+from avbench.core.version import __version__
 from avbench.features.measure import feature_class
 from avbench.features.table import FEATURES
 from avbench.generation import table as generators

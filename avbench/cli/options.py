@@ -16,15 +16,23 @@ FORMS = ("console", "csv", "json", "md", "latex")
 
 def split_at_commas(values: Sequence[str] | None) -> list[str] | None:
     """Each value, or each of its parts between commas; a path that exists is one value."""
-    if values is None:
-        return None
-    parts = [[text] if Path(text).exists() else text.split(",") for text in values]
-    return [part.strip() for each in parts for part in each if part.strip()]
+    return _split(values, lambda text: Path(text).exists())
 
 
 def _views(values: list[str] | None) -> list[str] | None:
     """The same for views; in ``tag=value`` a comma belongs to the value."""
-    return values and [part for text in values for part in ([text] if "=" in text else text.split(","))]
+    return _split(values, lambda text: "=" in text)
+
+
+def _split(values: Sequence[str] | None, whole: Callable[[str], bool]) -> list[str] | None:
+    """None stays None: an empty value would otherwise pass for an option that was not given."""
+    if values is None:
+        return None
+    if any(not text.strip(" ,") for text in values):
+        msg = "a value is empty; name one, or leave the option out"
+        raise typer.BadParameter(msg)
+    parts = [[text] if whole(text) else text.split(",") for text in values]
+    return [part.strip() for each in parts for part in each if part.strip()]
 
 
 def _numbers(least: int) -> Callable[[list[str] | None], list[int] | None]:
@@ -77,7 +85,7 @@ Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", help="Only these metrics: a,b.", callback=split_at_commas)
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core where not given.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; one per core where not given, 0 for none.")]
 Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
 ReferenceAt = Annotated[
     Path | None,

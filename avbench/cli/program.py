@@ -67,7 +67,7 @@ app.add_typer(subsets_app, name="subsets")
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from avbench import __version__
+        from avbench.core.version import __version__
 
         say(f"avbench {__version__}")
         raise typer.Exit

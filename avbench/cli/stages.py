@@ -85,17 +85,19 @@ def evaluate(
     workers: Workers = None,
 ) -> None:
     """Score measured run folders; FVD under other protocols is measured first, and printed with its spread."""
-    metrics, lost = named_metrics(metric, fvd_protocol), 0
+    metrics, lost, scored = named_metrics(metric, fvd_protocol), 0, False
     for path in runs:
         if fvd_protocol:
             lost += measure_run(path, metrics, workers, against)
-        evaluate_run(path, metrics, reference, against)
+        scored |= evaluate_run(path, metrics, reference, against)
     if fvd_protocol:
         from avbench.comparison.leaderboard import leaderboard
 
         print_protocols(leaderboard([opened_run(path) for path in runs]), fvd_protocol)
     if lost:
         refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
+    if not scored:
+        refuse("no metric has a value; run `avbench measure` first, or see the notes above", code=1)
 
 
 @app.command()

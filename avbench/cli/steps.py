@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avbench.cli.printing import Printed, refuse
+from avbench.cli.printing import Printed, refuse, say
 
 if TYPE_CHECKING:
     from avbench.api import Work
@@ -64,13 +64,18 @@ def measure_run(path: Path, metrics: Sequence["Metric"], workers: int | None, ag
     )
 
 
-def evaluate_run(path: Path, metrics: Sequence["Metric"], reference: Path | None, against: Path | None) -> None:
-    """Score a measured run folder; its reference may be a folder of real clips."""
+def evaluate_run(path: Path, metrics: Sequence["Metric"], reference: Path | None, against: Path | None) -> bool:
+    """Score a measured run folder, and note what has no value; returns whether anything has one."""
     from avbench.api import evaluated, reference_of
 
     view = opened_run(path, reads_clips=True)
     real = None if reference is None else reference_of(reference, metrics, work_of())
-    evaluated(view, metrics, real, None if against is None else opened_run(against, reads_clips=True))
+    scores = evaluated(view, metrics, real, None if against is None else opened_run(against, reads_clips=True))
+    asked = [score for score in scores if score.metric in {metric.name for metric in metrics}]
+    for score in asked:
+        if score.value is None:
+            say(f"note: {path}: {score.metric} of {score.subset} has no value: {score.missing}", err=True)
+    return any(score.value is not None for score in asked)
 
 
 def opened_run(path: "Path | RunFolder", *, reads_clips: bool = False) -> "RunView":

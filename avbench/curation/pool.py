@@ -73,7 +73,7 @@ def unmeasured(pool: Pool, work: Path, limit: int | None = None) -> list[Task]:
     return tasks
 
 
-def measure(tasks: Sequence[Task], work: Path, *, workers: int = 1) -> Iterator[str]:
+def measure(tasks: Sequence[Task], work: Path, *, workers: int = 0) -> Iterator[str]:
     """Measure clips, in any order; yields the id of each when its row is on disk.
 
     Raises:

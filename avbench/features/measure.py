@@ -103,7 +103,7 @@ def require_weights(features: Sequence[str]) -> None:
 
 
 def measure(
-    folder: RunFolder, features: Sequence[str], *, workers: int = 1, against: RunFolder | None = None
+    folder: RunFolder, features: Sequence[str], *, workers: int = 0, against: RunFolder | None = None
 ) -> tuple[int, Iterator[Task]]:
     """Measure what is not measured yet. What a worker dies of costs its clip a feature's values, and nothing else.
 

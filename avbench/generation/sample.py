@@ -23,8 +23,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from avbench import __version__
 from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError
+from avbench.core.version import __version__
 from avbench.generation import table as generators
 from avbench.generation.first_clips import BarrenError, FirstClips
 from avbench.generation.table import Generator, Made, Request
@@ -59,7 +59,7 @@ def sample(
     subsets: Sequence[Subset],
     seeds: Sequence[int],
     *,
-    workers: int = 1,
+    workers: int = 0,
     generator: Generator | None = None,
     preset: Mapping[str, Any] | None = None,
     replace: bool = False,
@@ -72,7 +72,8 @@ def sample(
         settings: of the model.
         subsets: whose prompts are sampled.
         seeds: each gives one clip per prompt.
-        workers: number of processes. A generator with `concurrency` runs in so many threads of this process instead.
+        workers: number of processes; with 0 or 1 the generator works in this one. A generator with `concurrency` runs
+            in so many threads of this process instead.
         generator: an object in memory, which stays in this process.
         preset: the record of a paper preset, for run.json.
         replace: delete the folder's run if it is of another model, settings or prompts, and make single clips anew
@@ -115,8 +116,9 @@ def sample(
     size = generator.batch_size
     batches = [todo[start : start + size] for start in range(0, len(todo), size)]
     most = getattr(generator, "most_workers", workers)
-    count = threads or (1 if alone else min(workers, most))
-    build = functools.partial(_worker, (lambda: generator) if threads or count == 1 else source, folder.path)
+    processes = 0 if alone else min(workers, most)
+    count = threads or (processes if processes > 1 else 0)  # this process has the model already
+    build = functools.partial(_worker, (lambda: generator) if threads or not count else source, folder.path)
 
     def make() -> Iterator[Sample]:
         for requests, samples in worker_pool.map_unordered(

@@ -53,7 +53,7 @@ def score(
     limit: int | None = None,
     settings: Mapping[str, Any] | None = None,
     reference: Path | None = None,
-    workers: int = 1,
+    workers: int = 0,
     out: Path | None = None,
     replace: bool = False,
 ) -> Scores:
@@ -68,7 +68,7 @@ def score(
         limit: only the first prompts of each subset.
         settings: of a ``provider:target``.
         reference: a reference folder instead of the shipped ones.
-        workers: processes for measuring; with more than one the training script needs its ``__main__`` guard.
+        workers: processes for measuring, or 0 for this one; otherwise the training script needs its ``__main__`` guard.
         out: run folder to keep; removed afterwards where not given.
         replace: throw away what `out` holds of another model, of other settings or of an earlier call.
 

@@ -2,8 +2,8 @@
 
 ``reference_stats/<subset>/`` has columns.safetensors, the values of every feature; clips.csv, the clips they were
 measured on, in the columns' order, with a 1 for each feature that could measure the clip; and card.json, how they were
-made: subset and digest, model, seeds, protocols, n, licence, versions, and the command. No time or machine is in them:
-the same command with the same versions on the same kind of processor gives the same bytes.
+made: subset and digest, model, seeds, protocols, n, licence, versions, and the command. They hold no time,
+machine or path: the same command with the same versions on the same kind of processor gives the same bytes.
 
 A feature that no clip of the set has, such as one of sound where all are silent, is left out: its protocol is kept and
 the card's `left_out` says why, so that shards with and without it still merge.
@@ -343,15 +343,16 @@ def pack(
     if not values:
         msg = f"nothing of {subset.name} can be a reference: {'; '.join(sorted(set(left_out.values())))}"
         raise InputError(msg)
-    options = {"model": run.model, "seeds": len(run.seeds), "first-seed": run.seeds[0]}
+    model = ":".join(_named_only(part) for part in run.model.split(":", 1))
+    options = {"model": model, "seeds": len(run.seeds), "first-seed": run.seeds[0]}
     options |= {"licence": licence} if licence else {}
     command = ["avbench", "reference", "build", subset.name]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     card = {
         "subset": subset.name,
         "subset_digest": subset.digest,
-        "model": run.model,
-        "settings": run.settings,
+        "model": model,
+        "settings": {name: _named_only(value) for name, value in run.settings.items()},
         "seeds": list(run.seeds),
         "clips": {protocol.name: int((clips[protocol.name] > 0).sum()) for protocol in protocols},
         "licence": licence or NOT_STATED,
@@ -365,6 +366,13 @@ def pack(
     if any(sample.spec_mismatch for sample in made) and subset.clip_spec:
         card["clip_form"] = ClipForm.of(subset.clip_spec).describe()
     return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})
+
+
+def _named_only(value: Any) -> Any:
+    """A setting whose paths, joined by `+` or not, are only names: whoever reads a card learns nothing of a machine."""
+    if not isinstance(value, str):
+        return [_named_only(one) for one in value] if isinstance(value, list | tuple) else value
+    return "+".join(Path(part).name if Path(part).is_absolute() else part for part in value.split("+"))
 
 
 def write(

@@ -28,8 +28,8 @@ class PageOptions:
     """Whether the clips are shown with their optical flow as well."""
     votes: Sequence[Path] = ()
     """Votes that earlier pages exported."""
-    workers: int = 1
-    """Processes that make the clips playable."""
+    workers: int = 0
+    """Processes that make the clips playable; 0 means this one."""
 
 
 def write_report(

@@ -50,13 +50,14 @@ def map_unordered(
 ) -> Iterator[tuple[Task, Any]]:
     """Yield (task, result) as each task is done, in any order.
 
-    An exception in a worker is raised here. With one worker the tasks run in this process, and a crash ends it.
+    An exception in a worker is raised here. A task that runs in this process ends it by a crash: with `workers` 0, and
+    with one worker where crashes need not be survived.
 
     Args:
         build: makes the worker function, once in each process; it loads the networks. With several workers, `build`,
             the tasks and the results must be picklable.
         tasks: each is passed to the worker function.
-        workers: number of processes.
+        workers: number of worker processes; 0 means this process.
         threads: use threads of this process that share one worker function, for work that mostly waits.
         survive_crashes: a task that crashes its worker twice, once in the pool and once in isolation, yields
             `WorkerCrashed`, and the other tasks are still done.
@@ -64,7 +65,8 @@ def map_unordered(
     Raises:
         InputError: a worker process crashed, without `survive_crashes`.
     """
-    if workers <= 1 or (len(tasks) <= 1 and (threads or not survive_crashes)):
+    in_here = not survive_crashes or threads
+    if workers <= (1 if in_here else 0) or (in_here and len(tasks) <= 1):
         one_thread()
         work = build()
         for task in tasks:

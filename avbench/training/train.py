@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from avbench import __version__
 from avbench.avfulldit import checkpoint
 from avbench.avfulldit.checkpoint import Parts
 from avbench.avfulldit.codec import PixelCodecConfig
@@ -26,6 +25,7 @@ from avbench.avfulldit.pipeline import Wish, make
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
 from avbench.core import InputError
+from avbench.core.version import __version__
 from avbench.storage import worker_pool
 from avbench.storage.reading import parsed, read_json, read_text
 from avbench.storage.run_folder import file_sha256, write_json

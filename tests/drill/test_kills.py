@@ -38,16 +38,16 @@ pytestmark = pytest.mark.drill
 SECONDS = 240
 """After which a command counts as one that hangs."""
 _METRICS = ("--metric", "onset_rate", "--metric", "motion_amount")
-_TOY = ("--subset", "toy-object-contact", "--limit", "2", "--workers", "1")
+_TOY = ("--subset", "toy-object-contact", "--limit", "2", "--workers", "0")
 STEPS = {
     "sample": ("sample", "toyworld:", *_TOY, "--out", "o"),
-    "measure": ("measure", "o/toyworld", *_METRICS, "--workers", "1"),
+    "measure": ("measure", "o/toyworld", *_METRICS, "--workers", "0"),
     "evaluate": ("evaluate", "o/toyworld", *_METRICS),
     "run": ("run", "toyworld:", "toyworld:flickering", *_TOY, *_METRICS, "--out", "both"),
     "compare": ("compare", "both/toyworld", "both/toyworld-flickering"),
-    "report": ("report", "both/toyworld", "both/toyworld-flickering", "--out", "page", "--workers", "1"),
+    "report": ("report", "both/toyworld", "both/toyworld-flickering", "--out", "page", "--workers", "0"),
     "reference": (
-        *("reference", "build", "o/toyworld/clips", "--licence", "CC0-1.0", "--name", "toy", "--workers", "1"),
+        *("reference", "build", "o/toyworld/clips", "--licence", "CC0-1.0", "--name", "toy", "--workers", "0"),
         *(*_METRICS, "--work", "work", "--out", "refs"),
     ),
     "baseline": ("check", "o/toyworld", "--baseline", "b.zip", "--update", "--reason", "first"),

@@ -46,7 +46,7 @@ class Task:
 
 
 def prepare(
-    folders: Sequence[RunFolder], place: Path, *, flow: bool = False, workers: int = 1
+    folders: Sequence[RunFolder], place: Path, *, flow: bool = False, workers: int = 0
 ) -> tuple[int, Iterator[Task]]:
     """Make the runs' clips playable in the folder `place`: how many are lacking, and an iterator that makes them.
 

@@ -19,10 +19,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from avbench import __version__
 from avbench.comparison import votes as ballots
 from avbench.comparison.verdict import verdict
 from avbench.core import Key, Run, Subset
+from avbench.core.version import __version__
 from avbench.features.measure import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
