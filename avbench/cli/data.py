@@ -59,7 +59,7 @@ def subsets_import(
 
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
-    for sentence in made.said:
+    for sentence in made.notes:
         say(f"note: {sentence}", err=True)
     loading.write(made.subset, out)
     say(f"{len(made.subset.prompts)} prompts  {out}")
@@ -218,7 +218,7 @@ def weights_list(form: Form = "console") -> None:
         try:
             state, sha256 = "yours", user_provided(name)[1][:12]
         except InputError:
-            state, sha256 = "to be brought", ""
+            state, sha256 = "to be provided", ""
         rows.append((name, state, "", weight.licence, weight.address, sha256))
     print_listing(("name", "state", "MB", "licence", "where from", "sha256"), rows, form)
 

@@ -62,7 +62,8 @@ def print_frame(frame: "pd.DataFrame", form: str) -> None:
     """Print a table as CSV or JSON."""
     from avbench.core import csv_text
 
-    say((csv_text(frame) if form == "csv" else frame.to_json(orient="records", indent=1)).rstrip("\n"))
+    text = csv_text(frame) if form == "csv" else frame.to_json(orient="records", indent=1)
+    say(str(text).rstrip("\n"))
 
 
 def print_list(what: str, form: str, path: "Path | None" = None) -> None:

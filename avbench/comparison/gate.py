@@ -53,7 +53,7 @@ class Verdict:
     name: str
     """``subset/metric``, or that with ``: coverage``."""
     failed: bool
-    told: str
+    message: str
     """What was found, in a sentence."""
     p: float | None = None
     """One-sided, after Holm."""
@@ -123,10 +123,12 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
     tested = [number for number, (_, p, _, _) in enumerate(checks) if p is not None]
     adjusted = dict(zip(tested, paired.holm([checks[number][1] for number in tested]), strict=True))
     verdicts = [
-        Verdict(name, always or not adjusted.get(number, 1.0) >= plan.alpha, told, adjusted.get(number))
-        for number, (name, _, always, told) in enumerate(checks)
+        Verdict(name, always or not adjusted.get(number, 1.0) >= plan.alpha, message, adjusted.get(number))
+        for number, (name, _, always, message) in enumerate(checks)
     ]
-    verdicts += [Verdict(name, failed=False, told=told, skipped=True) for name, told in _skipped(wanted, had, plan)]
+    verdicts += [
+        Verdict(name, failed=False, message=message, skipped=True) for name, message in _skipped(wanted, had, plan)
+    ]
     return sorted(verdicts, key=lambda verdict: (not verdict.failed, verdict.skipped))
 
 
@@ -202,12 +204,12 @@ def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> st
 def _margin(name: str, margin: float, row: Any) -> _Check:
     worse = worsening(row) + 0.0  # no −0
     unit = f" {row.unit}" if row.unit else ""
-    told = f"worse by {worse:.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
+    message = f"worse by {worse:.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
     if pd.isna(row.error):
-        return name, None, True, f"not tested, because a subset has clips of one prompt only: {told}"
+        return name, None, True, f"not tested, because a subset has clips of one prompt only: {message}"
     seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
     p = paired.tail(worse - margin, row.error, row.dof)  # of "worse by the margin or less"
-    return name, p if sided(row) else min(1.0, 2 * p), False, f"{told}, {seen}"
+    return name, p if sided(row) else min(1.0, 2 * p), False, f"{message}, {seen}"
 
 
 def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:
@@ -219,8 +221,8 @@ def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> I
         lost, gained = len(had - has), len(has - had)
         p = stats.binomtest(lost, lost + gained, alternative="greater").pvalue if lost + gained else 1.0
         most = bool(had) and 2 * (lost - gained) >= len(had)
-        told = f"{lost} of {len(had)} clips lost, {gained} gained"
-        yield f"{'/'.join(where)}: coverage", float(p), most, told
+        message = f"{lost} of {len(had)} clips lost, {gained} gained"
+        yield f"{'/'.join(where)}: coverage", float(p), most, message
 
 
 class _Measured:
@@ -249,16 +251,16 @@ def _clips(before: RunFolder, after: RunFolder, gated: set[str]) -> _Check:
     samples = after.samples()
     failed = [samples[key] for key in made if key in samples and samples[key].failure]
     absent = [key for key in made if key not in samples and key.subset in gated]
-    told = []
+    messages = []
     if failed or not absent:
-        told.append(f"{len(failed)} of {len(made)} clips could not be made{_example(failed)}")
+        messages.append(f"{len(failed)} of {len(made)} clips could not be made{_example(failed)}")
     if absent:
         first = absent[0]
-        told.append(
+        messages.append(
             f"{len(absent)} of {len(made)} clips are not in the run, for example "
             f"{first.subset}/{first.prompt}, seed {first.seed}"
         )
-    return "clips", None, bool(failed or absent), "; ".join(told)
+    return "clips", None, bool(failed or absent), "; ".join(messages)
 
 
 def _example(failed: list[Sample]) -> str:

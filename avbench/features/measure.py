@@ -66,7 +66,7 @@ def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
         against: the run that holds the reference clips; a feature that sees one names them all in its protocol.
 
     Raises:
-        InputError: there is no such feature, its weights have to be brought, or it needs `against`.
+        InputError: there is no such feature, the user has not provided its weights, or it needs `against`.
     """
     protocol = feature_class(feature).protocol
     if package := package_of(feature):

@@ -79,14 +79,14 @@ def as_latex(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _recognised(path: Path) -> Listing:
     seen = detect(path if path.exists() or len(path.parts) < 2 else _cached(path))
-    told = {
+    known = {
         "is": seen.kind,
         "class": seen.class_name,
         "makes": seen.makes or "what its base makes",
         "needs": ", ".join(seen.needs) or "a caption",
         "run as": seen.model or "cannot be run",
     }
-    return ("path", str(path)), [(name, value) for name, value in told.items() if value]
+    return ("path", str(path)), [(name, value) for name, value in known.items() if value]
 
 
 def _cached(path: Path) -> Path:

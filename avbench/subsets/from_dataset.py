@@ -16,10 +16,10 @@ from avbench.subsets.datasets import Entry, Pool, remarks
 
 @dataclass(frozen=True)
 class Imported:
-    """A subset, and what is to be said of how it came about."""
+    """A subset, and sentences on how it came about."""
 
     subset: Subset
-    said: list[str]
+    notes: list[str]
 
 
 def as_subset(

@@ -27,7 +27,7 @@ from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value
 from avbench.features.networks import exact, filled
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
-from avbench.storage.weights import WEIGHTS, BroughtProtocol, locate
+from avbench.storage.weights import WEIGHTS, UserProvidedProtocol, locate
 
 MIN_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
 """Pixels; in a smaller frame a pooling has nothing to pool."""
@@ -90,7 +90,7 @@ def _protocol(net: str, meaning: str = "") -> Any:
     protocol = kind(name, net=net, **_NETS[net])
     if meaning:
         protocol = replace(protocol, meaning=meaning, notes={"meaning": _MEANINGS[meaning]})
-    return BroughtProtocol(protocol) if net == "squeeze" else protocol
+    return UserProvidedProtocol(protocol) if net == "squeeze" else protocol
 
 
 class LPIPS:

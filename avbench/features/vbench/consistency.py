@@ -31,7 +31,7 @@ from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, Protoco
 from avbench.features.networks import filled
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_state_dict
-from avbench.storage.weights import BroughtProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol, locate
 
 _AT_ONCE = 16
 """Frames shown to a network together."""
@@ -110,7 +110,7 @@ class CLIPShape:
 class SubjectConsistency:
     """The feature ``vbench-subject``. Raises InputError when built where the weights are not there or do not fit."""
 
-    protocol = BroughtProtocol(
+    protocol = UserProvidedProtocol(
         ConsistencyProtocol(
             name="vbench-subject",
             version=1,
@@ -145,7 +145,7 @@ class SubjectConsistency:
 class BackgroundConsistency:
     """The feature ``vbench-background``. Raises InputError when built where the weights are not there or do not fit."""
 
-    protocol = BroughtProtocol(
+    protocol = UserProvidedProtocol(
         ConsistencyProtocol(
             name="vbench-background",
             version=1,
@@ -188,7 +188,7 @@ class TextAlignment:
     Raises InputError when built where the weights are not there or do not fit.
     """
 
-    protocol = BroughtProtocol(TextAlignmentProtocol())
+    protocol = UserProvidedProtocol(TextAlignmentProtocol())
     requires = Requires.PROMPT
     shape = CLIPShape()
 

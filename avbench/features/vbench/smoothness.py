@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, first_line, noted
 from avbench.features.networks import filled
-from avbench.storage.weights import BroughtProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol, locate
 
 RADIUS, LEVELS, FIELDS, SIDE_CHANNELS = 3, 4, 3, 20
 """Reach and levels of the correlations, flows a pixel, and the channels that a block looks at twice."""
@@ -64,7 +64,7 @@ class SmoothnessProtocol(Protocol):
 class MotionSmoothness:
     """The feature ``vbench-smoothness``. Raises InputError when built where the weights are not there or do not fit."""
 
-    protocol = BroughtProtocol(SmoothnessProtocol())
+    protocol = UserProvidedProtocol(SmoothnessProtocol())
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

@@ -22,7 +22,7 @@ class OwnModel:
 
     def __init__(self, target: str | Any, **settings: Any) -> None:
         """Import ``module:name`` and build it if it is a class; an object is used as it is."""
-        model = _imported(target) if isinstance(target, str) else target
+        model: Any = _imported(target) if isinstance(target, str) else target
         kind = model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
         if inspect.isclass(model):
             check_settings(model, settings, f"python:{target}")
@@ -37,8 +37,8 @@ class OwnModel:
         self.batch_size: int = getattr(model, "batch_size", 1)
         if hasattr(model, "concurrency"):
             self.concurrency = model.concurrency
-        told = {**settings, **getattr(model, "settings", {})}
-        self.settings: Mapping[str, Any] = {**told, **identity(kind, told.values())}
+        given = {**settings, **getattr(model, "settings", {})}
+        self.settings: Mapping[str, Any] = {**given, **identity(kind, given.values())}
         if hasattr(model, "source"):
             self.source = model.source
 

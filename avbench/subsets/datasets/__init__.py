@@ -205,20 +205,20 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
         counts[entry.split or "all"] += 1
         if entry.path is not None and not entry.path.is_file():
             missing.append(entry.path.name)
-    said = []
+    messages = []
     if missing:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        said.append(f"{len(missing)} of {counts.total()} clips are listed but not there: {shown}")
+        messages.append(f"{len(missing)} of {counts.total()} clips are listed but not there: {shown}")
     for split, stated in pool.reader.counts.items():
         here = counts.total() if split == "all" else counts[split]
         if here != stated:
             of = "entries" if split == "all" else f"entries of the split {split}"
-            said.append(f"{here:,} {of} were found; {pool.name} is known with {stated:,}")
+            messages.append(f"{here:,} {of} were found; {pool.name} is known with {stated:,}")
     for name, known in pool.reader.hashes.items():
         path = pool.folder / name
         if path.is_file() and git_hash(path) != known:
-            said.append(f"{path} is not byte for byte the file of {pool.reader.source}")
-    return [*said, *clips_in(pool.folder).remark(frames_too=True)] if pool.name == "folder" else said
+            messages.append(f"{path} is not byte for byte the file of {pool.reader.source}")
+    return [*messages, *clips_in(pool.folder).remark(frames_too=True)] if pool.name == "folder" else messages
 
 
 def git_hash(path: Path) -> str:

@@ -207,22 +207,22 @@ class Diffusers:
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """What was chosen for the user, what the pipeline cannot be told, and clips that would be too short."""
-        said = []
+        messages = []
         if self._chosen:
             source = PRESETS[self._chosen].source
-            said.append(
+            messages.append(
                 f"sampled as preset {self._chosen} says ({source}), which its class chose; -M preset= overrules"
             )
         if dropped := self.settings["dropped"]:
-            said.append(f"{self.settings['class']} has no argument for {', '.join(dropped)}")
+            messages.append(f"{self.settings['class']} has no argument for {', '.join(dropped)}")
         frames = self._wanted.get("frames")
         asked = max((one.clip_spec.seconds for one in requests if one.clip_spec is not None), default=0.0)
         if frames is not None and frames / self._fps < asked:
-            said.append(
+            messages.append(
                 f"clips of {frames} frames at {self._fps} fps last {float(frames / self._fps):.2f} s, and a subset "
                 f"asks for {asked:.2f} s: they will be too short to be measured; give -M frames="
             )
-        return said
+        return messages
 
     def _one(self, request: Request) -> Made:
         import torch
