@@ -215,8 +215,7 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
 def _require_agreement(folder: RunFolder, table: pd.DataFrame) -> None:
     """Check that the scores are the means of these values, as they also were before scores.json had hashes."""
     per_clip = {metric.name for metric in known_metrics().values() if metric.per_clip}
-    grouped = table.groupby(["subset", "metric"])["value"]
-    means = {where: {"count": int(of.count()), "mean": float(of.mean())} for where, of in grouped}
+    means = table.groupby(["subset", "metric"])["value"].agg(["count", "mean"]).to_dict("index")
     for score in folder.scores()[0]:
         if score.value is None or score.metric not in per_clip:
             continue

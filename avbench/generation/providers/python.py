@@ -23,7 +23,7 @@ class OwnModel:
     def __init__(self, target: str | Any, **settings: Any) -> None:
         """Import ``module:name`` and build it if it is a class; an object is used as it is."""
         model: Any = _imported(target) if isinstance(target, str) else target
-        kind = model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
+        kind = _kind(model)
         if inspect.isclass(model):
             check_settings(model, settings, f"python:{target}")
             model = model(**settings)
@@ -56,6 +56,11 @@ class OwnModel:
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """Return the object's remarks, if it has any."""
         return self._model.remarks(requests) if hasattr(self._model, "remarks") else []
+
+
+def _kind(model: Any) -> Any:
+    """What the user wrote: a class, a function, or the class of an object."""
+    return model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
 
 
 def _wrapped(made: Any) -> Made | InputError:
