@@ -295,7 +295,7 @@ class TestCheckpoint:
         tower = {**config["video"]["tower"], "layers": 4}
         refuses({**config, "video": {**config["video"], "tower": tower}}, "lacks the tensor dit.video.blocks.3")
         tower = {**config["video"]["tower"], "layers": 2}
-        refuses({**config, "video": {**config["video"], "tower": tower}}, "does not ask for, dit.video.blocks.2")
+        refuses({**config, "video": {**config["video"], "tower": tower}}, "does not name, dit.video.blocks.2")
         tower = {**config["video"]["tower"], "levels": [4, 8]}
         refuses({**config, "video": {**config["video"], "tower": tower}}, "dit.video.stem.first.weight is of shape")
         tower = {**config["video"]["tower"], "colour": 1}

@@ -14,7 +14,7 @@ from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 from avbench.toyworld import FAMILIES, make_clip, random_scene
-from avbench.training import train
+from avbench.training import machine, train
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def trained(tmp_path_factory):
     )
     patch.setitem(train.TOWERS, "audio", {**train.TOWERS["audio"], "width": 64, "heads": 1, "layers": 2})
     patch.setattr(train, "JOINT_LAYERS", 1)
+    patch.setattr(machine, "compiling_pays", lambda precision: False)  # these trainings are shorter than compiling
     patch.setattr(train, "Session", functools.partial(train.Session, save_every=2, show_every=2))
     run_avbench("train", "examples", "--clips", 9, "--workers", 0, "--out", place / "examples")
     for what in ("video", "audio"):

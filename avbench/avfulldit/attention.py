@@ -44,7 +44,7 @@ class _Stream(nn.Module):
         if not self._per_head:
             query, key = self.norm_query(query), self.norm_key(key)
         query, key, value = (part.unflatten(-1, (-1, head_dim)) for part in (query, key, value))
-        if self._per_head:  # a head's norm knows no heads: the pretrained one serves the new ones
+        if self._per_head:  # a norm over one head fits every head, so the pretrained one serves the new heads
             query, key = norm.query(query), norm.key(key)
         return query, key, value
 

@@ -170,9 +170,9 @@ def load_weights(module: nn.Module, path: Path) -> None:
             msg = f"{path} lacks the tensor {name}, and {len(wanted.keys() - tensors.keys())} in all; "
             raise InputError(msg + nearest(name, tensors))
         if tensors[name].shape != tensor.shape:
-            msg = f"{path}: {name} is of shape {tuple(tensors[name].shape)}, the config asks for {tuple(tensor.shape)}"
+            msg = f"{path}: {name} is of shape {tuple(tensors[name].shape)}, the config requires {tuple(tensor.shape)}"
             raise InputError(msg)
     if unknown := sorted(tensors.keys() - wanted.keys()):
-        msg = f"{path} holds {len(unknown)} tensors that the config does not ask for, {unknown[0]} first"
+        msg = f"{path} holds {len(unknown)} tensors that the config does not name, {unknown[0]} first"
         raise InputError(msg)
     module.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}, strict=False)

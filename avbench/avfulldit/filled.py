@@ -112,7 +112,7 @@ def _unfilled(held: Mapping[str, Tensor], names: set[str]) -> list[str]:
 
 
 def _place(tensor: Tensor) -> Any:
-    """Where it lies in memory; None where that says nothing."""
+    """Where it lies in memory; None where it has no memory of its own."""
     if tensor.is_meta or not tensor.numel():
         return None
     try:

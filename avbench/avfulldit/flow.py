@@ -72,8 +72,8 @@ class Sampling:
 
     steps: int = 24
     solver: Literal["euler", "heun", "dpm++"] = "euler"
-    """``heun`` is of second order and asks the model twice a step. ``dpm++`` is of second order, too, and asks it once:
-    DPM-Solver++(2M), which also uses the clean prediction of the step before."""
+    """``heun`` is of second order and evaluates the model twice per step. ``dpm++`` is DPM-Solver++(2M), of second
+    order with one evaluation per step, because it also uses the clean prediction of the step before."""
     shift: float = 1.0
     video_guidance: float = 3.0
     audio_guidance: float = 3.0

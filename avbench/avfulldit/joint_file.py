@@ -31,7 +31,7 @@ _CHOICES = {"positions": get_args(AudioPositions), "joint_layout": ("video", "ow
 
 @dataclass(frozen=True)
 class JointFile:
-    """What a file says of itself."""
+    """What a file records about itself."""
 
     path: Path
     joint: JointConfig
@@ -72,25 +72,25 @@ def save_joint(dit: AVFullDiT, path: Path, card: Mapping[str, Any] | None = None
 
 
 def read_joint(path: Path) -> JointFile:
-    """Read what a file says of itself. Raises InputError where it is none, or says what cannot be."""
+    """Read what a file records about itself. Raises InputError if it is no such file or holds an impossible value."""
     try:
         with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
+            recorded = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         msg = f"{path} cannot be read as a trained joint: {error}"
         raise InputError(msg) from None
-    if said.get("format") != FORMAT:
+    if recorded.get("format") != FORMAT:
         msg = f"{path} is no trained joint: its metadata do not say format {FORMAT!r}"
         raise InputError(msg)
     try:
         kinds = {"joint": JointConfig, "link": float, "card": dict}
-        joint, link, card = (parsed({"card": "{}", **said}[name].encode(), name, kinds[name]) for name in kinds)
-        found = JointFile(path, joint, link, said["towers"], card)
+        joint, link, card = (parsed({"card": "{}", **recorded}[name].encode(), name, kinds[name]) for name in kinds)
+        found = JointFile(path, joint, link, recorded["towers"], card)
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path}: its metadata do not say how the towers are joined: {error}"
         raise InputError(msg) from None
     if isinstance(link, bool) or not isinstance(link, int | float) or not 0 <= link <= 1:
-        msg = f"{path}: link is {link!r}; it goes from 0, where neither tower sees the other, to 1"
+        msg = f"{path}: link is {link!r}; it must be from 0, where neither tower attends to the other, to 1"
         raise InputError(msg)
     for name, choices in _CHOICES.items():
         if getattr(joint, name) not in choices:
@@ -117,7 +117,7 @@ def fill(dit: AVFullDiT, file: JointFile) -> None:
         for name in sorted(names):
             shape, wanted = tuple(stored.get_slice(name).get_shape()), tuple(weights[name].shape)
             if shape != wanted:
-                msg = f"{file.path}: {name} is of shape {shape}, these towers ask for {wanted}"
+                msg = f"{file.path}: {name} is of shape {shape}, these towers require {wanted}"
                 raise InputError(msg)
         if _digest(dit, names) != file.towers:
             msg = f"{file.path} was trained on other towers: weights that it does not hold differ from those it knew"

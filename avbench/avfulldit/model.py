@@ -97,7 +97,7 @@ def walk_alone(
 class AVFullDiT(nn.Module):
     """Velocities of video and audio latents at one shared timestep.
 
-    `link` says how far the modalities see each other: 1 as in the paper, 0 not at all (see `attend_jointly`).
+    `link` is how strongly the modalities attend to each other: 1 as in the paper, 0 not at all (see `attend_jointly`).
     """
 
     def __init__(self, video: Tower | None, audio: Tower | None = None, joint: JointConfig | None = None) -> None:
@@ -130,7 +130,7 @@ class AVFullDiT(nn.Module):
     ) -> tuple[Tensor | None, Tensor | None]:
         """Latents at timesteps `t` ``[batch]`` in 0…1 and captions → velocities of the latents' shapes.
 
-        What belongs to a tower that the model has not is not looked at, and None comes back for it.
+        Arguments of a tower that the model lacks are ignored, and None is returned for it.
         """
         if self.video is None:
             return None, walk_alone(*_required("audio", self.audio, audio, t, audio_text), step=self._alone)

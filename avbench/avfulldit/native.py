@@ -39,7 +39,8 @@ class NativeConfig:
     text: Literal["cross", "sequence"] = "cross"
     qk_norm: Literal["width", "head"] = "width"
     predicts: Literal["clean", "velocity"] = "clean"
-    """What the last layer says. A token wider than the tower needs ``clean``: noise does not fit through it."""
+    """What the last layer predicts. A token with more numbers than the tower is wide needs ``clean``: the tower cannot
+    carry the noise that a velocity contains."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width // self.heads % 2:
@@ -63,7 +64,7 @@ class NativeConfig:
 
 
 class _Timed(NamedTuple):
-    """What a timestep says to the blocks ``[batch, 6, width]``, and to the last layer ``[batch, width]``."""
+    """Embedding of a timestep for the blocks ``[batch, 6, width]`` and for the last layer ``[batch, width]``."""
 
     blocks: Tensor
     time: Tensor
@@ -162,17 +163,17 @@ class NativeTower(nn.Module):
         return torch.cat([words, hidden], dim=1), Condition(_Timed(modulation, time), None, None, mask, words.shape[1])
 
     def finish(self, hidden: Tensor, condition: Condition, latents: Tensor, t: Tensor) -> Tensor:
-        """The velocity, whatever the last layer says."""
+        """The velocity, computed from what the last layer predicts."""
         shift, scale = (condition.modulation.time[:, None] + self.last_table).unsqueeze(2).unbind(1)
         out = self.last_norm(hidden[:, condition.prefix :]) * (1 + scale) + shift
         if self.config.levels:
-            said = self.head(out, condition.skips, condition.modulation.time, latents)
+            predicted = self.head(out, condition.skips, condition.modulation.time, latents)
         else:
-            said = self.head(out).transpose(1, 2)
-        said = said.float()
+            predicted = self.head(out).transpose(1, 2)
+        predicted = predicted.float()
         if self.config.predicts == "velocity":
-            return said
-        return (latents - said) / t.clamp(min=_LEAST_T).view(-1, *[1] * (latents.ndim - 1))
+            return predicted
+        return (latents - predicted) / t.clamp(min=_LEAST_T).view(-1, *[1] * (latents.ndim - 1))
 
     def positions(self, latents: Tensor) -> Tensor:
         """Latent indices of the tokens."""

@@ -109,7 +109,7 @@ def _tangoflux(
         config_of_text = transformers.AutoConfig.from_pretrained(text, trust_remote_code=False)
         encoder = transformers.T5EncoderModel(config_of_text)
         tokenizer = transformers.AutoTokenizer.from_pretrained(text, trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds; each says why it cannot be had
+    except Exception as error:  # transformers raises many kinds; each message names its cause
         msg = f"TangoFlux's text encoder, {text}, cannot be had ({first_line(error)}); -M audio_text= is its folder"
         raise InputError(msg) from error
     width = encoder.config.d_model

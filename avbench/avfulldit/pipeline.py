@@ -19,10 +19,10 @@ from avbench.core import Audio, Clip, UnusableError
 
 @dataclass(frozen=True)
 class Wish:
-    """One clip to make."""
+    """A clip to sample."""
 
     name: str
-    """Of the prompt: with the seed, it names the noise."""
+    """Id of the prompt. Together with the seed it decides the noise."""
     seed: int
     video_caption: str
     audio_caption: str
@@ -52,7 +52,7 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
     video, audio = (_stacked([pair[i] for pair in starts], device) for i in range(2))
     sampling = parts.sampling
     scales = (sampling.video_guidance, sampling.audio_guidance)
-    # where guidance asks for it each item twice in one forward: with the negative captions first, then with its own
+    # with guidance each item is evaluated twice in one forward pass: with the negative caption, then with its own
     both = any(scale != 1 for scale, x in zip(scales, (video, audio), strict=True) if x is not None)
     texts = [
         None if encoder is None else encoder.read(([negative] * batch if both else []) + captions)
@@ -66,8 +66,8 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
         if not both:
             return parts.dit(*x, torch.full((batch,), t, device=device), *texts)
         doubled = [None if part is None else torch.cat([part, part]) for part in x]
-        said = parts.dit(*doubled, torch.full((2 * batch,), t, device=device), *texts)
-        halves = [None if part is None else part.chunk(2) for part in said]
+        velocities = parts.dit(*doubled, torch.full((2 * batch,), t, device=device), *texts)
+        halves = [None if part is None else part.chunk(2) for part in velocities]
         return tuple(None if half is None else guided(*half, s) for half, s in zip(halves, scales, strict=True))
 
     latents, heard = integrate(velocity, (video, audio), sampling)

@@ -33,7 +33,7 @@ def read_folder(kind: Any, folder: Path, **settings: Any) -> Any:
     """
     try:
         network = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
-    except Exception as error:  # of diffusers, transformers, torch and safetensors: each says what it does not like
+    except Exception as error:  # of diffusers, transformers, torch and safetensors: each names its own cause
         msg = f"{folder} cannot be read as {kind.__name__}: {first_line(error)}"
         raise InputError(msg) from error
     check_filled(network, folder, kind.__name__)
@@ -151,7 +151,7 @@ class HuggingFaceText(nn.Module):
             msg = f"{encoder} and {tokenizer} cannot be read: {first_line(error)}"
             raise InputError(msg) from error
         if not named or not hasattr(transformers, named[0]):
-            msg = f"{encoder} names no text encoder that transformers knows: {named}"
+            msg = f"{encoder} names no text encoder that transformers provides: {named}"
             raise InputError(msg)
         return cls(words, read_folder(getattr(transformers, named[0]), encoder, **settings), length)
 

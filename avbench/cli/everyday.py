@@ -23,6 +23,7 @@ from avbench.cli.options import (
     Replace,
     Runs,
     Settings,
+    ShardOf,
     Subsets,
     View,
     Workers,
@@ -45,6 +46,7 @@ from avbench.cli.steps import (
     chosen_subsets,
     opened_run,
     parsed_settings,
+    shard_place,
     worker_count,
     written_plan,
 )
@@ -76,6 +78,7 @@ def score(
     ),
     replace: Replace = False,
     details: Details = False,
+    shard: ShardOf = None,
 ) -> None:
     """Say which of several folders of clips is better. Nothing else is needed.
 
@@ -99,8 +102,9 @@ def score(
         workers=workers,
         replace=replace,
         reporter=PRINTED,
+        shard=shard,
     )
-    _finish(found, out, workers, details=details)
+    _finish(found, shard_place(out, shard), workers, details=details)
 
 
 @app.command()
@@ -127,6 +131,7 @@ def run(
     replace: Replace = False,
     details: Details = False,
     config: Config = None,
+    shard: ShardOf = None,
 ) -> None:
     """Sample, measure and compare models; print the answer and the tables, and write the page.
 
@@ -139,9 +144,11 @@ def run(
 
     settings = parsed_settings(setting or ())
 
+    place = shard_place(out, shard)
+
     def begun(folder: Path) -> None:
-        if folder.parent == out:  # and not that of a reference's clips
-            write_config(out / "run.toml", ctx, settings)
+        if folder.parent == place:  # and not that of a reference's clips
+            write_config(place / "run.toml", ctx, settings)
 
     found = api.run(
         models,
@@ -162,8 +169,9 @@ def run(
         workers=workers,
         replace=replace,
         reporter=Printed(PRINTED.notes, begun),
+        shard=shard,
     )
-    _finish(found, out, workers, fvd_protocol, details=details)
+    _finish(found, place, workers, fvd_protocol, details=details)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from avbench.cli.program import train_app
 from avbench.cli.steps import opened_run, worker_count
 
 if TYPE_CHECKING:
+    from avbench.training.machine import Machine
     from avbench.training.train import Session
 
 Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
@@ -19,7 +20,7 @@ Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
 Batch = Annotated[int, typer.Option(min=1, help="Examples a step, over all processes.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
 Seed = Annotated[int, typer.Option(help="Decides the data, its order, noise, timesteps and first weights.")]
-Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same command goes on where it stopped.")]
+Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same command given again resumes there.")]
 
 
 @train_app.command("examples")
@@ -50,7 +51,7 @@ def train_tower(
     if what not in TOWERS:
         refuse(f"tower {what!r} is unknown; {nearest(what, TOWERS)}")
     plan = Plan(steps, batch, learning_rate=rate, seed=seed)
-    show_training(make_tower(what, plan, _session(examples, out)), f"{what} tower: {out}", steps)
+    show_training(make_tower(what, plan, _session(examples, out, _machine())), f"{what} tower: {out}", steps)
 
 
 @train_app.command("arms")
@@ -80,40 +81,56 @@ def train_arms(
         audio_weight=audio_weight,
         seed=seed,
     )
+    machine = _machine()  # measured once, so that both arms train alike
     folders = {one: out.with_name(f"{out.name}-{one}") for one in ARMS}
     for one in arm or ARMS:
         if one not in ARMS:
             refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
-        session = _session(examples, folders[one])
+        session = _session(examples, folders[one], machine)
         show_training(make_arm(one, video, audio, plan, session), f"{one}: {folders[one]}", steps)
     if all((folder / "card.json").exists() for folder in folders.values()):
-        if unlike := same_settings(*folders.values()):
-            refuse(f"the arms were not trained under identical settings: {', '.join(unlike)} differ", code=1)
+        if differing := same_settings(*folders.values()):
+            refuse(f"the arms were not trained under identical settings: {', '.join(differing)} differ", code=1)
         say("both arms saw the same clips, noise and timesteps under the same settings")
 
 
 @train_app.command("report")
 def train_report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of the toy subsets; the world itself among them.")],
-    out: Annotated[Path | None, typer.Option(help="Write the table to this file instead, as markdown.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the table to this file instead, as markdown, and pictures beside it.")
+    ] = None,
 ) -> None:
-    """Show what trained arms reach: colours, number of bodies, sound against contacts, physics, distances."""
+    """Show what trained arms reach: colours, number of bodies, sound against contacts, physics, distances.
+
+    With --out FILE.md it also draws 12 random prompts: FILE-clips.png has a strip of frames for each run,
+    FILE-sound.png the spectrograms with onsets (green) and visible contacts (red).
+    """
     from avbench.storage.run_folder import write_whole
     from avbench.training.report import markdown, table
+    from avbench.training.sheets import png, sheets
 
-    text = markdown(table([opened_run(path, reads_clips=True) for path in runs]))
+    folders = [opened_run(path, reads_clips=True) for path in runs]
+    text = markdown(table(folders))
     if out is None:
         say(text)
     else:
         write_whole(out, text.encode())
+        for name, picture in sheets(folders).items():
+            write_whole(out.with_name(f"{out.stem}-{name}.png"), png(picture))
 
 
-def _session(examples: Path, out: Path) -> "Session":
-    """A training on this machine, in the way that it trains fastest."""
-    from avbench.training.examples import Examples
+def _machine() -> "Machine":
+    """How this machine trains fastest."""
     from avbench.training.machine import Machine
-    from avbench.training.train import Session
 
     machine = Machine.measured()
     say(f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True)
+    return machine
+
+
+def _session(examples: Path, out: Path, machine: "Machine") -> "Session":
+    from avbench.training.examples import Examples
+    from avbench.training.train import Session
+
     return Session(Examples.open(examples), out, machine, report_every=50 if machine.device == "cuda" else 1)

@@ -2,7 +2,7 @@
 
 All random numbers belong to (seed, step): which examples are shown, their timesteps, their noise and which captions are
 dropped. So the T2V and the T2AV arm see the same video noise at the same timesteps of the same examples in the same
-order, and a training that was stopped goes on as if it had not been. A running sha256 over what the video side was
+order, and a training that is stopped and resumed gives the same result. A running sha256 over what the video side was
 shown goes into the card: equal in two arms, it proves that they saw the same.
 """
 
@@ -145,9 +145,9 @@ class Objective(nn.Module):
             else:
                 shown = [caption if keep else "" for caption, keep in zip(captions, kept.tolist(), strict=True)]
                 inputs[f"{what}_text"] = encoder.read(shown)
-        said = self.dit(inputs["video"], inputs["audio"], t, inputs["video_text"], inputs["audio_text"])
+        velocities = self.dit(inputs["video"], inputs["audio"], t, inputs["video_text"], inputs["audio_text"])
         weight = (t / self.plan.full_weight_from).clamp(max=1).square()
-        losses = Losses(*(_error(a, b, weight) for a, b in zip(said, targets.values(), strict=True)))
+        losses = Losses(*(_error(a, b, weight) for a, b in zip(velocities, targets.values(), strict=True)))
         total = sum(
             (
                 share * loss
@@ -160,10 +160,10 @@ class Objective(nn.Module):
         return total, losses, probe
 
 
-def _error(said: Tensor | None, target: Tensor | None, weight: Tensor) -> Tensor | None:
-    if said is None or target is None:
+def _error(velocity: Tensor | None, target: Tensor | None, weight: Tensor) -> Tensor | None:
+    if velocity is None or target is None:
         return None
-    return ((said.float() - target).square().flatten(1).mean(1) * weight).mean()
+    return ((velocity.float() - target).square().flatten(1).mean(1) * weight).mean()
 
 
 @dataclass
@@ -192,13 +192,13 @@ def train(
     stop_after: float | None = None,
     on_save: Callable[[Progress, Mapping[str, Tensor]], None] | None = None,
 ) -> Iterator[Progress]:
-    """Train an objective in place, or go on where the folder's state stands; it ends as its moving average.
+    """Train an objective in place, or resume from the folder's state. It ends as the moving average of its weights.
 
     Args:
         objective: what is trained, under its plan.
         batches: rows of examples to a batch on the device.
         total: how many examples there are.
-        source: says where the batches come from; a state made from another source is refused.
+        source: describes where the batches come from; a state made from another source is refused.
         folder: holds the state and the losses.
         machine: device, precision, and whether to compile.
         save_every: steps between states; a multiple of `report_every`.
@@ -207,7 +207,7 @@ def train(
         on_save: gets the progress and the averaged weights whenever the state was saved.
 
     Yields:
-        The progress, and first the one that is gone on from.
+        The progress; when resumed, first the progress of the state.
 
     Raises:
         InputError: accelerate is missing, the batch does not divide among the processes, the folder's state belongs
@@ -374,7 +374,7 @@ def _accelerator(machine: Machine) -> Any:
 
 
 def _optimisers(objective: Objective, plan: Plan, device: torch.device) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, where the plan says so, and AdamW for the rest."""
+    """Muon for the matrices of the blocks, where the plan chooses it, and AdamW for the rest."""
     matrices, rest = [], []
     for name, weight in objective.named_parameters():
         if weight.requires_grad:
@@ -433,15 +433,15 @@ def _load(path: Path, asked: Mapping[str, Any], device: torch.device) -> dict[st
         return None
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises whatever its readers raise; each says that the file is damaged
+    except Exception as error:  # torch raises whatever its readers raise; each means that the file is damaged
         msg = f"{path} cannot be read as a training's state: {first_line(error)}; remove it to begin again"
         raise InputError(msg) from None
     if not isinstance(state, dict) or not isinstance(state.get("plan"), dict):
         msg = f"{path} is not a training's state; remove it to begin again"
         raise InputError(msg)
     if state["plan"] != asked:
-        unlike = [name for name in asked if state["plan"].get(name) != asked[name]]
-        msg = f"{path} belongs to another training: {', '.join(unlike)} differ; choose another folder"
+        changed = [name for name in asked if state["plan"].get(name) != asked[name]]
+        msg = f"{path} belongs to another training: {', '.join(changed)} differ; choose another folder"
         raise InputError(msg)
     return state
 
@@ -467,7 +467,7 @@ def _save(
 
 
 def _keep_losses(path: Path, steps: int) -> None:
-    """Forget the losses of steps after the state that is gone on from; they will be made again."""
+    """Remove the losses of steps after the resumed state, because those steps run again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = path.read_text().splitlines()[1:] if path.exists() else []
     kept = [line for line in lines if int(line.split(",")[0]) <= steps]

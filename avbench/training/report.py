@@ -17,16 +17,17 @@ from avbench.features.audio.onsets import Onsets
 from avbench.storage.media import read_clip
 from avbench.storage.run_folder import RunFolder
 from avbench.toyworld import Scene
-from avbench.toyworld.inverse import Body, bodies
+from avbench.toyworld.inverse import bodies
+from avbench.toyworld.judge import TOUCHING, judge
 
 HIT_SECONDS = 0.0625
 """An onset and a contact this near are one event: half a frame."""
+MERGE_SECONDS = 0.03
+"""Contacts of several bodies nearer than this are one, as onsets are."""
 FIRST_FRAMES = 6
 """Bodies are counted in these, before most of them leave the picture or cover each other."""
 SEEN_SHARE = 0.25
 """A colour counts as shown where it is seen in this share of the frames."""
-LEAST_KICK = 1.5
-"""Pixels a frame and frame, of a 64-pixel picture: a change of velocity that large is a visible contact."""
 NULL_SHIFTS = 20
 _DISTANCES = ("fvd", "kvd", "motion_frechet", "fad")
 
@@ -41,58 +42,63 @@ class Found:
     count_near: bool
     """Right, or wrong by one."""
     hits: float
-    """Matched events, and"""
-    events: int
-    """contacts plus onsets: F1 is 2 · hits / events, summed over clips."""
+    """Matched events, of"""
+    contacts: int
+    """visible contacts and"""
+    onsets: int
+    """onsets: F1 is 2 · hits / (contacts + onsets), each summed over clips. All are 0 where contacts are not known."""
     null_hits: float
-    """The same with the sound shifted around the clip, mean over shifts."""
+    """Matched events with the sound shifted around the clip, mean over shifts."""
 
 
 def look(clip: Clip, prompt: Prompt) -> Found:
     """Look at one clip of a toy prompt. Raises InputError on a prompt without a scene."""
-    plain = prompt.tags.get("scene")
-    if not isinstance(plain, Mapping):
-        msg = f"prompt {prompt.id!r} has no scene of the toy world in its tags"
-        raise InputError(msg)
-    scene = Scene.from_json(plain)
+    scene = _scene_of(prompt)
     seen = [bodies(frame) for frame in clip.frames]
     shown = [{body.colour for body in frame} for frame in seen]
     colours = tuple(np.mean([body.colour in frame for frame in shown]) >= SEEN_SHARE for body in scene.bodies)
     off = float(np.median([len(frame) for frame in seen[:FIRST_FRAMES]])) - len(scene.bodies)
-    hits, events, null = _heard(clip, _contacts(clip, seen, [body.colour for body in scene.bodies]))
-    return Found(colours, off == 0, abs(off) <= 1, hits, events, null)
+    hits, contacts, begun, null = _heard(clip, visible_contacts(clip, prompt))
+    return Found(colours, off == 0, abs(off) <= 1, hits, contacts, begun, null)
 
 
-def _contacts(clip: Clip, seen: Sequence[Sequence[Body]], colours: Sequence[str]) -> np.ndarray:
-    """Times at which the patches of a colour change their velocity abruptly, in seconds."""
-    times: set[float] = set()
-    for colour in dict.fromkeys(colours):
-        track = np.array([_centre(frame, colour) for frame in seen]) * 64 / clip.width
-        kick = np.linalg.norm(track[2:] - 2 * track[1:-1] + track[:-2], axis=1)  # NaN where the colour is not seen
-        padded = np.pad(np.nan_to_num(kick), 1)
-        peaks = (padded[1:-1] >= LEAST_KICK) & (padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:])
-        times |= {(index + 1) / float(clip.fps) for index in np.flatnonzero(peaks)}
-    return np.array(sorted(times))
+def _scene_of(prompt: Prompt) -> Scene:
+    plain = prompt.tags.get("scene")
+    if not isinstance(plain, Mapping):
+        msg = f"prompt {prompt.id!r} has no scene of the toy world in its tags"
+        raise InputError(msg)
+    return Scene.from_json(plain)
 
 
-def _centre(frame: Sequence[Body], colour: str) -> tuple[float, float]:
-    patches = [body for body in frame if body.colour == colour]
-    area = sum(body.area for body in patches)
-    if not area:
-        return (np.nan, np.nan)
-    x, y = (sum(body.centre[axis] * body.area for body in patches) / area for axis in (0, 1))
-    return (x, y)
+def visible_contacts(clip: Clip, prompt: Prompt) -> np.ndarray | None:
+    """When something visibly touches, in seconds, increasing; None where the bodies cannot be followed.
+
+    A contact is a change of velocity that gravity does not explain, at which something touches (`judge.Kick`). Free
+    fall and the turns of a pendulum are none.
+    """
+    kicks = judge(clip.frames, float(clip.fps), _scene_of(prompt)).kicks
+    if kicks is None:
+        return None
+    kept: list[float] = []
+    for time in sorted(kick.seconds for kick in kicks if kick.gap <= TOUCHING):
+        if not kept or time - kept[-1] > MERGE_SECONDS:
+            kept.append(time)
+    return np.array(kept)
 
 
-def _heard(clip: Clip, contacts: np.ndarray) -> tuple[float, int, float]:
-    """Hits, events, and hits under shifted sound."""
-    if clip.audio is None:
-        return 0.0, 0, 0.0
-    onsets = np.asarray(Onsets()(clip)["onset_seconds"])
-    seconds = clip.audio.seconds
+def onsets(clip: Clip) -> np.ndarray:
+    """When sounds begin, in seconds, increasing. Raises NotMeasurable without sound."""
+    return np.asarray(Onsets()(clip)["onset_seconds"])
+
+
+def _heard(clip: Clip, contacts: np.ndarray | None) -> tuple[float, int, int, float]:
+    """Hits, contacts, onsets, and hits under shifted sound."""
+    if clip.audio is None or contacts is None:
+        return 0.0, 0, 0, 0.0
+    begun, seconds = onsets(clip), clip.audio.seconds
     shifts = np.linspace(0.2, seconds - 0.2, NULL_SHIFTS)
-    null = np.mean([_hits(contacts, (onsets + shift) % seconds) for shift in shifts])
-    return _hits(contacts, onsets), len(contacts) + len(onsets), float(null)
+    null = np.mean([_hits(contacts, (begun + shift) % seconds) for shift in shifts])
+    return _hits(contacts, begun), len(contacts), len(begun), float(null)
 
 
 def _hits(contacts: np.ndarray, onsets: np.ndarray) -> int:
@@ -127,9 +133,12 @@ def _rows(folder: RunFolder) -> Iterator[tuple[str, str]]:
     yield "number of bodies right within one", _percent([one.count_near for one in everything])
     for subset, each in found.items():
         yield f"{subset}: number of bodies right", _percent([one.count_right for one in each])
-        if events := sum(one.events for one in each):
-            hits, null = (2 * sum(getattr(one, name) for one in each) / events for name in ("hits", "null_hits"))
-            yield f"{subset}: onset–contact F1 (shifted sound)", f"{hits:.2f} ({null:.2f})"
+        if contacts := sum(one.contacts for one in each):
+            hits, null = sum(one.hits for one in each), sum(one.null_hits for one in each)
+            both = (contacts + sum(one.onsets for one in each)) / 2
+            yield f"{subset}: onset–contact F1 (shifted sound)", f"{hits / both:.2f} ({null / both:.2f})"
+            heard = f"{_percent_of(hits, contacts)} ({_percent_of(null, contacts)})"
+            yield f"{subset}: visible contacts with an onset (shifted sound)", heard
     if not (folder.path / "scores.json").exists():
         return
     scores, _ = folder.scores()
@@ -139,7 +148,11 @@ def _rows(folder: RunFolder) -> Iterator[tuple[str, str]]:
 
 
 def _percent(what: Sequence[bool]) -> str:
-    return f"{100 * np.mean(what):.1f} %" if what else "–"
+    return _percent_of(sum(what), len(what)) if what else "–"
+
+
+def _percent_of(part: float, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %"
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """Prepares a training run of AVFullDiT from its settings: puts data and towers together.
 
-Three things are made, each from what stands before it: examples, towers, arms. Both arms
-start from the same two towers and run under one plan; `arms` checks that they were shown the same.
+Three things are made, each from the one before: examples, towers, arms. Both arms start from the same two towers and
+run under one plan; `same_settings` checks that they were shown the same.
 """
 
 import functools
@@ -74,7 +74,7 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
 
     def make(number: int) -> Source:
         if number >= len(lines):
-            msg = f"{folder} holds {len(lines)} clips; ask for no more with --clips"
+            msg = f"{folder} holds {len(lines)} clips; --clips must not exceed that"
             raise InputError(msg)
         line = lines[number]
         clip = read_clip(folder / line["file"])
@@ -114,15 +114,15 @@ def _source(data: str, seed: int) -> Callable[[int], Source]:
 
 
 def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> Iterator[int]:
-    """Make `count` training clips into `out`, or go on where it stands; yields how many are done."""
+    """Make `count` training clips into `out`, or resume there; yields how many are done."""
     spec = CLIP_SPEC
     assert spec.samples is not None
-    told = {"data": data, "clips": count, "seed": seed}
+    asked = {"data": data, "clips": count, "seed": seed}
     card = read_json(out / CARD, dict) if (out / CARD).exists() else None
     if card is None:
-        card = {**told, "audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
-    if unlike := [name for name in told if card.get(name) != told[name]]:
-        msg = f"{out} holds other examples: {', '.join(unlike)} differ; choose another folder"
+        card = {**asked, "audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
+    if changed := [name for name in asked if card.get(name) != asked[name]]:
+        msg = f"{out} holds other examples: {', '.join(changed)} differ; choose another folder"
         raise InputError(msg)
     sound = SpectrogramCodec(checkpoint.config_part(card["audio_codec"], SpectrogramCodecConfig))
     shapes = {
@@ -144,7 +144,7 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
         for number, (seen, heard, *texts) in worker_pool.map_unordered(build, range(done, count), workers=workers):
             video[number], audio[number] = seen, heard
             waiting[number] = dict(zip(("video", "audio"), texts, strict=True))
-            while done in waiting:  # lines are in order, so that each says that all before it are there
+            while done in waiting:  # lines are in order, so that a line means that all before it are there
                 file.write(json.dumps(waiting.pop(done)) + "\n")
                 done += 1
             file.flush()
@@ -196,13 +196,13 @@ over the width and over heads; one head size, so that they can be joined."""
 
 JOINT_LAYERS = 4
 SAMPLING = Sampling(steps=12, solver="dpm++", shift=2.0, video_guidance=1.0, audio_guidance=1.0)
-"""Of the toy scale: without guidance, which its models do not need and which would ask them twice as often."""
+"""Sampling of the toy scale: without guidance, which its models do not need and which would double the cost."""
 _TEXT_WIDTH, _WORDS = 128, 32
 
 
 @dataclass(frozen=True)
 class Session:
-    """Where a training lives and how it is run; nothing here changes what is learned but for rounding."""
+    """Where a training is stored and how it runs. Nothing here changes what is learned, except for rounding."""
 
     examples: Examples
     out: Path
@@ -212,7 +212,7 @@ class Session:
     show_every: int = 1000
     """Steps between sampled clips; a multiple of `save_every`."""
     stop_after: float | None = None
-    """Seconds after which it is left, to be gone on with."""
+    """Seconds after which the training stops, to be resumed."""
 
 
 def make_tower(what: str, plan: Plan, session: Session) -> Iterator[Progress]:
@@ -263,9 +263,9 @@ def same_settings(a: Path, b: Path) -> list[str]:
     """What differs between two arms' cards besides what sound alone uses: empty when they can be compared fairly."""
     cards = [read_json(folder / checkpoint.CARD, dict) for folder in (a, b)]
     plans = [{name: value for name, value in card["plan"].items() if name not in AUDIO_ONLY} for card in cards]
-    unlike = [f"plan.{name}" for name in plans[0] if plans[0][name] != plans[1].get(name)]
+    differing = [f"plan.{name}" for name in plans[0] if plans[0][name] != plans[1].get(name)]
     same = ("source", "towers", "machine", "seen_sha256")
-    return unlike + [name for name in same if cards[0].get(name) != cards[1].get(name)]
+    return differing + [name for name in same if cards[0].get(name) != cards[1].get(name)]
 
 
 def _trained(
