@@ -34,7 +34,7 @@ from avbench.generation.detect import detect
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics import reference as references
 from avbench.metrics.evaluate import SHIPPED, chosen_metrics, evaluate, features_of, fvd_metrics, read_values
-from avbench.metrics.table import Metric
+from avbench.metrics.table import Metric, problems
 from avbench.report import tables
 from avbench.report.writing import PageOptions, write_report
 from avbench.storage.content import cache_folder, content_sha256, counted
@@ -72,6 +72,10 @@ class Reporter(Protocol):
         """Take a sentence for the user."""
         ...
 
+    def begun(self, folder: Path) -> None:
+        """Learn that a run folder has its run.json, before the first clip is made."""
+        ...
+
     def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
         """Draw all items of a long job of this name and size."""
         ...
@@ -86,6 +90,9 @@ class Silent:
     def note(self, sentence: str) -> None:
         """Keep a sentence."""
         self.notes.append(sentence)
+
+    def begun(self, folder: Path) -> None:
+        """Do nothing."""
 
     def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
         """Draw the items."""
@@ -448,6 +455,7 @@ def sampled(path: Path, model: str, asked: Asked, work: Work) -> tuple[RunView, 
             replace=work.replace,
             shard=asked.shard,
         )
+        work.reporter.begun(path)
         for remark in remarks:
             work.reporter.note(remark)
         work.reporter.follow(f"{path.name}: sample", count, recorded(path, "sample", count, made))
@@ -486,24 +494,59 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     except InputError as error:
         msg = f"{path} holds no reference: there is no card.json in it, and no clips to build one of ({error})"
         raise InputError(msg) from None
-    features = features_of(metrics)
+    able = [one for one in metrics if requires(one.feature) is not Requires.REFERENCE_CLIP]
     content = {prompt.id: content_sha256(path / str(prompt.tags["file"])) for prompt in subset.prompts}
-    protocols = [protocol_of(feature) for feature in features if requires(feature) is not Requires.REFERENCE_CLIP]
+    protocols = [protocol_of(feature) for feature in features_of(able)]
     key = digest({"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)})[:16]
     place = cache_folder() / "references" / key
     if (place / "card.json").is_file():
         return place
     making = place.with_name(f"{key}.work") / subset.name
-    view, failed = sampled(making, f"clips:{path}", Asked([subset]), work)
-    if failed:
-        msg = f"{failed} clips of {path} cannot be used; a reference must be whole: repair or remove them"
-        raise InputError(msg)
-    if measured(view, metrics, work):
-        msg = f"some clips of {path} could not be measured; a reference must be whole: give the command again"
-        raise InputError(msg)
-    references.pack(view, subset, protocols, place, None)
+    build_reference(RealClips(subset, f"clips:{path}"), able, making, place, work)
     shutil.rmtree(making.parent, ignore_errors=True)
     return place
+
+
+@dataclass(frozen=True)
+class RealClips:
+    """What a reference is built of."""
+
+    subset: Subset
+    model: str
+    """Where the clips come from: ``clips:FOLDER`` or ``toyworld:``."""
+    seeds: Sequence[int] = (0,)
+    licence: str | None = None
+    """Of the clips; None where their owner gave none. Clips of the embedded world are avbench's own."""
+    rows: int = references.ROWS
+    """Rows to keep of more clips than that."""
+
+
+def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, place: Path, work: Work) -> str:
+    """Make and measure clips, and pack a reference of them; the same call goes on where it stopped.
+
+    Args:
+        clips: what to measure.
+        metrics: for which the reference is to serve.
+        making: run folder for the clips while they are measured.
+        place: the reference folder.
+        work: how.
+
+    Returns:
+        The sha256 of the reference's columns.
+
+    Raises:
+        InputError: a clip cannot be made or measured: a reference must be whole.
+    """
+    view, failed = sampled(making, clips.model, Asked([clips.subset], clips.seeds), work)
+    if failed:
+        msg = f"{failed} clips could not be made, and a reference must be whole: repair or remove them"
+        raise InputError(msg)
+    if lost := measured(view, metrics, work):
+        msg = f"{lost} clips could not be measured, and a reference must be whole: give the command again"
+        raise InputError(msg)
+    licence = clips.licence or ("Apache-2.0" if clips.model.startswith("toyworld:") else None)
+    protocols = [protocol_of(feature) for feature in features_of(metrics)]
+    return references.pack(view, clips.subset, protocols, place, licence, rows=clips.rows)
 
 
 def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str, Path]:
@@ -608,7 +651,15 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
 
 
 def _work(workers: int | None, replace: bool, reporter: Reporter | None) -> Work:
-    return Work(workers, replace, reporter or Silent())
+    reporter = reporter or Silent()
+    note_unusable_metrics(reporter)
+    return Work(workers, replace, reporter)
+
+
+def note_unusable_metrics(reporter: Reporter) -> None:
+    """Note each metric that an installed package adds and that cannot be used."""
+    for sentence in problems().values():
+        reporter.note(sentence)
 
 
 def _list(what: str, clips: Mapping[Key, str], work: Work) -> None:

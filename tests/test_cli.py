@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 
 import pytest
 from command_line import run_avbench
@@ -81,6 +82,40 @@ def test_a_config_file_gives_options_and_the_run_writes_its_own(tmp_path, monkey
     assert RunFolder(tmp_path / "runs/a").run().settings["strength"] == 0.5
     again = run_avbench("run", "--config", "runs/run.toml")
     assert again.exit_code == 0, again.stderr
+
+
+def test_run_toml_is_there_before_the_first_clip_and_a_refused_command_leaves_it(tmp_path, monkeypatch):
+    """A killed run can be given again from its folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "killed_model.py").write_text(
+        "from pathlib import Path\n"
+        "class Killed:\n"
+        "    batch_size, settings = 1, {}\n"
+        "    def generate(self, requests):\n"
+        "        assert Path('o/run.toml').exists(), 'it must be written first'\n"
+        "        raise KeyboardInterrupt\n"
+    )
+    words = ("--subset", "toy-control", "--limit", 1, "--metric", "onset_rate", "--workers", 1, "--out", "o")
+    done = run_avbench("run", "m=python:killed_model:Killed", *words, code=None)
+    assert done.exit_code == 130 and "must be written first" not in done.output
+    kept = (tmp_path / "o/run.toml").read_text()
+    assert tomllib.loads(kept)["models"] == ["m=python:killed_model:Killed"]
+    run_avbench("run", "n=toyworld:", "-M", "no=1", *words, code=2)
+    assert (tmp_path / "o/run.toml").read_text() == kept
+
+
+def test_runs_that_differ_in_another_metric_are_compared_by_the_one_that_is_asked_for(tmp_path):
+    one, other = (evaluated(made_run(tmp_path / name, count=6)) for name in "ab")
+    scores, protocols = other.scores()
+    unlike = {f"{digest}-of-99": {**known, "iterations": 99} for digest, known in protocols.items()}
+    moved = [replace(one, protocol=f"{one.protocol}-of-99") if one.metric == "onset_rate" else one for one in scores]
+    other.write_scores(moved, {**protocols, **unlike})
+    places = (one.path, other.path)
+    for verb in ("compare", "leaderboard"):
+        refused = run_avbench(verb, *places, "--metric", "onset_rate", code=2)
+        assert "iterations" in refused.stderr and "--allow iterations" in refused.stderr
+        shown = run_avbench(verb, *places, "--metric", "lpips_consecutive", "--format", "csv")
+        assert "lpips_consecutive" in shown.stdout and "made differently" not in shown.stdout
 
 
 def _run(subset, seeds):

@@ -96,11 +96,11 @@ def test_clips_that_cannot_be_made_fail(tmp_path, baseline):
 
 
 def failures(folder, baseline, **plain):
-    """Name of each check that failed → what was told."""
+    """Name of each check that failed → its message."""
     found = gate.check(
         folder, baseline, plan.from_plain(plain or {"margin": {"lpips_consecutive": 1, "onset_rate": 9}})
     )
-    return {one.name: one.told for one in found if one.failed}
+    return {one.name: one.message for one in found if one.failed}
 
 
 def test_what_is_gone_fails_by_name_in_every_form(tmp_path, baseline):
@@ -198,7 +198,7 @@ def test_a_distance_that_can_no_longer_be_measured_fails(tmp_path, real):
     def found(name, count, place=real):
         folder = of_logits(name, count) if count else RunFolder(tmp_path / name)
         verdicts = gate.check(folder, tmp_path / "b.zip", known, place=place)
-        return {one.name: one.told for one in verdicts if one.failed}
+        return {one.name: one.message for one in verdicts if one.failed}
 
     assert found("same", 24) == {}
     assert found("most-lost", 10) == {"toy-control/fvd: coverage": "14 of 24 clips lost, 0 gained"}

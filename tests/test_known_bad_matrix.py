@@ -39,20 +39,20 @@ ELSEWHERE = {
 }
 
 
-def needs_brought_weights(metric):
+def needs_user_provided_weights(metric):
     """Whether a metric's network is not to be had here."""
     for feature in filter(None, (metric.feature, metric.beside)):
         if feature.startswith("lpips-squeeze"):
             return True
         kind = resolve(FEATURES[feature])
         protocol = vars(kind).get("protocol")
-        if type(protocol).__name__ == "BroughtProtocol" or getattr(protocol, "weights", None) in USER_PROVIDED:
+        if type(protocol).__name__ == "UserProvidedProtocol" or getattr(protocol, "weights", None) in USER_PROVIDED:
             return True
     return False
 
 
 def test_every_metric_that_can_be_is_in_the_list():
-    able = {metric.name for metric in METRICS if not needs_brought_weights(metric)}
+    able = {metric.name for metric in METRICS if not needs_user_provided_weights(metric)}
     assert able == set(WANTED) | set(ELSEWHERE)
 
 

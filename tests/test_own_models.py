@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.generation.contract import check
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
-from avbench.generation.table import build
+from avbench.generation.table import build, check_settings, grouped
 from avbench.metrics.hook import score
 from avbench.storage import worker_pool
 from avbench.storage.run_folder import RunFolder
@@ -89,10 +90,35 @@ def test_a_package_brings_a_provider(here):
     assert build("mine:noisy", {"strength": 3}).settings["strength"] == 3
     with pytest.raises(InputError, match="mine has no setting 'strong'"):
         build("mine:noisy", {"strong": 3})
-    with pytest.raises(InputError, match="package of the provider 'broken'"):
+    with pytest.raises(InputError, match=r"the generator 'broken' .* of the package mine 1 cannot be used"):
         build("broken:", {})
     with pytest.raises(InputError, match="did you mean 'mine'"):
         build("mines:", {})
+
+
+def test_settings_in_groups_are_typed_flat():
+    @dataclass(frozen=True)
+    class Size:
+        width: int = 8
+        height: int = 6
+
+    @dataclass(frozen=True)
+    class Speed:
+        fps: float = 24.0
+
+    class Model:
+        setting_groups = (Size, Speed)
+
+        def __init__(self, target, **settings):
+            self.groups = grouped(settings, Size, Speed)
+
+    check_settings(Model, ["fps", "width"], "mine")
+    assert Model("", fps=12.0, width=4).groups == [Size(4, 6), Speed(12.0)]
+    for wrong in ("widht", "settings"):
+        with pytest.raises(InputError, match=f"mine has no setting '{wrong}'"):
+            check_settings(Model, [wrong], "mine")
+        with pytest.raises(TypeError, match=wrong):
+            Model("", **{wrong: 4})
 
 
 # ---- the contract

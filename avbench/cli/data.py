@@ -7,17 +7,15 @@ from typing import Annotated
 import typer
 
 from avbench.cli.options import Form, FVDProtocols, Metrics, Replace, Workers
-from avbench.cli.printing import print_listing, refuse, say, show_progress
+from avbench.cli.printing import print_list, print_listing, refuse, say, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
-from avbench.cli.steps import measure_run, named_metrics, opened_run, sample_run, worker_count
+from avbench.cli.steps import named_metrics, work_of, worker_count
 
 
 @subsets_app.command("list")
 def subsets_list(form: Form = "console") -> None:
     """List the shipped subsets."""
-    from avbench.report.lists import listing
-
-    print_listing(*listing("subsets"), form)
+    print_list("subsets", form)
 
 
 @subsets_app.command("lint")
@@ -61,7 +59,7 @@ def subsets_import(
 
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
-    for sentence in made.said:
+    for sentence in made.notes:
         say(f"note: {sentence}", err=True)
     loading.write(made.subset, out)
     say(f"{len(made.subset.prompts)} prompts  {out}")
@@ -137,10 +135,8 @@ def reference_build(
     replace: Replace = False,
 ) -> None:
     """Build a reference; the same command gives the same bytes."""
-    from avbench.api import Asked
-    from avbench.features.measure import protocol_of
+    from avbench import api
     from avbench.metrics import reference
-    from avbench.metrics.evaluate import features_of
     from avbench.subsets.loading import from_folder, load
 
     bare = Path(what).is_dir() and not (Path(what) / "card.toml").exists()
@@ -148,18 +144,10 @@ def reference_build(
     finished = bare or (model or "").startswith("clips:")
     start = first_seed if first_seed is not None else 0 if finished else reference.FIRST_SEED
     count = seeds or (1 if finished else 4)
-    place = work / asked.name
     source = model or (f"clips:{what}" if bare else "toyworld:")
-    if failures := sample_run(place, source, Asked([asked], range(start, start + count)), workers, replace=replace):
-        refuse(f"{failures} clips could not be made, and a reference must be whole: mend or remove them")
-    metrics = named_metrics(metric, fvd_protocol)
-    if lost := measure_run(place, metrics, workers):
-        refuse(f"{lost} clips could not be measured, and a reference must be whole: give the command again", code=1)
-    protocols = [protocol_of(feature) for feature in features_of(metrics)]
-    target = out / asked.name
-    if source.startswith("toyworld:"):
-        licence = licence or "Apache-2.0"  # clips of our own; any others are somebody else's
-    sha256 = reference.pack(opened_run(place), asked, protocols, target, licence, rows=rows or reference.ROWS)
+    clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference.ROWS)
+    target, metrics = out / asked.name, named_metrics(metric, fvd_protocol)
+    sha256 = api.build_reference(clips, metrics, work / asked.name, target, work_of(workers, replace=replace))
     for sentence in reference.remarks(reference.load(target)):
         say(f"note: {sentence}", err=True)
     say(f"{sha256}  {target}")
@@ -230,7 +218,7 @@ def weights_list(form: Form = "console") -> None:
         try:
             state, sha256 = "yours", user_provided(name)[1][:12]
         except InputError:
-            state, sha256 = "to be brought", ""
+            state, sha256 = "to be provided", ""
         rows.append((name, state, "", weight.licence, weight.address, sha256))
     print_listing(("name", "state", "MB", "licence", "where from", "sha256"), rows, form)
 

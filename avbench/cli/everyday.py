@@ -30,8 +30,9 @@ from avbench.cli.options import (
     Workers,
 )
 from avbench.cli.printing import (
+    Printed,
     print_frame,
-    print_listing,
+    print_list,
     print_printed,
     print_protocols,
     print_scores,
@@ -159,6 +160,13 @@ def run(
     from avbench import api
 
     settings = parsed_settings(setting or ())
+
+    place = shard_place(out, shard)
+
+    def begun(folder: Path) -> None:
+        if folder.parent == place:  # and not that of a reference's clips
+            write_config(place / "run.toml", ctx, settings)
+
     found = api.run(
         models,
         subsets=subset,
@@ -177,12 +185,10 @@ def run(
         out=out,
         workers=workers,
         replace=replace,
-        reporter=PRINTED,
+        reporter=Printed(PRINTED.notes, begun),
         shard=shard,
     )
-    place = shard_place(out, shard)
-    write_config(place / "run.toml", ctx, settings)
-    _finish(found, place, workers, fvd_protocol, shown=Shown(details, every))
+    _finish(found, shard_place(out, shard), workers, fvd_protocol, shown=Shown(details, every))
 
 
 @app.command()
@@ -317,9 +323,7 @@ def list_(
     form: Form = "console",
 ) -> None:
     """List what there is; `list models PATH` says what a path is, by looking at it."""
-    from avbench.report.lists import listing
-
-    print_listing(*listing(what, path), form)
+    print_list(what, form, path)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from avbench.features.table import FEATURES
 from avbench.generation import table as generators
 from avbench.generation.contract import Check
 from avbench.generation.table import Request
-from avbench.metrics.table import METRICS
+from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 from avbench.storage.media import read_clip, write_clip
 from avbench.subsets.loading import load
@@ -85,7 +85,8 @@ def _disk(out: Path) -> str:
 
 def _weights() -> Iterator[Check]:
     """Those that the usual metrics need must be there; others may be missing, but not damaged."""
-    usual = {feature_class(metric.feature).protocol.describe().get("weights") for metric in METRICS if metric.usual}
+    features = {metric.feature for metric in known_metrics().values() if metric.usual}
+    usual = {feature_class(feature).protocol.describe().get("weights") for feature in features}
     for name in weights.WEIGHTS:
         state = weights.verify(name)
         if state == "ok":
@@ -108,8 +109,8 @@ def _toy_clip() -> Clip:
 def _lossless() -> str:
     clip, back = _there_and_back("clip.mkv", lossless=True)
     assert clip.audio is not None
-    exact = np.array_equal(clip.frames, back.frames) and back.audio is not None and back.fps == clip.fps
-    if not exact or np.abs(back.audio.waveform - clip.audio.waveform).max() > 2**-23:
+    exact = np.array_equal(clip.frames, back.frames) and back.fps == clip.fps
+    if not exact or back.audio is None or np.abs(back.audio.waveform - clip.audio.waveform).max() > 2**-23:
         msg = "a clip written to FFV1 and FLAC comes back changed"
         raise _Trouble(msg)
     return "a clip written to FFV1 and FLAC comes back as it was"

@@ -43,7 +43,7 @@ def _numbers(least: int) -> Callable[[list[str] | None], list[int] | None]:
         if wrong := [text for text in parts or () if not (text.isdecimal() and int(text) >= least)]:
             msg = f"{wrong[0]!r} is not a whole number from {least}"
             raise typer.BadParameter(msg)
-        return parts and [int(text) for text in parts]
+        return None if parts is None else [int(text) for text in parts]
 
     return parsed
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from avbench.report.printed import Section
@@ -74,7 +76,17 @@ def print_frame(frame: "pd.DataFrame", form: str) -> None:
     """Print a table as CSV or JSON."""
     from avbench.core import csv_text
 
-    say((csv_text(frame) if form == "csv" else frame.to_json(orient="records", indent=1)).rstrip("\n"))
+    text = csv_text(frame) if form == "csv" else frame.to_json(orient="records", indent=1)
+    say(str(text).rstrip("\n"))
+
+
+def print_list(what: str, form: str, path: "Path | None" = None) -> None:
+    """Print what there is of a kind, or what lies at a path, and a note for each plug-in that cannot be used."""
+    from avbench.report import lists
+
+    print_listing(*lists.listing(what, path), form)
+    for sentence in lists.problems(what):
+        say(f"note: {sentence}", err=True)
 
 
 def print_listing(heads: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> None:
@@ -227,16 +239,27 @@ def refuse(sentence: str, *, code: int = 2) -> NoReturn:
 
 
 class Printed:
-    """Prints notes once, and draws progress: where `avbench.api` sends its messages on the command line."""
+    """Prints notes once, and draws progress: where `avbench.api` sends its messages on the command line.
 
-    def __init__(self) -> None:
-        self.notes: list[str] = []
+    Args:
+        notes: what was noted before.
+        begun: called with each run folder that has its run.json, before its first clip is made.
+    """
+
+    def __init__(self, notes: list[str] | None = None, begun: "Callable[[Path], None] | None" = None) -> None:
+        self.notes: list[str] = [] if notes is None else notes
+        self._begun = begun
 
     def note(self, sentence: str) -> None:
         """Print a note, unless it was printed already."""
         if sentence not in self.notes:
             self.notes.append(sentence)
             say(f"note: {sentence}", err=True)
+
+    def begun(self, folder: "Path") -> None:
+        """A run folder has its run.json."""
+        if self._begun:
+            self._begun(folder)
 
     def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
         """Draw the items of a job while a bar shows how far it is."""

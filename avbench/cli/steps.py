@@ -34,8 +34,10 @@ def sample_run(place: Path, model: str, asked: "Asked", workers: int | None, *, 
 
 def named_metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:
     """The metrics that were named, or the default ones; and those of FVD protocols."""
+    from avbench.api import note_unusable_metrics
     from avbench.metrics.evaluate import chosen_metrics, fvd_metrics
 
+    note_unusable_metrics(PRINTED)
     chosen = chosen_metrics(names)
     return chosen_metrics([*(metric.name for metric in chosen), *fvd_metrics(fvd_protocols or ())])
 

@@ -25,7 +25,7 @@ from avbench.core import Columns, Direction, InputError, Key, NotMeasurable, Row
 from avbench.features.measure import current_rows, protocol_of
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
-from avbench.metrics.table import METRICS, Metric
+from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import paired
 from avbench.storage.run_folder import RunFolder
 
@@ -70,7 +70,7 @@ def differences(
         InputError: runs are unlike in a field that is not allowed.
     """
     plan, place = plan or Plan(), reference_to_use(folders, place)
-    known = {metric.name: metric for metric in METRICS}
+    known = known_metrics()
     sides = [_Side(folder, metrics) for folder in folders]
     rows = []
     for one, other in pairs if pairs is not None else [(number, 0) for number in range(1, len(folders))]:
@@ -102,7 +102,7 @@ class _Side:
 
     def __init__(self, folder: RunFolder, metrics: Sequence[str] | None) -> None:
         self.folder = folder
-        self.made = made(folder)
+        self.made = made(folder, metrics)
         self.scores: dict[Where, Score] = {(one.subset, one.metric): one for one in asked_scores(folder, metrics)}
         for score in self.scores.values():
             scored_by(folder, score.metric)  # raises where this version has no such metric

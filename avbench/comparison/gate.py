@@ -36,7 +36,7 @@ from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
 from avbench.core import Direction, InputError, Sample, Score
 from avbench.features.measure import current_rows
-from avbench.metrics.table import METRICS
+from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
 from avbench.storage.reading import read_json, unpack
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, write_whole
@@ -54,7 +54,7 @@ class Verdict:
     name: str
     """``subset/metric``, or that with ``: coverage``."""
     failed: bool
-    told: str
+    message: str
     """What was found, in a sentence."""
     p: float | None = None
     """One-sided, after Holm."""
@@ -82,7 +82,7 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     history.append({"date": today, "reason": reason, "run": without_folders(folder.run().to_json())})
     scored = {score.metric for score in scores}
-    features = {metric.feature for metric in METRICS if metric.name in scored and not metric.per_clip}
+    features = {metric.feature for metric in known_metrics().values() if metric.name in scored and not metric.per_clip}
     paths = [folder.path / name for name in _WHOLE] + sorted((folder.path / "subsets").glob("*.json"))
     for feature in sorted(features):
         paths += sorted((folder.path / "features").glob(f"{feature}@*/*"))
@@ -132,13 +132,15 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         Verdict(
             one.name,
             one.fails or not adjusted.get(number, 1.0) >= plan.alpha,
-            one.told,
+            one.message,
             adjusted.get(number),
             compared=one.compared,
         )
         for number, one in enumerate(checks)
     ]
-    verdicts += [Verdict(name, failed=False, told=told, skipped=True) for name, told in _skipped(wanted, had, plan)]
+    verdicts += [
+        Verdict(name, failed=False, message=message, skipped=True) for name, message in _skipped(wanted, had, plan)
+    ]
     return sorted(verdicts, key=lambda verdict: (not verdict.failed, verdict.skipped))
 
 
@@ -147,7 +149,7 @@ class _Check:
     """What was found, before Holm's correction."""
 
     name: str
-    told: str
+    message: str
     p: float | None = None
     fails: bool = False
     """Whether it fails whatever p is."""
@@ -181,7 +183,7 @@ def initial_plan(baseline: Path) -> str:
 
 def _noise(score: Score) -> float | None:
     """What another choice of prompts may change, or None where that is not known or no side is better."""
-    metric = next((one for one in METRICS if one.name == score.metric), None)
+    metric = known_metrics().get(score.metric)
     has_side = metric and metric.direction is not Direction.NEITHER
     if score.value is None or not has_side or (metric.direction is Direction.BAND and score.reference is None):
         return None
@@ -203,7 +205,7 @@ def _wanted(had: Mapping[Where, Score], plan: Plan) -> dict[Where, float | None]
 
 def _pooled_from(metric: str, had: Mapping[Where, Score]) -> list[Where]:
     """The numbers of the baseline that a pooled one is made of; none of a distance."""
-    per_clip = {one.name for one in METRICS if one.per_clip}
+    per_clip = {one.name for one in known_metrics().values() if one.per_clip}
     return [where for where, score in had.items() if where[1] == metric in per_clip and score.value is not None]
 
 
@@ -259,13 +261,13 @@ def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> st
 def _margin(name: str, margin: float, row: Any) -> _Check:
     worse = worsening(row) + 0.0  # no −0
     unit = f" {row.unit}" if row.unit else ""
-    told = f"worse by {worse:.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
+    message = f"worse by {worse:.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
     if pd.isna(row.error):
         why = "not tested, because a subset has clips of one prompt only"
-        return _Check(name, f"{why}: {told}", fails=True, compared=False)
+        return _Check(name, f"{why}: {message}", fails=True, compared=False)
     seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
     p = paired.tail(worse - margin, row.error, row.dof)  # of "worse by the margin or less"
-    return _Check(name, f"{told}, {seen}", p if sided(row) else min(1.0, 2 * p))
+    return _Check(name, f"{message}, {seen}", p if sided(row) else min(1.0, 2 * p))
 
 
 def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:
@@ -277,8 +279,8 @@ def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> I
         lost, gained = len(had - has), len(has - had)
         p = stats.binomtest(lost, lost + gained, alternative="greater").pvalue if lost + gained else 1.0
         most = bool(had) and 2 * (lost - gained) >= len(had)
-        told = f"{lost} of {len(had)} clips lost, {gained} gained"
-        yield _Check(f"{'/'.join(where)}: coverage", told, float(p), most)
+        message = f"{lost} of {len(had)} clips lost, {gained} gained"
+        yield _Check(f"{'/'.join(where)}: coverage", message, float(p), most)
 
 
 class _Measured:
@@ -287,7 +289,7 @@ class _Measured:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._values = clip_values(folder)
-        self._of_distances = {metric.name: metric.feature for metric in METRICS if not metric.per_clip}
+        self._of_distances = {metric.name: metric.feature for metric in known_metrics().values() if not metric.per_clip}
         self._keys: dict[str, list[Any]] = {}
 
     def clips(self, where: Where) -> set[Any]:
@@ -307,16 +309,16 @@ def _clips(before: RunFolder, after: RunFolder, gated: set[str]) -> _Check:
     samples = after.samples()
     failed = [samples[key] for key in made if key in samples and samples[key].failure]
     absent = [key for key in made if key not in samples and key.subset in gated]
-    told = []
+    messages = []
     if failed or not absent:
-        told.append(f"{len(failed)} of {len(made)} clips could not be made{_example(failed)}")
+        messages.append(f"{len(failed)} of {len(made)} clips could not be made{_example(failed)}")
     if absent:
         first = absent[0]
-        told.append(
+        messages.append(
             f"{len(absent)} of {len(made)} clips are not in the run, for example "
             f"{first.subset}/{first.prompt}, seed {first.seed}"
         )
-    return _Check("clips", "; ".join(told), fails=bool(failed or absent))
+    return _Check("clips", "; ".join(messages), fails=bool(failed or absent))
 
 
 def _example(failed: list[Sample]) -> str:

@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from avbench.comparison.differences import MACRO, MICRO, differences
 from avbench.comparison.score_table import Where, clip_values, scores_frame
 from avbench.core import Direction, InputError
-from avbench.metrics.table import METRICS, Metric
+from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import paired
 from avbench.storage.run_folder import RunFolder
 
@@ -68,7 +68,7 @@ def leaderboard(
     """
     frame = scores_frame(folders, allow, metrics)
     values = {folder.path.name: clip_values(folder) for folder in folders}
-    known = {metric.name: metric for metric in METRICS}
+    known = known_metrics()
     boards = []
     for (_, name), group in frame.groupby(["subset", "metric"], sort=False):
         board = group.assign(rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")

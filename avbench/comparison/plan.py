@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, nearest
-from avbench.metrics.table import METRICS
+from avbench.metrics.table import known_metrics
 from avbench.storage.reading import read_toml, shaped
 
 
@@ -47,7 +47,7 @@ class Plan:
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
-        known = {metric.name for metric in METRICS}
+        known = known_metrics()
         for name in (*(question.metric for question in self.questions), *(key.split("/")[-1] for key in self.margins)):
             if name not in known:
                 msg = f"plan: metric {name!r} is unknown; {nearest(name, known)}"

@@ -15,7 +15,7 @@ import pandas as pd
 
 from avbench.core import Direction, InputError, Key, Score, different_fields, nearest, without_notes
 from avbench.metrics.evaluate import chosen_metrics, read_values
-from avbench.metrics.table import METRICS, Metric
+from avbench.metrics.table import Metric, known_metrics, problems
 from avbench.storage.run_folder import RunFolder
 
 SAMPLING = (
@@ -39,9 +39,13 @@ class Made:
     """Digest and description."""
 
 
-def made(folder: RunFolder) -> Made:
-    """Look at a run. Raises InputError where it was not evaluated."""
-    scores, protocols = folder.scores()
+def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
+    """Look at a run, and at its numbers by the metrics with these names; all for None.
+
+    Raises:
+        InputError: it was not evaluated, or not by one of the metrics.
+    """
+    scores, protocols = asked_scores(folder, metrics), folder.scores()[1]
     settings = folder.run().settings
     return Made(
         folder.path.name,
@@ -128,7 +132,7 @@ def scores_frame(
     rows: list[dict[str, Any]] = []
     earlier: Made | None = None
     for folder in folders:
-        one = made(folder)
+        one = made(folder, metrics)
         marks = check_comparable(one, earlier, allow) if earlier else {}
         earlier = replace(one, protocols={**one.protocols, **earlier.protocols}, name=earlier.name) if earlier else one
         for score in asked_scores(folder, metrics):
@@ -142,9 +146,10 @@ def scores_frame(
 
 def scored_by(folder: RunFolder, name: str) -> Metric:
     """The metric that a run was scored by. Raises InputError where this version has none of that name."""
-    found = next((metric for metric in METRICS if metric.name == name), None)
+    found = known_metrics().get(name)
     if found is None:
-        msg = f"{folder.path} was scored by {name}, which is no more: run `avbench evaluate` on it again"
+        why = problems().get(name) or "this avbench, and what is installed beside it, has no metric of that name"
+        msg = f"{folder.path} was scored by {name}, which is unknown: {why}; `avbench evaluate` scores it again"
         raise InputError(msg)
     return found
 
@@ -184,7 +189,7 @@ def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
 
     One row a (subset, metric, model, bin): `low` and `high` in diagonals per second, `n`, `mean`.
     """
-    shown = [metric.name for metric in METRICS if metric.goes_with_motion]
+    shown = [metric.name for metric in known_metrics().values() if metric.goes_with_motion]
     rows = []
     for folder in folders:
         values = read_values(folder)

@@ -42,12 +42,16 @@ class Protocol:
     name: str
     version: int
     """Raised whenever the code moves a number."""
+    package: str | None = dataclasses.field(default=None, kw_only=True)
+    """Name and version of the package outside avbench that defines it, such as ``loudness 0.1``. Where there is none,
+    no value: avbench's own protocols do not have this field."""
     notes: Notes = dataclasses.field(default_factory=dict, kw_only=True, compare=False)
 
     def values(self) -> dict[str, Any]:
         """Every hashed field as a plain value."""
         plain = json.loads(json.dumps(dataclasses.asdict(self)))  # as it is stored: lists, no tuples
-        return {name: value for name, value in plain.items() if name != "notes"}
+        own = ("notes",) if self.package else ("notes", "package")
+        return {name: value for name, value in plain.items() if name not in own}
 
     def describe(self) -> dict[str, Any]:
         """What is stored beside a number: the values, and under ``notes`` the notes, where there are any."""

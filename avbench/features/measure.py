@@ -24,11 +24,9 @@ from avbench.core import (
     Sample,
     Value,
     digest,
-    nearest,
-    resolve,
 )
-from avbench.features.table import FEATURES, Feature, Requires
-from avbench.storage import features_cache, weights, worker_pool
+from avbench.features.table import FEATURES, Feature, Requires, feature_class, package_of
+from avbench.storage import features_cache, plug_ins, weights, worker_pool
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.content import counted, holds, require_unchanged
 from avbench.storage.features_cache import FeaturesCache
@@ -51,15 +49,9 @@ class Task:
 
 
 CRASHED = str(worker_pool.WorkerCrashed("measuring"))
-"""The sentence that replaces the value after a crash; the next `measure` tries a row with this sentence again."""
-
-
-def feature_class(feature: str) -> type[Feature]:
-    """The class behind a feature id. Raises InputError if the id is unknown."""
-    if feature not in FEATURES:
-        msg = f"feature {feature!r} is unknown; {nearest(feature, FEATURES)}"
-        raise InputError(msg)
-    return resolve(FEATURES[feature])
+"""The sentence that replaces the value after a crash."""
+_TRIED_AGAIN = (CRASHED, plug_ins.FAILED)
+"""A row whose sentence begins so is measured again by the next `measure`."""
 
 
 def requires(feature: str) -> Requires:
@@ -78,6 +70,8 @@ def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
         InputError: the feature is unknown, the user has to provide its weights, or it needs `against`.
     """
     protocol = feature_class(feature).protocol
+    if package := package_of(feature):
+        protocol = dataclasses.replace(protocol, package=package)
     if requires(feature) is not Requires.REFERENCE_CLIP:
         return protocol
     if against is None:
@@ -104,7 +98,8 @@ def _seen(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
 def require_weights(features: Sequence[str]) -> None:
     """Raise InputError with the command to run if weights are missing, before hours are spent."""
     for feature in features:
-        if name := feature_class(feature).protocol.describe().get("weights"):
+        name = feature_class(feature).protocol.describe().get("weights")
+        if name and (feature in FEATURES or name in weights.WEIGHTS):  # other packages keep weights of their own
             weights.locate(name)
 
 
@@ -126,7 +121,7 @@ def measure(
     require_weights(features)
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_of(feature, against) for feature in features}
-    current = {feature: current_keys(folder, feature, against, without=CRASHED) for feature in features}
+    current = {feature: current_keys(folder, feature, against, without=_TRIED_AGAIN) for feature in features}
     made = _in_order_of_making(folder)
     references = against.samples() if against else {}
     prompts = {(subset.name, prompt.id): prompt for subset in folder.subsets() for prompt in subset.prompts}
@@ -232,9 +227,9 @@ def current_rows(
 
 
 def current_keys(
-    folder: RunFolder, feature: str, against: RunFolder | None = None, *, without: str | None = None
+    folder: RunFolder, feature: str, against: RunFolder | None = None, *, without: tuple[str, ...] = ()
 ) -> set[Key]:
-    """The keys of `current_rows`, without a value in memory; rows with the sentence `without` are left out."""
+    """The keys of `current_rows`, without a value in memory; not of rows whose sentence begins as one of `without`."""
     return _current(folder, feature, against, folder.row_hashes(protocol_of(feature, against), without=without))
 
 
@@ -284,14 +279,17 @@ def _worker(folder: Path, against: Path | None) -> Callable[[Task], list[tuple[s
             reference = _read(against, task.reference, their) if task.reference.path is not None else None
         rows = []
         for feature in task.features:
-            if feature not in built:
-                built[feature] = feature_class(feature)()
             try:
+                if feature not in built:
+                    built[feature] = feature_class(feature)()
                 known = _rows(feature, built[feature], task, clips, reference, (forms, their))
-                rows += [(feature, row) for row in known]
             except Exception as error:
-                error.add_note(f"while {feature} measured {task.samples[0].path}")
-                raise
+                if (package := package_of(feature)) is None:
+                    error.add_note(f"while {feature} measured {task.samples[0].path}")
+                    raise
+                why = plug_ins.failure(package, error)
+                known = _as_rows(feature, task, [None] * len(task.samples), why, (forms, their))
+            rows += [(feature, row) for row in known]
         return rows
 
     return look

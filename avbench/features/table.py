@@ -5,13 +5,16 @@ the clip that decides its numbers, and is known without loading weights. Calling
 of named floats or float arrays, or raises NotMeasurable with a sentence that is shown in place of a value.
 
 A feature that needs more than a clip names what it needs in its class attribute `requires`.
+
+Other packages add features by the entry-point group ``avbench.features``: name → class.
 """
 
 import enum
 import typing
 from collections.abc import Mapping
 
-from avbench.core import Clip, Protocol, Value
+from avbench.core import Clip, InputError, Protocol, Value, nearest, resolve
+from avbench.storage.plug_ins import Found, find
 
 FEATURES: dict[str, str] = {
     "i3d-k400": "avbench.features.video.i3d:I3DLogits",
@@ -54,6 +57,41 @@ FEATURES: dict[str, str] = {
     "toy-physics": "avbench.features.toyworld:ToyPhysics",
 }
 """Feature id → ``module:class``, imported when used."""
+
+
+def plug_ins() -> Found:
+    """The features of other packages."""
+    return find("avbench.features", FEATURES)
+
+
+def places() -> dict[str, str]:
+    """Every feature, those of other packages last: id → where it lives."""
+    return FEATURES | {name: one.place for name, one in plug_ins().usable.items()}
+
+
+def feature_class(feature: str) -> "type[Feature]":
+    """The class behind a feature id.
+
+    Raises:
+        InputError: there is none, or the package that adds it cannot be used.
+    """
+    if feature in FEATURES:
+        return resolve(FEATURES[feature])
+    found = plug_ins()
+    if feature not in found.usable:
+        msg = found.problems.get(feature) or f"feature {feature!r} is unknown; {nearest(feature, places())}"
+        raise InputError(msg)
+    plug_in = found.usable[feature]
+    kind = plug_in.load(type)
+    protocol = getattr(kind, "protocol", None)
+    if not isinstance(protocol, Protocol) or protocol.name != feature:
+        raise InputError(plug_in.unusable(f"its `protocol` must be a Protocol whose name is {feature!r}"))
+    return kind
+
+
+def package_of(feature: str) -> str | None:
+    """Name and version of the package that adds a feature; None of avbench's own."""
+    return None if feature in FEATURES else plug_ins().usable[feature].package
 
 
 class Requires(enum.StrEnum):

@@ -153,6 +153,9 @@ def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[S
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
+    if package := generators.package_of(model):
+        outside, _, number = package.rpartition(" ")
+        versions[outside] = number
     machine = {"system": platform.platform(), "processor": platform.machine(), "cores": str(os.cpu_count())}
     return Run(name, model, settings, {one.name: one.digest for one in subsets}, tuple(seeds), versions, machine)
 

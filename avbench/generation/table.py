@@ -9,14 +9,14 @@ import re
 import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, first_line, nearest, resolve
+from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, nearest, resolve
 from avbench.generation.detect import detect
 from avbench.generation.identity import identity
+from avbench.storage.plug_ins import Found, find
 
 GENERATORS: dict[str, str] = {
     "toyworld": "avbench.generation.providers.toyworld:ToyWorld",
@@ -64,7 +64,9 @@ class Generator(typing.Protocol):
       with the origin; None if it is unknown. It raises InputError if the origin is gone. When a run is resumed, clips
       whose `source` has changed are reported.
 
-    A class with a parameter `journal` gets a folder inside the run folder, for what must survive a kill.
+    A class with many settings may take them as ``**settings`` and name dataclasses in `setting_groups`, whose fields
+    are the settings (see `grouped`). A class with a parameter `journal` gets a folder inside the run folder, for what
+    must survive a kill.
     """
 
     settings: Mapping[str, Any]
@@ -84,8 +86,9 @@ class Generator(typing.Protocol):
         ...
 
 
-ENTRY_POINTS = "avbench.generators"
-"""Entry-point group in which other packages register providers; GENERATORS takes precedence for equal names."""
+def plug_ins() -> Found:
+    """The providers of other packages."""
+    return find("avbench.generators", GENERATORS)
 
 
 def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) -> Generator:
@@ -100,7 +103,7 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
         InputError: the provider or a setting is unknown, or the target is wrong.
     """
     provider, colon, target = model.partition(":")
-    outside = {point.name: point for point in _outside()}
+    outside = plug_ins().usable
     if not colon or provider not in {*GENERATORS, *outside}:
         if Path(model).exists():
             seen = detect(Path(model))
@@ -111,10 +114,10 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
                 )
                 raise InputError(msg)
             return build(seen.model, settings, journal)
-        choices = nearest(provider, [*GENERATORS, *outside])
-        msg = f"model {model!r}: give provider:target; unknown provider, {choices}"
+        unknown = f"give provider:target; unknown provider, {nearest(provider, [*GENERATORS, *outside])}"
+        msg = f"model {model!r}: {plug_ins().problems.get(provider, unknown)}"
         raise InputError(msg)
-    kind = resolve(GENERATORS[provider]) if provider in GENERATORS else _loaded(outside[provider])
+    kind = resolve(GENERATORS[provider]) if provider in GENERATORS else outside[provider].load()
     asks = "journal" in check_settings(kind, settings, provider)
     return kind(target, **settings, **({"journal": journal} if asks else {}))
 
@@ -122,24 +125,45 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
 def outside_identity(model: str, generator: Generator, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Identify the code and the input files of another package's provider by content; empty for avbench's own."""
     provider, colon, target = model.partition(":")
-    external = colon and provider not in GENERATORS and provider in {point.name for point in _outside()}
+    external = colon and provider in plug_ins().usable
     return identity(type(generator), [target, *settings.values()]) if external else {}
 
 
-def _outside() -> EntryPoints:
-    return entry_points(group=ENTRY_POINTS)
+def package_of(model: str) -> str | None:
+    """Name and version of the package that adds a model's provider; None of avbench's own."""
+    provider, colon, _ = model.partition(":")
+    plug_in = plug_ins().usable.get(provider) if colon else None
+    return plug_in and plug_in.package
 
 
 def check_settings(kind: Callable, settings: Iterable[str], who: str) -> list[str]:
     """Return the names of a class's parameters. Raises InputError on a setting that is not one of them."""
     parameters = inspect.signature(kind).parameters
-    known = [name for name in parameters if name not in ("target", "journal")]
-    open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    groups = getattr(kind, "setting_groups", ())
+    known = [name for name in parameters if name not in ("target", "journal", *(["settings"] if groups else []))]
+    known += [each.name for group in groups for each in fields(group)]
+    open_ended = not groups and any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     for setting in settings:
         if setting not in known and not (open_ended and setting not in ("target", "journal")):
             msg = f"{who} has no setting {setting!r}; {nearest(setting, known)}"
             raise InputError(msg)
     return [*parameters]
+
+
+def grouped(settings: Mapping[str, Any], *groups: type) -> list[Any]:
+    """Build dataclasses of flat settings: each takes those that it has a field for.
+
+    Raises:
+        TypeError: a setting is a field of none.
+    """
+    taken = [{each.name for each in fields(group)} for group in groups]
+    if unknown := settings.keys() - set().union(*taken):
+        msg = f"unexpected settings: {', '.join(sorted(unknown))}"
+        raise TypeError(msg)
+    return [
+        group(**{name: value for name, value in settings.items() if name in names})
+        for group, names in zip(groups, taken, strict=True)
+    ]
 
 
 def check_positive(**numbers: Any) -> None:
@@ -148,14 +172,6 @@ def check_positive(**numbers: Any) -> None:
         if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
             msg = f"{name} is {number!r}; it must be a number above 0"
             raise InputError(msg)
-
-
-def _loaded(point: EntryPoint) -> Callable:
-    try:
-        return point.load()
-    except Exception as error:
-        msg = f"the package of the provider {point.name!r} ({point.value}) cannot be loaded: {first_line(error)}"
-        raise InputError(msg) from error
 
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)", re.DOTALL)

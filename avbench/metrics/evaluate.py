@@ -37,27 +37,28 @@ from avbench.core import (
 )
 from avbench.features.measure import current_keys, current_rows, forms_of, protocol_of
 from avbench.metrics import distance, distances, reference
-from avbench.metrics.table import FVD_PROTOCOLS, METRICS, Metric
+from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
 from avbench.statistics import uncertainty
 from avbench.storage.conform import ClipForm
 from avbench.storage.content import require_unchanged
+from avbench.storage.plug_ins import failure
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
 NEAR_FILE = "near_copies.csv"
 
 
 def chosen_metrics(names: Sequence[str] | None) -> list[Metric]:
-    """The rows of METRICS with these names, in the table's order; the default ones for None.
+    """The metrics with these names, in the table's order; the default ones for None.
 
     Raises:
-        InputError: a name is unknown.
+        InputError: a name is unknown, or is that of another package's metric which cannot be used.
     """
-    known = {metric.name: metric for metric in METRICS}
+    known = known_metrics()
     for name in names or ():
         if name not in known:
-            msg = f"metric {name!r} is unknown; {nearest(name, known)}"
+            msg = problems().get(name) or f"metric {name!r} is unknown; {nearest(name, known)}"
             raise InputError(msg)
-    return [metric for metric in METRICS if (metric.usual if names is None else metric.name in names)]
+    return [metric for metric in known.values() if (metric.usual if names is None else metric.name in names)]
 
 
 def fvd_metrics(protocols: Sequence[str]) -> list[str]:
@@ -191,7 +192,8 @@ def _found(
     except (NotMeasurable, InputError) as reason:
         sentence = str(reason)
     except Exception as error:  # of a plug-in, of linear algebra, of memory: the other metrics have their numbers
-        sentence = f"{metric.name} failed: {type(error).__name__}: {first_line(error)}"
+        own = f"{metric.name} failed: {type(error).__name__}: {first_line(error)}"
+        sentence = failure(metric.package, error) if metric.package else own
     return _Found(task.scored(value=None, n=0, missing=sentence), protocol, None, None)
 
 
@@ -232,13 +234,14 @@ def _with_earlier(
 ) -> list[Metric]:
     """The requested metrics, and those of an earlier evaluation that have rows for all clips of the run."""
     asked = {metric.name for metric in metrics}
-    earlier = [metric for metric in METRICS if metric.name in scored and metric.name not in asked]
+    known = known_metrics()
+    earlier = [metric for metric in known.values() if metric.name in scored and metric.name not in asked]
     if not earlier:
         return [*metrics]
     whole = {feature: _is_measured(feature, folder, against) for feature in features_of(earlier)}
     kept = {metric.name for metric in earlier if all(whole[feature] for feature in features_of([metric]))}
-    outside = [metric for metric in metrics if metric not in METRICS]
-    return [*(metric for metric in METRICS if metric.name in kept | asked), *outside]
+    outside = [metric for metric in metrics if metric not in known.values()]
+    return [*(metric for metric in known.values() if metric.name in kept | asked), *outside]
 
 
 def _is_measured(feature: str, folder: RunFolder, against: RunFolder | None) -> bool:
@@ -264,7 +267,7 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
 
 def _require_agreement(folder: RunFolder, table: pd.DataFrame) -> None:
     """Check that the scores are the means of these values, for files from before scores.json held hashes."""
-    per_clip = {metric.name for metric in METRICS if metric.per_clip}
+    per_clip = {metric.name for metric in known_metrics().values() if metric.per_clip}
     means = table.groupby(["subset", "metric"])["value"].agg(["count", "mean"]).to_dict("index")
     for score in folder.scores()[0]:
         if score.value is None or score.metric not in per_clip:
@@ -342,6 +345,7 @@ def _described(metric: Metric, feature: Protocol, subset: Subset, real: referenc
     columns_used = {"column": metric.column, "reference_column": metric.reference_column or metric.column}
     return {
         "metric": metric.name,
+        **({"package": metric.package} if metric.package else {}),
         **metric.settings,
         **(columns_used if metric.column else {}),
         "feature": feature.describe(),

@@ -44,7 +44,7 @@ from avbench.core import (
     require_same_protocol,
 )
 from avbench.metrics import imported_statistics
-from avbench.metrics.table import METRICS
+from avbench.metrics.table import known_metrics
 from avbench.storage import shipped
 from avbench.storage.conform import ClipForm
 from avbench.storage.reading import csv_head, csv_rows, read_json, read_tensors
@@ -192,7 +192,7 @@ def remarks(built: Reference) -> list[str]:
     """Remarks for the builder of a reference: missing features, and metrics for which it has too few clips."""
     found = [f"{feature} is not in the reference: {why}" for feature, why in built.card.get("left_out", {}).items()]
     few: dict[str, list[str]] = {}
-    for metric in METRICS:
+    for metric in known_metrics().values():
         clips = built.card["clips"].get(metric.feature, 0)
         if metric.usual and clips and (sentence := metric.too_few(clips)):
             start, _, name = sentence.partition("too few for ")

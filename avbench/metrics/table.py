@@ -12,13 +12,18 @@ Either raises NotMeasurable with a sentence. A distance may name a `pooled` clas
 permutations of its null fast, and the test of two models where it has an `influence` (see uncertainty.py); and a
 function of `moments` for references that are too large to keep whole. Without the first its function is called a
 thousand times, without the second such references are refused.
+
+Other packages add metrics by the entry-point group ``avbench.metrics``: name → `Metric`.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from avbench.core import Direction
+from avbench.core import Direction, InputError, first_line, resolve
+from avbench.features.table import feature_class
+from avbench.storage.plug_ins import PlugIn, find
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Metric:
     """Whether it is computed if no metric is named."""
     least_clips: int = 0
     """For a distance: the fewest clips, on either side, for which its value is shown; see docs/validity.md."""
+    package: str = ""
+    """Name and version of the package that adds it, set by avbench and stored with its scores; empty of its own."""
 
     def too_few(self, clips: int, reference_clips: int | None = None) -> str | None:
         """The sentence that the run or the reference has too few clips for this metric; None if both have enough."""
@@ -542,3 +549,55 @@ FVD_PROTOCOLS: dict[str, str] = {
     "javisbench": "fvd_javisbench",
 }
 """Code whose FVD is computed → the metric that computes it, on the same I3D weights."""
+
+
+def known_metrics() -> dict[str, Metric]:
+    """Every metric by name: the table's, then those of other packages that can be used."""
+    return {metric.name: metric for metric in METRICS} | _plugged()[0]
+
+
+def problems() -> dict[str, str]:
+    """Name → why a metric that another package adds is not used, in a sentence."""
+    return _plugged()[1]
+
+
+def _plugged() -> tuple[dict[str, Metric], dict[str, str]]:
+    found = find("avbench.metrics", [metric.name for metric in METRICS])
+    metrics, unusable = {}, dict(found.problems)
+    for name, plug_in in found.usable.items():
+        one = _checked_once(plug_in)
+        if isinstance(one, Metric):
+            metrics[name] = one
+        else:
+            unusable[name] = one
+    return metrics, unusable
+
+
+@functools.lru_cache
+def _checked_once(plug_in: PlugIn) -> Metric | str:
+    """The metric of another package, or why it cannot be used: what fails to import is not imported again."""
+    try:
+        return _checked(plug_in)
+    except InputError as error:
+        return str(error)
+
+
+def _checked(plug_in: PlugIn) -> Metric:
+    """The metric of another package. Raises InputError where it, or something that it names, cannot be used."""
+    metric: Metric = plug_in.load(Metric)
+    if metric.name != plug_in.name:
+        raise InputError(plug_in.unusable(f"it calls itself {metric.name!r}"))
+    for place in (metric.function, metric.pooled, metric.moments):
+        try:
+            known = not place or callable(resolve(place))
+        except Exception as error:  # whatever the other package's code raises
+            raise InputError(plug_in.unusable(f"{place} cannot be loaded: {first_line(error)}")) from error
+        if not known:
+            raise InputError(plug_in.unusable(f"{place} is not a function"))
+    for feature in (metric.feature, metric.beside):
+        if feature:
+            try:
+                feature_class(feature)
+            except InputError as error:
+                raise InputError(plug_in.unusable(str(error))) from error
+    return replace(metric, package=plug_in.package)

@@ -18,7 +18,7 @@ def console(verdicts: Sequence[Verdict]) -> Table:
     table = Table(name, "", "p", found, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     styles = {"failed": "bold red", "not compared": "bold red", "skipped": "yellow", "ok": "green"}
     for one in verdicts:
-        table.add_row(Text(one.name), Text(_mark(one), styles[_mark(one)]), _p(one), Text(one.told))
+        table.add_row(Text(one.name), Text(_mark(one), styles[_mark(one)]), _p(one), Text(one.message))
     return table
 
 
@@ -29,7 +29,7 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
     lines += ["| check | | p | found |", "|---|---|--:|---|"]
     for one in verdicts:
         mark = f"**{_mark(one)}**" if one.failed else _mark(one)
-        lines.append(f"| {escaped(one.name)} | {mark} | {_p(one)} | {escaped(one.told)} |")
+        lines.append(f"| {escaped(one.name)} | {mark} | {_p(one)} | {escaped(one.message)} |")
     return "\n".join([*lines, "", "p is one-sided, after Holm over all checks: worse by more than the margin?", ""])
 
 
@@ -37,7 +37,7 @@ def annotations(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """Yield a GitHub workflow command for each failed check."""
     for one in verdicts:
         if one.failed:
-            yield f"::error title={_command(one.name, more=':,')}::{_command(one.told)}"
+            yield f"::error title={_command(one.name, more=':,')}::{_command(one.message)}"
 
 
 def junit(verdicts: Sequence[Verdict]) -> str:
@@ -47,16 +47,16 @@ def junit(verdicts: Sequence[Verdict]) -> str:
         "skipped": sum(one.skipped or not one.compared for one in verdicts),
     }
     numbers = {name: str(count) for name, count in counts.items()}
-    suite = ET.Element("testsuite", name="avbench check", tests=str(len(verdicts)), **numbers)
+    suite = ET.Element("testsuite", {"name": "avbench check", "tests": str(len(verdicts)), **numbers})
     for one in verdicts:
         case = ET.SubElement(suite, "testcase", classname="avbench.check", name=visible(one.name))
-        told = visible(one.told)  # XML has no control characters, not even escaped
+        message = visible(one.message)  # XML has no control characters, not even escaped
         if one.failed and one.compared:
-            ET.SubElement(case, "failure", message=told).text = told
+            ET.SubElement(case, "failure", message=message).text = message
         elif one.skipped or not one.compared:
-            ET.SubElement(case, "skipped", message=told)
+            ET.SubElement(case, "skipped", message=message)
         else:
-            ET.SubElement(case, "system-out").text = told
+            ET.SubElement(case, "system-out").text = message
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
 
 

@@ -1,22 +1,23 @@
 """Lists what there is (models, subsets, metrics …), and sets such a list for console, markdown and LaTeX."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
 from avbench.comparison import paper_presets
-from avbench.core import InputError, nearest
-from avbench.features.table import FEATURES
+from avbench.core import InputError, Subset, nearest
+from avbench.features import table as features
+from avbench.generation import table as generators
 from avbench.generation.detect import detect
 from avbench.generation.providers.diffusers.loading import local_folder
-from avbench.generation.table import GENERATORS
 from avbench.metrics import reference
-from avbench.metrics.table import METRICS
+from avbench.metrics import table as metrics
 from avbench.report.tables import escaped, escaped_for_latex
-from avbench.subsets import loading
-from avbench.subsets.datasets import READERS
+from avbench.storage.plug_ins import PlugIn
+from avbench.subsets import datasets, loading
 
 Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Column heads and rows."""
@@ -44,6 +45,18 @@ def listing(what: str, path: Path | None = None) -> Listing:
     return kinds[what]()
 
 
+def problems(what: str) -> list[str]:
+    """Why plug-ins of a kind, such as ``metrics``, that are installed are not listed: a sentence for each."""
+    found = {
+        "models": lambda: generators.plug_ins().problems,
+        "subsets": lambda: loading.plug_ins().problems | _subsets_of_packages()[1],
+        "metrics": metrics.problems,
+        "features": lambda: features.plug_ins().problems,
+        "datasets": lambda: datasets.plug_ins().problems | _readers_of_packages()[1],
+    }
+    return [*found[what]().values()] if what in found else []
+
+
 def for_console(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A list, for rich."""
     table = Table(*heads)
@@ -66,14 +79,14 @@ def as_latex(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _recognised(path: Path) -> Listing:
     seen = detect(path if path.exists() or len(path.parts) < 2 else _cached(path))
-    told = {
+    known = {
         "is": seen.kind,
         "class": seen.class_name,
         "makes": seen.makes or "what its base makes",
         "needs": ", ".join(seen.needs) or "a caption",
         "run as": seen.model or "cannot be run",
     }
-    return ("path", str(path)), [(name, value) for name, value in told.items() if value]
+    return ("path", str(path)), [(name, value) for name, value in known.items() if value]
 
 
 def _cached(path: Path) -> Path:
@@ -87,7 +100,8 @@ def _cached(path: Path) -> Path:
 def _models() -> Listing:
     from avbench.generation.providers.toyworld import CHANGES, WORLDS
 
-    rows = [(f"toyworld:{variant}", GENERATORS["toyworld"]) for variant in [*WORLDS, *CHANGES]]
+    known = generators.GENERATORS
+    rows = [(f"toyworld:{variant}", known["toyworld"]) for variant in [*WORLDS, *CHANGES]]
     others = {
         "clips:FOLDER": "clips",
         "avfulldit:NAME-OR-FOLDER": "avfulldit",
@@ -96,22 +110,48 @@ def _models() -> Listing:
         "cmd:SCRIPT ARGS…": "cmd",
         "python:package.module:Class": "python",
     }
-    return ("model", "where"), [*rows, *((model, GENERATORS[name]) for model, name in others.items())]
+    rows += [(model, known[name]) for model, name in others.items()]
+    rows += [(f"{name}:TARGET", one.place) for name, one in generators.plug_ins().usable.items()]
+    return ("model", "where"), rows
 
 
 def _subsets() -> Listing:
-    found = [loading.load(name) for name in loading.names()]
-    rows = [(one.name, str(one.version), str(len(one.prompts)), one.card["purpose"], one.digest[:12]) for one in found]
+    found = {name: loading.load(name) for name in loading.names()} | _subsets_of_packages()[0]
+    rows = [
+        (name, str(one.version), str(len(one.prompts)), str(one.card.get("purpose", "")), one.digest[:12])
+        for name, one in found.items()
+    ]
     return ("subset", "version", "prompts", "purpose", "digest"), rows
 
 
+def _subsets_of_packages() -> tuple[dict[str, Subset], dict[str, str]]:
+    return _loaded(loading.plug_ins().usable, lambda one: loading.load(one.name))
+
+
+def _readers_of_packages() -> tuple[dict[str, datasets.Reader], dict[str, str]]:
+    return _loaded(datasets.plug_ins().usable, lambda one: one.load(datasets.Reader))
+
+
+def _loaded(plug_ins: Mapping[str, PlugIn], load: Callable[[PlugIn], Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What these plug-ins are, by name, and why others of them cannot be loaded."""
+    found, unusable = {}, {}
+    for name, one in plug_ins.items():
+        try:
+            found[name] = load(one)
+        except InputError as error:
+            unusable[name] = str(error)
+    return found, unusable
+
+
 def _metrics() -> Listing:
-    rows = [(metric.name, metric.direction.value, metric.unit, metric.feature, metric.question) for metric in METRICS]
+    rows = [
+        (one.name, one.direction.value, one.unit, one.feature, one.question) for one in metrics.known_metrics().values()
+    ]
     return ("metric", "better", "unit", "feature", "question"), rows
 
 
 def _features() -> Listing:
-    return ("feature", "where"), list(FEATURES.items())
+    return ("feature", "where"), [*features.places().items()]
 
 
 def _references() -> Listing:
@@ -140,6 +180,6 @@ def _presets() -> Listing:
 def _datasets() -> Listing:
     rows = [
         (name, one.what, " + ".join(f"{count:,} {split}" for split, count in one.counts.items()), one.source)
-        for name, one in READERS.items()
+        for name, one in {**datasets.READERS, **_readers_of_packages()[0]}.items()
     ]
     return ("reader", "set", "entries", "source"), rows

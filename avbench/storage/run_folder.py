@@ -385,15 +385,15 @@ class RunFolder:
         path = self._feature(protocol) / "rows.jsonl"
         return {line.key: _row(path, line, names) for line in stream_lines(path, _RowLine)}
 
-    def row_hashes(self, protocol: Protocol, *, without: str | None = None) -> dict[Key, str]:
+    def row_hashes(self, protocol: Protocol, *, without: tuple[str, ...] = ()) -> dict[Key, str]:
         """Map each row's key to the hash of the clip or clips that it was measured on, without reading its values.
 
         Args:
             protocol: the feature's protocol.
-            without: leave out rows that have this sentence instead of values.
+            without: leave out rows that have, instead of values, a sentence that begins with one of these.
         """
         known = stored_rows(self._feature(protocol) / "rows.jsonl")
-        return {key: row.clip_sha256 for key, row in known.items() if without is None or row.missing != without}
+        return {key: row.clip_sha256 for key, row in known.items() if not (row.missing or "").startswith(without)}
 
     def stream_rows(self, protocol: Protocol) -> Iterator[Row]:
         """Yield what `rows` returns in the order of keys, with one row in memory at a time."""

@@ -56,6 +56,13 @@ class RunView(RunFolder):
         self.gone: tuple[Sample, ...] = require_unchanged(self)
         """The samples whose files are missing; their measured rows are kept."""
 
+    def require_one_evaluation(self, name: str) -> None:
+        """As of the folder, but a file is hashed once: what it holds is read once, too."""
+        checked = f"one evaluation: {name}"
+        if checked not in self._known:
+            super().require_one_evaluation(name)
+            self._known[checked] = True
+
     run = _remembered(RunFolder.run)
     subsets = _remembered(RunFolder.subsets)
     samples = _remembered(RunFolder.samples)

@@ -246,7 +246,7 @@ def locate(name: str) -> Path:
 
 def provide(name: str, file: Path) -> Path:
     """Link the cache to the user's file or folder of a weight. Raises InputError on an unknown name or missing file."""
-    weight = _brought(name)
+    weight = _user_weight(name)
     if not file.exists():
         msg = f"weight {name!r}: {file} does not exist"
         raise InputError(msg)
@@ -263,17 +263,17 @@ def user_provided(name: str) -> tuple[Path, str]:
     Raises:
         InputError: the user has not provided it, or its file is gone; the message says where to get it.
     """
-    weight, path = _brought(name), folder() / name
+    weight, path = _user_weight(name), folder() / name
     if not path.exists():
         gone = f"no longer at {path.readlink()}" if path.is_symlink() else "missing, and no package ships it"
         how = f"get it from {weight.address}, then `avbench weights fetch {name} --file PATH`"
         msg = f"weight {name!r} is {gone}; {how}"
         raise InputError(msg)
     status = path.stat()
-    return path, _brought_sha256(path.resolve(), status.st_mtime_ns, status.st_size)
+    return path, _user_provided_sha256(path.resolve(), status.st_mtime_ns, status.st_size)
 
 
-class BroughtProtocol:
+class UserProvidedProtocol:
     """A descriptor for a feature's `protocol`: it fills in the sha256 of a user-provided weight when it is read."""
 
     def __init__(self, protocol: Protocol) -> None:
@@ -286,7 +286,7 @@ class BroughtProtocol:
 
 
 @functools.lru_cache
-def _brought_sha256(path: Path, changed: int, size: int) -> str:
+def _user_provided_sha256(path: Path, changed: int, size: int) -> str:
     if path.is_file():
         return file_sha256(path)
     files = {str(file.relative_to(path)): file_sha256(file) for file in path.rglob("*") if file.is_file()}
@@ -322,7 +322,7 @@ def _weight(name: str) -> Weight:
     return WEIGHTS[name]
 
 
-def _brought(name: str) -> UserProvided:
+def _user_weight(name: str) -> UserProvided:
     if name not in USER_PROVIDED:
         msg = f"no user-provided weight is called {name!r}; {nearest(name, USER_PROVIDED)}"
         raise InputError(msg)

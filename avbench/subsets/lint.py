@@ -21,9 +21,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from avbench.core import InputError, Prompt, nearest
-from avbench.storage import shipped
 from avbench.storage.reading import read_bytes, read_text, read_toml
-from avbench.subsets.loading import SPLITS, names
+from avbench.subsets.loading import SPLITS, folder_of, names
 from avbench.subsets.prompt_files import each_line
 
 if TYPE_CHECKING:
@@ -113,10 +112,7 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
     notes: list[str] = []
     others = tuple(line for path in against for line in _theirs(path))
     for name in names_or_folders or names():
-        folder = Path(name) if "/" in name or Path(name).is_dir() else shipped.folder("subsets") / name
-        if not folder.is_dir():
-            msg = f"subset {name!r} is unknown; {nearest(name, names())}, or a folder with card.toml and prompts.jsonl"
-            raise InputError(msg)
+        folder = folder_of(name)
         try:
             draft = read(folder, others)
         except InputError as error:

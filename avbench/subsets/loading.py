@@ -18,6 +18,7 @@ from avbench.core import ClipSpec, InputError, Prompt, Subset, nearest
 from avbench.storage import shipped
 from avbench.storage.clip_files import clips_in, without_suffix
 from avbench.storage.media import MEDIA_SUFFIXES
+from avbench.storage.plug_ins import Found, find
 from avbench.storage.reading import read_toml
 from avbench.storage.run_folder import read_subset, write_whole
 from avbench.subsets.prompt_files import read_any, read_prompts
@@ -34,18 +35,50 @@ def names() -> list[str]:
     return sorted(card.parent.name for card in shipped.folder("subsets").glob("*/card.toml"))
 
 
+def plug_ins() -> Found:
+    """The subsets of other packages."""
+    return find("avbench.subsets", names())
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a subset: a path as it is, else that of the shipped subset or of another package's of this name.
+
+    Raises:
+        InputError: there is none, or the package that adds it cannot be used.
+    """
+    outside = plug_ins()
+    plug_in = None if _is_path(name) else outside.usable.get(name)
+    if plug_in is not None:
+        folder = Path(plug_in.load((str, Path)))
+        if not (folder / "card.toml").is_file():
+            raise InputError(plug_in.unusable(f"{folder} is no subset folder: it has no card.toml"))
+        return folder
+    folder = Path(name) if _is_path(name) else shipped.folder("subsets") / name
+    if not folder.is_dir():
+        raise InputError(outside.problems.get(name) or _unknown(name))
+    return folder
+
+
+def _unknown(name: str) -> str:
+    choices = nearest(name, [*names(), *plug_ins().usable])
+    return f"subset {name!r} is unknown; {choices}, or a folder with card.toml and prompts.jsonl"
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or Path(name).is_dir()
+
+
 def load(name: str) -> Subset:
-    """Load a shipped subset by name, or a subset from its folder or from the .json file of a run folder.
+    """Load a subset by name, from its folder, or from the .json file of a run folder.
 
     Raises:
         InputError: the subset does not exist, or a line of it is wrong; the message gives file and line.
     """
     if name.endswith(".json"):
         return read_subset(Path(name))
-    folder = Path(name) if "/" in name or Path(name).is_dir() else shipped.folder("subsets") / name
+    folder = folder_of(name)
     if not (folder / "card.toml").is_file():
-        msg = f"subset {name!r} is unknown; {nearest(name, names())}, or a folder with card.toml and prompts.jsonl"
-        raise InputError(msg)
+        raise InputError(_unknown(name))
     card = read_toml(folder / "card.toml")
     if missing := [field for field in ("name", "version") if field not in card]:
         msg = f"{folder / 'card.toml'}: the field {missing[0]!r} is missing"
@@ -53,6 +86,8 @@ def load(name: str) -> Subset:
     if not isinstance(lite := card.get("lite", []), list) or not all(isinstance(one, str) for one in lite):
         msg = f"{folder / 'card.toml'}: lite is {lite!r}; it must be a list of prompt ids"
         raise InputError(msg)
+    if not _is_path(name) and (plug_in := plug_ins().usable.get(name)):
+        card["package"] = plug_in.package
     prompts = read_prompts(folder / "prompts.jsonl")
     try:
         spec = ClipSpec.from_json(card.pop("clip_spec")) if "clip_spec" in card else None

@@ -33,7 +33,7 @@ from avbench.core import Clip, InputError, Notes, Protocol, first_line, noted
 from avbench.features.audio import waveform
 from avbench.features.networks import exact, filled, require_complete, without
 from avbench.storage.pickles import read_state_dict
-from avbench.storage.weights import BroughtProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol, locate
 
 _NOTES = {**waveform.MIXED_DOWN, "silent_below": waveform.SILENCE}
 
@@ -126,7 +126,7 @@ class CLAPProtocol(SoundProtocol):
 class VGGish:
     """The feature ``vggish``. The constructor raises InputError if the weights are missing or do not fit."""
 
-    protocol = BroughtProtocol(VGGishProtocol())
+    protocol = UserProvidedProtocol(VGGishProtocol())
     width = 64
 
     def __init__(self, device: str = "cpu") -> None:
@@ -148,7 +148,7 @@ class VGGish:
 class PANNs:
     """The feature ``panns-cnn14``. The constructor raises InputError if the weights are missing or do not fit."""
 
-    protocol = BroughtProtocol(PANNsProtocol())
+    protocol = UserProvidedProtocol(PANNsProtocol())
     width = 64
 
     def __init__(self, device: str = "cpu") -> None:
@@ -168,7 +168,7 @@ class PANNs:
 class CLAP:
     """The feature ``clap``. The constructor raises InputError without transformers, or if the folder holds no CLAP."""
 
-    protocol = BroughtProtocol(CLAPProtocol())
+    protocol = UserProvidedProtocol(CLAPProtocol())
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

@@ -17,7 +17,7 @@ from avbench.features.flow import DISFlow
 from avbench.features.flow.protocol import FlowProtocol
 from avbench.features.networks import filled
 from avbench.storage.pickles import read_state_dict
-from avbench.storage.weights import BroughtProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol, locate
 
 MULTIPLE = 8
 """RAFT needs frames whose sides are multiples of this many pixels."""
@@ -50,7 +50,7 @@ class RAFTFlow(DISFlow):
     The constructor raises InputError if the weights are missing or do not fit.
     """
 
-    protocol = BroughtProtocol(RAFTProtocol())
+    protocol = UserProvidedProtocol(RAFTProtocol())
 
     def __init__(self, device: str = "cpu") -> None:
         self._raft = RAFT(RAFTProtocol.weights, device)

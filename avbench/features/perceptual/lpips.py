@@ -30,7 +30,7 @@ from avbench.features.networks import exact, filled, without
 from avbench.features.perceptual.trunk import Trunk
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
-from avbench.storage.weights import WEIGHTS, BroughtProtocol, locate
+from avbench.storage.weights import WEIGHTS, UserProvidedProtocol, locate
 
 MIN_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
 """Pixels. In a smaller frame a pooling layer has no input."""
@@ -94,7 +94,7 @@ def _protocol(net: str, meaning: str = "") -> Any:
     protocol = kind(name, net=net, **_NETS[net])
     if meaning:
         protocol = replace(protocol, meaning=meaning, notes={"meaning": _MEANINGS[meaning]})
-    return BroughtProtocol(protocol) if net == "squeeze" else protocol
+    return UserProvidedProtocol(protocol) if net == "squeeze" else protocol
 
 
 class LPIPS:

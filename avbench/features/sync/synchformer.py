@@ -35,7 +35,7 @@ from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
 from avbench.features.audio import waveform
 from avbench.features.networks import exact, filled, without
 from avbench.storage.pickles import read_state_dict
-from avbench.storage.weights import BroughtProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol, locate
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Shape:
 class Synchformer:
     """The feature ``synchformer``. The constructor raises InputError if the weights are missing or do not fit."""
 
-    protocol = BroughtProtocol(SynchformerProtocol())
+    protocol = UserProvidedProtocol(SynchformerProtocol())
     shape = Shape()
 
     def __init__(self, device: str = "cpu") -> None:

@@ -32,7 +32,7 @@ from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, Protoco
 from avbench.features.networks import filled
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_state_dict
-from avbench.storage.weights import BroughtProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol, locate
 
 _AT_ONCE = 16
 """Frames that go through a network together."""
@@ -111,7 +111,7 @@ class CLIPShape:
 class SubjectConsistency:
     """The feature ``vbench-subject``. The constructor raises InputError if the weights are missing or do not fit."""
 
-    protocol = BroughtProtocol(
+    protocol = UserProvidedProtocol(
         ConsistencyProtocol(
             name="vbench-subject",
             version=1,
@@ -146,7 +146,7 @@ class SubjectConsistency:
 class BackgroundConsistency:
     """The feature ``vbench-background``. The constructor raises InputError if weights are missing or do not fit."""
 
-    protocol = BroughtProtocol(
+    protocol = UserProvidedProtocol(
         ConsistencyProtocol(
             name="vbench-background",
             version=1,
@@ -189,7 +189,7 @@ class TextAlignment:
     The constructor raises InputError if the weights are missing or do not fit.
     """
 
-    protocol = BroughtProtocol(TextAlignmentProtocol())
+    protocol = UserProvidedProtocol(TextAlignmentProtocol())
     requires = Requires.PROMPT
     shape = CLIPShape()
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, Value, noted
 from avbench.features.flow.raft import MULTIPLE, RAFT
-from avbench.storage.weights import BroughtProtocol
+from avbench.storage.weights import UserProvidedProtocol
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class VBenchRAFT:
     The constructor raises InputError if the weights are missing or do not fit.
     """
 
-    protocol = BroughtProtocol(VBenchRAFTProtocol())
+    protocol = UserProvidedProtocol(VBenchRAFTProtocol())
 
     def __init__(self, device: str = "cpu") -> None:
         self._raft = RAFT(VBenchRAFTProtocol.weights, device)

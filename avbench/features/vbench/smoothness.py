@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, first_line, noted
 from avbench.features.networks import filled
-from avbench.storage.weights import BroughtProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol, locate
 
 RADIUS, LEVELS, FIELDS, SIDE_CHANNELS = 3, 4, 3, 20
 """Radius and levels of the correlations, flows for each pixel, and channels that a block processes twice."""
@@ -64,7 +64,7 @@ class SmoothnessProtocol(Protocol):
 class MotionSmoothness:
     """The feature ``vbench-smoothness``. The constructor raises InputError if weights are missing or do not fit."""
 
-    protocol = BroughtProtocol(SmoothnessProtocol())
+    protocol = UserProvidedProtocol(SmoothnessProtocol())
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
 from avbench.features.networks import filled, without
 from avbench.storage.pickles import read_state_dict
-from avbench.storage.weights import BroughtProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol, locate
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Shape:
 class VideoMAE:
     """The feature ``videomae-g-ssv2``. The constructor raises InputError if the weights are missing or do not fit."""
 
-    protocol = BroughtProtocol(VideoMAEProtocol())
+    protocol = UserProvidedProtocol(VideoMAEProtocol())
     shape = Shape()
 
     def __init__(self, device: str = "cpu") -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, first_line, noted
 from avbench.features.networks import require_complete
-from avbench.storage.weights import BroughtProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol, locate
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
@@ -49,7 +49,7 @@ class VJEPA2Protocol(Protocol):
 class VJEPA2:
     """The feature ``vjepa2``. The constructor raises InputError without transformers, or if the folder does not fit."""
 
-    protocol = BroughtProtocol(VJEPA2Protocol())
+    protocol = UserProvidedProtocol(VJEPA2Protocol())
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

@@ -101,7 +101,7 @@ class AVFullDiT:
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """Report caption words that the encoders do not know, and prompts that lack a caption."""
-        said = []
+        messages = []
         for what, encoder in (("video", self._parts.video_text), ("audio", self._parts.audio_text)):
             if encoder is None:
                 continue
@@ -109,10 +109,10 @@ class AVFullDiT:
             unknown = sorted({word for caption in captions if caption for word in encoder.unknown(caption)})
             if unknown:
                 shown = ", ".join(unknown[:8]) + (" …" if len(unknown) > 8 else "")
-                said.append(f"{len(unknown)} words of the {what} captions are unknown to this model: {shown}")
+                messages.append(f"{len(unknown)} words of the {what} captions are unknown to this model: {shown}")
             if without := sum(not caption for caption in captions):
-                said.append(f"{without} prompts have no {what} caption; they are sampled as if it were empty")
-        return said
+                messages.append(f"{without} prompts have no {what} caption; they are sampled as if it were empty")
+        return messages
 
 
 def _check(given: Mapping[str, Any]) -> None:

@@ -84,8 +84,9 @@ class ClipsFolder:
         """Return the files of the first rule that matches; several only if they differ in suffix or Unicode form."""
         key, prompt = request.key, request.prompt
         named = next((prompt.tags[tag] for tag in ("file", "video", "path") if tag in prompt.tags), None)
-        by_name = without_suffix(Path(named)) if isinstance(named, str) and key.seed == 0 else ""
-        whole = same_name(Path(named).as_posix()) if by_name else ""
+        usable = named if isinstance(named, str) and key.seed == 0 else ""
+        by_name = without_suffix(Path(usable)) if usable else ""
+        whole = same_name(Path(usable).as_posix()) if by_name else ""
         if exact := [path for path in self._by_stem.get(by_name, []) if same_name(self._name(path)) == whole]:
             return exact
         for stem in (

@@ -22,8 +22,8 @@ class OwnModel:
 
     def __init__(self, target: str | Any, **settings: Any) -> None:
         """Import ``module:name`` and build it if it is a class; an object is used as it is."""
-        model = _imported(target) if isinstance(target, str) else target
-        kind = model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
+        model: Any = _imported(target) if isinstance(target, str) else target
+        kind = _kind(model)
         if inspect.isclass(model):
             check_settings(model, settings, f"python:{target}")
             model = model(**settings)
@@ -37,8 +37,8 @@ class OwnModel:
         self.batch_size: int = getattr(model, "batch_size", 1)
         if hasattr(model, "concurrency"):
             self.concurrency = model.concurrency
-        told = {**settings, **getattr(model, "settings", {})}
-        self.settings: Mapping[str, Any] = {**told, **identity(kind, told.values())}
+        given = {**settings, **getattr(model, "settings", {})}
+        self.settings: Mapping[str, Any] = {**given, **identity(kind, given.values())}
         if hasattr(model, "source"):
             self.source = model.source
 
@@ -56,6 +56,11 @@ class OwnModel:
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """Return the object's remarks, if it has any."""
         return self._model.remarks(requests) if hasattr(self._model, "remarks") else []
+
+
+def _kind(model: Any) -> Any:
+    """What the user wrote: a class, a function, or the class of an object."""
+    return model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
 
 
 def _wrapped(made: Any) -> Made | InputError:

@@ -25,8 +25,8 @@ def console(votes: pd.DataFrame) -> Group:
     found = ballots.strengths(votes)
     for one in found:
         strong.add_row(Text(one.run), *strength_cells(one), str(one.votes), str(one.group + 1))
-    told = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
-    return Group(met, strong, *(Text(sentence, style="dim") for sentence in told))
+    sentences = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
+    return Group(met, strong, *(Text(one, style="dim") for one in sentences))
 
 
 def strength_cells(one: ballots.Strength) -> tuple[str, str]:

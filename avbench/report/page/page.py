@@ -24,7 +24,7 @@ from avbench.core import Key, Run, Subset
 from avbench.core.version import __version__
 from avbench.features.measure import current_rows
 from avbench.metrics.evaluate import read_values
-from avbench.metrics.table import METRICS
+from avbench.metrics.table import known_metrics
 from avbench.report import boards, printed
 from avbench.report.page import clips, plots
 from avbench.report.page.ballots import strength_cells
@@ -125,7 +125,7 @@ def render(
 
 def _has_distances(frame: pd.DataFrame) -> bool:
     """Whether distances decide too: means over subsets lack them, and would show a wrong picture without them."""
-    per_clip = {metric.name for metric in METRICS if metric.per_clip}
+    per_clip = {metric.name for metric in known_metrics().values() if metric.per_clip}
     return bool((~frame["metric"].isin(per_clip) & frame["value"].notna()).any())
 
 
@@ -178,7 +178,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _metrics(frame: pd.DataFrame) -> dict[str, Any]:
-    known = {metric.name: metric for metric in METRICS}
+    known = known_metrics()
     shown = [known[name] for name in frame["metric"].unique()]
     return {one.name: {"direction": one.direction, "unit": one.unit, "question": one.question} for one in shown}
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from avbench.metrics.table import METRICS
+from avbench.metrics.table import known_metrics
 from avbench.report.page import svg
 from avbench.report.tables import p_value
 from avbench.statistics.uncertainty import mean_interval
@@ -148,7 +148,7 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
     """Rows of run, against, dots, mean, low, high."""
     every = [value for _, _, dots, *numbers in rows for value in (*dots, *numbers) if not pd.isna(value)]
     axis = svg.scale(every, _LEFT, _RIGHT, zero=True)
-    one = next((one for one in METRICS if one.name == metric), None)
+    one = known_metrics().get(metric)
     told_too = (f"in {one.unit}" if one.unit else "", _WAYS.get(one.direction.value, "")) if one else ()
     bottom = 76.0 * len(rows)
     parts = [svg.across(axis, 0, bottom, ", ".join(["difference", *(part for part in told_too if part)]))]

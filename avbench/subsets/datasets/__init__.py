@@ -14,16 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, nearest
 from avbench.core.prompt import checked_id
 from avbench.storage.clip_files import as_spelled, clips_in, same_name
+from avbench.storage.plug_ins import Found, find
 from avbench.storage.reading import csv_lines, read_bytes, read_text
-
-ENTRY_POINTS = "avbench.datasets"
 
 
 @dataclass(frozen=True)
@@ -148,6 +146,11 @@ READERS: dict[str, Reader] = {
 }
 
 
+def plug_ins() -> Found:
+    """The readers of other packages."""
+    return find("avbench.datasets", READERS)
+
+
 @dataclass(frozen=True)
 class Pool:
     """A data set in a folder."""
@@ -177,16 +180,16 @@ def opened(pool: str) -> Pool:
     name, colon, place = pool.partition(":")
     if not colon:
         name, place = "folder", pool
-    known = {**READERS, **{point.name: point for point in entry_points(group=ENTRY_POINTS)}}
-    if name not in known:
-        msg = f"pool {pool!r}: unknown reader, {nearest(name, known)}; or give a folder of clips"
+    outside = plug_ins()
+    if name not in READERS and name not in outside.usable:
+        unknown = f"unknown reader, {nearest(name, [*READERS, *outside.usable])}; or give a folder of clips"
+        msg = f"pool {pool!r}: {outside.problems.get(name, unknown)}"
         raise InputError(msg)
     folder = Path(place)
     if not folder.is_dir():
         msg = f"pool {pool!r}: the folder {folder} does not exist"
         raise InputError(msg)
-    reader = known[name]
-    return Pool(name, reader if isinstance(reader, Reader) else reader.load(), folder)
+    return Pool(name, READERS[name] if name in READERS else outside.usable[name].load(Reader), folder)
 
 
 def entries(pool: str) -> Iterator[Entry]:
@@ -202,20 +205,20 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
         counts[entry.split or "all"] += 1
         if entry.path is not None and not entry.path.is_file():
             missing.append(entry.path.name)
-    said = []
+    messages = []
     if missing:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        said.append(f"{len(missing)} of {counts.total()} clips are listed but missing: {shown}")
+        messages.append(f"{len(missing)} of {counts.total()} clips are listed but missing: {shown}")
     for split, stated in pool.reader.counts.items():
         here = counts.total() if split == "all" else counts[split]
         if here != stated:
             of = "entries" if split == "all" else f"entries of the split {split}"
-            said.append(f"{here:,} {of} were found; {pool.name} should have {stated:,}")
+            messages.append(f"{here:,} {of} were found; {pool.name} should have {stated:,}")
     for name, known in pool.reader.hashes.items():
         path = pool.folder / name
         if path.is_file() and git_hash(path) != known:
-            said.append(f"{path} differs from the file of {pool.reader.source}")
-    return [*said, *clips_in(pool.folder).remark(frames_too=True)] if pool.name == "folder" else said
+            messages.append(f"{path} differs from the file of {pool.reader.source}")
+    return [*messages, *clips_in(pool.folder).remark(frames_too=True)] if pool.name == "folder" else messages
 
 
 def git_hash(path: Path) -> str:

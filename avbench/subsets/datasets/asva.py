@@ -5,6 +5,7 @@ The lists name clips relative to videos/. A line may also be ``path,start,end``:
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from avbench.core import InputError
 from avbench.storage.reading import read_json
@@ -20,8 +21,10 @@ def read(folder: Path) -> Iterator[Entry]:
         for number, line in lines(listed) if listed.is_file() else ():
             name, *scene = line.split(",")
             path = inside(folder / "videos", name, listed, number)
-            said = Path(name).parts[0] if len(Path(name).parts) > 1 else ""
-            tags = {"class": str(mapping.get(said, said.replace("_", " ")))} if said else {}
+            folder_name = Path(name).parts[0] if len(Path(name).parts) > 1 else ""
+            tags: dict[str, Any] = (
+                {"class": str(mapping.get(folder_name, folder_name.replace("_", " ")))} if folder_name else {}
+            )
             if scene:
                 tags["scene_seconds"] = _scene(scene, listed, number)
             ends = "".join(f"-{one}" for one in scene)

@@ -125,9 +125,10 @@ def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> 
         raise InputError(msg)
     from diffusers.utils.dynamic_modules_utils import get_class_from_dynamic_module
 
-    return get_class_from_dynamic_module(
+    found: Any = get_class_from_dynamic_module(
         str(folder), module_file=f"{file}.py", class_name=class_name, local_files_only=True, trust_remote_code=True
     )
+    return found
 
 
 def _check_libraries(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> None:

@@ -35,7 +35,7 @@ _LTX_NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
 _WAN21 = "Wan2.1 generate.py; negative prompt and VAE precision of diffusers' example"
 _WAN22 = "Wan2.2 wan/configs; negative prompt and VAE precision of diffusers' example"
 _EXAMPLE = "the pipeline's example and defaults in diffusers 0.42"
-_WAN = {"negative_prompt": _WAN_NEGATIVE, "vae_dtype": "float32"}
+_WAN: dict[str, Any] = {"negative_prompt": _WAN_NEGATIVE, "vae_dtype": "float32"}
 
 PRESETS: dict[str, Preset] = {
     "wan2.1-480p": Preset(_WAN21, 832, 480, 81, 16, 50, 5.0, flow_shift=3.0, **_WAN),

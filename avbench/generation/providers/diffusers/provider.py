@@ -38,20 +38,85 @@ from avbench.generation.providers.diffusers.loading import (
 )
 from avbench.generation.providers.diffusers.presets import PRESETS, native_fps, preset_name
 from avbench.generation.providers.diffusers.ranks import Ranks, generator
-from avbench.generation.table import Made, Request, check_positive
+from avbench.generation.table import Made, Request, check_positive, grouped
 from avbench.storage.content import content_sha256
 from avbench.storage.run_folder import file_sha256
 
 _OURS = {"prompt", "generator", "output_type"}
 """Arguments of a pipeline that avbench always sets itself."""
 _COUNTS = ("width", "height", "frames", "steps")
-_FLAGS = ("compile", "vae_tiling", "trust_remote_code", "allow_pickle")
-_TEXTS = (
-    *("base", "component", "revision", "preset", "negative_prompt", "caption", "images", "dtype", "vae_dtype"),
-    *("device", "device_map", "offload", "attention", "cache"),
-)
-_NUMBERS = ("guidance", "guidance_2", "flow_shift", "lora_scale")
 _PARTS = ("component", "single file", "GGUF", "pickle")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What is loaded: the pipeline's parts, and what may be run or read of them."""
+
+    base: str | None = None
+    component: str | None = None
+    lora: Any = None
+    lora_scale: float | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the pipeline is asked for."""
+
+    preset: str | None = None
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    fps: float | str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    guidance_2: float | None = None
+    negative_prompt: str | None = None
+    flow_shift: float | None = None
+    caption: str | None = None
+    images: str | None = None
+    call: Mapping[str, Any] | None = None
+    """Further arguments of the pipeline itself."""
+
+    def of_call(self) -> dict[str, Any]:
+        """The settings of calling.NAMES that were given."""
+        return {name: value for name, value in vars(self).items() if name in calling.NAMES and value is not None}
+
+
+@dataclass(frozen=True)
+class Held:
+    """How the pipeline is held in memory and run; None leaves the choice to the device and the preset."""
+
+    dtype: str | None = None
+    vae_dtype: str | None = None
+    device: str | None = None
+    device_map: str | None = None
+    offload: str | None = None
+    attention: str | None = None
+    compile: bool = False
+    cache: str | None = None
+    cache_threshold: float | None = None
+    vae_tiling: bool = False
+    context_parallel: int = 1
+
+    def placement(self, preset: Mapping[str, Any], *, allow_pickle: bool) -> Placement:
+        """What was left open, chosen. Raises InputError where settings do not go together."""
+        if self.cache_threshold is not None and self.cache is None:
+            msg = f"-M cache_threshold={self.cache_threshold} does nothing without -M cache="
+            raise InputError(msg)
+        device = self.device or _device()
+        chosen = {
+            "dtype": self.dtype or ("float32" if device == "cpu" else "bfloat16"),
+            "vae_dtype": self.vae_dtype or preset.get("vae_dtype"),
+            "device": device,
+            "cache_threshold": 0.05 if self.cache_threshold is None else self.cache_threshold,
+        }
+        check_positive(cache_threshold=chosen["cache_threshold"])
+        placement = Placement(**{**vars(self), **chosen}, allow_pickle=allow_pickle)
+        check_placement(placement)
+        return placement
 
 
 class Diffusers:
@@ -60,99 +125,45 @@ class Diffusers:
     batch_size = 1
     most_workers = 1
     """Because each process would load the model again."""
+    setting_groups = (Loaded, Asked, Held)
 
-    def __init__(
-        self,
-        target: str,
-        *,
-        base: str | None = None,
-        component: str | None = None,
-        lora: Any = None,
-        lora_scale: float | None = None,
-        revision: str | None = None,
-        preset: str | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        frames: int | None = None,
-        fps: float | str | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        guidance_2: float | None = None,
-        negative_prompt: str | None = None,
-        flow_shift: float | None = None,
-        caption: str | None = None,
-        images: str | None = None,
-        call: Mapping[str, Any] | None = None,
-        dtype: str | None = None,
-        vae_dtype: str | None = None,
-        device: str | None = None,
-        device_map: str | None = None,
-        offload: str | None = None,
-        attention: str | None = None,
-        compile: bool = False,
-        cache: str | None = None,
-        cache_threshold: float | None = None,
-        vae_tiling: bool = False,
-        context_parallel: int = 1,
-        trust_remote_code: bool = False,
-        allow_pickle: bool = False,
-    ) -> None:
-        """Detect what the target holds and decide every setting; `call` holds more arguments of the pipeline itself."""
-        asked = {name: value for name, value in locals().items() if name in calling.NAMES and value is not None}
-        _check_kinds(locals())
-        adaptation = Adaptation(component, lora, lora_scale)
-        self._source = _source(target, base, adaptation, revision, trusted=trust_remote_code)
+    def __init__(self, target: str, **settings: Any) -> None:
+        """Detect what the target holds and decide every setting; each is a field of one of `setting_groups`."""
+        loaded, asked, held = grouped(settings, Loaded, Asked, Held)
+        _check_kinds({**vars(loaded), **vars(asked), **vars(held)})
+        self._source = _source(target, loaded)
         pipeline, index = self._source.pipeline, self._source.index
-        if cache_threshold is not None and cache is None:
-            msg = f"-M cache_threshold={cache_threshold} does nothing without -M cache="
-            raise InputError(msg)
-        cache_threshold = 0.05 if cache_threshold is None else cache_threshold
-        check_positive(
-            cache_threshold=cache_threshold, **{name: value for name, value in asked.items() if name in _COUNTS}
-        )
-        if not allow_pickle:
+        check_positive(**{name: value for name, value in asked.of_call().items() if name in _COUNTS})
+        if not loaded.allow_pickle:
             refuse_pickles([one for one in (self._source.folder, self._part_path) if one is not None])
         self._needs = needs(pipeline)
-        if images is not None and "image" not in self._needs:
-            msg = f"-M images={images} does nothing: {pipeline.__name__} takes no image"
+        if asked.images is not None and "image" not in self._needs:
+            msg = f"-M images={asked.images} does nothing: {pipeline.__name__} takes no image"
             raise InputError(msg)
         if other := [name for name in self._needs if name != "image"]:
             msg = f"{pipeline.__name__} needs {', '.join(other)} besides a caption, which no prompt here can give"
             raise InputError(msg)
-        name, known = _preset(preset, pipeline, index)
-        device = device or _device()
-        self._placement = Placement(
-            dtype=dtype or ("float32" if device == "cpu" else "bfloat16"),
-            vae_dtype=vae_dtype or known.get("vae_dtype"),
-            device=device,
-            device_map=device_map,
-            offload=offload,
-            attention=attention,
-            compile=compile,
-            cache=cache,
-            cache_threshold=cache_threshold,
-            vae_tiling=vae_tiling,
-            allow_pickle=allow_pickle,
-            context_parallel=context_parallel,
-        )
-        check_placement(self._placement)
-        self._images = Path(images or ".")
-        self._caption = caption or ("{video} {audio}" if "audio" in makes(pipeline) else "{video}")
-        self._flow_shift = flow_shift if flow_shift is not None else known.get("flow_shift") if preset else None
-        wanted = {**{key: known[key] for key in calling.NAMES if known.get(key) is not None}, **asked}
+        name, known = _preset(asked.preset, pipeline, index)
+        self._placement = held.placement(known, allow_pickle=loaded.allow_pickle)
+        self._images = Path(asked.images or ".")
+        self._caption = asked.caption or ("{video} {audio}" if "audio" in makes(pipeline) else "{video}")
+        preset_shift = known.get("flow_shift") if asked.preset else None
+        self._flow_shift = asked.flow_shift if asked.flow_shift is not None else preset_shift
+        given = asked.of_call()
+        wanted = {**{key: known[key] for key in calling.NAMES if known.get(key) is not None}, **given}
         self._fps = _fps(pipeline, index, wanted)
         dropped = [key for key in wanted if key != "fps" and calling.argument(pipeline, key) is None]
-        if "guidance_2" in asked and "guidance_2" not in dropped and "transformer_2" not in parts_of(index):
-            msg = f"-M guidance_2={guidance_2} does nothing: this {pipeline.__name__} has no second transformer"
+        if "guidance_2" in given and "guidance_2" not in dropped and "transformer_2" not in parts_of(index):
+            msg = f"-M guidance_2={asked.guidance_2} does nothing: this {pipeline.__name__} has no second transformer"
             raise InputError(msg)
-        if vae_dtype is not None and "vae" not in parts_of(index):
-            msg = f"-M vae_dtype={vae_dtype} does nothing: this {pipeline.__name__} has no part named vae"
+        if held.vae_dtype is not None and "vae" not in parts_of(index):
+            msg = f"-M vae_dtype={held.vae_dtype} does nothing: this {pipeline.__name__} has no part named vae"
             raise InputError(msg)
-        if mine := [key for key in dropped if key in asked]:
+        if mine := [key for key in dropped if key in given]:
             msg = f"{pipeline.__name__} has no argument for {', '.join(mine)}"
             raise InputError(msg)
         self._wanted = {key: value for key, value in wanted.items() if key not in (*dropped, "fps")}
-        self._call = dict(call or {})
+        self._call = dict(asked.call or {})
         accepted = inspect.signature(pipeline.__call__).parameters
         if ours := sorted(self._call.keys() & _OURS):
             msg = f"-M call: {ours[0]} is set by avbench itself and cannot be given"
@@ -160,7 +171,7 @@ class Diffusers:
         if unknown := [key for key in self._call if key not in accepted]:
             msg = f"-M call: {pipeline.__name__} has no argument {unknown[0]!r}; {nearest(unknown[0], accepted)}"
             raise InputError(msg)
-        self._chosen = name if name and not preset else None
+        self._chosen = name if name and not asked.preset else None
         self._pipe: Any = None
         self._ranks: Ranks | None = None
         self.settings: Mapping[str, Any] = {
@@ -175,7 +186,7 @@ class Diffusers:
             "call": self._call,
             **asdict(self._placement),
             "weights": {one: fingerprint(path) for one, path in self._weights().items()},
-            "component": self._source.slot or component,
+            "component": self._source.slot or loaded.component,
             "lora_scale": _alone([one.scale for one in self._source.adapters]),
             **_components(self._source.adapters),
         }
@@ -196,22 +207,22 @@ class Diffusers:
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """List choices that were made for the user, unsupported settings, and clips that would be too short."""
-        said = []
+        messages = []
         if self._chosen:
             source = PRESETS[self._chosen].source
-            said.append(
+            messages.append(
                 f"sampled with preset {self._chosen} ({source}), which its class chose; -M preset= overrides it"
             )
         if dropped := self.settings["dropped"]:
-            said.append(f"{self.settings['class']} has no argument for {', '.join(dropped)}")
+            messages.append(f"{self.settings['class']} has no argument for {', '.join(dropped)}")
         frames = self._wanted.get("frames")
         asked = max((one.clip_spec.seconds for one in requests if one.clip_spec is not None), default=0.0)
         if frames is not None and frames / self._fps < asked:
-            said.append(
+            messages.append(
                 f"clips of {frames} frames at {self._fps} fps last {float(frames / self._fps):.2f} s, but a subset "
                 f"asks for {asked:.2f} s: they will be too short to be measured; give -M frames="
             )
-        return said
+        return messages
 
     def _one(self, request: Request) -> Made:
         import torch
@@ -298,21 +309,30 @@ class Diffusers:
         return {name: path for name, path in found.items() if path is not None}
 
 
+_KINDS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("compile", "vae_tiling", "trust_remote_code", "allow_pickle"), (bool, "true or false")),
+    **dict.fromkeys(
+        (
+            *("base", "component", "revision", "preset", "negative_prompt", "caption", "images", "dtype", "vae_dtype"),
+            *("device", "device_map", "offload", "attention", "cache"),
+        ),
+        (str, "it must be text"),
+    ),
+    **dict.fromkeys(("guidance", "guidance_2", "flow_shift", "lora_scale"), (int | float, "it must be a number")),
+    **dict.fromkeys(_COUNTS, (int, "it must be a whole number")),
+    "call": (Mapping, "it must be an object of arguments"),
+}
+"""Setting → the type that it must have, and how to say so."""
+
+
 def _check_kinds(settings: Mapping[str, Any]) -> None:
     """Raise InputError if a setting has a wrong type, before anything is loaded."""
-    for names, kinds, words in (
-        (_FLAGS, bool, "true or false"),
-        (_TEXTS, str, "it must be text"),
-        (_NUMBERS, int | float, "it must be a number"),
-        (_COUNTS, int, "it must be a whole number"),
-        (("call",), Mapping, "it must be an object of arguments"),
-    ):
-        for name in names:
-            value = settings[name]
-            strange = isinstance(value, bool) and kinds is not bool
-            if value is not None and (strange or not isinstance(value, kinds)):
-                msg = f"-M {name}={value}: {words}"
-                raise InputError(msg)
+    for name, value in settings.items():
+        kinds, words = _KINDS.get(name, (object, ""))
+        strange = isinstance(value, bool) and kinds not in (bool, object)
+        if value is not None and (strange or not isinstance(value, kinds)):
+            msg = f"-M {name}={value}: {words}"
+            raise InputError(msg)
     try:
         str(settings["caption"] or "").format(video="", audio="")
     except (LookupError, ValueError, AttributeError) as error:
@@ -320,16 +340,8 @@ def _check_kinds(settings: Mapping[str, Any]) -> None:
         raise InputError(msg) from None
 
 
-@dataclass(frozen=True)
-class Adaptation:
-    """The LoRAs to add to a pipeline, and the parts that they change."""
-
-    component: str | None
-    lora: Any
-    lora_scale: float | None
-
-
-def _source(target: str, base: str | None, asked: Adaptation, revision: str | None, *, trusted: bool) -> Source:
+def _source(target: str, asked: Loaded) -> Source:
+    base, revision = asked.base, asked.revision
     if revision is not None and Path(base or target).exists():
         msg = f"-M revision={revision} does nothing: {base or target} is a path here, not a repository of the hub"
         raise InputError(msg)
@@ -364,11 +376,11 @@ def _source(target: str, base: str | None, asked: Adaptation, revision: str | No
             msg = f"-M {name}={value} does nothing: no {'part or ' if name == 'component' else ''}LoRA is given"
             raise InputError(msg)
     index = index_of(folder)
-    pipeline = pipeline_class(folder, index, trusted=trusted)
+    pipeline = pipeline_class(folder, index, trusted=asked.trust_remote_code)
     slot = slot_of(index, part, asked.component) if part else None
     scale = 1.0 if asked.lora_scale is None else asked.lora_scale
     adapters = read_adapters(loras, asked.component, scale, parts_of(index), lambda one: local_folder(one, None))
-    return Source(folder, index, pipeline, part, slot, adapters, trusted)
+    return Source(folder, index, pipeline, part, slot, adapters, asked.trust_remote_code)
 
 
 def _alone(values: Sequence[Any]) -> Any:

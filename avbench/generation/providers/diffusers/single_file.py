@@ -38,7 +38,7 @@ def load_file(kind: Any, part: Detected, folder: Path, slot: str, dtype: torch.d
         raise InputError(msg)
     from diffusers.loaders.single_file_utils import load_single_file_checkpoint
 
-    checkpoint = load_single_file_checkpoint(str(part.path), local_files_only=True)
+    checkpoint: Any = load_single_file_checkpoint(str(part.path), local_files_only=True)
     if any(not isinstance(one, Tensor) for one in checkpoint.values()):
         strange = listed(str(name) for name, one in checkpoint.items() if not isinstance(one, Tensor))
         msg = f"{part.path} holds an entry that is no tensor: {strange}"

@@ -325,7 +325,9 @@ class VideosAPI:
 
     def _wish(self, request: Request) -> Wish:
         spec = request.clip_spec
-        form = {name: getattr(spec, name, None) if value is None else value for name, value in self._form.items()}
+        form: dict[str, Any] = {
+            name: getattr(spec, name, None) if value is None else value for name, value in self._form.items()
+        }
         if form["frames"] is None or form["fps"] is None:
             msg = "these prompts do not say how many frames are wanted at which rate: give -M frames= and -M fps="
             raise InputError(msg)

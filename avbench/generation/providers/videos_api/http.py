@@ -102,7 +102,7 @@ class Server:
             after = None
             try:
                 with self._client.stream(
-                    method, url, headers=headers, **self._timeout(deadline), **request
+                    method, url, headers=headers, timeout=self._timeout(deadline), **request
                 ) as response:
                     status = response.status_code
                     if status not in (*_NOT_HEARD, *_LOST):
@@ -134,7 +134,7 @@ class Server:
         try:
             for _ in range(6):
                 headers = self._key_header if self._own(url) else {}
-                with self._client.stream("GET", url, headers=headers, **self._timeout(deadline)) as response:
+                with self._client.stream("GET", url, headers=headers, timeout=self._timeout(deadline)) as response:
                     if response.has_redirect_location:
                         url = self._http(url.join(response.headers["location"]))
                         continue
@@ -196,9 +196,9 @@ class Server:
                 raise InputError(msg) from None
             return {"error": words}
 
-    def _timeout(self, deadline: Deadline) -> dict[str, httpx.Timeout]:
+    def _timeout(self, deadline: Deadline) -> httpx.Timeout:
         left = max(deadline.left, 0.1)
-        return {"timeout": httpx.Timeout(min(60.0, left), connect=min(10.0, left))}
+        return httpx.Timeout(min(60.0, left), connect=min(10.0, left))
 
     def _pauses(self) -> Iterator[float]:
         for number in itertools.count():

@@ -1,0 +1,226 @@
+"""Packages outside avbench add metrics, features, subsets, generators and data sets; a bad one costs a sentence."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import run_avbench
+
+from avbench.core import Audio, Clip, InputError
+from avbench.metrics.evaluate import chosen_metrics
+from avbench.metrics.table import METRICS, known_metrics
+from avbench.storage.media import write_clip
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets.loading import load
+
+DOCS = Path(__file__).parents[1] / "docs" / "adding-a-metric.md"
+
+CODE = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avbench.core import Direction, InputError, Protocol
+from avbench.metrics.table import Metric
+from avbench.subsets.datasets import Entry, Reader
+
+HERE = Path(__file__).parent
+ARRAY = np.zeros(3)
+SUBSET = HERE / "subset"
+NO_SUBSET = HERE / "nowhere"
+SET = Reader("two prompts", "nobody", lambda folder: iter([Entry("one", None, "a ball")]))
+
+class Brightness:
+    protocol = Protocol("brightness", 3)
+    def __call__(self, clip):
+        return {"brightness": float(clip.frames.mean())}
+
+class Failing:
+    protocol = Protocol("failing", 1)
+    def __call__(self, clip):
+        raise ZeroDivisionError("no light")
+
+class Other:
+    protocol = Protocol("something else", 1)
+
+def values(columns):
+    return columns["brightness"]
+
+def wrong(columns):
+    return 1 / 0
+
+def metric(name, feature="brightness", function="values", **options):
+    return Metric(name, feature, f"PLACE:{function}", Direction.BAND, "grey levels", "How bright?", **options)
+
+GOOD, RAISES, NO_ROWS = metric("bright", usual=False), metric("raises", function="wrong"), metric("dark", "failing")
+OWN_NAME, NAMELESS, NO_FEATURE, NO_FUNCTION = (
+    metric("fvd"), metric("another"), metric("lost", "nothing"), metric("absent", function="absent")
+)
+UNNAMED_FEATURE = metric("unnamed_feature", "unnamed")
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Put a package on the path, as pip would: its module and its entry points."""
+    added = []
+
+    def put(name, entry_points, code=CODE):
+        place = tmp_path / "site" / name
+        info = place / f"{name}-1.5.dist-info"
+        info.mkdir(parents=True)
+        (place / f"{name}.py").write_text(code.replace("PLACE", name))
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
+        lines = [f"[avbench.{group}]\n" + "\n".join(one) for group, one in entry_points.items()]
+        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        monkeypatch.syspath_prepend(str(place))
+        monkeypatch.setenv("PYTHONPATH", f"{place}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        added.append(name)
+        return place
+
+    yield put
+    for name in added:
+        sys.modules.pop(name, None)
+
+
+def clips(folder, count=2):
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        sound = Audio(rng.uniform(-0.3, 0.3, (1, 16000)).astype(np.float32), 16000)
+        write_clip(Clip(rng.integers(0, 256, (8, 32, 32, 3), np.uint8), 8, sound), folder / f"{number}.mkv")
+    return folder
+
+
+def test_a_package_adds_a_metric_and_its_feature(tmp_path, install):
+    install("lights", {"metrics": ["bright = lights:GOOD"], "features": ["brightness = lights:Brightness"]})
+    for what, words in (("metrics", "How bright?"), ("features", "lights:Brightness")):
+        assert words in run_avbench("list", what, "--format", "csv").stdout
+    assert "bright" not in [metric.name for metric in chosen_metrics(None)], "it says that it is not usual"
+    run_avbench("score", clips(tmp_path / "a"), "--metric", "bright", "--workers", 1, "--out", tmp_path / "out")
+    folder = RunFolder(tmp_path / "out" / "a")
+    ((score,), protocols) = folder.scores()
+    protocol = protocols[score.protocol]
+    assert score.value == pytest.approx(127.5, abs=3) and protocol["package"] == "lights 1.5"
+    assert (protocol["feature"]["version"], protocol["feature"]["package"]) == (3, "lights 1.5")
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("gone = lamps:NOWHERE", "it cannot be loaded: module 'lamps' has no attribute 'NOWHERE'"),
+        ("gone = lamp:GOOD", "it cannot be loaded: No module named 'lamp'"),
+        ("array = lamps:ARRAY", "it is not a Metric but a ndarray"),
+        ("fvd = lamps:OWN_NAME", "avbench has a metric of that name, which is used"),
+        ("nameless = lamps:NAMELESS", "it calls itself 'another'"),
+        ("lost = lamps:NO_FEATURE", "feature 'nothing' is unknown"),
+        ("absent = lamps:NO_FUNCTION", "lamps:absent cannot be loaded"),
+        ("unnamed_feature = lamps:UNNAMED_FEATURE", "`protocol` must be a Protocol whose name is 'unnamed'"),
+    ],
+)
+def test_a_metric_that_cannot_be_used_costs_one_sentence(tmp_path, install, entry, sentence):
+    install("lamps", {"metrics": [entry], "features": ["brightness = lamps:Brightness", "unnamed = lamps:Other"]})
+    assert [*known_metrics().values()] == [*METRICS]
+    listed = run_avbench("list", "metrics", "--format", "csv")
+    (note,) = listed.stderr.splitlines()
+    assert note.startswith("note: the metric ") and "of the package lamps 1.5 cannot be used" in note
+    assert sentence in note
+    name = entry.partition(" ")[0]
+    if name != "fvd":
+        with pytest.raises(InputError, match=re.escape(sentence)):
+            chosen_metrics([name])
+
+
+def test_a_run_goes_on_where_a_plug_in_fails(tmp_path, install):
+    features = ["brightness = bulbs:Brightness", "failing = bulbs:Failing"]
+    install("bulbs", {"metrics": ["raises = bulbs:RAISES", "dark = bulbs:NO_ROWS", "x = y"], "features": features})
+    asked = [part for name in ("onset_rate", "raises", "dark") for part in ("--metric", name)]
+    done = run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 1, "--out", tmp_path / "out")
+    assert done.stderr.count("the metric 'x' (y) of the package bulbs 1.5 cannot be used") == 1
+    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    assert scores["onset_rate"].value is not None
+    assert scores["raises"].missing == "failed in the package bulbs 1.5: ZeroDivisionError: division by zero"
+    assert "failed in the package bulbs 1.5: ZeroDivisionError: no light" in scores["dark"].missing
+
+
+def test_what_a_feature_failed_at_is_measured_again(tmp_path, install):
+    place = install("torch_", {"metrics": ["dark = torch_:NO_ROWS"], "features": ["failing = torch_:Failing"]})
+    asked = ("score", clips(tmp_path / "a"), "--metric", "dark", "--workers", 1, "--out", tmp_path / "out")
+    run_avbench(*asked, code=1)
+    (place / "torch_.py").write_text(
+        CODE.replace("PLACE", "torch_").replace('raise ZeroDivisionError("no light")', 'return {"brightness": 1.0}')
+    )
+    sys.modules.pop("torch_")
+    run_avbench(*asked)
+    ((score,), _) = RunFolder(tmp_path / "out" / "a").scores()
+    assert score.value == 1.0
+
+
+def test_of_two_packages_of_one_name_neither_is_used(install):
+    for name in ("lantern", "candle"):
+        install(name, {"metrics": [f"bright = {name}:GOOD"], "features": ["brightness = candle:Brightness"]})
+    for what in ("metrics", "features"):
+        (note,) = run_avbench("list", what).stderr.splitlines()
+        assert "candle 1.5" in note and "lantern 1.5" in note and "uninstall one of them" in note
+    with pytest.raises(InputError, match="uninstall one of them"):
+        chosen_metrics(["bright"])
+
+
+def test_a_package_adds_a_subset_a_data_set_and_a_generator(tmp_path, install):
+    groups = {
+        "subsets": ["mine = shelf:SUBSET", "lost = shelf:NO_SUBSET", "toy-control = shelf:SUBSET"],
+        "datasets": ["two = shelf:SET", "array = shelf:ARRAY"],
+        "generators": ["theirs = avbench.generation.providers.toyworld:ToyWorld"],
+    }
+    folder = install("shelf", groups) / "subset"
+    folder.mkdir()
+    (folder / "card.toml").write_text('name = "mine"\nversion = 1\n')
+    (folder / "prompts.jsonl").write_text('{"id": "one", "video_caption": "a ball falls"}\n')
+    assert load("mine").card["package"] == "shelf 1.5" and "package" not in load("toy-control").card
+    with pytest.raises(InputError, match="is no subset folder"):
+        load("lost")
+    with pytest.raises(InputError, match="did you mean 'mine'"):
+        load("mines")
+    listed = run_avbench("list", "subsets")
+    assert "mine" in listed.stdout and "'lost'" in listed.stderr and "'toy-control'" in listed.stderr
+    listed = run_avbench("list", "datasets")
+    assert "two prompts" in listed.stdout and "it is not a Reader but a ndarray" in listed.stderr
+    assert "theirs:TARGET" in run_avbench("list", "models").stdout
+    run_avbench("subsets", "import", f"two:{tmp_path}", "--out", tmp_path / "imported")
+    assert load(str(tmp_path / "imported")).prompts[0].video_caption == "a ball"
+    run_avbench(
+        *("sample", "theirs:", "--subset", "toy-control", "--limit", 1, "--workers", 1, "--out", tmp_path / "runs")
+    )
+    (written,) = (tmp_path / "runs").glob("*/run.json")
+    assert json.loads(written.read_text())["versions"]["shelf"] == "1.5"
+
+
+@pytest.mark.slow
+def test_the_example_of_the_docs_installs_and_scores(tmp_path):
+    package, site = tmp_path / "package", tmp_path / "site"
+    package.mkdir()
+    count = 0
+    for name in ("pyproject.toml", "broadcast_loudness.py"):
+        (text,) = re.findall(rf"```\w+\n# {re.escape(name)}\n(.*?)```", DOCS.read_text(), re.DOTALL)
+        (package / name).write_text(text)
+        count += len([line for line in text.splitlines() if line.strip()])
+    assert count == 15, "the docs do not say how many, but it should stay as small"
+    words = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--target"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *words, site, package], check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+    asked = ["--metric", "too_loud", "--workers", "1", "--out", str(tmp_path / "out")]
+    scored = subprocess.run(
+        [sys.executable, "-m", "avbench", "score", clips(tmp_path / "a"), clips(tmp_path / "b"), *asked],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert scored.returncode == 0, scored.stderr
+    for name in "ab":
+        ((score,), protocols) = RunFolder(tmp_path / "out" / name).scores()
+        assert score.value > 0, "noise at a third of full scale is louder than broadcasting"
+        assert protocols[score.protocol]["package"] == "broadcast-loudness 0.1"
