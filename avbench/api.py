@@ -24,7 +24,7 @@ from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import verdict
-from avbench.core import InputError, Key, Score, Subset, checked_id, digest
+from avbench.core import InputError, Key, Score, Shard, Subset, checked_id, digest
 from avbench.features.measure import CRASHED, protocol_of, require_weights, requires
 from avbench.features.measure import measure as measure_clips
 from avbench.features.table import Requires
@@ -38,7 +38,9 @@ from avbench.metrics.table import Metric
 from avbench.report import tables
 from avbench.report.writing import PageOptions, write_report
 from avbench.storage.content import cache_folder, content_sha256, counted
+from avbench.storage.progress import recorded
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_merge import take_share
 from avbench.storage.run_view import RunView
 from avbench.storage.worker_pool import default_workers
 from avbench.subsets.from_folders import paired
@@ -116,6 +118,8 @@ class Asked:
     settings: Mapping[str, Any] = field(default_factory=dict)
     preset: Mapping[str, Any] | None = None
     """The record of a paper's preset, for run.json."""
+    shard: Shard | None = None
+    """The part of the clips that is made; all of them where not given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +217,7 @@ def score(
     workers: int | None = None,
     replace: bool = False,
     reporter: Reporter | None = None,
+    shard: str | None = None,
 ) -> Comparison:
     """Score folders of finished clips, and compare each with the first.
 
@@ -229,10 +234,12 @@ def score(
         workers: processes; one per core where not given.
         replace: measure again what has changed, instead of refusing it.
         reporter: where messages and progress go.
+        shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
 
     Raises:
         InputError: a folder holds no clips, or something else that was given is wrong.
     """
+    part = None if shard is None else Shard.parse(shard)
     work = _work(workers, replace, reporter)
     named = named_folders(folders)
     chosen = chosen_metrics(metrics)
@@ -246,10 +253,11 @@ def score(
             "compared with"
         )
     real = None if reference is None else reference_of(Path(reference), chosen, work)
+    place = shard_folder(Path(out), part)
     views, failed = [], 0
     for name, folder in named.items():
-        seeds, lacking = _in_folder(folder, found.subset)
-        view, missing = sampled(Path(out) / name, f"clips:{folder}", Asked([found.subset], seeds), work)
+        seeds, lacking = _in_folder(folder, found.subset, part)
+        view, missing = sampled(place / name, f"clips:{folder}", Asked([found.subset], seeds, shard=part), work)
         failed += missing - lacking + measured(view, chosen, work)
         evaluated(view, chosen, real)
         views.append(view)
@@ -276,6 +284,7 @@ def run(
     workers: int | None = None,
     replace: bool = False,
     reporter: Reporter | None = None,
+    shard: str | None = None,
 ) -> Comparison:
     """Sample models on subsets, measure, and compare each with the first.
 
@@ -299,10 +308,12 @@ def run(
         workers: processes; one per core where not given.
         replace: make anew what belongs to another model or other settings, instead of refusing it.
         reporter: where messages and progress go.
+        shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
 
     Raises:
         InputError: something that was given is wrong. A clip that cannot be made is not: it is counted and reported.
     """
+    part = None if shard is None else Shard.parse(shard)
     work = _work(workers, replace, reporter)
     given = [models] if isinstance(models, str) else [*(models or DEMO_MODELS)]
     names = [subsets] if isinstance(subsets, str) else subsets
@@ -319,7 +330,7 @@ def run(
     wanted = chosen_subsets(chosen.subsets if chosen and not names and not file else names, file, views, limit)
     subset_names = names and [one.name if isinstance(one, Subset) else one for one in names]
     typed = paper_presets.Given(subset_names, file, views, limit, seeds, metrics, settings or {})
-    folders = model_folders(Path(out), given)
+    folders = model_folders(shard_folder(Path(out), part), given)
     real = None if reference is None else reference_of(Path(reference), computed, work)
     beside = None if against is None else opened(against, work)
     records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]
@@ -330,7 +341,7 @@ def run(
     opened_runs, failed = [], 0
     for (place, model), record in zip(folders.items(), records, strict=True):
         own = paper_presets.settings(chosen, model, typed.settings) if chosen else {}
-        asked = Asked(wanted, range(seeds or 1), {**typed.settings, **own}, record)
+        asked = Asked(wanted, range(seeds or 1), {**typed.settings, **own}, record, part)
         view, missing = sampled(place, model, asked, work)
         failed += missing + measured(view, computed, work, beside)
         evaluated(view, computed, real, beside)
@@ -408,7 +419,8 @@ def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: Ru
 
     with view.writing():
         count, tasks = measure_clips(view, features_of(metrics), workers=work.processes, against=against)
-        work.reporter.follow(f"{view.path.name}: measure", count, noting(tasks))
+        noted = noting(recorded(view.path, "measure", count, tasks))
+        work.reporter.follow(f"{view.path.name}: measure", count, noted)
     _list("not measured", {key: f"{', '.join(features)}: {CRASHED}" for key, features in lost.items()}, work)
     return len(lost)
 
@@ -434,10 +446,11 @@ def sampled(path: Path, model: str, asked: Asked, work: Work) -> tuple[RunView, 
             workers=work.processes,
             preset=asked.preset,
             replace=work.replace,
+            shard=asked.shard,
         )
         for remark in remarks:
             work.reporter.note(remark)
-        work.reporter.follow(f"{path.name}: sample", count, made)
+        work.reporter.follow(f"{path.name}: sample", count, recorded(path, "sample", count, made))
     view = opened(path, work)
     samples = view.samples().values()
     if other := [one for one in samples if one.spec_mismatch]:
@@ -561,6 +574,28 @@ def chosen_subsets(
     return [one.limited(limit) for one in found]
 
 
+def shard_folder(out: Path, shard: Shard | None) -> Path:
+    """The folder for the run folders of a shard: ``out/shards/2-of-4``; `out` itself where there is no shard."""
+    return out if shard is None else out / "shards" / shard.folder
+
+
+def share_of(run: Path, shard: Shard | None) -> Path:
+    """The run folder that one shard of a finished run is measured in; it is made, or brought up to date.
+
+    It lies beside the run, as `shard_folder` says. The run itself is returned where no shard is given, or where it is
+    this shard already.
+
+    Raises:
+        InputError: the run is another shard, or a clip of it was changed since it was made.
+    """
+    folder = RunFolder(run)
+    if shard is None or folder.run().shard == str(shard):
+        return run
+    place = shard_folder(run.parent, shard) / run.name
+    take_share(folder, shard, place)
+    return place
+
+
 def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFrame:
     """The rows of these metrics. Raises InputError where one is unknown or was not computed."""
     if metrics is None:
@@ -589,14 +624,14 @@ def _fits(folder: Path, subset: Subset) -> bool:
     return any(map(ClipsFolder(str(folder)).has, sampling.plan([subset], [0])))
 
 
-def _in_folder(folder: Path, subset: Subset) -> tuple[range, int]:
-    """The seeds, from 0 up, of which a folder has clips, and how many clips of them it lacks."""
+def _in_folder(folder: Path, subset: Subset, shard: Shard | None) -> tuple[range, int]:
+    """The seeds, from 0 up, of which a folder has clips, and how many clips of them, of a shard, it lacks."""
     model = ClipsFolder(str(folder))
     seeds = 0
     while seeds < MOST_SEEDS and any(map(model.has, sampling.plan([subset], [seeds]))):
         seeds += 1
     asked = range(max(1, seeds))
-    return asked, sum(not model.has(request) for request in sampling.plan([subset], asked))
+    return asked, sum(not model.has(request) for request in sampling.plan([subset], asked, shard))
 
 
 def _require_no_clips(models: Sequence[str]) -> None:

@@ -9,6 +9,8 @@ import scipy.linalg
 from avbench.core import InputError, Moments, NotMeasurable
 from avbench.metrics.distance import (
     Frechet,
+    Kernel,
+    _sum_of_lengths,
     frechet_distance,
     frechet_infinity,
     frechet_of_moments,
@@ -80,6 +82,38 @@ def test_float32_features_far_from_zero_keep_their_distance():
     x = features(10, 60, 8).astype(np.float32) + np.float32(1000)
     y = features(11, 60, 8).astype(np.float32) + np.float32(1000)
     assert frechet_distance(x, y) == pytest.approx(by_matrix_root(x.astype(float), y.astype(float), 1), rel=1e-6)
+
+
+@pytest.mark.parametrize("near", [False, True])
+@pytest.mark.parametrize("fall", [0.0, 0.5, 1.0, 1.2, 3.0])
+@pytest.mark.parametrize("n", [61, 400])
+def test_the_cholesky_factor_gives_the_value_of_the_roots(monkeypatch, n, fall, near):
+    random = np.random.default_rng(11)
+    x, y = random.standard_normal((2, n, 60))
+    y = x + 0.01 * y if near else 1.1 * y
+    mixed = np.linalg.qr(random.standard_normal((60, 60)))[0] * np.arange(1, 61) ** -fall
+    x, y = x @ mixed.T + 5, y @ mixed.T + 5.1
+    monkeypatch.setattr("avbench.metrics.distance._shared_by_cholesky", lambda *_: None)
+    by_roots = frechet_distance(x, y)
+    monkeypatch.undo()
+    assert frechet_distance(x, y) == pytest.approx(by_roots, rel=1e-9)
+    flat = np.concatenate([x[:5]] * 20)  # more clips than dimensions, and all in four of them
+    monkeypatch.setattr("avbench.metrics.distance._shared_by_cholesky", lambda *_: None)
+    by_roots = frechet_distance(flat, y)
+    monkeypatch.undo()
+    assert frechet_distance(flat, y) == pytest.approx(by_roots, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m"), [(30, 50), (50, 30), (24, 24), (1, 9)])
+def test_the_sum_of_lengths_is_that_of_the_singular_values(n, m):
+    random = np.random.default_rng(12)
+    for rank, fall in ((60, 0.0), (60, 2.0), (60, 6.0), (5, 0.0)):
+        block = (random.standard_normal((n, rank)) * np.arange(1, rank + 1) ** -fall) @ random.standard_normal(
+            (rank, m)
+        )
+        block -= block.mean(axis=0)
+        block -= block.mean(axis=1, keepdims=True)
+        assert _sum_of_lengths(block.copy()) == pytest.approx(scipy.linalg.svdvals(block).sum(), rel=1e-10, abs=1e-12)
 
 
 def test_bad_features_are_refused():
@@ -162,6 +196,20 @@ def test_the_kernel_distance_is_the_textbooks():
     within = [sum(kernel(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j) for z in (x, y)]
     between = sum(kernel(a, b) for a in x for b in y)
     assert kernel_distance(x, y) == pytest.approx(within[0] / 72 + within[1] / 110 - 2 * between / 99, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(6, 7), (9, 11), (30, 4)])
+def test_a_kernel_in_blocks_is_the_kernel(monkeypatch, n, m):
+    pool = np.concatenate([features(33, n, 5), features(34, m, 5, shift=0.2)])
+    first, second = parts(n + m, n, m)
+    whole = Kernel(pool)(first, second), Kernel(pool)(first, second[:, :-1])
+    models = first[0][: n // 2 * 2]
+    influence = Kernel(pool).influence(models, second[0])
+    monkeypatch.setattr("avbench.metrics.distance._AT_ONCE", 4)
+    monkeypatch.setattr("avbench.metrics.distance._HELD", 40)
+    np.testing.assert_allclose(Kernel(pool)(first, second), whole[0], rtol=1e-12)
+    np.testing.assert_allclose(Kernel(pool)(first, second[:, :-1]), whole[1], rtol=1e-12)
+    np.testing.assert_allclose(Kernel(pool).influence(models, second[0]), influence, rtol=1e-12)
 
 
 def test_the_kernel_distance_is_centred_and_keeps_its_sign():

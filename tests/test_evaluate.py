@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_runs import METRICS, SUBSETS, evaluated, made_run
+from threadpoolctl import threadpool_limits
 
 from avbench.comparison import score_table
 from avbench.comparison.differences import differences
@@ -60,6 +61,34 @@ def real(tmp_path):
 
 def scored(folder, place, *names):
     return {score.metric: score for score in evaluate(folder, chosen_metrics(names), place=place)}
+
+
+def test_scores_do_not_depend_on_the_number_of_threads(tmp_path):
+    random = np.random.default_rng(11)
+    rows = [
+        {(k, seed): {"logits": random.standard_normal(300).astype(np.float32)} for k in range(40) for seed in seeds}
+        for seeds in ([0], [100])
+    ]
+    real = made_up(tmp_path / "real", rows[1])
+    reference.pack(real, SUBSET, [PROTOCOL], tmp_path / "reference", "CC0", rows=10)
+    folder, written = made_up(tmp_path / "run", rows[0]), []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            scored(folder, tmp_path / "reference", "fvd")
+        written.append((folder.path / "scores.json").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_a_metric_that_fails_costs_its_own_score_only(tmp_path, real, monkeypatch):
+    def fails(x, y, **settings):
+        raise np.linalg.LinAlgError("did not converge")
+
+    folder = made_up(tmp_path / "run", logits(1, 40, [0]))
+    alone = scored(folder, real, "kvd")["kvd"]
+    monkeypatch.setattr("avbench.metrics.distance.frechet_distance", fails)
+    found = scored(folder, real, "fvd", "kvd")
+    assert found["fvd"].value is None and found["fvd"].missing == "fvd failed: LinAlgError: did not converge"
+    assert found["kvd"] == alone
 
 
 @pytest.mark.slow

@@ -7,7 +7,17 @@ from avbench.core import NotMeasurable
 from avbench.metrics import distances
 from avbench.metrics.distance import Frechet, Kernel, frechet_distance
 from avbench.metrics.table import METRICS
-from avbench.statistics.uncertainty import _evenly, _exchanged, _numbered, floor, permutation_null, swap_test
+from avbench.statistics.uncertainty import (
+    ENOUGH_EXTREME,
+    _evenly,
+    _exchanged,
+    _numbered,
+    _signed_sums,
+    _swaps,
+    floor,
+    permutation_null,
+    swap_test,
+)
 
 SIMULATED = 400
 PERMUTATIONS = 99
@@ -65,8 +75,61 @@ def test_equal_models_are_told_apart_in_five_cases_of_a_hundred(distance):
         of_pair = spread(random, n)  # what the two clips of a (prompt, seed) have in common
         models = [of_pair + 0.7 * spread(random, n) + 0.3 for _ in range(2)]
         pooled = distance(np.concatenate([*models, spread(random, 100)]))
-        p.append(swap_test(pooled, n, 100, permutations=PERMUTATIONS, most=PERMUTATIONS).p)
+        p.append(swap_test(pooled, n, 100, permutations=PERMUTATIONS).p)
     assert level_holds(p)
+
+
+def wide(random, n):
+    """[n, 60] features of which few clips are far out."""
+    return random.standard_normal((n, 60)) / np.sqrt(np.arange(1, 61)) * random.gamma(1, 1, (n, 1))
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("distance", [Frechet, Kernel])
+@pytest.mark.parametrize("n", [12, 40])
+def test_equal_models_of_fewer_clips_than_dimensions_are_told_apart_as_seldom(distance, n):
+    random = np.random.default_rng(102)
+    p = []
+    for _ in range(SIMULATED):
+        of_pair = wide(random, n)
+        models = [of_pair + wide(random, n) for _ in range(2)]
+        p.append(swap_test(distance(np.concatenate([*models, wide(random, 50)])), n, 50, permutations=199).p)
+    assert level_holds(p)
+
+
+def directly(pooled):
+    """A pooled distance without its derivative: `swap_test` computes it anew for every swap."""
+    return lambda first, second: pooled(first, second)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.2])
+def test_drawing_until_enough_are_extreme_keeps_the_level(level):
+    n, random = 20, np.random.default_rng(103)
+    p, draws = [], []
+    for _ in range(3 * SIMULATED):
+        models = [spread(random, n) for _ in range(2)]
+        pooled = Kernel(np.concatenate([*models, spread(random, 30)]))
+        found = swap_test(directly(pooled), n, 30, permutations=1999)
+        p.append(found.p)
+        draws.append(found.permutations)
+    assert level_holds(p, level)
+    assert np.mean(draws) < 500
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("n", [40, 150])
+def test_the_derivative_finds_what_the_distance_itself_finds(n):
+    random = np.random.default_rng(104)
+    found, direct = [], []
+    for _ in range(60):
+        of_pair = wide(random, n)
+        models = [of_pair + wide(random, n), 1.2 * (of_pair + wide(random, n)) + 0.05]
+        pooled = Frechet(np.concatenate([*models, wide(random, 100)]))
+        found.append(swap_test(pooled, n, 100, permutations=199).p <= 0.05)
+        direct.append(swap_test(directly(pooled), n, 100, permutations=199).p <= 0.05)
+    assert 0.2 < np.mean(direct) < 0.95
+    assert np.mean(found) > np.mean(direct) - 0.08
 
 
 @pytest.mark.statistical
@@ -79,6 +142,52 @@ def test_what_differs_is_found():
         found = swap_test(distance(np.concatenate([far, near, real])), 60, 200)
         assert found.value > 0 and found.p == 1 / 10_001 and found.permutations == 10_000
         assert swap_test(distance(np.concatenate([near, far, real])), 60, 200).value == pytest.approx(-found.value)
+
+
+def swapped(pooled, pairs, real, draws=40):
+    """The difference of two distances under random swaps, by its definition and by the derivative."""
+    swaps = np.random.default_rng(9).random((draws, pairs)) < 0.5
+    of_clips = pooled.influence(np.arange(2 * pairs), np.arange(2 * pairs, 2 * pairs + real))
+    return _swaps(pooled, real, swaps), _signed_sums(of_clips[:pairs] - of_clips[pairs:], swaps)
+
+
+def test_the_derivative_of_a_kernel_distance_leaves_nothing_out():
+    clips = spread(np.random.default_rng(12), 80)
+    for windows in (1, 4):
+        metric = next(metric for metric in METRICS if metric.name == "kvd")
+        sets = np.split(clips.reshape(-1, windows, 8) if windows > 1 else clips, [20 // windows, 40 // windows])
+        one, other = swapped(distances.pooled(metric, *sets), 20 // windows, 40 // windows)
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"ddof": 0}, {"epsilon": 1e-2}])
+@pytest.mark.parametrize(("n", "real"), [(60, 80), (60, 6), (7, 80)])
+def test_the_derivative_of_a_frechet_distance_goes_with_the_distance(n, real, options):
+    random = np.random.default_rng(13)
+    pooled = Frechet(np.concatenate([spread(random, n), spread(random, n) + 0.1, 2 * spread(random, real)]), **options)
+    one, other = swapped(pooled, n, real, draws=100)
+    assert np.corrcoef(one, other)[0, 1] > (0.99 if n == 60 else 0.95)
+    assert np.polyfit(other, one, 1)[0] == pytest.approx(1, abs=0.15 if n == 60 else 0.4)
+
+
+def test_a_derivative_that_points_the_other_way_is_no_evidence():
+    class Odd(Kernel):
+        def influence(self, models, real):
+            return -super().influence(models, real)
+
+    random = np.random.default_rng(14)
+    clips = np.concatenate([spread(random, 30) + 1, spread(random, 30), spread(random, 30)])
+    assert swap_test(Kernel(clips), 30, 30).p < 0.001
+    assert swap_test(Odd(clips), 30, 30).p == 1
+
+
+def test_draws_stop_where_enough_are_extreme():
+    random = np.random.default_rng(15)
+    a, b, real = (spread(random, 30) for _ in range(3))
+    alike = swap_test(directly(Kernel(np.concatenate([a, b, real]))), 30, 30)
+    assert alike.permutations < 1000 and alike.p == ENOUGH_EXTREME / alike.permutations
+    apart = swap_test(directly(Kernel(np.concatenate([a + 1, b, real]))), 30, 30, permutations=300)
+    assert apart.permutations == 300 and apart.p == 1 / 301
 
 
 def test_where_higher_is_better_few_is_bad():

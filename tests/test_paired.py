@@ -186,3 +186,14 @@ def test_nothing_is_found_where_nothing_differs(kind):
         false += found.p <= 0.05
         held += found.interval[0] <= 0 <= found.interval[1]
     assert false / 400 <= 0.075 and 0.92 <= held / 400 <= 0.985
+
+
+@pytest.mark.parametrize("targets", [None, 0.2])
+def test_blocks_of_draws_are_the_same_draws(monkeypatch, targets):
+    random = np.random.default_rng(30)
+    a, b = random.standard_normal((2, 90))
+    prompts, subsets = np.repeat(np.arange(30), 3), np.repeat(["x", "y"], 45)
+    options = {"subsets": list(subsets), "targets": None if targets is None else np.full(90, targets)}
+    whole = paired_difference(a, b, list(prompts), **options)
+    monkeypatch.setattr("avbench.statistics.paired._HELD", 1000)
+    assert paired_difference(a, b, list(prompts), **options) == whole

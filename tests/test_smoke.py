@@ -16,6 +16,8 @@ VERBS = {
     "measure": ("runs/toyworld-noisy", *METRICS, "--workers", 0),
     "evaluate": ("runs/toyworld-noisy", *METRICS, "--workers", 0),
     "compare": ("runs/toyworld", "runs/toyworld-noisy"),
+    "status": ("runs/toyworld", "runs/toyworld-noisy"),
+    "runs merge": ("merged/toyworld", "runs/toyworld"),
     "leaderboard": ("runs",),
     "power": ("runs/toyworld", "runs/toyworld-noisy"),
     "check": ("runs/toyworld", "--baseline", "baseline.zip", "--update", "--reason", "the first"),
@@ -36,6 +38,9 @@ VERBS = {
 }  # fmt: skip
 """Verb → its words. The order counts: what one writes, a later one reads."""
 ELSEWHERE = {
+    "cache prune": "test_features_cache.py",
+    "cache size": "test_features_cache.py",
+    "cache verify": "test_features_cache.py",
     "curate": "test_curate.py",
     "reference import": "test_foreign.py",
     "train tower": "test_train.py",

@@ -137,6 +137,7 @@ def reference_build(
     replace: Replace = False,
 ) -> None:
     """Build a reference; the same command gives the same bytes."""
+    from avbench.api import Asked
     from avbench.features.measure import protocol_of
     from avbench.metrics import reference
     from avbench.metrics.evaluate import features_of
@@ -149,7 +150,7 @@ def reference_build(
     count = seeds or (1 if finished else 4)
     place = work / asked.name
     source = model or (f"clips:{what}" if bare else "toyworld:")
-    if failures := sample_run(place, source, [asked], range(start, start + count), {}, workers, replace=replace):
+    if failures := sample_run(place, source, Asked([asked], range(start, start + count)), workers, replace=replace):
         refuse(f"{failures} clips could not be made, and a reference must be whole: mend or remove them")
     metrics = named_metrics(metric, fvd_protocol)
     if lost := measure_run(place, metrics, workers):

@@ -23,6 +23,7 @@ from avbench.cli.options import (
     Replace,
     Runs,
     Settings,
+    ShardOf,
     Subsets,
     View,
     Workers,
@@ -44,6 +45,7 @@ from avbench.cli.steps import (
     chosen_subsets,
     opened_run,
     parsed_settings,
+    shard_place,
     worker_count,
     written_plan,
 )
@@ -75,6 +77,7 @@ def score(
     ),
     replace: Replace = False,
     details: Details = False,
+    shard: ShardOf = None,
 ) -> None:
     """Say which of several folders of clips is better. Nothing else is needed.
 
@@ -98,8 +101,9 @@ def score(
         workers=workers,
         replace=replace,
         reporter=PRINTED,
+        shard=shard,
     )
-    _finish(found, out, workers, details=details)
+    _finish(found, shard_place(out, shard), workers, details=details)
 
 
 @app.command()
@@ -126,6 +130,7 @@ def run(
     replace: Replace = False,
     details: Details = False,
     config: Config = None,
+    shard: ShardOf = None,
 ) -> None:
     """Sample, measure and compare models; print the answer and the tables, and write the page.
 
@@ -156,9 +161,11 @@ def run(
         workers=workers,
         replace=replace,
         reporter=PRINTED,
+        shard=shard,
     )
-    write_config(out / "run.toml", ctx, settings)
-    _finish(found, out, workers, fvd_protocol, details=details)
+    place = shard_place(out, shard)
+    write_config(place / "run.toml", ctx, settings)
+    _finish(found, place, workers, fvd_protocol, details=details)
 
 
 @app.command()

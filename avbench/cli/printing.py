@@ -140,12 +140,13 @@ def _lines(stage: str, count: int, unit: str) -> Callable[[int], None]:
         now = time.monotonic()
         if now - printed >= LINE_SECONDS:
             printed, rate = now, (done - first) / (now - begun)
-            say(f"{stage}: {done} of {count}, {rate:.2g} {unit}/s, {_left((count - done) / rate)} left", err=True)
+            say(f"{stage}: {done} of {count}, {rate:.2g} {unit}/s, {duration((count - done) / rate)} left", err=True)
 
     return update
 
 
-def _left(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in minutes and hours, for people."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return "less than a minute"

@@ -12,7 +12,7 @@ from avbench.cli.printing import keep_quiet, say, say_error
 PANELS = {
     "Everyday": ("score", "run", "compare", "report", "check", "doctor", "list"),
     "Data": ("reference", "subsets", "curate", "weights"),
-    "Advanced": ("sample", "measure", "evaluate", "leaderboard", "power", "votes", "train"),
+    "Advanced": ("sample", "measure", "evaluate", "status", "runs", "cache", "leaderboard", "power", "votes", "train"),
 }
 """Panel of the help → its commands, in their order."""
 ANYWHERE = ("--quiet", "-q", "--debug")
@@ -61,6 +61,10 @@ app.add_typer(reference_app, name="reference")
 app.add_typer(weights_app, name="weights")
 train_app = typer.Typer(help="Train AVFullDiT: examples, towers, and the two arms.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+runs_app = typer.Typer(help="Run folders: put the shards of a run together.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs")
+cache_app = typer.Typer(help="The features cache, which runs and machines share.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
 subsets_app = typer.Typer(help="Subsets: the prompts that are asked.", no_args_is_help=True)
 app.add_typer(subsets_app, name="subsets")
 

@@ -21,6 +21,7 @@ from avbench.cli.options import (
     Runs,
     Seeds,
     Settings,
+    ShardOf,
     Subsets,
     View,
     Workers,
@@ -34,7 +35,9 @@ from avbench.cli.steps import (
     named_metrics,
     opened_run,
     parsed_settings,
+    parsed_shard,
     sample_run,
+    shard_place,
 )
 
 
@@ -50,13 +53,15 @@ def sample(
     workers: Workers = None,
     out: Out = Path("runs"),
     replace: Replace = False,
+    shard: ShardOf = None,
 ) -> None:
     """Make the clips of one model, and nothing else."""
-    from avbench.api import model_folders
+    from avbench.api import Asked, model_folders
 
-    ((place, model),) = model_folders(out, [model]).items()
-    asked, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
-    if failures := sample_run(place, model, asked, range(seeds), settings, workers, replace=replace):
+    ((place, model),) = model_folders(shard_place(out, shard), [model]).items()
+    subsets, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
+    asked = Asked(subsets, range(seeds), settings, shard=parsed_shard(shard))
+    if failures := sample_run(place, model, asked, workers, replace=replace):
         refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     say(place)
 
@@ -68,10 +73,14 @@ def measure(
     fvd_protocol: FVDProtocols = None,
     against: Against = None,
     workers: Workers = None,
+    shard: ShardOf = None,
 ) -> None:
     """Measure the clips of run folders."""
+    from avbench.api import share_of
+
     metrics = named_metrics(metric, fvd_protocol)
-    if lost := sum([measure_run(path, metrics, workers, against) for path in runs]):
+    places = [share_of(path, parsed_shard(shard)) for path in runs]
+    if lost := sum([measure_run(path, metrics, workers, against) for path in places]):
         refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
 
 

@@ -1,15 +1,15 @@
 """What several commands do, as thin calls of `avbench.api`: notes and progress are printed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avbench.cli.printing import Printed, refuse, say
 
 if TYPE_CHECKING:
-    from avbench.api import Work
+    from avbench.api import Asked, Work
     from avbench.comparison.plan import Plan
-    from avbench.core import Subset
+    from avbench.core import Shard, Subset
     from avbench.metrics.table import Metric
     from avbench.storage.run_folder import RunFolder
     from avbench.storage.run_view import RunView
@@ -25,20 +25,11 @@ def work_of(workers: int | None = None, *, replace: bool = False) -> "Work":
     return Work(workers, replace, PRINTED)
 
 
-def sample_run(
-    place: Path,
-    model: str,
-    subsets: Sequence["Subset"],
-    seeds: Sequence[int],
-    settings: Mapping[str, Any],
-    workers: int | None,
-    *,
-    replace: bool = False,
-) -> int:
+def sample_run(place: Path, model: str, asked: "Asked", workers: int | None, *, replace: bool = False) -> int:
     """Sample a run; returns how many of its clips could not be made, refusals not counted."""
-    from avbench.api import Asked, sampled
+    from avbench.api import sampled
 
-    return sampled(place, model, Asked(subsets, seeds, settings), work_of(workers, replace=replace))[1]
+    return sampled(place, model, asked, work_of(workers, replace=replace))[1]
 
 
 def named_metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:
@@ -107,6 +98,20 @@ def parsed_settings(settings: Iterable[str]) -> dict[str, Any]:
         except InputError:
             parsed[name] = value
     return parsed
+
+
+def parsed_shard(text: str | None) -> "Shard | None":
+    """The shard that --shard names."""
+    from avbench.core import Shard
+
+    return None if text is None else Shard.parse(text)
+
+
+def shard_place(out: Path, shard: str | None) -> Path:
+    """The folder that --out and --shard ask for."""
+    from avbench.api import shard_folder
+
+    return shard_folder(out, parsed_shard(shard))
 
 
 def worker_count(asked: int | None) -> int:

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, asked_scores, check_comparable, clip_values, join, made, scored_by
-from avbench.core import Direction, InputError, NotMeasurable, Score, Subset, columns
+from avbench.core import Columns, Direction, InputError, Key, NotMeasurable, Row, Score, Subset, columns
 from avbench.features.measure import current_rows, protocol_of
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
@@ -40,6 +41,7 @@ COLUMNS = (
 FOLLOWING = ("detectable", "needed", "p_alike", "p_not_worse")
 
 
+@threadpool_limits.wrap(limits=1)
 def differences(
     folders: Sequence[RunFolder],
     *,
@@ -106,6 +108,24 @@ class _Side:
             scored_by(folder, score.metric)  # raises where this version has no such metric
         self.values = clip_values(folder)
         self.subsets = {subset.name: subset for subset in folder.subsets()}
+        self._columns: dict[tuple[str, str], dict[str, tuple[list[Key], Columns]]] = {}
+
+    def column(self, metric: Metric, subset: str) -> tuple[list[Key], Columns]:
+        """The embedding that a metric compares, of a subset's clips that have it, and their keys; read once."""
+        where = metric.feature, metric.column
+        if where not in self._columns:
+            rows: dict[str, list[Row]] = {}
+            for row in current_rows(self.folder, metric.feature, names=[metric.column]).values():
+                rows.setdefault(row.key.subset, []).append(row)
+            self._columns[where] = {name: _as_measured(*columns(of_subset)) for name, of_subset in rows.items()}
+        return self._columns[where].get(subset, ([], {}))
+
+
+def _as_measured(keys: list[Key], values: Columns) -> tuple[list[Key], Columns]:
+    """The same columns, in half the memory: in float32 where that holds them exactly, as networks give no more."""
+    with np.errstate(over="ignore"):
+        single = {name: column.astype(np.float32) for name, column in values.items() if column.dtype != object}
+    return keys, {**values, **{name: column for name, column in single.items() if (column == values[name]).all()}}
 
 
 def _row(metric: Metric, where: Where, run: _Side, against: _Side, place: Path | None, plan: Plan) -> dict[str, Any]:
@@ -114,7 +134,7 @@ def _row(metric: Metric, where: Where, run: _Side, against: _Side, place: Path |
     if missing := next((score.missing for score in scores if score.value is None), None):
         return margin | {"kind": _kind(metric), "missing": missing}
     if not metric.per_clip:
-        found = _of_distance(metric, run.folder, against.folder, against.subsets[where[0]], place)
+        found = _of_distance(metric, run, against, against.subsets[where[0]], place)
         too_few = metric.too_few(found["pairs"], scores[0].reference_clips) if "pairs" in found else None
         return margin | found | {"too_few": too_few}
     return margin | _of_clips(run.values[where], against.values[where], _target(metric, *scores))
@@ -188,11 +208,8 @@ def _numbers(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
     }
 
 
-def _of_distance(metric: Metric, a: RunFolder, b: RunFolder, subset: Subset, place: Path | None) -> dict[str, Any]:
-    sides = []
-    for folder in (a, b):
-        rows = current_rows(folder, metric.feature).values()
-        sides.append(columns(row for row in rows if row.key.subset == subset.name))
+def _of_distance(metric: Metric, a: _Side, b: _Side, subset: Subset, place: Path | None) -> dict[str, Any]:
+    sides = [side.column(metric, subset.name) for side in (a, b)]
     both, either = {*sides[0][0]} & {*sides[1][0]}, {*sides[0][0]} | {*sides[1][0]}
     row = {"kind": "distance", "paired": True, "prompts": len({key.prompt for key in both})}
     try:

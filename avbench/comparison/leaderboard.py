@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from avbench.comparison.differences import MACRO, MICRO, differences
 from avbench.comparison.score_table import Where, clip_values, scores_frame
@@ -44,6 +45,7 @@ def find(places: Sequence[Path]) -> list[RunFolder]:
     return [RunFolder(path) for path in dict.fromkeys(runs)]
 
 
+@threadpool_limits.wrap(limits=1)
 def leaderboard(
     folders: Sequence[RunFolder],
     *,

@@ -25,6 +25,7 @@ from avbench.core.protocol import (
 from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
 from avbench.core.run import Run, Sample
 from avbench.core.score import Direction, Null, Score
+from avbench.core.shard import Shard, dealt_prompts, planned_keys
 from avbench.core.table import resolve
 from avbench.core.text import csv_text, one_line, spreadsheet_cell, visible
 
@@ -48,12 +49,14 @@ __all__ = [
     "Run",
     "Sample",
     "Score",
+    "Shard",
     "Subset",
     "UnusableError",
     "Value",
     "checked_id",
     "columns",
     "csv_text",
+    "dealt_prompts",
     "different_fields",
     "digest",
     "field_differences",
@@ -63,6 +66,7 @@ __all__ = [
     "nearest",
     "noted",
     "one_line",
+    "planned_keys",
     "require_same_protocol",
     "resolve",
     "spreadsheet_cell",

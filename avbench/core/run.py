@@ -7,6 +7,7 @@ from typing import Any
 from avbench.core.errors import InputError
 from avbench.core.prompt import checked_id
 from avbench.core.rows import Key
+from avbench.core.shard import Shard
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,26 @@ class Run:
     """The settings that the user gave, as opposed to defaults."""
     preset: Mapping[str, Any] | None = None
     """The paper preset that the user chose, and which of its settings the user overrode."""
+    shard: str | None = None
+    """Where the folder holds a part of the run only: which, as ``i/n``."""
 
     def __post_init__(self) -> None:
         checked_id(self.name, "run name")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             msg = f"seeds are {list(self.seeds)}; give at least one, each once"
             raise InputError(msg)
+        if self.shard is not None:
+            Shard.parse(self.shard)
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a run to be resumed."""
-        return {
+        plain = {
             "model": self.model,
             "settings": dict(self.settings),
             "subsets": dict(self.subsets),
             "seeds": list(self.seeds),
         }
+        return plain if self.shard is None else {**plain, "shard": self.shard}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values for run.json."""

@@ -9,7 +9,7 @@ subset asks for is brought to it as it is read, and its rows are those of its by
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +28,10 @@ from avbench.core import (
     resolve,
 )
 from avbench.features.table import FEATURES, Feature, Requires
-from avbench.storage import weights, worker_pool
+from avbench.storage import features_cache, weights, worker_pool
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.content import counted, holds, require_unchanged
+from avbench.storage.features_cache import FeaturesCache
 from avbench.storage.media import read_clip
 from avbench.storage.run_folder import RunFolder
 
@@ -112,6 +113,8 @@ def measure(
 ) -> tuple[int, Iterator[Task]]:
     """Measure what is not measured yet. What a worker dies of costs its clip a feature's values, and nothing else.
 
+    Values that the features cache has are taken from it, where one is asked for.
+
     Returns:
         How many tasks are to be done, most of one clip each, and an iterator that does them, yielding each when its
         rows are written.
@@ -124,7 +127,7 @@ def measure(
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_of(feature, against) for feature in features}
     current = {feature: current_keys(folder, feature, against, without=CRASHED) for feature in features}
-    made = sorted((one for one in folder.samples().values() if one.path is not None), key=lambda each: each.key)
+    made = _in_order_of_making(folder)
     references = against.samples() if against else {}
     prompts = {(subset.name, prompt.id): prompt for subset in folder.subsets() for prompt in subset.prompts}
     todo = []
@@ -151,30 +154,92 @@ def measure(
             )
             raise InputError(msg)
 
+    cache = features_cache.asked_for()
+
     def work() -> Iterator[Task]:
         build = functools.partial(_worker, folder.path, against.path if against else None)
         forms = forms_of(folder), forms_of(against) if against else {}
-        for task, found in worker_pool.map_unordered(build, todo, workers=workers, survive_crashes=True):
+        left = []
+        for task in todo:
+            rows, rest = _known(cache, task, protocols, forms)
+            for feature, row in rows:
+                folder.add_row(protocols[feature], row)
+            if rest.features:
+                left.append(rest)
+            else:
+                yield rest
+        for task, found in worker_pool.map_unordered(build, left, workers=workers, survive_crashes=True):
             rows = _each_alone(build, task, forms) if isinstance(found, worker_pool.WorkerCrashed) else found
             for feature, row in rows:
                 folder.add_row(protocols[feature], row)
+                if cache and row.values is not None:
+                    cache.keep(protocols[feature], _cached_as(feature, task, row.clip_sha256), row.values)
             crashed = dict.fromkeys(feature for feature, row in rows if row.missing == CRASHED)
             yield dataclasses.replace(task, crashed=tuple(crashed))
 
     return len(todo), work()
 
 
-def current_rows(folder: RunFolder, feature: str, against: RunFolder | None = None) -> dict[Key, Row]:
-    """The rows of a feature that were made of the very bytes that lie in the folder, and in `against`, now."""
-    rows = folder.rows(protocol_of(feature, against))
-    return {key: rows[key] for key in current_keys(folder, feature, against)}
+def _known(
+    cache: FeaturesCache | None,
+    task: Task,
+    protocols: Mapping[str, Protocol],
+    forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
+) -> tuple[list[tuple[str, Row]], Task]:
+    """The rows of a task that the cache has, and the task with the features that are left to measure."""
+    if cache is None:
+        return [], task
+    rows: list[tuple[str, Row]] = []
+    left = []
+    for feature in task.features:
+        seen = _hashes(feature, task, forms)
+        found = [cache.find(protocols[feature], _cached_as(feature, task, one)) for one in seen]
+        if all(values is not None for values in found):
+            rows += [(feature, row) for row in _as_rows(feature, task, found, None, forms)]
+        else:
+            left.append(feature)
+    return rows, dataclasses.replace(task, features=tuple(left))
+
+
+def _cached_as(feature: str, task: Task, clip_sha256: str) -> str:
+    """What decides a row's values, besides the protocol: what is seen of the clips, and the prompt where it is used."""
+    if requires(feature) is not Requires.PROMPT or task.prompt is None:
+        return clip_sha256
+    return digest([clip_sha256, task.prompt.to_json()])
+
+
+def _in_order_of_making(folder: RunFolder) -> list[Sample]:
+    """The samples with a clip, balanced over subsets as the clips are made; a prompt's by their seeds."""
+    places = {key[:2]: place for place, key in enumerate(folder.planned_keys())}
+    made = [sample for sample in folder.samples().values() if sample.path is not None]
+    return sorted(made, key=lambda sample: (places.get(sample.key[:2], len(places)), sample.key))
+
+
+def current_rows(
+    folder: RunFolder, feature: str, against: RunFolder | None = None, *, names: Collection[str] | None = None
+) -> dict[Key, Row]:
+    """The rows of a feature that were made of the very bytes that lie in the folder, and in `against`, now.
+
+    Args:
+        folder: the run.
+        feature: its id.
+        against: the run that holds the reference clips.
+        names: only the values of these names; all for None.
+    """
+    rows = folder.rows(protocol_of(feature, against), names)
+    current = _current(folder, feature, against, {key: row.clip_sha256 for key, row in rows.items()})
+    return {key: row for key, row in rows.items() if key in current}
 
 
 def current_keys(
     folder: RunFolder, feature: str, against: RunFolder | None = None, *, without: str | None = None
 ) -> set[Key]:
     """The keys of `current_rows`, without a value in memory; rows with the sentence `without` are left out."""
-    made_of = folder.row_hashes(protocol_of(feature, against), without=without)
+    return _current(folder, feature, against, folder.row_hashes(protocol_of(feature, against), without=without))
+
+
+def _current(folder: RunFolder, feature: str, against: RunFolder | None, made_of: Mapping[Key, str]) -> set[Key]:
+    """The keys whose rows were `made_of` the very bytes that lie in the folder, and in `against`, now."""
     samples = folder.samples()
     references = against.samples() if against else {}
     siblings: dict[tuple[str, str], list[Sample]] = {}
@@ -304,17 +369,18 @@ def _as_rows(
     forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
 ) -> list[Row]:
     """One row per clip of a task."""
+    hashes = _hashes(feature, task, forms)
+    return [
+        Row(sample.key, seen, values, missing) for sample, seen, values in zip(task.samples, hashes, made, strict=True)
+    ]
+
+
+def _hashes(feature: str, task: Task, forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]]) -> list[str]:
+    """What a feature sees of each clip of a task, and of the clips beside it."""
     kind = requires(feature)
     beside: Sequence[Sample | None] = {
         Requires.REFERENCE_CLIP: (task.reference,),
         Requires.SEEDS: task.samples,
     }.get(kind, ())
-    return [
-        Row(
-            sample.key,
-            _all_seen(sample, forms[0], beside, forms[kind is Requires.REFERENCE_CLIP]) or "",
-            values,
-            missing,
-        )
-        for sample, values in zip(task.samples, made, strict=True)
-    ]
+    their = forms[kind is Requires.REFERENCE_CLIP]
+    return [_all_seen(sample, forms[0], beside, their) or "" for sample in task.samples]

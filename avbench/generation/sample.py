@@ -23,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, Key, Refused, Run, Sample, Subset, UnusableError
+from avbench.core import ClipSpec, InputError, Key, Refused, Run, Sample, Shard, Subset, UnusableError, planned_keys
 from avbench.core.version import __version__
 from avbench.generation import table as generators
 from avbench.generation.first_clips import BarrenError, FirstClips
@@ -31,6 +31,7 @@ from avbench.generation.table import Generator, Made, Request
 from avbench.storage import worker_pool
 from avbench.storage.content import altered
 from avbench.storage.media import read_clip, write_clip
+from avbench.storage.progress import peak_memory_mib
 from avbench.storage.run_folder import RunFolder, file_sha256, write_json
 
 JOURNAL = "jobs"
@@ -41,15 +42,10 @@ _SHA256_LETTERS = 64
 _VERSIONED_BY_DIFFUSERS = ("diffusers", "gguf", "peft", "transformers")
 
 
-def plan(subsets: Sequence[Subset], seeds: Sequence[int]) -> list[Request]:
-    """Return a request for every clip that a run should have, sorted by key."""
-    requests = [
-        Request(Key(subset.name, prompt.id, seed), prompt, subset.clip_spec)
-        for subset in subsets
-        for prompt in subset.prompts
-        for seed in seeds
-    ]
-    return sorted(requests, key=lambda request: request.key)
+def plan(subsets: Sequence[Subset], seeds: Sequence[int], shard: Shard | None = None) -> list[Request]:
+    """Return a request for every clip that a run, or a shard of it, should have, in the order of making."""
+    asked = {(subset.name, prompt.id): (prompt, subset.clip_spec) for subset in subsets for prompt in subset.prompts}
+    return [Request(key, *asked[key[:2]]) for key in planned_keys(subsets, seeds, shard)]
 
 
 def sample(
@@ -63,6 +59,7 @@ def sample(
     generator: Generator | None = None,
     preset: Mapping[str, Any] | None = None,
     replace: bool = False,
+    shard: Shard | None = None,
 ) -> tuple[int, Iterator[Sample], list[str]]:
     """Start or resume a run.
 
@@ -78,21 +75,25 @@ def sample(
         preset: the record of a paper preset, for run.json.
         replace: delete the folder's run if it is of another model, settings or prompts, and make single clips anew
             that have changed.
+        shard: make only this part of the run; all of it where not given.
 
     Returns:
         The number of clips still to be made; an iterator that makes them and yields each one when it is safely on
         disk; and the generator's remarks.
 
     Raises:
-        InputError: the model is invalid, or the folder holds another run, or clips that have changed since.
+        InputError: the model is invalid, or the folder holds another run, or clips that have changed since, or the
+            shard is empty.
     """
     journal = folder.path / JOURNAL
     source = functools.partial(generators.build, model, dict(settings), journal)
     alone = generator is not None
     generator = generator or source()
-    requests = plan(subsets, seeds)
+    requests = plan(subsets, seeds, shard)
     fingerprint = {**generator.settings, **generators.outside_identity(model, generator, settings)}
-    run = _run(folder.path.name, model, fingerprint, subsets, seeds)
+    run = dataclasses.replace(
+        _run(folder.path.name, model, fingerprint, subsets, seeds), shard=None if shard is None else str(shard)
+    )
     if replace and _another(folder, run, subsets):
         throw_away(folder)
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
@@ -113,8 +114,7 @@ def sample(
             (folder.path / name).unlink(missing_ok=True)
     done = {key for key, made in samples.items() if (made.path is not None or made.refused) and key not in stale}
     todo = [request for request in requests if request.key not in done]
-    size = generator.batch_size
-    batches = [todo[start : start + size] for start in range(0, len(todo), size)]
+    batches = _batches(todo, generator.batch_size)
     most = getattr(generator, "most_workers", workers)
     processes = 0 if alone else min(workers, most)
     count = threads or (processes if processes > 1 else 0)  # this process has the model already
@@ -128,7 +128,22 @@ def sample(
                 folder.add_sample(one)
                 yield one
 
-    return len(todo), make(), generator.remarks(requests)
+    every = requests if shard is None else plan(subsets, seeds)  # a file of another shard is no file without a prompt
+    return len(todo), make(), generator.remarks(every)
+
+
+def _batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
+    """Group requests in their order into batches of one clip spec each."""
+    batches: list[list[Request]] = []
+    filling: dict[ClipSpec | None, list[Request]] = {}
+    for request in requests:
+        batch = filling.setdefault(request.clip_spec, [])
+        if not batch:
+            batches.append(batch)
+        batch.append(request)
+        if len(batch) == size:
+            del filling[request.clip_spec]
+    return batches
 
 
 def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[Subset], seeds: Sequence[int]) -> Run:
@@ -251,9 +266,8 @@ def _forget_gpu_peak() -> None:
 
 
 def _peaks() -> dict[str, float]:
-    """Return the peak memory in MiB. ru_maxrss is in KiB, on macOS in bytes."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    peaks = {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    """Return the peak memory in MiB."""
+    peaks = {"peak_memory_mib": peak_memory_mib(resource.RUSAGE_SELF)}
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         peaks["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)

@@ -5,7 +5,7 @@ Every distance is given with its matched-n permutation null, and with the floor:
 how to compare two arrays; this module knows which arrays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:
         raise InputError(msg)
     clips = np.concatenate(sets)
     windows = clips.shape[1] if clips.ndim == 3 else 1
-    features = _flat(clips).astype(np.float64)
+    features = _flat(clips).astype(np.float64, copy=False)
     if metric.pooled:
         statistic: Pooled = resolve(metric.pooled)(features, **metric.settings)
     else:
@@ -120,6 +120,20 @@ class _OfClips:
     @property
     def rounding(self) -> float:
         return getattr(self.statistic, "rounding", 0.0)
+
+    @property
+    def draws_at_once(self) -> int:
+        return getattr(self.statistic, "draws_at_once", uncertainty.CHUNK)
+
+    @property
+    def influence(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
+        of_windows = getattr(self.statistic, "influence", None)
+        return of_windows and (lambda models, real: self._influence(of_windows, models, real))
+
+    def _influence(self, of_windows: Callable, models: np.ndarray, real: np.ndarray) -> np.ndarray:
+        """A clip's influence is the sum of its windows'."""
+        places = (_windows(part[None], self.windows)[0] for part in (models, real))
+        return of_windows(*places).reshape(len(models), self.windows).sum(axis=1)
 
 
 def _flat(embeddings: np.ndarray) -> np.ndarray:

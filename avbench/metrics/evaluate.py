@@ -1,16 +1,20 @@
 """Scores a measured run: a value for every metric that its rows allow, and for every other the reason why not.
 
-Nothing here depends on time, machine or the order of measuring: the same rows give the same bytes.
+Nothing here depends on time or the order of measuring, nor on the number of cores, as all is computed in one thread:
+on one kind of processor, the same rows give the same bytes.
 """
 
 import collections
-from collections.abc import Collection, Mapping, Sequence
+import functools
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from avbench.core import (
     Columns,
@@ -26,14 +30,16 @@ from avbench.core import (
     columns,
     csv_text,
     digest,
+    first_line,
     nearest,
     resolve,
     without_notes,
 )
-from avbench.features.measure import current_rows, forms_of, protocol_of
+from avbench.features.measure import current_keys, current_rows, forms_of, protocol_of
 from avbench.metrics import distance, distances, reference
 from avbench.metrics.table import FVD_PROTOCOLS, METRICS, Metric
 from avbench.statistics import uncertainty
+from avbench.storage.conform import ClipForm
 from avbench.storage.content import require_unchanged
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
@@ -69,6 +75,7 @@ def features_of(metrics: Sequence[Metric]) -> list[str]:
     return list(dict.fromkeys(every))
 
 
+@threadpool_limits.wrap(limits=1)
 def evaluate(
     folder: RunFolder,
     metrics: Sequence[Metric],
@@ -98,37 +105,17 @@ def evaluate(
     if against is None and (Path(scored_with.get("against", "")) / "run.json").is_file():
         against = RunFolder(Path(scored_with["against"]))
     metrics = _with_earlier(metrics, scored, folder, against)
-    scores: list[Score] = []
-    protocols: dict[str, Any] = {}
-    values: list[pd.DataFrame] = []
-    near: list[pd.DataFrame] = []
-    rows = {feature: current_rows(folder, feature, against) for feature in features_of(metrics)}
-    samples, seeds, forms = folder.samples(), folder.run().seeds, forms_of(folder)
-    for subset in folder.subsets():
-        expected = sorted(Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in seeds)
-        real = reference.find(subset, place)
-        for metric in metrics:
-            measured = _joined(rows[metric.feature], rows[metric.beside]) if metric.beside else rows[metric.feature]
-            of_subset = {key: measured[key] for key in expected if key in measured}
-            feature = protocol_of(metric.feature, against)
-            protocol = _described(metric, feature, subset, real)
-            if subset.name in forms:
-                protocol["clip_form"] = forms[subset.name].describe()
-            if metric.beside:
-                protocol["beside"] = protocol_of(metric.beside, against).describe()
-            why = collections.Counter(_reason(key, samples, of_subset) for key in expected)
-            refused = sum(key in samples and samples[key].refused for key in expected)
-            task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, sum(why.values()), refused)
-            protocols[task.digest] = protocol
-            try:
-                score, per_clip = _score(task, of_subset, samples, why)
-            except (NotMeasurable, InputError) as reason:
-                score, per_clip = task.scored(value=None, n=0, missing=str(reason)), None
-            scores.append(score)
-            if per_clip is not None:
-                values.append(per_clip)
-            if metric.name == "near_copies" and score.value is not None:
-                near.append(_near_copies(task, of_subset))
+    subsets = folder.subsets()
+    reals = {subset.name: reference.find(subset, place) for subset in subsets}
+    run = _Run(folder.samples(), sorted(folder.planned_keys()), forms_of(folder), against)
+    found: dict[tuple[str, str], _Found] = {}
+    for metric, measured in _with_rows(metrics, folder, against):
+        for subset in subsets:
+            found[subset.name, metric.name] = _found(metric, measured, run, subset, reals[subset.name])
+    ordered = [found[subset.name, metric.name] for subset in subsets for metric in metrics]
+    scores, protocols = [one.score for one in ordered], {one.score.protocol: one.protocol for one in ordered}
+    values = [one.values for one in ordered if one.values is not None]
+    near = [one.near for one in ordered if one.near is not None]
     asked = {"reference": place, "against": against and against.path}
     table = pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
     parts = {VALUES_FILE: table.to_parquet(index=False)}
@@ -138,6 +125,74 @@ def evaluate(
         (folder.path / NEAR_FILE).unlink(missing_ok=True)
     folder.write_scores(scores, protocols, {name: str(path.absolute()) for name, path in asked.items() if path}, parts)
     return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What is read of a run once."""
+
+    samples: Mapping[Key, Sample]
+    planned: Sequence[Key]
+    """The keys that the run should have, sorted."""
+    forms: Mapping[str, ClipForm]
+    against: RunFolder | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What one metric found on one subset."""
+
+    score: Score
+    protocol: dict[str, Any]
+    values: pd.DataFrame | None
+    """Of each clip."""
+    near: pd.DataFrame | None
+    """Rows of near_copies.csv."""
+
+
+def _with_rows(
+    metrics: Sequence[Metric], folder: RunFolder, against: RunFolder | None
+) -> Iterator[tuple[Metric, Mapping[Key, Row]]]:
+    """Each metric with the rows of its feature, metrics of one feature together: the rows of few are in memory."""
+
+    @functools.lru_cache(maxsize=2)
+    def rows(feature: str) -> dict[Key, Row]:
+        return current_rows(folder, feature, against)
+
+    places = {feature: place for place, feature in enumerate(features_of(metrics))}
+    for (feature, beside), group in itertools.groupby(
+        sorted(metrics, key=lambda one: (places[one.feature], places.get(one.beside, -1))),
+        key=lambda one: (one.feature, one.beside),
+    ):
+        measured = _joined(rows(feature), rows(beside)) if beside else rows(feature)
+        yield from ((metric, measured) for metric in group)
+
+
+def _found(
+    metric: Metric, measured: Mapping[Key, Row], run: _Run, subset: Subset, real: reference.Reference | None
+) -> _Found:
+    """Score one metric on one subset. Whatever goes wrong costs this score only, and is its sentence why."""
+    samples = run.samples
+    expected = [key for key in run.planned if key.subset == subset.name]
+    of_subset = {key: measured[key] for key in expected if key in measured}
+    feature = protocol_of(metric.feature, run.against)
+    protocol = _described(metric, feature, subset, real)
+    if subset.name in run.forms:
+        protocol["clip_form"] = run.forms[subset.name].describe()
+    if metric.beside:
+        protocol["beside"] = protocol_of(metric.beside, run.against).describe()
+    why = collections.Counter(_reason(key, samples, of_subset) for key in expected)
+    refused = sum(key in samples and samples[key].refused for key in expected)
+    task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, sum(why.values()), refused)
+    try:
+        score, per_clip = _score(task, of_subset, samples, why)
+        asked_for = metric.name == "near_copies" and score.value is not None
+        return _Found(score, protocol, per_clip, _near_copies(task, of_subset) if asked_for else None)
+    except (NotMeasurable, InputError) as reason:
+        sentence = str(reason)
+    except Exception as error:  # of a plug-in, of linear algebra, of memory: the other metrics have their numbers
+        sentence = f"{metric.name} failed: {type(error).__name__}: {first_line(error)}"
+    return _Found(task.scored(value=None, n=0, missing=sentence), protocol, None, None)
 
 
 SHIPPED = Path("shipped")
@@ -180,15 +235,16 @@ def _with_earlier(
     earlier = [metric for metric in METRICS if metric.name in scored and metric.name not in asked]
     if not earlier:
         return [*metrics]
-    kept = {metric.name for metric in earlier if _is_measured(metric, folder, against)}
+    whole = {feature: _is_measured(feature, folder, against) for feature in features_of(earlier)}
+    kept = {metric.name for metric in earlier if all(whole[feature] for feature in features_of([metric]))}
     outside = [metric for metric in metrics if metric not in METRICS]
     return [*(metric for metric in METRICS if metric.name in kept | asked), *outside]
 
 
-def _is_measured(metric: Metric, folder: RunFolder, against: RunFolder | None) -> bool:
+def _is_measured(feature: str, folder: RunFolder, against: RunFolder | None) -> bool:
     made = {key for key, sample in folder.samples().items() if sample.path is not None}
     try:
-        return all(made <= {*current_rows(folder, feature, against)} for feature in features_of([metric]))
+        return made <= current_keys(folder, feature, against)
     except InputError:  # it needs the clips of another run, which is no longer there
         return False
 

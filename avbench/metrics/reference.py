@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors.numpy import save
+from threadpoolctl import threadpool_limits
 
 from avbench.core import (
     Columns,
@@ -298,6 +299,7 @@ def _moments(path: Path) -> dict[str, dict[str, Moments]]:
     return moments
 
 
+@threadpool_limits.wrap(limits=1)
 def pack(
     folder: RunFolder,
     subset: Subset,

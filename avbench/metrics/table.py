@@ -9,8 +9,9 @@ A metric's function sees arrays and nothing else, in one of two ways:
   and `settings` as arguments. It returns one number (a distance), or, where `per_clip`, ``[clips]``.
 
 Either raises NotMeasurable with a sentence. A distance may name a `pooled` class as well, which makes the thousand
-permutations of its null fast, and a function of `moments` for references that are too large to keep whole; without
-the first its function is called a thousand times, without the second such references are refused.
+permutations of its null fast, and the test of two models where it has an `influence` (see uncertainty.py); and a
+function of `moments` for references that are too large to keep whole. Without the first its function is called a
+thousand times, without the second such references are refused.
 """
 
 from collections.abc import Mapping

@@ -275,7 +275,7 @@ def number(value: float, beside: float | None = None, sign: str = "") -> str:
     if pd.isna(value):
         return "–"
     magnitude = abs(value if beside is None else beside)
-    if magnitude == 0:
+    if not magnitude > 0:  # 0, or NaN where nothing is known of its size
         return f"{value:{sign}.2g}"
     decimals = max(0, 2 - math.floor(math.log10(magnitude)))
     return f"{value:{sign}.1e}" if decimals > 6 else f"{value:{sign}.{decimals}f}"

@@ -17,7 +17,7 @@ from that value less B's, so that below 0 A is nearer; the reference's value is 
 
 import functools
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ LEAST_PROMPTS = 6
 """Fewer have no interval: not even a difference in every prompt could be told from chance at 5 %, since 2/2⁵ > 0.05."""
 _EXACT = 13  # prompts up to which every pattern of swaps is counted
 _MOST_PROMPTS = 1_000_000
+_HELD = 2**22  # random values that are held at a time
 _SEED = 0
 
 
@@ -120,16 +121,16 @@ def paired_difference(
         half_width = stats.t.ppf((1 + level) / 2, dof) * error
         low, high = _studentised(per_clip, strata, value, error, level, rounding)
         interval = min(low, value - half_width), max(high, value + half_width)
-    signs = _signs(len(strata.stratum), permutations)
-    swapped = _swapped(x, y, strata, goal, signs)
-    exact = 2 ** len(strata.stratum) <= len(signs)
+    blocks = _sign_blocks(len(strata.stratum), permutations)
+    swapped = np.concatenate([_swapped(x, y, strata, goal, signs) for signs in blocks])
+    exact = 2 ** len(strata.stratum) <= len(swapped)
     beyond = np.count_nonzero(np.abs(swapped) >= abs(value) - rounding)
     return PairedDifference(
         value,
         error,
         dof,
         interval,
-        p=beyond / len(signs) if exact else (1 + beyond) / (1 + len(signs)),
+        p=beyond / len(swapped) if exact else (1 + beyond) / (1 + len(swapped)),
         pairs=len(x),
         prompts=len(strata.stratum),
         constant=bool(np.ptp(per_clip) <= rounding),
@@ -332,24 +333,40 @@ def _studentised(
     means, variances = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
     for number, weight in enumerate(strata.weights):
         members = np.nonzero(strata.stratum == number)[0]
-        drawn = random.choice(members, (RESAMPLES, len(members)))
-        total, clips = sums[drawn], counts[drawn]
-        mean = total.sum(1) / clips.sum(1)
-        apart = np.sum((total - clips * mean[:, None]) ** 2, axis=1)
-        means += weight * mean
-        variances += weight**2 * len(members) / (len(members) - 1) * apart / clips.sum(1) ** 2
+        for block in _row_blocks(RESAMPLES, len(members)):
+            drawn = random.choice(members, (block.stop - block.start, len(members)))
+            total, clips = sums[drawn], counts[drawn]
+            mean = total.sum(1) / clips.sum(1)
+            apart = np.sum((total - clips * mean[:, None]) ** 2, axis=1)
+            means[block] += weight * mean
+            variances[block] += weight**2 * len(members) / (len(members) - 1) * apart / clips.sum(1) ** 2
     able = variances > rounding**2
     t = (means[able] - value) / np.sqrt(variances[able])
     low, high = np.quantile(t, [(1 + level) / 2, (1 - level) / 2])
     return float(value - low * error), float(value - high * error)
 
 
+def _sign_blocks(prompts: int, permutations: int) -> Iterator[np.ndarray]:
+    """``[patterns, prompts]`` of ±1 in blocks: all patterns, or many drawn at random."""
+    if prompts <= _EXACT or permutations * prompts <= _HELD:
+        yield _signs(prompts, permutations)
+        return
+    random = np.random.default_rng(_SEED)  # in blocks it draws what it draws at once
+    for block in _row_blocks(permutations, prompts):
+        yield random.choice([1.0, -1.0], (block.stop - block.start, prompts))
+
+
 @functools.lru_cache(maxsize=4)
 def _signs(prompts: int, permutations: int) -> np.ndarray:
-    """``[patterns, prompts]`` of ±1: all of them, or many drawn at random."""
     if prompts <= _EXACT:
         return np.array(list(itertools.product((1.0, -1.0), repeat=prompts)))
     return np.random.default_rng(_SEED).choice([1.0, -1.0], (permutations, prompts))
+
+
+def _row_blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Rows of a matrix in blocks of at most _HELD values."""
+    size = max(1, _HELD // columns)
+    yield from (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
 def _swapped(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | None, signs: np.ndarray) -> np.ndarray:

@@ -317,6 +317,8 @@ def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 _CHECKSUM = re.compile(rb',? ?"crc32": "([0-9a-f]{8})"\}\n?$')
 
+_CHECKSUM_BYTES = len(', "crc32": "01234567"}\n')
+
 
 def with_checksum(line: bytes) -> bytes:
     """A JSON object in one line, with the CRC-32 of its bytes as its last field."""
@@ -328,7 +330,7 @@ def without_checksum(line: bytes, where: str) -> bytes:
 
     Raises InputError where the rest is not what the checksum was made of.
     """
-    found = _CHECKSUM.search(line)
+    found = _CHECKSUM.search(line, max(0, len(line) - _CHECKSUM_BYTES))
     if found is None:
         return line
     plain = line[: found.start()] + b"}"

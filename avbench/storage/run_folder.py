@@ -8,6 +8,7 @@ clips/<subset>/<prompt>-<seed>.mkv, and .truth.json with the ground truth where 
 jobs/                          a generator's own files: the jobs of a video server, the files of a script
 features/<feature>@<protocol>/rows.jsonl, protocol.json
 scores.json, values.parquet, near_copies.csv
+.progress.json                 how far the last command came; no part of the run
 ```
 
 Each line is appended in one write; a line that a kill cut off is dropped when the file is next read. Whole files are
@@ -30,11 +31,11 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -48,11 +49,13 @@ from avbench.core import (
     Run,
     Sample,
     Score,
+    Shard,
     Subset,
     Value,
     checked_id,
     digest,
     field_differences,
+    planned_keys,
 )
 from avbench.storage import reading
 from avbench.storage.reading import read_json as read_json
@@ -67,6 +70,10 @@ FORMAT = 1
 """Version of the run folder's format. It is raised when an older avbench would misread a new folder; folders of lower
 formats are converted while they are read."""
 VALUES_FILE = "values.parquet"
+PROGRESS_FILE = ".progress.json"
+"""How far the last command came; see storage/progress.py."""
+_LOCK_SECONDS = 0.2
+"""How long a writer waits for the lock: longer than `is_being_written` may hold it."""
 _ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
 """Types of array that a row's value may have."""
 _RENAMED = b'"unlike": ', b'"spec_mismatch": '
@@ -76,12 +83,19 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file in one step: a reader sees the old content or the new, even if the process is killed."""
+    with writing_whole(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path` in one step when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     if beside.is_symlink():
         beside.unlink()
     with os.fdopen(_opened_to_write(beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-        file.write(content)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
@@ -205,12 +219,12 @@ class RunFolder:
         Raises:
             InputError: the folder holds another run; the message names what differs.
         """
-        known = {"run.json", "subsets", ".lock"}
+        known = {"run.json", "subsets", ".lock", PROGRESS_FILE}
         fresh = not (self.path / "run.json").exists()
         if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
             shutil.rmtree(self.path / "subsets", ignore_errors=True)
             self._write_subsets(subsets)
-            self._write_run(run)
+            self.write_run(run)
             return
         if why := self.objection(run, subsets):
             msg = f"{why}, or give another --out (--work for a reference), or --replace to delete it and start anew"
@@ -218,9 +232,9 @@ class RunFolder:
         there = self.run()
         if run.identity() != there.identity():
             self._write_subsets(subsets)  # first: until run.json names them, they hold more than it asks for
-            self._write_run(replace(there, subsets=run.subsets, seeds=run.seeds, preset=run.preset or there.preset))
+            self.write_run(replace(there, subsets=run.subsets, seeds=run.seeds, preset=run.preset or there.preset))
         elif run.preset not in (None, there.preset):
-            self._write_run(replace(there, preset=run.preset))
+            self.write_run(replace(there, preset=run.preset))
 
     def objection(self, run: Run, subsets: Sequence[Subset]) -> str | None:
         """Why this run cannot go on in the folder, or None where it is the folder's run or extends it."""
@@ -244,7 +258,8 @@ class RunFolder:
         for subset in subsets:
             write_json(self.subset_path(subset.name), subset.to_json())
 
-    def _write_run(self, run: Run) -> None:
+    def write_run(self, run: Run) -> None:
+        """Write run.json. Whatever a run holds must agree with it: `start` is what checks that."""
         _write_sealed(self.path / "run.json", {"format": FORMAT, **run.to_json()})
 
     def run(self) -> Run:
@@ -277,6 +292,11 @@ class RunFolder:
                 raise InputError(msg)
         return [*found.values()]
 
+    def planned_keys(self) -> list[Key]:
+        """The key of every clip that the run should have, in the order of making; of a shard, only its own."""
+        run = self.run()
+        return planned_keys(self.subsets(), run.seeds, None if run.shard is None else Shard.parse(run.shard))
+
     def subset_path(self, name: str) -> Path:
         """Path of a subset's file; `subsets.load` reads it."""
         return self.path / "subsets" / f"{name}.json"
@@ -289,7 +309,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         place = self.path / ".lock"
         try:
-            held = FileLock(place).acquire(timeout=0)  # a link in the lock's place is refused, not followed
+            held = FileLock(place).acquire(timeout=_LOCK_SECONDS)  # a link in the lock's place is refused, not followed
         except Timeout:
             msg = f"{self.path} is being written by another avbench; wait for it, or give another --out"
             raise InputError(msg) from None
@@ -303,10 +323,24 @@ class RunFolder:
                 stop.add_note(self._what_is_kept())
                 raise
 
+    def is_being_written(self) -> bool:
+        """Whether a process holds the lock of the folder."""
+        import fcntl
+
+        place = self.path / ".lock"
+        if not place.is_file():
+            return False
+        with reading.opened(place) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
     def _what_is_kept(self) -> str:
         """For who stopped a command that was writing."""
         with suppress(InputError, OSError):
-            asked = len(self.run().seeds) * sum(len(subset.prompts) for subset in self.subsets())
+            asked = len(self.planned_keys())
             made = sum(sample.path is not None for sample in self.samples().values())
             return f"{made} of {asked} clips are kept in {self.path}; give the same command again to go on."
         return "Give the same command again to go on."
@@ -341,10 +375,15 @@ class RunFolder:
         """Append a line to samples.jsonl and wait until it is on disk."""
         append_line(self.path / "samples.jsonl", asdict(sample), durable=True)
 
-    def rows(self, protocol: Protocol) -> dict[Key, Row]:
-        """Read the rows measured under exactly this protocol. Of several rows for one key the last counts."""
+    def rows(self, protocol: Protocol, names: Collection[str] | None = None) -> dict[Key, Row]:
+        """Read the rows measured under exactly this protocol. Of several rows for one key the last counts.
+
+        Args:
+            protocol: of the feature.
+            names: read only the values of these names; all for None.
+        """
         path = self._feature(protocol) / "rows.jsonl"
-        return {line.key: _row(path, line) for line in stream_lines(path, _RowLine)}
+        return {line.key: _row(path, line, names) for line in stream_lines(path, _RowLine)}
 
     def row_hashes(self, protocol: Protocol, *, without: str | None = None) -> dict[Key, str]:
         """Map each row's key to the hash of the clip or clips that it was measured on, without reading its values.
@@ -353,24 +392,17 @@ class RunFolder:
             protocol: of the feature.
             without: leave out rows that have this sentence instead of values.
         """
-        path = self._feature(protocol) / "rows.jsonl"
-        known = {line.key: (line.clip_sha256, line.missing) for line in stream_lines(path, _RowLine)}
-        return {key: sha256 for key, (sha256, missing) in known.items() if without is None or missing != without}
+        known = stored_rows(self._feature(protocol) / "rows.jsonl")
+        return {key: row.clip_sha256 for key, row in known.items() if without is None or row.missing != without}
 
     def stream_rows(self, protocol: Protocol) -> Iterator[Row]:
         """Yield what `rows` returns in the order of keys, with one row in memory at a time."""
         path = self._feature(protocol) / "rows.jsonl"
-        places: dict[Key, tuple[int, int]] = {}
-        for number, start, line in reading.raw_lines(path):
-            places[reading.parsed(line, f"{path}, line {number}", _RowLine).key] = number, start
-        if places:
+        if places := stored_rows(path):
             with reading.opened(path) as file:
                 for key in sorted(places):
-                    number, start = places[key]
-                    file.seek(start)
-                    where = f"{path}, line {number}"
-                    line = reading.without_checksum(file.readline(), where)
-                    yield _row(path, reading.parsed(line, where, _RowLine))
+                    line = places[key].line(file)
+                    yield _row(path, reading.parsed(line, places[key].where, _RowLine))
 
     def add_row(self, protocol: Protocol, row: Row) -> None:
         """Append one row to a feature's rows.jsonl."""
@@ -378,6 +410,10 @@ class RunFolder:
         if not (place / "protocol.json").exists():
             write_json(place / "protocol.json", protocol.describe())
         append_line(place / "rows.jsonl", _row_to_json(row))
+
+    def feature_folders(self) -> list[Path]:
+        """The folders ``features/<feature>@<protocol>`` of the run, by name."""
+        return sorted(place.parent for place in (self.path / "features").glob("*/protocol.json"))
 
     def _feature(self, protocol: Protocol) -> Path:
         return self.path / "features" / f"{protocol.name}@{protocol.digest[:12]}"
@@ -472,7 +508,7 @@ class RunFolder:
         """
         path = self.path / name
         if name == "samples.jsonl":
-            return b"".join(_line(without_folders(line)) for line in read_lines(path))
+            return b"".join(line_of(without_folders(line)) for line in read_lines(path))
         if name not in ("run.json", "scores.json"):
             return path.read_bytes()
         plain = _read_sealed(path, f"`avbench evaluate {self.path}` writes the scores again")
@@ -557,13 +593,50 @@ def _opened_to_write(path: Path, flags: int) -> int:
         raise InputError(msg) from None
 
 
+@dataclass(frozen=True)
+class StoredRow:
+    """Where a row's line is, and what is known of the row without its values."""
+
+    path: Path
+    number: int
+    """Of the line, from 1."""
+    start: int
+    """Of the line, in bytes."""
+    clip_sha256: str
+    missing: str | None
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"{self.path}, line {self.number}"
+
+    def line(self, file: BinaryIO) -> bytes:
+        """The line, without its checksum, of the opened file."""
+        file.seek(self.start)
+        return reading.without_checksum(file.readline(), self.where)
+
+
+def stored_rows(path: Path) -> dict[Key, StoredRow]:
+    """Find the last row of each key in a rows.jsonl; no values are kept in memory."""
+    found = {}
+    for number, start, line in reading.raw_lines(path):
+        row = reading.parsed(line, f"{path}, line {number}", _RowLine)
+        found[row.key] = StoredRow(path, number, start, row.clip_sha256, row.missing)
+    return found
+
+
+def line_of(value: object) -> bytes:
+    """A value as one JSON line with its checksum; equal values give equal bytes."""
+    return reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
+
+
 def append_line(path: Path, value: object, *, durable: bool = False) -> None:
     """Append a value as one JSON line with its checksum in one write, after dropping an incomplete last line.
 
     With `durable`, wait until the line is on disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = _line(value)
+    line = line_of(value)
     with os.fdopen(_opened_to_write(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size:
@@ -575,32 +648,38 @@ def append_line(path: Path, value: object, *, durable: bool = False) -> None:
             os.fsync(file.fileno())
 
 
-def _line(value: object) -> bytes:
-    """A value as one JSON line with its checksum."""
-    return reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
-
-
 def _whole_lines(content: bytes) -> int:
     return content.rfind(b"\n") + 1
 
 
 def _row_to_json(row: Row) -> dict[str, Any]:
-    values = None if row.values is None else {name: _value_to_json(value) for name, value in row.values.items()}
+    values = None if row.values is None else values_to_json(row.values)
     return {"key": row.key, "clip_sha256": row.clip_sha256, "values": values, "missing": row.missing}
 
 
-def _row(path: Path, line: _RowLine) -> Row:
-    """Convert a line to a row. Raises InputError on values that a row cannot have."""
+def _row(path: Path, line: _RowLine, names: Collection[str] | None = None) -> Row:
+    """Convert a line to a row of these values, or of all. Raises InputError on values that a row cannot have."""
     _require_key(path, line.key)
     where = f"{path}: {'/'.join(map(str, line.key))}"
-    values = None
-    if line.values is not None:
-        values = {name: _value_from_json(value, f"{where}: {name}") for name, value in line.values.items()}
+    values = line.values
+    if values is not None and names is not None:
+        values = {name: value for name, value in values.items() if name in names}
+    values = None if values is None else values_from_json(values, where)
     try:
         return Row(line.key, line.clip_sha256, values, line.missing)
     except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from None
+
+
+def values_to_json(values: Mapping[str, Value]) -> dict[str, Any]:
+    """The values of a row as plain JSON: floats, and arrays in base64."""
+    return {name: _value_to_json(value) for name, value in values.items()}
+
+
+def values_from_json(plain: Mapping[str, Any], where: str) -> dict[str, Value]:
+    """What `values_to_json` made. Raises InputError, beginning with `where`, on anything else."""
+    return {name: _value_from_json(value, f"{where}: {name}") for name, value in plain.items()}
 
 
 def _value_to_json(value: Value) -> Any:

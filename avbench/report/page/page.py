@@ -275,7 +275,7 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
     for subset in _subsets(folders):
         for folder in (one for one in folders if subset.name in one.run().subsets):
             samples = folder.samples()
-            asked = [Key(subset.name, prompt.id, seed) for prompt in subset.prompts for seed in folder.run().seeds]
+            asked = [key for key in folder.planned_keys() if key.subset == subset.name]
             here = frame[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
             gaps = [(row["metric"], row["unmeasured"], row["missing"]) for row in _records(here) if row["unmeasured"]]
             failed = [(key, samples[key].failure if key in samples else "it was not sampled") for key in asked]
@@ -314,12 +314,13 @@ def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
     asked = [word for one in folder.subsets() for word in ("--subset", _named(folder, one))]
     seeds = ["--seeds", str(max(run.seeds) + 1)]
     given = [word for name, value in run.asked.items() for word in ("-M", f"{name}={_typed(value)}")]
+    out = ["--out", str(folder.path.parent)]
+    if run.shard is not None:  # whose folder is OUT/shards/i-of-n/NAME
+        out = ["--out", str(folder.path.absolute().parents[2]), "--shard", run.shard]
     beside = {name: [f"--{name}", path] for name, path in folder.scored_with().items()}
     scored = [word for words in beside.values() for word in words]
     return {
-        "sample": shlex.join(
-            ["avbench", "sample", run.model, *given, *asked, *seeds, "--out", str(folder.path.parent)]
-        ),
+        "sample": shlex.join(["avbench", "sample", run.model, *given, *asked, *seeds, *out]),
         "measure": shlex.join(["avbench", "measure", str(folder.path), *beside.get("against", []), "--metric"]),
         "evaluate": shlex.join(["avbench", "evaluate", str(folder.path), *scored, "--metric"]),
     }

@@ -1,0 +1,166 @@
+"""Defines the commands for runs that take long or that many machines make: status, runs merge, cache."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from avbench.cli.options import Form, Runs
+from avbench.cli.printing import duration, print_listing, refuse, say
+from avbench.cli.program import app, cache_app, runs_app
+
+if TYPE_CHECKING:
+    from avbench.storage.run_status import Status
+
+MOST_SENTENCES = 10
+"""Failures that `status` prints; the others are counted."""
+
+
+@runs_app.command("merge")
+def merge_runs(
+    out: Annotated[Path, typer.Argument(help="Run folder to make, or to add to.")],
+    runs: Runs,
+) -> None:
+    """Put the parts of one run, such as its shards, together: exact, in any order, as often as you like."""
+    from avbench.storage.run_merge import merge
+
+    found = merge(out, runs)
+    failed = f"; {found.failed} could not be made" if found.failed else ""
+    say(f"{out}: {found.made} of {found.planned} clips{failed}")
+    if found.missing:
+        counts = ", ".join(f"{count} of {subset}" for subset, count in found.missing.items())
+        shards = f"; not given: shard {', '.join(found.absent)}" if found.absent else ""
+        say(f"missing: {counts}{shards}; merge again when they are there")
+
+
+@app.command()
+def status(runs: Runs, form: Form = "console") -> None:
+    """Say how far runs are: stage, clips, rate, time left, failures, peak memory, and what to do next.
+
+    It reads the folders only, so it also works while a command writes them, and after one was killed.
+    """
+    from avbench.storage.run_folder import RunFolder
+    from avbench.storage.run_status import status as read
+
+    found = [read(RunFolder(path)) for path in runs]
+    if form == "json":
+        say(json.dumps([_plain(one) for one in found], indent=1, ensure_ascii=False))
+    elif len(found) > 1 or form != "console":
+        print_listing(*_overview(found), form)
+    else:
+        _print_details(found[0])
+
+
+def _plain(found: "Status") -> dict[str, Any]:
+    counts = [{**dataclasses.asdict(one), "left": one.left} for one in found.subsets]
+    progress, record = found.progress, None
+    if progress is not None:
+        times = {"rate": progress.rate, "seconds_left": progress.seconds_left}
+        record = {**dataclasses.asdict(progress), **times}
+    return {**dataclasses.asdict(found), "subsets": counts, "progress": record}
+
+
+def _overview(found: "list[Status]") -> tuple[list[str], list[list[str]]]:
+    """Heads and a row per run."""
+    heads = ["run", "shard", "stage", "clips", "failed", "rate", "left", "next"]
+    rows = []
+    for one in found:
+        failed = sum(each.failed for each in one.subsets)
+        rate, left = _pace(one)
+        clips = f"{one.made} of {one.planned}"
+        rows.append([one.run, one.shard or "", _stage(one), clips, str(failed), rate, left, one.next])
+    return heads, rows
+
+
+def _stage(found: "Status") -> str:
+    return f"{found.stage}, running" if found.running else found.stage
+
+
+def _pace(found: "Status") -> tuple[str, str]:
+    """Rate and time left of the command that works, or that was stopped."""
+    progress = found.progress
+    if progress is None or progress.ended or progress.rate is None:
+        return "", ""
+    return f"{progress.rate:.2g} clips/s", duration(progress.seconds_left or 0.0)
+
+
+def _print_details(found: "Status") -> None:
+    say(f"{found.run}: {found.model}{f', shard {found.shard}' if found.shard else ''}")
+    say(f"stage: {_stage(found)}; {found.made} of {found.planned} clips made")
+    if (progress := found.progress) is not None and not progress.ended:
+        rate, left = _pace(found)
+        paced = f", {rate}, {left} left" if rate else ""
+        ago = duration(max(0.0, time.time() - progress.updated))
+        where = f"process {progress.process} on {progress.host}"
+        said = "" if found.running else ", which has stopped"
+        say(f"{progress.stage}: {progress.done} of {progress.total} done by {where}{said}{paced}; last sign {ago} ago")
+    heads = ["subset", "clips", "made", "failed", "refused", "left"]
+    counts = [[one.subset, one.planned, one.made, one.failed, one.refused, one.left] for one in found.subsets]
+    print_listing(heads, [[str(cell) for cell in row] for row in counts], "console")
+    if found.features:
+        rows = [[one.feature, str(one.rows), str(sum(one.without_value.values()))] for one in found.features]
+        print_listing(["feature", "clips measured", "without a value"], rows, "console")
+    _print_sentences("not made", found.failures)
+    for one in found.features:
+        _print_sentences(f"{one.feature} has no value", one.without_value)
+    peaks = {"": found.peak_memory_mib, " of the GPU": found.peak_gpu_memory_mib}
+    for what, peak in peaks.items():
+        if peak is not None:
+            say(f"peak memory{what} of a process: {peak:,.0f} MiB")
+    say(f"next: {found.next}")
+
+
+def _print_sentences(what: str, counts: "dict[str, int] | Any") -> None:
+    for sentence, count in [*counts.items()][:MOST_SENTENCES]:
+        say(f"{what}: {count} {'clip' if count == 1 else 'clips'}: {sentence}")
+    if len(counts) > MOST_SENTENCES:
+        say(f"{what}: {len(counts) - MOST_SENTENCES} more sentences (--format json has all)")
+
+
+@cache_app.command("size")
+def cache_size(form: Form = "console") -> None:
+    """Say how much the features cache holds, by feature and protocol."""
+    from avbench.storage.features_cache import required
+
+    cache = required()
+    sizes = cache.sizes()
+    rows = [[feature, str(count), f"{size / 2**20:.1f}"] for feature, (count, size) in sizes.items()]
+    print_listing(["feature", "entries", "MiB"], rows, form)
+    if form == "console":
+        count, size = (sum(one[place] for one in sizes.values()) for place in (0, 1))
+        say(f"{cache.folder}: {count} entries, {size / 2**20:.1f} MiB")
+
+
+@cache_app.command("prune")
+def cache_prune(
+    days: Annotated[
+        float | None, typer.Option("--unused-days", min=0, help="Remove what was not used for so many days.")
+    ] = None,
+    gib: Annotated[
+        float | None, typer.Option("--max-gib", min=0, help="Remove what was not used longest, down to this size.")
+    ] = None,
+) -> None:
+    """Remove entries of the features cache; the clips are measured again when they are asked for."""
+    from avbench.storage.features_cache import required
+
+    if days is None and gib is None:
+        refuse("say what to remove: --unused-days DAYS, --max-gib SIZE, or both")
+    seconds, most = None if days is None else days * 86_400, None if gib is None else int(gib * 2**30)
+    count, size = required().prune(seconds, most)
+    say(f"removed {count} entries, {size / 2**20:.1f} MiB")
+
+
+@cache_app.command("verify")
+def cache_verify() -> None:
+    """Read every entry of the features cache and remove those that are damaged (exit code 1 if there were any)."""
+    from avbench.storage.features_cache import required
+
+    good, bad = required().verify()
+    for sentence in bad:
+        say(sentence)
+    say(f"{good} entries are good, {len(bad)} were damaged and are removed")
+    if bad:
+        raise typer.Exit(1)

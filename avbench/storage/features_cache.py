@@ -1,0 +1,196 @@
+"""Keeps measured values under the content of the clips and the protocol, for all runs and machines of one file system.
+
+The environment variable AVBENCH_CACHE names its folder; without it nothing is kept. An entry is one file,
+``<feature>@<protocol>/<two digits>/<key>.json``, where the key is a hash of what the feature saw and of its protocol.
+It is written under a name of its own and renamed, so any number of processes may write at once; two that measured the
+same write the same. It holds the sha256 of its content: an entry that is damaged is removed when it is read, and the
+clip is measured again. The time of the file is that of its last use, to a day.
+
+Only values are kept. Why a clip has none is found out again by each run.
+"""
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError, Protocol, Value, digest
+from avbench.storage.reading import read_json
+from avbench.storage.run_folder import values_from_json, values_to_json
+
+VARIABLE = "AVBENCH_CACHE"
+_DAY = 86_400.0
+"""Seconds. An entry's time is renewed once a day, and what a writer left unfinished is removed after one."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One file of the cache."""
+
+    protocol: str
+    seen: str
+    values: Mapping[str, Any]
+    sha256: str
+    """Digest of the other fields."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An entry as a file."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    used: float
+    """When it was last used, in seconds since 1970."""
+
+    @property
+    def feature(self) -> str:
+        """``<feature>@<protocol>``."""
+        return self.path.parents[1].name
+
+
+class FeaturesCache:
+    """A folder of measured values."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, protocol: Protocol, seen: str) -> dict[str, Value] | None:
+        """Return the values of what was seen under a protocol, or None. A damaged entry is removed."""
+        path = self._path(protocol, seen)
+        try:
+            used = path.stat().st_mtime
+            values = _read(path, protocol.digest, seen)
+        except FileNotFoundError:
+            return None
+        except InputError:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        if time.time() - used > _DAY:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+        return values
+
+    def keep(self, protocol: Protocol, seen: str, values: Mapping[str, Value]) -> None:
+        """Store values. Where that fails, as on a full disk, nothing is stored."""
+        path = self._path(protocol, seen)
+        plain = {"protocol": protocol.digest, "seen": seen, "values": values_to_json(values)}
+        part = path.with_name(f".{uuid.uuid4().hex}.part")
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                part.write_text(json.dumps({**plain, "sha256": digest(plain)}, allow_nan=False), encoding="utf-8")
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def entries(self) -> Iterator[Stored]:
+        """List the entries, without reading them."""
+        for path in sorted(self.folder.glob("*@*/??/*.json")):
+            with contextlib.suppress(FileNotFoundError):  # another process removed it
+                state = path.stat()
+                yield Stored(path, state.st_size, state.st_mtime)
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Feature → its number of entries and their bytes."""
+        counts: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        for entry in self.entries():
+            counts[entry.feature] += 1
+            sizes[entry.feature] += entry.size
+        return {feature: (counts[feature], sizes[feature]) for feature in sorted(counts)}
+
+    def prune(self, unused_seconds: float | None = None, most_bytes: int | None = None) -> tuple[int, int]:
+        """Remove what was not used for so long, then what was not used longest until the rest is no larger.
+
+        Returns:
+            How many entries were removed, and their bytes.
+        """
+        now = time.time()
+        kept, removed = [], []
+        for entry in sorted(self.entries(), key=lambda one: (one.used, one.path)):
+            old = unused_seconds is not None and now - entry.used > unused_seconds
+            (removed if old else kept).append(entry)
+        size = sum(entry.size for entry in kept)
+        for entry in kept:
+            if most_bytes is None or size <= most_bytes:
+                break
+            removed.append(entry)
+            size -= entry.size
+        for entry in removed:
+            entry.path.unlink(missing_ok=True)
+        for part in self.folder.glob("*@*/??/.*.part"):
+            with contextlib.suppress(FileNotFoundError):
+                if now - part.stat().st_mtime > _DAY:
+                    part.unlink()
+        return len(removed), sum(entry.size for entry in removed)
+
+    def verify(self) -> tuple[int, list[str]]:
+        """Read every entry, and remove those that are damaged.
+
+        Returns:
+            How many are good, and a sentence on each that was removed.
+        """
+        good, bad = 0, []
+        for entry in self.entries():
+            try:
+                _read(entry.path)
+            except FileNotFoundError:
+                continue
+            except InputError as error:
+                entry.path.unlink(missing_ok=True)
+                bad.append(str(error))
+            else:
+                good += 1
+        return good, bad
+
+    def _path(self, protocol: Protocol, seen: str) -> Path:
+        key = digest([protocol.digest, seen])
+        return self.folder / f"{protocol.name}@{protocol.digest[:12]}" / key[:2] / f"{key}.json"
+
+
+def _read(path: Path, protocol: str | None = None, seen: str | None = None) -> dict[str, Value]:
+    """Read an entry's values. Raises FileNotFoundError, or InputError if it is not what was written under this name."""
+    if not path.exists():
+        raise FileNotFoundError(path)
+    entry = read_json(path, _Entry)
+    plain = {"protocol": entry.protocol, "seen": entry.seen, "values": entry.values}
+    named = digest([entry.protocol, entry.seen]) == path.stem
+    asked = protocol in (None, entry.protocol) and seen in (None, entry.seen)
+    if digest(plain) != entry.sha256 or not named or not asked:
+        msg = f"{path} was changed after it was written"
+        raise InputError(msg)
+    return values_from_json(entry.values, str(path))
+
+
+def asked_for() -> FeaturesCache | None:
+    """The cache in the folder that AVBENCH_CACHE names, or None where it is not set.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return None
+    try:
+        Path(named).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{VARIABLE} is {named!r}, and that folder cannot be made: {error.strerror}"
+        raise InputError(msg) from None
+    return FeaturesCache(Path(named))
+
+
+def required() -> FeaturesCache:
+    """The same cache. Raises InputError where AVBENCH_CACHE is not set."""
+    if (cache := asked_for()) is None:
+        msg = f"there is no features cache: set the environment variable {VARIABLE} to a folder"
+        raise InputError(msg)
+    return cache

@@ -1,0 +1,92 @@
+"""Records how far a command that writes a run folder has come, so that others can ask while it works or after it died.
+
+The record is the file ``.progress.json``, which is replaced every few seconds. It belongs to the last command and is no
+part of the run: nothing is computed from it.
+"""
+
+import contextlib
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from avbench.core import InputError
+from avbench.storage.reading import read_json
+from avbench.storage.run_folder import PROGRESS_FILE, write_json
+
+Item = TypeVar("Item")
+_SECONDS = 5.0
+"""Between two records."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a command has come. Times are seconds since 1970."""
+
+    stage: str
+    """``sample`` or ``measure``."""
+    done: int
+    """What this command has done; what was done before it does not count."""
+    total: int
+    """What this command had to do."""
+    started: float
+    updated: float
+    host: str
+    process: int
+    peak_memory_mib: float
+    """The largest of any process, as far as it is known."""
+    ended: bool = False
+    """Whether the command did all of it."""
+
+    @property
+    def rate(self) -> float | None:
+        """Clips per second since the command began, or None where nothing is done yet."""
+        seconds = self.updated - self.started
+        return self.done / seconds if self.done and seconds > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at this rate."""
+        return None if self.rate is None else (self.total - self.done) / self.rate
+
+
+def recorded(folder: Path, stage: str, total: int, items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the items of a job, and record in a run folder how many are done."""
+    begun = time.time()
+    progress = Progress(stage, 0, total, begun, begun, platform.node(), os.getpid(), 0.0)
+    place = folder / PROGRESS_FILE
+
+    def written(progress: Progress) -> float:
+        peak = max(peak_memory_mib(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        with contextlib.suppress(OSError, InputError):  # a full disk is for the job itself to report
+            write_json(place, asdict(replace(progress, updated=time.time(), peak_memory_mib=peak)))
+        return time.monotonic()
+
+    last = written(progress)
+    try:
+        for item in items:
+            progress = replace(progress, done=progress.done + 1)
+            if time.monotonic() - last >= _SECONDS:
+                last = written(progress)
+            yield item
+        progress = replace(progress, ended=True)
+    finally:
+        written(progress)
+        if close := getattr(items, "close", None):  # a generator that is stopped ends its workers
+            close()
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """How far the last command in a run folder came, or None where nothing is known."""
+    place = folder / PROGRESS_FILE
+    return read_json(place, Progress) if place.is_file() else None
+
+
+def peak_memory_mib(who: int) -> float:
+    """Peak memory of ``resource.RUSAGE_SELF`` or ``RUSAGE_CHILDREN`` in MiB. The system counts KiB, macOS bytes."""
+    return round(resource.getrusage(who).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), 1)

@@ -1,0 +1,280 @@
+"""Combines run folders that hold parts of one run, such as its shards, and takes a shard out of a run.
+
+A combined run is the union of its parts: clips, lines of samples.jsonl, and rows, in the order in which one process
+makes them. It does not depend on the order in which the parts are given, and combining them again changes nothing.
+Scores are not combined: they are computed from the rows. A generator's own files (``jobs/``) stay where they are.
+
+Clips are hard links to those of the parts where the file system allows it, and copies elsewhere. A new run folder is
+put together under a hidden name and renamed when it is whole. In a folder that is a run already, samples.jsonl is
+replaced last; until then the folder is the run that it was.
+"""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from avbench.core import (
+    InputError,
+    Key,
+    Run,
+    Sample,
+    Shard,
+    checked_id,
+    dealt_prompts,
+    digest,
+    field_differences,
+    planned_keys,
+    require_same_protocol,
+)
+from avbench.storage import reading
+from avbench.storage.content import holds, require_unchanged
+from avbench.storage.run_folder import RunFolder, StoredRow, line_of, stored_rows, write_whole, writing_whole
+from avbench.storage.worker_pool import WorkerCrashed
+
+_CRASHED = str(WorkerCrashed("measuring"))
+"""A row with this sentence gives way to any other."""
+_SEPARATOR = "; "
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a combined run holds."""
+
+    made: int
+    """Clips."""
+    failed: int
+    """Clips that could not be made, or that the model refused."""
+    planned: int
+    """Clips that the run should have."""
+    missing: Mapping[str, int]
+    """Subset → clips that no part has tried to make, where there are any."""
+    absent: tuple[str, ...]
+    """Shards that hold some of these and were not given; empty where the parts are not shards of one number."""
+
+
+def merge(out: Path, parts: Sequence[Path]) -> Merged:
+    """Combine run folders in the run folder `out`, which is made, or which is a run that the parts are added to.
+
+    Raises:
+        InputError: a part is no run folder or is of another run (another model, other weights or settings, prompts,
+            clip specs or seeds); two parts hold different clips or rows of one key; a clip was changed since it was
+            made; or `out` is a shard, or a folder of something else.
+    """
+    name = checked_id(out.absolute().name, "run name")
+    into = out if _is_run(out) else None
+    if into is None and out.exists() and any(out.iterdir()):
+        msg = f"{out} is not empty and is no run folder: it has no run.json; give another folder"
+        raise InputError(msg)
+    if into is not None and (shard := RunFolder(into).run().shard) is not None:
+        msg = f"{out} is shard {shard} of a run; the others are merged into the first folder: name a new one"
+        raise InputError(msg)
+    places = {place.resolve(): place for place in [*([into] if into else []), *parts]}
+    folders = [RunFolder(place) for place in sorted(places.values(), key=lambda place: (place != into, str(place)))]
+    for folder in folders:
+        if not _is_run(folder.path):
+            msg = f"{folder.path} is not a run folder: it has no run.json"
+            raise InputError(msg)
+        require_unchanged(folder)
+    run = _common_run(folders)
+    keys = planned_keys(folders[0].subsets(), run.seeds)
+    samples = _write(out, replace(run, name=name), folders, keys)
+    missing = [key for key in keys if key not in samples]
+    made = sum(sample.path is not None for sample in samples.values())
+    counts = Counter(key.subset for key in missing)
+    return Merged(made, len(samples) - made, len(keys), dict(sorted(counts.items())), _absent(folders, missing))
+
+
+def take_share(source: RunFolder, shard: Shard, out: Path) -> None:
+    """Make `out` the run folder of one shard of a whole run, with its clips and rows, or bring it up to date.
+
+    Raises:
+        InputError: `source` is itself a shard, `out` holds another run, or a clip was changed since it was made.
+    """
+    whole = source.run()
+    if whole.shard is not None:
+        msg = f"{source.path} is shard {whole.shard} of a run already: leave --shard out, or give the whole run"
+        raise InputError(msg)
+    require_unchanged(source)
+    folders = [source]
+    run = replace(whole, name=out.name, shard=str(shard))
+    if _is_run(out):
+        held = RunFolder(out)
+        _require_equal(held, held.run().identity(), run.identity())
+        folders = [held, source]
+    _write(out, run, folders, planned_keys(source.subsets(), run.seeds, shard))
+
+
+def _is_run(place: Path) -> bool:
+    return (place / "run.json").is_file()
+
+
+def _common_run(folders: Sequence[RunFolder]) -> Run:
+    """The run that all parts are of. Versions and machines that differ stand beside one another."""
+    runs = [replace(folder.run(), shard=None) for folder in folders]
+    for folder, run in zip(folders, runs, strict=True):
+        _require_equal(folder, run.identity() | _chosen(run), runs[0].identity() | _chosen(runs[0]))
+    versions, machine = ([getattr(run, name) for run in runs] for name in ("versions", "machine"))
+    return replace(runs[0], versions=_side_by_side(versions), machine=_side_by_side(machine))
+
+
+def _chosen(run: Run) -> dict[str, Any]:
+    return {"asked": dict(run.asked), "preset": run.preset}
+
+
+def _require_equal(folder: RunFolder, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    if unlike := field_differences(ours, theirs):
+        msg = f"{folder.path} is of another run and cannot be merged: {'; '.join(unlike)}"
+        raise InputError(msg)
+
+
+def _side_by_side(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Each field with all its values, sorted. Values that an earlier merge put beside one another are taken apart."""
+    names = dict.fromkeys(name for one in found for name in one)
+    values = {name: {part for one in found if name in one for part in one[name].split(_SEPARATOR)} for name in names}
+    return {name: _SEPARATOR.join(sorted(values[name])) for name in names}
+
+
+def _absent(folders: Sequence[RunFolder], missing: Sequence[Key]) -> tuple[str, ...]:
+    shards = {Shard.parse(shard) for folder in folders if (shard := folder.run().shard) is not None}
+    if len({shard.count for shard in shards}) != 1:
+        return ()
+    count, lacking = next(iter(shards)).count, {key[:2] for key in missing}
+    others = [shard for number in range(1, count + 1) if (shard := Shard(number, count)) not in shards]
+    return tuple(str(shard) for shard in others if lacking & {*dealt_prompts(folders[0].subsets(), shard)})
+
+
+def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key]) -> dict[Key, Sample]:
+    """Write the union of folders, as far as it is of these keys, and return its samples in their order."""
+    samples, homes = _samples(folders, keys)
+    new = not _is_run(out)
+    place = RunFolder(out.with_name(f".{out.name}.merging") if new else out)
+    with place.writing():
+        if new:
+            _clear(place.path)  # an earlier merge that was killed
+        for key, sample in samples.items():
+            _put_clip(homes[key], place, sample)
+        _write_rows(place.path, folders, samples)
+        if new:
+            for name in run.subsets:
+                contents = [reading.read_bytes(folder.subset_path(name)) for folder in folders]
+                write_whole(place.subset_path(name), min(contents))
+        elif place.run() != run:
+            place.write_run(run)
+        with writing_whole(place.path / "samples.jsonl") as file:
+            file.writelines(line_of(asdict(sample)) for sample in samples.values())
+        if new:
+            place.write_run(run)
+            place.path.rename(out)
+    return samples
+
+
+def _clear(place: Path) -> None:
+    for entry in place.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != ".lock":
+            entry.unlink()
+
+
+def _samples(folders: Sequence[RunFolder], keys: Sequence[Key]) -> tuple[dict[Key, Sample], dict[Key, RunFolder]]:
+    """The sample of each key that has one, and the folder that its clip is taken from.
+
+    A clip goes before a refusal, a refusal before a failure, and a file that is there before one that is gone.
+    """
+    found: dict[Key, list[tuple[Sample, RunFolder]]] = {}
+    for folder in folders:
+        for key, sample in folder.samples().items():
+            found.setdefault(key, []).append((sample, folder))
+    samples, homes = {}, {}
+    for key in keys:
+        if key in found:
+            clips = {sample.sha256: folder.path for sample, folder in found[key] if sample.sha256 is not None}
+            if len(clips) > 1:
+                one, other = [*clips.values()][:2]
+                msg = f"{one} and {other} hold different clips of {_named(key)}, so they are not parts of one run"
+                raise InputError(msg)
+            samples[key], homes[key] = min(found[key], key=_rank)
+    return samples, homes
+
+
+def _rank(found: tuple[Sample, RunFolder]) -> tuple[bool, bool, bool, str]:
+    sample, folder = found
+    gone = sample.path is not None and not (folder.path / sample.path).is_file()
+    return sample.path is None, not sample.refused, gone, digest(asdict(sample))
+
+
+def _named(key: Key) -> str:
+    return f"{key.subset} {key.prompt}-{key.seed}"
+
+
+def _put_clip(home: RunFolder, place: RunFolder, sample: Sample) -> None:
+    """Link or copy a clip, with its ground truth, into a run folder; a file that is gone stays gone."""
+    if sample.path is None or home.path == place.path or not (home.path / sample.path).is_file():
+        return
+    stem = place.clip_stem(sample.key).relative_to(place.path).as_posix()
+    if not sample.path.startswith(f"{stem}.") or "/" in sample.path.removeprefix(stem):
+        msg = f"{home.path}/samples.jsonl: the clip of {_named(sample.key)} is {sample.path!r}; it must be {stem}.…"
+        raise InputError(msg)
+    target = place.path / sample.path
+    if not (target.is_file() and holds(target, str(sample.sha256))):
+        _put(home.path / sample.path, target)
+    truth = f"{stem}.truth.json"
+    if (home.path / truth).is_file() and not (place.path / truth).is_file():
+        _put(home.path / truth, place.path / truth)
+
+
+def _put(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.merging")  # a name that nothing else writes to: it may be a hard link
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), part)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, part)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+    part.replace(target)
+
+
+def _write_rows(place: Path, folders: Sequence[RunFolder], samples: Mapping[Key, Sample]) -> None:
+    """Write the rows of every feature into the folder of its protocol, in the order of the samples."""
+    homes: dict[str, list[Path]] = {}
+    for folder in folders:
+        for feature in folder.feature_folders():
+            homes.setdefault(feature.name, []).append(feature)
+    for name, features in homes.items():
+        protocols = [reading.read_json(feature / "protocol.json") for feature in features]
+        for feature, protocol in zip(features, protocols, strict=True):
+            require_same_protocol(protocols[0], protocol, f"the rows in {features[0]} and {feature}")
+        rows: dict[Key, list[StoredRow]] = {}
+        for feature in features:
+            for key, row in stored_rows(feature / "rows.jsonl").items():
+                rows.setdefault(key, []).append(row)
+        target = place / "features" / name
+        write_whole(target / "protocol.json", min(reading.read_bytes(one / "protocol.json") for one in features))
+        with writing_whole(target / "rows.jsonl") as file:
+            for key, sample in samples.items():
+                if key in rows:
+                    file.write(reading.with_checksum(_one_line(sample, rows[key])) + b"\n")
+
+
+def _one_line(sample: Sample, rows: Sequence[StoredRow]) -> bytes:
+    """The line that the parts agree on: of this clip where a part has a row of an earlier one, and not of a crash."""
+    rows = [row for row in rows if row.clip_sha256 == sample.sha256] or rows
+    rows = [row for row in rows if row.missing != _CRASHED] or rows
+    lines: dict[bytes, StoredRow] = {}
+    for row in rows:
+        with reading.opened(row.path) as file:
+            lines.setdefault(row.line(file), row)
+    if len(lines) > 1:
+        one, other = [*lines.values()][:2]
+        msg = (
+            f"{one.where} and {other.where} hold different rows of {_named(sample.key)}, so they are not of one "
+            "measuring: merge only one of the two"
+        )
+        raise InputError(msg)
+    return next(iter(lines))

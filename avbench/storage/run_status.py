@@ -1,0 +1,149 @@
+"""Says how far a run is, from what lies in its folder: while a command works on it, and after one was killed."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from avbench.core import InputError, Key, Sample
+from avbench.storage.progress import Progress, read_progress
+from avbench.storage.run_folder import VALUES_FILE, RunFolder, stored_rows
+
+
+@dataclass(frozen=True)
+class SubsetCount:
+    """The clips of one subset."""
+
+    subset: str
+    planned: int
+    made: int
+    failed: int
+    refused: int
+
+    @property
+    def left(self) -> int:
+        """Clips that were not tried yet."""
+        return self.planned - self.made - self.failed - self.refused
+
+
+@dataclass(frozen=True)
+class FeatureCount:
+    """The rows of one feature under one protocol."""
+
+    feature: str
+    """``<feature>@<protocol>``."""
+    rows: int
+    """Of clips that the run has."""
+    without_value: Mapping[str, int]
+    """Sentence why a row has no value → how many rows."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is."""
+
+    run: str
+    """Its folder."""
+    model: str
+    shard: str | None
+    stage: str
+    """What is being done, or was done last."""
+    running: bool
+    """Whether a process writes the folder now."""
+    subsets: tuple[SubsetCount, ...]
+    features: tuple[FeatureCount, ...]
+    failures: Mapping[str, int]
+    """Sentence why a clip was not made → how many clips, the most frequent first."""
+    progress: Progress | None
+    """Of the last command, where it left a record."""
+    peak_memory_mib: float | None
+    """The largest that any process recorded."""
+    peak_gpu_memory_mib: float | None
+    next: str
+    """What the user may do now."""
+
+    @property
+    def made(self) -> int:
+        """Clips of all subsets."""
+        return sum(one.made for one in self.subsets)
+
+    @property
+    def planned(self) -> int:
+        """Clips of all subsets."""
+        return sum(one.planned for one in self.subsets)
+
+
+def status(folder: RunFolder) -> Status:
+    """Read how far a run is. Clip files are not opened.
+
+    Raises:
+        InputError: there is no run in the folder, or one of its files is damaged.
+    """
+    if not (folder.path / "run.json").is_file():
+        msg = f"{folder.path} is not a run folder: it has no run.json"
+        raise InputError(msg)
+    run, samples, progress = folder.run(), folder.samples(), read_progress(folder.path)
+    planned = folder.planned_keys()
+    counts = tuple(_count(name, planned, samples) for name in run.subsets)
+    made = {key for key in planned if key in samples and samples[key].path is not None}
+    features = tuple(
+        _feature(place.name, stored_rows(place / "rows.jsonl"), made) for place in folder.feature_folders()
+    )
+    failures = Counter(
+        str(one.failure).replace(f"{key.prompt}-{key.seed}", "…") for key, one in samples.items() if one.failure
+    )
+    running = folder.is_being_written()
+    stage, following = _stage(folder, counts, features, progress if running else None)
+    if running:
+        following = "nothing: a command works on it"
+    peaks = [one.peak_memory_mib for one in (*samples.values(), progress) if one and one.peak_memory_mib]
+    gpu = [one.peak_gpu_memory_mib for one in samples.values() if one.peak_gpu_memory_mib]
+    return Status(
+        str(folder.path),
+        run.model,
+        run.shard,
+        stage,
+        running,
+        counts,
+        features,
+        dict(failures.most_common()),
+        progress,
+        max(peaks, default=None),
+        max(gpu, default=None),
+        following,
+    )
+
+
+def _count(subset: str, planned: list[Key], samples: Mapping[Key, Sample]) -> SubsetCount:
+    keys = [key for key in planned if key.subset == subset]
+    tried = [samples[key] for key in keys if key in samples]
+    made, refused = sum(one.path is not None for one in tried), sum(one.refused for one in tried)
+    return SubsetCount(subset, len(keys), made, len(tried) - made - refused, refused)
+
+
+def _feature(name: str, rows: Mapping, made: set[Key]) -> FeatureCount:
+    known = [row for key, row in rows.items() if key in made]
+    return FeatureCount(name, len(known), dict(Counter(row.missing for row in known if row.missing).most_common()))
+
+
+def _stage(
+    folder: RunFolder, counts: tuple[SubsetCount, ...], features: tuple[FeatureCount, ...], working: Progress | None
+) -> tuple[str, str]:
+    """The stage of a run, and what to do next where nobody works on it."""
+    if working is not None and not working.ended:
+        return working.stage, ""
+    made, lacking = sum(one.made for one in counts), sum(one.left + one.failed for one in counts)
+    shard = folder.run().shard
+    merge = f"when all shards are there: avbench runs merge OUT {folder.path} …"
+    if lacking:
+        return "sample", f"give the command that made the run again: it makes the {lacking} clips that are lacking"
+    if not features:
+        return "sampled", f"avbench measure {folder.path}"
+    if any(one.rows < made for one in features):
+        return "measure", f"give the command that measured the run again, or avbench measure {folder.path}"
+    if shard is not None:
+        return "measured", merge
+    try:
+        folder.require_one_evaluation(VALUES_FILE)
+    except InputError:
+        return "measured", f"avbench evaluate {folder.path}"
+    return "evaluated", f"avbench report {folder.path} --out report"

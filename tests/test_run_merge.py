@@ -1,0 +1,292 @@
+"""Merging is the union of parts: exact, in any order, any number of times, killed at any moment, or refused."""
+
+import errno
+import itertools
+import os
+import random
+import shutil
+import signal
+import sys
+from dataclasses import replace
+
+import pytest
+from command_line import run_avbench
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parts_of_runs import KEYS, PROTOCOLS, SEEDS, SUBSETS, WHOLE, content, part, whole
+
+from avbench.core import InputError, Row, Sample, Shard, digest, planned_keys
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_merge import merge
+from avbench.storage.worker_pool import WorkerCrashed
+
+
+def shards(place, count=4):
+    return [
+        part(place / f"s{number}", planned_keys(SUBSETS, SEEDS, Shard(number, count)), shard=f"{number}/{count}").path
+        for number in range(1, count + 1)
+    ]
+
+
+def test_four_shards_are_one_run(tmp_path):
+    right = content(whole(tmp_path / "right").path)
+    found = merge(tmp_path / "whole", shards(tmp_path))
+    assert content(tmp_path / "whole") == right
+    assert (found.made, found.failed, found.planned, found.missing, found.absent) == (16, 0, 16, {}, ())
+    assert not [*tmp_path.glob(".*")], "nothing is left beside it"
+
+
+@pytest.mark.slow
+@given(st.randoms(use_true_random=False), st.integers(2, 4))
+@settings(max_examples=8, deadline=None)
+def test_any_split_in_any_order_any_number_of_times(tmp_path_factory, chance, count):
+    """Parts overlap, come in several merges and in any order; the end is always the same bytes."""
+    place = tmp_path_factory.mktemp("split")
+    held = [{key for key in KEYS if chance.random() < 0.5} for _ in range(count)]
+    held[0] |= {*KEYS} - set().union(*held)
+    parts = [
+        part(place / f"p{number}", chance.sample(sorted(keys), len(keys))).path for number, keys in enumerate(held)
+    ]
+    merge(place / "once/whole", parts)
+    out = place / "whole"
+    for chosen in (chance.sample(parts, chance.randint(1, count)), chance.sample(parts, count), parts[:1]):
+        merge(out, chosen)
+    assert content(out, times=True) == content(place / "once/whole", times=True)
+    assert content(out) == content(whole(place / "right").path)
+
+
+def test_what_is_missing_is_said(tmp_path):
+    one, two, three, four = shards(tmp_path)
+    found = merge(tmp_path / "whole", [four, two])
+    assert found.missing == {"fall": 4, "walk": 6} and found.absent == ("1/4", "3/4")
+    said = run_avbench("runs", "merge", tmp_path / "whole", three).stdout
+    assert "12 of 16 clips" in said and "missing: 2 of fall, 2 of walk" in said
+    assert merge(tmp_path / "whole", [one]).missing == {}
+    assert content(tmp_path / "whole") == content(whole(tmp_path / "right").path)
+
+
+def test_a_shard_that_no_prompt_falls_into_is_not_missing(tmp_path):
+    """Eight prompts in twelve shards."""
+    keys = {number: [key for key in KEYS if Shard(number, 12).holds(*place_of(key), 2)] for number in range(1, 13)}
+    assert [number for number, held in keys.items() if not held] == [4, 5, 6, 12]
+    first = part(tmp_path / "s1", keys[1], shard="1/12").path
+    assert merge(tmp_path / "whole", [first]).absent == tuple(f"{number}/12" for number in range(2, 13) if keys[number])
+
+
+def place_of(key):
+    """The place of a key's prompt in its subset, and the subset's rank among both."""
+    names = sorted(subset.name for subset in SUBSETS)
+    (subset,) = (one for one in SUBSETS if one.name == key.subset)
+    return [prompt.id for prompt in subset.prompts].index(key.prompt), names.index(key.subset)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "made:other"}, "model: 'made:other' against 'made:up'"),
+        ({"settings": {"steps": 5}}, r"settings\.steps: 5 against 4"),
+        ({"settings": {"steps": 4, "weights": "ab"}}, r"settings\.weights: 'ab' against '\(absent\)'"),
+        ({"seeds": (0, 1, 2)}, "seeds"),
+        ({"asked": {}}, r"asked\.steps|asked"),
+        ({"preset": {"name": "paper"}}, "preset"),
+    ],
+)
+def test_parts_of_another_run_are_refused(tmp_path, changes, words):
+    one, other = part(tmp_path / "a", KEYS[:4]).path, part(tmp_path / "b", KEYS[4:], **changes).path
+    with pytest.raises(InputError, match=f"b is of another run and cannot be merged: .*({words})"):
+        merge(tmp_path / "whole", [other, one])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_other_prompts_are_refused(tmp_path):
+    one, other = part(tmp_path / "a", KEYS[:4]).path, RunFolder(tmp_path / "b")
+    fewer = [subset.limited(2) for subset in SUBSETS]
+    other.start(replace(WHOLE, name="b", subsets={one.name: one.digest for one in fewer}), fewer)
+    with pytest.raises(InputError, match=r"b is of another run and cannot be merged: subsets\.fall: "):
+        merge(tmp_path / "whole", [one, other.path])
+
+
+def changed(place, key, sha256="0" * 64):
+    """A part that says that it has another clip, whose file is gone."""
+    folder = part(place, KEYS[:2], rows=False)
+    folder.add_sample(Sample(key, f"clips/{key.subset}/{key.prompt}-{key.seed}.mp4", sha256, 0.0))
+    return folder
+
+
+def test_two_clips_of_one_key_are_refused(tmp_path):
+    one, other = part(tmp_path / "a", KEYS[:6]).path, changed(tmp_path / "b", KEYS[4]).path
+    with pytest.raises(InputError, match=r"a and \S+b hold different clips of fall f1-0|different clips of"):
+        merge(tmp_path / "whole", [one, other])
+
+
+def test_two_rows_of_one_clip_are_refused(tmp_path):
+    one, other = part(tmp_path / "a", KEYS[:6]), part(tmp_path / "b", KEYS[4:])
+    sha256 = one.samples()[KEYS[4]].sha256
+    other.add_row(PROTOCOLS[1], Row(KEYS[4], sha256, {"of": 0.5}))
+    with pytest.raises(InputError, match=r"a\S+, line 5 and \S+b\S+, line 13 hold different rows of "):
+        merge(tmp_path / "whole", [other.path, one.path])
+
+
+def test_another_protocol_under_the_same_name_is_refused(tmp_path):
+    one, other = part(tmp_path / "a", KEYS[:6]).path, part(tmp_path / "b", KEYS[6:]).path
+    (place,) = (other / "features").glob("colours@*")
+    text = (place / "protocol.json").read_text()
+    (place / "protocol.json").write_text(text.replace('"bins": 3', '"bins": 4'))
+    with pytest.raises(
+        InputError, match=r"were made under different protocols and cannot be compared: bins: 3 against 4"
+    ):
+        merge(tmp_path / "whole", [one, other])
+
+
+def test_a_clip_that_was_changed_is_refused(tmp_path):
+    one = part(tmp_path / "a", KEYS).path
+    next(one.glob("clips/*/*.mkv")).write_bytes(b"other")
+    with pytest.raises(InputError, match=r"1 of 16 clips of .* is not what was sampled"):
+        merge(tmp_path / "whole", [one])
+
+
+def test_a_clip_whose_place_is_not_its_own_is_refused(tmp_path):
+    one = part(tmp_path / "a", KEYS[:1], rows=False)
+    sample = one.samples()[KEYS[0]]
+    shutil.copy(one.path / sample.path, one.path / "scores.json")
+    one.add_sample(replace(sample, path="scores.json"))
+    with pytest.raises(InputError, match=r"the clip of fall f0-0 is 'scores.json'; it must be clips/fall/f0-0\.…"):
+        merge(tmp_path / "whole", [one.path])
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    one, two, *_ = shards(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.tex").write_text("x")
+    for out, parts, words in (
+        ("whole", [one, tmp_path / "empty"], "empty is not a run folder: it has no run.json"),
+        ("full", [one], "full is not empty and is no run folder"),
+        ("s1", [two], "s1 is shard 1/4 of a run; the others are merged into the first folder: name a new one"),
+    ):
+        with pytest.raises(InputError, match=words):
+            merge(tmp_path / out, parts)
+    merge(tmp_path / "empty", [one])
+    assert (tmp_path / "empty/run.json").is_file()
+
+
+def test_a_clip_goes_before_a_refusal_and_a_failure(tmp_path):
+    made, empty = part(tmp_path / "a", KEYS[:1]), part(tmp_path / "b", [])
+    refused, failed = part(tmp_path / "c", []), part(tmp_path / "d", [])
+    for key in KEYS[:3]:
+        failed.add_sample(Sample(key, None, None, 0.1, failure="out of memory"))
+    for key in KEYS[:2]:
+        refused.add_sample(Sample(key, None, None, 0.1, failure="moderated", refused=True))
+    for number, order in enumerate(itertools.permutations([made.path, empty.path, refused.path, failed.path])):
+        if number % 5 == 0:
+            found = merge(tmp_path / f"{number}/whole", order)
+            samples = RunFolder(tmp_path / f"{number}/whole").samples()
+            assert [samples[key].failure for key in KEYS[:3]] == [None, "moderated", "out of memory"]
+            assert (found.made, found.failed) == (1, 2)
+
+
+def test_a_row_of_a_crash_gives_way(tmp_path):
+    one, other = part(tmp_path / "a", KEYS), part(tmp_path / "b", KEYS)
+    sha256 = one.samples()[KEYS[3]].sha256
+    one.add_row(PROTOCOLS[0], Row(KEYS[3], sha256, None, str(WorkerCrashed("measuring"))))
+    merge(tmp_path / "whole", [one.path, other.path])
+    assert content(tmp_path / "whole") == content(whole(tmp_path / "right").path)
+
+
+def test_a_row_of_an_earlier_clip_gives_way_to_one_of_the_clip_that_is_there(tmp_path):
+    one, other = part(tmp_path / "a", KEYS), part(tmp_path / "b", KEYS)
+    other.add_row(PROTOCOLS[0], Row(KEYS[3], digest("an earlier clip"), {"of": 0.5}))
+    for number, order in enumerate([(one, other), (other, one)]):
+        place = tmp_path / f"{number}/whole"
+        merge(place, [folder.path for folder in order])
+        merge(place, [other.path])
+        assert content(place) == content(whole(tmp_path / f"right{number}").path)
+
+
+def test_versions_and_machines_stand_beside_one_another(tmp_path):
+    parts = [
+        part(tmp_path / f"p{number}", KEYS[number::3], machine={"cores": cores}, versions={"torch": torch}).path
+        for number, (cores, torch) in enumerate((("8", "2.5"), ("64", "2.4"), ("8", "2.4")))
+    ]
+    merge(tmp_path / "whole", parts[:2])
+    merge(tmp_path / "whole", parts[::-1])
+    run = RunFolder(tmp_path / "whole").run()
+    assert run.machine == {"cores": "64; 8"} and run.versions == {"torch": "2.4; 2.5"}
+
+
+def test_a_gone_clip_keeps_its_rows(tmp_path):
+    one = part(tmp_path / "a", KEYS)
+    next((one.path / "clips/walk").glob("*.mkv")).unlink()
+    merge(tmp_path / "whole", [one.path])
+    assert len(RunFolder(tmp_path / "whole").rows(PROTOCOLS[0])) == 16
+    assert len([*(tmp_path / "whole/clips").glob("*/*.mkv")]) == 15
+
+
+def test_clips_are_copied_where_they_cannot_be_linked(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "link", refuse)
+    merge(tmp_path / "whole", shards(tmp_path))
+    assert content(tmp_path / "whole") == content(whole(tmp_path / "right").path)
+    assert {path.stat().st_nlink for path in (tmp_path / "whole/clips").glob("*/*.mkv")} == {1}
+
+
+def test_linked_clips_take_no_space(tmp_path):
+    merge(tmp_path / "whole", shards(tmp_path))
+    assert {path.stat().st_nlink for path in (tmp_path / "whole/clips").glob("*/*.mkv")} == {2}
+
+
+# ---- kills
+
+
+def killed_at(number, place, action):
+    """Whether a forked process that does something was killed before its write of this number."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    numbers = itertools.count(1)
+
+    def look(event, arguments):
+        writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if writing or event in ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir"):
+            if str(arguments[0]).startswith(str(place)) and next(numbers) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        sys.addaudithook(look)
+        action()
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("added", [False, True], ids=["new", "added"])
+def test_a_killed_merge_leaves_nothing_half(tmp_path, added):
+    """Killed before every third of its writes: the run is what it was, or whole, and the next merge ends the same."""
+    parts, right = shards(tmp_path / "parts", 2), content(whole(tmp_path / "right").path)
+    begin = tmp_path / "begin"
+    begin.mkdir()
+    if added:
+        merge(begin / "whole", parts[:1])
+    before = RunFolder(begin / "whole").samples() if added else {}
+    place = tmp_path / "now"
+    for number in itertools.count(1, 3):
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(begin, place)
+        if not killed_at(number, place, lambda: merge(place / "whole", parts)):
+            break
+        if (place / "whole/run.json").exists():
+            folder = RunFolder(place / "whole")
+            assert len(folder.samples()) in (len(before), len(KEYS))
+            for sample in folder.samples().values():
+                assert (folder.path / sample.path).is_file()
+                assert all(sample.key in folder.rows(protocol) for protocol in PROTOCOLS)
+        else:
+            assert not added and not (place / "whole").exists()
+        if random.Random(number).random() < 0.3:
+            assert killed_at(number + 2, place, lambda: merge(place / "whole", parts)) in (True, False)
+        merge(place / "whole", parts)
+        assert content(place / "whole") == right
+    assert number > 40, "it wrote that often"
+    assert content(place / "whole") == right
