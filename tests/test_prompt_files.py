@@ -26,6 +26,15 @@ def test_prompts_with_ids(name, mark, tmp_path):
     assert (y.id, y.video_caption, y.audio_caption) == ("y", "a cat", "purring")
 
 
+@pytest.mark.parametrize("code", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(("name", "text"), [*TEXTS.items(), ("a.txt", "a dog")])
+def test_prompts_in_utf_16_are_refused(name, text, code, tmp_path):
+    """Without a byte order mark, English in UTF-16 is valid UTF-8 with a NUL beside every letter."""
+    (tmp_path / name).write_bytes(text.encode(code))
+    with pytest.raises(InputError, match="UTF-16" if name == "a.txt" and code != "utf-16" else "."):
+        from_prompts_file(tmp_path / name)
+
+
 @pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8], ids=["plain", "bom"])
 @pytest.mark.parametrize(
     ("name", "text"),

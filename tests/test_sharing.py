@@ -6,12 +6,12 @@ import zipfile
 import pytest
 from command_line import run_avbench
 from made_media import make, moving
-from made_runs import evaluated, made_run
+from made_runs import by_hand, evaluated, made_run
 
 from avbench.comparison import gate, plan
 from avbench.core import Key, Sample
 from avbench.report.page import page
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import RunFolder, read_json, write_json
 from avbench.storage.sharing import without_folders
 
 
@@ -42,10 +42,9 @@ def test_a_path_with_spaces_is_cut_where_it_exists(tmp_path):
 def with_paths(tmp_path):
     """An evaluated run whose settings, failures and second run name folders of this machine."""
     folder = made_run(tmp_path / "run", count=3, names=["toy-control"])
-    run = folder.run()
-    folder._write_run(
-        type(run)(**{**vars(run), "model": f"clips:{tmp_path}/real", "settings": {"folder": f"{tmp_path}/real"}})
-    )
+    plain = by_hand(read_json(folder.path / "run.json"))
+    plain |= {"model": f"clips:{tmp_path}/real", "settings": {"folder": f"{tmp_path}/real"}}
+    write_json(folder.path / "run.json", plain)
     lost = min(folder.samples())
     folder.add_sample(Sample(Key(*lost), None, None, 0.0, failure=f"looked in {tmp_path}/real for it"))
     scores, protocols = evaluated(folder, "onset_rate", "lpips_consecutive").scores()

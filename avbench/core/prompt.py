@@ -95,6 +95,9 @@ class Prompt:
             if text is not None and not isinstance(text, str):
                 msg = f"the {name} {whose} is {text!r}; it must be text"
                 raise InputError(msg)
+            if text is not None and "\0" in text:
+                msg = f"the {name} {whose} is {text[:40]!r}, with NUL characters: is its file UTF-16? Save it as UTF-8"
+                raise InputError(msg)
             object.__setattr__(self, name, text)
         tags = {
             _text(name, f"a tag {whose}"): _plain(value, f"the tag {name!r} {whose}")
