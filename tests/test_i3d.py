@@ -73,7 +73,7 @@ def test_logits_do_not_depend_on_what_else_is_measured(feature):
 
 
 def test_too_short_clips_are_told_so(feature):
-    with pytest.raises(NotMeasurable, match="I3D looks at 16 frames and this clip has 15"):
+    with pytest.raises(NotMeasurable, match="I3D takes 16 frames and this clip has 15"):
         feature(noise(0, frames=15))
     with pytest.raises(NotMeasurable, match="at least 9 frames and got 8"):
         feature.logits(plain(0, 8))

@@ -181,7 +181,7 @@ def test_against_a_reference_frame_by_frame(build):
     assert row["mean"] == pytest.approx(row["per_frame"].mean(), abs=1e-6)
     assert feature(Clip(a, 8), Clip(a, 8))["mean"] == 0
     for other in (Clip(b[:3], 8), Clip(b[:, :, :70], 8), Clip(b, 12)):
-        with pytest.raises(NotMeasurable, match="the clip and its reference are not of one form: "):
+        with pytest.raises(NotMeasurable, match="the clip and its reference differ in form: "):
             feature(Clip(a, 8), other)
 
 

@@ -34,7 +34,7 @@ from scipy import stats
 from avbench.comparison.differences import MACRO, MICRO, differences, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
-from avbench.core import InputError, Sample, Score
+from avbench.core import Direction, InputError, Sample, Score
 from avbench.features.measure import current_rows
 from avbench.metrics.table import METRICS
 from avbench.statistics import paired
@@ -60,6 +60,8 @@ class Verdict:
     """One-sided, after Holm."""
     skipped: bool = False
     """Whether nothing was checked, because the baseline lacks what the plan names."""
+    compared: bool = True
+    """False where the run lacks what the baseline has: that fails too, but it is no worse number."""
 
 
 def update(folder: RunFolder, baseline: Path, reason: str) -> None:
@@ -112,7 +114,10 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         gated = [where for where, margin in wanted.items() if margin is not None]
         if not gated:
             known = ", ".join(dict.fromkeys(metric for _, metric in had)) or "none"
-            msg = f"no margin of the plan is of the baseline's scores, so nothing is gated; they have: {known}"
+            msg = (
+                f"no margin of the plan is of the baseline's scores, so nothing is gated; they have: {known} (--init "
+                "writes a plan from the baseline's own noise)"
+            )
             raise InputError(msg)
         found = differences([before, folder], plan=plan, place=place)
         rows = {(row.subset, row.metric): row for row in found.itertuples()}
@@ -121,18 +126,68 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
             *_margins(wanted, rows, had, folder),
             *_coverage(_on_subsets(gated, had), before, folder),
         ]
-    tested = [number for number, (_, p, _, _) in enumerate(checks) if p is not None]
-    adjusted = dict(zip(tested, paired.holm([checks[number][1] for number in tested]), strict=True))
+    tested = [number for number, one in enumerate(checks) if one.p is not None]
+    adjusted = dict(zip(tested, paired.holm([checks[number].p for number in tested]), strict=True))
     verdicts = [
-        Verdict(name, always or not adjusted.get(number, 1.0) >= plan.alpha, told, adjusted.get(number))
-        for number, (name, _, always, told) in enumerate(checks)
+        Verdict(
+            one.name,
+            one.fails or not adjusted.get(number, 1.0) >= plan.alpha,
+            one.told,
+            adjusted.get(number),
+            compared=one.compared,
+        )
+        for number, one in enumerate(checks)
     ]
     verdicts += [Verdict(name, failed=False, told=told, skipped=True) for name, told in _skipped(wanted, had, plan)]
     return sorted(verdicts, key=lambda verdict: (not verdict.failed, verdict.skipped))
 
 
-_Check = tuple[str, float | None, bool, str]
-"""Name, p, whether it fails whatever p is, and what to tell."""
+@dataclass(frozen=True)
+class _Check:
+    """What was found, before Holm's correction."""
+
+    name: str
+    told: str
+    p: float | None = None
+    fails: bool = False
+    """Whether it fails whatever p is."""
+    compared: bool = True
+
+
+def initial_plan(baseline: Path) -> str:
+    """A plan as TOML, with a margin for every number of a baseline that has a better side, from its own noise.
+
+    The margin is half the 95 % interval of a mean over clips, and two standard deviations of a distance's null: a
+    smaller change could come from another choice of prompts.
+
+    Raises:
+        InputError: the file is no baseline, or none of its numbers has noise to make a margin of.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        scores, _ = RunFolder(_unpacked(baseline, Path(temporary))).scores()
+    found = {(one.subset, one.metric): margin for one in scores if (margin := _noise(one))}
+    if not found:
+        msg = f"{baseline} has no number with an interval, so no margin can be taken from it"
+        raise InputError(msg)
+    lines = [
+        "# Margins for `avbench check`: a change below them does not stop a merge.",
+        "# Each is the noise of the baseline: half the 95 % interval over prompts, or two standard deviations of a",
+        "# distance's null. Lower what must not get worse, and remove what may.",
+        "[margin]",
+        *(f"{json.dumps('/'.join(where))} = {margin:.3g}" for where, margin in found.items()),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _noise(score: Score) -> float | None:
+    """What another choice of prompts may change, or None where that is not known or no side is better."""
+    metric = next((one for one in METRICS if one.name == score.metric), None)
+    has_side = metric and metric.direction is not Direction.NEITHER
+    if score.value is None or not has_side or (metric.direction is Direction.BAND and score.reference is None):
+        return None
+    if score.interval:
+        return (score.interval[1] - score.interval[0]) / 2
+    return score.null and 2 * score.null.sd
 
 
 def _wanted(had: Mapping[Where, Score], plan: Plan) -> dict[Where, float | None]:
@@ -182,9 +237,10 @@ def _margins(
         parts = _pooled_from(where[1], had) if where[0] in (MACRO, MICRO) else [where]
         lacking = [_lacking(one, scores, asked) for one in parts]
         if why := next((one for one in lacking if one), None):
-            yield name, None, True, f"not compared: {why}"
+            yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif row is None or pd.isna(row.difference):
-            yield name, None, True, f"not compared: {'no clip is in both' if row is None else row.missing}"
+            why = "no clip is in both" if row is None else row.missing
+            yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif margin is not None:
             yield _margin(name, margin, row)
 
@@ -205,10 +261,11 @@ def _margin(name: str, margin: float, row: Any) -> _Check:
     unit = f" {row.unit}" if row.unit else ""
     told = f"worse by {worse:.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
     if pd.isna(row.error):
-        return name, None, True, f"not tested, because a subset has clips of one prompt only: {told}"
+        why = "not tested, because a subset has clips of one prompt only"
+        return _Check(name, f"{why}: {told}", fails=True, compared=False)
     seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
     p = paired.tail(worse - margin, row.error, row.dof)  # of "worse by the margin or less"
-    return name, p if sided(row) else min(1.0, 2 * p), False, f"{told}, {seen}"
+    return _Check(name, f"{told}, {seen}", p if sided(row) else min(1.0, 2 * p))
 
 
 def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:
@@ -221,7 +278,7 @@ def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> I
         p = stats.binomtest(lost, lost + gained, alternative="greater").pvalue if lost + gained else 1.0
         most = bool(had) and 2 * (lost - gained) >= len(had)
         told = f"{lost} of {len(had)} clips lost, {gained} gained"
-        yield f"{'/'.join(where)}: coverage", float(p), most, told
+        yield _Check(f"{'/'.join(where)}: coverage", told, float(p), most)
 
 
 class _Measured:
@@ -259,7 +316,7 @@ def _clips(before: RunFolder, after: RunFolder, gated: set[str]) -> _Check:
             f"{len(absent)} of {len(made)} clips are not in the run, for example "
             f"{first.subset}/{first.prompt}, seed {first.seed}"
         )
-    return "clips", None, bool(failed or absent), "; ".join(told)
+    return _Check("clips", "; ".join(told), fails=bool(failed or absent))
 
 
 def _example(failed: list[Sample]) -> str:

@@ -1,14 +1,16 @@
-"""Computes how different frames look, by LPIPS v0.1: three nets, and three meanings that must not be mixed up.
+"""Computes how different frames look, by LPIPS v0.1, with three networks and in three uses that must not be mixed up.
 
-- *consecutive*: each frame of a clip and the next. The clip against itself, so no reference; band.
-- *reference*: each frame and the same frame of the reference clip of that prompt. Fidelity, where a clip is meant to be
-  like that one (same first frame, same seed); for text alone it measures diversity or drift instead.
-- *seeds*: each frame and the same frame of the prompt's clips under other seeds. Diversity; band.
+- *consecutive*: each frame of a clip and the next one. It needs no reference; it should match the reference's value.
+- *reference*: each frame and the same frame of the reference clip of that prompt. It measures fidelity where the clip
+  is meant to equal that one (same first frame, same seed). With only a text in common it measures diversity or drift.
+- *seeds*: each frame and the same frame of the prompt's clips under other seeds. It measures diversity, which should
+  match the reference's.
 
-The networks are those of the `lpips` package, whose wheel ships the linear heads; the convolutions, which the package
-would download from elsewhere, come from the weights ``lpips-alex`` and ``lpips-vgg``, which hold the heads as well (the
-two copies must be equal), and those of SqueezeNet from the user (torchvision's file; no number of it was checked).
-AlexNet is the metric; VGG was meant for optimisation; values of different nets cannot be compared.
+The networks are those of the `lpips` package, whose wheel ships the linear heads. The package would download the
+convolutions from elsewhere; here those of AlexNet and VGG come from the weights ``lpips-alex`` and ``lpips-vgg``. These
+hold the heads as well, and the two copies must be equal. Those of SqueezeNet come from the user (torchvision's file; no
+number computed with it was checked). AlexNet is the metric; VGG was meant for optimisation. Values of different
+networks cannot be compared.
 """
 
 import hashlib
@@ -31,7 +33,7 @@ from avbench.storage.pickles import read_arrays, read_state_dict
 from avbench.storage.weights import WEIGHTS, BroughtProtocol, locate
 
 MIN_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
-"""Pixels; in a smaller frame a pooling has nothing to pool."""
+"""Pixels. In a smaller frame a pooling layer has no input."""
 
 _EPSILON = 1e-10  # Added to the length by which features are divided.
 _BATCH = 4  # Frames at a time: on a CPU faster than the whole clip, and memory does not grow with its length.
@@ -39,7 +41,7 @@ _BATCH = 4  # Frames at a time: on a CPU faster than the whole clip, and memory 
 
 @dataclass(frozen=True)
 class LPIPSProtocol(Protocol):
-    """What decides a clip's LPIPS besides the clip."""
+    """The settings that decide a clip's LPIPS, besides the clip."""
 
     name: str = "lpips-alex"
     version: int = 1
@@ -51,17 +53,17 @@ class LPIPSProtocol(Protocol):
     weights: str = "lpips-alex"
     weights_sha256: str = WEIGHTS["lpips-alex"].sha256
     heads_sha256: str = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
-    """Of the `lpips` wheel's weights/v0.1 for this net."""
+    """Hash of the `lpips` wheel's weights/v0.1 file for this network."""
     precision: str = "float32"
     notes: Notes = noted(meaning="Each frame of a clip and the next.")
 
 
 @dataclass(frozen=True)
 class PairedLPIPSProtocol(LPIPSProtocol):
-    """The same, and which reference clips there were."""
+    """The same settings, and the reference clips that were used."""
 
     reference_clips: str = ""
-    """sha256 over the keys and hashes of all of them."""
+    """sha256 over the keys and hashes of all reference clips."""
 
 
 _MEANINGS = {
@@ -86,7 +88,7 @@ _NETS: dict[str, dict[str, str]] = {
 
 
 def _protocol(net: str, meaning: str = "") -> Any:
-    """The protocol of a net's consecutive frames, or of its ``reference`` or ``seeds``."""
+    """The protocol of a network for consecutive frames, or for the meaning ``reference`` or ``seeds``."""
     kind = PairedLPIPSProtocol if meaning == "reference" else LPIPSProtocol
     name = "-".join(part for part in ("lpips", net, meaning) if part)
     protocol = kind(name, net=net, **_NETS[net])
@@ -96,9 +98,9 @@ def _protocol(net: str, meaning: str = "") -> Any:
 
 
 class LPIPS:
-    """Distances between frames by one net; the features are below.
+    """Distances between frames by one network; the features below are built on it.
 
-    Raises InputError when built where weights are missing or the heads are not those of LPIPS v0.1.
+    The constructor raises InputError if weights are missing or the heads are not those of LPIPS v0.1.
     """
 
     protocol = _protocol("alex")
@@ -113,7 +115,7 @@ class LPIPS:
 
     @torch.inference_mode()
     def consecutive(self, frames: np.ndarray) -> np.ndarray:
-        """LPIPS [time - 1] of each of ``[time, height, width, 3]`` uint8 frames and the next, each seen once."""
+        """LPIPS [time - 1] of each of ``[time, height, width, 3]`` uint8 frames and the next one."""
         self._require_size(frames)
         pairs = []
         last: list[torch.Tensor] = []
@@ -125,7 +127,7 @@ class LPIPS:
 
     @torch.inference_mode()
     def between(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """LPIPS [clips, clips, time] of frames of the same place in several arrays of uint8 frames, each seen once."""
+        """LPIPS [clips, clips, time] between the frames with the same index in several arrays of uint8 frames."""
         if len(shapes := {frames.shape for frames in clips}) > 1:
             msg = f"LPIPS compares frames of one shape; these have {' and '.join(map(str, sorted(shapes)))}"
             raise InputError(msg)
@@ -139,7 +141,7 @@ class LPIPS:
         return np.concatenate(parts, axis=2)
 
     def _features(self, frames: np.ndarray) -> Iterator[list[torch.Tensor]]:
-        """Batches of frames as layers of features [frames, channel, height, width] of length 1 per place."""
+        """Batches of frames as layers of features [frames, channel, height, width] of length 1 at each place."""
         for start in range(0, len(frames), _BATCH):
             batch = torch.from_numpy(np.array(frames[start : start + _BATCH])).to(self.device)
             x = batch.permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -148,7 +150,7 @@ class LPIPS:
             yield [layer / (layer.square().sum(dim=1, keepdim=True).sqrt() + _EPSILON) for layer in layers]
 
     def _distances(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> np.ndarray:
-        # The head is linear, so the mean over the picture may be taken first: one product a pair, not one a place.
+        # The head is linear, so the mean over the picture may come first: one product a pair instead of one a place.
         layers = [(x - y).square().mean(dim=(2, 3)) @ head for x, y, head in zip(a, b, self._heads, strict=True)]
         return torch.stack(layers).sum(dim=0).cpu().numpy()
 
@@ -181,25 +183,25 @@ class ReferenceLPIPS(LPIPS):
     protocol = _protocol("alex", "reference")
 
     def __call__(self, clip: Clip, reference: Clip) -> dict[str, Value]:
-        """``per_frame`` [time] and its ``mean``. Raises NotMeasurable where the clips are not of one form."""
+        """``per_frame`` [time] and its ``mean``. Raises NotMeasurable if the clips differ in frames, size or rate."""
         _require_one_form([clip, reference], "the clip and its reference")
         per_frame = self.between([clip.frames, reference.frames])[0, 1]
         return {"mean": float(per_frame.mean()), "per_frame": per_frame.astype(np.float32)}
 
 
 class SeedsLPIPS(LPIPS):
-    """The feature ``lpips-alex-seeds``: LPIPS of each frame and the same of the prompt's clips under other seeds."""
+    """The feature ``lpips-alex-seeds``: LPIPS of each frame and the same frame under the prompt's other seeds."""
 
     requires = Requires.SEEDS
     protocol = _protocol("alex", "seeds")
 
     def __call__(self, clips: Sequence[Clip]) -> list[dict[str, Value]]:
-        """For each clip ``per_frame`` [time], the mean over the others, and its ``mean``.
+        """For each clip ``per_frame`` [time], averaged over the other clips, and its ``mean``.
 
-        Raises NotMeasurable for a single clip, or where the clips are not of one form.
+        Raises NotMeasurable for a single clip, or if the clips differ in frames, size or rate.
         """
         if len(clips) < 2:
-            msg = "diversity is between a prompt's clips under several seeds, and there is one (see --seeds)"
+            msg = "diversity compares a prompt's clips under several seeds, and there is one (see --seeds)"
             raise NotMeasurable(msg)
         _require_one_form(clips, "a prompt's clips")
         per_frame = self.between([clip.frames for clip in clips]).sum(axis=1) / (len(clips) - 1)
@@ -245,7 +247,7 @@ class SqueezeSeeds(SeedsLPIPS):
 def _require_one_form(clips: Sequence[Clip], which: str) -> None:
     forms = sorted({f"{len(clip.frames)} frames of {clip.width}x{clip.height} at {clip.fps} fps" for clip in clips})
     if len(forms) > 1:
-        msg = f"LPIPS compares frame by frame, and {which} are not of one form: {', '.join(forms)}"
+        msg = f"LPIPS compares frame by frame, and {which} differ in form: {', '.join(forms)}"
         raise NotMeasurable(msg)
 
 

@@ -69,7 +69,7 @@ class Sound:
 
     @property
     def patience(self) -> Fraction:
-        """How many seconds before its promised end the sound may stop.
+        """How many seconds before its promised end the sound may stop without counting as damaged.
 
         A clock that does not count samples may round the end to whole blocks. A fragmented mp4 and an avi count the
         priming and the last block's padding as sound.
