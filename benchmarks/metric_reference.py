@@ -2,15 +2,18 @@
 
     python benchmarks/metric_reference.py
 
-A feature's cost is the median of five clips of the embedded world (64×64, 16 frames, 2 s of sound), on one thread.
+A feature's cost is the median over five clips of the embedded world (64×64, 16 frames, 2 s of sound), on one thread.
+What several metrics have in common is written once: a section for each module of features, and the shared notes.
 """
 
 import inspect
 import re
 import statistics
-import textwrap
 import time
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from avbench.core import Direction, InputError, NotMeasurable, resolve
 from avbench.features.measure import requires
@@ -24,13 +27,94 @@ COSTS = Path(__file__).parent / "costs.csv"
 BETTER = {
     Direction.HIGHER: "higher",
     Direction.LOWER: "lower",
-    Direction.BAND: "as the reference",
-    Direction.NEITHER: "neither",
+    Direction.BAND: "band",
+    Direction.NEITHER: "–",
 }
+TITLES = {
+    "video.i3d": "FVD and other distances of I3D features",
+    "video.i3d.conventions": "FVD as other codes compute it",
+    "video.i3d.user_weights": "FVD with the weights files of other codes",
+    "video.videomae": "VideoMAE",
+    "video.vjepa2": "V-JEPA 2",
+    "perceptual.lpips": "LPIPS",
+    "flow": "Motion by optical flow",
+    "flow.raft": "Motion by optical flow, with RAFT",
+    "audio.onsets": "Sound onsets",
+    "audio.levels": "Sound levels",
+    "audio.musicnn": "Audio distances: musicnn",
+    "audio.networks": "Audio distances: VGGish, PANNs and CLAP",
+    "sync.av_align": "AV-Align",
+    "sync.synchformer": "DeSync by Synchformer",
+    "vbench.dynamic_degree": "VBench: dynamic degree",
+    "vbench.pixels": "VBench: temporal flickering",
+    "vbench.smoothness": "VBench: motion smoothness",
+    "vbench.consistency": "VBench: consistency; text alignment",
+    "toyworld": "Physics of the embedded world",
+}
+"""Module of features, below avbench.features → title of its section."""
+INPUTS = {
+    Requires.CLIP: "",
+    Requires.PROMPT: "takes a clip with its prompt; ",
+    Requires.REFERENCE_CLIP: "takes a clip with its reference clip; ",
+    Requires.SEEDS: "takes all clips of a prompt; ",
+}
+USUAL_LEAST = 24
+"""Least number of clips of most distances, which the shared notes state."""
+DISTANCES = "avbench.metrics.distance"
+REPEATED = (
+    "Conventions: ",
+    "Layout: ",
+    "The sign: ",
+    "Source: the network",
+    "Frames are resized",
+    "Each class follows",
+)
+"""Beginnings of the paragraphs of docstrings that a protocol repeats."""
+LEFT_OUT = ("name", "version", "weights_sha256", "heads_sha256", "reference_clips")
+"""Values of protocols that only identify files and versions."""
+SHARED = {
+    "frechet_distance": "Fréchet distance",
+    "kernel_distance": "kernel distance",
+    "neighbour_share": "share of neighbours",
+}
+"""Function that several metrics use → title of its note."""
+INTRODUCTION = """# Every metric
+
+You get the definition of each metric: what it measures, its direction and range, the settings that decide it, its
+source, and how closely it agrees with the original.
+
+```
+avbench list metrics      # the same list in the terminal
+```
+
+This page is written by `python benchmarks/metric_reference.py` from the code. [What each metric
+detects](known-bad.md) shows by experiment what each of them reacts to.
+
+## Contents
+
+Metrics in **bold** are computed by default."""
+NOTES = """## Shared notes
+
+**Direction.** *Band*: the value should match the reference's; neither more nor less is better, so a frozen clip does
+not win by being still.
+
+**Metrics of single clips.** The value is the mean over clips, with a 95 % interval clustered by prompt. Clips that a
+metric cannot measure are left out and counted.
+
+**Distances** compare the run's clips with those of a reference. A distance depends mostly on the number of clips n, so
+it is shown with three numbers at the same n: the *null* (its value if run and reference had one distribution), a
+p-value by permutation, and the *floor* (the score of the reference's own clips). Below the least n, 24 unless another
+is given, the value is hidden. [Validity](validity.md) has the evidence.
+
+**Tables of features.** *Cost* is the time for a clip of 16 frames of 64×64 with 2 s of sound on one core; – means not
+measured. *Protocol* lists the settings that decide the numbers; precision is float32, and size and rate of the
+frames are native, unless given. Hashes, versions
+and explanations are in the protocol.json files of a run folder. Weights marked *user's file* are in no package;
+`avbench weights list` says where to get them, and their metrics were checked on random weights only."""
 
 
 def costs() -> dict[str, float]:
-    """Milliseconds a clip, by feature, of those that can run here."""
+    """Milliseconds for one clip, by feature, for the features that can run here."""
     known = {}
     scenes = loading.load("toy-object-contact").prompts[:5]
     clips = [(make_clip(Scene.from_json(prompt.tags["scene"]), 0)[0], prompt) for prompt in scenes]
@@ -59,73 +143,117 @@ def costs() -> dict[str, float]:
     return known
 
 
-def page(known: dict[str, float]) -> str:
-    """The page as markdown."""
-    parts = [
-        "# Every metric",
-        "Written by `python benchmarks/metric_reference.py` from the code. *As the reference* means: should come to "
-        "what the reference's clips come to; neither more nor less is better. What a metric sees, and what it is blind "
-        "to, is in [known-bad.md](known-bad.md).",
+def page(known: Mapping[str, float]) -> str:
+    """The page as markdown, given the costs by feature."""
+    modules: dict[str, list[str]] = {}
+    for feature, place in FEATURES.items():
+        modules.setdefault(place.partition(":")[0], []).append(feature)
+    contents, sections = [], []
+    for module, features in modules.items():
+        title = TITLES[module.removeprefix("avbench.features.")]
+        metrics = [metric for metric in METRICS if metric.feature in features]
+        names = ", ".join(f"**{one.name}**" if one.usual else one.name for one in metrics)
+        contents.append(f"- [{title}](#{_anchor(title)}): {names}")
+        rows = [_metric(metric, several=len(features) > 1) for metric in metrics]
+        sections += [
+            f"## {title}",
+            _table(["metric", "what it measures", "better", "range", "from"], rows),
+            *_unmeasurable(metrics),
+            _prose(module),
+            _table(["feature", "cost", "protocol"], [_feature(one, known.get(one)) for one in features]),
+        ]
+    notes = [
+        f"**{title[0].upper()}{title[1:]}.** {_summary(resolve(f'{DISTANCES}:{name}'))}"
+        for name, title in SHARED.items()
     ]
-    for feature in FEATURES:
-        of_feature = [metric for metric in METRICS if metric.feature == feature]
-        if of_feature:
-            parts += [f"## Of the feature `{feature}`", _feature(feature, known.get(feature))]
-            parts += [_metric(metric) for metric in of_feature]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([INTRODUCTION, "\n".join(contents), NOTES, *notes, *sections]) + "\n"
 
 
-def _feature(name: str, milliseconds: float | None) -> str:
-    place = FEATURES[name]
-    kind = resolve(place)
-    module = inspect.cleandoc(resolve(f"{place.split(':')[0]}:__doc__") or "")
-    shown = {
-        Requires.CLIP: "a clip",
-        Requires.PROMPT: "a clip and its prompt",
-        Requires.REFERENCE_CLIP: "a clip and its prompt's reference clip",
-        Requires.SEEDS: "all clips of a prompt",
-    }[requires(name)]
-    cost = f"{milliseconds:.3g} ms a clip" if milliseconds else "not measured: its weights are not here"
-    return f"Needs {shown}. Cost: {cost}.\n\n{_quoted(module)}\n\n{_quoted(inspect.getdoc(kind) or '')}"
-
-
-def _metric(metric: Metric) -> str:
-    function = resolve(metric.function)
-    lines = [
-        f"### `{metric.name}`",
-        f"{metric.question}",
-        f"- **Better**: {BETTER[metric.direction]}. **Range**: {_range(metric)}.",
-        f"- **Formula**: {_paragraphs(inspect.getdoc(function) or '')}",
-    ]
-    if metric.settings:
-        lines.append(f"- **Settings**: {', '.join(f'{name} = {value}' for name, value in metric.settings.items())}.")
-    needs = [f"`{metric.feature}`", *([f"`{metric.beside}`"] if metric.beside else [])]
+def _metric(metric: Metric, *, several: bool) -> list[str]:
+    """A row; it names the feature if its section has `several`, and the settings that are not 0."""
+    name = metric.function.rpartition(":")[2]
+    how = [f"`{metric.feature}`"] if several else []
+    how += [f"with `{metric.beside}`"] if metric.beside else []
     if metric.column:
-        needs.append(f"a reference's `{metric.reference_column or metric.column}`")
-    lines.append(f"- **Needs**: {', '.join(needs)}.")
-    if metric.unable != Metric.unable:
-        lines.append(f"- **Clips it cannot measure**: {metric.unable}.")
-    return "\n".join([lines[0], "", lines[1], "", *lines[2:]])
+        columns = f"`{metric.column}`" + (f" and `{metric.reference_column}`" if metric.reference_column else "")
+        how.append(f"{SHARED[name]} of {columns}" if name in SHARED else columns)
+    how += [f"{one} {value:g}" for one, value in metric.settings.items() if one != "measure" and value]
+    if metric.least_clips not in (0, USUAL_LEAST):
+        how.append(f"least n {metric.least_clips}")
+    return [f"`{metric.name}`", metric.question, BETTER[metric.direction], _range(metric), ", ".join(how)]
+
+
+def _unmeasurable(metrics: Sequence[Metric]) -> Iterator[str]:
+    """A sentence for each reason why clips of this section's metrics cannot be measured."""
+    reasons: dict[str, list[str]] = {}
+    for metric in metrics:
+        if metric.unable != Metric.unable:
+            reasons.setdefault(metric.unable, []).append(f"`{metric.name}`")
+    for reason, names in reasons.items():
+        of = "These metrics cannot" if len(names) == len(metrics) else f"{', '.join(names)} cannot"
+        yield f"{of} measure clips if {reason}."
+
+
+def _prose(module: str) -> str:
+    """A module's docstring without the paragraphs that its protocol repeats."""
+    paragraphs = inspect.cleandoc(resolve(f"{module}:__doc__")).split("\n\n")
+    return "\n\n".join(one for one in paragraphs if not one.startswith(REPEATED))
+
+
+def _protocol(kind: type) -> Mapping[str, Any]:
+    """The values of a feature's protocol, which are known also where the user has not provided its weights."""
+    held = next(vars(one)["protocol"] for one in kind.__mro__ if "protocol" in vars(one))
+    protocol = getattr(held, "_protocol", held)
+    values = dict(protocol.values())
+    return values if protocol is held else values | {"weights": f"{values['weights']} (user's file)"}
+
+
+def _feature(feature: str, milliseconds: float | None) -> list[str]:
+    """A row: the feature, its input, its cost, and the values of its protocol, or where they differ from its base's."""
+    kind = resolve(FEATURES[feature])
+    bases = {resolve(place): name for name, place in FEATURES.items()}
+    base = next((one for one in kind.__mro__[1:] if one in bases), None)
+    known = _protocol(base) if base else {}
+    values = {
+        name: value
+        for name, value in _protocol(kind).items()
+        if name not in LEFT_OUT and value not in ("", known.get(name), "float32", "native")
+    }
+    shown = [f"{name} {_value(value)}" for name, value in values.items()]
+    cost = f"{milliseconds:.3g} ms" if milliseconds else "–"
+    return [
+        f"`{feature}`",
+        cost,
+        INPUTS[requires(feature)] + (f"as `{bases[base]}`, but " if base else "") + "; ".join(shown),
+    ]
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _range(metric: Metric) -> str:
     least, most = metric.bounds
-    if least is None:
-        return "any number"
-    return (
-        f"{least:g} to {most:g} {metric.unit}".rstrip()
-        if most is not None
-        else f"{least:g} {metric.unit}".rstrip() + " or more"
+    span = "any" if least is None else f"≥ {least:g}" if most is None else f"{least:g} to {most:g}"
+    return f"{span} {metric.unit}".rstrip()
+
+
+def _summary(function: Any) -> str:
+    """A function's docstring up to its arguments and errors, in one line."""
+    return " ".join(
+        re.split(r"^(?:Args|Raises|Returns):", inspect.getdoc(function) or "", flags=re.MULTILINE)[0].split()
     )
 
 
-def _paragraphs(docstring: str) -> str:
-    """What comes before arguments and errors, in one line."""
-    return " ".join(re.split(r"^(?:Args|Raises|Returns):", docstring, flags=re.MULTILINE)[0].split())
+def _anchor(title: str) -> str:
+    """The anchor that mkdocs gives a heading."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", plain).strip())
 
 
-def _quoted(text: str) -> str:
-    return textwrap.indent(text, "> ", lambda line: True).replace("> \n", ">\n")
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["-"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
 def main() -> None:

@@ -51,6 +51,18 @@ def test_metric_filters_the_table_and_the_family(runs):
     assert "onset_rate" in listed and "lpips_consecutive" in listed
 
 
+def test_compare_prints_the_answer_and_one_table_and_a_table_for_a_paper(runs):
+    short = run_avbench("compare", *runs).stdout
+    assert -1 < short.find(" comparisons") < short.find("\n model"), "the answer stands first"
+    assert "Holm" not in short and "detectable" not in short, "what the words mean stands behind --details"
+    details = run_avbench("compare", *runs, "--details").stdout
+    assert "p Holm" in details and "Letters: rows that share one" in details
+    paper = run_avbench("compare", *runs, "--format", "latex", "--metric", "onset_rate", "--caption", "short").stdout
+    assert paper.count("toprule") == 1 and "onset rate" in paper and "p Holm" not in paper
+    wrong = run_avbench("compare", *runs, "--caption", "shrt", code=None)
+    assert wrong.exit_code == 2 and "short" in wrong.stderr
+
+
 def test_quiet_leaves_out_notes_and_keeps_errors(runs):
     assert "note: " in run_avbench("evaluate", runs[0]).stderr + run_avbench("evaluate", runs[1]).stderr
     done = run_avbench("compare", "nowhere", "-q", code=None)
@@ -119,7 +131,7 @@ def test_a_run_grows_and_does_not_shrink(tmp_path):
     folder.start(_run(large, (0, 1)), [large])
     assert folder.run().seeds == (0, 1) and len(folder.subsets()[0].prompts) > len(small.prompts)
     assert len(folder.samples()) == 3
-    with pytest.raises(InputError, match="a run does not shrink"):
+    with pytest.raises(InputError, match="a run cannot shrink"):
         folder.start(_run(small, (0,)), [small])
     with pytest.raises(InputError, match="holds another run"):
         folder.start(Run("a", "other:one", {}, {large.name: large.digest}, (0, 1), {}, {}), [large])
@@ -134,7 +146,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("avbench.api.measure_clips", stopped)
     done = run_avbench("measure", tmp_path / "a", code=None)
     assert done.exit_code == 130
-    assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to go on." in done.stderr
+    assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to continue." in done.stderr
 
 
 def test_a_line_of_progress_where_there_is_no_terminal(monkeypatch, capsys):

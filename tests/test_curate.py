@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from avbench.curation import choice, duplicates, pool, rules
 from avbench.curation.camera import WithoutCamera
 from avbench.curation.measures import MEASURES
 from avbench.storage.media import write_clip
+from avbench.storage.run_folder import append_line
 from avbench.subsets.datasets import opened
 from avbench.subsets.lint import lint
 from avbench.subsets.loading import load
@@ -69,6 +71,19 @@ def table(clips, tmp_path_factory):
 def why(table, rule):
     decided = choice.decide(table, rules.read(), rule)
     return {one: decided.why(index) for index, one in enumerate(table["id"])}
+
+
+def test_a_clip_is_measured_again_when_its_bytes_change_not_its_time(tmp_path):
+    file, work = tmp_path / "a.mkv", tmp_path / "work"
+    file.write_bytes(b"one")
+    given = SimpleNamespace(entries=lambda: [SimpleNamespace(id="a", path=file)])
+    (task,) = pool.unmeasured(given, work)
+    append_line(pool.rows_path(work), {**pool._row(task), "missing": "not a clip"})
+    os.utime(file, (1, 1))
+    assert not pool.unmeasured(given, work)
+    file.write_bytes(b"two")
+    os.utime(file, (1, 1))
+    assert len(pool.unmeasured(given, work)) == 1
 
 
 @pytest.mark.slow

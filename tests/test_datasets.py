@@ -74,8 +74,8 @@ def test_greatest_hits_labels_are_contacts(tmp_path):
     assert found["2015-03-01-10-00-00"].contacts_seconds is None, "nothing is known, which is not 'no contact'"
     pool = datasets.opened(f"greatest-hits:{tmp_path}")
     told = " ".join(datasets.remarks(pool, pool.entries()))
-    assert "1 of 3 clips are listed but not there: 2015-09-09-09-09-09_denoised.mp4" in told
-    assert "3 entries were found; greatest-hits is known with 977" in told
+    assert "1 of 3 clips are listed but missing: 2015-09-09-09-09-09_denoised.mp4" in told
+    assert "3 entries were found; greatest-hits should have 977" in told
     written(tmp_path / "2015-02-16-16-49-06_times.txt", "0.5 wood hit static\nsoon wood hit\n")
     with pytest.raises(InputError, match=r"06_times.txt, line 2: 'soon wood hit' is not a second"):
         list(datasets.entries(f"greatest-hits:{tmp_path}"))
@@ -107,7 +107,7 @@ def test_vggsound(tmp_path):
     assert len(vggsound.AV_LOOSE) == 146 and not vggsound.AV_LOOSE & vggsound.AV_TIGHT
     assert len(vggsound.AV_TIGHT) == 37 and "child speech, kid speaking" in vggsound.AV_TIGHT
     for line, why in (
-        ("a,1,b\n", "line 1: 3 fields, where 4 are needed"),
+        ("a,1,b\n", "line 1: 3 fields; at least 4 are needed"),
         ("a,x,b,test\n", "'x' is no start in seconds"),
     ):
         written(tmp_path / "vggsound.csv", line)
@@ -125,7 +125,7 @@ def test_sets_of_prompts(tmp_path):
     assert other.id == "vbench-0001"
     pool = datasets.opened(f"vbench:{tmp_path}")
     counted, changed = datasets.remarks(pool, pool.entries())
-    assert "2 entries were found" in counted and "VBench_full_info.json is not byte for byte the file of" in changed
+    assert "2 entries were found" in counted and "VBench_full_info.json differs from the file of" in changed
     doc = written(tmp_path / "git's own example", "what is up, doc?")
     assert datasets.git_hash(doc) == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
     written(tmp_path / "JavisBench-mini.csv", "text,video_text,audio_text,category\nall,a drum,a beat,music\n")
@@ -173,7 +173,7 @@ def test_a_folder_of_clips_with_some_captions(tmp_path):
 def test_what_is_no_pool_is_a_sentence(tmp_path):
     with pytest.raises(InputError, match=r"unknown reader.*avsync15"):
         datasets.opened(f"avsync:{tmp_path}")
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         datasets.opened(f"avsync15:{tmp_path}/none")
     for name in datasets.READERS.keys() - {"folder"}:
         with pytest.raises(InputError, match=r"not laid out as"):
@@ -184,7 +184,7 @@ def test_a_set_becomes_a_subset_that_lints(tmp_path):
     asva(tmp_path / "set")
     done = run_avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", "test", "--out", tmp_path / "mine")
     assert done.exit_code == 0, done.output
-    assert "1 of 4 clips are listed but not there: b.mp4" in done.output
+    assert "1 of 4 clips are listed but missing: b.mp4" in done.output
     made = loading.load(str(tmp_path / "mine"))
     assert [(one.id, one.video_caption) for one in made.prompts] == [
         ("dog_barking-c-0.5-2.5", "dog barking"),
@@ -196,7 +196,7 @@ def test_a_set_becomes_a_subset_that_lints(tmp_path):
     assert as_subset(pool, "m", limit=2).subset == as_subset(pool, "m", limit=2).subset
     with pytest.raises(InputError, match=r"cannot be filled, 'colour'"):
         as_subset(pool, "m", caption="{colour} thing")
-    with pytest.raises(InputError, match=r"nothing to take of 4 entries \(splits there: test, train\)"):
+    with pytest.raises(InputError, match=r"none of 4 entries can be used \(splits there: test, train\)"):
         as_subset(pool, "m", split="val")
     run_avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--out", tmp_path / "mixed")
     (finding,) = lint([str(tmp_path / "mixed")])[0]
@@ -226,7 +226,7 @@ def test_numbers_that_rest_on_training_clips_say_so(tmp_path):
     done = run_avbench(*run, "--reference", tmp_path / "refs" / "train", "--workers", 0, "--out", tmp_path / "runs")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "runs" / "table.md").read_text()
-    assert "the reference holds clips of 2 training prompts of its set" in text
+    assert "the reference holds clips of 2 training prompts of its data set" in text
     (run,) = (path.parent for path in (tmp_path / "runs").glob("*/run.json"))
     scores = {one.metric: one for one in evaluate(RunFolder(run), chosen_metrics(["onset_rate"]))}
     assert scores["onset_rate"].hygiene is None, "it is held against nothing"

@@ -63,7 +63,7 @@ def test_what_a_tool_wrote_is_what_its_features_were(tmp_path, kind, content, n,
 
 def test_n_must_be_said_once_and_truly(tmp_path):
     path = write(tmp_path, "pytorch-fid", mu_sigma())
-    with pytest.raises(InputError, match="does not say how many clips it is of; give --n"):
+    with pytest.raises(InputError, match="does not hold its number of clips; give --n"):
         imported_statistics.read(path, "pytorch-fid")
     with pytest.raises(InputError, match="of 50 clips, not of 60"):
         imported_statistics.read(write(tmp_path, "cd-fvd", feature_stats()), "cd-fvd", n=60)

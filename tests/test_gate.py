@@ -121,13 +121,29 @@ def test_what_is_gone_fails_by_name_in_every_form(tmp_path, baseline):
     shown.print(checks.console(gate.check(less, tmp_path / "baseline.zip", known)))
     assert "…" not in shown.export_text(), "no name is cut, however narrow the console is"
     suite = ET.parse(junit).getroot()
-    failed = {
-        case.get("name"): case.find("failure").get("message") for case in suite if case.find("failure") is not None
+    skipped = {
+        case.get("name"): case.find("skipped").get("message") for case in suite if case.find("skipped") is not None
     }
-    assert set(failed) == {"clips", *gone} and suite.get("failures") == "4"
+    assert set(skipped) == {*gone} and suite.get("skipped") == "3" and suite.get("failures") == "1"
     for name, why in gone.items():
-        assert failed[name] == f"not compared: {why}" and f"| {name} | **failed** |" in summary.read_text()
+        assert skipped[name] == f"not compared: {why}" and f"| {name} | **not compared** |" in summary.read_text()
         assert f"::error title={name}::not compared: {why}" in told.output
+
+
+def test_a_first_plan_comes_from_the_baselines_own_noise(tmp_path, baseline):
+    place = tmp_path / "first.toml"
+    run = evaluated(made_run(tmp_path / "again", seed=1))
+    arguments = ["check", str(run.path), "--baseline", str(baseline), "--plan", str(place)]
+    told = run_avbench(*arguments, "--init", code=None)
+    assert told.exit_code == 0 and f"{place} now holds margins" in told.output
+    written = plan.read(place)
+    interval = next(one.interval for one in run.scores()[0] if one.metric == "lpips_consecutive")
+    margin = written.margin("toy-control", "lpips_consecutive")
+    assert margin == pytest.approx((interval[1] - interval[0]) / 2, rel=0.01) and margin > 0
+    assert run_avbench(*arguments, code=None).exit_code == 0, "the same again passes"
+    assert run_avbench(*arguments, "--init", code=None).exit_code == 2, "a plan is never written over"
+    without = run_avbench(*arguments[:-2], code=None)
+    assert without.exit_code == 2 and "--init" in without.stderr
 
 
 @pytest.mark.parametrize("count", [0, 20, 23])

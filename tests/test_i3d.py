@@ -73,7 +73,7 @@ def test_logits_do_not_depend_on_what_else_is_measured(feature):
 
 
 def test_too_short_clips_are_told_so(feature):
-    with pytest.raises(NotMeasurable, match="I3D looks at 16 frames and this clip has 15"):
+    with pytest.raises(NotMeasurable, match="I3D takes 16 frames and this clip has 15"):
         feature(noise(0, frames=15))
     with pytest.raises(NotMeasurable, match="at least 9 frames and got 8"):
         feature.logits(plain(0, 8))
@@ -123,3 +123,15 @@ def test_padding_never_wins_a_maximum(time, kernel, stride):
     right = functional.max_pool3d(functional.pad(x, pads, value=-torch.inf), kernel, stride)
     assert torch.equal(network.max_pool(x, kernel, stride), right)
     assert right.max() < 0
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(7, 2), (3, 1), (1, 1)])
+def test_convolutions_agree_with_and_without_onednn(kernel, stride, monkeypatch):
+    random = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 6, 8, 15, 14, generator=random).contiguous(memory_format=torch.channels_last_3d)
+    weight, bias = torch.randn(5, 6, *[kernel] * 3, generator=random), torch.randn(5, generator=random)
+    found = network.rectified_conv(x, weight, bias, stride, (kernel // 2,) * 3)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    plain = network.rectified_conv(x, weight, bias, stride, (kernel // 2,) * 3)
+    assert (plain == 0).any() and plain.max() > 1
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-4)

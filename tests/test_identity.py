@@ -250,7 +250,7 @@ def test_a_command_is_told_by_what_it_names(here):
     assert [*told("./go")["files_sha256"]] == ["big.bin", "go", "helper.py", "make.py"]
     assert [*told(f"{python} broken.py")["files_sha256"]] == ["broken.py"]
     assert [*told(f"{python} make.py", inputs="big.bin")["files_sha256"]] == ["big.bin"]
-    with pytest.raises(InputError, match="-M inputs: there is no nowhere"):
+    with pytest.raises(InputError, match="-M inputs: nowhere does not exist"):
         told(f"{python} make.py", inputs=["nowhere"])
     for name in ("big.bin", "helper.py", "ckpt/w.safetensors"):
         (here / name).write_bytes((here / name).read_bytes() + b"#")
@@ -271,7 +271,7 @@ def test_a_model_in_memory_is_not_taken_for_what_it_was(tmp_path):
 
     before = score(model, **asked)["toy-control/motion_amount"]
     shift = 3
-    with pytest.raises(InputError, match="holds clips of an earlier call, and a model in memory cannot be told"):
+    with pytest.raises(InputError, match="holds clips of an earlier call, and one model in memory cannot be told"):
         score(model, **asked)
     assert score(model, **asked, replace=True)["toy-control/motion_amount"] > 2 * before
 

@@ -1,5 +1,11 @@
 """Consecutive LPIPS is the lpips package's own number, with features computed once a frame."""
 
+import functools
+import subprocess
+import sys
+import warnings
+
+import lpips
 import numpy as np
 import pytest
 import torch
@@ -24,12 +30,22 @@ def noise(seed, frames, height=64, width=80):
     return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
 
 
+@functools.cache
+def package_network(net):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision's, about arguments that the package still uses
+        return lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
+
+
 def packages_own(feature, a, b):
-    """The lpips package's forward, pair by pair."""
+    """The lpips package's forward with its own heads and our trunk's weights, pair by pair."""
+    network = package_network(feature.protocol.net)
+    ours = feature._trunk.state_dict()
+    network.net.load_state_dict({key: ours[f"features.{key.partition('.')[2]}"] for key in network.net.state_dict()})
     tensors = [torch.from_numpy(x.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2) for x in (a, b)]
     with torch.inference_mode():
         pairs = zip(*(t.split(1) for t in tensors), strict=True)
-        return np.array([feature._network(x, y).item() for x, y in pairs])
+        return np.array([network(x, y).item() for x, y in pairs])
 
 
 def test_black_against_white_is_the_published_number(feature):
@@ -79,6 +95,15 @@ def test_building_leaves_the_random_state_alone():
     before = torch.random.get_rng_state()
     ConsecutiveLPIPS()
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_neither_the_package_nor_torchvision_is_imported():
+    """Their imports take seconds in each process."""
+    code = (
+        "import sys; from avbench.features.perceptual.lpips import ConsecutiveLPIPS; ConsecutiveLPIPS()\n"
+        "assert not {'lpips', 'torchvision'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_heads_that_differ_are_refused(monkeypatch):
@@ -156,7 +181,7 @@ def test_against_a_reference_frame_by_frame(build):
     assert row["mean"] == pytest.approx(row["per_frame"].mean(), abs=1e-6)
     assert feature(Clip(a, 8), Clip(a, 8))["mean"] == 0
     for other in (Clip(b[:3], 8), Clip(b[:, :, :70], 8), Clip(b, 12)):
-        with pytest.raises(NotMeasurable, match="the clip and its reference are not of one form: "):
+        with pytest.raises(NotMeasurable, match="the clip and its reference differ in form: "):
             feature(Clip(a, 8), other)
 
 

@@ -269,7 +269,7 @@ def test_a_crash_costs_its_prompt_only(here):
 def test_a_script_that_hangs_is_ended(here):
     _, made = scripted(here, "a", "slow", batch=1, timeout=4)
     assert made["a"].path
-    assert made["slow"].failure == "the script did not end within 4 s; it said nothing on stderr"
+    assert made["slow"].failure == "the script did not end within 4 s; it wrote nothing to stderr"
     with pytest.raises(InputError, match="'no-such-thing' is not a command"):
         build("cmd:no-such-thing --x", {})
     with pytest.raises(InputError, match="No closing quotation"):

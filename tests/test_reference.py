@@ -159,7 +159,7 @@ def test_a_clip_that_two_shards_hold_is_counted_once(shard, tmp_path):
     assert known(tmp_path / "merged")[2].n == 30
     with pytest.raises(InputError, match="10 clips are in several shards with moments"):
         reference.merge([shard("c", range(3), rows=4), shard("e", range(1, 6))], tmp_path / "merged")
-    with pytest.raises(InputError, match="different clips under one key"):
+    with pytest.raises(InputError, match="different clips with one key"):
         reference.merge([shard("f", range(4)), shard("g", range(4), twist=1.0)], tmp_path / "merged")
 
 
@@ -202,7 +202,7 @@ def test_what_no_clip_has_is_left_out_and_said(silent, tmp_path):
 def test_a_reference_of_nothing_is_none(silent, tmp_path):
     folder = RunFolder(tmp_path / "runs/silent")
     silent("silent", range(2))
-    with pytest.raises(InputError, match="nothing of toy-control can be a reference: the clip has no sound"):
+    with pytest.raises(InputError, match="no feature of toy-control can be a reference: the clip has no sound"):
         reference.pack(folder, SMALL, [SOUND_AND_PICTURE[0]], tmp_path / "none", "CC0")
     unmeasured = dataclasses.replace(PROTOCOL, threshold=9.0)
     with pytest.raises(InputError, match="has a row of onsets; measure the run first"):
@@ -234,7 +234,7 @@ def test_the_command_builds_a_reference_of_silent_clips_and_stops_early_at_a_bro
 
 def test_unlike_shards_are_not_merged(shard, tmp_path):
     other = loading.load("toy-large-motion").limited(5)
-    with pytest.raises(InputError, match="unlike subsets"):
+    with pytest.raises(InputError, match="different subsets"):
         reference.merge([shard("a", range(4)), shard("b", range(4, 6), subset=other)], tmp_path / "merged")
     place = shard("c", range(4, 6))
     card = json.loads((place / "card.json").read_text())
@@ -292,7 +292,7 @@ def test_names_of_files_become_ids(tmp_path):
     subset = loading.from_folder(tmp_path, "mine")
     assert [prompt.id for prompt in subset.prompts] == ["a-b", "c-d"]
     (tmp_path / "a-b.mp4").touch()
-    with pytest.raises(InputError, match="would both be called 'a-b'"):
+    with pytest.raises(InputError, match="would both have the id 'a-b'"):
         loading.from_folder(tmp_path)
     with pytest.raises(InputError, match="no clip in it"):
         loading.from_folder(shipped.folder(HOME))

@@ -1,6 +1,8 @@
 """What is bold, what has a footnote, and how numbers are written."""
 
 import io
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -9,8 +11,18 @@ from rich.console import Console
 
 from avbench.comparison.leaderboard import _best
 from avbench.metrics.table import METRICS
-from avbench.report import boards
-from avbench.report.tables import console, markdown, number, protocols, set_as_latex, set_as_markdown, subset_tables
+from avbench.report import boards, paper
+from avbench.report.tables import (
+    compact,
+    console,
+    markdown,
+    number,
+    p_value,
+    protocols,
+    set_as_latex,
+    set_as_markdown,
+    subset_tables,
+)
 
 ROWS = [
     # metric, direction, model, value, low, high, floor, reference, missing
@@ -73,6 +85,67 @@ def test_the_console_shows_every_number_at_eighty_columns(frame):
     assert text.count("model") == 1
 
 
+def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
+    wide = pd.concat([frame, *(frame[:2].assign(metric=f"metric_number_{k}") for k in range(8))], ignore_index=True)
+    screen = Console(width=60, record=True, file=io.StringIO())
+    screen.print(compact(wide, ["onset_rate"], 60))
+    text = screen.export_text()
+    assert text.count("model") == 1 and max(map(len, text.splitlines())) <= 60
+    lines = text.splitlines()
+    assert "200*" in text and "(+10" not in text, "numbers and half-widths alone; a star where a run is ahead"
+    assert next(line for line in lines if "onset_" in line).index("onset_") < 20, "what differs comes first"
+    said = " ".join(text.split())
+    assert "more metrics (" in said and "--all" in said and "* is shown to be ahead" in said
+    whole = Console(width=1000, record=True, file=io.StringIO())
+    whole.print(compact(wide, [], 1000))
+    assert "4 more metrics" in whole.export_text(), "eight columns at most, however wide"
+    whole.print(compact(wide, [], 1000, every=True))
+    assert "more metrics" not in whole.export_text()
+
+
+PREAMBLE = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+
+
+def papers(frame, metrics=None):
+    return paper.paper_table(frame, metrics)
+
+
+def test_a_table_for_a_paper_marks_the_best_and_what_cannot_be_told_from_it(frame):
+    more = frame.loc[[0, 1]].assign(metric="lpips_x", value=[0.2, 0.21], low=[0.19, 0.2], high=[0.21, 0.22], p=np.nan)
+    worst = frame.loc[[0]].assign(metric="lpips_x", model="c_1", value=0.4, low=0.39, high=0.41, p=np.nan)
+    rows = pd.concat([more, worst], ignore_index=True).assign(
+        rank=[1.0, 2.0, 3.0], rank_low=[1.0, 1.0, 3.0], floor=np.nan
+    )
+    whole = pd.concat([frame, rows.assign(best=[True, True, False], too_few=[None, None, None])], ignore_index=True)
+    table = papers(whole, ["lpips_x", "fvd"])
+    assert table.columns == ["lpips x ↓", "fvd ↓"], "the columns that were asked for, in their order"
+    text = paper.as_latex(table)
+    assert r"a & \textbf{0.200 $\pm$ 0.010} & \textbf{200} \\" in text
+    assert r"b & 0.210 $\pm$ 0.010$^{\dagger}$ & 1234 \\" in text and r"c\_1 & 0.400 $\pm$ 0.010 &" in text
+    assert r"\toprule" in text and r"\bottomrule" in text and r"\label{tab:avbench}" in text
+    (footnote,) = [line for line in text.splitlines() if "footnotesize" in line]
+    assert r"bold: shown to be best; $^{\dagger}$ not distinguishable from the best" in footnote
+    assert "| b | 0.210 ± 0.010† | 1234 |" in paper.as_markdown(table)
+    assert "s,b,0.210 ± 0.010†,1234" in paper.as_csv(table)
+
+
+def test_without_a_shown_best_a_column_has_no_marks(frame):
+    text = paper.as_markdown(papers(frame.assign(best=False)))
+    assert "**" not in text and "†" not in text and "bold" not in text
+
+
+def test_too_few_clips_are_a_dash_in_a_paper(frame):
+    text = paper.as_markdown(papers(frame.assign(too_few=["n = 6: too few for FVD", *[None] * 5], best=False)))
+    assert "| a | – |" in text and "– not measured, or of too few clips" in text and "n = 6" not in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")
+def test_a_table_for_a_paper_compiles_as_it_is(frame, tmp_path):
+    (tmp_path / "x.tex").write_text(PREAMBLE + paper.as_latex(papers(frame)) + "\\end{document}\n", encoding="utf-8")
+    subprocess.run(["pdflatex", "-halt-on-error", "x.tex"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert (tmp_path / "x.pdf").stat().st_size > 0
+
+
 def test_a_narrow_console_gets_more_tables_and_no_less_text(frame):
     screen = Console(width=30, record=True, file=io.StringIO())
     screen.print(console(frame, width=30))
@@ -90,6 +163,13 @@ def test_protocols_stand_in_rows_with_what_they_span(frame):
     text = screen.export_text()
     assert "× 1.50" in text and "fvd_other: the clip is too short" in text and "macro" not in text
     assert "200 (+10, p 0.20)" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "<0.001"), (0.0004, "<0.001"), (0.001, "0.001"), (0.0094, "0.009"), (0.2, "0.20")]
+)
+def test_p_never_reads_as_zero(value, text):
+    assert p_value(value) == text
 
 
 def test_differences_say_which_is_better_and_why_not():

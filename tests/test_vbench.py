@@ -348,7 +348,7 @@ def test_smoothness_of_a_checkpoint(cache):
     assert feature(Clip(frames, 8))["smoothness"] == pytest.approx(1 - (0 + 20) / 2 / 255, abs=1.01 / 255)
     frozen = Clip(np.repeat(RNG.integers(0, 256, (1, 120, 131, 3), dtype=np.uint8), 3, axis=0), 8)
     assert feature(frozen)["smoothness"] > 1 - 1.01 / 255
-    with pytest.raises(NotMeasurable, match="needs 3 frames, two and one between them, and this clip has 2"):
+    with pytest.raises(NotMeasurable, match="needs 3 frames, one and its two neighbours, and this clip has 2"):
         feature(Clip(frames[:2], 8))
     with pytest.raises(NotMeasurable, match="80x48; AMT-S needs 113 pixels"):
         feature(NOISE)
@@ -361,7 +361,7 @@ def test_what_is_no_checkpoint_of_amt_s(cache):
     with pytest.raises(InputError, match="the AMT-S checkpoint does not fit: Missing key"):
         MotionSmoothness()
     torch.save({"state_dict": [1]}, cache / "amt-s.pth")
-    with pytest.raises(InputError, match="is not a state dict of tensors"):
+    with pytest.raises(InputError, match="holds no state dict of tensors"):
         MotionSmoothness()
     (cache / "amt-s.pth").write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot be read as a checkpoint"):

@@ -1,69 +1,176 @@
 """The verdict says in plain sentences what the differences show, what is open, and what could not be compared."""
 
 import pandas as pd
+import pytest
 
 from avbench.comparison.differences import TO_TARGET
-from avbench.comparison.verdict import verdict
+from avbench.comparison.verdict import effect, verdict
 
 COLUMNS = [
     *("metric", "direction", "kind", "difference", "unit", "p", "p_holm", "needed", "better", "missing", "too_few")
 ]
 NAN = float("nan")
+VALUES = {"a": 480.0, "b": 360.0, "c": 700.0}
 
 
-def frames(rows, subset="s"):
+def frames(rows, subset="s", run="b"):
+    """The score table and the differences of a run and a; rows are values of COLUMNS."""
     found = pd.DataFrame([(*row, None)[: len(COLUMNS)] for row in rows], columns=COLUMNS).assign(
-        subset=subset, run="b", against="a", prompts=23
+        subset=subset, run=run, against="a", prompts=23, detectable=0.1
     )
-    missing = found["missing"].notna()
     scores = [
-        {"subset": row.subset, "metric": row.metric, "model": model, "missing": row.missing if model == "a" else None}
+        {
+            "subset": row.subset,
+            "metric": row.metric,
+            "model": model,
+            "value": NAN if row.missing else VALUES[model],
+            "missing": row.missing if model == "a" else None,
+        }
         for row in found.itertuples()
-        for model in ("a", "b")
+        for model in ("a", run)
     ]
-    assert missing.any() or all(score["missing"] is None for score in scores)
     return pd.DataFrame(scores), found
+
+
+def together(*pairs):
+    """The frames of several pairs of runs, or of several subsets, as one."""
+    scores, found = (pd.concat(each, ignore_index=True) for each in zip(*pairs, strict=True))
+    return scores.drop_duplicates(["subset", "metric", "model"], ignore_index=True), found
 
 
 WON = ("fvd", "lower", "distance", -120.0, "", 0.001, 0.004, 30, "b", None)
 OPEN = ("warping_error", "band", TO_TARGET, 0.01, "RGB²", 0.2, 0.8, 190.4, None, None)
 FAR = ("motion_amount", "band", TO_TARGET, 0.01, "", 0.6, 1.0, 2000.0, None, None)
 SILENT = ("onset_rate", "band", TO_TARGET, NAN, "", NAN, NAN, NAN, None, "the clip has no sound (23 of 23 clips)")
+ALONE = ("kvd", "lower", "distance", NAN, "", NAN, NAN, NAN, None, "s has no reference statistics to measure to")
 
 
 def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_settle_it():
-    assert verdict(*frames([FAR, OPEN, SILENT])) == [
-        "No difference shown between b and a (23 prompts, 2 comparisons).",
-        "The nearest to being shown is warping error: about 190 prompts would settle it.",
-        "1 comparison could not be made: the clip has no sound in a (1).",
+    assert verdict(*frames([FAR, OPEN, SILENT, ALONE])) == [
+        "No difference shown between a and b (23 prompts, 2 comparisons).",
+        "The nearest to showing is warping error: about 190 prompts would settle it.",
+        "2 metrics could not be compared: a has no sound (1), no reference (1).",
     ]
 
 
-def test_what_is_shown_is_named_with_its_size_and_certainty():
+def test_what_is_shown_is_named_with_its_size_in_percent_and_its_certainty():
     first, second = verdict(*frames([WON, OPEN]))
-    assert first == "b is better than a in 1 of 2 comparisons: fvd (by 120, p 0.004)."
-    assert second.startswith("The nearest to being shown is warping error")
+    assert first == "b is better than a in 1 of 2 comparisons (23 prompts): fvd (lower by 120 or 25 %, p 0.004)."
+    assert second.startswith("The nearest to showing is warping error")
+
+
+def test_the_winner_is_the_subject_whichever_was_given_first():
+    lost = ("lpips", "lower", "clips", 0.02, "LPIPS", 0.0001, 0.0004, 30, "a", None)
+    nearer = ("motion_amount", "band", TO_TARGET, 0.3, "", 0.001, 0.003, 30, "a", None)
+    (sentence,) = verdict(*frames([lost, nearer]))
+    assert sentence == (
+        "a is better than b in 2 of 2 comparisons (23 prompts): motion amount (nearer to the reference by 0.3, p "
+        "0.003), lpips (lower by 0.02 LPIPS or 0.0056 %, p below 0.001)."
+    )
+
+
+def test_a_metric_without_a_better_side_differs_and_wins_nothing():
+    more = ("event_rate", "neither", "clips", 2.0, "1/s", 0.001, 0.003, 30, None, None)
+    assert verdict(*frames([more])) == [
+        "No difference in quality shown between a and b (23 prompts, 1 comparison).",
+        "b differs from a in event rate (higher by 2 1/s or 0.42 %, p 0.003), where neither more nor less is better.",
+    ]
 
 
 def test_too_few_clips_are_no_comparison():
     small = ("kvd", "lower", "distance", -3.0, "", 0.5, 1.0, 90, None, None, "n = 6: too few for KVD")
     said = verdict(*frames([OPEN, small]))
-    assert said[0] == "No difference shown between b and a (23 prompts, 1 comparison)."
-    assert said[-1] == "1 comparison rests on too few clips: n = 6: too few for KVD."
+    assert said[0] == "No difference shown between a and b (23 prompts, 1 comparison)."
+    assert said[-1] == "1 metric could not be compared: too few clips, n = 6 (1)."
 
 
 def test_as_many_prompts_as_there_are_settle_nothing():
     enough = ("warping_error", "band", TO_TARGET, 0.01, "RGB²", 0.06, 0.06, 3, None, None)
-    assert verdict(*frames([enough])) == ["No difference shown between b and a (23 prompts, 1 comparison)."]
+    assert verdict(*frames([enough])) == ["No difference shown between a and b (23 prompts, 1 comparison)."]
 
 
-def test_a_subset_is_named_where_there_are_several():
-    one, other = frames([WON], "s"), frames([WON], "t")
-    (sentence,) = verdict(*(pd.concat(pair, ignore_index=True) for pair in zip(one, other, strict=True)))
-    assert "fvd on s (by 120, p 0.004), fvd on t" in sentence
+def test_a_metric_that_is_shown_on_several_subsets_is_named_once():
+    (sentence,) = verdict(*together(frames([WON], "s"), frames([WON], "t")))
+    assert sentence == "b is better than a in 2 of 2 comparisons (23 prompts): fvd (on 2 subsets, p at most 0.004)."
+    first, _ = verdict(*together(frames([WON], "s"), frames([OPEN], "t")))
+    assert first.endswith("1 of 2 comparisons (23 prompts): fvd (on s, lower by 120 or 25 %, p 0.004).")
+
+
+def test_a_subset_that_one_run_lost_is_named():
+    scores, found = frames([WON])
+    lost = pd.DataFrame([{"subset": "t", "metric": "fvd", "model": "a", "value": 1.0, "missing": None}])
+    said = verdict(pd.concat([scores, lost], ignore_index=True), found)
+    assert said[-1] == "b has no clips of t: nothing is compared there."
+
+
+def test_nothing_comparable_says_so_and_why():
+    assert verdict(*frames([SILENT, ALONE])) == [
+        "Nothing could be compared between a and b.",
+        "2 metrics could not be compared: a has no sound (1), no reference (1).",
+    ]
+    scores, found = frames([WON])
+    apart = scores.assign(subset=["s", "t"])
+    assert verdict(apart, found.iloc[:0])[0] == (
+        "Nothing could be compared: a and b have no metric on a common subset."
+    )
+
+
+WORSE = ("fvd", "lower", "distance", 220.0, "", 0.001, 0.002, 30, "a", None)
+
+
+def test_many_models_stand_in_order_and_against_the_first():
+    said = verdict(*together(frames([WON, OPEN]), frames([WORSE, OPEN], run="c")))
+    assert said == [
+        "Best to worst: b, then a, then c.",
+        "b is better than a in 1 of 2 comparisons: fvd (lower by 120 or 25 %, p 0.004).",
+        "c is worse than a in 1 of 2 comparisons: fvd (higher by 220 or 46 %, p 0.002).",
+        "The nearest to showing is warping error between a and b: about 190 prompts would settle it.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("letters", "order"),
+    [
+        ({"a": "a", "b": "b", "c": "b"}, "Best to worst: a, then b and c (not told apart)."),
+        ({"a": "a", "b": "ab", "c": "b"}, "No clear order: a, b and c (not all told apart)."),
+        ({"a": "a", "b": "a", "c": "a"}, "No difference shown among a, b and c."),
+    ],
+)
+def test_open_places_are_said(letters, order):
+    open_ = ("lpips", "lower", "clips", 0.0, "", 1.0, 1.0, NAN, None, None)
+    scores, found = together(frames([open_]), frames([open_], run="c"))
+    ranks = {"a": 1, "b": 2, "c": 3}
+    ranked = scores.assign(letters=scores["model"].map(letters), rank=scores["model"].map(ranks))
+    assert verdict(ranked, found)[0] == order
+
+
+def test_neighbours_that_win_some_metrics_each_have_no_order():
+    other = ("lpips", "lower", "clips", -0.1, "", 0.001, 0.002, 30, "c", None)
+    said = verdict(*together(frames([WON]), frames([other, WORSE], run="c")))
+    assert said[0] == "No clear order: b, c and a (each is ahead in some metrics)."
+    assert said[2] == (
+        "c is worse than a in 1 of 2 comparisons: fvd (higher by 220 or 46 %, p 0.002); it is better in 1: lpips "
+        "(lower by 0.1 or 0.021 %, p 0.002)."
+    )
 
 
 def test_one_run_is_not_compared():
     scores, _ = frames([WON])
     (sentence,) = verdict(scores[scores["model"] == "b"], None)
     assert sentence == "b on s: the table has its numbers. Give a second one to compare it with."
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [(WON, 1200.0), (OPEN, -0.1), (("x", "neither", "clips", -0.2, "", 0.2, 0.2, 3, None, None), -2.0)],
+)
+def test_an_effect_is_in_units_of_the_smallest_detectable_one_and_positive_where_the_run_is_better(row, expected):
+    _, found = frames([row])
+    assert effect(next(found.itertuples())) == pytest.approx(expected)
+
+
+def test_where_any_difference_could_be_detected_the_effect_is_without_bound():
+    _, found = frames([WON])
+    assert effect(next(found.assign(detectable=NAN).itertuples())) == float("inf")
+    assert effect(next(found.assign(detectable=NAN, difference=0.0).itertuples())) == 0
+    assert pd.isna(effect(next(frames([SILENT])[1].itertuples())))

@@ -182,7 +182,7 @@ def test_vjepa2_reads_a_folder_of_transformers(cache):
     with pytest.raises(InputError, match=rf"its weights lack {norm}"):
         VJEPA2()
     save_file({**tensors, "encoder.more": torch.ones(1)}, file, metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"its weights hold encoder\.more, which found no place"):
+    with pytest.raises(InputError, match=r"its weights hold encoder\.more, which the network does not have"):
         VJEPA2()
     file.write_bytes(b"no weights")
     with pytest.raises(InputError, match="cannot be read as a V-JEPA 2"):

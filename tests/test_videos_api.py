@@ -98,13 +98,13 @@ BAD = {
     "forbidden": "moderation_blocked: It was blocked",
     "broken": r"job \w+ failed: server_error: out of memory",
     "wrong": "the server answers 400: invalid_size: no such size",
-    "html": "text came instead of a video: '<html>",
+    "html": "the server sent text instead of a video: '<html>",
     "codec": "cannot be read",
-    "huge": "10000 MB are offered, where 1 MB are the most",
-    "endless": "more comes, where 1 MB are the most",
+    "huge": "the server offers 10000 MB, but at most 1 MB",
+    "endless": "the download is larger, but at most 1 MB",
     "expired": "its clip is not there .* answers 410",
     "gone": "the server no longer knows job",
-    "asleep": "no clip within 15 s: .*broke off",
+    "asleep": "no clip within 15 s: .*was cut off",
     "stuck": "no clip within 15 s: job .* is still in_progress",
 }
 ONE_MORE = ("broken", "gone")
@@ -144,7 +144,7 @@ def test_a_wrong_key_is_told_without_it(service, tmp_path, monkeypatch):
     made = run(tmp_path / "r", service.url(), "keyless")
     assert "401" in made["keyless"].failure and "***" in made["keyless"].failure
     assert "sk-other" not in (tmp_path / "r" / "samples.jsonl").read_text()
-    for value, said in (("", "is not set"), ("a\nb", "no header can carry it")):
+    for value, said in (("", "is not set"), ("a\nb", "cannot be sent in a header")):
         monkeypatch.setenv("TEST_VIDEO_KEY", value)
         with pytest.raises(InputError, match=said):
             build(service.url(), FORM)
@@ -161,7 +161,7 @@ def test_settings_are_checked_before_anything_is_sent(service, tmp_path):
         ({"shape": "opanai"}, "did you mean 'openai'"),
         ({"body": "xml"}, "choices: json, multipart"),
         ({"deadline": 0}, "deadline is 0"),
-        ({"text": "{caption}"}, "may hold {video} and {audio}"),
+        ({"text": "{caption}"}, "may be {video} and {audio}"),
         ({"fps": "fast"}, "fps is 'fast'"),
     ):
         with pytest.raises(InputError, match=said):
@@ -209,7 +209,7 @@ def test_other_peoples_jobs_are_not_taken_for_lost_ones(service, tmp_path):
     lost(tmp_path / "mine", "twin", 0)
     run(tmp_path / "third", service.url(), "twin", "solo")
     made = run(tmp_path / "mine", service.url(), "twin")
-    assert "several jobs that may be it" in made["twin"].failure and service.count(" twin ") == 2
+    assert "several of the server's jobs may be it" in made["twin"].failure and service.count(" twin ") == 2
 
 
 def test_an_earlier_lost_job_is_not_taken_for_that_of_another_seed(service, tmp_path):
@@ -249,7 +249,7 @@ def test_another_model_behind_the_name_is_noticed(service, tmp_path):
         runs.write_text("m-2028")
         made = run(tmp_path / "s", service.url(), *words, concurrency=1)
         failed = [one.failure for one in made.values() if one.failure]
-        assert len(failed) == 2 and all("runs 'm-2028'" in why and "are of 'm-2027'" in why for why in failed)
+        assert len(failed) == 2 and all("runs 'm-2028'" in why and "are from 'm-2027'" in why for why in failed)
         assert sum(service.count(f" {word} ") for word in words) == 2, "after its first answer nothing more is paid"
     finally:
         models.unlink(missing_ok=True)

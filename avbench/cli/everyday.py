@@ -1,5 +1,6 @@
 """Defines the everyday commands: score, run, compare, report, check, list, doctor."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ from avbench.cli.printing import (
     print_list,
     print_printed,
     print_protocols,
+    print_scores,
     print_tables,
     print_verdict,
     refuse,
@@ -54,10 +56,23 @@ from avbench.cli.steps import (
 if TYPE_CHECKING:
     from avbench.api import Comparison
 
-Details = Annotated[bool, typer.Option("--details", help="Print the tables of differences as well.")]
+CAPTIONS = ("full", "short")
+Details = Annotated[
+    bool, typer.Option("--details", help="Print ranks, notes and every comparison as well, with what they mean.")
+]
+All = Annotated[bool, typer.Option("--all", help="Print all metrics, in as many tables as they need.")]
 Name = Annotated[
     list[str] | None, typer.Option("--name", help="What to call the folders, in their order; or write name=folder.")
 ]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is printed besides the answer."""
+
+    details: bool = False
+    every: bool = False
+    """All metrics, and not only those that fit."""
 
 
 @app.command()
@@ -78,6 +93,7 @@ def score(
     ),
     replace: Replace = False,
     details: Details = False,
+    every: All = False,
     shard: ShardOf = None,
 ) -> None:
     """Say which of several folders of clips is better. Nothing else is needed.
@@ -104,7 +120,7 @@ def score(
         reporter=PRINTED,
         shard=shard,
     )
-    _finish(found, shard_place(out, shard), workers, details=details)
+    _finish(found, shard_place(out, shard), workers, shown=Shown(details, every))
 
 
 @app.command()
@@ -130,6 +146,7 @@ def run(
     out: Out = Path("runs"),
     replace: Replace = False,
     details: Details = False,
+    every: All = False,
     config: Config = None,
     shard: ShardOf = None,
 ) -> None:
@@ -171,7 +188,7 @@ def run(
         reporter=Printed(PRINTED.notes, begun),
         shard=shard,
     )
-    _finish(found, place, workers, fvd_protocol, details=details)
+    _finish(found, place, workers, fvd_protocol, shown=Shown(details, every))
 
 
 @app.command()
@@ -183,11 +200,19 @@ def compare(
     plan: PlanAt = None,
     allow: Allow = None,
     reference: ReferenceAt = None,
+    caption: Annotated[
+        str, typer.Option(help="full, or short: with md, latex or csv one table for a paper, with a one-line footnote.")
+    ] = "full",
+    details: Details = False,
+    every: All = False,
 ) -> None:
     """Print run folders side by side, and whether each differs from the first by more than chance."""
     from avbench import api
-    from avbench.report import boards, printed, tables
+    from avbench.core import nearest
+    from avbench.report import boards, paper, printed, tables
 
+    if caption not in CAPTIONS:
+        refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
     found = api.compare(
         runs,
         metrics=metric,
@@ -196,14 +221,19 @@ def compare(
         allow=allow or (),
         reference=reference,
     )
+    if caption == "short" and form in paper.FORMS:
+        say(paper.FORMS[form](paper.paper_table(found.scores, metric)).rstrip("\n"))
+        return
     if form in ("csv", "json"):
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
         return
     if form == "console":
         print_verdict(found.verdict)
-    print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
-    if len(found.differences):
-        print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, form)
+        print_scores(found.scores, found.differences, details=details, every=every)
+    else:
+        print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
+        if len(found.differences):
+            print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, form)
     print_printed(printed.sections(found.runs), form)
 
 
@@ -214,6 +244,9 @@ def check(
     plan: PlanAt = None,
     update: Annotated[bool, typer.Option("--update", help="Make this run the baseline; needs --reason.")] = False,
     reason: Annotated[str, typer.Option(help="Why the baseline moves; kept in its file.")] = "",
+    init: Annotated[
+        bool, typer.Option("--init", help="Write a plan from the baseline's own noise to --plan, or to gate.toml.")
+    ] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Append a markdown summary to this file.")] = None,
     reference: ReferenceAt = None,
@@ -221,6 +254,7 @@ def check(
     """Fail (exit code 1) where a run is worse than the baseline by more than its margin, or lacks what it has.
 
     Exit code 2: the two cannot be compared. Margins stand in the plan; a metric without one is not gated.
+    --init writes a first plan.
     """
     from avbench.comparison import gate
     from avbench.report import checks
@@ -229,6 +263,13 @@ def check(
     if update:
         gate.update(folder, baseline, reason)
         say(f"{baseline} now holds {folder.path.name}")
+        return
+    if init:
+        place = plan or Path("gate.toml")
+        if place.exists():
+            refuse(f"{place} exists; give --plan another name, or remove it")
+        place.write_text(gate.initial_plan(baseline), encoding="utf-8")
+        say(f"{place} now holds margins from the noise of {baseline}; read them, then check with --plan {place}")
         return
     verdicts = gate.check(folder, baseline, written_plan(plan), place=reference)
     terminal().print(checks.console(verdicts))
@@ -258,6 +299,7 @@ def report(
     reference: ReferenceAt = None,
     workers: Workers = None,
     details: Details = False,
+    every: All = False,
 ) -> None:
     """Write the tables and the page of run folders; each is compared with the first."""
     from avbench import api
@@ -271,7 +313,7 @@ def report(
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
     options = PageOptions(media, flow, tuple(votes or ()), worker_count(workers))
     page = found.save_report(out, options, PRINTED)
-    _print_comparison(found, page, details=details)
+    _print_comparison(found, page, shown=Shown(details, every))
 
 
 @app.command("list")
@@ -313,13 +355,13 @@ def doctor(
 
 
 def _finish(
-    found: "Comparison", out: Path, workers: int | None, fvd_protocols: list[str] | None = None, *, details: bool
+    found: "Comparison", out: Path, workers: int | None, fvd_protocols: list[str] | None = None, *, shown: "Shown"
 ) -> None:
     """Write the report of a comparison, print the answer; exit code 1 where clips were lost or nothing measured."""
     from avbench.report.writing import PageOptions
 
     page = found.save_report(out, PageOptions(workers=worker_count(workers)), PRINTED)
-    _print_comparison(found, page, fvd_protocols, details=details)
+    _print_comparison(found, page, fvd_protocols, shown=shown)
     if found.scores["value"].isna().all():
         refuse("nothing could be measured; the notes of the table say why", code=1)
     if found.failed:
@@ -327,20 +369,19 @@ def _finish(
 
 
 def _print_comparison(
-    found: "Comparison", page: Path, fvd_protocols: list[str] | None = None, *, details: bool
+    found: "Comparison", page: Path, fvd_protocols: list[str] | None = None, *, shown: "Shown"
 ) -> None:
-    """The answer first, then the table, and the tables of differences where they are wanted."""
+    """The answer first, then one table and where the page is; with --details the long tables and what they mean."""
     from avbench.metrics.evaluate import fvd_metrics
-    from avbench.report import boards, printed, tables
+    from avbench.report import printed
 
     print_verdict(found.verdict)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
-    shown = found.scores[(found.scores["metric"] == "fvd") | ~found.scores["metric"].isin(others)]
-    terminal().print(tables.console(shown, terminal().width))
-    if details and len(found.differences):
-        print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, "console")
+    scores = found.scores[(found.scores["metric"] == "fvd") | ~found.scores["metric"].isin(others)]
+    print_scores(scores, found.differences, details=shown.details, every=shown.every)
     if others:
         print_protocols(found.scores, fvd_protocols or ())
     print_printed(printed.sections(found.runs), "console")
-    more = "" if details or found.differences.empty else "   (--details prints every comparison)"
-    say(f"tables: {page.parent}/table.md, .csv, .parquet, differences.csv   page: {page}{more}")
+    say(
+        f"page: {page}" + ("" if shown.details else "   (its folder has the tables; --details prints every comparison)")
+    )

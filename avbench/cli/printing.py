@@ -52,6 +52,20 @@ def print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None
         say({"md": tables.set_as_markdown, "latex": tables.set_as_latex}[form](found, legend))
 
 
+def print_scores(scores: "pd.DataFrame", differences: "pd.DataFrame", *, details: bool, every: bool) -> None:
+    """Print the scores as one table; with `details` as long tables with ranks, and with every comparison."""
+    from avbench.comparison.verdict import is_shown
+    from avbench.report import boards, tables
+
+    if not details:
+        shown = dict.fromkeys(row.metric for row in differences.itertuples() if is_shown(row))
+        terminal().print(tables.compact(scores, shown, terminal().width, every=every))
+        return
+    print_tables(tables.subset_tables(scores, ranks=True), f"{tables.LEGEND} {tables.RANKS_LEGEND}", "console")
+    if len(differences):
+        print_tables(boards.difference_tables(differences), boards.DIFFERENCES_LEGEND, "console")
+
+
 def print_printed(found: "Iterable[Section]", form: str) -> None:
     """Print what papers printed, each with its legend."""
     for one in found:

@@ -34,12 +34,13 @@ from scipy import stats
 from avbench.comparison.differences import MACRO, MICRO, differences, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
-from avbench.core import InputError, Sample, Score
+from avbench.core import Direction, InputError, Sample, Score
 from avbench.features.measure import current_rows
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
 from avbench.storage.reading import read_json, unpack
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, write_whole
+from avbench.storage.sharing import without_folders
 
 HISTORY = "baseline.json"
 _WHOLE = ("run.json", "samples.jsonl", "scores.json", VALUES_FILE)
@@ -59,10 +60,12 @@ class Verdict:
     """One-sided, after Holm."""
     skipped: bool = False
     """Whether nothing was checked, because the baseline lacks what the plan names."""
+    compared: bool = True
+    """False where the run lacks what the baseline has: that fails too, but it is no worse number."""
 
 
 def update(folder: RunFolder, baseline: Path, reason: str) -> None:
-    """Make an evaluated run the baseline, and write down why.
+    """Make an evaluated run the baseline, without its local paths, and write down why.
 
     Raises:
         InputError: there is no reason, the run was not evaluated, or the file is no baseline.
@@ -77,7 +80,7 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
         with tempfile.TemporaryDirectory() as place:
             history = read_json(_unpacked(baseline, Path(place)) / HISTORY, list[dict[str, Any]])
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    history.append({"date": today, "reason": reason, "run": folder.run().to_json()})
+    history.append({"date": today, "reason": reason, "run": without_folders(folder.run().to_json())})
     scored = {score.metric for score in scores}
     features = {metric.feature for metric in known_metrics().values() if metric.name in scored and not metric.per_clip}
     paths = [folder.path / name for name in _WHOLE] + sorted((folder.path / "subsets").glob("*.json"))
@@ -86,8 +89,8 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         made = Path(place) / "baseline.zip"
         with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as packed:
-            for path in paths:
-                _add(packed, path.relative_to(folder.path).as_posix(), path.read_bytes())
+            for name in [path.relative_to(folder.path).as_posix() for path in paths]:
+                _add(packed, name, folder.shared(name))
             _add(packed, HISTORY, json.dumps(history, indent=1, ensure_ascii=False).encode())
         write_whole(baseline, made.read_bytes())
 
@@ -111,7 +114,10 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         gated = [where for where, margin in wanted.items() if margin is not None]
         if not gated:
             known = ", ".join(dict.fromkeys(metric for _, metric in had)) or "none"
-            msg = f"no margin of the plan is of the baseline's scores, so nothing is gated; they have: {known}"
+            msg = (
+                f"no margin of the plan is of the baseline's scores, so nothing is gated; they have: {known} (--init "
+                "writes a plan from the baseline's own noise)"
+            )
             raise InputError(msg)
         found = differences([before, folder], plan=plan, place=place)
         rows = {(row.subset, row.metric): row for row in found.itertuples()}
@@ -120,11 +126,17 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
             *_margins(wanted, rows, had, folder),
             *_coverage(_on_subsets(gated, had), before, folder),
         ]
-    tested = [number for number, (_, p, _, _) in enumerate(checks) if p is not None]
-    adjusted = dict(zip(tested, paired.holm([checks[number][1] for number in tested]), strict=True))
+    tested = [number for number, one in enumerate(checks) if one.p is not None]
+    adjusted = dict(zip(tested, paired.holm([checks[number].p for number in tested]), strict=True))
     verdicts = [
-        Verdict(name, always or not adjusted.get(number, 1.0) >= plan.alpha, message, adjusted.get(number))
-        for number, (name, _, always, message) in enumerate(checks)
+        Verdict(
+            one.name,
+            one.fails or not adjusted.get(number, 1.0) >= plan.alpha,
+            one.message,
+            adjusted.get(number),
+            compared=one.compared,
+        )
+        for number, one in enumerate(checks)
     ]
     verdicts += [
         Verdict(name, failed=False, message=message, skipped=True) for name, message in _skipped(wanted, had, plan)
@@ -132,8 +144,52 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
     return sorted(verdicts, key=lambda verdict: (not verdict.failed, verdict.skipped))
 
 
-_Check = tuple[str, float | None, bool, str]
-"""Name, p, whether it fails whatever p is, and what to tell."""
+@dataclass(frozen=True)
+class _Check:
+    """What was found, before Holm's correction."""
+
+    name: str
+    message: str
+    p: float | None = None
+    fails: bool = False
+    """Whether it fails whatever p is."""
+    compared: bool = True
+
+
+def initial_plan(baseline: Path) -> str:
+    """A plan as TOML, with a margin for every number of a baseline that has a better side, from its own noise.
+
+    The margin is half the 95 % interval of a mean over clips, and two standard deviations of a distance's null: a
+    smaller change could come from another choice of prompts.
+
+    Raises:
+        InputError: the file is no baseline, or none of its numbers has noise to make a margin of.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        scores, _ = RunFolder(_unpacked(baseline, Path(temporary))).scores()
+    found = {(one.subset, one.metric): margin for one in scores if (margin := _noise(one))}
+    if not found:
+        msg = f"{baseline} has no number with an interval, so no margin can be taken from it"
+        raise InputError(msg)
+    lines = [
+        "# Margins for `avbench check`: a change below them does not stop a merge.",
+        "# Each is the noise of the baseline: half the 95 % interval over prompts, or two standard deviations of a",
+        "# distance's null. Lower what must not get worse, and remove what may.",
+        "[margin]",
+        *(f"{json.dumps('/'.join(where))} = {margin:.3g}" for where, margin in found.items()),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _noise(score: Score) -> float | None:
+    """What another choice of prompts may change, or None where that is not known or no side is better."""
+    metric = known_metrics().get(score.metric)
+    has_side = metric and metric.direction is not Direction.NEITHER
+    if score.value is None or not has_side or (metric.direction is Direction.BAND and score.reference is None):
+        return None
+    if score.interval:
+        return (score.interval[1] - score.interval[0]) / 2
+    return score.null and 2 * score.null.sd
 
 
 def _wanted(had: Mapping[Where, Score], plan: Plan) -> dict[Where, float | None]:
@@ -183,9 +239,10 @@ def _margins(
         parts = _pooled_from(where[1], had) if where[0] in (MACRO, MICRO) else [where]
         lacking = [_lacking(one, scores, asked) for one in parts]
         if why := next((one for one in lacking if one), None):
-            yield name, None, True, f"not compared: {why}"
+            yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif row is None or pd.isna(row.difference):
-            yield name, None, True, f"not compared: {'no clip is in both' if row is None else row.missing}"
+            why = "no clip is in both" if row is None else row.missing
+            yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif margin is not None:
             yield _margin(name, margin, row)
 
@@ -206,10 +263,11 @@ def _margin(name: str, margin: float, row: Any) -> _Check:
     unit = f" {row.unit}" if row.unit else ""
     message = f"worse by {worse:.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
     if pd.isna(row.error):
-        return name, None, True, f"not tested, because a subset has clips of one prompt only: {message}"
+        why = "not tested, because a subset has clips of one prompt only"
+        return _Check(name, f"{why}: {message}", fails=True, compared=False)
     seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
     p = paired.tail(worse - margin, row.error, row.dof)  # of "worse by the margin or less"
-    return name, p if sided(row) else min(1.0, 2 * p), False, f"{message}, {seen}"
+    return _Check(name, f"{message}, {seen}", p if sided(row) else min(1.0, 2 * p))
 
 
 def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:
@@ -222,7 +280,7 @@ def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> I
         p = stats.binomtest(lost, lost + gained, alternative="greater").pvalue if lost + gained else 1.0
         most = bool(had) and 2 * (lost - gained) >= len(had)
         message = f"{lost} of {len(had)} clips lost, {gained} gained"
-        yield f"{'/'.join(where)}: coverage", float(p), most, message
+        yield _Check(f"{'/'.join(where)}: coverage", message, float(p), most)
 
 
 class _Measured:
@@ -260,7 +318,7 @@ def _clips(before: RunFolder, after: RunFolder, gated: set[str]) -> _Check:
             f"{len(absent)} of {len(made)} clips are not in the run, for example "
             f"{first.subset}/{first.prompt}, seed {first.seed}"
         )
-    return "clips", None, bool(failed or absent), "; ".join(messages)
+    return _Check("clips", "; ".join(messages), fails=bool(failed or absent))
 
 
 def _example(failed: list[Sample]) -> str:

@@ -4,17 +4,23 @@ Console, page, markdown and the Python API all print these sentences. They are m
 (differences.py) and of the score table (score_table.py), and of nothing else.
 """
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, sided
+from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, sided, worsening
 from avbench.statistics.paired import ALPHA
 
 MOST_NAMED = 4
-"""Comparisons that one sentence names; the others are counted."""
+"""Metrics that one sentence names; the others are counted."""
+MOST_NAMED_OF_MANY = 2
+"""The same where there are several pairs of runs, and so several such sentences."""
+POOLS = (MACRO, MICRO)
 
 
 def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
@@ -25,93 +31,246 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         differences: `differences.differences` of the same runs, or None where they were not compared.
 
     Returns:
-        For each pair of runs: what is shown better, what is open and the number of prompts that would settle the
-        nearest comparison, and what could not be compared, grouped by reason.
+        Of two runs: what is shown better and by how much, what is open and the number of prompts that would settle the
+        nearest comparison, and what could not be compared, grouped by reason. Of more runs: their order with the places
+        that are open, one sentence for each pair, and the rest for all pairs together.
     """
+    frame = frame[~frame["subset"].isin(POOLS)]
+    models, subsets = list(dict.fromkeys(frame["model"])), list(dict.fromkeys(frame["subset"]))
     if differences is None or differences.empty:
-        models, subsets = list(dict.fromkeys(frame["model"])), list(dict.fromkeys(frame["subset"]))
         where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
         if len(models) == 1:
             return [f"{models[0]} on {where}: the table has its numbers. Give a second one to compare it with."]
-        return [f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."]
-    own = differences[~differences["subset"].isin((MACRO, MICRO))]
-    several = own["subset"].nunique() > 1
-    return [
-        sentence
+        if differences is None:
+            return [f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."]
+        return [f"Nothing could be compared: {_all_of(models)} have no metric on a common subset."]
+    own = differences[~differences["subset"].isin(POOLS)]
+    pairs = [
+        _Pair(str(run), str(against), rows, frame)
         for (run, against), rows in own.groupby(["run", "against"], sort=False)
-        for sentence in _of_pair(str(run), str(against), rows, frame, several)
     ]
+    if len(pairs) == 1:
+        found = [*_of_two(pairs[0])]
+    else:
+        found = [*_order(models, frame, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
+    return [*found, *_nearest(pairs), *_not_compared(own, frame), *_lost_subsets(frame)]
 
 
-def _of_pair(run: str, against: str, rows: pd.DataFrame, frame: pd.DataFrame, several: bool) -> Iterator[str]:
-    enough = rows["too_few"].isna()
-    tested, small = rows[rows["p"].notna() & enough], rows[~enough]
-    size = f"{_prompts(tested)}, {_counted(len(tested), 'comparison')}"
-    wins = {name: tested[tested["better"] == name] for name in (run, against)}
-    if tested.empty:
-        yield f"{run} and {against} could not be compared in any metric."
-    elif not any(len(won) for won in wins.values()):
-        yield f"No difference shown between {run} and {against} ({size})."
-    for name, other in ((run, against), (against, run)):
-        if len(won := wins[name]):
-            named = _listed([_amount(row, several) for row in won.itertuples()])
-            yield f"{name} is better than {other} in {len(won)} of {_counted(len(tested), 'comparison')}: {named}."
-    beside = tested[[not sided(row) and row.p_holm < ALPHA for row in tested.itertuples()]]
-    if len(beside):
-        named = _listed([_named(row, several) for row in beside.itertuples()])
-        yield f"They differ in {named}, where neither more nor less is better."
-    yield from _nearest(tested[tested["better"].isna() & ~tested.index.isin(beside.index)], several)
-    if len(small):
-        rest = "rests" if len(small) == 1 else "rest"
-        yield f"{_counted(len(small), 'comparison')} {rest} on too few clips: {_listed([*small['too_few'].unique()])}."
-    if len(lost := rows[rows["p"].isna() & enough]):
-        reasons = Counter(_reason(row, frame) for row in lost.itertuples())
-        named = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
-        yield f"{_counted(len(lost), 'comparison')} could not be made: {named}."
+def effect(row: Any) -> float:
+    """The difference in a row of `differences`, in units of the smallest detectable one.
+
+    Above 0 the run is better than the other; without a better side, it has more. NaN where nothing was compared, and
+    infinite where every clip differs by the same, so that any difference could be detected.
+    """
+    size = -worsening(row) if sided(row) else row.difference
+    if pd.isna(size) or pd.isna(row.p):
+        return float("nan")
+    if not size:
+        return 0.0
+    return float(size / row.detectable) if row.detectable > 0 else float(np.copysign(np.inf, size))
 
 
-def _nearest(still_open: pd.DataFrame, several: bool) -> Iterator[str]:
+def is_shown(row: Any) -> bool:
+    """Whether a difference is more than chance after Holm's correction, and rests on enough clips."""
+    return bool(pd.notna(row.p_holm) and row.p_holm < ALPHA and row.difference and pd.isna(row.too_few))
+
+
+def reason(row: Any, frame: pd.DataFrame) -> str:
+    """Why the comparison in a row of `differences` could not be made, short, and which run is the cause.
+
+    Args:
+        row: a row without a p-value, or one that rests on too few clips.
+        frame: the scores of the same runs.
+    """
+    if isinstance(row.too_few, str):
+        return f"too few clips, {row.too_few.partition(':')[0]}"
+    short = re.split(r"[:(;]", str(row.missing or "no value"), maxsplit=1)[0].strip()
+    here = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
+    of_both = frame[here & frame["model"].isin((row.run, row.against))]
+    lacking = [one.model for one in of_both.itertuples() if str(one.missing).startswith(short)]
+    if "no reference" in short:
+        return "no reference"
+    if unable := re.fullmatch(r"\w+ cannot measure any of the (\d+) clips", short):
+        short = f"none of {unable[1]} clips can be measured"
+    if lacks := re.fullmatch(r"the clips? ha(?:s|ve) no (.+)", short):
+        return f"{lacking[0]} has no {lacks[1]}" if len(lacking) == 1 else f"no {lacks[1]}"
+    return f"{short}, in {lacking[0]}" if len(lacking) == 1 else short
+
+
+class _Pair:
+    """The comparisons of a run with another, sorted into what they show."""
+
+    def __init__(self, run: str, against: str, rows: pd.DataFrame, frame: pd.DataFrame) -> None:
+        self.run, self.against, self.frame = run, against, frame
+        self.several = rows["subset"].nunique() > 1
+        made = rows[rows["p"].notna() & rows["too_few"].isna()]
+        self.made = len(made)
+        """Comparisons that could be made."""
+        self.prompts = _range({int(count) for count in made["prompts"].dropna()})
+        largest_first = sorted(made.itertuples(), key=lambda row: -abs(effect(row)))
+        self.better = [row for row in largest_first if row.better == run]
+        self.worse = [row for row in largest_first if row.better == against]
+        self.beside = [row for row in largest_first if not sided(row) and is_shown(row)]
+        self.open = [row for row in largest_first if row not in [*self.better, *self.worse, *self.beside]]
+
+    def findings(self, rows: Sequence[Any], subject: str, most: int = MOST_NAMED) -> str:
+        """What rows show of one of the two runs, by metric, the largest first."""
+        by_metric = {
+            name: [row for row in rows if row.metric == name] for name in dict.fromkeys(row.metric for row in rows)
+        }
+        named = [self._finding(found, subject) for found in by_metric.values()]
+        return ", ".join(named[:most]) + (f" and {len(named) - most} more" if len(named) > most else "")
+
+    def _finding(self, rows: Sequence[Any], subject: str) -> str:
+        first = rows[0]
+        if len(rows) > 1:
+            largest = max(row.p_holm for row in rows)
+            certainty = f"p {_p(largest)}" if largest < 0.001 else f"p at most {_p(largest)}"
+            return f"{_words(first.metric)} (on {len(rows)} subsets, {certainty})"
+        where = f"on {first.subset}, " if self.several else ""
+        return f"{_words(first.metric)} ({where}{self._amount(first, subject)}, p {_p(first.p_holm)})"
+
+    def _amount(self, row: Any, subject: str) -> str:
+        more = row.difference if subject == self.run else -row.difference
+        size = f"{abs(more):.3g}" + (f" {row.unit}" if row.unit else "")
+        if row.kind == TO_TARGET:
+            return f"{'nearer to' if more < 0 else 'farther from'} the reference by {size}"
+        return f"{'lower' if more < 0 else 'higher'} by {size}{self._share(row, subject)}"
+
+    def _share(self, row: Any, subject: str) -> str:
+        """The difference in percent of the other run's value, where both values are above 0."""
+        here = self.frame[(self.frame["subset"] == row.subset) & (self.frame["metric"] == row.metric)]
+        values = here.set_index("model")["value"]
+        other = values.get(self.against if subject == self.run else self.run, np.nan)
+        known = other > 0 and values.get(subject, np.nan) > 0 and abs(row.difference) < 10 * other
+        return f" or {100 * abs(row.difference) / other:.2g} %" if known else ""
+
+
+def _of_two(pair: _Pair) -> Iterator[str]:
+    size = f"{pair.prompts}, {_counted(pair.made, 'comparison')}"
+    if not pair.made:
+        yield f"Nothing could be compared between {pair.against} and {pair.run}."
+    elif not pair.better and not pair.worse:
+        what = "No difference in quality" if pair.beside else "No difference"
+        yield f"{what} shown between {pair.against} and {pair.run} ({size})."
+    for name, other, won in ((pair.run, pair.against, pair.better), (pair.against, pair.run, pair.worse)):
+        if won:
+            share = f"{len(won)} of {_counted(pair.made, 'comparison')} ({pair.prompts})"
+            yield f"{name} is better than {other} in {share}: {pair.findings(won, name)}."
+    if pair.beside:
+        found = pair.findings(pair.beside, pair.run)
+        yield f"{pair.run} differs from {pair.against} in {found}, where neither more nor less is better."
+
+
+def _of_many(pair: _Pair) -> Iterator[str]:
+    parts = []
+    for how, found in (("worse", pair.worse), ("better", pair.better)):
+        if found:
+            size = f"{len(found)} of {_counted(pair.made, 'comparison')}" if not parts else str(len(found))
+            parts.append(
+                f"{how} {'than ' + pair.against + ' ' if not parts else ''}in {size}: "
+                f"{pair.findings(found, pair.run, MOST_NAMED_OF_MANY)}"
+            )
+    if parts:
+        yield f"{pair.run} is {'; it is '.join(parts)}."
+    elif pair.made:
+        yield f"No difference shown between {pair.against} and {pair.run} ({_counted(pair.made, 'comparison')})."
+    else:
+        yield f"Nothing could be compared between {pair.against} and {pair.run}."
+
+
+def _order(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Iterator[str]:
+    """The order of more than two runs; neighbours whose order the comparisons do not show stay together."""
+    ahead = _ahead(models, frame, own)
+    worth = {one: sum(ahead[one, other] - ahead[other, one] for other in models if other != one) for one in models}
+    if not any(ahead.values()):
+        yield f"No difference shown among {_all_of(models)}."
+        return
+    groups: list[list[str]] = []
+    for one in sorted(models, key=lambda one: -worth[one]):
+        last = groups[-1][-1] if groups else None
+        if last and not (ahead[last, one] and not ahead[one, last]):
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    named = [group[0] if len(group) == 1 else f"{_all_of(group)} ({_why_together(group, ahead)})" for group in groups]
+    yield f"Best to worst: {', then '.join(named)}." if len(groups) > 1 else f"No clear order: {named[0]}."
+
+
+def _why_together(group: Sequence[str], ahead: Counter[tuple[str, str]]) -> str:
+    pairs = [*itertools.permutations(group, 2)]
+    if any(ahead[one, other] and ahead[other, one] for one, other in pairs):
+        return "each is ahead in some metrics"
+    return "not all told apart" if any(ahead[pair] for pair in pairs) else "not told apart"
+
+
+def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Counter[tuple[str, str]]:
+    """(One, other) → in how many metrics on a subset one is shown to be better.
+
+    Letters and ranks of the score table tell of every pair, but not of distances; the paired comparisons have those.
+    """
+    ahead: Counter[tuple[str, str]] = Counter()
+    for row in own[own["better"].notna()].itertuples():
+        if row.kind == "distance" or "letters" not in frame:
+            ahead[row.better, row.against if row.better == row.run else row.run] += 1
+    if "letters" in frame:
+        for _, column in frame[frame["letters"] != ""].groupby(["subset", "metric"], sort=False):
+            for one, other in itertools.permutations(column.itertuples(), 2):
+                if one.rank < other.rank and not {*one.letters} & {*other.letters}:
+                    ahead[one.model, other.model] += 1
+    return ahead
+
+
+def _nearest(pairs: Sequence[_Pair]) -> Iterator[str]:
     """The open comparison that fewest prompts would settle, where they are more than there are."""
-    known = still_open[still_open["needed"] > still_open["prompts"]]
-    if len(known):
-        row = next(known.sort_values("needed", kind="stable").itertuples())
-        yield f"The nearest to being shown is {_named(row, several)}: about {row.needed:.0f} prompts would settle it."
+    known = [(row.needed, pair, row) for pair in pairs for row in pair.open if row.needed > row.prompts]
+    if known:
+        needed, pair, row = min(known, key=lambda one: one[0])
+        of = f" between {pair.against} and {pair.run}" if len(pairs) > 1 else ""
+        where = f" on {row.subset}" if pair.several else ""
+        yield f"The nearest to showing is {_words(row.metric)}{where}{of}: about {needed:.0f} prompts would settle it."
 
 
-def _prompts(tested: pd.DataFrame) -> str:
-    counts = sorted({int(count) for count in tested["prompts"].dropna()})
-    if not counts:
-        return "no prompts"
-    return _counted(counts[0], "prompt") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} prompts"
+def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
+    lost = own[own["p"].isna() | own["too_few"].notna()]
+    if len(lost):
+        reasons = Counter(reason(row, frame) for row in lost.itertuples())
+        named = ", ".join(f"{why} ({count})" for why, count in reasons.most_common())
+        alone = own[["subset", "run", "against"]].drop_duplicates().shape[0] == 1
+        what = (
+            f"{_counted(len(lost), 'metric')} could not be compared"
+            if alone
+            else (f"{_counted(len(lost), 'comparison')} could not be made")
+        )
+        yield f"{what}: {named}."
+
+
+def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:
+    """Subsets that not every run has: they count in no comparison with a run that lacks them."""
+    had = frame.groupby("subset", sort=False)["model"].unique()
+    for subset, models in had.items():
+        lacking = [model for model in dict.fromkeys(frame["model"]) if model not in models]
+        if lacking:
+            has = "has" if len(lacking) == 1 else "have"
+            yield f"{_all_of(lacking)} {has} no clips of {subset}: nothing is compared there."
+
+
+def _range(counts: set[int]) -> str:
+    low, high = (min(counts), max(counts)) if counts else (0, 0)
+    return _counted(low, "prompt") if low == high else f"{low} to {high} prompts"
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _named(row, several: bool) -> str:
-    name = str(row.metric).replace("_", " ")
-    return f"{name} on {row.subset}" if several else name
+def _words(metric: object) -> str:
+    return str(metric).replace("_", " ")
 
 
-def _amount(row, several: bool) -> str:
-    how = "nearer to the reference by" if row.kind == TO_TARGET else "by"
-    unit = f" {row.unit}" if row.unit else ""
-    return f"{_named(row, several)} ({how} {abs(row.difference):.3g}{unit}, p {_p(row.p_holm)})"
+def _all_of(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _p(value: float) -> str:
     return "below 0.001" if value < 0.001 else f"{value:.2g}"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
-
-
-def _reason(row, frame: pd.DataFrame) -> str:
-    """Why a comparison could not be made, short, and of which run."""
-    where = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
-    lacking = frame[where & frame["missing"].notna() & frame["model"].isin((row.run, row.against))]["model"].tolist()
-    short = re.split(r"[:(;]", str(row.missing or "no value"), maxsplit=1)[0].strip()
-    return f"{short} in {lacking[0]}" if len(lacking) == 1 else short

@@ -1,8 +1,8 @@
 """Measures how things move after the camera's own motion is removed.
 
-The camera's motion between two frames is taken to be a shift, a turn and a zoom: the similarity transform that most
-of the textured places agree on (RANSAC). What fills most of the picture and moves as one is therefore taken for the
-camera, and parallax is taken off in part only. Flow is in pixels of the working frames; see avbench/features/flow.
+The camera's motion between two frames is modelled as a shift, a rotation and a zoom: the similarity transform that most
+of the textured places agree on (RANSAC). So an object that fills most of the picture and moves as one is mistaken for
+the camera, and parallax is only partly removed. Flow is in pixels of the working frames; see avbench/features/flow.
 """
 
 from collections.abc import Iterator
@@ -16,27 +16,27 @@ from avbench.features.flow import DISFlow
 from avbench.features.flow.pairs import Pair, grid, pair, working, working_size
 
 STEP = 8
-"""Pixels between the places that vote."""
+"""Pixels between the places that vote on the camera's motion."""
 TEXTURE = 2.0
-"""Grey levels a pixel: a place with a weaker slope around it does not vote."""
+"""Grey levels a pixel: a place with a weaker gradient around it does not vote."""
 INLIER_PIXELS = 0.7
 LEAST_SHARE = 0.4
-"""Of the votes, the share that must agree; else the camera's motion is unknown, and nothing is taken off."""
+"""Share of the votes that must agree; with less, the camera's motion is unknown, and nothing is removed."""
 LEAST_COVER = 0.2
-"""Of all places, textured or not, the share that must agree: a lone thing before a flat wall is no camera."""
+"""Share of all places, textured or not, that must agree: a single object before a flat wall is no camera motion."""
 
 
 class WithoutCamera(DISFlow):
-    """DIS flow that also keeps, per pair of frames, the camera's motion and what is left without it."""
+    """DIS flow that also keeps, for each pair of frames, the camera's motion and the motion that remains without it."""
 
     def __init__(self, device: str = "cpu") -> None:
         super().__init__(device)
         self.speeds: list[float] = []
-        """Mean speed of the fastest 5 % of pixels without the camera, pixels a frame."""
+        """Mean speed of the fastest 5 % of pixels without the camera's motion, in pixels a frame."""
         self.shifts: list[np.ndarray | None] = []
-        """The camera's shift of the picture's middle, x and y; None where it is unknown."""
+        """The camera's shift at the middle of the picture, x and y; None if it is unknown."""
         self.reaches: list[float] = []
-        """Mean length of the camera's motion over the picture, pixels a frame; 0 where unknown."""
+        """Mean length of the camera's motion over the picture, in pixels a frame; 0 if it is unknown."""
 
     def _pairs(self, clip: Clip) -> Iterator[Pair]:
         self.speeds, self.shifts, self.reaches = [], [], []
@@ -60,7 +60,7 @@ class WithoutCamera(DISFlow):
             self.reaches.append(float(np.hypot(camera[..., 0], camera[..., 1]).mean(dtype=np.float64)))
 
     def summary(self, clip: Clip) -> dict[str, float]:
-        """Of the clip measured last: ``motion_amount``, ``camera_amount`` and ``camera_shake`` in diagonals a second.
+        """``motion_amount``, ``camera_amount`` and ``camera_shake`` of the clip measured last, in diagonals a second.
 
         ``camera_found`` is the share of the pairs whose camera motion is known; the shake is the mean change of the
         camera's shift from pair to pair.
@@ -77,7 +77,7 @@ class WithoutCamera(DISFlow):
 
 
 def camera_flow(frame: np.ndarray, forward: np.ndarray) -> np.ndarray | None:
-    """The flow that the camera alone would make, ``[height, width, 2]``, or None where too few places agree on one."""
+    """The flow due to the camera alone, ``[height, width, 2]``, or None if too few places agree on one."""
     grey = cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.0)
     slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=0.125))
     votes = np.zeros(grey.shape, bool)

@@ -1,9 +1,9 @@
 """Decides which clips of a measured pool the rules keep, and records why the others are rejected.
 
-The subset's folder holds prompts.jsonl and card.toml (what `subsets lint` accepts), manifest.jsonl (id, file, sha256
+The subset's folder holds prompts.jsonl and card.toml (as `subsets lint` requires), manifest.jsonl (id, file, sha256
 of the kept clips), audit.csv and audit.parquet (one row per clip and condition, and one for copies), agreement.csv (how
-far two conditions, or two rules, hold together) and sheet.png. Nothing in it depends on when or in how many goes the
-pool was measured. In memory are a few numbers and the hashes of a clip, never the clips.
+often two conditions, or two rules, hold together) and sheet.png. Nothing in it depends on when the pool was measured or
+in how many sessions. Memory holds a few numbers and the hashes of each clip, never the clips.
 """
 
 import csv
@@ -37,19 +37,19 @@ _CHUNK = 50_000
 
 @dataclass(frozen=True, eq=False)
 class Decided:
-    """What came of a pool under one rule; everything is in the pool's order."""
+    """The decisions on a pool under one rule; all arrays are in the pool's order."""
 
     rule: str
     table: pd.DataFrame
-    """A row a clip: id, file, sha256, missing, the measures and hashes."""
+    """One row per clip: id, file, sha256, missing, the measures and hashes."""
     conditions: tuple[Condition, ...]
     thresholds: tuple[float, ...]
     holds: np.ndarray
-    """``[clips, conditions]`` bool."""
+    """``[clips, conditions]`` bool: whether each condition holds."""
     copy_of: np.ndarray
-    """``[clips]``: number of the clip that is kept instead, or −1."""
+    """``[clips]``: number of the clip that is kept instead of a copy, or −1."""
     kept: np.ndarray
-    """``[clips]`` bool."""
+    """``[clips]`` bool: whether each clip is kept."""
 
     def why(self, clip: int) -> str:
         """The decision on a clip, in words."""
@@ -64,7 +64,7 @@ class Decided:
 
 
 def load(pool: Pool, work: Path, limit: int | None = None) -> pd.DataFrame:
-    """The pool's clips in its order, with what was measured of them. Raises InputError where there are none."""
+    """Return the pool's clips in its order, with their measures. Raises InputError if there is no clip."""
     columns: dict[str, list[Any]] = {name: [] for name in ("id", "sha256", "missing", "picture_hash", "sound_hash")}
     numbers: dict[str, list[float]] = {name: [] for name in MEASURES}
     places: dict[str, int] = {}
@@ -85,21 +85,21 @@ def load(pool: Pool, work: Path, limit: int | None = None) -> pd.DataFrame:
         order.append(places.get((entry.id, str(entry.path), stamp(entry.path)), -1))
         absent.append(entry.id)
     if not order:
-        msg = f"{pool.folder}: there is no clip in it to choose from"
+        msg = f"{pool.folder}: it holds no clip to choose from"
         raise InputError(msg)
     blank = pd.DataFrame([dict.fromkeys(rows.columns)], index=[-1])
     table = (rows if len(rows) else blank).reindex(order).reset_index(drop=True)
     unmeasured = np.array(order) < 0
     table["id"], table["file"] = absent, files
-    table["missing"] = table["missing"].where(~unmeasured, "its file is not there, or was not measured")
+    table["missing"] = table["missing"].where(~unmeasured, "its file is missing, or was not measured")
     return table.astype({name: float for name in MEASURES})
 
 
 def decide(table: pd.DataFrame, rules: Rules, rule: str) -> Decided:
-    """Decide on every clip of a table as `load` gives it.
+    """Decide on every clip of a table that `load` returned.
 
-    Copies are looked for among the clips that pass all conditions. Of those that are copies of one another the one
-    with the most pixels is kept, then the longest, then the first.
+    Copies are searched among the clips that pass all conditions. Of several copies, the one with the most pixels is
+    kept, then the longest, then the first.
     """
     conditions = rules.of(rule)
     holds, thresholds = _holding(table, conditions)
@@ -109,7 +109,7 @@ def decide(table: pd.DataFrame, rules: Rules, rule: str) -> Decided:
 
 
 def _holding(table: pd.DataFrame, conditions: Sequence[Condition]) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Where each condition holds, ``[clips, conditions]``, and its threshold as a value; quality's come first."""
+    """Where each condition holds, ``[clips, conditions]``, and the thresholds as values; quality's come first."""
     measured = table["missing"].isna().to_numpy()
     usable = measured.copy()
     thresholds: list[float] = []
@@ -147,12 +147,12 @@ def _copies(table: pd.DataFrame, passing: np.ndarray) -> np.ndarray:
 
 
 def save(pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | None = None) -> Subset:
-    """Write the subset's folder; the subset's name is the folder's. Raises InputError where no clip is kept."""
+    """Write the subset's folder, whose name becomes the subset's. Raises InputError if no clip is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_audit(decided, folder)
     write_whole(folder / "agreement.csv", agreement(decided.table, rules).to_csv(index=False).encode())
     if not decided.kept.any():
-        msg = f"no clip of {len(decided.table)} is kept by {decided.rule}; {folder / 'audit.csv'} says why of each"
+        msg = f"no clip of {len(decided.table)} is kept by {decided.rule}; {folder / 'audit.csv'} gives the reasons"
         raise InputError(msg)
     kept = set(decided.table["id"][decided.kept])
     prompts = tuple(prompt_of(entry, pool) for entry in limited(pool, limit) if entry.id in kept)
@@ -201,9 +201,10 @@ def _write_audit(decided: Decided, folder: Path) -> None:
 
 
 def agreement(table: pd.DataFrame, rules: Rules) -> pd.DataFrame:
-    """How often two conditions, or two rules, hold together on the measured clips; kappa is Cohen's.
+    """How often two conditions, or two rules, hold together on the measured clips, with Cohen's kappa.
 
-    A rule here is its own conditions without [quality]. Where one of a pair always or never holds, kappa is left out.
+    Here a rule is its own conditions without those of [quality]. Kappa is left out if one of a pair always or never
+    holds.
     """
     named: dict[str, np.ndarray] = {}
     measured = table["missing"].isna().to_numpy()

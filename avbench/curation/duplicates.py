@@ -1,29 +1,29 @@
 """Finds clips that are copies of one another, by picture or by sound, in bounded memory.
 
-Hashes are ``[clips, bytes]`` uint8. Each pair of neighbouring bytes is a band: clips are put in the order of a band,
-and those with the same one are compared with the `NEIGHBOURS` after them in the order of the whole hash. So time goes
-with clips × bands, never with the square of the clips; a copy that differs in every band, or stands behind more than
-that many others, is missed.
+Hashes are ``[clips, bytes]`` uint8. Each pair of adjacent bytes is a band. For each band, the clips are sorted by it;
+within a group of equal bands they are sorted by the whole hash, and each is compared with the next `NEIGHBOURS` clips.
+So time grows with clips × bands, never with the square of the clips. Two kinds of copy are missed: one that differs in
+every band, and one that is further away than that in every sorted group.
 """
 
 import numpy as np
 
 NEIGHBOURS = 24
 PICTURE_SHARE = 0.06
-"""Share of the bits in which copies' pictures may differ,"""
+"""Largest share of differing bits between the picture hashes of copies."""
 SOUND_SHARE = 0.06
-"""and their sounds."""
+"""Largest share of differing bits between the sound hashes of copies."""
 
 _BITS = np.array([bin(value).count("1") for value in range(256)], np.uint16)
 
 
 def as_bytes(hashes: list[str]) -> np.ndarray:
-    """Hashes in hex, all of one length, as ``[clips, bytes]``."""
+    """Convert hashes in hex, all of one length, to ``[clips, bytes]``."""
     return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(len(hashes), -1)
 
 
 def pairs(hashes: np.ndarray, share: float) -> np.ndarray:
-    """Pairs of clips whose hashes differ in at most `share` of their bits: ``[pairs, 2]``, the lower number first."""
+    """Find the pairs of clips that differ in at most `share` of the bits: ``[pairs, 2]``, lower number first."""
     count, width = hashes.shape
     found = [np.empty((0, 2), np.intp)]
     for band in range(0, width - 1, 2):
@@ -42,7 +42,7 @@ def pairs(hashes: np.ndarray, share: float) -> np.ndarray:
 
 
 def groups(count: int, found: np.ndarray) -> np.ndarray:
-    """``[clips]``: the lowest number of the clips that each is joined with, itself where with none."""
+    """``[clips]``: the lowest number in each clip's group of connected clips; its own number if it has no copy."""
     first = np.arange(count)
 
     def root(clip: int) -> int:

@@ -1,7 +1,7 @@
-"""Measures each clip once: numbers for the rules to decide by, and hashes for finding copies.
+"""Measures each clip once: numbers that the rules decide by, and hashes for finding copies.
 
-Units: seconds, pixels, frame diagonals a second, decibels against full scale. A number that a clip lacks (onsets
-of a silent one, say) is None, and no condition on it holds.
+Units: seconds, pixels, frame diagonals a second, decibels relative to full scale. A number that a clip does not have,
+such as the onsets of a silent clip, is None, and no condition on it holds.
 """
 
 from dataclasses import dataclass
@@ -22,35 +22,35 @@ from avbench.features.audio.onsets import Onsets
 from avbench.metrics import sync
 
 LOOKED_AT = 5
-"""Frames whose pictures are hashed, and read for words; evenly spread."""
+"""Frames whose pictures are hashed and searched for text; evenly spread."""
 SOUND_HASH_SIDE = 16
 SOUND_RANGE = 50
-"""Decibels below the loudest that a sound's hash sees: what codecs add lies below."""
+"""Decibels below the loudest level that the hash of a sound uses; below it lies what codecs add."""
 SILENCE = 10 ** (-60 / 20)
-"""Root mean square below which there is no sound to hash."""
+"""Root mean square below which a sound is too quiet to be hashed."""
 
 MEASURES = {
     "seconds": "length of the picture",
     "pixels": "width times height",
     "aspect": "width over height",
-    "motion_amount": "speed of the fastest 5 % of pixels, camera removed, diagonals a second",
-    "motion_with_camera": "the same with the camera's motion left in",
-    "camera_amount": "speed of the camera over the picture, diagonals a second",
+    "motion_amount": "speed of the fastest 5 % of pixels without the camera's motion, diagonals a second",
+    "motion_with_camera": "the same with the camera's motion",
+    "camera_amount": "mean speed of the picture that is due to the camera, diagonals a second",
     "camera_shake": "change of that speed from frame to frame, diagonals a second",
     "camera_found": "share of frames whose camera motion is known",
-    "events": "abrupt changes of motion, the proxy of contact",
+    "events": "abrupt changes of motion, a proxy of contact",
     "onsets": "sounds that begin",
-    "cause_visible": "share of the onsets that fall together with an event, within 0.1 s",
+    "cause_visible": "share of the onsets that coincide with an event, within 0.1 s",
     "sync_excess": "agreement of events and onsets beyond chance",
     "cuts": "cuts",
-    "text_share": "share of the picture that words cover, in half of the frames looked at or more",
+    "text_share": "median share of the picture that text covers, over the examined frames",
     "loudness": "root mean square of the sound, decibels; none without a track",
 }
 
 
 @dataclass(frozen=True)
 class CurationProtocol(Protocol):
-    """What decides the measures, besides those of flow and onsets."""
+    """The settings that decide the measures, besides those of flow and onsets."""
 
     name: str = "curation"
     version: int = 3
@@ -65,21 +65,21 @@ class CurationProtocol(Protocol):
     notes: Notes = noted(
         cuts="The detector with its default settings.",
         shortest_scene="Frames.",
-        hashes="The perceptual hash, 64 bits a frame, and of the log spectrogram 256 bits.",
+        hashes="Perceptual hashes: 64 bits for each frame, 256 bits for the log spectrogram.",
         words_longest_side="Pixels: larger frames are shrunk to it.",
-        words_letters="A line of text needs so many different letters.",
+        words_letters="A line of text needs this many different letters.",
         words_score="A line of text needs this score.",
     )
 
 
 class Measured:
-    """Measure clips: ``measured(clip)`` gives the numbers and the hashes of one."""
+    """Measures clips: ``measured(clip)`` returns the numbers and the hashes of one."""
 
     def __init__(self) -> None:
         self._flow, self._onsets, self._words = WithoutCamera(), Onsets(), words.Words()
 
     def __call__(self, clip: Clip) -> dict[str, float | str | None]:
-        """Numbers by MEASURES, and ``picture_hash`` and ``sound_hash`` in hex.
+        """The numbers named in MEASURES, and ``picture_hash`` and ``sound_hash`` in hex.
 
         Raises:
             NotMeasurable: the clip is too short, or too small, for flow.
@@ -123,7 +123,7 @@ class Measured:
 
 
 def cause_visible(flow: dict, onsets: np.ndarray) -> float | None:
-    """Of the onsets that come while an event could be found, the share that one falls together with."""
+    """The share of the onsets that coincide with an event, among onsets at times when events can be found."""
     slack = sync.TOLERANCE_SECONDS
     heard = onsets[(onsets >= flow["event_from"] - slack) & (onsets <= flow["event_until"] + slack)]
     if not len(heard):
@@ -133,7 +133,7 @@ def cause_visible(flow: dict, onsets: np.ndarray) -> float | None:
 
 
 def cuts(clip: Clip) -> int:
-    """How many cuts the clip has."""
+    """The number of cuts in the clip."""
     detector, found, place = AdaptiveDetector(min_scene_len=1), set(), FrameTimecode(0, fps=float(clip.fps))
     for index, frame in enumerate(clip.frames):
         small = cv2.resize(
@@ -145,7 +145,7 @@ def cuts(clip: Clip) -> int:
 
 
 def spread(frames: np.ndarray) -> np.ndarray:
-    """The frames that are looked at."""
+    """The frames that are examined."""
     return frames[((np.arange(LOOKED_AT) + 0.5) / LOOKED_AT * len(frames)).astype(int)]
 
 
@@ -155,7 +155,7 @@ def picture_hash(frames: np.ndarray) -> str:
 
 
 def sound_hash(mono: np.ndarray, rate: int) -> str | None:
-    """Perceptual hash of the log spectrogram, in hex; None for one that is as good as silent."""
+    """Perceptual hash of the log spectrogram, in hex; None for a sound that is practically silent."""
     if np.sqrt(np.mean(mono**2)) < SILENCE or len(mono) < 512:
         return None
     _, _, power = signal.spectrogram(mono, rate, nperseg=512, noverlap=256)

@@ -1,7 +1,7 @@
 """Measures every clip of a pool once, and stores one row per clip in a work folder: the resume point.
 
-A row belongs to a file as it was when it was measured (path, size, time of change) and to the protocols that measured
-it; what has a row is not measured again. A clip that cannot be measured has a row that says why.
+A row belongs to a file as it was when it was measured (path and sha256) and to the protocols in use then. A clip
+that has a row is not measured again. A clip that cannot be measured has a row with the reason.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ from typing import Any
 
 from avbench.core import MediaError, NotMeasurable, digest
 from avbench.storage import worker_pool
+from avbench.storage.content import content_sha256
 from avbench.storage.media import read_clip
 from avbench.storage.reading import stream_lines
 from avbench.storage.run_folder import RunFolder, append_line, file_sha256
@@ -19,7 +20,7 @@ from avbench.subsets.datasets import Entry, Pool
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of the work folder: what was measured of one clip."""
+    """A row of the work folder: the measures of one clip."""
 
     id: str
     path: str
@@ -30,7 +31,7 @@ class Measured:
 
 
 _DIED = str(worker_pool.WorkerCrashed("measuring"))
-"""Of a clip that the process died of; it is tried again."""
+"""The reason given for a clip that crashed its process; it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,19 @@ class Task:
     id: str
     path: Path
     stamp: str
-    """Equal for a file that was not touched."""
+    """The sha256 of the file's bytes when the task was made."""
 
 
 def stamp(path: Path) -> str:
-    """Size and time of change of a file; "" where there is none."""
+    """The sha256 of a file's bytes; "" where there is none that can be read."""
     try:
-        state = path.stat()
+        return content_sha256(path) if path.is_file() else ""
     except OSError:
         return ""
-    return f"{state.st_size}-{state.st_mtime_ns}"
 
 
 def rows_path(work: Path) -> Path:
-    """Where the rows lie that the present protocols measure."""
+    """The file that holds the rows of the present protocols."""
     from avbench.curation.measures import CurationProtocol
     from avbench.features.audio.onsets import OnsetProtocol
     from avbench.features.flow.protocol import FlowProtocol
@@ -63,7 +63,7 @@ def rows_path(work: Path) -> Path:
 
 
 def unmeasured(pool: Pool, work: Path, limit: int | None = None) -> list[Task]:
-    """The pool's clips, of the first `limit` entries, that have no row yet. Raises InputError as the pool does."""
+    """Those of the pool's first `limit` clips that have no row yet. Raises InputError as the pool does."""
     rows = {row.id: row for row in stream_lines(rows_path(work), Measured)}
     known = {name: (row.path, row.stamp) for name, row in rows.items() if row.missing != _DIED}
     tasks = []
@@ -74,7 +74,7 @@ def unmeasured(pool: Pool, work: Path, limit: int | None = None) -> list[Task]:
 
 
 def measure(tasks: Sequence[Task], work: Path, *, workers: int = 0) -> Iterator[str]:
-    """Measure clips, in any order; yields the id of each when its row is on disk.
+    """Measure clips, in any order, and yield the id of each when its row is on disk.
 
     Raises:
         InputError: another process writes the work folder.
@@ -96,12 +96,12 @@ def limited(pool: Pool, limit: int | None) -> Iterator[Entry]:
 
 
 def _row(task: Task) -> dict[str, Any]:
-    """A row without values; it lacks the sentence why."""
+    """A row without values; the caller adds the reason."""
     return {"id": task.id, "path": str(task.path), "stamp": task.stamp, "sha256": None, "values": None}
 
 
 class _Worker:
-    """Measures one clip; built once a process."""
+    """Measures one clip; built once in each process."""
 
     def __init__(self) -> None:
         from avbench.curation.measures import Measured

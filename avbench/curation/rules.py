@@ -16,7 +16,7 @@ _COMPARISONS = ("at_least", "at_most", "at_least_percentile")
 
 @dataclass(frozen=True)
 class Condition:
-    """One thing that must hold."""
+    """One condition that a clip must meet."""
 
     rule: str
     measure: str
@@ -27,7 +27,7 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """As the audit calls it."""
+        """The condition as the audit writes it."""
         return f"{self.measure} {self.comparison.replace('_', ' ')} {self.threshold:g}"
 
 
@@ -39,7 +39,7 @@ class Rules:
     purposes: Mapping[str, str]
 
     def of(self, name: str) -> tuple[Condition, ...]:
-        """Quality's conditions and then the rule's own. Raises InputError on an unknown rule."""
+        """The conditions of [quality], then the rule's own. Raises InputError on an unknown rule."""
         own = [rule for rule in self.conditions if rule != QUALITY]
         if name not in own:
             msg = f"rule {name!r} is unknown; {nearest(name, own)}"
@@ -48,7 +48,7 @@ class Rules:
 
 
 def read(path: Path = SHIPPED) -> Rules:
-    """Read a file of rules. Raises InputError naming the rule where one cannot be used."""
+    """Read a file of rules. Raises InputError that names the first rule with an error."""
     plain = read_toml(path)
     conditions: dict[str, tuple[Condition, ...]] = {}
     for rule, table in plain.items():

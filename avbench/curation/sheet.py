@@ -9,12 +9,12 @@ from avbench.storage.media import read_clip
 from avbench.storage.run_folder import write_whole
 
 MOST = 40
-"""Clips on a sheet, evenly spread over those that are kept."""
+"""Clips on a sheet, evenly spread over the kept ones."""
 _WIDTH, _HEIGHT, _LABEL, _COLUMNS = 128, 96, 18, 4
 
 
 def write_sheet(clips: list[tuple[str, Path]], place: Path) -> None:
-    """Draw (label, file) pairs as a PNG: begin, middle and end of each clip."""
+    """Draw (label, file) pairs as a PNG: beginning, middle and end of each clip."""
     chosen = [
         clips[index] for index in np.unique(np.linspace(0, len(clips) - 1, min(MOST, len(clips))).round().astype(int))
     ]

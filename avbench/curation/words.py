@@ -1,7 +1,8 @@
 """Measures how much of the picture text covers, whether drawn over it or part of the scene.
 
-RapidOCR finds and reads them with the PP-OCR networks that its package ships. What it reads as one or two different
-letters, or reads badly, is mostly no text: a drumstick is a 7, a cymbal an X, balls in a row OOO. It does not count.
+RapidOCR finds and reads it with the PP-OCR networks that its package ships. A line that is read with only one or two
+different letters, or with a low score, is mostly no text and does not count: a drumstick is read as 7, a cymbal as X,
+balls in a row as OOO.
 """
 
 from typing import Any
@@ -11,15 +12,15 @@ import numpy as np
 from rapidocr import RapidOCR
 
 LONGEST_SIDE = 960
-"""Pixels that a larger picture is brought down to."""
+"""Pixels to which the longer side of larger pictures is shrunk."""
 LETTERS, SURENESS = 3, 0.6
-"""What a line of text needs to count: different letters or digits, and the network's score."""
+"""Least number of different letters or digits, and least score of the network, for a line of text to count."""
 
 
 class Words:
-    """``words(frames)`` gives the share of the picture, 0 to 1, that lines of text cover: the median over the frames.
+    """``words(frames)`` returns the share of the picture, 0 to 1, that lines of text cover: the median over the frames.
 
-    Words that are seen in less than half of the frames therefore do not count.
+    So text that appears in less than half of the frames does not count.
     """
 
     def __init__(self) -> None:
@@ -28,7 +29,7 @@ class Words:
         self._read: Any = RapidOCR(params={"Global.log_level": "error", "Global.use_cls": False, **threads, **size})
 
     def __call__(self, frames: np.ndarray) -> float:
-        """``frames`` [n, height, width, 3] uint8 RGB."""
+        """Measure ``frames`` [n, height, width, 3] uint8 RGB."""
         return float(np.median([self._share(frame) for frame in frames]))
 
     def _share(self, frame: np.ndarray) -> float:

@@ -1,9 +1,9 @@
-"""Stage 3: clips → rows. Each clip is decoded once and shown to every feature that has no row of it yet.
+"""Stage 3: clips → rows. Each clip is decoded once and passed to every feature that has no current row of it.
 
-A row is good for as long as the bytes of the clips it was made of and its feature's protocol stay the same; both are
-checked. Most features see one clip; some see it with its prompt, beside the reference clip of its prompt, which another
-run holds under the same key, or beside its prompt's clips under other seeds. A clip that is not of the form that its
-subset asks for is brought to it as it is read, and its rows are those of its bytes under that rule.
+A row is current as long as the bytes of the clips it was computed from and its feature's protocol stay the same; both
+are checked. Most features take one clip. Some also take its prompt, or the reference clip of its prompt, which another
+run holds under the same key, or the prompt's clips under other seeds. A clip that does not have the form its subset
+asks for is conformed while it is decoded, and its rows belong to its bytes under that conversion.
 """
 
 import dataclasses
@@ -36,38 +36,38 @@ from avbench.storage.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Task:
-    """One clip, or all of a prompt's clips, and the features that lack rows of them."""
+    """One clip, or all clips of a prompt, with the features that have no rows of them."""
 
     samples: tuple[Sample, ...]
     features: tuple[str, ...]
     reference: Sample | None = None
-    """The reference clip, where a feature sees one."""
+    """The reference clip, if a feature needs it."""
     prompt: Prompt | None = None
-    """Where a feature sees one."""
+    """The prompt, if a feature needs it."""
     crashed: tuple[str, ...] = ()
-    """Of a task that is done: the features that the process died of that measured them, in company and alone."""
+    """Of a finished task: the features that crashed the worker process twice, in the pool and in isolation."""
 
 
 CRASHED = str(worker_pool.WorkerCrashed("measuring"))
-"""Why there is no value then."""
+"""The sentence that replaces the value after a crash."""
 _TRIED_AGAIN = (CRASHED, plug_ins.FAILED)
-"""A row whose sentence begins so is measured again by the next `measure`."""
+"""The next `measure` tries a row again whose sentence begins like one of these."""
 
 
 def requires(feature: str) -> Requires:
-    """What a feature is called with."""
+    """The arguments that a feature is called with."""
     return Requires(getattr(feature_class(feature), "requires", Requires.CLIP))
 
 
 def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
-    """The protocol of a feature, known without its weights.
+    """The protocol of a feature, which is known without its weights.
 
     Args:
         feature: its id.
-        against: the run that holds the reference clips; a feature that sees one names them all in its protocol.
+        against: the run that holds the reference clips. A feature that needs one lists them all in its protocol.
 
     Raises:
-        InputError: there is no such feature, the user has not provided its weights, or it needs `against`.
+        InputError: the feature is unknown, the user has to provide its weights, or it needs `against`.
     """
     protocol = feature_class(feature).protocol
     if package := package_of(feature):
@@ -83,7 +83,7 @@ def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
 
 
 def forms_of(folder: RunFolder) -> dict[str, ClipForm]:
-    """Subset → the form that it asks for; only of subsets with clips of another one, which are brought to it."""
+    """Subset → the form that it asks for, for the subsets with clips of another form; those clips are conformed."""
     unlike = {key.subset for key, sample in folder.samples().items() if sample.spec_mismatch}
     if not unlike:
         return {}
@@ -91,12 +91,12 @@ def forms_of(folder: RunFolder) -> dict[str, ClipForm]:
 
 
 def _seen(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
-    """What a feature sees of a clip: its bytes, and where it is brought to another form, those under that rule."""
+    """The hash of what a feature gets of a clip: its bytes, and the form that it is conformed to, if any."""
     return digest([sample.sha256, forms[sample.key.subset].digest]) if sample.spec_mismatch else sample.sha256
 
 
 def require_weights(features: Sequence[str]) -> None:
-    """Raise InputError with the sentence what to run where weights are missing, before hours are spent."""
+    """Raise InputError with the command to run if weights are missing, before hours are spent."""
     for feature in features:
         name = feature_class(feature).protocol.describe().get("weights")
         if name and (feature in FEATURES or name in weights.WEIGHTS):  # other packages keep weights of their own
@@ -106,17 +106,17 @@ def require_weights(features: Sequence[str]) -> None:
 def measure(
     folder: RunFolder, features: Sequence[str], *, workers: int = 0, against: RunFolder | None = None
 ) -> tuple[int, Iterator[Task]]:
-    """Measure what is not measured yet. What a worker dies of costs its clip a feature's values, and nothing else.
+    """Measure what has no current rows. If a worker crashes, the clip loses one feature's values and nothing else.
 
     Values that the features cache has are taken from it, where one is asked for.
 
     Returns:
-        How many tasks are to be done, most of one clip each, and an iterator that does them, yielding each when its
-        rows are written.
+        The number of tasks, most of one clip each, and an iterator that does them and yields each when its rows are
+        written.
 
     Raises:
-        InputError: an unknown feature, missing weights, a clip that is not the one that was sampled, or one that is to
-            be measured and is no longer there.
+        InputError: an unknown feature, missing weights, a clip that was changed since it was sampled, or one that is to
+            be measured and no longer exists.
     """
     require_weights(features)
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
@@ -145,7 +145,7 @@ def measure(
             msg = (
                 f"{counted(lost, place)} to be measured and no longer there, for example "
                 f"{place.path / str(lost[0].path)}: put them back, or give the command that made the run again with "
-                "--replace, which makes them anew"
+                "--replace, which makes them again"
             )
             raise InputError(msg)
 
@@ -258,7 +258,7 @@ def _current(folder: RunFolder, feature: str, against: RunFolder | None, made_of
 def _all_seen(
     sample: Sample, forms: Mapping[str, ClipForm], beside: Sequence[Sample | None], their: Mapping[str, ClipForm]
 ) -> str | None:
-    """What is seen of a clip; where others are seen beside it, a hash of it all."""
+    """The hash of what a feature gets of a clip, including the clips that it takes beside it."""
     others = [_seen(one, their) for one in beside if one is not None]
     return digest([_seen(sample, forms), *others]) if others else _seen(sample, forms)
 
@@ -300,7 +300,7 @@ def _each_alone(
     task: Task,
     forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
 ) -> list[tuple[str, Row]]:
-    """Rows of a task that a process died of: each of several features is tried alone; one has the sentence why."""
+    """Rows of a task that crashed its worker: each feature is tried alone; one that crashes again gets a sentence."""
     rows: list[tuple[str, Row]] = []
     for feature in task.features:
         one = dataclasses.replace(task, features=(feature,))
@@ -313,8 +313,8 @@ def _each_alone(
 
 
 def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip | NotMeasurable:
-    """The clip in the form that its subset asks for, or why it cannot be brought to it."""
-    assert sample.path is not None and sample.sha256 is not None  # only made clips are measured
+    """The clip in the form that its subset asks for, or the reason why it cannot be conformed."""
+    assert sample.path is not None and sample.sha256 is not None  # only finished clips are measured
     path = folder / sample.path
     if not path.is_file() or not holds(path, sample.sha256):
         msg = f"{path} is missing or is not the clip that was sampled"
@@ -334,7 +334,7 @@ def _rows(
     reference: Clip | NotMeasurable | None,
     forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
 ) -> list[Row]:
-    """One feature's rows of a task's clips, or the sentence why it has none."""
+    """One feature's rows of a task's clips, or the sentence why there are none."""
     kind = requires(feature)
     made: Sequence[Mapping[str, Value] | None]
     missing = None

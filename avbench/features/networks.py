@@ -1,4 +1,4 @@
-"""Fills the networks of features with weights, each in its place, and runs them with the same numbers on any device."""
+"""Fills the networks of features with weights and runs them so that the numbers are the same on any device."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def exact() -> torch.backends.cudnn.flags:
-    """A context without TF32, which moves values in the third digit, and without algorithms chosen by timing."""
+    """A context without TF32, which changes the third digit, and without algorithms chosen by timing."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
@@ -22,12 +22,12 @@ def filled(network: Network, state: Mapping[str, torch.Tensor | np.ndarray], wha
     """The network with these weights, ready to infer.
 
     Args:
-        network: its names are those of the checkpoint.
+        network: a network whose parameters have the names of the checkpoint.
         state: tensors by name; none may be missing or left over.
-        what: the checkpoint as an error calls it, for example ``the DINO checkpoint``.
+        what: what an error calls the checkpoint, for example ``the DINO checkpoint``.
 
     Raises:
-        InputError: a tensor is missing, too much or misshapen; the message names it.
+        InputError: a tensor is missing, unexpected or of the wrong shape; the message names it.
     """
     tensors = {name: torch.as_tensor(value) for name, value in state.items()}
     try:
@@ -44,10 +44,10 @@ def without(state: Mapping[str, Any], unused: str) -> dict[str, Any]:
 
 
 def require_complete(report: Mapping[str, Iterable[str]], part: str, folder: Path, what: str) -> None:
-    """Raise InputError where transformers' loading report lacks a weight of `part` of the network, or has one over."""
+    """Raise InputError if transformers' loading report lists a missing or an unused weight of `part`."""
     if missing := sorted(name for name in report["missing_keys"] if name.startswith(part)):
         msg = f"{folder} is no {what}: its weights lack {missing[0]}"
         raise InputError(msg)
     if over := sorted(name for name in report["unexpected_keys"] if name.startswith(part)):
-        msg = f"{folder} is no {what}: its weights hold {over[0]}, which found no place"
+        msg = f"{folder} is no {what}: its weights hold {over[0]}, which the network does not have"
         raise InputError(msg)

@@ -1,10 +1,10 @@
-"""Stage 3: what is taken from one clip. Adding a feature is one file and one row here.
+"""Lists every feature: what stage 3 measures of one clip. Adding a feature takes one file and one row here.
 
-A feature is a class built as ``Feature(device=...)``. Its class attribute `protocol` says everything besides the
-clip that decides its numbers and is known without loading weights; calling it on a clip gives one row of named
-floats or float arrays, or raises NotMeasurable with the sentence to show instead.
+A feature is a class that is built as ``Feature(device=...)``. Its class attribute `protocol` holds everything besides
+the clip that decides its numbers, and is known without loading weights. Calling the feature on a clip returns one row
+of named floats or float arrays, or raises NotMeasurable with a sentence that is shown in place of a value.
 
-A feature that needs more than a clip says so in its class attribute `requires`.
+A feature that needs more than a clip names what it needs in its class attribute `requires`.
 
 Other packages add features by the entry-point group ``avbench.features``: name → class.
 """
@@ -56,7 +56,7 @@ FEATURES: dict[str, str] = {
     "text-alignment": "avbench.features.vbench.consistency:TextAlignment",
     "toy-physics": "avbench.features.toyworld:ToyPhysics",
 }
-"""Feature id → where it lives; imported when used."""
+"""Feature id → ``module:class``, imported when used."""
 
 
 def plug_ins() -> Found:
@@ -95,10 +95,10 @@ def package_of(feature: str) -> str | None:
 
 
 class Requires(enum.StrEnum):
-    """What a feature is called with."""
+    """The arguments that a feature is called with."""
 
     CLIP = "clip"
-    """A clip; so it is where a class has no `requires`."""
+    """A clip. It is the default of a class without `requires`."""
     PROMPT = "prompt"
     """A clip and its Prompt."""
     REFERENCE_CLIP = "reference_clip"
@@ -108,12 +108,12 @@ class Requires(enum.StrEnum):
 
 
 class Feature(typing.Protocol):
-    """What measure.py asks of a feature."""
+    """The interface that measure.py expects of a feature."""
 
     protocol: Protocol
     requires: Requires
     """Requires.CLIP where a class has none."""
 
     def __call__(self, clip: Clip) -> Mapping[str, Value]:
-        """Measure one clip. Raises NotMeasurable where it cannot be measured."""
+        """Measure one clip. Raises NotMeasurable if the clip cannot be measured."""
         ...

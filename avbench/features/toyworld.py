@@ -1,6 +1,6 @@
-"""Measures whether a clip of the embedded world obeys its physics: the judgement of `toyworld.judge` as a feature.
+"""Measures whether a clip of the embedded world obeys its physics, by the functions of `toyworld.judge`.
 
-It reads the scene off the prompt's tags, so it measures clips of toy subsets alone, whoever made them.
+It reads the scene from the prompt's tags. So it measures only clips of toy subsets, whichever model made them.
 """
 
 from collections.abc import Mapping
@@ -12,27 +12,27 @@ from avbench.toyworld import Scene
 from avbench.toyworld.judge import FALLING, LEAST_KICK, TOUCHING, judge
 
 SMALLEST = 32
-"""Pixels to a side."""
+"""Pixels of a side."""
 
 
 @dataclass(frozen=True)
 class PhysicsProtocol(Protocol):
-    """What decides the findings."""
+    """The settings that decide the findings."""
 
     name: str = "toy-physics"
     version: int = 1
     least_kick: float = LEAST_KICK
-    """m/s."""
+    """m/s: smaller changes of velocity are no kicks."""
     touching: float = TOUCHING
-    """Metres."""
+    """Metres: things nearer to each other than this touch."""
 
 
 class ToyPhysics:
-    """The feature ``toy-physics``. Values of one clip, 0 where their ``…_known`` is 0:
+    """The feature ``toy-physics``. Values of one clip; a value is 0 where its ``…_known`` is 0:
 
     - ``colours_shown``, ``strange_share``, ``breaks``: see `judge.Findings`.
-    - ``kicks``, ``touches``, ``avoided``: abrupt changes of velocity, those at which something touches, and the others;
-      ``kicks_known`` is 1 where bodies could be followed, ``contact_expected`` where the scene's bodies have to touch.
+    - ``kicks``: abrupt changes of velocity. ``touches``: those at which something touches. ``avoided``: the others.
+      ``kicks_known`` is 1 if bodies could be followed, ``contact_expected`` if the scene's bodies have to touch.
     - ``penetration`` (m), ``gravity`` (m/s²), ``energy_gain`` (m).
     """
 
@@ -43,14 +43,14 @@ class ToyPhysics:
         pass
 
     def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, Value]:
-        """Measure one clip. Raises NotMeasurable on a prompt without a toy scene, or frames that cannot show one."""
+        """Measure one clip. Raises NotMeasurable if the prompt has no toy scene or the frames cannot show one."""
         plain = prompt.tags.get("scene")
         if not isinstance(plain, Mapping):
             msg = f"prompt {prompt.id!r} has no scene of the toy world in its tags"
             raise NotMeasurable(msg)
         if clip.height != clip.width or clip.width < SMALLEST:
             size = f"{clip.width}x{clip.height}"
-            msg = f"the frames are {size}; the toy world's are square, of {SMALLEST} pixels or more to a side"
+            msg = f"the frames are {size}; the toy world's are square, with sides of {SMALLEST} pixels or more"
             raise NotMeasurable(msg)
         scene = Scene.from_json(plain)
         found = judge(clip.frames, float(clip.fps), scene)

@@ -22,7 +22,7 @@ class Check:
 
     name: str
     ok: bool | None
-    """None where it does not apply."""
+    """None if the check does not apply."""
     words: str
 
     @property
@@ -44,7 +44,7 @@ def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
     prompts = [(first, 0), (first, 1), *[(prompt, 0) for prompt in others[:1]]]
     requests = [Request(Key(subset.name, one.id, seed), one, subset.clip_spec) for one, seed in prompts]
     made = [_clip(generator, [request])[0] for request in requests]
-    del generator  # two of them may not fit into memory
+    del generator  # two generators may not fit into memory
     if wrong := [one for one in made if isinstance(one, str)]:
         yield Check("clips", False, f"{len(wrong)} of {len(made)} clips could not be made: {wrong[0]}")
         return

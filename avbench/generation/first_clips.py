@@ -1,8 +1,8 @@
 """Stops a run whose first clips are all black or NaN, before hours are spent on more.
 
-Weights that were not loaded, a precision that overflows, or a filter that blanks everything make NaN or black frames
-for every prompt. A single such clip may be due to its prompt and fails alone. Two at the start, without a good clip
-between, show that the model is broken.
+Weights that were not loaded, a precision that overflows, or a filter that blanks everything give NaN or black frames
+for every prompt. A single such clip may be due to its prompt, so only that clip fails. Two at the start, without a good
+clip between them, show that the model is broken.
 """
 
 import threading

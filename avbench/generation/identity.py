@@ -134,7 +134,7 @@ def named_paths(words: Iterable[Any]) -> list[str]:
 
 
 def _is_input(path: Path) -> bool:
-    """Whether a path exists and is not a folder around the current one."""
+    """Whether a path exists and is neither the current folder nor one that contains it."""
     try:
         return path.is_file() or (path.is_dir() and path.resolve() not in (Path.cwd(), *Path.cwd().parents))
     except (OSError, ValueError):  # too long for a name, or with a NUL

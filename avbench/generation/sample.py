@@ -5,7 +5,7 @@ Clips on disk are not made twice. An unexpected error is retried once; a refusal
 is stored as the model made it, and a difference from its subset's clip spec is recorded.
 
 A run can be resumed if the model, identified by content, and the clips on disk are unchanged. Otherwise an InputError
-says what has changed; with `replace`, what has changed is made anew.
+says what has changed; with `replace`, the changed parts are made again.
 """
 
 import dataclasses
@@ -66,14 +66,14 @@ def sample(
     Args:
         folder: the run folder.
         model: ``provider:target``; only a name if a `generator` is given.
-        settings: of the model.
-        subsets: whose prompts are sampled.
+        settings: the model's settings.
+        subsets: the subsets whose prompts are sampled.
         seeds: each gives one clip per prompt.
         workers: number of processes; with 0 or 1 the generator works in this one. A generator with `concurrency` runs
-            in so many threads of this process instead.
+            in that many threads of this process instead.
         generator: an object in memory, which stays in this process.
         preset: the record of a paper preset, for run.json.
-        replace: delete the folder's run if it is of another model, settings or prompts, and make single clips anew
+        replace: delete the folder's run if it is of another model, settings or prompts, and make single clips again
             that have changed.
         shard: make only this part of the run; all of it where not given.
 
@@ -106,7 +106,7 @@ def sample(
         msg = (
             f"{len(stale)} of {sum(one.path is not None for one in samples.values())} clips of {folder.path} have "
             f"changed, for example {key.prompt}-{key.seed}: {why}; give "
-            "another --out (--work for a reference), or --replace to make them anew"
+            "another --out (--work for a reference), or --replace to make them again"
         )
         raise InputError(msg)
     if stale:
@@ -161,7 +161,7 @@ def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[S
 
 
 def _another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:
-    """Whether a folder holds another run than this one."""
+    """Whether a folder holds a different run from this one."""
     return (folder.path / "run.json").exists() and folder.objection(run, subsets) is not None
 
 

@@ -37,12 +37,12 @@ class Request:
     key: Key
     prompt: Prompt
     clip_spec: ClipSpec | None
-    """None where any size, length and rate is accepted."""
+    """None if any size, length and rate is accepted."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A clip, or a finished file that is kept byte for byte, with the ground truth where it is known."""
+    """A clip, or a finished file that is kept byte for byte, with the ground truth if it is known."""
 
     clip: Clip | Path
     truth: Mapping[str, Any] | None = None
@@ -61,8 +61,8 @@ class Generator(typing.Protocol):
       generator that waits for others instead of computing.
     - `source(request)` is for clips that come from something that can change under the same name. It returns the
       present origin of the request's clip: the sha256 of a file that is kept byte for byte, or other text that changes
-      with the origin; None where it is unknown. It raises InputError where the origin is gone. When a run is resumed,
-      clips whose `source` has changed are reported.
+      with the origin; None if it is unknown. It raises InputError if the origin is gone. When a run is resumed, clips
+      whose `source` has changed are reported.
 
     A class with many settings may take them as ``**settings`` and name dataclasses in `setting_groups`, whose fields
     are the settings (see `grouped`). A class with a parameter `journal` gets a folder inside the run folder, for what
@@ -96,7 +96,7 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
 
     Args:
         model: ``provider:target``, or a path whose content is detected.
-        settings: of the generator.
+        settings: settings of the generator.
         journal: folder for generators that keep files of their own.
 
     Raises:
@@ -178,9 +178,9 @@ _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)", re.DOTALL)
 
 
 def split_name(text: str) -> tuple[str | None, str]:
-    """``name=model`` or ``name=path`` as name and rest; the name is None where there is none.
+    """Split ``name=model`` or ``name=path`` into name and rest; the name is None if there is none.
 
-    A path that exists with ``=`` in it is a path.
+    An existing path that contains ``=`` is read as a path.
     """
     found = _NAMED.fullmatch(text)
     if found is None or Path(text).exists():

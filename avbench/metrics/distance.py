@@ -1,15 +1,15 @@
 """Computes Fréchet and kernel distances between two sets of features, and shares of near neighbours.
 
-Conventions: features are ``[clips, dimensions]``, taken as float64; the first set is the model's, the second the
-reference. Each distance is a function of two sets, which gives the value, and, where that would be slow a thousand
-times over, a class that prepares the pooled rows of both sets once and then gives the distance of any two parts of
-them: what permutation tests ask for (see uncertainty.py).
+Conventions: features are ``[clips, dimensions]``, converted to float64; the first set is the model's, the second the
+reference's. Each distance is a function of two sets. If it would be slow to compute a thousand times, there is also a
+class that prepares the pooled rows of both sets once and then gives the distance between any two parts of them, as
+permutation tests need (see uncertainty.py).
 
-The Fréchet distance fits a Gaussian to each set, and its value at n clips is mostly about n. Two sets of one
-distribution in I3D's 400 dimensions (identity covariance, so the trace is 400) measured 582 apart at n = 50, 479 at
-100, 265 at 300 and 40 at 2048, where the truth is 0; a real difference of 8 added about 8 to each. So it means
-something only beside the null and the floor of its own n, and values of unlike n cannot be compared. A bootstrap
-interval is no help: resampling with replacement moves the distance up, away from the value it should surround.
+The Fréchet distance fits a Gaussian to each set, and its value depends mostly on the number of clips n. Two sets from
+one distribution in I3D's 400 dimensions (identity covariance, so the trace is 400), whose true distance is 0, measured
+582 at n = 50, 479 at 100, 265 at 300 and 40 at 2048; a real difference of 8 added about 8 to each. So a value has a
+meaning only beside the null and the floor at its own n, and values of different n cannot be compared. A bootstrap
+interval does not help: resampling with replacement raises the distance, away from the value it should surround.
 """
 
 import functools
@@ -22,7 +22,7 @@ from scipy.spatial.distance import cdist
 from avbench.core import InputError, Moments, NotMeasurable
 
 CLIPS_PER_DIMENSION = 5
-"""Below this many clips per dimension a straight line in 1/n does not find the value at infinity."""
+"""With fewer clips per dimension, a straight line in 1/n does not lead to the value at infinity."""
 
 _ROUNDING = 1e-12
 """How far rounding moves a value, in parts of what it is a difference of; 5e-15 is the most that was seen."""
@@ -46,10 +46,10 @@ def frechet_distance(x: np.ndarray, y: np.ndarray, *, ddof: int = 1, epsilon: fl
     leave a value just below 0; it is returned as it is.
 
     Args:
-        x: One set of features.
-        y: The other set.
-        ddof: 1 for covariances divided by n − 1; 0 for n, as StyleGAN-V and cd-fvd have it.
-        epsilon: Added to the diagonal of both covariances, as FastVideo always does with 1e-6.
+        x: one set of features.
+        y: the other set.
+        ddof: 1 for covariances divided by n − 1; 0 for n, as in StyleGAN-V and cd-fvd.
+        epsilon: added to the diagonal of both covariances; FastVideo always adds 1e-6.
 
     Raises:
         InputError: the features are not two finite matrices of one width.
@@ -67,7 +67,7 @@ def frechet_distance(x: np.ndarray, y: np.ndarray, *, ddof: int = 1, epsilon: fl
 
 
 def frechet_of_moments(x: Moments, y: Moments, *, ddof: int = 1, epsilon: float = 0.0) -> float:
-    """`frechet_distance` where only n, mean and scatter are known. Raises as it does."""
+    """`frechet_distance` of n, mean and scatter alone. Raises the same errors."""
     if x.mean.shape != y.mean.shape:
         _refuse_widths(x.mean.size, y.mean.size)
     if min(x.n, y.n) < 2:
@@ -79,9 +79,9 @@ def frechet_of_moments(x: Moments, y: Moments, *, ddof: int = 1, epsilon: float 
 def frechet_infinity(x: np.ndarray, y: np.ndarray, *, ddof: int = 1) -> float:
     """`frechet_distance` extrapolated to infinitely many clips in both sets (Chong and Forsyth, 2020).
 
-    Seeded subsets of growing share of both sets are drawn without replacement; a straight line in 1/n is fitted and
-    its value at 0 returned. The line is straight only for n well above the number of dimensions d: at n = d / 4 it was
-    seen to leave 90 % of the bias, and near 2 d to overshoot below 0 with a small error of fit.
+    Seeded random subsets of increasing size are drawn from both sets without replacement; a straight line in 1/n is
+    fitted, and its value at 0 is returned. The line is straight only if n is well above the number of dimensions d: at
+    n = d / 4, 90 % of the bias remained in a test; near 2 d the result fell below 0 although the fit looked good.
 
     Raises:
         NotMeasurable: a set has fewer than 5 clips per dimension.
@@ -177,7 +177,7 @@ class Frechet:
         rows_a, mean_b = self._rows[a], self._rows[b].mean(axis=0)
         mean_a = rows_a.mean(axis=0)
         raw_a = rows_a.T @ rows_a
-        # Where the two parts are all there is, the other's scatter is what is left.
+        # If the two parts together are all rows, the other part's scatter is the remainder.
         raw_b = self._scatter - raw_a if len(a) + len(b) == len(self._rows) else self._rows[b].T @ self._rows[b]
         cov_a = (raw_a - len(a) * np.outer(mean_a, mean_a)) / (len(a) - self._ddof)
         cov_b = (raw_b - len(b) * np.outer(mean_b, mean_b)) / (len(b) - self._ddof)
@@ -185,7 +185,7 @@ class Frechet:
             covariance.flat[:: len(covariance) + 1] += self._epsilon
         try:
             root = np.linalg.cholesky(cov_b)
-        except np.linalg.LinAlgError:  # fewer rows than dimensions, or rows alike
+        except np.linalg.LinAlgError:  # fewer rows than dimensions, or equal rows
             root = _root_of_scatter(cov_b).T
             product = root.T @ cov_a @ root
         else:
@@ -198,8 +198,8 @@ class Frechet:
 def kernel_distance(x: np.ndarray, y: np.ndarray, *, degree: int = 3, coef0: float = 1.0) -> float:
     """Squared maximum mean discrepancy, unbiased, with the kernel (x·y / d + coef0)^degree.
 
-    Degree 3 with coef0 1 is KID's kernel (Bińkowski et al., 2018); degree 2 with coef0 0 is JEDi's, which prints 100
-    times the biased estimate. Being unbiased it is centred on 0 for equal distributions, whatever n, and can be
+    Degree 3 with coef0 1 is KID's kernel (Bińkowski et al., 2018). Degree 2 with coef0 0 is JEDi's; JEDi prints 100
+    times the biased estimate. The unbiased estimate is centred on 0 for equal distributions at any n, and can be
     negative; the sign is kept.
 
     Raises:
@@ -281,10 +281,11 @@ class Kernel:
 def neighbour_share(x: np.ndarray, y: np.ndarray, *, measure: str, k: int) -> float:
     """Precision, recall, density or coverage of a model's features `x` against the reference's `y`.
 
-    A clip's neighbourhood is the ball that reaches its k-th nearest neighbour in its own set (Euclidean, itself not
-    counted). ``precision``: share of model clips in any reference ball; ``recall``: share of reference clips in any
-    model ball (both Kynkäänniemi et al., 2019). ``density``: how many reference balls a model clip lies in, over k;
-    ``coverage``: share of reference balls that hold a model clip (both Naeem et al., 2020).
+    A clip's neighbourhood is the ball with the radius to its k-th nearest neighbour in its own set (Euclidean, not
+    counting itself). ``precision``: share of model clips in any reference ball; ``recall``: share of reference clips in
+    any model ball (both Kynkäänniemi et al., 2019). ``density``: number of reference balls that hold a model clip, over
+    k, averaged over model clips; ``coverage``: share of reference balls that hold a model clip (both Naeem et al.,
+    2020).
 
     Raises:
         InputError: the features are not two finite matrices of one width.
@@ -292,7 +293,7 @@ def neighbour_share(x: np.ndarray, y: np.ndarray, *, measure: str, k: int) -> fl
     """
     x, y = _checked(x, y)
     if min(len(x), len(y)) <= k:
-        msg = f"{measure} looks at the {k} nearest clips of each and needs more than {k}; one set has {_fewest(x, y)}"
+        msg = f"{measure} uses the {k} nearest clips of each and needs more than {k}; one set has {_fewest(x, y)}"
         raise NotMeasurable(msg)
     return _of_all(Neighbours(np.concatenate((x, y)), measure=measure, k=k), len(x), len(y))
 
@@ -320,7 +321,7 @@ class Neighbours:
         )
 
     def _reach(self, part: np.ndarray) -> np.ndarray:
-        # Each row holds the clip itself at distance 0, so its k-th neighbour is number k from 0.
+        # Each row holds the clip itself at distance 0, so index k is its k-th neighbour.
         return np.partition(self._apart[np.ix_(part, part)], self._k, axis=1)[:, self._k]
 
 
@@ -333,10 +334,10 @@ def nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nearness(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How usual it is among real clips to have a neighbour as near as each model clip's nearest real clip, ``[n]``.
+    """For each model clip, the share of real clips whose nearest neighbour is no further than the clip's own, ``[n]``.
 
-    The share of the reference's clips whose own nearest other clip is at most as far, with one added to both counts:
-    a copy comes out at 1 / (m + 1), and clips of the reference's own distribution lie evenly between 0 and 1.
+    One is added to both counts of the share: an exact copy gets 1 / (m + 1), and clips of the reference's own
+    distribution are spread evenly between 0 and 1.
     """
     y = _checked(y)[0]
     apart = cdist(y, y)
@@ -350,13 +351,13 @@ NEAR_COPY = 0.01
 
 
 def near_copies(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """1 for each model clip that is as near to a real clip as hardly any two real clips are, else 0: ``[n]``.
+    """1 for each model clip that is as near to a real clip as only 1 % of real clips are to another, else 0: ``[n]``.
 
     Raises:
-        NotMeasurable: the reference is too small to say what is usual at this level.
+        NotMeasurable: the reference is too small for this level.
     """
     if len(y) < (needed := round(1 / NEAR_COPY) - 1):
-        msg = f"near copies are told by the nearest {NEAR_COPY:.0%} of real pairs: {needed} real clips, not {len(y)}"
+        msg = f"near copies are defined by the nearest {NEAR_COPY:.0%} of real pairs: {needed} real clips, not {len(y)}"
         raise NotMeasurable(msg)
     return (nearness(x, y) <= NEAR_COPY).astype(np.float64)
 
@@ -437,14 +438,14 @@ def _sum_of_roots(squares: np.ndarray) -> float | None:
 
 
 def _shortened(rows: np.ndarray) -> np.ndarray:
-    """At most d rows with the same scatter: the R of a QR where there are more rows than that."""
+    """At most d rows with the same scatter: the R of a QR if there are more rows than that."""
     if rows.shape[0] <= rows.shape[1]:
         return rows
     return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
 def _root_of_scatter(scatter: np.ndarray) -> np.ndarray:
-    """R with Rᵀ R = scatter; what rounding left below 0 counts as 0."""
+    """R with Rᵀ R = scatter; eigenvalues that rounding left below 0 count as 0."""
     values, vectors = np.linalg.eigh(scatter)
     return (vectors * np.sqrt(np.maximum(values, 0))).T
 
@@ -470,7 +471,7 @@ def _fewest(*sets: np.ndarray) -> int:
 
 
 def _refuse_widths(one: int, other: int) -> None:
-    msg = f"features have {one} and {other} dimensions; a distance needs one kind of features"
+    msg = f"features have {one} and {other} dimensions; both sets must have the same"
     raise InputError(msg)
 
 

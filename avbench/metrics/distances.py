@@ -1,8 +1,8 @@
 """Measures the distance of a run's clips to a reference, with its null and its floor at the same number of clips.
 
-Every distance is given with its matched-n permutation null, and with the floor: what the reference's own clips score
-(see uncertainty.py). Two models are compared by the difference of their distances to the same reference. Metrics know
-how to compare two arrays; this module knows which arrays.
+Every distance is reported with two other numbers at the same n: a permutation null, and the floor, which is the score
+of the reference's own clips (see uncertainty.py). Two models are compared by the difference of their distances to the
+same reference. This module chooses the arrays that a metric compares; distance.py compares them.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ from avbench.statistics.uncertainty import Difference, Pooled
 
 
 def embedding(columns: Columns, name: str, whose: str) -> np.ndarray:
-    """One column as ``[clips, d]`` or, of several windows a clip, ``[clips, windows, d]``; of single numbers d is 1.
+    """One column as ``[clips, d]`` or, with several windows per clip, ``[clips, windows, d]``; d is 1 for scalars.
 
     Raises:
-        NotMeasurable: it is not there, or is no embedding.
+        NotMeasurable: the column is missing, or is no embedding.
     """
     if name not in columns or columns[name].dtype == object or columns[name].ndim > 3:
         msg = f"{whose} has no {name!r} of one size for all clips; it has {', '.join(columns) or 'nothing'}"
@@ -31,23 +31,23 @@ def embedding(columns: Columns, name: str, whose: str) -> np.ndarray:
 
 
 def value(metric: Metric, x: np.ndarray, y: np.ndarray) -> Any:
-    """The metric's function of the run's and the reference's embeddings: a float, or ``[clips]``."""
+    """Call the metric's function on the embeddings of the run and the reference; returns a float, or ``[clips]``."""
     return resolve(metric.function)(_flat(x), _flat(y), **metric.settings)
 
 
 def value_of_moments(metric: Metric, x: np.ndarray, y: Moments) -> float:
-    """The same against a reference of which only moments are known. Raises NotMeasurable where that cannot be."""
+    """`value` for a reference with moments only. Raises NotMeasurable if the metric needs rows."""
     if not metric.moments:
-        msg = f"{metric.name} needs every row of the reference, and this one holds moments of {y.n} clips"
+        msg = f"{metric.name} needs every row of the reference, but it holds only moments of {y.n} clips"
         raise NotMeasurable(msg)
     return resolve(metric.moments)(Moments.of(_flat(x)), y, **metric.settings)
 
 
 def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:
-    """The distance between any two parts of several sets of clips, one after the other.
+    """The distance between any two parts of several sets of clips, which are concatenated.
 
     Raises:
-        InputError: the sets have unlike widths or numbers of windows.
+        InputError: the sets differ in width or in the number of windows.
     """
     if len({one.shape[1:] for one in sets}) > 1:
         msg = (
@@ -65,7 +65,7 @@ def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:
 
 
 def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, real_prompts: np.ndarray) -> Null | None:
-    """The metric's `uncertainty.permutation_null`; None where it treats the sides unlike, so that none can swap."""
+    """The metric's `uncertainty.permutation_null`; None if run and reference have other windows and cannot swap."""
     if x.shape[1:] != y.shape[1:]:
         return None
     higher = metric.direction is Direction.HIGHER
@@ -73,7 +73,7 @@ def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, r
 
 
 def floor(metric: Metric, x: np.ndarray, y: np.ndarray, real_prompts: np.ndarray) -> float | None:
-    """The metric's `uncertainty.floor` at as many clips; None where the reference is too small, or sides are unlike."""
+    """The metric's `uncertainty.floor` at the same n; None if the reference is too small or has other windows."""
     if x.shape[1:] != y.shape[1:]:
         return None
     try:
@@ -90,11 +90,11 @@ def difference(
     protocol: Protocol,
     subset: Subset,
 ) -> Difference:
-    """A's distance less B's, over the clips that both have, with labels swapped within (prompt, seed) pairs.
+    """A's distance less B's, over the clips that both have; labels are swapped within (prompt, seed) pairs.
 
     Raises:
         NotMeasurable: fewer than 2 pairs, or a reference without rows.
-        InputError: unlike protocols or embeddings.
+        InputError: different protocols or embeddings.
     """
     known, _ = real.columns(protocol, subset)
     both = sorted({*a[0]} & {*b[0]})
@@ -109,7 +109,7 @@ def difference(
 
 @dataclass(frozen=True, eq=False)
 class _OfClips:
-    """A pooled distance between windows, asked for by clips."""
+    """A pooled distance between windows that is called with the indices of clips."""
 
     statistic: Pooled
     windows: int
@@ -137,12 +137,12 @@ class _OfClips:
 
 
 def _flat(embeddings: np.ndarray) -> np.ndarray:
-    """Windows as rows of their own."""
+    """Windows as separate rows."""
     return embeddings.reshape(-1, embeddings.shape[-1])
 
 
 def _windows(clips: np.ndarray, windows: int) -> np.ndarray:
-    """Indices of clips ``[draws, n]`` → of their windows ``[draws, n · windows]``: a clip's windows stay together."""
+    """Indices of clips ``[draws, n]`` → of their windows ``[draws, n · windows]``; a clip's windows stay together."""
     return (clips[..., None] * windows + np.arange(windows)).reshape(len(clips), -1)
 
 

@@ -1,4 +1,4 @@
-"""Scores a measured run: a value for every metric that its rows allow, and for every other the reason why not.
+"""Scores a measured run: a value for every metric that its rows allow, and a reason for every other metric.
 
 Nothing here depends on time or the order of measuring, nor on the number of cores, as all is computed in one thread:
 on one kind of processor, the same rows give the same bytes.
@@ -48,7 +48,7 @@ NEAR_FILE = "near_copies.csv"
 
 
 def chosen_metrics(names: Sequence[str] | None) -> list[Metric]:
-    """The metrics with these names, in the table's order; the usual ones for None.
+    """The metrics with these names, in the table's order; the default ones for None.
 
     Raises:
         InputError: a name is unknown, or is that of another package's metric which cannot be used.
@@ -62,7 +62,7 @@ def chosen_metrics(names: Sequence[str] | None) -> list[Metric]:
 
 
 def fvd_metrics(protocols: Sequence[str]) -> list[str]:
-    """The metrics that compute FVD under these protocols; ``all`` is every one. Raises InputError on an unknown one."""
+    """The metrics that compute FVD under these protocols; ``all`` means every one. Raises InputError on others."""
     for name in protocols:
         if name not in (*FVD_PROTOCOLS, "all"):
             msg = f"FVD protocol {name!r} is unknown; {nearest(name, [*FVD_PROTOCOLS, 'all'])}"
@@ -84,19 +84,19 @@ def evaluate(
     place: Path | None = None,
     against: RunFolder | None = None,
 ) -> list[Score]:
-    """Score a measured run, and write scores.json, values.parquet and, where asked for, near_copies.csv.
+    """Score a measured run; write scores.json, values.parquet and, if a metric needs it, near_copies.csv.
 
-    Metrics that the run was scored by before, and whose rows are still of its clips, are computed again beside those
-    that are asked for: an evaluation adds to scores.json. So is what it was scored with where nothing is given.
+    An evaluation adds to scores.json. Metrics of an earlier evaluation are computed again with the requested ones if
+    their rows still belong to the run's clips. The earlier reference is used again if none is given.
 
     Args:
         folder: the run.
-        metrics: what to compute.
-        place: a reference of the user's own instead of the shipped one; see `reference_to_use`.
-        against: the run that holds the reference clips, for metrics that see a clip beside one.
+        metrics: the metrics to compute.
+        place: a reference of the user's instead of the shipped one; see `reference_to_use`.
+        against: the run that holds the reference clips, for metrics that compare with them.
 
     Raises:
-        InputError: a clip of the run, or of `against`, is not the one that was sampled and measured.
+        InputError: a clip of the run, or of `against`, was changed after it was sampled or measured.
     """
     for one in (folder, against):
         if one is not None:
@@ -122,7 +122,7 @@ def evaluate(
     parts = {VALUES_FILE: table.to_parquet(index=False)}
     if near:
         parts[NEAR_FILE] = csv_text(pd.concat(near)).encode()
-    else:  # what an earlier evaluation found does not belong to this one
+    else:  # the result of an earlier evaluation does not belong to this one
         (folder.path / NEAR_FILE).unlink(missing_ok=True)
     folder.write_scores(scores, protocols, {name: str(path.absolute()) for name, path in asked.items() if path}, parts)
     return scores
@@ -198,14 +198,14 @@ def _found(
 
 
 SHIPPED = Path("shipped")
-"""Given as a reference: the shipped one, and not the one that a run remembers."""
+"""As a reference: use the shipped one instead of the one that a run remembers."""
 
 
 def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path | None:
-    """The reference that is given, else the one that the last of these runs was scored with; None is the shipped one.
+    """The given reference, else the one that the last of these runs was scored with; None is the shipped one.
 
     Raises:
-        InputError: the one that a run was scored with is no longer there.
+        InputError: the reference that a run was scored with no longer exists.
     """
     if given is not None:
         return None if given == SHIPPED and not given.exists() else given
@@ -213,8 +213,8 @@ def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path |
         if remembered := _earlier(folder)[1].get("reference"):
             if not Path(remembered).exists():
                 msg = (
-                    f"{folder.path} was scored with the reference {remembered}, which is no longer there: give "
-                    f"--reference, or --reference {SHIPPED} for the one that avbench has"
+                    f"{folder.path} was scored with the reference {remembered}, which no longer exists: give "
+                    f"--reference, or --reference {SHIPPED} for the shipped one"
                 )
                 raise InputError(msg)
             return Path(remembered)
@@ -222,7 +222,7 @@ def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path |
 
 
 def _earlier(folder: RunFolder) -> tuple[set[str], dict[str, str]]:
-    """The metrics that a run was scored by, and the paths that it was scored with; none of a damaged file."""
+    """The metrics of a run's last evaluation, and the paths that it used; empty if the file is damaged."""
     try:
         return {score.metric for score in folder.scores()[0]}, folder.scored_with()
     except InputError:
@@ -232,7 +232,7 @@ def _earlier(folder: RunFolder) -> tuple[set[str], dict[str, str]]:
 def _with_earlier(
     metrics: Sequence[Metric], scored: Collection[str], folder: RunFolder, against: RunFolder | None
 ) -> list[Metric]:
-    """The metrics that are asked for, and those of an earlier evaluation whose rows are of all clips of the run."""
+    """The requested metrics, and those of an earlier evaluation that have rows for all clips of the run."""
     asked = {metric.name for metric in metrics}
     known = known_metrics()
     earlier = [metric for metric in known.values() if metric.name in scored and metric.name not in asked]
@@ -253,10 +253,10 @@ def _is_measured(feature: str, folder: RunFolder, against: RunFolder | None) -> 
 
 
 def read_values(folder: RunFolder) -> pd.DataFrame:
-    """What `evaluate` found of each clip: one row per (subset, prompt, seed, metric), NaN where it has no value.
+    """The values that `evaluate` found: one row per (subset, prompt, seed, metric), NaN where a clip has no value.
 
     Raises:
-        InputError: the file is missing or damaged, or is not of the same evaluation as scores.json.
+        InputError: the file is missing or damaged, or belongs to another evaluation than scores.json.
     """
     folder.require_one_evaluation(VALUES_FILE)
     table = folder.values()
@@ -266,7 +266,7 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
 
 
 def _require_agreement(folder: RunFolder, table: pd.DataFrame) -> None:
-    """Check that the scores are the means of these values, as they also were before scores.json had hashes."""
+    """Check that the scores are the means of these values, for files from before scores.json held hashes."""
     per_clip = {metric.name for metric in known_metrics().values() if metric.per_clip}
     means = table.groupby(["subset", "metric"])["value"].agg(["count", "mean"]).to_dict("index")
     for score in folder.scores()[0]:
@@ -275,7 +275,7 @@ def _require_agreement(folder: RunFolder, table: pd.DataFrame) -> None:
         found = means.get((score.subset, score.metric), {"count": 0, "mean": 0.0})
         if found["count"] != score.n or not np.isclose(found["mean"], score.value, rtol=1e-6, atol=1e-12):
             msg = (
-                f"{folder.path / VALUES_FILE} and scores.json are not of one evaluation: {score.metric} on "
+                f"{folder.path / VALUES_FILE} and scores.json are from different evaluations: {score.metric} on "
                 f"{score.subset} has {found['count']} clips with the mean {found['mean']:.6g} in the one, {score.n} "
                 f"with {score.value:.6g} in the other; run `avbench evaluate {folder.path}` again"
             )
@@ -292,26 +292,26 @@ class _Task:
     digest: str
     real: reference.Reference | None
     asked: int
-    """Clips that the run should have."""
+    """Number of clips that the run should have."""
     refused: int
-    """Those of them that the model refused to make."""
+    """Number of those that the model refused to make."""
 
     def scored(self, *, n: int, **known: Any) -> Score:
-        """A score of this metric on this subset that rests on n clips."""
+        """A score of this metric on this subset, from n clips."""
         missing = {"unmeasured": self.asked - n, "refused": self.refused}
         hygiene = reference.hygiene(self.subset, self.real if self.metric.column else None)
         return Score(self.subset.name, self.metric.name, n=n, protocol=self.digest, hygiene=hygiene, **missing, **known)
 
     def reference_columns(self) -> tuple[Columns, np.ndarray]:
-        """Columns and prompts of the reference. Raises NotMeasurable without one, InputError if it is unlike."""
+        """Columns and prompts of the reference. Raises NotMeasurable without one, InputError if it does not fit."""
         return self.known.columns(self.feature, self.subset)
 
     @property
     def known(self) -> reference.Reference:
-        """The reference. Raises NotMeasurable where there is none."""
+        """The reference. Raises NotMeasurable if there is none."""
         if self.real is None:
             msg = (
-                f"{self.subset.name} has no reference statistics to measure a distance to (see `avbench reference "
+                f"{self.subset.name} has no reference statistics to compare with (see `avbench reference "
                 "build`, and give --reference)"
             )
             raise NotMeasurable(msg)
@@ -322,7 +322,7 @@ _VALUE_COLUMNS = [*Key._fields, "metric", "value"]
 
 
 def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) -> str | None:
-    """Why a clip has no values, or None where it has."""
+    """Why a clip has no values; None if it has."""
     if key not in samples:
         return "the clip was not sampled"
     if failure := samples[key].failure:
@@ -331,7 +331,7 @@ def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) ->
 
 
 def _joined(rows: Mapping[Key, Row], beside: Mapping[Key, Row]) -> dict[Key, Row]:
-    """Rows of the clips that two features saw, with the values of both, or the sentence why one has none."""
+    """Rows of the clips that two features measured, with the values of both, or the reason why one has none."""
     both = {}
     for key in rows.keys() & beside.keys():
         one, other = rows[key], beside[key]
@@ -410,7 +410,7 @@ def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 
 
 
 def _near_copies(task: _Task, rows: Mapping[Key, Row]) -> pd.DataFrame:
-    """Each clip with the reference clip nearest to it: a row a clip, the nearest first."""
+    """Each clip with its nearest reference clip: one row per clip, the nearest first."""
     keys, measured = columns(rows.values())
     x, y = distances.embedding(measured, task.metric.column, "the run"), _reference_embedding(task)
     index, apart = distance.nearest(x, y)

@@ -1,14 +1,14 @@
-"""Scores the model that is being trained, for a training loop's logger.
+"""Scores the model that is being trained, for the logger of a training loop.
 
 ```python
 from avbench.metrics.hook import score
 
 scores = score(lambda request: sampler(request.prompt.video_caption, request.key.seed), "toy-control", limit=8)
-logger.log(scores, step=step)  # {"toy-control/fvd": 812.4, …}; scores.missing says why others are not there
+logger.log(scores, step=step)  # {"toy-control/fvd": 812.4, …}; scores.missing gives the reason for each missing one
 ```
 
-The loop is left as it was: random states, gradient mode, number of threads; no reference to the model or to a network
-that measures is kept, and the GPU's cache is emptied.
+The loop is not disturbed: random states, gradient mode and number of threads are restored, no reference to the model or
+to a measuring network is kept, and the GPU's cache is emptied.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class Scores(dict[str, float]):
         found = list(found)
         super().__init__({f"{one.subset}/{one.metric}": one.value for one in found if one.value is not None})
         self.missing = {f"{one.subset}/{one.metric}": one.missing for one in found if one.missing is not None}
-        """``subset/metric`` → why it has no value, in a sentence."""
+        """``subset/metric`` → a sentence that says why it has no value."""
 
 
 def score(
@@ -57,23 +57,23 @@ def score(
     out: Path | None = None,
     replace: bool = False,
 ) -> Scores:
-    """Sample a subset, measure and evaluate it.
+    """Sample a subset, measure its clips and evaluate them.
 
     Args:
         model: a function of a Request that returns a Clip, a Generator, ``provider:target``, or the Path of a run
-            folder, whose clips are then taken instead of new ones, and of whose subsets all are scored.
+            folder. All subsets of a run folder are scored, from its existing clips.
         subset: a name, a subset folder, a prompts file, a Subset, or several.
-        metrics: names; the usual ones where not given.
+        metrics: names; the default metrics if None.
         seeds: clips per prompt.
         limit: only the first prompts of each subset.
-        settings: of a ``provider:target``.
+        settings: settings of a ``provider:target``.
         reference: a reference folder instead of the shipped ones.
         workers: processes for measuring, or 0 for this one; otherwise the training script needs its ``__main__`` guard.
-        out: run folder to keep; removed afterwards where not given.
-        replace: throw away what `out` holds of another model, of other settings or of an earlier call.
+        out: run folder to keep; by default a temporary one.
+        replace: delete what `out` holds of another model, of other settings or of an earlier call.
 
     Raises:
-        InputError: something that was given is wrong. A clip that cannot be made is not: it is counted and told.
+        InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
     """
     chosen = chosen_metrics(metrics)
     require_weights(features_of(chosen))
@@ -94,14 +94,14 @@ def score(
 
 
 def _require_another_folder(folder: RunFolder, model: Any, *, replace: bool) -> None:
-    """A model in memory that does not say what decides its clips cannot be told from what it was a step ago."""
+    """Raise InputError if a folder holds clips of a model in memory that may have changed since without a record."""
     if isinstance(model, str) or getattr(model, "settings", None) or not folder.samples():
         return
     if not replace:
         msg = (
-            f"{folder.path} holds clips of an earlier call, and a model in memory cannot be told from another: give "
+            f"{folder.path} holds clips of an earlier call, and one model in memory cannot be told from another: give "
             "another `out`, such as one with the step in its name, or replace=True; or give the model `settings` that "
-            "say what decides its clips"
+            "identify its state"
         )
         raise InputError(msg)
     throw_away(folder)
@@ -119,7 +119,7 @@ def _sampled(
     if isinstance(model, str):
         return sample(folder, model, settings, subsets, seeds, replace=replace)[1]
     if settings:
-        msg = f"settings are for provider:target; {type(model).__name__} is built already"
+        msg = f"settings are for provider:target; {type(model).__name__} is already built"
         raise InputError(msg)
     name = getattr(model, "__name__", type(model).__name__)
     return sample(folder, f"python:{name}", {}, subsets, seeds, generator=OwnModel(model), replace=replace)[1]
@@ -138,7 +138,7 @@ def _drain(items: Iterable[Any]) -> None:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keep what a training loop would notice, and let go of what it would miss."""
+    """Restore random states, gradient mode and threads afterwards, and free the GPU memory that was used."""
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {name: os.environ.get(name) for name in variables}
     threads = torch.get_num_threads(), cv2.getNumThreads()

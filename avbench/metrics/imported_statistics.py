@@ -1,8 +1,8 @@
-"""What do other tools' statistics files say? n, mean and covariance, read without running anything in them.
+"""Reads the statistics files of other tools (n, mean and covariance) without running code in them.
 
 - ``stylegan-v`` and ``cd-fvd``: the pickled FeatureStats of both, sums of features and of their products; divisor n.
-- ``pytorch-fid``: .npz with mu and sigma (divisor n − 1); n is not in it and must be given.
-- ``torch-fidelity``: a cached .pt of mu and sigma (divisor n − 1, n to be given), or of the features themselves.
+- ``pytorch-fid``: .npz with mu and sigma (divisor n − 1); it does not hold n, which must be given.
+- ``torch-fidelity``: a cached .pt of mu and sigma (divisor n − 1, n must be given), or of the features themselves.
 """
 
 import sys
@@ -18,29 +18,29 @@ from avbench.storage.pickles import read_pickle
 from avbench.storage.reading import read_npz, require_memory, require_zip_memory
 
 MOST_BYTES = 256 * 2**20
-"""Of a file's arrays: a covariance of 5,792 dimensions, twice what any network here has, takes as much."""
+"""Bytes of a file's arrays: a covariance of 5,792 dimensions, twice as many as any network here has."""
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What a file says."""
+    """The content of a statistics file."""
 
     moments: Moments
     divisor: str
-    """What the tool divides a scatter by: ``n`` or ``n - 1``."""
+    """The divisor of the tool's covariance: ``n`` or ``n - 1``."""
 
 
 def read(path: Path, kind: str, *, n: int | None = None) -> Statistics:
-    """The statistics in another tool's file.
+    """Read the statistics in another tool's file.
 
     Args:
         path: the file.
         kind: ``stylegan-v``, ``cd-fvd``, ``pytorch-fid`` or ``torch-fidelity``.
-        n: how many clips it is of, where the file does not say.
+        n: the number of clips, if the file does not hold it.
 
     Raises:
-        InputError: an unknown kind, a file that is not of it or would run code, no n, or statistics that no features
-            can have: NaN, unlike sizes, fewer than 2 clips, or a covariance that is none.
+        InputError: an unknown kind, a file of another kind or one that would run code, a missing n, or statistics that
+            no features can have: NaN, different sizes, fewer than 2 clips, or an invalid covariance.
     """
     if kind not in FORMATS:
         msg = f"format {kind!r} is unknown; {nearest(kind, FORMATS)}"
@@ -55,7 +55,7 @@ def read(path: Path, kind: str, *, n: int | None = None) -> Statistics:
         raise InputError(msg)
     count = found_n if found_n is not None else n
     if count is None:
-        msg = f"{path} does not say how many clips it is of; give --n"
+        msg = f"{path} does not hold its number of clips; give --n"
         raise InputError(msg)
     mean, covariance = _real(path, mean, "mean"), _real(path, covariance, "covariance")
     _require_statistics(path, count, mean, covariance)
@@ -63,7 +63,7 @@ def read(path: Path, kind: str, *, n: int | None = None) -> Statistics:
 
 
 def _real(path: Path, value: Any, what: str) -> np.ndarray:
-    """An array of real numbers as float64; of anything else, complex numbers and dates included, no number is made."""
+    """Convert an array of real numbers to float64; refuse anything else, complex numbers and dates included."""
     array = value if isinstance(value, np.ndarray) else _tensor(path, value)
     if array is None or array.dtype.kind not in "fiu":
         found = type(value).__name__ if array is None else f"an array of {array.dtype}"
@@ -73,7 +73,7 @@ def _real(path: Path, value: Any, what: str) -> np.ndarray:
 
 
 def _tensor(path: Path, value: Any) -> np.ndarray | None:
-    """A PyTorch tensor as float64, or None where it is no tensor of real numbers in memory."""
+    """Convert a PyTorch tensor to float64; None if it is no tensor of real numbers in memory."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(value, torch.Tensor):
         return None
@@ -85,7 +85,7 @@ def _tensor(path: Path, value: Any) -> np.ndarray | None:
 
 
 def _whole(path: Path, value: Any) -> int:
-    """How many clips, where the file says so."""
+    """The number of clips, if the file holds it."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         real = isinstance(value, float | np.floating) and float(value).is_integer()
         if not real:
@@ -120,7 +120,7 @@ def _require_shapes(path: Path, mean: np.ndarray, covariance: np.ndarray) -> Non
 
 
 _Read = tuple[int | None, Any, Any, int]
-"""n or None, mean, covariance, and 1 where the tool divides by n − 1."""
+"""n or None, mean, covariance, and 1 if the tool divides by n − 1."""
 
 
 def _feature_stats(path: Path) -> _Read:
@@ -143,7 +143,7 @@ def _npz(path: Path) -> _Read:
 def _fidelity(path: Path) -> _Read:
     import torch
 
-    # What numpy arrays are rebuilt with, and nothing else.
+    # The functions that rebuild numpy arrays, and no others.
     rebuild = [
         np.ndarray,
         np.dtype,
@@ -155,7 +155,7 @@ def _fidelity(path: Path) -> _Read:
     try:
         with torch.serialization.safe_globals(rebuild):
             item = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its readers raise; each says that this is no such file
+    except Exception as error:  # torch's readers raise their own errors; any of them means that it is no such file
         msg = f"{path} cannot be read as a cache of torch-fidelity: {first_line(error)}"
         raise InputError(msg) from None
     if isinstance(item, torch.Tensor):

@@ -1,6 +1,6 @@
-"""Motion by optical flow: how much, how smooth, and whether the frames agree with it.
+"""Measures motion by optical flow: how much, how smooth, and whether the frames follow it.
 
-A frozen clip would win everything but the amount: it is not measurable, and is counted as such.
+A frozen clip would have the best value of everything except the amount, so it counts as not measurable there.
 """
 
 import numpy as np
@@ -15,9 +15,9 @@ def motion_amount(columns: Columns) -> np.ndarray:
 
 
 def motion_amount_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """How far clips' amounts, ``[clips, 1]``, would have to move on average to be the others', in diagonals per second.
+    """Mean change that would turn one set of amounts, ``[clips, 1]``, into the other, in diagonals per second.
 
-    The Wasserstein distance: it sees amounts that are right on average and wrong in their spread.
+    It is the Wasserstein distance: it also detects amounts that are right on average but wrong in their spread.
     """
     return float(stats.wasserstein_distance(x[:, 0], y[:, 0]))
 
@@ -25,7 +25,7 @@ def motion_amount_distance(x: np.ndarray, y: np.ndarray) -> float:
 def warping_error(columns: Columns) -> np.ndarray:
     """Squared RGB difference after warping along the flow, ``[clips]``.
 
-    NaN for a frozen clip, which would have a perfect 0, and where nothing is visible in two consecutive frames.
+    NaN for a frozen clip, which would have a perfect 0, and if nothing is visible in two consecutive frames.
     """
     frozen = columns["moves"] == 0
     unseen = columns["visible_share"] == 0
@@ -33,26 +33,26 @@ def warping_error(columns: Columns) -> np.ndarray:
 
 
 def flow_consistency(columns: Columns) -> np.ndarray:
-    """Share of the moving pixels that the backward flow leads back, [clips] in 0...1."""
+    """Share of the moving pixels that the backward flow leads back to their start, [clips] in 0...1."""
     return _of_moving(columns, "returning_share")
 
 
 def acceleration(columns: Columns) -> np.ndarray:
-    """How much motion changes along the flow, [clips] in diagonals per second²."""
+    """Mean change of motion along the flow, [clips] in diagonals per second²."""
     return _of_moving(columns, "acceleration")
 
 
 def still_flicker(columns: Columns) -> np.ndarray:
     """Change of brightness from frame to frame where nothing moves, [clips] in grey levels of 255.
 
-    NaN where something moves everywhere, and for a clip that neither moves nor flickers, which would win.
+    NaN if everything moves, and for a clip that neither moves nor flickers, which would have the best value.
     """
     frozen = (columns["moves"] == 0) & (columns["still_flicker"] == 0)
     return np.where(frozen | (columns["still_share"] == 0), np.nan, columns["still_flicker"])
 
 
 def event_rate(columns: Columns) -> np.ndarray:
-    """Abrupt changes of motion a second, [clips]. NaN for clips too short to find one."""
+    """Abrupt changes of motion per second, [clips]. NaN for clips that are too short to find one."""
     return np.where(columns["event_until"] > columns["event_from"], columns["event_rate"], np.nan)
 
 

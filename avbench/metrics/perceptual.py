@@ -1,4 +1,4 @@
-"""How unlike are frames to the eye? Means of LPIPS, in three meanings kept apart by name; see features/lpips.py."""
+"""Averages LPIPS over a clip, in three uses with names of their own; see features/perceptual/lpips.py."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from avbench.core import Columns
 
 
 def lpips_consecutive(columns: Columns) -> np.ndarray:
-    """Mean LPIPS between consecutive frames, [clips]: neither a frozen clip's 0 nor flicker's much is right."""
+    """Mean LPIPS between consecutive frames, [clips]. A frozen clip has 0, flicker a high value; neither is right."""
     return columns["mean"]
 
 
@@ -16,5 +16,5 @@ def lpips_reference(columns: Columns) -> np.ndarray:
 
 
 def lpips_seeds(columns: Columns) -> np.ndarray:
-    """Mean LPIPS between a clip's frames and those of its prompt's other seeds, [clips]: neither one clip nor chaos."""
+    """Mean LPIPS between a clip's frames and those of the prompt's other seeds, [clips]: a measure of diversity."""
     return columns["mean"]

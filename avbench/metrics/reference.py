@@ -1,16 +1,17 @@
-"""Builds and reads references: the features of real clips that models are measured against.
+"""Builds and reads references: the features of real clips that models are compared with.
 
-``reference_stats/<subset>/`` has columns.safetensors, the values of every feature; clips.csv, the clips they were
-measured on, in the columns' order, with a 1 for each feature that could measure the clip; and card.json, how they were
-made: subset and digest, model, seeds, protocols, n, licence, versions, and the command. They hold no time,
-machine or path: the same command with the same versions on the same kind of processor gives the same bytes.
+A folder ``reference_stats/<subset>/`` has three files. columns.safetensors holds the values of every feature. clips.csv
+lists the clips they were measured on, in the columns' order, with a 1 for each feature that could measure the clip.
+card.json records how they were made: subset and digest, model, seeds, protocols, n, licence, versions and the command.
+They hold no time, machine or path: the same command with the same versions on the same kind of processor gives the
+same bytes.
 
-A feature that no clip of the set has, such as one of sound where all are silent, is left out: its protocol is kept and
-the card's `left_out` says why, so that shards with and without it still merge.
+A feature that no clip has, such as a feature of sound if all clips are silent, is left out. Its protocol is kept, and
+the card's `left_out` gives the reason, so that shards with and without the feature can still be merged.
 
-A reference of more clips than `ROWS` keeps the rows of that many, those whose keys have the smallest hashes, so that
-shards merge exactly and in any order. moments.safetensors then has n, mean and scatter of every embedding over all of
-them, and clips.csv a 2 for each clip that is in the moments alone. An imported reference has moments only.
+A reference of more than `ROWS` clips keeps only `ROWS` rows: those whose keys have the smallest hashes, so that shards
+merge exactly and in any order. moments.safetensors then holds n, mean and scatter of every embedding over all clips,
+and clips.csv has a 2 for each clip that is only in the moments. An imported reference has only moments.
 """
 
 import dataclasses
@@ -48,16 +49,17 @@ from avbench.storage import shipped
 from avbench.storage.conform import ClipForm
 from avbench.storage.reading import csv_head, csv_rows, read_json, read_tensors
 from avbench.storage.run_folder import RunFolder, file_sha256, write_json, write_whole
+from avbench.storage.sharing import without_folders
 
 FIRST_SEED = 1_000_000
-"""Reference clips are made under seeds that no run uses by default."""
+"""The first seed of reference clips; runs do not use seeds from here on by default."""
 
 ROWS = 10_000
-"""Rows that are kept of each feature."""
+"""Largest number of rows that are kept of each feature."""
 
 NOT_STATED = "not stated"
-"""A card's licence of clips whose owner gave none."""
-_CHUNK = 1024  # rows held in memory while moments are taken
+"""The licence in the card if the owner of the clips gave none."""
+_CHUNK = 1024  # rows held in memory while moments are computed
 _CLIP_COLUMNS = ["prompt", "seed", "clip_sha256"]
 _KEPT, _COUNTED = 1, 2
 
@@ -68,26 +70,26 @@ class Reference:
 
     subset: str
     subset_digest: str | None
-    """None where it was made of no subset of ours."""
+    """None if it was not made of a subset of avbench."""
     protocols: Mapping[str, Any]
     """Feature id → described protocol."""
     clips: pd.DataFrame
-    """clips.csv."""
+    """The content of clips.csv."""
     values: Mapping[str, Columns]
     """Feature id → columns of the kept rows."""
     known_moments: Mapping[str, Mapping[str, Moments]]
-    """Feature id → embedding → moments, where more clips were measured than rows are kept."""
+    """Feature id → embedding → moments, if more clips were measured than rows are kept."""
     card: Mapping[str, Any]
     chosen: bool = False
-    """Whether the user named it: then it need not be of the subset that is scored."""
+    """Whether the user named it; then it may belong to a subset other than the one that is scored."""
 
     def columns(self, protocol: Protocol, subset: Subset) -> tuple[Columns, np.ndarray]:
-        """The columns of one feature and the prompt id of each of their clips, those of the subset's prompts only.
+        """The columns of one feature and the prompt id of each of their clips, for the subset's prompts only.
 
-        A reference of another subset, which only the user can choose, gives all it has.
+        A reference of another subset, which only the user can choose, returns all its rows.
 
         Raises:
-            InputError: the reference is of another version, lacks the feature, or was made under another protocol.
+            InputError: the reference is of another version of the subset, lacks the feature, or has another protocol.
             NotMeasurable: it holds no rows of the feature.
         """
         wanted = self._wanted(protocol, subset)
@@ -95,14 +97,14 @@ class Reference:
         return restricted, self._kept(protocol)["prompt"].to_numpy()[wanted]
 
     def keys(self, protocol: Protocol, subset: Subset) -> list[Key]:
-        """The keys of the rows that `columns` gives, in their order. Raises as it does."""
+        """The keys of the rows that `columns` returns, in the same order. Raises the same errors."""
         kept = self._kept(protocol)[self._wanted(protocol, subset)]
         return [Key(self.subset, row.prompt, int(row.seed)) for row in kept.itertuples()]
 
     def moments(self, protocol: Protocol, value: str, subset: Subset) -> Moments | None:
-        """Moments of an embedding over all clips, or None where every row is kept.
+        """Moments of an embedding over all clips, or None if every row is kept.
 
-        None as well for a part of the reference's subset: which clips of it are in the moments cannot be told apart.
+        Also None for a part of the reference's subset, because the moments of its clips cannot be separated.
 
         Raises:
             InputError: the feature was measured under another protocol.
@@ -114,7 +116,7 @@ class Reference:
         return self.known_moments[protocol.name].get(value)
 
     def shared(self, samples: Iterable[Sample]) -> list[Key]:
-        """The clips of a run that are, byte for byte, among the reference's as well."""
+        """The keys of a run's clips that are byte for byte in the reference too."""
         ours = set(self.clips["clip_sha256"])
         return [sample.key for sample in samples if sample.sha256 in ours]
 
@@ -131,7 +133,7 @@ class Reference:
             msg = f"the reference of {self.subset} has no {protocol.name}: {why}"
             raise NotMeasurable(msg)
         if protocol.name not in self.values:
-            msg = f"the reference of {self.subset} holds only moments of {protocol.name}, no clip's row"
+            msg = f"the reference of {self.subset} holds only moments of {protocol.name}, no rows of clips"
             raise NotMeasurable(msg)
         prompts = self._kept(protocol)["prompt"]
         return prompts.isin([prompt.id for prompt in subset.prompts]).to_numpy() | (not whole)
@@ -147,12 +149,12 @@ class Reference:
 
 
 def names() -> list[str]:
-    """The subsets that have a shipped reference."""
+    """The names of the shipped references."""
     return sorted(card.parent.name for card in shipped.folder("reference_stats").glob("*/card.json"))
 
 
 def named(name: str) -> Reference:
-    """The shipped reference of this name, or that of a folder. Raises InputError where there is none."""
+    """The shipped reference of this name, or the reference in a folder. Raises InputError if there is none."""
     if (Path(name) / "card.json").is_file():
         return load(Path(name))
     if name not in names():
@@ -162,7 +164,7 @@ def named(name: str) -> Reference:
 
 
 def find(subset: Subset, place: Path | None = None) -> Reference | None:
-    """The reference in the folder `place` (or in its folder of the subset's name), else the shipped one, or None.
+    """The reference in the folder `place` (or in its subfolder with the subset's name), else the shipped one, or None.
 
     Raises:
         InputError: `place` holds no reference.
@@ -172,22 +174,22 @@ def find(subset: Subset, place: Path | None = None) -> Reference | None:
     for folder in (place / subset.name, place):
         if (folder / "card.json").is_file():
             return dataclasses.replace(load(folder), chosen=True)
-    msg = f"{place} holds no reference: there is no card.json in it, nor in a folder {subset.name} below it"
+    msg = f"{place} holds no reference: it has no card.json, nor a folder {subset.name} with one"
     raise InputError(msg)
 
 
 def hygiene(subset: Subset, real: Reference | None) -> str | None:
-    """In what a score rests on training clips of the set that its prompts or its reference are from, in a sentence."""
+    """A sentence on prompts or reference clips that come from a data set's training split; None if none do."""
     sentences = []
     if count := _splits(subset).get("train", 0):
-        sentences.append(f"{count} of {len(subset.prompts)} prompts are of their set's training split")
+        sentences.append(f"{count} of {len(subset.prompts)} prompts are from their data set's training split")
     if real is not None and (count := real.card.get("splits", {}).get("train", 0)):
-        sentences.append(f"the reference holds clips of {count} training prompts of its set")
+        sentences.append(f"the reference holds clips of {count} training prompts of its data set")
     return "; ".join(sentences) or None
 
 
 def remarks(built: Reference) -> list[str]:
-    """What its builder has to know of a reference: features that it lacks, and metrics for which its clips are few."""
+    """Remarks for the builder of a reference: missing features, and metrics for which it has too few clips."""
     found = [f"{feature} is not in the reference: {why}" for feature, why in built.card.get("left_out", {}).items()]
     few: dict[str, list[str]] = {}
     for metric in known_metrics().values():
@@ -199,13 +201,13 @@ def remarks(built: Reference) -> list[str]:
 
 
 def _splits(subset: Subset) -> dict[str, int]:
-    """Prompts of each split of the set that they are from."""
+    """How many prompts come from each split of their data set."""
     return dict(Counter(str(prompt.tags["split"]) for prompt in subset.prompts if "split" in prompt.tags))
 
 
 @dataclass(frozen=True)
 class _Card:
-    """What is read of a card.json; what else is in it is for people."""
+    """The fields of a card.json that are read; its other fields are for people."""
 
     subset: str
     subset_digest: str | None
@@ -218,7 +220,7 @@ class _Card:
 
 
 _FILES = ("columns.safetensors", "clips.csv", "moments.safetensors")
-"""What a card may name; it must name the first two."""
+"""The files that a card may name; it must name the first two."""
 _LISTED = f"{_FILES[0]}, {_FILES[1]} and perhaps {_FILES[2]}"
 
 
@@ -226,7 +228,7 @@ def load(place: Path) -> Reference:
     """Read a reference folder.
 
     Raises:
-        InputError: a file is missing, its bytes are not the card's, or its parts do not belong together.
+        InputError: a file is missing, its bytes do not match the card, or its parts do not belong together.
     """
     path = place / "card.json"
     card = read_json(path)
@@ -243,13 +245,13 @@ def load(place: Path) -> Reference:
     values = _values(place / "columns.safetensors", clips)
     moments = _moments(place / "moments.safetensors") if "moments.safetensors" in known.sha256 else {}
     if unknown := sorted({*values, *moments} - {*known.protocols}):
-        msg = f"{place}: {unknown[0]!r} has numbers, and no protocol in the card"
+        msg = f"{place}: {unknown[0]!r} has values, but no protocol in the card"
         raise InputError(msg)
     return Reference(known.subset, known.subset_digest, known.protocols, clips, values, moments, card)
 
 
 def _clips(path: Path, features: Sequence[str]) -> pd.DataFrame:
-    """clips.csv. Raises InputError where a cell is not what it must be."""
+    """Read clips.csv. Raises InputError if a cell has a wrong value."""
     rows = list(csv_rows(path, (*_CLIP_COLUMNS, *features)))
     for number, row in enumerate(rows, start=2):
         for name, choices in (("seed", None), *((feature, ("0", "1", "2")) for feature in features)):
@@ -262,7 +264,7 @@ def _clips(path: Path, features: Sequence[str]) -> pd.DataFrame:
 
 
 def _values(path: Path, clips: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """Feature → name → column. Raises InputError where a column is not a number for each clip that has one."""
+    """Feature → name → column. Raises InputError if a column does not have one number for each clip with a value."""
     values: dict[str, dict[str, np.ndarray]] = {}
     for name, column in read_tensors(path).items():
         feature, _, value = name.partition("/")
@@ -279,7 +281,7 @@ def _values(path: Path, clips: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]
 
 
 def _moments(path: Path) -> dict[str, dict[str, Moments]]:
-    """Feature → embedding → moments. Raises InputError where they are none."""
+    """Feature → embedding → moments. Raises InputError if they are not valid moments."""
     moments: dict[str, dict[str, Moments]] = {}
     stored = read_tensors(path)
     for name in sorted({name.rpartition("/")[0] for name in stored}):
@@ -308,17 +310,19 @@ def pack(
     *,
     rows: int = ROWS,
 ) -> str:
-    """Make a reference of a measured run; returns the sha256 of its columns.
+    """Make a reference of a measured run; return the sha256 of its columns.
 
-    A feature that none of the clips has is left out of it, and the card says why. Rows are read one by one, so that
-    memory does not grow with the clips. Embeddings are kept as float32, as the networks give them; scalars as float64.
+    A feature that no clip has is left out, and the card gives the reason. Rows are read one by one, so that memory does
+    not grow with the clips. Embeddings are stored as float32, as the networks return them; scalars as float64.
 
     Raises:
         InputError: a clip failed, a feature was not measured, or no clip has any feature.
     """
     run, samples = folder.run(), folder.samples()
     if failed := [sample for sample in samples.values() if sample.failure]:
-        msg = f"{len(failed)} clips failed, for example {failed[0].key}: {failed[0].failure}; a reference must be whole"
+        msg = (
+            f"{len(failed)} clips failed, for example {failed[0].key}: {failed[0].failure}; a reference needs all clips"
+        )
         raise InputError(msg)
     made = sorted(samples.values(), key=lambda sample: sample.key)
     clips = pd.DataFrame([(one.key.prompt, one.key.seed, one.sha256) for one in made], columns=_CLIP_COLUMNS)
@@ -343,9 +347,9 @@ def pack(
         marks = [(_KEPT if one.key in kept else _COUNTED) if one.key in measured else 0 for one in made]
         clips[protocol.name] = marks
     if not values:
-        msg = f"nothing of {subset.name} can be a reference: {'; '.join(sorted(set(left_out.values())))}"
+        msg = f"no feature of {subset.name} can be a reference: {'; '.join(sorted(set(left_out.values())))}"
         raise InputError(msg)
-    model = ":".join(_named_only(part) for part in run.model.split(":", 1))
+    model = without_folders(run.model)
     options = {"model": model, "seeds": len(run.seeds), "first-seed": run.seeds[0]}
     options |= {"licence": licence} if licence else {}
     command = ["avbench", "reference", "build", subset.name]
@@ -354,7 +358,7 @@ def pack(
         "subset": subset.name,
         "subset_digest": subset.digest,
         "model": model,
-        "settings": {name: _named_only(value) for name, value in run.settings.items()},
+        "settings": run.settings,
         "seeds": list(run.seeds),
         "clips": {protocol.name: int((clips[protocol.name] > 0).sum()) for protocol in protocols},
         "licence": licence or NOT_STATED,
@@ -370,13 +374,6 @@ def pack(
     return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})
 
 
-def _named_only(value: Any) -> Any:
-    """A setting whose paths, joined by `+` or not, are only names: whoever reads a card learns nothing of a machine."""
-    if not isinstance(value, str):
-        return [_named_only(one) for one in value] if isinstance(value, list | tuple) else value
-    return "+".join(Path(part).name if Path(part).is_absolute() else part for part in value.split("+"))
-
-
 def write(
     place: Path,
     card: Mapping[str, Any],
@@ -385,7 +382,7 @@ def write(
     clips: pd.DataFrame,
     protocols: Mapping[str, Any],
 ) -> str:
-    """Write a reference folder, its card last; returns the sha256 of its columns."""
+    """Write a reference folder, its card last and without local paths; return the sha256 of its columns."""
     flat = {
         f"{feature}/{name}": column.astype(np.float32) if column.ndim > 1 else column
         for feature, known in values.items()
@@ -403,24 +400,25 @@ def write(
     for name, content in files.items():
         write_whole(place / name, content)
     sha256 = {name: file_sha256(place / name) for name in files}
-    write_json(place / "card.json", {**card, "sha256": sha256, "protocols": dict(protocols)})
+    write_json(place / "card.json", {**without_folders(card), "sha256": sha256, "protocols": dict(protocols)})
     return sha256["columns.safetensors"]
 
 
 def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
-    """Make one reference of several shards, in whatever order they are given; returns the sha256 of its columns.
+    """Merge several shards into one reference, in any order; return the sha256 of its columns.
 
-    Rows are those of all shards; a clip that several hold is counted once. Moments are merged by the centred update.
+    The rows are those of all shards; a clip in several shards is counted once. Moments are merged by the centred
+    update.
 
     Raises:
-        InputError: shards of unlike subsets, protocols or features; one clip with unlike bytes; or shards with moments
-            that share clips, which cannot be counted once.
+        InputError: shards of different subsets, protocols or features; one clip with different bytes; or shards with
+            moments that share clips, which would be counted twice.
     """
     shards = sorted((load(each) for each in places), key=lambda shard: digest(shard.card["sha256"]))
     first = shards[0]
     for shard in shards[1:]:
         if (shard.subset, shard.subset_digest) != (first.subset, first.subset_digest):
-            msg = f"shards of unlike subsets cannot be merged: {first.subset} and {shard.subset}, or other versions"
+            msg = f"shards of different subsets cannot be merged: {first.subset} and {shard.subset}, or other versions"
             raise InputError(msg)
         require_same_protocol(first.protocols, shard.protocols, "shards")
     clips = _union(shards)
@@ -453,9 +451,9 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
 def import_statistics(
     file: Path, kind: str, protocol: Protocol, column: str, place: Path, *, n: int | None, source: str, licence: str
 ) -> str:
-    """Make a reference of another tool's statistics file; returns the sha256 of that file.
+    """Make a reference of another tool's statistics file; return the sha256 of that file.
 
-    That the file was made under `protocol` is the user's claim, and the card says so.
+    It is the user's claim that the file was made under `protocol`; the card says so.
 
     Raises:
         InputError: see `imported_statistics.read`.
@@ -480,12 +478,12 @@ def import_statistics(
 
 
 def chosen_keys(keys: Iterable[Key], count: int) -> set[Key]:
-    """The `count` keys of the smallest hashes: a choice that depends on neither order nor shards."""
+    """The `count` keys with the smallest hashes: a choice that depends neither on order nor on shards."""
     return set(sorted(keys, key=lambda key: digest(list(key)))[:count])
 
 
 def _noted(rows: Iterable[Row], measured: set[Key], why: Counter[str]) -> Iterator[Row]:
-    """The rows that have values; notes their keys, and why the others have none."""
+    """Yield the rows that have values; record their keys, and the reasons of the other rows."""
     for row in rows:
         if row.values is not None:
             measured.add(row.key)
@@ -495,9 +493,9 @@ def _noted(rows: Iterable[Row], measured: set[Key], why: Counter[str]) -> Iterat
 
 
 def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
-    """Columns of the kept rows, and moments of every embedding over all of them, a chunk in memory at a time.
+    """Columns of the kept rows, and moments of every embedding over all rows, with one chunk in memory at a time.
 
-    A value whose shape is not the same for every row, such as times of events, is in neither.
+    A value whose shape differs between rows, such as times of events, is in neither.
     """
     keep: list[Row] = []
     moments: dict[str, Moments] = {}
@@ -530,11 +528,11 @@ def _keys(subset: str, clips: pd.DataFrame) -> list[Key]:
 
 
 def _union(shards: Sequence[Reference]) -> pd.DataFrame:
-    """All shards' clips, each once, in the order of their keys."""
+    """The clips of all shards, each once, in the order of their keys."""
     every = pd.concat([shard.clips for shard in shards], ignore_index=True)
     together = every.groupby(["prompt", "seed"])
     if (unlike := together["clip_sha256"].nunique() > 1).any():
-        msg = f"two shards hold different clips under one key: {unlike[unlike].index[0]}"
+        msg = f"two shards hold different clips with one key: {unlike[unlike].index[0]}"
         raise InputError(msg)
     if len(together) < len(every) and any(shard.known_moments for shard in shards):
         msg = f"{len(every) - len(together)} clips are in several shards with moments, and would be counted twice"
@@ -543,7 +541,7 @@ def _union(shards: Sequence[Reference]) -> pd.DataFrame:
 
 
 def _merged(shards: Sequence[Reference], feature: str, kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
-    """One feature of all shards: columns of the kept rows in the order of their keys, and moments of all."""
+    """One feature of all shards: columns of the kept rows in the order of their keys, and moments of all rows."""
     rows: dict[Key, dict[str, np.ndarray]] = {}
     moments: dict[str, list[Moments]] = {}
     for shard in shards:

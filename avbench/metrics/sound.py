@@ -1,4 +1,4 @@
-"""The sound alone: how often something begins to sound, how loud it is, and whether it is there and whole."""
+"""Measures the sound alone: how often sounds begin, how loud they are, and whether they are silent or clipped."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def onset_rate(columns: Columns) -> np.ndarray:
 
 
 def loudness(columns: Columns) -> np.ndarray:
-    """Integrated loudness, ``[clips]`` in LUFS. NaN for a silent track, which has none."""
+    """Integrated loudness, ``[clips]`` in LUFS. NaN for a silent track, whose loudness is undefined."""
     return np.where(columns["silent"] > 0, np.nan, columns["loudness"])
 
 

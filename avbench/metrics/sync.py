@@ -1,15 +1,16 @@
-"""Do picture and sound go together?
+"""Measures whether picture and sound belong together in time.
 
-Ours compares abrupt changes of motion (features/flow/tracks.py) with onsets (features/sound.py), both in seconds, so
-that a score does not depend on the frame rate. Each onset is matched with one event at most, by the assignment that
-matches most and, among those, misses least; a match is within `TOLERANCE_SECONDS`. Only onsets that come while an event
-could be found count. What chance gives is known: the same onsets, slid around the clip by every offset that is not
-small, are matched as well. The lag is where strong events and loud onsets fall together best; of lags that are nearly
-as good the smaller is taken. AV-Align in its three versions and DeSync are as published: features/av_align.py and
-features/synchformer.py.
+avbench's own metrics compare abrupt changes of motion (events; features/flow/tracks.py) with onsets
+(features/audio/onsets.py), both in seconds, so that a score does not depend on the frame rate. Each onset is matched
+with at most one event, by the assignment with the most matches and, among those, the smallest errors; a match lies
+within `TOLERANCE_SECONDS`. Onsets near the clip's ends, where no event can be found, do not count. The agreement by
+chance is measured: the same onsets are shifted cyclically by many offsets that are not small, and matched again. The
+lag is the offset at which strong events and loud onsets coincide best; of nearly equal offsets the smaller one is
+taken. The three versions of AV-Align and DeSync follow their published code: features/sync/av_align.py and
+features/sync/synchformer.py.
 
-A clip without onsets, or without an event, has nothing to match: it is not measurable, where the published code gives
-it 0 or divides by 0.
+A clip without onsets or without events has nothing to match and is not measurable; the published code returns 0 or
+divides by 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,14 +23,14 @@ from avbench.core import Columns
 
 TOLERANCE_SECONDS = 0.1
 LAG_SECONDS = 0.5
-"""The largest lag that is looked for, either way."""
+"""The largest lag that is searched for, in both directions."""
 LAG_STEP_SECONDS = 0.005
 LAG_COST = 0.3
-"""Share of its agreement that a lag of one second loses."""
+"""Share of the agreement that a lag of one second loses."""
 NULL_SHIFTS = 99
-"""Offsets, evenly spread around the clip."""
+"""Number of offsets, evenly spread around the clip."""
 NULL_LEAST_SECONDS = 0.2
-"""Offsets nearer to 0 than this are too near to be chance."""
+"""Smaller offsets are too near to 0 to count as chance."""
 
 
 def av_align(columns: Columns) -> np.ndarray:
@@ -48,7 +49,7 @@ def av_align_javisbench(columns: Columns) -> np.ndarray:
 
 
 def desync(columns: Columns) -> np.ndarray:
-    """av-benchmark's DeSync: mean of the sizes of the first and the last 4.8 s' lags, [clips] in s."""
+    """av-benchmark's DeSync, [clips] in s: mean absolute lag of the first and the last 4.8 s."""
     return (np.abs(columns["first_lag"]) + np.abs(columns["last_lag"])) / 2
 
 
@@ -67,16 +68,16 @@ class _Times(NamedTuple):
     events: np.ndarray
     onsets: np.ndarray
     weights: np.ndarray
-    """``[events, onsets]``: how much a match of them says about the lag."""
+    """``[events, onsets]``: the weight of each match in the search for the lag."""
     first: float
-    """From when an event could be found,"""
+    """The time from which events can be found,"""
     last: float
-    """and until when."""
+    """and the time until which they can."""
     seconds: float
     """Length of the sound."""
 
     def slid(self, offset: float) -> "_Times":
-        """With the sound later by `offset`, what goes out at one end coming in at the other."""
+        """The clip with its sound shifted cyclically by `offset`."""
         return self._replace(onsets=(self.onsets + offset) % self.seconds)
 
     def heard(self) -> np.ndarray:
@@ -86,22 +87,22 @@ class _Times(NamedTuple):
 
 
 def sync_agreement(columns: Columns) -> np.ndarray:
-    """Matches over the mean count of events and onsets, [clips] in 0...1. What chance gives is not taken off."""
+    """Matches over the mean number of events and onsets, [clips] in 0...1, without subtracting chance."""
     return _each(columns, _agreement)
 
 
 def sync_excess(columns: Columns) -> np.ndarray:
-    """`sync_agreement` less its mean over slid sound, [clips]: 0 is chance."""
+    """`sync_agreement` less its mean over shifted sound, [clips]: 0 is chance."""
     return _each(columns, lambda clip: _agreement(clip) - float(np.mean(_by_chance(clip))))
 
 
 def sync_p(columns: Columns) -> np.ndarray:
-    """Share of offsets under which slid sound agrees as well, [clips]; the sound as it is counts as one of them."""
+    """Share of offsets at which shifted sound agrees at least as well, [clips]; the unshifted sound is one of them."""
     return _each(columns, lambda clip: (1 + np.sum(_by_chance(clip) >= _agreement(clip))) / (1 + len(_by_chance(clip))))
 
 
 def sync_lag(columns: Columns) -> np.ndarray:
-    """How late the sound is where it agrees best with the picture, [clips] in ms; negative: early."""
+    """How late the sound is at its best agreement with the picture, [clips] in ms; negative if it is early."""
     return _each(columns, _lag, LAG_SECONDS)
 
 
@@ -111,7 +112,7 @@ def sync_offset(columns: Columns) -> np.ndarray:
 
 
 def _each(columns: Columns, number: Callable[[_Times], float], margin: float = 0.0) -> np.ndarray:
-    """A number of every clip that has an event, and an onset that could match one (`margin` seconds further off)."""
+    """A number for every clip that has an event and an onset that could match one (`margin` seconds further away)."""
     return np.array([number(clip) if _has_both(clip, margin) else np.nan for clip in _clips(columns)], dtype=np.float64)
 
 
@@ -134,7 +135,7 @@ def _agreement(clip: _Times) -> float:
 
 
 def _by_chance(clip: _Times) -> np.ndarray:
-    """Agreement under offsets of at least NULL_LEAST_SECONDS, around the clip: ``[offsets]``."""
+    """Agreement at offsets of at least NULL_LEAST_SECONDS around the clip: ``[offsets]``."""
     least = min(NULL_LEAST_SECONDS, clip.seconds / 4)
     return np.array([_agreement(clip.slid(by)) for by in np.linspace(least, clip.seconds - least, NULL_SHIFTS)])
 
@@ -146,14 +147,14 @@ def _lag(clip: _Times) -> float:
 
 
 def _nearness(clip: _Times, lag: float) -> float:
-    """Weight of the pairs that fall together were the sound earlier by `lag`; nothing from the tolerance on."""
+    """Weight of the pairs that coincide if the sound is moved earlier by `lag`; zero from the tolerance on."""
     apart = np.abs(clip.onsets[None, :] - lag - clip.events[:, None])
     worth = clip.weights * np.maximum(0, 1 - apart / TOLERANCE_SECONDS)
     return float(worth[linear_sum_assignment(-worth)].sum())
 
 
 def _matched(events: np.ndarray, onsets: np.ndarray) -> np.ndarray:
-    """How much later each matched onset is than its event, seconds: as many as the fewer of both."""
+    """How much later each matched onset is than its event, in seconds; as many as the fewer of both."""
     apart = onsets[None, :] - events[:, None]
     cost = np.abs(apart)
     rows, at = linear_sum_assignment(np.where(cost <= TOLERANCE_SECONDS, cost, 1e3 + np.minimum(cost, 1e2)))

@@ -1,12 +1,12 @@
-"""Lists every metric; adding one takes a function of arrays and a row here.
+"""Lists every metric. Adding one takes a function of arrays and a row here.
 
-A metric's function sees arrays and nothing else, in one of two ways:
+A metric's function gets arrays and nothing else, in one of two ways:
 
-- Without a `column` it gets the columns of its feature, and of a second one where it has one `beside`,
-  ``name → [clips, ...]``, and returns ``[clips]``; NaN marks a clip that this metric cannot measure. Values of unlike
-  lengths, such as times of events, come as an array of arrays.
+- Without a `column` it gets the columns of its feature, ``name → [clips, ...]``, and those of a second feature if it
+  has one `beside`. It returns ``[clips]``; NaN marks a clip that this metric cannot measure. Values whose length
+  differs between clips, such as times of events, come as an array of arrays.
 - With a `column`, the name of an embedding, it gets that column of the run and of the reference, ``[clips, d]`` each,
-  and `settings` as arguments. It returns one number (a distance), or, where `per_clip`, ``[clips]``.
+  and `settings` as arguments. It returns one number (a distance), or, if `per_clip`, ``[clips]``.
 
 Either raises NotMeasurable with a sentence. A distance may name a `pooled` class as well, which makes the thousand
 permutations of its null fast, and the test of two models where it has an `influence` (see uncertainty.py); and a
@@ -32,7 +32,7 @@ class Metric:
 
     name: str
     feature: str
-    """Id in FEATURES."""
+    """Feature id in FEATURES."""
     function: str
     """``module:function``."""
     direction: Direction
@@ -40,32 +40,32 @@ class Metric:
     question: str
     per_clip: bool = True
     bounds: tuple[float | None, float | None] = (0.0, None)
-    """The least and the most it can be; None where there is no such number."""
+    """The smallest and the largest possible value; None if there is no such bound."""
     unable: str = "its values are missing"
-    """What is wrong with the clips for which a per-clip function gives NaN."""
+    """What is wrong with clips for which a per-clip function returns NaN; an error continues with it after a colon."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What decides the number besides the feature's protocol; stored with it."""
+    """Settings that decide the number besides the feature's protocol; stored with it."""
     column: str = ""
-    """The embedding that is compared with the reference's."""
+    """The run's embedding that is compared with the reference's."""
     reference_column: str = ""
-    """The reference's, where it is another one."""
+    """The reference's embedding, if its name differs."""
     pooled: str = ""
-    """``module:class``."""
+    """``module:class`` of the fast form for permutations."""
     moments: str = ""
-    """``module:function``."""
+    """``module:function`` for references with moments only."""
     beside: str = ""
-    """A second feature, whose columns the function gets as well."""
+    """A second feature, whose columns the function also gets."""
     goes_with_motion: bool = False
-    """Whether it is easily good where little moves: then it is shown over the motion amount as well."""
+    """Whether little motion easily gives a good value; if so, it is also plotted against the motion amount."""
     usual: bool = True
-    """Whether it is computed where no metric is named."""
+    """Whether it is computed if no metric is named."""
     least_clips: int = 0
-    """Of a distance: the fewest clips, on either side, of which its value is shown; see docs/validity.md for why."""
+    """For a distance: the fewest clips, on either side, for which its value is shown; see docs/validity.md."""
     package: str = ""
     """Name and version of the package that adds it, set by avbench and stored with its scores; empty of its own."""
 
     def too_few(self, clips: int, reference_clips: int | None = None) -> str | None:
-        """The sentence that a value rests on too few clips of the run or of the reference; None where they suffice."""
+        """The sentence that the run or the reference has too few clips for this metric; None if both have enough."""
         shown = self.name.upper() if len(self.name) == 3 else self.name  # FVD, KVD, FAD and KAD are acronyms
         if clips < self.least_clips:
             return f"n = {clips}: too few for {shown}"
@@ -77,11 +77,12 @@ class Metric:
 _DISTANCE = "avbench.metrics.distance"
 _SHARE, _ANY, _POSITIVE = (0.0, 1.0), (None, None), (0.0, None)
 _LEAST_CLIPS = 24
-"""Of a distance between sets of embeddings. In the permutation test at 12 clips FVD tells one toy subset's clips from
-another's in a quarter of draws, at 24 in half of them, and its value varies by 12 % from draw to draw. Papers use 2,048
-and more, because the value itself falls with n; here it always stands beside its null at the same n."""
+"""For distances between sets of embeddings. In a permutation test at 12 clips, FVD distinguishes two toy subsets in a
+quarter of draws, at 24 clips in half of them, and its value varies by 12 % from draw to draw. Papers use 2,048 clips
+and
+more, because the value itself falls with n; here it is always shown with its null at the same n."""
 _LEAST_NUMBERS = 12
-"""Of a distance between sets of single numbers, which have one dimension instead of hundreds."""
+"""For distances between sets of single numbers, which have one dimension instead of hundreds."""
 
 
 def _distance(name: str, feature: str, function: str, pooled: str, question: str, **options: Any) -> Metric:
@@ -134,12 +135,12 @@ def _lpips(net: str, meaning: str, question: str, *, usual: bool = False) -> Met
 
 _Row = tuple[str, Direction, str, tuple[float | None, float | None], str]
 """Name, direction, unit, bounds, question."""
-_FROZEN = "nothing in them moves, and a still clip would win this"
+_FROZEN = "nothing in them moves, and a frozen clip would have the best value"
 _UNMATCHED = "they have no onset, or no abrupt change of motion"
 
 
 def _on_request(feature: str, module: str, *rows: _Row, **options: Any) -> list[Metric]:
-    """Metrics of one feature, each by the function of its name."""
+    """Metrics of one feature, each computed by the function of its own name."""
     return [
         Metric(
             name,
@@ -155,22 +156,22 @@ def _on_request(feature: str, module: str, *rows: _Row, **options: Any) -> list[
 
 
 _LISTED: tuple[Metric, ...] = (
-    _frechet("fvd", "i3d-k400", "How far is the distribution of Kinetics I3D logits from the reference's?"),
+    _frechet("fvd", "i3d-k400", "Fréchet distance of video features (logits of I3D, trained on Kinetics)."),
     _kernel(
         "kvd",
         "i3d-k400",
-        "The same by a kernel (KID's): unbiased for independent clips, and more sensitive at small n.",
+        "Kernel distance of the same features as `fvd`: unbiased, and more sensitive with few clips.",
     ),
     _frechet(
         "motion_frechet",
         "flow-dis",
-        "How far is the distribution of which way things move, and turn, where and when? Blind to looks.",
+        "Fréchet distance of histograms of motion by direction, place and time. It ignores appearance.",
         column="motion_histogram",
     ),
     _lpips(
         "alex",
         "consecutive",
-        "How much does a frame differ from the next to the eye? The reference's amount is right.",
+        "Perceptual change from one frame to the next.",
         usual=True,
     ),
     Metric(
@@ -179,8 +180,8 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.motion:warping_error",
         Direction.BAND,
         "RGB²",
-        "Where things move, does the next frame, warped back along the flow, look the same, as nearly as in reality?",
-        unable="nothing in them moves, and a still clip has no warping error worth the name",
+        "Difference that remains after each frame is warped along the flow to the next, where things move.",
+        unable="nothing in them moves, and the warping error of a frozen clip has no meaning",
         goes_with_motion=True,
     ),
     Metric(
@@ -189,7 +190,7 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.motion:motion_amount",
         Direction.BAND,
         "diagonals/s",
-        "How fast do the moving parts move? The reference's amount is right.",
+        "Speed of the moving parts.",
     ),
     Metric(
         "event_rate",
@@ -197,7 +198,7 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.motion:event_rate",
         Direction.BAND,
         "1/s",
-        "How often does motion change abruptly, as in a blow? A proxy of contact. The reference's amount is right.",
+        "Abrupt changes of motion per second, a proxy of contact.",
         unable="they are too short to find an abrupt change of motion",
     ),
     Metric(
@@ -206,7 +207,7 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.sync:sync_excess",
         Direction.HIGHER,
         "",
-        "Do abrupt changes of motion and onsets of sound fall together more than they would by chance, which is 0?",
+        "How often abrupt changes of motion coincide with sound onsets, beyond chance. Chance is 0.",
         bounds=(-1.0, 1.0),
         unable=_UNMATCHED,
         beside="onsets",
@@ -217,22 +218,22 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.sound:onset_rate",
         Direction.BAND,
         "1/s",
-        "How many sounds begin a second? The reference's amount is right.",
+        "Sound onsets per second.",
     ),
     _frechet(
         "fad",
         "musicnn",
-        "How far is the distribution of what the sounds are like, to a network that tags music, from the reference's?",
+        "Fréchet distance of audio features (musicnn, a network that tags music).",
         column="embedding",
     ),
-    # From here on: computed where they are asked for.
+    # The metrics from here on are computed only on request.
     Metric(
         "motion_amount_distance",
         "flow-dis",
         "avbench.metrics.motion:motion_amount_distance",
         Direction.LOWER,
         "diagonals/s",
-        "How far are the clips' amounts of motion from the reference's, as a distribution?",
+        "Distance between the distributions of motion amounts of the run's and the reference's clips.",
         per_clip=False,
         column="motion_amount",
         usual=False,
@@ -246,9 +247,9 @@ _LISTED: tuple[Metric, ...] = (
             Direction.BAND,
             "share",
             _SHARE,
-            "Where things move, does the flow back lead to where they came from?",
+            "Share of the moving pixels that the backward flow leads back to their start.",
         ),
-        ("acceleration", Direction.BAND, "diagonals/s²", _POSITIVE, "How much does motion change on its way?"),
+        ("acceleration", Direction.BAND, "diagonals/s²", _POSITIVE, "Mean change of velocity of what moves."),
         unable=_FROZEN,
         goes_with_motion=True,
     ),
@@ -260,7 +261,7 @@ _LISTED: tuple[Metric, ...] = (
             Direction.BAND,
             "grey levels",
             (0.0, 255.0),
-            "How much does what does not move change its brightness?",
+            "Change of brightness of the parts that do not move.",
         ),
         unable=f"{_FROZEN}, or no place is still",
         goes_with_motion=True,
@@ -268,9 +269,9 @@ _LISTED: tuple[Metric, ...] = (
     *_on_request(
         "flow-dis",
         "sync",
-        ("sync_agreement", Direction.HIGHER, "share", _SHARE, "`sync_excess` with what chance gives left in."),
-        ("sync_p", Direction.LOWER, "share", _SHARE, "By how many offsets of the sound is the agreement as good?"),
-        ("sync_lag", Direction.NEITHER, "ms", (-500.0, 500.0), "How late is the sound? Negative: early. 0 is right."),
+        ("sync_agreement", Direction.HIGHER, "share", _SHARE, "`sync_excess` without subtracting chance."),
+        ("sync_p", Direction.LOWER, "share", _SHARE, "Share of time shifts of the sound that agree as well."),
+        ("sync_lag", Direction.NEITHER, "ms", (-500.0, 500.0), "How late the sound is; negative if early. 0 is best."),
         ("sync_offset", Direction.LOWER, "ms", (0.0, 500.0), "`sync_lag` without its sign."),
         unable=_UNMATCHED,
         beside="onsets",
@@ -283,16 +284,16 @@ _LISTED: tuple[Metric, ...] = (
             Direction.HIGHER,
             "",
             _SHARE,
-            "How many onsets and peaks of motion fall together? As TempoTokens has it today.",
+            "Agreement of onsets with peaks of motion, as TempoTokens computes it today.",
         ),
         (
             "av_align_2024",
             Direction.HIGHER,
             "",
             _POSITIVE,
-            "The same as TempoTokens had it before February 2025: it can exceed 1.",
+            "`av_align` as TempoTokens computed it before February 2025; it can exceed 1.",
         ),
-        ("av_align_javisbench", Direction.HIGHER, "", _POSITIVE, "The same as JavisBench has it: it can exceed 1."),
+        ("av_align_javisbench", Direction.HIGHER, "", _POSITIVE, "`av_align` as in JavisBench; it can exceed 1."),
         unable="they have no onset, or no peak of motion",
     ),
     *_on_request(
@@ -303,26 +304,26 @@ _LISTED: tuple[Metric, ...] = (
             Direction.LOWER,
             "s",
             (0.0, 2.0),
-            "How far is the sound from the picture, early or late, to Synchformer? As av-benchmark has DeSync.",
+            "Size of the time offset between sound and picture by Synchformer: av-benchmark's DeSync.",
         ),
         (
             "desync_lag",
             Direction.NEITHER,
             "s",
             (-2.0, 2.0),
-            "How late is the sound, to Synchformer? Negative: early. 0 is right.",
+            "How late the sound is, by Synchformer; negative if early. 0 is best.",
         ),
     ),
     *_on_request(
         "levels",
         "sound",
-        ("loudness", Direction.BAND, "LUFS", (-70.0, None), "How loud is the sound? By ITU-R BS.1770-4."),
-        ("silence", Direction.BAND, "share", _SHARE, "How much of the sound is below -60 dBFS?"),
-        ("clipping", Direction.BAND, "share", _SHARE, "How much of the sound is cut off at full scale?"),
+        ("loudness", Direction.BAND, "LUFS", (-70.0, None), "Integrated loudness by ITU-R BS.1770-4."),
+        ("silence", Direction.BAND, "share", _SHARE, "Share of the sound below -60 dBFS."),
+        ("clipping", Direction.BAND, "share", _SHARE, "Share of the samples that are cut off at full scale."),
         unable="they are silent",
     ),
-    _kernel("kad", "musicnn", "`fad` by a kernel (KID's).", column="embedding", usual=False),
-    _frechet("fad_vggish", "vggish", "`fad` with VGGish.", column="embedding", usual=False),
+    _kernel("kad", "musicnn", "Kernel distance of the same features as `fad`.", column="embedding", usual=False),
+    _frechet("fad_vggish", "vggish", "`fad` with VGGish, as in papers.", column="embedding", usual=False),
     _kernel("kad_vggish", "vggish", "`kad` with VGGish.", column="embedding", usual=False),
     _frechet("fad_panns", "panns-cnn14", "`fad` with PANNs' Cnn14.", column="embedding", usual=False),
     _kernel("kad_panns", "panns-cnn14", "`kad` with PANNs' Cnn14.", column="embedding", usual=False),
@@ -331,26 +332,26 @@ _LISTED: tuple[Metric, ...] = (
     *_on_request(
         "toy-physics",
         "toyworld",
-        ("toy_contact", Direction.HIGHER, "share", _SHARE, "Toy subsets: does something touch where it has to?"),
-        ("toy_avoidance", Direction.LOWER, "share", _SHARE, "Toy subsets: how many bounces touch nothing?"),
-        ("toy_penetration", Direction.LOWER, "m", _POSITIVE, "Toy subsets: how deep do solid things overlap?"),
-        ("toy_gravity_error", Direction.LOWER, "m/s²", _POSITIVE, "Toy subsets: how far is free fall from 9.81 m/s²?"),
+        ("toy_contact", Direction.HIGHER, "share", _SHARE, "Toy subsets: share of clips with a contact that is due."),
+        ("toy_avoidance", Direction.LOWER, "share", _SHARE, "Toy subsets: share of bounces at which nothing touches."),
+        ("toy_penetration", Direction.LOWER, "m", _POSITIVE, "Toy subsets: deepest overlap of solid things."),
+        ("toy_gravity_error", Direction.LOWER, "m/s²", _POSITIVE, "Toy subsets: error of free fall from 9.81 m/s²."),
         (
             "toy_energy_gain",
             Direction.LOWER,
             "m",
             _POSITIVE,
-            "Toy subsets: how much energy comes from nothing, as a height?",
+            "Toy subsets: largest rise of energy without a cause, as a height.",
         ),
-        ("toy_breaks", Direction.LOWER, "", _POSITIVE, "Toy subsets: how often does a body vanish or appear?"),
+        ("toy_breaks", Direction.LOWER, "", _POSITIVE, "Toy subsets: times that a body vanishes or appears."),
         (
             "toy_strange_colour",
             Direction.LOWER,
             "share",
             _SHARE,
-            "Toy subsets: how much of the bodies has a wrong colour?",
+            "Toy subsets: share of the coloured area with a wrong colour.",
         ),
-        unable="no body of theirs can be followed as this asks",
+        unable="no body in them can be followed well enough for it",
     ),
     *_on_request(
         "raft-vbench",
@@ -360,7 +361,7 @@ _LISTED: tuple[Metric, ...] = (
             Direction.BAND,
             "share",
             _SHARE,
-            "How many clips does VBench call dynamic? The reference's share is right.",
+            "Share of clips that VBench calls dynamic.",
         ),
     ),
     *_on_request(
@@ -371,7 +372,7 @@ _LISTED: tuple[Metric, ...] = (
             Direction.BAND,
             "",
             _SHARE,
-            "VBench's temporal flickering, of every clip: how like the one before is a frame? A frozen clip has 1.",
+            "VBench's temporal flickering, of every clip: similarity of consecutive frames. A frozen clip has 1.",
         ),
         goes_with_motion=True,
     ),
@@ -396,7 +397,7 @@ _LISTED: tuple[Metric, ...] = (
             Direction.BAND,
             "",
             _SHARE,
-            "VBench's motion smoothness: does a frame lie halfway between its neighbours? A frozen clip is near 1.",
+            "VBench's motion smoothness: similarity of frames to an interpolation. A frozen clip is near 1.",
         ),
         goes_with_motion=True,
     ),
@@ -426,7 +427,7 @@ _LISTED: tuple[Metric, ...] = (
             Direction.HIGHER,
             "",
             (-1.0, 1.0),
-            "Do the frames show what the caption says? CLIP ViT-B/32's cosine, without CLIPScore's factor 2.5.",
+            "Similarity of frames and caption: cosine of CLIP ViT-B/32, without CLIPScore's factor 2.5.",
         ),
     ),
     Metric(
@@ -435,53 +436,53 @@ _LISTED: tuple[Metric, ...] = (
         f"{_DISTANCE}:near_copies",
         Direction.LOWER,
         "share",
-        "How many clips are as near to a real one as 1 % of real clips are to another? 1 % is what chance gives.",
+        "Share of clips that are as near to a real clip as 1 % of real clips are to another. Chance gives 1 %.",
         bounds=(0.0, 1.0),
         column="logits",
         usual=False,
     ),
-    _share("precision", 3, "How many clips lie among the reference's?"),
-    _share("recall", 3, "How many of the reference's clips lie among the model's?"),
-    _share("density", 5, "How densely do the reference's clips lie around the model's? Real clips come to about 1."),
-    _share("coverage", 5, "How many of the reference's clips have one of the model's near by?"),
+    _share("precision", 3, "Share of the model's clips that lie among the reference's."),
+    _share("recall", 3, "Share of the reference's clips that lie among the model's."),
+    _share("density", 5, "How densely the reference's clips surround the model's. Real clips have about 1."),
+    _share("coverage", 5, "Share of the reference's clips with a clip of the model near them."),
     Metric(
         "fvd_infinity",
         "i3d-k400",
         f"{_DISTANCE}:frechet_infinity",
         Direction.LOWER,
         "",
-        "What would FVD be at infinitely many clips? Refused below 2000, five a dimension.",
+        "Estimate of `fvd` at infinitely many clips. It needs 2,000 clips, five for each dimension.",
         per_clip=False,
         settings={"ddof": 1},
         column="logits",
         usual=False,
         least_clips=2000,
     ),
-    _kernel("kvd_quadratic", "i3d-k400", "KVD with JEDi's kernel, unbiased.", degree=2, coef0=0.0, usual=False),
+    _kernel("kvd_quadratic", "i3d-k400", "`kvd` with JEDi's kernel.", degree=2, coef0=0.0, usual=False),
     _frechet(
         "fvd_stylegan_v",
         "i3d-stylegan-v",
-        "FVD as StyleGAN-V's code has it.",
+        "FVD as StyleGAN-V's code computes it.",
         reference_column="logits_random",
         ddof=0,
         usual=False,
     ),
-    _frechet("fvd_cd_fvd", "i3d-cd-fvd", "FVD as cd-fvd has it.", ddof=0, usual=False),
-    _frechet("fvd_fvd_comparison", "i3d-fvd-comparison", "FVD as the TensorFlow original has it.", usual=False),
-    _frechet("fvd_common_metrics", "i3d-common-metrics", "FVD as common_metrics has it.", usual=False),
+    _frechet("fvd_cd_fvd", "i3d-cd-fvd", "FVD as cd-fvd computes it.", ddof=0, usual=False),
+    _frechet("fvd_fvd_comparison", "i3d-fvd-comparison", "FVD as the TensorFlow original computes it.", usual=False),
+    _frechet("fvd_common_metrics", "i3d-common-metrics", "FVD as common_metrics computes it.", usual=False),
     _frechet(
         "fvd_asva",
         "i3d-asva",
-        "FVD as ASVA has it: one window of a generated clip, three of a real one; so it has no null.",
+        "FVD as ASVA computes it, from one window of a generated clip and three of a real one; so it has no null.",
         reference_column="logits_windows",
         usual=False,
     ),
-    _frechet("fvd_fastvideo", "i3d-fastvideo", "FVD as FastVideo has it.", epsilon=1e-6, usual=False),
-    _frechet("fvd_javisbench", "i3d-javisbench", "FVD as JavisBench has it, its range defect included.", usual=False),
+    _frechet("fvd_fastvideo", "i3d-fastvideo", "FVD as FastVideo computes it.", epsilon=1e-6, usual=False),
+    _frechet("fvd_javisbench", "i3d-javisbench", "FVD as JavisBench computes it, with its range defect.", usual=False),
     _frechet(
         "fvd_torchscript",
         "i3d-torchscript",
-        "FVD as StyleGAN-V's code has it, with its own weights file.",
+        "`fvd_stylegan_v` with StyleGAN-V's own weights file.",
         reference_column="logits_random",
         ddof=0,
         usual=False,
@@ -489,14 +490,14 @@ _LISTED: tuple[Metric, ...] = (
     _frechet(
         "fvd_pretrained_400",
         "i3d-pretrained-400",
-        "FVD as cd-fvd has it, with its own weights file.",
+        "`fvd_cd_fvd` with cd-fvd's own weights file.",
         ddof=0,
         usual=False,
     ),
     _frechet(
         "fvd_videomae",
         "videomae-g-ssv2",
-        "Fréchet distance of VideoMAE features, as cd-fvd has it for arrays.",
+        "Fréchet distance of VideoMAE features, as cd-fvd computes it for arrays.",
         column="embedding",
         ddof=0,
         usual=False,
@@ -504,7 +505,7 @@ _LISTED: tuple[Metric, ...] = (
     _kernel(
         "kvd_vjepa2",
         "vjepa2",
-        "Kernel distance of V-JEPA 2 features: JEDi's idea, unbiased.",
+        "Kernel distance of V-JEPA 2 features, after JEDi's idea, unbiased.",
         column="embedding",
         degree=2,
         coef0=0.0,
@@ -512,10 +513,10 @@ _LISTED: tuple[Metric, ...] = (
     ),
     _lpips("vgg", "consecutive", "`lpips_consecutive` with VGG16."),
     _lpips("squeeze", "consecutive", "`lpips_consecutive` with SqueezeNet."),
-    _lpips("alex", "reference", "How far is a clip from the reference clip of its prompt, frame by frame?"),
+    _lpips("alex", "reference", "Perceptual difference from the reference clip of the prompt, frame by frame."),
     _lpips("vgg", "reference", "`lpips_reference` with VGG16."),
     _lpips("squeeze", "reference", "`lpips_reference` with SqueezeNet."),
-    _lpips("alex", "seeds", "How unlike are a prompt's clips under other seeds? The reference's diversity is right."),
+    _lpips("alex", "seeds", "Perceptual difference between a prompt's clips under several seeds: diversity."),
     _lpips("vgg", "seeds", "`lpips_seeds` with VGG16."),
     _lpips("squeeze", "seeds", "`lpips_seeds` with SqueezeNet."),
 )
@@ -529,7 +530,7 @@ METRICS: tuple[Metric, ...] = (
             metric,
             name=f"{metric.name}_raft",
             feature="flow-raft",
-            question=f"`{metric.name}`, flow by RAFT.",
+            question=f"`{metric.name}` with flow by RAFT.",
             usual=False,
         )
         for metric in _LISTED
@@ -547,7 +548,7 @@ FVD_PROTOCOLS: dict[str, str] = {
     "fastvideo": "fvd_fastvideo",
     "javisbench": "fvd_javisbench",
 }
-"""Whose FVD → the metric that computes it, on the same I3D weights."""
+"""Code whose FVD is computed → the metric that computes it, on the same I3D weights."""
 
 
 def known_metrics() -> dict[str, Metric]:

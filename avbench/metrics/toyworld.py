@@ -1,4 +1,4 @@
-"""Do the embedded world's clips obey its physics? See features/toyworld.py; NaN where a clip allows no judgement."""
+"""Measures whether clips of the embedded world obey its physics; NaN where a clip allows no judgement."""
 
 import numpy as np
 
@@ -18,26 +18,26 @@ def toy_strange_colour(columns: Columns) -> np.ndarray:
 
 
 def toy_contact(columns: Columns) -> np.ndarray:
-    """1 where a body's velocity changes at a touch, [clips]; NaN where the scene's bodies need not touch."""
+    """1 if a body's velocity changes abruptly at a touch, else 0, [clips]; NaN if no body must touch."""
     expected = (columns["contact_expected"] > 0) & (columns["kicks_known"] > 0)
     return np.where(expected, columns["touches"] > 0, np.nan)
 
 
 def toy_avoidance(columns: Columns) -> np.ndarray:
-    """Of the abrupt changes of velocity, the share at which nothing touches, [clips]; NaN where there are none."""
+    """Share of the abrupt changes of velocity at which nothing touches, [clips]; NaN if there are none."""
     return np.where(columns["kicks"] > 0, columns["avoided"] / np.maximum(columns["kicks"], 1), np.nan)
 
 
 def toy_penetration(columns: Columns) -> np.ndarray:
-    """Deepest overlap of two things that are solid, [clips] in metres."""
+    """Deepest overlap of two solid things, [clips] in metres."""
     return np.where(columns["penetration_known"] > 0, columns["penetration"], np.nan)
 
 
 def toy_gravity_error(columns: Columns) -> np.ndarray:
-    """How far free fall is from 9.81 m/s², [clips]."""
+    """Difference between the acceleration of free fall and 9.81 m/s², [clips]."""
     return np.where(columns["gravity_known"] > 0, np.abs(columns["gravity"] - GRAVITY), np.nan)
 
 
 def toy_energy_gain(columns: Columns) -> np.ndarray:
-    """Energy that rises from nothing, [clips] as a height in metres."""
+    """Largest rise of energy without a cause, [clips] as a height in metres."""
     return np.where(columns["energy_gain_known"] > 0, columns["energy_gain"], np.nan)

@@ -1,7 +1,7 @@
-"""VBench's columns of motion and consistency, and the agreement of frames with their caption.
+"""VBench's metrics of motion and consistency, and the agreement of frames with their caption.
 
-A frozen clip wins smoothness, flickering and consistency: there the reference's amount is right, not the most. See
-features/vbench_*.py and features/raft.py for the rules.
+A frozen clip has the best smoothness, flickering and consistency, so these should match the reference instead of being
+high. The rules are in features/vbench/.
 """
 
 import numpy as np
@@ -10,32 +10,32 @@ from avbench.core import Columns
 
 
 def vbench_dynamic_degree(columns: Columns) -> np.ndarray:
-    """1 where VBench calls a clip dynamic, else 0, [clips]; the mean is the dynamic degree."""
+    """1 if VBench calls a clip dynamic, else 0, [clips]; the mean is the dynamic degree."""
     return np.asarray(columns["dynamic"], dtype=np.float64)
 
 
 def vbench_flickering(columns: Columns) -> np.ndarray:
-    """1 less the mean difference of consecutive frames, of full scale, [clips], of every clip."""
+    """1 less the mean difference of consecutive frames as a share of full scale, [clips], for every clip."""
     return np.asarray(columns["flickering"], dtype=np.float64)
 
 
 def vbench_flickering_static(columns: Columns) -> np.ndarray:
-    """The same, [clips], of the clips that pass VBench's static filter; NaN for the others."""
+    """`vbench_flickering` of the clips that pass VBench's static filter, [clips]; NaN for the others."""
     return np.where(columns["static"] > 0, columns["flickering"], np.nan)
 
 
 def vbench_smoothness(columns: Columns) -> np.ndarray:
-    """1 less the mean difference of odd frames from what lies between the even ones, of full scale, [clips]."""
+    """1 less the mean difference between odd frames and their interpolation, as a share of full scale, [clips]."""
     return np.asarray(columns["smoothness"], dtype=np.float64)
 
 
 def vbench_subject(columns: Columns) -> np.ndarray:
-    """Mean cosine, not below 0, of each frame's DINO features with those of the first and the one before, [clips]."""
+    """Mean cosine of each frame's DINO features with those of the first and the previous frame, [clips]; at least 0."""
     return np.asarray(columns["consistency"], dtype=np.float64)
 
 
 def vbench_background(columns: Columns) -> np.ndarray:
-    """The same with CLIP's features, [clips]."""
+    """Mean cosine of each frame's CLIP features with those of the first and the previous frame, [clips]; at least 0."""
     return np.asarray(columns["consistency"], dtype=np.float64)
 
 

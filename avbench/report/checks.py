@@ -16,7 +16,7 @@ def console(verdicts: Sequence[Verdict]) -> Table:
     """Return a rich table with one row per check."""
     name, found = Column("check", overflow="fold"), Column("found", overflow="fold")  # names are never cut
     table = Table(name, "", "p", found, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    styles = {"failed": "bold red", "skipped": "yellow", "ok": "green"}
+    styles = {"failed": "bold red", "not compared": "bold red", "skipped": "yellow", "ok": "green"}
     for one in verdicts:
         table.add_row(Text(one.name), Text(_mark(one), styles[_mark(one)]), _p(one), Text(one.message))
     return table
@@ -41,16 +41,19 @@ def annotations(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 
 def junit(verdicts: Sequence[Verdict]) -> str:
-    """Return JUnit XML with one test case per check."""
-    counts = {"failures": sum(one.failed for one in verdicts), "skipped": sum(one.skipped for one in verdicts)}
+    """Return JUnit XML with one test case per check. What was not compared is skipped; the exit code still fails."""
+    counts = {
+        "failures": sum(one.failed and one.compared for one in verdicts),
+        "skipped": sum(one.skipped or not one.compared for one in verdicts),
+    }
     numbers = {name: str(count) for name, count in counts.items()}
-    suite = ET.Element("testsuite", {"name": "avbench check", "tests": str(len(verdicts)), **numbers})
+    suite = ET.Element("testsuite", name="avbench check", tests=str(len(verdicts)), **numbers)
     for one in verdicts:
         case = ET.SubElement(suite, "testcase", classname="avbench.check", name=visible(one.name))
         message = visible(one.message)  # XML has no control characters, not even escaped
-        if one.failed:
+        if one.failed and one.compared:
             ET.SubElement(case, "failure", message=message).text = message
-        elif one.skipped:
+        elif one.skipped or not one.compared:
             ET.SubElement(case, "skipped", message=message)
         else:
             ET.SubElement(case, "system-out").text = message
@@ -58,7 +61,9 @@ def junit(verdicts: Sequence[Verdict]) -> str:
 
 
 def _mark(one: Verdict) -> str:
-    return "failed" if one.failed else "skipped" if one.skipped else "ok"
+    if one.failed:
+        return "failed" if one.compared else "not compared"
+    return "skipped" if one.skipped else "ok"
 
 
 def _p(one: Verdict) -> str:

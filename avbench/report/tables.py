@@ -7,7 +7,7 @@ has a numbered footnote.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -36,6 +36,7 @@ _LATEX = {
     "<": "$<$",
     ">": "$>$",
     "|": r"\textbar{}",
+    "†": r"$^{\dagger}$",
 }
 STANDARD = "reference"
 """Name of the row to read the others by."""
@@ -52,6 +53,8 @@ RANKS_LEGEND = (
     "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column). After "
     "them the rank, with the places that the data leave open."
 )
+MOST_COLUMNS = 8
+"""Columns of the compact table, the models' names included."""
 POOLED = {"macro": "all subsets, each counted alike", "micro": "all subsets, each clip counted alike"}
 """Names of the pooled rows, and what they are."""
 
@@ -60,8 +63,18 @@ POOLED = {"macro": "all subsets, each counted alike", "micro": "all subsets, eac
 class Cell:
     """What stands in one place of a table."""
 
-    text: str
+    short: str
+    """A number with its half-width, or a sentence instead of it."""
     best: bool = False
+    more: str = ""
+    """What follows for those who want it: excess and p of a distance, letters and ranks."""
+    note: int | None = None
+    """Number of a note below the table."""
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self.short + self.more + ("" if self.note is None else f" [{self.note}]")
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,47 @@ def console(frame: pd.DataFrame, width: int = 80) -> Group:
     return set_for_console(subset_tables(frame), LEGEND, width)
 
 
+def compact(frame: pd.DataFrame, shown_in: Iterable[str] = (), width: int = 80, *, every: bool = False) -> Group:
+    """One small table of all subsets, for rich: numbers with half-widths, and a star where a run is shown to be ahead.
+
+    Args:
+        frame: `leaderboard.leaderboard`; its pools are left out, because distances are not in them.
+        shown_in: metrics that come first, because differences are shown in them.
+        width: letters in a line; columns that do not fit are named in the last line.
+        every: whether all metrics stand there, in as many tables as they need, instead of MOST_COLUMNS.
+    """
+    tables = [table for table in subset_tables(frame) if table.subset not in POOLED]
+    several = len(tables) > 1
+    names = dict.fromkeys(column.split(" ")[0] for table in tables for column in table.columns)
+    shown = [*shown_in]
+    measured = {*frame.loc[frame["value"].notna() & frame["too_few"].isna(), "metric"]}
+    order = sorted(names, key=lambda name: (name not in shown, name not in measured))
+    heads = {column.split(" ")[0]: column for table in tables for column in table.columns}
+    rows: list[tuple[str, list[Cell]]] = []
+    for table in tables:
+        if several:
+            rows.append((table.subset, [Cell("")] * len(order)))
+        places = [table.columns.index(heads[name]) if heads[name] in table.columns else None for name in order]
+        for name, cells in table.rows:
+            row = [Cell("") if place is None else cells[place] for place in places]
+            rows.append((f"  {name}" if several else name, [_starred(cell) for cell in row]))
+    whole = SubsetTable("", [heads[name] for name in order], rows, [])
+    blocks = [*_fitting(whole, width)]
+    if not every:
+        blocks = [blocks[0][: MOST_COLUMNS - 1]]
+    parts: list[RichTable | Text] = [_rich(whole, columns, None) for columns in blocks]
+    said = "± is half of a 95 % interval." + (" * is shown to be ahead." if "*" in str(rows) else "")
+    left_out = [name for place, name in enumerate(order) if not any(place in columns for columns in blocks)]
+    if left_out:
+        said += f" {len(left_out)} more metrics ({', '.join(left_out)}): --all."
+    return Group(*parts, Text(said, style="dim"))
+
+
+def _starred(cell: Cell) -> Cell:
+    """Without what only the long tables explain: excess, notes."""
+    return Cell(cell.short + ("*" if cell.best else ""), cell.best)
+
+
 def markdown(frame: pd.DataFrame) -> str:
     """For a README or a pull request."""
     return set_as_markdown(subset_tables(frame), LEGEND)
@@ -125,20 +179,22 @@ def set_for_console(tables: Iterable[SubsetTable], legend: str, width: int) -> G
     for table in tables:
         title: Text | None = Text(table.subset, style="bold")
         for columns in _fitting(table, width):
-            rich_table = RichTable(
-                Column(table.head, no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0
-            )
-            for column in columns:
-                rich_table.add_column(_broken_head(table.columns[column]), justify="right", no_wrap=True)
-            for name, cells in table.rows:
-                shown = [cells[column] for column in columns]
-                texts = [Text(_broken(cell.text), "bold green" if cell.best else "") for cell in shown]
-                rich_table.add_row(Text(name), *texts, style="dim" if name == STANDARD else "")
-            parts.append(rich_table)
+            parts.append(_rich(table, columns, title))
             title = None
         parts.extend(Text(f"{number} {note}", style="dim") for number, note in enumerate(table.notes, start=1))
         parts.append(Text())
     return Group(*parts, Text(legend, style="dim"))
+
+
+def _rich(table: SubsetTable, columns: Sequence[int], title: Text | None) -> RichTable:
+    """Some of a table's columns, for rich."""
+    found = RichTable(Column(table.head, no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    for column in columns:
+        found.add_column(_broken_head(table.columns[column]), justify="right", no_wrap=True)
+    for name, cells in table.rows:
+        texts = [Text(_broken(cells[column].text), "bold green" if cells[column].best else "") for column in columns]
+        found.add_row(Text(name), *texts, style="dim" if name.strip() == STANDARD else "")
+    return found
 
 
 def set_as_markdown(tables: Iterable[SubsetTable], legend: str) -> str:
@@ -217,9 +273,14 @@ def column_head(row: pd.Series, *, sided: bool) -> str:
 
 def noted(text: str, note: str, notes: list[str]) -> str:
     """A text with the number of its note, which joins the notes where it is new."""
+    return f"{text} [{_place(note, notes)}]"
+
+
+def _place(note: str, notes: list[str]) -> int:
+    """The number of a note, which joins the notes where it is new."""
     if note not in notes:
         notes.append(note)
-    return f"{text} [{notes.index(note) + 1}]"
+    return notes.index(note) + 1
 
 
 def _sided(row: pd.Series, matched: bool) -> bool:
@@ -229,16 +290,18 @@ def _sided(row: pd.Series, matched: bool) -> bool:
 
 def _cell(row: pd.Series, notes: list[str], ranks: bool = False) -> Cell:
     if pd.isna(row["value"]):
-        return Cell(noted("–", str(row["missing"]), notes), bool(row["best"]))
+        return Cell("–", bool(row["best"]), note=_place(str(row["missing"]), notes))
     remarks = "; ".join(_remarks(row))
-    text = row["too_few"] if isinstance(row["too_few"], str) else _measured(row) + (_rank(row) if ranks else "")
-    return Cell(noted(text, remarks, notes) if remarks else text, bool(row["best"]))
+    note = _place(remarks, notes) if remarks else None
+    if isinstance(row["too_few"], str):
+        return Cell(row["too_few"], bool(row["best"]), note=note)
+    worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
+    return Cell(_measured(row), bool(row["best"]), worth + (_rank(row) if ranks else ""), note)
 
 
 def _measured(row: pd.Series) -> str:
     half = "" if pd.isna(row["low"]) else f" ± {number((row['high'] - row['low']) / 2, row['value'])}"
-    worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
-    return number(row["value"]) + half + worth
+    return number(row["value"]) + half
 
 
 def _remarks(row: pd.Series) -> Iterator[str]:
@@ -282,8 +345,8 @@ def number(value: float, beside: float | None = None, sign: str = "") -> str:
 
 
 def p_value(value: float) -> str:
-    """Three decimals below 0.01: the smallest that 1,000 permutations can give is 0.001."""
-    return f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
+    """Three decimals below 0.01, and never 0.000: no test shows that chance is impossible."""
+    return "<0.001" if value < 0.0005 else f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
 
 
 def _fitting(table: SubsetTable, width: int) -> Iterator[list[int]]:

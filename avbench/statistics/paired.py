@@ -1,18 +1,18 @@
 """Tests whether two models differ by more than chance, on the clips that both have.
 
-Runs are joined on (subset, prompt, seed). Prompts are what was drawn, so a prompt's clips stay together: they change
-sides together, they are resampled together, and the degrees of freedom count prompts. Several subsets are strata:
-their prompts are never mixed, and the pooled number weighs them equally (macro) or by their clips (micro).
+Runs are joined on (subset, prompt, seed). Prompts are the sampled unit, so a prompt's clips stay together: they change
+sides together, they are resampled together, and the degrees of freedom count prompts. Several subsets are strata: their
+prompts are never mixed, and the pooled number weights subsets equally (macro) or by their clips (micro).
 
-A difference is A's mean less B's. Where the reference's value is right (band metrics) it is A's distance of the mean
-from that value less B's, so that below 0 A is nearer; the reference's value is taken as known.
+A difference is A's mean less B's. For band metrics, which should match the reference's value, it is the distance of A's
+mean from that value less the distance of B's; below 0, A is nearer. The reference's value is treated as exact.
 
-- The p-value swaps labels of whole prompts (a sign flip of their difference): exact where both models are one
-  distribution, whatever that is (Fisher, 1935).
-- The interval is the wider, on either side, of a studentised bootstrap over prompts (Efron, 1981), which knows skew as
-  Student's t does not, and of Student's t, which allows for rare large values that so few prompts may not show.
-- Many comparisons at once: Holm (1979). No difference: two one-sided tests against a margin (Schuirmann, 1987).
-- What could have been found: the noncentral t distribution.
+- The p-value swaps the labels of whole prompts (a sign flip of their difference). It is exact if both models have the
+  same distribution, whatever that is (Fisher, 1935).
+- The interval is, on each side, the wider of two: a studentised bootstrap over prompts (Efron, 1981), which follows
+  skew as Student's t does not; and Student's t, which allows for rare large values that few prompts may not show.
+- Several comparisons at once are corrected by Holm (1979). Equivalence is shown by two one-sided tests against a margin
+  (Schuirmann, 1987). Power is computed from the noncentral t distribution.
 """
 
 import functools
@@ -26,12 +26,12 @@ from scipy import optimize, stats
 from avbench.core import InputError
 
 ALPHA = 0.05
-"""How often chance may be called more than chance, where no plan says otherwise."""
+"""Accepted rate of false alarms, unless a plan declares another."""
 PERMUTATIONS = 10_000
 RESAMPLES = 4_000
 LEAST_PROMPTS = 6
-"""Fewer have no interval: not even a difference in every prompt could be told from chance at 5 %, since 2/2⁵ > 0.05."""
-_EXACT = 13  # prompts up to which every pattern of swaps is counted
+"""With fewer there is no interval: at 5 %, even a difference in every prompt could be chance, since 2/2⁵ > 0.05."""
+_EXACT = 13  # largest number of prompts for which every pattern of swaps is computed
 _MOST_PROMPTS = 1_000_000
 _HELD = 2**22  # random values that are held at a time
 _SEED = 0
@@ -43,38 +43,38 @@ class PairedDifference:
 
     value: float
     error: float | None
-    """Standard error, clustered by prompt; None where a subset has one prompt only."""
+    """Standard error, clustered by prompt; None if a subset has only one prompt."""
     dof: float
     """Degrees of freedom of `error`."""
     interval: tuple[float, float] | None
-    """95 %; None with fewer than LEAST_PROMPTS prompts."""
+    """The 95 % interval; None with fewer than LEAST_PROMPTS prompts."""
     p: float
     """Two-sided."""
     pairs: int
     prompts: int
     constant: bool
-    """Whether every clip has the same difference; then the interval has no width."""
+    """Whether every clip has the same difference, so that the interval has no width."""
 
 
 @dataclass(frozen=True)
 class _Strata:
-    """Clips in order of their prompts; prompts in order of their subsets."""
+    """Clips in the order of their prompts; prompts in the order of their subsets."""
 
     cluster: np.ndarray
-    """``[clips]``: number of the prompt."""
+    """``[clips]``: number of each clip's prompt."""
     stratum: np.ndarray
-    """``[prompts]``: number of the subset."""
+    """``[prompts]``: number of each prompt's subset."""
     clips: np.ndarray
-    """``[subsets]``: how many clips."""
+    """``[subsets]``: number of clips."""
     weights: np.ndarray
-    """``[subsets]``, sum 1."""
+    """``[subsets]``: weights with sum 1."""
 
     def sums(self, per_clip: np.ndarray) -> np.ndarray:
-        """``[prompts]``"""
+        """Sums by prompt, ``[prompts]``."""
         return np.bincount(self.cluster, per_clip, len(self.stratum))
 
     def means(self, per_clip: np.ndarray) -> np.ndarray:
-        """``[subsets]``"""
+        """Means by subset, ``[subsets]``."""
         return np.bincount(self.stratum, self.sums(per_clip), len(self.clips)) / self.clips
 
 
@@ -89,17 +89,17 @@ def paired_difference(
     level: float = 0.95,
     permutations: int = PERMUTATIONS,
 ) -> PairedDifference:
-    """A less B, with everything that is known about it.
+    """Compute A less B with its standard error, interval and p-value.
 
     Args:
         a: ``[clips]``, finite: A's values.
         b: ``[clips]``: B's values of the same (prompt, seed), in the same order.
         prompts: the prompt of each clip.
-        subsets: the subset of each clip, where there are several.
-        targets: ``[clips]``: the reference's value, the same for all clips of a subset, for a band metric.
-        micro: weigh subsets by their clips instead of equally.
-        level: of the interval.
-        permutations: draws where there are too many patterns of swaps to count them all.
+        subsets: the subset of each clip, if there are several.
+        targets: ``[clips]``: for a band metric, the reference's value, the same for all clips of a subset.
+        micro: weight subsets by their clips instead of equally.
+        level: confidence level of the interval.
+        permutations: number of random draws if there are too many patterns of swaps to compute all.
 
     Raises:
         InputError: lengths differ, there is no clip, or a value is not finite.
@@ -140,7 +140,7 @@ def paired_difference(
 def unpaired_difference(
     a: np.ndarray, a_prompts: Sequence[Hashable], b: np.ndarray, b_prompts: Sequence[Hashable], *, level: float = 0.95
 ) -> PairedDifference:
-    """A's mean less B's where they share no (prompt, seed): Welch's t over prompts, each side with its own error.
+    """A's mean less B's if they share no (prompt, seed): Welch's t over prompts, each side with its own error.
 
     Raises:
         InputError: a side has no clip.
@@ -165,16 +165,16 @@ def unpaired_difference(
 
 
 def t_test(value: float | np.ndarray, error: float | np.ndarray, dof: float | np.ndarray) -> np.ndarray:
-    """Two-sided p of a mean with this standard error: what is used where permutations would be too few or too slow."""
+    """Two-sided p of a mean with this standard error, for cases with too few or too slow permutations."""
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * stats.t.sf(np.abs(np.divide(value, error)), dof)
     return np.where(np.isnan(p), 1.0, p)
 
 
 def tail(value: float, error: float, dof: float) -> float:
-    """One-sided p of "truly 0 or less" where `value` was found; by the normal distribution where `dof` is NaN.
+    """One-sided p of "the true value is 0 or less", given `value`; by the normal distribution if `dof` is NaN.
 
-    Without an error the value is what it is: 0 or 1.
+    Without an error there is no uncertainty: the result is 0 or 1.
     """
     if error == 0:
         return float(value <= 0)
@@ -182,40 +182,40 @@ def tail(value: float, error: float, dof: float) -> float:
 
 
 def equivalence(value: float, error: float, dof: float, margin: float) -> float:
-    """The p-value of "A and B differ by `margin` or more": small where they are alike.
+    """The p-value of "A and B differ by `margin` or more": small if they are equivalent.
 
-    The larger of two one-sided tests (`tail`). statsmodels' TOST takes the raw values, and not an error that is
-    clustered by prompt with degrees of freedom of its own.
+    It is the larger of two one-sided tests (`tail`). statsmodels' TOST takes raw values; it cannot take an error that
+    is clustered by prompt with its own degrees of freedom.
     """
     return tail(margin - abs(value), error, dof)
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """p-values adjusted for their number (Holm, 1979): below α, the whole family has at most α false alarms."""
-    from statsmodels.stats.multitest import multipletests  # here, because a run starts without it
+    """p-values adjusted for their number (Holm, 1979): below α, the family has a false alarm in at most α of cases."""
+    from statsmodels.stats.multitest import multipletests  # imported here, because a run does not need it
 
     given = np.asarray(p, dtype=np.float64)
     return multipletests(given, method="holm")[1] if len(given) else given
 
 
 def power(effect: float, error: float, dof: float, alpha: float) -> float:
-    """Share of such experiments that find a true difference of `effect`, two-sided at `alpha`."""
-    from statsmodels.stats.power import ttest_power  # here, because a run starts without it
+    """Share of such experiments that would detect a true difference of `effect`, two-sided at `alpha`."""
+    from statsmodels.stats.power import ttest_power  # imported here, because a run does not need it
 
     shift = abs(effect) / error
     found = ttest_power(shift, 1, alpha, df=dof)
-    if np.isnan(found):  # far out, where the series gives up: the normal approximation of Johnson and Welch (1940)
+    if np.isnan(found):  # far out, where the series fails: the normal approximation of Johnson and Welch (1940)
         critical = stats.t.isf(alpha / 2, dof)
         found = stats.norm.sf((critical - shift) / np.sqrt(1 + critical**2 / (2 * dof)))
     return float(found)
 
 
 def detectable(error: float | None, dof: float, *, family: int = 1, alpha: float = ALPHA) -> float | None:
-    """The smallest true difference that 80 % of such experiments find, tested as the first of a family by Holm.
+    """The smallest true difference that 80 % of such experiments would detect, tested as the first of a family by Holm.
 
-    None without an error, where no clip differs from another, or with no degrees of freedom. statsmodels' solvers take
-    the degrees of freedom from the sample's size, and have no value where `power` approximates: so the root of `power`
-    is found here, and in `prompts_needed`.
+    None without an error (all clips equal) or with no degrees of freedom. statsmodels' solvers derive the degrees of
+    freedom from the sample size, and return nothing in the region that `power` approximates; so here, and in
+    `prompts_needed`, the root of `power` is searched.
     """
     if not error or dof < 1:
         return None
@@ -227,15 +227,15 @@ def detectable(error: float | None, dof: float, *, family: int = 1, alpha: float
 def prompts_needed(
     value: float, error: float | None, prompts: int, *, family: int = 1, alpha: float = ALPHA
 ) -> int | None:
-    """How many prompts, with as many seeds each, would find a true difference of the size observed (80 %, by Holm).
+    """How many prompts, with as many seeds each, would detect a true difference of the observed size (80 %, by Holm).
 
-    None where no number up to a million would.
+    None if more than a million would be needed.
     """
     if error is None or value == 0:
         return None
     if error == 0:
         return prompts
-    spread = error * np.sqrt(prompts)  # of a prompt's difference
+    spread = error * np.sqrt(prompts)  # standard deviation of one prompt's difference
 
     def lacking(count: int) -> bool:
         return power(value, spread / np.sqrt(count), count - 1, alpha / family) < 0.8
@@ -250,9 +250,9 @@ def prompts_needed(
 
 
 def spreads(values: np.ndarray, prompts: Sequence[Hashable]) -> tuple[float, float | None]:
-    """Standard deviations of a difference between prompts and, of one clip, within a prompt; None with one seed each.
+    """Standard deviations of a difference between prompts and of one clip within a prompt (None with one seed each).
 
-    By analysis of variance; with unlike numbers of seeds, by their effective number.
+    Computed by analysis of variance; if the numbers of seeds differ, with their effective number.
     """
     strata = _strata(prompts, None)
     counts = strata.sums(np.ones(len(values)))
@@ -266,10 +266,10 @@ def spreads(values: np.ndarray, prompts: Sequence[Hashable]) -> tuple[float, flo
 
 
 def letters(different: np.ndarray) -> list[str]:
-    """A compact letter display: two rows share a letter exactly where they are not told apart.
+    """A compact letter display: two rows share a letter exactly if they cannot be distinguished.
 
     Args:
-        different: ``[rows, rows]``, symmetric, True where two rows are told apart; rows in the order of their ranks.
+        different: ``[rows, rows]``, symmetric, True where two rows differ; rows are in the order of their ranks.
 
     Source: insert and absorb, Piepho (2004).
     """
@@ -286,7 +286,7 @@ def letters(different: np.ndarray) -> list[str]:
 
 
 def _letter(place: int) -> str:
-    """From a to z, then a1, b1, …"""
+    """Letters a to z, then a1, b1, …"""
     return chr(ord("a") + place % 26) + (str(place // 26) if place >= 26 else "")
 
 
@@ -302,7 +302,7 @@ def _strata(prompts: Sequence[Hashable], subsets: Sequence[Hashable] | None, *, 
 
 
 def _per_clip(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | None) -> np.ndarray:
-    """What the difference is the mean of: x − y, or their signed distances from the reference's value."""
+    """The values whose mean is the difference: x − y, or their signed distances from the reference's value."""
     if goal is None:
         return x - y
     of_clip = strata.stratum[strata.cluster]
@@ -370,7 +370,7 @@ def _row_blocks(rows: int, columns: int) -> Iterator[slice]:
 
 
 def _swapped(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | None, signs: np.ndarray) -> np.ndarray:
-    """``[patterns]``: the difference where the labels of those prompts are swapped."""
+    """``[patterns]``: the difference after the labels of the marked prompts are swapped."""
     half = strata.sums((x - y) / 2) / strata.clips[strata.stratum]
     if goal is None:
         return 2 * signs @ (half * strata.weights[strata.stratum])

@@ -1,9 +1,9 @@
 """Computes intervals of means, and the null, floor and swap test of distances between sets of clips.
 
-Clips of one prompt are alike, and everything here knows it: intervals are clustered by prompt, and permutations
-exchange clips of one prompt only.
+Clips of one prompt resemble each other, and everything here accounts for that: intervals are clustered by prompt, and
+permutations exchange only clips of one prompt.
 
-A distance between two sets of clips is asked for again and again, for other parts of the same pooled clips. It comes
+A distance between two sets of clips is computed many times, for different parts of the same pooled clips. It is passed
 as a *pooled* distance: a function of (first ``[draws, n]``, second ``[draws, m]``), the indices of the pooled rows on
 either side, that returns ``[draws]``. Every draw is its own computation in one thread, so that the numbers do not
 depend on how many cores there are. A pooled distance may have these attributes:
@@ -48,23 +48,23 @@ def mean_interval(
     With e_g the sum of the deviations from the mean within cluster g, the variance of the mean of N values in G
     clusters is G/(G−1) Σ e_g² / N²: the cluster-robust variance of Liang and Zeger (1986) with the usual CR1
     correction, for a regression on a constant alone. The quantile is Student's t with G−1 degrees of freedom
-    (Cameron and Miller, 2015). With one clip a cluster this is the ordinary t interval.
+    (Cameron and Miller, 2015). With one clip in each cluster this is the ordinary t interval.
 
-    It answers for the choice of prompts and seeds, not for that of the model or the metric. With few clusters (below
-    about ten) of skewed values, or where one prompt has most of the clips, it is far too narrow; where all values are
-    equal it has no width.
+    It covers the choice of prompts and seeds, not that of the model or the metric. It is far too narrow with few
+    clusters (below about ten) of skewed values, or if one prompt has most of the clips; it has no width if all values
+    are equal.
 
     Args:
         values: ``[clips]``, finite.
-        clusters: one label a clip, such as its prompt; equal labels are one cluster, whatever their order.
-        level: the share of such intervals that hold the true mean, between 0 and 1.
+        clusters: one label for each clip, such as its prompt; equal labels are one cluster, whatever their order.
+        level: the confidence level, between 0 and 1.
 
     Raises:
         InputError: lengths differ, a value is not finite, or the level is not between 0 and 1.
     """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or len(clusters) != len(x):
-        msg = f"values have shape {x.shape} and there are {len(clusters)} cluster labels; give one label a value"
+        msg = f"values have shape {x.shape} and there are {len(clusters)} cluster labels; give one label for each value"
         raise InputError(msg)
     if not np.isfinite(x).all():
         msg = f"{np.count_nonzero(~np.isfinite(x))} of {len(x)} values are NaN or infinite; leave those clips out"
@@ -91,18 +91,19 @@ def permutation_null(
     higher_is_better: bool = False,
     permutations: int = PERMUTATIONS,
 ) -> Null:
-    """What the distance would be were model and reference one distribution: clips change sides at random.
+    """The distances that would arise if model and reference had one distribution: clips change sides at random.
 
-    The numbers of clips on both sides stay what they are. Where every prompt of the model has clips in the reference,
-    clips change places within their prompt only: under that null, the model's clips *of a prompt* are as the
-    reference's. The p-value is exact under it (Phipson and Smyth, 2010), whatever the distance; a bootstrap is not.
+    The number of clips on each side stays the same. If every prompt of the model has clips in the reference, clips are
+    exchanged within their prompt only; the null hypothesis is then that *for each prompt* the model's clips have the
+    reference's distribution. Under it the p-value is exact for any distance (Phipson and Smyth, 2010); that of a
+    bootstrap is not.
 
     Args:
         pooled: the distance over the model's rows, then the reference's.
         prompts: the prompt of each of the model's clips.
         real_prompts: the prompt of each of the reference's clips.
-        higher_is_better: for a share such as coverage, where few is bad.
-        permutations: how many, seeded.
+        higher_is_better: for a share such as coverage, for which low values are bad.
+        permutations: their number; they are seeded.
     """
     n, count = len(prompts), len(prompts) + len(real_prompts)
     strata = _numbered([*prompts, *real_prompts])
@@ -127,7 +128,7 @@ class Difference:
     p: float
     """Two-sided."""
     sd: float
-    """Of the difference over the permutations: its size where A and B are one distribution."""
+    """Standard deviation over the permutations: the size of the difference if A and B have one distribution."""
     pairs: int
     permutations: int
 
@@ -155,7 +156,7 @@ def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = MOST
         permutations: how many swaps at most, seeded. With all of them drawn p is (1 + extreme) / (1 + permutations).
 
     Raises:
-        NotMeasurable: there are fewer than 2 pairs, or clips of the reference.
+        NotMeasurable: there are fewer than 2 pairs, or fewer than 2 clips of the reference.
     """
     if min(pairs, real) < 2:
         needs = "comparing two distances needs at least 2 clips that both models have, and 2 real ones"
@@ -212,18 +213,18 @@ def _swaps(pooled: Pooled, real: int, swapped: np.ndarray) -> np.ndarray:
 
 
 def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, draws: int = 20) -> float:
-    """What n perfect clips would score: n of the reference's own clips against the rest of it.
+    """The score of n perfect clips: the distance of n of the reference's own clips to the rest of the reference.
 
-    The mean over seeded draws without replacement. A draw takes the clips as evenly from the prompts as n allows, as a
-    run does: clips of one prompt are alike, so a draw that ignored prompts would lie further off. The rest is n clips
-    smaller than the reference that a model is held against, which makes the floor a little high where n is a large
-    part of it.
+    It is the mean over seeded draws without replacement. Each draw takes clips as evenly from the prompts as n allows,
+    as a run does; clips of one prompt resemble each other, so draws that ignored prompts would score higher. The rest
+    has n clips fewer than the reference that models are compared with, which makes the floor a little too high if n is
+    a large part of it.
 
     Args:
         pooled: the distance over the reference's rows.
         prompts: the prompt of each of them.
         n: clips of the model.
-        draws: how many.
+        draws: their number.
 
     Raises:
         NotMeasurable: n is below 2, or the reference has fewer than 2 n clips.
@@ -251,14 +252,14 @@ def _chunk(pooled: Pooled, first: np.ndarray, second: np.ndarray, size: int, sta
 
 
 def _numbered(labels: Sequence[Hashable] | np.ndarray) -> np.ndarray:
-    """Equal labels → equal numbers, in order of their first appearance."""
+    """Number labels in the order of their first appearance; equal labels get equal numbers."""
     numbers: dict[Hashable, int] = {}
     listed = labels.tolist() if isinstance(labels, np.ndarray) else labels
     return np.array([numbers.setdefault(label, len(numbers)) for label in listed], dtype=np.intp)
 
 
 def _exchanged(strata: np.ndarray, n: int, random: np.random.Generator) -> np.ndarray:
-    """A random order of all rows whose first n hold as many of each stratum as rows 0…n−1 do."""
+    """A random order of all rows whose first n hold as many rows of each stratum as rows 0…n−1 do."""
     by_stratum = np.lexsort((random.random(len(strata)), strata))
     wanted = np.bincount(strata[:n], minlength=strata.max() + 1)
     sizes = np.bincount(strata)
@@ -268,7 +269,7 @@ def _exchanged(strata: np.ndarray, n: int, random: np.random.Generator) -> np.nd
 
 
 def _evenly(strata: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A random order of the rows in which every stratum comes once before any comes twice, and so on."""
+    """A random order of the rows in which every stratum appears once before any appears twice, and so on."""
     luck = random.random(len(strata))
     by_stratum = np.lexsort((luck, strata))
     sizes = np.bincount(strata)

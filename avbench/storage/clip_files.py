@@ -1,8 +1,8 @@
 """Lists the clips in a folder: the media files and the folders of images, at any depth.
 
 Links are followed. Hidden files and folders are skipped, because editors and operating systems keep copies there.
-Skipped files that could be clips are reported. Two names are equal if their Unicode is, whether composed (NFC, as most
-systems write it) or decomposed (NFD, as macOS does).
+Skipped files that could be clips are reported. Two names are equal if they are the same Unicode text, whether composed
+(NFC, as most systems write it) or decomposed (NFD, as macOS does).
 """
 
 import os

@@ -36,10 +36,10 @@ class ClipForm(Protocol):
     sound_end: str = "cut or silence"
     notes: Notes = noted(
         time="The frame whose start is nearest, the earlier of two; the end is cut off.",
-        size="Frames are scaled by OpenCV until they cover the size, and cut around the middle.",
+        size="Frames are scaled by OpenCV until they cover the size; the centre is cut out.",
         resampler="scipy.signal.resample_poly with its default filter.",
-        mono="The mean of the channels takes the place of each where their number differs.",
-        sound_end="What is too long is cut off; at most one frame of the spec is filled with silence.",
+        mono="If the number of channels differs, each channel becomes the mean of all.",
+        sound_end="Sound that is too long is cut off; at most one frame of the spec is filled with silence.",
     )
 
     @classmethod

@@ -1,9 +1,9 @@
-"""Hashes files, and reads a file again only if it may have changed; tells whether a run's clips are unchanged.
+"""Hashes files, reading a file again only if it may have changed, and checks that a run's clips are unchanged.
 
 `content_sha256` is the sha256 of a file's bytes. It is cached in ``hashes.sqlite`` in $XDG_CACHE_HOME/avbench or
 ~/.cache/avbench, under the file's device, inode, size, mtime and ctime. Only the system sets ctime, so a file that was
 replaced by copying, moving or touching is noticed. A file that changed less than two seconds before it was read is not
-cached, because file times are coarse. Where the cache cannot be used, files are read each time.
+cached, because file times are coarse. If the cache cannot be used, files are read each time.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _TICK_NS = 2 * 10**9
 
 
 def cache_folder() -> Path:
-    """Where avbench keeps what can be made again: $XDG_CACHE_HOME/avbench or ~/.cache/avbench. Not made here."""
+    """The folder for data that can be computed again: $XDG_CACHE_HOME/avbench or ~/.cache/avbench. It may not exist."""
     caches = os.environ.get("XDG_CACHE_HOME")
     return (Path(caches) if caches else Path.home() / ".cache") / "avbench"
 
@@ -114,7 +114,7 @@ def require_unchanged(folder: RunFolder) -> tuple[Sample, ...]:
     """Check that no clip file of a run was changed, and return the samples whose file is missing.
 
     Raises:
-        InputError: a clip file is not the one that was sampled; the message names it.
+        InputError: a clip file was changed since it was sampled; the message names it.
     """
     found = altered(folder)
     if found.changed:

@@ -52,7 +52,7 @@ def read_pickle(path: Path) -> Any:
             return _ArrayUnpickler(stream).load()
     except InputError:
         raise
-    # A damaged pickle can fail in any of these ways; each only says that the file is no checkpoint.
+    # A damaged pickle can fail in any of these ways; each means that the file is no checkpoint.
     except (*_BROKEN, MemoryError, RecursionError) as error:
         msg = f"{path} cannot be read as a pickle of arrays: {error}"
         raise InputError(msg) from None
@@ -63,9 +63,9 @@ _MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 def _require_modest(stream: BinaryIO, size: int) -> None:
-    """Raise ValueError where a pickle numbers its memo entries beyond its own size.
+    """Raise ValueError if a pickle numbers its memo entries beyond its own size.
 
-    The reader allocates all entries up to the highest number; a real pickle numbers them one by one.
+    The reader allocates all entries up to the highest number; a real pickle numbers them consecutively.
     """
     for operation, argument, _ in pickletools.genops(stream):
         if operation.name in _MEMO and isinstance(argument, int) and argument > size:
@@ -84,7 +84,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     require_zip_memory(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its readers raise; each says that this is no state dict
+    except Exception as error:  # torch's readers raise their own errors; any of them means that it is no state dict
         msg = f"{path} cannot be read as a state dict: {first_line(error)}"
         raise InputError(msg) from None
     for wrapper in ("model", "module"):
@@ -123,7 +123,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Looks names up in a table, and imports nothing."""
+    """Looks up names in a table and imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:

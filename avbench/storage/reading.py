@@ -293,7 +293,7 @@ def stream_lines(path: Path, shape: type | None = None) -> Iterator[Any]:
 def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """Yield each complete line of a file: its number, from 1; its offset in bytes; its bytes without the checksum.
 
-    Raises InputError where a line is not as it was written.
+    Raises InputError if a line was changed after it was written.
     """
     if not path.exists() and not path.is_symlink():
         return
@@ -304,11 +304,9 @@ def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
             if len(line) > longest:
                 msg = f"{path}, line {number} is longer than {_size(longest)}"
                 raise InputError(msg)
-            if not line.endswith(
-                b"\n"
-            ):  # a kill interrupted the writing of it, or its end, which may be zeros, was changed
+            if not line.endswith(b"\n"):  # a kill interrupted the writing of the line, or its end was changed
                 if not line.endswith(b"\0") and _CHECKSUM.search(line[:-1]):
-                    msg = f"{path}, line {number} was changed after it was written: its end is another one"
+                    msg = f"{path}, line {number} was changed after it was written: its end differs"
                     raise InputError(msg)
                 return
             yield number, start, without_checksum(line, f"{path}, line {number}")
@@ -328,7 +326,7 @@ def with_checksum(line: bytes) -> bytes:
 def without_checksum(line: bytes, where: str) -> bytes:
     """A line without its last field, which `with_checksum` added; older lines have none.
 
-    Raises InputError where the rest is not what the checksum was made of.
+    Raises InputError if the rest of the line does not match the checksum.
     """
     found = _CHECKSUM.search(line, max(0, len(line) - _CHECKSUM_BYTES))
     if found is None:
@@ -336,7 +334,7 @@ def without_checksum(line: bytes, where: str) -> bytes:
     plain = line[: found.start()] + b"}"
     if zlib.crc32(plain) != int(found[1], 16):
         msg = (
-            f"{where} was changed after it was written: its checksum is another one. Remove the line, and the command "
+            f"{where} was changed after it was written: its checksum does not match. Remove the line; the command "
             "that wrote it makes it again"
         )
         raise InputError(msg)

@@ -1,4 +1,4 @@
-"""Reads and writes run folders, which hold everything that a run made, and keeps them whole when a process is killed.
+"""Reads and writes run folders, which hold everything that a run made; a killed process leaves them readable.
 
 ```
 subsets/<subset>.json          the prompts, so that the folder explains itself
@@ -12,9 +12,9 @@ scores.json, values.parquet, near_copies.csv
 ```
 
 Each line is appended in one write; a line that a kill cut off is dropped when the file is next read. Whole files are
-written under a temporary name and then renamed. Of files that belong together, one is written last and holds the hashes
-of the others, so a reader can refuse a mixture of old and new. Only one process at a time may write; a second one gets
-an error.
+written under a temporary name and then renamed. Of files that belong together, the last one written holds the hashes of
+the others, so a reader can refuse a mixture of old and new. Only one process at a time may write; a second one gets an
+error.
 
 A run folder may come from anybody, so everything read from it is checked: the types of all fields, ids that become
 parts of paths, hashes (64 hex digits), and paths, which must stay inside the folder. A folder with a link out of it is
@@ -61,6 +61,7 @@ from avbench.storage import reading
 from avbench.storage.reading import read_json as read_json
 from avbench.storage.reading import read_lines as read_lines
 from avbench.storage.reading import stream_lines
+from avbench.storage.sharing import without_folders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,18 +103,27 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON in one step; equal values give equal bytes."""
-    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_whole(path, _json_bytes(value))
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with the digest of them all."""
+    return {**fields, "sha256": digest(fields)}
 
 
 def _write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
     """Write JSON that holds the digest of its other fields."""
-    write_json(path, {**fields, "sha256": digest(fields)})
+    write_json(path, _sealed(fields))
 
 
 def _read_sealed(path: Path, remedy: str) -> Any:
-    """What `_write_sealed` wrote, without the digest; older files have none.
+    """Return what `_write_sealed` wrote, without the digest; older files have none.
 
-    Raises InputError, which says the `remedy`, where the file was changed since.
+    Raises InputError, with the `remedy`, if the file was changed after it was written.
     """
     plain = read_json(path)
     written = plain.pop("sha256", None) if isinstance(plain, dict) else None
@@ -217,7 +227,7 @@ class RunFolder:
             self.write_run(run)
             return
         if why := self.objection(run, subsets):
-            msg = f"{why}, or give another --out (--work for a reference), or --replace to delete it and start anew"
+            msg = f"{why}, or give another --out (--work for a reference), or --replace to delete it and start again"
             raise InputError(msg)
         there = self.run()
         if run.identity() != there.identity():
@@ -227,7 +237,7 @@ class RunFolder:
             self.write_run(replace(there, preset=run.preset))
 
     def objection(self, run: Run, subsets: Sequence[Subset]) -> str | None:
-        """Why this run cannot go on in the folder, or None where it is the folder's run or extends it."""
+        """Why this run cannot continue in the folder, or None if it is the folder's run or extends it."""
         there = self.run()
         unlike = field_differences(run.identity(), there.identity())
         same_model = replace(run, subsets=there.subsets, seeds=there.seeds).identity() == there.identity()
@@ -240,7 +250,7 @@ class RunFolder:
             counts = ", ".join(f"{len(one.prompts)} of {name}" for name, one in held.items())
             return (
                 f"{self.path} holds more than is asked for (prompts: {counts}; seeds: {len(there.seeds)}), and a run "
-                "does not shrink. Ask for as much (--limit, --seeds)"
+                "cannot shrink. Ask for at least as much (--limit, --seeds)"
             )
         return f"{self.path} holds another run ({'; '.join(unlike)})"
 
@@ -255,7 +265,7 @@ class RunFolder:
     def run(self) -> Run:
         """Read run.json. Raises InputError if a later version of avbench wrote it in a format unknown to this one."""
         path = self.path / "run.json"
-        plain = _read_sealed(path, "put the file back, or make the run anew with --replace")
+        plain = _read_sealed(path, "put the file back, or make the run again with --replace")
         if isinstance(plain, dict):
             made = plain.pop("format", 1)  # the first versions of avbench wrote no format
             later = type(made) is not int or made > FORMAT
@@ -328,19 +338,19 @@ class RunFolder:
         return False
 
     def _what_is_kept(self) -> str:
-        """For who stopped a command that was writing."""
+        """The sentence shown to a user who interrupts a command that was writing."""
         with suppress(InputError, OSError):
             asked = len(self.planned_keys())
             made = sum(sample.path is not None for sample in self.samples().values())
-            return f"{made} of {asked} clips are kept in {self.path}; give the same command again to go on."
-        return "Give the same command again to go on."
+            return f"{made} of {asked} clips are kept in {self.path}; give the same command again to continue."
+        return "Give the same command again to continue."
 
     def clip_stem(self, key: Key) -> Path:
         """Path of a clip without its suffix."""
         return self.path / "clips" / key.subset / f"{key.prompt}-{key.seed}"
 
     def samples(self) -> dict[Key, Sample]:
-        """Read samples.jsonl. Of several lines for one key the last counts."""
+        """Read samples.jsonl. If a key has several lines, the last one counts."""
         path = self.path / "samples.jsonl"
         check = self._checked(path)
         lines = (
@@ -379,7 +389,7 @@ class RunFolder:
         """Map each row's key to the hash of the clip or clips that it was measured on, without reading its values.
 
         Args:
-            protocol: of the feature.
+            protocol: the feature's protocol.
             without: leave out rows that have a sentence instead of values which begins with one of these.
         """
         known = stored_rows(self._feature(protocol) / "rows.jsonl")
@@ -445,7 +455,7 @@ class RunFolder:
         """Check that the file `name`, which was written with the scores, still belongs to them.
 
         Raises:
-            InputError: the file is missing, it was changed since, or the run's clips have changed since.
+            InputError: the file is missing or was changed, or the run's clips were changed since the evaluation.
         """
         path, scored = self.path / name, self.path / "scores.json"
         if not path.is_file():
@@ -490,6 +500,20 @@ class RunFolder:
             msg = f"{path} lacks the protocol of {unknown[0]}"
             raise InputError(msg)
         return found
+
+    def shared(self, name: str) -> bytes:
+        """The content of a file of this folder for other people: whole, but without local paths outside protocols.
+
+        Raises InputError where the file was changed since it was written.
+        """
+        path = self.path / name
+        if name == "samples.jsonl":
+            return b"".join(line_of(without_folders(line)) for line in read_lines(path))
+        if name not in ("run.json", "scores.json"):
+            return path.read_bytes()
+        plain = _read_sealed(path, f"`avbench evaluate {self.path}` writes the scores again")
+        kept = {part: one for part, one in plain.items() if part == "protocols"}  # hashed, and they name no folder
+        return _json_bytes(_sealed({**without_folders(plain), **kept}))
 
     def values(self) -> "pd.DataFrame":
         """Read values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.

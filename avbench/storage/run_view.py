@@ -1,6 +1,6 @@
-"""Opens a run folder once and remembers what was read of it, so that stages hand a run on instead of reading it again.
+"""Opens a run folder once and keeps what was read from it, so that later stages do not read it again.
 
-A `RunView` is a `RunFolder` whose readers read their file once. What is written through it is read anew afterwards.
+A `RunView` is a `RunFolder` whose readers read their file only once. After a write, everything is read again.
 """
 
 import functools
@@ -16,7 +16,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _remembered(method: Method) -> Method:
-    """A reader without arguments whose result is kept."""
+    """Decorate a reader without arguments so that its result is kept."""
 
     @functools.wraps(method)
     def reader(self: "RunView") -> Any:
@@ -28,7 +28,7 @@ def _remembered(method: Method) -> Method:
 
 
 def _forgetting(method: Method) -> Method:
-    """A writer after which everything is read anew."""
+    """Decorate a writer so that everything is read again after it."""
 
     @functools.wraps(method)
     def writer(self: "RunView", *args: Any, **options: Any) -> Any:
@@ -44,7 +44,7 @@ def _forgetting(method: Method) -> Method:
 class RunView(RunFolder):
     """A run folder that is read once.
 
-    Raises InputError where there is no run in the folder, or where a clip is not the one that was sampled.
+    Raises InputError if the folder holds no run, or if a clip was changed since it was sampled.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class RunView(RunFolder):
             msg = f"{path} is not a run folder: it has no run.json"
             raise InputError(msg)
         self.gone: tuple[Sample, ...] = require_unchanged(self)
-        """The samples whose files are no longer there; what was measured of them is kept."""
+        """The samples whose files are missing; their measured rows are kept."""
 
     def require_one_evaluation(self, name: str) -> None:
         """As of the folder, but a file is hashed once: what it holds is read once, too."""

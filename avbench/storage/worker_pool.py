@@ -89,7 +89,7 @@ def map_unordered(
             if not survive_crashes:
                 msg = f"a worker process died ({_CAUSES}): give fewer --workers, or more memory"
                 raise InputError(msg) from None
-        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what is being worked on
+        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the tasks in progress any more
             for process in [*(pool._processes or {}).values()]:
                 process.terminate()
             raise
@@ -116,7 +116,7 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
 
 @contextlib.contextmanager
 def _ctrl_c_held_back() -> Iterator[None]:
-    """Processes that are started meanwhile never get Ctrl-C, which a terminal sends to all: their parent ends them."""
+    """Processes started inside it never get Ctrl-C, which a terminal sends to all; their parent ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

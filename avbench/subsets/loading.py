@@ -1,7 +1,7 @@
 """Loads and writes subsets, takes views of them, and makes subsets of prompts files and of folders of clips.
 
 A subset is a folder with prompts.jsonl (one prompt per line: id, video_caption, audio_caption, tags, reference_clip)
-and card.toml (name, version, clip_spec, and why it exists). Which other prompts files there are: prompt_files.py.
+and card.toml (name, version, clip_spec and purpose). prompt_files.py reads the other forms of prompts files.
 """
 
 import json
@@ -24,14 +24,14 @@ from avbench.storage.run_folder import read_subset, write_whole
 from avbench.subsets.prompt_files import read_any, read_prompts
 
 TOY_SUBSETS = ("toy-large-motion", "toy-object-contact", "toy-control")
-"""What `avbench run` uses where no subset is named."""
+"""The subsets that `avbench run` uses if none is given."""
 
 SPLITS = ("dev", "test")
 VIEWS = ("full", "lite", "short", *SPLITS)
 
 
 def names() -> list[str]:
-    """The shipped subsets."""
+    """The names of the shipped subsets."""
     return sorted(card.parent.name for card in shipped.folder("subsets").glob("*/card.toml"))
 
 
@@ -69,10 +69,10 @@ def _is_path(name: str) -> bool:
 
 
 def load(name: str) -> Subset:
-    """Load a subset by name, or by path a subset folder, or the .json in which a run folder keeps one.
+    """Load a subset by name, or a subset from its folder or from the .json file of a run folder.
 
     Raises:
-        InputError: there is none, or a line of it is wrong; the message gives file and line.
+        InputError: the subset does not exist, or a line of it is wrong; the message gives file and line.
     """
     if name.endswith(".json"):
         return read_subset(Path(name))
@@ -98,7 +98,7 @@ def load(name: str) -> Subset:
 
 
 def from_prompts_file(path: Path) -> Subset:
-    """Make an ad-hoc subset, named after its file, of anybody's prompts; clips are then taken as they come.
+    """Make a subset of any prompts file, named after it; it has no clip spec, so clips are used as they are.
 
     Raises:
         InputError: see `prompt_files.read_any`.
@@ -108,10 +108,10 @@ def from_prompts_file(path: Path) -> Subset:
 
 
 def from_folder(folder: Path, name: str | None = None) -> Subset:
-    """Make an ad-hoc subset of a folder of clips without prompts: each clip is a prompt of its own, named by its path.
+    """Make a subset of a folder of clips without prompts: each clip becomes a prompt, named by its path.
 
     Raises:
-        InputError: there is no clip in it, or two have names that come to one id.
+        InputError: the folder holds no clip, or the names of two clips give the same id.
     """
     prompts: dict[str, Prompt] = {}
     found = clips_in(folder)
@@ -119,7 +119,7 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
         stem = without_suffix(path.relative_to(folder))
         identifier = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[-120:] or "clip"
         if identifier in prompts:
-            msg = f"{path} and {prompts[identifier].tags['file']} would both be called {identifier!r}; rename one"
+            msg = f"{path} and {prompts[identifier].tags['file']} would both have the id {identifier!r}; rename one"
             raise InputError(msg)
         prompts[identifier] = Prompt(identifier, stem, tags={"file": str(path.relative_to(folder))})
     if not prompts:
@@ -148,23 +148,24 @@ def write(subset: Subset, folder: Path) -> None:
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML has no word for nothing: what is not set is left out."""
+    """Leave out fields without a value, because TOML cannot represent None."""
     return {name: value for name, value in table.items() if value is not None}
 
 
 def viewed(subset: Subset, view: str) -> Subset:
-    """A view of a subset: other prompts or captions, so another digest; `cut_from` keeps the whole one's.
+    """A view of a subset: other prompts or captions, and another digest; `cut_from` keeps the digest of the whole.
 
-    ``full`` is all of it; ``lite`` the prompts that the card lists; ``short`` all of it with the tag `short_caption` as
-    the video caption; ``dev`` and ``test`` the two sides of the tag `split`; ``tag=value`` the prompts tagged so.
+    ``full`` is the whole subset; ``lite`` the prompts that the card lists; ``short`` the whole subset with the tag
+    `short_caption` as video caption; ``dev`` and ``test`` the two values of the tag `split`; ``tag=value`` the prompts
+    with that value.
 
     Raises:
-        InputError: there is no such view, or the subset has nothing to show in it.
+        InputError: the view is unknown, or no prompt of the subset is in it.
     """
     if view == "full":
         return subset
     if view == "lite":
-        listed = subset.card.get("lite", ())  # a run folder keeps a card as it was
+        listed = subset.card.get("lite", ())  # a run folder keeps the card unchanged
         prompts = [prompt for prompt in subset.prompts if isinstance(listed, list | tuple) and prompt.id in listed]
     elif view == "short":
         shorts = [(prompt, prompt.tags.get("short_caption")) for prompt in subset.prompts]

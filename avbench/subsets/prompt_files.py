@@ -1,9 +1,10 @@
 """Reads prompts files: .jsonl, .json, .csv, .txt and .parquet, each with or without a byte order mark.
 
-A prompt has a video caption (also called prompt, caption or text), perhaps an audio caption (or audio_prompt), an id,
-tags and a reference_clip; other fields become tags. A .json is a list of such objects or of strings. A .csv has a
-header or one column; a .txt has one prompt per line. Where no prompt of a file has an id, they are called p0001, p0002
-… in their order: not by bare numbers, which might be those of somebody's clips in another order.
+A prompt has a video caption (the field may also be called prompt, caption or text), optionally an audio caption (or
+audio_prompt), an id, tags and a reference_clip; other fields become tags. A .json file is a list of such objects or of
+strings. A .csv file has a header or one column; a .txt file has one prompt per line. If no prompt of a file has an id,
+they are called p0001, p0002 …, in order. They are not called by numbers alone, because clips in another order might
+have such names.
 """
 
 import codecs
@@ -17,7 +18,7 @@ from avbench.core import InputError, Prompt, first_line, nearest
 from avbench.storage.reading import parsed, read_bytes, read_text
 
 CAPTION_CHARACTERS = 20_000
-"""Far above any prompt: what is longer is another file in the wrong place."""
+"""Far above any prompt: a longer text is probably another file in the wrong place."""
 
 _ALIASES = {
     "video_caption": ("video_caption", "prompt", "caption", "text", "prompt_en"),
@@ -27,7 +28,7 @@ _COLUMNS = ("id", *(name for names in _ALIASES.values() for name in names))
 
 
 def read_any(path: Path) -> tuple[Prompt, ...]:
-    """Read a prompts file of any form, with ids made up where it has none.
+    """Read a prompts file of any form; if it has no ids, they are generated.
 
     Raises:
         InputError: the form is unknown, or an entry is wrong; the message names file, place and field.
@@ -38,7 +39,7 @@ def read_any(path: Path) -> tuple[Prompt, ...]:
     entries = [*_READERS[path.suffix.lower()](path)]
     without = [where for where, plain in entries if isinstance(plain, Mapping) and plain.get("id") in (None, "")]
     if without and any(isinstance(plain, Mapping) and plain.get("id") not in (None, "") for _, plain in entries):
-        msg = f"{path}, {without[0]}: the field 'id' is missing, and other prompts have one"
+        msg = f"{path}, {without[0]}: the field 'id' is missing, although other prompts have one"
         raise InputError(msg)
     made_up = [f"p{number:04}" for number in range(1, len(entries) + 1)] if without else [None] * len(entries)
     prompts: dict[str, Prompt] = {}
@@ -54,7 +55,7 @@ def read_any(path: Path) -> tuple[Prompt, ...]:
             raise InputError(msg) from None
         prompts[prompt.id], places[prompt.id] = prompt, where
     if not prompts:
-        msg = f"{path}: no prompts in it"
+        msg = f"{path}: it holds no prompts"
         raise InputError(msg)
     return tuple(prompts.values())
 
@@ -67,7 +68,7 @@ def _with_id(plain: Any, identifier: str | None) -> Any:
 
 
 Entries = Iterable[tuple[str, Any]]
-"""Where an entry stands, and its fields."""
+"""The place of an entry in its file, and its fields."""
 
 
 def _of_jsonl(path: Path) -> Entries:
@@ -115,7 +116,7 @@ def _of_csv(path: Path) -> Entries:
                     raise InputError(msg)
                 heads = ["prompt"]
             if len(row) > len(heads):
-                counts = f"{len(row)} columns, and there should be {len(heads)}"
+                counts = f"{len(row)} columns instead of {len(heads)}"
                 msg = f"{path}, {where}: {counts} (text with a comma needs quotes)"
                 raise InputError(msg)
             yield where, {name: cell for name, cell in zip(heads, row, strict=False) if cell.strip()}
@@ -141,7 +142,7 @@ _READERS = {".jsonl": _of_jsonl, ".json": _of_json, ".csv": _of_csv, ".txt": _of
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """Read a prompts.jsonl. Raises InputError with file and line number on anything wrong in it."""
+    """Read a prompts.jsonl. Raises InputError with file and line number if anything in it is wrong."""
     prompts = []
     for number, prompt in each_line(path):
         if isinstance(prompt, InputError):
@@ -149,13 +150,13 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
             raise InputError(msg)
         prompts.append(prompt)
     if not prompts:
-        msg = f"{path}: no prompts in it"
+        msg = f"{path}: it holds no prompts"
         raise InputError(msg)
     return tuple(prompts)
 
 
 def each_line(path: Path) -> Iterator[tuple[int, Prompt | InputError]]:
-    """The lines of a prompts.jsonl that are not empty: number, counted from 1, and its prompt or what is wrong with it.
+    """Yield the non-empty lines of a prompts.jsonl: number from 1, and the prompt, or an error that says what is wrong.
 
     Raises:
         InputError: the file cannot be read.
@@ -204,6 +205,6 @@ def _first(rest: dict[str, Any], aliases: tuple[str, ...]) -> str | None:
         msg = f"{aliases[0]} is {found[0]!r}; it must be text"
         raise InputError(msg)
     if len(found[0]) > CAPTION_CHARACTERS:
-        msg = f"{aliases[0]} has {len(found[0]):,} characters; at most {CAPTION_CHARACTERS:,} can be a caption"
+        msg = f"{aliases[0]} has {len(found[0]):,} characters; a caption may have at most {CAPTION_CHARACTERS:,}"
         raise InputError(msg)
     return found[0]

@@ -1,7 +1,7 @@
 """Simulates the embedded world: physics, picture, sound and captions of small scenes with known ground truth.
 
-`make_clip(scene, seed)` gives a clip and its ground truth; nothing else decides them. The clip is 64×64 pixels,
-16 frames at 8 fps, with 2 s of 16 kHz mono sound on the 16-bit grid.
+`make_clip(scene, seed)` returns a clip and its ground truth, which depend on nothing else. The clip has 64×64 pixels,
+16 frames at 8 fps, and 2 s of 16 kHz mono sound with 16-bit samples.
 """
 
 from avbench.toyworld.captions import audio_caption, video_caption

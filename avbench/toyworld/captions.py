@@ -1,12 +1,12 @@
 """Writes a scene's captions by a small grammar: one for the picture, one for the sound, in several wordings.
 
-A caption tells only what the scene fixes (bodies, materials, colours, side, speed), so it is true under every seed.
+A caption mentions only what the scene fixes (bodies, materials, colours, side, speed), so it is true under every seed.
 """
 
 from avbench.toyworld.scene import BodySpec, Scene
 
 WORDINGS = 3
-"""How many wordings each family has, of each caption."""
+"""Number of wordings that each family has for each kind of caption."""
 
 _FLOORS = {"rubber": "a rubber mat", "wood": "a wooden floor", "metal": "a metal plate", "glass": "a glass table"}
 _ADJECTIVES = {"rubber": "rubber", "wood": "wooden", "metal": "metal", "glass": "glass"}
@@ -85,7 +85,7 @@ _HEARD: dict[str, tuple[str, ...]] = {
 
 
 def video_caption(scene: Scene, wording: int) -> str:
-    """The picture in words; `wording` counts from 0 and wraps around."""
+    """The caption of the picture; `wording` counts from 0 and wraps around."""
     several = len(scene.bodies) > 1
     first, last = scene.bodies[0], scene.bodies[-1]
     verbs = {
@@ -108,7 +108,7 @@ def video_caption(scene: Scene, wording: int) -> str:
 
 
 def audio_caption(scene: Scene, wording: int) -> str:
-    """The sound in words; `wording` counts from 0 and wraps around."""
+    """The caption of the sound; `wording` counts from 0 and wraps around."""
     short, long = _SOUNDS[scene.bodies[-1].material]
     return _HEARD[scene.family][wording % WORDINGS].format(
         short=short, Short=short.capitalize(), long=long, floor=_FLOORS[scene.floor]

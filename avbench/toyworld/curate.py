@@ -1,7 +1,7 @@
 """Chooses the toy scenes of each subset from a large pool by measured rules, and writes the audit.
 
 ``python -m avbench.toyworld.curate subsets`` writes the three subset folders again, byte for byte. Every scene of
-the pool is simulated under eight seeds that no run uses, and a rule must hold under all of them.
+the pool is simulated under eight seeds that no run uses; a rule must hold under all of them.
 """
 
 import csv
@@ -26,7 +26,7 @@ AUDIT_SEEDS = tuple(range(9_000_000, 9_000_008))
 PROMPTS = 96
 
 LARGE_MOTION_RATE = 0.25
-"""Diagonals a second."""
+"""Frame diagonals a second."""
 SMALL_MOTION_RATE = 0.08
 CONTACT_IMPULSE = 0.5
 """N·s."""
@@ -34,7 +34,7 @@ CONTACT_IMPULSE = 0.5
 
 @dataclass(frozen=True)
 class Audited:
-    """A pool scene and what was measured of it over the audit seeds."""
+    """A scene of the pool with its measurements under the audit seeds."""
 
     id: str
     scene: Scene
@@ -43,7 +43,7 @@ class Audited:
     impulses: tuple[float, ...]
 
     def measured(self) -> dict[str, float]:
-        """The values that the rules look at."""
+        """The values that the rules use."""
         return {
             "displacement_rate_least": round(min(self.displacement_rates), 6),
             "displacement_rate_most": round(max(self.displacement_rates), 6),
@@ -55,7 +55,7 @@ class Audited:
 
 @dataclass(frozen=True)
 class Rule:
-    """One subset: its rule in words, and in code."""
+    """The rule of one subset, in words and in code."""
 
     subset: str
     purpose: str
@@ -103,11 +103,11 @@ def pool() -> Iterator[Audited]:
 
 
 def choose(audited: list[Audited], rule: Rule) -> list[Audited]:
-    """The first `PROMPTS` scenes that obey the rule, taken from the families in turn."""
+    """The first `PROMPTS` scenes that meet the rule, taken from the families in turn."""
     obeying = [[one for one in audited if one.scene.family == f and rule.holds(one.measured())] for f in FAMILIES]
     in_turn = [one for row in zip_longest(*obeying) for one in row if one is not None]
     if len(in_turn) < PROMPTS:
-        msg = f"only {len(in_turn)} scenes of the pool obey the rule of {rule.subset}; {PROMPTS} are needed"
+        msg = f"only {len(in_turn)} scenes of the pool meet the rule of {rule.subset}; {PROMPTS} are needed"
         raise ValueError(msg)
     return in_turn[:PROMPTS]
 

@@ -1,7 +1,7 @@
 """Finds the bodies that a toy clip shows, from its pixels, for clips without a recorded ground truth.
 
 Only bodies are coloured (see `picture`), so a saturated pixel belongs to the body whose named colour has its hue.
-Bodies of one colour that touch are seen as one.
+Touching bodies of one colour are found as one.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ import numpy as np
 from avbench.toyworld.scene import COLOURS
 
 _LEAST_CHROMA = 40
-"""Largest minus smallest of R, G and B: walls and ground stay below 20."""
+"""Largest minus smallest of R, G and B; walls and ground stay below 20."""
 _LEAST_AREA = 8
 """Pixels of a 64×64 frame; smaller patches are the soft edge of another body."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """A patch of one colour."""
+    """A patch of one colour in a frame."""
 
     colour: str
     area: int
@@ -27,11 +27,11 @@ class Body:
     centre: tuple[float, float]
     """x and y, pixels from the upper left corner."""
     box: tuple[int, int, int, int]
-    """Left, top, right and bottom edge, pixels; the last two are beyond it."""
+    """Left, top, right and bottom edge in pixels; the last two are exclusive."""
 
 
 def bodies(frame: np.ndarray) -> list[Body]:
-    """The bodies in a frame ``[height, width, 3]`` uint8, the largest first."""
+    """Find the bodies in a frame ``[height, width, 3]`` uint8, the largest first."""
     names = list(COLOURS)
     hues = _hue(np.array([list(COLOURS.values())], np.uint8))[0]
     chroma = np.ptp(frame.astype(np.int16), axis=2)
@@ -51,5 +51,5 @@ def bodies(frame: np.ndarray) -> list[Body]:
 
 
 def _hue(image: np.ndarray) -> np.ndarray:
-    """Degrees."""
+    """The hue of each pixel in degrees."""
     return cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)[..., 0]

@@ -1,9 +1,9 @@
 """Judges from pixels alone whether a clip obeys the toy world's physics, by tracking coloured bodies.
 
-What a scene's caption tells (bodies, colours, family) is known; where things are is read off the frames. Everything is
-in metres, seconds and kilograms of the scene, y up from the lower edge of a view of 2 m. Bodies of one colour cannot be
-told apart, so of cradles and dominoes only colours are judged. Where a body touches the frame's edge its centre is not
-known, and nothing is said of its motion.
+The content of the scene's caption (bodies, colours, family) is known; positions are read from the frames. Units are the
+scene's metres, seconds and kilograms, with y upwards from the lower edge of a view of 2 m. Bodies of one colour cannot
+be told apart, so only the colours of cradles and dominoes are judged. While a body touches the frame's edge its centre
+is unknown, and its motion is not judged.
 """
 
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from avbench.toyworld.scene import VIEW_METRES, Scene
 FALLING = ("drop", "projectile")
 LEVEL = ("collide", "drift")
 LEAST_KICK = 0.7
-"""m/s: a smaller change of velocity is not told from what pixels leave unsure."""
+"""m/s. A smaller change of velocity cannot be distinguished from the inaccuracy of pixels."""
 TOUCHING = 0.09
-"""Metres, about three pixels: what is nearer than this touches."""
+"""Metres, about three pixels. Things nearer to each other than this touch."""
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One body through the clip; NaN where it is not seen whole. Arrays are ``[frames]`` or ``[frames, 2]``."""
+    """One body through the clip; NaN while it is not fully visible. Arrays are ``[frames]`` or ``[frames, 2]``."""
 
     colour: str
     centres: np.ndarray
     halves: np.ndarray
-    """Half width and half height of what is seen."""
+    """Half width and half height of the visible part."""
     areas: np.ndarray
-    """Square metres, also where only a part is seen; 0 where nothing is."""
+    """Visible area in square metres, also of a part; 0 where nothing is visible."""
 
 
 class Kick(NamedTuple):
@@ -43,26 +43,26 @@ class Kick(NamedTuple):
     speed: float
     """Size of the change, m/s."""
     gap: float
-    """Distance to what is nearest to it at that moment, metres; 0 or less where they touch."""
+    """Distance to the nearest thing at that moment, in metres; 0 or less if they touch."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found; None where the scene, or what is seen of it, does not allow a judgement."""
+    """The results; None if the scene, or the visible part of it, allows no judgement."""
 
     colours_shown: float
-    """Share of the scene's colours that are seen at all."""
+    """Share of the scene's colours that appear at all."""
     strange_share: float
-    """Share of the coloured area, mean over frames, whose colour no body of the scene has."""
+    """Share of the coloured area whose colour no body of the scene has, averaged over frames."""
     breaks: int
     """Times that a body vanishes or appears inside the picture."""
     kicks: tuple[Kick, ...] | None
     penetration: float | None
-    """Deepest overlap of a body with floor, wall or another body, metres."""
+    """Deepest overlap of a body with floor, wall or another body, in metres."""
     gravity: float | None
-    """m/s², median over free flight."""
+    """Acceleration in m/s², median over free flight."""
     energy_gain: float | None
-    """Most that a body's energy rises in the course of the clip, as a height in metres."""
+    """Largest rise of a body's energy in the course of the clip, as a height in metres."""
 
 
 def judge(frames: np.ndarray, fps: float, scene: Scene) -> Findings:
@@ -120,7 +120,7 @@ def _strange_share(seen: list[list[Body]], wanted: list[str]) -> float:
 
 
 def _breaks(track: Track, fps: float) -> int:
-    """Times that a body is seen whole, and not at all in the next frame though it did not leave; and the reverse."""
+    """Times that a fully visible body is gone in the next frame without having left the picture, and the reverse."""
     whole, gone = np.isfinite(track.centres[:, 0]), track.areas == 0
     count = 0
     for centres, halves, was, is_gone in (
@@ -134,7 +134,7 @@ def _breaks(track: Track, fps: float) -> int:
 
 
 def _surroundings(frames: np.ndarray, scene: Scene, scale: float) -> tuple[float | None, float | None]:
-    """Height of the floor, and where the wall begins (x): edges in the median frame, where there are clear ones."""
+    """Height of the floor and x of the wall's edge, from edges in the median frame; None where no edge is clear."""
     grey = np.median(frames, axis=0).mean(axis=2)
     floor = wall = None
     if scene.family in ("drop", "projectile", "collide"):
@@ -163,7 +163,7 @@ def _kicks(
     floor: float | None,
     wall: float | None,
 ) -> list[Kick]:
-    """Changes of velocity that neither the pull nor standing still explains, strongest of neighbours."""
+    """Changes of velocity that neither gravity nor standing still explains; of adjacent ones the strongest."""
     velocity = np.diff(track.centres, axis=0) * fps
     change = velocity[2:] - velocity[:-2]
     sizes = np.minimum(np.linalg.norm(change - 2 * pull / fps, axis=1), np.linalg.norm(change, axis=1))
@@ -217,7 +217,7 @@ def _penetration(tracks: list[Track], floor: float | None, wall: float | None) -
 
 
 def _in_flight(track: Track, floor: float | None) -> np.ndarray:
-    """Frames in which the body is well clear of the floor."""
+    """Frames in which the body is well above the floor."""
     clear = np.isfinite(track.centres[:, 0])
     if floor is not None:
         clear &= track.centres[:, 1] - track.halves[:, 1] - floor > TOUCHING
@@ -234,7 +234,7 @@ def _gravity(tracks: list[Track], fps: float, floor: float | None) -> float | No
 
 
 def _energy_gain(tracks: list[Track], fps: float, floor: float | None) -> float | None:
-    """Energies between frames that both are in flight: kinetic and potential, per weight; the largest later rise."""
+    """The largest later rise of kinetic plus potential energy, per weight, between frames that are both in flight."""
     gains = []
     for track in tracks:
         flies = _in_flight(track, floor)

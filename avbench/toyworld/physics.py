@@ -1,7 +1,7 @@
-"""Simulates a scene: rigid bodies under gravity, by pymunk, with the ground truth.
+"""Simulates a scene with its ground truth: rigid bodies under gravity, by pymunk.
 
-Conventions: SI units; x to the right and y up from the lower left corner of a view of 2 m × 2 m; angles in
-radians, counterclockwise. Two simulations of one (scene, seed) are equal bit for bit on one build of pymunk.
+Conventions: SI units; x points right and y up from the lower left corner of a view of 2 m × 2 m; angles are in radians,
+counterclockwise. Two simulations of one (scene, seed) are equal bit for bit on one build of pymunk.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from avbench.toyworld.scene import MATERIALS, SIZES, VIEW_METRES, BodySpec, Scen
 
 GRAVITY = 9.81
 STEPS_A_SECOND = 480
-"""One step is 2.1 ms: contact times are exact to that."""
+"""One step lasts 2.1 ms, which is the accuracy of contact times."""
 LEAST_CONTACT_SPEED = 0.08
-"""m/s: a touch that changes the lighter body's speed by less (resting, rolling) is not a contact."""
+"""m/s. A touch that changes the lighter body's speed by less (resting, rolling) is not a contact."""
 
 _SURROUNDINGS, _STANDING, _FREE = 1, 2, 4
 
 
 @dataclass(frozen=True)
 class Contact:
-    """One blow between two things."""
+    """One impact between two things."""
 
     seconds: float
     a: str
@@ -33,12 +33,12 @@ class Contact:
     """N·s."""
     x: float
     y: float
-    """Where, in metres."""
+    """The place, in metres."""
 
 
 @dataclass
 class Actor:
-    """A body on the stage: how it looks and the pymunk body that moves it."""
+    """A body on the stage: its appearance and the pymunk body that moves it."""
 
     name: str
     spec: BodySpec
@@ -46,12 +46,12 @@ class Actor:
     half_height: float
     body: pymunk.Body
     rod_to: tuple[float, float] | None = None
-    """World point that a rod joins it to, drawn as a line."""
+    """World point to which a rod connects it; the rod is drawn as a line."""
 
 
 @dataclass
 class Stage:
-    """A scene made ready for simulation: what `stage` returns."""
+    """A scene that is ready to be simulated; `stage` returns it."""
 
     scene: Scene
     space: pymunk.Space
@@ -64,15 +64,15 @@ class Stage:
     actors: list[Actor] = field(default_factory=list)
     contacts_off: bool = False
     clearance: float = 0.0
-    """Metres by which bodies are larger to one another, floor and wall than they look."""
+    """Metres by which bodies are larger for collisions than they look."""
 
     def x(self, from_start_side: float) -> float:
-        """Mirror a distance from the starting side into an x coordinate."""
+        """The x coordinate of a distance from the starting side."""
         return from_start_side if self.scene.side == "left" else VIEW_METRES - from_start_side
 
     @property
     def sign(self) -> int:
-        """+1 where the action starts on the left, −1 where on the right."""
+        """+1 if the action starts on the left, −1 if on the right."""
         return 1 if self.scene.side == "left" else -1
 
     def add(
@@ -114,13 +114,13 @@ class Stage:
         return actor
 
     def ground(self) -> None:
-        """Lay the floor."""
+        """Add the floor."""
         floor = pymunk.Segment(self.space.static_body, (-5, self.floor_height - 0.5), (7, self.floor_height - 0.5), 0.5)
         self._solid(floor, "floor", self.scene.floor, _SURROUNDINGS)
         self.space.add(floor)
 
     def raise_wall(self, near: float, far: float) -> None:
-        """Stand a wall between two distances from the starting side."""
+        """Add a wall between two distances from the starting side."""
         left, right = sorted((self.x(near), self.x(far)))
         wall = pymunk.Poly(self.space.static_body, [(left, -1), (right, -1), (right, 3), (left, 3)])
         self._solid(wall, "wall", self.scene.floor, _SURROUNDINGS)
@@ -131,7 +131,7 @@ class Stage:
         shape.elasticity = MATERIALS[material].restitution
         shape.friction = MATERIALS[material].friction
         shape.name = name  # type: ignore[attr-defined]
-        if self.contacts_off:  # bodies pass through everything, but what stands on the floor goes on standing
+        if self.contacts_off:  # bodies pass through everything, but bodies that stand on the floor still do
             mask = {_SURROUNDINGS: _STANDING, _STANDING: _SURROUNDINGS, _FREE: 0}[category]
             shape.filter = pymunk.ShapeFilter(categories=category, mask=mask if name != "wall" else 0)
 
@@ -140,7 +140,7 @@ def stage(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = Tru
     """Build the simulation of a scene under a seed.
 
     Without `gravity` nothing falls. Without `contacts` bodies pass through each other. With a `clearance` (metres),
-    bodies that do not stand on the floor turn back before they touch.
+    bodies that do not stand on the floor turn back before they touch anything.
     """
     rng = scene.generator(seed)
     space = pymunk.Space()
@@ -157,7 +157,7 @@ def stage(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = Tru
 
 
 def run(ready: Stage, frames: int, fps: float) -> tuple[np.ndarray, list[Contact]]:
-    """Simulate; return the states at each frame's instant and the contacts up to the end of the last frame.
+    """Simulate; return the states at the time of each frame, and the contacts until the end of the last frame.
 
     States are ``[frames, bodies, 6]``: x, y, vx, vy in metres and m/s, angle and angular velocity in rad and rad/s.
     """
@@ -165,7 +165,7 @@ def run(ready: Stage, frames: int, fps: float) -> tuple[np.ndarray, list[Contact
     clock = 0
 
     def struck(arbiter: pymunk.Arbiter, _space: pymunk.Space, _data: object) -> None:
-        if not arbiter.is_first_contact or clock == 1:  # what touches in the first step was put there touching
+        if not arbiter.is_first_contact or clock == 1:  # things that touch in the first step were placed touching
             return
         a, b = arbiter.shapes
         impulse = arbiter.total_impulse.length
@@ -234,7 +234,7 @@ def _hammer(on: Stage) -> None:
     length, angle = on.rng.uniform(0.8, 0.95), on.rng.uniform(0.9, 1.3)
     block_half = (0.17 * on.rng.uniform(0.9, 1.1), 0.14 * on.rng.uniform(0.9, 1.1))
     head_half = (0.11, 0.15)
-    # the handle is level when the head lies on the block, so that it strikes flat
+    # the handle is level when the head lies on the block, so that the head strikes flat
     pivot = (on.x(0.35), on.floor_height + 2 * block_half[1] + head_half[1])
     head = on.add(0, (pivot[0] + on.sign * length * np.cos(angle), pivot[1] + length * np.sin(angle)), half=head_half)
     head.body.angle = on.sign * angle
@@ -251,7 +251,7 @@ def _dominoes(on: Stage) -> None:
         place = 0.45 + index * spacing
         actor = on.add(index, (on.x(place), on.floor_height + half[1]), half=half, standing=True)
         for shape in actor.body.shapes:
-            shape.friction = max(shape.friction, 1.0)  # else smooth slabs slide out of the picture
+            shape.friction = max(shape.friction, 1.0)  # otherwise smooth slabs slide out of the picture
         if index == 0:
             actor.body.angular_velocity = -on.sign * on.rng.uniform(2.4, 3.0)
             actor.body.velocity = (on.sign * 2.6 * half[1], 0)

@@ -1,7 +1,7 @@
-"""Draws a scene: bodies drawn four times too large and averaged down, anti-aliased 64×64 RGB.
+"""Draws a scene as 64×64 RGB: bodies are drawn at four times the size and averaged down for smooth edges.
 
-Materials can be told apart: rubber is flat, wood has grain, metal a dark rim and a highlight, glass lets the
-background through. Ground and walls are nearly grey, so that the named colours belong to bodies alone.
+Materials look different: rubber is flat, wood has grain, metal has a dark rim and a highlight, and glass lets the
+background through. Ground and walls are nearly grey, so that only bodies have the named colours.
 """
 
 import cv2
@@ -55,7 +55,7 @@ def _backdrop(stage: Stage, canvas_size: int) -> np.ndarray:
 
 
 def _outline(shape: str, half_width: float, half_height: float) -> np.ndarray:
-    """Corners about the centre, ``[points, 2]`` metres, counterclockwise."""
+    """Corners relative to the centre, ``[points, 2]`` in metres, counterclockwise."""
     if shape == "ball":
         turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         return half_width * np.stack([np.cos(turn), np.sin(turn)], axis=1)
@@ -64,14 +64,14 @@ def _outline(shape: str, half_width: float, half_height: float) -> np.ndarray:
 
 
 def _placed(points: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Turn and move points about a body's centre to where the body is, in metres."""
+    """Rotate and move points from a body's own coordinates to its place in the scene, in metres."""
     x, y, _, _, angle, _ = row
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return points @ turn + (x, y)
 
 
 def _on_canvas(points: np.ndarray, pixels: float, canvas_size: int) -> np.ndarray:
-    """Metres (y up) to canvas pixels (y down) in OpenCV's fixed point."""
+    """Convert metres (y up) to canvas pixels (y down) in OpenCV's fixed-point format."""
     flipped = np.stack([points[:, 0] * pixels, canvas_size - points[:, 1] * pixels], axis=1) - 0.5
     return np.round(flipped * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 

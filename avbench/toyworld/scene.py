@@ -1,7 +1,7 @@
 """Defines a scene: the part of a toy clip that a caption can describe.
 
-A `Scene` fixes family, bodies, floor, side and speed; the seed of a clip decides everything a caption leaves
-open (exact places, sizes, speeds, light). Lengths are metres: the view is 2 m × 2 m.
+A `Scene` fixes family, bodies, floor, side and speed. The seed of a clip decides everything that a caption leaves open:
+exact places, sizes, speeds and light. Lengths are in metres; the view is 2 m × 2 m.
 """
 
 from collections.abc import Mapping
@@ -17,21 +17,21 @@ VIEW_METRES = 2.0
 
 @dataclass(frozen=True)
 class Material:
-    """How a material bounces, slides, weighs and rings."""
+    """The mechanical and acoustic properties of a material."""
 
     restitution: float
-    """Of the pair, the product of both materials' values is used."""
+    """Share of the speed kept in a bounce; for two materials the product of their values is used."""
     friction: float
     density: float
-    """kg per square metre of its picture."""
+    """kg per square metre of the body's picture."""
     pitch_hz: float
-    """Lowest mode of a body 0.3 m across; it goes with 1 / size."""
+    """Frequency of the lowest mode of a body 0.3 m across; it is proportional to 1 / size."""
     mode_ratios: tuple[float, ...]
     mode_gains: tuple[float, ...]
     ring_seconds: tuple[float, ...]
     """Time in which each mode falls by 60 dB."""
     strike_seconds: float
-    """Length of the blow: soft materials strike slowly and so sound dull."""
+    """Duration of an impact: soft materials strike slowly and therefore sound dull."""
     loudness: float
 
 
@@ -54,12 +54,12 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 """Name → RGB. Backgrounds and floors are nearly grey, so a body can be found by its colour."""
 
 SIZES = {"small": 0.14, "large": 0.2}
-"""Name → half of the width, in metres, before the seed's ±10 %."""
+"""Name → half of the width in metres, before the seed changes it by up to 10 %."""
 
 
 @dataclass(frozen=True)
 class BodySpec:
-    """One thing that a caption names."""
+    """One body that a caption mentions."""
 
     shape: str
     """``ball`` or ``box``."""
@@ -70,15 +70,15 @@ class BodySpec:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of scene, and which scenes of it exist."""
+    """A kind of scene, and the scenes that it allows."""
 
     counts: tuple[int, ...]
-    """How many bodies it may have."""
+    """Allowed numbers of bodies."""
     shapes: tuple[str, ...]
     alike: bool = False
-    """Whether all bodies are the same (a cradle's balls, dominoes)."""
+    """Whether all bodies are equal (a cradle's balls, dominoes)."""
     sided: bool = True
-    """Whether it has a left and a right form."""
+    """Whether it has a left and a right version."""
     speeds: tuple[str, ...] = ("fast",)
     what: str = ""
 
@@ -98,12 +98,12 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything about a toy clip that its caption may tell. Raises InputError on an unknown or unfitting value."""
+    """Everything about a toy clip that its caption may mention. Raises InputError on an unknown or unfitting value."""
 
     family: str
     bodies: tuple[BodySpec, ...]
     floor: str
-    """A material, of the wall too; a family that shows no floor has none."""
+    """The material of floor and wall; empty for a family that shows neither."""
     side: str = "left"
     """Where the action starts: ``left`` or ``right``."""
     speed: str = "fast"
@@ -123,7 +123,7 @@ class Scene:
             _one_of(body.colour, COLOURS, "colour")
             _one_of(body.size, SIZES, "size")
         if family.alike and len(set(self.bodies)) > 1:
-            msg = f"all bodies of a {self.family} scene are alike"
+            msg = f"all bodies of a {self.family} scene must be equal"
             raise InputError(msg)
 
     def to_json(self) -> dict[str, Any]:
@@ -141,12 +141,12 @@ class Scene:
             raise InputError(msg) from None
 
     def generator(self, seed: int) -> np.random.Generator:
-        """The random numbers of one clip: they depend on the scene and the seed alone."""
+        """The random numbers of one clip, which depend only on the scene and the seed."""
         return np.random.default_rng([int(digest(self.to_json())[:16], 16), seed])
 
 
 def random_scene(family: str, rng: np.random.Generator) -> Scene:
-    """Draw a scene of `family`; colours of one scene differ unless its bodies are alike."""
+    """Draw a random scene of `family`; its bodies have different colours unless all bodies must be equal."""
     kind = FAMILIES[family]
     count = int(rng.choice(kind.counts))
     colours = rng.permutation(list(COLOURS))[:count]

@@ -1,8 +1,8 @@
 """Renders a scene's sound: every contact excites the modes of the bodies that touched (modal synthesis).
 
-A blow of impulse J puts a half-sine pulse into two-pole resonators, whose pitch goes with 1 / size. The result is
-on the 16-bit grid, so that a FLAC file holds it exactly and rounding of another machine's sine seldom shows.
-Source: the modal model of van den Doel, Kry and Pai, "FoleyAutomatic" (2001), with values of our own.
+An impact of impulse J sends a half-sine pulse into two-pole resonators whose frequency is proportional to 1 / size. The
+result has 16-bit samples, so that a FLAC file holds it exactly and another machine's rounding of a sine seldom shows.
+Source: the modal model of van den Doel, Kry and Pai, "FoleyAutomatic" (2001), with avbench's own parameters.
 """
 
 import numpy as np
@@ -14,12 +14,12 @@ from avbench.toyworld.scene import MATERIALS, Material
 _REFERENCE_WIDTH = 0.3
 _SURROUNDINGS_WIDTH = 0.6
 _ROOM_NOISE = 0.0006
-"""About −64 dBFS: no clip is digitally silent."""
+"""About −64 dBFS, so that no clip is digitally silent."""
 _LOUDEST = 0.9
 
 
 def sound(stage: Stage, contacts: list[Contact], samples: int, sample_rate: int) -> np.ndarray:
-    """Synthesise mono sound: ``[1, samples]`` float32, contacts beyond the end are left out."""
+    """Synthesise mono sound, ``[1, samples]`` float32; contacts beyond the end are left out."""
     wave = _ROOM_NOISE * stage.rng.standard_normal(samples)
     sounding = {
         actor.name: (MATERIALS[actor.spec.material], 2 * max(actor.half_width, actor.half_height))
@@ -58,7 +58,7 @@ def _rung(material: Material, width: float, force: np.ndarray, sample_rate: int)
         angle = 2 * np.pi * pitch / sample_rate
         radius = 10 ** (-3 / (ring * sample_rate))
         resonator = [[0.0, np.sin(angle), 0.0, 1.0, -2 * radius * np.cos(angle), radius**2]]
-        # the pulse's area, not its peak, sets how far a mode swings; below its own pitch a mode hardly answers
+        # the pulse's area, not its peak, decides how strongly a mode swings; below its own frequency it hardly responds
         area = max(1.0, material.strike_seconds * sample_rate * 2 / np.pi)
         out += gain * sosfilt(resonator, force) / area
     return out

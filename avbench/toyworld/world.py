@@ -18,7 +18,7 @@ CLIP_SPEC = ClipSpec(width=64, height=64, frames=16, fps=Fraction(8), sample_rat
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is known about a clip."""
+    """The ground truth of a clip."""
 
     scene: Scene
     seed: int
@@ -36,7 +36,7 @@ class Truth:
 
     @property
     def displacement_rate(self) -> float:
-        """Path of the fastest body, in frame diagonals a second."""
+        """Length of the fastest body's path, in frame diagonals a second."""
         steps = np.linalg.norm(np.diff(self.states[..., :2], axis=0), axis=-1).sum(axis=0)
         seconds = (len(self.states) - 1) / float(CLIP_SPEC.fps)
         return float(steps.max() / seconds / (VIEW_METRES * np.sqrt(2)))
@@ -47,7 +47,7 @@ class Truth:
         return max((contact.impulse for contact in self.contacts), default=0.0)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, kept beside the clip; numbers keep every digit."""
+        """Plain values, which are stored beside the clip; numbers keep every digit."""
         return {
             "scene": self.scene.to_json(),
             "seed": self.seed,
@@ -60,7 +60,7 @@ class Truth:
 
 
 def simulate(scene: Scene, seed: int, **world: Any) -> tuple[physics.Stage, Truth]:
-    """Let the scene happen, without picture or sound: what curation measures. `world` is for `physics.stage`."""
+    """Simulate the scene without picture or sound, for curation. `world` holds arguments of `physics.stage`."""
     ready = physics.stage(scene, seed, **world)
     masses = tuple(actor.body.mass for actor in ready.actors)
     halves = tuple((actor.half_width, actor.half_height) for actor in ready.actors)
@@ -70,10 +70,10 @@ def simulate(scene: Scene, seed: int, **world: Any) -> tuple[physics.Stage, Trut
 
 
 def make_clip(scene: Scene, seed: int, **world: Any) -> tuple[Clip, Truth]:
-    """Make a clip of `CLIP_SPEC` and its truth; `world` is for `physics.stage`. The same again gives the same bits."""
+    """Make a clip of `CLIP_SPEC` and its truth; `world` is for `physics.stage`. Equal arguments give equal bits."""
     ready, truth = simulate(scene, seed, **world)
     frames = picture.draw(ready, truth.states, CLIP_SPEC.width)
     rate, samples = CLIP_SPEC.sample_rate, CLIP_SPEC.samples
-    assert rate is not None and samples is not None  # the world always sounds
+    assert rate is not None and samples is not None  # every toy clip has sound
     waveform = sound(ready, list(truth.contacts), samples, rate)
     return Clip(frames, CLIP_SPEC.fps, Audio(waveform, rate)), truth

@@ -1,17 +1,17 @@
 """Measures how loud a sound is: loudness by ITU-R BS.1770-4, level, peak, silence and clipping.
 
-Conventions: full scale is 1; dBFS are decibels of a power against the power 1, so that a sine at full scale has -3.01.
-Loudness is in LUFS: the mean power of the K-weighted sound over overlapping blocks, of which those too quiet to count
-are left out. Channels are added, not averaged: a mono track is 3.01 LU softer than the same in both of two channels.
+Conventions: full scale is 1. dBFS are decibels of a power relative to the power 1, so a sine at full scale has -3.01.
+Loudness is in LUFS: the mean power of the K-weighted sound over overlapping blocks, without the blocks that are too
+quiet to count. Channels are added, not averaged: a mono track is 3.01 LU softer than the same sound in two channels.
 
-Source: Recommendation ITU-R BS.1770-4, annex 1. It gives its two filters as coefficients at 48 kHz; here they are
-computed from the analogue filters behind these, so that other rates have the same response. Sound of a lower rate than
-44.1 kHz is first brought above it, because the filters bend where little is left above them.
+Source: Recommendation ITU-R BS.1770-4, annex 1. It gives its two filters as coefficients at 48 kHz. Here they are
+computed from the analogue filters behind them, so that other rates have the same response. Sound with a rate below
+44.1 kHz is first resampled above it, because the digital filters deviate near half the sample rate.
 
-Agreement: the coefficients at 48 kHz with the recommendation's to 1e-15, and its anchor, a sine of 997 Hz at full scale
-in one channel, -3.01 LUFS, to 0.01 LU at 8, 16, 22.05, 44.1, 48 and 96 kHz. pyloudnorm 0.2 with its filters "DeMan",
-which are those of the recommendation, agrees to 0.004 LU on noise, tones, bursts and steps at 44.1 and 48 kHz; with its
-default filters, which are near ones, to 0.043 LU.
+Agreement: the coefficients at 48 kHz agree with the recommendation's to 1e-15. Its reference signal, a sine of 997 Hz
+at full scale in one channel, gives -3.01 LUFS to 0.01 LU at 8, 16, 22.05, 44.1, 48 and 96 kHz. pyloudnorm 0.2 with its
+filters "DeMan", which are those of the recommendation, agrees to 0.004 LU on noise, tones, bursts and steps at 44.1 and
+48 kHz; with its default filters, which are approximate, to 0.043 LU.
 """
 
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
 from avbench.features.audio import waveform
 
 _SHELF = (1681.974450955533, 0.7071752369554196, 3.999843853973347)
-"""Hz, quality and decibels of the high shelf, the head's part of the K-weighting."""
+"""Frequency in Hz, quality and gain in decibels of the high shelf: the first filter of the K-weighting."""
 _HIGH_PASS = (38.13547087602444, 0.5003270373238773)
-"""Hz and quality of the high pass."""
-_TABLED_RATE = 48000  # Hz: the recommendation's coefficients are for it
-_LEAST_RATE = 44100  # Hz: at 16 kHz the bent shelf would be 0.05 LU off at the anchor, at 8 kHz 0.2 LU
+"""Frequency in Hz and quality of the high-pass filter."""
+_TABLED_RATE = 48000  # Hz: the rate for which the recommendation gives coefficients
+_LEAST_RATE = 44100  # Hz: the shelf would be off by 0.05 LU at 16 kHz and by 0.2 LU at 8 kHz, at the reference signal
 
 
 @dataclass(frozen=True)
 class LevelsProtocol(Protocol):
-    """What decides the levels besides the clip."""
+    """The settings that decide the levels, besides the clip."""
 
     name: str = "levels"
     version: int = 1
@@ -41,43 +41,43 @@ class LevelsProtocol(Protocol):
     resampler: str = "resample_poly"
     least_rate: int = _LEAST_RATE
     block: float = 0.4
-    """Seconds of a block of loudness; each begins a quarter of it after the last, and only whole ones count."""
+    """Seconds of one block of loudness. Blocks begin a quarter of this apart, and only whole blocks count."""
     absolute_gate: float = -70.0
-    """LUFS: quieter blocks never count; also the loudness that a silent track is given."""
+    """LUFS. Quieter blocks never count. It is also the loudness reported for a silent track."""
     relative_gate: float = -10.0
-    """LU against the mean power of all blocks above the absolute gate: quieter blocks do not count."""
+    """LU relative to the mean power of all blocks above the absolute gate. Quieter blocks do not count."""
     lowest_rate: int = 8000
-    """Hz: sound of fewer samples a second lacks much of what is loud to an ear."""
+    """Hz. Sound with a lower sample rate lacks much of what makes it loud to an ear, so it is refused."""
     most_channels: int = 2
-    """Where more channels stand, and so how much they count, is not known."""
+    """With more channels, their positions are unknown, and so is the weight of each in the loudness."""
     floor: float = -120.0
-    """dBFS: no level is given as lower."""
+    """dBFS. Lower levels are reported as this."""
     window: float = 0.02
-    """Seconds of the windows that are silent or not; they do not overlap, and only whole ones count."""
+    """Seconds of the windows that are judged silent or not. They do not overlap, and only whole windows count."""
     silent_below: float = -60.0
-    """dBFS, root mean square over a window and all channels."""
+    """dBFS of the root mean square over a window and all channels."""
     clipped_from: float = 0.999
-    """Of full scale."""
+    """Share of full scale."""
     clipped_run: int = 3
-    """Samples at or above it in a row that count as clipped; fewer do not."""
+    """Consecutive samples at or above `clipped_from` that count as clipped; shorter runs do not."""
     notes: Notes = noted(
         loudness="Integrated loudness by ITU-R BS.1770-4.",
-        weighting="The K-weighting has the response of 48 kHz at every rate.",
+        weighting="The K-weighting has the same response at every rate as at 48 kHz.",
         resampler="scipy.signal.resample_poly by the least whole factor that reaches `least_rate`.",
-        least_rate="Hz: sound of a lower rate is resampled.",
+        least_rate="Hz: sound with a lower rate is resampled.",
     )
 
 
 class Levels:
     """The feature ``levels``. Values:
 
-    - ``loudness``: integrated loudness in LUFS; -70 where ``silent`` is 1, which is no measurement but the floor.
+    - ``loudness``: integrated loudness in LUFS; -70 where ``silent`` is 1, which is the floor and not a measurement.
     - ``rms_dbfs``: root mean square over all samples and channels, in dBFS, at least -120.
     - ``peak``: largest absolute sample, 0...1 (of the samples, not of the curve between them).
-    - ``silent_share``: share of the windows of 20 ms below -60 dBFS.
-    - ``clipped_share``: share of the samples that stand in runs of 3 or more at 0.999 of full scale or above. A sound
-      that was clipped and then turned down is not recognised; a low, pure tone at full scale counts where it turns.
-    - ``silent``: 1 where no block of 400 ms is above -70 LUFS, else 0. Metrics of loudness should leave such out.
+    - ``silent_share``: share of the windows of 20 ms that are below -60 dBFS.
+    - ``clipped_share``: share of the samples in runs of 3 or more at 0.999 of full scale or above. Sound that was
+      clipped and then turned down is not detected; the peaks of a low, pure tone at full scale do count.
+    - ``silent``: 1 where no block of 400 ms is above -70 LUFS, else 0. Metrics of loudness should leave such clips out.
     """
 
     protocol = LevelsProtocol()
@@ -86,7 +86,7 @@ class Levels:
         pass
 
     def __call__(self, clip: Clip) -> dict[str, float]:
-        """Measure one clip. Raises NotMeasurable without sound, with less than 400 ms, or where it has no loudness."""
+        """Measure one clip. Raises NotMeasurable without sound, with under 400 ms, or if loudness is undefined."""
         rate, wave = self._heard(clip)
         powers = _block_powers(wave, rate, self.protocol)
         audible = powers[_lufs(powers) > self.protocol.absolute_gate]
@@ -106,16 +106,16 @@ class Levels:
             msg = f"the clip has {1000 * audio.seconds:.3g} ms of sound; loudness needs {1000 * protocol.block:g} ms"
             raise NotMeasurable(msg)
         if rate < protocol.lowest_rate:
-            msg = f"the clip's sound has {rate} samples a second; loudness needs {protocol.lowest_rate}"
+            msg = f"the clip's sound has {rate} samples a second; loudness needs at least {protocol.lowest_rate}"
             raise NotMeasurable(msg)
         if audio.channels > protocol.most_channels:
-            msg = f"the clip has {audio.channels} channels; where they stand is not known, so loudness is not either"
+            msg = f"the clip has {audio.channels} channels; loudness needs 1 or 2, whose positions are known"
             raise NotMeasurable(msg)
         return rate, audio.waveform.astype(np.float64)
 
 
 def _gated(audible: np.ndarray, protocol: LevelsProtocol) -> float:
-    """Loudness of blocks that are above the absolute gate; the gate itself where there is none."""
+    """Loudness of the blocks above the absolute gate; the gate itself where there is none."""
     if not len(audible):
         return protocol.absolute_gate
     gate = _lufs(audible.mean()) + protocol.relative_gate
@@ -152,8 +152,8 @@ def k_weighting(rate: int) -> np.ndarray:
     hertz, quality, decibels = _SHELF
     k, middle, top = np.tan(np.pi * hertz / rate), (10 ** (decibels / 20)) ** 0.4996667741545416, 10 ** (decibels / 20)
     shelf = [top + middle * k / quality + k * k, 2 * (k * k - top), top - middle * k / quality + k * k]
-    # The table leaves the high pass's numerator at 1, -2, 1, which makes what passes 0.04 dB louder at 48 kHz: no less
-    # and no more at any other rate.
+    # The recommendation leaves the high pass's numerator at 1, -2, 1, which raises what passes by 0.04 dB at 48 kHz.
+    # The same gain is applied at every other rate.
     passing = _denominator(*_HIGH_PASS, _TABLED_RATE)[0]
     sections = [
         [*shelf, *_denominator(hertz, quality, rate)],

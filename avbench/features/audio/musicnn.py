@@ -1,22 +1,22 @@
-"""Computes what a network that tags music hears in a clip: features of MTT_musicnn, for distances between sounds.
+"""Computes features of MTT_musicnn, a network that tags music, for distances between sets of sounds.
 
-musicnn (Pons and Serra, 2019) has filters as tall as timbres and as long as rhythms, and was trained to tag music of
-MagnaTagATune. It is no network of everyday sounds, so a distance of its features is not the FAD of the papers, which
-takes VGGish; it is the one whose weights a package ships, so that anybody gets the same number.
+musicnn (Pons and Serra, 2019) has filters that are as tall as timbres and as long as rhythms, and was trained to tag
+the music of MagnaTagATune. It was not trained on everyday sounds, so a distance of its features is not the FAD of
+papers, which uses VGGish. It is used here because a package ships its weights, so that anybody gets the same number.
 
-Conventions: mono, 16 kHz, log10(1 + 10000 mel), in patches of 187 frames (3 s) that do not overlap; what is left at the
-end is not heard. A clip shorter than a patch is one patch of its own length: the network pools over time, and what it
-says of 2 s is near, not equal, to what it would say of 3. The features are the package's ``penultimate``: 200 numbers,
-after the normalisation, mean over patches.
+Conventions: mono, 16 kHz, log10(1 + 10000 mel), in patches of 187 frames (3 s) that do not overlap; what is left over
+at the end is ignored. A clip shorter than a patch is one patch of its own length. The network pools over time, so its
+features of 2 s are near those of 3 s, not equal. The features are the package's ``penultimate`` layer: 200 numbers
+after the normalisation, averaged over patches.
 
-Source: the network written from the paper and the package's description of it; the weights from musicnn 0.1.0, a
-TensorFlow checkpoint of which only the data file is read: where in it each array begins was read from its index. The
-package's frames were padded by reflection and kept in 16 bits; here they are padded so, and not rounded.
+Source: the network is written from the paper and the package's description. The weights are the data file of the
+TensorFlow checkpoint in musicnn 0.1.0; where each array begins in it was read from the checkpoint's index. The package
+pads by reflection and keeps the spectrogram in 16 bits; here it is padded in the same way and not rounded.
 
-Agreement: with the package's own network, run by TensorFlow 2.21 on the spectrograms of its two example songs (19
-patches of 187 frames, and two of 125), to 2e-5 in features of up to 2.7. The spectrograms agree with librosa's to 1e-6.
-The package's rounding to 16 bits moves a song's features by less than 1e-4, and with or without it its network gives
-both songs the tags that its README shows.
+Agreement: the features agree to 2e-5 (values up to 2.7) with the package's own network, run by TensorFlow 2.21 on the
+spectrograms of its two example songs (19 patches of 187 frames, and two of 125). The spectrograms agree with librosa's
+to 1e-6. The package's rounding to 16 bits moves a song's features by less than 1e-4. With and without that rounding,
+its network gives both songs the tags that its README shows.
 """
 
 from dataclasses import dataclass
@@ -37,26 +37,26 @@ from avbench.storage.weights import WEIGHTS, locate
 
 @dataclass(frozen=True)
 class MusicnnProtocol(Protocol):
-    """What decides a clip's features besides the clip. Samples and frames are those of the analysis."""
+    """The settings that decide a clip's features. Samples and frames are those of the analysis."""
 
     name: str = "musicnn"
     version: int = 1
     mono: str = "mean"
     resampler: str = "resample_poly"
     rate: int = 16000
-    """Hz: every waveform is resampled to it."""
+    """Hz. Every waveform is resampled to it."""
     window: int = 512
-    """Samples of a periodic Hann window; the first is centred on sample 0, and the sound reflected at its ends."""
+    """Samples of a periodic Hann window. The first is centred on sample 0; the sound is reflected at its ends."""
     hop: int = 256
     bands: int = 96
-    """Triangles of one area each, evenly spaced on Slaney's mel scale from 0 Hz to half the rate."""
+    """Triangular bands of equal area, evenly spaced on Slaney's mel scale from 0 Hz to half the rate."""
     compression: str = "log10(1+10000*power)"
     patch: int = 187
-    """Frames; patches do not overlap, and a clip with fewer frames is one patch."""
+    """Frames. Patches do not overlap, and a clip with fewer frames is one patch."""
     shortest: int = 16000
-    """Samples: shorter sounds are not measured."""
+    """Samples. Shorter sounds are not measured."""
     silent_below: float = -90.0
-    """dBFS: a track with no sample above it is silent, and is not measured."""
+    """dBFS. A track without a sample above it is silent and is not measured."""
     output: str = "penultimate"
     weights: str = "musicnn-mtt"
     weights_sha256: str = WEIGHTS["musicnn-mtt"].sha256
@@ -69,7 +69,7 @@ class MusicnnProtocol(Protocol):
 
 
 class Musicnn:
-    """The feature ``musicnn``. Raises InputError when built where its weights are missing."""
+    """The feature ``musicnn``. The constructor raises InputError if the weights are missing."""
 
     protocol = MusicnnProtocol()
 
@@ -79,7 +79,7 @@ class Musicnn:
 
     @torch.inference_mode()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """``embedding`` [200]. Raises NotMeasurable without sound, with less than 1 s of it, or where it is silent."""
+        """``embedding`` [200]. Raises NotMeasurable without sound, with less than 1 s of sound, or if it is silent."""
         frames = log_mel(self._heard(clip), self.protocol)
         length = min(self.protocol.patch, len(frames))
         patches = frames[: len(frames) // length * length].reshape(-1, length, self.protocol.bands)
@@ -96,7 +96,7 @@ class Musicnn:
 
 
 def log_mel(wave: np.ndarray, protocol: MusicnnProtocol) -> np.ndarray:
-    """``[samples]`` → ``[frames, bands]``, as librosa has the mel spectrogram with ``pad_mode="reflect"``."""
+    """``[samples]`` → ``[frames, bands]``, as librosa's mel spectrogram with ``pad_mode="reflect"``."""
     padded = np.pad(wave, protocol.window // 2, mode="reflect")
     cuts = np.lib.stride_tricks.sliding_window_view(padded, protocol.window)[:: protocol.hop]
     spectrum = np.fft.rfft(cuts * signal.get_window("hann", protocol.window))
@@ -106,13 +106,13 @@ def log_mel(wave: np.ndarray, protocol: MusicnnProtocol) -> np.ndarray:
 
 @cache
 def _triangles(protocol: MusicnnProtocol) -> np.ndarray:
-    """``[bins, bands]``."""
+    """The weights of the triangular bands, ``[bins, bands]``."""
     corners = _hertz(np.linspace(0, _mel(protocol.rate / 2), protocol.bands + 2))
     bins = np.fft.rfftfreq(protocol.window, 1 / protocol.rate)
     return waveform.triangles(corners, bins) * 2 / (corners[2:] - corners[:-2])
 
 
-# Slaney's mel scale: 3 mel to 200 Hz up to 1 kHz, and above it 27 mel to a factor of 6.4.
+# Slaney's mel scale: 3 mel for every 200 Hz up to 1 kHz; above it, 27 mel for every factor of 6.4.
 def _mel(hertz: float) -> float:
     return hertz * 3 / 200 if hertz < 1000 else 15 + 27 * np.log(hertz / 1000) / np.log(6.4)
 
@@ -142,7 +142,7 @@ class Network(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features of each patch."""
         x = self.first(x)
-        # As long as the filters are even, TensorFlow pads one frame more at the end.
+        # Where a filter's length is even, TensorFlow pads one more frame at the end.
         rhythms = [functional.pad(x, ((length - 1) // 2, length // 2)) for length in (128, 64, 32)]
         heard = [layer(x) for layer in self.timbral]
         heard += [layer(padded) for layer, padded in zip(self.temporal, rhythms, strict=True)]
@@ -156,14 +156,14 @@ class Network(nn.Module):
 
 
 class Layer(nn.Module):
-    """A convolution or matrix, what is below 0 cut off, and then a normalisation."""
+    """A convolution or matrix, then a rectifier, then a normalisation."""
 
     def __init__(self, affine: nn.Module, norm: nn.Module) -> None:
         super().__init__()
         self.affine, self.norm = affine, norm
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Applied to one input."""
+        """The layer's output for one input."""
         return self.norm(functional.relu(self.affine(x)))
 
 
@@ -178,7 +178,7 @@ _AFFINE = {
     "middle.2.affine": (5384132, 5383364),
     "dense.affine": (5730596, 5728196),
 }
-"""Where weight and bias begin, in bytes of the data file."""
+"""Where weight and bias begin in the data file, in bytes."""
 
 _NORMS = {
     "first": (12, 0, 24, 28),
@@ -193,11 +193,11 @@ _NORMS = {
     "pooled": (48600, 30528, 66672, 72696),
     "dense.norm": (8960, 6560, 11360, 12160),
 }
-"""Where weight, bias, running mean and running variance begin."""
+"""Where weight, bias, running mean and running variance begin in the data file, in bytes."""
 
 
 def offsets() -> dict[str, int]:
-    """Where in the data file each of the network's arrays begins, in bytes."""
+    """Where each of the network's arrays begins in the data file, in bytes."""
     parts = [(_AFFINE, ("weight", "bias")), (_NORMS, ("weight", "bias", "running_mean", "running_var"))]
     return {
         f"{layer}.{name}": place
@@ -212,7 +212,7 @@ def load(path: Path) -> Network:
     network = Network()
     data, state = path.read_bytes(), network.state_dict()
     for name, place in offsets().items():
-        # TensorFlow keeps every axis in the opposite order: time, band, in, out.
+        # TensorFlow keeps the axes in the opposite order: time, band, in, out.
         shape = tuple(state[name].shape)[::-1]
         values = np.frombuffer(data, "<f4", int(np.prod(shape)), place).reshape(shape)
         state[name] = torch.from_numpy(np.array(values.T, order="C"))

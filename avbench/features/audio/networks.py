@@ -1,20 +1,21 @@
-"""Computes what VGGish, PANNs and CLAP, the networks of the published audio distances, hear in a clip.
+"""Computes features of VGGish, PANNs and CLAP, the networks behind the published audio distances.
 
-- ``vggish`` (Hershey et al., 2017; torchvggish's file): the network of FAD (Kilgour et al., 2019). 128 numbers of
-  patches of 0.96 s, mean over those of a clip; before the last rectifier, where Google's FAD takes them, and without
-  the PCA and the 8 bits that YouTube-8M adds.
+- ``vggish`` (Hershey et al., 2017; torchvggish's file): the network of FAD (Kilgour et al., 2019). 128 numbers for each
+  patch of 0.96 s, averaged over the clip's patches. They are taken before the last rectifier, as Google's FAD does, and
+  without the PCA and the rounding to 8 bits that YouTube-8M adds.
 - ``panns-cnn14`` (Kong et al., 2020; Cnn14 at 32 kHz, mAP 0.431): the network of the FD of audio generation. 2048
-  numbers of the whole clip. Papers also use the checkpoint at 16 kHz: another network, other numbers.
-- ``clap`` (Wu et al., 2023; a folder that transformers reads, such as laion/clap-htsat-unfused): 512 numbers of length
-  1 of the first 10 s, which may be compared with those of texts. A shorter sound is repeated to 10 s, as LAION does.
+  numbers of the whole clip. Papers also use the checkpoint at 16 kHz, a different network with different numbers.
+- ``clap`` (Wu et al., 2023; a folder that transformers reads, such as laion/clap-htsat-unfused): a vector of 512
+  numbers and length 1 from the first 10 s, which can be compared with those of texts. A shorter sound is repeated to 10
+  s, as LAION does.
 
-Conventions: the mean of the channels, resampled by scipy; the published code of VGGish and PANNs resamples with other
-filters, which moves features of clips that have another rate. A clip with a lower rate than the network's has nothing
-in the upper bands, and its features say so: compare sets of one rate.
+Conventions: channels are averaged and resampled by scipy. The published code of VGGish and PANNs resamples with other
+filters, which changes the features of clips with another rate. A clip with a lower rate than the network's has nothing
+in the upper bands, and its features differ for that reason: compare sets of one rate.
 
-Agreement, on random weights, as no real ones were seen here: VGGish with torchvggish 0.2 (but for the last rectifier)
-and PANNs with panns-inference 0.1.1, on waveforms of the network's rate, both to 1e-6 of the largest feature; CLAP is
-transformers' own network and spectrogram. No number of the real weights was checked.
+Agreement on random weights (no real ones were available): VGGish agrees with torchvggish 0.2, except for the last
+rectifier, and PANNs with panns-inference 0.1.1, on waveforms of the network's rate, both to 1e-6 of the largest
+feature. CLAP is transformers' own network and spectrogram. No number computed with the real weights was checked.
 """
 
 import itertools
@@ -39,19 +40,19 @@ _NOTES = {**waveform.MIXED_DOWN, "silent_below": waveform.SILENCE}
 
 @dataclass(frozen=True)
 class SoundProtocol(Protocol):
-    """What decides a clip's features besides the clip, for each of the networks."""
+    """The settings that decide a clip's features, for each of the networks."""
 
     rate: int
-    """Hz: every waveform is resampled to it."""
+    """Hz. Every waveform is resampled to it."""
     shortest: int
-    """Samples at that rate: shorter sounds are not measured."""
+    """Samples at that rate. Shorter sounds are not measured."""
     output: str
     weights: str
     weights_sha256: str = ""
     mono: str = "mean"
     resampler: str = "resample_poly"
     silent_below: float = -90.0
-    """dBFS: a track with no sample above it is silent, and is not measured."""
+    """dBFS. A track without a sample above it is silent and is not measured."""
     precision: str = "float32"
 
 
@@ -66,18 +67,18 @@ class VGGishProtocol(SoundProtocol):
     output: str = "last, unrectified"
     weights: str = "vggish"
     window: int = 400
-    """Samples of a periodic Hann window; only whole ones count."""
+    """Samples of a periodic Hann window; only whole windows count."""
     transform: int = 512
-    """Samples after filling up with zeros."""
+    """Samples of each window after it is padded with zeros."""
     hop: int = 160
     bands: int = 64
-    """Triangles, evenly spaced and straight on the mel scale 1127 ln(1 + f/700); of magnitudes, not of powers."""
+    """Triangular bands, evenly spaced and straight on the mel scale 1127 ln(1 + f/700); of magnitudes, not powers."""
     lowest: float = 125.0
     highest: float = 7500.0
-    """Hz: the outer ends of the bands."""
+    """Hz: the upper end of the last band; `lowest` is the lower end of the first."""
     compression: str = "ln(0.01+magnitude)"
     patch: int = 96
-    """Frames; patches do not overlap, and what is left at the end is not heard."""
+    """Frames. Patches do not overlap, and what is left over at the end is ignored."""
     notes: Notes = noted(
         **_NOTES, output="The last layer before its rectifier, without the PCA, averaged over patches."
     )
@@ -85,7 +86,7 @@ class VGGishProtocol(SoundProtocol):
 
 @dataclass(frozen=True)
 class PANNsProtocol(SoundProtocol):
-    """Cnn14's own settings. Its window and bands are arrays of the checkpoint."""
+    """Cnn14's own settings. Its window and bands are arrays in the checkpoint."""
 
     name: str = "panns-cnn14"
     version: int = 1
@@ -94,7 +95,7 @@ class PANNsProtocol(SoundProtocol):
     output: str = "penultimate, rectified"
     weights: str = "panns-cnn14"
     window: int = 1024
-    """Samples; the first is centred on sample 0, and the sound reflected at its ends."""
+    """Samples. The first window is centred on sample 0; the sound is reflected at its ends."""
     hop: int = 320
     bands: int = 64
     compression: str = "10*log10(power)"
@@ -103,13 +104,13 @@ class PANNsProtocol(SoundProtocol):
     notes: Notes = noted(
         **_NOTES,
         output="The layer before the classes, after its rectifier.",
-        floor="Decibels: the spectrogram has no lower value.",
+        floor="Decibels: lower values of the spectrogram are raised to it.",
     )
 
 
 @dataclass(frozen=True)
 class CLAPProtocol(SoundProtocol):
-    """CLAP's own settings. Its spectrogram is as the folder's preprocessor_config.json says."""
+    """CLAP's own settings. Its spectrogram follows the folder's preprocessor_config.json."""
 
     name: str = "clap"
     version: int = 1
@@ -118,12 +119,12 @@ class CLAPProtocol(SoundProtocol):
     output: str = "unit projection"
     weights: str = "clap"
     longest: int = 480000
-    """Samples: of a longer sound only so many are heard, the first; a shorter one is repeated as the folder says."""
+    """Samples. A longer sound is cut to this length; a shorter one is repeated as the folder says."""
     notes: Notes = noted(**_NOTES, output="The projection of the audio network, scaled to length 1.")
 
 
 class VGGish:
-    """The feature ``vggish``. Raises InputError when built where the weights are not there or do not fit."""
+    """The feature ``vggish``. The constructor raises InputError if the weights are missing or do not fit."""
 
     protocol = UserProvidedProtocol(VGGishProtocol())
     width = 64
@@ -136,7 +137,7 @@ class VGGish:
 
     @torch.inference_mode()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """``embedding`` [128]. Raises NotMeasurable without sound, with less than 975 ms, or where it is silent."""
+        """``embedding`` [128]. Raises NotMeasurable without sound, with less than 975 ms, or if it is silent."""
         frames = vggish_log_mel(heard(clip, self.protocol, "VGGish"), VGGishProtocol())
         patches = frames[: len(frames) // self.protocol.patch * self.protocol.patch]
         x = torch.from_numpy(patches.reshape(-1, 1, self.protocol.patch, self.protocol.bands)).float()
@@ -145,7 +146,7 @@ class VGGish:
 
 
 class PANNs:
-    """The feature ``panns-cnn14``. Raises InputError when built where the weights are not there or do not fit."""
+    """The feature ``panns-cnn14``. The constructor raises InputError if the weights are missing or do not fit."""
 
     protocol = UserProvidedProtocol(PANNsProtocol())
     width = 64
@@ -158,14 +159,14 @@ class PANNs:
 
     @torch.inference_mode()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """``embedding`` [2048]. Raises NotMeasurable without sound, with less than 310 ms, or where it is silent."""
+        """``embedding`` [2048]. Raises NotMeasurable without sound, with less than 310 ms, or if it is silent."""
         x = torch.from_numpy(heard(clip, self.protocol, "PANNs")).float()[None]
         with exact():
             return {"embedding": self._network(x.to(self._device))[0].cpu().numpy()}
 
 
 class CLAP:
-    """The feature ``clap``. Raises InputError when built without transformers, or where the folder is no CLAP."""
+    """The feature ``clap``. The constructor raises InputError without transformers, or if the folder holds no CLAP."""
 
     protocol = UserProvidedProtocol(CLAPProtocol())
 
@@ -181,18 +182,18 @@ class CLAP:
             local = {"local_files_only": True, "trust_remote_code": False}
             self._extractor = ClapFeatureExtractor.from_pretrained(folder, **local)
             model, report = ClapModel.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, **local)
-        except Exception as error:  # of transformers, torch and safetensors: each says what it does not like
+        except Exception as error:  # transformers, torch and safetensors each raise their own errors
             msg = f"{folder} cannot be read as a CLAP: {first_line(error)}"
             raise InputError(msg) from None
         require_complete(report, "audio", folder, "CLAP")
         if self._extractor.sampling_rate != CLAPProtocol.rate:
-            msg = f"{folder} is of another CLAP: it asks for {self._extractor.sampling_rate} samples a second"
+            msg = f"{folder} holds another CLAP: it needs {self._extractor.sampling_rate} samples a second"
             raise InputError(msg)
         self._model = model.eval().requires_grad_(False).to(self._device)
 
     @torch.inference_mode()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """``embedding`` [512]. Raises NotMeasurable without sound, with less than 1 s of it, or where it is silent."""
+        """``embedding`` [512]. Raises NotMeasurable without sound, with less than 1 s of sound, or if it is silent."""
         wave = heard(clip, self.protocol, "CLAP")[: self.protocol.longest]
         inputs = self._extractor(wave, sampling_rate=self.protocol.rate, return_tensors="pt")
         spectrogram, longer = inputs["input_features"].float(), inputs["is_longer"]
@@ -203,7 +204,7 @@ class CLAP:
 
 
 def heard(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:
-    """``[samples]`` at the network's rate. Raises NotMeasurable without sound, with too little, or with silence."""
+    """``[samples]`` at the network's rate. Raises NotMeasurable without sound, or if it is too short or silent."""
     audio = waveform.sound_of(clip)
     mono = waveform.mixed_down(audio, protocol.silent_below)
     wave = waveform.resampled(mono, audio.sample_rate, protocol.rate)
@@ -212,13 +213,13 @@ def heard(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:
 
 
 def _read_with_arrays(path: Path) -> dict[str, np.ndarray]:
-    """`read_state_dict` of a file that also holds numpy arrays, as PANNs' do: the state of what drew its examples."""
+    """`read_state_dict` for files that also hold numpy arrays: PANNs' files hold the state of their data sampler."""
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
-        msg = f"reading {path} without running it needs torch 2.6 or later"
+        msg = f"{path} can be read without running its code only by torch 2.6 or later"
         raise InputError(msg)
     rebuild = np.empty(0).__reduce__()[0]
     kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]
-    # The module that rebuilds arrays has changed its name, and the file has the old one.
+    # numpy has renamed the module that rebuilds arrays, and the file has the old name.
     names = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     with torch.serialization.safe_globals([*names, np.ndarray, np.dtype, *kinds]):
         return read_state_dict(path)
@@ -233,7 +234,7 @@ def vggish_log_mel(wave: np.ndarray, protocol: VGGishProtocol) -> np.ndarray:
 
 @cache
 def _vggish_triangles(protocol: VGGishProtocol) -> np.ndarray:
-    """``[bins, bands]``; the bin of 0 Hz is in none."""
+    """The weights of the bands, ``[bins, bands]``; the bin of 0 Hz belongs to none."""
     hertz = np.fft.rfftfreq(protocol.transform, 1 / protocol.rate)
     low, high, bins = (1127 * np.log(1 + each / 700) for each in (protocol.lowest, protocol.highest, hertz))
     corners = np.linspace(low, high, protocol.bands + 2)
@@ -241,7 +242,7 @@ def _vggish_triangles(protocol: VGGishProtocol) -> np.ndarray:
 
 
 class VGGishNetwork(nn.Module):
-    """``[patches, 1, 96, 64]`` → ``[patches, 128]``; names are those of torchvggish's checkpoint."""
+    """``[patches, 1, 96, 64]`` → ``[patches, 128]``; parameters have the names of torchvggish's checkpoint."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -257,12 +258,12 @@ class VGGishNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features of each patch."""
-        # The matrices were trained in TensorFlow, where channels come last.
+        # The matrices were trained in TensorFlow, where channels are the last axis.
         return self.embeddings(self.features(x).permute(0, 2, 3, 1).flatten(1))
 
 
 class Cnn14(nn.ModuleDict):
-    """``[clips, samples]`` → ``[clips, 32 width]``; names are those of PANNs' checkpoint."""
+    """``[clips, samples]`` → ``[clips, 32 width]``; parameters have the names of PANNs' checkpoint."""
 
     def __init__(self, width: int = 64) -> None:
         settings = PANNsProtocol()

@@ -1,6 +1,6 @@
-"""Finds when sounds begin: onsets by spectral flux, made for impacts.
+"""Finds onsets, the times at which sounds begin, by spectral flux; the settings suit impacts.
 
-Conventions: times are in seconds of the clip, 0 with its first sample; levels are in decibels.
+Conventions: times are in seconds from the clip's first sample; levels are in decibels.
 """
 
 from dataclasses import dataclass
@@ -15,38 +15,38 @@ from avbench.features.audio import waveform
 
 @dataclass(frozen=True)
 class OnsetProtocol(Protocol):
-    """What decides the onsets. Samples and frames are those of the analysis."""
+    """The settings that decide the onsets. Samples and frames are those of the analysis."""
 
     name: str = "onsets"
     version: int = 2
     mono: str = "mean, centred"
     resampler: str = "resample_poly"
     rate: int = 16000
-    """Hz: every waveform is resampled to it."""
+    """Hz. Every waveform is resampled to it."""
     window: int = 512
     """Samples of a periodic Hann window."""
     transform: int = 512
-    """Samples after filling up with zeros."""
+    """Samples of each window after it is padded with zeros."""
     hop: int = 64
     bands: int = 24
-    """Triangles, evenly spaced on the mel scale 2595 log10(1 + f/700)."""
+    """Triangular bands, evenly spaced on the mel scale 2595 log10(1 + f/700)."""
     lowest: float = 60.0
     highest: float = 8000.0
-    """Hz: the outer ends of the bands."""
+    """Hz: the upper end of the last band; `lowest` is the lower end of the first."""
     floor_below_peak: float = 60.0
-    """Decibels: levels further than this below the loudest of the clip count as equal."""
+    """Decibels. Levels further than this below the clip's loudest level count as equal."""
     floor_absolute: float = -90.0
-    """Decibels against a sine at full scale; nothing below it is heard."""
+    """Decibels relative to a sine at full scale. Anything below it is ignored."""
     lag: int = 4
     """Frames between the two levels that are compared."""
     threshold: float = 2.5
-    """Decibels by which the level must rise, mean over bands, above what is usual around."""
+    """Decibels by which the rise of the level, averaged over bands, must exceed the usual rise around it."""
     usual: int = 51
-    """Frames over which the usual rise, its median, is taken."""
+    """Frames over which the usual rise, a median, is taken."""
     apart: float = 0.03
-    """Seconds: of onsets nearer than this the strongest stands."""
+    """Seconds. Of onsets nearer to each other than this only the strongest is kept."""
     loudness_seconds: float = 0.04
-    """How much of the sound after an onset its level is taken of."""
+    """Seconds of sound after an onset from which its level is computed."""
     notes: Notes = noted(
         **waveform.MIXED_DOWN | {"mono": "The channels are averaged, and the mean over time is subtracted."}
     )
@@ -55,13 +55,13 @@ class OnsetProtocol(Protocol):
 class Onsets:
     """Onsets by spectral flux on a mel spectrogram in decibels (after Böck, Krebs and Schedl, 2012). Values:
 
-    - ``onset_seconds``: ``[onsets]``, increasing, none before 0. Of unlike length from clip to clip.
-    - ``onset_count``, and ``onset_rate`` in onsets per second of sound. A silent track has 0 of both.
-    - ``onset_level``: ``[onsets]``, root mean square of the sound just after each, full scale 1.
+    - ``onset_seconds``: ``[onsets]``, increasing, none before 0. Their number differs from clip to clip.
+    - ``onset_count``, and ``onset_rate`` in onsets per second of sound. Both are 0 for a silent track.
+    - ``onset_level``: ``[onsets]``, root mean square of the sound just after each onset; full scale is 1.
     - ``sound_seconds``: how long the sound lasts.
 
-    What already sounds when the clip begins is no onset, unless it is louder there than most of the clip. Of onsets
-    nearer to each other than 30 ms one is found, and in the last 16 ms none, or one up to 10 ms early.
+    Sound that is already there when the clip begins is no onset, unless it is louder there than in most of the clip. Of
+    onsets less than 30 ms apart one is found. In the last 16 ms an onset is missed or placed up to 10 ms early.
     """
 
     protocol = OnsetProtocol()
@@ -70,7 +70,7 @@ class Onsets:
         pass
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
-        """Measure one clip. Raises NotMeasurable without sound, or with less of it than one window."""
+        """Measure one clip. Raises NotMeasurable without sound, or if the sound is shorter than one window."""
         audio = waveform.sound_of(clip)
         mono = waveform.mixed_down(audio)
         wave = waveform.resampled(mono - mono.mean(), audio.sample_rate, self.protocol.rate)
@@ -106,11 +106,12 @@ def _levels_after(wave: np.ndarray, onsets: np.ndarray, protocol: OnsetProtocol)
 
 
 def _levels(wave: np.ndarray, lead: int, protocol: OnsetProtocol) -> np.ndarray:
-    """``[lead + frames, bands]`` in decibels against a sine at full scale, the first `lead` before the clip begins.
+    """``[lead + frames, bands]`` in decibels relative to a sine at full scale; `lead` frames precede the clip.
 
-    What sounded before is unknown. It is taken to have been at the clip's usual level, its median, so that a hum that
-    is only cut has no onset. Where the clip's beginning reaches into such a frame it counts, so that an impact at the
-    very start has one, but not as louder than the first whole frame, because the cut itself makes a click.
+    The sound before the clip is unknown. It is assumed to have had the clip's median level, so that a hum that is
+    merely cut off has no onset. A frame before the clip that overlaps its beginning counts, so that an impact at the
+    very start has an onset; but it counts at most as loud as the first whole frame, because the cut itself makes a
+    click.
     """
     levels = _decibels(np.pad(wave, (lead * protocol.hop, 0)), protocol)
     levels = np.maximum(levels, levels[lead:].max() - protocol.floor_below_peak)
@@ -120,7 +121,7 @@ def _levels(wave: np.ndarray, lead: int, protocol: OnsetProtocol) -> np.ndarray:
 
 
 def _decibels(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
-    """``[frames, bands]`` of all whole windows."""
+    """Levels ``[frames, bands]`` of all whole windows."""
     window = signal.get_window("hann", protocol.window)
     cuts = np.lib.stride_tricks.sliding_window_view(wave, protocol.window)[:: protocol.hop]
     spectrum = np.fft.rfft(cuts * window, protocol.transform)
@@ -130,7 +131,7 @@ def _decibels(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
 
 @cache
 def _triangles(protocol: OnsetProtocol) -> np.ndarray:
-    """``[bins, bands]``."""
+    """The weights of the triangular bands, ``[bins, bands]``."""
     low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (protocol.lowest, protocol.highest))
     corners = 700 * (10 ** (np.linspace(low, high, protocol.bands + 2) / 2595) - 1)
     return waveform.triangles(corners, np.fft.rfftfreq(protocol.transform, 1 / protocol.rate))

@@ -15,7 +15,7 @@ MIXED_DOWN = {
     "resampler": "scipy.signal.resample_poly with its default filter.",
 }
 """Notes of every protocol whose sound is mixed down and resampled here."""
-SILENCE = "dBFS: a track with no sample above it is silent, and is not measured."
+SILENCE = "dBFS: a track without a sample above it is silent and is not measured."
 """Note of `silent_below`."""
 
 
@@ -28,7 +28,7 @@ def sound_of(clip: Clip) -> Audio:
 
 
 def mixed_down(audio: Audio, silent_below: float | None = None) -> np.ndarray:
-    """The mean of the channels. Raises NotMeasurable where no sample of it is above `silent_below`, in dBFS."""
+    """The mean of the channels. Raises NotMeasurable if no sample of it is above `silent_below`, in dBFS."""
     mono = audio.waveform.mean(axis=0, dtype=np.float64)
     if silent_below is not None and 20 * np.log10(max(np.abs(mono).max(), 1e-9)) <= silent_below:
         msg = "the track is silent"
@@ -37,13 +37,13 @@ def mixed_down(audio: Audio, silent_below: float | None = None) -> np.ndarray:
 
 
 def resampled(wave: np.ndarray, rate: int, to: int) -> np.ndarray:
-    """The waveform at another rate, both in samples a second."""
+    """The waveform resampled from `rate` to `to`, both in samples a second."""
     common = gcd(to, rate)
     return signal.resample_poly(wave, to // common, rate // common)
 
 
 def require_length(wave: np.ndarray, shortest: int, rate: int, audio: Audio, who: str) -> None:
-    """Raise NotMeasurable where a waveform has fewer than `shortest` samples at `rate`, which `who` needs."""
+    """Raise NotMeasurable if a waveform has fewer than `shortest` samples at `rate`; `who` begins the requirement."""
     if len(wave) < shortest:
         least = 1000 * shortest / rate
         msg = f"the clip has {1000 * audio.seconds:.3g} ms of sound; {who} {least:.4g} ms"
@@ -51,7 +51,7 @@ def require_length(wave: np.ndarray, shortest: int, rate: int, audio: Audio, who
 
 
 def triangles(corners: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """``[bins, bands]``: weights that rise to 1 in the middle of a band and fall to 0 in those of its neighbours.
+    """``[bins, bands]``: weights that rise to 1 at the middle of a band and fall to 0 at its neighbours' middles.
 
     Args:
         corners: ``[bands + 2]``, the ends and middles of the bands.

@@ -1,10 +1,10 @@
-"""How do things move, does the next frame look as the motion says, and where does motion change abruptly?
+"""Measures motion by dense optical flow: how fast, how steadily, where it is abrupt, and how well frames follow it.
 
-Dense optical flow, forward and backward, once a clip; everything that rests on flow is measured here.
+The flow between consecutive frames is computed once for each clip, forward and backward; all flow metrics use it.
 
-Conventions: flow is ``[height, width, 2]`` float32 in pixels of the working frames, x before y; the forward flow of a
-pair stands on the grid of frame k and points to where that place is in frame k+1. Speeds are in frame diagonals per
-second, so that they do not depend on resolution or frame rate.
+Conventions: flow is ``[height, width, 2]`` float32 in pixels of the working frames, x before y. The forward flow of a
+pair lies on the grid of frame k and points to where each place is in frame k+1. Speeds are in frame diagonals per
+second, so they do not depend on resolution or frame rate.
 """
 
 import itertools
@@ -23,25 +23,24 @@ from avbench.features.flow.protocol import FlowProtocol
 class DISFlow:
     """The feature ``flow-dis``: flow by DIS (Kroeger et al., 2016). Values of one clip:
 
-    - ``motion_amount``: speed of the moving parts in diagonals per second: per pair the mean of the fastest 5 % of
-      pixels (VBench's dynamic degree, before its threshold), mean over pairs. Parts smaller than 5 % of the frame are
-      diluted.
-    - ``motion_curve``: ``[time - 1]``, the same for every pair of frames.
-    - ``mean_motion``: mean over all pixels instead of the fastest.
+    - ``motion_amount``: speed of the moving parts in diagonals per second. For each pair of frames it is the mean speed
+      of the fastest 5 % of pixels (VBench's dynamic degree before its threshold); the clip's value is the mean over
+      pairs. A moving part that covers less than 5 % of the frame is diluted.
+    - ``motion_curve``: ``[time - 1]``, the same number for every pair of frames.
+    - ``mean_motion``: the mean speed of all pixels instead of the fastest.
     - ``moving_share``: share of the pairs that move at all.
     - ``moves``: 1 if the clip moves, 0 if it is frozen.
-    - ``warping_error``: see `pairs._warping_error`; mean over the pairs of which anything is visible in both frames.
-    - ``visible_share``: share of the pixels that the warping error rests on; where it is 0 the error is without
-      meaning.
-    - ``returning_share``: of the moving pixels, the share that the backward flow leads back; 0 where none moves.
-    - ``acceleration``: mean length of the change of velocity along the flow, where anything moves, in diagonals per
-      second²; 0 where nothing does.
+    - ``warping_error``: see `pairs._warping_error`; the mean over the pairs that have pixels visible in both frames.
+    - ``visible_share``: share of the pixels that the warping error rests on; where it is 0 the error has no meaning.
+    - ``returning_share``: share of the moving pixels that the backward flow leads back; 0 where none moves.
+    - ``acceleration``: mean length of the change of velocity along the flow, in diagonals per second², where anything
+      moves; 0 where nothing does.
     - ``still_flicker``: median change of brightness from frame to frame where nothing moves, in grey levels;
       ``still_share`` is the share of pairs that have such a place.
     - ``motion_histogram``: ``[128]``, see `histogram.motion_histogram`.
     - ``event_seconds``, ``event_strength`` (diagonals per second), ``event_x``, ``event_y``: ``[events]`` abrupt
-      changes of motion, see `tracks`; ``event_rate`` a second of the time in which one could be found, from
-      ``event_from`` to ``event_until`` seconds. A clip of fewer than 7 frames has no such time.
+      changes of motion, see `tracks`. ``event_rate`` is their number per second of the time in which events can be
+      found, from ``event_from`` to ``event_until`` seconds. A clip of fewer than 7 frames has no such time.
     """
 
     protocol = FlowProtocol()
@@ -50,11 +49,11 @@ class DISFlow:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
-        """From one working frame, ``[height, width, 3]`` uint8, to another."""
+        """Flow from one working frame to another, both ``[height, width, 3]`` uint8."""
         return self._dis.calc(*(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following)), None)
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
-        """Measure one clip. Raises NotMeasurable on fewer than 4 frames, or on frames too small for flow."""
+        """Measure one clip. Raises NotMeasurable if it has fewer than 4 frames or its frames are too small for flow."""
         if len(clip.frames) < (fewest := self.protocol.histogram_spans + 2):
             msg = f"the clip has {len(clip.frames)} frames; motion and its changes need {fewest}"
             raise NotMeasurable(msg)
@@ -89,7 +88,7 @@ class DISFlow:
 
 
 class _Summary:
-    """Numbers of a clip's pairs, gathered as they pass."""
+    """Collects the numbers of a clip's pairs while the pairs pass through `seen`."""
 
     def __init__(self, protocol: FlowProtocol) -> None:
         self._protocol = protocol
@@ -99,7 +98,7 @@ class _Summary:
         self._accelerations: list[float] = []
 
     def seen(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
-        """Pass the pairs on."""
+        """Yield the pairs unchanged, and record their numbers."""
         before: Pair | None = None
         for one in pairs:
             self._pairs.append((one.fastest, one.mean, one.error, one.visible, one.returning, one.flicker))
@@ -115,7 +114,7 @@ class _Summary:
             yield one
 
     def values(self, per_second: float, fps: float) -> dict[str, Value]:
-        """What DISFlow gives, but for the events."""
+        """The values of DISFlow without its events."""
         fastest, mean, error, visible, returning, flicker = np.array(self._pairs).T
         motion = fastest * per_second
         amount, threshold = float(motion.mean()), self._protocol.moving_threshold

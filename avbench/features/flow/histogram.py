@@ -1,4 +1,4 @@
-"""Which way do things move, and change their motion, where and when? What `motion_frechet` compares."""
+"""Computes histograms of motion by direction, place and time: the embedding that `motion_frechet` compares."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ from avbench.features.flow.protocol import FlowProtocol
 def motion_histogram(
     velocities: list[np.ndarray], changes: list[np.ndarray], per_second: float, fps: float, protocol: FlowProtocol
 ) -> np.ndarray:
-    """Which way things move, and change their motion, where and when: float32, square roots of mean speeds.
+    """Histogram of velocities and of their changes by time, place and direction: flat float32 roots of mean lengths.
 
-    The idea is that of the Fréchet video motion distance (Liu et al., 2024), on dense flow instead of tracked points:
-    velocities in diagonals per second, and their changes along the flow, v(k+1) at x + v(k) less v(k) at x, in
-    diagonals per second per `acceleration_seconds`; mean length in cells of time, space and direction, as ``[velocity
-    or change, span, row, column, direction]``, flat. The root keeps a few fast clips from being all a distance sees.
+    The idea is that of the Fréchet video motion distance (Liu et al., 2024), on dense flow instead of tracked points.
+    Velocities are in diagonals per second. Their changes along the flow, v(k+1) at x + v(k) less v(k) at x, are in
+    diagonals per second per `acceleration_seconds`. Each cell of ``[velocity or change, span, row, column, direction]``
+    holds the mean length of its vectors. The square root keeps a few fast clips from dominating the distance.
     """
     unit = np.array([per_second, per_second * fps * protocol.acceleration_seconds])
     spans = [
@@ -25,16 +25,18 @@ def motion_histogram(
 
 
 def by_cell_and_direction(vectors: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
-    """Mean length of ``[height, width, 2]`` vectors over each part of the frame, shared out among directions; flat."""
+    """Mean length of ``[height, width, 2]`` vectors in each part of the frame, divided among directions; flat."""
     height, width, _ = vectors.shape
     side, directions = protocol.histogram_side, protocol.histogram_directions
     cell = (np.arange(height) * side // height)[:, None] * side + np.arange(width) * side // width
     length = np.hypot(vectors[..., 0], vectors[..., 1])
-    turn = np.arctan2(vectors[..., 1], vectors[..., 0]) / (2 * np.pi) * directions
+    moving = length > 0  # the rest of the frame adds nothing, and often it is most of it
+    length, places = length[moving], cell[moving]
+    turn = np.arctan2(vectors[..., 1][moving], vectors[..., 0][moving]) / (2 * np.pi) * directions
     before = np.floor(turn)
     share = turn - before
     total = np.zeros(side * side * directions)
     for direction, weight in ((before, 1 - share), (before + 1, share)):
-        place = cell * directions + direction.astype(np.intp) % directions
-        total += np.bincount(place.ravel(), (length * weight).ravel(), len(total))
+        place = places * directions + direction.astype(np.intp) % directions
+        total += np.bincount(place, length * weight, len(total))
     return (total.reshape(-1, directions) / np.bincount(cell.ravel())[:, None]).ravel()

@@ -1,7 +1,7 @@
-"""What do two consecutive frames and the flow between them say?
+"""Measures one pair of consecutive frames with the flow between them.
 
-Flow is ``[height, width, 2]`` float32 in pixels of the working frames, x before y. Forward flow stands on the grid of
-the first frame and points to where that place is in the second; backward flow the other way round.
+Flow is ``[height, width, 2]`` float32 in pixels of the working frames, x before y. Forward flow lies on the grid of the
+first frame and points to where each place is in the second; backward flow does the reverse.
 """
 
 from dataclasses import dataclass
@@ -14,52 +14,56 @@ from avbench.features.flow.protocol import FlowProtocol
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two frames' flows where they count as motion, and what was found of them. Masks are ``[height, width]`` bool."""
+    """The flow of two frames where it counts as motion, and its numbers. Masks are ``[height, width]`` bool."""
 
     motion: np.ndarray
-    """Forward flow where following it explains the change between the frames, else 0."""
+    """Forward flow where warping along it explains the change between the frames, 0 elsewhere."""
     target: np.ndarray
-    """Where the forward flow itself points, motion or not."""
+    """The place that the forward flow points to, whether it counts as motion or not."""
     lost: np.ndarray
-    """Where the flow does not say what became of a place of the first frame."""
+    """True where the flow does not show what became of a place of the first frame."""
     motion_back: np.ndarray
     lost_back: np.ndarray
     fastest: float
-    """Mean speed of the fastest pixels, pixels a frame."""
+    """Mean speed of the fastest pixels, in pixels a frame."""
     mean: float
-    """Mean speed of all pixels."""
+    """Mean speed of all pixels, in pixels a frame."""
     error: float
-    """Warping error over the visible pixels; 0 where none is."""
+    """Warping error over the visible pixels; 0 where none is visible."""
     visible: float
-    """Share of the pixels that the error rests on."""
+    """Share of the pixels that the error is computed over."""
     returning: float
-    """Share of the moving pixels that the backward flow leads back; NaN where none moves."""
+    """Share of the moving pixels that the backward flow leads back to their start; NaN where none moves."""
     flicker: float
-    """Median difference of grey levels where nothing moves; NaN where something moves everywhere."""
+    """Median difference in grey levels where nothing moves; NaN where everything moves."""
 
 
 def pair(
     frame: np.ndarray, following: np.ndarray, forward: np.ndarray, backward: np.ndarray, protocol: FlowProtocol
 ) -> Pair:
-    """Take two working frames ``[height, width, 3]`` uint8 and the flows between them apart."""
-    grey, following_grey = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following))
-    there, back = grid(*grey.shape) + forward, grid(*grey.shape) + backward
-    motion = forward * _evidence(grey, following_grey, there, protocol)[..., None]
-    motion_back = backward * _evidence(following_grey, grey, back, protocol)[..., None]
+    """Measure two working frames ``[height, width, 3]`` uint8 with the flows between them."""
+    greys = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following)]
+    before, after = (cv2.GaussianBlur(grey.astype(np.float32), (0, 0), protocol.evidence_blur) for grey in greys)
+    places = grid(*before.shape)
+    there = _Way(forward, places + forward, backward, before, after)
+    back = _Way(backward, places + backward, forward, after, before)
+    motion = forward * _evidence(there, protocol)[..., None]
+    motion_back = backward * _evidence(back, protocol)[..., None]
     speed = np.hypot(motion[..., 0], motion[..., 1])
     fastest = max(1, round(protocol.moving_share_of_pixels * speed.size))
     top = np.partition(speed, speed.size - fastest, axis=None)[-fastest:]
-    error, visible = _warping_error(frame, following, forward, backward, there, protocol)
-    moving = (speed > 0) & ~outside(there, 0)
-    returns = ~_misses(forward, sampled(backward, there), protocol.occlusion_relative, protocol.occlusion_absolute)
+    inside = ~outside(there.target, 0)
+    returns = ~there.misses(protocol.occlusion_relative, protocol.occlusion_absolute)
+    error, visible = _warping_error(frame, following, there, returns & inside, protocol)
+    moving = (speed > 0) & inside
     still = cv2.blur((speed > 0).astype(np.float32), (protocol.still_margin,) * 2) == 0
-    change = cv2.absdiff(grey, following_grey)
+    change = cv2.absdiff(*greys)
     return Pair(
         motion=motion,
-        target=there,
-        lost=_lost(grey, following_grey, forward, backward, there, protocol),
+        target=there.target,
+        lost=_lost(there, protocol),
         motion_back=motion_back,
-        lost_back=_lost(following_grey, grey, backward, forward, back, protocol),
+        lost_back=_lost(back, protocol),
         fastest=float(top.mean(dtype=np.float64)),
         mean=float(speed.mean(dtype=np.float64)),
         error=error,
@@ -69,8 +73,29 @@ def pair(
     )
 
 
+class _Way:
+    """A flow from one frame to another, and what several tests need of it, computed once."""
+
+    def __init__(
+        self, flow: np.ndarray, target: np.ndarray, return_flow: np.ndarray, before: np.ndarray, after: np.ndarray
+    ) -> None:
+        self.flow, self.target, self.before = flow, target, before
+        self.change = after - before
+        """What standing still leaves, in grey levels of the blurred frames."""
+        self.left = sampled(after, target) - before
+        """What following the flow leaves."""
+        returning = sampled(return_flow, target)
+        self.length2 = square(flow)
+        self._return_length2 = square(returning)
+        self._miss2 = square(flow + returning)
+
+    def misses(self, relative: float, absolute: float) -> np.ndarray:
+        """Mask of the pixels whose way there and back does not end where it began (test of Sundaram et al., 2010)."""
+        return self._miss2 > relative * (self.length2 + self._return_length2) + absolute
+
+
 def working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, int]:
-    """Height and width at which flow is taken."""
+    """Height and width of the frames on which flow is computed."""
     short = min(height, width)
     if short > protocol.longest_short_side:
         scale = protocol.longest_short_side / short
@@ -80,7 +105,7 @@ def working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, 
 
 
 def working(frame: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
-    """A frame at that size."""
+    """A frame resized to the working size."""
     height, width = working_size(*frame.shape[:2], protocol)
     if (height, width) == frame.shape[:2]:
         return np.ascontiguousarray(frame)
@@ -89,89 +114,59 @@ def working(frame: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
 
 
 def grid(height: int, width: int) -> np.ndarray:
-    """``[height, width, 2]`` float32: every pixel's own place, x before y."""
+    """``[height, width, 2]`` float32: the coordinates of every pixel, x before y."""
     return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), axis=-1)
 
 
 def sampled(image: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """An image or a flow at `places`, linearly; beyond the border as at it."""
+    """An image or a flow at `places`, interpolated linearly; beyond the border, the border's value."""
     return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def outside(places: np.ndarray, border: float) -> np.ndarray:
-    """Which places lie beyond the frame, or within `border` pixels of its edge? ``[height, width]`` bool."""
+    """Mask ``[height, width]`` bool of the places beyond the frame or within `border` pixels of its edge."""
     height, width, _ = places.shape
     x, y = places[..., 0], places[..., 1]
     return (x < border) | (y < border) | (x > width - 1 - border) | (y > height - 1 - border)
 
 
-def _misses(way: np.ndarray, back: np.ndarray, relative: float, absolute: float) -> np.ndarray:
-    """Where does going there and back not end where it began? The test of Sundaram et al. (2010)."""
-    return square(way + back) > relative * (square(way) + square(back)) + absolute
-
-
-def _lost(
-    grey: np.ndarray,
-    following: np.ndarray,
-    way: np.ndarray,
-    back: np.ndarray,
-    target: np.ndarray,
-    protocol: FlowProtocol,
-) -> np.ndarray:
-    before, after = _blurred(grey, following, protocol)
-    change = np.abs(after - before)
-    left = np.abs(sampled(after, target) - before)
-    lost = (change > protocol.lost_difference) & (left > protocol.lost_ratio * change)
+def _lost(way: _Way, protocol: FlowProtocol) -> np.ndarray:
+    change = np.abs(way.change)
+    lost = (change > protocol.lost_difference) & (np.abs(way.left) > protocol.lost_ratio * change)
     around = cv2.blur(lost.astype(np.float32), (protocol.lost_window,) * 2) > protocol.lost_share
-    return around | _misses(way, sampled(back, target), protocol.return_relative, protocol.return_absolute)
+    return around | way.misses(protocol.return_relative, protocol.return_absolute)
 
 
-def _blurred(grey: np.ndarray, following: np.ndarray, protocol: FlowProtocol) -> list[np.ndarray]:
-    return [cv2.GaussianBlur(one.astype(np.float32), (0, 0), protocol.evidence_blur) for one in (grey, following)]
-
-
-def _evidence(grey: np.ndarray, following: np.ndarray, target: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
-    """Where does following the flow explain the change between the frames? ``[height, width]`` bool."""
-    before, after = _blurred(grey, following, protocol)
-    still = (after - before) ** 2
-    followed = (sampled(after, target) - before) ** 2
-    moves = np.ones(grey.shape, dtype=bool)
+def _evidence(way: _Way, protocol: FlowProtocol) -> np.ndarray:
+    """Mask ``[height, width]`` bool of the pixels where following the flow explains the change between the frames."""
+    still, followed = way.change**2, way.left**2
+    moves = np.ones(still.shape, dtype=bool)
     for side in (protocol.evidence_window, protocol.evidence_window_near):
         moves &= cv2.blur(followed, (side, side)) < protocol.evidence_ratio * cv2.blur(still, (side, side))
     return moves
 
 
 def _warping_error(
-    frame: np.ndarray,
-    following: np.ndarray,
-    forward: np.ndarray,
-    backward: np.ndarray,
-    target: np.ndarray,
-    protocol: FlowProtocol,
+    frame: np.ndarray, following: np.ndarray, there: _Way, returns_inside: np.ndarray, protocol: FlowProtocol
 ) -> tuple[float, float]:
     """Mean over visible pixels of |frame k+1 at x + forward(x) − frame k at x|², and the share of visible pixels.
 
-    The formula is that of Lai et al. (2018): RGB in 0...1, squares summed over the channels (their script divides by
-    a mask of three channels and so prints a third of this). Everything stands on the grid of frame k: with f the
-    forward flow and b the backward flow fetched along it, b(x + f(x)), a pixel is invisible in frame k+1 if
-    |f + b|² > 0.01 (|f|² + |b|²) + 0.5, and on a motion boundary if |∇u|² + |∇v|² > 0.01 |f|² + 0.002, where
-    ∇ is the forward difference of f = (u, v) (both tests are those of Sundaram et al., 2010, and Ruder et al., 2016).
-    Unlike the published script, pixels whose target lies outside the frame are left out as well.
-    The absolute constants are in pixels², one reason why the working size is part of the protocol.
+    The formula is that of Lai et al. (2018): RGB in 0...1, squares summed over the channels. (Their script divides by
+    a mask of three channels and so prints a third of this.) Everything lies on the grid of frame k. Let f = (u, v) be
+    the forward flow, b the backward flow fetched along it, b(x + f(x)), and ∇ the forward difference. A pixel is
+    invisible in frame k+1 if |f + b|² > 0.01 (|f|² + |b|²) + 0.5, and lies on a motion boundary if
+    |∇u|² + |∇v|² > 0.01 |f|² + 0.002. Both tests are those of Sundaram et al. (2010) and Ruder et al. (2016).
+    Unlike in the published script, pixels whose target lies outside the frame are left out as well.
+    The absolute constants are in pixels²; this is one reason why the working size is part of the protocol.
     """
-    height, width = frame.shape[:2]
-    returning = sampled(backward, target)
-    length2 = square(forward)
-    visible = ~_misses(forward, returning, protocol.occlusion_relative, protocol.occlusion_absolute)
-    slope2 = np.zeros((height, width), dtype=np.float32)
-    slope2[:, :-1] += square(np.diff(forward, axis=1))
-    slope2[:-1] += square(np.diff(forward, axis=0))
-    visible &= slope2 <= protocol.boundary_relative * length2 + protocol.boundary_absolute
-    visible &= ~outside(target, 0)
+    slope2 = np.zeros(returns_inside.shape, dtype=np.float32)
+    slope2[:, :-1] += square(np.diff(there.flow, axis=1))
+    slope2[:-1] += square(np.diff(there.flow, axis=0))
+    visible = returns_inside & (slope2 <= protocol.boundary_relative * there.length2 + protocol.boundary_absolute)
     count = int(np.count_nonzero(visible))
     if not count:
         return 0.0, 0.0
-    difference = sampled(following.astype(np.float32), target) - frame
+    difference = sampled(following.astype(np.float32), there.target) - frame
     total = float(np.sum(square(difference), where=visible, dtype=np.float64))
     return total / (count * 255.0**2), count / visible.size
 

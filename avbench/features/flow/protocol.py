@@ -1,4 +1,4 @@
-"""Defines what decides the flow numbers besides the clip."""
+"""Defines the settings that decide the flow numbers, besides the clip itself."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from avbench.core import Notes, Protocol, noted
 
 @dataclass(frozen=True)
 class FlowProtocol(Protocol):
-    """What decides the flow numbers. All sizes in pixels are those of the working frames."""
+    """The settings that decide the flow numbers. All sizes in pixels are those of the working frames."""
 
     name: str = "flow-dis"
     version: int = 3
@@ -15,70 +15,70 @@ class FlowProtocol(Protocol):
     algorithm: str = "dis-medium"
     grey: str = "rec601-8bit"
     minimum_side: int = 16
-    """Native pixels. With a shorter side than this OpenCV's DIS refuses the frame or, where it is oblong, crashes."""
+    """Native pixels. OpenCV's DIS refuses frames with a shorter side than this, or crashes if they are oblong."""
     longest_short_side: int = 256
-    """Frames whose short side exceeds this are shrunk to it, by area."""
+    """Frames whose short side exceeds this are shrunk to it, by area averaging."""
     shortest_short_side: int = 128
-    """Frames whose short side is below this are enlarged, bicubically, by the smallest whole factor that reaches it:
-    the preset stops at half resolution, which on 64x64 frames costs much of the accuracy."""
+    """Frames whose short side is below this are enlarged (bicubic) by the smallest whole factor that reaches it. The
+    preset stops at half resolution, which costs much of the accuracy on 64x64 frames."""
     occlusion_relative: float = 0.01
     occlusion_absolute: float = 0.5
     boundary_relative: float = 0.01
     boundary_absolute: float = 0.002
     channels: str = "sum"
     moving_share_of_pixels: float = 0.05
-    """A pair's motion is the mean of this share of its pixels, the fastest."""
+    """The motion of a pair of frames is the mean speed of this share of its pixels: the fastest ones."""
     evidence_ratio: float = 0.4
-    """Flow counts as motion only where following it leaves less than this share of the squared grey difference that
-    standing still leaves, in a square window around the pixel. Grain on a flat background hardly ever gets there,
-    however strong: without this rule it is read as several pixels of motion."""
+    """Flow counts as motion only where warping along it leaves less than this share of the squared grey difference
+    between the unwarped frames, in a square window around the pixel. Even strong grain on a flat background rarely
+    passes this test; without it, grain is read as several pixels of motion."""
     evidence_window: int = 25
     evidence_window_near: int = 9
-    """The narrow window keeps the grain around a moving thing from being taken along."""
+    """The narrow window keeps the grain around a moving object from being counted as moving with it."""
     evidence_blur: float = 1.0
     """Sigma of the Gaussian applied to both frames before the two differences are taken."""
     moving_threshold: float = 0.005
-    """Diagonals per second from which a pair of frames, or on average a clip, counts as moving: 0.45 pixels a second
-    at 64x64. Grain on a small still clip came to 0.004 at most, a disc of 6 pixels drifting at 1 pixel a second to
-    0.006."""
+    """Diagonals per second. A pair of frames above it counts as moving, and so does a clip whose mean is above it. At
+    64x64 it is 0.45 pixels a second. Grain on a small still clip reached at most 0.004; a disc of 6 pixels that drifts
+    at 1 pixel a second reached 0.006."""
     histogram_spans: int = 2
-    """Equal spans of time that the motion histogram tells apart,"""
+    """The motion histogram divides the clip into this many equal spans of time,"""
     histogram_side: int = 2
-    """parts of the frame along each axis,"""
+    """the frame into this many parts along each axis,"""
     histogram_directions: int = 8
-    """and directions; a vector counts for the two nearest, in proportion."""
+    """and directions into this many bins; a vector is shared between the two nearest bins in proportion."""
     acceleration_seconds: float = 1 / 64
     """A change of speed within this time weighs as much in the histogram as the speed itself."""
     lost_difference: float = 12.0
-    """Grey levels. Where the blurred frames differ by more, and following the flow leaves `lost_ratio` of it or more,
-    the flow has lost what was there."""
+    """Grey levels. The flow has lost a place where the blurred frames differ by more than this and where warping along
+    the flow leaves at least `lost_ratio` of that difference."""
     lost_ratio: float = 0.63
     lost_window: int = 5
     lost_share: float = 0.3
-    """A pixel is lost where this share of the window around it is."""
+    """A pixel is lost where at least this share of the window around it is lost."""
     return_relative: float = 0.05
     return_absolute: float = 2.0
-    """Pixels². A pixel is lost as well where the way there and back misses by more, as in the occlusion test."""
+    """Pixels². A pixel is also lost where the way there and back misses its start by more (the occlusion test)."""
     track_border: int = 6
-    """Pixels. Nearer to the frame's border a track has left it."""
+    """Pixels. A track that comes nearer than this to the border counts as having left the frame."""
     track_speed: float = 0.3
-    """Pixels a frame, from which a tracked pixel moves."""
+    """Pixels a frame. A tracked pixel counts as moving from this speed on."""
     track_window: int = 15
-    """Side of the square in which tracked pixels have to agree."""
+    """Side of the square, in pixels, within which tracked pixels have to agree."""
     track_share: float = 0.5
-    """Of the moving pixels in it, the share whose motion has to change abruptly."""
+    """The share of the moving pixels in that square whose motion has to change abruptly."""
     track_pixels: float = 0.1
-    """Of all pixels in it, the same."""
+    """The share of all pixels in that square whose motion has to change abruptly."""
     event_abruptness: float = 0.9
-    """Of an abrupt change of velocity, the least share that the changes before and after it do not explain."""
+    """The least share of an abrupt change of velocity that the changes before and after it must leave unexplained."""
     event_smoothness: float = 0.4
-    """The most that either of these may come to, as a share of it."""
+    """The largest size that the change before or after may have, as a share of the abrupt change."""
     event_floor: float = 0.3
-    """Diagonals per second: smaller abrupt changes are no events."""
+    """Diagonals per second. Smaller abrupt changes are not events."""
     still_margin: int = 25
-    """Pixels. A region is still where nothing moves in a square of this side."""
+    """Pixels. A place is still where nothing moves in a square of this side around it."""
     notes: Notes = noted(
         algorithm="OpenCV's DIS with its preset medium.",
-        grey="Flow is found on the Rec. 601 luma of the working frame, in 8 bits.",
-        channels="Squared differences are summed over R, G and B in 0...1, not averaged.",
+        grey="Flow is computed on the Rec. 601 luma of the working frame, in 8 bits.",
+        channels="Squared differences are summed over R, G and B (values 0...1), not averaged.",
     )

@@ -1,8 +1,8 @@
-"""Finds flow by RAFT (Teed and Deng, 2020), the published choice, in the place of DIS.
+"""Computes flow by RAFT (Teed and Deng, 2020), which most papers use, instead of DIS.
 
-The weights are torchvision's ``C_T_V1``, a port of the authors' raft-things (FlyingChairs and FlyingThings3D); the user
-provides them. 20 iterations, as VBench and EvalCrafter take; torchvision's own usual number is 12. Tested on random
-weights only: no number of the real ones was checked.
+The weights are torchvision's ``C_T_V1``, a port of the authors' raft-things (trained on FlyingChairs and
+FlyingThings3D); the user provides them. The network runs 20 iterations, as in VBench and EvalCrafter; torchvision's
+default is 12. It was tested on random weights only: no number computed with the real weights was checked.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 MULTIPLE = 8
-"""Of pixels: what RAFT wants either side to be."""
+"""RAFT needs frames whose sides are multiples of this many pixels."""
 
 
 @dataclass(frozen=True)
 class RAFTProtocol(FlowProtocol):
-    """What decides the flow numbers where RAFT finds the flow."""
+    """The settings that decide the flow numbers when RAFT computes the flow."""
 
     name: str = "flow-raft"
     version: int = 1
@@ -39,15 +39,15 @@ class RAFTProtocol(FlowProtocol):
         **FlowProtocol().notes
         | {
             "algorithm": "torchvision's raft_large (Teed and Deng, 2020) on RGB in -1...1.",
-            "padding": "Sides are padded to multiples of 8 by repeating the edge.",
+            "padding": "Sides are padded to multiples of 8 by repeating the edge pixels.",
         }
     )
 
 
 class RAFTFlow(DISFlow):
-    """The feature ``flow-raft``: the same values, with flow by RAFT.
+    """The feature ``flow-raft``: the values of ``flow-dis``, with flow by RAFT.
 
-    Raises InputError when built where its weights are missing or do not fit.
+    The constructor raises InputError if the weights are missing or do not fit.
     """
 
     protocol = UserProvidedProtocol(RAFTProtocol())
@@ -56,7 +56,7 @@ class RAFTFlow(DISFlow):
         self._raft = RAFT(RAFTProtocol.weights, device)
 
     def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
-        """From one working frame, ``[height, width, 3]`` uint8, to another."""
+        """Flow from one working frame to another, both ``[height, width, 3]`` uint8."""
         height, width, _ = frame.shape
         left, _, top, _ = border(height, width)
         found = self._raft(frame, following, self.protocol.iterations)
@@ -64,7 +64,7 @@ class RAFTFlow(DISFlow):
 
 
 class RAFT:
-    """The network with a brought weight. Raises InputError where that is missing, or naming a tensor that is wrong."""
+    """The network with the user's weights. Raises InputError if the file is missing or a tensor is wrong."""
 
     def __init__(self, weight: str, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -74,7 +74,7 @@ class RAFT:
 
     @torch.inference_mode()
     def __call__(self, frame: np.ndarray, following: np.ndarray, iterations: int) -> np.ndarray:
-        """Flow of the padded frame, ``[height, width, 2]`` float32 pixels, between two frames of uint8 RGB."""
+        """Flow between two uint8 RGB frames: ``[height, width, 2]`` float32 in pixels of the padded frame."""
         x = torch.from_numpy(np.stack((frame, following))).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
         x = functional.pad(x, border(*frame.shape[:2]), mode="replicate")
         found = self._network(x[:1], x[1:], num_flow_updates=iterations)[-1][0]
@@ -82,6 +82,6 @@ class RAFT:
 
 
 def border(height: int, width: int) -> tuple[int, int, int, int]:
-    """Pixels to repeat at the left, right, top and bottom, so that either side is a multiple of 8."""
+    """Edge pixels to repeat at the left, right, top and bottom, so that both sides become multiples of 8."""
     more, wider = -height % MULTIPLE, -width % MULTIPLE
     return wider // 2, wider - wider // 2, more // 2, more - more // 2

@@ -1,10 +1,11 @@
-"""Where and when does motion change abruptly? Six frames, followed along the flow.
+"""Finds where and when motion changes abruptly, by following pixels along the flow over six frames.
 
-From each pixel of frame k the flow leads one frame on and two more, and two frames back: five velocities v1...v5, of
-which v3 is that between frames k and k+1. A blow between those two changes v2 into v4. What goes on smoothly changes
-velocity as much before (v2 − v1) and after (v5 − v4): free fall leaves nothing, a swing little. A pixel's change is
-abrupt where what is left is most of it and both of those are small beside it; where most of the moving pixels around
-agree it is an event, and how v3 lies between v2 and v4 tells when between the frames it happened.
+Each pixel of frame k is followed three frames forward and two frames back. This gives five velocities v1...v5; v3 is
+the one between frames k and k+1. A collision between those two frames makes v4 differ from v2. A smooth motion changes
+velocity as much before (v2 − v1) and after (v5 − v4): subtracting these leaves nothing of free fall and little of a
+swing. A pixel's change is abrupt if most of it remains after the subtraction and if both of those changes are small
+beside it. It is an event if most of the moving pixels around it agree. How v3 lies between v2 and v4 gives the time of
+the event between the two frames.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,23 +18,23 @@ from avbench.features.flow.pairs import Pair, grid, outside, sampled
 from avbench.features.flow.protocol import FlowProtocol
 
 SPAN = 5
-"""Pairs of frames that an event is found in."""
+"""Consecutive pairs of frames that are needed to find an event."""
 
 
 class Change(NamedTuple):
     """The most abrupt change of motion between two frames."""
 
     frames: float
-    """When, counted in frames from the clip's first."""
+    """The time, counted in frames from the clip's first."""
     strength: float
-    """Change of velocity, pixels a frame; 0 where nothing changes abruptly."""
+    """Change of velocity in pixels a frame; 0 where nothing changes abruptly."""
     x: float
     y: float
-    """Where, in shares of width and height from the upper left corner."""
+    """The place, as shares of width and height from the upper left corner."""
 
 
 def changes(pairs: Iterable[Pair], protocol: FlowProtocol) -> Iterator[Change]:
-    """The most abrupt change between frames 2 and 3, 3 and 4, … of a clip, in order."""
+    """Yield the most abrupt change between frames 2 and 3, then 3 and 4, and so on, in order."""
     window: list[Pair] = []
     for number, following in enumerate(pairs):
         window = [*window[1 - SPAN :], following]
@@ -42,7 +43,7 @@ def changes(pairs: Iterable[Pair], protocol: FlowProtocol) -> Iterator[Change]:
 
 
 def events(found: list[Change], floor: float) -> list[Change]:
-    """Changes of at least `floor` that are stronger than those beside them."""
+    """The changes of at least `floor` that are stronger than the changes before and after them."""
     strengths = [0.0, *(change.strength for change in found), 0.0]
     beside = zip(found, strengths, strengths[2:], strict=False)
     return [one for one, before, after in beside if one.strength >= floor and before <= one.strength > after]
@@ -76,7 +77,7 @@ def _length(vectors: np.ndarray) -> np.ndarray:
 
 
 def _tracked(window: list[Pair], protocol: FlowProtocol) -> tuple[list[np.ndarray], np.ndarray]:
-    """Velocities v1...v5 on the grid of the middle pair's first frame, and where a track is lost."""
+    """Velocities v1...v5 on the grid of the middle pair's first frame, and a mask of the places whose track is lost."""
     first, second, middle, third, fourth = window
     start = grid(*middle.lost.shape)
     velocities = {2: middle.motion}

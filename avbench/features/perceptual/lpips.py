@@ -1,43 +1,47 @@
-"""Computes how different frames look, by LPIPS v0.1: three nets, and three meanings that must not be mixed up.
+"""Computes how different frames look, by LPIPS v0.1, with three networks and in three uses that must not be mixed up.
 
-- *consecutive*: each frame of a clip and the next. The clip against itself, so no reference; band.
-- *reference*: each frame and the same frame of the reference clip of that prompt. Fidelity, where a clip is meant to be
-  like that one (same first frame, same seed); for text alone it measures diversity or drift instead.
-- *seeds*: each frame and the same frame of the prompt's clips under other seeds. Diversity; band.
+- *consecutive*: each frame of a clip and the next one. It needs no reference; it should match the reference's value.
+- *reference*: each frame and the same frame of the reference clip of that prompt. It measures fidelity where the clip
+  is meant to equal that one (same first frame, same seed). With only a text in common it measures diversity or drift.
+- *seeds*: each frame and the same frame of the prompt's clips under other seeds. It measures diversity, which should
+  match the reference's.
 
-The networks are those of the `lpips` package, whose wheel ships the linear heads; the convolutions, which the package
-would download from elsewhere, come from the weights ``lpips-alex`` and ``lpips-vgg``, which hold the heads as well (the
-two copies must be equal), and those of SqueezeNet from the user (torchvision's file; no number of it was checked).
-AlexNet is the metric; VGG was meant for optimisation; values of different nets cannot be compared.
+The networks are those of the `lpips` package, whose wheel ships the linear heads. The package would download the
+convolutions from elsewhere; here those of AlexNet and VGG come from the weights ``lpips-alex`` and ``lpips-vgg``. These
+hold the heads as well, and the two copies must be equal. Those of SqueezeNet come from the user (torchvision's file; no
+number computed with it was checked). AlexNet is the metric; VGG was meant for optimisation. Values of different
+networks cannot be compared.
 """
 
 import hashlib
+import importlib.util
 import itertools
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lpips
 import numpy as np
 import torch
+from torch import nn
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, noted
-from avbench.features.networks import exact, filled
+from avbench.features.networks import exact, filled, without
+from avbench.features.perceptual.trunk import Trunk
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
 from avbench.storage.weights import WEIGHTS, UserProvidedProtocol, locate
 
 MIN_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
-"""Pixels; in a smaller frame a pooling has nothing to pool."""
+"""Pixels. In a smaller frame a pooling layer has no input."""
 
+_EPSILON = 1e-10  # Added to the length by which features are divided.
 _BATCH = 4  # Frames at a time: on a CPU faster than the whole clip, and memory does not grow with its length.
 
 
 @dataclass(frozen=True)
 class LPIPSProtocol(Protocol):
-    """What decides a clip's LPIPS besides the clip."""
+    """The settings that decide a clip's LPIPS, besides the clip."""
 
     name: str = "lpips-alex"
     version: int = 1
@@ -49,17 +53,17 @@ class LPIPSProtocol(Protocol):
     weights: str = "lpips-alex"
     weights_sha256: str = WEIGHTS["lpips-alex"].sha256
     heads_sha256: str = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
-    """Of the `lpips` wheel's weights/v0.1 for this net."""
+    """Hash of the `lpips` wheel's weights/v0.1 file for this network."""
     precision: str = "float32"
     notes: Notes = noted(meaning="Each frame of a clip and the next.")
 
 
 @dataclass(frozen=True)
 class PairedLPIPSProtocol(LPIPSProtocol):
-    """The same, and which reference clips there were."""
+    """The same settings, and the reference clips that were used."""
 
     reference_clips: str = ""
-    """sha256 over the keys and hashes of all of them."""
+    """sha256 over the keys and hashes of all reference clips."""
 
 
 _MEANINGS = {
@@ -84,7 +88,7 @@ _NETS: dict[str, dict[str, str]] = {
 
 
 def _protocol(net: str, meaning: str = "") -> Any:
-    """The protocol of a net's consecutive frames, or of its ``reference`` or ``seeds``."""
+    """The protocol of a network for consecutive frames, or for the meaning ``reference`` or ``seeds``."""
     kind = PairedLPIPSProtocol if meaning == "reference" else LPIPSProtocol
     name = "-".join(part for part in ("lpips", net, meaning) if part)
     protocol = kind(name, net=net, **_NETS[net])
@@ -94,22 +98,24 @@ def _protocol(net: str, meaning: str = "") -> Any:
 
 
 class LPIPS:
-    """Distances between frames by one net; the features are below.
+    """Distances between frames by one network; the features below are built on it.
 
-    Raises InputError when built where weights are missing or the heads are not those of LPIPS v0.1.
+    The constructor raises InputError if weights are missing or the heads are not those of LPIPS v0.1.
     """
 
     protocol = _protocol("alex")
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
-        network = _network(self.protocol)
-        self._network = network.to(self.device, memory_format=torch.channels_last)
-        self._heads = [head.model[-1].weight.detach().reshape(-1) for head in network.lins]
+        heads = _package_heads(self.protocol)
+        fill = _fill_from_torchvision if self.protocol.net == "squeeze" else _fill_from_flax
+        trunk = fill(self.protocol, heads)
+        self._trunk = trunk.to(self.device, memory_format=torch.channels_last)
+        self._heads = [torch.from_numpy(head).to(self.device) for head in heads]
 
     @torch.inference_mode()
     def consecutive(self, frames: np.ndarray) -> np.ndarray:
-        """LPIPS [time - 1] of each of ``[time, height, width, 3]`` uint8 frames and the next, each seen once."""
+        """LPIPS [time - 1] of each of ``[time, height, width, 3]`` uint8 frames and the next one."""
         self._require_size(frames)
         pairs = []
         last: list[torch.Tensor] = []
@@ -121,7 +127,7 @@ class LPIPS:
 
     @torch.inference_mode()
     def between(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """LPIPS [clips, clips, time] of frames of the same place in several arrays of uint8 frames, each seen once."""
+        """LPIPS [clips, clips, time] between the frames with the same index in several arrays of uint8 frames."""
         if len(shapes := {frames.shape for frames in clips}) > 1:
             msg = f"LPIPS compares frames of one shape; these have {' and '.join(map(str, sorted(shapes)))}"
             raise InputError(msg)
@@ -135,16 +141,16 @@ class LPIPS:
         return np.concatenate(parts, axis=2)
 
     def _features(self, frames: np.ndarray) -> Iterator[list[torch.Tensor]]:
-        """Batches of frames as layers of features [frames, channel, height, width] of length 1 per place."""
+        """Batches of frames as layers of features [frames, channel, height, width] of length 1 at each place."""
         for start in range(0, len(frames), _BATCH):
             batch = torch.from_numpy(np.array(frames[start : start + _BATCH])).to(self.device)
             x = batch.permute(0, 3, 1, 2).float() / 127.5 - 1
             with exact():
-                layers = self._network.net(self._network.scaling_layer(x))
-            yield [lpips.normalize_tensor(layer) for layer in layers]
+                layers = self._trunk(x)
+            yield [layer / (layer.square().sum(dim=1, keepdim=True).sqrt() + _EPSILON) for layer in layers]
 
     def _distances(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> np.ndarray:
-        # The head is linear, so the mean over the picture may be taken first: one product a pair, not one a place.
+        # The head is linear, so the mean over the picture may come first: one product a pair instead of one a place.
         layers = [(x - y).square().mean(dim=(2, 3)) @ head for x, y, head in zip(a, b, self._heads, strict=True)]
         return torch.stack(layers).sum(dim=0).cpu().numpy()
 
@@ -177,25 +183,25 @@ class ReferenceLPIPS(LPIPS):
     protocol = _protocol("alex", "reference")
 
     def __call__(self, clip: Clip, reference: Clip) -> dict[str, Value]:
-        """``per_frame`` [time] and its ``mean``. Raises NotMeasurable where the clips are not of one form."""
+        """``per_frame`` [time] and its ``mean``. Raises NotMeasurable if the clips differ in frames, size or rate."""
         _require_one_form([clip, reference], "the clip and its reference")
         per_frame = self.between([clip.frames, reference.frames])[0, 1]
         return {"mean": float(per_frame.mean()), "per_frame": per_frame.astype(np.float32)}
 
 
 class SeedsLPIPS(LPIPS):
-    """The feature ``lpips-alex-seeds``: LPIPS of each frame and the same of the prompt's clips under other seeds."""
+    """The feature ``lpips-alex-seeds``: LPIPS of each frame and the same frame under the prompt's other seeds."""
 
     requires = Requires.SEEDS
     protocol = _protocol("alex", "seeds")
 
     def __call__(self, clips: Sequence[Clip]) -> list[dict[str, Value]]:
-        """For each clip ``per_frame`` [time], the mean over the others, and its ``mean``.
+        """For each clip ``per_frame`` [time], averaged over the other clips, and its ``mean``.
 
-        Raises NotMeasurable for a single clip, or where the clips are not of one form.
+        Raises NotMeasurable for a single clip, or if the clips differ in frames, size or rate.
         """
         if len(clips) < 2:
-            msg = "diversity is between a prompt's clips under several seeds, and there is one (see --seeds)"
+            msg = "diversity compares a prompt's clips under several seeds, and there is one (see --seeds)"
             raise NotMeasurable(msg)
         _require_one_form(clips, "a prompt's clips")
         per_frame = self.between([clip.frames for clip in clips]).sum(axis=1) / (len(clips) - 1)
@@ -241,54 +247,55 @@ class SqueezeSeeds(SeedsLPIPS):
 def _require_one_form(clips: Sequence[Clip], which: str) -> None:
     forms = sorted({f"{len(clip.frames)} frames of {clip.width}x{clip.height} at {clip.fps} fps" for clip in clips})
     if len(forms) > 1:
-        msg = f"LPIPS compares frame by frame, and {which} are not of one form: {', '.join(forms)}"
+        msg = f"LPIPS compares frame by frame, and {which} differ in form: {', '.join(forms)}"
         raise NotMeasurable(msg)
 
 
-def _network(protocol: LPIPSProtocol) -> torch.nn.Module:
-    """The lpips package's network with the trunk filled in and the heads checked."""
-    heads_file = Path(lpips.__file__).parent / "weights" / f"v{protocol.lpips_version}" / f"{protocol.net}.pth"
-    if not heads_file.is_file() or hashlib.sha256(heads_file.read_bytes()).hexdigest() != protocol.heads_sha256:
-        msg = f"the installed lpips package does not hold the known v{protocol.lpips_version} heads ({heads_file})"
+def _package_heads(protocol: LPIPSProtocol) -> list[np.ndarray]:
+    """The linear heads [channels] of the lpips package's wheel, read without importing the package.
+
+    Its import takes longer than measuring several clips: it brings torchvision, and plotting for its trainer.
+    """
+    package = importlib.util.find_spec("lpips")
+    name = f"weights/v{protocol.lpips_version}/{protocol.net}.pth"
+    file = Path(package.origin).parent / name if package is not None and package.origin else Path("lpips", name)
+    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != protocol.heads_sha256:
+        msg = f"the installed lpips package does not hold the known v{protocol.lpips_version} heads ({file})"
         raise InputError(msg)
-    # The package builds its trunk through torchvision's old arguments (warnings), fills it at random before it is
-    # overwritten here (the caller's random state must not move), and reads its heads with torch.load's defaults.
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
-        network = lpips.LPIPS(net=protocol.net, version=protocol.lpips_version, pnet_rand=True, verbose=False)
-    fill = _fill_from_torchvision if protocol.net == "squeeze" else _fill_from_flax
-    fill(network, protocol.weights)
-    return network.requires_grad_(False).eval()
+    state = read_state_dict(file)
+    return [state[f"lin{i}.model.1.weight"].ravel() for i in range(len(state))]
 
 
-def _fill_from_flax(network: torch.nn.Module, weight: str) -> None:
-    """The weights that a package ships: convolutions in their order, and the heads, which must be the package's."""
+def _fill_from_flax(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> Trunk:
+    """Fill the trunk from a weight that a package ships, which holds the heads too; they must be the package's."""
+    weight = protocol.weights
     arrays = read_arrays(locate(weight))
-    trunk_name = {"lpips-alex": "AlexNet_0", "lpips-vgg": "VGG16_0"}[weight]
-    trunk = {}
-    for k, layer in enumerate(name for name in network.net.state_dict() if name.endswith(".weight")):
-        kernel = arrays.pop(f"{trunk_name}/Conv_{k}/kernel")
-        trunk[layer] = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
-        trunk[layer.replace("weight", "bias")] = torch.from_numpy(arrays.pop(f"{trunk_name}/Conv_{k}/bias").copy())
-    network.net.load_state_dict(trunk, strict=True)
-    for i, head in enumerate(network.lins):
-        ours = arrays.pop(f"NetLinLayer_{i}/Conv_0/kernel").ravel()
-        if not np.array_equal(ours, head.model[-1].weight.detach().numpy().ravel()):
+    prefix = {"lpips-alex": "AlexNet_0", "lpips-vgg": "VGG16_0"}[weight]
+    trunk, state = Trunk(protocol.net), {}
+    convolutions = [name for name, layer in trunk.named_modules() if isinstance(layer, nn.Conv2d)]
+    for k, name in enumerate(convolutions):
+        state[f"{name}.weight"] = arrays.pop(f"{prefix}/Conv_{k}/kernel").transpose(3, 2, 0, 1).copy()
+        state[f"{name}.bias"] = arrays.pop(f"{prefix}/Conv_{k}/bias").copy()
+    for i, head in enumerate(heads):
+        if not np.array_equal(arrays.pop(f"NetLinLayer_{i}/Conv_0/kernel").ravel(), head):
             msg = f"head {i} of the lpips package differs from that of weight {weight!r}"
             raise InputError(msg)
     if arrays:
         msg = f"weight {weight!r} holds {min(arrays)}, which this network does not have"
         raise InputError(msg)
+    return filled(trunk, state, f"weight {weight!r}")
 
 
-def _fill_from_torchvision(network: torch.nn.Module, weight: str) -> None:
-    """The user's file of torchvision's classifier, whose feature layers have the numbers of the lpips trunk."""
+def _fill_from_torchvision(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> Trunk:
+    """Fill the trunk from the user's file of torchvision's classifier, whose feature layers have the same names."""
+    weight = protocol.weights
     state = read_state_dict(locate(weight))
-    trunk = {name: f"features.{name.partition('.')[2]}" for name in network.net.state_dict()}
-    if missing := sorted(set(trunk.values()) - set(state)):
+    trunk = Trunk(protocol.net)
+    if missing := sorted(set(trunk.state_dict()) - set(state)):
         msg = f"weight {weight!r} lacks {missing[0]}; it is not torchvision's file of this network"
         raise InputError(msg)
-    if over := sorted(name for name in set(state) - set(trunk.values()) if not name.startswith("classifier.")):
+    features = without(state, "classifier.")
+    if over := sorted(set(features) - set(trunk.state_dict())):
         msg = f"weight {weight!r} holds {over[0]}, which this network does not have"
         raise InputError(msg)
-    filled(network.net, {name: state[source] for name, source in trunk.items()}, f"weight {weight!r}")
+    return filled(trunk, features, f"weight {weight!r}")

@@ -1,16 +1,18 @@
-"""Measures whether peaks of motion and onsets of sound coincide: AV-Align, in the three versions that circulate.
+"""Measures whether peaks of motion and onsets of sound coincide: AV-Align, in its three published versions.
 
 Yariv et al., "Diverse and Aligned Audio-to-Video Generation" (TempoTokens, 2023). Audio peaks are librosa's onsets at
-22,050 Hz, hop 512. Video peaks are strict local maxima of the mean Farneback flow between consecutive grey frames, one
-value a frame, the first repeated. A pair matches if it is less than a frame apart, and the score is matches over what
-the union of both would be. Three versions circulate under one name:
+22,050 Hz, hop 512. Video peaks are strict local maxima of the mean Farneback flow between consecutive grey frames, with
+one value for each frame; the first value is repeated. A pair matches if it is less than a frame apart. The score is the
+number of matches divided by the size of the union. Three versions have the same name:
 
-- ``av_align``, of today: peaks below 0.1 px do not count, and a video peak is matched once, in the order of the sounds.
-- ``av_align_2024``, before February 2025: no floor, and one video peak may match any number of sounds: it can exceed 1.
-- ``av_align_javisbench``: the same with 1e-6 added to the denominator.
+- ``av_align``, today's: peaks below 0.1 px do not count, and each video peak is matched once, in the order of the
+  sounds.
+- ``av_align_2024``, before February 2025: there is no least peak, and one video peak may match any number of sounds, so
+  the score can exceed 1.
+- ``av_align_javisbench``: as ``av_align_2024``, with 1e-6 added to the denominator.
 
-The window is one frame, so a score depends on the frame rate, and the floor on the resolution: compare only clips of
-one form. Camera motion counts as motion. Onsets and peaks at random agree by chance more than a little.
+The window is one frame, so a score depends on the frame rate, and the least peak makes it depend on the resolution:
+compare only clips of one form. Camera motion counts as motion. Random onsets and peaks often agree by chance.
 """
 
 import itertools
@@ -23,12 +25,12 @@ from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value
 from avbench.features.audio.waveform import sound_of
 
 _WINDOW = 2048
-"""Samples of librosa's spectrogram."""
+"""Samples of the window of librosa's spectrogram."""
 
 
 @dataclass(frozen=True)
 class AVAlignProtocol(Protocol):
-    """What decides a clip's AV-Align besides the clip."""
+    """The settings that decide a clip's AV-Align, besides the clip."""
 
     name: str = "av-align"
     version: int = 1
@@ -42,7 +44,7 @@ class AVAlignProtocol(Protocol):
     flow_settings: tuple[float, ...] = (0.5, 3, 15, 3, 5, 1.2)
     size: str = "native"
     peak_floor: float = 0.1
-    """Pixels a frame; of today's version."""
+    """Pixels a frame: the least peak of today's version."""
     notes: Notes = noted(
         mono="The channels are averaged.",
         onsets="librosa.onset.onset_detect of librosa.onset.onset_strength.",
@@ -51,9 +53,9 @@ class AVAlignProtocol(Protocol):
 
 
 class AVAlign:
-    """The feature ``av-align``: the three versions' scores, and how many peaks they rest on.
+    """The feature ``av-align``: the scores of the three versions, and how many peaks they rest on.
 
-    Raises InputError when built without librosa.
+    The constructor raises InputError if librosa is not installed.
     """
 
     protocol = AVAlignProtocol()
@@ -67,7 +69,7 @@ class AVAlign:
         self._librosa = librosa
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
-        """Measure one clip. Raises NotMeasurable without sound or with less than a window of it, or below 3 frames."""
+        """Measure one clip. Raises NotMeasurable with fewer than 3 frames, or with less sound than one window."""
         audio = sound_of(clip)
         if len(clip.frames) < 3:
             msg = f"AV-Align looks for peaks of motion, which need 3 frames, and this clip has {len(clip.frames)}"
@@ -94,7 +96,7 @@ class AVAlign:
 
 
 def motion_curve(frames: np.ndarray) -> np.ndarray:
-    """Mean flow magnitude in pixels, ``[time]``: one value a frame, the first repeated."""
+    """Mean flow magnitude in pixels, ``[time]``: one value for each frame; the first is repeated."""
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     means = []
     for before, after in itertools.pairwise(grey):
@@ -104,14 +106,14 @@ def motion_curve(frames: np.ndarray) -> np.ndarray:
 
 
 def peak_times(motion: np.ndarray, fps: float, floor: float) -> np.ndarray:
-    """Times in seconds of the strict local maxima of at least `floor`."""
+    """Times in seconds of the strict local maxima that are at least `floor`."""
     inner = motion[1:-1]
     peaks = (inner > motion[:-2]) & (inner > motion[2:]) & (inner >= floor)
     return (np.flatnonzero(peaks) + 1) / fps
 
 
 def _matched_once(sounds: np.ndarray, peaks: np.ndarray, window: float) -> float:
-    """Each sound, in order, takes the first free peak less than `window` away."""
+    """The number of matches if each sound, in order, takes the first free peak less than `window` away."""
     free = list(peaks)
     for sound in sounds:
         near = next((peak for peak in free if abs(sound - peak) < window), None)
@@ -121,5 +123,5 @@ def _matched_once(sounds: np.ndarray, peaks: np.ndarray, window: float) -> float
 
 
 def _over_union(matches: float, both: int) -> float:
-    """Matches over the union; 0 where there is nothing, which the metric leaves out."""
+    """Matches over the union; 0 where the union is empty, which the metric leaves out."""
     return matches / (both - matches) if both > matches else 0.0

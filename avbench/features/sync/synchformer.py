@@ -1,22 +1,24 @@
 """Estimates how late a clip's sound is, by Synchformer: the two lags behind DeSync.
 
-Synchformer (Iashin et al., 2024; checkpoint 24-01-04T16-39-21, trained on AudioSet) sees and hears 4.8 s as 14 segments
-of 0.64 s, each beginning 0.32 s after the last, and says which of 21 offsets is likeliest: -2, -1.8, ... 2 s. DeSync is
-av-benchmark's number: the size of that offset, mean over the first and the last 14 segments. The table of positions
-holds exactly these 14, so that a shorter clip cannot be measured; nothing is repeated or filled up to make it longer.
+Synchformer (Iashin et al., 2024; checkpoint 24-01-04T16-39-21, trained on AudioSet) takes 4.8 s of picture and sound as
+14 segments of 0.64 s, each starting 0.32 s after the previous one, and predicts which of 21 offsets is likeliest: -2,
+-1.8, ... 2 s. DeSync is av-benchmark's number: the size of that offset, averaged over the first and the last 14
+segments of the clip. The network's table of positions has exactly 14 entries, so a shorter clip cannot be measured;
+clips are not repeated or padded.
 
-The sign: Synchformer's offset is positive where the sound is early (its training data begin the sound at a later time
-than the picture). Here a lag is positive where the sound is late, as in `sync_lag`: the offset with its sign turned.
+The sign: Synchformer's offset is positive where the sound is early (in its training data the sound starts at a later
+time than the picture). Here a lag is positive where the sound is late, as in `sync_lag`: the offset with its sign
+reversed.
 
-Conventions are av-benchmark's (hkchengrex/av-benchmark, extract.py and extract_video.py) but for three: the sound is
-resampled by scipy, not by torchaudio; the last 14 segments are those of the whole clip, not of its first 8 s; and a
-silent track is refused. Frames are brought to 25 a second as ffmpeg's filter fps does.
+Conventions are av-benchmark's (hkchengrex/av-benchmark, extract.py and extract_video.py) with three exceptions: the
+sound is resampled by scipy, not by torchaudio; the last 14 segments are those of the whole clip, not of its first 8 s;
+and a silent track is refused. Frames are resampled to 25 a second as ffmpeg's filter fps does.
 
-The network is written anew in the names of its checkpoint: MotionFormer with divided attention for the picture, AST for
-the sound, and three layers that see both. The weights are not bundled: the user provides them. With random weights of
-the published size its features, of up to 14, agree with av-benchmark's copy of the authors' code to 1e-5, and its
-logits, of up to 3, to 3e-6 (3e-4 where that one resamples the sound); no number of the real ones was checked. A clip
-takes 80 s of one CPU core where it has 4.8 s, and up to twice as long where it has more.
+The network is written anew with the names of its checkpoint: MotionFormer with divided attention for the picture, AST
+for the sound, and three layers over both. The user provides the weights. With random weights of the published size, its
+features (up to 14) agree with av-benchmark's copy of the authors' code to 1e-5, and its logits (up to 3) to 3e-6, or to
+3e-4 where that code resamples the sound. No number computed with the real weights was checked. A clip of 4.8 s takes
+80 s of one CPU core; a longer one up to twice that.
 """
 
 from dataclasses import dataclass
@@ -38,7 +40,7 @@ from avbench.storage.weights import UserProvidedProtocol, locate
 
 @dataclass(frozen=True)
 class SynchformerProtocol(Protocol):
-    """What decides a clip's lags besides the clip."""
+    """The settings that decide a clip's lags, besides the clip."""
 
     name: str = "synchformer"
     version: int = 1
@@ -50,38 +52,38 @@ class SynchformerProtocol(Protocol):
     antialias: bool = True
     value_range: str = "-1...1"
     frames: int = 16
-    """Of a segment; the next begins half of it later."""
+    """Frames of a segment; the next segment begins half a segment later."""
     mono: str = "mean"
     resampler: str = "resample_poly"
     rate: int = 16000
     samples: int = 10240
-    """Of a segment; the next begins half of it later."""
+    """Samples of a segment; the next segment begins half a segment later."""
     window: int = 400
     """Samples of a periodic Hann window in the middle of `transform`; a segment is reflected at its ends."""
     transform: int = 1024
     hop: int = 160
     bands: int = 128
-    """Triangles of height 1, evenly spaced on the mel scale 2595 log10(1 + f/700) from 0 Hz to half the rate."""
+    """Triangular bands of height 1, evenly spaced on the mel scale 2595 log10(1 + f/700) up to half the rate."""
     compression: str = "ln(1e-6+power)"
     columns: int = 66
-    """Of a segment's spectrogram: its 65 and one of zeros."""
+    """Columns of a segment's spectrogram: its own 65 and one of zeros."""
     mean: float = -4.2677393
     deviation: float = 4.5689974
-    """The spectrogram, the zeros too, less the mean, over twice the deviation."""
+    """`mean` is subtracted from the spectrogram (zeros included), which is then divided by twice this value."""
     segments: int = 14
     choice: str = "first-and-last"
     output: str = "negated likeliest offset"
     silent_below: float = -90.0
-    """dBFS: a track with no sample above it is silent, and is not measured."""
+    """dBFS. A track without a sample above it is silent and is not measured."""
     weights: str = "synchformer"
     weights_sha256: str = ""
     precision: str = "float32"
     notes: Notes = noted(
         **waveform.MIXED_DOWN,
         frame_choice="A frame is shown from its own time on, rounded to the nearest at that rate, halves up.",
-        resize="The short side is brought to `size`, and pixels are rounded to 8 bits.",
-        choice="The first and the last segments that have picture and sound; of a clip of 4.8 s they are the same.",
-        output="The likeliest of 21 offsets, with its sign turned.",
+        resize="The short side is resized to `size`, and pixels are rounded to 8 bits.",
+        choice="The first and the last segments that have picture and sound; in a clip of 4.8 s they are the same.",
+        output="The likeliest of 21 offsets, with its sign reversed.",
         silent_below=waveform.SILENCE,
         source="av-benchmark",
     )
@@ -94,7 +96,7 @@ class SynchformerProtocol(Protocol):
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of the network: the checkpoint's where nothing else is said."""
+    """The shape of the network; the defaults are those of the checkpoint."""
 
     width: int = 768
     depth: int = 12
@@ -104,7 +106,7 @@ class Shape:
 
 
 class Synchformer:
-    """The feature ``synchformer``. Raises InputError when built where the weights are not there or do not fit."""
+    """The feature ``synchformer``. The constructor raises InputError if the weights are missing or do not fit."""
 
     protocol = UserProvidedProtocol(SynchformerProtocol())
     shape = Shape()
@@ -117,7 +119,7 @@ class Synchformer:
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``first_lag`` and ``last_lag``, of the first and the last 4.8 s: seconds in -2...2, positive where late.
 
-        Raises NotMeasurable without sound, with less than 4.8 s of picture or sound, or where the track is silent.
+        Raises NotMeasurable without sound, with less than 4.8 s of picture or sound, or if the track is silent.
         """
         protocol = self.protocol
         wave = heard(clip, protocol)
@@ -130,7 +132,7 @@ class Synchformer:
             cuts = np.stack([wave[hop * k : hop * k + protocol.samples] for k in starts])
             sounds = self._network.afeat_extractor(log_mel(torch.from_numpy(cuts).to(self._device), protocol))
             chosen = (clip.frames[frames[step * k : step * k + protocol.frames]] for k in starts)
-            # One after the other: a segment has 1569 tokens.
+            # One segment at a time, because each has 1569 tokens.
             pictures = torch.cat([self._network.vfeat_extractor(self._planes(each)[None]) for each in chosen])
             places = [[starts.index(k) for k in end] for end in ends]
             first, last = (self._lag(self._network(pictures[place], sounds[place])) for place in places)
@@ -144,12 +146,12 @@ class Synchformer:
 
     @staticmethod
     def _lag(logits: torch.Tensor) -> float:
-        # Of the 21 classes the middle one is 0 s, and there are five to a second.
+        # The middle one of the 21 classes is 0 s, and there are five classes to a second.
         return (10 - int(logits.argmax())) / 5
 
 
 def heard(clip: Clip, protocol: SynchformerProtocol) -> np.ndarray:
-    """``[samples]`` float32 at the network's rate. Raises NotMeasurable where there is too little to see or to hear."""
+    """``[samples]`` float32 at the network's rate. Raises NotMeasurable if picture or sound is too short."""
     audio = waveform.sound_of(clip)
     picture, sound = len(clip.frames) / clip.fps, Fraction(audio.samples, audio.sample_rate)
     if min(picture, sound) < protocol.shortest:
@@ -163,13 +165,13 @@ def heard(clip: Clip, protocol: SynchformerProtocol) -> np.ndarray:
 
 
 def at_rate(count: int, fps: Fraction, rate: int) -> np.ndarray:
-    """Which of `count` frames is shown at each frame of another rate, as ffmpeg's filter fps chooses."""
+    """Indices of the frames, among `count`, that are shown at another rate, chosen as ffmpeg's filter fps does."""
     times = [(2 * k * rate / fps + 1) // 2 for k in range(count + 1)]
     return np.searchsorted(times[:-1], np.arange(times[-1]), side="right") - 1
 
 
 def log_mel(segments: torch.Tensor, protocol: SynchformerProtocol) -> torch.Tensor:
-    """``[segments, samples]`` → ``[segments, 1, bands, columns]``, as torchaudio's MelSpectrogram has it."""
+    """``[segments, samples]`` → ``[segments, 1, bands, columns]``, as torchaudio's MelSpectrogram computes it."""
     window = torch.hann_window(protocol.window, device=segments.device)
     spectrum = torch.stft(
         segments, protocol.transform, protocol.hop, protocol.window, window, pad_mode="reflect", return_complex=True
@@ -182,7 +184,7 @@ def log_mel(segments: torch.Tensor, protocol: SynchformerProtocol) -> torch.Tens
 
 @cache
 def _triangles(protocol: SynchformerProtocol) -> np.ndarray:
-    """``[bands, bins]``."""
+    """The weights of the triangular bands, ``[bands, bins]``."""
     highest = 2595 * np.log10(1 + protocol.rate / 2 / 700)
     corners = 700 * (10 ** (np.linspace(0, highest, protocol.bands + 2) / 2595) - 1)
     low, middle, high = (corners[k : k + protocol.bands, None] for k in range(3))
@@ -191,14 +193,14 @@ def _triangles(protocol: SynchformerProtocol) -> np.ndarray:
 
 
 def load(shape: Shape, state: dict[str, np.ndarray]) -> "Network":
-    """The network with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
-    # MotionFormer's patches of one frame are in the file and are not used.
+    """The network with these weights. Raises InputError that names a missing, unexpected or misshapen tensor."""
+    # The file also holds MotionFormer's patches of single frames, which are not used.
     used = without(state, "vfeat_extractor.patch_embed.")
     return filled(Network(shape), used, "the Synchformer checkpoint")
 
 
 class Network(nn.Module):
-    """What both extractors say of 14 segments → logits of the 21 offsets. Names are those of the checkpoint."""
+    """Both extractors' features of 14 segments → logits of the 21 offsets. Names are those of the checkpoint."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -212,7 +214,7 @@ class Network(nn.Module):
 
 
 def attended(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> torch.Tensor:
-    """Attention of ``[..., tokens, width]`` by several heads → ``[..., tokens, width]`` of the query."""
+    """Attention of ``[..., tokens, width]`` by several heads → ``[..., tokens, width]``, one row per query."""
     q, k, v = (each.unflatten(-1, (heads, -1)).transpose(-3, -2) for each in (query, key, value))
     return functional.scaled_dot_product_attention(q, k, v).transpose(-3, -2).flatten(-2)
 
@@ -231,7 +233,7 @@ class MotionFormer(nn.Module):
         self.spatial_attn_agg = Summary(shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """What was seen in each segment."""
+        """Features of the picture of each segment."""
         x = self.patch_embed_3d["proj"](x).flatten(3).permute(0, 2, 3, 1)
         x = (x + self.pos_embed[:, None, 1:] + self.temp_embed[:, :, None]).flatten(1, 2)
         x = torch.cat(((self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x), dim=1)
@@ -242,7 +244,7 @@ class MotionFormer(nn.Module):
 
 
 class DividedBlock(nn.Module):
-    """Attention over time, then within a frame, then a perceptron, each after a layer norm and added."""
+    """Attention over time, then within a frame, then a perceptron, each after a layer norm and with a residual."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -259,7 +261,7 @@ class DividedBlock(nn.Module):
 
 
 class DividedAttention(nn.Module):
-    """The first token looks at all; the others at it and at those of their own place, or of their own frame."""
+    """The first token attends to all; the others to it and to the tokens of their own place, or of their own frame."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -284,7 +286,7 @@ class DividedAttention(nn.Module):
 
 
 class Summary(nn.TransformerEncoderLayer):
-    """``[n, tokens, width]`` → ``[n, width]``: what a token of its own says that has looked at all others."""
+    """``[n, tokens, width]`` → ``[n, width]``: the output of an added token that attends to all others."""
 
     def __init__(self, shape: Shape) -> None:
         options = {"activation": nn.GELU(), "layer_norm_eps": 1e-6, "batch_first": True, "norm_first": True}
@@ -292,7 +294,7 @@ class Summary(nn.TransformerEncoderLayer):
         self.cls_token = _token(1, shape.width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Applied to one batch."""
+        """The summary of one batch."""
         return super().forward(torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1))[:, 0]
 
 
@@ -307,7 +309,7 @@ class AST(nn.Module):
         self.freq_attn_agg = Summary(shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """What was heard in each segment."""
+        """Features of the sound of each segment."""
         x = self.ast["embeddings"](x)
         for layer in self.ast["encoder"]["layer"]:
             x = layer(x)
@@ -316,7 +318,7 @@ class AST(nn.Module):
 
 
 class ASTEmbeddings(nn.Module):
-    """Overlapping patches of a spectrogram, as tokens; two tokens of no patch come first."""
+    """Overlapping patches of a spectrogram as tokens, after two tokens that belong to no patch."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -332,7 +334,7 @@ class ASTEmbeddings(nn.Module):
 
 
 class ASTLayer(nn.Module):
-    """Attention and a perceptron, each after a layer norm and added."""
+    """Attention, then a perceptron, each after a layer norm and with a residual connection."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -353,7 +355,7 @@ class ASTLayer(nn.Module):
 
 
 class Joint(nn.Module):
-    """What was seen and heard, in one sequence of 198 tokens → the logits of the 21 offsets."""
+    """Features of picture and sound, in one sequence of 198 tokens → the logits of the 21 offsets."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -371,7 +373,7 @@ class Joint(nn.Module):
 
 
 class JointBlock(nn.Module):
-    """Attention and a perceptron, each after a layer norm and added."""
+    """Attention, then a perceptron, each after a layer norm and with a residual connection."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

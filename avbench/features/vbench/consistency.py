@@ -1,20 +1,21 @@
-"""Measures whether a clip keeps showing the same, and what its caption says: VBench's consistencies, text alignment.
+"""Measures whether a clip keeps its subject and background (VBench) and whether it shows its caption (CLIP).
 
-Consistency (Huang et al., 2024; vbench/subject_consistency.py, background_consistency.py): each frame is one vector,
-of DINO ViT-B/16 for the subject and of CLIP ViT-B/32 for the background; a frame's score is the mean of its cosines
-to the first frame and to the one before, negative ones counted as 0; a clip's is the mean over all frames but the
-first. VBench's own average weighs clips by their numbers of frames, so that it is the mean over clips where all are
-equally long. A frozen clip has the best there is, 1: this is for comparing two sets of clips, not for being high.
+Consistency (Huang et al., 2024; vbench/subject_consistency.py, background_consistency.py): each frame becomes one
+vector, by DINO ViT-B/16 for the subject and by CLIP ViT-B/32 for the background. A frame's score is the mean of its
+cosine to the first frame and its cosine to the previous frame, negative ones counted as 0. A clip's score is the mean
+over all frames except the first. VBench averages over frames of all clips, which equals the mean over clips if all have
+the same length. A frozen clip has the highest possible value, 1: compare two sets of clips by it, and do not maximise
+it.
 
-Frames are resized without antialias, as VBench does with decoded video, and bicubic values beyond 0...255 are kept.
-DINO sees the whole frame, oblong where it is, with its table of positions stretched to it; CLIP sees the square in the
-middle. VBench runs CLIP in half precision where there is a GPU; here it is float32 everywhere.
+Frames are resized without antialiasing, as VBench does with decoded video, and bicubic values beyond 0...255 are kept.
+DINO gets the whole frame, whatever its aspect ratio, with its table of positions stretched to it; CLIP gets the square
+in the middle. VBench runs CLIP in half precision where there is a GPU; here it runs in float32 everywhere.
 
-Text alignment is another convention, CLIPScore's (Hessel et al., 2021), not VBench's overall consistency, which has
-ViCLIP: the cosine of each frame and the caption, mean over frames. CLIPScore itself is 2.5 max(cosine, 0).
+Text alignment follows CLIPScore (Hessel et al., 2021): the cosine of each frame and the caption, averaged over frames.
+CLIPScore itself is 2.5 max(cosine, 0). VBench's overall consistency, which uses ViCLIP, is a different number.
 
-The user provides the weights. With random ones DINO's features agree with those of facebook's class to 3e-6, CLIP's
-are open_clip's own, and both numbers agree with VBench's functions to 2e-7. No number of the real ones was checked.
+The user provides the weights. With random weights DINO's features agree with those of Facebook's class to 3e-6, CLIP's
+are open_clip's own, and both numbers agree with VBench's functions to 2e-7. No number of the real weights was checked.
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 _AT_ONCE = 16
-"""Frames shown to a network together."""
+"""Frames that go through a network together."""
 
 
 _OUTPUT = "The mean over frames from the second on of (max(0, cos to first) + max(0, cos to previous)) / 2."
@@ -42,12 +43,12 @@ _OUTPUT = "The mean over frames from the second on of (max(0, cos to first) + ma
 
 @dataclass(frozen=True)
 class ConsistencyProtocol(Protocol):
-    """What decides a clip's consistency besides the clip."""
+    """The settings that decide a clip's consistency, besides the clip."""
 
     frames: str = "all"
     fps: str = "native"
     size: int = 224
-    """Of the short side."""
+    """Pixels of the short side after resizing."""
     resize: str = ""
     antialias: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -61,7 +62,7 @@ class ConsistencyProtocol(Protocol):
 
 @dataclass(frozen=True)
 class TextAlignmentProtocol(Protocol):
-    """What decides a clip's text alignment besides clip and caption."""
+    """The settings that decide a clip's text alignment, besides the clip and the caption."""
 
     name: str = "text-alignment"
     version: int = 1
@@ -75,26 +76,26 @@ class TextAlignmentProtocol(Protocol):
     precision: str = "float32, cosines float64"
     notes: Notes = noted(
         resize="open_clip's own transform: 8 bits, bicubic with antialias, short side to 224, centre crop.",
-        text="open_clip's tokenizer; the caption is cut after `tokens`, the first and last marks included.",
-        output="The mean over frames of the cosine of frame and caption; no factor 2.5, negative ones kept.",
+        text="open_clip's tokenizer; the caption is cut after `tokens`, which include the marks of start and end.",
+        output="The mean over frames of the cosine of frame and caption, without the factor 2.5; negative ones count.",
     )
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of DINO: ViT-B/16 where nothing else is said."""
+    """The shape of DINO; the defaults are those of ViT-B/16."""
 
     width: int = 768
     depth: int = 12
     heads: int = 12
     patch: int = 16
     grid: int = 14
-    """Patches along each side of the square that it was trained on."""
+    """Patches along each side of the square that the network was trained on."""
 
 
 @dataclass(frozen=True)
 class CLIPShape:
-    """The shape of CLIP: OpenAI's ViT-B/32 where nothing else is said."""
+    """The shape of CLIP; the defaults are those of OpenAI's ViT-B/32."""
 
     embedding: int = 512
     side: int = 224
@@ -108,7 +109,7 @@ class CLIPShape:
 
 
 class SubjectConsistency:
-    """The feature ``vbench-subject``. Raises InputError when built where the weights are not there or do not fit."""
+    """The feature ``vbench-subject``. The constructor raises InputError if the weights are missing or do not fit."""
 
     protocol = UserProvidedProtocol(
         ConsistencyProtocol(
@@ -116,7 +117,7 @@ class SubjectConsistency:
             version=1,
             resize="bilinear, uncropped",
             notes={
-                "resize": "The aspect is kept, and nothing is cut off.",
+                "resize": "The aspect ratio is kept, and nothing is cut off.",
                 "output": _OUTPUT,
                 "source": "VBench, vbench/subject_consistency.py and dino_transform of vbench/utils.py",
             },
@@ -130,20 +131,20 @@ class SubjectConsistency:
         self._network = load(self.shape, read_state_dict(locate("dino-vitb16"))).to(self._device)
 
     def __call__(self, clip: Clip) -> dict[str, float]:
-        """``consistency`` in 0...1. Raises NotMeasurable on fewer than 2 frames."""
+        """``consistency`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""
         _require_two(clip)
         return {"consistency": consistency(_in_parts(self.features, clip.frames))}
 
     @torch.inference_mode()
     def features(self, frames: np.ndarray) -> np.ndarray:
-        """``[frames, 768]`` of ``[frames, height, width, 3]`` uint8."""
+        """Features ``[frames, 768]`` of ``[frames, height, width, 3]`` uint8."""
         x = _planes(frames, self._device)
         x = resize(x, [self.protocol.size], InterpolationMode.BILINEAR, antialias=False)
         return self._network(_scaled(x, self.protocol)).cpu().numpy()
 
 
 class BackgroundConsistency:
-    """The feature ``vbench-background``. Raises InputError when built where the weights are not there or do not fit."""
+    """The feature ``vbench-background``. The constructor raises InputError if weights are missing or do not fit."""
 
     protocol = UserProvidedProtocol(
         ConsistencyProtocol(
@@ -153,7 +154,7 @@ class BackgroundConsistency:
             mean=(0.48145466, 0.4578275, 0.40821073),
             deviation=(0.26862954, 0.26130258, 0.27577711),
             notes={
-                "resize": "The aspect is kept.",
+                "resize": "The aspect ratio is kept.",
                 "output": _OUTPUT,
                 "source": "VBench, vbench/background_consistency.py and clip_transform of vbench/utils.py",
             },
@@ -167,25 +168,25 @@ class BackgroundConsistency:
         self._network = load_clip(self.shape, locate("clip-vit-b32-openai")).to(self._device)
 
     def __call__(self, clip: Clip) -> dict[str, float]:
-        """``consistency`` in 0...1. Raises NotMeasurable on fewer than 2 frames."""
+        """``consistency`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""
         _require_two(clip)
         return {"consistency": consistency(_in_parts(self.features, clip.frames))}
 
     @torch.inference_mode()
     def features(self, frames: np.ndarray) -> np.ndarray:
-        """``[frames, 512]`` of ``[frames, height, width, 3]`` uint8."""
+        """Features ``[frames, 512]`` of ``[frames, height, width, 3]`` uint8."""
         side = self.protocol.size
         x = resize(_planes(frames, self._device), [side], InterpolationMode.BICUBIC, antialias=False)
         return self._network.encode_image(_scaled(center_crop(x, [side]), self.protocol)).cpu().numpy()
 
 
 class TextAlignment:
-    """The feature ``text-alignment``: a clip beside its caption. Values of one clip:
+    """The feature ``text-alignment``, which compares a clip with its caption. Values of one clip:
 
     - ``similarity``: mean over frames of the cosine of frame and video caption.
-    - ``truncated``: 1 where the caption is longer than CLIP's 77 tokens and its end was not seen, else 0.
+    - ``truncated``: 1 if the caption is longer than CLIP's 77 tokens, so that its end was cut off, else 0.
 
-    Raises InputError when built where the weights are not there or do not fit.
+    The constructor raises InputError if the weights are missing or do not fit.
     """
 
     protocol = UserProvidedProtocol(TextAlignmentProtocol())
@@ -204,13 +205,13 @@ class TextAlignment:
         """Measure one clip."""
         caption = prompt.video_caption
         cosines = _unit(_in_parts(self.features, clip.frames)) @ _unit(self.text(caption))[0]
-        # The marks of beginning and end are tokens too.
+        # The marks of start and end are tokens too.
         truncated = len(self._tokenizer.encode(caption)) + 2 > self.shape.tokens
         return {"similarity": float(cosines.mean()), "truncated": float(truncated)}
 
     @torch.inference_mode()
     def features(self, frames: np.ndarray) -> np.ndarray:
-        """``[frames, 512]`` of ``[frames, height, width, 3]`` uint8."""
+        """Features ``[frames, 512]`` of ``[frames, height, width, 3]`` uint8."""
         from PIL import Image
 
         x = torch.stack([self._seen(Image.fromarray(frame)) for frame in frames])
@@ -218,12 +219,12 @@ class TextAlignment:
 
     @torch.inference_mode()
     def text(self, caption: str) -> np.ndarray:
-        """``[1, 512]`` of a caption."""
+        """Features ``[1, 512]`` of a caption."""
         return self._network.encode_text(self._tokenizer([caption]).to(self._device)).cpu().numpy()
 
 
 def consistency(features: np.ndarray) -> float:
-    """VBench's rule on ``[frames, width]``: how like the first frame and the one before are the others?"""
+    """VBench's rule on ``[frames, width]``: how similar the later frames are to the first and to the previous frame."""
     unit = _unit(features)
     first = unit[1:] @ unit[0]
     previous = np.einsum("fw,fw->f", unit[1:], unit[:-1])
@@ -257,8 +258,8 @@ def _scaled(x: torch.Tensor, protocol: ConsistencyProtocol) -> torch.Tensor:
 def load_clip(shape: CLIPShape, path: Path) -> Any:
     """open_clip's CLIP with OpenAI's weights: a ``.safetensors`` in open_clip's names, or OpenAI's own TorchScript.
 
-    Raises InputError naming a tensor that is missing, too much or misshapen. Of the TorchScript program only the
-    tensors are taken, and it is never called.
+    Raises InputError that names a tensor which is missing, unexpected or of the wrong shape. Only the tensors of the
+    TorchScript program are used; the program is never called.
     """
     from open_clip import CLIP
 
@@ -276,21 +277,21 @@ def _clip_tensors(path: Path) -> dict[str, torch.Tensor]:
             state = load_file(path)
         else:
             state = torch.jit.load(path, map_location="cpu").state_dict()
-    except Exception as error:  # either reader raises what it likes; each says that this is no such file
+    except Exception as error:  # each reader raises its own errors; any of them means that it is no such file
         msg = f"{path} is neither a .safetensors nor OpenAI's TorchScript file of CLIP: {first_line(error)}"
         raise InputError(msg) from None
-    # OpenAI's file has half precision, and three numbers about itself.
+    # OpenAI's file is in half precision and also holds three numbers that describe the model.
     about = ("input_resolution", "context_length", "vocab_size")
     return {name: value.float() for name, value in state.items() if name not in about}
 
 
 def load(shape: Shape, state: dict[str, np.ndarray]) -> "Network":
-    """DINO with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
+    """DINO with these weights. Raises InputError that names a missing, unexpected or misshapen tensor."""
     return filled(Network(shape), state, "the DINO checkpoint")
 
 
 class Network(nn.Module):
-    """DINO's vision transformer: ``[frames, 3, height, width]`` → ``[frames, width]``; names are its checkpoint's."""
+    """DINO's vision transformer: ``[frames, 3, height, width]`` → ``[frames, width]``; names as in its checkpoint."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -302,7 +303,7 @@ class Network(nn.Module):
         self.norm = nn.LayerNorm(shape.width, eps=1e-6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The class token after the last block, normalised; what is left of a patch at the right and below is lost."""
+        """The normalised class token after the last block. Incomplete patches at the right and bottom are dropped."""
         x = self.patch_embed["proj"](x)
         grid = self._positions(x.shape[2], x.shape[3])
         tokens = (x + grid).flatten(2).transpose(1, 2)
@@ -313,7 +314,7 @@ class Network(nn.Module):
         return self.norm(x[:, 0])
 
     def _positions(self, rows: int, columns: int) -> torch.Tensor:
-        """``[1, width, rows, columns]``: the table, stretched by DINO's factors, which have a tenth of a patch more."""
+        """``[1, width, rows, columns]``: the table stretched by DINO's factors, which add a tenth of a patch."""
         side = self.shape.grid
         table = self.pos_embed[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
         if (rows, columns) == (side, side):
@@ -324,7 +325,7 @@ class Network(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a perceptron, each after a layer norm and added."""
+    """A transformer block: attention, then a perceptron, each after a layer norm and with a residual connection."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

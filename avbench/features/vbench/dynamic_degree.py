@@ -1,14 +1,14 @@
 """Measures whether a clip moves or stands still: VBench's dynamic degree and static filter, by RAFT.
 
-Both rules (Huang et al., 2024) look at the fastest pixels of a pair of frames, in pixels of the native size, and at
-how many pairs are fast. They count frames, so that short clips are judged by rounding: of 2 sampled frames none has to
-be fast, so that a clip of 2 is dynamic even when it is frozen, and a clip of up to 4 frames is static only where no
-pixel moves at all. Those are VBench's rules and are kept; `dynamic_scores` says what was measured. Of one sampled
-frame VBench says "not dynamic"; here that is not measurable.
+Both rules (Huang et al., 2024) look at the speed of the fastest pixels of each pair of frames, in pixels of the native
+size, and at how many pairs are fast. They count frames, so rounding decides short clips: of 2 sampled frames none has
+to be fast, so a clip of 2 frames is dynamic even when it is frozen; a clip of up to 4 frames is static only if no pixel
+moves at all. These are VBench's rules and are kept; `dynamic_scores` holds the measured speeds. With one sampled frame
+VBench reports "not dynamic"; here that is not measurable.
 
 The network is torchvision's RAFT with its port of Princeton's weights ("raft-things", the file that VBench loads); the
-weights have to be brought. On random weights in both layouts the speeds agree with VBench's own to 1e-7 of themselves,
-and both rules agree with VBench's on random speeds. No number of the real weights was checked.
+user provides the weights. On random weights in both layouts the speeds agree with VBench's to a relative 1e-7, and both
+rules agree with VBench's on random speeds. No number computed with the real weights was checked.
 """
 
 import itertools
@@ -24,14 +24,14 @@ from avbench.storage.weights import UserProvidedProtocol
 
 @dataclass(frozen=True)
 class VBenchRAFTProtocol(Protocol):
-    """What decides the numbers besides the clip."""
+    """The settings that decide the numbers, besides the clip."""
 
     name: str = "raft-vbench"
     version: int = 1
     size: str = "native"
     padding: str = "replicate"
     minimum_side: int = 128
-    """Of the padded frames: below it, the coarsest level of RAFT's correlations is one pixel wide."""
+    """Pixels of the padded frames. With less, the coarsest level of RAFT's correlations is one pixel wide."""
     multiple: int = MULTIPLE
     value_range: str = "-1...1"
     updates: int = 20
@@ -46,10 +46,10 @@ class VBenchRAFTProtocol(Protocol):
     weights_sha256: str = ""
     precision: str = "float32"
     notes: Notes = noted(
-        padding="Sides are padded to `multiple` by repeating the edge, as much before as behind, or one more behind.",
-        magnitudes="The mean of the largest, of all pixels of the padded frame.",
-        dynamic_rule="n sampled frames; the short side is that of the unpadded frame. Halves are rounded to even.",
-        static_rule="From the first to the last frame and back, at most 2 round(2n/16) times that threshold.",
+        padding="Sides are padded to `multiple` by repeating the edge, equally on both sides or one more at the end.",
+        magnitudes="The mean of the largest among all pixels of the padded frame.",
+        dynamic_rule="n is the number of sampled frames, short the unpadded short side. Halves round to even.",
+        static_rule="Between the first and the last frame, both ways, at most 2 round(2n/16) times that threshold.",
         source="VBench, vbench/dynamic_degree.py and static_filter.py",
     )
 
@@ -57,11 +57,11 @@ class VBenchRAFTProtocol(Protocol):
 class VBenchRAFT:
     """The feature ``raft-vbench``. Values of one clip:
 
-    - ``dynamic``: 1 where VBench calls the clip dynamic, else 0; its dynamic degree is the mean over clips.
-    - ``dynamic_scores``: ``[pairs]``, what that rests on: the speed of each sampled pair in pixels.
-    - ``static``: 1 where VBench's filter lets the clip through to temporal flickering, else 0.
+    - ``dynamic``: 1 if VBench calls the clip dynamic, else 0; its dynamic degree is the mean over clips.
+    - ``dynamic_scores``: ``[pairs]``, the speed of each sampled pair in pixels, on which ``dynamic`` rests.
+    - ``static``: 1 if VBench's filter admits the clip to temporal flickering, else 0.
 
-    Raises InputError when built where the weights are not there or do not fit.
+    The constructor raises InputError if the weights are missing or do not fit.
     """
 
     protocol = UserProvidedProtocol(VBenchRAFTProtocol())
@@ -70,7 +70,7 @@ class VBenchRAFT:
         self._raft = RAFT(VBenchRAFTProtocol.weights, device)
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
-        """Measure one clip. Raises NotMeasurable where one frame is sampled, or where the frames are too small."""
+        """Measure one clip. Raises NotMeasurable if one frame is sampled, or if the frames are too small."""
         protocol, count, short = self.protocol, len(clip.frames), min(clip.height, clip.width)
         sampled = range(0, count, max(1, round(clip.fps / 8)))
         if len(sampled) < 2:
@@ -92,7 +92,7 @@ class VBenchRAFT:
         }
 
     def _speeds(self, clip: Clip, before: int, after: int) -> tuple[float, float]:
-        """How fast are the fastest 5 % and 2 % of the pixels from one frame to another?"""
+        """Mean speed of the fastest 5 % and of the fastest 2 % of the pixels from one frame to another."""
         magnitudes = self.magnitudes(clip.frames[before], clip.frames[after])
         return fastest(magnitudes, self.protocol.dynamic_share), fastest(magnitudes, self.protocol.static_share)
 
@@ -108,13 +108,13 @@ def fastest(magnitudes: np.ndarray, share: float) -> float:
 
 
 def dynamic(speeds: Sequence[float], frames: int, short_side: int) -> bool:
-    """VBench's dynamic degree of one clip, from the speeds of its pairs of sampled frames and the number of these."""
+    """VBench's dynamic degree of one clip, from the speeds of its sampled pairs and the number of sampled frames."""
     threshold = 6 * short_side / 256
     return sum(speed > threshold for speed in speeds) >= round(4 * frames / 16)
 
 
 def static(speeds: Sequence[float], ends: tuple[float, float], frames: int, short_side: int) -> bool:
-    """VBench's static filter, from the speeds of all pairs and from the first frame to the last and back."""
+    """VBench's static filter, from the speeds of all pairs and of the first frame to the last and back."""
     threshold, allowed = 3 * short_side / 256, round(2 * frames / 16)
     few = sum(speed > threshold for speed in speeds) <= allowed
     return few and max(ends) <= threshold * allowed * 2

@@ -1,11 +1,11 @@
 """Measures how much pixels change from one frame to the next: VBench's temporal flickering.
 
-(255 − mean |next frame − frame|) / 255 over all pixels and channels of the full frames, then over the pairs of
-consecutive frames (Huang et al., 2024; vbench/temporal_flickering.py). VBench means it for clips of still scenes only,
-and sorts the others out by optical flow first. Without that filter every motion lowers the number, and a frozen clip
-has the best there is, 1: this says how close two sets of clips are in it, not which of them is good.
+(255 − mean |next frame − frame|) / 255, averaged over all pixels and channels of the full frames and over the pairs of
+consecutive frames (Huang et al., 2024; vbench/temporal_flickering.py). VBench intends it for clips of still scenes, and
+removes other clips by optical flow first. Without that filter every motion lowers the number, and a frozen clip has the
+highest possible value, 1. It shows how similar two sets of clips are in this respect, not which is better.
 
-Agreement: VBench takes means of float32, these are exact; values agree to 1e-6.
+Agreement: VBench takes means in float32, and these are exact; values agree to 1e-6.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
 
 @dataclass(frozen=True)
 class FlickerProtocol(Protocol):
-    """What decides the number besides the clip."""
+    """The settings that decide the number, besides the clip."""
 
     name: str = "vbench-flicker"
     version: int = 1
@@ -29,7 +29,7 @@ class FlickerProtocol(Protocol):
     output: str = "1-mad/255"
     precision: str = "float64"
     notes: Notes = noted(
-        static_filter="Every clip counts, moving ones too.",
+        static_filter="All clips count, moving ones too.",
         output="1 less the mean absolute difference of consecutive frames over 255.",
         precision="Differences are exact, and means are taken in float64.",
         source="VBench, vbench/temporal_flickering.py",
@@ -45,11 +45,11 @@ class Flicker:
         pass
 
     def __call__(self, clip: Clip) -> dict[str, float]:
-        """``flickering`` in 0...1. Raises NotMeasurable on fewer than 2 frames."""
+        """``flickering`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""
         if len(clip.frames) < 2:
             msg = "the clip has one frame; flickering is a difference of frames and needs 2"
             raise NotMeasurable(msg)
-        # 16 bits, because differences of 8 bits would wrap around.
+        # In 16 bits, because differences of 8-bit values would wrap around.
         pairs = itertools.pairwise(clip.frames.astype(np.int16))
         differences = [np.abs(following - frame).mean() for frame, following in pairs]
         return {"flickering": (255 - float(np.mean(differences))) / 255}

@@ -1,17 +1,17 @@
-"""Measures whether a frame lies halfway between its neighbours: VBench's motion smoothness, by the network AMT-S.
+"""Measures whether each frame lies halfway between its neighbours: VBench's motion smoothness, by the network AMT-S.
 
-Every second frame is left out, made again from the two around it, and compared with the frame that was there:
-(255 − mean absolute difference in 8 bits) / 255 over the frames left out (Huang et al., 2024;
-vbench/motion_smoothness.py). A last frame without a successor is not looked at. A frozen clip comes close to 1, so
-that this is for comparing two sets of clips, not for being high.
+Every second frame is left out, interpolated from its two neighbours and compared with the original:
+(255 − mean absolute difference in 8 bits) / 255, over the frames left out (Huang et al., 2024;
+vbench/motion_smoothness.py). A last frame without a successor is ignored. A frozen clip comes close to 1: compare two
+sets of clips by this number, and do not maximise it.
 
-VBench shrinks frames before the flow is found, by a factor that depends on the memory of the GPU, and not at all on a
-CPU: its numbers differ from machine to machine. Here nothing is shrunk, on any device, which is its number on a CPU.
+VBench shrinks frames before it computes the flow, by a factor that depends on the memory of the GPU, and not at all on
+a CPU; so its numbers differ from machine to machine. Here nothing is shrunk on any device, as in VBench on a CPU.
 
 The network is AMT-S (Li et al., 2023: "AMT: All-Pairs Multi-Field Transforms for Efficient Frame Interpolation"),
-written anew in the names of its checkpoint. The weights are not bundled: the user provides them, and their licence
-forbids commercial use. With random weights the network agrees with its authors' to 3e-5, and the number with VBench's
-on a CPU to 1e-6; no number of the real ones was checked.
+written anew with the names of its checkpoint. The user provides the weights, whose licence forbids commercial use. With
+random weights the network agrees with its authors' to 3e-5, and the number with VBench's on a CPU to 1e-6. No number of
+the real weights was checked.
 """
 
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ from avbench.features.networks import filled
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 RADIUS, LEVELS, FIELDS, SIDE_CHANNELS = 3, 4, 3, 20
-"""Reach and levels of the correlations, flows a pixel, and the channels that a block looks at twice."""
+"""Radius and levels of the correlations, flows for each pixel, and channels that a block processes twice."""
 CHANNELS = (20, 32, 44, 56)
-"""Of the features at 1/2, 1/4, 1/8 and 1/16 of the size."""
+"""Channels of the features at 1/2, 1/4, 1/8 and 1/16 of the size."""
 
 
 @dataclass(frozen=True)
 class SmoothnessProtocol(Protocol):
-    """What decides the number besides the clip."""
+    """The settings that decide the number, besides the clip."""
 
     name: str = "vbench-smoothness"
     version: int = 1
@@ -43,10 +43,10 @@ class SmoothnessProtocol(Protocol):
     size: str = "native"
     padding: str = "replicate"
     minimum_side: int = 128
-    """Of the padded frames: below it, the coarsest level of the correlations is one pixel wide."""
+    """Pixels of the padded frames. With less, the coarsest level of the correlations is one pixel wide."""
     multiple: int = 16
     scale_factor: int = 1
-    """VBench's depends on the GPU's memory."""
+    """VBench's factor depends on the GPU's memory; here it is always 1."""
     value_range: str = "0...1"
     rounding: str = "8-bit, down"
     output: str = "1-mad/255"
@@ -54,15 +54,15 @@ class SmoothnessProtocol(Protocol):
     weights_sha256: str = ""
     precision: str = "float32"
     notes: Notes = noted(
-        frames="Frames 0, 2, 4, ... are kept, and those between them are made again.",
-        padding="Sides are padded to `multiple` by repeating the edge, as much before as behind, or one more behind.",
+        frames="Frames 0, 2, 4, ... are kept, and those between them are interpolated.",
+        padding="Sides are padded to `multiple` by repeating the edge, equally on both sides or one more at the end.",
         output="1 less the mean absolute difference over 255, averaged over the frames left out.",
         source="VBench, vbench/motion_smoothness.py",
     )
 
 
 class MotionSmoothness:
-    """The feature ``vbench-smoothness``. Raises InputError when built where the weights are not there or do not fit."""
+    """The feature ``vbench-smoothness``. The constructor raises InputError if weights are missing or do not fit."""
 
     protocol = UserProvidedProtocol(SmoothnessProtocol())
 
@@ -71,9 +71,9 @@ class MotionSmoothness:
         self._network = load(_tensors(locate(SmoothnessProtocol.weights))).to(self._device)
 
     def __call__(self, clip: Clip) -> dict[str, float]:
-        """``smoothness`` in 0...1. Raises NotMeasurable on fewer than 3 frames, or on frames that are too small."""
+        """``smoothness`` in 0...1. Raises NotMeasurable with fewer than 3 frames, or if the frames are too small."""
         if len(clip.frames) < 3:
-            msg = f"smoothness needs 3 frames, two and one between them, and this clip has {len(clip.frames)}"
+            msg = f"smoothness needs 3 frames, one and its two neighbours, and this clip has {len(clip.frames)}"
             raise NotMeasurable(msg)
         protocol = self.protocol
         if -(-min(clip.height, clip.width) // protocol.multiple) * protocol.multiple < protocol.minimum_side:
@@ -96,35 +96,36 @@ class MotionSmoothness:
 
 
 def smoothness(frames: np.ndarray, made: np.ndarray) -> float:
-    """VBench's rule: frames 1, 3, 5, ... of a clip beside the ones made in their place; all uint8."""
+    """VBench's rule: compares frames 1, 3, 5, ... of a clip with the frames interpolated in their place; all uint8."""
     left_out = frames[1::2][: len(made)].astype(np.int16)
     return (255 - float(np.abs(left_out - made).mean())) / 255
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The ``state_dict`` of the authors' checkpoint, or a bare one; no code in it is run."""
+    """The ``state_dict`` of the authors' checkpoint, or a bare one. No code in the file is run."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its readers raise; each says that this is no checkpoint
+    except Exception as error:  # torch's readers raise their own errors; any of them means that it is no checkpoint
         msg = f"{path} cannot be read as a checkpoint of tensors: {first_line(error)}"
         raise InputError(msg) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        msg = f"{path} is not a state dict of tensors, and has none under the name state_dict"
+        msg = f"{path} holds no state dict of tensors, neither at the top nor under the name state_dict"
         raise InputError(msg)
     return state
 
 
 def load(state: dict[str, torch.Tensor]) -> "Network":
-    """AMT-S with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
+    """AMT-S with these weights. Raises InputError that names a missing, unexpected or misshapen tensor."""
     return filled(Network(), state, "the AMT-S checkpoint")
 
 
 class Network(nn.Module):
     """AMT-S: two ``[1, 3, height, width]`` in 0...1 → the frame halfway between them. Sides are multiples of 16.
 
-    From coarse to fine, a decoder guesses the flows from the middle frame to both, and correlations of all pixels of
-    one frame with all of the other correct the guess. At full size each pixel has three guesses, which are mixed.
+    From coarse to fine, a decoder estimates the flows from the middle frame to both; correlations between all pixels of
+    one frame and all pixels of the other correct the estimate. At full size each pixel has three estimates, which are
+    merged.
     """
 
     def __init__(self) -> None:
@@ -142,7 +143,7 @@ class Network(nn.Module):
         self.comb_block = nn.Sequential(*mixing, nn.Conv2d(6 * FIELDS, 3, 3, padding=1))
 
     def forward(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-        """The frame at the middle of the time between two."""
+        """The frame at the midpoint in time between two."""
         both = torch.cat((before, after))
         mean = both.mean()
         both = both - mean
@@ -162,7 +163,7 @@ class Network(nn.Module):
         return self._mixed(both, mean, change, 2 * _scaled(flow, 2))
 
     def _mixed(self, both: torch.Tensor, mean: torch.Tensor, change: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-        """Three middle frames, one from each field of flows, made one."""
+        """Merge three middle frames, one from each field of flows, into one."""
         to_first, to_second, mask, rest = change.split((2 * FIELDS, 2 * FIELDS, FIELDS, 3 * FIELDS), dim=1)
         mask, made = mask.sigmoid(), []
         for k in range(FIELDS):
@@ -178,19 +179,19 @@ def _scaled(x: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def _grid(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
-    """``[height, width, 2]``: every pixel's own place, x before y."""
+    """``[height, width, 2]``: the coordinates of every pixel, x before y."""
     rows, columns = (torch.arange(length, device=like.device, dtype=like.dtype) for length in (height, width))
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)
 
 
 def _sampled(images: torch.Tensor, places: torch.Tensor, beyond: str) -> torch.Tensor:
-    """``[n, channels, height, width]`` at ``[n, rows, columns, 2]`` places in pixels, x before y."""
+    """``[n, channels, height, width]`` sampled at ``[n, rows, columns, 2]`` places in pixels, x before y."""
     last = places.new_tensor(images.shape[:1:-1]) - 1
     return functional.grid_sample(images, 2 * places / last - 1, padding_mode=beyond, align_corners=True)
 
 
 def _warped(both: torch.Tensor, flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both frames' features, fetched along the flows to them: channels 0 and 1 to the first, 2 and 3 to the second."""
+    """Both frames' features, warped along the flows to them: channels 0 and 1 to the first, 2 and 3 to the second."""
     flows = flow.unflatten(1, (2, 2))[0].permute(0, 2, 3, 1)
     places = _grid(both.shape[2], both.shape[3], both) + flows
     first, second = _sampled(both, places, "border").split(1)
@@ -202,7 +203,7 @@ def _seen(features: torch.Tensor, both: torch.Tensor, flow: torch.Tensor) -> tor
 
 
 class Correlations:
-    """How like is each place of one frame to each of the other? At four sizes of the other, and in both directions."""
+    """How similar each place of one frame is to each place of the other, in both directions, at four sizes."""
 
     def __init__(self, maps: torch.Tensor) -> None:
         _, channels, self.height, self.width = maps.shape
@@ -217,14 +218,14 @@ class Correlations:
         return levels
 
     def around(self, flow: torch.Tensor) -> torch.Tensor:
-        """``[1, 2 · 4 · 49, height, width]`` at the places where motion at constant speed leads.
+        """``[1, 2 · 4 · 49, height, width]`` at the places to which motion at constant speed leads.
 
-        The flow from the middle to a frame, doubled, is the flow from the other frame to it.
+        The flow from the middle to one frame, doubled, is the flow from the other frame to it.
         """
         to_first, to_second = flow.unflatten(1, (2, 2))[0].permute(0, 2, 3, 1)
         own = _grid(self.height, self.width, flow)
         reach = torch.arange(-RADIUS, RADIUS + 1, device=flow.device, dtype=flow.dtype)
-        # As in RAFT, the window's first axis is x: channels are in that order.
+        # As in RAFT, the window's first axis is x, and the channels are in that order.
         window = torch.stack(torch.meshgrid(reach, reach, indexing="ij"), dim=-1)
         found = []
         for levels, way in zip(self._levels, (to_second, to_first), strict=True):
@@ -243,7 +244,7 @@ def _halving(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class SideBlock(nn.Module):
-    """A residual block in which the last channels are looked at once more, twice."""
+    """A residual block that processes its last channels twice more on their own."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -261,7 +262,7 @@ class SideBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """What was seen at one size → flows and features at twice the size."""
+    """Turns features of one size into flows and features of twice the size."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -274,7 +275,7 @@ class Decoder(nn.Module):
 
 
 class Update(nn.Module):
-    """Flows and features, corrected by the correlations, which have 1/8 of the frame's size; `finer` times theirs."""
+    """Corrects flows and features by correlations, which have 1/8 of the frame's size; `finer` is the ratio to it."""
 
     def __init__(self, channels: int, finer: int) -> None:
         super().__init__()
@@ -289,7 +290,7 @@ class Update(nn.Module):
     def forward(
         self, flow: torch.Tensor, features: torch.Tensor, correlations: Correlations
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both with their corrections added."""
+        """Flows and features with their corrections added."""
         small, seen = flow, features
         if self.finer > 1:
             small, seen = _scaled(flow, 1 / self.finer) / self.finer, _scaled(features, 1 / self.finer)
@@ -312,7 +313,7 @@ def _two_layers(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Matcher(nn.Module):
-    """Features to be correlated, at 1/8 of the size: RAFT's small encoder."""
+    """Features for the correlations, at 1/8 of the size: RAFT's small encoder."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -331,7 +332,7 @@ class Matcher(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Three convolutions, each normalised within its image, and the input added."""
+    """A residual block of three convolutions, each normalised within its image."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

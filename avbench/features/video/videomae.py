@@ -1,11 +1,11 @@
-"""Computes VideoMAE V2 features of a clip, as cd-fvd takes them: a network that knows actions by their motion.
+"""Computes VideoMAE V2 features of a clip as cd-fvd does; the network was trained to tell actions by their motion.
 
-ViT-g/14 (Wang et al., 2023), fine-tuned on Something-Something V2, where what is done cannot be told from a still. Ge
-et al. (2024) found a Fréchet distance of its features less biased towards looks than FVD. The features are the
-normalised mean over all tokens, 1408 numbers. The user provides the weights; the network agrees with cd-fvd's own
-class to 1e-6 on random weights, and no number of the real ones was checked.
+ViT-g/14 (Wang et al., 2023), fine-tuned on Something-Something V2, whose actions cannot be told from a single frame. Ge
+et al. (2024) found that a Fréchet distance of its features is less biased towards appearance than FVD. The features are
+the normalised mean over all tokens, 1408 numbers. The user provides the weights. The network agrees with cd-fvd's own
+class to 1e-6 on random weights; no number computed with the real weights was checked.
 
-Layout: [1, channel, time, height, width] float32 in 0...1, with no mean or deviation of ImageNet's taken off.
+Layout: [1, channel, time, height, width] float32 in 0...1, without ImageNet's mean and deviation.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from avbench.storage.weights import UserProvidedProtocol, locate
 
 @dataclass(frozen=True)
 class VideoMAEProtocol(Protocol):
-    """What decides a clip's features besides the clip."""
+    """The settings that decide a clip's features, besides the clip."""
 
     name: str = "videomae-g-ssv2"
     version: int = 1
@@ -44,7 +44,7 @@ class VideoMAEProtocol(Protocol):
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of the network: ViT-g/14 where nothing else is said."""
+    """The shape of the network; the defaults are those of ViT-g/14."""
 
     width: int = 1408
     depth: int = 40
@@ -55,7 +55,7 @@ class Shape:
 
 
 class VideoMAE:
-    """The feature ``videomae-g-ssv2``. Raises InputError when built where the weights are not there or do not fit."""
+    """The feature ``videomae-g-ssv2``. The constructor raises InputError if the weights are missing or do not fit."""
 
     protocol = UserProvidedProtocol(VideoMAEProtocol())
     shape = Shape()
@@ -67,10 +67,10 @@ class VideoMAE:
 
     @torch.inference_mode()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """``embedding`` of the clip's first 16 frames. Raises NotMeasurable where it has fewer."""
+        """``embedding`` of the clip's first 16 frames. Raises NotMeasurable if it has fewer."""
         asked, side = self.protocol.frames, self.protocol.size
         if len(clip.frames) < asked:
-            msg = f"VideoMAE looks at {asked} frames and this clip has {len(clip.frames)}"
+            msg = f"VideoMAE takes {asked} frames and this clip has {len(clip.frames)}"
             raise NotMeasurable(msg)
         x = torch.from_numpy(np.array(clip.frames[:asked])).to(self._device).permute(3, 0, 1, 2).float() / 255
         x = functional.interpolate(x, (side, side), mode="bilinear", align_corners=False)
@@ -78,7 +78,7 @@ class VideoMAE:
 
 
 def load(shape: Shape, state: dict[str, np.ndarray], frames: int, side: int) -> "Network":
-    """The network with these weights. Raises InputError naming a tensor that is missing, too much or misshapen."""
+    """The network with these weights. Raises InputError that names a missing, unexpected or misshapen tensor."""
     # The classifier's head is not needed, and the position table is computed.
     return filled(Network(shape, frames, side), without(state, "head."), "the VideoMAE checkpoint")
 
@@ -104,7 +104,7 @@ class Network(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a perceptron, each after a layer norm and added."""
+    """A transformer block: attention, then a perceptron, each after a layer norm and with a residual connection."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Attention(nn.Module):
 
 
 def sinusoids(tokens: int, width: int) -> torch.Tensor:
-    """``[1, tokens, width]``: sines at even and cosines at odd places, wavelengths from 2π to 20,000π."""
+    """``[1, tokens, width]``: sines at even and cosines at odd indices, with wavelengths from 2π to 20,000π."""
     angles = np.arange(tokens)[:, None] / 10000 ** (2 * (np.arange(width) // 2) / width)
     table = np.where(np.arange(width) % 2 == 0, np.sin(angles), np.cos(angles))
     return torch.from_numpy(table[None]).float()

@@ -1,9 +1,9 @@
-"""Computes V-JEPA 2 features of a clip, through transformers: a network that predicts what comes next.
+"""Computes V-JEPA 2 features of a clip, through transformers; the network was trained to predict hidden parts of video.
 
-JEDi (Luo et al., 2024) found that a kernel distance of V-JEPA features needs far fewer clips than FVD; this is its idea
-with the V-JEPA 2 that transformers can load (Assran et al., 2025), not its numbers. The features are the mean over all
-tokens of the encoder's last layer. The weights have to be brought, as a folder that transformers reads; no number of
-the real ones was checked.
+JEDi (Luo et al., 2024) found that a kernel distance of V-JEPA features needs far fewer clips than FVD. This feature
+follows that idea with the V-JEPA 2 that transformers can load (Assran et al., 2025); its numbers are not JEDi's. The
+features are the mean over all tokens of the encoder's last layer. The user provides the weights as a folder that
+transformers reads; no number computed with the real weights was checked.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _DEVIATION = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class VJEPA2Protocol(Protocol):
-    """What decides a clip's features besides the clip."""
+    """The settings that decide a clip's features, besides the clip."""
 
     name: str = "vjepa2"
     version: int = 1
@@ -40,14 +40,14 @@ class VJEPA2Protocol(Protocol):
     weights_sha256: str = ""
     precision: str = "float32"
     notes: Notes = noted(
-        short_side="The short side is first brought to 8/7 of the size, rounded down.",
-        value_range="0...1, less ImageNet's mean, over its deviation.",
+        short_side="The short side is first resized to 8/7 of the size, rounded down.",
+        value_range="0...1, less ImageNet's mean, divided by its deviation.",
         output="The mean over tokens of the encoder's last hidden state.",
     )
 
 
 class VJEPA2:
-    """The feature ``vjepa2``. Raises InputError when built without transformers, or where the folder is no V-JEPA 2."""
+    """The feature ``vjepa2``. The constructor raises InputError without transformers, or if the folder does not fit."""
 
     protocol = UserProvidedProtocol(VJEPA2Protocol())
 
@@ -68,7 +68,7 @@ class VJEPA2:
                 output_loading_info=True,
                 dtype=torch.float32,
             )
-        except Exception as error:  # of transformers, torch and safetensors: each says what it does not like
+        except Exception as error:  # transformers, torch and safetensors each raise their own errors
             msg = f"{folder} cannot be read as a V-JEPA 2: {first_line(error)}"
             raise InputError(msg) from None
         require_complete(report, "encoder", folder, "V-JEPA 2")
@@ -76,10 +76,10 @@ class VJEPA2:
 
     @torch.inference_mode()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """``embedding`` of the clip's first 16 frames. Raises NotMeasurable where it has fewer."""
+        """``embedding`` of the clip's first 16 frames. Raises NotMeasurable if it has fewer."""
         asked = self.protocol.frames
         if len(clip.frames) < asked:
-            msg = f"V-JEPA 2 looks at {asked} frames and this clip has {len(clip.frames)}"
+            msg = f"V-JEPA 2 takes {asked} frames and this clip has {len(clip.frames)}"
             raise NotMeasurable(msg)
         x = torch.from_numpy(np.array(clip.frames[:asked])).to(self._device).permute(0, 3, 1, 2).float() / 255
         x = _cropped(x, self._model.config.crop_size)
@@ -89,9 +89,9 @@ class VJEPA2:
 
 
 def _cropped(x: torch.Tensor, side: int) -> torch.Tensor:
-    """``[time, 3, height, width]`` → the square in the middle of what has a short side of 8/7 of `side`.
+    """``[time, 3, height, width]`` → the middle square of frames whose short side was resized to 8/7 of `side`.
 
-    As transformers' VJEPA2VideoProcessor rounds lengths, but in float32, where that one rounds pixels to 8 bits.
+    Lengths are rounded as in transformers' VJEPA2VideoProcessor. Pixels stay float32; that one rounds them to 8 bits.
     """
     shortest = min(x.shape[2:])
     size = [side * 8 // 7 * length // shortest for length in x.shape[2:]]

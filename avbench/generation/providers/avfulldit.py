@@ -1,8 +1,8 @@
 """Runs AVFullDiT as a generator: a bundled or trained checkpoint, or two pretrained towers.
 
 ``avfulldit:toy-t2av`` and the other bundled names; ``avfulldit:FOLDER``, a checkpoint as `avbench train` writes it;
-``avfulldit:WAN+TANGOFLUX``, the folders of two pretrained towers, and ``avfulldit:WAN+TANGOFLUX+FILE``, the same with
-what training made of them. Settings choose how it is sampled.
+``avfulldit:WAN+TANGOFLUX``, the folders of two pretrained towers; ``avfulldit:WAN+TANGOFLUX+FILE``, the same towers
+with the file of their joint training. Settings choose how it is sampled.
 """
 
 import inspect
@@ -116,7 +116,7 @@ class AVFullDiT:
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    """Raise InputError on a setting that cannot be, before anything is loaded."""
+    """Raise InputError on an invalid setting, before anything is loaded."""
     check_positive(**{name: given[name] for name in ("steps", "shift", "fps", "width", "height") if name in given})
     for name, known in (("solver", _SOLVERS), ("dtype", _DTYPES)):
         if name in given and given[name] not in known:
@@ -124,7 +124,7 @@ def _check(given: Mapping[str, Any]) -> None:
             raise InputError(msg)
     link = given.get("link", 0)
     if isinstance(link, bool) or not isinstance(link, int | float) or not 0 <= link <= 1:
-        msg = f"link is {link!r}; it must be from 0, where the towers do not see each other, to 1"
+        msg = f"link is {link!r}; it must be between 0, which separates the towers, and 1"
         raise InputError(msg)
 
 
@@ -139,7 +139,7 @@ def _places(target: str) -> list[Path]:
 def _move(parts: Parts, device: str) -> None:
     try:
         parts.to(device)
-    except (RuntimeError, AssertionError) as error:  # what torch raises where a device is unknown or not there
+    except (RuntimeError, AssertionError) as error:  # torch raises these for an unknown or missing device
         msg = f"device {device}: {first_line(error)}"
         raise InputError(msg) from error
 

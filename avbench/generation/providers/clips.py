@@ -106,6 +106,6 @@ class ClipsFolder:
 
 
 def _frames_sha256(folder: Path) -> str:
-    """A hash of everything in a folder of frames that is not hidden."""
+    """A hash of all files in a folder of frames that are not hidden."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     return f"frames:{digest({path.name: content_sha256(path) for path in files})}"

@@ -41,7 +41,7 @@ _LAUNCHERS = re.compile(
     r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh|env|conda|(micro)?mamba|uvx?|poetry|pixi|torchrun|accelerate|deepspeed"
     r"|docker|podman|apptainer|singularity|srun|mpirun|ssh|nice|time(out)?|xvfb-run"
 )
-"""Programs that run other programs; an update of them does not make another model."""
+"""Programs that only run other programs; an update of one does not make another model."""
 
 
 class Command:
@@ -124,7 +124,7 @@ class Command:
         return []
 
     def _run(self, folder: Path) -> tuple[str | None, str | None]:
-        """Run the script; return what went wrong with it: its kind, and in a sentence."""
+        """Run the script; return the kind of its failure and a sentence about it, or None twice."""
         with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as errors:
             process = subprocess.Popen(
                 [*self._words, str(folder / "requests.json")],
@@ -136,7 +136,7 @@ class Command:
             try:
                 code = process.wait(self._timeout_seconds)
             except BaseException as error:
-                # With its children; it was not waited for yet, so the number is still its own.
+                # Kill its children too. It was not waited for yet, so its process number is still its own.
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 if not isinstance(error, subprocess.TimeoutExpired):
@@ -149,10 +149,10 @@ class Command:
 
 
 def _told(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str, Any]:
-    """``files_sha256``, and ``folders`` where there are some, of what decides the clips."""
+    """``files_sha256``, and ``folders`` if there are any: the hashes of what decides the clips."""
     chosen = [inputs] if isinstance(inputs, str) else inputs
     if chosen is not None and (absent := [one for one in chosen if not Path(one).exists()]):
-        msg = f"-M inputs: there is no {absent[0]}"
+        msg = f"-M inputs: {absent[0]} does not exist"
         raise InputError(msg)
     paths = [Path(one) for one in (named_paths(words) if chosen is None else chosen)]
     files = {str(path): content_sha256(path) for path in paths if path.is_file() and not _launches(path)}
@@ -171,7 +171,7 @@ def _told(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str,
 
 
 def _named_by_script(script: Path) -> list[str]:
-    """The files that the words of a shell script name, from the current folder."""
+    """The existing files among the words of a shell script, relative to the current folder."""
     if not script.is_file() or script.stat().st_size > _SCRIPT_BYTES:
         return []
     text = script.read_bytes()
@@ -209,4 +209,4 @@ def _last_words(folder: Path) -> str:
     with (folder / "stderr.txt").open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 4000))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return f"its last words: {lines[-1][:300]}" if lines else "it said nothing on stderr"
+    return f"its last words: {lines[-1][:300]}" if lines else "it wrote nothing to stderr"

@@ -85,7 +85,7 @@ def _recoloured(clip: Clip, rng: np.random.Generator, strength: float) -> Clip:
 
 
 def _coloured(frames: np.ndarray) -> np.ndarray:
-    """Where bodies are: nothing else in the world has a colour."""
+    """Mask of the bodies: nothing else in the world has a colour."""
     return np.ptp(frames.astype(np.int16), axis=-1) >= 40
 
 
@@ -169,8 +169,8 @@ class ToyWorld:
         scene, seed = Scene.from_json(plain), request.key.seed
         clip, truth = make_clip(scene, seed, **self._world)
         if self._change is not None:
-            # a stream of its own, so that a variant does not follow the world's own draws
+            # random numbers of its own, so that a variant does not depend on the world's draws
             rng = np.random.default_rng([*scene.generator(seed).integers(2**31, size=4), 1])
             clip = self._change(clip, rng, self._strength)
-        # the truth is the simulation's: what a change does to its clip afterwards is named, not followed
+        # The truth is that of the simulation. The variant is named; its effect on the truth is not computed.
         return Made(clip, {"variant": self.settings["variant"], **truth.to_json()})

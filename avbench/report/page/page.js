@@ -1,4 +1,4 @@
-// The page's script: figures, clips in lockstep, blind votes, origins. What comes from the data is set as text only.
+// The page's script: clips in lockstep, the pair behind a difference, blind votes, origins, saved plots. What comes from the data is set as text only.
 "use strict";
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
@@ -18,64 +18,69 @@ function bytes(encoded) {
   return made;
 }
 
-// ---- figures: plotly's code is unpacked when the first one is near
+// ---- plots: a dot opens its clips; saved, they keep the colours that they have here
 
-let library = null;
-function plotly() {
-  library ??= (async () => {
-    const packed = new Blob([bytes($("plotly").textContent)]).stream().pipeThrough(new DecompressionStream("gzip"));
-    document.head.append(element("script", { textContent: await new Response(packed).text() }));
-    return window.Plotly;
-  })();
-  return library;
-}
-
-function dressed(figure) {
-  const grid = { gridcolor: ink("--line"), zerolinecolor: ink("--soft"), linecolor: ink("--line") };
-  const { xaxis, yaxis, ...layout } = figure.layout;
-  return {
-    ...layout,
-    xaxis: { ...grid, ...xaxis, title: { font: { size: 12, color: ink("--soft") }, ...xaxis.title } },
-    yaxis: { ...grid, zeroline: false, ...yaxis },
-    font: { family: "system-ui, sans-serif", size: 12, color: ink("--ink") },
-    paper_bgcolor: "transparent", plot_bgcolor: "transparent", hovermode: "closest", dragmode: false,
-    margin: { l: 10, r: 18, t: 8, b: 46 }, height: figure.height, autosize: true,
-    hoverlabel: { bgcolor: ink("--raised"), bordercolor: ink("--line"), font: { color: ink("--ink") } },
-  };
-}
-
-const drawn = new Set();
-async function draw(plot) {
-  const { subset, kind, index } = plot.dataset;
-  const figure = data.figures[subset][kind][index];
-  const library = await plotly();
-  const traces = figure.data.map((trace) => ({ ...trace }));
-  await library.react(plot, traces, dressed(figure), { responsive: true, displayModeBar: false });
-  if (drawn.has(plot)) return;
-  drawn.add(plot);
-  performance.mark("figure");
-  plot.on("plotly_click", (event) => {
-    const prompt = event.points[0].customdata, at = data.subsets.findIndex((one) => one.name === subset);
-    const item = typeof prompt === "string" ? items(at).findIndex((one) => one.prompt.id === prompt) : -1;
-    if (item < 0) return;
-    chooseSubset(at);
-    if (kind === "paired") chooseMetric(figure.title);
-    open(item);
-    $("clips").scrollIntoView();
-  });
-}
-
-// One figure at a time, when the page has nothing else to do: it stays quick under the hand.
-let drawing = Promise.resolve();
-const idle = () => new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
-const near = new IntersectionObserver((entries) => {
-  for (const entry of entries) if (entry.isIntersecting) {
-    near.unobserve(entry.target);
-    drawing = drawing.then(idle).then(() => draw(entry.target));
+document.addEventListener("click", (event) => {
+  const dot = event.target.closest("[data-prompt]"), plot = event.target.closest(".plot");
+  if (dot && plot) openIn(plot.dataset.subset, plot.dataset.metric, dot.dataset.prompt);
+  const save = event.target.closest("[data-save]");
+  if (save) keep([...save.closest("figure").querySelectorAll("svg")].find((one) => one.clientWidth), save.dataset.save);
+});
+document.addEventListener("pointerover", (event) => {
+  const dot = event.target.closest("[data-prompt]");
+  if (dot && !dot.firstChild) {
+    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+    title.textContent = dot.dataset.prompt;
+    dot.append(title);
   }
-}, { rootMargin: "300px" });
-for (const plot of document.querySelectorAll(".plot")) near.observe(plot);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawn.forEach(draw); waves(); });
+});
+
+const LOOKS = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "fill-opacity", "font", "text-anchor"];
+function standalone(drawing) {
+  const copy = drawing.cloneNode(true), [, , width, height] = drawing.getAttribute("viewBox").split(" ");
+  const [from, to] = [drawing, copy].map((one) => [...one.querySelectorAll("*")]);
+  from.forEach((one, k) => {
+    const look = getComputedStyle(one);
+    LOOKS.forEach((name) => to[k].style.setProperty(name, look.getPropertyValue(name)));
+  });
+  const ground = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  for (const [name, value] of Object.entries({ width, height, fill: ink("--raised") })) ground.setAttribute(name, value);
+  copy.prepend(ground);
+  for (const [name, value] of Object.entries({ width, height })) copy.setAttribute(name, value);
+  return { text: new XMLSerializer().serializeToString(copy), width: +width, height: +height };
+}
+
+async function keep(drawing, form) {
+  const { text, width, height } = standalone(drawing), name = drawing.getAttribute("aria-label").split(":")[0];
+  let file = new Blob([text], { type: "image/svg+xml" });
+  if (form === "png") {
+    const picture = new Image(), canvas = element("canvas", { width: 3 * width, height: 3 * height });
+    picture.src = URL.createObjectURL(file);
+    await picture.decode();
+    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+    URL.revokeObjectURL(picture.src);
+    file = await new Promise((done) => { canvas.toBlob(done, "image/png"); });
+  }
+  download(file, `${name.replace(/[^\w.-]+/g, "-")}.${form}`);
+}
+function download(file, name) {
+  const saved = URL.createObjectURL(file);
+  element("a", { href: saved, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(saved), 10000);
+}
+
+// Printed, tables and plots are unfolded, and folded again afterwards.
+const folded = [];
+addEventListener("beforeprint", () => document.querySelectorAll("#answer details, [id^=subset-] details, #together details, #coverage details").forEach((one) => {
+  if (!one.open) folded.push(one);
+  one.open = true;
+}));
+addEventListener("afterprint", () => folded.splice(0).forEach((one) => { one.open = false; }));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => players.forEach((one) => one.waves()));
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches(".switch")) event.target.closest("details").classList.toggle("whole", event.target.checked);
+});
 
 // ---- navigation
 
@@ -157,6 +162,7 @@ let subset = 0, order = [], current = -1;
 const items = (at = subset) => data.subsets[at].prompts.flatMap((prompt) => data.subsets[at].seeds.map((seed) => ({ prompt, seed })));
 const label = ({ prompt, seed }) => (data.subsets[subset].seeds.length > 1 ? `${prompt.id} · ${seed}` : prompt.id);
 const clipsOf = (at, { prompt, seed }) => data.clips[[data.subsets[at].name, prompt.id, seed].join("/")] ?? [];
+const captions = ({ prompt }) => ({ video: prompt.video, audio: prompt.audio });
 const valuesOf = (metric) => data.values[data.subsets[subset].name]?.[metric] ?? runNames.map(() => []);
 
 const way = (metric) => data.metrics[metric]?.direction;
@@ -218,105 +224,15 @@ function jump(share) {
   if (known.length) open(known[Math.round(share * (known.length - 1))]);
 }
 
-// ---- the player: one clock, however many clips
+// ---- players: each has one clock, however many clips
 
-let arms = [], addresses = [], length = 0, rate = 1, time = 0, playing = false, before = 0, sounding = -1, turn = 0;
+const players = [];
 
 function address(sha, flow) {
   if (!data.inside) return `media/${sha}${flow ? ".flow" : ""}.mp4`;
-  const made = URL.createObjectURL(new Blob([bytes($(`${flow ? "flow" : "media"}-${sha}`).textContent)], { type: "video/mp4" }));
-  addresses.push(made);
-  return made;
+  const encoded = $(`${flow ? "flow" : "media"}-${sha}`).textContent;
+  return URL.createObjectURL(new Blob([bytes(encoded)], { type: "video/mp4" }));
 }
-
-function arm(clip, name, colour, index, note) {
-  const radio = element("input", { type: "radio", name: "sound", value: index });
-  const heading = element("label", {}, radio, ...(colour ? [element("i")] : []), element("span", { textContent: name, title: name }));
-  if (colour) heading.querySelector("i").style.background = colour;
-  const stage = element("div", { className: "stage" }), box = element("article", { className: "arm" }, heading, stage);
-  const made = { clip, box, stage, videos: [], canvas: null, card: clip && !clip.missing ? data.cards[clip.sha256] : null };
-  if (!made.card) {
-    const why = clip ? clip.missing ?? "the clip cannot be shown" : "the clip was not sampled";
-    stage.append(element("p", { className: "why", textContent: `No clip: ${why}` }));
-    radio.disabled = true;
-    return made;
-  }
-  made.video = element("video", { src: address(clip.sha256, false), muted: true, playsInline: true, preload: "auto" });
-  made.video.classList.toggle("pixels", Math.max(made.card.width, made.card.height) <= 160);
-  made.video.setAttribute("aria-label", name);
-  made.video.style.aspectRatio = `${made.card.width} / ${made.card.height}`;
-  made.videos = [made.video];
-  stage.append(made.video);
-  if (made.card.flow) {
-    made.over = element("video", { src: address(clip.sha256, true), muted: true, playsInline: true, preload: "auto", className: "over" });
-    made.over.hidden = !$("flow").checked;
-    made.videos.push(made.over);
-    stage.append(made.over);
-  }
-  radio.disabled = made.card.peaks === null;
-  radio.title = radio.disabled ? "this clip has no sound" : "sound of this clip";
-  made.canvas = element("canvas");
-  made.canvas.setAttribute("aria-hidden", "true");
-  made.peaks = made.card.peaks === null ? null : bytes(made.card.peaks);
-  made.canvas.addEventListener("pointerdown", (event) => { made.canvas.setPointerCapture(event.pointerId); point(event); });
-  made.canvas.addEventListener("pointermove", (event) => { if (event.buttons) point(event); });
-  box.append(made.canvas);
-  if (colour) box.append(element("p", { className: "note", textContent: note, title: `sha256 ${clip.sha256}` }));
-  function point(event) {
-    const { left, width } = made.canvas.getBoundingClientRect();
-    scrub(Math.floor(Math.min(Math.max((event.clientX - left) / width, 0), 0.9999) * length * rate));
-  }
-  return made;
-}
-
-function show(made) {
-  pause();
-  every().forEach((video) => { video.removeAttribute("src"); video.load(); }); // or it asks for what is revoked
-  addresses.splice(0).forEach((one) => URL.revokeObjectURL(one));
-  arms = made();
-  turn += 1;
-  const cards = arms.map((one) => one.card).filter(Boolean);
-  length = Math.max(0, ...cards.map((card) => card.seconds));
-  rate = Math.max(1, ...cards.map((card) => card.fps));
-  time = 0;
-  $("scrubber").max = Math.max(0, Math.round(length * rate) - 1);
-  $("flow-label").hidden = !cards.some((card) => card.flow);
-  $("arms").replaceChildren(...arms.map((one) => one.box));
-  hear(sounding >= 0 && arms[sounding]?.peaks ? sounding : -1, false);
-  tell();
-  waves();
-  seek(0);
-}
-
-function open(item) {
-  current = item;
-  const one = items()[item], found = clipsOf(subset, one);
-  const metric = +$("metric").value ? $("metric").selectedOptions[0].text : null;
-  $("name").textContent = label(one);
-  $("video-caption").textContent = one.prompt.video;
-  $("audio-caption").textContent = one.prompt.audio ?? "";
-  show(() => data.runs.map((run, index) => arm(found[index], run.name, run.colour, index, [
-    metric && `${metric} ${short(valuesOf(metric)[index][item])}`,
-    found[index]?.sha256 && `sha256 ${found[index].sha256.slice(0, 8)}…`].filter(Boolean).join("\n"))));
-  mark();
-}
-
-const every = () => arms.flatMap((one) => one.videos);
-
-function hear(index, remember = true) {
-  if (remember) sounding = index;
-  arms.forEach((one, k) => { if (one.video) one.video.muted = k !== index; });
-  const radio = document.querySelector(`input[name=sound][value="${index}"]`);
-  if (radio) radio.checked = true;
-}
-
-// The clip that is heard leads; else the longest. The clock is its time while it plays, and runs on after its end.
-function leader() {
-  const heard = arms.find((one) => one.video && !one.video.muted);
-  return heard ?? arms.filter((one) => one.video).sort((a, b) => b.card.seconds - a.card.seconds)[0];
-}
-
-const frameAt = (seconds) => Math.min(+$("scrubber").max, Math.max(0, Math.floor(seconds * rate + 1e-3)));
 
 function placed(video, seconds) {
   const last = Number.isFinite(video.duration) ? video.duration - 1e-3 : seconds;
@@ -331,111 +247,356 @@ function placed(video, seconds) {
   });
 }
 
-// All clips go to a time together; of the times asked for meanwhile the last counts.
-let asked = null, seeking = null;
-function seek(seconds) {
-  asked = seconds;
-  seeking ??= (async () => {
-    while (asked !== null) {
-      const wanted = asked;
-      asked = null;
-      await Promise.all(every().map((video) => placed(video, wanted)));
+class Player {
+  arms = []; addresses = []; length = 0; rate = 1; time = 0; playing = false; before = 0; sounding = -1; turn = 0; told = -1;
+  asked = null; seeking = null;
+
+  constructor(root, step) {
+    this.root = root;
+    players.push(this);
+    this.part("play").addEventListener("click", () => this.toggle());
+    this.part("scrubber").addEventListener("input", () => this.scrub(+this.part("scrubber").value));
+    this.part("before").addEventListener("click", () => step(-1));
+    this.part("after").addEventListener("click", () => step(1));
+    this.part("flow").addEventListener("change", () => this.arms.forEach((one) => { if (one.over) one.over.hidden = !this.part("flow").checked; }));
+    root.addEventListener("change", (event) => { if (event.target.type === "radio") this.hear(+event.target.value); });
+  }
+
+  part(name) { return this.root.getElementsByClassName(name)[0]; }
+
+  arm(clip, name, colour, index, note) {
+    const radio = element("input", { type: "radio", name: `sound-${this.root.id}`, value: index });
+    radio.setAttribute("aria-label", `Sound of ${name}`);
+    const heading = element("label", {}, radio, ...(colour ? [element("i")] : []), element("span", { textContent: name, title: name }));
+    if (colour) heading.querySelector("i").style.background = colour;
+    const stage = element("div", { className: "stage" }), box = element("article", { className: "arm" }, heading, stage);
+    const made = { clip, box, stage, videos: [], canvas: null, card: clip && !clip.missing ? data.cards[clip.sha256] : null };
+    if (!made.card) {
+      const why = clip ? clip.missing ?? "the clip cannot be shown" : "the clip was not sampled";
+      stage.append(element("p", { className: "why", textContent: `No clip: ${why}` }));
+      radio.disabled = true;
+      return made;
     }
-    seeking = null;
-  })();
-  return seeking;
-}
-
-function scrub(frame) {
-  pause();
-  const at = Math.min(Math.max(frame, 0), +$("scrubber").max);
-  time = (at + 0.5) / rate; // the middle of a frame: no rounding shows its neighbour
-  tell();
-  return seek(time);
-}
-
-async function play() {
-  if (!length) return;
-  if (frameAt(time) >= +$("scrubber").max) time = 0;
-  const mine = turn;
-  playing = true;
-  $("play").textContent = "❚❚";
-  await seek(time);
-  if (!playing || mine !== turn) return;
-  before = performance.now();
-  every().forEach((video) => { video.playbackRate = 1; video.play().catch(() => {}); });
-  requestAnimationFrame((now) => tick(now, mine));
-}
-function pause() {
-  playing = false;
-  every().forEach((video) => video.pause());
-  $("play").textContent = "▶";
-}
-function toggle() { if (playing) { pause(); } else { play(); } }
-
-function tick(now, mine) {
-  if (!playing || mine !== turn) return;
-  const lead = leader().video, running = !lead.ended && !lead.paused && !lead.seeking && lead.readyState > 2;
-  time = running ? lead.currentTime : time + (now - before) / 1000;
-  before = now;
-  if (time >= length - 0.25 / rate) {
-    every().forEach((video) => video.pause());
-    time = 0;
-    play();
-    return;
-  }
-  for (const { videos, card } of arms) for (const video of videos) {
-    if (video === lead || video.ended || video.seeking) continue;
-    const off = Math.min(time, card.seconds) - video.currentTime;
-    if (Math.abs(off) > 0.6 / card.fps) { video.currentTime += off; video.playbackRate = 1; }
-    else video.playbackRate = 1 + Math.min(Math.max(off * 2, -0.2), 0.2);
-  }
-  tell();
-  requestAnimationFrame((later) => tick(later, mine));
-}
-
-let told = -1;
-function tell() {
-  const frame = frameAt(time);
-  $("scrubber").value = frame;
-  $("time").textContent = length ? `frame ${frame + 1} of ${+$("scrubber").max + 1} · ${time.toFixed(2)} s` : "";
-  if (told !== time) waves();
-  told = time;
-}
-
-// Heights are of the loudest of all arms, and of 2 % of full scale where all are quieter: a hum stays small.
-function waves() {
-  const loudest = Math.max(36, ...arms.map((one) => (one.peaks ? Math.max(...one.peaks) : 0)));
-  const colours = Object.fromEntries(["wave", "ink", "onset", "change", "contact", "soft"].map((name) => [name, ink(`--${name}`)]));
-  for (const { canvas, peaks, clip, card } of arms) if (canvas) {
-    const width = canvas.clientWidth * devicePixelRatio, height = canvas.clientHeight * devicePixelRatio;
-    if (canvas.width !== Math.round(width)) { canvas.width = width; canvas.height = height; }
-    const pen = canvas.getContext("2d"), across = width / length, middle = height * 0.56;
-    pen.clearRect(0, 0, canvas.width, canvas.height);
-    pen.fillStyle = colours.wave;
-    if (peaks) {
-      const wide = (card.seconds * across) / peaks.length;
-      peaks.forEach((peak, k) => {
-        const reach = Math.max(0.5, (peak / loudest) ** 2 * height * 0.34);
-        pen.fillRect(k * wide, middle - reach, Math.max(1, wide - 0.5), 2 * reach);
-      });
-    } else {
-      pen.fillStyle = colours.soft;
-      pen.font = `${11 * devicePixelRatio}px system-ui`;
-      pen.fillText("no sound", 8 * devicePixelRatio, middle);
+    made.video = this.video(clip.sha256, false, "");
+    made.video.classList.toggle("pixels", Math.max(made.card.width, made.card.height) <= 160);
+    made.video.setAttribute("aria-label", name);
+    made.video.style.aspectRatio = `${made.card.width} / ${made.card.height}`;
+    made.videos = [made.video];
+    stage.append(made.video);
+    if (made.card.flow) {
+      made.over = this.video(clip.sha256, true, "over");
+      made.over.hidden = !this.part("flow").checked;
+      made.videos.push(made.over);
+      stage.append(made.over);
     }
-    const line = 2 * devicePixelRatio;
-    pen.fillStyle = colours.onset;
-    (clip.onsets ?? []).forEach((at) => pen.fillRect(at * across - line / 2, height * 0.14, line, height * 0.84));
-    pen.fillStyle = colours.change;
-    (clip.changes ?? []).forEach((at) => pen.fillRect(at * across - line, height * 0.7, 2 * line, height * 0.3));
-    pen.fillStyle = colours.contact;
-    (clip.contacts ?? []).forEach((at) => { pen.beginPath(); pen.arc(at * across, height * 0.09, 1.6 * line, 0, 7); pen.fill(); });
-    pen.fillStyle = colours.ink;
-    pen.fillRect(time * across - devicePixelRatio / 2, 0, devicePixelRatio, height);
+    radio.disabled = made.card.peaks === null;
+    radio.title = radio.disabled ? "this clip has no sound" : "sound of this clip";
+    made.canvas = element("canvas");
+    made.canvas.setAttribute("aria-hidden", "true");
+    made.peaks = made.card.peaks === null ? null : bytes(made.card.peaks);
+    const point = (event) => {
+      const { left, width } = made.canvas.getBoundingClientRect();
+      this.scrub(Math.floor(Math.min(Math.max((event.clientX - left) / width, 0), 0.9999) * this.length * this.rate));
+    };
+    made.canvas.addEventListener("pointerdown", (event) => { made.canvas.setPointerCapture(event.pointerId); point(event); });
+    made.canvas.addEventListener("pointermove", (event) => { if (event.buttons) point(event); });
+    box.append(made.canvas);
+    if (colour && note) box.append(element("p", { className: "note", textContent: note, title: `sha256 ${clip.sha256}` }));
+    return made;
+  }
+
+  video(sha, flow, className) {
+    const src = address(sha, flow);
+    if (data.inside) this.addresses.push(src);
+    return element("video", { src, muted: true, playsInline: true, preload: "auto", className });
+  }
+
+  // `about`: a prompt with its seed; `made` makes the arms.
+  show(about, made) {
+    this.part("name").textContent = about.name;
+    this.part("video-caption").textContent = about.video;
+    this.part("audio-caption").textContent = about.audio ?? "";
+    this.pause();
+    this.every().forEach((video) => { video.removeAttribute("src"); video.load(); }); // or it asks for what is revoked
+    this.addresses.splice(0).forEach((one) => URL.revokeObjectURL(one));
+    this.arms = made();
+    this.turn += 1;
+    const cards = this.arms.map((one) => one.card).filter(Boolean);
+    this.length = Math.max(0, ...cards.map((card) => card.seconds));
+    this.rate = Math.max(1, ...cards.map((card) => card.fps));
+    this.time = 0;
+    this.part("scrubber").max = Math.max(0, Math.round(this.length * this.rate) - 1);
+    this.part("flow-label").hidden = !cards.some((card) => card.flow);
+    this.part("arms").replaceChildren(...this.arms.map((one) => one.box));
+    this.hear(this.sounding >= 0 && this.arms[this.sounding]?.peaks ? this.sounding : -1, false);
+    this.tell();
+    this.waves();
+    return this.seek(0);
+  }
+
+  every() { return this.arms.flatMap((one) => one.videos); }
+
+  hear(index, remember = true) {
+    if (remember) this.sounding = index;
+    this.arms.forEach((one, k) => { if (one.video) one.video.muted = k !== index; });
+    const radio = this.root.querySelector(`input[type=radio][value="${index}"]`);
+    if (radio) radio.checked = true;
+  }
+
+  // The clip that is heard leads; else the longest. The clock is its time while it plays, and runs on after its end.
+  leader() {
+    const heard = this.arms.find((one) => one.video && !one.video.muted);
+    return heard ?? this.arms.filter((one) => one.video).sort((a, b) => b.card.seconds - a.card.seconds)[0];
+  }
+
+  frameAt(seconds) { return Math.min(+this.part("scrubber").max, Math.max(0, Math.floor(seconds * this.rate + 1e-3))); }
+
+  // All clips go to a time together; of the times asked for meanwhile the last counts.
+  seek(seconds) {
+    this.asked = seconds;
+    this.seeking ??= (async () => {
+      while (this.asked !== null) {
+        const wanted = this.asked;
+        this.asked = null;
+        await Promise.all(this.every().map((video) => placed(video, wanted)));
+      }
+      this.seeking = null;
+    })();
+    return this.seeking;
+  }
+
+  scrub(frame) {
+    this.pause();
+    const at = Math.min(Math.max(frame, 0), +this.part("scrubber").max);
+    this.time = (at + 0.5) / this.rate; // the middle of a frame: no rounding shows its neighbour
+    this.tell();
+    return this.seek(this.time);
+  }
+
+  async play() {
+    if (!this.length) return;
+    players.forEach((one) => { if (one !== this) one.pause(); });
+    if (this.frameAt(this.time) >= +this.part("scrubber").max) this.time = 0;
+    const mine = this.turn;
+    this.playing = true;
+    this.part("play").textContent = "❚❚";
+    await this.seek(this.time);
+    if (!this.playing || mine !== this.turn) return;
+    this.before = performance.now();
+    this.every().forEach((video) => { video.playbackRate = 1; video.play().catch(() => {}); });
+    requestAnimationFrame((now) => this.tick(now, mine));
+  }
+  pause() {
+    this.playing = false;
+    this.every().forEach((video) => video.pause());
+    this.part("play").textContent = "▶";
+  }
+  toggle() { if (this.playing) { this.pause(); } else { this.play(); } }
+
+  tick(now, mine) {
+    if (!this.playing || mine !== this.turn) return;
+    const lead = this.leader().video, running = !lead.ended && !lead.paused && !lead.seeking && lead.readyState > 2;
+    this.time = running ? lead.currentTime : this.time + (now - this.before) / 1000;
+    this.before = now;
+    if (this.time >= this.length - 0.25 / this.rate) {
+      this.every().forEach((video) => video.pause());
+      this.time = 0;
+      this.play();
+      return;
+    }
+    for (const { videos, card } of this.arms) for (const video of videos) {
+      if (video === lead || video.ended || video.seeking) continue;
+      const off = Math.min(this.time, card.seconds) - video.currentTime;
+      if (Math.abs(off) > 0.6 / card.fps) { video.currentTime += off; video.playbackRate = 1; }
+      else video.playbackRate = 1 + Math.min(Math.max(off * 2, -0.2), 0.2);
+    }
+    this.tell();
+    requestAnimationFrame((later) => this.tick(later, mine));
+  }
+
+  tell() {
+    const frame = this.frameAt(this.time), of = +this.part("scrubber").max + 1;
+    this.part("scrubber").value = frame;
+    this.part("time").textContent = this.length ? `frame ${frame + 1} of ${of} · ${this.time.toFixed(2)} s` : "";
+    if (this.told !== this.time) this.waves();
+    this.told = this.time;
+  }
+
+  // Heights are of the loudest of all arms, and of 2 % of full scale where all are quieter: a hum stays small.
+  waves() {
+    const loudest = Math.max(36, ...this.arms.map((one) => (one.peaks ? Math.max(...one.peaks) : 0)));
+    const colours = Object.fromEntries(["wave", "ink", "onset", "change", "contact", "soft"].map((name) => [name, ink(`--${name}`)]));
+    for (const { canvas, peaks, clip, card } of this.arms) if (canvas) {
+      const width = canvas.clientWidth * devicePixelRatio, height = canvas.clientHeight * devicePixelRatio;
+      if (canvas.width !== Math.round(width)) { canvas.width = width; canvas.height = height; }
+      const pen = canvas.getContext("2d"), across = width / this.length, middle = height * 0.56;
+      pen.clearRect(0, 0, canvas.width, canvas.height);
+      pen.fillStyle = colours.wave;
+      if (peaks) {
+        const wide = (card.seconds * across) / peaks.length;
+        peaks.forEach((peak, k) => {
+          const reach = Math.max(0.5, (peak / loudest) ** 2 * height * 0.34);
+          pen.fillRect(k * wide, middle - reach, Math.max(1, wide - 0.5), 2 * reach);
+        });
+      } else {
+        pen.fillStyle = colours.soft;
+        pen.font = `${11 * devicePixelRatio}px system-ui`;
+        pen.fillText("no sound", 8 * devicePixelRatio, middle);
+      }
+      const line = 2 * devicePixelRatio;
+      pen.fillStyle = colours.onset;
+      (clip.onsets ?? []).forEach((at) => pen.fillRect(at * across - line / 2, height * 0.14, line, height * 0.84));
+      pen.fillStyle = colours.change;
+      (clip.changes ?? []).forEach((at) => pen.fillRect(at * across - line, height * 0.7, 2 * line, height * 0.3));
+      pen.fillStyle = colours.contact;
+      (clip.contacts ?? []).forEach((at) => { pen.beginPath(); pen.arc(at * across, height * 0.09, 1.6 * line, 0, 7); pen.fill(); });
+      pen.fillStyle = colours.ink;
+      pen.fillRect(this.time * across - devicePixelRatio / 2, 0, devicePixelRatio, height);
+    }
   }
 }
-addEventListener("resize", () => requestAnimationFrame(waves));
+addEventListener("resize", () => requestAnimationFrame(() => players.forEach((one) => one.waves())));
+
+const bench = new Player($("player"), (by) => step(by));
+
+function open(item) {
+  current = item;
+  const one = items()[item], found = clipsOf(subset, one);
+  const metric = +$("metric").value ? $("metric").selectedOptions[0].text : null;
+  bench.show({ name: label(one), ...captions(one) }, () => data.runs.map((run, index) => bench.arm(found[index], run.name, run.colour, index, [
+    metric && `${metric} ${short(valuesOf(metric)[index][item])}`,
+    found[index]?.sha256 && `sha256 ${found[index].sha256.slice(0, 8)}…`].filter(Boolean).join("\n"))));
+  mark();
+}
+function openIn(name, metric, prompt) {
+  const at = data.subsets.findIndex((one) => one.name === name), item = items(at).findIndex((one) => one.prompt.id === prompt);
+  if (item < 0) return;
+  chooseSubset(at);
+  chooseMetric(metric);
+  open(item);
+  $("clips").scrollIntoView();
+  $("clips").focus({ preventScroll: true });
+}
+
+// ---- the first screen: one pair of clips, the prompt with the largest difference first
+
+const pair = { at: 0, row: null, items: [], place: 0 };
+const first = new Player($("show"), (by) => showPair(pair.place + by));
+const words = (metric) => metric.replaceAll("_", " ");
+
+// By how much the run is better than the other on each item; without a better side, by how much more it has.
+function gains(row) {
+  const at = data.subsets.findIndex((one) => one.name === row.subset), known = data.values[row.subset]?.[row.metric];
+  if (at < 0 || !known) return [];
+  const [run, against] = [row.run, row.against].map((name) => known[runNames.indexOf(name)]);
+  const target = row.kind.startsWith("distance from") ? data.scores.find((one) => one.subset === row.subset && one.metric === row.metric && one.model === row.run)?.reference : null;
+  const side = row.direction === "lower" ? -1 : 1;
+  return items(at).map((one, item) => {
+    const [x, y] = [run[item], against[item]];
+    if (x === null || y === null) return null;
+    return { at, item, x, y, gain: (target ?? null) === null ? side * (x - y) : Math.abs(y - target) - Math.abs(x - target) };
+  }).filter(Boolean);
+}
+
+function choosePair(at) {
+  pair.at = at;
+  document.querySelectorAll(".pair").forEach((one) => { one.hidden = +one.dataset.pair !== at; });
+  const { run, against } = data.pairs[at];
+  const rows = data.differences.filter((row) => row.run === run && row.against === against && row.effect !== null && gains(row).length)
+    .sort((a, b) => b.shown - a.shown || Math.abs(b.effect) - Math.abs(a.effect));
+  if (rows.length) chooseRow(rows[0]);
+  else showFirst();
+}
+
+function chooseRow(row) {
+  const found = gains(row), side = Math.sign(row.effect) || 1;
+  if (!found.length) { $("found").textContent = `${words(row.metric)} compares sets of clips, so no single clip shows it.`; return; }
+  pair.row = row;
+  pair.items = found.sort((a, b) => side * (b.gain - a.gain));
+  document.querySelectorAll(".choice").forEach((one) => one.setAttribute("aria-pressed",
+    one.dataset.metric === row.metric && +one.closest(".pair").dataset.pair === pair.at && (data.subsets.length === 1 || one.dataset.subset === row.subset)));
+  showPair(0);
+}
+
+function showPair(place) {
+  if (place < 0 || place >= pair.items.length) return;
+  pair.place = place;
+  const { row } = pair, { at, item, x, y } = pair.items[place], one = items(at)[item], found = clipsOf(at, one);
+  const where = data.subsets.length > 1 ? ` on ${row.subset}` : "", unit = data.metrics[row.metric].unit;
+  const certain = row.better ? `${row.better} is shown to be better` : row.shown ? "shown to differ" : "not shown to be more than chance";
+  $("found").textContent = `${words(row.metric)}${where}: ${certain}`;
+  $("rank").textContent = `Prompt ${place + 1} of ${pair.items.length}, the largest difference first`;
+  first.part("before").disabled = place === 0;
+  first.part("after").disabled = place === pair.items.length - 1;
+  const numbers = new Map([[row.run, x], [row.against, y]]);
+  first.show({ name: one.prompt.id, ...captions(one) }, () => [row.against, row.run].map((name, index) => {
+    const run = runNames.indexOf(name);
+    return first.arm(found[run], name, data.runs[run].colour, index, `${words(row.metric)} ${short(numbers.get(name))} ${unit}`);
+  }));
+  if (begun && !matchMedia("(prefers-reduced-motion: reduce)").matches) first.play();
+}
+
+// Where no pair is compared: the first prompt.
+function showFirst() {
+  if (!data.subsets.length || !items(0).length) return;
+  const one = items(0)[0], found = clipsOf(0, one);
+  first.part("before").disabled = first.part("after").disabled = true;
+  first.show({ name: one.prompt.id, ...captions(one) }, () => data.runs.slice(0, 2).map((run, index) => first.arm(found[index], run.name, run.colour, index, "")));
+}
+
+function activate(event) {
+  const choice = event.target.closest(".choice");
+  if (!choice || (event.type === "keydown" && !["Enter", " "].includes(event.key))) return;
+  event.preventDefault();
+  const { run, against } = data.pairs[choice.closest(".pair").dataset.pair];
+  const row = data.differences.find((one) => one.run === run && one.against === against && one.metric === choice.dataset.metric && one.subset === choice.dataset.subset);
+  chooseRow(row);
+  if (!$("answer").contains(choice)) $("answer").scrollIntoView();
+}
+document.addEventListener("click", activate);
+document.addEventListener("keydown", activate);
+$("pair")?.addEventListener("change", () => choosePair(+$("pair").value));
+
+// ---- strips: the best, the median and the worst clip of each run, by any metric
+
+function strip(box) {
+  const at = +box.dataset.subset, name = data.subsets[at].name, known = data.values[name] ?? {};
+  const select = box.querySelector(".strip-metric"), thumbs = box.querySelector(".thumbs"), made = [];
+  const metrics = Object.keys(known);
+  options(select, metrics.map(words), Math.max(0, metrics.indexOf(pair.row?.metric)));
+  if (!metrics.length) { box.hidden = true; return; }
+  function fill() {
+    made.splice(0).forEach((one) => URL.revokeObjectURL(one));
+    const metric = metrics[select.value], target = data.scores.find((one) => one.subset === name && one.metric === metric && one.reference !== null)?.reference;
+    const matched = way(metric) === "band" && target !== undefined, sided = matched || ["lower", "higher"].includes(way(metric));
+    const cost = (value) => (matched ? Math.abs(value - target) : way(metric) === "higher" ? -value : value);
+    const heads = sided ? ["best", "median", "worst"] : ["least", "median", "most"];
+    thumbs.replaceChildren(...data.runs.flatMap((run, index) => {
+      const ranked = items(at).map((one, item) => ({ one, value: known[metric][index][item], clip: clipsOf(at, one)[index] }))
+        .filter(({ value, clip }) => value !== null && clip && data.cards[clip.sha256]).sort((a, b) => cost(a.value) - cost(b.value));
+      if (!ranked.length) return [];
+      const title = element("p", { className: "run" }, element("i"), run.name);
+      title.firstChild.style.background = run.colour;
+      return [title, ...heads.map((head, k) => {
+        const { one, value, clip } = ranked[Math.round(k / 2 * (ranked.length - 1))], card = data.cards[clip.sha256];
+        const video = element("video", { src: address(clip.sha256, false), muted: true, loop: true, playsInline: true, preload: "metadata" });
+        video.style.aspectRatio = `${card.width} / ${card.height}`;
+        if (data.inside) made.push(video.src);
+        const button = element("button", { type: "button", className: "thumb" }, video, element("span", { textContent: `${head}: ${short(value)}` }));
+        button.setAttribute("aria-label", `${run.name}, ${head} ${words(metric)} ${short(value)}, ${one.prompt.id}: watch`);
+        button.addEventListener("click", () => openIn(name, metric, one.prompt.id));
+        for (const begins of ["pointerenter", "focus"]) button.addEventListener(begins, () => { video.play().catch(() => {}); });
+        for (const ends of ["pointerleave", "blur"]) button.addEventListener(ends, () => video.pause());
+        return button;
+      })];
+    }));
+  }
+  select.addEventListener("change", fill);
+  fill();
+}
+const strips = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) { strips.unobserve(entry.target); strip(entry.target); }
+}, { rootMargin: "300px" });
 
 // ---- blind votes
 
@@ -485,7 +646,7 @@ function blind(on) {
   $("voting").hidden = !on;
   $("sorting").hidden = on;
   $("list").hidden = on;
-  $("before").hidden = $("after").hidden = on;
+  bench.part("before").hidden = bench.part("after").hidden = on;
   document.querySelector(".bench").classList.toggle("blind", on);
 }
 const voting = () => !$("voting").hidden;
@@ -497,13 +658,10 @@ function nextPair() {
   document.querySelectorAll("[data-vote]").forEach((button) => { button.disabled = !pair; });
   $("undo").disabled = !ballot.votes.length;
   $("export").disabled = !ballot.votes.length;
-  if (!pair) { show(() => []); return; }
+  if (!pair) { bench.show({ name: "", video: "" }, () => []); return; }
   const one = items(pair.at)[pair.item], found = clipsOf(pair.at, one);
-  $("name").textContent = "Which is better?";
-  $("video-caption").textContent = one.prompt.video;
-  $("audio-caption").textContent = one.prompt.audio ?? "";
-  show(() => ["left", "right"].map((side, index) => arm({ ...found[pair[side]], ...unmarked }, side, null, index)));
-  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
+  bench.show({ name: "Which is better?", ...captions(one) }, () => ["left", "right"].map((side, index) => bench.arm({ ...found[pair[side]], ...unmarked }, side, null, index)));
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) bench.play();
 }
 function vote(choice) {
   const pair = ballot.pairs[ballot.votes.length];
@@ -518,9 +676,7 @@ function undo() { if (ballot.votes.pop()) nextPair(); }
 function exportVotes() {
   const digests = Object.fromEntries(data.subsets.map((one) => [one.name, one.digest]));
   const plain = { avbench_votes: 1, seed: ballot.seed, runs: runNames, subsets: digests, votes: ballot.votes };
-  const saved = URL.createObjectURL(new Blob([JSON.stringify(plain, null, 1)], { type: "application/json" }));
-  element("a", { href: saved, download: `votes-${ballot.seed}.json` }).click();
-  setTimeout(() => URL.revokeObjectURL(saved), 10000);
+  download(new Blob([JSON.stringify(plain, null, 1)], { type: "application/json" }), `votes-${ballot.seed}.json`);
   ballot.saved = true;
 }
 function reveal() {
@@ -536,13 +692,7 @@ addEventListener("beforeunload", (event) => { if (ballot && !ballot.saved) event
 
 // ---- hands
 
-$("play").addEventListener("click", toggle);
-$("scrubber").addEventListener("input", () => scrub(+$("scrubber").value));
-$("player").addEventListener("change", (event) => { if (event.target.name === "sound") hear(+event.target.value); });
-$("flow").addEventListener("change", () => arms.forEach((one) => { if (one.over) one.over.hidden = !$("flow").checked; }));
 $("list").addEventListener("click", (event) => { const button = event.target.closest("button"); if (button) open(+button.dataset.item); });
-$("before").addEventListener("click", () => step(-1));
-$("after").addEventListener("click", () => step(1));
 $("sorting").addEventListener("submit", (event) => event.preventDefault());
 $("subset").addEventListener("change", () => { chooseSubset(+$("subset").value); open(order[0]); });
 for (const id of ["metric", "run", "against"]) $(id).addEventListener("change", () => { sort(); if (current >= 0) open(current); });
@@ -553,10 +703,11 @@ for (const [id, action] of Object.entries({ vote: startVoting, leave: stopVoting
 }
 
 const keys = {
-  " ": toggle, f: () => { $("flow").checked = !$("flow").checked; $("flow").dispatchEvent(new Event("change")); },
+  " ": () => bench.toggle(),
+  f: () => { bench.part("flow").checked = !bench.part("flow").checked; bench.part("flow").dispatchEvent(new Event("change")); },
   j: () => voting() || step(1), k: () => voting() || step(-1), v: () => (voting() ? stopVoting() : startVoting()),
-  ArrowLeft: () => (voting() ? vote("left") : scrub(frameAt(time) - 1)),
-  ArrowRight: () => (voting() ? vote("right") : scrub(frameAt(time) + 1)),
+  ArrowLeft: () => (voting() ? vote("left") : bench.scrub(bench.frameAt(bench.time) - 1)),
+  ArrowRight: () => (voting() ? vote("right") : bench.scrub(bench.frameAt(bench.time) + 1)),
   ArrowDown: () => (voting() ? vote("tie") : false), u: () => voting() && undo(), e: () => voting() && exportVotes(),
   Escape: () => voting() && stopVoting(),
 };
@@ -568,7 +719,7 @@ document.addEventListener("keydown", (event) => {
   if (target.matches("select") || (event.key === " " && target.matches("button, summary, a, input:not([type=range])"))) return;
   if (!$("clips").contains(target) && target !== document.body) return;
   const digit = /^[0-9]$/.test(event.key) ? +event.key : null;
-  if (digit !== null && digit <= arms.length && (digit === 0 || arms[digit - 1].peaks)) hear(digit - 1);
+  if (digit !== null && digit <= bench.arms.length && (digit === 0 || bench.arms[digit - 1].peaks)) bench.hear(digit - 1);
   else if (!keys[event.key] || keys[event.key]() === false) return;
   event.preventDefault();
 });
@@ -582,5 +733,13 @@ const arriving = new IntersectionObserver(([entry]) => {
   if (entry.isIntersecting) { arriving.disconnect(); if (current < 0 && order.length) open(order[0]); }
 }, { rootMargin: "600px" });
 arriving.observe($("clips"));
+let begun = false;
+if (data.pairs.length) choosePair(0); else showFirst();
+begun = true;
+// The pair plays while it is seen.
+if (!matchMedia("(prefers-reduced-motion: reduce)").matches) new IntersectionObserver(([entry]) => {
+  if (entry.isIntersecting) first.play(); else first.pause();
+}, { threshold: 0.5 }).observe(first.part("arms"));
+document.querySelectorAll(".strip").forEach((one) => strips.observe(one));
 document.documentElement.dataset.ready = "true";
 performance.mark("ready");

@@ -1,12 +1,11 @@
 """Renders the page: one HTML file that opens offline, with tables, figures, synchronised clips and blind votes.
 
-What it shows goes in as JSON and is set as text by page.js; prompts and names come from anybody. A content security
-policy that names the scripts by their hashes and forbids the network is the second fence. plotly's own code goes in
-once, packed, and is unpacked when the first figure is scrolled to.
+The first screen has the answer: the verdict, a forest plot, and one pair of clips. What the clips' players show goes in
+as JSON and is set as text by page.js; prompts and names come from anybody. A content security policy that names the
+script by its hash and forbids the network is the second fence. Figures are SVG in the page itself.
 """
 
 import base64
-import gzip
 import hashlib
 import json
 import shlex
@@ -20,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from avbench.comparison import votes as ballots
-from avbench.comparison.verdict import verdict
+from avbench.comparison.verdict import POOLS, effect, is_shown, verdict
 from avbench.core import Key, Run, Subset
 from avbench.core.version import __version__
 from avbench.features.measure import current_rows
@@ -29,14 +28,18 @@ from avbench.metrics.table import known_metrics
 from avbench.report import boards, printed
 from avbench.report.page import clips, plots
 from avbench.report.page.ballots import strength_cells
+from avbench.report.page.forest import forest
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, file_sha256
+from avbench.storage.sharing import without_folders
 from avbench.subsets import loading
 
 MEDIA = ("inside", "beside")
 """Where the clips go: into the page, or into `media/` beside it."""
 _HERE = Path(__file__).parent
+_MINOR = ("p", "p Holm", "detectable", "needed", "clips")
+"""Columns of the tables of differences that a switch shows."""
 
 
 def render(
@@ -61,22 +64,25 @@ def render(
         flow: whether the clips' flow is shown as well; then `clips.prepare` made it.
         votes: blind votes of `votes.read`, where there are some.
     """
-    script, library = (_HERE / "page.js").read_text(), _plotly()
+    script = (_HERE / "page.js").read_text()
     runs = [folder.path.name for folder in folders]
     subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
     shown, cards = _clips(folders, place, flow)
+    own = None if differences is None else differences[~differences["subset"].isin(POOLS)]
+    pairs = {} if own is None else dict(iter(own.groupby(["run", "against"], sort=False)))
+    colours = {name: plots.colour(index) for index, name in enumerate(runs)}
     data = {
         "version": __version__,
-        "runs": [{"name": name, "colour": plots.colour(index)} for index, name in enumerate(runs)],
+        "runs": [{"name": name, "colour": look} for name, look in colours.items()],
         "metrics": _metrics(frame),
         "subsets": subsets,
         "values": _values(folders, subsets),
         "clips": shown,
         "cards": cards,
         "inside": media == "inside",
-        "figures": _figures(folders, frame, over, differences),
         "scores": _records(frame),
-        "differences": [] if differences is None else _records(differences),
+        "differences": _differences(differences),
+        "pairs": [{"run": run, "against": against} for run, against in pairs],
         "protocols": {digest: one for folder in folders for digest, one in folder.scores()[1].items()},
         "origins": [_origin(folder) for folder in folders],
     }
@@ -88,19 +94,49 @@ def render(
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
         compared=[] if differences is None else _compared(differences),
         columns=boards.DIFFERENCE_COLUMNS,
-        pooled=POOLED,
+        minor=_MINOR,
+        pooled={}
+        if _has_distances(frame)
+        else {kind: told for kind, told in POOLED.items() if kind in {*frame["subset"]}},
+        overview=[forest(rows, frame, colours) for rows in pairs.values()],
+        forest={
+            subset["name"]: [
+                forest(there, frame, colours) if len(there := rows[rows["subset"] == subset["name"]]) else ""
+                for rows in pairs.values()
+            ]
+            for subset in subsets
+        },
+        figures=_figures(folders, frame, over, differences),
         coverage=_coverage(folders, frame),
         papers=printed.sections(folders),
         voted=None if votes is None else _voted(votes),
         pretty=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
-        legend=f"{LEGEND} {RANKS_LEGEND}",
+        legend=LEGEND,
+        ranks_legend=RANKS_LEGEND,
+        differences_legend=boards.DIFFERENCES_LEGEND,
         standard=STANDARD,
         style=Markup((_HERE / "page.css").read_text()),
         script=Markup(script),
-        library=base64.b64encode(gzip.compress(library.encode(), mtime=0)).decode(),
-        policy=_policy(script, library),
+        policy=_policy(script),
         media={sha: _base64(place / f"{sha}.mp4") for sha in cards if media == "inside"},
         flows={sha: _base64(place / f"{sha}.flow.mp4") for sha in cards if media == "inside" and flow},
+    )
+
+
+def _has_distances(frame: pd.DataFrame) -> bool:
+    """Whether distances decide too: means over subsets lack them, and would show a wrong picture without them."""
+    per_clip = {metric.name for metric in known_metrics().values() if metric.per_clip}
+    return bool((~frame["metric"].isin(per_clip) & frame["value"].notna()).any())
+
+
+def _differences(differences: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Rows of the paired comparisons, with their effect (finite, as JSON needs it) and whether it is shown."""
+    if differences is None:
+        return []
+    rows = [*differences.itertuples()]
+    effects = [None if pd.isna(one := effect(row)) else min(max(one, -1e6), 1e6) for row in rows]
+    return _records(
+        differences.assign(effect=pd.Series(effects, differences.index, dtype=object), shown=[*map(is_shown, rows)])
     )
 
 
@@ -123,17 +159,11 @@ def _template() -> Template:
     return environment.get_template("page.html")
 
 
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs()
-
-
-def _policy(*scripts: str) -> str:
-    """Nothing from the network, no script but these, media from the page itself or beside it."""
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
+def _policy(script: str) -> str:
+    """Nothing from the network, no script but this one, media from the page itself or beside it."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:; "
         "media-src blob: 'self' file:; base-uri 'none'; form-action 'none'"
     )
 
@@ -217,7 +247,7 @@ def _clips(folders: Sequence[RunFolder], place: Path, flow: bool) -> tuple[dict[
                 if missing is None:
                     names = ("width", "height", "frames", "fps", "seconds", "peaks")
                     cards[sample.sha256] = {**{name: known[name] for name in names}, "flow": flow}
-            clip |= {"sha256": sample.sha256, "missing": missing}
+            clip |= {"sha256": sample.sha256, "missing": without_folders(missing)}
             shown.setdefault("/".join(map(str, key)), [None] * len(folders))[index] = clip
     return shown, cards
 
@@ -283,8 +313,8 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
                     "subset": subset.name,
                     "run": folder.path.name,
                     "asked": len(asked),
-                    "failed": [(f"{key.prompt}, seed {key.seed}", why) for key, why in failed if why],
-                    "gaps": gaps,
+                    "failed": without_folders([(f"{key.prompt}, seed {key.seed}", why) for key, why in failed if why]),
+                    "gaps": without_folders(gaps),
                     "measured": len(here) - len(gaps),
                     "metrics": len(here),
                 }
@@ -304,7 +334,8 @@ def _origin(folder: RunFolder) -> dict[str, Any]:
     run = folder.run()
     hashes = {name: file_sha256(folder.path / name) for name in ("run.json", "scores.json", VALUES_FILE)}
     named = {"name": folder.path.name, "path": shlex.quote(str(folder.path))}
-    return {**named, "run": run.to_json(), "hashes": hashes, "commands": _commands(folder, run)}
+    made = {**named, "run": run.to_json(), "commands": _commands(folder, run)}
+    return {**without_folders(made), "hashes": hashes}  # a page is for other people
 
 
 def _commands(folder: RunFolder, run: Run) -> dict[str, str]:

@@ -1,28 +1,38 @@
-"""Draws the figures of the page as plain JSON in plotly's form: data and layout.
+"""Draws the figures of each subset: paired differences, distances with their null, metrics over the amount of motion.
 
-They are drawn in the browser by plotly's own code. Colours of models are fixed here; those of text and lines belong to
-the page, which knows whether it is dark. Names come from anybody and plotly reads a little HTML: all are escaped.
-
-Conventions: a figure is a dict of title (its metric), alt (what a reader who sees nothing is told), height (pixels),
-data and layout; the `customdata` of a dot is its prompt. `values` has a row per clip and metric: subset, prompt, seed,
-metric, model, value, NaN where it could not be measured. `runs` are the names of all runs, in the page's order.
+`values` has a row per clip and metric: subset, prompt, seed, metric, model, value, NaN where it could not be measured.
+`runs` are the names of all runs, in the page's order, which gives them their colours. A dot carries its prompt's id, so
+that the page can open the prompt's clips.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from avbench.metrics.table import known_metrics
+from avbench.report.page import svg
+from avbench.report.tables import p_value
 from avbench.statistics.uncertainty import mean_interval
 
-COLOURS = ("#3f84d1", "#e07a2f", "#2f9e6b", "#b565c4", "#b8952a", "#2ba3ad", "#d65a7c", "#8a8f98")
-"""Readable on white and on near-black."""
-_GREY = "#8a8f98"
-_ROW, _AROUND = 58, 62  # pixels: of a row of a figure, and of its axis and margins
+COLOURS = ("#2f78c8", "#d1661a", "#2a9163", "#a855b8", "#9c7c17", "#1f8d97", "#cf4a70", "#7b808a")
+"""Of runs: each has a contrast of 3 : 1 or more with white and with near-black."""
+_GREY = "#7b808a"
+_WIDTH = 440
+_LEFT, _RIGHT = 12.0, _WIDTH - 12.0
 _WAYS = {"lower": "left is better", "higher": "right is better"}
-Figure = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of one metric."""
+
+    title: str
+    """The metric's name."""
+    drawing: Markup
 
 
 def colour(index: int) -> str:
@@ -33,7 +43,7 @@ def colour(index: int) -> str:
 def paired(
     values: pd.DataFrame, runs: Sequence[str], subset: str, differences: pd.DataFrame | None = None
 ) -> Iterator[Figure]:
-    """A figure a metric of one subset: every prompt's difference as a dot, the mean with its 95 % interval.
+    """One figure per metric of a subset: every prompt's difference as a dot, the mean with its 95 % interval.
 
     The pairs and intervals are those of `differences`, the paired comparisons; without it every later run is shown
     against the first, with the interval of the mean over prompts.
@@ -51,55 +61,68 @@ def paired(
 
 
 def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator[Figure]:
-    """A figure a distance of one subset: every run's value, the null of its n (mean ± 2 sd), and the floor.
+    """One figure per distance of a subset: every run's value, the null of its n (mean ± 2 sd), and the floor.
 
     `frame` is `leaderboard.leaderboard`.
     """
     shown = frame["value"].notna() & frame["null"].notna() & frame["too_few"].isna()
-    of_subset = frame[(frame["subset"] == subset) & shown]
-    for metric, of_metric in of_subset.groupby("metric", sort=False):
+    for metric, of_metric in frame[(frame["subset"] == subset) & shown].groupby("metric", sort=False):
         rows = list(of_metric.itertuples())
-        names = [_escaped(row.model) for row in rows]
-        error = {"array": _short(2 * row.null_sd for row in rows), "thickness": 9, "width": 0, "color": _GREY}
-        null = _trace("markers", (row.null for row in rows), names, _GREY, 9, "null %{x} ± %{error_x.array}, 2 sd")
-        null |= {"error_x": error, "opacity": 0.45}
-        null["marker"]["symbol"] = "line-ns"
-        colours = [colour(list(runs).index(row.model)) for row in rows]
-        said = "%{y}: %{x}<br>%{customdata[0]} clips, p %{customdata[1]}"
-        measured = _trace("markers", (row.value for row in rows), names, colours, 12, said)
-        measured["customdata"] = [[row.n, f"{row.p:.3f}"] for row in rows]
-        data = [null, measured]
-        floors = of_metric["floor"].dropna()
-        if len(floors):
-            ends = [floors.iloc[0]] * 2, [names[0], names[-1]]
-            data.append(_trace("lines", *ends, _GREY, 1, "floor %{x}: the reference against itself"))
-            data[-1]["line"] = {"color": _GREY, "dash": "dot", "width": 2}
+        floors = of_metric["floor"].dropna().tolist()[:1]
+        ends = [row.null + side * 2 * row.null_sd for row in rows for side in (-1, 1)]
+        axis = svg.scale([*(row.value for row in rows), *ends, *floors], _LEFT, _RIGHT)
+        bottom = 44.0 * len(rows)
+        parts = [svg.across(axis, 0, bottom, f"{_named(metric)}: lower is nearer to the reference")]
+        parts += [svg.line(axis(floor), 0, axis(floor), bottom, "floor") for floor in floors]
+        for place, row in enumerate(rows):
+            y = 44.0 * place
+            low, high = axis(row.null - 2 * row.null_sd), axis(row.null + 2 * row.null_sd)
+            parts += [
+                svg.text(_LEFT, y + 15, f"{row.model}: {row.value:.4g}, {row.n} clips, p {p_value(row.p)}"),
+                svg.rectangle(low, y + 24, max(high - low, 1.0), 10.0, class_="null"),
+                svg.circle(axis(row.value), y + 29, 5.5, fill=colour(list(runs).index(row.model))),
+            ]
         alt = "; ".join(f"{row.model} {row.value:.4g}, null {row.null:.4g}" for row in rows)
-        yield _figure(str(metric), alt, len(rows), str(metric), data, yaxis={"autorange": "reversed"})
+        yield Figure(str(metric), svg.drawing(parts, _WIDTH, bottom + 40, f"{metric}: {alt}"))
 
 
 def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator[Figure]:
-    """A figure a metric that goes with motion: every clip over its motion amount, and the means of `over` in bins.
+    """One figure per metric that goes with motion: every clip over its motion amount, and the means of `over` in bins.
 
-    `over` is `compare.over_motion`; a mean stands at the middle of its bin's amounts.
+    `over` is `score_table.over_motion`; a mean stands at the middle of its bin's amounts.
     """
     clips = values[values["subset"] == subset].set_index(["model", "prompt", "seed"])
     amounts = clips.loc[clips["metric"] == "motion_amount", "value"].rename("amount")
     for metric, of_metric in over[over["subset"] == subset].groupby("metric", sort=False):
         both = clips.loc[clips["metric"] == metric, ["value"]].join(amounts).dropna().reset_index()
-        data, told = [], []
+        x = svg.scale(both["amount"].tolist(), 58.0, _RIGHT)
+        y = svg.scale(both["value"].tolist(), 210.0, 26.0)
+        parts = [
+            svg.text(_LEFT, 14, f"↑ {_named(metric)}", kind="soft"),
+            svg.across(x, 26, 210, "motion amount, in diagonals of the picture per second"),
+        ]
+        for tick in y.ticks(4):
+            parts += [
+                svg.line(x.start, y(tick), x.end, y(tick)),
+                svg.text(54, y(tick) + 4, f"{tick:g}", anchor="end", kind="soft"),
+            ]
+        told = []
         for model, of_model in of_metric.groupby("model", sort=False):
-            look, bins = colour(list(runs).index(model)), list(of_model.itertuples())
+            look, bins = colour(list(runs).index(str(model))), list(of_model.itertuples())
             dots = both[both["model"] == model]
-            data.append(_trace("markers", dots["amount"], _short(dots["value"]), look, 5, "%{text}: %{y} at %{x}"))
-            data[-1] |= {"opacity": 0.4, "customdata": dots["prompt"].tolist()}
-            data[-1]["text"] = [f"{_escaped(model)}, {_escaped(prompt)}" for prompt in dots["prompt"]]
+            parts.append(
+                svg.group(
+                    (_dot(x(dot.amount), y(dot.value), dot.prompt) for dot in dots.itertuples()),
+                    fill=look,
+                    fill_opacity="0.4",
+                )
+            )
             at = [dots.loc[dots["amount"].between(row.low, row.high), "amount"].median() for row in bins]
-            said = _escaped(model) + ": mean %{y} of %{text} clips around %{x}"
-            data.append(_trace("lines+markers", at, _short(of_model["mean"]), look, 8, said))
-            data[-1] |= {"text": [row.n for row in bins], "line": {"color": look, "width": 2.5}}
-            told += [f"{model} {row.mean:.3g} at {x:.2g}" for x, row in zip(at, bins, strict=True)]
-        yield _figure(str(metric), "; ".join(told), 4, "motion amount, diagonals/s", data)
+            means = [(x(amount), y(row.mean)) for amount, row in zip(at, bins, strict=True)]
+            parts.append(svg.path(means, stroke=look, stroke_width="2.5"))
+            parts += [svg.circle(*mean, 4.5, fill=look) for mean in means]
+            told += [f"{model} {row.mean:.3g} at {amount:.2g}" for amount, row in zip(at, bins, strict=True)]
+        yield Figure(str(metric), svg.drawing(parts, _WIDTH, 250, f"{metric} over motion: {'; '.join(told)}"))
 
 
 def _tested(differences: pd.DataFrame | None, subset: str, metric: str) -> dict[tuple[str, str], tuple[Any, ...]]:
@@ -123,58 +146,35 @@ def _mean(dots: pd.Series) -> tuple[float, float, float]:
 
 def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]) -> Figure:
     """Rows of run, against, dots, mean, low, high."""
-    data, told, ticks = [], [], []
+    every = [value for _, _, dots, *numbers in rows for value in (*dots, *numbers) if not pd.isna(value)]
+    axis = svg.scale(every, _LEFT, _RIGHT, zero=True)
+    one = known_metrics().get(metric)
+    told_too = (f"in {one.unit}" if one.unit else "", _WAYS.get(one.direction.value, "")) if one else ()
+    bottom = 76.0 * len(rows)
+    parts = [svg.across(axis, 0, bottom, ", ".join(["difference", *(part for part in told_too if part)]))]
+    told = []
     for place, (run, against, dots, mean, low, high) in enumerate(rows):
-        look = colour(list(runs).index(run))
-        ticks.append(f"{_escaped(run)}<br>− {_escaped(against)}")
+        look, y = colour(list(runs).index(run)), 76.0 * place
+        parts.append(svg.text(_LEFT, y + 15, f"{run} − {against}"))
         # Multiples of the golden section spread neighbours evenly over the row's height, without chance.
-        heights = place + 0.22 + 0.3 * (dots.rank(method="first").to_numpy() * 0.618034 % 1 - 0.5)
-        data.append(_trace("markers", dots, heights.round(3).tolist(), look, 6, "%{text}: %{x}"))
-        data[-1] |= {"opacity": 0.55, "customdata": dots.index.tolist(), "text": [_escaped(one) for one in dots.index]}
+        heights = y + 25 + 22 * (dots.rank(method="first").to_numpy() * 0.618034 % 1)
+        marks = (_dot(axis(value), at, prompt) for (prompt, value), at in zip(dots.items(), heights, strict=True))
+        parts.append(svg.group(marks, fill=look, fill_opacity="0.55"))
         if pd.isna(mean):
             continue
-        known = not pd.isna(low)
-        interval = f" [{low:.3g}, {high:.3g}]" if known else ""
-        data.append(_trace("markers", [mean], [place - 0.2], look, 12, f"mean %{{x}}{interval}, {len(dots)} prompts"))
-        data[-1]["marker"]["symbol"] = "diamond"
+        known, at = not pd.isna(low), y + 60
         if known:
-            reach = {"array": _short([high - mean]), "arrayminus": _short([mean - low]), "symmetric": False}
-            data[-1]["error_x"] = {**reach, "thickness": 3, "width": 6, "color": look}
+            parts.append(svg.line(axis(low), at, axis(high), at, "reach", stroke=look))
+        x = axis(mean)
+        parts.append(svg.polygon([(x - 7, at), (x, at - 7), (x + 7, at), (x, at + 7)], fill=look))
+        interval = f" [{low:.3g}, {high:.3g}]" if known else ""
         told.append(f"{run} less {against}: {mean:.3g}{interval} over {len(dots)} prompts")
-    one = known_metrics().get(metric)
-    told_too = (one.unit, _WAYS.get(one.direction.value)) if one else ()
-    across = ", ".join(["difference", *(part for part in told_too if part)])
-    up = {"tickvals": list(range(len(rows))), "ticktext": ticks, "range": [len(rows) - 0.5, -0.5]}
-    return _figure(metric, "; ".join(told), len(rows), across, data, yaxis=up, xaxis={"rangemode": "tozero"})
+    return Figure(metric, svg.drawing(parts, _WIDTH, bottom + 40, f"{metric}: {'; '.join(told)}"))
 
 
-def _trace(mode: str, x: Iterable[float], y: list[Any], look: Any, size: float, said: str) -> dict[str, Any]:
-    marker = {"color": look, "size": size}
-    return {
-        "type": "scatter",
-        "mode": mode,
-        "x": _short(x),
-        "y": y,
-        "marker": marker,
-        "hovertemplate": said + "<extra></extra>",
-    }
+def _dot(x: float, y: float, prompt: object) -> Markup:
+    return svg.circle(x, float(y), 3, data_prompt=prompt)
 
 
-def _figure(title: str, alt: str, rows: int, across: str, data: list[Any], **axes: dict[str, Any]) -> Figure:
-    layout = {
-        "xaxis": {**axes.get("xaxis", {}), "title": {"text": across}},
-        "yaxis": {**axes.get("yaxis", {}), "automargin": True},
-        "showlegend": False,
-    }
-    return {"title": title, "alt": alt, "height": _AROUND + _ROW * rows, "data": data, "layout": layout}
-
-
-def _escaped(name: object) -> str:
-    """Plotly shows a few tags and entities of HTML, and ``%{…}``, in its texts; nobody's name is one."""
-    plain = str(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return plain.replace("%{", "%\u200b{")
-
-
-def _short(values: Iterable[float]) -> list[float]:
-    """Five digits are more than a figure shows."""
-    return [float(f"{value:.5g}") for value in values]
+def _named(metric: object) -> str:
+    return str(metric).replace("_", " ")

@@ -9,8 +9,8 @@ from av.video.reformatter import Interpolation
 
 _UNSPECIFIED, _BT709, _BT601 = 2, 1, 5  # AVColorSpace
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
-# Without full chroma, libswscale's general path (10 bits, odd heights, 4:1:1) darkens every grey by 1.6 of 255. Its own
-# path for 8-bit 4:2:0 and 4:2:2 is not touched by the flag.
+# Without full chroma, libswscale's general path (10 bits, odd heights, 4:1:1) darkens every grey by 1.6 of 255. The
+# flag does not affect its separate path for 8-bit 4:2:0 and 4:2:2.
 _SCALER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
 _MOST_STRETCH = 10
 _UNSEEN = Fraction(1, 100)
@@ -32,7 +32,7 @@ def square_size(width: int, height: int, pixel: Fraction | None) -> tuple[int, i
     if not pixel or abs(pixel - 1) <= _UNSEEN:
         return width, height
     if not Fraction(1, _MOST_STRETCH) <= pixel <= _MOST_STRETCH:
-        msg = f"its pixels are declared as {pixel.numerator}:{pixel.denominator} (width to height), which cannot be"
+        msg = f"its pixels are declared as {pixel.numerator}:{pixel.denominator} (width to height), which is impossible"
         raise ValueError(msg)
     return (round(width * pixel), height) if pixel > 1 else (width, round(height / pixel))
 

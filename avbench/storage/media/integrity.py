@@ -1,4 +1,4 @@
-"""Checks that a media file is whole, where libav does not: ends of gifs, checksums of Matroska, boxes of mp4."""
+"""Checks that a media file is complete, in ways that libav does not: ends of gifs, checksums of mkv, boxes of mp4."""
 
 import os
 import stat
@@ -22,10 +22,10 @@ _SEGMENT = b"\x18\x53\x80\x67"
 
 
 def check_whole(path: Path) -> None:
-    """Raise MediaError where a file is not an ordinary file (reading a pipe would wait for ever), empty or cut short.
+    """Raise MediaError if a file is empty, cut short, or not an ordinary file (reading a pipe could wait forever).
 
-    A gif without its closing byte is cut short. So is a Matroska file whose element reaches beyond the end or does not
-    match its CRC-32, and an mp4 whose box reaches beyond the end.
+    A gif without its closing byte is cut short. So is a Matroska file with an element that extends beyond the end or
+    does not match its CRC-32, and an mp4 with a box that extends beyond the end.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
@@ -61,7 +61,7 @@ def is_fragmented(path: Path) -> bool:
 
 
 def _boxes(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int]]:
-    """Yield each outermost box of an mp4 with its end in bytes, up to the first one whose size makes no sense."""
+    """Yield each outermost box of an mp4 with its end in bytes, up to the first box with an impossible size."""
     at = 0
     while at + 8 <= length:
         file.seek(at)
@@ -70,7 +70,7 @@ def _boxes(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int]]:
         if size == 1:
             size = int.from_bytes(head[8:], "big")
         if size < 8:
-            return  # 0: to the end of the file
+            return  # a size of 0 means: to the end of the file
         at += size
         yield kind, at
 

@@ -92,12 +92,12 @@ class Picture:
 
     @property
     def end(self) -> Fraction:
-        """When the last frame ends, in seconds. An unknown duration of it is taken to be the mean gap."""
+        """When the last frame ends, in seconds. If its duration is unknown, it is the mean gap."""
         return max(self.times) + (self.held or self.gap) if self.times else Fraction(0)
 
     @property
     def patience(self) -> Fraction:
-        """How many seconds before its promised end the picture may stop.
+        """How many seconds before its promised end the picture may stop without counting as damaged.
 
         At a variable rate, a container may write any of the gaps as the last frame's duration.
         """

@@ -83,6 +83,8 @@ def _read_file(path: Path, fps: Fraction | None) -> Clip:
             stream, others = _default(container.streams.audio, "sound")
             sound = Sound(path, stream, budget, fragmented=fragmented)
             remarks += others
+            if container.format.name == "avi" and stream.codec_context and stream.codec_context.name == "aac":
+                remarks.append("AVI does not store the delay of AAC, so its sound is about 1024 to 2112 samples late")
         _decode(path, container, picture, sound)
         if sound and fragmented:
             picture.squeeze(sound.patience)

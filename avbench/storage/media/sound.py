@@ -69,15 +69,15 @@ class Sound:
 
     @property
     def patience(self) -> Fraction:
-        """How many seconds before its promised end the sound may stop.
+        """How many seconds before its promised end the sound may stop without counting as damaged.
 
-        A clock that does not count samples may round the end to whole blocks. A fragmented mp4 counts the priming and
-        the last block's padding as sound.
+        A clock that does not count samples may round the end to whole blocks. A fragmented mp4 and an avi count the
+        priming and the last block's padding as sound.
         """
-        if not self.counts_samples:
-            return Fraction(3, 20)
-        blocks = _BLOCKS_OF_PRIMING * (self.stream.codec_context.frame_size or 0) if self.fragmented else 0
-        return max(Fraction(1, 100), Fraction(blocks, self.rate))
+        least = Fraction(1, 100) if self.counts_samples else Fraction(3, 20)
+        if not (self.fragmented or self.stream.container.format.name == "avi") or not self.rate:
+            return least
+        return max(least, Fraction(_BLOCKS_OF_PRIMING * (self.stream.codec_context.frame_size or 0), self.rate))
 
     def audio(self, origin: Fraction) -> Audio | None:
         """Return the sound from `origin` on, in seconds of the container's clock; None if there is none."""

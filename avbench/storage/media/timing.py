@@ -1,9 +1,9 @@
 """Turns timestamps into frames at a constant rate.
 
 Times are seconds after the first frame, as exact fractions. `frame_grid` gives every source frame its place k on the
-grid k/rate. Where the times fit a constant rate, frame k has place k. Otherwise the rate is the one with the fewest
-frames out of step: candidates are the rates of the usual gaps between frames, and round rates near them. So a single
-short gap in 30 fps, a jitter of milliseconds and dropped frames all give 30.
+grid k/rate. If the times fit a constant rate, frame k has place k. Otherwise the rate is the one with the fewest frames
+out of step; the candidates are the rates of the usual gaps between frames, and round rates near them. So 30 fps with
+one short gap, with a jitter of milliseconds or with dropped frames is still read as 30.
 """
 
 import math
@@ -38,9 +38,9 @@ def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, decl
     """Find the constant rate of a stream and the places of its frames.
 
     Args:
-        times: of the frames in seconds, in rising order; the first is 0.
+        times: times of the frames in seconds, in rising order; the first is 0.
         length: when the last frame ends, in seconds.
-        tick: of the container's clock, in seconds.
+        tick: one tick of the container's clock, in seconds.
         declared: rates that the container declares, the most trusted first.
 
     Raises:
@@ -52,7 +52,7 @@ def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, decl
         return Grid(rate, range(len(times)), len(times))
     gaps = [after - before for before, after in pairwise(times)]
     if not any(gaps):
-        msg = "neither a declared rate nor its timestamps tell how long a frame lasts"
+        msg = "neither a declared rate nor its timestamps show how long a frame lasts"
         raise ValueError(msg)
     rate = _rate_of_dropped_frames(times, tick, declared)
     steps = _Steps.at(rate, times) if rate else _best(times, gaps, declared)

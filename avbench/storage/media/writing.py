@@ -12,7 +12,7 @@ from avbench.core.errors import MediaError
 from avbench.storage.media.colour import named_matrix
 from avbench.storage.media.failures import telling
 
-_MAX_CHANNELS = {True: 8, False: 2}  # FLAC; AAC, which thins out the further ones
+_MAX_CHANNELS = {True: 8, False: 2}  # FLAC; AAC, which degrades further channels
 _LIMITED = 1  # AVColorRange
 
 
@@ -40,7 +40,7 @@ def write_clip(
         msg = f"{path} cannot be written: a {'lossless' if lossless else 'lossy'} clip needs the suffix {suffix}"
         raise MediaError(msg)
     if clip.audio is not None and clip.audio.channels > _MAX_CHANNELS[lossless]:
-        msg = f"{path} cannot be written: {clip.audio.channels} channels, where {_MAX_CHANNELS[lossless]} are possible"
+        msg = f"{path} cannot be written: {clip.audio.channels} channels, but at most {_MAX_CHANNELS[lossless]} fit"
         raise MediaError(msg)
     # one name per clip, so that the next try overwrites a partial file that a kill left behind
     scratch = path.with_name(f".{path.stem}.part{suffix}")
@@ -70,7 +70,7 @@ def _encode(clip: Clip, path: Path, lossy: tuple[int, int] | None) -> None:
         for k, frame in enumerate(clip.frames):
             container.mux(video.encode(_video_frame(frame, k, video)))
             if codes is not None:
-                # Sound is interleaved with its frames; the sound after the last frame is written with it.
+                # Sound is interleaved with its frames; the sound after the last frame is written with that frame.
                 here = round(k / clip.fps * sound.sample_rate)
                 until = round((k + 1) / clip.fps * sound.sample_rate) if k + 1 < len(clip.frames) else sound.samples
                 if here < min(until, sound.samples):

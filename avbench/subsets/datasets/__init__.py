@@ -1,10 +1,10 @@
-"""Stage 1: what does a set of real clips hold? Readers of the field's datasets, from a folder that the user has.
+"""Lists the readers of the field's data sets, and reads the clips of one from a folder on the user's disk.
 
-A pool is ``reader:FOLDER``, or a bare folder of clips with or without a prompts.jsonl. A reader never fetches anything:
-it reads the folder as its authors distribute it and keeps which split a clip is from. A clip that is listed but whose
-file is not there is an entry all the same, so that `remarks` can say what is missing.
+A pool is ``reader:FOLDER``, or a plain folder of clips with or without a prompts.jsonl. A reader never downloads
+anything: it reads the folder as the authors distribute it, and keeps the split of each clip. A listed clip whose file
+is missing is still an entry, so that `remarks` can report it.
 
-A new reader is a function from a folder to entries and a row in READERS; others' packages add theirs as entry points of
+A new reader is a function from a folder to entries, and a row in READERS. Other packages add readers as entry points of
 the group ``avbench.datasets``, each a `Reader`.
 """
 
@@ -26,20 +26,20 @@ from avbench.storage.reading import csv_lines, read_bytes, read_text
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip of a pool, or one prompt of a set that has no clips. Raises InputError on an unusable id."""
+    """One clip of a pool, or one prompt of a data set without clips. Raises InputError on an unusable id."""
 
     id: str
     path: Path | None
-    """The clip's file, there or not; None in a set of prompts."""
+    """The clip's file, which may be missing; None in a data set of prompts."""
     video_caption: str = ""
-    """Empty where the set has none."""
+    """Empty if the data set has no captions."""
     audio_caption: str | None = None
     split: str | None = None
-    """``train``, ``val`` or ``test``, as the set's authors have it; None where they say nothing."""
+    """``train``, ``val`` or ``test``, as its authors assigned it; None if they did not."""
     contacts_seconds: tuple[float, ...] | None = None
-    """When things touch, seconds from the clip's start, where the set knows; None where it does not."""
+    """Times of contacts, in seconds from the clip's start; None if the data set does not give them."""
     tags: Mapping[str, Any] = field(default_factory=dict)
-    """What else the set says: class, material, source."""
+    """Other properties of the clip: class, material, source."""
 
     def __post_init__(self) -> None:
         checked_id(self.id, "entry id")
@@ -47,23 +47,23 @@ class Entry:
 
 @dataclass(frozen=True)
 class Reader:
-    """How a set is read, and what is known of it."""
+    """How a data set is read, and what is known about it."""
 
     what: str
-    """The set, in a few words."""
+    """A few words that describe the data set."""
     source: str
     read: Callable[[Path], Iterator[Entry]] | str
-    """From the set's folder, or where that function is: ``module:function``."""
+    """The function from the data set's folder to entries, or its place ``module:function``."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Entries a split (``all`` where there are none) that the set's authors or users state."""
+    """Split (``all`` if there are none) → number of entries that the authors or users state."""
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """Of the files that the reader reads, where they are in its folder, as git names their content: `git_hash`."""
+    """Hashes of the list files in the authors' repository, as git computes them: `git_hash`."""
     licence: str = "the set's own terms"
     caption: str = "{video_caption}"
-    """How a clip without a caption is asked for, from its tags, such as ``{class}``."""
+    """Template of the prompt for a clip without a caption, from its tags, such as ``{class}``."""
 
     def entries(self, folder: Path) -> Iterator[Entry]:
-        """Read the set. Raises InputError where the folder is not of its layout, naming file and line."""
+        """Read the data set. Raises InputError that names file and line if the folder has another layout."""
         read = self.read
         if isinstance(read, str):
             module, _, name = read.partition(":")
@@ -153,52 +153,52 @@ def plug_ins() -> Found:
 
 @dataclass(frozen=True)
 class Pool:
-    """A set in a folder."""
+    """A data set in a folder."""
 
     name: str
-    """Of its reader."""
+    """Name of its reader."""
     reader: Reader
     folder: Path
 
     def entries(self) -> Iterator[Entry]:
-        """Its clips or prompts, one by one; an id that occurs twice is refused."""
+        """Yield its clips or prompts one by one; an id that occurs twice is refused."""
         seen: set[str] = set()
         for entry in self.reader.entries(self.folder):
             if entry.id in seen:
-                msg = f"{self.folder}: two entries of {self.name} come to the id {entry.id!r}"
+                msg = f"{self.folder}: two entries of {self.name} have the id {entry.id!r}"
                 raise InputError(msg)
             seen.add(entry.id)
             yield entry
 
 
 def opened(pool: str) -> Pool:
-    """A pool as typed: ``reader:FOLDER``, or a bare folder.
+    """Return the pool that a user typed: ``reader:FOLDER``, or a plain folder.
 
     Raises:
-        InputError: the reader is unknown, or there is no such folder.
+        InputError: the reader is unknown, or the folder does not exist.
     """
     name, colon, place = pool.partition(":")
     if not colon:
         name, place = "folder", pool
     outside = plug_ins()
     if name not in READERS and name not in outside.usable:
-        unknown = f"unknown reader, {nearest(name, [*READERS, *outside.usable])}; or give a bare folder"
+        unknown = f"unknown reader, {nearest(name, [*READERS, *outside.usable])}; or give a folder of clips"
         msg = f"pool {pool!r}: {outside.problems.get(name, unknown)}"
         raise InputError(msg)
     folder = Path(place)
     if not folder.is_dir():
-        msg = f"pool {pool!r}: there is no folder {folder}"
+        msg = f"pool {pool!r}: the folder {folder} does not exist"
         raise InputError(msg)
     return Pool(name, READERS[name] if name in READERS else outside.usable[name].load(Reader), folder)
 
 
 def entries(pool: str) -> Iterator[Entry]:
-    """The clips or prompts of a pool as typed. Raises InputError as `opened` does."""
+    """Yield the clips or prompts of a pool that a user typed. Raises InputError as `opened` does."""
     return opened(pool).entries()
 
 
 def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
-    """What is to be said of a set that was read: files that are missing, counts and files that are not its authors'."""
+    """Report missing files, unexpected counts, and list files that differ from the authors'."""
     counts: Counter[str] = Counter()
     missing: list[str] = []
     for entry in found:
@@ -208,33 +208,33 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
     messages = []
     if missing:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        messages.append(f"{len(missing)} of {counts.total()} clips are listed but not there: {shown}")
+        messages.append(f"{len(missing)} of {counts.total()} clips are listed but missing: {shown}")
     for split, stated in pool.reader.counts.items():
         here = counts.total() if split == "all" else counts[split]
         if here != stated:
             of = "entries" if split == "all" else f"entries of the split {split}"
-            messages.append(f"{here:,} {of} were found; {pool.name} is known with {stated:,}")
+            messages.append(f"{here:,} {of} were found; {pool.name} should have {stated:,}")
     for name, known in pool.reader.hashes.items():
         path = pool.folder / name
         if path.is_file() and git_hash(path) != known:
-            messages.append(f"{path} is not byte for byte the file of {pool.reader.source}")
+            messages.append(f"{path} differs from the file of {pool.reader.source}")
     return [*messages, *clips_in(pool.folder).remark(frames_too=True)] if pool.name == "folder" else messages
 
 
 def git_hash(path: Path) -> str:
-    """What git calls a file's content, so that a published repository says which file is its authors'."""
+    """The hash that git gives a file's content, by which a published repository identifies its files."""
     content = read_bytes(path)
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def identifier(text: str) -> str:
-    """A name in the set as an id: what cannot stand in one becomes a hyphen, and none begins with one."""
+    """Turn a name into an id: characters that an id cannot have become hyphens, and no id begins with one."""
     found = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", same_name(text)))
     return (found if found[:1].isalnum() else f"x{found}")[:120]
 
 
 def required(folder: Path, *names: str, what: str) -> Path:
-    """The first of these files that is there. Raises InputError saying what a folder of this set has."""
+    """The first of these files that exists. Raises InputError that says which files the data set has."""
     for name in names:
         if (folder / name).is_file():
             return folder / name
@@ -243,29 +243,29 @@ def required(folder: Path, *names: str, what: str) -> Path:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not empty, with their numbers from 1."""
+    """Yield the lines of a text file that are not empty, with their numbers from 1."""
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
             yield number, line.strip()
 
 
 def rows(path: Path, least: int) -> Iterator[list[str]]:
-    """The rows of a CSV without a head. Raises InputError at one of fewer than `least` fields."""
+    """Yield the rows of a CSV file without a header. Raises InputError at a row of fewer than `least` fields."""
     for number, row in csv_lines(path):
         if row and len(row) < least:
-            msg = f"{path}, line {number}: {len(row)} fields, where {least} are needed"
+            msg = f"{path}, line {number}: {len(row)} fields; at least {least} are needed"
             raise InputError(msg)
         if row:
             yield row
 
 
 def inside(folder: Path, name: str, listed: Path, number: int) -> Path:
-    """A path that a list names, in its folder, in the letters that it has there.
+    """The path that a list names, inside its folder, spelled as on the disk.
 
     Raises:
         InputError: it leads out of the folder.
     """
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        msg = f"{listed}, line {number}: {name!r} leads out of the set's folder"
+        msg = f"{listed}, line {number}: {name!r} leads out of the data set's folder"
         raise InputError(msg)
     return as_spelled(folder, name)

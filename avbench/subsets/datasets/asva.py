@@ -1,6 +1,6 @@
-"""AVSync15 and Landscape as ASVA distributes them: train.txt, test.txt, class_mapping.json and videos/<class>/<name>.
+"""Reads AVSync15 and Landscape as ASVA distributes them: train.txt, test.txt, class_mapping.json, videos/<class>/.
 
-The lists name clips relative to videos/; a line may also be ``path,start,end``, a scene of a longer clip in seconds.
+The lists name clips relative to videos/. A line may also be ``path,start,end``: a scene of a longer clip, in seconds.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from avbench.subsets.datasets import Entry, identifier, inside, lines, required
 
 
 def read(folder: Path) -> Iterator[Entry]:
-    """Entries in the lists' order, train before test."""
+    """Yield entries in the lists' order, train before test."""
     required(folder, "test.txt", "train.txt", what="ASVA's sets")
     mapping = read_json(folder / "class_mapping.json", dict) if (folder / "class_mapping.json").is_file() else {}
     for split in ("train", "test"):
@@ -35,6 +35,6 @@ def _scene(words: list[str], listed: Path, number: int) -> list[float]:
     try:
         start, end = (float(word) for word in words)
     except ValueError:
-        msg = f"{listed}, line {number}: {','.join(words)!r} are not two seconds"
+        msg = f"{listed}, line {number}: {','.join(words)!r} must be two times in seconds"
         raise InputError(msg) from None
     return [start, end]

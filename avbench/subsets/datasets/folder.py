@@ -1,8 +1,8 @@
-"""Clips in a folder: every visible file that media.py reads, with captions where a prompts.jsonl beside them has some.
+"""Reads a folder of clips: every visible clip, with captions if a prompts.jsonl in the folder has some.
 
-A prompt fits a clip by the `file` that it names or by its id, as a clip's name without suffix. Clips that no prompt
-fits are entries without a caption; prompts that fit no clip are entries whose file is missing. Where several clips fit
-one prompt, as those of several models do, each is called by its path.
+A prompt matches a clip by the tag `file`, or by its id, which must be the clip's name without suffix. Clips without a
+prompt are entries without a caption; prompts without a clip are entries whose file is missing. If several clips match
+one prompt, such as the clips of several models, each gets its path as id.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from avbench.subsets.prompt_files import read_prompts
 
 
 def read(folder: Path) -> Iterator[Entry]:
-    """Clips in the order of their paths, then the prompts without a clip."""
+    """Yield the clips in the order of their paths, then the prompts without a clip."""
     listed = folder / "prompts.jsonl"
     prompts = read_prompts(listed) if listed.is_file() else ()
     by_file = {same_name(str(prompt.tags["file"])): prompt for prompt in prompts if "file" in prompt.tags}

@@ -1,7 +1,8 @@
-"""The Greatest Hits (Owens et al. 2016): ``<name>_denoised.mp4`` beside ``<name>_times.txt``, a line a stroke.
+"""Reads The Greatest Hits (Owens et al. 2016): ``<name>_denoised.mp4`` with ``<name>_times.txt``, one line per stroke.
 
-A line has the second, the material, ``hit`` or ``scratch``, and the reaction; ``None`` where the labellers saw none.
-train.txt and test.txt list names. Contacts are the strokes labelled ``hit``; a clip without labels has none known.
+A line has the time in seconds, the material, ``hit`` or ``scratch``, and the reaction; a field is ``None`` if the
+labellers saw none. train.txt and test.txt list names. Contacts are the strokes labelled ``hit``; those of a clip
+without labels are unknown.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ _ENDS = ("_denoised.mp4", "_mic.mp4", ".mp4")
 
 
 def read(folder: Path) -> Iterator[Entry]:
-    """Entries in the order of their names."""
+    """Yield entries in the order of their names."""
     splits = {
         Path(name).name.removesuffix(".mp4").removesuffix("_denoised"): split
         for split in ("train", "val", "test")

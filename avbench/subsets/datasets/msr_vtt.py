@@ -1,6 +1,6 @@
-"""MSR-VTT: train_val_videodatainfo.json and test_videodatainfo.json (or MSRVTT_data.json), clips <video id>.mp4.
+"""Reads MSR-VTT: train_val_videodatainfo.json and test_videodatainfo.json (or MSRVTT_data.json), <video id>.mp4.
 
-Clips that were converted, to another suffix, are found under the same names.
+Clips that were converted to another suffix are found under the same names.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class _Info:
 
 
 def read(folder: Path) -> Iterator[Entry]:
-    """Entries in the lists' order, each with its first caption."""
+    """Yield entries in the lists' order, each with its first caption."""
     files = sorted(visible_files(folder))
     lists = [path for name in _LISTS for path in files if path.name == name]
     if not lists:

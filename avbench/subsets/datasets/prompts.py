@@ -1,4 +1,4 @@
-"""Sets of prompts without clips: VBench and JavisBench."""
+"""Reads data sets of prompts without clips: VBench and JavisBench."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class _VBenchPrompt:
 
 
 def vbench(folder: Path) -> Iterator[Entry]:
-    """VBench_full_info.json: a list of prompts, each with the dimensions that it is for."""
+    """Read VBench_full_info.json: a list of prompts, each with the dimensions that it is for."""
     path = required(folder, "VBench_full_info.json", "vbench/VBench_full_info.json", what="VBench")
     for number, one in enumerate(read_json(path, list[_VBenchPrompt], known_only=False)):
         tags = {"dimensions": list(one.dimension)}
@@ -27,12 +27,12 @@ def vbench(folder: Path) -> Iterator[Entry]:
 
 
 def javisbench(folder: Path) -> Iterator[Entry]:
-    """JavisBench.csv."""
+    """Read JavisBench.csv."""
     return _javisbench(required(folder, "JavisBench.csv", what="JavisBench"))
 
 
 def javisbench_mini(folder: Path) -> Iterator[Entry]:
-    """JavisBench-mini.csv."""
+    """Read JavisBench-mini.csv."""
     return _javisbench(required(folder, "JavisBench-mini.csv", what="JavisBench-mini"))
 
 
@@ -40,7 +40,7 @@ def _javisbench(path: Path) -> Iterator[Entry]:
     heads = csv_head(path)
     picture, sound = (next((name for name in names if name in heads), None) for names in (_PICTURE, _SOUND))
     if picture is None:
-        msg = f"{path}: no column of captions; it has {', '.join(heads)}, one of {', '.join(_PICTURE)} is needed"
+        msg = f"{path}: no column of captions; it has {', '.join(heads)}, but one of {', '.join(_PICTURE)} is needed"
         raise InputError(msg)
     for number, row in enumerate(csv_rows(path)):
         tags = {name: value for name, value in row.items() if name and name not in (picture, sound) and value}

@@ -1,6 +1,6 @@
-"""UCF-101: videos in <Class>/v_<Class>_gNN_cNN.avi, lists ucfTrainTestlist/trainlist01.txt and testlist01.txt.
+"""Reads UCF-101: <Class>/v_<Class>_gNN_cNN.avi, lists ucfTrainTestlist/trainlist01.txt and testlist01.txt.
 
-Videos that were converted, to mp4 for example, are found under the same names.
+Videos that were converted to another suffix are found under the same names.
 """
 
 import re
@@ -15,7 +15,7 @@ _NAMES = {"train": "trainlist01.txt", "test": "testlist01.txt"}
 
 
 def read(folder: Path) -> Iterator[Entry]:
-    """Entries in the lists' order; without the lists, the videos in the order of their paths, of no split."""
+    """Yield entries in the lists' order; without the lists, the videos in the order of their paths, without a split."""
     named = [path for path in sorted(visible_files(folder)) if path.name in _NAMES.values()]
     lists = {split: path for split, name in _NAMES.items() for path in [p for p in named if p.name == name][:1]}
     there = clips_by_stem(folder, "v_")

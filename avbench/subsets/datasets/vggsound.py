@@ -1,9 +1,9 @@
-"""VGGSound: vggsound.csv (YouTube id, start in seconds, label, split) and clips ``<id>_<start, six digits>.mp4``.
+"""Reads VGGSound: vggsound.csv (YouTube id, start in seconds, label, split), clips ``<id>_<start, six digits>.mp4``.
 
-Clips may lie in the folder itself, in a folder of theirs, or in folders of their own a class. Many are no longer to be
-had, so the files that are there are looked up once and the missing ones counted. The tags `av_tight` and `av_loose` are
-the class lists of arXiv 2512.02457, Table 6: sounds that a visible action makes, and sounds of the surroundings, by its
-authors' judgement. Of 309 classes 126 are in neither.
+The clips may be in the folder itself, in a subfolder, or in one subfolder per class. Many are no longer available, so
+the existing files are looked up once and the missing ones counted. The tags `av_tight` and `av_loose` are the class
+lists of arXiv 2512.02457, Table 6: sounds made by a visible action, and sounds of the surroundings, as its authors
+judged them. 126 of the 309 classes are in neither list.
 """
 
 from collections.abc import Iterator
@@ -48,16 +48,16 @@ _LOOSE = """
     warbler chirping; waterfall burbling; whale calling; wind noise; wood thrush calling; woodpecker pecking tree;
     writing on blackboard with chalk; yodelling; zebra braying"""
 AV_TIGHT, AV_LOOSE = (frozenset(" ".join(names.split()).split("; ")) for names in (_TIGHT, _LOOSE))
-"""37 and 146 classes, spelled as in VGGSound: the table has twelve slips of the pen, such as ``arc welking``."""
+"""37 and 146 classes, spelled as in VGGSound; the published table has twelve misspellings, such as ``arc welking``."""
 
 
 def read(folder: Path) -> Iterator[Entry]:
-    """Entries in the list's order."""
+    """Yield entries in the list's order."""
     listed = required(folder, "vggsound.csv", what="VGGSound")
     there = clips_by_stem(folder)
     for number, (video, start, label, split, *_) in enumerate(rows(listed, 4), start=1):
         if not start.strip().isdigit() or split not in ("train", "test"):
-            msg = f"{listed}, row {number}: {start!r} is no start in seconds, or {split!r} neither train nor test"
+            msg = f"{listed}, row {number}: {start!r} is no start in seconds, or {split!r} is neither train nor test"
             raise InputError(msg)
         name = f"{video}_{int(start):06d}"
         yield Entry(

@@ -1,8 +1,8 @@
-"""Computes what a Kinetics classifier sees in a clip: 400 logits of Inception I3D, the features of FVD.
+"""Computes the features of FVD: 400 logits of Inception I3D, a network that classifies the actions of Kinetics.
 
-The weights are those that the reference FVD uses. Everything else that decides an FVD differs from code to code: here
-is our own protocol, with its reasons in docs/fvd.md; conventions.py has those of other codes, user_weights.py reads the
-weights files of other codes.
+The weights are those of the reference implementation of FVD. Everything else that decides an FVD differs from code to
+code. This module holds avbench's own protocol (docs/fvd.md gives the reasons), conventions.py holds those of other
+codes, and user_weights.py reads the weights files of other codes.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from avbench.storage.weights import WEIGHTS, locate
 
 @dataclass(frozen=True)
 class I3DProtocol(Protocol):
-    """What decides a clip's logits besides the clip."""
+    """The settings that decide a clip's logits, besides the clip."""
 
     name: str = "i3d-k400"
     version: int = 1
@@ -45,9 +45,9 @@ class I3DProtocol(Protocol):
 
 
 class I3DLogits:
-    """The feature ``i3d-k400``: one row of 400 logits a clip, whatever else is measured.
+    """The feature ``i3d-k400``: one row of 400 logits for each clip.
 
-    Raises InputError when built where the weights are missing or not those of this network.
+    The constructor raises InputError if the weights are missing or are not those of this network.
     """
 
     protocol = I3DProtocol()
@@ -57,15 +57,15 @@ class I3DLogits:
         self._network = self._load()
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """``logits`` of the clip's first frames. Raises NotMeasurable where it has too few of them."""
+        """``logits`` of the clip's first frames. Raises NotMeasurable if it has too few."""
         asked = self.protocol.frames
         if len(clip.frames) < asked:
-            msg = f"I3D looks at {asked} frames and this clip has {len(clip.frames)}"
+            msg = f"I3D takes {asked} frames and this clip has {len(clip.frames)}"
             raise NotMeasurable(msg)
         return {"logits": self.logits(clip.frames[:asked])}
 
     def logits(self, frames: np.ndarray) -> np.ndarray:
-        """Logits [400] float32 of all of ``[time, height, width, 3]`` uint8 frames, of which there are at least 9."""
+        """Logits [400] float32 of all of ``[time, height, width, 3]`` uint8 frames; at least 9 are needed."""
         size = (self.protocol.size, self.protocol.size)
         x = functional.interpolate(
             planes(frames), size, mode="bilinear", align_corners=False, antialias=self.protocol.antialias
@@ -74,7 +74,7 @@ class I3DLogits:
 
     @torch.inference_mode()
     def seen(self, x: torch.Tensor) -> np.ndarray:
-        """Logits [400] float32 of what the network sees: ``[time, 3, 224, 224]``, meant to be in -1...1."""
+        """Logits [400] float32 of the network's input: ``[time, 3, 224, 224]``, by convention in -1...1."""
         if len(x) < MIN_FRAMES:
             msg = f"I3D needs at least {MIN_FRAMES} frames and got {len(x)}"
             raise NotMeasurable(msg)

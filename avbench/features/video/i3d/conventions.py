@@ -1,12 +1,12 @@
-"""Shows a clip to I3D as other codes do: their conventions, on the weights that we have.
+"""Computes I3D logits as other codes do: their preprocessing of a clip, on the weights that avbench has.
 
-Each class is one code's way from a clip's frames to what the network sees; its protocol says every step. They are
-written from the public sources named there, and kept as those are, oddities included: an FVD of theirs is to be had
-here, beside ours. What becomes of the logits (divisor, epsilon) stands with the metrics.
+Each class follows one code from a clip's frames to the network's input; its protocol lists every step. They are written
+from the public sources named there, and keep the sources' peculiarities, so that avbench can compute those codes' FVD
+beside its own. The divisor and the epsilon of the distance are settings of the metrics.
 
-Weights: all of them here use the TensorFlow-Hub lineage (``i3d-k400``). The TorchScript file that most of these codes
-load agrees with it (universome/fvd-comparison measured features 2.6e-4 apart); how near cd-fvd's file of the same
-network is was not seen. Those files can be brought: see user_weights.py.
+Weights: all classes here use the TensorFlow-Hub weights (``i3d-k400``). The TorchScript file that most of these codes
+load agrees with them (universome/fvd-comparison measured features 2.6e-4 apart). Whether cd-fvd's file of the same
+network agrees was not measured. user_weights.py reads both files, if the user provides them.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ SIDE = 224
 
 @dataclass(frozen=True)
 class ConventionProtocol(I3DProtocol):
-    """I3D's protocol, and whose it is."""
+    """I3D's protocol with the steps of another code."""
 
     steps: tuple[str, ...] = ()
-    """From decoded frames (0...255) to what the network sees."""
+    """The steps from decoded frames (0...255) to the network's input."""
 
 
 _SCALED = ("bilinear 224", "2x/255-1")
@@ -42,7 +42,7 @@ def _notes(source: str, **notes: str) -> dict[str, str]:
 class StyleGANV(I3DLogits):
     """``logits`` of the first 16 frames, as for generated clips; ``logits_random`` of any 16, as for real ones.
 
-    Where the random 16 begin is drawn from the clip's own pixels, so that a row depends on the clip alone.
+    The start of the random window is derived from the clip's own pixels, so that a row depends on the clip alone.
     """
 
     protocol: I3DProtocol = ConventionProtocol(
@@ -52,19 +52,19 @@ class StyleGANV(I3DLogits):
         steps=_SCALED,
         notes=_notes(
             "universome/stylegan-v, src/metrics",
-            frame_choice="Of generated clips the first; of real ones a window seeded by the sha256 of the frames.",
+            frame_choice="Of generated clips the first; of real ones a random window, seeded by the frames' sha256.",
         ),
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """Measure one clip. Raises NotMeasurable below 16 frames."""
+        """Measure one clip. Raises NotMeasurable if it has fewer than 16 frames."""
         first = super().__call__(clip)["logits"]
         window = _random_window(clip.frames, self.protocol.frames)
         return {"logits": first, "logits_random": first if window.start == 0 else self.logits(clip.frames[window])}
 
 
 class CDFVD(I3DLogits):
-    """``logits`` of 16 frames anywhere, after the loader's crop to a square of 256."""
+    """``logits`` of a random window of 16 frames, after the loader's crop to a square of 256."""
 
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-cd-fvd",
@@ -74,12 +74,12 @@ class CDFVD(I3DLogits):
         steps=("x/255", "bilinear antialias 256", "centre crop 256", "8-bit, down", *_SCALED),
         notes=_notes(
             "cd-fvd 0.1.1, load_videos of a folder at its default resolution",
-            frame_choice="One window, seeded by the sha256 of the frames.",
+            frame_choice="One random window, seeded by the frames' sha256.",
         ),
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """Measure one clip. Raises NotMeasurable below 16 frames."""
+        """Measure one clip. Raises NotMeasurable if it has fewer than 16 frames."""
         _require(clip, self.protocol.frames)
         x = planes(clip.frames[_random_window(clip.frames, self.protocol.frames)]) / 255
         return {"logits": self.seen(_stretched((_cropped(x, 256, antialias=True) * 255).floor()) / 127.5 - 1)}
@@ -105,7 +105,7 @@ class FVDComparison(I3DLogits):
 
 
 class CommonMetrics(I3DLogits):
-    """``logits`` of all frames, with the aspect kept."""
+    """``logits`` of all frames, resized with their aspect ratio kept."""
 
     protocol: I3DProtocol = ConventionProtocol(
         name="i3d-common-metrics",
@@ -121,7 +121,7 @@ class CommonMetrics(I3DLogits):
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """Measure one clip. Raises NotMeasurable below 10 frames."""
+        """Measure one clip. Raises NotMeasurable if it has fewer than 10 frames."""
         _require(clip, self.protocol.frames)
         return {"logits": self.seen((_cropped(planes(clip.frames) / 255, SIDE, antialias=False) - 0.5) * 2)}
 
@@ -129,8 +129,8 @@ class CommonMetrics(I3DLogits):
 class ASVA(I3DLogits):
     """``logits`` of the middle 2 seconds, as for generated clips, and ``logits_windows`` [3, 400], as for real ones.
 
-    Instants are exact here. The source adds up sixths of a second as floats and compares them with a reader's times,
-    so that a frame that falls on an instant may be passed over there.
+    Times are exact here. The source adds sixths of a second as floats and compares them with the reader's times, so it
+    may skip a frame that falls exactly on one of them.
     """
 
     protocol: I3DProtocol = ConventionProtocol(
@@ -144,15 +144,15 @@ class ASVA(I3DLogits):
         notes=_notes(
             "lzhangbj/ASVA, avgen/evaluations",
             frame_choice="Of generated clips the middle 2 s; of real ones 3 windows of 2 s, evenly from start to end.",
-            fps="For each instant the first frame at or after it, none twice; at the end the last within 2 1/12 s.",
+            fps="For each sixth of a second the next frame, none twice; at the end the last frame within 2 1/12 s.",
         ),
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """Measure one clip. Raises NotMeasurable below 2 seconds."""
+        """Measure one clip. Raises NotMeasurable if it is shorter than 2 seconds."""
         needed, seconds = self.protocol.frames / 6, len(clip.frames) / float(clip.fps)
         if seconds < needed - 1e-9:
-            msg = f"ASVA looks at windows of {needed:g} s and this clip has {seconds:.2f} s"
+            msg = f"ASVA takes windows of {needed:g} s and this clip has {seconds:.2f} s"
             raise NotMeasurable(msg)
         starts = np.linspace(0, seconds - needed, 3)
         windows = np.stack([self._window(clip, start) for start in starts])
@@ -189,7 +189,7 @@ class FastVideo(I3DLogits):
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """Measure one clip. Raises NotMeasurable below 10 frames."""
+        """Measure one clip. Raises NotMeasurable if it has fewer than 10 frames."""
         _require(clip, self.protocol.frames)
         return {"logits": self.seen(_stretched(planes(clip.frames) / 255 * 2 - 1))}
 
@@ -197,8 +197,8 @@ class FastVideo(I3DLogits):
 class JavisBench(I3DLogits):
     """``logits`` of 24 frames spread over the clip, at half the contrast that the network was trained for.
 
-    The source maps 0...1 as if it were -1...1, so that the network sees 0...1: a defect, kept here on purpose, because
-    its published numbers have it.
+    The source maps 0...1 as if it were -1...1, so the network's input is in 0...1. This defect is kept on purpose,
+    because the source's published numbers have it.
     """
 
     protocol: I3DProtocol = ConventionProtocol(
@@ -210,15 +210,15 @@ class JavisBench(I3DLogits):
         steps=("x/255", "bilinear antialias 224", "black letterbox 224", "(x+1)*127.5", "8-bit, down", "(x/255-0.5)*2"),
         notes=_notes(
             "JavisVerse/JavisDiT, eval/javisbench",
-            frame_choice="Spread evenly from first to last, rounded; some come twice where there are fewer.",
+            frame_choice="Spread evenly from first to last, rounded; a shorter clip repeats some frames.",
             value_range="A defect of the source, kept on purpose: the network expects -1...1.",
         ),
     )
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """Measure one clip. Raises NotMeasurable on a single frame."""
+        """Measure one clip. Raises NotMeasurable if it has a single frame."""
         _require(clip, 2)
-        # torch's linspace, since halves are rounded and numpy's differ in the last bit.
+        # torch's linspace, because halves are rounded and numpy's differ in the last bit.
         chosen = torch.linspace(0, len(clip.frames) - 1, self.protocol.frames).round().long().numpy()
         x = _letterboxed(planes(clip.frames[chosen]) / 255)
         return {"logits": self.seen((((x + 1) * 127.5).floor() / 255 - 0.5) * 2)}
@@ -226,7 +226,7 @@ class JavisBench(I3DLogits):
 
 def _require(clip: Clip, frames: int) -> None:
     if len(clip.frames) < frames:
-        msg = f"this protocol looks at {frames} frames or more and this clip has {len(clip.frames)}"
+        msg = f"this protocol takes {frames} frames or more and this clip has {len(clip.frames)}"
         raise NotMeasurable(msg)
 
 
@@ -250,7 +250,7 @@ def _centre(x: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def _cropped(x: torch.Tensor, side: int, *, antialias: bool) -> torch.Tensor:
-    """Short side to `side`, the other rounded up, and the square in the middle."""
+    """Resize the short side to `side` and the other, rounded up, to match; return the square in the middle."""
     height, width = x.shape[2:]
     scale = side / min(height, width)
     size = (side, math.ceil(width * scale)) if height < width else (math.ceil(height * scale), side)

@@ -1,7 +1,7 @@
-"""Runs I3D with the very weights files of other codes, where the user has provided them (see storage/weights.py).
+"""Runs I3D with the weights files of other codes, if the user provides them (see storage/weights.py).
 
-Neither file could be had here: the readers were tested on random weights of the same layout, and no number of theirs
-was checked against a published one.
+Neither file was available here: the readers were tested on random weights of the same layout, and no number was checked
+against a published one.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from avbench.storage.weights import UserProvidedProtocol, locate
 
 
 class TorchScript(StyleGANV):
-    """StyleGAN-V's protocol with its own file, a TorchScript program: torch's interpreter runs the code in it."""
+    """StyleGAN-V's protocol with its own file, a TorchScript program: torch's interpreter runs the code in the file."""
 
     protocol = UserProvidedProtocol(replace(StyleGANV.protocol, name="i3d-torchscript", weights="i3d-torchscript"))
 
@@ -25,20 +25,20 @@ class TorchScript(StyleGANV):
         path = locate("i3d-torchscript")
         try:
             program = torch.jit.load(path, map_location=self._device).eval()
-        except Exception as error:  # torch raises whatever its readers raise; each says that this is no program
+        except Exception as error:  # torch's readers raise their own errors; any of them means that it is no program
             msg = f"{path} is not a TorchScript program: {first_line(error)}"
             raise InputError(msg) from None
 
         def network(x: torch.Tensor) -> torch.Tensor:
             with torch.jit.fuser("none"):
-                # FastVideo found that the program drops the batch axis of a single clip.
+                # As FastVideo found, the program drops the batch axis of a single clip.
                 return program(x, rescale=False, resize=False, return_features=True).reshape(1, -1)
 
         return network
 
 
 class Pretrained400(CDFVD):
-    """cd-fvd's protocol with its own file, a state dict in pytorch-i3d's names."""
+    """cd-fvd's protocol with its own file, a state dict with pytorch-i3d's names."""
 
     protocol = UserProvidedProtocol(replace(CDFVD.protocol, name="i3d-pretrained-400", weights="i3d-pretrained-400"))
 

@@ -1,9 +1,9 @@
 """Loads LoRAs into a pipeline's network; every tensor of a LoRA file is applied, or the file is refused.
 
-diffusers translates the names of many trainers, and loses on the way what it does not know: differences of whole
-weights (``.diff``, ``.diff_b``), strengths (alpha) that stand in another file or in the header, layers that fit
-nothing. So what a file asks for is computed here, ``alpha / rank · B @ A`` of each of its pairs, and looked for in the
-network after diffusers has loaded it. Differences are added here.
+diffusers translates the names of many trainers, and silently loses what it does not know: differences of whole weights
+(``.diff``, ``.diff_b``), strengths (alpha) in another file or in the header, and layers that match nothing. So the
+change that a file asks for is computed here, ``alpha / rank · B @ A`` for each of its pairs, and compared with the
+network after diffusers has loaded the file. Differences are added here.
 """
 
 import json
@@ -19,7 +19,7 @@ from avbench.core import InputError, first_line, nearest
 from avbench.generation.detect import detect, header
 
 DENOISERS = ("transformer", "transformer_2", "unet")
-"""Parts of a pipeline that a LoRA changes."""
+"""Parts of a pipeline that a LoRA may change."""
 _FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _CONFIG = "adapter_config.json"
 _SIDES = {"lora_A": "A", "lora_B": "B", "lora_down": "A", "lora_up": "B", "down": "A", "up": "B"}
@@ -29,13 +29,13 @@ _PAIR = re.compile(
 )
 _OURS = tuple(f"{name}." for name in DENOISERS)
 _ELSEWHERE = ("text_encoder", "lora_")
-"""How modules are named in the files that diffusers translates: of its own networks, and of text encoders."""
+"""Beginnings of module names in the files that diffusers translates: of its own networks, and of text encoders."""
 _SINGLE_POINTS = re.compile(r"((?:self|cross)_attn|[kv]_img|img_emb|(?:time|text|patch)_embedding|time_projection)|_")
-"""Words of Wan's own modules that hold an underscore, and the underscores that stand for points."""
+"""Words of Wan's own modules that contain an underscore, and the underscores that stand for dots."""
 _CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
-"""Ways to start a LoRA that also change the weights below it, which a plain sum does not repeat."""
+"""Initialisations of a LoRA that also change the base weights, which adding the LoRA does not reproduce."""
 _CLOSE = 0.02
-"""How far the change of a layer may be from what the file asks for, of its size: weights may be held in bfloat16."""
+"""Allowed relative error of a layer's change, because weights may be held in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class _Layer:
-    """One pair of the file: the names of its tensors."""
+    """One pair of matrices in the file: the names of its tensors."""
 
     module: str
     a: str
@@ -64,27 +64,27 @@ class _Contents:
 
     layers: tuple[_Layer, ...]
     differences: Mapping[str, str]
-    """Tensor → the weight or bias that it is added to, in the file's words."""
+    """Tensor → the weight or bias that it is added to, both named as in the file."""
     magnitudes: tuple[str, ...]
-    """Of DoRA, in peft's words."""
+    """Magnitudes of DoRA, named as in peft."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """What peft's config or the header says: ``lora_alpha`` and its like; empty where they say nothing."""
+    """Fields such as ``lora_alpha`` from peft's config or the header; empty if they have none."""
 
 
 def read_adapters(
     asked: Sequence[Any], component: str | None, scale: Any, classes: Mapping[str, str], find: Callable[[str], Path]
 ) -> tuple[Adapter, ...]:
-    """What ``-M lora=`` names, checked by the files' headers; no weight is read.
+    """Find the LoRAs that ``-M lora=`` names and check the files' headers; no weight is read.
 
     Args:
         asked: paths, and objects with ``path``, ``component`` and ``scale``.
-        component: the part of the pipeline, for those that name none.
-        scale: of those that name none.
+        component: the part of the pipeline for LoRAs that name none.
+        scale: the strength for LoRAs that name none.
         classes: part of the pipeline → its class.
-        find: from what was asked to a path on this machine.
+        find: maps a given path or name to a path on this machine.
 
     Raises:
-        InputError: there is no such LoRA or part, or a tensor has a meaning that is not known.
+        InputError: the LoRA or the part does not exist, or a tensor has an unknown meaning.
     """
     found = []
     for one in asked:
@@ -94,7 +94,7 @@ def read_adapters(
             raise InputError(msg)
         path = find(str(plain.get("path")))
         if detect(path).kind != "LoRA":
-            msg = f"{path} is no LoRA: no tensor in it is named so"
+            msg = f"{path} is no LoRA: none of its tensors has the name of a LoRA's"
             raise InputError(msg)
         file, strength = lora_file(path), plain.get("scale", scale)
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
@@ -107,7 +107,7 @@ def read_adapters(
 
 
 def lora_file(path: Path) -> Path:
-    """The safetensors file of a LoRA. Raises InputError where a folder holds none, or several."""
+    """The safetensors file of a LoRA. Raises InputError if a folder holds none, or several."""
     if path.is_file():
         return path
     found = sorted(path.glob("*.safetensors"))
@@ -119,28 +119,28 @@ def lora_file(path: Path) -> Path:
 
 
 def config_beside(file: Path) -> Path | None:
-    """The config of peft that belongs to a LoRA's file: it lies beside a usual name, or the only file."""
+    """The peft config of a LoRA's file, if the file has a usual name or is the only one in its folder."""
     beside = file.parent / _CONFIG
     belongs = file.name in _FILES or len([*file.parent.glob("*.safetensors")]) == 1
     return beside if beside.is_file() and belongs else None
 
 
 def apply(pipe: Any, adapters: Sequence[Adapter]) -> None:
-    """Put LoRAs into a loaded pipeline.
+    """Add LoRAs to a loaded pipeline.
 
     Raises:
-        InputError: a tensor found no place, or its change is not the one that the file asks for.
+        InputError: a tensor matched nothing, or its change differs from what the file asks for.
     """
     if adapters and not hasattr(pipe, "load_lora_weights"):
         msg = f"{type(pipe).__name__} takes no LoRA"
         raise InputError(msg)
     contents = [_contents(one.file) for one in adapters]
-    # first of all: afterwards the weights below a LoRA have other names
+    # differences come first, because a LoRA renames the weights below it
     for adapter, held in zip(adapters, contents, strict=True):
         _add_differences(pipe, adapter, held)
     names: dict[str, list[tuple[str, float]]] = {}
     for number, (adapter, held) in enumerate(zip(adapters, contents, strict=True), 1):
-        name = "lora" if number == 1 else f"lora{number}"  # peft wants no "lora_" in a name
+        name = "lora" if number == 1 else f"lora{number}"  # peft allows no "lora_" in a name
         if held.layers:
             _add_layers(pipe, adapter, held, name)
             for part, network in _networks(pipe):
@@ -152,7 +152,7 @@ def apply(pipe: Any, adapters: Sequence[Adapter]) -> None:
 
 
 def _contents(file: Path) -> _Contents:
-    """Sort a file's tensors by what they are. Raises InputError naming those that are nothing that is known."""
+    """Sort a file's tensors by meaning. Raises InputError that names those with an unknown meaning."""
     names = header(file)
     said = dict(names.pop("__metadata__", None) or {})
     sides: dict[str, dict[str, str]] = {}
@@ -178,23 +178,23 @@ def _contents(file: Path) -> _Contents:
     strange += [name for module, name in alphas.items() if module not in whole]
     if strange:
         msg = (
-            f"{file} holds {len(strange)} tensors that are no part of a LoRA that is known here (pairs of A and B or "
+            f"{file} holds {len(strange)} tensors that are no known part of a LoRA (pairs of A and B or "
             f"down and up, alpha, diff, diff_b): {_listed(strange)}; none may be dropped"
         )
         raise InputError(msg)
     layers = tuple(
         _Layer(module, one["A"], one["B"], alphas.get(module), one.get("B bias")) for module, one in whole.items()
     )
-    # an alpha beside a pair is the pair's own, whatever the header says of the whole
+    # an alpha beside a pair is the pair's own, and overrides the header
     config = _config(file, said) if any(one.alpha is None for one in layers) else {}
     if config.get("use_dora") and not magnitudes:
-        msg = f"{file}: use_dora is set, and the file holds no lora_magnitude_vector"
+        msg = f"{file}: use_dora is set, but the file holds no lora_magnitude_vector"
         raise InputError(msg)
     return _Contents(layers, differences, tuple(magnitudes), config)
 
 
 def _config(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands about strength in the header and in peft's config beside the file; they may not contradict."""
+    """The strength given in the header and in peft's config beside the file; they must not contradict each other."""
     places = {}
     if beside := config_beside(file):
         try:
@@ -216,7 +216,7 @@ def _config(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_header(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What a header says: peft's config as JSON, as diffusers writes it, or its fields, with a part's name or bare."""
+    """A header's fields: peft's config as JSON, as diffusers writes it, or single fields, with or without a prefix."""
     found: dict[str, Any] = {}
     for name, value in said.items():
         try:
@@ -264,7 +264,7 @@ def _number(value: Any) -> bool:
 
 
 def _component(file: Path, contents: _Contents, asked: Any, classes: Mapping[str, Any]) -> str:
-    """The part that it changes: as asked, as its names say, or the only one."""
+    """The part that a LoRA changes: the requested one, else the one that its names contain, else the only one."""
     choices = [name for name in DENOISERS if name in classes]
     if not choices:
         msg = f"{file}: the pipeline has no part that takes a LoRA; it has {', '.join(sorted(classes))}"
@@ -278,13 +278,13 @@ def _component(file: Path, contents: _Contents, asked: Any, classes: Mapping[str
         return str(asked)
     if "transformer_2" in named:
         if len(named) > 1:
-            msg = f"{file} holds layers of {' and '.join(sorted(named))}: give it as one file for each of them"
+            msg = f"{file} holds layers of {' and '.join(sorted(named))}: split it into one file for each of them"
             raise InputError(msg)
         return "transformer_2"
     if len(choices) > 1:
         msg = (
-            f"{file} could belong to any of {', '.join(choices)}, and its names do not say to which: say it, "
-            f"for example -M component={choices[-1]}; for a LoRA each, "
+            f"{file} could belong to any of {', '.join(choices)}, and its names do not tell which: choose one, "
+            f"for example -M component={choices[-1]}; for one LoRA each, "
             '-M lora=\'[{"path": "HIGH", "component": "transformer"}, {"path": "LOW", "component": "transformer_2"}]\''
         )
         raise InputError(msg)
@@ -313,13 +313,13 @@ def _add_differences(pipe: Any, adapter: Adapter, contents: _Contents) -> None:
     lost = sorted(name for name in named if name not in held or held[name].shape != named[name].shape)
     if lost:
         shown = [f"{name} of shape {tuple(named[name].shape)}" for name in lost]
-        msg = f"{adapter.file}: {len(lost)} of its {len(named)} differences found no place in the {adapter.component} "
+        msg = f"{adapter.file}: {len(lost)} of its {len(named)} differences match nothing in the {adapter.component} "
         raise InputError(msg + f"({type(network).__name__}): {_listed(shown)}")
     with torch.no_grad():
         for name, change in named.items():
             weight = held[name]
             if not weight.is_floating_point() or weight.dtype.itemsize < 2:
-                msg = f"{adapter.file}: {name} is held as {weight.dtype}, to which no difference can be added"
+                msg = f"{adapter.file}: {name} has the type {weight.dtype}, to which no difference can be added"
                 raise InputError(msg)
             weight.copy_(weight.float() + adapter.scale * change.float().to(weight.device))
 
@@ -331,7 +331,7 @@ def _bare(name: str) -> str:
 
 
 def _translated(network: Any, asked: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Differences under diffusers' names. Each is as large as its weight, so what converts weights converts them."""
+    """Differences under diffusers' names. Each has its weight's shape, so the conversion of weights converts them."""
     from avbench.generation.providers.diffusers.single_file import conversion, followed
 
     convert = conversion(type(network))
@@ -341,14 +341,14 @@ def _translated(network: Any, asked: Mapping[str, Any], file: Path) -> dict[str,
         _, lost = followed(convert, network.config, {name: one.shape for name, one in asked.items()})
         if not lost:
             return convert(checkpoint=dict(asked), config=network.config)
-    except Exception:  # what converts a whole file may want all of it
+    except Exception:  # the conversion of a whole file may need all of its tensors
         lost = set(asked)
-    msg = f"{file}: {len(lost)} of its {len(asked)} differences cannot be named in {type(network).__name__}: "
+    msg = f"{file}: {len(lost)} of its {len(asked)} differences have no name in {type(network).__name__}: "
     raise InputError(msg + _listed(lost))
 
 
 def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> None:
-    """Load the pairs: as the file has them, else with its names and strengths made plain; and look for each."""
+    """Load the pairs as the file has them, else with simplified names and strengths; then check each of them."""
     names = [name for one in contents.layers for name in (one.a, one.b, one.alpha, one.bias) if name]
     tensors = _tensors(adapter.file, [*names, *contents.magnitudes])
     strengths = {one: _strength(one, contents, tensors) for one in contents.layers}
@@ -361,7 +361,7 @@ def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> 
     for state in (as_they_are or dict(tensors), _plain(contents, tensors, network)):
         try:
             _load(pipe, adapter, state, name)
-        except Exception as error:  # of diffusers, peft and torch; the second way may be the right one
+        except Exception as error:  # of diffusers, peft or torch; the second way may succeed
             trouble = trouble or first_line(error)
         lost = _lost(pipe, adapter.component, name, wanted, others)
         if not lost:
@@ -371,7 +371,7 @@ def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> 
             if name in getattr(network, "peft_config", {}):
                 (network.delete_adapters if hasattr(network, "delete_adapters") else network.delete_adapter)(name)
     msg = (
-        f"{adapter.file}: {len(least)} of its {len(contents.layers)} LoRA layers did not find their place in the "
+        f"{adapter.file}: {len(least)} of its {len(contents.layers)} LoRA layers match nothing in the "
         f"{adapter.component} of {type(pipe).__name__}: {_listed(least)}; none may be dropped"
     )
     raise InputError(msg + (f" ({trouble[:200]})" if trouble else ""))
@@ -383,15 +383,15 @@ def _load(pipe: Any, adapter: Adapter, source: Path | dict[str, Any], name: str)
         options["load_into_transformer_2"] = True
     if isinstance(source, Path):
         options |= {"weight_name": source.name}
-    with warnings.catch_warnings():  # of keys without a place, which are looked for here, and of a second LoRA
+    with warnings.catch_warnings():  # about keys that match nothing, which are checked here, and a second LoRA
         warnings.simplefilter("ignore")
         pipe.load_lora_weights(str(source.parent) if isinstance(source, Path) else source, **options)
 
 
 def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dict[str, Any]:
-    """The pairs under names that diffusers translates or knows, each of strength 1."""
+    """The pairs under names that diffusers translates or knows, each with strength 1."""
     modules = {name for name, _ in network.named_modules()}
-    own = "unet" if "UNet" in type(network).__name__ else "transformer"  # diffusers calls either transformer so
+    own = "unet" if "UNet" in type(network).__name__ else "transformer"  # diffusers' name for either transformer
     state = {}
     for one in contents.layers:
         module = _unflattened(_bare(one.module), modules)
@@ -408,7 +408,7 @@ def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dic
 
 
 def _unflattened(module: str, modules: Iterable[str]) -> str:
-    """A module that Kohya's trainers name with underscores for points, as it was; others as they are."""
+    """A module's name with dots where Kohya's trainers write underscores; other names are unchanged."""
     for prefix in ("lora_unet_", "lora_transformer_"):
         if module.startswith(prefix):
             flat = module.removeprefix(prefix)
@@ -418,7 +418,7 @@ def _unflattened(module: str, modules: Iterable[str]) -> str:
 
 
 def _strength(layer: _Layer, contents: _Contents, tensors: Mapping[str, Any]) -> float:
-    """The alpha / rank of a pair, from wherever alpha stands; 1 where it stands nowhere."""
+    """The alpha / rank of a pair, from wherever alpha is given; 1 if it is given nowhere."""
     rank, config = len(tensors[layer.a]), contents.config
     if layer.alpha:
         return float(tensors[layer.alpha]) / rank
@@ -433,7 +433,7 @@ def _strength(layer: _Layer, contents: _Contents, tensors: Mapping[str, Any]) ->
 
 
 def _change(a: Any, b: Any, strength: float) -> Any:
-    """What a pair does to one input that is the same in every process."""
+    """The effect of a pair on one fixed input, which is the same in every process."""
     import torch
 
     a, b = a.detach().float().flatten(1).cpu(), b.detach().float().flatten(1).cpu()
@@ -444,7 +444,7 @@ def _change(a: Any, b: Any, strength: float) -> Any:
 def _lost(
     pipe: Any, component: str, name: str, wanted: Iterable[tuple[_Layer, Any]], others: Mapping[str, Any]
 ) -> list[str]:
-    """The layers of a file whose change no layer of the pipeline makes; and the biases and magnitudes not found."""
+    """The layers of a file whose change no layer of the pipeline makes, and the biases and magnitudes not found."""
     elsewhere = [part for part in DENOISERS if part != component]
     made, beside = [], []
     for network in [network for part, network in _networks(pipe) if part not in elsewhere]:
@@ -465,9 +465,9 @@ def _flat(tensor: Any) -> Any:
 
 
 def _take(change: Any, made: list[Any]) -> bool:
-    """Whether a layer that no other of the file has taken makes this change; then it is taken.
+    """Whether an unused change in `made` equals this one; it is then marked as used.
 
-    Where layers were joined it is a part of one; where one was split, it is several.
+    Where layers were joined, this change is a part of one; where one was split, it consists of several.
     """
     size = len(change)
     for number, one in enumerate(made):
@@ -494,7 +494,7 @@ def _close(one: Any, other: Any) -> bool:
 def _set_scales(network: Any, names: Sequence[str], scales: Sequence[float]) -> None:
     if hasattr(network, "set_adapters"):
         network.set_adapters([*names], [*scales])
-    else:  # a text encoder is of transformers
+    else:  # a text encoder is a network of transformers
         from diffusers.loaders.lora_base import set_adapters_for_text_encoder
 
         set_adapters_for_text_encoder([*names], network, [*scales])

@@ -1,8 +1,8 @@
 """Builds the arguments of a pipeline's call, which each pipeline names differently, and reads its output.
 
-Sizes and frame counts are brought to what the model can make, upwards, before it is asked: pipelines round down, some
-without a word. Frames come as ``[1, time, height, width, 3]`` floats in 0…1 (Cosmos 3: without the batch); sound as
-``[1, channels, samples]``, ``[1, samples]`` or ``[channels, samples]``. Its rate stands on a part of the pipeline.
+Sizes and frame counts are rounded up to what the model can make before the call, because pipelines round down, some
+without a message. Frames come as ``[1, time, height, width, 3]`` floats in 0…1 (Cosmos 3: without the batch); sound as
+``[1, channels, samples]``, ``[1, samples]`` or ``[channels, samples]``. A part of the pipeline holds its sample rate.
 """
 
 import inspect
@@ -25,34 +25,34 @@ NAMES: dict[str, tuple[str, ...]] = {
     "guidance_2": ("guidance_scale_2",),
     "negative_prompt": ("negative_prompt",),
 }
-"""Setting → what pipelines call it."""
+"""Setting → the names that pipelines give it."""
 _FRAME_STEPS = {"CogVideoX": 8}
-"""Start of a class name → frames are a multiple of this and one more, where it is not the VAE's factor: of an even
-number of latents CogVideoX's VAE makes another number of frames."""
+"""Start of a class name → step; frame counts are a multiple of it plus one. It overrides the VAE's factor, because
+CogVideoX's VAE makes another number of frames from an even number of latents."""
 _SIZE_STEPS = {"LTX": 32}
 
 
 def argument(pipeline: type, setting: str) -> str | None:
-    """What a pipeline calls a setting, or None where it has no such argument."""
+    """A pipeline's name for a setting, or None if it has no such argument."""
     parameters = inspect.signature(pipeline.__call__).parameters
     return next((name for name in NAMES[setting] if name in parameters), None)
 
 
 def default(pipeline: type, setting: str) -> Any:
-    """The value that a pipeline has for a setting where nothing is given, or None."""
+    """A pipeline's own default for a setting, or None."""
     name = argument(pipeline, setting)
     value = inspect.signature(pipeline.__call__).parameters[name].default if name else None
     return None if value is inspect.Parameter.empty else value
 
 
 def frame_step(pipe: Any) -> int:
-    """Frame counts that the model makes are k·step + 1; 1 where any count will do."""
+    """The step of frame counts: the model makes k·step + 1 frames; 1 if it makes any number."""
     own = next((step for start, step in _FRAME_STEPS.items() if type(pipe).__name__.startswith(start)), None)
     return own or _first(pipe, ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")) or 1
 
 
 def size_step(pipe: Any) -> int:
-    """Width and height are multiples of this."""
+    """The number that width and height must be multiples of."""
     own = next((step for start, step in _SIZE_STEPS.items() if type(pipe).__name__.startswith(start)), 16)
     vae = _first(pipe, ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_scale_factor")) or 8
     config = getattr(getattr(pipe, "transformer", None), "config", {})
@@ -61,19 +61,19 @@ def size_step(pipe: Any) -> int:
 
 
 def snapped_frames(pipe: Any, frames: int) -> int:
-    """The smallest count from `frames` on that the model makes."""
+    """The smallest number of frames, at least `frames`, that the model makes."""
     step = frame_step(pipe)
     return -(-(frames - 1) // step) * step + 1
 
 
 def snapped_size(pipe: Any, size: int) -> int:
-    """The smallest size from `size` on that the model makes."""
+    """The smallest size, at least `size`, that the model makes."""
     step = size_step(pipe)
     return -(-size // step) * step
 
 
 def clip_of(output: Any, pipe: Any, fps: Fraction) -> Clip:
-    """Read a pipeline's output. Raises UnusableError where it holds NaN."""
+    """Read a pipeline's output. Raises UnusableError if it holds NaN."""
     named = dict(output) if isinstance(output, Mapping) else vars(output)
     frames = _array(
         next(named[name] for name in ("frames", "video", "videos") if named.get(name) is not None), "frames"
@@ -102,7 +102,7 @@ def _array(values: Any, what: str) -> np.ndarray:
 
 
 def _sample_rate(output: Any, pipe: Any) -> int:
-    """In Hz. LTX-2's vocoder knows it, not its audio VAE, whose rate is that of the spectrogram."""
+    """The sample rate in Hz. In LTX-2 the vocoder has it; the audio VAE's rate is that of the spectrogram."""
     if rate := getattr(output, "sampling_rate", None):
         return int(rate)
     for part, field in (
@@ -113,7 +113,7 @@ def _sample_rate(output: Any, pipe: Any) -> int:
         config = getattr(getattr(pipe, part, None), "config", None)
         if config is not None and config.get(field):
             return int(config[field])
-    msg = f"{type(pipe).__name__} made sound, and no part of it says at which sample rate"
+    msg = f"{type(pipe).__name__} made sound, but no part of it gives the sample rate"
     raise InputError(msg)
 
 

@@ -1,7 +1,7 @@
-"""Loads a pipeline: its concrete class first, then what replaces parts of it, then the whole.
+"""Loads a pipeline: first its concrete class, then the parts that replace its own, then the whole.
 
-`DiffusionPipeline.from_pretrained(base, transformer=mine)` drops `mine` without a word where the class declares its
-transformer optional, as Wan does. So the concrete class is called, and what was given is looked for afterwards.
+`DiffusionPipeline.from_pretrained(base, transformer=mine)` silently drops `mine` if the class declares its transformer
+optional, as Wan does. So the concrete class is called, and the result is checked for the given parts.
 """
 
 import contextlib
@@ -22,25 +22,25 @@ _CACHES = {"first-block": "FirstBlockCacheConfig"}
 
 @dataclass(frozen=True)
 class Source:
-    """A pipeline's folder and what is put into it."""
+    """A pipeline's folder, and the parts and LoRAs to put into it."""
 
     folder: Path
     index: Mapping[str, Any]
     """Its ``model_index.json``."""
     pipeline: type
     part: Detected | None = None
-    """What replaces a part of it: a component's folder, or a file of weights."""
+    """The replacement of a part: a component's folder, or a file of weights."""
     slot: str | None = None
     """The part that is replaced."""
     adapters: tuple[Adapter, ...] = ()
-    """LoRAs, put in in this order."""
+    """LoRAs, added in this order."""
     trusted: bool = False
     """Whether code in the folder may be run."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How it is held and run."""
+    """How the pipeline is stored in memory and run."""
 
     dtype: str
     vae_dtype: str | None
@@ -51,20 +51,20 @@ class Placement:
     compile: bool = False
     cache: str | None = None
     cache_threshold: float = 0.05
-    """How much the first block's residual may change for the others to be skipped."""
+    """Largest change of the first block's residual at which the other blocks are skipped."""
     vae_tiling: bool = False
     allow_pickle: bool = False
     context_parallel: int = 1
-    """Devices that share every clip's sequence."""
+    """Number of devices that share every clip's sequence."""
 
 
 def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Path:
-    """A path as it is; else what lies in a repository of the Hugging Face hub: in its cache or, where allowed, fetched.
+    """Return an existing path unchanged; else the path of a hub repository, from the cache or, if allowed, the hub.
 
-    ``owner/name`` is a pipeline, or else a part or LoRA under the names that those have; ``owner/name/FILE`` one file.
+    ``owner/name`` is a pipeline, or a part or LoRA under its usual file names; ``owner/name/FILE`` is one file.
 
     Raises:
-        InputError: it is neither, or cannot be had; the message says what the hub said.
+        InputError: it is neither, or cannot be fetched; the message gives the hub's reason.
     """
     if Path(target).exists():
         return Path(target)
@@ -82,7 +82,7 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Pa
     try:
         if file:
             found = Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, **asked))
-            with contextlib.suppress(Exception):  # most have none; beside a LoRA it may hold its strength
+            with contextlib.suppress(Exception):  # most files have none; a LoRA's may hold its strength
                 beside = str(Path(file).with_name("adapter_config.json"))
                 huggingface_hub.hf_hub_download(f"{owner}/{name}", beside, **asked)
             return found
@@ -90,14 +90,14 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Pa
         if (folder / "model_index.json").is_file():
             return Path(diffusers().DiffusionPipeline.download(target, trust_remote_code=False, **asked))
         return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *_HUB_WEIGHTS], **asked))
-    except Exception as error:  # the hub's client raises dozens of kinds; each says why it cannot be had
+    except Exception as error:  # the hub's client raises dozens of kinds, each with its reason
         where = "the hub did not give it" if fetch else "the hub's cache does not hold it"
         msg = f"diffusers:{target} is no path here, and {where}: {first_line(error)}"
         raise InputError(msg) from None
 
 
 def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
-    """Part of a pipeline → the name of its class; without those that the pipeline leaves empty."""
+    """Part of a pipeline → the name of its class; parts that the pipeline leaves empty are left out."""
     named = {name: value for name, value in index.items() if isinstance(value, list) and not name.startswith("_")}
     if wrong := [name for name, value in named.items() if len(value) != 2]:
         msg = f"model_index.json: {wrong[0]} is {named[wrong[0]]!r}; it must be a library and a class"
@@ -106,10 +106,10 @@ def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
 
 
 def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> type:
-    """The concrete class that an index names; code in the folder is run only where `trusted`.
+    """The concrete class that an index names; code in the folder is run only if `trusted`.
 
     Raises:
-        InputError: there is no such class, or it is code in the folder and not trusted.
+        InputError: the class does not exist, or it is code in the folder and not trusted.
     """
     name = index["_class_name"]
     _check_libraries(folder, index, trusted=trusted)
@@ -121,7 +121,7 @@ def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> 
         return kind
     file, class_name = name
     if not trusted:
-        msg = f"{folder} brings its own code, {file}.py: read it, and give -M trust_remote_code=true if it may be run"
+        msg = f"{folder} holds its own code, {file}.py: read it, and give -M trust_remote_code=true if it may be run"
         raise InputError(msg)
     from diffusers.utils.dynamic_modules_utils import get_class_from_dynamic_module
 
@@ -132,7 +132,7 @@ def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> 
 
 
 def _check_libraries(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> None:
-    """Raise InputError where a part is a class of any other library: to load it is to run what is installed so."""
+    """Raise InputError if a part is a class of any other library, because loading it runs that library's code."""
     for name in parts_of(index):
         library = str(index[name][0])
         known = library in ("diffusers", "transformers") or hasattr(diffusers().pipelines, library)
@@ -145,7 +145,7 @@ def _check_libraries(folder: Path, index: Mapping[str, Any], *, trusted: bool) -
 
 
 def slot_of(index: Mapping[str, Any], part: Detected, asked: str | None) -> str:
-    """The part of a pipeline that `part` replaces. Raises InputError where none fits, or several and none is asked."""
+    """The part of a pipeline that `part` replaces. Raises InputError if none fits, or several and none is chosen."""
     classes = parts_of(index)
     wanted = ("transformer", "transformer_2", "unet")
     fitting = [
@@ -167,12 +167,12 @@ def slot_of(index: Mapping[str, Any], part: Detected, asked: str | None) -> str:
 
 
 def refuse_pickles(paths: Sequence[Path]) -> None:
-    """Raise InputError where weights exist only as a pickle."""
+    """Raise InputError if weights exist only as a pickle."""
     for path in paths:
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in PICKLES]
         for file in files:
             safe = any(file.parent.glob("*.safetensors")) or file.name in ("training_args.bin", "optimizer.bin")
-            if file.suffix in PICKLES and (path.is_file() or not safe):  # what was named is what is read
+            if file.suffix in PICKLES and (path.is_file() or not safe):  # a named file is the one that is read
                 msg = (
                     f"{file} is a pickle, which can run code when it is read: give -M allow_pickle=true if you trust it"
                 )
@@ -180,10 +180,12 @@ def refuse_pickles(paths: Sequence[Path]) -> None:
 
 
 def load(source: Source, placement: Placement, flow_shift: float | None = None) -> Any:
-    """Load a pipeline, put in what replaces its parts, and place it; `flow_shift` is its scheduler's, where given.
+    """Load a pipeline, insert the parts that replace its own, and place it on its device.
+
+    `flow_shift`, if given, is set in its scheduler.
 
     Raises:
-        InputError: something cannot be loaded, or what was loaded is not what was given.
+        InputError: something cannot be loaded, or what was loaded differs from what was given.
     """
     with _quiet(), _telling(f"{source.folder} cannot be loaded as {source.pipeline.__name__}"):
         part = _part(source, placement) if source.part else None
@@ -244,7 +246,7 @@ def _part(source: Source, placement: Placement) -> Any:
 
 
 def _check_filled(pipe: Any, source: Source) -> None:
-    """Raise InputError where a network of the pipeline has a parameter from no file, or a file a tensor too many."""
+    """Raise InputError if a network has a parameter without a value from a file, or a file has an unused tensor."""
     from torch import nn
 
     from avbench.avfulldit.filled import check_filled
@@ -255,7 +257,7 @@ def _check_filled(pipe: Any, source: Source) -> None:
         folder = source.folder / name
         if source.part is not None and name == source.slot:
             if source.part.kind != "component":
-                continue  # compared as it was read
+                continue  # checked when it was read
             folder = source.part.path
         check_filled(network, folder, f"the {name} ({type(network).__name__})")
 
@@ -268,10 +270,10 @@ def _place(pipe: Any, placement: Placement) -> None:
         ("compile", placement.compile, "compile_repeated_blocks"),
     ):
         if value and not any(hasattr(dit, able) for dit in dits):
-            msg = f"-M {setting}={value}: {type(pipe).__name__} has no transformer that can"
+            msg = f"-M {setting}={value}: {type(pipe).__name__} has no transformer that supports it"
             raise InputError(msg)
     for dit in dits:
-        if hasattr(dit, "set_attention_backend"):  # always: the choice of an earlier pipeline would be this one's, too
+        if hasattr(dit, "set_attention_backend"):  # always, because an earlier pipeline's choice would remain
             with hushed():
                 dit.set_attention_backend(placement.attention or "native")
         if placement.cache and hasattr(dit, "enable_cache"):
@@ -292,7 +294,7 @@ def _place(pipe: Any, placement: Placement) -> None:
 
 
 def check_placement(placement: Placement) -> None:
-    """Raise InputError on a value that cannot be, before anything is loaded."""
+    """Raise InputError on an invalid value, before anything is loaded."""
     for name in (placement.dtype, placement.vae_dtype):
         if name is not None:
             _dtype(name)
@@ -323,10 +325,10 @@ def _check_ranks(placement: Placement) -> None:
         return
     for name in ("offload", "device_map", "compile"):
         if getattr(placement, name):
-            msg = f"-M context_parallel={count} and -M {name}= do not go together"
+            msg = f"-M context_parallel={count} and -M {name}= cannot be combined"
             raise InputError(msg)
     if placement.device not in ("cpu", "cuda"):
-        msg = f"-M context_parallel={count} takes devices of its own: give -M device=cuda, not {placement.device}"
+        msg = f"-M context_parallel={count} needs devices of its own: give -M device=cuda, not {placement.device}"
         raise InputError(msg)
     if placement.device == "cuda" and torch.cuda.device_count() < count:
         msg = f"-M context_parallel={count}: torch finds {torch.cuda.device_count()} GPUs here"
@@ -345,14 +347,14 @@ def _telling(what: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # of diffusers, transformers, torch and safetensors: each says what it does not like
+    except Exception as error:  # diffusers, transformers, torch and safetensors each raise their own errors
         msg = f"{what}: {first_line(error)}"
         raise InputError(msg) from error
 
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Without diffusers' warnings that what was asked for is an experiment."""
+    """Silence diffusers' warnings that a requested function is experimental."""
     logging = diffusers().utils.logging
     was = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -364,7 +366,7 @@ def hushed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars of others inside ours, no question at the keyboard, no warning of what is checked here afterwards."""
+    """Silence progress bars, prompts at the keyboard, and warnings about what is checked here afterwards."""
     import transformers
     from transformers import dynamic_module_utils
 
@@ -375,6 +377,6 @@ def _quiet() -> Iterator[None]:
             if logging.is_progress_bar_enabled():
                 stack.callback(logging.enable_progress_bar)
                 logging.disable_progress_bar()
-        # where a folder brings code, transformers would ask whether to run it
+        # without this, transformers would ask at the keyboard whether to run a folder's code
         stack.enter_context(unittest.mock.patch.object(dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0))
         yield

@@ -7,10 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """How one model is sampled where nothing else is asked; what is None is left to the pipeline."""
+    """The published settings of one model; None leaves a setting to the pipeline."""
 
     source: str
-    """Where the values stand."""
+    """Where the values were published."""
     width: int
     height: int
     frames: int
@@ -18,11 +18,11 @@ class Preset:
     steps: int
     guidance: float
     guidance_2: float | None = None
-    """Of the second transformer, for low noise."""
+    """Guidance of the second transformer, which is for low noise."""
     flow_shift: float | None = None
     negative_prompt: str | None = None
     vae_dtype: str | None = None
-    """Where the VAE wants more than the rest."""
+    """Data type of the VAE, if it needs a higher precision than the rest."""
 
 
 _WAN_NEGATIVE = (
@@ -75,13 +75,13 @@ NATIVE_FPS: dict[str, float] = {
     "SkyReelsV2": 24,
     "Wan": 16,
 }
-"""Start of a pipeline's class name → the rate its model was trained at, for classes that take no such argument."""
+"""Start of a pipeline's class name → the frame rate of its model's training, for classes without such an argument."""
 
 
 def preset_name(class_name: str, index: Mapping[str, Any]) -> str | None:
-    """The preset of a pipeline, by its class and ``model_index.json``; None where there is none.
+    """The preset of a pipeline, from its class and ``model_index.json``; None if it has no preset.
 
-    Wan 2.1, Wan 2.2 A14B and Wan 2.2 5B are one class: two transformers tell the second, expanded timesteps the third.
+    Wan 2.1, Wan 2.2 A14B and Wan 2.2 5B share one class: the second has two transformers, the third expanded timesteps.
     """
     if class_name.startswith("Wan") and index.get("expand_timesteps"):
         return "wan2.2-5b"
@@ -92,7 +92,7 @@ def preset_name(class_name: str, index: Mapping[str, Any]) -> str | None:
 
 
 def native_fps(class_name: str, index: Mapping[str, Any]) -> float | None:
-    """The rate in NATIVE_FPS, or that of Wan 2.2 5B, which its index tells; None where it is not known."""
+    """The rate in NATIVE_FPS, or that of Wan 2.2 5B, which its index reveals; None if it is unknown."""
     if class_name.startswith("Wan") and index.get("expand_timesteps"):
         return 24
     starts = [start for start in NATIVE_FPS if class_name.startswith(start)]

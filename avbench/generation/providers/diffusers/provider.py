@@ -1,16 +1,16 @@
 """Runs a diffusers pipeline as a generator.
 
-``diffusers:FOLDER`` and ``diffusers:OWNER/NAME`` (the hub, or its cache where HF_HUB_OFFLINE is set); with
-``-M base=PIPELINE`` also what is a part of one: a transformer's folder, a safetensors or GGUF file, a LoRA.
+The target is ``diffusers:FOLDER`` or ``diffusers:OWNER/NAME`` (the hub, or its cache if HF_HUB_OFFLINE is set). With
+``-M base=PIPELINE`` it may also be a part of a pipeline: a transformer's folder, a safetensors or GGUF file, a LoRA.
 
 ``-M lora=`` is a LoRA, or a JSON list of several: paths, or objects with ``path``, ``component`` and ``scale``.
 
-A setting is what ``-M`` says; else what the preset says, which the pipeline's class chooses and ``-M preset=NAME``
-or ``none`` overrules; else, for size and length, what the subset's clip spec asks for, brought upwards to what the
-model can make; else the pipeline's own default. Clips are kept as the model makes them.
+The value of a setting is the first that exists of these: the one given by ``-M``; that of the preset, which the
+pipeline's class chooses unless ``-M preset=NAME`` or ``none`` is given; for size and length, that of the subset's clip
+spec, rounded up to what the model can make; the pipeline's own default. Clips are kept as the model makes them.
 
-An image-to-video model begins with the image that the prompt's tag ``image`` names: a path from the folder
-``-M images=``, which is the working folder where it is not given. It is cut to the clip's shape around its middle.
+An image-to-video model starts from the image in the prompt's tag ``image``: a path relative to the folder ``-M
+images=`` (by default the working folder). The image's centre is cropped to the clip's shape.
 """
 
 import inspect
@@ -43,7 +43,7 @@ from avbench.storage.content import content_sha256
 from avbench.storage.run_folder import file_sha256
 
 _OURS = {"prompt", "generator", "output_type"}
-"""Arguments of a pipeline that are always avbench's."""
+"""Arguments of a pipeline that avbench always sets itself."""
 _COUNTS = ("width", "height", "frames", "steps")
 _PARTS = ("component", "single file", "GGUF", "pickle")
 
@@ -124,11 +124,11 @@ class Diffusers:
 
     batch_size = 1
     most_workers = 1
-    """Each process would load the model again."""
+    """Because each process would load the model again."""
     setting_groups = (Loaded, Asked, Held)
 
     def __init__(self, target: str, **settings: Any) -> None:
-        """Look at what is there and settle every setting; each is a field of one of `setting_groups`."""
+        """Detect what the target holds and decide every setting; each is a field of one of `setting_groups`."""
         loaded, asked, held = grouped(settings, Loaded, Asked, Held)
         _check_kinds({**vars(loaded), **vars(asked), **vars(held)})
         self._source = _source(target, loaded)
@@ -138,10 +138,10 @@ class Diffusers:
             refuse_pickles([one for one in (self._source.folder, self._part_path) if one is not None])
         self._needs = needs(pipeline)
         if asked.images is not None and "image" not in self._needs:
-            msg = f"-M images={asked.images} does nothing: {pipeline.__name__} begins with no image"
+            msg = f"-M images={asked.images} does nothing: {pipeline.__name__} takes no image"
             raise InputError(msg)
         if other := [name for name in self._needs if name != "image"]:
-            msg = f"{pipeline.__name__} needs {', '.join(other)} beside a caption, which no prompt here can give"
+            msg = f"{pipeline.__name__} needs {', '.join(other)} besides a caption, which no prompt here can give"
             raise InputError(msg)
         name, known = _preset(asked.preset, pipeline, index)
         self._placement = held.placement(known, allow_pickle=loaded.allow_pickle)
@@ -157,7 +157,7 @@ class Diffusers:
             msg = f"-M guidance_2={asked.guidance_2} does nothing: this {pipeline.__name__} has no second transformer"
             raise InputError(msg)
         if held.vae_dtype is not None and "vae" not in parts_of(index):
-            msg = f"-M vae_dtype={held.vae_dtype} does nothing: this {pipeline.__name__} has no part of the name vae"
+            msg = f"-M vae_dtype={held.vae_dtype} does nothing: this {pipeline.__name__} has no part named vae"
             raise InputError(msg)
         if mine := [key for key in dropped if key in given]:
             msg = f"{pipeline.__name__} has no argument for {', '.join(mine)}"
@@ -166,7 +166,7 @@ class Diffusers:
         self._call = dict(asked.call or {})
         accepted = inspect.signature(pipeline.__call__).parameters
         if ours := sorted(self._call.keys() & _OURS):
-            msg = f"-M call: {ours[0]} is given by avbench itself, and cannot be another"
+            msg = f"-M call: {ours[0]} is set by avbench itself and cannot be given"
             raise InputError(msg)
         if unknown := [key for key in self._call if key not in accepted]:
             msg = f"-M call: {pipeline.__name__} has no argument {unknown[0]!r}; {nearest(unknown[0], accepted)}"
@@ -192,7 +192,7 @@ class Diffusers:
         }
 
     def prepare(self) -> None:
-        """Load the pipeline. Raises InputError where it cannot be."""
+        """Load the pipeline. Raises InputError if it cannot be loaded."""
         if self._pipe is not None:
             return
         pipe = load(self._source, self._placement, self._flow_shift)
@@ -201,17 +201,17 @@ class Diffusers:
         self._pipe = pipe
 
     def generate(self, requests: Sequence[Request]) -> list[Made]:
-        """Sample each request by itself, from noise that its seed alone decides."""
+        """Sample each request separately, from noise that depends only on its seed."""
         self.prepare()
         return [self._one(request) for request in requests]
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """What was chosen for the user, what the pipeline cannot be told, and clips that would be too short."""
+        """List choices that were made for the user, unsupported settings, and clips that would be too short."""
         messages = []
         if self._chosen:
             source = PRESETS[self._chosen].source
             messages.append(
-                f"sampled as preset {self._chosen} says ({source}), which its class chose; -M preset= overrules"
+                f"sampled with preset {self._chosen} ({source}), which its class chose; -M preset= overrides it"
             )
         if dropped := self.settings["dropped"]:
             messages.append(f"{self.settings['class']} has no argument for {', '.join(dropped)}")
@@ -219,7 +219,7 @@ class Diffusers:
         asked = max((one.clip_spec.seconds for one in requests if one.clip_spec is not None), default=0.0)
         if frames is not None and frames / self._fps < asked:
             messages.append(
-                f"clips of {frames} frames at {self._fps} fps last {float(frames / self._fps):.2f} s, and a subset "
+                f"clips of {frames} frames at {self._fps} fps last {float(frames / self._fps):.2f} s, but a subset "
                 f"asks for {asked:.2f} s: they will be too short to be measured; give -M frames="
             )
         return messages
@@ -234,10 +234,10 @@ class Diffusers:
                 call[name] = value
         call |= self._call
         accepted = inspect.signature(pipeline.__call__).parameters
-        if "enable_sound" in accepted:  # Cosmos 3 is silent where it is not asked
+        if "enable_sound" in accepted:  # Cosmos 3 makes no sound unless asked to
             call.setdefault("enable_sound", True)
         fitted = [calling.argument(pipeline, one) for one in ("width", "height", "frames")]
-        told = {name: value for name, value in call.items() if name in fitted}  # the rest stands in the settings
+        told = {name: value for name, value in call.items() if name in fitted}  # the others are in the settings
         if "image" in self._needs:
             call["image"], told["image_sha256"] = self._image(prompt, call.get("width"), call.get("height"))
         call |= {"prompt": self._captioned(prompt), "output_type": "np"}
@@ -248,14 +248,14 @@ class Diffusers:
             with torch.inference_mode():
                 output = self._pipe(**call, generator=generator(seed))
         except Exception:
-            if self._ranks:  # the others may wait for what never comes: all of it is loaded anew
+            if self._ranks:  # the other ranks may wait forever, so the whole pipeline is loaded again
                 self._ranks.end()
                 self._ranks = self._pipe = None
             raise
         return Made(calling.clip_of(output, self._pipe, self._fps), call=told)
 
     def _form(self, spec: ClipSpec | None) -> dict[str, Any]:
-        """The settings of a request, with size and length as the model can make them."""
+        """The settings of a request, with the size and length rounded to what the model can make."""
         wanted: dict[str, Any] = {}
         if spec is not None:
             frames = math.ceil(spec.frames / spec.fps * self._fps)
@@ -269,12 +269,12 @@ class Diffusers:
         return wanted
 
     def source(self, request: Request) -> str | None:
-        """The hash of the image that a clip begins with, where it begins with one."""
+        """The hash of the image that a clip starts from, if it starts from one."""
         if "image" not in self._needs:
             return None
         path = self._images / str(request.prompt.tags.get("image"))
         if not path.is_file():
-            msg = f"prompt {request.prompt.id!r}: there is no image {path}"
+            msg = f"prompt {request.prompt.id!r}: the image {path} does not exist"
             raise InputError(msg)
         return f"image:{content_sha256(path)}"
 
@@ -286,11 +286,11 @@ class Diffusers:
 
         named = prompt.tags.get("image")
         if not isinstance(named, str):
-            msg = f"prompt {prompt.id!r} has no tag 'image', and {self.settings['class']} begins with one"
+            msg = f"prompt {prompt.id!r} has no tag 'image', and {self.settings['class']} starts from an image"
             raise InputError(msg)
         path = self._images / named
         if not path.is_file():
-            msg = f"prompt {prompt.id!r}: there is no image {path}; -M images= is the folder to look in"
+            msg = f"prompt {prompt.id!r}: the image {path} does not exist; -M images= gives the folder of images"
             raise InputError(msg)
         image = Image.open(path).convert("RGB")
         if width and height:
@@ -326,7 +326,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
 
 
 def _check_kinds(settings: Mapping[str, Any]) -> None:
-    """Raise InputError where a setting is of another kind than it must be, before anything is looked at."""
+    """Raise InputError if a setting has a wrong type, before anything is loaded."""
     for name, value in settings.items():
         kinds, words = _KINDS.get(name, (object, ""))
         strange = isinstance(value, bool) and kinds not in (bool, object)
@@ -360,7 +360,7 @@ def _source(target: str, asked: Loaded) -> Source:
         else:
             part = seen
     elif seen.kind not in ("pipeline", "custom pipeline"):
-        other = f"; run it as {seen.model}" if seen.model else ", which is recognised and cannot be run yet"
+        other = f"; run it as {seen.model}" if seen.model else ", which is known but cannot be run yet"
         msg = f"diffusers:{target} is no pipeline but {seen.kind} ({seen.class_name or seen.path.name}){other}"
         raise InputError(msg)
     elif base is not None:
@@ -373,7 +373,7 @@ def _source(target: str, asked: Loaded) -> Source:
         ("lora_scale", asked.lora_scale, loras),
     ):
         if value is not None and not needed:
-            msg = f"-M {name}={value} does nothing: no {'part or ' if name == 'component' else ''}LoRA is put in"
+            msg = f"-M {name}={value} does nothing: no {'part or ' if name == 'component' else ''}LoRA is given"
             raise InputError(msg)
     index = index_of(folder)
     pipeline = pipeline_class(folder, index, trusted=asked.trust_remote_code)
@@ -384,12 +384,12 @@ def _source(target: str, asked: Loaded) -> Source:
 
 
 def _alone(values: Sequence[Any]) -> Any:
-    """The only one, none, or all."""
+    """The only value; None if there is none, all of them if there are several."""
     return [*values] if len(values) > 1 else next(iter(values), None)
 
 
 def _components(adapters: Sequence[Adapter]) -> dict[str, Any]:
-    """Where several LoRAs go; of one alone `component` tells it."""
+    """The components of several LoRAs; for a single one the setting `component` holds it."""
     return {"lora_components": [one.component for one in adapters]} if len(adapters) > 1 else {}
 
 
@@ -402,10 +402,10 @@ def _preset(asked: str | None, pipeline: type, index: Mapping[str, Any]) -> tupl
 
 
 def _fps(pipeline: type, index: Mapping[str, Any], wanted: Mapping[str, Any]) -> Fraction:
-    """The rate of the clips: as given, else the pipeline's own, else what its models were trained at."""
+    """The frame rate of the clips: the given one, else the pipeline's own, else that of its training."""
     fps = wanted.get("fps") or calling.default(pipeline, "fps") or native_fps(pipeline.__name__, index)
     if fps is None:
-        msg = f"{pipeline.__name__} does not say how many frames a second its clips have: give -M fps="
+        msg = f"{pipeline.__name__} does not give the frame rate of its clips: give -M fps="
         raise InputError(msg)
     return frame_rate(fps)
 

@@ -1,8 +1,8 @@
 """Runs one pipeline over several devices, each with a part of the sequence: context parallelism (Ulysses).
 
-This process is rank 0 and holds a pipeline as ever; the other ranks are processes of their own that hold the same one
-and are given every call. Where one fails, all end, and the pipeline has to be loaded anew. It was run over gloo, with
-CPU processes, where its clips are those of one process; over NCCL it was not.
+This process is rank 0 and holds the pipeline as usual. The other ranks are processes that hold the same pipeline and
+receive every call. If one fails, all end, and the pipeline has to be loaded again. This was run over gloo with CPU
+processes, where its clips equal those of one process; it was not run over NCCL.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ _DITS = ("transformer", "transformer_2")
 
 
 class Ranks:
-    """The other ranks, and this one's membership."""
+    """The processes of the other ranks, and this process's membership in the group."""
 
     def __init__(self, source: Source, placement: Placement, flow_shift: float | None, pipe: Any) -> None:
-        """Start them, and join `pipe` to theirs. Raises InputError where one cannot load the pipeline, or join."""
+        """Start them and add `pipe` to their group. Raises InputError if one cannot load the pipeline or join."""
         spawn, port = multiprocessing.get_context("spawn"), _free_port()
         self._ends: list[Connection] = []
         processes = []
@@ -56,11 +56,11 @@ class Ranks:
             raise InputError(msg) from error
 
     def ask(self, call: Mapping[str, Any], seed: int) -> None:
-        """Give the others the call that this rank makes next."""
+        """Send the other ranks the call that this rank makes next."""
         self._tell((dict(call), seed))
 
     def end(self) -> None:
-        """End the others and leave."""
+        """End the other ranks and leave the group."""
         self._end()
 
     def _tell(self, what: Any) -> None:
@@ -89,7 +89,7 @@ def _serve(
         end.send(first_line(error))
         return
     end.send(None)
-    with contextlib.suppress(EOFError):  # rank 0 is gone
+    with contextlib.suppress(EOFError):  # rank 0 has ended
         end.recv()
         _join(pipe, rank, port, placement)
         while (asked := end.recv()) is not None:
@@ -110,7 +110,7 @@ def _join(pipe: Any, rank: int, port: int, placement: Placement) -> None:
         world_size=placement.context_parallel,
         timeout=_LONGEST,
     )
-    # diffusers divides by the number of accelerators, also where there is none
+    # diffusers divides by the number of accelerators, even if there is none
     one = unittest.mock.patch.object(torch.accelerator, "device_count", lambda: 1)
     with one if cpu else contextlib.nullcontext(), hushed():
         for name in _DITS:
@@ -130,11 +130,11 @@ def _end(ends: Sequence[Connection], processes: Sequence[Any]) -> None:
     from torch import distributed
 
     for end in ends:
-        with contextlib.suppress(OSError):  # dead already
+        with contextlib.suppress(OSError):  # it has already ended
             end.send(None)
     for process in processes:
         process.join(_GRACE_SECONDS)
-        process.kill()  # it may wait for a rank that is no more
+        process.kill()  # it may be waiting for a rank that has ended
         process.join()
     for end in ends:
         end.close()

@@ -1,10 +1,11 @@
 """Loads a part of a pipeline from one weight file, and checks that every tensor and parameter is matched.
 
-diffusers renames, splits and joins the tensors of other projects' files, drops some without a word, and only warns of
-those that it does not know. So its conversion is run once on tensors without content, and followed backwards.
+diffusers renames, splits and joins the tensors of other projects' files, silently drops some, and only warns about
+those that it does not know. So its conversion is run once on tensors without content, to follow each tensor to its
+result.
 
-ComfyUI's fp8 files keep a weight as ``weight / scale`` beside its scale; the two are multiplied here before anything
-else. The scales of activations beside them (``scale_input``) belong to matrix products in fp8, which are not done here.
+ComfyUI's fp8 files store a weight as ``weight / scale`` with its scale; the two are multiplied here first. The scales
+of activations beside them (``scale_input``) are for matrix products in fp8, which are not used here.
 """
 
 import contextlib
@@ -27,10 +28,10 @@ _SMALL = (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)
 
 
 def load_file(kind: Any, part: Detected, folder: Path, slot: str, dtype: torch.dtype) -> Any:
-    """Read a network of the class `kind`, whose config lies in the pipeline's folder.
+    """Read a network of the class `kind`, whose config is in the pipeline's folder.
 
     Raises:
-        InputError: the class cannot be read from one file, a tensor found no place, or a parameter found no value.
+        InputError: the class cannot be read from one file, a tensor matches nothing, or a parameter got no value.
     """
     if not hasattr(kind, "from_single_file"):
         msg = f"{part.path}: {kind.__name__} cannot be read from one file"
@@ -40,21 +41,21 @@ def load_file(kind: Any, part: Detected, folder: Path, slot: str, dtype: torch.d
     checkpoint: Any = load_single_file_checkpoint(str(part.path), local_files_only=True)
     if any(not isinstance(one, Tensor) for one in checkpoint.values()):
         strange = listed(str(name) for name, one in checkpoint.items() if not isinstance(one, Tensor))
-        msg = f"{part.path} holds what is no tensor: {strange}"
+        msg = f"{part.path} holds an entry that is no tensor: {strange}"
         raise InputError(msg)
     _unscale(checkpoint, part.path, dtype)
     _check(kind, checkpoint, part.path, folder, slot)
     options = {}
     if part.kind == "GGUF":
         options["quantization_config"] = diffusers().GGUFQuantizationConfig(compute_dtype=dtype)
-    # with its config named, a file is never taken for another model, and nothing is looked up
+    # if its config is named, a file is never mistaken for another model, and nothing is looked up
     return kind.from_single_file(
         checkpoint, config=str(folder), subfolder=slot, dtype=dtype, local_files_only=True, **options
     )
 
 
 def conversion(kind: type) -> Callable[..., dict[str, Tensor]] | None:
-    """What diffusers does to the tensors of another project's file for this class: ``f(checkpoint=…, config=…)``."""
+    """The diffusers conversion of another project's file for this class: ``f(checkpoint=…, config=…)``."""
     from diffusers.loaders import single_file_model
 
     known = getattr(single_file_model, "SINGLE_FILE_LOADABLE_CLASSES", {})
@@ -67,10 +68,10 @@ def conversion(kind: type) -> Callable[..., dict[str, Tensor]] | None:
 def followed(
     convert: Callable[..., dict[str, Tensor]], config: Mapping[str, Any], shapes: Mapping[str, Any]
 ) -> tuple[set[str], set[str]]:
-    """Run a conversion on tensors of these shapes without content.
+    """Run a conversion on tensors that have these shapes and no content.
 
     Returns:
-        The names that come out, and the names of `shapes` of which nothing comes out.
+        The names of the results, and the names in `shapes` that lead to no result.
     """
     hollow = {name: torch.empty(tuple(shape), device="meta", requires_grad=True) for name, shape in shapes.items()}
     owners = {id(one): name for name, one in hollow.items()}
@@ -98,25 +99,25 @@ def _check(kind: Any, checkpoint: Mapping[str, Tensor], path: Path, folder: Path
         try:
             named, lost = followed(convert, config, {name: one.shape for name, one in checkpoint.items()})
         except Exception as error:
-            msg = f"{path} does not hold what {what} is made of: its names cannot be converted ({error!r})"
+            msg = f"{path} does not fit {what}: its names cannot be converted ({error!r})"
             raise InputError(msg) from error
         if lost:
-            msg = f"{path} holds {len(lost)} tensors that found no place in {what}: {listed(lost)}"
+            msg = f"{path} holds {len(lost)} tensors that match nothing in {what}: {listed(lost)}"
             raise InputError(msg)
         names = named
     check_names(network, names, what, where)
 
 
 def _unscale(checkpoint: dict[str, Tensor], path: Path, dtype: torch.dtype) -> None:
-    """Multiply weights by the scales beside them, in place."""
+    """Multiply weights by their scales, in place."""
     for name in [name for name in checkpoint if name.endswith(_SCALES)]:
         base, scale = name.rpartition(".")[0], checkpoint[name].float()
         weight = checkpoint.get(f"{base}.weight")
         if weight is None or weight.dtype not in _SMALL:
             kind = "no weight" if weight is None else f"a weight of {weight.dtype}"
-            msg = f"{path}: {name} is the scale of {kind}, where one of float8 or int8 is known"
+            msg = f"{path}: {name} is the scale of {kind}; it must be that of a weight in float8 or int8"
             raise InputError(msg)
-        if scale.numel() == len(weight):  # one for each row
+        if scale.numel() == len(weight):  # one scale for each row
             scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
         elif scale.numel() != 1:
             msg = f"{path}: {name} has {scale.numel()} scales for a weight of {tuple(weight.shape)}: one, or one a row"

@@ -1,19 +1,21 @@
 """Runs a video server as a generator: ``videos-api:URL#MODEL``, such as ``videos-api:http://localhost:8000/v1#t2v``.
 
-A job is submitted, polled until it is done, and its clip downloaded. What it costs is paid once: the intent is on disk
-before a job is sent, its id before it is polled (journal.py), and jobs are sent one at a time, so that at most one
-answer can be lost by a kill. A lost one is looked for in the server's own list of jobs: the one of this prompt, not
-older than the intent, that no clip has. It is sent again, under the same Idempotency-Key, only where the list does not
-hold it. What remains possible: a server that takes a job after it was asked for its list, or forgets its jobs, is paid
-twice; one that lists nothing (OpenRouter, Veo) leaves a lost job as a failure, until ``-M resubmit=true``; and a job of
-the same prompt that somebody else sent in the same minute may be taken for ours.
+A job is submitted, polled until it is done, and its clip downloaded. Jobs cost money, so each is meant to be paid once.
+The intent is on disk before a job is sent and the job's id before it is polled (journal.py). Jobs are sent one at a
+time, so a kill can lose at most one answer. After a lost answer, the job is looked for in the server's own list of
+jobs: a job of this prompt, not older than the intent, that belongs to no clip. Only if the list does not hold it, it is
+sent again, with the same Idempotency-Key.
 
-What the server says that it runs, in its list of models and in its answers to jobs, is written down. Where it says
-something else when a run is gone on with, that is refused before anything is paid; where only its answer to a job
-does, nothing further is sent.
+Three risks remain. A server that accepts a job after it was asked for its list, or that forgets its jobs, is paid
+twice. A server without a list (OpenRouter, Veo) leaves a lost job as a failure until ``-M resubmit=true``. A job of the
+same prompt that somebody else sent in the same minute may be mistaken for ours.
 
-A refusal is the model's answer and is written down as one. A job that came to nothing is a failure, and the same
-command given again submits it anew. Keys come from the environment: ``-M key_env=NAME``.
+What the server reports that it runs, in its list of models and in its answers to jobs, is recorded. If its list reports
+something else when a run continues, the run is refused before anything is paid. If only the answer to a job does,
+nothing further is sent.
+
+A refusal is the model's answer and is recorded as one. A failed job is a failure; the same command submits it again.
+Keys come from the environment: ``-M key_env=NAME``.
 """
 
 import json
@@ -45,12 +47,12 @@ _DOWNLOADS = 6
 _ASKING_SECONDS = 10.0
 _NOT_ASKED = "not asked"
 _EARLIER_SECONDS = 60
-"""How much slower than ours the server's clock may be."""
+"""How many seconds the server's clock may be behind ours."""
 _SUFFIXES = {b"\x1a\x45\xdf\xa3": ".webm", b"RIFF": ".avi", b"GIF8": ".gif"}
 
 
 class _UnlistedError(InputError):
-    """A server cannot say what it was sent."""
+    """The server cannot list the jobs that it was sent."""
 
 
 class VideosAPI:
@@ -79,33 +81,33 @@ class VideosAPI:
         mixed: bool = False,
         journal: Path | None = None,
     ) -> None:
-        """Look at the settings; nothing is sent.
+        """Check the settings; nothing is sent.
 
         Args:
-            target: ``URL#MODEL``; the URL up to and with the version, ``…/v1``. MODEL may be left out.
-            shape: of SHAPES.
-            text: the prompt that is sent, of the captions ``{video}`` and ``{audio}``.
-            frames: instead of what the subset asks for; so are the next three. Frames and fps are needed for prompts
-                without a subset.
-            fps: frames per second.
-            width: pixels.
-            height: pixels.
-            extra: further fields of what is sent, over those that are; null leaves one out.
-            body: ``multipart`` or ``json``, where the server wants the other one than usual.
+            target: ``URL#MODEL``; the URL up to and including the version, ``…/v1``. MODEL may be left out.
+            shape: one of SHAPES.
+            text: the prompt to send, a template of the captions ``{video}`` and ``{audio}``.
+            frames: number of frames instead of what the subset asks for. Frames and fps are needed for prompts without
+                a subset.
+            fps: frames per second, in the same way.
+            width: pixels, in the same way.
+            height: pixels, in the same way.
+            extra: further fields of the request, which override others; null leaves a field out.
+            body: ``multipart`` or ``json``, if the server needs another form than the usual one.
             key_env: name of the environment variable that holds the key.
-            concurrency: jobs under way at once.
+            concurrency: jobs in progress at once.
             deadline: seconds for one clip, waiting included.
-            poll_seconds: first pause between two questions; it grows.
-            most_megabytes: of one clip.
-            resubmit: submit anew what has no clip yet, also where a job was submitted: it may be paid twice.
-            mixed: take clips of one run from whatever models the server says that it runs.
-            journal: folder of the jobs; a temporary one where not given.
+            poll_seconds: the first pause between two polls; later pauses are longer.
+            most_megabytes: largest size of one clip.
+            resubmit: submit every clip again that is missing, even if its job was submitted: it may be paid twice.
+            mixed: accept clips of one run from different models, as the server reports them.
+            journal: folder of the jobs; a temporary one by default.
         """
         address, _, model = target.partition("#")
         if not re.fullmatch(r"https?://[^\s@?]+", address):
             msg = (
-                f"videos-api:{_without_user(target)}: give http(s)://…#MODEL, without user, key or query: it is "
-                "written down"
+                f"videos-api:{_without_user(target)}: give http(s)://…#MODEL, without user, key or query, because the "
+                "address is recorded"
             )
             raise InputError(msg)
         if shape not in SHAPES:
@@ -142,11 +144,11 @@ class VideosAPI:
         }
 
     def generate(self, requests: Sequence[Request]) -> list[Made]:
-        """Submit, wait for and download each clip. Raises Refused where the model will not make it."""
+        """Submit, wait for and download each clip. Raises Refused if the model refuses to make it."""
         return [self._one(request) for request in requests]
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """What the service cannot be asked for."""
+        """List the settings that the service does not support."""
         return [self._shape.remark] if self._shape.remark else []
 
     def _one(self, request: Request) -> Made:
@@ -156,7 +158,7 @@ class VideosAPI:
         return Made(self._fetched(request.key, job, address, deadline), moved=True)
 
     def source(self, request: Request) -> str | None:
-        """What the server says that it runs under the model's name; None where it does not say, or cannot be asked."""
+        """What the server reports that it runs under the model's name; None if it does not report it."""
         with self._asking:
             if self._said == _NOT_ASKED:
                 deadline = Deadline(min(_ASKING_SECONDS, self._deadline_seconds))
@@ -171,7 +173,7 @@ class VideosAPI:
     # ---- submitting
 
     def _job(self, request: Request, deadline: Deadline) -> str:
-        """The id of the clip's job, submitted now or earlier."""
+        """The id of the clip's job, which is submitted now or was submitted earlier."""
         key, wish = request.key, self._wish(request)
         if not self._submitting.acquire(timeout=max(0.0, deadline.left)):
             msg = "other jobs could not be submitted in this time"
@@ -214,8 +216,8 @@ class VideosAPI:
         if model and (others := self._journal.models - {model}) and not self._mixed:
             now, before = (self._server.clean(one) for one in (model, ", ".join(sorted(others))))
             self._another = (
-                f"the server says that it runs {now!r}, and other clips of this run are of {before!r}: give another "
-                "--out, --replace to make them anew, or -M mixed=true to take both"
+                f"the server reports that it runs {now!r}, but other clips of this run are from {before!r}: give "
+                "another --out, --replace to make them again, or -M mixed=true to accept both"
             )
             self._journal.over(step.key, self._another)
             raise InputError(self._another)
@@ -234,13 +236,13 @@ class VideosAPI:
             if found:
                 self._journal.submitted(step, found)
             elif step.key != key:
-                self._journal.over(step.key, "the server never took it")
+                self._journal.over(step.key, "the server never accepted it")
 
     def _listed(self, step: Step, deadline: Deadline) -> str | None:
-        """The job that was sent without an answer, as the server lists it; None where it does not."""
+        """The id of a job that was sent without an answer, from the server's list; None if it is not listed."""
         unknown = (
-            "the answer to its submission was lost, and the server cannot list its jobs: it may be under way, and "
-            "paid; -M resubmit=true submits it anew"
+            "the answer to its submission was lost, and the server cannot list its jobs: the job may be in progress "
+            "and paid; -M resubmit=true submits it again"
         )
         if self._shape.listing is None:
             raise _UnlistedError(unknown)
@@ -263,8 +265,8 @@ class VideosAPI:
             after = {"after": str(jobs[-1].get("id"))}
         if len(set(found)) > 1:
             msg = (
-                f"the answer to its submission was lost, and the server has several jobs that may be it "
-                f"({', '.join(sorted(set(found))[:5])}); -M resubmit=true submits it anew"
+                f"the answer to its submission was lost, and several of the server's jobs may be it "
+                f"({', '.join(sorted(set(found))[:5])}); -M resubmit=true submits it again"
             )
             raise InputError(msg)
         return found[0] if found else None
@@ -272,16 +274,16 @@ class VideosAPI:
     # ---- waiting and downloading
 
     def _finished(self, key: Key, job: str, deadline: Deadline) -> str:
-        """Wait until a job is done; return where its clip lies."""
+        """Wait until a job is done; return the address of its clip."""
         pause = self._poll_seconds
         while True:
             answer = self._server.ask("GET", self._shape.poll(job), deadline)
             if answer.status in (404, 410):
-                msg = f"the server no longer knows job {job} (restarted, or expired); the same command submits it anew"
+                msg = f"the server no longer knows job {job} (restart or expiry); the same command submits it again"
                 self._journal.over(key, msg)
                 raise InputError(msg)
             if not answer.good or not isinstance(answer.plain, dict):
-                msg_0 = f"the server answers {answer.status} to a question about job {job}"
+                msg_0 = f"the server answers {answer.status} to a poll of job {job}"
                 raise self._error(msg_0, answer.plain)
             state = self._shape.state(job, answer.plain)
             if state.kind == "done":
@@ -295,7 +297,7 @@ class VideosAPI:
             pause = min(pause * 1.5, max(30.0, self._poll_seconds))
 
     def _fetched(self, key: Key, job: str, address: str, deadline: Deadline) -> Path:
-        """Download a clip; one that is not there yet, or was cut off, is asked for again a few times."""
+        """Download a clip; one that is not there yet, or was cut off, is requested again a few times."""
         path = self._folder / f"{key.subset}--{key.prompt}-{key.seed}.mp4"
         pause, left = self._poll_seconds, _DOWNLOADS
         while True:
@@ -303,21 +305,21 @@ class VideosAPI:
                 gone = self._server.download(address, path, deadline, most_bytes=self._most_bytes)
                 if gone is None:
                     return _suffixed(path)
-                why, left = f"its clip is not there (any more): {gone}", left - 1
+                why, left = f"its clip is not there: {gone}", left - 1
             except BrokenError as broken:
                 path.unlink(missing_ok=True)
                 why, left = str(broken), left - 1
-            except LostError as lost:  # a server that is down is waited for, as everywhere
+            except LostError as lost:  # wait for a server that is down, as everywhere
                 why = str(lost)
             except InputError:
                 path.unlink(missing_ok=True)
                 raise
             if not left:
-                msg = f"job {job}: {why}; tried {_DOWNLOADS} times. -M resubmit=true submits it anew"
+                msg = f"job {job}: {why}; tried {_DOWNLOADS} times. -M resubmit=true submits it again"
                 raise InputError(msg)
             pause = min(pause * 2, 30.0)
             deadline.pause(max(self._poll_seconds, min(pause, deadline.left / 2)), f"job {job}: {why}")
-            address = self._finished(key, job, deadline)  # addresses expire, and may be given anew
+            address = self._finished(key, job, deadline)  # addresses expire, and the server may give a new one
 
     # ---- words
 
@@ -327,7 +329,7 @@ class VideosAPI:
             name: getattr(spec, name, None) if value is None else value for name, value in self._form.items()
         }
         if form["frames"] is None or form["fps"] is None:
-            msg = "how many frames, at which rate? These prompts do not say: give -M frames= and -M fps="
+            msg = "these prompts do not say how many frames are wanted at which rate: give -M frames= and -M fps="
             raise InputError(msg)
         text = _filled(self._text, request.prompt.video_caption, request.prompt.audio_caption or "")
         return Wish(self._model, text, request.key.seed, **form)
@@ -341,12 +343,12 @@ def _filled(text: str, video: str, audio: str) -> str:
     try:
         return text.format(video=video, audio=audio).strip()
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        msg = f"text {text!r} cannot be filled in ({error}); it may hold {{video}} and {{audio}}"
+        msg = f"text {text!r} cannot be filled in ({error}); its fields may be {{video}} and {{audio}}"
         raise InputError(msg) from None
 
 
 def _key(name: str | None) -> str | None:
-    """The key that an environment variable holds. No message repeats what it was given: it might be the key itself."""
+    """The key in an environment variable. No message repeats the given value, because it might be the key itself."""
     if name is None:
         return None
     if not isinstance(name, str) or not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", name):
@@ -357,13 +359,13 @@ def _key(name: str | None) -> str | None:
         msg = "the environment variable that key_env names is not set"
         raise InputError(msg)
     if not key.isascii() or not key.isprintable() or " " in key:
-        msg = "what the environment variable that key_env names holds cannot be a key: no header can carry it"
+        msg = "the environment variable that key_env names holds no key: its value cannot be sent in a header"
         raise InputError(msg)
     return key
 
 
 def _created(job: Mapping[str, Any]) -> float:
-    """Unix seconds; now or later where the server does not say."""
+    """When the job was created, in Unix seconds; infinity if the server does not say."""
     created = job.get("created_at")
     return created if isinstance(created, int | float) else math.inf
 
@@ -373,12 +375,12 @@ def _without_user(target: str) -> str:
 
 
 def _field(value: Any) -> str:
-    """A value as a field of a form."""
+    """A value as the text of a form field."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _suffixed(path: Path) -> Path:
-    """Give the file the suffix of what it is, where that is not mp4."""
+    """Rename the file to the suffix of its real format, if that is not mp4."""
     with path.open("rb") as file:
         suffix = _SUFFIXES.get(file.read(4), ".mp4")
     return path if suffix == ".mp4" else path.rename(path.with_suffix(suffix))

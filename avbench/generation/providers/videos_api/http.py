@@ -1,9 +1,9 @@
 """Sends requests to a server: when to retry, how long to wait, how much to read, and where the key may go.
 
-Asked again: what cannot have been heard (no connection, 429, 503), and, where asking twice does no harm, any answer
-that was lost (5xx, a broken connection). Waits double from the first pause to a minute, with jitter, or are what
-Retry-After says; a clip's `Deadline` ends them all. The key goes to the server's own origin alone, also through
-redirects, and is cut out of every sentence.
+A request is repeated if the server cannot have received it (no connection, 429, 503). If repeating does no harm, it is
+also repeated after any lost answer (5xx, a broken connection). Pauses double from the first one up to a minute, with
+jitter, unless Retry-After gives another; a clip's `Deadline` ends them all. The key is sent only to the server's own
+origin, also after redirects, and is removed from every message.
 """
 
 import email.utils
@@ -26,20 +26,20 @@ _NOT_HEARD = (429, 503)
 _LOST = (408, 425, 500, 502, 504, 520, 522, 524, 529)
 _MOST_JSON_BYTES = 16 * 2**20
 _LONGEST_PAUSE = 60.0
-_JITTER = random.Random()  # its own, so that no other random numbers move
+_JITTER = random.Random()  # its own generator, so that no other random numbers change
 
 
 class LostError(Exception):
-    """No answer: whether the server took the request is not known."""
+    """There was no answer, so it is unknown whether the server accepted the request."""
 
 
 class BrokenError(Exception):
-    """A download came to nothing this time; the words say how."""
+    """A download failed this time; the message says how."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A server's answer that is not asked for again."""
+    """A server's answer that is final: the request is not repeated."""
 
     status: int
     plain: Any
@@ -47,12 +47,12 @@ class Answer:
 
     @property
     def good(self) -> bool:
-        """Whether it is what was asked for."""
+        """Whether the request succeeded."""
         return 200 <= self.status < 300
 
 
 class Deadline:
-    """When waiting for one clip ends."""
+    """The time at which waiting for one clip ends."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._end = seconds, time.monotonic() + seconds
@@ -63,18 +63,18 @@ class Deadline:
         return self._end - time.monotonic()
 
     def pause(self, seconds: float, what: str) -> None:
-        """Sleep, or raise InputError at once where less time than that is left."""
+        """Sleep; if less time than that is left, raise InputError at once."""
         if seconds >= self.left:
             raise self.passed(what)
         time.sleep(seconds)
 
     def passed(self, what: str) -> InputError:
-        """The error that says so."""
-        return InputError(f"no clip within {self._seconds:g} s: {what}; the same command goes on from there")
+        """The error that the deadline has passed."""
+        return InputError(f"no clip within {self._seconds:g} s: {what}; the same command continues from there")
 
 
 class Server:
-    """One server, by the address below which its paths lie."""
+    """One server; `base` is the address that its paths are relative to."""
 
     def __init__(self, base: str, key: str | None, key_header: dict[str, str], *, first_pause: float) -> None:
         self._base = httpx.URL(base.rstrip("/") + "/")
@@ -83,18 +83,18 @@ class Server:
         weakref.finalize(self, self._client.close)
 
     def ask(self, method: str, path: str, deadline: Deadline, *, twice: bool = True, **request: Any) -> Answer:
-        """Ask until there is an answer.
+        """Send a request until there is an answer.
 
         Args:
             method: GET or POST.
-            path: below the server's address.
+            path: relative to the server's address.
             deadline: when to give up.
-            twice: whether asking twice does no harm. Otherwise LostError tells that an answer was lost.
-            request: of httpx: files, json, params, headers.
+            twice: whether repeating does no harm. If it does, a lost answer raises LostError instead.
+            request: arguments of httpx: files, json, params, headers.
 
         Raises:
             LostError: see `twice`.
-            InputError: the deadline, or an answer that is not JSON.
+            InputError: the deadline passed, or the answer is not JSON.
         """
         headers = {**self._key_header, **request.pop("headers", {})}
         url = self._url(path)
@@ -114,20 +114,20 @@ class Server:
                 heard = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             if heard and not twice:
                 raise LostError(reason)
-            own = max(self._first_pause, min(pause, deadline.left / 2))  # the last tries fall before the deadline
+            own = max(self._first_pause, min(pause, deadline.left / 2))  # so that the last tries precede the deadline
             deadline.pause(own if after is None else after, reason)
-        raise AssertionError  # pauses do not end
+        raise AssertionError  # the sequence of pauses is endless
 
     def download(self, address: str, path: Path, deadline: Deadline, *, most_bytes: int) -> str | None:
-        """Write what lies at an address to `path`, whole.
+        """Download an address to `path`; the file appears only once it is complete.
 
         Returns:
-            None, or in what way there is nothing there (any more, or yet).
+            None, or the reason why the address has no file (no longer, or not yet).
 
         Raises:
             LostError: the server did not answer.
-            BrokenError: cut off, or not a video; it may be better the next time.
-            InputError: larger than `most_bytes`, or the deadline.
+            BrokenError: the download was cut off, or is not a video; another try may succeed.
+            InputError: the file is larger than `most_bytes`, or the deadline passed.
         """
         url = self._url(address)
         path.unlink(missing_ok=True)
@@ -146,36 +146,36 @@ class Server:
                     self._write(response, path, deadline, most_bytes)
                     return None
         except httpx.TransportError as error:
-            msg = f"the download broke off ({self.clean(first_line(error))})"
+            msg = f"the download was cut off ({self.clean(first_line(error))})"
             raise (BrokenError if path.exists() else LostError)(msg) from None
         msg = f"{url.host} redirects without end"
         raise BrokenError(msg)
 
     def clean(self, words: str) -> str:
-        """A server's words without the key, short."""
+        """A short form of a server's words, without the key."""
         words = " ".join(words.split())
         return masked(words, *([self._key] if self._key else []))[:300]
 
     def _write(self, response: httpx.Response, path: Path, deadline: Deadline, most_bytes: int) -> None:
         said, kind = response.headers.get("content-length", ""), response.headers.get("content-type", "")
         if said.isdigit() and int(said) > most_bytes:
-            raise _too_large(most_bytes, f"{int(said) / 1e6:.0f} MB are offered")
+            raise _too_large(most_bytes, f"the server offers {int(said) / 1e6:.0f} MB")
         path.parent.mkdir(parents=True, exist_ok=True)
         count = 0
         with path.open("wb") as file:
             for chunk in response.iter_bytes():
                 if not count and (text := _text(kind, chunk)):
-                    msg = f"text came instead of a video: {self.clean(text)!r}"
+                    msg = f"the server sent text instead of a video: {self.clean(text)!r}"
                     raise BrokenError(msg)
                 count += len(chunk)
                 if count > most_bytes:
                     raise _too_large(most_bytes)
                 if deadline.left < 0:
-                    what = f"the download has come to {count / 1e6:.1f} MB"
+                    what = f"the download has reached {count / 1e6:.1f} MB"
                     raise deadline.passed(what)
                 file.write(chunk)
         if not count:
-            msg = "an empty file came"
+            msg = "the server sent an empty file"
             raise BrokenError(msg)
 
     def _json(self, response: httpx.Response, deadline: Deadline) -> Any:
@@ -192,7 +192,7 @@ class Server:
         except (ValueError, RecursionError):
             words = self.clean(bytes(body[:2000]).decode(errors="replace"))
             if response.is_success:
-                msg = f"{response.url.host} answers with what is not JSON: {words[:120]!r}; is this the API's address?"
+                msg = f"{response.url.host} did not answer with JSON: {words[:120]!r}; is this the API's address?"
                 raise InputError(msg) from None
             return {"error": words}
 
@@ -205,12 +205,12 @@ class Server:
             yield min(self._first_pause * 2.0 ** min(number, 20), _LONGEST_PAUSE) * _JITTER.uniform(0.5, 1.5)
 
     def _url(self, address: str) -> httpx.URL:
-        # a path is never read as "host:port" or "scheme:rest" here, whatever it holds
+        # a path is never read as "host:port" or "scheme:rest", whatever it contains
         return self._http(httpx.URL(address) if "://" in address else httpx.URL(f"{self._base}{address}"))
 
     def _http(self, url: httpx.URL) -> httpx.URL:
         if url.scheme not in ("http", "https"):
-            msg = f"the server sends to {url.scheme}://…, which is not fetched"
+            msg = f"the server redirects to {url.scheme}://…; only http and https are followed"
             raise InputError(msg)
         return url
 
@@ -219,19 +219,19 @@ class Server:
 
 
 def _text(kind: str, start: bytes) -> str | None:
-    """The words where a body is text, whatever it calls itself."""
+    """The text of a body that is text, whatever its content type says; else None."""
     head = start[:300].lstrip()
     if kind.startswith(("text/", "application/json")) or head[:1] in (b"<", b"{"):
         return head.decode(errors="replace")[:120]
     return None
 
 
-def _too_large(most_bytes: int, size: str = "more comes") -> InputError:
-    return InputError(f"{size}, where {most_bytes / 1e6:.0f} MB are the most that is taken")
+def _too_large(most_bytes: int, size: str = "the download is larger") -> InputError:
+    return InputError(f"{size}, but at most {most_bytes / 1e6:.0f} MB are accepted")
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds, of either form that HTTP has."""
+    """The value of Retry-After in seconds, from either form that HTTP allows."""
     value = headers.get("retry-after", "")
     if value.replace(".", "", 1).isdigit():
         return float(value)

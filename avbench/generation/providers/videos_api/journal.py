@@ -23,9 +23,9 @@ class Step:
     state: str
     """``intent``, ``submitted`` or ``over``."""
     prompt: str
-    """As it is sent."""
+    """The prompt as it is sent."""
     token: str
-    """Sent as the Idempotency-Key, the same however often one job is sent."""
+    """The Idempotency-Key, which stays the same however often the job is sent."""
     unix_seconds: float
     """When the intent was written."""
     job: str | None = None
@@ -38,7 +38,7 @@ class Journal:
     """The jobs of one run folder; safe to use from several threads."""
 
     def __init__(self, path: Path, *, afresh: bool = False) -> None:
-        """Read what is known; `afresh` forgets whose the known jobs are."""
+        """Read the file; `afresh` forgets which clip each job belongs to."""
         self._path, self._lock = path, threading.Lock()
         steps = read_lines(path, Step)
         self._last = {} if afresh else {step.key: step for step in steps}
@@ -47,29 +47,29 @@ class Journal:
 
     @property
     def models(self) -> set[str]:
-        """What the server said that it ran, for the jobs that count now."""
+        """The models that the server reported, for the jobs that count now."""
         return {step.model for step in self._last.values() if step.model and step.state != "over"}
 
     def last(self, key: Key) -> Step | None:
-        """What is known of a clip's job; None where a new one has to be submitted."""
+        """The latest step of a clip's job; None if a new job has to be submitted."""
         step = self._last.get(key)
         return None if step is None or step.state == "over" else step
 
     def lost(self, prompt: str) -> list[Step]:
-        """Jobs of this prompt that were sent, or were about to be, and whose id is not known; the oldest first."""
+        """Jobs of this prompt that were or may have been sent and whose id is unknown, the oldest first."""
         lost = [step for step in self._last.values() if step.state == "intent" and step.prompt == prompt]
         return sorted(lost, key=lambda step: step.unix_seconds)
 
     def intend(self, key: Key, prompt: str) -> Step:
-        """Write down that a job is about to be sent."""
+        """Record that a job is about to be sent."""
         return self._add(Step(key, "intent", prompt, uuid.uuid4().hex, time.time()))
 
     def submitted(self, step: Step, job: str, model: str | None = None) -> None:
-        """Write down the id of a job."""
+        """Record the id of a job."""
         self._add(replace(step, state="submitted", job=job, model=model))
 
     def over(self, key: Key, why: str) -> None:
-        """Write down that a job came to nothing."""
+        """Record that a job failed."""
         self._add(replace(self._last[key], state="over", why=why))
 
     def _add(self, step: Step) -> Step:

@@ -25,7 +25,7 @@ _MODERATION = re.compile(
 
 @dataclass(frozen=True)
 class Wish:
-    """What one clip should be."""
+    """The properties of one clip to request."""
 
     model: str
     prompt: str
@@ -37,25 +37,25 @@ class Wish:
 
     @property
     def whole_seconds(self) -> int:
-        """Length, rounded up to a second."""
+        """Length in seconds, rounded up."""
         return math.ceil(self.frames / self.fps)
 
 
 @dataclass(frozen=True)
 class State:
-    """How a job stands."""
+    """The state of a job."""
 
     kind: str
     """``working``, ``done``, ``failed`` or ``refused``."""
     words: str = ""
-    """The server's own."""
+    """The server's own words."""
     address: str = ""
-    """Where the clip lies; relative to the server's."""
+    """The address of the clip, relative to the server's."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One service's way."""
+    """The API of one service."""
 
     submit: Callable[[str], str]
     """Model → path."""
@@ -65,19 +65,19 @@ class Shape:
     poll: Callable[[str], str]
     """Job's id → path."""
     state: Callable[[str, Mapping[str, Any]], State]
-    """Job's id and the answer to a poll → how it stands."""
+    """(Job's id, answer to a poll) → state of the job."""
     key_header: Callable[[str], dict[str, str]]
     listing: str | None
-    """Path of the list of jobs, where there is one."""
+    """Path of the list of jobs; None if there is no list."""
     multipart: bool
-    """Whether a form is sent where nothing else is asked for; else JSON."""
+    """Whether a form is sent by default; otherwise JSON."""
     reports: Callable[[str], str]
-    """Model → path below which the server says what it runs: a list of models, or this one."""
+    """Model → path at which the server reports what it runs: a list of models, or this one."""
     remark: str = ""
 
 
 def error_words(plain: Any) -> str:
-    """Code and message of an error, in whichever of the usual forms."""
+    """Code and message of an error, in any of the usual forms."""
     error = plain.get("error", plain) if isinstance(plain, Mapping) else plain
     if isinstance(error, Mapping):
         parts = [error.get(name) for name in ("code", "type", "status", "message", "detail")]
@@ -86,7 +86,7 @@ def error_words(plain: Any) -> str:
 
 
 def is_refusal(words: str) -> bool:
-    """Whether an error is about what was asked for, not about how."""
+    """Whether an error means that the model refuses the content of the request."""
     return bool(_MODERATION.search(words))
 
 
@@ -185,7 +185,7 @@ SHAPES: dict[str, Shape] = {
         listing=None,
         multipart=False,
         reports=lambda model: "models",
-        remark="frames and fps cannot be asked for: whole seconds are, and the clips come as they are",
+        remark="frames and fps cannot be requested, only whole seconds; the clips are kept as they come",
     ),
     "veo": Shape(
         submit=lambda model: f"models/{model}:predictLongRunning",
@@ -197,27 +197,27 @@ SHAPES: dict[str, Shape] = {
         listing=None,
         multipart=False,
         reports=lambda model: f"models/{model}",
-        remark="neither seed, frames nor fps can be asked for: no clip can be made again, and they come as they are",
+        remark="seed, frames and fps cannot be requested: clips are not reproducible, and are kept as they come",
     ),
 }
 
 
 _TOLD = ("id", "name", "root", "parent", "version", "baseModelId", "canonical_slug", "revision", "sha256", "digest")
-"""Fields of a model's entry that say which it is; others, such as when it was loaded, do not."""
+"""Fields of a model's entry that identify the model; others, such as the time it was loaded, do not."""
 
 
 def told_of_model(model: str, plain: Any) -> str | None:
-    """What a server says that it runs under a name, as one line of JSON; None where it does not say.
+    """What a server reports that it runs under a name, as one line of JSON; None if it reports nothing.
 
     Args:
-        model: its name; empty where the server has one only.
+        model: its name; empty if the server has only one.
         plain: the answer to `Shape.reports`.
     """
     listed = plain.get("data", [plain]) if isinstance(plain, Mapping) else None
     if not isinstance(listed, list):
         return None
     known = [one for one in listed if isinstance(one, Mapping)]
-    if model and len(known) > 1:  # what a server has under another name only, it has once
+    if model and len(known) > 1:  # a server with a single model may list it under another name
         known = [one for one in known if model in (one.get("id"), str(one.get("name")).removeprefix("models/"))]
     told = [{name: one[name] for name in _TOLD if isinstance(one.get(name), str | int)} for one in known]
     entries = sorted(json.dumps(one, ensure_ascii=False) for one in told if one)

@@ -1,0 +1,208 @@
+"""Draws the forest plot of a pair of runs: every metric's difference on one axis, whatever its unit.
+
+A difference stands in units of the metric's smallest detectable one (`verdict.effect`): to the left one run is better,
+to the right the other. A full mark is a difference that is shown, in the colour of the better run; an open grey one is
+not shown. A metric has one mark per subset. Metrics without a better side stand below, and what could not be compared
+says why in its row. A row is a button: the page shows the clips behind it.
+"""
+
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from avbench.comparison.differences import sided, worsening
+from avbench.comparison.verdict import effect, is_shown, reason
+from avbench.report.page import svg
+from avbench.report.tables import p_value
+
+WIDE, NARROW = 720, 360
+"""Widths of the two drawings of each plot, in pixels: the page shows the one that fits."""
+_FARTHEST = 6.0
+"""Differences beyond it are arrows at the edge."""
+
+
+@dataclass(frozen=True)
+class _Mark:
+    at: float
+    low: float
+    high: float
+    winner: str | None
+    """The better run; of a metric without a better side, the empty string where a difference is shown."""
+    subset: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    metric: str
+    marks: tuple[_Mark, ...]
+    note: str
+    """In words: how sure, or why nothing was compared."""
+    sided: bool
+
+    @property
+    def shown(self) -> bool:
+        return any(mark.winner is not None for mark in self.marks)
+
+    @property
+    def farthest(self) -> float:
+        return max((abs(mark.at) for mark in self.marks), default=-1.0)
+
+
+def forest(rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str]) -> Markup:
+    """The plot twice, in the two widths.
+
+    Args:
+        rows: rows of `differences.differences` of one pair of runs, without pools; of one subset or of several.
+        frame: the scores of the runs.
+        colours: of each run.
+    """
+    run, against = str(rows["run"].iloc[0]), str(rows["against"].iloc[0])
+    found = [
+        _row(str(metric), [*of_metric.itertuples()], frame) for metric, of_metric in rows.groupby("metric", sort=False)
+    ]
+    found.sort(key=lambda row: (not row.marks, not row.sided, not row.shown, -row.farthest))
+    most = max((row.farthest for row in found), default=0.0)
+    reach = min(max(1.15 * most, 1.5), _FARTHEST)
+    prompts = np.nanmax([0.0, *rows["prompts"].to_numpy(float)])
+    counted = f"the smallest difference that can be shown with {prompts:.0f} prompts"
+    both = [_Plot(width, reach, run, against, colours).drawn(found, counted) for width in (WIDE, NARROW)]
+    return Markup("").join(both)
+
+
+def _row(metric: str, rows: Sequence[Any], frame: pd.DataFrame) -> _Row:
+    made = [row for row in rows if pd.notna(row.p) and pd.isna(row.too_few)]
+    marks = tuple(_mark(row) for row in made)
+    has_side = any(sided(row) for row in made) if made else True
+    return _Row(metric, marks, _note(rows, made, marks, frame), has_side)
+
+
+def _mark(row: Any) -> _Mark:
+    unit = row.detectable if row.detectable > 0 else math.nan
+    turn = math.copysign(1.0, -worsening(row) * row.difference) if sided(row) and row.difference else 1.0
+    low, high = sorted((turn * row.low / unit, turn * row.high / unit))
+    winner = row.better if isinstance(row.better, str) else "" if is_shown(row) and not sided(row) else None
+    return _Mark(effect(row), low, high, winner, row.subset)
+
+
+def _note(rows: Sequence[Any], made: Sequence[Any], marks: Sequence[_Mark], frame: pd.DataFrame) -> str:
+    if not made:
+        return "not compared: " + reason(rows[0], frame)
+    shown = [mark for mark in marks if mark.winner is not None]
+    if len(rows) == 1:
+        p = made[0].p_holm if pd.notna(made[0].p_holm) else made[0].p
+        text = p_value(p)
+        return f"{'shown' if shown else 'open'}, p {text}"
+    if shown:
+        return f"shown on {len(shown)} of {len(rows)} subsets"
+    return "open" + (f", compared on {len(made)} of {len(rows)}" if len(made) < len(rows) else "")
+
+
+@dataclass(frozen=True)
+class _Plot:
+    width: int
+    reach: float
+    run: str
+    against: str
+    colours: Mapping[str, str]
+
+    @property
+    def narrow(self) -> bool:
+        return self.width == NARROW
+
+    @property
+    def axis(self) -> svg.Scale:
+        start, end = (14.0, self.width - 14.0) if self.narrow else (190.0, self.width - 190.0)
+        return svg.Scale(-self.reach, self.reach, start, end)
+
+    def drawn(self, rows: Sequence[_Row], counted: str) -> Markup:
+        """The whole drawing: metrics with a better side, metrics without one, the axis, and what was not compared."""
+        parts, y, room = [], 0.0, 13 if self.narrow else 36
+        left, right = _cut(self.against, room), _cut(self.run, room)
+        for heads, of_kind in (
+            ((f"← {left} better", f"{right} better →"), [row for row in rows if row.marks and row.sided]),
+            ((f"← less in {right}", f"more in {right} →"), [row for row in rows if row.marks and not row.sided]),
+        ):
+            if not of_kind:
+                continue
+            for words, side, anchor in zip(heads, (-9, 9), ("end", "start"), strict=True):
+                parts.append(svg.text(self.axis(0.0) + side, y + 16, words, anchor=anchor, kind="strong"))
+            y += 24
+            for row in of_kind:
+                height = self._height(row)
+                parts.append(self._row(row, y, height))
+                y += height
+        if y:
+            words = "1 is the smallest difference that can be shown" if self.narrow else f"1 is {counted}"
+            parts.insert(0, svg.across(self.axis, 22, y, words))
+            y += 42
+        for words in self._not_compared(rows):
+            y += 17
+            parts.append(svg.text(14, y, words, kind="soft"))
+        told = "; ".join(f"{row.metric}: {row.note}" for row in rows)
+        alt = f"Forest plot of {self.run} against {self.against}: {told}"
+        return svg.drawing(parts, self.width, y + 8, alt, "narrow" if self.narrow else "whole", role="group")
+
+    def _not_compared(self, rows: Sequence[_Row]) -> Iterator[str]:
+        """Lines with the metrics that were not compared, by the reason why."""
+        by_reason: dict[str, list[str]] = {}
+        for row in rows:
+            if not row.marks:
+                by_reason.setdefault(row.note, []).append(row.metric.replace("_", " "))
+        for why, metrics in by_reason.items():
+            yield from textwrap.wrap(f"{why}: {', '.join(metrics)}", int((self.width - 28) / svg.LETTER))
+
+    def _height(self, row: _Row) -> float:
+        return (18 if self.narrow else 0) + max(26.0, 10.0 * len(row.marks) + 8)
+
+    def _row(self, row: _Row, y: float, height: float) -> Markup:
+        axis, name = self.axis, row.metric.replace("_", " ")
+        middle = y + height / 2 + (9 if self.narrow else 0)
+        parts = [svg.rectangle(1.0, y + 1, self.width - 2.0, height - 2, class_="row", rx=4)]
+        if self.narrow:
+            parts += [
+                svg.text(14, y + 15, name),
+                svg.text(axis.end, y + 15, _cut(row.note, 30), anchor="end", kind="soft"),
+            ]
+        else:
+            parts += [svg.text(180, middle + 4, name, anchor="end")]
+            parts += [svg.text(self.width - 180, middle + 4, row.note, kind="strong" if row.shown else "soft")]
+        first = middle - 5.0 * (len(row.marks) - 1)
+        for place, mark in enumerate(row.marks):
+            parts += self._mark(mark, first + 10.0 * place)
+        said = f"{name}: {self._said(row)}. Show the clips"
+        subset = max(row.marks, key=lambda mark: (mark.winner is not None, abs(mark.at))).subset
+        return svg.group(
+            [Markup("<title>{}</title>").format(said), *parts],
+            **{"class_": "choice", "role": "button", "tabindex": 0, "aria_label": said},
+            **{"data_metric": row.metric, "data_subset": subset},
+        )
+
+    def _said(self, row: _Row) -> str:
+        winners = dict.fromkeys(mark.winner for mark in row.marks if mark.winner)
+        return f"{' and '.join(winners)} better, {row.note}" if winners else row.note
+
+    def _mark(self, mark: _Mark, y: float) -> Iterator[Markup]:
+        axis = self.axis
+        look = self.colours.get(mark.winner or "")
+        kind = "open" if mark.winner is None else "full"
+        if not math.isnan(mark.low):
+            low, high = (axis(min(max(end, -self.reach), self.reach)) for end in (mark.low, mark.high))
+            yield svg.line(low, y, high, y, f"reach {kind}", stroke=look)
+        if abs(mark.at) > self.reach:
+            side = math.copysign(1.0, mark.at)
+            x = axis(side * self.reach)
+            yield svg.polygon(
+                [(x, y), (x - side * 10, y - 5), (x - side * 10, y + 5)], class_=f"mark {kind}", fill=look
+            )
+        else:
+            yield svg.circle(axis(mark.at), y, 4.5, class_=f"mark {kind}", fill=look)
+
+
+def _cut(words: str, most: int) -> str:
+    return words if len(words) <= most else words[: most - 1] + "…"

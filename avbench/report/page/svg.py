@@ -1,0 +1,117 @@
+"""Draws shapes, text and axes as SVG, the form of all figures of the page: they print, and need no script.
+
+Coordinates are pixels of a drawing whose width the caller gives. Colours of runs are fixed; text and lines have classes
+and take their colours from the page, which knows whether it is dark. All text is escaped here: names come from anybody.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+LETTER = 6.4
+"""Width of a letter of the text, on average."""
+
+
+def text(x: float, y: float, words: object, *, anchor: str = "start", kind: str = "") -> Markup:
+    """A line of text with its baseline at y. `kind` is the class: ``soft``, ``strong`` or none."""
+    return Markup('<text x="{:g}" y="{:g}" text-anchor="{}" class="{}">{}</text>').format(
+        round(x, 1), round(y, 1), anchor, kind, escape(words)
+    )
+
+
+def line(x1: float, y1: float, x2: float, y2: float, kind: str = "grid", **look: object) -> Markup:
+    """A straight line. `look` has attributes of SVG, with _ for -."""
+    return _shape("line", {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "class": kind, **look})
+
+
+def circle(x: float, y: float, radius: float, **look: object) -> Markup:
+    """A disc."""
+    return _shape("circle", {"cx": x, "cy": y, "r": radius, **look})
+
+
+def polygon(points: Iterable[tuple[float, float]], **look: object) -> Markup:
+    """A closed shape."""
+    return _shape("polygon", {"points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points), **look})
+
+
+def path(points: Iterable[tuple[float, float]], **look: object) -> Markup:
+    """An open line through points."""
+    return _shape("polyline", {"points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points), "fill": "none", **look})
+
+
+def rectangle(x: float, y: float, width: float, height: float, **look: object) -> Markup:
+    """A box."""
+    return _shape("rect", {"x": x, "y": y, "width": width, "height": height, **look})
+
+
+def group(parts: Iterable[Markup], **look: object) -> Markup:
+    """Several shapes with common attributes."""
+    return Markup("<g{}>{}</g>").format(_attributes(look), Markup("").join(parts))
+
+
+def drawing(
+    parts: Iterable[Markup], width: float, height: float, alt: str, kind: str = "", role: str = "img"
+) -> Markup:
+    """A whole figure. `alt` is what a reader is told who does not see it."""
+    return Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {:g} {:g}" class="drawing {}" role="{}" aria-label="{}">'
+        "{}</svg>"
+    ).format(width, math.ceil(height), kind, role, alt, Markup("").join(parts))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values from `low` to `high` on pixels from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The pixel of a value."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self, most: int = 5) -> list[float]:
+        """Round numbers within the scale, `most` + 1 of them at most."""
+        raw = (self.high - self.low) / most
+        power = 10 ** math.floor(math.log10(raw))
+        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        return [float(f"{step * k:.10g}") for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def scale(values: Sequence[float], start: float, end: float, *, zero: bool = False) -> Scale:
+    """A scale that holds all values, with a little room around them; with `zero` it holds 0 as well."""
+    held = [*map(float, values), *([0.0] if zero else [])]
+    low, high = min(held), max(held)
+    room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+    return Scale(low - room, high + room, start, end)
+
+
+def across(axis: Scale, top: float, bottom: float, words: str) -> Markup:
+    """A horizontal axis below a figure: grid lines, numbers, and what they are, 40 pixels high."""
+    parts = []
+    for tick in axis.ticks():
+        parts += [
+            line(axis(tick), top, axis(tick), bottom, "zero" if tick == 0 else "grid"),
+            text(axis(tick), bottom + 15, f"{tick:g}", anchor="middle", kind="soft"),
+        ]
+    return Markup("").join(
+        [*parts, text((axis.start + axis.end) / 2, bottom + 33, words, anchor="middle", kind="soft")]
+    )
+
+
+def _shape(tag: str, look: dict[str, object]) -> Markup:
+    return Markup("<{}{}/>").format(Markup(tag), _attributes(look))
+
+
+def _attributes(look: dict[str, object]) -> Markup:
+    named = {name.rstrip("_").replace("_", "-"): value for name, value in look.items() if value is not None}
+    return Markup("").join(Markup(' {}="{}"').format(Markup(name), _short(value)) for name, value in named.items())
+
+
+def _short(value: object) -> object:
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value

@@ -1,0 +1,161 @@
+"""Measures the CPU seconds that one clip costs, by feature, here and in another version of avbench.
+
+    git worktree add ../before v0.1.0
+    python benchmarks/speed.py --beside ../before
+
+Each version runs in a process of its own, with one thread. Both measure the same files in turns, and a round is one
+turn of each. The table has medians over the rounds, in CPU seconds, so that other load on the machine counts little,
+the ratio of the two, and the largest difference of any value, relative to the largest value of its array. `start` is
+what importing and loading the networks costs each process once. Without `--beside` only this version is measured.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from avbench.core import Audio, Clip
+from avbench.storage.media import write_clip
+
+HERE = Path(__file__).resolve().parent.parent
+FEATURES = ("i3d-k400", "lpips-alex", "flow-dis", "onsets", "levels", "musicnn", "av-align")
+CLIPS = {
+    "toy": (16, 64, 64, 8),
+    "16x256x256": (16, 256, 256, 8),
+    "81x480x832": (81, 480, 832, 16),
+}
+"""Name → frames, height, width and frames per second."""
+
+Reply = dict[str, Any]
+
+
+def made(frames: int, height: int, width: int, fps: int) -> Clip:
+    """A textured plane that drifts behind a textured square that moves the other way, with grain, and with noise."""
+    random = np.random.default_rng(0)
+    sizes = (height + frames, width + frames, 3), (height // 3, width // 3, 3)
+    plane, square = (cv2.GaussianBlur(random.random(size, np.float32), (0, 0), 3) for size in sizes)
+    plane, square = (230 * (texture - texture.min()) / np.ptp(texture) for texture in (plane, square))
+    shown = np.empty((frames, height, width, 3), np.uint8)
+    for k in range(frames):
+        image = plane[k : k + height, k : k + width].copy()
+        left = (width // 2 - 2 * k) % (width - square.shape[1])
+        image[height // 3 : height // 3 + square.shape[0], left : left + square.shape[1]] = square
+        shown[k] = np.clip(image + random.normal(0, 2, image.shape), 0, 255)
+    noise = random.normal(0, 0.1, (1, 16000 * frames // fps)).clip(-1, 1).astype(np.float32)
+    return Clip(shown, Fraction(fps), Audio(noise, 16000))
+
+
+def serve() -> None:
+    """Answer lines ``[file, feature]`` with seconds and values, and first with the seconds that starting took."""
+    from avbench.features.measure import feature_class
+    from avbench.storage.media import read_clip
+    from avbench.storage.worker_pool import one_thread
+
+    one_thread()
+    looks = {feature: feature_class(feature)() for feature in FEATURES}
+    sys.stdout.write(json.dumps({"seconds": time.process_time()}) + "\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        file, feature = json.loads(line)
+        begin = time.process_time()
+        clip = read_clip(Path(file))
+        if feature != "decode":
+            begin = time.process_time()
+            values = looks[feature](clip)
+        else:
+            values = {"frames": len(clip.frames)}
+        seconds = time.process_time() - begin
+        shown = {name: np.ravel(np.asarray(value, dtype=np.float64)).tolist() for name, value in values.items()}
+        sys.stdout.write(json.dumps({"seconds": seconds, "values": shown}) + "\n")
+        sys.stdout.flush()
+
+
+class Version:
+    """One version of avbench in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(Path(__file__).resolve()), "--serve"]
+        self._process = subprocess.Popen(
+            command, env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.start = self._answer()["seconds"]
+
+    def ask(self, file: Path, feature: str) -> Reply:
+        """Measure one feature of one file."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([str(file), feature]) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    def _answer(self) -> Reply:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            msg = "the measuring process ended; its error is above"
+            raise SystemExit(msg)
+        return json.loads(line)
+
+
+def difference(one: Reply, other: Reply) -> float:
+    """The largest difference between two answers, relative to the largest value of its array."""
+    found = [0.0]
+    for name, values in one["values"].items():
+        a, b = np.array(values), np.array(other["values"][name])
+        if a.size:
+            found.append(float(np.nanmax(np.abs(a - b), initial=0.0) / max(np.nanmax(np.abs(b), initial=0.0), 1e-12)))
+    return max(found)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--beside", type=Path, help="the folder of another version of avbench")
+    parser.add_argument("--clips", nargs="+", choices=CLIPS, default=list(CLIPS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve()
+        return
+    versions = [Version(folder.resolve()) for folder in (options.beside, HERE) if folder]
+    compared = ("before", "now", "before / now", "difference") if options.beside else ("CPU seconds",)
+    table = Table("clip", "feature", *compared)
+    starts = [version.start for version in versions]
+    rows = [("", "start", starts, 0.0)]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.clips:
+            file = Path(folder, f"{name}.mp4")
+            write_clip(made(*CLIPS[name]), file, lossless=False)
+            for feature in ("decode", *FEATURES):
+                turns = [[version.ask(file, feature) for version in versions] for _ in range(options.rounds)]
+                spent = [statistics.median(turn[k]["seconds"] for turn in turns) for k in range(len(versions))]
+                rows.append((name, feature, spent, difference(turns[0][-1], turns[0][0])))
+    for version in versions:
+        version.close()
+    for name, feature, spent, apart in rows:
+        cells = [f"{seconds:.3f}" for seconds in spent]
+        if options.beside:
+            cells += [f"{spent[0] / spent[1]:.2f}", f"{apart:.1e}"]
+        table.add_row(name, feature, *cells)
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
