@@ -188,7 +188,7 @@ def run(
         reporter=Printed(PRINTED.notes, begun),
         shard=shard,
     )
-    _finish(found, shard_place(out, shard), workers, fvd_protocol, shown=Shown(details, every))
+    _finish(found, place, workers, fvd_protocol, shown=Shown(details, every))
 
 
 @app.command()

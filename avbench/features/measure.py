@@ -51,7 +51,7 @@ class Task:
 CRASHED = str(worker_pool.WorkerCrashed("measuring"))
 """The sentence that replaces the value after a crash."""
 _TRIED_AGAIN = (CRASHED, plug_ins.FAILED)
-"""A row whose sentence begins so is measured again by the next `measure`."""
+"""The next `measure` tries a row again whose sentence begins like one of these."""
 
 
 def requires(feature: str) -> Requires:

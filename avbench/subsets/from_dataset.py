@@ -19,7 +19,7 @@ class Imported:
     """A subset, and remarks on how it was made."""
 
     subset: Subset
-    notes: list[str]
+    said: list[str]
 
 
 def as_subset(
