@@ -118,7 +118,7 @@ def test_every_error_is_a_sentence_and_debug_shows_where(monkeypatch, capsys):
 
 def test_debug_is_taken_out_before_the_verbs_see_it(monkeypatch):
     seen = []
-    monkeypatch.setattr(cli.everyday, "print_listing", lambda *words: seen.append(words))
+    monkeypatch.setattr(cli.everyday, "print_list", lambda *words: seen.append(words))
     monkeypatch.setattr(sys, "argv", ["avbench", "list", "--debug", "models"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
