@@ -58,7 +58,8 @@ def print_scores(scores: "pd.DataFrame", differences: "pd.DataFrame", *, details
     from avbench.report import boards, tables
 
     if not details:
-        shown = dict.fromkeys(str(row.metric) for row in differences.itertuples() if is_shown(row))
+        rows: list[Any] = list(differences.itertuples())
+        shown = dict.fromkeys(row.metric for row in rows if is_shown(row))
         terminal().print(tables.compact(scores, shown, terminal().width, every=every))
         return
     print_tables(tables.subset_tables(scores, ranks=True), f"{tables.LEGEND} {tables.RANKS_LEGEND}", "console")

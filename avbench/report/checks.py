@@ -47,7 +47,7 @@ def junit(verdicts: Sequence[Verdict]) -> str:
         "skipped": sum(one.skipped or not one.compared for one in verdicts),
     }
     numbers = {name: str(count) for name, count in counts.items()}
-    suite = ET.Element("testsuite", name="avbench check", tests=str(len(verdicts)), **numbers)
+    suite = ET.Element("testsuite", {"name": "avbench check", "tests": str(len(verdicts)), **numbers})
     for one in verdicts:
         case = ET.SubElement(suite, "testcase", classname="avbench.check", name=visible(one.name))
         message = visible(one.message)  # XML has no control characters, not even escaped
