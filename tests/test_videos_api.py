@@ -102,7 +102,7 @@ BAD = {
     "codec": "cannot be read",
     "huge": "the server offers 10000 MB, but at most 1 MB",
     "endless": "the download is larger, but at most 1 MB",
-    "expired": "its clip is not there .* answers 410",
+    "expired": "its clip is not there: .* answers 410",
     "gone": "the server no longer knows job",
     "asleep": "no clip within 15 s: .*was cut off",
     "stuck": "no clip within 15 s: job .* is still in_progress",
