@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from unittest import mock
@@ -317,6 +318,14 @@ WATCH = """
 ALL_SHOWN = "() => window.seen.length > 50 && new Set(window.seen.map(row => Math.round(8 * row[0]))).size === 16"
 
 
+def wait_until(tab, condition, seconds=60):
+    """Wait until JavaScript is true. Playwright's own way uses eval, which the page's security policy forbids."""
+    stop = time.monotonic() + seconds
+    while not tab.evaluate(condition):
+        assert time.monotonic() < stop, f"not within {seconds} s: {condition}"
+        tab.wait_for_timeout(50)
+
+
 def apart(seen, fps=8, frames=16):
     """Frames between the first and the last of the videos at every moment, around the loop's end too."""
     at = np.round(np.array(seen) * fps).astype(int)
@@ -328,10 +337,10 @@ def test_clips_play_in_lockstep(inside):
     tab = inside.page
     tab.evaluate("chooseSubset(0); open(1)")
     tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
-    tab.wait_for_function("inView.has('reach')")
+    wait_until(tab, "inView.has('reach')")
     tab.evaluate(WATCH)
     tab.keyboard.press("Space")
-    tab.wait_for_function(ALL_SHOWN, timeout=60_000)  # on a busy machine frames are skipped, and shown in a later round
+    wait_until(tab, ALL_SHOWN)  # on a busy machine frames are skipped, and shown in a later round
     tab.keyboard.press("Space")
     assert apart(tab.evaluate("window.seen")).max() <= 1
 
@@ -356,7 +365,7 @@ def test_scrubbing_shows_the_same_frame_everywhere(inside):
         tab.keyboard.press(key)
         tab.evaluate("bench.seek(bench.time)")
         assert scrubber.input_value() == str(frame)
-        tab.wait_for_function("frame => window.seen.at(-1).every(one => Math.round(one * 8) === frame)", arg=frame)
+        wait_until(tab, f"window.seen.at(-1).every(one => Math.round(one * 8) === {frame})")
 
 
 @pytest.mark.browser
@@ -442,7 +451,7 @@ def test_the_commands_of_an_origin_ask_for_the_same(tmp_path):
 def test_blind_votes_are_exported_and_summed_up(inside, out, tmp_path):
     tab = inside.page
     tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
-    tab.wait_for_function("inView.has('reach')")
+    wait_until(tab, "inView.has('reach')")
     tab.locator("#player .name").click()
     tab.keyboard.press("v")
     pairs = tab.evaluate("ballot.pairs.length")
