@@ -158,14 +158,15 @@ class Comparison:
             index=["subset", "model"], columns="metric", values="value", sort=False, dropna=False
         )
 
-    def show(self) -> None:
-        """Print the verdict and the table."""
+    def show(self, *, all_metrics: bool = False) -> None:
+        """Print the verdict and one table of scores, as the command line does; where asked, with all metrics."""
         from rich.console import Console
 
         console = Console(markup=False, highlight=False)
         for sentence in self.verdict:
             console.print(sentence)
-        console.print(tables.console(self.scores, console.width))
+        how = "show(all_metrics=True)"
+        console.print(tables.compact(self.scores, self.differences, console.width, every=all_metrics, every_by=how))
 
     def to_latex(self, metrics: Sequence[str] | None = None) -> str:
         """LaTeX tables, one per subset; of these metrics only where they are named.

@@ -54,13 +54,10 @@ def print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None
 
 def print_scores(scores: "pd.DataFrame", differences: "pd.DataFrame", *, details: bool, every: bool) -> None:
     """Print the scores as one table; with `details` as long tables with ranks, and with every comparison."""
-    from avbench.comparison.verdict import is_shown
     from avbench.report import boards, tables
 
     if not details:
-        rows: list[Any] = list(differences.itertuples())
-        shown = dict.fromkeys(row.metric for row in rows if is_shown(row))
-        terminal().print(tables.compact(scores, shown, terminal().width, every=every))
+        terminal().print(tables.compact(scores, differences, terminal().width, every=every))
         return
     print_tables(tables.subset_tables(scores, ranks=True), f"{tables.LEGEND} {tables.RANKS_LEGEND}", "console")
     if len(differences):
@@ -229,8 +226,8 @@ def show_training(steps: "Iterable[Progress]", what: str, total: int) -> None:
     """Show a training; its last losses stand below the bar."""
     if last := show_progress(what, total, steps, "steps", at="step"):
         losses = [("video", last.video_loss), ("audio", last.audio_loss)]
-        said = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses if loss is not None)
-        say(f"{what}: step {last.step}, {said}")
+        message = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses if loss is not None)
+        say(f"{what}: step {last.step}, {message}")
 
 
 def refuse(sentence: str, *, code: int = 2) -> NoReturn:

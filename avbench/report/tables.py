@@ -9,6 +9,7 @@ has a numbered footnote.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -17,6 +18,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from avbench.comparison.verdict import is_shown
 from avbench.core import one_line
 
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
@@ -122,24 +124,28 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
         yield SubsetTable(str(subset), shown, rows, notes)
 
 
-def console(frame: pd.DataFrame, width: int = 80) -> Group:
-    """For rich: as many tables per subset as its columns need at this width."""
-    return set_for_console(subset_tables(frame), LEGEND, width)
-
-
-def compact(frame: pd.DataFrame, shown_in: Iterable[str] = (), width: int = 80, *, every: bool = False) -> Group:
+def compact(
+    frame: pd.DataFrame,
+    differences: pd.DataFrame | None = None,
+    width: int = 80,
+    *,
+    every: bool = False,
+    every_by: str = "--all",
+) -> Group:
     """One small table of all subsets, for rich: numbers with half-widths, and a star where a run is shown to be ahead.
 
     Args:
         frame: `leaderboard.leaderboard`; its pools are left out, because distances are not in them.
-        shown_in: metrics that come first, because differences are shown in them.
+        differences: `differences.differences` of the same runs; metrics in which one is shown come first.
         width: letters in a line; columns that do not fit are named in the last line.
         every: whether all metrics stand there, in as many tables as they need, instead of MOST_COLUMNS.
+        every_by: how the reader gets all metrics; it stands beside the names of those left out.
     """
     tables = [table for table in subset_tables(frame) if table.subset not in POOLED]
     several = len(tables) > 1
     names = dict.fromkeys(column.split(" ")[0] for table in tables for column in table.columns)
-    shown = [*shown_in]
+    rows_of_pairs: list[Any] = [] if differences is None else [*differences.itertuples()]
+    shown = {row.metric for row in rows_of_pairs if is_shown(row)}
     measured = {*frame.loc[frame["value"].notna() & frame["too_few"].isna(), "metric"]}
     order = sorted(names, key=lambda name: (name not in shown, name not in measured))
     heads = {column.split(" ")[0]: column for table in tables for column in table.columns}
@@ -156,11 +162,11 @@ def compact(frame: pd.DataFrame, shown_in: Iterable[str] = (), width: int = 80, 
     if not every:
         blocks = [blocks[0][: MOST_COLUMNS - 1]]
     parts: list[RichTable | Text] = [_rich(whole, columns, None) for columns in blocks]
-    said = "± is half of a 95 % interval." + (" * is shown to be ahead." if "*" in str(rows) else "")
+    message = "± is half of a 95 % interval." + (" * is shown to be ahead." if "*" in str(rows) else "")
     left_out = [name for place, name in enumerate(order) if not any(place in columns for columns in blocks)]
     if left_out:
-        said += f" {len(left_out)} more metrics ({', '.join(left_out)}): --all."
-    return Group(*parts, Text(said, style="dim"))
+        message += f" {every_by} shows {len(left_out)} more metrics: {', '.join(left_out)}."
+    return Group(*parts, Text(message, style="dim"))
 
 
 def _starred(cell: Cell) -> Cell:
