@@ -91,7 +91,7 @@ class _Steps:
     first: int
     places: list[int]
     out_of_step: float
-    """Number of frames that do not directly follow the one before; a frame that is left out counts twice."""
+    """Number of frames that do not directly follow the previous one; a frame that is left out counts twice."""
 
     @classmethod
     def at(cls, rate: Fraction, times: Sequence[Fraction]) -> "_Steps":
