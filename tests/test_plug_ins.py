@@ -117,7 +117,7 @@ def test_a_package_adds_a_metric_and_its_feature(tmp_path, install):
         ("gone = lamps:NOWHERE", "it cannot be loaded: module 'lamps' has no attribute 'NOWHERE'"),
         ("gone = lamp:GOOD", "it cannot be loaded: No module named 'lamp'"),
         ("array = lamps:ARRAY", "it is not a Metric but a ndarray"),
-        ("fvd = lamps:OWN_NAME", "avbench has a metric of that name, which is used"),
+        ("fvd = lamps:OWN_NAME", "avbench itself has a metric of that name, which is used instead"),
         ("nameless = lamps:NAMELESS", "it calls itself 'another'"),
         ("lost = lamps:NO_FEATURE", "feature 'nothing' is unknown"),
         ("absent = lamps:NO_FUNCTION", "lamps:absent cannot be loaded"),
