@@ -149,7 +149,7 @@ class Comparison:
     def clips(self) -> pd.DataFrame:
         """One row per model, clip and metric: model, subset, prompt, seed, metric, value; NaN where it has none."""
         parts = [read_values(run).assign(model=run.path.name) for run in self.runs]
-        return pd.concat(parts, ignore_index=True)[["model", "subset", "prompt", "seed", "metric", "value"]]
+        return pd.concat(parts, ignore_index=True).loc[:, ["model", "subset", "prompt", "seed", "metric", "value"]]
 
     @property
     def table(self) -> pd.DataFrame:
@@ -200,8 +200,8 @@ class Comparison:
         Raises:
             InputError: it has neither `log`, `log_metrics` nor `add_scalar`.
         """
-        known = self.scores[self.scores["value"].notna()]
-        values = {f"{row.model}/{row.subset}/{row.metric}": float(row.value) for row in known.itertuples()}
+        known: list[Any] = [*self.scores.dropna(subset="value").itertuples()]
+        values = {f"{row.model}/{row.subset}/{row.metric}": float(row.value) for row in known}
         if hasattr(run, "add_scalar"):
             for name, value in values.items():
                 run.add_scalar(name, value, step)
@@ -336,8 +336,9 @@ def run(
         _require_no_clips(given)
     file = None if prompts is None else Path(prompts)
     wanted = chosen_subsets(chosen.subsets if chosen and not names and not file else names, file, views, limit)
-    subset_names = names and [one.name if isinstance(one, Subset) else one for one in names]
-    typed = paper_presets.Given(subset_names, file, views, limit, seeds, metrics, settings or {})
+    subset_names = None if names is None else [one.name if isinstance(one, Subset) else one for one in names]
+    own_settings = dict(settings or {})
+    typed = paper_presets.Given(subset_names, file, views, limit, seeds, metrics, own_settings)
     folders = model_folders(shard_folder(Path(out), part), given)
     real = None if reference is None else reference_of(Path(reference), computed, work)
     beside = None if against is None else opened(against, work)
@@ -348,8 +349,8 @@ def run(
             work.reporter.note(f"a column of {chosen.name} is left out: {sentence}")
     opened_runs, failed = [], 0
     for (place, model), record in zip(folders.items(), records, strict=True):
-        own = paper_presets.settings(chosen, model, typed.settings) if chosen else {}
-        asked = Asked(wanted, range(seeds or 1), {**typed.settings, **own}, record, part)
+        of_paper = paper_presets.settings(chosen, model, own_settings) if chosen else {}
+        asked = Asked(wanted, range(seeds or 1), {**own_settings, **of_paper}, record, part)
         view, missing = sampled(place, model, asked, work)
         failed += missing + measured(view, computed, work, beside)
         evaluated(view, computed, real, beside)
@@ -651,7 +652,7 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
     if lacking := [name for name in names if name not in {*frame["metric"]}]:
         msg = f"{lacking[0]} was not computed; `avbench evaluate --metric {lacking[0]} RUN` computes it"
         raise InputError(msg)
-    return frame[frame["metric"].isin(names)].reset_index(drop=True)
+    return frame.loc[frame["metric"].isin(names)].reset_index(drop=True)
 
 
 def _work(workers: int | None, replace: bool, reporter: Reporter | None) -> Work:

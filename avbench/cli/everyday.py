@@ -360,7 +360,7 @@ def _finish(
 
     page = found.save_report(out, PageOptions(workers=worker_count(workers)), PRINTED)
     _print_comparison(found, page, fvd_protocols, shown=shown)
-    if found.scores["value"].isna().all():
+    if found.scores["value"].isna().to_numpy().all():
         refuse("nothing could be measured; the notes below the table say why", code=1)
     if found.failed:
         refuse(f"{found.failed} clips could not be made or measured; the notes below the table say why", code=1)
@@ -375,7 +375,7 @@ def _print_comparison(
 
     print_verdict(found.verdict)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
-    scores = found.scores[(found.scores["metric"] == "fvd") | ~found.scores["metric"].isin(others)]
+    scores = found.scores.loc[(found.scores["metric"] == "fvd") | ~found.scores["metric"].isin(others)]
     print_scores(scores, found.differences, details=shown.details, every=shown.every)
     if others:
         print_protocols(found.scores, fvd_protocols or ())

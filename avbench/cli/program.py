@@ -28,18 +28,18 @@ class Program(TyperGroup):
         for name, command in self.commands.items():
             command.rich_help_panel = panels.get(name, "Advanced")  # type: ignore[attr-defined]
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """The names of the commands, panel by panel."""
         ordered = [name for names in PANELS.values() for name in names if name in self.commands]
         return [*ordered, *(name for name in self.commands if name not in ordered)]
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words, with the options of ANYWHERE moved to the front."""
         end = args.index("--") if "--" in args else len(args)
         front = [word for word in args[:end] if word in ANYWHERE]
         return super().parse_args(ctx, [*front, *(word for word in args[:end] if word not in ANYWHERE), *args[end:]])
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         try:
             return super().invoke(ctx)

@@ -27,7 +27,7 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """The condition as the audit writes it."""
+        """The condition in words, as in the audit."""
         return f"{self.measure} {self.comparison.replace('_', ' ')} {self.threshold:g}"
 
 

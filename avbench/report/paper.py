@@ -1,4 +1,4 @@
-"""Sets scores as one table for a paper: one row per model, one column per metric, and a footnote of one line.
+"""Formats scores as one table for a paper: one row per model, one column per metric, and a footnote of one line.
 
 In a column where one model is shown to be ahead, the best number is bold, and a dagger marks each number that cannot be
 distinguished from it. A column where no model is shown to be ahead has no marks.
@@ -150,4 +150,4 @@ def as_csv(table: PaperTable) -> str:
 
 
 FORMS: dict[str, Callable[[PaperTable], str]] = {"latex": as_latex, "md": as_markdown, "csv": as_csv}
-"""How a table for a paper can be set."""
+"""Format → the function that writes a table for a paper in it."""

@@ -1,4 +1,4 @@
-"""Shows a paper's printed table, marked as printed, and what became of each of its columns here.
+"""Shows a paper's printed table, marked as printed, and states for each column whether it was computed here.
 
 Printed values have tables of their own: they are never mixed with computed values, tested, ranked or bold.
 """

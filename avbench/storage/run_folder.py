@@ -536,10 +536,10 @@ class RunFolder:
         if table.duplicated(["subset", "prompt", "seed", "metric"]).any():
             msg = f"{path} holds two values of one metric for one clip"
             raise InputError(msg)
-        counts = table.dropna(subset="value").groupby(["subset", "metric"]).size()
+        counts: dict[Any, int] = table.dropna(subset="value").groupby(["subset", "metric"]).size().to_dict()
         for score in self.scores()[0] if (self.path / "scores.json").exists() else ():
             where = (score.subset, score.metric)
-            there = int(counts.get(where, 0))
+            there = counts.get(where, 0)
             if there != score.n and (there or score.interval):  # a distance has no value of its own for a clip
                 msg = (
                     f"{path} has {there} values of {score.metric} on {score.subset}, but scores.json counts {score.n}: "

@@ -45,7 +45,7 @@ FENCED = {
         knife-fight missile murder naked nude pistol porn rifle sex sexual shotgun soldier stabbed stabbing suicide
         swastika terrorist torture vodka weapon wound wounded""",
 }
-"""Words that no caption may hold. The list catches common slips; a name that is not listed passes."""
+"""Words that no caption may contain. The list catches common mistakes; a name that is not listed passes."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
                 notes.append(f"{folder.name}: {rule} not checked: {reason}")
                 continue
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                sentence = f"[{needs}] cannot be used as it stands: {type(error).__name__}: {error}"
+                sentence = f"[{needs}] cannot be used: {type(error).__name__}: {error}"
                 findings.append(Finding(rule, folder / "card.toml", None, sentence))
                 continue
             for line, sentence in found:
@@ -312,7 +312,7 @@ def _key(value: Any) -> str:
 def _quotas(draft: Draft) -> Found:
     for tag, quota in draft.card["quotas"].items():
         found = counts(draft.lines, tag)
-        least = quota if isinstance(quota, Mapping) else dict.fromkeys(draft.schema.get(tag, ()), quota)
+        least = quota if isinstance(quota, Mapping) else {value: quota for value in draft.schema.get(tag, ())}
         for value, count in least.items():
             if found[value] < count:
                 yield None, f"{found[value]} prompts have {tag} {value!r}; the quota is {count}"

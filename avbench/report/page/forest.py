@@ -33,7 +33,7 @@ class _Mark:
     low: float
     high: float
     winner: str | None
-    """The better run; of a metric without a better side, the empty string where a difference is shown."""
+    """The better run; an empty string if a difference is shown in a metric without a better side."""
     subset: str
 
 
@@ -42,7 +42,7 @@ class _Row:
     metric: str
     marks: tuple[_Mark, ...]
     note: str
-    """In words: how sure, or why nothing was compared."""
+    """How certain the difference is, in words, or why nothing was compared."""
     sided: bool
 
     @property
@@ -55,7 +55,7 @@ class _Row:
 
 
 def forest(rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str]) -> Markup:
-    """The plot twice, in the two widths.
+    """Draw the plot in both widths.
 
     Args:
         rows: rows of `differences.differences` of one pair of runs, without pools; of one subset or of several.
@@ -149,7 +149,7 @@ class _Plot:
         return svg.drawing(parts, self.width, y + 8, alt, "narrow" if self.narrow else "whole", role="group")
 
     def _not_compared(self, rows: Sequence[_Row]) -> Iterator[str]:
-        """Lines with the metrics that were not compared, by the reason why."""
+        """Return lines that name the metrics that were not compared, grouped by reason."""
         by_reason: dict[str, list[str]] = {}
         for row in rows:
             if not row.marks:

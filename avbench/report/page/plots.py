@@ -19,7 +19,7 @@ from avbench.report.tables import p_value
 from avbench.statistics.uncertainty import mean_interval
 
 COLOURS = ("#2f78c8", "#d1661a", "#2a9163", "#a855b8", "#9c7c17", "#1f8d97", "#cf4a70", "#7b808a")
-"""Of runs: each has a contrast of 3 : 1 or more with white and with near-black."""
+"""Colours of runs; each has a contrast of at least 3 : 1 with white and with near-black."""
 _GREY = "#7b808a"
 _WIDTH = 440
 _LEFT, _RIGHT = 12.0, _WIDTH - 12.0
@@ -50,7 +50,7 @@ def paired(
     """
     of_subset = values[values["subset"] == subset]
     for metric, of_metric in of_subset.groupby("metric", sort=False):
-        wide = of_metric.pivot_table(index=["prompt", "seed"], columns="model", values="value", sort=False)
+        wide: Any = of_metric.pivot_table(index=["prompt", "seed"], columns="model", values="value", sort=False)
         tested = _tested(differences, subset, str(metric))
         rows = []
         for run, against in tested or ((run, runs[0]) for run in runs[1:]):
@@ -67,8 +67,8 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
     """
     shown = frame["value"].notna() & frame["null"].notna() & frame["too_few"].isna()
     for metric, of_metric in frame[(frame["subset"] == subset) & shown].groupby("metric", sort=False):
-        rows = list(of_metric.itertuples())
-        floors = of_metric["floor"].dropna().tolist()[:1]
+        rows: list[Any] = [*of_metric.itertuples()]
+        floors = [row.floor for row in rows if not pd.isna(row.floor)][:1]
         ends = [row.null + side * 2 * row.null_sd for row in rows for side in (-1, 1)]
         axis = svg.scale([*(row.value for row in rows), *ends, *floors], _LEFT, _RIGHT)
         bottom = 44.0 * len(rows)
@@ -87,7 +87,7 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
 
 
 def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator[Figure]:
-    """One figure per metric that goes with motion: every clip over its motion amount, and the means of `over` in bins.
+    """One figure per metric that depends on motion: every clip over its motion amount, and the means of `over` in bins.
 
     `over` is `score_table.over_motion`; a mean stands at the middle of its bin's amounts.
     """
@@ -108,11 +108,13 @@ def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], s
             ]
         told = []
         for model, of_model in of_metric.groupby("model", sort=False):
-            look, bins = colour(list(runs).index(str(model))), list(of_model.itertuples())
-            dots = both[both["model"] == model]
+            look = colour(list(runs).index(str(model)))
+            bins: list[Any] = [*of_model.itertuples()]
+            dots = both.loc[both["model"] == model]
+            clips_of_model: list[Any] = [*dots.itertuples()]
             parts.append(
                 svg.group(
-                    (_dot(x(dot.amount), y(dot.value), dot.prompt) for dot in dots.itertuples()),
+                    (_dot(x(dot.amount), y(dot.value), dot.prompt) for dot in clips_of_model),
                     fill=look,
                     fill_opacity="0.4",
                 )
@@ -130,12 +132,12 @@ def _tested(differences: pd.DataFrame | None, subset: str, metric: str) -> dict[
     if differences is None:
         return {}
     made = differences[(differences["kind"] == "clips") & differences["difference"].notna()]
-    here = made[(made["subset"] == subset) & (made["metric"] == metric)]
-    return {(row.run, row.against): (row.difference, row.low, row.high) for row in here.itertuples()}
+    here: list[Any] = [*made.loc[(made["subset"] == subset) & (made["metric"] == metric)].itertuples()]
+    return {(row.run, row.against): (row.difference, row.low, row.high) for row in here}
 
 
-def _by_prompt(differences: pd.Series) -> pd.Series:
-    """Means over the seeds that both have, ``[prompts]``."""
+def _by_prompt(differences: pd.Series) -> Any:
+    """Average over the seeds that both runs have, ``[prompts]``."""
     return differences.dropna().groupby(level="prompt", sort=False).mean()
 
 
@@ -145,7 +147,7 @@ def _mean(dots: pd.Series) -> tuple[float, float, float]:
 
 
 def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]) -> Figure:
-    """Rows of run, against, dots, mean, low, high."""
+    """Draw rows of run, against, dots, mean, low, high."""
     every = [value for _, _, dots, *numbers in rows for value in (*dots, *numbers) if not pd.isna(value)]
     axis = svg.scale(every, _LEFT, _RIGHT, zero=True)
     one = known_metrics().get(metric)

@@ -444,7 +444,9 @@ def _change(a: Any, b: Any, strength: float) -> Any:
 def _lost(
     pipe: Any, component: str, name: str, wanted: Iterable[tuple[_Layer, Any]], others: Mapping[str, Any]
 ) -> list[str]:
-    """The layers of a file whose change no layer of the pipeline makes, and the biases and magnitudes not found."""
+    """Return the layers of a file whose change is found in no layer of the pipeline, and its biases and magnitudes that
+    are not found.
+    """
     elsewhere = [part for part in DENOISERS if part != component]
     made, beside = [], []
     for network in [network for part, network in _networks(pipe) if part not in elsewhere]:
@@ -465,7 +467,7 @@ def _flat(tensor: Any) -> Any:
 
 
 def _take(change: Any, made: list[Any]) -> bool:
-    """Whether an unused change in `made` equals this one; it is then marked as used.
+    """Whether one of the unused changes in `made` equals this one; that one is then marked as used.
 
     Where layers were joined, this change is a part of one; where one was split, it consists of several.
     """
