@@ -59,7 +59,7 @@ def subsets_import(
 
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
-    for sentence in made.said:
+    for sentence in made.remarks:
         say(f"note: {sentence}", err=True)
     loading.write(made.subset, out)
     say(f"{len(made.subset.prompts)} prompts  {out}")

@@ -95,8 +95,11 @@ def _print_details(found: "Status") -> None:
         paced = f", {rate}, {left} left" if rate else ""
         ago = duration(max(0.0, time.time() - progress.updated))
         where = f"process {progress.process} on {progress.host}"
-        said = "" if found.running else ", which has stopped"
-        say(f"{progress.stage}: {progress.done} of {progress.total} done by {where}{said}{paced}; last sign {ago} ago")
+        stopped = "" if found.running else ", which has stopped"
+        say(
+            f"{progress.stage}: {progress.done} of {progress.total} done by {where}{stopped}{paced}; "
+            f"last sign {ago} ago"
+        )
     heads = ["subset", "clips", "made", "failed", "refused", "left"]
     counts = [[one.subset, one.planned, one.made, one.failed, one.refused, one.left] for one in found.subsets]
     print_listing(heads, [[str(cell) for cell in row] for row in counts], "console")

@@ -144,8 +144,8 @@ class _Plot:
         for words in self._not_compared(rows):
             y += 17
             parts.append(svg.text(14, y, words, kind="soft"))
-        told = "; ".join(f"{row.metric}: {row.note}" for row in rows)
-        alt = f"Forest plot of {self.run} against {self.against}: {told}"
+        lines = "; ".join(f"{row.metric}: {row.note}" for row in rows)
+        alt = f"Forest plot of {self.run} against {self.against}: {lines}"
         return svg.drawing(parts, self.width, y + 8, alt, "narrow" if self.narrow else "whole", role="group")
 
     def _not_compared(self, rows: Sequence[_Row]) -> Iterator[str]:
@@ -175,15 +175,15 @@ class _Plot:
         first = middle - 5.0 * (len(row.marks) - 1)
         for place, mark in enumerate(row.marks):
             parts += self._mark(mark, first + 10.0 * place)
-        said = f"{name}: {self._said(row)}. Show the clips"
+        label = f"{name}: {self._in_words(row)}. Show the clips"
         subset = max(row.marks, key=lambda mark: (mark.winner is not None, abs(mark.at))).subset
         return svg.group(
-            [Markup("<title>{}</title>").format(said), *parts],
-            **{"class_": "choice", "role": "button", "tabindex": 0, "aria_label": said},
+            [Markup("<title>{}</title>").format(label), *parts],
+            **{"class_": "choice", "role": "button", "tabindex": 0, "aria_label": label},
             **{"data_metric": row.metric, "data_subset": subset},
         )
 
-    def _said(self, row: _Row) -> str:
+    def _in_words(self, row: _Row) -> str:
         winners = dict.fromkeys(mark.winner for mark in row.marks if mark.winner)
         return f"{' and '.join(winners)} better, {row.note}" if winners else row.note
 

@@ -99,7 +99,7 @@ def render(
         minor=_MINOR,
         pooled={}
         if _has_distances(frame)
-        else {kind: told for kind, told in POOLED.items() if kind in {*frame["subset"]}},
+        else {kind: meaning for kind, meaning in POOLED.items() if kind in {*frame["subset"]}},
         overview=[forest(rows, frame, colours) for rows in pairs.values()],
         forest={
             subset["name"]: [
@@ -328,9 +328,9 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
 
 def _voted(votes: pd.DataFrame) -> dict[str, Any]:
     found = ballots.strengths(votes)
-    told = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
+    remarks = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
     rows = [(one, *strength_cells(one)) for one in found]
-    return {"strengths": rows, "pairs": _records(ballots.pairs(votes)), "remarks": told}
+    return {"strengths": rows, "pairs": _records(ballots.pairs(votes)), "remarks": remarks}
 
 
 def _origin(folder: RunFolder) -> dict[str, Any]:

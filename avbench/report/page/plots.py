@@ -106,7 +106,7 @@ def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], s
                 svg.line(x.start, y(tick), x.end, y(tick)),
                 svg.text(54, y(tick) + 4, f"{tick:g}", anchor="end", kind="soft"),
             ]
-        told = []
+        texts = []
         for model, of_model in of_metric.groupby("model", sort=False):
             look = colour(list(runs).index(str(model)))
             bins: list[Any] = [*of_model.itertuples()]
@@ -123,8 +123,8 @@ def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], s
             means = [(x(amount), y(row.mean)) for amount, row in zip(at, bins, strict=True)]
             parts.append(svg.path(means, stroke=look, stroke_width="2.5"))
             parts += [svg.circle(*mean, 4.5, fill=look) for mean in means]
-            told += [f"{model} {row.mean:.3g} at {amount:.2g}" for amount, row in zip(at, bins, strict=True)]
-        yield Figure(str(metric), svg.drawing(parts, _WIDTH, 250, f"{metric} over motion: {'; '.join(told)}"))
+            texts += [f"{model} {row.mean:.3g} at {amount:.2g}" for amount, row in zip(at, bins, strict=True)]
+        yield Figure(str(metric), svg.drawing(parts, _WIDTH, 250, f"{metric} over motion: {'; '.join(texts)}"))
 
 
 def _tested(differences: pd.DataFrame | None, subset: str, metric: str) -> dict[tuple[str, str], tuple[Any, ...]]:
@@ -151,10 +151,10 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
     every = [value for _, _, dots, *numbers in rows for value in (*dots, *numbers) if not pd.isna(value)]
     axis = svg.scale(every, _LEFT, _RIGHT, zero=True)
     one = known_metrics().get(metric)
-    told_too = (f"in {one.unit}" if one.unit else "", _WAYS.get(one.direction.value, "")) if one else ()
+    unit_and_way = (f"in {one.unit}" if one.unit else "", _WAYS.get(one.direction.value, "")) if one else ()
     bottom = 76.0 * len(rows)
-    parts = [svg.across(axis, 0, bottom, ", ".join(["difference", *(part for part in told_too if part)]))]
-    told = []
+    parts = [svg.across(axis, 0, bottom, ", ".join(["difference", *(part for part in unit_and_way if part)]))]
+    texts = []
     for place, (run, against, dots, mean, low, high) in enumerate(rows):
         look, y = colour(list(runs).index(run)), 76.0 * place
         parts.append(svg.text(_LEFT, y + 15, f"{run} − {against}"))
@@ -170,8 +170,8 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
         x = axis(mean)
         parts.append(svg.polygon([(x - 7, at), (x, at - 7), (x + 7, at), (x, at + 7)], fill=look))
         interval = f" [{low:.3g}, {high:.3g}]" if known else ""
-        told.append(f"{run} less {against}: {mean:.3g}{interval} over {len(dots)} prompts")
-    return Figure(metric, svg.drawing(parts, _WIDTH, bottom + 40, f"{metric}: {'; '.join(told)}"))
+        texts.append(f"{run} minus {against}: {mean:.3g}{interval} over {len(dots)} prompts")
+    return Figure(metric, svg.drawing(parts, _WIDTH, bottom + 40, f"{metric}: {'; '.join(texts)}"))
 
 
 def _dot(x: float, y: float, prompt: object) -> Markup:

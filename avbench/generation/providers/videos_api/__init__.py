@@ -39,7 +39,7 @@ from avbench.generation.providers.videos_api.shapes import (
     checked_job,
     error_words,
     is_refusal,
-    told_of_model,
+    model_report,
 )
 from avbench.generation.table import Made, Request, check_positive
 
@@ -134,7 +134,7 @@ class VideosAPI:
             weakref.finalize(self, shutil.rmtree, journal, ignore_errors=True)
         self._folder, self._journal = journal, Journal(journal / "jobs.jsonl", afresh=resubmit)
         self._submitting, self._asking = threading.Lock(), threading.Lock()
-        self._mixed, self._another, self._said = mixed, "", _NOT_ASKED
+        self._mixed, self._another, self._reported = mixed, "", _NOT_ASKED
         self.settings: Mapping[str, Any] = {
             "shape": shape,
             "text": text,
@@ -160,15 +160,19 @@ class VideosAPI:
     def source(self, request: Request) -> str | None:
         """What the server reports that it runs under the model's name; None if it does not report it."""
         with self._asking:
-            if self._said == _NOT_ASKED:
+            if self._reported == _NOT_ASKED:
                 deadline = Deadline(min(_ASKING_SECONDS, self._deadline_seconds))
                 try:
                     answer = self._server.ask("GET", self._shape.reports(self._model), deadline)
-                    said = told_of_model(self._model, answer.plain) if answer.good else None
+                    reported = model_report(self._model, answer.plain) if answer.good else None
                 except (InputError, LostError):
-                    said = None
-                self._said = None if said is None or self._mixed else f"{self._server.clean(said)} {digest(said)[:12]}"
-        return self._said
+                    reported = None
+                self._reported = (
+                    None
+                    if reported is None or self._mixed
+                    else f"{self._server.clean(reported)} {digest(reported)[:12]}"
+                )
+        return self._reported
 
     # ---- submitting
 
@@ -292,8 +296,8 @@ class VideosAPI:
                 words = self._server.clean(state.words)
                 self._journal.over(key, words)
                 raise Refused(words) if state.kind == "refused" else InputError(f"job {job} failed: {words}")
-            said = answer.headers.get("openai-poll-after-ms", "")
-            deadline.pause(int(said) / 1000 if said.isdigit() else pause, f"job {job} is still {state.words}")
+            wait = answer.headers.get("openai-poll-after-ms", "")
+            deadline.pause(int(wait) / 1000 if wait.isdigit() else pause, f"job {job} is still {state.words}")
             pause = min(pause * 1.5, max(30.0, self._poll_seconds))
 
     def _fetched(self, key: Key, job: str, address: str, deadline: Deadline) -> Path:
