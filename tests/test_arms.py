@@ -7,7 +7,8 @@ import pytest
 from made_runs import evaluated, made_run
 
 from avbench.comparison import plan
-from avbench.comparison.arms import Arm, compared_arms, opened_arms, pairing
+from avbench.comparison.arm_differences import arm_differences
+from avbench.comparison.arms import Arm, opened_arms, pairing
 from avbench.core import InputError, Row
 from avbench.features.measure import protocol_of
 from avbench.statistics.trainings import arm_difference
@@ -42,7 +43,7 @@ def arms(place):
 
 @pytest.fixture(scope="module")
 def found(arms):
-    return compared_arms(arms)
+    return arm_differences(arms)
 
 
 def test_what_differs_is_found_and_what_does_not_is_not(found):
@@ -109,9 +110,9 @@ def test_trainings_are_paired_by_number_else_by_order_else_not(tmp_path):
 def test_the_order_of_partners_decides_what_is_subtracted(arms):
     """Pairs by number and pairs by order are other differences where names are given in another order."""
     turned = Arm("b", tuple(reversed(arms[1].trainings)))
-    by_number, turned_back = (compared_arms([arms[0], one]).differences for one in (arms[1], turned))
+    by_number, turned_back = (arm_differences([arms[0], one]).differences for one in (arms[1], turned))
     assert by_number["error"].to_list() == pytest.approx(turned_back["error"].to_list())
-    unpaired = compared_arms(arms, paired_trainings=False)
+    unpaired = arm_differences(arms, paired_trainings=False)
     assert not unpaired.differences["paired"].any() and unpaired.differences["least_p"].eq(2 / 20).all()
 
 
@@ -134,7 +135,7 @@ def test_patterns_find_run_folders_in_the_order_of_their_numbers(tmp_path):
 def test_trainings_of_an_arm_must_be_alike(tmp_path, place):
     def refused(other, words):
         with pytest.raises(InputError, match=words):
-            compared_arms([Arm("a", (RunFolder(place / "a-0"), other)), Arm("b", (RunFolder(place / "b-0"), other))])
+            arm_differences([Arm("a", (RunFolder(place / "a-0"), other)), Arm("b", (RunFolder(place / "b-0"), other))])
 
     refused(training(tmp_path / "more", seed=9, seeds=(0, 1)), r"only more has toy-control .*-1 \(24 clips in all\)")
     refused(
@@ -146,7 +147,7 @@ def test_trainings_of_an_arm_must_be_alike(tmp_path, place):
 
 def test_gaps_are_left_out_of_both_partners_and_said(tmp_path, place):
     gap = training(tmp_path / "a-1", seed=1, count=23)
-    found = compared_arms(
+    found = arm_differences(
         [Arm("a", (RunFolder(place / "a-0"), gap)), Arm("b", (RunFolder(place / "b-0"), RunFolder(place / "b-1")))]
     )
     row = found.differences.set_index("metric").loc["lpips_consecutive"]
@@ -158,7 +159,7 @@ def test_gaps_are_left_out_of_both_partners_and_said(tmp_path, place):
 def test_a_plan_makes_the_family_and_its_unanswered_questions_stay(arms):
     asked = [{"name": "q", "subset": "toy-control", "metric": name} for name in ("lpips_consecutive", "fvd")]
     declared = plan.from_plain({"question": asked, "margin": {"onset_rate": 50}})
-    rows = compared_arms(arms, plan=declared).differences.set_index("metric")
+    rows = arm_differences(arms, plan=declared).differences.set_index("metric")
     assert (rows["family"] == 1).all() and rows["p_holm"].notna().sum() == 1
     assert rows.loc["fvd", "missing"] == "b has no score of it"
     assert rows.loc["onset_rate", "verdict"] == "alike"
@@ -169,6 +170,6 @@ def test_few_prompts_are_not_compared(tmp_path):
         for number in range(2):
             made = made_run(tmp_path / f"{name}-{number}", seed=ord(name) + number, names=("toy-control",), count=5)
             evaluated(made)
-    found = compared_arms(opened_arms({name: f"{tmp_path}/{name}-*" for name in "ab"}))
+    found = arm_differences(opened_arms({name: f"{tmp_path}/{name}-*" for name in "ab"}))
     assert found.differences["p"].isna().all()
     assert (found.differences["missing"] == "5 prompts are too few: at least 6 are needed").all()
