@@ -1,8 +1,8 @@
 """Loads two pretrained towers as one model: the folders of Wan and TangoFlux, and what joint training changed.
 
-Without a trained joint they have never met, so `link` is 0 where nothing else is asked: each makes what it makes alone.
-Weights are read from safetensors only. The sampling is the paper's. Source of TangoFlux's form: its repository
-(declare-lab/TangoFlux); of Wan's: diffusers.
+Without a trained joint the towers were never trained together, so `link` is 0 by default: each tower generates what it
+would generate alone. Weights are read from safetensors only. The sampling is the paper's. Source of TangoFlux's form:
+its repository (declare-lab/TangoFlux); of Wan's: diffusers.
 """
 
 from dataclasses import replace
@@ -52,18 +52,18 @@ def load_pair(
         video: a Wan pipeline of diffusers, with ``transformer``, ``vae``, ``text_encoder`` and ``tokenizer``.
         audio: TangoFlux as it is published: ``config.json``, ``tangoflux.safetensors``, and ``vae.safetensors``
             or a ``vae`` folder of diffusers.
-        width: of the clips, in pixels, as the paper's where not given.
+        width: width of the clips in pixels; the paper's by default.
         height: of the clips.
         frames: of the clips.
         fps: of the clips.
-        joint_layers: N_av; TangoFlux's single blocks where not given, 18 of 24, or as many as were trained.
-        link: how far the modalities see each other; 0, or as it was trained.
-        audio_text: folder or hub name of TangoFlux's text encoder; its config's where not given.
-        trained: what training made of these two towers, as `save_joint` writes it.
+        joint_layers: N_av; by default as many as were trained, or the number of TangoFlux's single blocks, 18 of 24.
+        link: how strongly the modalities attend to each other; by default 0, or as it was trained.
+        audio_text: folder or hub name of TangoFlux's text encoder; by default the one in its config.
+        trained: the trained weights of these two towers, a file by `save_joint`.
         dtype: of the weights.
 
     Raises:
-        InputError: a folder is not what is asked for, the towers cannot be joined, or were not trained so.
+        InputError: a folder holds something else, the towers cannot be joined, or they were trained in another way.
     """
     file = None if trained is None else read_joint(trained)
     if file is not None and joint_layers not in (None, file.joint.joint_layers):
@@ -103,7 +103,7 @@ def load_pair(
 def _tangoflux(
     folder: Path, config: dict[str, Any], text: str, seconds: float, dtype: torch.dtype
 ) -> tuple[FluxAudioTower, HuggingFaceText]:
-    """The tower and its text encoder, whose weights lie in one file."""
+    """Load the tower and its text encoder, whose weights are in one file."""
     transformers = package("transformers")
     try:
         config_of_text = transformers.AutoConfig.from_pretrained(text, trust_remote_code=False)

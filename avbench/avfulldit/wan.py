@@ -92,7 +92,9 @@ class WanTower(nn.Module):
         return cls(load_transformer("WanTransformer3DModel", folder, **settings), per_token=per_token)
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
-        """Tokens of the latents. Words that are padding are zeroed, not hidden: Wan was trained so."""
+        """Return the tokens of the latents. Padding words are zeroed, not masked, because Wan was trained in this
+        way.
+        """
         patch = self.transformer.config.patch_size
         if any(n % size for n, size in zip(latents.shape[2:], patch, strict=True)):
             sizes, patches = ("×".join(map(str, part)) for part in (latents.shape[2:], patch))

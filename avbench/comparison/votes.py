@@ -24,14 +24,14 @@ from avbench.core import InputError
 from avbench.storage.reading import read_json, shaped
 
 CHOICES = {"left": 1.0, "tie": 0.5, "right": 0.0}
-"""What a vote can be, and what it counts for the clip on the left."""
+"""Each possible vote, and its value for the clip on the left."""
 FORMAT = 1
-"""Of exported files, as their `avbench_votes`."""
+"""Format of exported files; their field `avbench_votes` holds it."""
 
 
 @dataclass(frozen=True)
 class Strength:
-    """One run's strength, or the sentence why it has none."""
+    """One run's strength, or a sentence why it has none."""
 
     run: str
     votes: int
@@ -71,7 +71,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def pairs(votes: pd.DataFrame) -> pd.DataFrame:
-    """One row a pair of runs that met: run, against, won, tied, lost (by run), votes, prompts."""
+    """One row per pair of runs that were compared: run, against, won, tied, lost (by run), votes, prompts."""
     found = []
     swap = votes["left"] > votes["right"]
     sides = votes.assign(
@@ -119,11 +119,11 @@ def strengths(votes: pd.DataFrame) -> list[Strength]:
     return found
 
 
-_ONE_WAY = "every vote between it and the others went one way, so that its strength has no finite value"
+_ONE_WAY = "every vote between it and the others went one way, so its strength has no finite value"
 
 
 def remarks(votes: pd.DataFrame) -> list[str]:
-    """What the strengths do not say, in sentences: who was never compared with whom."""
+    """Return sentences on what the strengths leave open: which runs were never compared."""
     met = pairs(votes)
     sentences: list[str] = []
     runs = sorted({*met["run"], *met["against"]})
@@ -134,7 +134,7 @@ def remarks(votes: pd.DataFrame) -> list[str]:
             sentences.append(f"{run} never met {', '.join(never)}.")
     many = {each.group for each in strengths(votes) if each.value is not None}
     if len(many) > 1:
-        sentences.append("Strengths of unlike groups cannot be compared: votes do not connect them both ways.")
+        sentences.append("Strengths of different groups cannot be compared: votes do not connect them both ways.")
     return sentences
 
 
@@ -160,7 +160,7 @@ class _Ballot:
 
 
 def _checked(path: Path) -> _Ballot:
-    """One file. Raises InputError where it is none, or holds votes that cannot be."""
+    """One file. Raises InputError if it is no such file, or holds impossible votes."""
     plain = read_json(path)
     if not isinstance(plain, dict) or type(made := plain.get("avbench_votes")) is not int:
         msg = f"{path} is not a file of votes that a report's page exported"
@@ -185,7 +185,9 @@ def _checked(path: Path) -> _Ballot:
 
 
 def _groups(left: np.ndarray, right: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
-    """A number a run, ``[runs]``: those with one number have won and lost against each other, if through others."""
+    """Return one number per run, ``[runs]``: runs with equal numbers have won and lost against each other, directly or
+    through others.
+    """
     lost = sparse.lil_array((count, count))
     lost[left[score < 1], right[score < 1]] = 1
     lost[right[score > 0], left[score > 0]] = 1

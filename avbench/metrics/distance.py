@@ -243,7 +243,7 @@ class Kernel:
         return within_first / (n * (n - 1)) + within_second / (m * (m - 1)) - 2 * between / (n * m)
 
     def influence(self, models: np.ndarray, real: np.ndarray) -> np.ndarray:
-        """``[models]``: what a row of the models adds to its own model's distance to `real`, less the other's.
+        """``[models]``: what a row of the models adds to its own model's distance to `real`, minus the other's.
 
         The difference of two kernel distances is the sum of one model's influences less the sum of the other's: sums
         within A less sums within B are sums over A less sums over B of a row's kernel with all rows of both.
