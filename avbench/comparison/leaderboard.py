@@ -227,7 +227,9 @@ def _with_ranks(
 def _ranked(
     board: pd.DataFrame, scored: pd.DataFrame, metric: Metric, p: np.ndarray, order_by: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Fill in ranks and letters. `p` is ``[scored, scored]``; `order_by`, ``[scored]``, stands for the values."""
+    """Fill in ranks and letters. `p` is ``[scored, scored]``; `order_by`, ``[scored]``, holds the numbers to sort by,
+    if not the values.
+    """
     by = scored["value"].to_numpy() if order_by is None else order_by
     order = np.argsort(-by if metric.direction is Direction.HIGHER else by, kind="stable")
     sorted_p = p[np.ix_(order, order)]

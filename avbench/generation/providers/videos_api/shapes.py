@@ -211,7 +211,7 @@ def model_report(model: str, plain: Any) -> str | None:
 
     Args:
         model: its name; empty if the server has only one.
-        plain: the answer to `Shape.reports`.
+        plain: the server's answer to a request of the path `Shape.reports`.
     """
     listed = plain.get("data", [plain]) if isinstance(plain, Mapping) else None
     if not isinstance(listed, list):
