@@ -162,7 +162,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     for out, parts, words in (
         ("whole", [one, tmp_path / "empty"], "empty is not a run folder: it has no run.json"),
         ("full", [one], "full is not empty and is no run folder"),
-        ("s1", [two], "s1 is shard 1/4 of a run; the others are merged into the first folder: name a new one"),
+        ("s1", [two], "s1 is shard 1/4 of a run; the first folder receives the merged run, so name a new one"),
     ):
         with pytest.raises(InputError, match=words):
             merge(tmp_path / out, parts)

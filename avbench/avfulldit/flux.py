@@ -49,7 +49,8 @@ class FluxDoubleBlock(nn.Module):
         query, key, value = ([part.unflatten(-1, (attention.heads, -1)) for part in pair] for pair in both)
         query = [attention.norm_added_q(query[0]), attention.norm_q(query[1])]
         key = [attention.norm_added_k(key[0]), attention.norm_k(key[1])]
-        return Opened((text, audio), *(torch.cat(pair, dim=1) for pair in (query, key, value)), (of_text, of_audio))
+        query, key, value = (torch.cat(pair, dim=1) for pair in (query, key, value))
+        return Opened((text, audio), query, key, value, (of_text, of_audio))
 
     def close(self, hidden: Tensor, attended: Tensor, beside: Tensor | None, opened: Opened, on: Condition) -> Tensor:
         """Output projections and feed-forwards of both streams."""
@@ -112,7 +113,7 @@ class Duration(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the token for a clip of this length."""
-        share = self.time_positional_embedding[1].weight.new_tensor([self._share])
+        share = next(self.parameters()).new_tensor([self._share])
         return self.time_positional_embedding(share)[None]
 
 

@@ -117,8 +117,8 @@ class NativeBlock(nn.Module):
 
     def _read(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
         query, key = self.norm_text_q(self.text_q(x)), self.norm_text_k(self.text_k(text))
-        heads = (part.unflatten(-1, (self._config.heads, -1)) for part in (query, key, self.text_v(text)))
-        return self.text_out(attend(*heads, mask).flatten(2))
+        query, key, value = (part.unflatten(-1, (self._config.heads, -1)) for part in (query, key, self.text_v(text)))
+        return self.text_out(attend(query, key, value, mask).flatten(2))
 
 
 class NativeTower(nn.Module):

@@ -46,7 +46,8 @@ class WanBlock(nn.Module):
             attention.norm_k(attention.to_k(x)),
             attention.to_v(x),
         )
-        return Opened((x,), *(part.unflatten(-1, (attention.heads, -1)) for part in projected), modulation)
+        query, key, value = (part.unflatten(-1, (attention.heads, -1)) for part in projected)
+        return Opened((x,), query, key, value, modulation)
 
     def close(self, hidden: Tensor, attended: Tensor, beside: Tensor | None, opened: Opened, on: Condition) -> Tensor:
         """Output projection, captions by cross-attention, feed-forward."""

@@ -72,19 +72,21 @@ def leaderboard(
     values = {folder.path.name: clip_values(folder) for folder in folders}
     known = known_metrics()
     boards = []
-    for (_, name), group in frame.groupby(["subset", "metric"], sort=False):
+    groups: Any = frame.groupby(["subset", "metric"], sort=False)
+    for (_, name), group in groups:
         board = group.assign(rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
-        scored = board[board["value"].notna() & board["too_few"].isna()]
+        scored = board.loc[board["value"].notna() & board["too_few"].isna()]
         metric = known[str(name)]
         if metric.per_clip:
             boards.append(_with_ranks(board, scored, metric, _table(scored, values)))
         else:
             p = _distance_p(scored, folders, allow, place) if test_distances and len(scored) > 1 else None
             boards.append(board if p is None else _ranked(board, scored, metric, p))
-    for name in frame["metric"].unique():
-        of_metric = frame[(frame["metric"] == name) & frame["value"].notna()]
-        if known[name].per_clip and of_metric["subset"].nunique() > 1:
-            unlike = of_metric.groupby("model")["n"].nunique().max() > 1
+    for name in dict.fromkeys(frame["metric"]):
+        of_metric = frame.loc[(frame["metric"] == name) & frame["value"].notna()]
+        if known[name].per_clip and len({*of_metric["subset"]}) > 1:
+            sizes: Any = of_metric.groupby("model")["n"].nunique()
+            unlike = bool(sizes.max() > 1)
             pools = (False, True) if unlike else (False,)  # of subsets of one size both are one
             boards += [_pooled(of_metric, values, known[name], micro=micro) for micro in pools]
     board = pd.concat(boards, ignore_index=True)
@@ -93,7 +95,7 @@ def leaderboard(
     return board
 
 
-def _best(column: pd.DataFrame) -> pd.Series:
+def _best(column: pd.DataFrame) -> Any:
     """Which rows of a metric on a subset are bold, as the module's docstring says."""
     ahead = (column["rank_low"] == 1) & (column["rank_low"].max() > 1)
     if column["direction"].iloc[0] == Direction.BAND:
@@ -171,10 +173,11 @@ class _Table:
 
 
 def _table(scored: pd.DataFrame, values: dict[str, dict[Where, pd.Series]]) -> _Table | None:
-    targets = {row.subset: _target(row) for row in scored.itertuples()}
+    rows: list[Any] = [*scored.itertuples()]
+    targets = {row.subset: _target(row) for row in rows}
     series = {
         (row.model, row.subset): values[row.model][row.subset, row.metric]
-        for row in scored.itertuples()
+        for row in rows
         if (row.subset, row.metric) in values[row.model]
     }
     return _Table(series, targets) if series else None
@@ -188,8 +191,9 @@ def _pooled(
     of_metric: pd.DataFrame, values: dict[str, dict[Where, pd.Series]], metric: Metric, *, micro: bool
 ) -> pd.DataFrame:
     """Rows of the models that have a value on every subset."""
-    everywhere = of_metric.groupby("model")["subset"].nunique() == of_metric["subset"].nunique()
-    kept = of_metric[of_metric["model"].map(everywhere)]
+    counts: dict[Any, int] = of_metric.groupby("model")["subset"].nunique().to_dict()
+    everywhere = [model for model, count in counts.items() if count == len({*of_metric["subset"]})]
+    kept = of_metric.loc[of_metric["model"].isin(everywhere)]
     table = _table(kept, values)
     if table is None:
         return kept.iloc[:0]
@@ -208,7 +212,8 @@ def _pooled(
         "reference": table.means(table.goals(), micro=micro)[0],
     }
     board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
-    board["unmeasured"] = kept.groupby("model")["unmeasured"].sum().loc[table.models].to_numpy()
+    unmeasured: Any = kept.groupby("model")["unmeasured"].sum()
+    board["unmeasured"] = unmeasured.loc[table.models].to_numpy()
     return _with_ranks(board, board, metric, table, micro=micro)
 
 

@@ -74,12 +74,14 @@ def pairs(votes: pd.DataFrame) -> pd.DataFrame:
     """One row per pair of runs that were compared: run, against, won, tied, lost (by run), votes, prompts."""
     found = []
     swap = votes["left"] > votes["right"]
+    score = pd.Series([CHOICES[vote] for vote in votes["vote"]], votes.index, dtype=float)
     sides = votes.assign(
         run=votes["left"].where(~swap, votes["right"]),
         against=votes["right"].where(~swap, votes["left"]),
-        score=votes["vote"].map(CHOICES).where(~swap, 1 - votes["vote"].map(CHOICES)),
+        score=score.where(~swap, 1 - score),
     )
-    for (run, against), of_pair in sides.groupby(["run", "against"]):
+    groups: Any = sides.groupby(["run", "against"])
+    for (run, against), of_pair in groups:
         counts = {name: int((of_pair["score"] == score).sum()) for name, score in _OUTCOMES.items()}
         prompts = len(of_pair[["subset", "prompt"]].drop_duplicates())
         found.append({"run": run, "against": against, **counts, "votes": len(of_pair), "prompts": prompts})
@@ -93,7 +95,7 @@ def strengths(votes: pd.DataFrame) -> list[Strength]:
     """Bradley–Terry strengths of all runs that were voted on, the strongest of each group first."""
     runs = sorted({*votes["left"], *votes["right"]})
     left, right = (votes[side].map(runs.index).to_numpy() for side in ("left", "right"))
-    score = votes["vote"].map(CHOICES).to_numpy(dtype=float)
+    score = np.array([CHOICES[vote] for vote in votes["vote"]], dtype=float)
     prompts = votes.groupby(["subset", "prompt"], sort=False).ngroup().to_numpy()
     group = _groups(left, right, score, len(runs))
     found = []
@@ -199,7 +201,7 @@ def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np
 
     Newton's steps on a concave likelihood, halved where they overshoot; the pseudo-inverse keeps the mean at 0.
     """
-    value = np.zeros(design.shape[1])
+    value, inverse = np.zeros(design.shape[1]), np.zeros((design.shape[1], design.shape[1]))
     for _ in range(100):
         expected = special.expit(design @ value)
         inverse = np.linalg.pinv(design.T @ (design * (expected * (1 - expected))[:, None]), hermitian=True)

@@ -56,7 +56,7 @@ def look(clip: Clip, prompt: Prompt) -> Found:
     scene = _scene_of(prompt)
     seen = [bodies(frame) for frame in clip.frames]
     shown = [{body.colour for body in frame} for frame in seen]
-    colours = tuple(np.mean([body.colour in frame for frame in shown]) >= SEEN_SHARE for body in scene.bodies)
+    colours = tuple(bool(np.mean([body.colour in frame for frame in shown]) >= SEEN_SHARE) for body in scene.bodies)
     off = float(np.median([len(frame) for frame in seen[:FIRST_FRAMES]])) - len(scene.bodies)
     hits, contacts, begun, null = _heard(clip, visible_contacts(clip, prompt))
     return Found(colours, off == 0, abs(off) <= 1, hits, contacts, begun, null)
