@@ -195,7 +195,8 @@ def _row(metric: Metric, where: Where, run: _Read, against: _Read, order: list[i
     if missing := run.missing(where) or against.missing(where):
         return kind | {"missing": missing}
     if not metric.per_clip:
-        prompts = {key.prompt for key in run.sides[0].folder.planned_keys() if key.subset == where[0]}
+        samples = run.sides[0].folder.samples().values()
+        prompts = {one.key.prompt for one in samples if one.path and one.key.subset == where[0]}
         found = _numbers(run.table(metric, where), against.table(metric, where), order, None)
         too_few = run.too_few(metric, where) or against.too_few(metric, where)
         remark = _unequal_clips(where, [*run.sides, *against.sides])
