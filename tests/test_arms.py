@@ -1,11 +1,16 @@
 """Runs grouped into arms: how they are opened and paired, what is refused, and what is found."""
 
+import json
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
+from command_line import run_avbench
 from made_runs import evaluated, made_run
 
+import avbench
 from avbench.comparison import plan
 from avbench.comparison.arm_differences import arm_differences
 from avbench.comparison.arms import Arm, opened_arms, pairing
@@ -17,9 +22,12 @@ from avbench.storage.run_folder import RunFolder
 METRICS = ("lpips_consecutive", "onset_rate", "motion_amount_distance")
 
 
-def training(place, *, seed, motion=0.0, metrics=METRICS, **made):
+def training(place, *, seed, motion=0.0, metrics=METRICS, count=12, **made):
     """A run whose clips have a made-up amount of motion as well."""
-    folder, random = made_run(place, seed=seed, names=("toy-control",), **made), np.random.default_rng([3, seed])
+    folder, random = (
+        made_run(place, seed=seed, names=("toy-control",), count=count, **made),
+        np.random.default_rng([3, seed]),
+    )
     for key, sample in folder.samples().items():
         values = {"motion_amount": 0.2 * random.random() + motion}
         folder.add_row(protocol_of("flow-dis"), Row(key, sample.sha256, values))
@@ -50,7 +58,7 @@ def test_what_differs_is_found_and_what_does_not_is_not(found):
     rows = found.differences.set_index("metric")
     worse = rows.loc["lpips_consecutive"]
     assert worse["better"] == "a" and worse["difference"] == pytest.approx(0.01, rel=0.1) and worse["low"] > 0
-    assert (worse["trainings"], worse["trainings_against"], worse["prompts"]) == (3, 3, 24)
+    assert (worse["trainings"], worse["trainings_against"], worse["prompts"]) == (3, 3, 12)
     assert worse["least_p"] == worse["p_exact"] == 0.25, "of 8 ways to swap, 2 are as far apart"
     assert rows.loc["onset_rate", "better"] is None and (rows["family"] == 3).all()
 
@@ -83,7 +91,7 @@ def test_a_distance_is_one_number_per_training(arms, found):
     expected = arm_difference(b, a, paired_rows=True)
     assert row["kind"] == "distance" and row["better"] == "a"
     assert (row["difference"], row["p"], row["dof"]) == pytest.approx((expected.value, expected.p, 2))
-    assert np.isnan(row["needed_prompts"]) and np.isnan(row["sd_prompt"]) and row["prompts"] == 24
+    assert np.isnan(row["needed_prompts"]) and np.isnan(row["sd_prompt"]) and row["prompts"] == 12
     assert row["spread"] == pytest.approx(b.std(ddof=1))
 
 
@@ -146,14 +154,14 @@ def test_trainings_of_an_arm_must_be_alike(tmp_path, place):
 
 
 def test_gaps_are_left_out_of_both_partners_and_said(tmp_path, place):
-    gap = training(tmp_path / "a-1", seed=1, count=23)
+    gap = training(tmp_path / "a-1", seed=1, count=11)
     found = arm_differences(
         [Arm("a", (RunFolder(place / "a-0"), gap)), Arm("b", (RunFolder(place / "b-0"), RunFolder(place / "b-1")))]
     )
     row = found.differences.set_index("metric").loc["lpips_consecutive"]
-    assert row["dropped"] == 1 and row["prompts"] == 24 and "1% of the values" in row["mark"]
+    assert row["dropped"] == 1 and row["prompts"] == 12 and "2% of the values" in row["mark"]
     distance = found.differences.set_index("metric").loc["motion_amount_distance"]
-    assert "these trainings have 23 to 24" in distance["mark"]
+    assert "these trainings have 11 to 12" in distance["mark"]
 
 
 def test_a_plan_makes_the_family_and_its_unanswered_questions_stay(arms):
@@ -173,3 +181,60 @@ def test_few_prompts_are_not_compared(tmp_path):
     found = arm_differences(opened_arms({name: f"{tmp_path}/{name}-*" for name in "ab"}))
     assert found.differences["p"].isna().all()
     assert (found.differences["missing"] == "5 prompts are too few: at least 6 are needed").all()
+
+
+def test_the_command_groups_runs_and_says_the_answer(place):
+    named = (f"a={place}/a-*", f"b={place}/b-0", f"b={place}/b-1", f"b={place}/b-2")
+    said = run_avbench("compare", *named, "--details").output
+    first, *_ = said.strip().splitlines()
+    assert first.startswith("a is better than b in 2 of 3 comparisons (3 trainings per arm, 12 prompts): ")
+    assert "are paired by the number that their names end in (0, 1, 2)." in said
+    assert "the exact test, which relabels whole trainings, cannot give a p below 0.25" in said
+    assert "b: b-2" in said and "toy-control: b − a (family of 3 comparisons)" in said
+    plain = json.loads(
+        run_avbench("compare", *named, "--format", "json", "--metric", "onset_rate", "--unpaired").stdout
+    )
+    assert [(row["metric"], row["paired"], row["least_p"]) for row in plain] == [("onset_rate", False, 0.1)]
+    assert "| lpips_consecutive ≈ LPIPS | +0.0" in run_avbench("compare", *named, "--format", "md").stdout
+
+
+def test_what_does_not_fit_arms_is_refused(place):
+    def refused(*words):
+        return run_avbench(*words, code=2).output
+
+    mixed = refused("compare", f"a={place}/a-*", place / "b-0")
+    assert "b-0 has no name, and a is an arm: name every run, as in NAME=" in mixed
+    assert "--unpaired is about the trainings of arms" in refused("compare", place / "a-0", place / "b-0", "--unpaired")
+    with_reference = refused("compare", f"a={place}/a-*", f"b={place}/b-*", "--reference", place)
+    assert "--reference has no effect on arms" in with_reference
+    assert "1 arm was given; give at least two" in refused("compare", f"a={place}/a-*")
+
+
+def test_the_report_shows_every_training(place, tmp_path):
+    run_avbench("report", f"a={place}/a-*", f"b={place}/b-*", "--out", tmp_path)
+    page = (tmp_path / "arms.html").read_text()
+    for name in (f"{arm}-{number}" for arm in "ab" for number in range(3)):
+        assert page.count(f"<title>{name}: ") == len(METRICS), "a dot per training and metric says its name"
+    assert "a is better than b in 2 of 3 comparisons" in page and "<script" not in page
+    text = (tmp_path / "arms.md").read_text()
+    for metric in METRICS:
+        figure = f"figures/toy-control-{metric}.svg"
+        assert f"]({figure})" in text
+        assert ElementTree.parse(tmp_path / figure).getroot().get("width") == "440"
+    values = pd.read_csv(tmp_path / "trainings.csv").groupby("arm")["training"].unique()
+    assert list(values["b"]) == ["b-0", "b-1", "b-2"]
+    assert set(pd.read_csv(tmp_path / "differences.csv")["better"].dropna()) == {"a"}
+
+
+def test_arms_are_compared_from_python_and_several_against_one(place, tmp_path):
+    for number in range(2):
+        training(tmp_path / f"c-{number}", seed=60 + number)
+    arms = {"a": place / "a-*", "b": f"{place}/b-*", "c": f"{tmp_path}/c-*"}
+    found = avbench.compare_arms(arms, metrics=["lpips_consecutive"])
+    rows = found.differences.set_index("run")
+    assert list(rows.index) == ["b", "c"] and (rows["family"] == 2).all()
+    assert rows.loc["b", "better"] == "a" and rows.loc["c", "better"] is None
+    assert "Trainings of c and a are not paired: there are 2 and 3." in found.verdict
+    assert found.scores.set_index("model").loc["c", "trainings"] == 2
+    assert len(avbench.compare_arms(arms, metrics=["onset_rate"], all_pairs=True).differences) == 3
+    found.show()

@@ -75,6 +75,17 @@ def test_the_error_is_that_of_the_crossed_layout_computed_by_mean_squares():
     assert parts.error(5, 24) == pytest.approx((found.error, found.dof)), "planning the same study gives its error"
 
 
+def test_trainings_that_agree_by_luck_do_not_make_the_error_smaller_than_the_residual_does():
+    random = np.random.default_rng(9)
+    a, b = random.standard_normal((3, 24)), random.standard_normal((3, 24))
+    a -= a.mean(1, keepdims=True)
+    b -= b.mean(1, keepdims=True)  # all trainings have one mean
+    found, d = arm_difference(a + 1.0, b, paired_rows=True), a - b
+    rest = np.sum((d - d.mean(0)) ** 2) / (2 * 23)
+    assert found.error**2 >= rest / 72 * (1 - 1e-9) and found.components.training == 0
+    assert found.value == pytest.approx(1.0) and not found.constant
+
+
 def test_gaps_leave_values_out_of_both_partners_and_move_nothing_else():
     random = np.random.default_rng(4)
     a, b = tables(random)

@@ -39,7 +39,7 @@ COLUMNS = (
     *("missing", "mark", "too_few"),
 )
 FOLLOWING = ("detectable", "needed_trainings", "needed_prompts", "p_alike", "p_not_worse", "verdict", "better")
-ARM_COLUMNS = (
+SCORE_COLUMNS = (
     *("subset", "metric", "model", "value", "low", "high", "spread", "trainings", "prompts"),
     *("reference", "direction", "unit", "missing", "too_few"),
 )
@@ -50,8 +50,8 @@ TRAINING_COLUMNS = ("subset", "metric", "arm", "training", "place", "value", "cl
 class ArmTables:
     """Arms side by side."""
 
-    arms: pd.DataFrame
-    """One row per (subset, metric, model), where the model is the arm: ARM_COLUMNS."""
+    scores: pd.DataFrame
+    """One row per (subset, metric, model), where the model is the arm: SCORE_COLUMNS."""
     trainings: pd.DataFrame
     """One row per (subset, metric, arm, training): TRAINING_COLUMNS. `place` counts an arm's trainings from 0."""
     differences: pd.DataFrame
@@ -103,7 +103,7 @@ def arm_differences(
         column = pd.Series([one.get(name) for one in followed], frame.index, dtype=object)
         frame[name] = column.astype(float) if name in FLOATS else column
     return ArmTables(
-        pd.DataFrame([row for one in read for row in one.arm_rows(known)], columns=list(ARM_COLUMNS)),
+        pd.DataFrame([row for one in read for row in one.score_rows(known)], columns=list(SCORE_COLUMNS)),
         pd.DataFrame([row for one in read for row in one.training_rows(known)], columns=list(TRAINING_COLUMNS)),
         frame,
         list(dict.fromkeys(notes)),
@@ -145,8 +145,8 @@ class _Read:
         scores = [side.scores[where] for side in self.sides]
         return next(filter(None, (metric.too_few(score.n, score.reference_clips) for score in scores)), None)
 
-    def arm_rows(self, known: Mapping[str, Metric]) -> Iterator[dict[str, Any]]:
-        """Rows of ArmTables.arms."""
+    def score_rows(self, known: Mapping[str, Metric]) -> Iterator[dict[str, Any]]:
+        """Rows of ArmTables.scores."""
         for where in self.wheres:
             metric = known[where[1]]
             row = {"subset": where[0], "metric": where[1], "model": self.arm.name, "trainings": len(self.sides)}
@@ -195,7 +195,8 @@ def _row(metric: Metric, where: Where, run: _Read, against: _Read, order: list[i
     if missing := run.missing(where) or against.missing(where):
         return kind | {"missing": missing}
     if not metric.per_clip:
-        prompts = {key.prompt for key in run.sides[0].folder.planned_keys() if key.subset == where[0]}
+        samples = run.sides[0].folder.samples().values()
+        prompts = {one.key.prompt for one in samples if one.path and one.key.subset == where[0]}
         found = _numbers(run.table(metric, where), against.table(metric, where), order, None)
         too_few = run.too_few(metric, where) or against.too_few(metric, where)
         remark = _unequal_clips(where, [*run.sides, *against.sides])

@@ -74,7 +74,7 @@ def difference_texts(row: Any) -> list[str]:
         "" if pd.isna(row["detectable"]) else number(row["detectable"], size),
         "" if pd.isna(row["needed"]) else f"{row['needed']:.0f}",
         f"{row['pairs']:.0f}",
-        _ahead(row),
+        ahead(row),
     ]
 
 
@@ -83,7 +83,8 @@ def is_better(row: Any) -> bool:
     return isinstance(row["better"], str) and row["direction"] != Direction.BAND
 
 
-def _ahead(row: Any) -> str:
+def ahead(row: Any) -> str:
+    """Which run a row shows to be better, or nearer to the reference's value; empty if it shows none."""
     if not isinstance(row["better"], str):
         return ""
     return row["better"] if is_better(row) else f"{row['better']} is nearer"

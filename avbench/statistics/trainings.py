@@ -10,10 +10,10 @@ out of both.
 What each number answers:
 
 - `interval` and `p`: would other trainings, on other prompts of the same kind, differ in the same direction? They come
-  from Student's t. The squared error is that of the means of the trainings, plus what the means of the prompts vary by
-  beyond what training and residual explain, if that is above 0. Degrees of freedom follow Satterthwaite (1946); so few
-  trainings make the interval wide only as far as trainings matter. For a distance the error comes from the trainings
-  alone: the answer is about other trainings on the *same* prompts and the same reference.
+  from Student's t. The squared error is that of the means of the trainings (at least what the residual alone gives),
+  plus what the means of the prompts vary by beyond the residual, if that is above 0. Degrees of freedom follow
+  Satterthwaite (1946); so few trainings make the interval wide only as far as trainings matter. For a distance the
+  error comes from the trainings alone: the answer is about other trainings on the *same* prompts and reference.
 - `p_exact`: could the labels of whole trainings have come about by chance? It computes the difference for every way to
   swap the arms within pairs of trainings (or, without pairs, for every way to deal the trainings to two arms) and
   counts those that are as large. It needs no assumption on the distribution, and is about the same prompts.
@@ -231,7 +231,13 @@ def _crossed(tables: Sequence[np.ndarray], level: float) -> Estimate:
     prompts, means = _known_prompts(tables), [_means(table) for table in tables]
     of_trainings = [_Part(float(mean.var(ddof=1)) / len(mean), len(mean) - 1) for mean in means]
     rests = [_residual(table) for table in tables]
-    parts, beyond = [*of_trainings], 0.0
+    # Trainings that agree by luck do not make the error smaller than the residual alone makes it.
+    lifts = [
+        _Part(rest.variance - part.variance, rest.dof)
+        for part, rest in zip(of_trainings, rests, strict=True)
+        if rest.variance > part.variance
+    ]
+    parts, beyond = [*of_trainings, *lifts], 0.0
     if prompts > 1:
         pulls = sum(_pulls(table, mean) for table, mean in zip(tables, means, strict=True))
         of_prompts = float(np.sum(pulls**2)) * prompts / (prompts - 1)

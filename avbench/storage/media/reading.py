@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import av
 import av.container
 import numpy as np
-from av.codec.context import ThreadType
 from av.stream import Disposition
 
 from avbench.core.clip import Audio, Clip, frame_rate
@@ -199,7 +198,7 @@ def _decode(path: Path, container: av.container.InputContainer, *tracks: "Pictur
                 raise MediaError(msg)
             track.budget.check_frames(1, (codec.width, codec.height))
         codec.options = _STRICT
-        codec.thread_type = ThreadType.AUTO
+        codec.thread_count = 1  # clips are read by as many processes as there are cores, each with one thread
     for packet in container.demux(*(track.stream for track in wanted.values())):
         frames: Any = packet.decode()
         for frame in frames:
