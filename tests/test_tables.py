@@ -105,6 +105,9 @@ def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     whole = Console(width=1000, record=True, file=io.StringIO())
     whole.print(compact(wide, None, 1000))
     assert "4 more metrics" in whole.export_text(), "eight columns at most, however wide"
+    unmeasured = frame[:2].assign(metric="kvd", value=np.nan, low=np.nan, high=np.nan, missing="no reference")
+    whole.print(compact(pd.concat([frame, unmeasured], ignore_index=True), None, 1000))
+    assert "1 more metric: kvd." in whole.export_text(), "a column without a value is not shown"
     whole.print(compact(wide, None, 1000, every=True))
     assert "more metrics" not in whole.export_text()
 

@@ -134,7 +134,7 @@ def compact(
     Args:
         frame: `leaderboard.leaderboard`; its pools are left out, because distances are not in them.
         differences: `differences.differences` of the same runs; metrics in which one is shown come first.
-        width: letters in a line; columns that do not fit are named in the last line.
+        width: letters in a line; columns that do not fit or have no value are named in the last line.
         every: whether all metrics stand there, in as many tables as they need, instead of MOST_COLUMNS.
         every_by: how the reader gets all metrics; it stands beside the names of those left out.
     """
@@ -145,6 +145,9 @@ def compact(
     shown = {row.metric for row in rows_of_pairs if is_shown(row)}
     measured = {*frame.loc[frame["value"].notna() & frame["too_few"].isna(), "metric"]}
     order = sorted(names, key=lambda name: (name not in shown, name not in measured))
+    if not every:  # a column of dashes says nothing that the verdict does not say
+        has_values = {*frame.loc[frame["value"].notna(), "metric"]}
+        order = [name for name in order if name in has_values] or order
     heads = {column.split(" ")[0]: column for table in tables for column in table.columns}
     rows: list[tuple[str, list[Cell]]] = []
     for table in tables:
@@ -160,9 +163,11 @@ def compact(
         blocks = [blocks[0][: MOST_COLUMNS - 1]]
     parts: list[RichTable | Text] = [_rich(whole, columns, None) for columns in blocks]
     message = "± is half of a 95 % interval." + (" * is shown to be ahead." if "*" in str(rows) else "")
-    left_out = [name for place, name in enumerate(order) if not any(place in columns for columns in blocks)]
+    there = {order[place] for columns in blocks for place in columns}
+    left_out = [name for name in names if name not in there]
     if left_out:
-        message += f" {every_by} shows {len(left_out)} more metrics: {', '.join(left_out)}."
+        more = "1 more metric" if len(left_out) == 1 else f"{len(left_out)} more metrics"
+        message += f" {every_by} shows {more}: {', '.join(left_out)}."
     return Group(*parts, Text(message, style="dim"))
 
 
