@@ -37,6 +37,7 @@ MIN_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
 
 _EPSILON = 1e-10  # Added to the length by which features are divided.
 _BATCH = 4  # Frames at a time: on a CPU faster than the whole clip, and memory does not grow with its length.
+_GPU_PIXELS = 1 << 21  # A GPU takes more small frames at a time, up to so many pixels.
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class LPIPS:
     """
 
     protocol = _protocol("alex")
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
@@ -113,7 +115,7 @@ class LPIPS:
         self._trunk = trunk.to(self.device, memory_format=torch.channels_last)
         self._heads = [torch.from_numpy(head).to(self.device) for head in heads]
 
-    @torch.inference_mode()
+    @exact()
     def consecutive(self, frames: np.ndarray) -> np.ndarray:
         """LPIPS [time - 1] of each of ``[time, height, width, 3]`` uint8 frames and the next one."""
         self._require_size(frames)
@@ -125,7 +127,7 @@ class LPIPS:
             last = [x[-1:] for x in layers]
         return np.concatenate(pairs)
 
-    @torch.inference_mode()
+    @exact()
     def between(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """LPIPS [clips, clips, time] between the frames with the same index in several arrays of uint8 frames."""
         if len(shapes := {frames.shape for frames in clips}) > 1:
@@ -142,11 +144,11 @@ class LPIPS:
 
     def _features(self, frames: np.ndarray) -> Iterator[list[torch.Tensor]]:
         """Batches of frames as layers of features [frames, channel, height, width] of length 1 at each place."""
-        for start in range(0, len(frames), _BATCH):
-            batch = torch.from_numpy(np.array(frames[start : start + _BATCH])).to(self.device)
+        count = _BATCH if self.device.type == "cpu" else max(_BATCH, _GPU_PIXELS // frames[0, ..., 0].size)
+        for start in range(0, len(frames), count):
+            batch = torch.from_numpy(np.array(frames[start : start + count])).to(self.device)
             x = batch.permute(0, 3, 1, 2).float() / 127.5 - 1
-            with exact():
-                layers = self._trunk(x)
+            layers = self._trunk(x)
             yield [layer / (layer.square().sum(dim=1, keepdim=True).sqrt() + _EPSILON) for layer in layers]
 
     def _distances(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> np.ndarray:
