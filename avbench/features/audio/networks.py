@@ -128,6 +128,7 @@ class VGGish:
 
     protocol = UserProvidedProtocol(VGGishProtocol())
     width = 64
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -135,14 +136,13 @@ class VGGish:
         network = filled(VGGishNetwork(self.width), without(state, "pproc."), "the VGGish checkpoint")
         self._network = network.to(self._device)
 
-    @torch.inference_mode()
+    @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` [128]. Raises NotMeasurable without sound, with less than 975 ms, or if it is silent."""
         frames = vggish_log_mel(heard(clip, self.protocol, "VGGish"), VGGishProtocol())
         patches = frames[: len(frames) // self.protocol.patch * self.protocol.patch]
         x = torch.from_numpy(patches.reshape(-1, 1, self.protocol.patch, self.protocol.bands)).float()
-        with exact():
-            return {"embedding": self._network(x.to(self._device)).mean(dim=0).cpu().numpy()}
+        return {"embedding": self._network(x.to(self._device)).mean(dim=0).cpu().numpy()}
 
 
 class PANNs:
@@ -150,6 +150,7 @@ class PANNs:
 
     protocol = UserProvidedProtocol(PANNsProtocol())
     width = 64
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -157,18 +158,18 @@ class PANNs:
         network = filled(Cnn14(self.width), without(state, "fc_audioset."), "the PANNs checkpoint")
         self._network = network.to(self._device)
 
-    @torch.inference_mode()
+    @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` [2048]. Raises NotMeasurable without sound, with less than 310 ms, or if it is silent."""
         x = torch.from_numpy(heard(clip, self.protocol, "PANNs")).float()[None]
-        with exact():
-            return {"embedding": self._network(x.to(self._device))[0].cpu().numpy()}
+        return {"embedding": self._network(x.to(self._device))[0].cpu().numpy()}
 
 
 class CLAP:
     """The feature ``clap``. The constructor raises InputError without transformers, or if the folder holds no CLAP."""
 
     protocol = UserProvidedProtocol(CLAPProtocol())
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -191,15 +192,14 @@ class CLAP:
             raise InputError(msg)
         self._model = model.eval().requires_grad_(False).to(self._device)
 
-    @torch.inference_mode()
+    @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` [512]. Raises NotMeasurable without sound, with less than 1 s of sound, or if it is silent."""
         wave = heard(clip, self.protocol, "CLAP")[: self.protocol.longest]
         inputs = self._extractor(wave, sampling_rate=self.protocol.rate, return_tensors="pt")
         spectrogram, longer = inputs["input_features"].float(), inputs["is_longer"]
-        with exact():
-            shown = self._model.audio_model(spectrogram.to(self._device), is_longer=longer.to(self._device))
-            projected = self._model.audio_projection(shown.pooler_output)
+        shown = self._model.audio_model(spectrogram.to(self._device), is_longer=longer.to(self._device))
+        projected = self._model.audio_projection(shown.pooler_output)
         return {"embedding": functional.normalize(projected, dim=-1)[0].cpu().numpy()}
 
 
