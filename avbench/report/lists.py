@@ -1,4 +1,7 @@
-"""Lists models, subsets, metrics and so on, and formats such a list for console, markdown and LaTeX."""
+"""Lists models, subsets, metrics and so on, and formats such a list for console, markdown and LaTeX.
+
+Modules that import scipy are imported by the lists that need them, because that takes seconds.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,13 +10,9 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from avbench.comparison import paper_presets
 from avbench.core import InputError, Subset, nearest
 from avbench.features import table as features
 from avbench.generation import table as generators
-from avbench.generation.detect import detect
-from avbench.generation.providers.diffusers.loading import local_folder
-from avbench.metrics import reference
 from avbench.metrics import table as metrics
 from avbench.report.tables import escaped, escaped_for_latex
 from avbench.storage.plug_ins import PlugIn
@@ -80,6 +79,8 @@ def as_latex(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _recognised(path: Path) -> Listing:
+    from avbench.generation.detect import detect
+
     seen = detect(path if path.exists() or len(path.parts) < 2 else _cached(path))
     known = {
         "is": seen.kind,
@@ -93,6 +94,8 @@ def _recognised(path: Path) -> Listing:
 
 def _cached(path: Path) -> Path:
     """Return the cached path of a hub repository; any other path is returned unchanged."""
+    from avbench.generation.providers.diffusers.loading import local_folder
+
     try:
         return local_folder(str(path), None, fetch=False)
     except InputError:
@@ -157,6 +160,8 @@ def _features() -> Listing:
 
 
 def _references() -> Listing:
+    from avbench.metrics import reference
+
     found = [reference.named(name) for name in reference.names()]
     rows = [
         (
@@ -171,6 +176,8 @@ def _references() -> Listing:
 
 
 def _presets() -> Listing:
+    from avbench.comparison import paper_presets
+
     rows = []
     for one in map(paper_presets.load, paper_presets.names()):
         can = [column.name for column in one.columns if column.metric]
