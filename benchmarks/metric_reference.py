@@ -43,6 +43,7 @@ TITLES = {
     "audio.levels": "Sound levels",
     "audio.musicnn": "Audio distances: musicnn",
     "audio.networks": "Audio distances: VGGish, PANNs and CLAP",
+    "audio.text": "Sound and caption: CLAP",
     "sync.av_align": "AV-Align",
     "sync.synchformer": "DeSync by Synchformer",
     "vbench.dynamic_degree": "VBench: dynamic degree",

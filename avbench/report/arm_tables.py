@@ -11,7 +11,7 @@ from avbench.report.boards import ahead, difference_remark, is_better
 from avbench.report.tables import Cell, SubsetTable, column_head, noted, number, p_value
 
 LEGEND = (
-    "Δ is the arm's mean less the other's, over trainings and prompts; for ≈ it is that of their distances from the "
+    "Δ is the arm's mean minus the other's, over trainings and prompts; for ≈ it is that of their distances from the "
     "reference's value, so that below 0 the arm is nearer. Interval (95 %) and p are Student's t for both sources of "
     "luck: would other trainings, on other prompts, differ as well? Of a distance between distributions they are about "
     "other trainings on the same prompts. Holm's p counts the whole family. The exact p relabels whole trainings on "
