@@ -164,7 +164,7 @@ class Comparison:
         )
 
     def show(self, *, all_metrics: bool = False) -> None:
-        """Print the verdict and one table of scores, as the command line does; where asked, with all metrics."""
+        """Print the verdict and one table of scores, as the command line does; optionally with all metrics."""
         from rich.console import Console
 
         console = Console(markup=False, highlight=False)

@@ -26,7 +26,7 @@ LAG_SECONDS = 0.5
 """The largest lag that is searched for, in both directions."""
 LAG_STEP_SECONDS = 0.005
 LAG_COST = 0.3
-"""Share of the agreement that a lag of one second loses."""
+"""A lag of one second lowers the agreement by this share in the search for the lag."""
 NULL_SHIFTS = 99
 """Number of offsets, evenly spread around the clip."""
 NULL_LEAST_SECONDS = 0.2
