@@ -98,7 +98,7 @@ def evaluate(
     workers: Workers = None,
     device: Device = "auto",
 ) -> None:
-    """Score measured run folders; FVD under other protocols is measured first, and printed with its spread."""
+    """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
     metrics, work, lost, scored = named_metrics(metric, fvd_protocol), work_of(workers, device=device), 0, False
     for path in runs:
         if fvd_protocol:
@@ -121,11 +121,14 @@ def leaderboard(
     metric: Metrics = None,
     allow: Allow = None,
     distances: Annotated[
-        bool, typer.Option("--test-distances", help="Rank distances, too: label swaps, seconds a pair of runs.")
+        bool,
+        typer.Option("--test-distances", help="Also rank distances, by label swaps: some seconds per pair of runs."),
     ] = False,
     reference: ReferenceAt = None,
 ) -> None:
-    """Rank many runs, with the places that the data leave open. Adding a run is dropping its folder."""
+    """Rank many runs, each with the range of ranks that the data leave open. To add a run, put its folder among the
+    others.
+    """
     from avbench.comparison import leaderboard as stage
     from avbench.report import tables
 
@@ -143,10 +146,10 @@ def power(
     runs: Annotated[list[Path], typer.Argument(help="One pilot run, or two whose clips are paired.")],
     prompts: PlannedPrompts = None,
     seeds: PlannedSeeds = None,
-    family: Annotated[int, typer.Option(min=1, help="Comparisons that Holm's correction will count.")] = 1,
+    family: Annotated[int, typer.Option(min=1, help="Number of comparisons for Holm's correction.")] = 1,
     form: Form = "console",
 ) -> None:
-    """Say what difference so many prompts and seeds could find, before GPU hours are spent."""
+    """Compute which differences a number of prompts and seeds could find, before GPU hours are spent."""
     from avbench.comparison.power import planned
     from avbench.report import boards
 
@@ -159,7 +162,7 @@ def power(
 
 
 @app.command()
-def votes(files: Annotated[list[Path], typer.Argument(help="Files that a report's page exported.")]) -> None:
+def votes(files: Annotated[list[Path], typer.Argument(help="Files of votes that a report's page exported.")]) -> None:
     """Check and sum up blind votes: who won against whom, and Bradley–Terry strengths with intervals."""
     from avbench.comparison import votes as ballots
     from avbench.report.page.ballots import console

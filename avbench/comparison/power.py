@@ -1,9 +1,9 @@
 """Plans a comparison from a pilot: the smallest difference that a number of prompts and seeds would find.
 
-A pilot gives the spread. Two pilot runs give that of their paired differences, between prompts and between seeds of a
-prompt; one run gives that of its own values, and the planned runs are then taken to be as unlike as two of its clips
-under other seeds of the same prompts, which is what pairing leaves at worst. With one seed a prompt the two spreads
-cannot be told apart, and no number of seeds can be planned.
+The spread is estimated from pilot runs. From two runs it is the spread of their paired differences, between prompts and
+between seeds of a prompt. From one run it is the spread of its own values: the planned runs are then assumed to differ
+as much as two clips of one prompt under different seeds, which is the worst case of pairing. With one seed per prompt
+the two spreads cannot be separated, so no number of seeds can be planned.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def planned(
         folders: one pilot run, or two.
         prompts: numbers of prompts to plan for.
         seeds: numbers of seeds to plan for.
-        family: comparisons that Holm's correction will count; the first of them is planned for.
+        family: number of comparisons in Holm's correction; the plan is for the one that is tested first.
 
     Raises:
         InputError: more than two runs, or two that cannot be compared.

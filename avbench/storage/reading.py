@@ -91,7 +91,7 @@ def _size(count: int) -> str:
 # Files
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> io.BufferedReader:
     """Open an ordinary file for reading bytes. Raises InputError at once on a pipe, a device or a folder."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))

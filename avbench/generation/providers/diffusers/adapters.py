@@ -154,7 +154,7 @@ def apply(pipe: Any, adapters: Sequence[Adapter]) -> None:
 def _contents(file: Path) -> _Contents:
     """Sort a file's tensors by meaning. Raises InputError that names those with an unknown meaning."""
     names = header(file)
-    said = dict(names.pop("__metadata__", None) or {})
+    metadata = dict(names.pop("__metadata__", None) or {})
     sides: dict[str, dict[str, str]] = {}
     alphas, differences, magnitudes, strange = {}, {}, [], []
     for name in names:
@@ -186,14 +186,14 @@ def _contents(file: Path) -> _Contents:
         _Layer(module, one["A"], one["B"], alphas.get(module), one.get("B bias")) for module, one in whole.items()
     )
     # an alpha beside a pair is the pair's own, and overrides the header
-    config = _config(file, said) if any(one.alpha is None for one in layers) else {}
+    config = _config(file, metadata) if any(one.alpha is None for one in layers) else {}
     if config.get("use_dora") and not magnitudes:
         msg = f"{file}: use_dora is set, but the file holds no lora_magnitude_vector"
         raise InputError(msg)
     return _Contents(layers, differences, tuple(magnitudes), config)
 
 
-def _config(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+def _config(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The strength given in the header and in peft's config beside the file; they must not contradict each other."""
     places = {}
     if beside := config_beside(file):
@@ -202,7 +202,7 @@ def _config(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
         except (OSError, ValueError, TypeError) as error:
             msg = f"{beside} cannot be read: {error}"
             raise InputError(msg) from None
-    if inside := _from_header(file, said):
+    if inside := _from_header(file, metadata):
         places[f"the header of {file}"] = inside
     alphas = {place: config["lora_alpha"] for place, config in places.items() if "lora_alpha" in config}
     if len({float(one) for one in alphas.values() if _number(one)}) > 1:
@@ -215,10 +215,10 @@ def _config(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _from_header(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+def _from_header(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A header's fields: peft's config as JSON, as diffusers writes it, or single fields, with or without a prefix."""
     found: dict[str, Any] = {}
-    for name, value in said.items():
+    for name, value in metadata.items():
         try:
             plain = json.loads(value)
         except (TypeError, ValueError):
@@ -444,7 +444,9 @@ def _change(a: Any, b: Any, strength: float) -> Any:
 def _lost(
     pipe: Any, component: str, name: str, wanted: Iterable[tuple[_Layer, Any]], others: Mapping[str, Any]
 ) -> list[str]:
-    """The layers of a file whose change no layer of the pipeline makes, and the biases and magnitudes not found."""
+    """Return the layers of a file whose change is found in no layer of the pipeline, and its biases and magnitudes that
+    are not found.
+    """
     elsewhere = [part for part in DENOISERS if part != component]
     made, beside = [], []
     for network in [network for part, network in _networks(pipe) if part not in elsewhere]:
@@ -465,7 +467,7 @@ def _flat(tensor: Any) -> Any:
 
 
 def _take(change: Any, made: list[Any]) -> bool:
-    """Whether an unused change in `made` equals this one; it is then marked as used.
+    """Whether one of the unused changes in `made` equals this one; that one is then marked as used.
 
     Where layers were joined, this change is a part of one; where one was split, it consists of several.
     """
