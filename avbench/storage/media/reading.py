@@ -106,7 +106,8 @@ def _default(streams: "Sequence[av.VideoStream | av.AudioStream]", what: str) ->
     meant = " and ".join(words for mark, words in _BESIDE.items() if chosen.disposition & mark)
     if len(streams) == 1:
         return chosen, [f"its only {what} track is marked as {meant}"] if meant else []
-    why = "the default" if chosen.disposition & Disposition.default else "the first plain one, as none is marked as the default"
+    default = chosen.disposition & Disposition.default
+    why = "the default" if default else "the first plain one, as none is marked as the default"
     why += f", though marked as {meant}" if meant else ""
     return chosen, [f"it has {len(streams)} {what} tracks: number {streams.index(chosen) + 1} was read, {why}"]
 
