@@ -23,6 +23,7 @@ from avbench.comparison import paper_presets
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
+from avbench.comparison.same_clips import remarks
 from avbench.comparison.verdict import verdict
 from avbench.core import InputError, Key, Score, Shard, Subset, checked_id, digest
 from avbench.features.measure import CRASHED, protocol_of, require_weights, requires
@@ -397,7 +398,7 @@ def compared(
     """Put opened runs side by side; `pairs` are (run, against) as places among them, each with the first by default."""
     frame = leaderboard(runs, allow=allow, metrics=metrics)
     found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
-    return Comparison(tuple(runs), frame, found, verdict(frame, found))
+    return Comparison(tuple(runs), frame, found, [*verdict(frame, found), *remarks(runs)])
 
 
 def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView:
