@@ -8,7 +8,8 @@ from command_line import run_avbench
 from made_media import make, moving
 
 from avbench.comparison.same_clips import remarks
-from avbench.storage.run_folder import RunFolder
+from avbench.core import Key, Prompt, Run, Sample, Subset
+from avbench.storage.run_folder import RunFolder, file_sha256
 
 SAME = "2 of the 3 clips that a and b share are the same file in both."
 COPIES = "2 of 3 clips of b are copies of one another, for example c0-0 and c2-0."
@@ -27,11 +28,17 @@ def folders(tmp_path):
 
 def sampled(folders, tmp_path):
     """A run of each folder's clips."""
-    prompts = tmp_path / "p.jsonl"
-    prompts.write_text("".join(f'{{"id": "c{clip}", "prompt": "clip {clip}"}}\n' for clip in range(3)))
+    prompts = tuple(Prompt(f"c{clip}", f"clip {clip}") for clip in range(3))
+    subset = Subset("p", 1, prompts, None, {})
+    runs = []
     for folder in folders:
-        run_avbench("sample", f"clips:{folder}", "--prompts", prompts, "--out", tmp_path / "out")
-    return [RunFolder(tmp_path / "out" / folder.name) for folder in folders]
+        runs.append(RunFolder(tmp_path / "out" / folder.name))
+        runs[-1].start(Run(folder.name, "clips:x", {}, {"p": subset.digest}, (0,), {}, {}), [subset])
+        (runs[-1].path / "clips" / "p").mkdir(parents=True)
+        for prompt in prompts:
+            path = shutil.copy(folder / f"{prompt.id}.mkv", runs[-1].path / "clips" / "p" / f"{prompt.id}-0.mkv")
+            runs[-1].add_sample(Sample(Key("p", prompt.id, 0), f"clips/p/{path.name}", file_sha256(path), 0.0))
+    return runs
 
 
 def copied(folders):
