@@ -49,6 +49,9 @@ def copied(folders):
 
 
 def test_clips_of_one_form_in_files_of_their_own_need_no_word(folders, tmp_path):
+    """A frame more or less included."""
+    make(folders[1] / "c2.mkv", moving(20), 8)
+    make(folders[0] / "c2.mkv", moving(21), 8)
     assert remarks(sampled(folders, tmp_path)) == []
 
 

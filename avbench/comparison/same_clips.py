@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 
 from avbench.core import InputError, Key, Sample
 from avbench.storage.media import read_clip
@@ -9,6 +11,23 @@ from avbench.storage.run_folder import RunFolder
 
 _READ = 3
 """Clips whose form is looked at, per subset and pair of runs."""
+_LENGTH = 1.1
+"""Lengths up to this factor apart count as one: a frame more or less is usual."""
+
+
+@dataclass(frozen=True)
+class _Form:
+    width: int
+    height: int
+    rate: Fraction
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.width}×{self.height}, {float(self.rate):.4g} frames/s, {self.seconds:.3g} s"
+
+    def fits(self, other: "_Form") -> bool:
+        same = (self.width, self.height, self.rate) == (other.width, other.height, other.rate)
+        return same and max(self.seconds, other.seconds) <= _LENGTH * min(self.seconds, other.seconds)
 
 
 def remarks(runs: Sequence[RunFolder]) -> list[str]:
@@ -46,7 +65,7 @@ def _forms(
                 one, other = (_form(run, clips[key]) for run, clips in zip(runs, made, strict=True))
             except InputError:  # it is gone; what was measured of it is kept
                 continue
-            if one != other:
+            if not one.fits(other):
                 clip, names = f"{key.prompt}-{key.seed}", [run.path.name for run in runs]
                 yield (
                     f"The clips differ in form ({clip}: {one} in {names[0]}, {other} in {names[1]}), and numbers "
@@ -55,7 +74,7 @@ def _forms(
                 break
 
 
-def _form(run: RunFolder, sample: Sample) -> str:
+def _form(run: RunFolder, sample: Sample) -> _Form:
     clip = read_clip(run.path / str(sample.path))
     count, height, width = clip.frames.shape[:3]
-    return f"{width}×{height}, {float(clip.fps):.4g} frames/s, {count / float(clip.fps):.3g} s"
+    return _Form(width, height, clip.fps, count / float(clip.fps))
