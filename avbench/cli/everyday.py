@@ -282,8 +282,10 @@ def check(
 
     folder = opened_run(run_folder)
     if update:
-        gate.update(folder, baseline, reason)
+        shrunk = gate.update(folder, baseline, reason)
         say(f"{baseline} now holds {folder.path.name}")
+        if shrunk:
+            say(f"note: {shrunk}", err=True)
         return
     if init:
         place = plan or Path("gate.toml")
