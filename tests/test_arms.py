@@ -226,6 +226,19 @@ def test_the_report_shows_every_training(place, tmp_path):
     assert set(pd.read_csv(tmp_path / "differences.csv")["better"].dropna()) == {"a"}
 
 
+def test_pilot_arms_plan_trainings_and_prompts(place):
+    named, design = (f"a={place}/a-*", f"b={place}/b-*"), ("--trainings", "3,9", "--prompts", "12,50")
+    plain = json.loads(run_avbench("power", *named, *design, "--family", "3", "--format", "json").stdout)
+    found = {(row["metric"], row["trainings"], row["prompts"]): row["detectable"] for row in plain}
+    tested = avbench.compare_arms({"a": place / "a-*", "b": place / "b-*"}).differences.set_index("metric")
+    distance = "motion_amount_distance"
+    assert found[distance, 3, 12] == pytest.approx(tested.loc[distance, "detectable"])
+    assert (distance, 3, 50) not in found, "a distance says nothing about other prompts"
+    assert found["onset_rate", 3, 12] > found["onset_rate", 9, 12] > found["onset_rate", 9, 50]
+    assert "--trainings has no effect on single runs" in run_avbench("power", place / "a-0", *design, code=2).output
+    assert "--seeds has no effect on arms" in run_avbench("power", *named, "--seeds", "2", code=2).output
+
+
 def test_arms_are_compared_from_python_and_several_against_one(place, tmp_path):
     for number in range(2):
         training(tmp_path / f"c-{number}", seed=60 + number)
