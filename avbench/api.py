@@ -27,8 +27,8 @@ from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError, Key, Score, Shard, Subset, checked_id, digest
-from avbench.features.measure import CRASHED, protocol_of, require_weights, requires
 from avbench.features.measure import measure as measure_clips
+from avbench.features.measure import protocol_of, require_weights, requires
 from avbench.features.table import Requires
 from avbench.generation import sample as sampling
 from avbench.generation import table as generators
@@ -508,20 +508,28 @@ def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView
 
 
 def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: RunFolder | None = None) -> int:
-    """Measure what these metrics need of a run; returns how many clips crashed their worker, which are noted."""
-    lost: dict[Key, tuple[str, ...]] = {}
+    """Measure what these metrics need of a run; returns for how many clips that failed, each of which is noted."""
+    lost: dict[Key, Mapping[str, str]] = {}
 
     def noting(tasks: Iterable[Any]) -> Iterator[Any]:
         for task in tasks:
-            lost.update({one.key: task.crashed for one in task.samples if task.crashed})
+            lost.update({one.key: task.failed for one in task.samples if task.failed})
             yield task
 
     with view.writing():
         count, tasks = measure_clips(view, features_of(metrics), workers=work.processes, against=against)
         noted = noting(recorded(view.path, "measure", count, tasks))
         work.reporter.follow(f"{view.path.name}: measure", count, noted)
-    _list("not measured", {key: f"{', '.join(features)}: {CRASHED}" for key, features in lost.items()}, work)
+    _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, work)
     return len(lost)
+
+
+def _reasons(failed: Mapping[str, str]) -> str:
+    """``i3d, flow: the reason``"""
+    of_reason: dict[str, list[str]] = {}
+    for feature, reason in failed.items():
+        of_reason.setdefault(reason, []).append(feature)
+    return "; ".join(f"{', '.join(features)}: {reason}" for reason, features in of_reason.items())
 
 
 def evaluated(

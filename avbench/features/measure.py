@@ -17,6 +17,7 @@ from avbench.core import (
     Clip,
     InputError,
     Key,
+    MediaError,
     NotMeasurable,
     Prompt,
     Protocol,
@@ -28,7 +29,7 @@ from avbench.core import (
 from avbench.features.table import FEATURES, Feature, Requires, feature_class, package_of
 from avbench.storage import features_cache, plug_ins, weights, worker_pool
 from avbench.storage.conform import ClipForm, in_form
-from avbench.storage.content import counted, holds, require_unchanged
+from avbench.storage.content import UNREADABLE, counted, holds, require_unchanged
 from avbench.storage.features_cache import FeaturesCache
 from avbench.storage.media import read_clip
 from avbench.storage.run_folder import RunFolder
@@ -44,14 +45,16 @@ class Task:
     """The reference clip, if a feature needs it."""
     prompt: Prompt | None = None
     """The prompt, if a feature needs it."""
-    crashed: tuple[str, ...] = ()
-    """Of a finished task: the features that crashed the worker process twice, in the pool and in isolation."""
+    failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Of a finished task: the features that have no row to keep, and why; the next `measure` tries them again."""
 
 
 CRASHED = str(worker_pool.WorkerCrashed("measuring"))
 """The sentence that replaces the value after a crash."""
-_TRIED_AGAIN = (CRASHED, plug_ins.FAILED)
+_TRIED_AGAIN = (CRASHED, UNREADABLE, plug_ins.FAILED)
 """The next `measure` tries a row again whose sentence begins like one of these."""
+_FAILED = (CRASHED, UNREADABLE)
+"""Of these, what is counted as a failure of the run."""
 
 
 def requires(feature: str) -> Requires:
@@ -169,8 +172,8 @@ def measure(
                 folder.add_row(protocols[feature], row)
                 if cache and row.values is not None:
                     cache.keep(protocols[feature], _cached_as(feature, task, row.clip_sha256), row.values)
-            crashed = dict.fromkeys(feature for feature, row in rows if row.missing == CRASHED)
-            yield dataclasses.replace(task, crashed=tuple(crashed))
+            failed = {feature: row.missing for feature, row in rows if (row.missing or "").startswith(_FAILED)}
+            yield dataclasses.replace(task, failed=failed)
 
     return len(todo), work()
 
@@ -319,7 +322,10 @@ def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip |
     if not path.is_file() or not holds(path, sample.sha256):
         msg = f"{path} is missing or is not the clip that was sampled"
         raise InputError(msg)
-    clip = read_clip(path)
+    try:
+        clip = read_clip(path)
+    except MediaError as error:
+        return NotMeasurable(f"{UNREADABLE}: {str(error).removeprefix(f'{path} cannot be read: ')}")
     try:
         return in_form(clip, forms[sample.key.subset]) if sample.spec_mismatch else clip
     except NotMeasurable as reason:
