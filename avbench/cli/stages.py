@@ -139,7 +139,6 @@ def power(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUNS...",
             help="One pilot run, or two whose clips are paired; or two arms, as in 'a=runs/a-*' 'b=runs/b-*'.",
         ),
     ],
