@@ -171,16 +171,21 @@ def test_a_plan_makes_the_family_and_its_unanswered_questions_stay(arms):
     assert (rows["family"] == 1).all() and rows["p_holm"].notna().sum() == 1
     assert rows.loc["fvd", "missing"] == "b has no score of it"
     assert rows.loc["onset_rate", "verdict"] == "alike"
+    over_all = plan.from_plain({"question": [{"name": "q", "subset": "macro", "metric": "onset_rate"}]})
+    chosen = arm_differences(arms, plan=over_all, metrics=["onset_rate"]).differences.set_index("subset")
+    assert chosen.loc["macro", "missing"] == "arms are compared on each subset, not over several"
+    assert (chosen["metric"] == "onset_rate").all()
 
 
-def test_few_prompts_are_not_compared(tmp_path):
+@pytest.mark.parametrize("count", [1, 5])
+def test_few_prompts_are_not_compared(tmp_path, count):
     for name in "ab":
         for number in range(2):
-            made = made_run(tmp_path / f"{name}-{number}", seed=ord(name) + number, names=("toy-control",), count=5)
+            made = made_run(tmp_path / f"{name}-{number}", seed=ord(name) + number, names=("toy-control",), count=count)
             evaluated(made)
     found = arm_differences(opened_arms({name: f"{tmp_path}/{name}-*" for name in "ab"}))
     assert found.differences["p"].isna().all()
-    assert (found.differences["missing"] == "5 prompts are too few: at least 6 are needed").all()
+    assert (found.differences["missing"] == f"{count} prompts are too few: at least 6 are needed").all()
 
 
 def test_the_command_groups_runs_and_says_the_answer(place):
