@@ -27,6 +27,7 @@ from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError, Key, Score, Shard, Subset, checked_id, digest
+from avbench.features.devices import resolve
 from avbench.features.measure import measure as measure_clips
 from avbench.features.measure import protocol_of, require_weights, requires
 from avbench.features.table import Requires
@@ -111,6 +112,8 @@ class Work:
     replace: bool = False
     """Whether clips of another model, or clips that have changed, are made anew."""
     reporter: Reporter = field(default_factory=Silent)
+    device: str = "auto"
+    """Where networks measure: ``auto`` (the GPUs, where there are any), ``cpu``, ``cuda`` or ``cuda:0,1``."""
 
     @property
     def processes(self) -> int:
@@ -257,6 +260,7 @@ def score(
     out: str | Path = "runs/score",
     plan: Plan | None = None,
     workers: int | None = None,
+    device: str = "auto",
     replace: bool = False,
     reporter: Reporter | None = None,
     shard: str | None = None,
@@ -274,6 +278,8 @@ def score(
         out: folder that gets one run folder per model. The same call again measures what is new.
         plan: primary questions and margins.
         workers: processes; one per core where not given.
+        device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
+            ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
         replace: measure again what has changed, instead of refusing it.
         reporter: where messages and progress go.
         shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
@@ -282,7 +288,7 @@ def score(
         InputError: a folder holds no clips, or something else that was given is wrong.
     """
     part = None if shard is None else Shard.parse(shard)
-    work = _work(workers, replace, reporter)
+    work = _work(workers, replace, reporter, device)
     named = named_folders(folders)
     chosen = chosen_metrics(metrics)
     require_weights(features_of(chosen))
@@ -324,6 +330,7 @@ def run(
     allow: Sequence[str] = (),
     out: str | Path = "runs",
     workers: int | None = None,
+    device: str = "auto",
     replace: bool = False,
     reporter: Reporter | None = None,
     shard: str | None = None,
@@ -348,6 +355,8 @@ def run(
         allow: fields in which runs may differ all the same.
         out: folder that gets one run folder per model. The same call again goes on where it stopped.
         workers: processes; one per core where not given.
+        device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
+            ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
         replace: make anew what belongs to another model or other settings, instead of refusing it.
         reporter: where messages and progress go.
         shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
@@ -356,7 +365,7 @@ def run(
         InputError: something that was given is wrong. A clip that cannot be made is not: it is counted and reported.
     """
     part = None if shard is None else Shard.parse(shard)
-    work = _work(workers, replace, reporter)
+    work = _work(workers, replace, reporter, device)
     given = [models] if isinstance(models, str) else [*(models or DEMO_MODELS)]
     names = [subsets] if isinstance(subsets, str) else subsets
     chosen = paper_presets.load(preset) if preset else None
@@ -517,7 +526,9 @@ def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: Ru
             yield task
 
     with view.writing():
-        count, tasks = measure_clips(view, features_of(metrics), workers=work.processes, against=against)
+        count, tasks = measure_clips(
+            view, features_of(metrics), workers=work.processes, against=against, device=work.device
+        )
         noted = noting(recorded(view.path, "measure", count, tasks))
         work.reporter.follow(f"{view.path.name}: measure", count, noted)
     _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, work)
@@ -750,10 +761,11 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
     return frame[frame["metric"].isin(names)].reset_index(drop=True)
 
 
-def _work(workers: int | None, replace: bool, reporter: Reporter | None) -> Work:
+def _work(workers: int | None, replace: bool, reporter: Reporter | None, device: str) -> Work:
+    resolve(device)  # a device that is not there is refused before anything is made
     reporter = reporter or Silent()
     note_unusable_metrics(reporter)
-    return Work(workers, replace, reporter)
+    return Work(workers, replace, reporter, device)
 
 
 def note_unusable_metrics(reporter: Reporter) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from avbench.cli.options import Form, FVDProtocols, Metrics, Replace, Workers
+from avbench.cli.options import Device, Form, FVDProtocols, Metrics, Replace, Workers
 from avbench.cli.printing import print_list, print_listing, refuse, say, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import named_metrics, work_of, worker_count
@@ -131,6 +131,7 @@ def reference_build(
         "runs/references"
     ),
     workers: Workers = None,
+    device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder that holds the references.")] = Path("reference_stats"),
     replace: Replace = False,
 ) -> None:
@@ -147,7 +148,8 @@ def reference_build(
     source = model or (f"clips:{what}" if bare else "toyworld:")
     clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference.ROWS)
     target, metrics = out / asked.name, named_metrics(metric, fvd_protocol)
-    sha256 = api.build_reference(clips, metrics, work / asked.name, target, work_of(workers, replace=replace))
+    how = work_of(workers, replace=replace, device=device)
+    sha256 = api.build_reference(clips, metrics, work / asked.name, target, how)
     for sentence in reference.remarks(reference.load(target)):
         say(f"note: {sentence}", err=True)
     say(f"{sha256}  {target}")

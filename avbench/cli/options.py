@@ -86,6 +86,9 @@ Metrics = Annotated[
     list[str] | None, typer.Option("--metric", help="Only these metrics: a,b.", callback=split_at_commas)
 ]
 Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; one per core where not given, 0 for none.")]
+Device = Annotated[
+    str, typer.Option("--device", help="Where networks measure: auto (a GPU, if there is one), cpu, cuda or cuda:0,1.")
+]
 Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
 ReferenceAt = Annotated[
     Path | None,

@@ -8,6 +8,7 @@ import typer
 from avbench.cli.options import (
     Against,
     Allow,
+    Device,
     Form,
     FVDProtocols,
     Limit,
@@ -39,6 +40,7 @@ from avbench.cli.steps import (
     parsed_shard,
     sample_run,
     shard_place,
+    work_of,
 )
 
 
@@ -74,6 +76,7 @@ def measure(
     fvd_protocol: FVDProtocols = None,
     against: Against = None,
     workers: Workers = None,
+    device: Device = "auto",
     shard: ShardOf = None,
 ) -> None:
     """Measure the clips of run folders."""
@@ -81,7 +84,8 @@ def measure(
 
     metrics = named_metrics(metric, fvd_protocol)
     places = [share_of(path, parsed_shard(shard)) for path in runs]
-    if lost := sum([measure_run(path, metrics, workers, against) for path in places]):
+    work = work_of(workers, device=device)
+    if lost := sum([measure_run(path, metrics, work, against) for path in places]):
         refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
 
 
@@ -93,13 +97,14 @@ def evaluate(
     reference: ReferenceAt = None,
     against: Against = None,
     workers: Workers = None,
+    device: Device = "auto",
 ) -> None:
     """Score measured run folders; FVD under other protocols is measured first, and printed with its spread."""
-    metrics, lost, scored = named_metrics(metric, fvd_protocol), 0, False
+    metrics, work, lost, scored = named_metrics(metric, fvd_protocol), work_of(workers, device=device), 0, False
     for path in runs:
         if fvd_protocol:
-            lost += measure_run(path, metrics, workers, against)
-        scored |= evaluate_run(path, metrics, reference, against)
+            lost += measure_run(path, metrics, work, against)
+        scored |= evaluate_run(path, metrics, work, reference, against)
     if fvd_protocol:
         from avbench.comparison.leaderboard import leaderboard
 

@@ -18,11 +18,11 @@ PRINTED = Printed()
 """Notes of one command, each printed once."""
 
 
-def work_of(workers: int | None = None, *, replace: bool = False) -> "Work":
+def work_of(workers: int | None = None, *, replace: bool = False, device: str = "auto") -> "Work":
     """How the stages work for a command: what they note is printed."""
     from avbench.api import Work
 
-    return Work(workers, replace, PRINTED)
+    return Work(workers, replace, PRINTED, device)
 
 
 def sample_run(place: Path, model: str, asked: "Asked", workers: int | None, *, replace: bool = False) -> int:
@@ -42,11 +42,10 @@ def named_metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | No
     return chosen_metrics([*(metric.name for metric in chosen), *fvd_metrics(fvd_protocols or ())])
 
 
-def measure_run(path: Path, metrics: Sequence["Metric"], workers: int | None, against: Path | None = None) -> int:
+def measure_run(path: Path, metrics: Sequence["Metric"], work: "Work", against: Path | None = None) -> int:
     """Measure a run; returns for how many clips that failed, each of which is noted."""
     from avbench.api import measured
 
-    work = work_of(workers)
     return measured(
         opened_run(path, reads_clips=True),
         metrics,
@@ -55,12 +54,14 @@ def measure_run(path: Path, metrics: Sequence["Metric"], workers: int | None, ag
     )
 
 
-def evaluate_run(path: Path, metrics: Sequence["Metric"], reference: Path | None, against: Path | None) -> bool:
+def evaluate_run(
+    path: Path, metrics: Sequence["Metric"], work: "Work", reference: Path | None, against: Path | None
+) -> bool:
     """Score a measured run folder, and note what has no value; returns whether anything has one."""
     from avbench.api import evaluated, reference_of
 
     view = opened_run(path, reads_clips=True)
-    real = None if reference is None else reference_of(reference, metrics, work_of())
+    real = None if reference is None else reference_of(reference, metrics, work)
     scores = evaluated(view, metrics, real, None if against is None else opened_run(against, reads_clips=True))
     asked = [score for score in scores if score.metric in {metric.name for metric in metrics}]
     for score in asked:

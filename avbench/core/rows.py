@@ -33,6 +33,8 @@ class Row:
     clip_sha256: str
     values: Mapping[str, Value] | None
     missing: str | None = None
+    gpu: str | None = None
+    """The name of the GPU that computed the values; None where the CPU did."""
 
     def __post_init__(self) -> None:
         if (self.values is None) == (self.missing is None):

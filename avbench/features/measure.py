@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from avbench.core import (
     Clip,
@@ -26,7 +27,8 @@ from avbench.core import (
     Value,
     digest,
 )
-from avbench.features.table import FEATURES, Feature, Requires, feature_class, package_of
+from avbench.features import devices
+from avbench.features.table import FEATURES, Requires, feature_class, package_of
 from avbench.storage import features_cache, plug_ins, weights, worker_pool
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.content import UNREADABLE, counted, holds, require_unchanged
@@ -107,11 +109,23 @@ def require_weights(features: Sequence[str]) -> None:
 
 
 def measure(
-    folder: RunFolder, features: Sequence[str], *, workers: int = 0, against: RunFolder | None = None
+    folder: RunFolder,
+    features: Sequence[str],
+    *,
+    workers: int = 0,
+    against: RunFolder | None = None,
+    device: str = devices.CPU,
 ) -> tuple[int, Iterator[Task]]:
     """Measure what has no current rows. If a worker crashes, the clip loses one feature's values and nothing else.
 
     Values that the features cache has are taken from it, where one is asked for.
+
+    Args:
+        folder: the run.
+        features: their ids.
+        workers: processes, or 0 for this one. Each has its own networks, on the GPU too.
+        against: the run that holds the reference clips.
+        device: where networks run (see `devices.resolve`).
 
     Returns:
         The number of tasks, most of one clip each, and an iterator that does them and yields each when its rows are
@@ -122,6 +136,7 @@ def measure(
             be measured and no longer exists.
     """
     require_weights(features)
+    places = devices.resolve(device)
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_of(feature, against) for feature in features}
     current = {feature: current_keys(folder, feature, against, without=_TRIED_AGAIN) for feature in features}
@@ -155,7 +170,7 @@ def measure(
     cache = features_cache.asked_for()
 
     def work() -> Iterator[Task]:
-        build = functools.partial(_worker, folder.path, against.path if against else None)
+        build = functools.partial(_worker, folder.path, against.path if against else None, places)
         forms = forms_of(folder), forms_of(against) if against else {}
         left = []
         for task in todo:
@@ -171,7 +186,7 @@ def measure(
             for feature, row in rows:
                 folder.add_row(protocols[feature], row)
                 if cache and row.values is not None:
-                    cache.keep(protocols[feature], _cached_as(feature, task, row.clip_sha256), row.values)
+                    cache.keep(protocols[feature], _cached_as(feature, task, row.clip_sha256), row.values, row.gpu)
             failed = {feature: row.missing for feature, row in rows if (row.missing or "").startswith(_FAILED)}
             yield dataclasses.replace(task, failed=failed)
 
@@ -192,10 +207,12 @@ def _known(
     for feature in task.features:
         seen = _hashes(feature, task, forms)
         found = [cache.find(protocols[feature], _cached_as(feature, task, one)) for one in seen]
-        if all(values is not None for values in found):
-            rows += [(feature, row) for row in _as_rows(feature, task, found, None, forms)]
-        else:
+        if any(one is None for one in found):
             left.append(feature)
+            continue
+        values, gpus = zip(*(one for one in found if one is not None), strict=True)
+        made = zip(_as_rows(feature, task, values, None, forms), gpus, strict=True)
+        rows += [(feature, dataclasses.replace(row, gpu=gpu)) for row, gpu in made]
     return rows, dataclasses.replace(task, features=tuple(left))
 
 
@@ -266,10 +283,32 @@ def _all_seen(
     return digest([_seen(sample, forms), *others]) if others else _seen(sample, forms)
 
 
-def _worker(folder: Path, against: Path | None) -> Callable[[Task], list[tuple[str, Row]]]:
-    built: dict[str, Feature] = {}
+def _worker(folder: Path, against: Path | None, places: tuple[str, ...]) -> Callable[[Task], list[tuple[str, Row]]]:
+    built: dict[tuple[str, str], Callable] = {}
     forms = forms_of(RunFolder(folder))
     their = forms_of(RunFolder(against)) if against else {}
+    device = devices.of_this_process(places)
+
+    def on(place: str, feature: str, *seen: Any) -> list[Row]:
+        if (feature, place) not in built:
+            kind: Any = feature_class(feature)
+            built[feature, place] = kind(device=place) if place != devices.CPU else kind()
+        rows = _rows(feature, built[feature, place], *seen)
+        gpu = devices.card(place)
+        return (
+            rows
+            if gpu is None
+            else [dataclasses.replace(row, gpu=gpu) if row.values is not None else row for row in rows]
+        )
+
+    def measured(feature: str, *seen: Any) -> list[Row]:
+        if device != devices.CPU and getattr(feature_class(feature), "on_gpu", False):
+            try:
+                return on(device, feature, *seen)
+            except RuntimeError as error:
+                if not devices.is_out_of_memory(error):
+                    raise
+        return on(devices.CPU, feature, *seen)
 
     def look(task: Task) -> list[tuple[str, Row]]:
         clips = [_read(folder, sample, forms) for sample in task.samples]
@@ -283,9 +322,7 @@ def _worker(folder: Path, against: Path | None) -> Callable[[Task], list[tuple[s
         rows = []
         for feature in task.features:
             try:
-                if feature not in built:
-                    built[feature] = feature_class(feature)()
-                known = _rows(feature, built[feature], task, clips, reference, (forms, their))
+                known = measured(feature, task, clips, reference, (forms, their))
             except Exception as error:
                 if (package := package_of(feature)) is None:
                     error.add_note(f"while {feature} measured {task.samples[0].path}")

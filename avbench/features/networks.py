@@ -1,6 +1,7 @@
 """Fills the networks of features with weights and runs them so that the numbers are the same on any device."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +14,24 @@ from avbench.core import InputError
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def exact() -> torch.backends.cudnn.flags:
-    """A context without TF32, which changes the third digit, and without algorithms chosen by timing."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """A context, and a decorator, for inference whose numbers agree on every device.
+
+    TF32 changes the third digit and is off, whatever the process has set; so are algorithms chosen by timing.
+    """
+    products = [getattr(torch.backends, kind) for kind in ("cuda", "mkldnn")]
+    products = [kind.matmul for kind in products if hasattr(getattr(kind, "matmul", None), "fp32_precision")]
+    before, own = torch.get_float32_matmul_precision(), [product.fp32_precision for product in products]
+    torch.set_float32_matmul_precision("highest")
+    try:
+        flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with flags, torch.inference_mode():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        for product, precision in zip(products, own, strict=True):
+            product.fp32_precision = precision
 
 
 def filled(network: Network, state: Mapping[str, torch.Tensor | np.ndarray], what: str) -> Network:

@@ -1,10 +1,11 @@
 """Lists every feature: what stage 3 measures of one clip. Adding a feature takes one file and one row here.
 
-A feature is a class that is built as ``Feature(device=...)``. Its class attribute `protocol` holds everything besides
+A feature is a class that is built without arguments. Its class attribute `protocol` holds everything besides
 the clip that decides its numbers, and is known without loading weights. Calling the feature on a clip returns one row
 of named floats or float arrays, or raises NotMeasurable with a sentence that is shown in place of a value.
 
-A feature that needs more than a clip names what it needs in its class attribute `requires`.
+A feature that needs more than a clip names what it needs in its class attribute `requires`. One whose network can run
+on a GPU has the class attribute ``on_gpu = True`` and is built as ``Feature(device=...)``.
 
 Other packages add features by the entry-point group ``avbench.features``: name → class.
 """
@@ -46,6 +47,7 @@ FEATURES: dict[str, str] = {
     "vggish": "avbench.features.audio.networks:VGGish",
     "panns-cnn14": "avbench.features.audio.networks:PANNs",
     "clap": "avbench.features.audio.networks:CLAP",
+    "clap-text-audio": "avbench.features.audio.text:TextAudio",
     "av-align": "avbench.features.sync.av_align:AVAlign",
     "synchformer": "avbench.features.sync.synchformer:Synchformer",
     "raft-vbench": "avbench.features.vbench.dynamic_degree:VBenchRAFT",
@@ -113,6 +115,8 @@ class Feature(typing.Protocol):
     protocol: Protocol
     requires: Requires
     """Requires.CLIP where a class has none."""
+    on_gpu: bool
+    """Whether it takes the argument `device` and runs there; False where a class has none."""
 
     def __call__(self, clip: Clip) -> Mapping[str, Value]:
         """Measure one clip. Raises NotMeasurable if the clip cannot be measured."""

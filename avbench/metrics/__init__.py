@@ -7,6 +7,19 @@
 8.0
 """
 
-from avbench.metrics.distance import frechet_distance, kernel_distance
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avbench.metrics.distance import frechet_distance, kernel_distance
 
 __all__ = ["frechet_distance", "kernel_distance"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function when it is used: scipy takes seconds, which a list of metrics need not wait for."""
+    if name not in __all__:
+        msg = f"module 'avbench.metrics' has no attribute {name!r}"
+        raise AttributeError(msg)
+    from avbench.metrics import distance
+
+    return getattr(distance, name)

@@ -7,7 +7,7 @@ on one kind of processor, the same rows give the same bytes.
 import collections
 import functools
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,8 @@ def _found(
     protocol = _described(metric, feature, subset, real)
     if subset.name in run.forms:
         protocol["clip_form"] = run.forms[subset.name].describe()
+    if sentence := _gpus_used(of_subset.values()):
+        protocol["notes"] = {"device": sentence}
     if metric.beside:
         protocol["beside"] = protocol_of(metric.beside, run.against).describe()
     why = collections.Counter(_reason(key, samples, of_subset) for key in expected)
@@ -336,8 +338,17 @@ def _joined(rows: Mapping[Key, Row], beside: Mapping[Key, Row]) -> dict[Key, Row
     for key in rows.keys() & beside.keys():
         one, other = rows[key], beside[key]
         values = None if one.values is None or other.values is None else {**one.values, **other.values}
-        both[key] = Row(key, one.clip_sha256, values, one.missing or other.missing)
+        both[key] = Row(key, one.clip_sha256, values, one.missing or other.missing, one.gpu or other.gpu)
     return both
+
+
+def _gpus_used(rows: Iterable[Row]) -> str | None:
+    """How many clips each GPU measured, as a note on a protocol, whose digest it does not change; None without any."""
+    counts = collections.Counter(row.gpu for row in rows if row.values is not None)
+    if not any(counts):
+        return None
+    named = ((f"by CUDA on {gpu}" if gpu else "on the CPU", count) for gpu, count in counts.items())
+    return "Measured " + ", ".join(f"{place} ({count} clips)" for place, count in sorted(named)) + "."
 
 
 def _described(metric: Metric, feature: Protocol, subset: Subset, real: reference.Reference | None) -> dict[str, Any]:

@@ -330,10 +330,12 @@ def pack(
     values: dict[str, Columns] = {}
     moments: dict[str, dict[str, Moments]] = {}
     left_out: dict[str, str] = {}
+    gpus: dict[str, list[str]] = {}
     for protocol in protocols:
         measured: set[Key] = set()
+        used: set[str] = set()
         why: Counter[str] = Counter()
-        known, everything = _taken_in(_noted(folder.stream_rows(protocol), measured, why), kept)
+        known, everything = _taken_in(_noted(folder.stream_rows(protocol), measured, used, why), kept)
         if not measured and not why:
             msg = f"no clip of {subset.name} has a row of {protocol.name}; measure the run first"
             raise InputError(msg)
@@ -344,6 +346,8 @@ def pack(
             left_out[protocol.name] = f"{reason} ({count} of {len(made)} clips)"
         if len(measured - kept):
             moments[protocol.name] = everything
+        if used:
+            gpus[protocol.name] = sorted(used)
         marks = [(_KEPT if one.key in kept else _COUNTED) if one.key in measured else 0 for one in made]
         clips[protocol.name] = marks
     if not values:
@@ -367,6 +371,8 @@ def pack(
     }
     if left_out:
         card["left_out"] = left_out
+    if gpus:  # of features that no GPU measured, there is nothing to say
+        card["gpus"] = gpus
     if splits := _splits(subset):
         card["splits"] = splits
     if any(sample.spec_mismatch for sample in made) and subset.clip_spec:
@@ -482,11 +488,12 @@ def chosen_keys(keys: Iterable[Key], count: int) -> set[Key]:
     return set(sorted(keys, key=lambda key: digest(list(key)))[:count])
 
 
-def _noted(rows: Iterable[Row], measured: set[Key], why: Counter[str]) -> Iterator[Row]:
-    """Yield the rows that have values; record their keys, and the reasons of the other rows."""
+def _noted(rows: Iterable[Row], measured: set[Key], gpus: set[str], why: Counter[str]) -> Iterator[Row]:
+    """Yield the rows that have values; record their keys and their GPUs, and the reasons of the other rows."""
     for row in rows:
         if row.values is not None:
             measured.add(row.key)
+            gpus.update(filter(None, [row.gpu]))
             yield row
         else:
             why[str(row.missing)] += 1

@@ -1,4 +1,7 @@
-"""Lists what there is (models, subsets, metrics …), and sets such a list for console, markdown and LaTeX."""
+"""Lists what there is (models, subsets, metrics …), and sets such a list for console, markdown and LaTeX.
+
+Modules that bring scipy are imported by the lists that need them: otherwise every list takes seconds to start.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,13 +10,9 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from avbench.comparison import paper_presets
 from avbench.core import InputError, Subset, nearest
 from avbench.features import table as features
 from avbench.generation import table as generators
-from avbench.generation.detect import detect
-from avbench.generation.providers.diffusers.loading import local_folder
-from avbench.metrics import reference
 from avbench.metrics import table as metrics
 from avbench.report.tables import escaped, escaped_for_latex
 from avbench.storage.plug_ins import PlugIn
@@ -78,6 +77,8 @@ def as_latex(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _recognised(path: Path) -> Listing:
+    from avbench.generation.detect import detect
+
     seen = detect(path if path.exists() or len(path.parts) < 2 else _cached(path))
     known = {
         "is": seen.kind,
@@ -91,6 +92,8 @@ def _recognised(path: Path) -> Listing:
 
 def _cached(path: Path) -> Path:
     """Of a repository of the hub, what lies in the cache; a path that is none stays what it is."""
+    from avbench.generation.providers.diffusers.loading import local_folder
+
     try:
         return local_folder(str(path), None, fetch=False)
     except InputError:
@@ -155,6 +158,8 @@ def _features() -> Listing:
 
 
 def _references() -> Listing:
+    from avbench.metrics import reference
+
     found = [reference.named(name) for name in reference.names()]
     rows = [
         (
@@ -169,6 +174,8 @@ def _references() -> Listing:
 
 
 def _presets() -> Listing:
+    from avbench.comparison import paper_presets
+
     rows = []
     for one in map(paper_presets.load, paper_presets.names()):
         can = [column.name for column in one.columns if column.metric]

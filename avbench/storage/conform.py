@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy import signal
 
 from avbench.core import Audio, Clip, ClipSpec, Notes, NotMeasurable, Protocol, noted
 
@@ -84,6 +83,8 @@ def _sound(audio: Audio, spec: ClipSpec) -> Audio:
     if audio.channels != spec.channels:
         wave = np.repeat(audio.mono()[None], spec.channels, axis=0)
     if rate != audio.sample_rate:
+        from scipy import signal  # takes most of a second, and few clips need it
+
         common = gcd(rate, audio.sample_rate)
         wave = signal.resample_poly(wave, rate // common, audio.sample_rate // common, axis=1)
     samples = round(spec.frames * rate / spec.fps)

@@ -38,6 +38,8 @@ class _Entry:
     values: Mapping[str, Any]
     sha256: str
     """Digest of the other fields."""
+    gpu: str | None = None
+    """The name of the GPU that computed the values; None where the CPU did."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,15 @@ class FeaturesCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def find(self, protocol: Protocol, seen: str) -> dict[str, Value] | None:
-        """Return the values of what was seen under a protocol, or None. A damaged entry is removed."""
+    def find(self, protocol: Protocol, seen: str) -> tuple[dict[str, Value], str | None] | None:
+        """Return the values of what was seen under a protocol, with the name of the GPU that computed them, or None.
+
+        A damaged entry is removed.
+        """
         path = self._path(protocol, seen)
         try:
             used = path.stat().st_mtime
-            values = _read(path, protocol.digest, seen)
+            found = _read(path, protocol.digest, seen)
         except FileNotFoundError:
             return None
         except InputError:
@@ -77,12 +82,12 @@ class FeaturesCache:
         if time.time() - used > _DAY:
             with contextlib.suppress(OSError):
                 os.utime(path)
-        return values
+        return found
 
-    def keep(self, protocol: Protocol, seen: str, values: Mapping[str, Value]) -> None:
+    def keep(self, protocol: Protocol, seen: str, values: Mapping[str, Value], gpu: str | None = None) -> None:
         """Store values. Where that fails, as on a full disk, nothing is stored."""
         path = self._path(protocol, seen)
-        plain = {"protocol": protocol.digest, "seen": seen, "values": values_to_json(values)}
+        plain = _plain(protocol.digest, seen, values_to_json(values), gpu)
         part = path.with_name(f".{uuid.uuid4().hex}.part")
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,18 +162,26 @@ class FeaturesCache:
         return self.folder / f"{protocol.name}@{protocol.digest[:12]}" / key[:2] / f"{key}.json"
 
 
-def _read(path: Path, protocol: str | None = None, seen: str | None = None) -> dict[str, Value]:
-    """Read an entry's values. Raises FileNotFoundError, or InputError if it is not what was written under this name."""
+def _plain(protocol: str, seen: str, values: Mapping[str, Any], gpu: str | None) -> dict[str, Any]:
+    """What an entry's sha256 is computed of; an entry of the CPU does not name it."""
+    return {"protocol": protocol, "seen": seen, "values": values, **({} if gpu is None else {"gpu": gpu})}
+
+
+def _read(path: Path, protocol: str | None = None, seen: str | None = None) -> tuple[dict[str, Value], str | None]:
+    """Read an entry's values, and the name of the GPU that computed them.
+
+    Raises FileNotFoundError, or InputError if the entry is not what was written under this name.
+    """
     if not path.exists():
         raise FileNotFoundError(path)
     entry = read_json(path, _Entry)
-    plain = {"protocol": entry.protocol, "seen": entry.seen, "values": entry.values}
+    plain = _plain(entry.protocol, entry.seen, entry.values, entry.gpu)
     named = digest([entry.protocol, entry.seen]) == path.stem
     asked = protocol in (None, entry.protocol) and seen in (None, entry.seen)
     if digest(plain) != entry.sha256 or not named or not asked:
         msg = f"{path} was changed after it was written"
         raise InputError(msg)
-    return values_from_json(entry.values, str(path))
+    return values_from_json(entry.values, str(path)), entry.gpu
 
 
 def asked_for() -> FeaturesCache | None:

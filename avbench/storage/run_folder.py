@@ -159,6 +159,7 @@ class _RowLine:
     clip_sha256: str
     values: Mapping[str, Any] | None
     missing: str | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True)
@@ -654,7 +655,8 @@ def _whole_lines(content: bytes) -> int:
 
 def _row_to_json(row: Row) -> dict[str, Any]:
     values = None if row.values is None else values_to_json(row.values)
-    return {"key": row.key, "clip_sha256": row.clip_sha256, "values": values, "missing": row.missing}
+    plain = {"key": row.key, "clip_sha256": row.clip_sha256, "values": values, "missing": row.missing}
+    return plain if row.gpu is None else {**plain, "gpu": row.gpu}
 
 
 def _row(path: Path, line: _RowLine, names: Collection[str] | None = None) -> Row:
@@ -666,7 +668,7 @@ def _row(path: Path, line: _RowLine, names: Collection[str] | None = None) -> Ro
         values = {name: value for name, value in values.items() if name in names}
     values = None if values is None else values_from_json(values, where)
     try:
-        return Row(line.key, line.clip_sha256, values, line.missing)
+        return Row(line.key, line.clip_sha256, values, line.missing, line.gpu)
     except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from None

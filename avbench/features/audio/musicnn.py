@@ -72,20 +72,20 @@ class Musicnn:
     """The feature ``musicnn``. The constructor raises InputError if the weights are missing."""
 
     protocol = MusicnnProtocol()
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         self._network = load(locate(self.protocol.weights)).to(self._device)
 
-    @torch.inference_mode()
+    @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` [200]. Raises NotMeasurable without sound, with less than 1 s of sound, or if it is silent."""
         frames = log_mel(self._heard(clip), self.protocol)
         length = min(self.protocol.patch, len(frames))
         patches = frames[: len(frames) // length * length].reshape(-1, length, self.protocol.bands)
         x = torch.from_numpy(patches.astype(np.float32)).to(self._device).transpose(1, 2)[:, None]
-        with exact():
-            return {"embedding": self._network(x).mean(dim=0).cpu().numpy()}
+        return {"embedding": self._network(x).mean(dim=0).cpu().numpy()}
 
     def _heard(self, clip: Clip) -> np.ndarray:
         audio, protocol = waveform.sound_of(clip), self.protocol

@@ -16,7 +16,7 @@ import numpy as np
 from avbench.core import Clip, NotMeasurable, Value
 from avbench.features.flow import tracks
 from avbench.features.flow.histogram import by_cell_and_direction, motion_histogram
-from avbench.features.flow.pairs import Pair, pair, sampled, working, working_size
+from avbench.features.flow.pairs import Pair, length, pair, sampled, working, working_size
 from avbench.features.flow.protocol import FlowProtocol
 
 
@@ -107,9 +107,10 @@ class _Summary:
                 led = sampled(one.motion, before.target)
                 change = led - before.motion
                 self._changes.append(by_cell_and_direction(change, self._protocol))
-                moving = (np.abs(led) + np.abs(before.motion)).max(axis=-1) > 0
-                if moving.any():
-                    self._accelerations.append(float(np.hypot(*change[moving].T).mean(dtype=np.float64)))
+                moves = (led != 0) | (before.motion != 0)
+                if moves.any():
+                    moving = moves[..., 0] | moves[..., 1]
+                    self._accelerations.append(float(length(change)[moving].mean(dtype=np.float64)))
             before = one
             yield one
 

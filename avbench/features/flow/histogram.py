@@ -1,7 +1,10 @@
 """Computes histograms of motion by direction, place and time: the embedding that `motion_frechet` compares."""
 
+import functools
+
 import numpy as np
 
+from avbench.features.flow.pairs import length
 from avbench.features.flow.protocol import FlowProtocol
 
 
@@ -26,17 +29,23 @@ def motion_histogram(
 
 def by_cell_and_direction(vectors: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
     """Mean length of ``[height, width, 2]`` vectors in each part of the frame, divided among directions; flat."""
-    height, width, _ = vectors.shape
     side, directions = protocol.histogram_side, protocol.histogram_directions
-    cell = (np.arange(height) * side // height)[:, None] * side + np.arange(width) * side // width
-    length = np.hypot(vectors[..., 0], vectors[..., 1])
-    moving = length > 0  # the rest of the frame adds nothing, and often it is most of it
-    length, places = length[moving], cell[moving]
+    cell, pixels = _cells(*vectors.shape[:2], side)
+    lengths = length(vectors)
+    moving = lengths > 0  # the rest of the frame adds nothing, and often it is most of it
+    lengths, places = lengths[moving], cell[moving]
     turn = np.arctan2(vectors[..., 1][moving], vectors[..., 0][moving]) / (2 * np.pi) * directions
     before = np.floor(turn)
     share = turn - before
     total = np.zeros(side * side * directions)
     for direction, weight in ((before, 1 - share), (before + 1, share)):
-        place = places * directions + direction.astype(np.intp) % directions
-        total += np.bincount(place, length * weight, len(total))
-    return (total.reshape(-1, directions) / np.bincount(cell.ravel())[:, None]).ravel()
+        place = places * directions + direction.astype(np.int32) % directions
+        total += np.bincount(place, lengths * weight, len(total))
+    return (total.reshape(-1, directions) / pixels[:, None]).ravel()
+
+
+@functools.lru_cache(maxsize=4)
+def _cells(height: int, width: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the frame that each pixel lies in, ``[height, width]``, and the pixels of each part."""
+    cell = (np.arange(height) * side // height)[:, None] * side + np.arange(width) * side // width
+    return cell.astype(np.int32), np.bincount(cell.ravel())

@@ -4,6 +4,7 @@ Flow is ``[height, width, 2]`` float32 in pixels of the working frames, x before
 first frame and points to where each place is in the second; backward flow does the reverse.
 """
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -49,7 +50,7 @@ def pair(
     back = _Way(backward, places + backward, forward, after, before)
     motion = forward * _evidence(there, protocol)[..., None]
     motion_back = backward * _evidence(back, protocol)[..., None]
-    speed = np.hypot(motion[..., 0], motion[..., 1])
+    speed = length(motion)
     fastest = max(1, round(protocol.moving_share_of_pixels * speed.size))
     top = np.partition(speed, speed.size - fastest, axis=None)[-fastest:]
     inside = ~outside(there.target, 0)
@@ -173,4 +174,10 @@ def _warping_error(
 
 def square(vectors: np.ndarray) -> np.ndarray:
     """Squared length along the last axis."""
-    return np.einsum("...c,...c->...", vectors, vectors)
+    squares = vectors * vectors
+    return functools.reduce(np.add, (squares[..., part] for part in range(squares.shape[-1])))
+
+
+def length(vectors: np.ndarray) -> np.ndarray:
+    """Length along the last axis."""
+    return np.sqrt(square(vectors))

@@ -15,7 +15,7 @@ from torchvision.models.optical_flow import raft_large
 from avbench.core import Notes, noted
 from avbench.features.flow import DISFlow
 from avbench.features.flow.protocol import FlowProtocol
-from avbench.features.networks import filled
+from avbench.features.networks import exact, filled
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
@@ -51,6 +51,7 @@ class RAFTFlow(DISFlow):
     """
 
     protocol = UserProvidedProtocol(RAFTProtocol())
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._raft = RAFT(RAFTProtocol.weights, device)
@@ -72,7 +73,7 @@ class RAFT:
         self._network = filled(raft_large(), read_state_dict(path), f"{path}, as torchvision's raft_large,")
         self._network.to(self._device)
 
-    @torch.inference_mode()
+    @exact()
     def __call__(self, frame: np.ndarray, following: np.ndarray, iterations: int) -> np.ndarray:
         """Flow between two uint8 RGB frames: ``[height, width, 2]`` float32 in pixels of the padded frame."""
         x = torch.from_numpy(np.stack((frame, following))).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1

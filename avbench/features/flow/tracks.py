@@ -8,13 +8,14 @@ beside it. It is an event if most of the moving pixels around it agree. How v3 l
 the event between the two frames.
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from avbench.features.flow.pairs import Pair, grid, outside, sampled
+from avbench.features.flow.pairs import Pair, grid, length, outside, sampled
 from avbench.features.flow.protocol import FlowProtocol
 
 SPAN = 5
@@ -53,9 +54,9 @@ def _change(window: list[Pair], number: int, protocol: FlowProtocol) -> Change:
     (v1, v2, v3, v4, v5), lost = _tracked(window, protocol)
     height, width = lost.shape
     change, before, after = v4 - v2, v2 - v1, v5 - v4
-    size, left = _length(change), _length(change - before - after)
-    smooth = np.maximum(_length(before), _length(after))
-    moving = np.max([_length(v) for v in (v1, v2, v3, v4, v5)], axis=0) > protocol.track_speed
+    size, left = length(change), length(change - before - after)
+    smooth = np.maximum(length(before), length(after))
+    moving = functools.reduce(np.maximum, map(length, (v1, v2, v3, v4, v5))) > protocol.track_speed
     abrupt = (left > protocol.event_abruptness * size) & (smooth < protocol.event_smoothness * size)
     abrupt &= moving & ~lost & (size > protocol.track_speed)
     share = _mean(abrupt, protocol)
@@ -70,10 +71,6 @@ def _change(window: list[Pair], number: int, protocol: FlowProtocol) -> Change:
     changed = np.sum((v3 - v2) * change, axis=-1)[around] / np.maximum(np.sum(change**2, axis=-1)[around], 1e-9)
     when = number + 1 - float(np.clip(np.median(changed), 0, 1))
     return Change(when, float(strength[y, x]), float(x / width), float(y / height))
-
-
-def _length(vectors: np.ndarray) -> np.ndarray:
-    return np.hypot(vectors[..., 0], vectors[..., 1])
 
 
 def _tracked(window: list[Pair], protocol: FlowProtocol) -> tuple[list[np.ndarray], np.ndarray]:

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, noted
 from avbench.features.networks import exact, filled, without
-from avbench.features.perceptual.trunk import Trunk
+from avbench.features.perceptual.trunk import Trunk, standardised
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
 from avbench.storage.weights import WEIGHTS, UserProvidedProtocol, locate
@@ -37,6 +38,7 @@ MIN_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
 
 _EPSILON = 1e-10  # Added to the length by which features are divided.
 _BATCH = 4  # Frames at a time: on a CPU faster than the whole clip, and memory does not grow with its length.
+_GPU_PIXELS = 1 << 21  # A GPU takes more small frames at a time, up to so many pixels.
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class LPIPS:
     """
 
     protocol = _protocol("alex")
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
@@ -113,19 +116,20 @@ class LPIPS:
         self._trunk = trunk.to(self.device, memory_format=torch.channels_last)
         self._heads = [torch.from_numpy(head).to(self.device) for head in heads]
 
-    @torch.inference_mode()
+    @exact()
     def consecutive(self, frames: np.ndarray) -> np.ndarray:
         """LPIPS [time - 1] of each of ``[time, height, width, 3]`` uint8 frames and the next one."""
         self._require_size(frames)
         pairs = []
         last: list[torch.Tensor] = []
         for layers in self._features(frames):
-            joined = [torch.cat((old, new)) for old, new in zip(last, layers, strict=True)] if last else layers
-            pairs.append(self._distances([x[:-1] for x in joined], [x[1:] for x in joined]))
+            if last:
+                pairs.append(self._distances(last, [x[:1] for x in layers]))
+            pairs.append(self._distances([x[:-1] for x in layers], [x[1:] for x in layers]))
             last = [x[-1:] for x in layers]
         return np.concatenate(pairs)
 
-    @torch.inference_mode()
+    @exact()
     def between(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """LPIPS [clips, clips, time] between the frames with the same index in several arrays of uint8 frames."""
         if len(shapes := {frames.shape for frames in clips}) > 1:
@@ -142,16 +146,17 @@ class LPIPS:
 
     def _features(self, frames: np.ndarray) -> Iterator[list[torch.Tensor]]:
         """Batches of frames as layers of features [frames, channel, height, width] of length 1 at each place."""
-        for start in range(0, len(frames), _BATCH):
-            batch = torch.from_numpy(np.array(frames[start : start + _BATCH])).to(self.device)
-            x = batch.permute(0, 3, 1, 2).float() / 127.5 - 1
-            with exact():
-                layers = self._trunk(x)
-            yield [layer / (layer.square().sum(dim=1, keepdim=True).sqrt() + _EPSILON) for layer in layers]
+        count = _BATCH if self.device.type == "cpu" else max(_BATCH, _GPU_PIXELS // frames[0, ..., 0].size)
+        for start in range(0, len(frames), count):
+            layers = self._trunk(standardised(frames[start : start + count], self.device))
+            yield [layer / (torch.linalg.vector_norm(layer, dim=1, keepdim=True) + _EPSILON) for layer in layers]
 
     def _distances(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> np.ndarray:
         # The head is linear, so the mean over the picture may come first: one product a pair instead of one a place.
-        layers = [(x - y).square().mean(dim=(2, 3)) @ head for x, y, head in zip(a, b, self._heads, strict=True)]
+        layers = [
+            functional.mse_loss(x, y, reduction="none").mean(dim=(2, 3)) @ head
+            for x, y, head in zip(a, b, self._heads, strict=True)
+        ]
         return torch.stack(layers).sum(dim=0).cpu().numpy()
 
     def _require_size(self, frames: np.ndarray) -> None:

@@ -6,6 +6,8 @@ and scaling are those of the lpips package, whose values these networks give (te
 
 from collections.abc import Iterator
 
+import cv2
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,14 +18,26 @@ _TAPS = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29), "squeeze": (1, 4, 
 """Numbers of the layers whose outputs are compared."""
 
 
+def standardised(frames: np.ndarray, device: torch.device) -> torch.Tensor:
+    """``[time, height, width, 3]`` uint8 → the trunk's input ``[time, 3, height, width]``, channels last in memory."""
+    if device.type != "cpu":
+        return _standardised(torch.from_numpy(np.array(frames)).to(device)).permute(0, 3, 1, 2)
+    every_grey = _standardised(torch.arange(256)[:, None]).numpy()  # looked up, because there are only 256
+    rows = frames.reshape(-1, *frames.shape[2:])
+    return torch.from_numpy(cv2.LUT(rows, every_grey[None]).reshape(frames.shape)).permute(0, 3, 1, 2)
+
+
+def _standardised(greys: torch.Tensor) -> torch.Tensor:
+    """Grey levels 0...255, channels last, less the mean and divided by the deviation that the networks expect."""
+    shift, scale = (torch.tensor(each, device=greys.device) for each in (_SHIFT, _SCALE))
+    return (greys.float() / 127.5 - 1 - shift) / scale
+
+
 class Trunk(nn.Module):
-    """One trunk: ``[batch, 3, height, width]`` in -1...1 to a list of features ``[batch, channel, height, width]``.
+    """One trunk: standardised ``[batch, 3, height, width]`` to a list of features ``[batch, channel, height, width]``.
 
     It is built with weights that are not initialised; fill it before use.
     """
-
-    _shift: torch.Tensor
-    _scale: torch.Tensor
 
     def __init__(self, net: str) -> None:
         super().__init__()
@@ -31,12 +45,9 @@ class Trunk(nn.Module):
             self.features = nn.Sequential(*{"alex": _alex, "vgg": _vgg, "squeeze": _squeeze}[net]())
         self.features.to_empty(device="cpu")
         self._taps = _TAPS[net]
-        self.register_buffer("_shift", torch.tensor(_SHIFT)[None, :, None, None], persistent=False)
-        self.register_buffer("_scale", torch.tensor(_SCALE)[None, :, None, None], persistent=False)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Return the features of all taps, from the picture inwards."""
-        x = (x - self._shift) / self._scale
         found = []
         for number, layer in enumerate(self.features):
             x = layer(x)

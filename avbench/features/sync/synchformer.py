@@ -110,12 +110,13 @@ class Synchformer:
 
     protocol = UserProvidedProtocol(SynchformerProtocol())
     shape = Shape()
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         self._network = load(self.shape, read_state_dict(locate(SynchformerProtocol.weights))).to(self._device)
 
-    @torch.inference_mode()
+    @exact()
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``first_lag`` and ``last_lag``, of the first and the last 4.8 s: seconds in -2...2, positive where late.
 
@@ -128,14 +129,13 @@ class Synchformer:
         whole = min(len(frames) // step, len(wave) // hop) - 1
         ends = [range(count), range(whole - count, whole)]
         starts = sorted({*ends[0], *ends[1]})
-        with exact():
-            cuts = np.stack([wave[hop * k : hop * k + protocol.samples] for k in starts])
-            sounds = self._network.afeat_extractor(log_mel(torch.from_numpy(cuts).to(self._device), protocol))
-            chosen = (clip.frames[frames[step * k : step * k + protocol.frames]] for k in starts)
-            # One segment at a time, because each has 1569 tokens.
-            pictures = torch.cat([self._network.vfeat_extractor(self._planes(each)[None]) for each in chosen])
-            places = [[starts.index(k) for k in end] for end in ends]
-            first, last = (self._lag(self._network(pictures[place], sounds[place])) for place in places)
+        cuts = np.stack([wave[hop * k : hop * k + protocol.samples] for k in starts])
+        sounds = self._network.afeat_extractor(log_mel(torch.from_numpy(cuts).to(self._device), protocol))
+        chosen = (clip.frames[frames[step * k : step * k + protocol.frames]] for k in starts)
+        # One segment at a time, because each has 1569 tokens.
+        pictures = torch.cat([self._network.vfeat_extractor(self._planes(each)[None]) for each in chosen])
+        places = [[starts.index(k) for k in end] for end in ends]
+        first, last = (self._lag(self._network(pictures[place], sounds[place])) for place in places)
         return {"first_lag": first, "last_lag": last}
 
     def _planes(self, frames: np.ndarray) -> torch.Tensor:

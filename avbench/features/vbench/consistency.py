@@ -29,7 +29,7 @@ from torch.nn import functional
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, Protocol, first_line, noted
-from avbench.features.networks import filled
+from avbench.features.networks import exact, filled
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
@@ -125,6 +125,7 @@ class SubjectConsistency:
         )
     )
     shape = Shape()
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -135,7 +136,7 @@ class SubjectConsistency:
         _require_two(clip)
         return {"consistency": consistency(_in_parts(self.features, clip.frames))}
 
-    @torch.inference_mode()
+    @exact()
     def features(self, frames: np.ndarray) -> np.ndarray:
         """Features ``[frames, 768]`` of ``[frames, height, width, 3]`` uint8."""
         x = _planes(frames, self._device)
@@ -162,6 +163,7 @@ class BackgroundConsistency:
         )
     )
     shape = CLIPShape()
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -172,7 +174,7 @@ class BackgroundConsistency:
         _require_two(clip)
         return {"consistency": consistency(_in_parts(self.features, clip.frames))}
 
-    @torch.inference_mode()
+    @exact()
     def features(self, frames: np.ndarray) -> np.ndarray:
         """Features ``[frames, 512]`` of ``[frames, height, width, 3]`` uint8."""
         side = self.protocol.size
@@ -192,6 +194,7 @@ class TextAlignment:
     protocol = UserProvidedProtocol(TextAlignmentProtocol())
     requires = Requires.PROMPT
     shape = CLIPShape()
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         from open_clip import SimpleTokenizer, image_transform
@@ -209,7 +212,7 @@ class TextAlignment:
         truncated = len(self._tokenizer.encode(caption)) + 2 > self.shape.tokens
         return {"similarity": float(cosines.mean()), "truncated": float(truncated)}
 
-    @torch.inference_mode()
+    @exact()
     def features(self, frames: np.ndarray) -> np.ndarray:
         """Features ``[frames, 512]`` of ``[frames, height, width, 3]`` uint8."""
         from PIL import Image
@@ -217,7 +220,7 @@ class TextAlignment:
         x = torch.stack([self._seen(Image.fromarray(frame)) for frame in frames])
         return self._network.encode_image(x.to(self._device)).cpu().numpy()
 
-    @torch.inference_mode()
+    @exact()
     def text(self, caption: str) -> np.ndarray:
         """Features ``[1, 512]`` of a caption."""
         return self._network.encode_text(self._tokenizer([caption]).to(self._device)).cpu().numpy()

@@ -65,6 +65,7 @@ class VBenchRAFT:
     """
 
     protocol = UserProvidedProtocol(VBenchRAFTProtocol())
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._raft = RAFT(VBenchRAFTProtocol.weights, device)

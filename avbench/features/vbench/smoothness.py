@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, first_line, noted
-from avbench.features.networks import filled
+from avbench.features.networks import exact, filled
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 RADIUS, LEVELS, FIELDS, SIDE_CHANNELS = 3, 4, 3, 20
@@ -65,6 +65,7 @@ class MotionSmoothness:
     """The feature ``vbench-smoothness``. The constructor raises InputError if weights are missing or do not fit."""
 
     protocol = UserProvidedProtocol(SmoothnessProtocol())
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -84,7 +85,7 @@ class MotionSmoothness:
         made = [self.between(kept[k], kept[k + 1]) for k in range(len(kept) - 1)]
         return {"smoothness": smoothness(clip.frames, np.array(made))}
 
-    @torch.inference_mode()
+    @exact()
     def between(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
         """The frame halfway between two, all ``[height, width, 3]`` uint8."""
         x = torch.from_numpy(np.stack((frame, following))).to(self._device).permute(0, 3, 1, 2).float() / 255

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
-from avbench.features.networks import filled, without
+from avbench.features.networks import exact, filled, without
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
@@ -59,13 +59,14 @@ class VideoMAE:
 
     protocol = UserProvidedProtocol(VideoMAEProtocol())
     shape = Shape()
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         state = read_state_dict(locate(VideoMAEProtocol.weights))
         self._network = load(self.shape, state, self.protocol.frames, self.protocol.size).to(self._device)
 
-    @torch.inference_mode()
+    @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` of the clip's first 16 frames. Raises NotMeasurable if it has fewer."""
         asked, side = self.protocol.frames, self.protocol.size

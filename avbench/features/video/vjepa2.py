@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, first_line, noted
-from avbench.features.networks import require_complete
+from avbench.features.networks import exact, require_complete
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -50,6 +50,7 @@ class VJEPA2:
     """The feature ``vjepa2``. The constructor raises InputError without transformers, or if the folder does not fit."""
 
     protocol = UserProvidedProtocol(VJEPA2Protocol())
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -74,7 +75,7 @@ class VJEPA2:
         require_complete(report, "encoder", folder, "V-JEPA 2")
         self._model = model.eval().requires_grad_(False).to(self._device)
 
-    @torch.inference_mode()
+    @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` of the clip's first 16 frames. Raises NotMeasurable if it has fewer."""
         asked = self.protocol.frames

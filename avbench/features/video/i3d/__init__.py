@@ -51,6 +51,7 @@ class I3DLogits:
     """
 
     protocol = I3DProtocol()
+    on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -68,24 +69,23 @@ class I3DLogits:
         """Logits [400] float32 of all of ``[time, height, width, 3]`` uint8 frames; at least 9 are needed."""
         size = (self.protocol.size, self.protocol.size)
         x = functional.interpolate(
-            planes(frames), size, mode="bilinear", align_corners=False, antialias=self.protocol.antialias
+            planes(frames, self._device), size, mode="bilinear", align_corners=False, antialias=self.protocol.antialias
         )
         return self.seen(x / 127.5 - 1)
 
-    @torch.inference_mode()
+    @exact()
     def seen(self, x: torch.Tensor) -> np.ndarray:
         """Logits [400] float32 of the network's input: ``[time, 3, 224, 224]``, by convention in -1...1."""
         if len(x) < MIN_FRAMES:
             msg = f"I3D needs at least {MIN_FRAMES} frames and got {len(x)}"
             raise NotMeasurable(msg)
         x = x.to(self._device).transpose(0, 1)[None].contiguous(memory_format=torch.channels_last_3d)
-        with exact():
-            return self._network(x)[0].float().cpu().numpy()
+        return self._network(x)[0].float().cpu().numpy()
 
     def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return Inception(TensorFlowCheckpoint(read_arrays(locate(self.protocol.weights))), self._device)
 
 
-def planes(frames: np.ndarray) -> torch.Tensor:
-    """``[time, height, width, 3]`` uint8 as ``[time, 3, height, width]`` float32 in 0...255."""
-    return torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2).float()
+def planes(frames: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """``[time, height, width, 3]`` uint8 as ``[time, 3, height, width]`` float32 in 0...255, on a device."""
+    return torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).float()

@@ -1,0 +1,58 @@
+"""Chooses where the networks of features run: on the CPU, or on GPUs through CUDA.
+
+The device does not belong to a protocol: in float32, without TF32, GPU and CPU agree within the tolerances of
+docs/speed.md. Each row records the GPU that computed it.
+"""
+
+import os
+import re
+
+from avbench.core import InputError, nearest
+
+CPU = "cpu"
+_ASKED = re.compile(r"cuda(:\d+(,\d+)*)?")
+
+
+def resolve(asked: str) -> tuple[str, ...]:
+    """The torch devices that ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``cuda:0,1`` names; ``cuda`` is every GPU.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if asked == CPU:
+        return (CPU,)
+    if asked != "auto" and not _ASKED.fullmatch(asked):
+        msg = f"device {asked!r} is unknown; {nearest(asked, ('auto', CPU, 'cuda', 'cuda:0', 'cuda:0,1'))}"
+        raise InputError(msg)
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto" and not count:
+        return (CPU,)
+    _, _, numbers = asked.partition(":")
+    chosen = [int(number) for number in numbers.split(",")] if numbers else range(count)
+    if not count or max(chosen) >= count:
+        there = f"torch sees {count} GPUs" if count else "torch sees no GPU here"
+        msg = f"device {asked!r} is not there: {there}; `auto` takes the CPU where there is none"
+        raise InputError(msg)
+    return tuple(f"cuda:{number}" for number in dict.fromkeys(chosen))
+
+
+def of_this_process(devices: tuple[str, ...]) -> str:
+    """The device of a worker process: the processes, which have successive numbers, take turns."""
+    return devices[os.getpid() % len(devices)]
+
+
+def card(device: str) -> str | None:
+    """The name of the GPU; None for the CPU."""
+    if device == CPU:
+        return None
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a computation failed because the GPU's memory is full."""
+    words = ("out of memory", "ALLOC_FAILED", "NOT_INITIALIZED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

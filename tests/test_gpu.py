@@ -1,0 +1,153 @@
+"""Networks measure on a GPU as on the CPU; the tests that need one are skipped where there is none."""
+
+import pytest
+import torch
+
+from avbench.core import Direction, InputError, NotMeasurable, Protocol
+from avbench.features import devices, measure, networks, table
+from avbench.generation.sample import sample
+from avbench.metrics.evaluate import evaluate
+from avbench.metrics.table import Metric
+from avbench.storage.features_cache import asked_for
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets import loading
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+class Gauge:
+    """A feature that knows where it runs, and whose GPU is full on the last two of four clips."""
+
+    protocol = Protocol("gauge", 1)
+    on_gpu = True
+    seen = 0
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    def __call__(self, clip):
+        if self.device != "cpu":
+            type(self).seen += 1
+            if type(self).seen > 2:
+                msg = "CUDA out of memory. Tried to allocate 2 GiB."
+                raise RuntimeError(msg)
+        return {"value": 1.0}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = RunFolder(tmp_path / "toyworld")
+    subset = loading.load("toy-object-contact").limited(2)
+    list(sample(place, "toyworld:", {}, [subset], (0, 1))[1])
+    return place
+
+
+@pytest.fixture
+def two_cards(monkeypatch):
+    """A machine with two GPUs, to names and numbers; nothing can be computed on them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device}")
+
+
+@pytest.fixture
+def gauge(monkeypatch):
+    monkeypatch.setitem(table.FEATURES, "gauge", f"{__name__}:Gauge")
+    monkeypatch.setattr(Gauge, "seen", 0)
+
+
+def rows_of(folder, feature, device):
+    list(measure.measure(folder, [feature], device=device)[1])
+    return measure.current_rows(folder, feature)
+
+
+def test_devices_by_name(two_cards):
+    assert devices.resolve("cpu") == ("cpu",)
+    assert devices.resolve("auto") == devices.resolve("cuda") == devices.resolve("cuda:0,1") == ("cuda:0", "cuda:1")
+    assert devices.resolve("cuda:1") == ("cuda:1",)
+    assert devices.of_this_process(("cuda:0", "cuda:1")) in ("cuda:0", "cuda:1")
+    with pytest.raises(InputError, match="device 'cuda:2' is not there: torch sees 2 GPUs"):
+        devices.resolve("cuda:2")
+    with pytest.raises(InputError, match="device 'gpu' is unknown"):
+        devices.resolve("gpu")
+
+
+def test_a_machine_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.resolve("auto") == ("cpu",)
+    with pytest.raises(InputError, match="device 'cuda' is not there: torch sees no GPU here"):
+        devices.resolve("cuda")
+
+
+def test_rows_name_the_gpu_and_a_full_one_leaves_clips_to_the_cpu(folder, two_cards, gauge):
+    rows = rows_of(folder, "gauge", "cuda:1")
+    assert sorted(str(row.gpu) for row in rows.values()) == ["None", "None", "card cuda:1", "card cuda:1"]
+    assert rows_of(folder, "gauge", "cpu") == rows, "what a GPU measured is current on the CPU, too"
+
+
+def test_another_error_on_the_gpu_is_not_taken_for_a_full_one(folder, two_cards, gauge, monkeypatch):
+    def broken(self, clip):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(Gauge, "__call__", broken)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        rows_of(folder, "gauge", "cuda:0")
+
+
+def test_features_without_a_network_stay_on_the_cpu(folder, two_cards):
+    assert {row.gpu for row in rows_of(folder, "onsets", "cuda").values()} == {None}
+
+
+def test_a_score_says_in_a_note_where_it_was_measured_and_keeps_its_protocol(folder, two_cards, gauge):
+    metric = Metric("gauge", "gauge", f"{__name__}:values", Direction.NEITHER, "1", "Where?")
+    list(measure.measure(folder, ["gauge"])[1])
+    (on_cpu,) = evaluate(folder, [metric])
+    place = next((folder.path / "features").glob("gauge@*"))
+    (place / "rows.jsonl").unlink()
+    rows_of(RunFolder(folder.path), "gauge", "cuda:0")
+    again = RunFolder(folder.path)
+    (on_both,) = evaluate(again, [metric])
+    assert on_both.protocol == on_cpu.protocol
+    note = again.scores()[1][on_both.protocol]["notes"]["device"]
+    assert note == "Measured by CUDA on card cuda:0 (2 clips), on the CPU (2 clips)."
+
+
+def values(columns):
+    return columns["value"]
+
+
+def test_the_features_cache_keeps_the_gpu(folder, two_cards, gauge, tmp_path, monkeypatch):
+    monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "cache"))
+    rows = rows_of(folder, "gauge", "cuda:0")
+    (folder.path / "features").rename(tmp_path / "moved")
+    again = rows_of(RunFolder(folder.path), "gauge", "cpu")
+    assert again == rows
+    cache = asked_for()
+    assert cache is not None and cache.verify() == (4, [])
+
+
+def test_exact_inference_ignores_what_a_training_has_set_and_puts_it_back():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with networks.exact():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
+            assert torch.is_inference_mode_enabled()
+        assert torch.get_float32_matmul_precision() == "high" and torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@on_gpu
+@pytest.mark.parametrize(("feature", "tolerance"), [("i3d-k400", 1e-4), ("lpips-alex", 1e-5), ("musicnn", 1e-4)])
+def test_a_gpu_agrees_with_the_cpu(folder, feature, tolerance):
+    try:
+        on_cpu = dict(rows_of(folder, feature, "cpu"))
+    except (InputError, NotMeasurable) as error:
+        pytest.skip(str(error))
+    next((folder.path / "features").glob(f"{feature}@*/rows.jsonl")).unlink()
+    for key, row in rows_of(RunFolder(folder.path), feature, "cuda:0").items():
+        assert row.gpu == torch.cuda.get_device_name(0)
+        for name, value in row.values.items():
+            assert value == pytest.approx(on_cpu[key].values[name], abs=tolerance, rel=tolerance)
