@@ -64,7 +64,6 @@ All = Annotated[bool, typer.Option("--all", help="Print all metrics, in as many 
 RunsOrArms = Annotated[
     list[str],
     typer.Argument(
-        metavar="RUNS...",
         help="Run folders; 'NAME=runs/a-*' groups the trainings of an arm (all runs so, or none).",
     ),
 ]
