@@ -25,7 +25,7 @@ from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import verdict
 from avbench.core import InputError, Key, Score, Shard, Subset, checked_id, digest
-from avbench.features.devices import resolve
+from avbench.features import devices
 from avbench.features.measure import CRASHED, protocol_of, require_weights, requires
 from avbench.features.measure import measure as measure_clips
 from avbench.features.table import Requires
@@ -662,7 +662,7 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
 
 
 def _work(workers: int | None, replace: bool, reporter: Reporter | None, device: str) -> Work:
-    resolve(device)  # a device that is not there is refused before anything is made
+    devices.require(device)  # before anything is made
     reporter = reporter or Silent()
     note_unusable_metrics(reporter)
     return Work(workers, replace, reporter, device)
