@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avbench.api import Comparison, Silent, compare, run, score
+    from avbench.api import ArmComparison, Comparison, Silent, compare, compare_arms, run, score
     from avbench.core import Audio, Clip, ClipSpec, InputError, Prompt, Subset
     from avbench.core.version import __version__
     from avbench.metrics.hook import score as training_hook
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from avbench.storage.media import write_clip as save_clip
 
 __all__ = [
+    "ArmComparison",
     "Audio",
     "Clip",
     "ClipSpec",
@@ -22,6 +23,7 @@ __all__ = [
     "Subset",
     "__version__",
     "compare",
+    "compare_arms",
     "load_clip",
     "run",
     "save_clip",
@@ -29,7 +31,9 @@ __all__ = [
     "training_hook",
 ]
 _PLACES = {
-    **dict.fromkeys(("Comparison", "Silent", "compare", "run", "score"), "avbench.api"),
+    **dict.fromkeys(
+        ("ArmComparison", "Comparison", "Silent", "compare", "compare_arms", "run", "score"), "avbench.api"
+    ),
     **dict.fromkeys(("Audio", "Clip", "ClipSpec", "InputError", "Prompt", "Subset"), "avbench.core"),
     "__version__": "avbench.core.version",
     "training_hook": "avbench.metrics.hook:score",

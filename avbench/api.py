@@ -20,14 +20,16 @@ from typing import Any, Protocol
 import pandas as pd
 
 from avbench.comparison import paper_presets
+from avbench.comparison.arm_differences import ArmTables, arm_differences
+from avbench.comparison.arms import opened_arms
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
-from avbench.comparison.verdict import verdict
+from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError, Key, Score, Shard, Subset, checked_id, digest
 from avbench.features import devices
-from avbench.features.measure import CRASHED, protocol_of, require_weights, requires
 from avbench.features.measure import measure as measure_clips
+from avbench.features.measure import protocol_of, require_weights, requires
 from avbench.features.table import Requires
 from avbench.generation import sample as sampling
 from avbench.generation import table as generators
@@ -36,7 +38,7 @@ from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics import reference as references
 from avbench.metrics.evaluate import SHIPPED, chosen_metrics, evaluate, features_of, fvd_metrics, read_values
 from avbench.metrics.table import Metric, problems
-from avbench.report import tables
+from avbench.report import arm_report, arm_tables, tables
 from avbench.report.writing import PageOptions, write_report
 from avbench.storage.content import cache_folder, content_sha256, counted
 from avbench.storage.progress import recorded
@@ -214,6 +216,39 @@ class Comparison:
         else:
             msg = f"{type(run).__name__} cannot be logged to: it has neither log, log_metrics nor add_scalar"
             raise InputError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class ArmComparison(ArmTables):
+    """Arms with several trainings side by side. Nothing is written before `save_report`."""
+
+    verdict: list[str]
+    """The answer in plain sentences."""
+
+    def show(self) -> None:
+        """Print the verdict and the tables."""
+        from rich.console import Console
+
+        console = Console(markup=False, highlight=False)
+        for sentence in self.verdict:
+            console.print(sentence)
+        for found, legend in (
+            (arm_tables.value_tables(self.scores), arm_tables.VALUES_LEGEND),
+            (arm_tables.difference_tables(self.differences), arm_tables.LEGEND),
+        ):
+            console.print(tables.set_for_console(found, legend, console.width))
+
+    def to_markdown(self) -> str:
+        """The verdict and the tables, for a README or a pull request."""
+        return arm_report.markdown(self, self.verdict)
+
+    def save_report(self, path: str | Path) -> Path:
+        """Write scores.csv, trainings.csv, differences.csv, arms.md with its figures, and the page, which is returned.
+
+        Raises:
+            InputError: something cannot be written.
+        """
+        return arm_report.write_arm_report(self, self.verdict, Path(path))
 
 
 def score(
@@ -394,6 +429,63 @@ def compare(
     return compared(views, pairs=pairs, plan=plan, allow=allow, reference=place, metrics=metrics)
 
 
+def compare_arms(
+    arms: Mapping[str, str | Path | Sequence[str | Path]],
+    *,
+    metrics: Sequence[str] | None = None,
+    all_pairs: bool = False,
+    plan: Plan | None = None,
+    allow: Sequence[str] = (),
+    paired_trainings: bool | None = None,
+) -> ArmComparison:
+    """Compare arms that were trained several times, each with the first, or every one with every other.
+
+    ```python
+    found = avbench.compare_arms({"t2v": "runs/t2v-*", "t2av": "runs/t2av-*"})
+    ```
+
+    Args:
+        arms: name → evaluated run folders, one per training: paths, or patterns such as ``runs/a-*``.
+        metrics: only these.
+        all_pairs: whether every arm is compared with every other.
+        plan: primary questions and margins.
+        allow: fields in which runs may differ all the same.
+        paired_trainings: whether trainings have partners in the other arm, which shared the order of the data and the
+            noise; None pairs them by the number that their names end in, else by the order of the names.
+
+    Raises:
+        InputError: an arm has fewer than two trainings, or its trainings were not made and measured alike.
+    """
+    opened = opened_arms(arms)
+    pairs = [(b, a) for b in range(len(opened)) for a in range(b)] if all_pairs else None
+    found = arm_differences(
+        opened, pairs=pairs, plan=plan, allow=allow, metrics=metrics, paired_trainings=paired_trainings
+    )
+    answer = arm_verdict(found.scores, found.differences, found.notes)
+    return ArmComparison(found.scores, found.trainings, found.differences, found.notes, answer)
+
+
+def named_arms(typed: Sequence[str]) -> dict[str, list[str]] | None:
+    """Arm → paths or patterns, of words such as ``a=runs/a-*``; None where no word has a name.
+
+    A name that is given several times has all the runs.
+
+    Raises:
+        InputError: some words have a name, and others have none.
+    """
+    found: dict[str, list[str]] = {}
+    alone = []
+    for name, path in map(generators.split_name, typed):
+        if name is None:
+            alone.append(path)
+        else:
+            found.setdefault(name, []).append(path)
+    if found and alone:
+        msg = f"{alone[0]} has no name, and {next(iter(found))} is an arm: name every run, as in NAME={alone[0]}"
+        raise InputError(msg)
+    return found or None
+
+
 def compared(
     runs: Sequence[RunFolder],
     *,
@@ -425,12 +517,12 @@ def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView
 
 
 def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: RunFolder | None = None) -> int:
-    """Measure what these metrics need of a run; returns how many clips crashed their worker, which are noted."""
-    lost: dict[Key, tuple[str, ...]] = {}
+    """Measure what these metrics need of a run; returns for how many clips that failed, each of which is noted."""
+    lost: dict[Key, Mapping[str, str]] = {}
 
     def noting(tasks: Iterable[Any]) -> Iterator[Any]:
         for task in tasks:
-            lost.update({one.key: task.crashed for one in task.samples if task.crashed})
+            lost.update({one.key: task.failed for one in task.samples if task.failed})
             yield task
 
     with view.writing():
@@ -439,8 +531,16 @@ def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: Ru
         )
         noted = noting(recorded(view.path, "measure", count, tasks))
         work.reporter.follow(f"{view.path.name}: measure", count, noted)
-    _list("not measured", {key: f"{', '.join(features)}: {CRASHED}" for key, features in lost.items()}, work)
+    _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, work)
     return len(lost)
+
+
+def _reasons(failed: Mapping[str, str]) -> str:
+    """``i3d, flow: the reason``"""
+    of_reason: dict[str, list[str]] = {}
+    for feature, reason in failed.items():
+        of_reason.setdefault(reason, []).append(feature)
+    return "; ".join(f"{', '.join(features)}: {reason}" for reason, features in of_reason.items())
 
 
 def evaluated(

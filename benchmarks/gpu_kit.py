@@ -1,6 +1,7 @@
 """Trains AVFullDiT's towers and both arms on one GPU within a time limit, from nothing, without a network.
 
     python benchmarks/gpu_kit.py --folder /tmp/kit --minutes 25            # everything, or go on where it stopped
+    python benchmarks/gpu_kit.py --folder /tmp/kit --from FOLDER --steps 9000  # trains the arms in a folder further
     python benchmarks/gpu_kit.py --folder /tmp/kit --pack FOLDER --models toy-t2v toy-t2av   # files under 16 MB
 
 It makes training clips on all cores while short trials at equal time choose the optimiser; then it trains the audio
@@ -44,19 +45,24 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     torch.set_num_threads(2)  # the other cores make examples
     options.folder.mkdir(parents=True, exist_ok=True)
-    examples = options.folder / "examples"
+    examples = options.examples or options.folder / "examples"
     making = multiprocessing.get_context("spawn").Process(
         target=make_data, args=(examples, options.clips, options.workers)
     )
-    making.start()
+    if options.examples is None:
+        making.start()
     while not (examples / CARD).exists() or not (examples / CAPTIONS).exists():
         time.sleep(0.2)
-        if making.exitcode:
+        if options.examples is None and making.exitcode:
             sys.exit("making the examples failed")
     say(f"training on {machine.device} in {machine.precision}: about {options.minutes + 4:.0f} minutes in all")
     kit = Kit(options, machine, examples)
-    kit.run()
-    making.join()
+    if options.further:
+        kit.further()
+    else:
+        kit.run()
+    if options.examples is None:
+        making.join()
     (options.folder / "done").write_text("")
 
 
@@ -164,6 +170,21 @@ class Kit:
             out = self.folder / f"toy-{arm}"
             if not (out / "card.json").exists():
                 self.follow(arm, train.make_arm(arm, *towers, plan, self.session(out)))
+        self.say_alike()
+
+    def further(self) -> None:
+        """Train finished arms further, both under one plan."""
+        steps = self.options.steps
+        plan = replace(self.plan, steps=steps, learning_rate=1e-3, decay_share=0.6, seed=2)
+        plan = replace(plan, more_examples=2 * self.plan.more_examples)
+        for arm in train.ARMS[::-1]:
+            out = self.folder / f"toy-{arm}"
+            if not (out / "card.json").exists():
+                self.follow(arm, train.go_on(self.options.further / f"toy-{arm}", plan, self.session(out)))
+        self.say_alike()
+
+    def say_alike(self) -> None:
+        """Say whether both arms were trained alike."""
         unlike = train.same_settings(*(self.folder / f"toy-{arm}" for arm in train.ARMS))
         say(f"the arms were trained alike: {unlike or 'yes'}")
 
@@ -200,9 +221,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--pack", type=Path)
+    parser.add_argument("--from", dest="further", type=Path, help="a folder with toy-t2v and toy-t2av to train further")
+    parser.add_argument("--steps", type=int, default=9000, help="further steps")
     parser.add_argument("--models", nargs="*", default=[])
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--clips", type=int, default=120_000)
+    parser.add_argument("--examples", type=Path, help="a folder of examples that another process makes, or made")
     parser.add_argument("--first", type=int, default=8_000, help="examples that the first step draws from")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--warmup", type=int, default=300)

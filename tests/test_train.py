@@ -51,6 +51,26 @@ def test_the_arms_were_trained_alike(trained):
 
 
 @pytest.mark.slow
+def test_finished_arms_are_trained_further_and_both_must_have_the_same_past(trained, tmp_path):
+    place, _ = trained
+    data = train.Examples.open(place / "examples")
+    plan = train.Plan(1, batch=2, seed=2)
+    for arm in train.ARMS:
+        session = train.Session(data, tmp_path / arm, machine.Machine("cpu", "float32"))
+        assert [at.step for at in train.go_on(place / f"toy-{arm}", plan, session)] == [1]
+    before = json.loads((place / "toy-t2v" / "card.json").read_text())
+    card = json.loads((tmp_path / "t2v" / "card.json").read_text())
+    assert card["before"] == before
+    assert card["plan"]["seed"] == 2
+    assert train.same_settings(tmp_path / "t2v", tmp_path / "t2av") == []
+    (tmp_path / "other").mkdir()
+    other = {**card, "before": {**before, "towers": {}}}
+    (tmp_path / "other" / "card.json").write_text(json.dumps(other))
+    assert train.same_settings(tmp_path / "t2v", tmp_path / "other") == ["before.towers"]
+    assert train.same_settings(tmp_path / "t2v", place / "toy-t2v")[-1] == "before"
+
+
+@pytest.mark.slow
 def test_samples_are_written(trained):
     place, _ = trained
     assert read_clip(place / "toy-t2av" / "samples" / "000002-0.mkv").audio is not None

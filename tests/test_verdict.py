@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from avbench.comparison.differences import TO_TARGET
-from avbench.comparison.verdict import effect, verdict
+from avbench.comparison.verdict import arm_verdict, effect, verdict
 
 COLUMNS = [
     *("metric", "direction", "kind", "difference", "unit", "p", "p_holm", "needed", "better", "missing", "too_few")
@@ -174,3 +174,18 @@ def test_where_any_difference_could_be_detected_the_effect_is_without_bound():
     assert effect(next(found.assign(detectable=NAN).itertuples())) == float("inf")
     assert effect(next(found.assign(detectable=NAN, difference=0.0).itertuples())) == 0
     assert pd.isna(effect(next(frames([SILENT])[1].itertuples())))
+
+
+def test_an_open_comparison_of_arms_names_the_trainings_or_prompts_that_would_settle_it():
+    scores, found = frames([OPEN])
+    sizes = {"trainings": 5, "trainings_against": 3, "needed_trainings": 12.0, "needed_prompts": 400.0, "least_p": 0.1}
+    arms = found.drop(columns="needed").assign(**sizes)
+    assert arm_verdict(scores, arms, ["Not paired."]) == [
+        "No difference shown between a and b (3 to 5 trainings per arm, 23 prompts, 1 comparison).",
+        "The nearest to showing is warping error: about 12 trainings per arm or about 400 prompts would settle it.",
+        "Not paired.",
+        "With so few trainings the exact test, which relabels whole trainings, cannot give a p below 0.1; p and "
+        "intervals here are Student's t over trainings and prompts.",
+    ]
+    neither = arms.assign(needed_trainings=NAN, needed_prompts=NAN, least_p=0.01)
+    assert len(arm_verdict(scores, neither, [])) == 1

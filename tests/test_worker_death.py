@@ -6,7 +6,7 @@ import dying_workers
 import pytest
 from command_line import run_avbench
 
-from avbench.core import InputError
+from avbench.core import InputError, MediaError
 from avbench.curation import pool
 from avbench.features import measure as stage
 from avbench.features.measure import CRASHED, current_rows, measure
@@ -14,6 +14,7 @@ from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report.page import clips
 from avbench.storage import worker_pool
+from avbench.storage.media import read_clip
 from avbench.storage.run_folder import RunFolder, read_lines
 from avbench.subsets import loading
 
@@ -50,10 +51,31 @@ def test_a_clip_that_crashes_a_measuring_worker_loses_one_features_values_and_is
     assert (score.n, score.unmeasured) == (1, 1)
 
     count, tasks = measure(folder, ["onsets", "av-align"])
-    seen = [(task.samples, task.features, task.crashed) for task in tasks]
-    assert seen == [((victim,), ("onsets",), ())] and count == 1
+    seen = [(task.samples, task.features, task.failed) for task in tasks]
+    assert seen == [((victim,), ("onsets",), {})] and count == 1
     assert current_rows(folder, "onsets")[victim.key].values
     assert measure(folder, ["onsets", "av-align"])[0] == 0
+
+
+def test_a_clip_that_cannot_be_read_for_a_while_loses_its_values_and_is_tried_again(folder, monkeypatch):
+    victim, other = sorted(folder.samples().values(), key=lambda one: one.key)
+
+    def no_threads_left(path):
+        if path == folder.path / victim.path:
+            raise MediaError(f"{path} cannot be read: resource temporarily unavailable")
+        return read_clip(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "read_clip", no_threads_left)
+        told = run_avbench("measure", folder.path, "--metric", "onset_rate", "--workers", 0, code=None)
+    why = "the clip cannot be read now: resource temporarily unavailable"
+    assert told.exit_code == 1
+    assert f"not measured: toy-object-contact {victim.key.prompt}-0: onsets: {why}" in told.stderr
+    rows = current_rows(folder, "onsets")
+    assert rows[victim.key].missing == why and rows[other.key].values
+    count, tasks = measure(folder, ["onsets"])
+    assert [task.samples for task in tasks] == [(victim,)] and count == 1
+    assert current_rows(folder, "onsets")[victim.key].values
 
 
 def test_a_clip_that_the_page_dies_of_is_told_on_it_and_tried_again(folder, tmp_path, monkeypatch):

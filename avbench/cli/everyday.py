@@ -23,7 +23,6 @@ from avbench.cli.options import (
     Prompts,
     ReferenceAt,
     Replace,
-    Runs,
     Settings,
     ShardOf,
     Subsets,
@@ -55,13 +54,23 @@ from avbench.cli.steps import (
 )
 
 if TYPE_CHECKING:
-    from avbench.api import Comparison
+    from avbench.api import ArmComparison, Comparison
 
 CAPTIONS = ("full", "short")
 Details = Annotated[
     bool, typer.Option("--details", help="Print ranks, notes and every comparison as well, with what they mean.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Print all metrics, in as many tables as they need.")]
+RunsOrArms = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUNS...",
+        help="Run folders; 'NAME=runs/a-*' groups the trainings of an arm (all runs so, or none).",
+    ),
+]
+Unpaired = Annotated[
+    bool, typer.Option("--unpaired", help="Arms only: trainings have no partner in the other arm (other data order).")
+]
 Name = Annotated[
     list[str] | None, typer.Option("--name", help="What to call the folders, in their order; or write name=folder.")
 ]
@@ -198,7 +207,7 @@ def run(
 
 @app.command()
 def compare(
-    runs: Runs,
+    runs: RunsOrArms,
     form: Form = "console",
     metric: Metrics = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Every run against every other.")] = False,
@@ -208,16 +217,26 @@ def compare(
     caption: Annotated[
         str, typer.Option(help="full, or short: with md, latex or csv one table for a paper, with a one-line footnote.")
     ] = "full",
+    unpaired: Unpaired = False,
     details: Details = False,
     every: All = False,
 ) -> None:
-    """Print run folders side by side, and whether each differs from the first by more than chance."""
+    """Print run folders side by side, and whether each differs from the first by more than chance.
+
+    With NAME=PATTERN the runs are grouped into arms: recipes that were trained several times.
+    """
     from avbench import api
     from avbench.core import nearest
     from avbench.report import boards, paper, printed, tables
 
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
+    arms = api.named_arms(runs)
+    _refuse_with_arms(arms is not None, unpaired=unpaired, reference=reference, caption=caption != "full")
+    if arms:
+        chosen = Chosen(metric, all_pairs, plan, allow, unpaired)
+        _print_arms(_compared_arms(arms, chosen), form, details=details)
+        return
     found = api.compare(
         runs,
         metrics=metric,
@@ -291,7 +310,7 @@ def check(
 
 @app.command()
 def report(
-    runs: Runs,
+    runs: RunsOrArms,
     out: Annotated[Path, typer.Option(help="Folder for the tables and the page.")],
     media: Annotated[
         str, typer.Option(help="inside or beside: the clips in the page, or in media/ beside it.")
@@ -303,10 +322,11 @@ def report(
     allow: Allow = None,
     reference: ReferenceAt = None,
     workers: Workers = None,
+    unpaired: Unpaired = False,
     details: Details = False,
     every: All = False,
 ) -> None:
-    """Write the tables and the page of run folders; each is compared with the first."""
+    """Write the tables and the page of run folders, or of arms; each is compared with the first."""
     from avbench import api
     from avbench.core import nearest
     from avbench.report.page.page import MEDIA
@@ -314,7 +334,15 @@ def report(
 
     if media not in MEDIA:
         refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
-    views = [opened_run(path, reads_clips=True) for path in runs]
+    arms = api.named_arms(runs)
+    _refuse_with_arms(arms is not None, unpaired=unpaired, reference=reference, flow=flow, votes=votes)
+    if arms:
+        compared = _compared_arms(arms, Chosen(metric, False, plan, allow, unpaired))
+        page = compared.save_report(out)
+        _print_arms(compared, "console", details=details)
+        say(f"page: {page}")
+        return
+    views = [opened_run(Path(path), reads_clips=True) for path in runs]
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
     options = PageOptions(media, flow, tuple(votes or ()), worker_count(workers))
     page = found.save_report(out, options, PRINTED)
@@ -357,6 +385,56 @@ def doctor(
         failed += one.ok is False
     if failed:
         refuse(f"{failed} checks failed", code=1)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """How arms are compared, as it was typed."""
+
+    metrics: list[str] | None
+    all_pairs: bool
+    plan: Path | None
+    allow: list[str] | None
+    unpaired: bool
+
+
+def _refuse_with_arms(arms: bool, *, unpaired: bool, **given: object) -> None:
+    """Refuse options that have no effect on arms, and the one that has none on single runs."""
+    if unpaired and not arms:
+        refuse("--unpaired is about the trainings of arms; name arms, as in 'a=runs/a-*'")
+    if arms and (idle := [name for name, value in given.items() if value]):
+        refuse(f"--{idle[0]} has no effect on arms; leave it out, or compare single runs, without NAME=")
+
+
+def _compared_arms(arms: dict[str, list[str]], chosen: Chosen) -> "ArmComparison":
+    from avbench import api
+
+    return api.compare_arms(
+        arms,
+        metrics=chosen.metrics,
+        all_pairs=chosen.all_pairs,
+        plan=written_plan(chosen.plan),
+        allow=chosen.allow or (),
+        paired_trainings=False if chosen.unpaired else None,
+    )
+
+
+def _print_arms(found: "ArmComparison", form: str, *, details: bool) -> None:
+    """The answer and the tables of arms; with --details every training as well."""
+    from avbench.report import arm_tables
+
+    if form in ("csv", "json"):
+        print_frame(found.differences, form)
+        return
+    if form == "md":
+        say(found.to_markdown().rstrip("\n"))
+    if form == "console":
+        print_verdict(found.verdict)
+    if form != "md":
+        print_tables(arm_tables.value_tables(found.scores), arm_tables.VALUES_LEGEND, form)
+        print_tables(arm_tables.difference_tables(found.differences), arm_tables.LEGEND, form)
+    if details:
+        print_tables(arm_tables.training_tables(found.trainings), "", form)
 
 
 def _finish(

@@ -43,7 +43,7 @@ def named_metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | No
 
 
 def measure_run(path: Path, metrics: Sequence["Metric"], work: "Work", against: Path | None = None) -> int:
-    """Measure a run; returns how many clips crashed their worker, which are noted."""
+    """Measure a run; returns for how many clips that failed, each of which is noted."""
     from avbench.api import measured
 
     return measured(

@@ -10,7 +10,7 @@ Pooled over subsets there are `macro`, where every subset counts the same, and `
 are not pooled.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def differences(
     """
     plan, place = plan or Plan(), reference_to_use(folders, place)
     known = known_metrics()
-    sides = [_Side(folder, metrics) for folder in folders]
+    sides = [Side(folder, metrics) for folder in folders]
     rows = []
     for one, other in pairs if pairs is not None else [(number, 0) for number in range(1, len(folders))]:
         run, against = sides[one], sides[other]
@@ -86,7 +86,7 @@ def differences(
             asked = metrics is None or where[1] in metrics
             if asked and where[0] not in (MACRO, MICRO) and where not in both and (only is None or where in only):
                 lacking = next(side.made.name for side in (run, against) if where not in side.scores)
-                row = {"kind": _kind(known[where[1]]), "missing": f"{lacking} has no score of it"}
+                row = {"kind": kind_of(known[where[1]]), "missing": f"{lacking} has no score of it"}
                 rows.append({"subset": where[0], "metric": where[1], **names, **row})
         for name in dict.fromkeys(name for _, name in both):
             if pooled and known[name].per_clip:
@@ -97,8 +97,8 @@ def differences(
     return _judged(pd.DataFrame(rows, columns=list(COLUMNS)), known, plan)
 
 
-class _Side:
-    """What is read of a run once."""
+class Side:
+    """What is read of an evaluated run once. Raises InputError if this version lacks a metric that it has."""
 
     def __init__(self, folder: RunFolder, metrics: Sequence[str] | None) -> None:
         self.folder = folder
@@ -128,23 +128,24 @@ def _as_measured(keys: list[Key], values: Columns) -> tuple[list[Key], Columns]:
     return keys, {**values, **{name: column for name, column in single.items() if (column == values[name]).all()}}
 
 
-def _row(metric: Metric, where: Where, run: _Side, against: _Side, place: Path | None, plan: Plan) -> dict[str, Any]:
+def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | None, plan: Plan) -> dict[str, Any]:
     scores = run.scores[where], against.scores[where]
     margin = {"margin": plan.margin(*where)}
     if missing := next((score.missing for score in scores if score.value is None), None):
-        return margin | {"kind": _kind(metric), "missing": missing}
+        return margin | {"kind": kind_of(metric), "missing": missing}
     if not metric.per_clip:
         found = _of_distance(metric, run, against, against.subsets[where[0]], place)
         too_few = metric.too_few(found["pairs"], scores[0].reference_clips) if "pairs" in found else None
         return margin | found | {"too_few": too_few}
-    return margin | _of_clips(run.values[where], against.values[where], _target(metric, *scores))
+    return margin | _of_clips(run.values[where], against.values[where], common_target(metric, *scores))
 
 
-def _kind(metric: Metric) -> str:
+def kind_of(metric: Metric) -> str:
+    """What is compared: the clips' values, or a distance between distributions."""
     return "clips" if metric.per_clip else "distance"
 
 
-def _target(metric: Metric, score: Score, other: Score) -> float | None:
+def common_target(metric: Metric, score: Score, other: Score) -> float | None:
     """The reference's value where it is what is right, and both were held against the same."""
     return score.reference if metric.direction is Direction.BAND and score.reference == other.reference else None
 
@@ -166,14 +167,14 @@ def _unpaired(a: pd.Series, b: pd.Series, target: float | None) -> paired.Paired
     return paired.unpaired_difference(*sides)
 
 
-def _pooled(metric: Metric, subsets: Sequence[str], run: _Side, against: _Side, plan: Plan) -> Iterator[dict[str, Any]]:
+def _pooled(metric: Metric, subsets: Sequence[str], run: Side, against: Side, plan: Plan) -> Iterator[dict[str, Any]]:
     """The same over all subsets, where there are several that both runs have the metric on."""
     there = [one for one in subsets if (one, metric.name) in run.values and (one, metric.name) in against.values]
     joined = {one: join(run.values[one, metric.name], against.values[one, metric.name]) for one in there}
     joined = {subset: one for subset, one in joined.items() if one.prompts}
     if len(joined) < 2:
         return
-    targets = [_target(metric, run.scores[one, metric.name], against.scores[one, metric.name]) for one in joined]
+    targets = [common_target(metric, run.scores[one, metric.name], against.scores[one, metric.name]) for one in joined]
     sizes = [len(one.prompts) for one in joined.values()]
     for pooled in (MACRO, MICRO):
         if pooled == MICRO and len(set(sizes)) == 1 and not plan.names(MICRO, metric.name):
@@ -208,7 +209,7 @@ def _numbers(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
     }
 
 
-def _of_distance(metric: Metric, a: _Side, b: _Side, subset: Subset, place: Path | None) -> dict[str, Any]:
+def _of_distance(metric: Metric, a: Side, b: Side, subset: Subset, place: Path | None) -> dict[str, Any]:
     sides = [side.column(metric, subset.name) for side in (a, b)]
     both, either = {*sides[0][0]} & {*sides[1][0]}, {*sides[0][0]} | {*sides[1][0]}
     row = {"kind": "distance", "paired": True, "prompts": len({key.prompt for key in both})}
@@ -226,16 +227,21 @@ def _of_distance(metric: Metric, a: _Side, b: _Side, subset: Subset, place: Path
 
 def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.DataFrame:
     """Directions, the family, and what follows from it."""
-    frame["direction"] = [known[name].direction.value for name in frame["metric"]]
-    frame["unit"] = [known[name].unit for name in frame["metric"]]
     frame[list(NUMBERS)] = frame[list(NUMBERS)].astype(float)
-    primary = np.array([plan.primary(row.subset, row.metric) for row in frame.itertuples()]) & frame["p"].notna()
-    frame["primary"], frame["family"] = primary, primary.sum()
-    frame.loc[primary, "p_holm"] = paired.holm(frame.loc[primary, "p"])
-    size = max(1, int(primary.sum()))
+    size = in_family(frame, known, plan)
     made = [_followed(row, size, plan.alpha) for row in frame.itertuples()]
     followed = pd.DataFrame(made, frame.index, [*FOLLOWING, "verdict", "better"])
     return frame.assign(**followed.astype(dict.fromkeys(FOLLOWING, float)))
+
+
+def in_family(frame: pd.DataFrame, known: Mapping[str, Metric], plan: Plan) -> int:
+    """Add directions, units and Holm's correction to compared rows, and return what the family counts, at least 1."""
+    frame["direction"] = [known[name].direction.value for name in frame["metric"]]
+    frame["unit"] = [known[name].unit for name in frame["metric"]]
+    primary = np.array([plan.primary(row.subset, row.metric) for row in frame.itertuples()]) & frame["p"].notna()
+    frame["primary"], frame["family"] = primary, primary.sum()
+    frame.loc[primary, "p_holm"] = paired.holm(frame.loc[primary, "p"])
+    return max(1, int(primary.sum()))
 
 
 def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
@@ -243,10 +249,10 @@ def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
     if np.isnan(row.error):
         return dict.fromkeys(("better", "detectable", "needed", "p_alike", "p_not_worse", "verdict"))
     return {
-        "better": _better(row, alpha),
+        "better": better(row, alpha),
         "detectable": _detectable(row, family, alpha),
         "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=family, alpha=alpha),
-        **_against_margin(row, alpha),
+        **against_margin(row, alpha),
     }
 
 
@@ -256,7 +262,7 @@ def _detectable(row: Any, family: int, alpha: float) -> float | None:
     return paired.detectable(row.error, row.dof, family=family, alpha=alpha)
 
 
-def _against_margin(row: Any, alpha: float) -> dict[str, Any]:
+def against_margin(row: Any, alpha: float) -> dict[str, Any]:
     """The p-values of "they differ by the margin or more" and of "the run is worse by the margin or more"."""
     if np.isnan(row.margin):
         return dict.fromkeys(("p_alike", "p_not_worse", "verdict"))
@@ -278,7 +284,8 @@ def worsening(row: Any) -> float:
     return -row.difference if row.direction == Direction.HIGHER else row.difference
 
 
-def _better(row: Any, alpha: float) -> str | None:
+def better(row: Any, alpha: float) -> str | None:
+    """The run of a row that is shown to be better, if one is."""
     decided = pd.notna(row.p_holm) and row.p_holm < alpha and row.difference and pd.isna(row.too_few)
     if not decided or not sided(row):
         return None

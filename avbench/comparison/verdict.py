@@ -56,6 +56,24 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
     return [*found, *_nearest(pairs), *_not_compared(own, frame), *_lost_subsets(frame)]
 
 
+def arm_verdict(scores: pd.DataFrame, differences: pd.DataFrame, pairings: Sequence[str]) -> list[str]:
+    """The answer on arms with several trainings, how trainings were paired, and what an exact test could show.
+
+    Args:
+        scores: `ArmTables.scores`.
+        differences: `ArmTables.differences` of the same arms.
+        pairings: `ArmTables.notes`.
+    """
+    found = [*verdict(scores, differences), *pairings]
+    coarse = differences[differences["least_p"] > ALPHA]
+    if len(coarse):
+        found.append(
+            f"With so few trainings the exact test, which relabels whole trainings, cannot give a p below "
+            f"{coarse['least_p'].max():.2g}; p and intervals here are Student's t over trainings and prompts."
+        )
+    return found
+
+
 def effect(row: Any) -> float:
     """The difference in a row of `differences`, in units of the smallest detectable one.
 
@@ -106,7 +124,8 @@ class _Pair:
         made = rows[rows["p"].notna() & rows["too_few"].isna()]
         self.made = len(made)
         """Comparisons that could be made."""
-        self.prompts = _range({int(count) for count in made["prompts"].dropna()})
+        self.size = _size(made)
+        """How much the comparisons rest on, in words."""
         largest_first = sorted(made.itertuples(), key=lambda row: -abs(effect(row)))
         self.better = [row for row in largest_first if row.better == run]
         self.worse = [row for row in largest_first if row.better == against]
@@ -147,7 +166,7 @@ class _Pair:
 
 
 def _of_two(pair: _Pair) -> Iterator[str]:
-    size = f"{pair.prompts}, {_counted(pair.made, 'comparison')}"
+    size = f"{pair.size}, {_counted(pair.made, 'comparison')}"
     if not pair.made:
         yield f"Nothing could be compared between {pair.against} and {pair.run}."
     elif not pair.better and not pair.worse:
@@ -155,7 +174,7 @@ def _of_two(pair: _Pair) -> Iterator[str]:
         yield f"{what} shown between {pair.against} and {pair.run} ({size})."
     for name, other, won in ((pair.run, pair.against, pair.better), (pair.against, pair.run, pair.worse)):
         if won:
-            share = f"{len(won)} of {_counted(pair.made, 'comparison')} ({pair.prompts})"
+            share = f"{len(won)} of {_counted(pair.made, 'comparison')} ({pair.size})"
             yield f"{name} is better than {other} in {share}: {pair.findings(won, name)}."
     if pair.beside:
         found = pair.findings(pair.beside, pair.run)
@@ -222,13 +241,23 @@ def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Cou
 
 
 def _nearest(pairs: Sequence[_Pair]) -> Iterator[str]:
-    """The open comparison that fewest prompts would settle, where they are more than there are."""
-    known = [(row.needed, pair, row) for pair in pairs for row in pair.open if row.needed > row.prompts]
+    """The open comparison that the smallest study would settle, where it is larger than this one."""
+    known = [(*found, pair, row) for pair in pairs for row in pair.open if (found := _settling(row))]
     if known:
-        needed, pair, row = min(known, key=lambda one: one[0])
+        _, words, pair, row = min(known, key=lambda one: one[0])
         of = f" between {pair.against} and {pair.run}" if len(pairs) > 1 else ""
         where = f" on {row.subset}" if pair.several else ""
-        yield f"The nearest to showing is {_words(row.metric)}{where}{of}: about {needed:.0f} prompts would settle it."
+        yield f"The nearest to showing is {_words(row.metric)}{where}{of}: {words} would settle it."
+
+
+def _settling(row: Any) -> tuple[float, str] | None:
+    """What would settle a comparison, and its size: in prompts, or for arms in times of what there is."""
+    if hasattr(row, "needed"):
+        return (row.needed, f"about {row.needed:.0f} prompts") if row.needed > row.prompts else None
+    trainings = min(row.trainings, row.trainings_against)
+    ways = (("trainings per arm", row.needed_trainings, trainings), ("prompts", row.needed_prompts, row.prompts))
+    larger = [(needed / there, f"about {needed:.0f} {what}") for what, needed, there in ways if needed > there]
+    return (min(larger)[0], " or ".join(words for _, words in larger)) if larger else None
 
 
 def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
@@ -255,9 +284,19 @@ def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:
             yield f"{_all_of(lacking)} {has} no clips of {subset}: nothing is compared there."
 
 
-def _range(counts: set[int]) -> str:
+def _size(made: pd.DataFrame) -> str:
+    """The numbers of prompts, and of arms those of trainings before them."""
+    prompts = _range(made["prompts"], "prompt")
+    if "trainings" not in made:
+        return prompts
+    per_arm = _range(pd.concat([made["trainings"], made["trainings_against"]]), "training")
+    return f"{per_arm} per arm, {prompts}"
+
+
+def _range(column: pd.Series, noun: str) -> str:
+    counts = {int(count) for count in column.dropna()}
     low, high = (min(counts), max(counts)) if counts else (0, 0)
-    return _counted(low, "prompt") if low == high else f"{low} to {high} prompts"
+    return _counted(low, noun) if low == high else f"{low} to {high} {noun}s"
 
 
 def _counted(count: int, noun: str) -> str:

@@ -18,6 +18,7 @@ from avbench.core import (
     Clip,
     InputError,
     Key,
+    MediaError,
     NotMeasurable,
     Prompt,
     Protocol,
@@ -30,7 +31,7 @@ from avbench.features import devices
 from avbench.features.table import FEATURES, Requires, feature_class, package_of
 from avbench.storage import features_cache, plug_ins, weights, worker_pool
 from avbench.storage.conform import ClipForm, in_form
-from avbench.storage.content import counted, holds, require_unchanged
+from avbench.storage.content import UNREADABLE, counted, holds, require_unchanged
 from avbench.storage.features_cache import FeaturesCache
 from avbench.storage.media import read_clip
 from avbench.storage.run_folder import RunFolder
@@ -46,14 +47,16 @@ class Task:
     """The reference clip, if a feature needs it."""
     prompt: Prompt | None = None
     """The prompt, if a feature needs it."""
-    crashed: tuple[str, ...] = ()
-    """Of a finished task: the features that crashed the worker process twice, in the pool and in isolation."""
+    failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Of a finished task: the features that have no row to keep, and why; the next `measure` tries them again."""
 
 
 CRASHED = str(worker_pool.WorkerCrashed("measuring"))
 """The sentence that replaces the value after a crash."""
-_TRIED_AGAIN = (CRASHED, plug_ins.FAILED)
+_TRIED_AGAIN = (CRASHED, UNREADABLE, plug_ins.FAILED)
 """The next `measure` tries a row again whose sentence begins like one of these."""
+_FAILED = (CRASHED, UNREADABLE)
+"""Of these, what is counted as a failure of the run."""
 
 
 def requires(feature: str) -> Requires:
@@ -184,8 +187,8 @@ def measure(
                 folder.add_row(protocols[feature], row)
                 if cache and row.values is not None:
                     cache.keep(protocols[feature], _cached_as(feature, task, row.clip_sha256), row.values, row.gpu)
-            crashed = dict.fromkeys(feature for feature, row in rows if row.missing == CRASHED)
-            yield dataclasses.replace(task, crashed=tuple(crashed))
+            failed = {feature: row.missing for feature, row in rows if (row.missing or "").startswith(_FAILED)}
+            yield dataclasses.replace(task, failed=failed)
 
     return len(todo), work()
 
@@ -292,11 +295,7 @@ def _worker(folder: Path, against: Path | None, device: str) -> Callable[[Task],
             built[feature, place] = kind(device=place) if place != devices.CPU else kind()
         rows = _rows(feature, built[feature, place], *seen)
         gpu = devices.card(place)
-        return (
-            rows
-            if gpu is None
-            else [dataclasses.replace(row, gpu=gpu) if row.values is not None else row for row in rows]
-        )
+        return [row if row.values is None else dataclasses.replace(row, gpu=gpu) for row in rows]
 
     def measured(feature: str, *seen: Any) -> list[Row]:
         if getattr(feature_class(feature), "on_gpu", False) and (place := own_place()) != devices.CPU:
@@ -356,7 +355,10 @@ def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip |
     if not path.is_file() or not holds(path, sample.sha256):
         msg = f"{path} is missing or is not the clip that was sampled"
         raise InputError(msg)
-    clip = read_clip(path)
+    try:
+        clip = read_clip(path)
+    except MediaError as error:
+        return NotMeasurable(f"{UNREADABLE}: {str(error).removeprefix(f'{path} cannot be read: ')}")
     try:
         return in_form(clip, forms[sample.key.subset]) if sample.spec_mismatch else clip
     except NotMeasurable as reason:

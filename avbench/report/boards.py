@@ -72,7 +72,7 @@ def difference_texts(row: pd.Series) -> list[str]:
         "" if pd.isna(row["detectable"]) else number(row["detectable"], size),
         "" if pd.isna(row["needed"]) else f"{row['needed']:.0f}",
         f"{row['pairs']:.0f}",
-        _ahead(row),
+        ahead(row),
     ]
 
 
@@ -81,7 +81,8 @@ def is_better(row: pd.Series) -> bool:
     return isinstance(row["better"], str) and row["direction"] != Direction.BAND
 
 
-def _ahead(row: pd.Series) -> str:
+def ahead(row: pd.Series) -> str:
+    """Which run a row shows to be better, or nearer to the reference's value; empty where none is."""
     if not isinstance(row["better"], str):
         return ""
     return row["better"] if is_better(row) else f"{row['better']} is nearer"

@@ -17,7 +17,7 @@ mean from that value less the distance of B's; below 0, A is nearer. The referen
 
 import functools
 import itertools
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,8 @@ RESAMPLES = 4_000
 LEAST_PROMPTS = 6
 """With fewer there is no interval: at 5 %, even a difference in every prompt could be chance, since 2/2⁵ > 0.05."""
 _EXACT = 13  # largest number of prompts for which every pattern of swaps is computed
-_MOST_PROMPTS = 1_000_000
+MOST_PROMPTS = 1_000_000
+"""More are not planned for."""
 _HELD = 2**22  # random values that are held at a time
 _SEED = 0
 
@@ -237,16 +238,19 @@ def prompts_needed(
         return prompts
     spread = error * np.sqrt(prompts)  # standard deviation of one prompt's difference
 
-    def lacking(count: int) -> bool:
-        return power(value, spread / np.sqrt(count), count - 1, alpha / family) < 0.8
+    return fewest(
+        lambda count: power(value, spread / np.sqrt(count), count - 1, alpha / family) >= 0.8, 2, MOST_PROMPTS
+    )
 
-    if lacking(_MOST_PROMPTS):
+
+def fewest(enough: Callable[[int], bool], least: int, most: int) -> int | None:
+    """The smallest count from `least` to `most` that is enough, if every larger one is, too; None if none is."""
+    if not enough(most):
         return None
-    few, many = 2, _MOST_PROMPTS
-    while few < many:
-        middle = (few + many) // 2
-        few, many = (middle + 1, many) if lacking(middle) else (few, middle)
-    return few
+    while least < most:
+        middle = (least + most) // 2
+        least, most = (least, middle) if enough(middle) else (middle + 1, most)
+    return least
 
 
 def spreads(values: np.ndarray, prompts: Sequence[Hashable]) -> tuple[float, float | None]:

@@ -21,6 +21,8 @@ _MAKE_TABLE = (
     "CREATE TABLE IF NOT EXISTS hashes (device, inode, size, modified, changed, sha256, "
     "PRIMARY KEY (device, inode)) WITHOUT ROWID"
 )
+UNREADABLE = "the clip cannot be read now"
+"""Begins the reason in a row of a clip that was read when it was sampled: no memory, thread or file may be free."""
 _TICK_NS = 2 * 10**9
 
 

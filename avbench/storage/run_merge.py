@@ -31,12 +31,12 @@ from avbench.core import (
     require_same_protocol,
 )
 from avbench.storage import reading
-from avbench.storage.content import holds, require_unchanged
+from avbench.storage.content import UNREADABLE, holds, require_unchanged
 from avbench.storage.run_folder import RunFolder, StoredRow, line_of, stored_rows, write_whole, writing_whole
 from avbench.storage.worker_pool import WorkerCrashed
 
-_CRASHED = str(WorkerCrashed("measuring"))
-"""A row with this sentence gives way to any other."""
+_FAILED = (str(WorkerCrashed("measuring")), UNREADABLE)
+"""A row whose sentence begins like one of these gives way to any other."""
 _SEPARATOR = "; "
 
 
@@ -263,9 +263,9 @@ def _write_rows(place: Path, folders: Sequence[RunFolder], samples: Mapping[Key,
 
 
 def _one_line(sample: Sample, rows: Sequence[StoredRow]) -> bytes:
-    """The line that the parts agree on: of this clip where a part has a row of an earlier one, and not of a crash."""
+    """The line that the parts agree on: of this clip where a part has a row of an earlier one, and not of a failure."""
     rows = [row for row in rows if row.clip_sha256 == sample.sha256] or rows
-    rows = [row for row in rows if row.missing != _CRASHED] or rows
+    rows = [row for row in rows if not (row.missing or "").startswith(_FAILED)] or rows
     lines: dict[bytes, StoredRow] = {}
     for row in rows:
         with reading.opened(row.path) as file:

@@ -22,6 +22,7 @@ from avbench.avfulldit.codec import PixelCodecConfig
 from avbench.avfulldit.flow import Sampling
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.pipeline import Wish, make
+from avbench.avfulldit.rope import AudioPositions
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
 from avbench.core import InputError
@@ -245,27 +246,41 @@ def make_arm(arm: str, video: Path, audio: Path, plan: Plan, session: Session) -
     data = session.examples
     seen, heard = checkpoint.load(video), checkpoint.load(audio)
     torch.manual_seed(plan.seed)
-    if arm == "t2v":
-        parts = seen
-    else:
-        assert seen.video_codec is not None and heard.audio_codec is not None
-        config, sound = seen.video_codec.config, heard.audio_codec.config
-        second = seen.clip_spec.sample_rate or sound.sample_rate
-        tau = (config.frames / float(seen.clip_spec.fps)) / (sound.samples_per_latent / second)
-        dit = AVFullDiT(seen.dit.video, heard.dit.audio, JointConfig(JOINT_LAYERS, tau))
-        texts, codecs = (seen.video_text, heard.audio_text), (seen.video_codec, heard.audio_codec)
-        parts = Parts(dit, seen.clip_spec, *texts, *codecs, sampling=seen.sampling)
+    parts = seen if arm == "t2v" else joined(seen, heard, JOINT_LAYERS)
     towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in (("video", video), ("audio", audio))}
     yield from _trained(parts, plan, data, session, {"towers": towers})
 
 
+def joined(seen: Parts, heard: Parts, layers: int, positions: AudioPositions = "sync") -> Parts:
+    """Join two towers in their last `layers` layers; τ follows from the rates of their codecs."""
+    assert seen.video_codec is not None and heard.audio_codec is not None
+    config, sound = seen.video_codec.config, heard.audio_codec.config
+    second = seen.clip_spec.sample_rate or sound.sample_rate
+    tau = (config.frames / float(seen.clip_spec.fps)) / (sound.samples_per_latent / second)
+    dit = AVFullDiT(seen.dit.video, heard.dit.audio, JointConfig(layers, tau, positions))
+    texts, codecs = (seen.video_text, heard.audio_text), (seen.video_codec, heard.audio_codec)
+    return Parts(dit, seen.clip_spec, *texts, *codecs, sampling=seen.sampling)
+
+
+def go_on(arm: Path, plan: Plan, session: Session) -> Iterator[Progress]:
+    """Train a finished arm further; its earlier card is kept in the new one, as ``before``."""
+    before = read_json(arm / checkpoint.CARD, dict)
+    parts = checkpoint.load(arm)
+    yield from _trained(parts, plan, session.examples, session, {"towers": before["towers"], "before": before})
+
+
 def same_settings(a: Path, b: Path) -> list[str]:
     """What differs between two arms' cards besides what sound alone uses: empty when they can be compared fairly."""
-    cards = [read_json(folder / checkpoint.CARD, dict) for folder in (a, b)]
-    plans = [{name: value for name, value in card["plan"].items() if name not in AUDIO_ONLY} for card in cards]
+    return _unlike(*(read_json(folder / checkpoint.CARD, dict) for folder in (a, b)))
+
+
+def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    plans = [{name: value for name, value in card["plan"].items() if name not in AUDIO_ONLY} for card in (a, b)]
     differing = [f"plan.{name}" for name in plans[0] if plans[0][name] != plans[1].get(name)]
-    same = ("source", "towers", "machine", "seen_sha256")
-    return differing + [name for name in same if cards[0].get(name) != cards[1].get(name)]
+    differing += [name for name in ("source", "towers", "machine", "seen_sha256") if a.get(name) != b.get(name)]
+    if "before" in a and "before" in b:
+        return differing + [f"before.{name}" for name in _unlike(a["before"], b["before"])]
+    return differing + ["before"] * (("before" in a) != ("before" in b))
 
 
 def _trained(

@@ -38,6 +38,8 @@ from avbench.subsets import loading
 MEDIA = ("inside", "beside")
 """Where the clips go: into the page, or into `media/` beside it."""
 _HERE = Path(__file__).parent
+STYLE = _HERE / "page.css"
+"""The looks of all pages."""
 _MINOR = ("p", "p Holm", "detectable", "needed", "clips")
 """Columns of the tables of differences that a switch shows."""
 
@@ -86,7 +88,7 @@ def render(
         "protocols": {digest: one for folder in folders for digest, one in folder.scores()[1].items()},
         "origins": [_origin(folder) for folder in folders],
     }
-    return _template().render(
+    return template("page.html").render(
         data=data,
         answer=verdict(frame, differences),
         title=" · ".join(runs),
@@ -115,7 +117,7 @@ def render(
         ranks_legend=RANKS_LEGEND,
         differences_legend=boards.DIFFERENCES_LEGEND,
         standard=STANDARD,
-        style=Markup((_HERE / "page.css").read_text()),
+        style=Markup(STYLE.read_text()),
         script=Markup(script),
         policy=_policy(script),
         media={sha: _base64(place / f"{sha}.mp4") for sha in cards if media == "inside"},
@@ -150,13 +152,13 @@ def _compared(differences: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def _template() -> Template:
-    """Of page.html; everything that goes in is escaped."""
+def template(name: str) -> Template:
+    """A template of this folder; everything that goes in is escaped."""
     options: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined}
     environment = Environment(loader=FileSystemLoader(_HERE), trim_blocks=True, lstrip_blocks=True, **options)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters["breakable"] = lambda name: Markup(str(escape(name)).replace("_", "_<wbr>"))
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def _policy(script: str) -> str:

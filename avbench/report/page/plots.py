@@ -21,8 +21,9 @@ from avbench.statistics.uncertainty import mean_interval
 COLOURS = ("#2f78c8", "#d1661a", "#2a9163", "#a855b8", "#9c7c17", "#1f8d97", "#cf4a70", "#7b808a")
 """Of runs: each has a contrast of 3 : 1 or more with white and with near-black."""
 _GREY = "#7b808a"
-_WIDTH = 440
-_LEFT, _RIGHT = 12.0, _WIDTH - 12.0
+WIDTH = 440
+"""Of a figure, in pixels."""
+_LEFT, _RIGHT = 12.0, WIDTH - 12.0
 _WAYS = {"lower": "left is better", "higher": "right is better"}
 
 
@@ -83,7 +84,7 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
                 svg.circle(axis(row.value), y + 29, 5.5, fill=colour(list(runs).index(row.model))),
             ]
         alt = "; ".join(f"{row.model} {row.value:.4g}, null {row.null:.4g}" for row in rows)
-        yield Figure(str(metric), svg.drawing(parts, _WIDTH, bottom + 40, f"{metric}: {alt}"))
+        yield Figure(str(metric), svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {alt}"))
 
 
 def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator[Figure]:
@@ -122,7 +123,40 @@ def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], s
             parts.append(svg.path(means, stroke=look, stroke_width="2.5"))
             parts += [svg.circle(*mean, 4.5, fill=look) for mean in means]
             told += [f"{model} {row.mean:.3g} at {amount:.2g}" for amount, row in zip(at, bins, strict=True)]
-        yield Figure(str(metric), svg.drawing(parts, _WIDTH, 250, f"{metric} over motion: {'; '.join(told)}"))
+        yield Figure(str(metric), svg.drawing(parts, WIDTH, 250, f"{metric} over motion: {'; '.join(told)}"))
+
+
+def of_trainings(scores: pd.DataFrame, trainings: pd.DataFrame, subset: str) -> Iterator[Figure]:
+    """One figure per metric of a subset: every training as a dot, and below it the arm's mean with its 95 % interval.
+
+    Args:
+        scores: `ArmTables.scores`; for what should match the reference, its value is a dashed line.
+        trainings: `ArmTables.trainings` of the same arms.
+        subset: the subset's name.
+    """
+    arms = list(dict.fromkeys(scores["model"]))
+    of_subset = scores[(scores["subset"] == subset) & scores["value"].notna()]
+    for metric, of_metric in of_subset.groupby("metric", sort=False):
+        rows, references = list(of_metric.itertuples()), of_metric["reference"].dropna().tolist()[:1]
+        here = trainings[(trainings["subset"] == subset) & (trainings["metric"] == metric)]
+        ends = [end for row in rows for end in (row.low, row.high)]
+        axis = svg.scale([*here["value"].dropna(), *ends, *references], _LEFT, _RIGHT)
+        bottom = 60.0 * len(rows)
+        parts = [svg.across(axis, 0, bottom, ", ".join([_named(metric), *_told_too(str(metric))]))]
+        parts += [svg.line(axis(value), 0, axis(value), bottom, "floor") for value in references]
+        told = []
+        for place, row in enumerate(rows):
+            look, y = colour(arms.index(row.model)), 60.0 * place
+            dots = here[here["arm"] == row.model]
+            parts.append(svg.text(_LEFT, y + 15, f"{row.model}, {row.trainings} trainings"))
+            parts.append(
+                svg.group(
+                    (_training(axis(dot.value), y + 29, dot) for dot in dots.itertuples()), fill=look, opacity="0.75"
+                )
+            )
+            parts += _mean_with_interval(axis, (row.value, row.low, row.high), y + 46, look)
+            told.append(f"{row.model} {row.value:.3g} [{row.low:.3g}, {row.high:.3g}] over {row.trainings} trainings")
+        yield Figure(str(metric), svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(told)}"))
 
 
 def _tested(differences: pd.DataFrame | None, subset: str, metric: str) -> dict[tuple[str, str], tuple[Any, ...]]:
@@ -148,10 +182,8 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
     """Rows of run, against, dots, mean, low, high."""
     every = [value for _, _, dots, *numbers in rows for value in (*dots, *numbers) if not pd.isna(value)]
     axis = svg.scale(every, _LEFT, _RIGHT, zero=True)
-    one = known_metrics().get(metric)
-    told_too = (f"in {one.unit}" if one.unit else "", _WAYS.get(one.direction.value, "")) if one else ()
     bottom = 76.0 * len(rows)
-    parts = [svg.across(axis, 0, bottom, ", ".join(["difference", *(part for part in told_too if part)]))]
+    parts = [svg.across(axis, 0, bottom, ", ".join(["difference", *_told_too(metric)]))]
     told = []
     for place, (run, against, dots, mean, low, high) in enumerate(rows):
         look, y = colour(list(runs).index(run)), 76.0 * place
@@ -162,14 +194,32 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
         parts.append(svg.group(marks, fill=look, fill_opacity="0.55"))
         if pd.isna(mean):
             continue
-        known, at = not pd.isna(low), y + 60
-        if known:
-            parts.append(svg.line(axis(low), at, axis(high), at, "reach", stroke=look))
-        x = axis(mean)
-        parts.append(svg.polygon([(x - 7, at), (x, at - 7), (x + 7, at), (x, at + 7)], fill=look))
-        interval = f" [{low:.3g}, {high:.3g}]" if known else ""
+        parts += _mean_with_interval(axis, (mean, low, high), y + 60, look)
+        interval = "" if pd.isna(low) else f" [{low:.3g}, {high:.3g}]"
         told.append(f"{run} less {against}: {mean:.3g}{interval} over {len(dots)} prompts")
-    return Figure(metric, svg.drawing(parts, _WIDTH, bottom + 40, f"{metric}: {'; '.join(told)}"))
+    return Figure(metric, svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(told)}"))
+
+
+def _told_too(metric: str) -> list[str]:
+    """A metric's unit and its better side, for an axis."""
+    one = known_metrics().get(metric)
+    parts = (f"in {one.unit}" if one.unit else "", _WAYS.get(one.direction.value, "")) if one else ()
+    return [part for part in parts if part]
+
+
+def _mean_with_interval(axis: svg.Scale, ends: tuple[float, float, float], y: float, look: str) -> Iterator[Markup]:
+    """A mean as a diamond, and its interval from low to high as a line where it has one."""
+    mean, low, high = ends
+    if not pd.isna(low):
+        yield svg.line(axis(low), y, axis(high), y, "reach", stroke=look)
+    x = axis(mean)
+    yield svg.polygon([(x - 7, y), (x, y - 7), (x + 7, y), (x, y + 7)], fill=look)
+
+
+def _training(x: float, y: float, dot: Any) -> Markup:
+    """A training's dot, which says its name and value where the pointer rests on it."""
+    title = Markup("<title>{}: {:.4g}</title>").format(dot.training, dot.value)
+    return svg.group([title, svg.circle(x, y, 4.5)])
 
 
 def _dot(x: float, y: float, prompt: object) -> Markup:

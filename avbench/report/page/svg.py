@@ -61,6 +61,20 @@ def drawing(
     ).format(width, math.ceil(height), kind, role, alt, Markup("").join(parts))
 
 
+_STYLE = """<style>
+text { fill: #1c1f23; font: 12.5px system-ui, sans-serif } .soft { fill: #676d75 } .strong { font-weight: 650 }
+.grid { stroke: #e3e4e1 } .zero { stroke: #676d75 } .floor { stroke: #676d75; stroke-dasharray: 2 3; stroke-width: 2 }
+.reach { stroke-width: 3 }
+@media (prefers-color-scheme: dark) { text { fill: #e4e6e8 } .soft { fill: #989fa7 } .grid { stroke: #2d3236 } }
+</style>"""
+
+
+def alone(figure: Markup, width: float) -> str:
+    """A drawing as a file of its own, so wide, with the looks that the page would give it."""
+    head, tag, rest = str(figure).partition(">")  # a Markup would escape what is added
+    return head.replace("<svg ", f'<svg width="{width:g}" ', 1) + tag + _STYLE + rest
+
+
 @dataclass(frozen=True)
 class Scale:
     """Values from `low` to `high` on pixels from `start` to `end`."""

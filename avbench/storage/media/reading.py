@@ -195,7 +195,7 @@ def _decode(path: Path, container: av.container.InputContainer, *tracks: "Pictur
                 raise MediaError(msg)
             track.budget.check_frames(1, (codec.width, codec.height))
         codec.options = _STRICT
-        track.stream.thread_type = "AUTO"
+        codec.thread_count = 1  # clips are read by as many processes as there are cores, each with one thread
     for packet in container.demux(*(track.stream for track in wanted.values())):
         for frame in packet.decode():
             if packet.is_corrupt or frame.is_corrupt:

@@ -1,0 +1,136 @@
+"""Groups runs into arms: recipes that were trained several times, each training a run of its own on the same prompts.
+
+A pattern or several paths name the runs of an arm. `require_alike` refuses trainings that were not measured alike, and
+`pairing` says which trainings of two arms are partners, because they share the order of the data and the noise.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from glob import has_magic
+from pathlib import Path
+
+from avbench.comparison.differences import Side
+from avbench.comparison.score_table import check_comparable
+from avbench.core import InputError, checked_id, nearest
+from avbench.statistics.trainings import LEAST_TRAININGS
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_view import RunView
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """Trainings of one recipe, in the order of their names. Raises InputError unless there are at least two."""
+
+    name: str
+    trainings: tuple[RunFolder, ...]
+
+    def __post_init__(self) -> None:
+        checked_id(self.name, "the name of an arm")
+        if len(self.trainings) < LEAST_TRAININGS:
+            found = ", ".join(str(folder.path) for folder in self.trainings)
+            msg = (
+                f"{self.name} has one training ({found}): how much trainings differ cannot be known from one; give at "
+                f"least {LEAST_TRAININGS}, or compare single runs, without NAME="
+            )
+            raise InputError(msg)
+
+    @property
+    def labels(self) -> list[int | None]:
+        """The number that each training's name ends in."""
+        ends = [re.search(r"(\d+)$", folder.path.name) for folder in self.trainings]
+        return [int(end[1]) if end else None for end in ends]
+
+
+def opened_arms(groups: Mapping[str, str | Path | Sequence[str | Path]]) -> list[Arm]:
+    """Open the trainings of each arm: name → paths of run folders, or patterns such as ``runs/a-*``.
+
+    Raises:
+        InputError: a pattern matches no run folder, a run is given twice, or an arm has fewer than two trainings.
+    """
+    owners: dict[Path, str] = {}
+    arms = []
+    for name, given in groups.items():
+        places = [place for one in ([given] if isinstance(given, str | Path) else given) for place in _expanded(one)]
+        for place in places:
+            if (owner := owners.setdefault(place.resolve(), name)) != name or places.count(place) > 1:
+                where = f"twice in {name}" if owner == name else f"in {owner} and in {name}"
+                msg = f"{place} is {where}; a training counts once"
+                raise InputError(msg)
+        arms.append(Arm(name, tuple(RunView(place) for place in sorted(places, key=_natural))))
+    return arms
+
+
+def pairing(arm: Arm, against: Arm, asked: bool | None = None) -> tuple[list[int] | None, str]:
+    """For each training of `arm` the place of its partner in `against`, or None without pairs; and a sentence.
+
+    Partners end in the same number (``a-0`` and ``b-0``); where names do not, they have the same place in the order of
+    the names. Without equal numbers of trainings there are no pairs.
+
+    Raises:
+        InputError: pairs are asked for, and the arms have different numbers of trainings.
+    """
+    names, sizes = f"{arm.name} and {against.name}", (len(arm.trainings), len(against.trainings))
+    if asked is False:
+        return None, f"Trainings of {names} are not paired, as asked."
+    if sizes[0] != sizes[1]:
+        if asked:
+            msg = f"trainings of {names} cannot be paired: there are {sizes[0]} and {sizes[1]}"
+            raise InputError(msg)
+        return None, f"Trainings of {names} are not paired: there are {sizes[0]} and {sizes[1]}."
+    ours, theirs = arm.labels, against.labels
+    if None not in ours and len(set(ours)) == len(ours) and set(ours) == set(theirs):
+        shown = ", ".join(map(str, ours))
+        return [theirs.index(label) for label in ours], (
+            f"Trainings of {names} are paired by the number that their names end in ({shown})."
+        )
+    ends = f"{against.trainings[0].path.name} with {arm.trainings[0].path.name}"
+    return list(range(sizes[0])), f"Trainings of {names} are paired in the order of their names ({ends}, and so on)."
+
+
+def require_alike(arm: Arm, sides: Sequence[Side], allow: Sequence[str]) -> None:
+    """Raise InputError unless trainings have the same prompts, metrics and protocols, and are not one training."""
+    first = sides[0]
+    keys, seen = {*first.folder.planned_keys()}, {}
+    for side in sides:
+        both = f"{side.made.name} and {first.made.name}, trainings of {arm.name},"
+        if unlike := keys ^ {*side.folder.planned_keys()}:
+            key = min(unlike)
+            owner = first if key in keys else side
+            msg = (
+                f"{both} do not have the same clips: only {owner.made.name} has {key.subset} {key.prompt}-{key.seed}"
+                f" ({len(unlike)} clips in all); sample them with the same subsets, views, limit and seeds"
+            )
+            raise InputError(msg)
+        if lacking := sorted(first.scores.keys() ^ side.scores.keys()):
+            owner = first if lacking[0] in first.scores else side
+            msg = (
+                f"{both} do not have the same metrics: only {owner.made.name} has {lacking[0][1]} on {lacking[0][0]}; "
+                "`avbench measure` and `avbench evaluate` add it to the other, or --metric names those to compare by"
+            )
+            raise InputError(msg)
+        check_comparable(side.made, first.made, allow)
+        clips = frozenset(sample.sha256 for sample in side.folder.samples().values() if sample.sha256)
+        if clips and clips in seen:
+            msg = f"{side.folder.path} and {seen[clips]} hold the same clips: they are one training, which counts once"
+            raise InputError(msg)
+        seen[clips] = side.folder.path
+
+
+def _expanded(given: str | Path) -> list[Path]:
+    """The run folders that a path or a pattern names."""
+    place = Path(given).expanduser()
+    if place.exists() or not has_magic(str(place)):
+        return [place]
+    pattern = str(place.relative_to(place.anchor))
+    found = [one for one in Path(place.anchor).glob(pattern) if (one / "run.json").is_file()]
+    if not found:
+        there = [one.parent.name for one in place.parent.glob("*/run.json")]
+        msg = f"no run folder matches {given}; {nearest(place.name, there)}"
+        raise InputError(msg)
+    return found
+
+
+def _natural(place: Path) -> list[str | int]:
+    """Orders a-2 before a-10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(place))]

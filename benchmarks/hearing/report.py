@@ -1,0 +1,264 @@
+"""Answers the study's question from its runs: tables for docs/hearing.md, a figure, and all values in one file.
+
+    python -m benchmarks.hearing.report --folder runs/hearing --out build/hearing
+    python -m benchmarks.hearing.report --values benchmarks/hearing/values.parquet --out build/hearing
+
+The second command needs no runs: values.parquet holds each clip's values and each training's distances. An arm is
+compared with another over the seeds that both were trained with; seeds are pairs, as they fix data, noise and order.
+"""
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.multitest import multipletests
+
+from avbench.metrics.evaluate import read_values
+from avbench.metrics.table import known_metrics
+from avbench.report.page import svg
+from avbench.statistics.trainings import ArmDifference, arm_difference
+from avbench.storage.run_view import RunView
+from benchmarks.hearing.arms import read_plan
+
+MEASURES = ("physical_error", "motion_frechet")
+AGAINST = "t2v"
+HEARS = "t2av"
+_COLUMNS = ["arm", "seed", "step", "subset", "prompt", "metric", "value"]
+_STYLE = (
+    "<style>text{font:12px sans-serif;fill:#222}.soft{fill:#777}.strong{font-weight:bold}.grid{stroke:#ddd}</style>"
+    '<rect width="100%" height="100%" fill="#fff"/>'
+)
+"""A figure outside the page brings its own look."""
+_COLOURS = ("#8a8a8a", "#c4611f", "#3465a4")
+
+
+def main() -> None:
+    """Read, compare, write."""
+    options = _options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    values = pd.read_parquet(options.values) if options.values else read_runs(options.folder / "runs")
+    values.to_parquet(options.out / "values.parquet", compression="zstd", index=False)
+    plan = read_plan()
+    study = Values(values, plan)
+    parts = {
+        "What was trained": trained(values),
+        "Primary": primary(study, plan),
+        "Every arm against t2v": every_arm(study, plan),
+        "Parts of the physical error, t2av against t2v": parts_of_error(study, plan),
+        "Along the training, seed 0": along(study, plan),
+    }
+    text = "\n".join(f"## {title}\n\n{table(frame)}" for title, frame in parts.items())
+    (options.out / "tables.md").write_text(text)
+    drawn = str(figure(study, plan))
+    (options.out / "hearing.svg").write_text(drawn.replace(">", f">{_STYLE}", 1))
+
+
+def read_runs(folder: Path) -> pd.DataFrame:
+    """One row per training, step, clip and metric; a distance has no prompt."""
+    frames = []
+    distances = {name for name, metric in known_metrics().items() if not metric.per_clip}
+    for path in sorted(folder.iterdir()):
+        name, _, step = path.name.partition("-at-")
+        arm, _, seed = name.rpartition("-")
+        view = RunView(path)
+        frame = read_values(view).rename(columns={"seed": "clip"})
+        scores = pd.DataFrame(
+            [(one.subset, None, one.metric, one.value) for one in view.scores()[0] if one.metric in distances],
+            columns=["subset", "prompt", "metric", "value"],
+        )
+        both = pd.concat([frame[["subset", "prompt", "metric", "value"]], scores])
+        frames.append(both.assign(arm=arm, seed=int(seed), step=int(step) if step else -1))
+    return pd.concat(frames, ignore_index=True)[_COLUMNS]
+
+
+class Values:
+    """All values, and the physical error that the plan defines."""
+
+    def __init__(self, values: pd.DataFrame, plan: dict[str, Any]) -> None:
+        self._values = pd.concat([values, physical_error(values, plan["physical_error"]["parts"])], ignore_index=True)
+
+    @property
+    def last(self) -> pd.DataFrame:
+        """At the end of each training."""
+        return self._values[self._values["step"] == -1]
+
+    def at(self, step: int) -> pd.DataFrame:
+        """In the course of the trainings."""
+        return self._values[self._values["step"] == step]
+
+    def seeds(self, arm: str) -> list[int]:
+        """Those that the arm was trained with."""
+        return sorted(self.last.loc[self.last["arm"] == arm, "seed"].unique())
+
+    def by_prompt(self, arm: str, measure: str, subset: str, seeds: list[int]) -> pd.DataFrame:
+        """One row per seed, one column per prompt; one column for a distance."""
+        rows = self.last.query("arm == @arm and metric == @measure and subset == @subset and seed in @seeds")
+        return rows.assign(prompt=rows["prompt"].fillna("")).pivot_table(index="seed", columns="prompt", values="value")
+
+    def compared(self, arm: str, against: str, measure: str, subset: str, level: float = 0.95) -> ArmDifference | None:
+        """`arm` less `against`; None where nothing was measured."""
+        seeds = sorted({*self.seeds(arm)} & {*self.seeds(against)})
+        a, b = (self.by_prompt(one, measure, subset, seeds) for one in (arm, against))
+        if len(seeds) < 2 or len(a) < len(seeds) or len(b) < len(seeds):
+            return None
+        columns = a.columns.union(b.columns)
+        a, b = (one.reindex(columns=columns).to_numpy(float) for one in (a, b))
+        return arm_difference(a, b, paired_rows=True, level=level)
+
+
+def physical_error(values: pd.DataFrame, parts: list[str]) -> pd.DataFrame:
+    """Rows of the standardised sum, by the plan's rule."""
+    rows = values[values["metric"].isin(parts)].copy()
+    rows["value"] = np.where(rows["metric"] == "toy_contact", 1 - rows["value"], rows["value"])
+    spread = rows[(rows["arm"] == AGAINST) & (rows["step"] == -1)].groupby(["subset", "metric"])["value"].std()
+    rows = rows.join(spread.rename("spread"), on=["subset", "metric"])
+    rows["value"] = (rows["value"] / rows["spread"]).where(rows["spread"] > 0)
+    keys = ["arm", "seed", "step", "subset", "prompt"]
+    return rows.groupby(keys, as_index=False)["value"].mean().assign(metric="physical_error")[_COLUMNS]
+
+
+def trained(values: pd.DataFrame) -> pd.DataFrame:
+    """Seeds and clips of each arm."""
+    last = values[(values["step"] == -1) & values["prompt"].notna()]
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "trainings": rows["seed"].nunique(),
+            "clips of each": rows.groupby("seed")
+            .apply(lambda one: len(one[["subset", "prompt"]].drop_duplicates()))
+            .min(),
+        }
+        for arm, rows in last.groupby("arm", sort=False)
+    )
+
+
+def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
+    """The declared family."""
+    rows = []
+    for question, against in itertools.product(plan["primary"], (AGAINST, "empty")):
+        measure, subset, margin = (question[name] for name in ("measure", "subset", "margin"))
+        found = study.compared(HEARS, against, measure, subset)
+        inner = study.compared(HEARS, against, measure, subset, level=0.9)
+        assert found is not None and inner is not None
+        alike = max(map(abs, inner.interval)) < margin
+        rows.append(
+            {
+                "comparison": f"{HEARS} − {against}",
+                "measure": measure,
+                "subset": subset,
+                **_told(found),
+                "p exact (least)": f"{found.p_exact:.3f} ({found.least_p:.3f})",
+                "margin": margin,
+                "within the margin": "shown" if alike else "not shown",
+                "detectable": found.components.detectable(found.trainings[0], found.prompts, family=4),
+                "p by Holm": found.p,
+            }
+        )
+    for row, corrected in zip(rows, multipletests([row["p by Holm"] for row in rows], method="holm")[1], strict=True):
+        row["p by Holm"] = corrected
+    return pd.DataFrame(rows)
+
+
+def _told(found: ArmDifference) -> dict[str, Any]:
+    return {"difference": found.value, "95 %": f"{found.interval[0]:+.4f} … {found.interval[1]:+.4f}", "p": found.p}
+
+
+def every_arm(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
+    """Each arm against t2v, on each subset, by both measures."""
+    rows = []
+    for measure, subset in itertools.product(MEASURES, plan["secondary"]["subsets"]):
+        for arm in [row["name"] for row in plan["arm"] if row["name"] != AGAINST]:
+            if (found := study.compared(arm, AGAINST, measure, subset)) is not None:
+                rows.append(
+                    {"measure": measure, "subset": subset, "arm": arm, "seeds": found.trainings[0], **_told(found)}
+                )
+    return pd.DataFrame(rows)
+
+
+def parts_of_error(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
+    """The judged errors one by one, in their own units."""
+    rows = []
+    for part, subset in itertools.product(plan["physical_error"]["parts"], plan["secondary"]["subsets"][:2]):
+        if (found := study.compared(HEARS, AGAINST, part, subset)) is not None:
+            rows.append({"part": part, "subset": subset, **_told(found)})
+    return pd.DataFrame(rows)
+
+
+def along(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
+    """Both arms in the course of one training."""
+    steps = [round(share * plan["training"]["steps"]) for share in plan["training"]["along"]]
+    rows = []
+    for measure, subset in itertools.product(MEASURES, plan["secondary"]["subsets"][:2]):
+        for step, frame in [*((step, study.at(step)) for step in steps), (plan["training"]["steps"], study.last)]:
+            means = frame.query("metric == @measure and subset == @subset and seed == 0").groupby("arm")["value"].mean()
+            arms = {arm: means[arm] for arm in (AGAINST, HEARS) if arm in means}
+            rows.append({"measure": measure, "subset": subset, "step": step, **arms})
+    return pd.DataFrame(rows)
+
+
+def table(frame: pd.DataFrame) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
+    for row in frame.itertuples(index=False):
+        cells = (f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def figure(study: Values, plan: dict[str, Any]) -> Any:
+    """Every training as a dot, by arm, for the two primary measures."""
+    parts: list[Any] = []
+    width, left, row_height, top = 720, 120, 26, 30
+    for number, question in enumerate(plan["primary"]):
+        measure, subset = question["measure"], question["subset"]
+        means = {
+            row["name"]: study.by_prompt(row["name"], measure, subset, study.seeds(row["name"])).mean(axis=1)
+            for row in plan["arm"]
+        }
+        means = {arm: each for arm, each in means.items() if len(each)}
+        start = left + number * (width - left) / 2
+        parts += _panel(
+            means, (start, start + (width - left) / 2 - 40), top, row_height, f"{measure}, {subset}", number
+        )
+    height = top + row_height * (len(means) + 1) + 10
+    alt = "Both primary measures of every training, one row per arm, with each arm's mean"
+    return svg.drawing(parts, width, height, alt)
+
+
+def _panel(
+    means: dict[str, pd.Series], span: tuple[float, float], top: float, row_height: float, title: str, number: int
+) -> Iterator[Any]:
+    every = np.concatenate([each.to_numpy() for each in means.values()])
+    low, high = every.min(), every.max()
+    scale = (span[1] - span[0]) / (high - low)
+    yield svg.text(span[0], 14, title, kind="strong")
+    for place, (arm, each) in enumerate(means.items()):
+        y = top + row_height * (place + 0.5)
+        if not number:
+            yield svg.text(110, y + 4, arm, anchor="end")
+        yield svg.line(span[0], y, span[1], y)
+        colour = {AGAINST: _COLOURS[2], HEARS: _COLOURS[1]}.get(arm, _COLOURS[0])
+        for value in each:
+            yield svg.circle(span[0] + (value - low) * scale, y, 4, fill=colour, fill_opacity=0.6)
+        at = span[0] + (each.mean() - low) * scale
+        yield svg.line(at, y - 9, at, y + 9, kind="mean", stroke=colour, stroke_width=3)
+    foot = top + row_height * (len(means) + 0.6)
+    for value, anchor in ((low, "start"), (high, "end")):
+        yield svg.text(span[0] + (value - low) * scale, foot, f"{value:.3g}", anchor=anchor, kind="soft")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--folder", type=Path, help="the study's folder")
+    given.add_argument("--values", type=Path, help="values.parquet instead of runs")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

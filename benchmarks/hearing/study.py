@@ -1,0 +1,177 @@
+"""Carries out the study "does hearing help seeing?" by its plan, plan.toml; goes on where it stopped.
+
+    python -m benchmarks.hearing.study --folder runs/hearing                  # everything
+    python -m benchmarks.hearing.study --folder runs/hearing --trainers 2     # two trainings at a time on a GPU
+    python -m benchmarks.hearing.study --folder /tmp/tiny --tiny              # a few minutes on a CPU: does it work?
+
+Examples are made (or taken from ``--examples``), the two towers are trained, then the arms in rounds of seeds. Each
+checkpoint is sampled and measured by other processes while the next is trained. Runs lie in ``runs/ARM-SEED``. After
+each round there is enough to compare; `report` (``python -m benchmarks.hearing.report``) writes the page.
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avbench import api
+from avbench.avfulldit import checkpoint
+from avbench.training import train
+from avbench.training.examples import CAPTIONS, CARD, Examples
+from avbench.training.machine import Machine
+from benchmarks.hearing.arms import Study, read_plan, train_arm, train_tower
+
+TRAINED = "python:benchmarks.hearing.generator:Trained"
+_SAMPLED_AT_ONCE = 96
+
+
+def main() -> None:
+    """Begin or go on."""
+    options = _options()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=run_examples, args=(options,))] if options.examples is None else []
+    options.examples = options.examples or options.folder / "examples"
+    measuring = spawn.Process(target=run_measuring, args=(options,))
+    trainers = [spawn.Process(target=run_trainer, args=(options, number)) for number in range(options.trainers)]
+    for process in [*processes, *trainers, measuring]:
+        process.start()
+    for process in trainers:
+        process.join()
+    (options.folder / "trained").write_text("")
+    measuring.join()
+    sys.exit(max(abs(process.exitcode or 0) for process in [*trainers, measuring]))
+
+
+def run_examples(options: argparse.Namespace) -> None:
+    """Make the examples."""
+    clips = plan_of(options)["examples"]["clips"]
+    for _ in train.make_examples("toyworld", clips, 0, options.folder / "examples", options.workers):
+        pass
+
+
+def plan_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The plan, or what is left of it at tiny size."""
+    plan = read_plan()
+    if options.tiny:
+        plan["examples"]["clips"] = 40
+        for what, heads in (("video", 1), ("audio", 1)):
+            plan["towers"][what] |= {"steps": 4, "batch": 4, "width": 64, "heads": heads, "layers": 2}
+        plan["towers"]["video"]["levels"] = [8, 16]
+        plan["joint"]["layers"] = 1
+        plan["training"] |= {"steps": 80, "batch": 2, "warmup": 1, "link_steps": 1}
+        plan["arm"] = [{**arm, "seeds": 2 if arm["name"] in ("t2v", "t2av") else 1} for arm in plan["arm"]]
+        for arm in plan["arm"]:
+            arm |= {"clips": 20} if "clips" in arm else {}
+    return plan
+
+
+def study_of(options: argparse.Namespace) -> Study:
+    """The study in its folder, once its examples are begun."""
+    while not all((options.examples / name).exists() for name in (CARD, CAPTIONS)):
+        time.sleep(0.2)
+    machine = Machine("cpu", "float32") if options.tiny else Machine.measured()
+    return Study(plan_of(options), options.folder, machine, Examples.open(options.examples))
+
+
+def run_trainer(options: argparse.Namespace, number: int) -> None:
+    """Train every n-th arm; the first trainer makes the towers, the others wait for them."""
+    torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision("high")
+    study = study_of(options)
+    for index, what in enumerate(("audio", "video")):
+        if index % options.trainers == number:
+            _follow(f"tower {what}", train_tower(study, what))
+    for what in ("audio", "video"):
+        while not (options.folder / f"tower-{what}" / checkpoint.CONFIG).exists():
+            time.sleep(0.2)
+    for arm, seed in study.trainings()[number :: options.trainers]:
+        _follow(f"{arm.name}-{seed}", train_arm(study, arm, seed))
+
+
+def _follow(name: str, steps: Any) -> None:
+    start, last = time.perf_counter(), None
+    for at in steps:
+        last = at
+    if last is not None:
+        seconds = time.perf_counter() - start
+        video, audio = (f"{loss:.4f}" if loss is not None else "–" for loss in (last.video_loss, last.audio_loss))
+        say(f"{name}: {last.step} steps, {seconds:.0f} s ({last.seconds:.0f} s of steps), loss {video} {audio}")
+
+
+def run_measuring(options: argparse.Namespace) -> None:
+    """Sample and measure every checkpoint as it appears."""
+    study = study_of(options)
+    wanted = [
+        f"{arm.name}-{seed}{suffix}"
+        for arm, seed in study.trainings()
+        for suffix in [*(f"@{step}" for step in study.along(arm)), ""]
+    ]
+    pending: dict[Future[None], str] = {}
+    left = list(wanted)
+    over = False
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
+        while left or pending:
+            for name in list(left):
+                if (study.folder / "checkpoints" / name / checkpoint.CONFIG).exists():
+                    left.remove(name)
+                    pending[pool.submit(measure, study.folder, name, options.limit, study.machine.device)] = name
+            for future in [future for future in pending if future.done()]:
+                name = pending.pop(future)
+                if error := future.exception():
+                    say(f"{name} was not measured: {error!r}")
+            if over and not pending:
+                break
+            over = (study.folder / "trained").exists()
+            time.sleep(0.2)
+
+
+def measure(folder: Path, name: str, limit: int | None, device: str) -> None:
+    """Sample and measure one checkpoint in this process."""
+    torch.set_num_threads(1)
+    secondary, start = read_plan()["secondary"], time.perf_counter()
+    model = f"{name.replace('@', '-at-')}={TRAINED}"
+    settings = {
+        "checkpoint_folder": str(folder / "checkpoints" / name),
+        "device": device,
+        "batch": min(_SAMPLED_AT_ONCE, limit or _SAMPLED_AT_ONCE),
+    }
+    api.run(
+        [model],
+        subsets=secondary["subsets"],
+        metrics=secondary["metrics"],
+        settings=settings,
+        limit=limit,
+        out=folder / "runs",
+        workers=0,
+    )
+    torch.cuda.empty_cache()  # does nothing without a GPU
+    say(f"{name} measured in {time.perf_counter() - start:.0f} s")
+
+
+def say(line: str) -> None:
+    """A line with the time, at once."""
+    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+    sys.stdout.flush()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--examples", type=Path, help="a folder of examples that is there or being made")
+    parser.add_argument("--trainers", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a trainer")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1))
+    parser.add_argument("--limit", type=int, help="prompts of a subset")
+    parser.add_argument("--tiny", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

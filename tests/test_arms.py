@@ -1,0 +1,240 @@
+"""Runs grouped into arms: how they are opened and paired, what is refused, and what is found."""
+
+import json
+import shutil
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import run_avbench
+from made_runs import evaluated, made_run
+
+import avbench
+from avbench.comparison import plan
+from avbench.comparison.arm_differences import arm_differences
+from avbench.comparison.arms import Arm, opened_arms, pairing
+from avbench.core import InputError, Row
+from avbench.features.measure import protocol_of
+from avbench.statistics.trainings import arm_difference
+from avbench.storage.run_folder import RunFolder
+
+METRICS = ("lpips_consecutive", "onset_rate", "motion_amount_distance")
+
+
+def training(place, *, seed, motion=0.0, metrics=METRICS, count=12, **made):
+    """A run whose clips have a made-up amount of motion as well."""
+    folder, random = (
+        made_run(place, seed=seed, names=("toy-control",), count=count, **made),
+        np.random.default_rng([3, seed]),
+    )
+    for key, sample in folder.samples().items():
+        values = {"motion_amount": 0.2 * random.random() + motion}
+        folder.add_row(protocol_of("flow-dis"), Row(key, sample.sha256, values))
+    return evaluated(folder, *metrics)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Three trainings of arm a; three of arm b, which changes more from frame to frame and moves otherwise."""
+    folder = tmp_path_factory.mktemp("arms")
+    for name, number, worse in (("a", 0, {}), ("b", 30, {"lpips": 0.01, "motion": 0.5})):
+        for seed in range(3):
+            training(folder / f"{name}-{seed}", seed=number + seed, **worse)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arms(place):
+    return opened_arms({"a": f"{place}/a-*", "b": [place / "b-1", place / "b-0", place / "b-2"]})
+
+
+@pytest.fixture(scope="module")
+def found(arms):
+    return arm_differences(arms)
+
+
+def test_what_differs_is_found_and_what_does_not_is_not(found):
+    rows = found.differences.set_index("metric")
+    worse = rows.loc["lpips_consecutive"]
+    assert worse["better"] == "a" and worse["difference"] == pytest.approx(0.01, rel=0.1) and worse["low"] > 0
+    assert (worse["trainings"], worse["trainings_against"], worse["prompts"]) == (3, 3, 12)
+    assert worse["least_p"] == worse["p_exact"] == 0.25, "of 8 ways to swap, 2 are as far apart"
+    assert rows.loc["onset_rate", "better"] is None and (rows["family"] == 3).all()
+
+
+def test_the_numbers_are_those_of_the_runs_values(arms, found):
+    tables = [
+        np.array([folder.values().query("metric == 'onset_rate'")["value"] for folder in arm.trainings])
+        for arm in reversed(arms)
+    ]
+    expected = arm_difference(*tables, paired_rows=True, target=0.0)
+    row = found.differences.set_index("metric").loc["onset_rate"]
+    assert (row["difference"], row["p"]) == pytest.approx((expected.value, expected.p))
+    assert (row["low"], row["high"]) == pytest.approx(expected.interval)
+    dots = found.trainings.query("metric == 'onset_rate' and arm == 'b'")
+    assert list(dots["training"]) == ["b-0", "b-1", "b-2"]
+    assert list(dots["value"]) == pytest.approx(list(tables[0].mean(1)))
+
+
+def test_a_distance_is_one_number_per_training(arms, found):
+    a, b = (
+        np.array(
+            [
+                [next(s.value for s in folder.scores()[0] if s.metric == "motion_amount_distance")]
+                for folder in arm.trainings
+            ]
+        )
+        for arm in arms
+    )
+    row = found.differences.set_index("metric").loc["motion_amount_distance"]
+    expected = arm_difference(b, a, paired_rows=True)
+    assert row["kind"] == "distance" and row["better"] == "a"
+    assert (row["difference"], row["p"], row["dof"]) == pytest.approx((expected.value, expected.p, 2))
+    assert np.isnan(row["needed_prompts"]) and np.isnan(row["sd_prompt"]) and row["prompts"] == 12
+    assert row["spread"] == pytest.approx(b.std(ddof=1))
+
+
+def made_arm(name, *runs):
+    return Arm(name, tuple(RunFolder(run) for run in runs))
+
+
+def test_trainings_are_paired_by_number_else_by_order_else_not(tmp_path):
+    a = made_arm("a", tmp_path / "a-1", tmp_path / "a-2")
+    turned = made_arm("b", tmp_path / "b-2", tmp_path / "b-1")
+    assert pairing(a, turned) == (
+        [1, 0],
+        "Trainings of a and b are paired by the number that their names end in (1, 2).",
+    )
+    order, sentence = pairing(a, made_arm("b", tmp_path / "b-1", tmp_path / "b-7"))
+    assert order == [0, 1] and "in the order of their names (b-1 with a-1, and so on)" in sentence
+    assert pairing(a, turned, False) == (None, "Trainings of a and b are not paired, as asked.")
+    three = made_arm("c", *(tmp_path / f"c-{number}" for number in range(3)))
+    assert pairing(a, three) == (None, "Trainings of a and c are not paired: there are 2 and 3.")
+    with pytest.raises(InputError, match="cannot be paired: there are 2 and 3"):
+        pairing(a, three, True)
+
+
+def test_the_order_of_partners_decides_what_is_subtracted(arms):
+    """Pairs by number and pairs by order are other differences where names are given in another order."""
+    turned = Arm("b", tuple(reversed(arms[1].trainings)))
+    by_number, turned_back = (arm_differences([arms[0], one]).differences for one in (arms[1], turned))
+    assert by_number["error"].to_list() == pytest.approx(turned_back["error"].to_list())
+    unpaired = arm_differences(arms, paired_trainings=False)
+    assert not unpaired.differences["paired"].any() and unpaired.differences["least_p"].eq(2 / 20).all()
+
+
+def test_patterns_find_run_folders_in_the_order_of_their_numbers(tmp_path):
+    for number in (10, 2, 1):
+        made_run(tmp_path / f"a-{number}", seed=number, names=("toy-control",), count=1)
+    (tmp_path / "a-3").mkdir()  # not a run
+    (arm,) = opened_arms({"a": f"{tmp_path}/a-*"})
+    assert [folder.path.name for folder in arm.trainings] == ["a-1", "a-2", "a-10"] and arm.labels == [1, 2, 10]
+    with pytest.raises(InputError, match=r"no run folder matches .*b-\*; choices: a-1, a-10, a-2"):
+        opened_arms({"b": f"{tmp_path}/b-*"})
+    with pytest.raises(InputError, match=r"b has one training .*a-1"):
+        opened_arms({"b": tmp_path / "a-1"})
+    with pytest.raises(InputError, match="a-1 is in a and in b; a training counts once"):
+        opened_arms({"a": f"{tmp_path}/a-*", "b": [tmp_path / "a-1", tmp_path / "a-2"]})
+    with pytest.raises(InputError, match="a-1 is twice in a"):
+        opened_arms({"a": [tmp_path / "a-1", f"{tmp_path}/a-*"]})
+
+
+def test_trainings_of_an_arm_must_be_alike(tmp_path, place):
+    def refused(other, words):
+        with pytest.raises(InputError, match=words):
+            arm_differences([Arm("a", (RunFolder(place / "a-0"), other)), Arm("b", (RunFolder(place / "b-0"), other))])
+
+    refused(training(tmp_path / "more", seed=9, seeds=(0, 1)), r"only more has toy-control .*-1 \(24 clips in all\)")
+    refused(
+        training(tmp_path / "less", seed=9, metrics=METRICS[:2]), "only a-0 has motion_amount_distance on toy-control"
+    )
+    shutil.copytree(place / "a-0", tmp_path / "copy")
+    refused(RunFolder(tmp_path / "copy"), "hold the same clips: they are one training")
+
+
+def test_gaps_are_left_out_of_both_partners_and_said(tmp_path, place):
+    gap = training(tmp_path / "a-1", seed=1, count=11)
+    found = arm_differences(
+        [Arm("a", (RunFolder(place / "a-0"), gap)), Arm("b", (RunFolder(place / "b-0"), RunFolder(place / "b-1")))]
+    )
+    row = found.differences.set_index("metric").loc["lpips_consecutive"]
+    assert row["dropped"] == 1 and row["prompts"] == 12 and "2% of the values" in row["mark"]
+    distance = found.differences.set_index("metric").loc["motion_amount_distance"]
+    assert "these trainings have 11 to 12" in distance["mark"]
+
+
+def test_a_plan_makes_the_family_and_its_unanswered_questions_stay(arms):
+    asked = [{"name": "q", "subset": "toy-control", "metric": name} for name in ("lpips_consecutive", "fvd")]
+    declared = plan.from_plain({"question": asked, "margin": {"onset_rate": 50}})
+    rows = arm_differences(arms, plan=declared).differences.set_index("metric")
+    assert (rows["family"] == 1).all() and rows["p_holm"].notna().sum() == 1
+    assert rows.loc["fvd", "missing"] == "b has no score of it"
+    assert rows.loc["onset_rate", "verdict"] == "alike"
+
+
+def test_few_prompts_are_not_compared(tmp_path):
+    for name in "ab":
+        for number in range(2):
+            made = made_run(tmp_path / f"{name}-{number}", seed=ord(name) + number, names=("toy-control",), count=5)
+            evaluated(made)
+    found = arm_differences(opened_arms({name: f"{tmp_path}/{name}-*" for name in "ab"}))
+    assert found.differences["p"].isna().all()
+    assert (found.differences["missing"] == "5 prompts are too few: at least 6 are needed").all()
+
+
+def test_the_command_groups_runs_and_says_the_answer(place):
+    named = (f"a={place}/a-*", f"b={place}/b-0", f"b={place}/b-1", f"b={place}/b-2")
+    said = run_avbench("compare", *named, "--details").output
+    first, *_ = said.strip().splitlines()
+    assert first.startswith("a is better than b in 2 of 3 comparisons (3 trainings per arm, 12 prompts): ")
+    assert "are paired by the number that their names end in (0, 1, 2)." in said
+    assert "the exact test, which relabels whole trainings, cannot give a p below 0.25" in said
+    assert "b: b-2" in said and "toy-control: b − a (family of 3 comparisons)" in said
+    plain = json.loads(
+        run_avbench("compare", *named, "--format", "json", "--metric", "onset_rate", "--unpaired").stdout
+    )
+    assert [(row["metric"], row["paired"], row["least_p"]) for row in plain] == [("onset_rate", False, 0.1)]
+    assert "| lpips_consecutive ≈ LPIPS | +0.0" in run_avbench("compare", *named, "--format", "md").stdout
+
+
+def test_what_does_not_fit_arms_is_refused(place):
+    def refused(*words):
+        return run_avbench(*words, code=2).output
+
+    mixed = refused("compare", f"a={place}/a-*", place / "b-0")
+    assert "b-0 has no name, and a is an arm: name every run, as in NAME=" in mixed
+    assert "--unpaired is about the trainings of arms" in refused("compare", place / "a-0", place / "b-0", "--unpaired")
+    with_reference = refused("compare", f"a={place}/a-*", f"b={place}/b-*", "--reference", place)
+    assert "--reference has no effect on arms" in with_reference
+    assert "1 arm was given; give at least two" in refused("compare", f"a={place}/a-*")
+
+
+def test_the_report_shows_every_training(place, tmp_path):
+    run_avbench("report", f"a={place}/a-*", f"b={place}/b-*", "--out", tmp_path)
+    page = (tmp_path / "arms.html").read_text()
+    for name in (f"{arm}-{number}" for arm in "ab" for number in range(3)):
+        assert page.count(f"<title>{name}: ") == len(METRICS), "a dot per training and metric says its name"
+    assert "a is better than b in 2 of 3 comparisons" in page and "<script" not in page
+    text = (tmp_path / "arms.md").read_text()
+    for metric in METRICS:
+        figure = f"figures/toy-control-{metric}.svg"
+        assert f"]({figure})" in text
+        assert ElementTree.parse(tmp_path / figure).getroot().get("width") == "440"
+    values = pd.read_csv(tmp_path / "trainings.csv").groupby("arm")["training"].unique()
+    assert list(values["b"]) == ["b-0", "b-1", "b-2"]
+    assert set(pd.read_csv(tmp_path / "differences.csv")["better"].dropna()) == {"a"}
+
+
+def test_arms_are_compared_from_python_and_several_against_one(place, tmp_path):
+    for number in range(2):
+        training(tmp_path / f"c-{number}", seed=60 + number)
+    arms = {"a": place / "a-*", "b": f"{place}/b-*", "c": f"{tmp_path}/c-*"}
+    found = avbench.compare_arms(arms, metrics=["lpips_consecutive"])
+    rows = found.differences.set_index("run")
+    assert list(rows.index) == ["b", "c"] and (rows["family"] == 2).all()
+    assert rows.loc["b", "better"] == "a" and rows.loc["c", "better"] is None
+    assert "Trainings of c and a are not paired: there are 2 and 3." in found.verdict
+    assert found.scores.set_index("model").loc["c", "trainings"] == 2
+    assert len(avbench.compare_arms(arms, metrics=["onset_rate"], all_pairs=True).differences) == 3
+    found.show()

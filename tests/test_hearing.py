@@ -1,0 +1,124 @@
+"""The study of benchmarks/hearing: its arms differ in what they hear alone, and its numbers can be remade."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def test_blocks_come_first_and_within_a_block_rounds_of_seeds() -> None:
+    from benchmarks.hearing.arms import Study, read_plan
+
+    trainings = [(arm.name, seed) for arm, seed in Study(read_plan(), ROOT, None, None).trainings()]
+    assert trainings[:4] == [("t2v", 0), ("t2av", 0), ("empty", 0), ("t2v", 1)]
+    assert trainings[15][0] == "t2v-both"
+    assert len(trainings) == len(set(trainings)) == 48
+
+
+def test_an_arm_without_sound_neither_hears_nor_speaks() -> None:
+    from avbench.avfulldit.model import AVFullDiT, JointConfig
+    from avbench.avfulldit.native import NativeConfig, NativeTower
+    from avbench.avfulldit.tower import Text
+    from benchmarks.hearing.arms import without_sound
+
+    torch.manual_seed(0)
+    shape = {"width": 64, "heads": 1, "layers": 1, "text_width": 16}
+    video = NativeTower(NativeConfig("video", channels=3, levels=(8, 16), **shape))
+    audio = NativeTower(NativeConfig("audio", channels=4, **shape))
+    dit = AVFullDiT(video, audio, JointConfig(1, 2.0, init="random"))
+    for weight in dit.parameters():  # new blocks pass their input on until they have learned
+        torch.nn.init.normal_(weight, std=0.2)
+    text = Text(torch.randn(1, 2, 16), None)
+    frames, t = torch.randn(1, 3, 2, 16, 16), torch.tensor([0.5])
+    one, other = torch.randn(1, 4, 4), torch.randn(1, 4, 4)
+    heard = [dit(frames, sound, t, text, text)[0] for sound in (one, other)]
+    assert not torch.equal(*heard)
+    deaf = without_sound(dit)
+    alike = [deaf(frames, sound, t, text, text) for sound in (one, other)]
+    assert torch.equal(alike[0][0], alike[1][0])
+    assert not alike[0][1].any()
+
+
+@pytest.mark.parametrize("sound", ["own", "silence", "other", "late", "empty"])
+def test_what_an_arm_hears(sound: str) -> None:
+    from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
+    from avbench.toyworld import FAMILIES
+    from avbench.training.examples import Batch
+    from benchmarks.hearing.arms import _PARTNER, Arm, Heard
+
+    codec = SpectrogramCodec(SpectrogramCodecConfig())
+    clips = 60 * len(FAMILIES)
+    latents = torch.randn(clips, *codec.shape(32000))
+
+    class Parts:
+        audio_codec = codec
+        dit = torch.nn.Linear(1, 1)
+
+    def feed(rows: np.ndarray) -> Batch:
+        return Batch(rows, torch.zeros(len(rows)), latents[rows], rows, -rows)
+
+    rows = np.array([3, clips - 1])
+    batch = Heard(Arm("x", sound), feed, Parts(), clips)(rows)
+    silence = codec.encode(torch.zeros(1, 1, 32000))
+    partner = (rows + _PARTNER * len(FAMILIES)) % clips
+    assert (partner % len(FAMILIES) == rows % len(FAMILIES)).all()
+    wanted = {
+        "own": latents[rows],
+        "silence": silence.expand(2, -1, -1),
+        "other": latents[partner],
+        "late": torch.cat([silence[..., :20].expand(2, -1, -1), latents[rows][..., :-20]], dim=-1),
+        "empty": torch.zeros_like(latents[rows]),
+    }[sound]
+    assert torch.equal(batch.audio, wanted)
+    assert np.array_equal(batch.video_captions, rows)
+    assert np.array_equal(batch.audio_captions, -(partner if sound == "other" else rows))
+
+
+def test_parts_of_the_physical_error_are_in_units_of_the_spread_of_t2v() -> None:
+    from benchmarks.hearing.report import _COLUMNS, physical_error
+
+    def row(arm: str, prompt: str, metric: str, value: float) -> tuple:
+        return (arm, 0, -1, "s", prompt, metric, value)
+
+    values = pd.DataFrame(
+        [
+            *(row("t2v", str(n), "toy_breaks", value) for n, value in enumerate([0.0, 2.0])),
+            *(row("t2v", str(n), "toy_contact", value) for n, value in enumerate([1.0, 0.0])),
+            row("t2av", "0", "toy_breaks", 1.0),
+            row("t2av", "0", "toy_contact", np.nan),
+        ],
+        columns=_COLUMNS,
+    )
+    found = physical_error(values, ["toy_breaks", "toy_contact"]).set_index(["arm", "prompt"])["value"]
+    assert found["t2v", "0"] == 0
+    assert found["t2v", "1"] == pytest.approx((2 / 2**0.5 + 1 / 0.5**0.5) / 2)
+    assert found["t2av", "0"] == pytest.approx(1 / 2**0.5)
+
+
+def test_the_page_states_what_the_values_give() -> None:
+    from benchmarks.hearing.report import Values, primary, read_plan
+
+    plan = read_plan()
+    values = pd.read_parquet(ROOT / "benchmarks" / "hearing" / "values.parquet")
+    found = primary(Values(values, plan), plan)
+    page = (ROOT / "docs" / "hearing.md").read_text().replace("−", "-")
+    rows = re.findall(r"\| \w+ \w+, \S+, (t2av - \w+) \| (\S+) \| (\S+) … (\S+) \| (\S+) \| (\S+) \|", page)
+    assert len(rows) == len(found) == 4
+    for (name, *numbers), row in zip(rows, found.itertuples(), strict=True):
+        assert name == row.comparison.replace("−", "-")
+        low, high = row._5.split(" … ")
+        stated = [row.difference, float(low), float(high), row.p]
+        for text, value in zip(numbers, stated, strict=False):
+            digits = len(text.partition(".")[2])
+            assert float(text) == pytest.approx(value, abs=0.51 * 10**-digits)
+    assert set(found["within the margin"]) == {"shown"}

@@ -1,0 +1,169 @@
+"""Arms with several trainings: numbers against other ways to compute them, and how often chance is called chance."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from avbench.core import InputError
+from avbench.statistics import paired
+from avbench.statistics.trainings import Components, arm_difference, arm_mean
+
+
+def tables(random, *, trainings=(5, 5), prompts=24, training=0.3, prompt=1.0, draw=None, gaps=0.0):
+    """Two arms without a true difference; prompts vary in both arms alike, and in each arm on their own."""
+    draw = draw or random.standard_normal
+    shared = draw((1, prompts))
+    made = []
+    for count in trainings:
+        table = shared + training * draw((count, 1)) + prompt * draw((1, prompts)) + draw((count, prompts))
+        made.append(np.where(random.random((count, prompts)) < gaps, np.nan, table))
+    return made
+
+
+def centred_exponential(random):
+    return lambda shape: random.standard_exponential(shape) - 1.0
+
+
+def test_a_distance_is_tested_as_scipy_tests_two_samples():
+    a, b = np.random.default_rng(0).normal([[3.0]] * 5), np.random.default_rng(1).normal([[2.0]] * 5)
+    found, expected = arm_difference(a, b, paired_rows=True), stats.ttest_rel(a[:, 0], b[:, 0])
+    assert found.p == pytest.approx(expected.pvalue) and found.dof == 4
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval()))
+    found, expected = arm_difference(a, b[:3], paired_rows=False), stats.ttest_ind(a[:, 0], b[:3, 0], equal_var=False)
+    assert found.p == pytest.approx(expected.pvalue) and found.trainings == (5, 3)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval()))
+    assert found.components.prompts_needed(1.0, 5) is None, "a distance has no prompts to plan for"
+
+
+def test_the_exact_p_is_that_of_scipys_permutations():
+    a, b = np.random.default_rng(0).normal([[3.0]] * 5), np.random.default_rng(1).normal([[2.0]] * 5)
+
+    def apart(x, y, axis):
+        return x.mean(axis) - y.mean(axis)
+
+    samples = (a[:, 0], b[:, 0])
+    for pairs, kind in ((True, "samples"), (False, "independent")):
+        expected = stats.permutation_test(samples, apart, permutation_type=kind, vectorized=True, n_resamples=10_000)
+        assert arm_difference(a, b, paired_rows=pairs).p_exact == pytest.approx(expected.pvalue), kind
+    far = a + 1000.0, b
+    assert arm_difference(*far, paired_rows=True).p_exact == arm_difference(*far, paired_rows=True).least_p == 2 / 32
+    assert arm_difference(*far, paired_rows=False).p_exact == 2 / math.comb(10, 5)
+
+
+def test_many_trainings_draw_labels_at_random():
+    random = np.random.default_rng(0)
+    found = arm_difference(random.normal(size=(40, 1)), random.normal(size=(40, 1)), paired_rows=True)
+    assert found.p_exact == pytest.approx(found.p, abs=0.05) and found.least_p == 1 / 10_000
+
+
+def test_the_error_is_that_of_the_crossed_layout_computed_by_mean_squares():
+    a, b = tables(np.random.default_rng(3))
+    found, d = arm_difference(a, b, paired_rows=True), a - b
+    rows, columns = d.mean(1), d.mean(0)
+    of_rows = 24 * rows.var(ddof=1)
+    of_columns = 5 * columns.var(ddof=1)
+    rest = np.sum((d - rows[:, None] - columns + d.mean()) ** 2) / (4 * 23)
+    assert found.value == pytest.approx(d.mean())
+    assert found.error**2 == pytest.approx((of_rows + of_columns - rest) / 120)
+    parts = found.components
+    assert parts.rest == pytest.approx(rest)
+    assert parts.training == pytest.approx((of_rows - rest) / 24) and parts.prompt == pytest.approx(
+        (of_columns - rest) / 5
+    )
+    assert parts.error(5, 24) == pytest.approx((found.error, found.dof)), "planning the same study gives its error"
+
+
+def test_trainings_that_agree_by_luck_do_not_make_the_error_smaller_than_the_residual_does():
+    random = np.random.default_rng(9)
+    a, b = random.standard_normal((3, 24)), random.standard_normal((3, 24))
+    a -= a.mean(1, keepdims=True)
+    b -= b.mean(1, keepdims=True)  # all trainings have one mean
+    found, d = arm_difference(a + 1.0, b, paired_rows=True), a - b
+    rest = np.sum((d - d.mean(0)) ** 2) / (2 * 23)
+    assert found.error**2 >= rest / 72 * (1 - 1e-9) and found.components.training == 0
+    assert found.value == pytest.approx(1.0) and not found.constant
+
+
+def test_gaps_leave_values_out_of_both_partners_and_move_nothing_else():
+    random = np.random.default_rng(4)
+    a, b = tables(random)
+    full = arm_difference(np.delete(a, 7, axis=1), np.delete(b, 7, axis=1), paired_rows=True)
+    a[:, 7] = np.nan
+    found = arm_difference(a, b, paired_rows=True)
+    assert found.prompts == 23
+    assert (found.value, found.error, found.p) == pytest.approx((full.value, full.error, full.p))
+    b[2, :] = np.nan
+    with pytest.raises(InputError, match="training 2 of B has no value"):
+        arm_difference(a, b, paired_rows=True)
+
+
+def test_what_matches_the_target_better_is_below_zero():
+    random = np.random.default_rng(5)
+    a, b = tables(random, training=0.1, prompt=0.1)
+    found = arm_difference(2.0 + 0.1 * a, 4.0 + 0.1 * b, paired_rows=True, target=0.0)
+    assert found.value == pytest.approx(-2.0, abs=0.2) and found.p < 0.001 and found.p_exact == 2 / 32
+    other_side = arm_difference(2.0 + 0.1 * a, -4.0 + 0.1 * b, paired_rows=True, target=0.0)
+    assert other_side.value == pytest.approx(-2.0, abs=0.2) and other_side.p < 0.001
+
+
+def test_equal_arms_have_no_spread_and_p_1():
+    a, _ = tables(np.random.default_rng(6))
+    found = arm_difference(a, a, paired_rows=True)
+    assert found.constant and found.value == 0 and found.p == found.p_exact == 1
+    shifted = arm_difference(a, a - 1.0, paired_rows=True)
+    assert shifted.constant and shifted.p == shifted.p_exact == 2 / 32, "five pairs cannot show more"
+
+
+def test_planning_finds_the_numbers_that_power_asks_for():
+    parts = Components(training=0.04, prompt=1.0, rest=2.0, sources=1.0, crossed=True)
+    trainings, prompts = parts.trainings_needed(0.5, 100), parts.prompts_needed(0.5, 5)
+    for count, few in ((trainings, (trainings - 1, 100)), (prompts, (5, prompts - 1))):
+        enough = (trainings, 100) if count == trainings else (5, prompts)
+        assert paired.power(0.5, *parts.error(*enough), 0.05) >= 0.8 > paired.power(0.5, *parts.error(*few), 0.05)
+    assert parts.detectable(5, 100) > parts.detectable(10, 100) > parts.detectable(10, 200)
+    assert parts.prompts_needed(0.1, 3) is None, "three trainings are too few, whatever the number of prompts"
+    assert parts.trainings_needed(0.1, 20) is None, "twenty prompts are too few, whatever the number of trainings"
+
+
+def test_wrong_tables_are_refused():
+    a, b = tables(np.random.default_rng(8))
+    with pytest.raises(InputError, match="at least 2 trainings"):
+        arm_difference(a[:1], b, paired_rows=False)
+    with pytest.raises(InputError, match="as many trainings if these are paired"):
+        arm_difference(a[:3], b, paired_rows=True)
+    with pytest.raises(InputError, match="without infinity"):
+        arm_mean(np.full((3, 4), np.inf))
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("pairs", [True, False])
+@pytest.mark.parametrize(
+    ("training", "prompt", "skewed", "gaps"),
+    [(0.3, 1.0, False, 0), (0.3, 0.0, False, 0), (0.0, 1.0, False, 0), (0.3, 1.0, True, 0), (0.3, 1.0, False, 0.2)],
+    ids=["both", "trainings", "prompts", "skewed", "gaps"],
+)
+def test_chance_is_called_chance_with_five_trainings(pairs, training, prompt, skewed, gaps):
+    random = np.random.default_rng(0)
+    draw = centred_exponential(random) if skewed else None
+    studies = [tables(random, prompts=48, training=training, prompt=prompt, draw=draw, gaps=gaps) for _ in range(400)]
+    found = [arm_difference(*one, paired_rows=pairs) for one in studies]
+    alarms = np.mean([one.p < 0.05 for one in found])
+    assert 0.02 <= alarms <= 0.08, "5 % within three standard errors of 400 studies"
+    assert np.mean([one.interval[0] <= 0 <= one.interval[1] for one in found]) == pytest.approx(1 - alarms)
+
+
+@pytest.mark.statistical
+def test_a_true_difference_is_found_as_often_as_planned():
+    random, parts = np.random.default_rng(1), Components(2 * 0.09, 2.0, 2.0, 1.0, crossed=True)
+    effect = parts.detectable(5, 48)
+    found = [
+        arm_difference(a + effect, b, paired_rows=True) for a, b in (tables(random, prompts=48) for _ in range(400))
+    ]
+    assert np.mean([one.p < 0.05 for one in found]) == pytest.approx(0.8, abs=0.07)
+    assert np.mean([one.interval[0] <= effect <= one.interval[1] for one in found]) == pytest.approx(0.95, abs=0.035)
+    for name in ("training", "prompt", "rest"):
+        assert np.mean([getattr(one.components, name) for one in found]) == pytest.approx(
+            getattr(parts, name), rel=0.15
+        )
