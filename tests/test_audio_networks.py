@@ -1,14 +1,19 @@
 """The networks of audio distances, on small random weights of the published layout."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from avbench.core import Audio, Clip, InputError, NotMeasurable
+from avbench.core import Audio, Clip, InputError, NotMeasurable, Prompt
 from avbench.features.audio import networks
 from avbench.features.audio.networks import CLAP, PANNs, VGGish, VGGishProtocol, vggish_log_mel
+from avbench.features.audio.text import TextAudio, TextAudioProtocol
 from avbench.features.networks import filled, without
+from avbench.features.table import Requires
+from avbench.metrics.sound import clap_text_audio_excess
 from avbench.storage import weights
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
@@ -252,6 +257,72 @@ def test_clap_reads_a_folder_of_transformers(cache):
     (cache / "tiny/model.safetensors").unlink()
     with pytest.raises(InputError, match="cannot be read as a CLAP"):
         CLAP()
+
+
+@pytest.fixture
+def clap_with_words(cache):
+    """A tiny CLAP and a tokenizer of whole words, as transformers stores them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    model, extractor = clap_folder(cache / "tiny")
+    words = ["<s>", "<pad>", "</s>", "<unk>", "a", "dull", "bright", "knock", "clang"]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    marks = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks).save_pretrained(cache / "tiny")
+    weights.provide("clap", cache / "tiny")
+    return model, extractor
+
+
+@pytest.mark.slow
+def test_sound_and_caption_have_the_cosine_of_transformers_own_model(clap_with_words, monkeypatch):
+    model, extractor = clap_with_words
+    feature, wave = TextAudio(), tune(2, 48000)
+    assert feature.requires is Requires.PROMPT
+    seen = {}
+    for caption, ids in (("a dull knock", [0, 4, 5, 7, 2]), ("a bright clang", [0, 4, 6, 8, 2])):
+        row = feature(clip(wave, 48000), Prompt("a", "a ball", audio_caption=caption))
+        inputs = extractor(wave, sampling_rate=48000, return_tensors="pt")
+        with torch.inference_mode():
+            right = model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, 5, dtype=torch.long), **inputs)
+        cosine = (right.logits_per_audio / model.logit_scale_a.detach().exp()).item()
+        assert row["similarity"] == pytest.approx(cosine, abs=1e-6)
+        assert row["truncated"] == 0
+        seen[caption] = row
+    one, other = seen.values()
+    assert one["similarity"] != other["similarity"]
+    columns = {name: np.array([one[name], other[name]]) for name in one}
+    excess = clap_text_audio_excess(columns)
+    assert excess[0] == pytest.approx(one["similarity"] - other["similarity"], abs=1e-6)
+    assert excess.sum() == pytest.approx(0, abs=1e-6), "one sound, two captions: what one gains the other loses"
+    with pytest.raises(NotMeasurable, match="the same audio caption"):
+        clap_text_audio_excess({name: values[:1] for name, values in columns.items()})
+    monkeypatch.setattr(TextAudio, "protocol", replace(TextAudioProtocol(), tokens=4))
+    cut = feature(clip(wave, 48000), Prompt("a", "a ball", audio_caption="a dull knock"))
+    assert cut["truncated"] == 1 and cut["similarity"] != one["similarity"]
+    for caption in (None, "", "  "):
+        with pytest.raises(NotMeasurable, match="no audio caption"):
+            feature(clip(wave, 48000), Prompt("a", "a ball", audio_caption=caption))
+
+
+@pytest.mark.slow
+def test_a_clap_without_tokenizer_or_text_network_is_refused(clap_with_words, cache):
+    from safetensors.torch import load_file, save_file
+
+    for place in (cache / "tiny").glob("tokenizer*"):
+        place.rename(cache / place.name)
+    with pytest.raises(InputError, match="has no tokenizer"):
+        TextAudio()
+    for place in cache.glob("tokenizer*"):
+        place.rename(cache / "tiny" / place.name)
+    tensors = load_file(cache / "tiny/model.safetensors")
+    heard = {name: tensor for name, tensor in tensors.items() if not name.startswith("text_projection")}
+    save_file(heard, cache / "tiny/model.safetensors", {"format": "pt"})
+    CLAP()
+    with pytest.raises(InputError, match="text_projection"):
+        TextAudio()
 
 
 def test_what_cannot_be_measured_says_why(cache):

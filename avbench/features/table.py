@@ -47,6 +47,7 @@ FEATURES: dict[str, str] = {
     "vggish": "avbench.features.audio.networks:VGGish",
     "panns-cnn14": "avbench.features.audio.networks:PANNs",
     "clap": "avbench.features.audio.networks:CLAP",
+    "clap-text-audio": "avbench.features.audio.text:TextAudio",
     "av-align": "avbench.features.sync.av_align:AVAlign",
     "synchformer": "avbench.features.sync.synchformer:Synchformer",
     "raft-vbench": "avbench.features.vbench.dynamic_degree:VBenchRAFT",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from avbench.core import Columns
+from avbench.core import Columns, NotMeasurable
 
 
 def onset_rate(columns: Columns) -> np.ndarray:
@@ -23,3 +23,22 @@ def silence(columns: Columns) -> np.ndarray:
 def clipping(columns: Columns) -> np.ndarray:
     """Share of the samples that are cut off at full scale, ``[clips]``."""
     return np.asarray(columns["clipped_share"], dtype=np.float64)
+
+
+def clap_text_audio(columns: Columns) -> np.ndarray:
+    """Cosine of CLAP's vectors of the sound and its caption, ``[clips]``."""
+    return np.asarray(columns["similarity"], dtype=np.float64)
+
+
+def clap_text_audio_excess(columns: Columns) -> np.ndarray:
+    """`clap_text_audio` less the mean cosine of the sound with the other captions of the clips, ``[clips]``.
+
+    Raises NotMeasurable if all clips have one caption.
+    """
+    texts, own = np.unique(np.asarray(columns["text"], dtype=np.float64), axis=0, return_inverse=True)
+    if len(texts) < 2:
+        msg = "all clips have the same audio caption; chance is measured with the captions of other clips"
+        raise NotMeasurable(msg)
+    others = (texts.sum(axis=0) - texts[own.ravel()]) / (len(texts) - 1)
+    chance = np.einsum("nd,nd->n", np.asarray(columns["sound"], dtype=np.float64), others)
+    return np.asarray(columns["similarity"], dtype=np.float64) - chance

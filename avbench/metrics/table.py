@@ -430,6 +430,24 @@ _LISTED: tuple[Metric, ...] = (
             "Similarity of frames and caption: cosine of CLIP ViT-B/32, without CLIPScore's factor 2.5.",
         ),
     ),
+    *_on_request(
+        "clap-text-audio",
+        "sound",
+        (
+            "clap_text_audio",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "Similarity of the sound and its caption: cosine of CLAP, which some papers print times 100.",
+        ),
+        (
+            "clap_text_audio_excess",
+            Direction.HIGHER,
+            "",
+            (-2.0, 2.0),
+            "`clap_text_audio` less its chance level: the sound's mean similarity to the captions of other prompts.",
+        ),
+    ),
     Metric(
         "near_copies",
         "i3d-k400",

@@ -187,7 +187,7 @@ USER_PROVIDED: dict[str, UserProvided] = {
         UserProvided(
             name="clap",
             address="https://huggingface.co/laion/clap-htsat-unfused (a folder: config.json, preprocessor_config.json, "
-            "pytorch_model.bin)",
+            "pytorch_model.bin; for clap_text_audio also tokenizer.json)",
             licence="Apache-2.0, as on its model card",
             what="CLAP as a folder that transformers reads: sounds and texts in one space",
         ),

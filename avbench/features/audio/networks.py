@@ -35,7 +35,7 @@ from avbench.features.networks import exact, filled, require_complete, without
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
-_NOTES = {**waveform.MIXED_DOWN, "silent_below": waveform.SILENCE}
+SOUND_NOTES = {**waveform.MIXED_DOWN, "silent_below": waveform.SILENCE}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class VGGishProtocol(SoundProtocol):
     patch: int = 96
     """Frames. Patches do not overlap, and what is left over at the end is ignored."""
     notes: Notes = noted(
-        **_NOTES, output="The last layer before its rectifier, without the PCA, averaged over patches."
+        **SOUND_NOTES, output="The last layer before its rectifier, without the PCA, averaged over patches."
     )
 
 
@@ -102,7 +102,7 @@ class PANNsProtocol(SoundProtocol):
     floor: float = -100.0
     patch: str = "whole clip"
     notes: Notes = noted(
-        **_NOTES,
+        **SOUND_NOTES,
         output="The layer before the classes, after its rectifier.",
         floor="Decibels: lower values of the spectrogram are raised to it.",
     )
@@ -120,7 +120,7 @@ class CLAPProtocol(SoundProtocol):
     weights: str = "clap"
     longest: int = 480000
     """Samples. A longer sound is cut to this length; a shorter one is repeated as the folder says."""
-    notes: Notes = noted(**_NOTES, output="The projection of the audio network, scaled to length 1.")
+    notes: Notes = noted(**SOUND_NOTES, output="The projection of the audio network, scaled to length 1.")
 
 
 class VGGish:
@@ -170,10 +170,12 @@ class CLAP:
 
     protocol = UserProvidedProtocol(CLAPProtocol())
     on_gpu = True
+    parts: tuple[str, ...] = ("audio",)
+    """Those of the network that must be in the folder."""
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        folder = locate(CLAPProtocol.weights)
+        self._folder = folder = locate(CLAPProtocol.weights)
         try:
             from transformers import ClapFeatureExtractor, ClapModel
         except ImportError:
@@ -186,7 +188,8 @@ class CLAP:
         except Exception as error:  # transformers, torch and safetensors each raise their own errors
             msg = f"{folder} cannot be read as a CLAP: {first_line(error)}"
             raise InputError(msg) from None
-        require_complete(report, "audio", folder, "CLAP")
+        for part in self.parts:
+            require_complete(report, part, folder, "CLAP")
         if self._extractor.sampling_rate != CLAPProtocol.rate:
             msg = f"{folder} holds another CLAP: it needs {self._extractor.sampling_rate} samples a second"
             raise InputError(msg)
@@ -195,12 +198,15 @@ class CLAP:
     @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` [512]. Raises NotMeasurable without sound, with less than 1 s of sound, or if it is silent."""
+        return {"embedding": self._sound(clip)[0].cpu().numpy()}
+
+    def _sound(self, clip: Clip) -> torch.Tensor:
+        """``[1, 512]`` of length 1."""
         wave = heard(clip, self.protocol, "CLAP")[: self.protocol.longest]
         inputs = self._extractor(wave, sampling_rate=self.protocol.rate, return_tensors="pt")
         spectrogram, longer = inputs["input_features"].float(), inputs["is_longer"]
         shown = self._model.audio_model(spectrogram.to(self._device), is_longer=longer.to(self._device))
-        projected = self._model.audio_projection(shown.pooler_output)
-        return {"embedding": functional.normalize(projected, dim=-1)[0].cpu().numpy()}
+        return functional.normalize(self._model.audio_projection(shown.pooler_output), dim=-1)
 
 
 def heard(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:
