@@ -28,7 +28,7 @@ from avbench.comparison.plan import Plan
 from avbench.comparison.same_clips import remarks
 from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError, Key, Score, Shard, Subset, checked_id, digest
-from avbench.features.devices import resolve
+from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
 from avbench.features.measure import protocol_of, require_weights, requires
 from avbench.features.table import Requires
@@ -766,7 +766,7 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
 
 
 def _work(workers: int | None, replace: bool, reporter: Reporter | None, device: str) -> Work:
-    resolve(device)  # a device that is not there is refused before anything is made
+    devices.require(device)  # before anything is made
     reporter = reporter or Silent()
     note_unusable_metrics(reporter)
     return Work(workers, replace, reporter, device)
