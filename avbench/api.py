@@ -25,9 +25,10 @@ from avbench.comparison.arms import opened_arms
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
+from avbench.comparison.same_clips import remarks
 from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError, Key, Score, Shard, Subset, checked_id, digest
-from avbench.features.devices import resolve
+from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
 from avbench.features.measure import protocol_of, require_weights, requires
 from avbench.features.table import Requires
@@ -500,7 +501,7 @@ def compared(
     """Compare opened runs; `pairs` are indices (run, against), by default each run against the first."""
     frame = leaderboard(runs, allow=allow, metrics=metrics)
     found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
-    return Comparison(tuple(runs), frame, found, verdict(frame, found))
+    return Comparison(tuple(runs), frame, found, [*verdict(frame, found), *remarks(runs)])
 
 
 def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView:
@@ -765,7 +766,7 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
 
 
 def _work(workers: int | None, replace: bool, reporter: Reporter | None, device: str) -> Work:
-    resolve(device)  # a device that is not there is refused before anything is made
+    devices.require(device)  # before anything is made
     reporter = reporter or Silent()
     note_unusable_metrics(reporter)
     return Work(workers, replace, reporter, device)

@@ -64,7 +64,6 @@ All = Annotated[bool, typer.Option("--all", help="Print all metrics, in as many 
 RunsOrArms = Annotated[
     list[str],
     typer.Argument(
-        metavar="RUNS...",
         help="Run folders; 'NAME=runs/a-*' groups the trainings of an arm (all runs so, or none).",
     ),
 ]
@@ -282,8 +281,10 @@ def check(
 
     folder = opened_run(run_folder)
     if update:
-        gate.update(folder, baseline, reason)
+        shrunk = gate.update(folder, baseline, reason)
         say(f"{baseline} now holds {folder.path.name}")
+        if shrunk:
+            say(f"note: {shrunk}", err=True)
         return
     if init:
         place = plan or Path("gate.toml")

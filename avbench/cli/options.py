@@ -115,6 +115,10 @@ PlannedPrompts = Annotated[
 PlannedSeeds = Annotated[
     list[str] | None, typer.Option("--seeds", help="Numbers of seeds to plan for: 1,2,4.", callback=_numbers(1))
 ]
+PlannedTrainings = Annotated[
+    list[str] | None,
+    typer.Option("--trainings", help="Arms only: numbers of trainings per arm to plan for: 3,5.", callback=_numbers(2)),
+]
 ShardOf = Annotated[
     str | None,
     typer.Option("--shard", help="i/n: only the i-th of n parts, into shards/i-of-n; `runs merge` puts them together."),

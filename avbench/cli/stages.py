@@ -16,6 +16,7 @@ from avbench.cli.options import (
     Out,
     PlannedPrompts,
     PlannedSeeds,
+    PlannedTrainings,
     Prompts,
     ReferenceAt,
     Replace,
@@ -143,22 +144,40 @@ def leaderboard(
 
 @app.command()
 def power(
-    runs: Annotated[list[Path], typer.Argument(help="One pilot run, or two whose clips are paired.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="One pilot run, or two whose clips are paired; or two arms, as in 'a=runs/a-*' 'b=runs/b-*'.",
+        ),
+    ],
     prompts: PlannedPrompts = None,
     seeds: PlannedSeeds = None,
+    trainings: PlannedTrainings = None,
     family: Annotated[int, typer.Option(min=1, help="Number of comparisons for Holm's correction.")] = 1,
     form: Form = "console",
 ) -> None:
     """Compute which differences a number of prompts and seeds could find, before GPU hours are spent."""
-    from avbench.comparison.power import planned
-    from avbench.report import boards
+    from avbench import api
+    from avbench.comparison.power import planned, planned_arms
+    from avbench.report import arm_tables, boards
 
-    counts = [int(one) for one in prompts or (50, 100, 200, 400)], [int(one) for one in seeds or (1, 2, 4)]
-    frame = planned([opened_run(path) for path in runs], *counts, family)
+    numbers = [int(one) for one in prompts or (50, 100, 200, 400)]
+    arms = api.named_arms(runs)
+    if idle := "--trainings" if trainings and not arms else "--seeds" if seeds and arms else None:
+        refuse(f"{idle} has no effect on {'arms' if arms else 'single runs: name arms, as in a=runs/a-*'}")
+    if arms and len(arms) != 2:
+        refuse(f"{len(arms)} pilot arms were given; give two")
+    if arms:
+        counts = [int(one) for one in trainings or (3, 5, 10)]
+        frame = planned_arms(api.compare_arms(arms).differences, counts, numbers, family)
+    else:
+        counts = [int(one) for one in seeds or (1, 2, 4)]
+        frame = planned([opened_run(Path(path)) for path in runs], numbers, counts, family)
     if form in ("csv", "json"):
         print_frame(frame, form)
     else:
-        print_tables(boards.power_tables(frame), boards.POWER_LEGEND, form)
+        legend = arm_tables.POWER_LEGEND if arms else boards.POWER_LEGEND
+        print_tables(boards.power_tables(frame, "trainings" if arms else "seeds"), legend, form)
 
 
 @app.command()

@@ -45,16 +45,19 @@ def difference_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
         yield SubsetTable(title, [*DIFFERENCE_COLUMNS], rows, notes, head="metric")
 
 
-def power_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
-    """Lay out `power.planned`: one table per subset, one row per metric, one column per design."""
+def power_tables(frame: pd.DataFrame, repeated: str = "seeds") -> Iterator[SubsetTable]:
+    """Lay out `power.planned`: one table per subset, one row per metric, one column per design.
+
+    `repeated` is what a design has several of besides prompts; of `power.planned_arms` it is ``trainings``.
+    """
     for subset, of_subset in frame.groupby("subset", sort=False):
-        designs = sorted({*zip(of_subset["seeds"], of_subset["prompts"], strict=True)})
-        found = of_subset.set_index(["metric", "seeds", "prompts"])["detectable"].to_dict()
+        designs = sorted({*zip(of_subset[repeated], of_subset["prompts"], strict=True)})
+        found = of_subset.set_index(["metric", repeated, "prompts"])["detectable"].to_dict()
         rows = [
             (str(name), [_planned(found.get((name, *design))) for design in designs])
             for name in of_subset["metric"].unique()
         ]
-        yield SubsetTable(str(subset), [f"{count} × {seeds}" for seeds, count in designs], rows, [], head="metric")
+        yield SubsetTable(str(subset), [f"{count} × {number}" for number, count in designs], rows, [], head="metric")
 
 
 def _planned(detectable: float | None) -> Cell:

@@ -241,9 +241,10 @@ class RunFolder:
         """Why this run cannot continue in the folder, or None if it is the folder's run or extends it."""
         there = self.run()
         unlike = field_differences(run.identity(), there.identity())
+        another = f"{self.path} holds another run ({'; '.join(unlike)}). Ask for the run that it holds"
         same_model = replace(run, subsets=there.subsets, seeds=there.seeds).identity() == there.identity()
         if not unlike or not same_model:
-            return f"{self.path} holds another run ({'; '.join(unlike)})" if unlike else None
+            return another if unlike else None
         asked, held = {one.name: one for one in subsets}, {one.name: one for one in self.subsets()}
         if {*there.seeds} <= {*run.seeds} and _all_in(held, asked):
             return None
@@ -253,7 +254,7 @@ class RunFolder:
                 f"{self.path} holds more than was asked for (prompts: {counts}; seeds: {len(there.seeds)}), and a run "
                 "cannot shrink. Ask for at least as much (--limit, --seeds)"
             )
-        return f"{self.path} holds another run ({'; '.join(unlike)})"
+        return another
 
     def _write_subsets(self, subsets: Sequence[Subset]) -> None:
         for subset in subsets:

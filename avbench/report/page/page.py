@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from avbench.comparison import votes as ballots
+from avbench.comparison.same_clips import remarks
 from avbench.comparison.verdict import POOLS, effect, is_shown, verdict
 from avbench.core import Key, Run, Subset
 from avbench.core.version import __version__
@@ -92,7 +93,7 @@ def render(
     }
     return template("page.html").render(
         data=data,
-        answer=verdict(frame, differences),
+        answer=[*verdict(frame, differences), *remarks(folders)],
         title=" · ".join(runs),
         tables={table.subset: table for table in subset_tables(frame, ranks=True)},
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},

@@ -34,14 +34,15 @@ _IMAGE_FORMATS = "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe"
 _STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
 _NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _Track = TypeVar("_Track", av.VideoStream, av.AudioStream)
-_BESIDE = (
-    Disposition.visual_impaired
-    | Disposition.hearing_impaired
-    | Disposition.comment
-    | Disposition.clean_effects
-    | Disposition.non_diegetic
-    | Disposition.dependent
-)
+_BESIDE = {
+    Disposition.visual_impaired: "for visually impaired people",
+    Disposition.hearing_impaired: "for hearing-impaired people",
+    Disposition.comment: "a commentary",
+    Disposition.clean_effects: "without voices",
+    Disposition.non_diegetic: "not of the scene",
+    Disposition.dependent: "made to be mixed with another one",
+}
+"""Marks of a track that goes beside the film's own."""
 
 
 def read_clip(path: Path, *, fps: Fraction | None = None) -> Clip:
@@ -98,16 +99,19 @@ def _read_file(path: Path, fps: Fraction | None) -> Clip:
 
 
 def _default(streams: Sequence[_Track], what: str) -> tuple[_Track, list[str]]:
-    """Choose the track that players show, with a remark if there are several."""
+    """Choose the track that players show, with a remark if there are several, or if it has a mark of _BESIDE."""
 
     def rank(stream: _Track) -> tuple[bool, bool, bool]:
         marks = stream.disposition
-        return stream.codec_context is None, not marks & Disposition.default, bool(marks & _BESIDE)
+        return stream.codec_context is None, not marks & Disposition.default, any(marks & one for one in _BESIDE)
 
     chosen = min(streams, key=rank)
+    meant = " and ".join(words for mark, words in _BESIDE.items() if chosen.disposition & mark)
     if len(streams) == 1:
-        return chosen, []
-    why = "the default" if chosen.disposition & Disposition.default else "the first, as none is marked as the default"
+        return chosen, [f"its only {what} track is marked as {meant}"] if meant else []
+    default = chosen.disposition & Disposition.default
+    why = "the default" if default else "the first plain one, as none is marked as the default"
+    why += f", though marked as {meant}" if meant else ""
     return chosen, [f"it has {len(streams)} {what} tracks: number {streams.index(chosen) + 1} was read, {why}"]
 
 

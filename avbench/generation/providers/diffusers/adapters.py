@@ -27,6 +27,7 @@ _PAIR = re.compile(
     r"(?P<module>.+?)(?:\.(?P<new>lora_A|lora_B|lora_down|lora_up)|[._]lora\.(?P<old>down|up))"
     r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?:\.(?P<kind>weight|bias))?"
 )
+_MAGNITUDE = "lora_magnitude_vector"
 _OURS = tuple(f"{name}." for name in DENOISERS)
 _ELSEWHERE = ("text_encoder", "lora_")
 """Beginnings of module names in the files that diffusers translates: of its own networks, and of text encoders."""
@@ -56,6 +57,8 @@ class _Layer:
     b: str
     alpha: str | None = None
     bias: str | None = None
+    magnitude: str | None = None
+    """Of DoRA, as peft names it."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,6 @@ class _Contents:
     layers: tuple[_Layer, ...]
     differences: Mapping[str, str]
     """Tensor → the weight or bias that it is added to, both named as in the file."""
-    magnitudes: tuple[str, ...]
-    """Magnitudes of DoRA, named as in peft."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Fields such as ``lora_alpha`` from peft's config or the header; empty if they have none."""
 
@@ -156,7 +157,7 @@ def _contents(file: Path) -> _Contents:
     names = header(file)
     metadata = dict(names.pop("__metadata__", None) or {})
     sides: dict[str, dict[str, str]] = {}
-    alphas, differences, magnitudes, strange = {}, {}, [], []
+    alphas, differences, magnitudes, strange = {}, {}, {}, []
     for name in names:
         stem, _, last = name.rpartition(".")
         if pair := _PAIR.fullmatch(name):
@@ -169,28 +170,32 @@ def _contents(file: Path) -> _Contents:
             alphas[re.sub(r"[._]lora$", "", stem)] = name
         elif last in ("diff", "diff_b"):
             differences[name] = f"{stem}.{'weight' if last == 'diff' else 'bias'}"
-        elif "lora_magnitude_vector" in name:
-            magnitudes.append(name)
+        elif _MAGNITUDE in name:
+            magnitudes[name.partition(f".{_MAGNITUDE}")[0]] = name
         else:
             strange.append(name)
     whole = {module: one for module, one in sides.items() if {"A", "B"} <= one.keys()}
     strange += [name for module, one in sides.items() if module not in whole for name in one.values()]
-    strange += [name for module, name in alphas.items() if module not in whole]
+    strange += [name for module, name in (*alphas.items(), *magnitudes.items()) if module not in whole]
     if strange:
         msg = (
             f"{file} holds {len(strange)} tensors that are no known part of a LoRA (pairs of A and B or "
             f"down and up, alpha, diff, diff_b): {_listed(strange)}; none may be dropped"
         )
         raise InputError(msg)
+    if magnitudes and (plain := [module for module in whole if module not in magnitudes]):
+        msg = f"{file}: {len(plain)} of its {len(whole)} layers of DoRA have no {_MAGNITUDE}: {_listed(plain)}"
+        raise InputError(msg)
     layers = tuple(
-        _Layer(module, one["A"], one["B"], alphas.get(module), one.get("B bias")) for module, one in whole.items()
+        _Layer(module, one["A"], one["B"], alphas.get(module), one.get("B bias"), magnitudes.get(module))
+        for module, one in whole.items()
     )
     # an alpha beside a pair is the pair's own, and overrides the header
     config = _config(file, metadata) if any(one.alpha is None for one in layers) else {}
     if config.get("use_dora") and not magnitudes:
-        msg = f"{file}: use_dora is set, but the file holds no lora_magnitude_vector"
+        msg = f"{file}: use_dora is set, but the file holds no {_MAGNITUDE}"
         raise InputError(msg)
-    return _Contents(layers, differences, tuple(magnitudes), config)
+    return _Contents(layers, differences, config)
 
 
 def _config(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -349,12 +354,12 @@ def _translated(network: Any, asked: Mapping[str, Any], file: Path) -> dict[str,
 
 def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> None:
     """Load the pairs as the file has them, else with simplified names and strengths; then check each of them."""
-    names = [name for one in contents.layers for name in (one.a, one.b, one.alpha, one.bias) if name]
-    tensors = _tensors(adapter.file, [*names, *contents.magnitudes])
+    parts = [(one.a, one.b, one.alpha, one.bias, one.magnitude) for one in contents.layers]
+    tensors = _tensors(adapter.file, [name for one in parts for name in one if name])
     strengths = {one: _strength(one, contents, tensors) for one in contents.layers}
     wanted = [(one, _change(tensors[one.a], tensors[one.b], strength)) for one, strength in strengths.items()]
     others = {one.bias: _flat(tensors[one.bias]) * strength for one, strength in strengths.items() if one.bias}
-    others |= {one: _flat(tensors[one]) for one in contents.magnitudes}
+    others |= {one.magnitude: _flat(tensors[one.magnitude]) for one in contents.layers if one.magnitude}
     as_they_are = None if contents.differences else adapter.file
     trouble, least = "", [one.module for one in contents.layers]
     network = getattr(pipe, adapter.component)
@@ -404,6 +409,8 @@ def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dic
         state[f"{module}.lora_B.weight"] = (tensors[one.b].float() * strength).to(tensors[one.b].dtype)
         if one.bias:
             state[f"{module}.lora_B.bias"] = (tensors[one.bias].float() * strength).to(tensors[one.bias].dtype)
+        if one.magnitude:
+            state[f"{module}.{_MAGNITUDE}"] = tensors[one.magnitude].flatten()
     return state
 
 
