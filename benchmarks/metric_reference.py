@@ -43,11 +43,7 @@ TITLES = {
     "audio.levels": "Sound levels",
     "audio.musicnn": "Audio distances: musicnn",
     "audio.networks": "Audio distances: VGGish, PANNs and CLAP",
-<<<<<<< HEAD
-    "audio.text": "Sound and caption: CLAP",
-=======
     "audio.text": "Sound and its caption: CLAP",
->>>>>>> main
     "sync.av_align": "AV-Align",
     "sync.synchformer": "DeSync by Synchformer",
     "vbench.dynamic_degree": "VBench: dynamic degree",
