@@ -180,7 +180,7 @@ def table(votes: pd.DataFrame, choice: np.ndarray, preferred: Mapping[str, np.nd
                 rows.append(Agreement(subset, name, missing=side))
                 continue
             share = 1 - np.abs(chosen - side[kept])
-            rows.append(_agreement(subset, name, clear, share, tested=True))
+            rows.append(accuracy(subset, name, clear, share, tested=True))
     frame = pd.DataFrame([asdict(row) for row in rows], columns=list(Agreement.__dataclass_fields__))
     frame = frame.astype(dict.fromkeys(("accuracy", "low", "high", "p", "p_holm"), float))
     tested = frame["p"].notna()
@@ -202,12 +202,21 @@ def _people(subset: str, clear: pd.DataFrame, chosen: np.ndarray) -> Iterator[Ag
     shares = same[several] / others[several]
     for judge, share in ((PERSON, shares), (MAJORITY, (np.sign(shares - 0.5) + 1) / 2)):
         if several.any():
-            yield _agreement(subset, judge, clear[several], share, tested=False)
+            yield accuracy(subset, judge, clear[several], share, tested=False)
         else:
             yield Agreement(subset, judge, missing="no two raters made a clear choice between the same two clips")
 
 
-def _agreement(subset: str, judge: str, votes: pd.DataFrame, share: np.ndarray, *, tested: bool) -> Agreement:
+def accuracy(subset: str, judge: str, votes: pd.DataFrame, share: np.ndarray, *, tested: bool) -> Agreement:
+    """A row of `table`.
+
+    Args:
+        subset: what the row is called.
+        judge: a metric, PERSON or MAJORITY.
+        votes: subset and prompt of each clear vote.
+        share: ``[votes]``: 1 where the judge agrees with the vote, 0 where not, NaN where it cannot say.
+        tested: whether to test against chance.
+    """
     known = ~np.isnan(share)
     lost = int((~known).sum())
     if not known.any():
