@@ -25,9 +25,10 @@ from avbench.comparison.arms import opened_arms
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
+from avbench.comparison.same_clips import remarks
 from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError, Key, Score, Shard, Subset, checked_id, digest
-from avbench.features.devices import resolve
+from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
 from avbench.features.measure import protocol_of, require_weights, requires
 from avbench.features.table import Requires
@@ -57,12 +58,12 @@ DEMO_MODELS = (
     "toyworld:noisy",
     "toyworld:no-contact",
 )
-"""What `run` compares where no model is named: AVFullDiT without and with sound; the world they learned, the ceiling;
-and three models that are wrong in a known way."""
+"""What `run` compares if no model is named: AVFullDiT without and with sound; the embedded world that it learned, which
+is the best it can reach; and three models, each wrong in one known way."""
 MOST_SEEDS = 64
-"""Clips per prompt that are looked for in a folder."""
+"""How many seeds of a prompt are looked for in a folder of clips."""
 MOST_LISTED = 5
-"""Clips that a note names; the others are counted."""
+"""A note names at most so many clips and counts the others."""
 
 
 class Reporter(Protocol):
@@ -76,11 +77,11 @@ class Reporter(Protocol):
         ...
 
     def begun(self, folder: Path) -> None:
-        """Learn that a run folder has its run.json, before the first clip is made."""
+        """Called when a run folder has its run.json, before the first clip is made."""
         ...
 
     def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
-        """Draw all items of a long job of this name and size."""
+        """Take every item of a long job, which has this name and this many items, and show progress."""
         ...
 
 
@@ -98,19 +99,19 @@ class Silent:
         """Do nothing."""
 
     def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
-        """Draw the items."""
+        """Take every item."""
         for _ in items:
             pass
 
 
 @dataclass(frozen=True)
 class Work:
-    """How the stages work, whatever they work on."""
+    """Settings of the work itself, which change no number."""
 
     workers: int | None = None
     """Worker processes; one per core where not given, 0 for none."""
     replace: bool = False
-    """Whether clips of another model, or clips that have changed, are made anew."""
+    """Whether clips of another model, or clips that have changed, are deleted and made again."""
     reporter: Reporter = field(default_factory=Silent)
     device: str = "auto"
     """Where networks measure: ``auto`` (the GPUs, where there are any), ``cpu``, ``cuda`` or ``cuda:0,1``."""
@@ -123,7 +124,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a model is prompted with, and how it is set."""
+    """What a model is asked to make: prompts, seeds and settings."""
 
     subsets: Sequence[Subset]
     seeds: Sequence[int] = (0,)
@@ -131,7 +132,7 @@ class Asked:
     preset: Mapping[str, Any] | None = None
     """The record of a paper's preset, for run.json."""
     shard: Shard | None = None
-    """The part of the clips that is made; all of them where not given."""
+    """The part of the clips to make; all of them if None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +147,7 @@ class Comparison:
     verdict: list[str]
     """The answer in plain sentences."""
     notes: list[str] = field(default_factory=list)
-    """What was decided or left out on the way, in sentences."""
+    """What was decided or left out, one sentence each."""
     failed: int = 0
     """Clips that could not be made or measured."""
 
@@ -154,7 +155,7 @@ class Comparison:
     def clips(self) -> pd.DataFrame:
         """One row per model, clip and metric: model, subset, prompt, seed, metric, value; NaN where it has none."""
         parts = [read_values(run).assign(model=run.path.name) for run in self.runs]
-        return pd.concat(parts, ignore_index=True)[["model", "subset", "prompt", "seed", "metric", "value"]]
+        return pd.concat(parts, ignore_index=True).loc[:, ["model", "subset", "prompt", "seed", "metric", "value"]]
 
     @property
     def table(self) -> pd.DataFrame:
@@ -163,17 +164,18 @@ class Comparison:
             index=["subset", "model"], columns="metric", values="value", sort=False, dropna=False
         )
 
-    def show(self) -> None:
-        """Print the verdict and the table."""
+    def show(self, *, all_metrics: bool = False) -> None:
+        """Print the verdict and one table of scores, as the command line does; where asked, with all metrics."""
         from rich.console import Console
 
         console = Console(markup=False, highlight=False)
         for sentence in self.verdict:
             console.print(sentence)
-        console.print(tables.console(self.scores, console.width))
+        how = "show(all_metrics=True)"
+        console.print(tables.compact(self.scores, self.differences, console.width, every=all_metrics, every_by=how))
 
     def to_latex(self, metrics: Sequence[str] | None = None) -> str:
-        """LaTeX tables, one per subset; of these metrics only where they are named.
+        """LaTeX tables, one per subset, of these metrics or of all.
 
         Raises:
             InputError: a metric is unknown or was not computed.
@@ -204,8 +206,8 @@ class Comparison:
         Raises:
             InputError: it has neither `log`, `log_metrics` nor `add_scalar`.
         """
-        known = self.scores[self.scores["value"].notna()]
-        values = {f"{row.model}/{row.subset}/{row.metric}": float(row.value) for row in known.itertuples()}
+        known: list[Any] = [*self.scores.dropna(subset="value").itertuples()]
+        values = {f"{row.model}/{row.subset}/{row.metric}": float(row.value) for row in known}
         if hasattr(run, "add_scalar"):
             for name, value in values.items():
                 run.add_scalar(name, value, step)
@@ -272,20 +274,20 @@ def score(
     Args:
         folders: one folder or several; ``{"name": folder}`` or ``"name=folder"`` gives a model another name than its
             folder's.
-        reference: a folder of real clips, or a reference folder (`avbench reference build`), for FVD and its kind.
-        prompts: a prompts file. One that lies inside or beside the first folder is found by itself.
+        reference: a folder of real clips, or a reference folder (`avbench reference build`), for distances such as FVD.
+        prompts: a prompts file; if None, one inside or beside a folder is used if it names the clips.
         metrics: their names; the default metrics where not given.
         out: folder that gets one run folder per model. The same call again measures what is new.
         plan: primary questions and margins.
         workers: processes; one per core where not given.
         device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
             ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
-        replace: measure again what has changed, instead of refusing it.
+        replace: measure changed clips again; otherwise they are an error.
         reporter: where messages and progress go.
         shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
 
     Raises:
-        InputError: a folder holds no clips, or something else that was given is wrong.
+        InputError: a folder holds no clips, or another argument is wrong.
     """
     part = None if shard is None else Shard.parse(shard)
     work = _work(workers, replace, reporter, device)
@@ -346,23 +348,23 @@ def run(
         limit: only the first prompts of each subset.
         seeds: clips per prompt.
         settings: of the models.
-        preset: a paper's settings, by name or .toml; what is given beside it goes before it.
+        preset: a paper's settings, by name or as a .toml file; arguments given here override them.
         metrics: their names; those of the preset, or the default metrics, where not given.
-        fvd_protocols: FVD as other codes have it, by their names, or ``all``, beside the metrics.
+        fvd_protocols: names of published codes whose FVD is computed as well, or ``all``.
         reference: a folder of real clips or a reference folder, instead of the shipped ones.
         against: the run folder that holds the reference clips, for metrics that need one.
         plan: primary questions and margins.
-        allow: fields in which runs may differ all the same.
-        out: folder that gets one run folder per model. The same call again goes on where it stopped.
+        allow: fields in which runs may differ; a difference in any other field is an error.
+        out: folder that gets one run folder per model. The same call again resumes where it stopped.
         workers: processes; one per core where not given.
         device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
             ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
-        replace: make anew what belongs to another model or other settings, instead of refusing it.
+        replace: delete and make again what belongs to another model or other settings; otherwise it is an error.
         reporter: where messages and progress go.
         shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
 
     Raises:
-        InputError: something that was given is wrong. A clip that cannot be made is not: it is counted and reported.
+        InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
     """
     part = None if shard is None else Shard.parse(shard)
     work = _work(workers, replace, reporter, device)
@@ -379,8 +381,9 @@ def run(
         _require_no_clips(given)
     file = None if prompts is None else Path(prompts)
     wanted = chosen_subsets(chosen.subsets if chosen and not names and not file else names, file, views, limit)
-    subset_names = names and [one.name if isinstance(one, Subset) else one for one in names]
-    typed = paper_presets.Given(subset_names, file, views, limit, seeds, metrics, settings or {})
+    subset_names = None if names is None else [one.name if isinstance(one, Subset) else one for one in names]
+    own_settings = dict(settings or {})
+    typed = paper_presets.Given(subset_names, file, views, limit, seeds, metrics, own_settings)
     folders = model_folders(shard_folder(Path(out), part), given)
     real = None if reference is None else reference_of(Path(reference), computed, work)
     beside = None if against is None else opened(against, work)
@@ -391,8 +394,8 @@ def run(
             work.reporter.note(f"a column of {chosen.name} is left out: {sentence}")
     opened_runs, failed = [], 0
     for (place, model), record in zip(folders.items(), records, strict=True):
-        own = paper_presets.settings(chosen, model, typed.settings) if chosen else {}
-        asked = Asked(wanted, range(seeds or 1), {**typed.settings, **own}, record, part)
+        of_paper = paper_presets.settings(chosen, model, own_settings) if chosen else {}
+        asked = Asked(wanted, range(seeds or 1), {**own_settings, **of_paper}, record, part)
         view, missing = sampled(place, model, asked, work)
         failed += missing + measured(view, computed, work, beside)
         evaluated(view, computed, real, beside)
@@ -417,7 +420,7 @@ def compare(
         metrics: only these.
         all_pairs: whether every run is compared with every other.
         plan: primary questions and margins.
-        allow: fields in which runs may differ all the same.
+        allow: fields in which runs may differ; a difference in any other field is an error.
         reference: a reference folder instead of the shipped ones.
 
     Raises:
@@ -495,17 +498,17 @@ def compared(
     reference: Path | None = None,
     metrics: Sequence[str] | None = None,
 ) -> Comparison:
-    """Put opened runs side by side; `pairs` are (run, against) as places among them, each with the first by default."""
+    """Compare opened runs; `pairs` are indices (run, against), by default each run against the first."""
     frame = leaderboard(runs, allow=allow, metrics=metrics)
     found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
-    return Comparison(tuple(runs), frame, found, verdict(frame, found))
+    return Comparison(tuple(runs), frame, found, [*verdict(frame, found), *remarks(runs)])
 
 
 def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView:
-    """A run folder, read once. Clips that are gone are noted where they are read; what was measured of them is kept.
+    """Open a run folder and note clips whose files are gone, if clips will be read; their measured rows are kept.
 
     Raises:
-        InputError: there is no run in it, or a clip of it is not the one that was sampled.
+        InputError: the folder holds no run, or a clip file was changed since it was sampled.
     """
     view = RunView(Path(path))
     if view.gone and reads_clips:
@@ -517,7 +520,7 @@ def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView
 
 
 def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: RunFolder | None = None) -> int:
-    """Measure what these metrics need of a run; returns for how many clips that failed, each of which is noted."""
+    """Measure what these metrics need of a run, note each clip for which that failed, and return how many they are."""
     lost: dict[Key, Mapping[str, str]] = {}
 
     def noting(tasks: Iterable[Any]) -> Iterator[Any]:
@@ -546,13 +549,13 @@ def _reasons(failed: Mapping[str, str]) -> str:
 def evaluated(
     view: RunFolder, metrics: Sequence[Metric], reference: Path | None = None, against: RunFolder | None = None
 ) -> list[Score]:
-    """Score a measured run, while no other avbench writes to its folder."""
+    """Score a measured run, with its folder locked for other avbench processes."""
     with view.writing():
         return evaluate(view, metrics, place=reference, against=against)
 
 
 def sampled(path: Path, model: str, asked: Asked, work: Work) -> tuple[RunView, int]:
-    """Make the clips of a model; returns the run and how many clips could not be made, refusals not counted."""
+    """Make the clips of a model; return the run and how many clips failed, without those that the model refused."""
     folder = RunFolder(path)
     with folder.writing():
         count, made, remarks = sampling.sample(
@@ -591,12 +594,12 @@ def sampled(path: Path, model: str, asked: Asked, work: Work) -> tuple[RunView, 
 
 
 def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
-    """The reference in a folder: itself where it is one, else one that is built of the real clips in it.
+    """Return the reference folder `path` itself, or a reference that is built from the real clips in `path`.
 
-    What is built is kept in the cache under the content of the clips and the protocols, and used again.
+    A built reference is kept in the cache under a hash of the clips and the protocols, and used again.
 
     Raises:
-        InputError: there are neither clips nor a reference in it, or a clip cannot be read.
+        InputError: the folder holds neither a reference nor clips, or a clip cannot be read.
     """
     if path == SHIPPED or any(path.glob("card.json")) or any(path.glob("*/card.json")):
         return path
@@ -627,17 +630,17 @@ class RealClips:
     """Where the clips come from: ``clips:FOLDER`` or ``toyworld:``."""
     seeds: Sequence[int] = (0,)
     licence: str | None = None
-    """Of the clips; None where their owner gave none. Clips of the embedded world are avbench's own."""
+    """Licence of the clips; None if their owner gave none. Clips of the embedded world are avbench's own."""
     rows: int = references.ROWS
-    """Rows to keep of more clips than that."""
+    """The most rows to keep; statistics still cover all clips."""
 
 
 def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, place: Path, work: Work) -> str:
-    """Make and measure clips, and pack a reference of them; the same call goes on where it stopped.
+    """Make and measure clips, and build a reference from them; the same call resumes where it stopped.
 
     Args:
         clips: what to measure.
-        metrics: for which the reference is to serve.
+        metrics: the metrics that the reference will serve.
         making: run folder for the clips while they are measured.
         place: the reference folder.
         work: how.
@@ -646,14 +649,14 @@ def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, p
         The sha256 of the reference's columns.
 
     Raises:
-        InputError: a clip cannot be made or measured: a reference must be whole.
+        InputError: a clip cannot be made or measured, because a reference needs all clips.
     """
     view, failed = sampled(making, clips.model, Asked([clips.subset], clips.seeds), work)
     if failed:
-        msg = f"{failed} clips could not be made, and a reference must be whole: repair or remove them"
+        msg = f"{failed} clips could not be made, and a reference needs all of them: repair or remove them"
         raise InputError(msg)
     if lost := measured(view, metrics, work):
-        msg = f"{lost} clips could not be measured, and a reference must be whole: give the command again"
+        msg = f"{lost} clips could not be measured, and a reference needs all of them: give the command again"
         raise InputError(msg)
     licence = clips.licence or ("Apache-2.0" if clips.model.startswith("toyworld:") else None)
     protocols = [protocol_of(feature) for feature in features_of(metrics)]
@@ -661,10 +664,10 @@ def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, p
 
 
 def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str, Path]:
-    """Name → folder. Folders of one name are told apart by the folders above them.
+    """Map a name to each folder; folders with equal names get the names of their parent folders in front.
 
     Raises:
-        InputError: no folder is given, or one twice.
+        InputError: no folder is given, or one is given twice.
     """
     if isinstance(folders, Mapping):
         pairs: list[tuple[str | None, Path]] = [
@@ -711,7 +714,8 @@ def chosen_subsets(
     views: Sequence[str] = (),
     limit: int | None = None,
 ) -> list[Subset]:
-    """The subsets of these names, or of a prompts file, else the toy subsets; in these views, up to `limit` prompts.
+    """Return the named subsets, the subset of a prompts file, or the toy subsets; as these views, with at most `limit`
+    prompts.
 
     Raises:
         InputError: subsets and prompts are given together, or one cannot be read.
@@ -734,10 +738,10 @@ def shard_folder(out: Path, shard: Shard | None) -> Path:
 
 
 def share_of(run: Path, shard: Shard | None) -> Path:
-    """The run folder that one shard of a finished run is measured in; it is made, or brought up to date.
+    """Create or update the run folder in which one shard of a finished run is measured, and return it.
 
-    It lies beside the run, as `shard_folder` says. The run itself is returned where no shard is given, or where it is
-    this shard already.
+    It lies beside the run, as `shard_folder` says. If no shard is given, or if the run is this shard already, the run
+    itself is returned.
 
     Raises:
         InputError: the run is another shard, or a clip of it was changed since it was made.
@@ -756,26 +760,26 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
         return frame
     names = [metric.name for metric in chosen_metrics(metrics)]
     if lacking := [name for name in names if name not in {*frame["metric"]}]:
-        msg = f"{lacking[0]} was not computed; `avbench evaluate --metric {lacking[0]} RUN` does it"
+        msg = f"{lacking[0]} was not computed; `avbench evaluate --metric {lacking[0]} RUN` computes it"
         raise InputError(msg)
-    return frame[frame["metric"].isin(names)].reset_index(drop=True)
+    return frame.loc[frame["metric"].isin(names)].reset_index(drop=True)
 
 
 def _work(workers: int | None, replace: bool, reporter: Reporter | None, device: str) -> Work:
-    resolve(device)  # a device that is not there is refused before anything is made
+    devices.require(device)  # before anything is made
     reporter = reporter or Silent()
     note_unusable_metrics(reporter)
     return Work(workers, replace, reporter, device)
 
 
 def note_unusable_metrics(reporter: Reporter) -> None:
-    """Note each metric that an installed package adds and that cannot be used."""
+    """Note each metric of an installed package that cannot be used."""
     for sentence in problems().values():
         reporter.note(sentence)
 
 
 def _list(what: str, clips: Mapping[Key, str], work: Work) -> None:
-    """Note clips by name, each with its sentence, and how many there are beyond MOST_LISTED."""
+    """Note the first MOST_LISTED clips with their reasons, and how many more there are."""
     for key, why in [*clips.items()][:MOST_LISTED]:
         work.reporter.note(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}")
     if len(clips) > MOST_LISTED:
@@ -788,7 +792,7 @@ def _fits(folder: Path, subset: Subset) -> bool:
 
 
 def _in_folder(folder: Path, subset: Subset, shard: Shard | None) -> tuple[range, int]:
-    """The seeds, from 0 up, of which a folder has clips, and how many clips of them, of a shard, it lacks."""
+    """Return the seeds, counted from 0, for which a folder has clips, and how many clips of a shard it lacks."""
     model = ClipsFolder(str(folder))
     seeds = 0
     while seeds < MOST_SEEDS and any(map(model.has, sampling.plan([subset], [seeds]))):
@@ -798,7 +802,7 @@ def _in_folder(folder: Path, subset: Subset, shard: Shard | None) -> tuple[range
 
 
 def _require_no_clips(models: Sequence[str]) -> None:
-    """Finished clips without prompts are scored as they are, and not held against the toy prompts."""
+    """Raise InputError on a folder of finished clips, which must not be scored against the toy prompts by accident."""
     for typed in models:
         _, model = generators.split_name(typed)
         kind, colon, target = model.partition(":")

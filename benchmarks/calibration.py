@@ -1,11 +1,17 @@
-"""Measures whether chance is called chance and bad models are found. Remakes a table of docs/validity.md.
+"""Measures whether chance is called chance and bad models are found. Remakes two tables of docs/validity.md.
 
-    python benchmarks/calibration.py
+    python benchmarks/calibration.py                  # both: about an hour on two cores
+    python benchmarks/calibration.py --table arms     # arms with several trainings alone: some minutes
 
-The embedded world is sampled under several seeds, and so are the known-bad models that the gate must find. A simulated
-run takes, for every prompt, the clip of one seed at random; two of them never the same. Two such runs of the world are
-an A/A comparison of the whole size: all metrics of means, both subsets, as a user makes it by `differences`, `check`.
-The distances' own test is calibrated by validity.py; here they are left out, since they would take hours.
+Comparisons of runs: the embedded world is sampled under several seeds, and so are the known-bad models that the gate
+must find. A simulated run takes, for every prompt, the clip of one seed at random; two of them never the same. Two such
+runs of the world are an A/A comparison of the whole size: all metrics of means, both subsets, as a user makes it by
+`differences`, `check`. The distances' own test is calibrated by validity.py; here they are left out, since they would
+take hours.
+
+Arms: values are drawn from a known distribution, as many null studies as STUDIES for each row, and tested by
+`trainings.arm_difference`. Each prompt has an effect that all trainings share, and one in each arm; each training has
+its own; and so has each prompt in each training.
 """
 
 import argparse
@@ -13,7 +19,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +29,9 @@ import pandas as pd
 from avbench.comparison import gate, plan
 from avbench.comparison.differences import TO_TARGET, differences
 from avbench.comparison.score_table import clip_values, join
+from avbench.metrics.distance import frechet_distance
 from avbench.metrics.evaluate import VALUES_FILE, chosen_metrics
-from avbench.statistics import paired
+from avbench.statistics import paired, trainings
 from avbench.storage.run_folder import RunFolder
 
 PAGE = Path(__file__).parent.parent / "docs" / "validity.md"
@@ -127,17 +135,128 @@ def simulated(pools: dict[str, Pool]) -> list[str]:
     return rows
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("runs/calibration"))
-    made_runs = make_runs(parser.parse_args().work)
-    table = "\n".join(
-        ["| | simulated | share |", "|---|--:|--:|", *simulated({k: Pool(v) for k, v in made_runs.items()})]
-    )
+STUDIES = 4000
+DIMENSIONS = 16
+"""Of the made-up features that a Fréchet distance is computed from."""
+
+
+@dataclass(frozen=True)
+class Luck:
+    """What is drawn in a simulated study: standard deviations in units of the residual's."""
+
+    name: str
+    training: float = 0.3
+    prompt: float = 1.0
+    trainings: int = 5
+    prompts: int = 96
+    skewed: bool = False
+    """Exponential instead of normal."""
+    one_arm: float = 1.0
+    """What the second arm's effects of prompts are multiplied by."""
+    gaps: float = 0.0
+    """Share of the values that could not be measured."""
+
+    def arms(self, random: np.random.Generator) -> list[np.ndarray]:
+        """Two arms ``[trainings, prompts]`` whose true means are equal."""
+
+        def draw(*shape: int) -> np.ndarray:
+            return random.standard_exponential(shape) - 1 if self.skewed else random.standard_normal(shape)
+
+        shared, made = draw(1, self.prompts), []
+        for scale in (1.0, self.one_arm):
+            table = shared + self.training * draw(self.trainings, 1) + self.prompt * scale * draw(1, self.prompts)
+            table = table + draw(self.trainings, self.prompts)
+            made.append(np.where(random.random(table.shape) < self.gaps, np.nan, table))
+        return made
+
+
+LUCK = (
+    Luck("both"),
+    Luck("only trainings", prompt=0),
+    Luck("only prompts", training=0),
+    Luck("neither", training=0, prompt=0),
+    Luck("both, skewed", skewed=True),
+    Luck("only trainings, skewed", prompt=0, skewed=True),
+    Luck("only prompts, skewed", training=0, skewed=True),
+    Luck("only prompts, skewed, in one arm alone", training=0, skewed=True, one_arm=0),
+    Luck("both, a fifth of the values missing", gaps=0.2),
+    Luck("both, 24 prompts", prompts=24),
+    Luck("both, 3 trainings", trainings=3),
+    Luck("only trainings, 3 trainings", prompt=0, trainings=3),
+)
+
+
+def frechet_arms(random: np.random.Generator) -> list[np.ndarray]:
+    """Two arms ``[trainings, 1]`` of Fréchet distances to one reference; a training shifts all its clips."""
+    prompts = random.standard_normal((96, DIMENSIONS))
+    real = prompts + random.standard_normal((96, DIMENSIONS))
+    return [
+        np.array(
+            [
+                [frechet_distance(prompts + 0.3 * random.standard_normal(DIMENSIONS) + own, real)]
+                for own in random.standard_normal((5, 96, DIMENSIONS))
+            ]
+        )
+        for _ in range(2)
+    ]
+
+
+def arm_rows() -> list[str]:
+    """Rows of the table of arms: how often null studies raise a false alarm, with pairs and without."""
+    rows = []
+    for luck in LUCK:
+        shares = [found for pairs in (True, False) for found in _shares(luck.arms, STUDIES, pairs)]
+        found = sum(_finds(luck, number) for number in range(STUDIES // 10)) / (STUDIES // 10)
+        rows.append(_row(f"{luck.name}", luck.trainings, [*shares, found]))
+    shares = [found for pairs in (True, False) for found in _shares(frechet_arms, STUDIES // 10, pairs)]
+    return [*rows, _row("a Fréchet distance", 5, [*shares, None])]
+
+
+def _shares(draw: Callable[[np.random.Generator], list[np.ndarray]], studies: int, pairs: bool) -> list[float]:
+    """Share of null studies that raise a false alarm, and whose interval holds the truth."""
+    found = [
+        trainings.arm_difference(*draw(np.random.default_rng([1, number])), paired_rows=pairs)
+        for number in range(studies)
+    ]
+    alarms = sum(one.p < 0.05 for one in found)
+    return [alarms / studies, sum(one.interval[0] <= 0 <= one.interval[1] for one in found) / studies]
+
+
+def _finds(luck: Luck, number: int) -> bool:
+    """Whether a study finds the difference that its own luck says 80 % of studies find."""
+    a, b = luck.arms(np.random.default_rng([2, number]))
+    kept = 1 - luck.gaps  # a pair has a value where both have one
+    scale = (1 + luck.one_arm**2) * luck.prompt**2
+    parts = trainings.Components(2 * luck.training**2, scale, 2 / kept**2, sources=1.0, crossed=True)
+    effect = parts.detectable(luck.trainings, luck.prompts) or 0.0
+    return trainings.arm_difference(a + effect, b, paired_rows=True).p < 0.05
+
+
+def _row(name: str, count: int, shares: list[float | None]) -> str:
+    cells = " | ".join("" if share is None else f"{share:.1%}" for share in shares)
+    return f"| {name} | {count} | {cells} |"
+
+
+def put(name: str, lines: list[str]) -> None:
+    """Replace a table of the page."""
     text = re.sub(
-        r"(<!-- table: comparisons -->\n).*?(\n<!-- /table -->)",
-        lambda found: found[1] + table + found[2],
+        rf"(<!-- table: {name} -->\n).*?(\n<!-- /table -->)",
+        lambda found: found[1] + "\n".join(lines) + found[2],
         PAGE.read_text(),
         flags=re.DOTALL,
     )
     PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("runs/calibration"))
+    parser.add_argument("--table", choices=["comparisons", "arms"], help="only this one")
+    given = parser.parse_args()
+    if given.table != "arms":
+        pools = {k: Pool(v) for k, v in make_runs(given.work).items()}
+        put("comparisons", ["| | simulated | share |", "|---|--:|--:|", *simulated(pools)])
+    if given.table != "comparisons":
+        head = "| luck of | trainings per arm | false alarms, paired | intervals that hold the truth | false alarms, "
+        head += "not paired | intervals that hold the truth | a detectable difference is found, paired |"
+        put("arms", [head, "|---|--:|--:|--:|--:|--:|--:|", *arm_rows()])

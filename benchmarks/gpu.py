@@ -217,7 +217,7 @@ def _lpips(feature: Any, blocks: int) -> None:
 
 
 def _musicnn(feature: Any, blocks: int) -> None:
-    from avbench.features.audio.musicnn import Network
+    from avbench.features.audio.musicnn_network import Network
 
     feature._network = _ready(Network(), feature)
 

@@ -9,8 +9,8 @@ What several metrics have in common is written once: a section for each module o
 import inspect
 import re
 import statistics
+import textwrap
 import time
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ TITLES = {
     "audio.levels": "Sound levels",
     "audio.musicnn": "Audio distances: musicnn",
     "audio.networks": "Audio distances: VGGish, PANNs and CLAP",
+    "audio.text": "Sound and its caption: CLAP",
     "sync.av_align": "AV-Align",
     "sync.synchformer": "DeSync by Synchformer",
     "vbench.dynamic_degree": "VBench: dynamic degree",
@@ -58,6 +59,8 @@ INPUTS = {
     Requires.REFERENCE_CLIP: "takes a clip with its reference clip; ",
     Requires.SEEDS: "takes all clips of a prompt; ",
 }
+USUAL_SETTINGS = {"ddof": 1, "degree": 3, "coef0": 1}
+"""Settings that the shared notes state."""
 USUAL_LEAST = 24
 """Least number of clips of most distances, which the shared notes state."""
 DISTANCES = "avbench.metrics.distance"
@@ -70,6 +73,14 @@ REPEATED = (
     "Each class follows",
 )
 """Beginnings of the paragraphs of docstrings that a protocol repeats."""
+NOTED = (
+    r" It was tested on random weights only: no number computed with the real weights was checked\.",
+    r"[;,]? (?:and )?no number (?:computed with|of) the real weights was checked(?=[.)])",
+    r" No number (?:computed with|of) the real weights was checked\.",
+    r"; the user provides them(?=\.)",
+    r" The user provides the weights\.",
+)
+"""Sentences of docstrings that the shared notes state once."""
 LEFT_OUT = ("name", "version", "weights_sha256", "heads_sha256", "reference_clips")
 """Values of protocols that only identify files and versions."""
 SHARED = {
@@ -88,11 +99,7 @@ avbench list metrics      # the same list in the terminal
 ```
 
 This page is written by `python benchmarks/metric_reference.py` from the code. [What each metric
-detects](known-bad.md) shows by experiment what each of them reacts to.
-
-## Contents
-
-Metrics in **bold** are computed by default."""
+detects](known-bad.md) shows by experiment what each of them reacts to."""
 NOTES = """## Shared notes
 
 **Direction.** *Band*: the value should match the reference's; neither more nor less is better, so a frozen clip does
@@ -106,11 +113,16 @@ it is shown with three numbers at the same n: the *null* (its value if run and r
 p-value by permutation, and the *floor* (the score of the reference's own clips). Below the least n, 24 unless another
 is given, the value is hidden. [Validity](validity.md) has the evidence.
 
+**Tables of metrics.** Metrics in **bold** are computed by default. *From* names the feature if the section has several,
+the columns that a distance compares, and settings: ddof is 1, a kernel has degree 3 and coef0 1, unless given. A metric
+that is *the same with* another network equals, in all else, the one whose name it extends.
+
 **Tables of features.** *Cost* is the time for a clip of 16 frames of 64×64 with 2 s of sound on one core; – means not
 measured. *Protocol* lists the settings that decide the numbers; precision is float32, and size and rate of the
 frames are native, unless given. Hashes, versions
-and explanations are in the protocol.json files of a run folder. Weights marked *user's file* are in no package;
-`avbench weights list` says where to get them, and their metrics were checked on random weights only."""
+and explanations are in the protocol.json files of a run folder. Weights marked *user's file* are in no package: the
+user provides them, and `avbench weights list` says where to get them. Their metrics were checked on random weights
+only, never with the real ones."""
 
 
 def costs() -> dict[str, float]:
@@ -148,13 +160,11 @@ def page(known: Mapping[str, float]) -> str:
     modules: dict[str, list[str]] = {}
     for feature, place in FEATURES.items():
         modules.setdefault(place.partition(":")[0], []).append(feature)
-    contents, sections = [], []
+    sections = []
     for module, features in modules.items():
         title = TITLES[module.removeprefix("avbench.features.")]
         metrics = [metric for metric in METRICS if metric.feature in features]
-        names = ", ".join(f"**{one.name}**" if one.usual else one.name for one in metrics)
-        contents.append(f"- [{title}](#{_anchor(title)}): {names}")
-        rows = [_metric(metric, several=len(features) > 1) for metric in metrics]
+        rows = _joined([_metric(metric, several=len(features) > 1) for metric in metrics])
         sections += [
             f"## {title}",
             _table(["metric", "what it measures", "better", "range", "from"], rows),
@@ -166,7 +176,7 @@ def page(known: Mapping[str, float]) -> str:
         f"**{title[0].upper()}{title[1:]}.** {_summary(resolve(f'{DISTANCES}:{name}'))}"
         for name, title in SHARED.items()
     ]
-    return "\n\n".join([INTRODUCTION, "\n".join(contents), NOTES, *notes, *sections]) + "\n"
+    return "\n\n".join([INTRODUCTION, NOTES, *notes, *sections]) + "\n"
 
 
 def _metric(metric: Metric, *, several: bool) -> list[str]:
@@ -177,27 +187,66 @@ def _metric(metric: Metric, *, several: bool) -> list[str]:
     if metric.column:
         columns = f"`{metric.column}`" + (f" and `{metric.reference_column}`" if metric.reference_column else "")
         how.append(f"{SHARED[name]} of {columns}" if name in SHARED else columns)
-    how += [f"{one} {value:g}" for one, value in metric.settings.items() if one != "measure" and value]
+    settings = {one: value for one, value in metric.settings.items() if one != "measure"}
+    how += [f"{one} {value:g}" for one, value in settings.items() if value != USUAL_SETTINGS.get(one, 0)]
     if metric.least_clips not in (0, USUAL_LEAST):
         how.append(f"least n {metric.least_clips}")
-    return [f"`{metric.name}`", metric.question, BETTER[metric.direction], _range(metric), ", ".join(how)]
+    name = f"**`{metric.name}`**" if metric.usual else f"`{metric.name}`"
+    if network := _other_network(metric):
+        return [name, f"The same with {network}.", "", "", f"`{metric.feature}`" if several else ""]
+    return [name, metric.question, BETTER[metric.direction], _range(metric), ", ".join(how)]
+
+
+def _other_network(metric: Metric) -> str | None:
+    """What a metric has instead of the one whose name it extends: ``VGG16`` of `lpips_vgg_consecutive`."""
+    question = re.fullmatch(r"`(\w+)` with (.+)\.", metric.question)
+    if question is None or not {*question[1].split("_")} < {*metric.name.split("_")}:
+        return None
+    (other,) = (one for one in METRICS if one.name == question[1])
+    return question[2] if other.settings == metric.settings else None
+
+
+def _joined(rows: Sequence[list[str]]) -> list[list[str]]:
+    """The rows, those that are the same with one other network in one row."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        key = row[1] if row[1].startswith("The same with") else row[0]
+        if first := found.get(key):
+            first[0] += f", {row[0]}"
+            first[4] += f", {row[4]}" if row[4] not in first[4] else ""
+        else:
+            found[key] = row
+    return [*found.values()]
 
 
 def _unmeasurable(metrics: Sequence[Metric]) -> Iterator[str]:
     """A sentence for each reason why clips of this section's metrics cannot be measured."""
     reasons: dict[str, list[str]] = {}
     for metric in metrics:
-        if metric.unable != Metric.unable:
+        if metric.unable != Metric.unable and not _other_network(metric):
             reasons.setdefault(metric.unable, []).append(f"`{metric.name}`")
     for reason, names in reasons.items():
-        of = "These metrics cannot" if len(names) == len(metrics) else f"{', '.join(names)} cannot"
+        of = "These metrics cannot" if len(names) == len(metrics) else f"{_listed(names)} cannot"
         yield f"{of} measure clips if {reason}."
 
 
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + [names[-1]])
+
+
 def _prose(module: str) -> str:
-    """A module's docstring without the paragraphs that its protocol repeats."""
+    """A module's docstring without what its protocol or the shared notes repeat."""
     paragraphs = inspect.cleandoc(resolve(f"{module}:__doc__")).split("\n\n")
-    return "\n\n".join(one for one in paragraphs if not one.startswith(REPEATED))
+    return "\n\n".join(_unrepeated(one) for one in paragraphs if not one.startswith(REPEATED))
+
+
+def _unrepeated(paragraph: str) -> str:
+    """A paragraph without the sentences that the shared notes state, its lines filled again if there were any."""
+    joined = " ".join(paragraph.split())
+    short = joined
+    for sentence in NOTED:
+        short = re.sub(sentence, "", short)
+    return paragraph if short == joined else textwrap.fill(short, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _protocol(kind: type) -> Mapping[str, Any]:
@@ -212,7 +261,7 @@ def _feature(feature: str, milliseconds: float | None) -> list[str]:
     """A row: the feature, its input, its cost, and the values of its protocol, or where they differ from its base's."""
     kind = resolve(FEATURES[feature])
     bases = {resolve(place): name for name, place in FEATURES.items()}
-    base = next((one for one in kind.__mro__[1:] if one in bases), None)
+    base = next((one for one in kind.__mro__[1:] if one in bases), None) or _like(kind, bases)
     known = _protocol(base) if base else {}
     values = {
         name: value
@@ -220,12 +269,20 @@ def _feature(feature: str, milliseconds: float | None) -> list[str]:
         if name not in LEFT_OUT and value not in ("", known.get(name), "float32", "native")
     }
     shown = [f"{name} {_value(value)}" for name, value in values.items()]
-    cost = f"{milliseconds:.3g} ms" if milliseconds else "–"
+    cost = f"{float(f'{milliseconds:.3g}'):g} ms" if milliseconds else "–"
     return [
         f"`{feature}`",
         cost,
         INPUTS[requires(feature)] + (f"as `{bases[base]}`, but " if base else "") + "; ".join(shown),
     ]
+
+
+def _like(kind: type, listed: Iterable[type]) -> type | None:
+    """The first class of a feature's module, where most values of their protocols are the same."""
+    first = next(one for one in listed if one.__module__ == kind.__module__)
+    one, other = _protocol(first), _protocol(kind)
+    same = sum(one.get(name) == value for name, value in other.items())
+    return first if first is not kind and one.keys() == other.keys() and 2 * same > len(other) else None
 
 
 def _value(value: Any) -> str:
@@ -245,14 +302,10 @@ def _summary(function: Any) -> str:
     )
 
 
-def _anchor(title: str) -> str:
-    """The anchor that mkdocs gives a heading."""
-    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", plain).strip())
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["-"] * len(head), *rows]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table, without a last column that is empty."""
+    width = len(head) if any(row[-1] for row in rows) else len(head) - 1
+    lines = [line[:width] for line in [head, ["-"] * len(head), *rows]]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 

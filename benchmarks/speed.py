@@ -128,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beside", type=Path, help="the folder of another version of avbench")
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=list(CLIPS))
+    parser.add_argument("--features", nargs="+", choices=("decode", *FEATURES), default=["decode", *FEATURES])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -143,7 +144,7 @@ def main() -> None:
         for name in options.clips:
             file = Path(folder, f"{name}.mp4")
             write_clip(made(*CLIPS[name]), file, lossless=False)
-            for feature in ("decode", *FEATURES):
+            for feature in options.features:
                 turns = [[version.ask(file, feature) for version in versions] for _ in range(options.rounds)]
                 spent = [statistics.median(turn[k]["seconds"] for turn in turns) for k in range(len(versions))]
                 rows.append((name, feature, spent, difference(turns[0][-1], turns[0][0])))

@@ -1,8 +1,11 @@
 """Which tests run, and what each costs. docs/testing.md says how a test gets its marker."""
 
+import os
 import resource
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: with a worker per core, more threads only wait for cores
 
 
 def pytest_addoption(parser):

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from command_line import run_avbench
+from made_runs import evaluated, made_run
 
 from avbench import api
 from avbench.core import Clip, InputError
+from avbench.report.tables import LEGEND
 from avbench.storage.media import write_clip
 from avbench.subsets.from_folders import paired
 
@@ -72,3 +75,14 @@ def test_scoring_waits_for_nobody_who_writes_the_same_run(tmp_path):
     (run,) = found.runs
     with run.writing(), pytest.raises(InputError, match="is being written by another avbench"):
         api.evaluated(run, [])
+
+
+def test_show_prints_the_answer_and_the_table_of_the_command_line(tmp_path, capsys):
+    runs = [evaluated(made_run(tmp_path / name, names=["toy-control"], seed=k)).path for k, name in enumerate("ab")]
+    found = api.compare(runs)
+    found.show()
+    shown = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(run_avbench("compare", *runs).stdout.split())
+    sentences = [*found.verdict, "± is half of a 95 % interval."]
+    assert all(sentence in text for sentence in sentences for text in (shown, printed))
+    assert LEGEND not in shown, "the long tables are in the report"

@@ -80,3 +80,16 @@ def test_help_imports_nothing_heavy():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_protocols_of_the_usual_metrics_need_no_torch():
+    """`compare` and `report` read protocols only; torch takes seconds and hundreds of megabytes."""
+    code = (
+        "import sys\n"
+        "from avbench import api\n"
+        "from avbench.features.measure import protocol_of\n"
+        "from avbench.metrics.evaluate import chosen_metrics, features_of\n"
+        "for feature in features_of(chosen_metrics(None)): protocol_of(feature)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

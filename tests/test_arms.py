@@ -171,16 +171,21 @@ def test_a_plan_makes_the_family_and_its_unanswered_questions_stay(arms):
     assert (rows["family"] == 1).all() and rows["p_holm"].notna().sum() == 1
     assert rows.loc["fvd", "missing"] == "b has no score of it"
     assert rows.loc["onset_rate", "verdict"] == "alike"
+    over_all = plan.from_plain({"question": [{"name": "q", "subset": "macro", "metric": "onset_rate"}]})
+    chosen = arm_differences(arms, plan=over_all, metrics=["onset_rate"]).differences.set_index("subset")
+    assert chosen.loc["macro", "missing"] == "arms are compared on each subset, not over several"
+    assert (chosen["metric"] == "onset_rate").all()
 
 
-def test_few_prompts_are_not_compared(tmp_path):
+@pytest.mark.parametrize("count", [1, 5])
+def test_few_prompts_are_not_compared(tmp_path, count):
     for name in "ab":
         for number in range(2):
-            made = made_run(tmp_path / f"{name}-{number}", seed=ord(name) + number, names=("toy-control",), count=5)
+            made = made_run(tmp_path / f"{name}-{number}", seed=ord(name) + number, names=("toy-control",), count=count)
             evaluated(made)
     found = arm_differences(opened_arms({name: f"{tmp_path}/{name}-*" for name in "ab"}))
     assert found.differences["p"].isna().all()
-    assert (found.differences["missing"] == "5 prompts are too few: at least 6 are needed").all()
+    assert (found.differences["missing"] == f"{count} prompts are too few: at least 6 are needed").all()
 
 
 def test_the_command_groups_runs_and_says_the_answer(place):
@@ -224,6 +229,19 @@ def test_the_report_shows_every_training(place, tmp_path):
     values = pd.read_csv(tmp_path / "trainings.csv").groupby("arm")["training"].unique()
     assert list(values["b"]) == ["b-0", "b-1", "b-2"]
     assert set(pd.read_csv(tmp_path / "differences.csv")["better"].dropna()) == {"a"}
+
+
+def test_pilot_arms_plan_trainings_and_prompts(place):
+    named, design = (f"a={place}/a-*", f"b={place}/b-*"), ("--trainings", "3,9", "--prompts", "12,50")
+    plain = json.loads(run_avbench("power", *named, *design, "--family", "3", "--format", "json").stdout)
+    found = {(row["metric"], row["trainings"], row["prompts"]): row["detectable"] for row in plain}
+    tested = avbench.compare_arms({"a": place / "a-*", "b": place / "b-*"}).differences.set_index("metric")
+    distance = "motion_amount_distance"
+    assert found[distance, 3, 12] == pytest.approx(tested.loc[distance, "detectable"])
+    assert (distance, 3, 50) not in found, "a distance says nothing about other prompts"
+    assert found["onset_rate", 3, 12] > found["onset_rate", 9, 12] > found["onset_rate", 9, 50]
+    assert "--trainings has no effect on single runs" in run_avbench("power", place / "a-0", *design, code=2).output
+    assert "--seeds has no effect on arms" in run_avbench("power", *named, "--seeds", "2", code=2).output
 
 
 def test_arms_are_compared_from_python_and_several_against_one(place, tmp_path):

@@ -16,7 +16,7 @@ from tiny_towers import FLUX, SMALL, WAN, build_pair, shaken, tiny_oobleck, tiny
 from avbench.avfulldit.flux import Duration, FluxAudioTower
 from avbench.avfulldit.joint_file import save_joint
 from avbench.avfulldit.model import AVFullDiT, JointConfig, walk_alone
-from avbench.avfulldit.pair import load_pair
+from avbench.avfulldit.pair import PairSettings, load_pair
 from avbench.avfulldit.pipeline import Wish, make, start
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec
 from avbench.avfulldit.tower import Text
@@ -240,7 +240,7 @@ def test_two_pretrained_towers_are_a_model(pair):
 def test_unlinked_towers_make_what_diffusers_makes(pair):
     """Wan's own pipeline, from our noise, over an Euler scheduler of the same timesteps."""
     sizes = {name: value for name, value in SMALL.items() if name != "steps"}
-    parts = load_pair(pair / "wan", pair / "tango", **sizes)
+    parts = load_pair(pair / "wan", pair / "tango", PairSettings(**sizes))
     video, _ = start(parts, Wish("one", 0, "a red ball falls", "a thud"))
     pipeline = diffusers.WanPipeline.from_pretrained(pair / "wan", local_files_only=True)
     pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
@@ -275,7 +275,7 @@ SIZES = {name: value for name, value in SMALL.items() if name != "steps"}
 
 def trained_on(pair, place, *fine_tuned):
     """Two towers joined, and trained for two steps through the trainer that the bundled arms had."""
-    parts = load_pair(pair / "wan", pair / "tango", **SIZES)
+    parts = load_pair(pair / "wan", pair / "tango", PairSettings(**SIZES))
     for name, weight in parts.dit.named_parameters():
         if name.startswith(fine_tuned):
             weight.requires_grad_(True)
@@ -321,7 +321,7 @@ def test_a_trained_joint_is_loaded(pair, tmp_path, monkeypatch, fine_tuned):
 @pytest.fixture(scope="module")
 def joint(pair, tmp_path_factory):
     file = tmp_path_factory.mktemp("joint") / "joint.safetensors"
-    save_joint(load_pair(pair / "wan", pair / "tango", **SIZES).dit, file)
+    save_joint(load_pair(pair / "wan", pair / "tango", PairSettings(**SIZES)).dit, file)
     return file
 
 
@@ -332,7 +332,7 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
         metadata = file.metadata()
     weights = load_file(joint)
     first = min(weights)
-    towers = load_pair(pair / "wan", pair / "tango", **SIZES).dit.state_dict()
+    towers = load_pair(pair / "wan", pair / "tango", PairSettings(**SIZES)).dit.state_dict()
     for changed, said, words in (
         ({name: one for name, one in weights.items() if name != first}, {}, f"lacks 1 tensors .*{first}"),
         ({**weights, "video.more": torch.zeros(1)}, {}, r"holds 1 tensors that these towers have not, video\.more"),
@@ -410,7 +410,7 @@ def test_towers_that_are_not_whole(pair, tmp_path):
         with pytest.raises(InputError, match=rf"{words}.*1 tensors without a value from any file.*{re.escape(name)}"):
             load()
         save_file({**whole, "strange": torch.ones(1)}, file, {"format": "pt"})
-        with pytest.raises(InputError, match=rf"found no place in {words}.*: strange"):
+        with pytest.raises(InputError, match=rf"are not used in {words}.*: strange"):
             load()
         save_file(whole, file, {"format": "pt"})
     (tango / "config.json").write_text(json.dumps({"audio_seq_len": 250}))

@@ -34,14 +34,13 @@ def scene(family, seed=0):
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """A pool: two clips a family, and spoilt or copied ones of the first projectile."""
+    """A pool: a clip of each of five families, and spoilt or copied ones of the projectile."""
     folder = tmp_path_factory.mktemp("pool") / "clips"
     folder.mkdir()
     truth = {}
     for family in ("drop", "collide", "projectile", "pendulum", "drift"):
-        for seed in (3, 4):
-            clip, truth[f"{family}-{seed}"] = scene(family, seed)
-            write_clip(clip, folder / f"{family}-{seed}.mkv")
+        clip, truth[f"{family}-3"] = scene(family, 3)
+        write_clip(clip, folder / f"{family}-3.mkv")
     first, other = scene("projectile", 3)[0], scene("drift", 4)[0]
     frames = first.frames
     write_clip(replace(first, frames=np.repeat(frames[:1], 16, axis=0)), folder / "x-frozen.mkv")
@@ -187,7 +186,7 @@ def test_killed_and_resumed_gives_the_same_bytes(clips, tmp_path):
     count = rows.read_bytes().count(b"\n")
     assert 4 <= count < 17 and not broken.exists()
     subprocess.run(command(broken), check=True, capture_output=True, env=environment)
-    assert rows.read_bytes().count(b"\n") == 17
+    assert rows.read_bytes().count(b"\n") == len([*clips[0].entries()])
     for name in sorted(path.name for path in whole.iterdir()):
         assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
     assert (whole / "sheet.png").stat().st_size > 1000

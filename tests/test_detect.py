@@ -121,5 +121,5 @@ def test_what_a_class_makes_and_needs(name, made, needed):
 def test_the_list_says_what_a_path_is(wan):
     heads, rows = listing("models", wan)
     assert heads == ("path", str(wan)) and ("class", "WanPipeline") in rows
-    with pytest.raises(InputError, match="a path is looked at as a model"):
+    with pytest.raises(InputError, match="a path can only be listed as a model"):
         listing("metrics", wan)

@@ -94,7 +94,7 @@ def test_prune_removes_what_was_unused_longest(cache):
     assert cache.prune(most_bytes=2 * size) == (1, size)
     assert cache.find(PROTOCOL, "b") is None and same(cache.find(PROTOCOL, "c"))
     assert cache.prune(most_bytes=0)[0] == 2 and not [*cache.entries()]
-    assert "say what to remove" in run_avbench("cache", "prune", code=2).stderr
+    assert "nothing to remove was named" in run_avbench("cache", "prune", code=2).stderr
 
 
 def test_prune_removes_what_a_killed_writer_left(cache):

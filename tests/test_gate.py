@@ -6,12 +6,14 @@ import xml.etree.ElementTree as ET
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from command_line import run_avbench
 from made_runs import SUBSETS, evaluated, made_run
 from rich.console import Console
 
 from avbench.comparison import gate, plan
+from avbench.comparison.differences import differences
 from avbench.core import InputError, Row, Sample
 from avbench.features.measure import current_rows, protocol_of
 from avbench.metrics import reference
@@ -269,6 +271,101 @@ def test_what_cannot_be_compared_is_exit_code_two(tmp_path, baseline):
     (tmp_path / "plan.toml").write_text(PLAN)
     baseline.write_bytes(b"not a zip")
     assert "is no baseline" in exits_with(other)
+
+
+def rewritten(baseline, changes):
+    """The baseline with other content in some of its files; None takes one away."""
+    with zipfile.ZipFile(baseline) as packed:
+        content = {name: packed.read(name) for name in packed.namelist()}
+    with zipfile.ZipFile(baseline, "w") as packed:
+        for name, one in content.items():
+            change = changes.get(name, lambda whole: whole)
+            if (new := change and change(one)) is not None:
+                packed.writestr(name, new)
+
+
+def of_seed_0(lines):
+    """The lines of the clips of seed 0."""
+    return b"".join(line for line in lines.splitlines(keepends=True) if json.loads(line)["key"][2] == 0)
+
+
+def without_seeds(content):
+    return json.dumps({**json.loads(content), "seeds": [0]}).encode()
+
+
+def of_values(content):
+    table = pd.read_parquet(io.BytesIO(content))
+    return table[table["seed"] == 0].to_parquet(index=False)
+
+
+def two_prompts(content):
+    plain = json.loads(content)
+    return json.dumps({**plain, "prompts": plain["prompts"][:2]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"run.json": without_seeds}, "run.json was changed after it was written"),
+        ({"samples.jsonl": of_seed_0}, "its scores do not belong to its clips"),
+        ({"values.parquet": of_values}, "values.parquet and scores.json are from different evaluations"),
+        ({"samples.jsonl": of_seed_0, "values.parquet": of_values}, "its scores do not belong to its clips"),
+        ({"subsets/toy-control.json": two_prompts}, "toy-control.json is not the subset that run.json names"),
+        ({"subsets/toy-control.json": None}, "toy-control.json cannot be read"),
+    ],
+)
+def test_a_baseline_from_which_clips_were_taken_fails_by_name(tmp_path, changes, words):
+    run = evaluated(made_run(tmp_path / "before", seeds=(0, 1), names=["toy-control"]))
+    gate.update(run, tmp_path / "baseline.zip", "first")
+    rewritten(tmp_path / "baseline.zip", changes)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    told = check(tmp_path, run)
+    assert told.exit_code == 2 and words in told.stderr
+    assert f"{tmp_path / 'baseline.zip'} is damaged, or was changed after it was made" in told.stderr
+    assert "--update --reason" in told.stderr and "avbench evaluate" not in told.stderr
+
+
+@pytest.mark.slow
+def test_rows_taken_from_under_a_distance_are_noticed(tmp_path, real):
+    """In a baseline, and in a run that is compared: a distance is computed from its rows, not from values per clip."""
+    runs = []
+    for name in ("before", "after"):
+        runs.append(made_run(tmp_path / name, names=["toy-control"], seeds=(0, 1)))
+        random = np.random.default_rng(3)
+        for key, sample in runs[-1].samples().items():
+            row = Row(key, sample.sha256, {"logits": random.standard_normal(12).astype(np.float32)})
+            runs[-1].add_row(protocol_of("i3d-k400"), row)
+        evaluate(runs[-1], chosen_metrics(["fvd", "onset_rate"]), place=real)
+    gate.update(runs[0], tmp_path / "baseline.zip", "first")
+    known = plan.from_plain({"margin": {"fvd": 1000}})
+    assert not [one for one in gate.check(runs[1], tmp_path / "baseline.zip", known, place=real) if one.failed]
+    (rows,) = runs[0].path.glob("features/i3d*/rows.jsonl")
+    rewritten(tmp_path / "baseline.zip", {rows.relative_to(runs[0].path).as_posix(): of_seed_0})
+    with pytest.raises(InputError, match=r"baseline\.zip is damaged.*of 24 clips of toy-control.*computed from 48"):
+        gate.check(runs[1], tmp_path / "baseline.zip", known, place=real)
+    rows.write_bytes(of_seed_0(rows.read_bytes()))
+    with pytest.raises(InputError, match=r"of 24 clips of toy-control, but its fvd was computed from 48: run `avbench"):
+        differences(runs, place=real)
+
+
+def test_a_baseline_that_holds_less_than_before_says_so(tmp_path, baseline):
+    less = evaluated(made_run(tmp_path / "less", seed=1, count=20, names=["toy-control"]), "onset_rate")
+    said = run_avbench("check", less.path, "--baseline", baseline, "--update", "--reason", "smaller").stderr
+    gone = (
+        "toy-control/lpips_consecutive, toy-object-contact/lpips_consecutive, toy-object-contact/onset_rate, 28 clips"
+    )
+    assert f"note: it had, and has no longer: {gone}" in said
+    assert "note" not in run_avbench("check", less.path, "--baseline", baseline, "--update", "--reason", "again").stderr
+
+
+def test_checks_name_no_folder_of_this_machine(tmp_path, baseline):
+    broken = made_run(tmp_path / "broken", seed=1)
+    key = next(iter(broken.samples()))
+    broken.add_sample(Sample(key, None, None, 0.0, f"{tmp_path}/clips/a b.mp4 is cut short"))
+    junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
+    told = check(tmp_path, evaluated(broken), "--junit", junit, "--summary", summary)
+    for text in (told.stdout, junit.read_text(), summary.read_text()):
+        assert "b.mp4 is cut short" in text and str(tmp_path) not in text
 
 
 def test_a_baseline_moves_for_a_reason_and_keeps_all_of_them(tmp_path, baseline):

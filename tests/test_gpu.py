@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from avbench import api
 from avbench.core import Direction, InputError, NotMeasurable, Protocol
 from avbench.features import devices, measure, networks, table
 from avbench.generation.sample import sample
@@ -65,7 +66,7 @@ def test_devices_by_name(two_cards):
     assert devices.resolve("cpu") == ("cpu",)
     assert devices.resolve("auto") == devices.resolve("cuda") == devices.resolve("cuda:0,1") == ("cuda:0", "cuda:1")
     assert devices.resolve("cuda:1") == ("cuda:1",)
-    assert devices.of_this_process(("cuda:0", "cuda:1")) in ("cuda:0", "cuda:1")
+    assert devices.of_this_process("cuda:0,1") in ("cuda:0", "cuda:1")
     with pytest.raises(InputError, match="device 'cuda:2' is not there: torch sees 2 GPUs"):
         devices.resolve("cuda:2")
     with pytest.raises(InputError, match="device 'gpu' is unknown"):
@@ -77,6 +78,13 @@ def test_a_machine_without_a_gpu(monkeypatch):
     assert devices.resolve("auto") == ("cpu",)
     with pytest.raises(InputError, match="device 'cuda' is not there: torch sees no GPU here"):
         devices.resolve("cuda")
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="device 'cuda:0' is not there"):
+        api.run("toyworld:", limit=1, out=tmp_path / "runs", device="cuda:0")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_rows_name_the_gpu_and_a_full_one_leaves_clips_to_the_cpu(folder, two_cards, gauge):

@@ -118,8 +118,8 @@ def test_each_fault_is_one_sentence_with_its_line(mine, quick, second, said):
         ("[quotas]\nmaterial = 1", "0 prompts have material 'metal'; the quota is 1"),
         ("[cells]\ntags = ['material', 'seen']\nmost = 1\nleast_filled = 1", "2 prompts are wood × True; at most 1"),
         ("[counts]\nmaterial = {wood = 3}", "[counts] says 3 of material 'wood'; there are 2"),
-        ("[triples]\nrolls = 1", "[triples] cannot be used as it stands"),
-        ("lite = 3", "[lite] cannot be used as it stands"),
+        ("[triples]\nrolls = 1", "[triples] cannot be used: "),
+        ("lite = 3", "[lite] cannot be used: "),
         ("beside = ['../mine', 3]", "beside names"),
     ],
 )

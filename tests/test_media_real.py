@@ -258,6 +258,25 @@ def test_the_default_track_is_read(tmp_path: Path, suffix, pictures, sounds, gre
     assert ("default" in remark) and (f"number {2 if grey or loud else 1}" in remark)
 
 
+@pytest.mark.parametrize(
+    ("sounds", "loud", "words"),
+    [
+        (
+            [0, DESCRIBED | DEFAULT],
+            True,
+            "number 2 was read, the default, though marked as for visually impaired people",
+        ),
+        ([DESCRIBED, 0], True, "number 2 was read, the first plain one, as none is marked as the default"),
+        ([DESCRIBED], False, "its only sound track is marked as for visually impaired people"),
+    ],
+)
+def test_a_track_for_the_visually_impaired_is_said(tmp_path: Path, sounds, loud, words) -> None:
+    read = read_clip(tracks(tmp_path / "a.mkv", [DEFAULT], sounds))
+    assert (np.abs(read.audio.waveform).max() > 0.2) == loud
+    (remark,) = read.remarks
+    assert remark.endswith(words)
+
+
 # --- fragmented mp4 ---------------------------------------------------------------------------------------------
 
 

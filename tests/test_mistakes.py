@@ -27,7 +27,7 @@ MISTAKES = {
     "comapre a": "Did you mean 'compare'",
     "weights lst": "Did you mean 'list'",
     "run toyworld: --metrc fvd": "--metric",
-    "compare": "Missing argument 'runs'",
+    "compare": "Missing argument 'RUNS...'",
     "run toyworld: --metric fdv": "did you mean 'fvd'",
     "run toyworld: --metric fvd,kdv": "did you mean 'kvd'",
     "run toyworld: --subset toy-contol": "did you mean 'toy-control'",

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from avbench.core import Audio, Clip, InputError, NotMeasurable
-from avbench.features.audio.musicnn import Musicnn, MusicnnProtocol, log_mel, offsets
+from avbench.features.audio.musicnn import Musicnn, MusicnnProtocol, log_mel
+from avbench.features.audio.musicnn_network import offsets
 from avbench.storage import weights
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)

@@ -555,7 +555,7 @@ def test_a_paired_figure_has_the_differences_of_the_prompts():
     dots = {one.get("data-prompt"): float(one.get("cx")) for one in drawn.iter(f"{SVG}circle")}
     assert [*dots] == ["p0", "p1", "p2"]
     assert dots["p1"] - dots["p0"] == pytest.approx(dots["p2"] - dots["p1"], abs=0.2)
-    assert f"b less a: 2 [{2 - 4.303 * 2 / 3**0.5:.3g}, {2 + 4.303 * 2 / 3**0.5:.3g}]" in drawn.get("aria-label")
+    assert f"b minus a: 2 [{2 - 4.303 * 2 / 3**0.5:.3g}, {2 + 4.303 * 2 / 3**0.5:.3g}]" in drawn.get("aria-label")
 
 
 def test_flow_is_coloured_by_direction():

@@ -117,7 +117,7 @@ def test_a_package_adds_a_metric_and_its_feature(tmp_path, install):
         ("gone = lamps:NOWHERE", "it cannot be loaded: module 'lamps' has no attribute 'NOWHERE'"),
         ("gone = lamp:GOOD", "it cannot be loaded: No module named 'lamp'"),
         ("array = lamps:ARRAY", "it is not a Metric but a ndarray"),
-        ("fvd = lamps:OWN_NAME", "avbench has a metric of that name, which is used"),
+        ("fvd = lamps:OWN_NAME", "avbench itself has a metric of that name, which is used instead"),
         ("nameless = lamps:NAMELESS", "it calls itself 'another'"),
         ("lost = lamps:NO_FEATURE", "feature 'nothing' is unknown"),
         ("absent = lamps:NO_FUNCTION", "lamps:absent cannot be loaded"),
@@ -141,7 +141,7 @@ def test_a_run_goes_on_where_a_plug_in_fails(tmp_path, install):
     features = ["brightness = bulbs:Brightness", "failing = bulbs:Failing"]
     install("bulbs", {"metrics": ["raises = bulbs:RAISES", "dark = bulbs:NO_ROWS", "x = y"], "features": features})
     asked = [part for name in ("onset_rate", "raises", "dark") for part in ("--metric", name)]
-    done = run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 1, "--out", tmp_path / "out")
+    done = run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out")
     assert done.stderr.count("the metric 'x' (y) of the package bulbs 1.5 cannot be used") == 1
     scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
     assert scores["onset_rate"].value is not None
@@ -151,7 +151,7 @@ def test_a_run_goes_on_where_a_plug_in_fails(tmp_path, install):
 
 def test_what_a_feature_failed_at_is_measured_again(tmp_path, install):
     place = install("torch_", {"metrics": ["dark = torch_:NO_ROWS"], "features": ["failing = torch_:Failing"]})
-    asked = ("score", clips(tmp_path / "a"), "--metric", "dark", "--workers", 1, "--out", tmp_path / "out")
+    asked = ("score", clips(tmp_path / "a"), "--metric", "dark", "--workers", 0, "--out", tmp_path / "out")
     run_avbench(*asked, code=1)
     (place / "torch_.py").write_text(
         CODE.replace("PLACE", "torch_").replace('raise ZeroDivisionError("no light")', 'return {"brightness": 1.0}')

@@ -93,7 +93,7 @@ def place_of(key):
 )
 def test_parts_of_another_run_are_refused(tmp_path, changes, words):
     one, other = part(tmp_path / "a", KEYS[:4]).path, part(tmp_path / "b", KEYS[4:], **changes).path
-    with pytest.raises(InputError, match=f"b is of another run and cannot be merged: .*({words})"):
+    with pytest.raises(InputError, match=f"b belongs to another run and cannot be merged: .*({words})"):
         merge(tmp_path / "whole", [other, one])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
@@ -102,7 +102,7 @@ def test_other_prompts_are_refused(tmp_path):
     one, other = part(tmp_path / "a", KEYS[:4]).path, RunFolder(tmp_path / "b")
     fewer = [subset.limited(2) for subset in SUBSETS]
     other.start(replace(WHOLE, name="b", subsets={one.name: one.digest for one in fewer}), fewer)
-    with pytest.raises(InputError, match=r"b is of another run and cannot be merged: subsets\.fall: "):
+    with pytest.raises(InputError, match=r"b belongs to another run and cannot be merged: subsets\.fall: "):
         merge(tmp_path / "whole", [one, other.path])
 
 
@@ -162,7 +162,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     for out, parts, words in (
         ("whole", [one, tmp_path / "empty"], "empty is not a run folder: it has no run.json"),
         ("full", [one], "full is not empty and is no run folder"),
-        ("s1", [two], "s1 is shard 1/4 of a run; the others are merged into the first folder: name a new one"),
+        ("s1", [two], "s1 is shard 1/4 of a run; the first folder receives the merged run, so name a new one"),
     ):
         with pytest.raises(InputError, match=words):
             merge(tmp_path / out, parts)

@@ -13,14 +13,15 @@ from avbench.comparison.leaderboard import _best
 from avbench.metrics.table import METRICS
 from avbench.report import boards, paper
 from avbench.report.tables import (
+    LEGEND,
     compact,
-    console,
     markdown,
     number,
     p_value,
     protocols,
     set_as_latex,
     set_as_markdown,
+    set_for_console,
     subset_tables,
 )
 
@@ -77,9 +78,13 @@ def test_markdown(frame):
     assert "| b | 1234 (+1044, p 0.002) a (1) [1] | 0 ± 0 a (1–2) |" in ranks
 
 
+def long_tables(frame, width=80):
+    return set_for_console(subset_tables(frame), LEGEND, width)
+
+
 def test_the_console_shows_every_number_at_eighty_columns(frame):
     screen = Console(width=80, record=True, file=io.StringIO())
-    screen.print(console(frame))
+    screen.print(long_tables(frame))
     text = screen.export_text()
     assert "1234" in text and "± 0.060" in text and "…" not in text
     assert text.count("model") == 1
@@ -87,19 +92,23 @@ def test_the_console_shows_every_number_at_eighty_columns(frame):
 
 def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     wide = pd.concat([frame, *(frame[:2].assign(metric=f"metric_number_{k}") for k in range(8))], ignore_index=True)
+    found = pd.DataFrame([{"metric": "onset_rate", "difference": 0.5, "p_holm": 0.001, "too_few": None}])
     screen = Console(width=60, record=True, file=io.StringIO())
-    screen.print(compact(wide, ["onset_rate"], 60))
+    screen.print(compact(wide, found, 60))
     text = screen.export_text()
     assert text.count("model") == 1 and max(map(len, text.splitlines())) <= 60
     lines = text.splitlines()
     assert "200*" in text and "(+10" not in text, "numbers and half-widths alone; a star where a run is ahead"
     assert next(line for line in lines if "onset_" in line).index("onset_") < 20, "what differs comes first"
     said = " ".join(text.split())
-    assert "more metrics (" in said and "--all" in said and "* is shown to be ahead" in said
+    assert "--all shows" in said and "more metrics: " in said and "* is shown to be ahead" in said
     whole = Console(width=1000, record=True, file=io.StringIO())
-    whole.print(compact(wide, [], 1000))
+    whole.print(compact(wide, None, 1000))
     assert "4 more metrics" in whole.export_text(), "eight columns at most, however wide"
-    whole.print(compact(wide, [], 1000, every=True))
+    unmeasured = frame[:2].assign(metric="kvd", value=np.nan, low=np.nan, high=np.nan, missing="no reference")
+    whole.print(compact(pd.concat([frame, unmeasured], ignore_index=True), None, 1000))
+    assert "1 more metric: kvd." in whole.export_text(), "a column without a value is not shown"
+    whole.print(compact(wide, None, 1000, every=True))
     assert "more metrics" not in whole.export_text()
 
 
@@ -148,7 +157,7 @@ def test_a_table_for_a_paper_compiles_as_it_is(frame, tmp_path):
 
 def test_a_narrow_console_gets_more_tables_and_no_less_text(frame):
     screen = Console(width=30, record=True, file=io.StringIO())
-    screen.print(console(frame, width=30))
+    screen.print(long_tables(frame, 30))
     text = screen.export_text()
     assert text.count("model") > 1
     assert "1234" in text and "± 0.060" in text and "(+1044" in text and "…" not in text
@@ -221,7 +230,7 @@ def test_a_distance_of_too_few_clips_is_a_sentence_in_every_form(frame):
         assert "| a | n = 6: too few for FVD |" in text and "200" not in text
     assert "n = 6: too few for FVD" in set_as_latex(subset_tables(few), "")
     screen = Console(width=200, record=True, file=io.StringIO())
-    screen.print(console(few, width=200))
+    screen.print(long_tables(few, 200))
     assert "n = 6: too few for FVD" in screen.export_text()
 
 

@@ -4,16 +4,18 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import subprocess
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from avbench.core import InputError
 from avbench.storage import weights
-from avbench.storage.pickles import read_arrays
+from avbench.storage.pickles import read_arrays, read_pickle, read_state_dict
 
 
 def sha256(data):
@@ -160,6 +162,26 @@ def test_arrays_come_back_flattened(tmp_path):
     assert np.array_equal(arrays["a/b/c"], tree["a"]["b/c"])
 
 
+@pytest.mark.parametrize("protocol", range(2, 5))
+def test_arrays_of_every_kind_of_number_are_read_as_they_were(tmp_path, protocol):
+    arrays = {
+        "big-endian": np.arange(4, dtype=">i2"),
+        "bool": np.array([True, False]),
+        "columns first": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "half": np.float16([0.1, 3]),
+        "no side": np.array(7.0),
+        "nothing": np.zeros((0, 3), np.uint64),
+    }
+    (tmp_path / "x").write_bytes(pickle.dumps({**arrays, "none": {}}, protocol=protocol))
+    found = read_arrays(tmp_path / "x")
+    assert found.keys() == arrays.keys()
+    for name, right in arrays.items():
+        assert type(found[name]) is np.ndarray and found[name].dtype == right.dtype.newbyteorder("="), name
+        np.testing.assert_array_equal(found[name], right)
+    (tmp_path / "x").write_bytes(pickle.dumps({"n": np.float32(0.5)}, protocol=protocol))
+    assert read_pickle(tmp_path / "x") == {"n": np.float32(0.5)}
+
+
 class Call:
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -181,6 +203,47 @@ def test_a_malicious_checkpoint_is_refused_and_does_not_run(tmp_path, protocol):
     assert trace.exists()
 
 
+class State(Call):
+    """An object that a pickle rebuilds by a call and then gives a state, which the pickle may choose as it likes."""
+
+    def __init__(self, function, arguments, state):
+        self.call = function, arguments, state
+
+
+EMPTY = np.empty(0).__reduce__()[0], (np.ndarray, (0,), b"b")
+SIMPLE = (3, "<", None, None, None, -1, -1, 0)
+
+
+def described(state=SIMPLE, code="f4", shape=(2,), content=b"\0" * 8):
+    return State(*EMPTY, (1, shape, State(np.dtype, (code, False, True), state), False, content))
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (described((3, "<", (0,), b"b", -1, 0)), None),  # numpy crashes on this state
+        (described((3, "<", None, ("a",), {"a": (1, 2)}, -1, -1, 0)), None),
+        (described((3, "<", None, None, None, 10**6, 1, 63)), None),
+        (described((3, "x", None, None, None, -1, -1, 0)), "the order of bytes 'x'"),
+        (described(code="O8", content=[None, None]), "the type 'O8' is not a numeric array"),
+        (described(code="V1000000000"), "the type 'V1000000000' is not a numeric array"),
+        (described(shape=(3,)), "8 bytes, which do not fit the type float32 and the shape"),
+        (described(shape=(2**40, 2**40)), "8 bytes, which do not fit"),
+        (described(shape=(-1, -2)), "in another way than numpy does it"),
+        (State(*EMPTY, (1, (2,), "f4", False, b"\0" * 8)), "in another way than numpy does it"),
+        (State(*EMPTY, ()), "cannot be read as a pickle"),
+        (Call(np.float64(0).__reduce__()[0], State(np.dtype, ("f8", False, True), SIMPLE), b"1"), "do not fit"),
+    ],
+)
+def test_a_damaged_description_of_an_array_ends_no_process(tmp_path, what, words):
+    (tmp_path / "x").write_bytes(pickle.dumps({"w": what}, protocol=4))
+    if words is None:  # what the description says beyond type, order and shape is not used
+        np.testing.assert_array_equal(read_arrays(tmp_path / "x")["w"], np.zeros(2, np.float32))
+    else:
+        with pytest.raises(InputError, match=re.escape(words)):
+            read_arrays(tmp_path / "x")
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     whole = pickle.dumps({"w": np.zeros(100)}, protocol=4)
     for data in (b"", b"not a pickle", whole[:40], whole[:-5]):
@@ -191,3 +254,14 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         (tmp_path / "x").write_bytes(pickle.dumps(tree, protocol=4))
         with pytest.raises(InputError, match=r"is not a numeric array|occurs twice"):
             read_arrays(tmp_path / "x")
+
+
+def test_a_zip_with_a_wrong_end_is_no_state_dict(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({"w": torch.zeros(2)}, path)
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"PK\x06\x07") + 16  # how many disks the archive spans
+    content[at : at + 4] = b"\xff\xff\xff\x7f"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="multiple disks"):
+        read_state_dict(path)

@@ -191,23 +191,52 @@ def test_biases_beside_the_pairs_are_applied(wan, tmp_path):
     assert apart(loaded(wan, lora=str(tmp_path / "b.safetensors")).transformer, edited(wan, edit)) < 1e-4
 
 
-def test_dora_of_peft_is_applied(wan, tmp_path):
+def magnitudes_of(layers):
+    names = [name.partition(".lora_A")[0] for name in layers if ".lora_A." in name]
+    return {f"{name}.lora_magnitude_vector": 1 + random(WIDTH, size=0.1) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("write", "strength"),
+    [
+        (lambda tensors, place: in_header({})(tensors, place), 1.0),
+        (lambda tensors, place: in_header({"lora_alpha": "8"})(tensors, place), 2.0),
+        (lambda tensors, place: as_peft(tensors, place, use_dora=True), 4.0),
+    ],
+    ids=["bare", "header", "peft"],
+)
+def test_dora_of_peft_is_applied(wan, tmp_path, write, strength):
     layers = pairs()
-    magnitudes = {
-        name.partition(".lora_A")[0] + ".lora_magnitude_vector": 1 + random(WIDTH, size=0.1)
-        for name in layers
-        if ".lora_A." in name
-    }
-    save_file({**layers, **magnitudes}, tmp_path / "dora.safetensors")
-    made = loaded(wan, lora=str(tmp_path / "dora.safetensors")).transformer
+    magnitudes = magnitudes_of(layers)
+    made = loaded(wan, lora=str(write({**layers, **magnitudes}, tmp_path / "dora"))).transformer
 
     def edit(weights):
-        added(layers)(weights)
+        added(layers, strength)(weights)
         for name, size in magnitudes.items():
             weight = weights[f"{name.removeprefix('transformer.').partition('.lora_')[0]}.weight"]
             weight *= (size / weight.norm(dim=1))[:, None]
 
     assert apart(made, edited(wan, edit)) < 1e-4
+
+
+def test_a_layer_of_dora_without_its_magnitude_is_named(wan, tmp_path):
+    layers = pairs()
+    magnitudes = magnitudes_of(layers)
+    lost = magnitudes.popitem()[0].removesuffix(".lora_magnitude_vector")
+    save_file({**layers, **magnitudes}, tmp_path / "dora.safetensors")
+    with pytest.raises(InputError, match=rf"1 of its 6 layers of DoRA have no lora_magnitude_vector: {lost}"):
+        loaded(wan, lora=str(tmp_path / "dora.safetensors"))
+
+
+@pytest.mark.parametrize("kind", [("lokr_w1", "lokr_w2_a", "lokr_w2_b"), ("hada_w1_a", "hada_w1_b"), ("oft_blocks",)])
+@pytest.mark.parametrize("prefix", ["transformer.blocks.0.attn1.to_q", "lycoris_blocks_0_attn1_to_q"])
+def test_relatives_of_lora_are_refused_by_name(wan, tmp_path, kind, prefix):
+    """Alone in their file, given as the model or as its LoRA."""
+    file = tmp_path / "l.safetensors"
+    save_file({f"{prefix}.{part}": random(4, 4) for part in kind}, file)
+    for model, more in ((wan, {"lora": str(file)}), (f"diffusers:{file}", {"base": str(wan)})):
+        with pytest.raises(InputError, match=rf"no known part of a LoRA .*{prefix}.{kind[0]}"):
+            loaded(model, **more)
 
 
 def with_config(folder, **more):
@@ -481,7 +510,7 @@ def test_a_pipeline_that_lacks_a_tensor_or_has_one_too_many(wan, tmp_path, part,
     with pytest.raises(InputError, match=rf"the {part} \(.*1 tensors without a value from any file.*{re.escape(name)}"):
         loaded(lacking)
     over = changed(wan, tmp_path / "over", part, file, lambda weights: weights.update(strange=torch.ones(2)))
-    with pytest.raises(InputError, match=rf"holds 1 tensors that found no place in the {part} \(.*strange"):
+    with pytest.raises(InputError, match=rf"holds 1 tensors that are not used in the {part} \(.*strange"):
         loaded(over)
 
 

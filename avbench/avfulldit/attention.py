@@ -16,8 +16,9 @@ from avbench.avfulldit.tower import Opened, QKNorm
 from avbench.core import InputError
 
 Initialisation = Literal["towers", "zero", "random"]
-"""Of the new weights. ``towers``: output rows zero, so that audio's new heads say nothing yet; with `link` 0 the
-joined model is exactly the two towers. ``zero``: the columns are zero, too, but for values. ``random``: all random."""
+"""Initialisations of the new weights. ``towers``: output rows are zero, so audio's new heads have no effect at first;
+with `link` 0 the joined model is exactly the two towers. ``zero``: the query and key columns are zero as well, but not
+the value columns. ``random``: all random."""
 
 
 class _Stream(nn.Module):
@@ -76,7 +77,9 @@ class Widening(nn.Module):
         return query, key, value
 
     def narrow(self, attended: Tensor, heads: int, opened: Opened) -> tuple[Tensor, Tensor | None]:
-        """Split the result ``[batch, tokens, heads, head_dim]``: own heads, and what new rows make of the others."""
+        """Split the result ``[batch, tokens, heads, head_dim]``: own heads, and the output of the new rows for the
+        others.
+        """
         own = attended[:, :, :heads].flatten(2)
         if not len(self.streams):
             return own, None
@@ -105,8 +108,8 @@ def attend_jointly(
     """One softmax over [video; audio].
 
     `link` 1 is the plain joint attention. Below it every weight across modalities is multiplied by `link` before the
-    softmax is normalised, down to 0, where each modality attends to itself alone. A link that changes from step to
-    step is a tensor, so that a compiled program serves every value.
+    softmax is normalised, down to 0, where each modality attends to itself alone. A link that changes from step to step
+    must be a tensor, so that one compiled program can handle every value.
     """
     changing = isinstance(link, Tensor)
     if not changing and link == 0:

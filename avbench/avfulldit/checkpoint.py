@@ -35,7 +35,7 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.json"
 
 @dataclass
 class Parts:
-    """A model with all that it takes to use it. What belongs to a modality that it lacks is None."""
+    """A model with everything that is needed to use it. Parts of a modality that it lacks are None."""
 
     dit: AVFullDiT
     clip_spec: ClipSpec
@@ -53,19 +53,19 @@ class Parts:
         ]
 
     def to(self, device: torch.device | str) -> None:
-        """Move all of it."""
+        """Move all parts to a device."""
         for part in (self.dit, self.video_text, self.audio_text, self.video_codec, self.audio_codec):
             if part is not None:
                 part.to(device)
 
     def learned(self) -> nn.ModuleDict:
-        """What training changes, under the names that the weights file uses."""
+        """The modules that training changes, under the names that the weights file uses."""
         parts = {"dit": self.dit, "video_text": self.video_text, "audio_text": self.audio_text}
         return nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
 
 
 def config_of(parts: Parts) -> dict[str, Any]:
-    """The plain config that `build` makes the same parts from."""
+    """The plain config from which `build` makes the same parts again."""
     dit = parts.dit
     plain: dict[str, Any] = {"format": FORMAT, "clip": parts.clip_spec.to_json(), "sampling": asdict(parts.sampling)}
     for what, tower, text in (("video", dit.video, parts.video_text), ("audio", dit.audio, parts.audio_text)):
@@ -83,7 +83,7 @@ def config_of(parts: Parts) -> dict[str, Any]:
 
 
 def build(config: Mapping[str, Any]) -> Parts:
-    """Make parts with fresh weights. Raises InputError naming a field that is missing, unknown or unfitting."""
+    """Make parts with new weights. Raises InputError that names a missing, unknown or unsuitable field."""
     try:
         if config["format"] != FORMAT:
             msg = f"format is {config['format']!r}; this version reads {FORMAT}"
@@ -112,12 +112,12 @@ def build(config: Mapping[str, Any]) -> Parts:
 
 
 def config_part(plain: Any, shape: type[T]) -> T:
-    """A part of the config in its form. Raises InputError naming the field that does not fit."""
+    """Convert a part of the config to its dataclass. Raises InputError that names the field that does not fit."""
     return shaped(json.dumps(plain), shape, "")
 
 
 def save(parts: Parts, folder: Path, card: Mapping[str, Any]) -> None:
-    """Write a checkpoint folder. The config is there only once all the rest is, so that no half of one is loaded."""
+    """Write a checkpoint folder. The config is written last, so an incomplete checkpoint is never loaded."""
     (folder / CONFIG).unlink(missing_ok=True)
     halved = {name: tensor.to(torch.float16).contiguous() for name, tensor in parts.learned().state_dict().items()}
     write_whole(folder / WEIGHTS, safetensors_bytes(halved))

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class PixelCodecConfig:
-    """The form of a `PixelCodec`."""
+    """The settings of a `PixelCodec`."""
 
     mean: float = 0.59
-    """Of the toy world's pixels, where black is −1 and white is 1."""
+    """Mean of the toy world's pixels, where black is −1 and white is 1."""
     std: float = 0.3
     """Standard deviation of the same."""
     frames: int = 1

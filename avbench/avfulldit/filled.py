@@ -1,8 +1,8 @@
-"""Checks that every parameter of a network has a value from its files, and every tensor of the files a place in it.
+"""Checks that every parameter of a network gets a value from its files, and that every tensor in the files is used.
 
-Loaders warn, or say nothing, where a tensor is missing or unknown: transformers fills what is missing with random
-numbers. So the names in the files are compared with the names in the network. Where a loader renames (transformers
-does for some text encoders), a parameter and a tensor belong together that begin with the same numbers.
+Loaders only warn about missing or unknown tensors, or do not report them: transformers fills missing ones with random
+numbers. So the names in the files are compared with the names in the network. Some loaders rename tensors (transformers
+does for some text encoders); then a parameter and a tensor are matched by their first numbers.
 """
 
 import json
@@ -24,7 +24,7 @@ _INDEX, _SAFE = ".safetensors.index.json", ".safetensors"
 _HEAD = 64
 """Numbers by which a renamed tensor is found."""
 _COUNTERS = ("num_batches_tracked", "position_ids")
-"""Buffers that decide nothing, or that the network makes itself: older files lack them."""
+"""Buffers without influence, or that the network makes itself; older files lack them."""
 _SHOWN = 3
 
 
@@ -32,8 +32,8 @@ def check_filled(network: nn.Module, folder: Path, what: str) -> None:
     """Compare a network with the weight files of the folder that it was read from; other files are not compared.
 
     Args:
-        network: as it was loaded.
-        folder: its own, in the form of diffusers or transformers.
+        network: the network as it was loaded.
+        folder: the network's folder, in the form of diffusers or transformers.
         what: the network's name for people, for example ``the text_encoder (UMT5EncoderModel)``.
 
     Raises:
@@ -46,12 +46,14 @@ def check_filled(network: nn.Module, folder: Path, what: str) -> None:
 
 
 def check_names(network: nn.Module, names: Iterable[str], what: str, where: str) -> None:
-    """As `check_filled`, by names alone: those that the tensors of a file have in the network's own words."""
+    """Like `check_filled`, but compares only names: those of a file's tensors after translation to the network's
+    names.
+    """
     _check(network, [_Stored(name, None) for name in names], what, where)
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
+    """List the first names, and how many more there are."""
     found = sorted(names)
     return ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
 
@@ -91,12 +93,12 @@ def _check(network: nn.Module, stored: list[_Stored], what: str, where: str) -> 
     if without:
         msg = (
             f"{what} has {len(without)} tensors without a value from any file, which would be random: "
-            f"{listed(without)}; read was {where}. Either the file is not whole, or the installed version of the "
-            "library that reads it leaves them out"
+            f"{listed(without)}; read was {where}. Either the file is incomplete, or the installed version of the "
+            "library that reads it does not read them"
         )
         raise InputError(msg)
     if over:
-        msg = f"{where} holds {len(over)} tensors that found no place in {what}: {listed(one.name for one in over)}"
+        msg = f"{where} holds {len(over)} tensors that are not used in {what}: {listed(one.name for one in over)}"
         raise InputError(msg)
 
 
@@ -112,7 +114,7 @@ def _unfilled(held: Mapping[str, Tensor], names: set[str]) -> list[str]:
 
 
 def _place(tensor: Tensor) -> Any:
-    """Where it lies in memory; None where it has no memory of its own."""
+    """Its address in memory; None if it has no memory of its own."""
     if tensor.is_meta or not tensor.numel():
         return None
     try:
@@ -127,7 +129,7 @@ def _part_of_quantised(name: str, held: Mapping[str, Tensor]) -> bool:
 
 
 def _renamed(without: Mapping[str, Tensor], over: list[_Stored]) -> tuple[list[str], list[_Stored]]:
-    """What is left of both after tensors were found under other names by the numbers that they begin with."""
+    """Return what is left of both after tensors under other names were matched by their first numbers."""
     if any(one.file is None or one.file.suffix != _SAFE for one in over):
         return [*without], over
     heads: dict[tuple[torch.dtype, bytes], list[_Stored]] = {}
@@ -162,11 +164,11 @@ def _head(tensor: Tensor, dtype: torch.dtype) -> bytes:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files that hold the weights of a folder; none where it is of another form."""
+    """Return the files that hold the weights of a folder; none if the folder has another form."""
     for stem in _STEMS:
         whole, index = folder / f"{stem}{_SAFE}", folder / f"{stem}{_INDEX}"
         if whole.is_file() and index.is_file():
-            msg = f"{folder} holds two sets of weights, {whole.name} and {index.name}: remove the one that is not meant"
+            msg = f"{folder} holds two sets of weights, {whole.name} and {index.name}: remove one of them"
             raise InputError(msg)
         if whole.is_file():
             return [whole]

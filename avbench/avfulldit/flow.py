@@ -20,12 +20,12 @@ Pair = tuple[Tensor, Tensor | None]
 
 
 def stream(*name: object) -> torch.Generator:
-    """Random numbers that belong to `name` alone, the same on every machine."""
+    """Return a generator of random numbers that depend on `name` alone, the same on every machine."""
     return torch.Generator().manual_seed(seed_of(*name))
 
 
 def seed_of(*name: object) -> int:
-    """A seed that belongs to `name` alone, below 2**63."""
+    """Return a seed that depends on `name` alone, below 2**63."""
     return int.from_bytes(hashlib.sha256(repr(name).encode()).digest()[:8]) % 2**63
 
 
@@ -36,11 +36,11 @@ def noise(shape: Sequence[int], *name: object) -> Tensor:
 
 @dataclass(frozen=True)
 class Timesteps:
-    """From which density training draws t."""
+    """The density from which training draws t."""
 
     density: Literal["logit-normal", "uniform"] = "logit-normal"
     mean: float = 0.0
-    """Of the normal whose logistic is drawn."""
+    """Mean of the normal distribution whose logistic is drawn."""
     std: float = 1.0
     shift: float = 1.0
     """s > 1 moves t towards noise: t ↦ s·t / (1 + (s − 1)·t)."""
@@ -61,7 +61,7 @@ def shifted(t: Tensor, shift: float) -> Tensor:
 
 
 def between(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """x_t of a batch, `t` ``[batch]``."""
+    """Return x_t of a batch; `t` is ``[batch]``."""
     t = t.view(-1, *[1] * (clean.ndim - 1))
     return (1 - t) * clean + t * noise
 
@@ -139,6 +139,6 @@ def _halved(a: Pair, b: Pair) -> Pair:
 
 
 def _mapped(rule: Callable[[Tensor, Tensor], Tensor], a: Pair, b: Pair) -> Pair:
-    """Apply a rule to the video parts and, where both have sound, to the audio parts."""
+    """Apply a function to the video parts and, if both have sound, to the audio parts."""
     one, other = (None if x is None or y is None else rule(x, y) for x, y in zip(a, b, strict=True))
     return one, other  # type: ignore[return-value]  # a T2A tower has no video

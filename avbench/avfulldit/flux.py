@@ -36,7 +36,7 @@ class FluxDoubleBlock(nn.Module):
         )
 
     def open(self, hidden: Tensor, condition: Condition) -> Opened:
-        """Up to queries, keys and values of [text; audio]."""
+        """Compute queries, keys and values of [text; audio]."""
         (block,) = self._held
         attention, prefix = block.attn, condition.prefix
         audio, *of_audio = block.norm1(hidden[:, prefix:], emb=condition.modulation)
@@ -49,7 +49,8 @@ class FluxDoubleBlock(nn.Module):
         query, key, value = ([part.unflatten(-1, (attention.heads, -1)) for part in pair] for pair in both)
         query = [attention.norm_added_q(query[0]), attention.norm_q(query[1])]
         key = [attention.norm_added_k(key[0]), attention.norm_k(key[1])]
-        return Opened((text, audio), *(torch.cat(pair, dim=1) for pair in (query, key, value)), (of_text, of_audio))
+        query, key, value = (torch.cat(pair, dim=1) for pair in (query, key, value))
+        return Opened((text, audio), query, key, value, (of_text, of_audio))
 
     def close(self, hidden: Tensor, attended: Tensor, beside: Tensor | None, opened: Opened, on: Condition) -> Tensor:
         """Output projections and feed-forwards of both streams."""
@@ -72,7 +73,7 @@ class FluxDoubleBlock(nn.Module):
 
 
 class FluxSingleBlock(nn.Module):
-    """A single-stream block: attention and feed-forward side by side."""
+    """A single-stream block, which computes attention and feed-forward side by side."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class FluxSingleBlock(nn.Module):
         return (QKNorm(attention.norm_q, attention.norm_k, "head"),)
 
     def open(self, hidden: Tensor, condition: Condition) -> Opened:
-        """Up to queries, keys and values, and the feed-forward's inner layer."""
+        """Compute queries, keys and values, and the feed-forward's inner layer."""
         (block,) = self._held
         attention = block.attn
         x, gate = block.norm(hidden, emb=condition.modulation)
@@ -103,7 +104,7 @@ class FluxSingleBlock(nn.Module):
 
 
 class Duration(nn.Module):
-    """TangoFlux's word for the clip's length, ``[1, 1, width]``; its weights are named as TangoFlux names them."""
+    """TangoFlux's token for the clip's length, ``[1, 1, width]``; its weights have TangoFlux's names."""
 
     def __init__(self, width: int, longest: float, seconds: float) -> None:
         super().__init__()
@@ -111,8 +112,8 @@ class Duration(nn.Module):
         self._share = min(seconds, longest) / longest
 
     def forward(self) -> Tensor:
-        """The word of this clip's length."""
-        share = self.time_positional_embedding[1].weight.new_tensor([self._share])
+        """Return the token for a clip of this length."""
+        share = next(self.parameters()).new_tensor([self._share])
         return self.time_positional_embedding(share)[None]
 
 
@@ -131,8 +132,8 @@ class _Waves(nn.Module):
 class FluxAudioTower(nn.Module):
     """A Flux transformer over audio latents.
 
-    `pool` makes Flux's pooled text of the mean of the words; TangoFlux's is ``fc``, a linear layer and a ReLU.
-    `duration` gives a word more, which is not pooled.
+    `pool` computes Flux's pooled text from the mean of the words; TangoFlux's is ``fc``, a linear layer and a ReLU.
+    `duration` adds a token, which is not pooled.
     """
 
     def __init__(self, transformer: Any, pool: nn.Module | None = None, duration: Duration | None = None) -> None:

@@ -1,9 +1,9 @@
 """Reads and writes what training of two joined towers changed: one file, ``avfulldit:WAN+TANGOFLUX+FILE``.
 
 It holds the new weights of AVFull-Attention and what else of the towers was trained, under the names that the joined
-model has for them; the metadata say how the towers are joined, how far they see each other, and to which towers it
-belongs: a digest over the beginnings of all tensors that it does not hold, rounded to bfloat16, so that it is the same
-in whatever precision they are read.
+model has for them. The metadata say how the towers are joined, how strongly they attend to each other, and to which
+towers the file belongs: a digest over the beginnings of all tensors that it does not hold. These are rounded to
+bfloat16, so that the digest is the same in whatever precision they are read.
 """
 
 import hashlib
@@ -31,19 +31,19 @@ _CHOICES = {"positions": get_args(AudioPositions), "joint_layout": ("video", "ow
 
 @dataclass(frozen=True)
 class JointFile:
-    """What a file records about itself."""
+    """The metadata of a file."""
 
     path: Path
     joint: JointConfig
-    """As it was trained; `tau` for the frame rate of its training clips."""
+    """How the towers were joined in training; `tau` is for the frame rate of the training clips."""
     link: float
     towers: str
-    """The digest of all that it does not hold."""
+    """The digest of all tensors that the file does not hold."""
     card: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_joint(dit: AVFullDiT, path: Path, card: Mapping[str, Any] | None = None) -> None:
-    """Write what was trained: the new weights, and every other one of the towers that still requires a gradient.
+    """Write the trained weights: the new ones, and all weights of the towers that require a gradient.
 
     Args:
         dit: two joined towers; its present `link` is what it is sampled with.
@@ -72,7 +72,7 @@ def save_joint(dit: AVFullDiT, path: Path, card: Mapping[str, Any] | None = None
 
 
 def read_joint(path: Path) -> JointFile:
-    """Read what a file records about itself. Raises InputError if it is no such file or holds an impossible value."""
+    """Read the metadata of a file. Raises InputError if it is no such file or holds an impossible value."""
     try:
         with safe_open(path, "pt") as file:
             recorded = file.metadata() or {}
@@ -100,7 +100,7 @@ def read_joint(path: Path) -> JointFile:
 
 
 def fill(dit: AVFullDiT, file: JointFile) -> None:
-    """Put a file's weights into a model whose towers are as they were published.
+    """Load a file's weights into a model whose towers have their published weights.
 
     Raises:
         InputError: a tensor is missing, unexpected or of another shape, or the file was trained on other towers.

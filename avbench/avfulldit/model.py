@@ -34,7 +34,7 @@ class JointConfig:
 
 
 class Stream:
-    """One tower on its way through its blocks."""
+    """One tower and its state between blocks."""
 
     def __init__(self, tower: Tower, latents: Tensor, t: Tensor, text: Text, positions: Tensor) -> None:
         self.tower, self.latents, self.t = tower, latents, t
@@ -47,7 +47,7 @@ class Stream:
 
 
 def step_alone(block: Block, hidden: Tensor, condition: Condition, turn: Rotary) -> Tensor:
-    """Walk through a block of one tower."""
+    """Run one block of one tower."""
     opened = block.open(hidden, condition)
     query, key = rotate(opened.query, turn), rotate(opened.key, turn)
     attended = attend(query, key, opened.value, condition.key_mask)
@@ -62,7 +62,7 @@ def step_jointly(
     turns: tuple[Rotary, Rotary],
     link: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Walk through a pair of blocks, video's and audio's, that attend together."""
+    """Run a pair of blocks, one of video and one of audio, that attend together."""
     video, audio = (block.open(x, condition) for block, x, condition in zip(blocks, hidden, conditions, strict=True))
     query, key, value = widening.widen(audio)
     of_video, of_audio = attend_jointly(
@@ -87,7 +87,7 @@ def walk_alone(
     positions: Tensor | None = None,
     step: Callable[..., Tensor] = step_alone,
 ) -> Tensor:
-    """Velocity of one tower, by our walk through its blocks."""
+    """Compute the velocity of one tower, block by block."""
     stream = Stream(tower, latents, t, text, tower.positions(latents) if positions is None else positions)
     for block in tower.blocks:
         stream.hidden = step(block, stream.hidden, stream.condition, stream.turn)
@@ -101,7 +101,7 @@ class AVFullDiT(nn.Module):
     """
 
     def __init__(self, video: Tower | None, audio: Tower | None = None, joint: JointConfig | None = None) -> None:
-        """Raises InputError where the towers cannot be joined so."""
+        """Raises InputError if the towers cannot be joined in this way."""
         super().__init__()
         self.video, self.audio, self.joint = video, audio, joint
         self.link: float | Tensor = 1.0
@@ -163,7 +163,7 @@ class AVFullDiT(nn.Module):
         return seen.finish(), heard.finish()
 
     def compile(self, **options: Any) -> None:
-        """Compile the blocks, one program for all alike; `options` are for `torch.compile`."""
+        """Compile the blocks, with one program for all equal blocks; `options` are for `torch.compile`."""
         options = {"dynamic": False, **options}
         self._alone, self._jointly = torch.compile(step_alone, **options), torch.compile(step_jointly, **options)
         for module in self.modules():

@@ -1,7 +1,7 @@
 """Defines a small diffusion transformer for video or for audio.
 
-After DiT (Peebles and Xie 2023) with the shared modulation of PixArt-α: one network makes the modulation of a
-timestep, each block adds a table of its own. Captions are read by cross-attention (as in Wan) or stand before the
+After DiT (Peebles and Xie 2023) with the shared modulation of PixArt-α: one network computes the modulation of a
+timestep, and each block adds a table of its own. Captions are read by cross-attention (as in Wan) or stand before the
 audio tokens in the sequence (as in Flux). The GELU is the exact one: its tanh form is several times slower on a CPU.
 """
 
@@ -20,12 +20,12 @@ from avbench.avfulldit.tower import Condition, Opened, QKNorm, Text
 from avbench.core import InputError
 
 _LEAST_T = 0.05
-"""Below this timestep a velocity is taken from the clean prediction as if at it."""
+"""Below this timestep, the velocity is computed from the clean prediction as if at this timestep."""
 
 
 @dataclass(frozen=True)
 class NativeConfig:
-    """The form of a `NativeTower`. Raises InputError on sizes that do not fit one another."""
+    """The settings of a `NativeTower`. Raises InputError on sizes that do not fit one another."""
 
     modality: Literal["video", "audio"]
     channels: int
@@ -58,7 +58,7 @@ class NativeConfig:
 
     @property
     def bands(self) -> tuple[int, ...]:
-        """Complex pairs for time, height and width; audio uses the first alone, so that it shares the video's clock."""
+        """Complex pairs for time, height and width; audio uses only the first, so both share one time axis."""
         pairs = self.head_dim // 2
         return (pairs - 2 * (pairs // 3), pairs // 3, pairs // 3)
 
@@ -95,7 +95,7 @@ class NativeBlock(nn.Module):
         return (QKNorm(self.norm_q, self.norm_k, self._config.qk_norm),)
 
     def open(self, hidden: Tensor, condition: Condition) -> Opened:
-        """Up to queries, keys and values."""
+        """Compute queries, keys and values."""
         modulation = (condition.modulation.blocks + self.table).unsqueeze(2).unbind(1)
         x = self.norm1(hidden) * (1 + modulation[1]) + modulation[0]
         query, key, value = self.to_q(x), self.to_k(x), self.to_v(x)
@@ -107,7 +107,7 @@ class NativeBlock(nn.Module):
         return Opened((x,), query, key, value, modulation)
 
     def close(self, hidden: Tensor, attended: Tensor, beside: Tensor | None, opened: Opened, on: Condition) -> Tensor:
-        """Output projection, captions, feed-forward."""
+        """Apply the output projection, the captions and the feed-forward."""
         _, _, gate, shift, scale, gate_feed = opened.carry
         out = self.to_out(attended)
         hidden = hidden + gate * (out if beside is None else out + beside)
@@ -117,8 +117,8 @@ class NativeBlock(nn.Module):
 
     def _read(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
         query, key = self.norm_text_q(self.text_q(x)), self.norm_text_k(self.text_k(text))
-        heads = (part.unflatten(-1, (self._config.heads, -1)) for part in (query, key, self.text_v(text)))
-        return self.text_out(attend(*heads, mask).flatten(2))
+        query, key, value = (part.unflatten(-1, (self._config.heads, -1)) for part in (query, key, self.text_v(text)))
+        return self.text_out(attend(query, key, value, mask).flatten(2))
 
 
 class NativeTower(nn.Module):
@@ -145,7 +145,7 @@ class NativeTower(nn.Module):
             nn.init.zeros_(self.head.weight)
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
-        """Tokens of the latents, after those of the caption where the sequence holds them."""
+        """Return the tokens of the latents, after those of the caption if the sequence holds them."""
         time = self.embed_time(_sinusoid(t))
         skips: tuple[Tensor, ...] = ()
         if self.config.levels:
@@ -210,7 +210,9 @@ class NativeTower(nn.Module):
 
 
 def _places(positions: Tensor, width: int) -> Tensor:
-    """Where a token is, absolutely, ``[tokens, width]``: RoPE alone tells only how far tokens are apart."""
+    """Embedding of a token's absolute position, ``[tokens, width]``; RoPE alone encodes only distances between
+    tokens.
+    """
     axes = positions.shape[1]
     half = width // (2 * axes)
     speeds = 100.0 ** -(torch.arange(half, dtype=positions.dtype) / half)

@@ -1,11 +1,11 @@
 """Loads two pretrained towers as one model: the folders of Wan and TangoFlux, and what joint training changed.
 
-Without a trained joint they have never met, so `link` is 0 where nothing else is asked: each makes what it makes alone.
-Weights are read from safetensors only. The sampling is the paper's. Source of TangoFlux's form: its repository
-(declare-lab/TangoFlux); of Wan's: diffusers.
+Without a trained joint the towers were never trained together, so `link` is 0 by default: each tower generates what it
+would generate alone. Weights are read from safetensors only. The sampling is the paper's. Source of TangoFlux's form:
+its repository (declare-lab/TangoFlux); of Wan's: diffusers.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,39 +32,41 @@ _FLUX_FIELDS = (
 _TANGOFLUX_FIELDS = ("audio_seq_len", "text_encoder_name", "max_duration", *_FLUX_FIELDS)
 
 
-def load_pair(
-    video: Path,
-    audio: Path,
-    *,
-    width: int = 320,
-    height: int = 192,
-    frames: int = 49,
-    fps: float = 24,
-    joint_layers: int | None = None,
-    link: float | None = None,
-    audio_text: str | None = None,
-    trained: Path | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Parts:
+@dataclass(frozen=True)
+class PairSettings:
+    """The clips that two joined towers make, and how the towers are joined. The defaults are the paper's."""
+
+    width: int = 320
+    height: int = 192
+    frames: int = 49
+    fps: float = 24
+    joint_layers: int | None = None
+    """N_av; by default as many as were trained, or the number of TangoFlux's single blocks, 18 of 24."""
+    link: float | None = None
+    """How strongly the modalities attend to each other; by default 0, or as it was trained."""
+    audio_text: str | None = None
+    """Folder or hub name of TangoFlux's text encoder; by default the one in its config."""
+    dtype: torch.dtype = torch.float32
+    """Type of the weights."""
+
+
+PAPER = PairSettings()
+
+
+def load_pair(video: Path, audio: Path, settings: PairSettings = PAPER, trained: Path | None = None) -> Parts:
     """Join the towers of two folders.
 
     Args:
         video: a Wan pipeline of diffusers, with ``transformer``, ``vae``, ``text_encoder`` and ``tokenizer``.
         audio: TangoFlux as it is published: ``config.json``, ``tangoflux.safetensors``, and ``vae.safetensors``
             or a ``vae`` folder of diffusers.
-        width: of the clips, in pixels, as the paper's where not given.
-        height: of the clips.
-        frames: of the clips.
-        fps: of the clips.
-        joint_layers: N_av; TangoFlux's single blocks where not given, 18 of 24, or as many as were trained.
-        link: how far the modalities see each other; 0, or as it was trained.
-        audio_text: folder or hub name of TangoFlux's text encoder; its config's where not given.
-        trained: what training made of these two towers, as `save_joint` writes it.
-        dtype: of the weights.
+        settings: the clips, and how the towers are joined.
+        trained: the trained weights of these two towers, a file by `save_joint`.
 
     Raises:
-        InputError: a folder is not what is asked for, the towers cannot be joined, or were not trained so.
+        InputError: a folder holds something else, the towers cannot be joined, or they were trained in another way.
     """
+    joint_layers, dtype = settings.joint_layers, settings.dtype
     file = None if trained is None else read_joint(trained)
     if file is not None and joint_layers not in (None, file.joint.joint_layers):
         msg = f"joint_layers is {joint_layers}; {trained} was trained with {file.joint.joint_layers}"
@@ -83,11 +85,13 @@ def load_pair(
         msg = f"{audio / 'config.json'} is not TangoFlux's: it has no {', '.join(missing)}"
         raise InputError(msg)
     audio_codec = _oobleck(audio, config["audio_seq_len"])
-    spec = ClipSpec(width, height, frames, Fraction(fps).limit_denominator(1001), audio_codec.sample_rate, 2)
-    video_codec.shape(frames, height, width)
-    heard, audio_texts = _tangoflux(audio, config, audio_text or config["text_encoder_name"], spec.seconds, dtype)
+    fps = Fraction(settings.fps).limit_denominator(1001)
+    spec = ClipSpec(settings.width, settings.height, settings.frames, fps, audio_codec.sample_rate, 2)
+    video_codec.shape(settings.frames, settings.height, settings.width)
+    text = settings.audio_text or config["text_encoder_name"]
+    heard, audio_texts = _tangoflux(audio, config, text, spec.seconds, dtype)
 
-    tau = (video_codec.frames / fps) / (audio_codec.hop / audio_codec.sample_rate)
+    tau = (video_codec.frames / settings.fps) / (audio_codec.hop / audio_codec.sample_rate)
     layers = config["num_single_layers"] if joint_layers is None else joint_layers
     # at another frame rate than it was trained at, equal seconds still mean equal phase
     dit = AVFullDiT(seen, heard, JointConfig(layers, tau) if file is None else replace(file.joint, tau=tau))
@@ -95,7 +99,7 @@ def load_pair(
     dit.link = 0.0
     if file is not None:
         fill(dit, file)
-    dit.link = dit.link if link is None else link
+    dit.link = dit.link if settings.link is None else settings.link
     sampling = Sampling(50, shift=_shift(video), video_guidance=5.0, audio_guidance=4.5)
     return Parts(dit, spec, video_text, audio_texts, video_codec, audio_codec, sampling)
 
@@ -103,7 +107,7 @@ def load_pair(
 def _tangoflux(
     folder: Path, config: dict[str, Any], text: str, seconds: float, dtype: torch.dtype
 ) -> tuple[FluxAudioTower, HuggingFaceText]:
-    """The tower and its text encoder, whose weights lie in one file."""
+    """Load the tower and its text encoder, whose weights are in one file."""
     transformers = package("transformers")
     try:
         config_of_text = transformers.AutoConfig.from_pretrained(text, trust_remote_code=False)

@@ -1,8 +1,8 @@
 """Samples clips from captions and seeds.
 
-The noise of a clip belongs to (prompt id, seed, modality) alone: an arm with sound and one without start a clip's
-video from the same noise. A batch is always filled to its full size, because a matrix product may round differently
-in another shape, and so a clip's bits do not depend on how many were asked for.
+The noise of a clip depends only on prompt id, seed and modality, so an arm with sound and one without start from the
+same video noise. A batch is always filled to its full size, because a matrix product may round differently in another
+shape, and so a clip's bits do not depend on how many were asked for.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def start(parts: Parts, wish: Wish) -> Pair:
 
 @torch.no_grad()
 def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
-    """Sample a clip of every wish, up to `batch` of them. An arm without sound makes silent clips.
+    """Sample a clip for each of up to `batch` wishes. An arm without sound makes silent clips.
 
     Raises UnusableError where latents are not finite.
     """

@@ -1,6 +1,6 @@
 """Loads the other parts of pretrained models: the VAEs of Wan and TangoFlux and Hugging Face text encoders.
 
-All of it is frozen, and imported when asked for. Frames are ``[batch, time, height, width, 3]`` uint8; waveforms
+All parts are frozen, and imported when used. Frames are ``[batch, time, height, width, 3]`` uint8; waveforms
 ``[batch, channels, samples]`` float in −1…1.
 """
 
@@ -26,10 +26,10 @@ def package(name: str) -> Any:
 
 
 def read_folder(kind: Any, folder: Path, **settings: Any) -> Any:
-    """`kind.from_pretrained` of a local folder, of safetensors only.
+    """Call `kind.from_pretrained` on a local folder, and read only safetensors.
 
     Raises:
-        InputError: it cannot be read, a parameter has no value from its files, or a tensor of them no place.
+        InputError: it cannot be read, a parameter gets no value from its files, or a tensor in them is not used.
     """
     try:
         network = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
@@ -70,7 +70,7 @@ class WanVideoCodec(nn.Module):
         return cls(read_folder(package("diffusers").AutoencoderKLWan, folder, **settings))
 
     def shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:
-        """Of a clip's latents. Raises InputError where the sizes do not fit Wan and its patches of 2×2."""
+        """Shape of a clip's latents. Raises InputError where the sizes do not fit Wan and its patches of 2×2."""
         if (frames - 1) % self.frames:
             msg = f"Wan needs frames of the form {self.frames}·k + 1, got {frames}"
             raise InputError(msg)
@@ -100,7 +100,7 @@ class WanVideoCodec(nn.Module):
 class OobleckAudioCodec(nn.Module):
     """`AutoencoderOobleck` of Stable Audio, whose latents TangoFlux uses as they are.
 
-    `least` latents are made whatever the clip's length: TangoFlux always makes 645, and the end is cut off.
+    At least `least` latents are made for any length: TangoFlux always makes 645, and the end is cut off.
     """
 
     def __init__(self, vae: Any, least: int = 0) -> None:
@@ -115,7 +115,7 @@ class OobleckAudioCodec(nn.Module):
         return cls(read_folder(package("diffusers").AutoencoderOobleck, folder), least)
 
     def shape(self, samples: int) -> tuple[int, ...]:
-        """Of the latents that cover so many samples, and never fewer than `least`."""
+        """Shape of the latents that cover this many samples; never fewer latents than `least`."""
         return (self.vae.config.decoder_input_channels, max(self.least, -(-samples // self.hop)))
 
     @torch.no_grad()
@@ -156,7 +156,7 @@ class HuggingFaceText(nn.Module):
         return cls(words, read_folder(getattr(transformers, named[0]), encoder, **settings), length)
 
     def unknown(self, caption: str) -> list[str]:
-        """None: its pieces spell every word."""
+        """No word is unknown, because its tokens can spell every word."""
         return []
 
     @torch.no_grad()

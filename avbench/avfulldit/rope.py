@@ -1,4 +1,4 @@
-"""Computes rotary position embeddings, and AVSyncRoPE, which puts sound and picture on one time axis.
+"""Computes rotary position embeddings, and AVSyncRoPE, which gives sound and picture one time axis.
 
 Positions are float ``[tokens, axes]``: latent indices for video (time, height, width), for audio (time). A band of
 complex pairs belongs to each axis; pair k of a band of n turns by position · θ^(−k/n) radians. Neighbouring channels
@@ -25,7 +25,7 @@ class Rotary(NamedTuple):
 def rotary(positions: Tensor, bands: tuple[int, ...], theta: float = 10_000.0) -> Rotary:
     """Phases of tokens at `positions` ``[tokens, axes]``, with ``bands[axis]`` complex pairs an axis.
 
-    Fewer axes than bands are allowed: the bands without a position do not turn. So audio shares the video's clock.
+    Fewer axes than bands are allowed: the bands without a position do not turn. So audio and video share one time axis.
     """
     phases = []
     for axis, pairs in enumerate(bands):

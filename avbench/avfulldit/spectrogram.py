@@ -17,7 +17,7 @@ from avbench.core import InputError
 
 @dataclass(frozen=True)
 class SpectrogramCodecConfig:
-    """The form of a `SpectrogramCodec`."""
+    """The settings of a `SpectrogramCodec`."""
 
     sample_rate: int = 16_000
     window: int = 320
@@ -29,9 +29,9 @@ class SpectrogramCodecConfig:
     """Magnitude, relative to a full-scale sine's, that counts as silence."""
     griffin_lim_steps: int = 30
     mean: tuple[float, ...] = ()
-    """Of each band's logarithm over the training clips; zeros where not given. See `measured`."""
+    """Mean of each band's logarithm over the training clips; zeros by default. See `measured`."""
     std: tuple[float, ...] = ()
-    """Standard deviation of the same; ones where not given."""
+    """Standard deviation of the same; ones by default."""
 
     @property
     def samples_per_latent(self) -> int:
@@ -78,7 +78,7 @@ class SpectrogramCodec(nn.Module):
         self.register_buffer("window", torch.hann_window(config.window), persistent=False)
 
     def shape(self, samples: int) -> tuple[int, ...]:
-        """Of the latents of so many samples. Raises InputError where they are not whole."""
+        """Shape of the latents of this many samples. Raises InputError if they are not a whole number of latents."""
         if samples % self.config.samples_per_latent:
             msg = f"this audio codec needs samples in multiples of {self.config.samples_per_latent}, got {samples}"
             raise InputError(msg)
@@ -102,7 +102,7 @@ class SpectrogramCodec(nn.Module):
 
     @torch.no_grad()
     def measured(self, waveforms: Tensor) -> SpectrogramCodecConfig:
-        """The same form with the bands' mean and standard deviation over `waveforms`."""
+        """Return these settings with the bands' mean and standard deviation over `waveforms`."""
         bands = self._log_bands(waveforms).transpose(0, 1).flatten(1)
         mean, std = (tuple(round(value, 5) for value in part.tolist()) for part in (bands.mean(1), bands.std(1)))
         return replace(self.config, mean=mean, std=std)

@@ -44,7 +44,7 @@ class CaptionEncoder(nn.Module):
         self.register_buffer("empty", self.ids([""]), persistent=False)
 
     def unknown(self, caption: str) -> list[str]:
-        """The caption's words that this encoder never saw."""
+        """The caption's words that are not in the vocabulary."""
         return [word for word in words_of(caption) if word not in self._ids]
 
     def ids(self, captions: Sequence[str]) -> Tensor:

@@ -1,7 +1,7 @@
 """Defines what the joint model needs of a pretrained tower: blocks whose self-attention can be opened.
 
-`Block.open` goes up to the queries, keys and values; the caller attends; `Block.close` does the rest. So one walk
-serves a tower alone and a tower joined to another. Wan, Flux and our own blocks fit this interface.
+`Block.open` computes queries, keys and values; the caller computes attention; `Block.close` does the rest. So the same
+code runs a single tower and two joined ones. Wan, Flux and our own blocks fit this interface.
 """
 
 from typing import Any, Literal, NamedTuple, Protocol
@@ -12,7 +12,7 @@ from avbench.avfulldit.rope import Rotary
 
 
 class Text(NamedTuple):
-    """What a text encoder made of captions."""
+    """The output of a text encoder."""
 
     states: Tensor
     """``[batch, words, text_width]``."""
@@ -33,21 +33,21 @@ class Opened(NamedTuple):
     """A block, opened at its self-attention."""
 
     inputs: tuple[Tensor, ...]
-    """What the projections saw, per stream ``[batch, tokens of the stream, width]``; streams follow one another in
+    """The input of the projections, per stream ``[batch, tokens of the stream, width]``; streams follow one another in
     the sequence. A block whose text has weights of its own has two."""
     query: Tensor
     key: Tensor
     value: Tensor
     """``[batch, tokens, heads, head_dim]``; queries and keys normalised, not turned yet."""
     carry: Any
-    """Whatever `close` needs again."""
+    """Values that `close` needs."""
 
 
 class Condition(NamedTuple):
-    """What does not change from block to block."""
+    """Values that are the same for all blocks."""
 
     modulation: Any
-    """Of the timestep; each tower has its own form."""
+    """Modulation by the timestep; each tower has its own form."""
     text: Tensor | None
     """Caption states for cross-attention; None where the text stands in the sequence."""
     text_mask: Tensor | None
@@ -68,11 +68,11 @@ class Block(Protocol):
         ...
 
     def open(self, hidden: Tensor, condition: Condition) -> Opened:
-        """Up to queries, keys and values."""
+        """Compute queries, keys and values."""
         ...
 
     def close(self, hidden: Tensor, attended: Tensor, beside: Tensor | None, opened: Opened, on: Condition) -> Tensor:
-        """The rest of the block.
+        """Compute the rest of the block.
 
         `attended` ``[batch, tokens, width]`` goes through the block's own output projection; `beside`, of the same
         shape or None, is added to what comes out of it, before the gate.

@@ -46,7 +46,8 @@ class WanBlock(nn.Module):
             attention.norm_k(attention.to_k(x)),
             attention.to_v(x),
         )
-        return Opened((x,), *(part.unflatten(-1, (attention.heads, -1)) for part in projected), modulation)
+        query, key, value = (part.unflatten(-1, (attention.heads, -1)) for part in projected)
+        return Opened((x,), query, key, value, modulation)
 
     def close(self, hidden: Tensor, attended: Tensor, beside: Tensor | None, opened: Opened, on: Condition) -> Tensor:
         """Output projection, captions by cross-attention, feed-forward."""
@@ -92,7 +93,9 @@ class WanTower(nn.Module):
         return cls(load_transformer("WanTransformer3DModel", folder, **settings), per_token=per_token)
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
-        """Tokens of the latents. Words that are padding are zeroed, not hidden: Wan was trained so."""
+        """Return the tokens of the latents. Padding words are zeroed, not masked, because Wan was trained in this
+        way.
+        """
         patch = self.transformer.config.patch_size
         if any(n % size for n, size in zip(latents.shape[2:], patch, strict=True)):
             sizes, patches = ("×".join(map(str, part)) for part in (latents.shape[2:], patch))

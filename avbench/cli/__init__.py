@@ -1,4 +1,4 @@
-"""The command line: parses what was typed, calls the stages, prints. One file per group of commands."""
+"""The command line: parses arguments, calls the stages, and prints results. One file per group of commands."""
 
 from avbench.cli import data, everyday, program, scale, stages, train
 from avbench.cli.program import app, main

@@ -18,7 +18,7 @@ _NOT_WRITTEN = ("config", "replace")
 
 
 def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Take the values of a TOML file as the defaults of the command that is being parsed.
+    """Use the values of a TOML file as defaults of the command that is being parsed.
 
     Raises:
         InputError: the file cannot be read, a key is unknown, or a value cannot be one of an option.
@@ -55,11 +55,11 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
 
 
 def write_config(path: Path, ctx: typer.Context, settings: Mapping[str, Any]) -> None:
-    """Write the options that a command was given so that `read_config` reads them.
+    """Write a command's options to a TOML file that `read_config` reads.
 
     Args:
         path: of the TOML file.
-        ctx: of the command; options that were not given and have no default are left out.
+        ctx: the command's options; those without a value and a default are left out.
         settings: of the model.
     """
     import tomli_w
@@ -74,7 +74,7 @@ def write_config(path: Path, ctx: typer.Context, settings: Mapping[str, Any]) ->
 
 
 def _typed(value: Any, where: str) -> str:
-    """A value as it would be typed, so that it is checked as on the command line."""
+    """Return a value as text, as it would be typed, so that it is checked like any option."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):

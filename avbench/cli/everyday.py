@@ -58,13 +58,12 @@ if TYPE_CHECKING:
 
 CAPTIONS = ("full", "short")
 Details = Annotated[
-    bool, typer.Option("--details", help="Print ranks, notes and every comparison as well, with what they mean.")
+    bool, typer.Option("--details", help="Also print ranks, notes and every comparison, with explanations.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Print all metrics, in as many tables as they need.")]
 RunsOrArms = Annotated[
     list[str],
     typer.Argument(
-        metavar="RUNS...",
         help="Run folders; 'NAME=runs/a-*' groups the trainings of an arm (all runs so, or none).",
     ),
 ]
@@ -72,17 +71,17 @@ Unpaired = Annotated[
     bool, typer.Option("--unpaired", help="Arms only: trainings have no partner in the other arm (other data order).")
 ]
 Name = Annotated[
-    list[str] | None, typer.Option("--name", help="What to call the folders, in their order; or write name=folder.")
+    list[str] | None, typer.Option("--name", help="Names for the folders, in their order; or write name=folder.")
 ]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is printed besides the answer."""
+    """What to print besides the answer."""
 
     details: bool = False
     every: bool = False
-    """All metrics, and not only those that fit."""
+    """All metrics instead of those that fit."""
 
 
 @app.command()
@@ -99,15 +98,13 @@ def score(
     plan: PlanAt = None,
     workers: Workers = None,
     device: Device = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for what is measured, the tables and the page.")] = Path(
-        "runs/score"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for measurements, tables and the page.")] = Path("runs/score"),
     replace: Replace = False,
     details: Details = False,
     every: All = False,
     shard: ShardOf = None,
 ) -> None:
-    """Say which of several folders of clips is better. Nothing else is needed.
+    """Find out which of several folders of clips is better. Nothing else is needed.
 
     Clips are paired by file name, and each folder is compared with the first.
     """
@@ -142,9 +139,7 @@ def run(
     subset: Subsets = None,
     prompts: Prompts = None,
     preset: AskedBy = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="Clips per prompt: seeds 0 … N-1; 1 where not given.")
-    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Clips per prompt: seeds 0 … N-1; 1 by default.")] = None,
     view: View = None,
     limit: Limit = None,
     setting: Settings = None,
@@ -167,7 +162,7 @@ def run(
 
     Each model is compared with the first. Without arguments: both bundled arms of AVFullDiT, T2AV against T2V, and
     beside them the embedded world and three known-bad models, on the toy subsets.
-    The same command given again goes on where it stopped, and with a larger --limit or --seeds it extends the run.
+    The same command given again resumes where it stopped; with a larger --limit or --seeds it extends the run.
     run.toml in the --out folder holds the options: `avbench run --config runs/run.toml` gives them again.
     """
     from avbench import api
@@ -221,7 +216,7 @@ def compare(
     details: Details = False,
     every: All = False,
 ) -> None:
-    """Print run folders side by side, and whether each differs from the first by more than chance.
+    """Compare run folders, and test whether each differs from the first by more than chance.
 
     With NAME=PATTERN the runs are grouped into arms: recipes that were trained several times.
     """
@@ -267,7 +262,7 @@ def check(
     baseline: Annotated[Path, typer.Option(help="The baseline file, made by --update.")],
     plan: PlanAt = None,
     update: Annotated[bool, typer.Option("--update", help="Make this run the baseline; needs --reason.")] = False,
-    reason: Annotated[str, typer.Option(help="Why the baseline moves; kept in its file.")] = "",
+    reason: Annotated[str, typer.Option(help="Why the baseline changes; kept in its file.")] = "",
     init: Annotated[
         bool, typer.Option("--init", help="Write a plan from the baseline's own noise to --plan, or to gate.toml.")
     ] = False,
@@ -275,9 +270,10 @@ def check(
     summary: Annotated[Path | None, typer.Option(help="Append a markdown summary to this file.")] = None,
     reference: ReferenceAt = None,
 ) -> None:
-    """Fail (exit code 1) where a run is worse than the baseline by more than its margin, or lacks what it has.
+    """Fail (exit code 1) if a run is worse than the baseline by more than the margin, or lacks a metric of the
+    baseline.
 
-    Exit code 2: the two cannot be compared. Margins stand in the plan; a metric without one is not gated.
+    Exit code 2: the two cannot be compared. Margins come from the plan; a metric without a margin is not checked.
     --init writes a first plan.
     """
     from avbench.comparison import gate
@@ -285,8 +281,10 @@ def check(
 
     folder = opened_run(run_folder)
     if update:
-        gate.update(folder, baseline, reason)
+        shrunk = gate.update(folder, baseline, reason)
         say(f"{baseline} now holds {folder.path.name}")
+        if shrunk:
+            say(f"note: {shrunk}", err=True)
         return
     if init:
         place = plan or Path("gate.toml")
@@ -352,24 +350,25 @@ def report(
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="models, subsets, metrics, features, references, presets or datasets")],
-    path: Annotated[Path | None, typer.Argument(help="With models: say what lies at this path.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="With models: detect what lies at this path.")] = None,
     form: Form = "console",
 ) -> None:
-    """List what there is; `list models PATH` says what a path is, by looking at it."""
+    """List models, subsets, metrics and so on; `list models PATH` detects what lies at a path."""
     print_list(what, form, path)
 
 
 @app.command()
 def doctor(
     model: Annotated[
-        str | None, typer.Option(help="Put this model through the contract: six clips are made, and paid for.")
+        str | None,
+        typer.Option(help="Check this model's contract: six clips are made, and paid for if it is a paid service."),
     ] = None,
     setting: Settings = None,
-    subset: Annotated[str, typer.Option(help="Whose first two prompts the model is given.")] = "toy-control",
+    subset: Annotated[str, typer.Option(help="The subset whose first two prompts are used.")] = "toy-control",
     prompts: Prompts = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Check this machine, or a model; a line a check, and exit code 1 where one failed."""
+    """Check this machine, or a model: one line per check, and exit code 1 if one failed."""
     from avbench.cli.machine_checks import checks
     from avbench.generation import contract
     from avbench.generation import table as generators
@@ -440,27 +439,27 @@ def _print_arms(found: "ArmComparison", form: str, *, details: bool) -> None:
 def _finish(
     found: "Comparison", out: Path, workers: int | None, fvd_protocols: list[str] | None = None, *, shown: "Shown"
 ) -> None:
-    """Write the report of a comparison, print the answer; exit code 1 where clips were lost or nothing measured."""
+    """Write the report of a comparison and print the answer; exit code 1 if clips were lost or nothing was measured."""
     from avbench.report.writing import PageOptions
 
     page = found.save_report(out, PageOptions(workers=worker_count(workers)), PRINTED)
     _print_comparison(found, page, fvd_protocols, shown=shown)
-    if found.scores["value"].isna().all():
-        refuse("nothing could be measured; the notes of the table say why", code=1)
+    if found.scores["value"].isna().to_numpy().all():
+        refuse("nothing could be measured; the notes below the table say why", code=1)
     if found.failed:
-        refuse(f"{found.failed} clips could not be made or measured; the notes of the table say why", code=1)
+        refuse(f"{found.failed} clips could not be made or measured; the notes below the table say why", code=1)
 
 
 def _print_comparison(
     found: "Comparison", page: Path, fvd_protocols: list[str] | None = None, *, shown: "Shown"
 ) -> None:
-    """The answer first, then one table and where the page is; with --details the long tables and what they mean."""
+    """Print the answer, one table and the page's path; with --details the long tables and their explanations."""
     from avbench.metrics.evaluate import fvd_metrics
     from avbench.report import printed
 
     print_verdict(found.verdict)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
-    scores = found.scores[(found.scores["metric"] == "fvd") | ~found.scores["metric"].isin(others)]
+    scores = found.scores.loc[(found.scores["metric"] == "fvd") | ~found.scores["metric"].isin(others)]
     print_scores(scores, found.differences, details=shown.details, every=shown.every)
     if others:
         print_protocols(found.scores, fvd_protocols or ())

@@ -1,4 +1,6 @@
-"""Will avbench work here? What is installed, what there is to compute on, and one clip made, kept and measured."""
+"""Checks that avbench works on this machine: what is installed, which devices there are, and that a clip can be made,
+written and measured.
+"""
 
 import os
 import platform
@@ -28,7 +30,7 @@ _CHEAP = ("flow-dis", "onsets", "levels")
 
 
 def checks(out: Path) -> Iterator[Check]:
-    """Look at everything; `out` is where runs would go."""
+    """Run every check; `out` is the folder where runs would be written."""
     for name, look in (("versions", _versions), ("devices", _devices), ("disk", lambda: _disk(out))):
         yield _told(name, look)
     yield from _weights()
@@ -39,7 +41,7 @@ def checks(out: Path) -> Iterator[Check]:
 
 
 class _Trouble(Exception):
-    """What is wrong, in a sentence."""
+    """What is wrong, in a sentence; None if nothing is."""
 
 
 def _told(name: str, look: Callable[[], str]) -> Check:
@@ -84,7 +86,7 @@ def _disk(out: Path) -> str:
 
 
 def _weights() -> Iterator[Check]:
-    """Those that the usual metrics need must be there; others may be missing, but not damaged."""
+    """Weights that the default metrics need must exist; others may be missing, but not damaged."""
     features = {metric.feature for metric in known_metrics().values() if metric.usual}
     usual = {feature_class(feature).protocol.describe().get("weights") for feature in features}
     for name in weights.WEIGHTS:
@@ -92,10 +94,10 @@ def _weights() -> Iterator[Check]:
         if state == "ok":
             yield Check(f"weights {name}", True, "there, with the right sha256")
         elif name in usual or state != "missing":
-            needed = "the usual metrics need them: " if name in usual else ""
+            needed = "the default metrics need them: " if name in usual else ""
             yield Check(f"weights {name}", False, f"{state}; {needed}run `avbench weights fetch {name}`")
         else:
-            yield Check(f"weights {name}", None, f"missing; `avbench weights fetch {name}` where they are wanted")
+            yield Check(f"weights {name}", None, f"missing; if you want them, run `avbench weights fetch {name}`")
 
 
 def _toy_clip() -> Clip:

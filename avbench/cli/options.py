@@ -15,17 +15,17 @@ FORMS = ("console", "csv", "json", "md", "latex")
 
 
 def split_at_commas(values: Sequence[str] | None) -> list[str] | None:
-    """Each value, or each of its parts between commas; a path that exists is one value."""
+    """Split values at commas; a path that exists is kept whole."""
     return _split(values, lambda text: Path(text).exists())
 
 
 def _views(values: list[str] | None) -> list[str] | None:
-    """The same for views; in ``tag=value`` a comma belongs to the value."""
+    """Split views in the same way; in ``tag=value`` a comma belongs to the value."""
     return _split(values, lambda text: "=" in text)
 
 
 def _split(values: Sequence[str] | None, whole: Callable[[str], bool]) -> list[str] | None:
-    """None stays None: an empty value would otherwise pass for an option that was not given."""
+    """None stays None; an empty value is refused, because it looks like an option that was not given."""
     if values is None:
         return None
     if any(not text.strip(" ,") for text in values):
@@ -36,7 +36,7 @@ def _split(values: Sequence[str] | None, whole: Callable[[str], bool]) -> list[s
 
 
 def _numbers(least: int) -> Callable[[list[str] | None], list[int] | None]:
-    """The same for whole numbers."""
+    """Split and check whole numbers in the same way."""
 
     def parsed(values: list[str] | None) -> list[int] | None:
         parts = split_at_commas(values)
@@ -74,7 +74,9 @@ Prompts = Annotated[
 Seeds = Annotated[int, typer.Option(min=1, help="Clips per prompt: seeds 0 … N-1.")]
 AskedBy = Annotated[
     str | None,
-    typer.Option("--preset", help="A paper's settings, by name (`list presets`) or .toml; options go before it."),
+    typer.Option(
+        "--preset", help="A paper's settings, by name (`list presets`) or .toml; other options override them."
+    ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N prompts of each subset; may grow later.")]
 View = Annotated[
@@ -85,7 +87,7 @@ Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", help="Only these metrics: a,b.", callback=split_at_commas)
 ]
-Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; one per core where not given, 0 for none.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; one per core by default, 0 for none.")]
 Device = Annotated[
     str, typer.Option("--device", help="Where networks measure: auto (a GPU, if there is one), cpu, cuda or cuda:0,1.")
 ]
@@ -100,16 +102,22 @@ ReferenceAt = Annotated[
 Against = Annotated[Path | None, typer.Option(help="Run folder that holds the reference clips, for lpips_reference.")]
 FVDProtocols = Annotated[
     list[str] | None,
-    typer.Option("--fvd-protocol", help="FVD as this code has it, or all; several: a,b.", callback=split_at_commas),
+    typer.Option(
+        "--fvd-protocol", help="FVD as this published code computes it, or all; several: a,b.", callback=split_at_commas
+    ),
 ]
 Form = Annotated[str, typer.Option("--format", help="console, csv, json, md or latex.", callback=_form)]
-PlanAt = Annotated[Path | None, typer.Option("--plan", help="A TOML of primary questions and margins.")]
+PlanAt = Annotated[Path | None, typer.Option("--plan", help="A TOML file of primary questions and margins.")]
 PlannedPrompts = Annotated[
     list[str] | None,
     typer.Option("--prompts", help="Numbers of prompts to plan for: 50,100.", callback=_numbers(2)),
 ]
 PlannedSeeds = Annotated[
     list[str] | None, typer.Option("--seeds", help="Numbers of seeds to plan for: 1,2,4.", callback=_numbers(1))
+]
+PlannedTrainings = Annotated[
+    list[str] | None,
+    typer.Option("--trainings", help="Arms only: numbers of trainings per arm to plan for: 3,5.", callback=_numbers(2)),
 ]
 ShardOf = Annotated[
     str | None,
@@ -119,12 +127,12 @@ Replace = Annotated[
     bool,
     typer.Option(
         "--replace",
-        help="Make anew what the run folder holds of another model, of other settings, or of clips that have changed.",
+        help="Delete and make again what the run folder holds of another model, other settings, or changed clips.",
     ),
 ]
 Allow = Annotated[
     list[str] | None,
-    typer.Option(help="Compare although these fields differ, and mark it: a,b.", callback=split_at_commas),
+    typer.Option(help="Compare although these fields differ, and mark the rows: a,b.", callback=split_at_commas),
 ]
 Config = Annotated[
     Path | None,
@@ -132,6 +140,6 @@ Config = Annotated[
         "--config",
         is_eager=True,
         callback=read_config,
-        help="A TOML with options of this command as keys; what is given on the command line wins.",
+        help="A TOML file with options of this command as keys; the command line overrides it.",
     ),
 ]

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from avbench.training.loop import Progress
 
 LINE_SECONDS = 60
-"""Between two lines of progress where stderr is no terminal."""
+"""Seconds between two lines of progress if stderr is no terminal."""
 UNLIMITED_WIDTH = 100_000
-"""Letters a line that no table needs."""
+"""A line width in letters that no table reaches."""
 
 
 def print_protocols(frame: "pd.DataFrame", names: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ def print_protocols(frame: "pd.DataFrame", names: Sequence[str]) -> None:
 
 
 def print_verdict(sentences: Iterable[str]) -> None:
-    """Print the answer, one finding per line, with space around it."""
+    """Print the answer after an empty line, one finding per line."""
     say("")
     for sentence in sentences:
         terminal().print(sentence)
@@ -53,14 +53,11 @@ def print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None
 
 
 def print_scores(scores: "pd.DataFrame", differences: "pd.DataFrame", *, details: bool, every: bool) -> None:
-    """Print the scores as one table; with `details` as long tables with ranks, and with every comparison."""
-    from avbench.comparison.verdict import is_shown
+    """Print the scores as one table; with `details` as long tables with ranks and every comparison."""
     from avbench.report import boards, tables
 
     if not details:
-        rows: list[Any] = list(differences.itertuples())
-        shown = dict.fromkeys(row.metric for row in rows if is_shown(row))
-        terminal().print(tables.compact(scores, shown, terminal().width, every=every))
+        terminal().print(tables.compact(scores, differences, terminal().width, every=every))
         return
     print_tables(tables.subset_tables(scores, ranks=True), f"{tables.LEGEND} {tables.RANKS_LEGEND}", "console")
     if len(differences):
@@ -68,7 +65,7 @@ def print_scores(scores: "pd.DataFrame", differences: "pd.DataFrame", *, details
 
 
 def print_printed(found: "Iterable[Section]", form: str) -> None:
-    """Print what papers printed, each with its legend."""
+    """Print the tables of papers, each with its legend."""
     for one in found:
         print_tables([one.table], one.legend, form)
 
@@ -82,7 +79,7 @@ def print_frame(frame: "pd.DataFrame", form: str) -> None:
 
 
 def print_list(what: str, form: str, path: "Path | None" = None) -> None:
-    """Print what there is of a kind, or what lies at a path, and a note for each plug-in that cannot be used."""
+    """Print the list of a kind, or what lies at a path, and a note for each plug-in that cannot be used."""
     from avbench.report import lists
 
     print_listing(*lists.listing(what, path), form)
@@ -91,7 +88,7 @@ def print_list(what: str, form: str, path: "Path | None" = None) -> None:
 
 
 def print_listing(heads: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> None:
-    """Print what is listed, in any of FORMS."""
+    """Print a list in any of FORMS."""
     import pandas as pd
 
     from avbench.report import lists
@@ -107,8 +104,8 @@ def print_listing(heads: Sequence[str], rows: Sequence[Sequence[str]], form: str
 def show_progress(stage: str, count: int, items: Iterable[Any], unit: str = "clips", at: str | None = None) -> Any:
     """Take the items one by one, showing stage, rate and time left; return the last.
 
-    On a terminal that is a bar; elsewhere a plain line a minute; with --quiet nothing. Where `at` names an attribute of
-    the items, it holds how many are done: a resumed stage does not begin at 0.
+    On a terminal that is a bar; elsewhere a plain line a minute; with --quiet nothing. If `at` names an attribute of
+    the items, it holds how many are done, because a resumed stage does not begin at 0.
     """
     last = None
     with _progress(stage, count, unit) as update:
@@ -123,7 +120,7 @@ def show_progress(stage: str, count: int, items: Iterable[Any], unit: str = "cli
 
 @contextmanager
 def _progress(stage: str, count: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """What is to be told how many are done."""
+    """Yield a function that takes the number of items done."""
     console = terminal(stderr=True)
     if _QUIET:
         yield lambda done: None
@@ -157,7 +154,7 @@ def _bar(stage: str, count: int, unit: str, console: Any) -> Iterator[Callable[[
 
 
 def _lines(stage: str, count: int, unit: str) -> Callable[[int], None]:
-    """Prints a line where the last one, or the beginning, is a minute ago."""
+    """Return a function that prints a line of progress at most once a minute."""
     begun = printed = time.monotonic()
     first: int | None = None
 
@@ -173,7 +170,7 @@ def _lines(stage: str, count: int, unit: str) -> Callable[[int], None]:
 
 
 def duration(seconds: float) -> str:
-    """A time in minutes and hours, for people."""
+    """Write a time in minutes and hours, for people."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return "less than a minute"
@@ -181,9 +178,10 @@ def duration(seconds: float) -> str:
 
 
 def terminal(*, stderr: bool = False) -> Any:
-    """For tables and bars. What comes from files is shown as it is: without markup, and control characters by name.
+    """Return the console for tables and bars. It shows text from files without markup and with control characters
+    escaped.
 
-    Where it is a file or a pipe, lines are as long as they need to be: nothing is cut or wrapped.
+    If it is a file or a pipe, lines are never cut or wrapped.
     """
     from rich.console import Console
     from rich.segment import Segment
@@ -202,7 +200,7 @@ def terminal(*, stderr: bool = False) -> Any:
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Print a text of ours or of a file's; with `err` it is a note beside the results, which --quiet leaves out."""
+    """Print a text; with `err` it is a note to stderr, which --quiet leaves out."""
     from avbench.core import visible
 
     if not (err and _QUIET):
@@ -210,14 +208,14 @@ def say(text: object, *, err: bool = False) -> None:
 
 
 def say_error(text: object) -> None:
-    """Print to stderr what --quiet does not leave out."""
+    """Print to stderr, also under --quiet."""
     from avbench.core import visible
 
     typer.echo(visible(text), err=True)
 
 
 def keep_quiet(quiet: bool) -> None:
-    """Leave out progress and notes from now on, or show them again."""
+    """Switch progress and notes off or on."""
     global _QUIET
     _QUIET = quiet
 
@@ -226,11 +224,11 @@ _QUIET = False
 
 
 def show_training(steps: "Iterable[Progress]", what: str, total: int) -> None:
-    """Show a training; its last losses stand below the bar."""
+    """Show the progress of a training, and its last losses below the bar."""
     if last := show_progress(what, total, steps, "steps", at="step"):
         losses = [("video", last.video_loss), ("audio", last.audio_loss)]
-        said = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses if loss is not None)
-        say(f"{what}: step {last.step}, {said}")
+        message = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses if loss is not None)
+        say(f"{what}: step {last.step}, {message}")
 
 
 def refuse(sentence: str, *, code: int = 2) -> NoReturn:
@@ -243,7 +241,7 @@ class Printed:
     """Prints notes once, and draws progress: where `avbench.api` sends its messages on the command line.
 
     Args:
-        notes: what was noted before.
+        notes: sentences that were noted before.
         begun: called with each run folder that has its run.json, before its first clip is made.
     """
 
@@ -258,10 +256,10 @@ class Printed:
             say(f"note: {sentence}", err=True)
 
     def begun(self, folder: "Path") -> None:
-        """A run folder has its run.json."""
+        """Pass on that a run folder has its run.json."""
         if self._begun:
             self._begun(folder)
 
     def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
-        """Draw the items of a job while a bar shows how far it is."""
+        """Take the items of a job while a bar shows progress."""
         show_progress(stage, count, items)

@@ -28,18 +28,18 @@ class Program(TyperGroup):
         for name, command in self.commands.items():
             command.rich_help_panel = panels.get(name, "Advanced")  # type: ignore[attr-defined]
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """The names of the commands, panel by panel."""
         ordered = [name for names in PANELS.values() for name in names if name in self.commands]
         return [*ordered, *(name for name in self.commands if name not in ordered)]
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words, with the options of ANYWHERE moved to the front."""
         end = args.index("--") if "--" in args else len(args)
         front = [word for word in args[:end] if word in ANYWHERE]
         return super().parse_args(ctx, [*front, *(word for word in args[:end] if word not in ANYWHERE), *args[end:]])
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         try:
             return super().invoke(ctx)
@@ -61,11 +61,11 @@ app.add_typer(reference_app, name="reference")
 app.add_typer(weights_app, name="weights")
 train_app = typer.Typer(help="Train AVFullDiT: examples, towers, and the two arms.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
-runs_app = typer.Typer(help="Run folders: put the shards of a run together.", no_args_is_help=True)
+runs_app = typer.Typer(help="Run folders: merge the shards of a run.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 cache_app = typer.Typer(help="The features cache, which runs and machines share.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
-subsets_app = typer.Typer(help="Subsets: the prompts that are asked.", no_args_is_help=True)
+subsets_app = typer.Typer(help="Subsets: the prompts that models are given.", no_args_is_help=True)
 app.add_typer(subsets_app, name="subsets")
 
 
@@ -92,9 +92,9 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit. An error is printed as one sentence, with `--debug` after its traceback.
+    """Run the command line and exit. An error is printed as one sentence; with `--debug` the traceback comes first.
 
-    Exit codes: 1 where a command did not succeed, 2 for a user's mistake or a file that cannot be read or written, 70
+    Exit codes: 1 if a command did not succeed, 2 for a user's mistake or a file that cannot be read or written, 70
     for a fault of avbench, 130 for Ctrl-C.
     """
     from avbench.cli.steps import PRINTED
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def exit_code_and_message(error: Exception) -> tuple[int, str]:
-    """Exit code and sentence of what went wrong."""
+    """Return the exit code and the sentence for an error."""
     from avbench.core import InputError, first_line
 
     if isinstance(error, InputError):
@@ -135,5 +135,6 @@ def _sentence(message: str) -> str:
 
 
 _FAULT = (
-    "this was not foreseen, and is a fault of avbench. Please report it with what the same command with --debug says"
+    "this was not foreseen, and is a fault of avbench. Please report it with the output of the same command "
+    "with --debug"
 )

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from avbench.storage.run_status import Status
 
 MOST_SENTENCES = 10
-"""Failures that `status` prints; the others are counted."""
+"""How many failures `status` prints; it counts the others."""
 
 
 @runs_app.command("merge")
 def merge_runs(
-    out: Annotated[Path, typer.Argument(help="Run folder to make, or to add to.")],
+    out: Annotated[Path, typer.Argument(help="Run folder to create, or to add the parts to.")],
     runs: Runs,
 ) -> None:
-    """Put the parts of one run, such as its shards, together: exact, in any order, as often as you like."""
+    """Merge the parts of one run, such as its shards, exactly; in any order, as often as you like."""
     from avbench.storage.run_merge import merge
 
     found = merge(out, runs)
@@ -38,9 +38,9 @@ def merge_runs(
 
 @app.command()
 def status(runs: Runs, form: Form = "console") -> None:
-    """Say how far runs are: stage, clips, rate, time left, failures, peak memory, and what to do next.
+    """Show the progress of runs: stage, clips, rate, time left, failures, peak memory, and the next step.
 
-    It reads the folders only, so it also works while a command writes them, and after one was killed.
+    It only reads the folders, so it works while a command writes them and after one was killed.
     """
     from avbench.storage.run_folder import RunFolder
     from avbench.storage.run_status import status as read
@@ -64,7 +64,7 @@ def _plain(found: "Status") -> dict[str, Any]:
 
 
 def _overview(found: "list[Status]") -> tuple[list[str], list[list[str]]]:
-    """Heads and a row per run."""
+    """Column heads, and one row per run."""
     heads = ["run", "shard", "stage", "clips", "failed", "rate", "left", "next"]
     rows = []
     for one in found:
@@ -80,7 +80,7 @@ def _stage(found: "Status") -> str:
 
 
 def _pace(found: "Status") -> tuple[str, str]:
-    """Rate and time left of the command that works, or that was stopped."""
+    """Describe the rate and time left of the command that is working or was stopped."""
     progress = found.progress
     if progress is None or progress.ended or progress.rate is None:
         return "", ""
@@ -95,8 +95,11 @@ def _print_details(found: "Status") -> None:
         paced = f", {rate}, {left} left" if rate else ""
         ago = duration(max(0.0, time.time() - progress.updated))
         where = f"process {progress.process} on {progress.host}"
-        said = "" if found.running else ", which has stopped"
-        say(f"{progress.stage}: {progress.done} of {progress.total} done by {where}{said}{paced}; last sign {ago} ago")
+        stopped = "" if found.running else ", which has stopped"
+        say(
+            f"{progress.stage}: {progress.done} of {progress.total} done by {where}{stopped}{paced}; "
+            f"last sign {ago} ago"
+        )
     heads = ["subset", "clips", "made", "failed", "refused", "left"]
     counts = [[one.subset, one.planned, one.made, one.failed, one.refused, one.left] for one in found.subsets]
     print_listing(heads, [[str(cell) for cell in row] for row in counts], "console")
@@ -122,7 +125,7 @@ def _print_sentences(what: str, counts: "dict[str, int] | Any") -> None:
 
 @cache_app.command("size")
 def cache_size(form: Form = "console") -> None:
-    """Say how much the features cache holds, by feature and protocol."""
+    """Show how much the features cache holds, by feature and protocol."""
     from avbench.storage.features_cache import required
 
     cache = required()
@@ -137,17 +140,18 @@ def cache_size(form: Form = "console") -> None:
 @cache_app.command("prune")
 def cache_prune(
     days: Annotated[
-        float | None, typer.Option("--unused-days", min=0, help="Remove what was not used for so many days.")
+        float | None, typer.Option("--unused-days", min=0, help="Remove entries that were not used for this many days.")
     ] = None,
     gib: Annotated[
-        float | None, typer.Option("--max-gib", min=0, help="Remove what was not used longest, down to this size.")
+        float | None,
+        typer.Option("--max-gib", min=0, help="Remove the least recently used entries, down to this size."),
     ] = None,
 ) -> None:
-    """Remove entries of the features cache; the clips are measured again when they are asked for."""
+    """Remove entries of the features cache; their clips are measured again when needed."""
     from avbench.storage.features_cache import required
 
     if days is None and gib is None:
-        refuse("say what to remove: --unused-days DAYS, --max-gib SIZE, or both")
+        refuse("nothing to remove was named: give --unused-days DAYS, --max-gib SIZE, or both")
     seconds, most = None if days is None else days * 86_400, None if gib is None else int(gib * 2**30)
     count, size = required().prune(seconds, most)
     say(f"removed {count} entries, {size / 2**20:.1f} MiB")

@@ -16,6 +16,7 @@ from avbench.cli.options import (
     Out,
     PlannedPrompts,
     PlannedSeeds,
+    PlannedTrainings,
     Prompts,
     ReferenceAt,
     Replace,
@@ -98,7 +99,7 @@ def evaluate(
     workers: Workers = None,
     device: Device = "auto",
 ) -> None:
-    """Score measured run folders; FVD under other protocols is measured first, and printed with its spread."""
+    """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
     metrics, work, lost, scored = named_metrics(metric, fvd_protocol), work_of(workers, device=device), 0, False
     for path in runs:
         if fvd_protocol:
@@ -121,11 +122,14 @@ def leaderboard(
     metric: Metrics = None,
     allow: Allow = None,
     distances: Annotated[
-        bool, typer.Option("--test-distances", help="Rank distances, too: label swaps, seconds a pair of runs.")
+        bool,
+        typer.Option("--test-distances", help="Also rank distances, by label swaps: some seconds per pair of runs."),
     ] = False,
     reference: ReferenceAt = None,
 ) -> None:
-    """Rank many runs, with the places that the data leave open. Adding a run is dropping its folder."""
+    """Rank many runs, each with the range of ranks that the data leave open. To add a run, put its folder among the
+    others.
+    """
     from avbench.comparison import leaderboard as stage
     from avbench.report import tables
 
@@ -140,28 +144,47 @@ def leaderboard(
 
 @app.command()
 def power(
-    runs: Annotated[list[Path], typer.Argument(help="One pilot run, or two whose clips are paired.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="One pilot run, or two whose clips are paired; or two arms, as in 'a=runs/a-*' 'b=runs/b-*'.",
+        ),
+    ],
     prompts: PlannedPrompts = None,
     seeds: PlannedSeeds = None,
-    family: Annotated[int, typer.Option(min=1, help="Comparisons that Holm's correction will count.")] = 1,
+    trainings: PlannedTrainings = None,
+    family: Annotated[int, typer.Option(min=1, help="Number of comparisons for Holm's correction.")] = 1,
     form: Form = "console",
 ) -> None:
-    """Say what difference so many prompts and seeds could find, before GPU hours are spent."""
-    from avbench.comparison.power import planned
-    from avbench.report import boards
+    """Compute which differences a number of prompts and seeds could find, before GPU hours are spent."""
+    from avbench import api
+    from avbench.comparison.power import planned, planned_arms
+    from avbench.report import arm_tables, boards
 
-    counts = [int(one) for one in prompts or (50, 100, 200, 400)], [int(one) for one in seeds or (1, 2, 4)]
-    frame = planned([opened_run(path) for path in runs], *counts, family)
+    numbers = [int(one) for one in prompts or (50, 100, 200, 400)]
+    arms = api.named_arms(runs)
+    if idle := "--trainings" if trainings and not arms else "--seeds" if seeds and arms else None:
+        refuse(f"{idle} has no effect on {'arms' if arms else 'single runs: name arms, as in a=runs/a-*'}")
+    if arms and len(arms) != 2:
+        refuse(f"{len(arms)} pilot arms were given; give two")
+    if arms:
+        counts = [int(one) for one in trainings or (3, 5, 10)]
+        frame = planned_arms(api.compare_arms(arms).differences, counts, numbers, family)
+    else:
+        counts = [int(one) for one in seeds or (1, 2, 4)]
+        frame = planned([opened_run(Path(path)) for path in runs], numbers, counts, family)
     if form in ("csv", "json"):
         print_frame(frame, form)
     else:
-        print_tables(boards.power_tables(frame), boards.POWER_LEGEND, form)
+        legend = arm_tables.POWER_LEGEND if arms else boards.POWER_LEGEND
+        print_tables(boards.power_tables(frame, "trainings" if arms else "seeds"), legend, form)
 
 
 @app.command()
 def votes(
     files: Annotated[
-        list[Path], typer.Argument(help="Files that a report's page exported, or preference files (.csv, .jsonl).")
+        list[Path],
+        typer.Argument(help="Files of votes that a report's page exported, or preference files (.csv, .jsonl)."),
     ],
     run: Annotated[
         list[Path] | None,

@@ -1,4 +1,4 @@
-"""What several commands do, as thin calls of `avbench.api`: notes and progress are printed."""
+"""Steps that several commands share: calls of `avbench.api` that print notes and progress."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,21 +19,21 @@ PRINTED = Printed()
 
 
 def work_of(workers: int | None = None, *, replace: bool = False, device: str = "auto") -> "Work":
-    """How the stages work for a command: what they note is printed."""
+    """Settings of the work for a command: its notes are printed."""
     from avbench.api import Work
 
     return Work(workers, replace, PRINTED, device)
 
 
 def sample_run(place: Path, model: str, asked: "Asked", workers: int | None, *, replace: bool = False) -> int:
-    """Sample a run; returns how many of its clips could not be made, refusals not counted."""
+    """Sample a run; return how many clips failed, without those that the model refused."""
     from avbench.api import sampled
 
     return sampled(place, model, asked, work_of(workers, replace=replace))[1]
 
 
 def named_metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:
-    """The metrics that were named, or the default ones; and those of FVD protocols."""
+    """Return the named metrics, or the default ones, and those of FVD protocols."""
     from avbench.api import note_unusable_metrics
     from avbench.metrics.evaluate import chosen_metrics, fvd_metrics
 
@@ -71,7 +71,7 @@ def evaluate_run(
 
 
 def opened_run(path: "Path | RunFolder", *, reads_clips: bool = False) -> "RunView":
-    """A run folder, read once, whose clips are those that were sampled; gone ones are noted where they are read."""
+    """Open a run folder and note clips whose files are gone, if clips will be read."""
     from avbench.api import opened
 
     return opened(path if isinstance(path, Path) else path.path, work_of(), reads_clips=reads_clips)
@@ -80,7 +80,7 @@ def opened_run(path: "Path | RunFolder", *, reads_clips: bool = False) -> "RunVi
 def chosen_subsets(
     names: Sequence[str] | None, prompts: Path | None, views: Sequence[str] | None, limit: int | None
 ) -> list["Subset"]:
-    """The subsets that options ask for, or the toy subsets."""
+    """Return the subsets that the options name, or the toy subsets."""
     from avbench import api
 
     return api.chosen_subsets(names, prompts, views or (), limit)
@@ -111,7 +111,7 @@ def parsed_shard(text: str | None) -> "Shard | None":
 
 
 def shard_place(out: Path, shard: str | None) -> Path:
-    """The folder that --out and --shard ask for."""
+    """Return the folder for --out and --shard."""
     from avbench.api import shard_folder
 
     return shard_folder(out, parsed_shard(shard))

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
 Examples = Annotated[Path, typer.Option(help="Folder of the examples.")]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
-Batch = Annotated[int, typer.Option(min=1, help="Examples a step, over all processes.")]
+Batch = Annotated[int, typer.Option(min=1, help="Examples per step, over all processes.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
-Seed = Annotated[int, typer.Option(help="Decides the data, its order, noise, timesteps and first weights.")]
+Seed = Annotated[int, typer.Option(help="Seed of the data, their order, noise, timesteps and first weights.")]
 Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same command given again resumes there.")]
 
 
@@ -27,7 +27,7 @@ Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same c
 def train_examples(
     out: Target, data: Data = "toyworld", clips: int = 24_300, seed: Seed = 0, workers: Workers = None
 ) -> None:
-    """Make training clips once, to be trained on many times; training can begin while they are made."""
+    """Make training clips, which many trainings can use; training can begin while they are made."""
     from avbench.training.train import make_examples
 
     show_progress(f"examples: {out}", clips, make_examples(data, clips, seed, out, worker_count(workers)))
@@ -60,14 +60,14 @@ def train_arms(
     video: Annotated[Path, typer.Option(help="Checkpoint of the video tower.")],
     audio: Annotated[Path, typer.Option(help="Checkpoint of the audio tower.")],
     examples: Examples,
-    arm: Annotated[list[str] | None, typer.Option(help="t2v or t2av; both where not given.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="t2v or t2av; both by default.")] = None,
     steps: Steps = 4600,
     batch: Batch = 16,
     rate: Rate = 1e-3,
-    audio_weight: Annotated[float, typer.Option(help="λ_a, where λ_v is 1.")] = 1.0,
+    audio_weight: Annotated[float, typer.Option(help="Weight λ_a of the audio loss; λ_v is 1.")] = 1.0,
     seed: Seed = 1,
 ) -> None:
-    """Train the T2V and the T2AV arm from the same towers under identical settings, and check that they were."""
+    """Train the T2V and the T2AV arm from the same towers, and check that all settings were identical."""
     from avbench.core import nearest
     from avbench.training.loop import Plan
     from avbench.training.train import ARMS, make_arm, same_settings
@@ -96,12 +96,14 @@ def train_arms(
 
 @train_app.command("report")
 def train_report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of the toy subsets; the world itself among them.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders of the toy subsets, with the embedded world itself among them.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Write the table to this file instead, as markdown, and pictures beside it.")
     ] = None,
 ) -> None:
-    """Show what trained arms reach: colours, number of bodies, sound against contacts, physics, distances.
+    """Show how good trained arms are: colours, number of bodies, sound against contacts, physics, distances.
 
     With --out FILE.md it also draws 12 random prompts: FILE-clips.png has a strip of frames for each run,
     FILE-sound.png the spectrograms with onsets (green) and visible contacts (red).
@@ -121,7 +123,7 @@ def train_report(
 
 
 def _machine() -> "Machine":
-    """How this machine trains fastest."""
+    """Choose the fastest way to train on this machine."""
     from avbench.training.machine import Machine
 
     machine = Machine.measured()

@@ -15,6 +15,7 @@ Intervals and tests are clustered by prompt: they say what other prompts could g
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,7 @@ def read(files: Sequence[Path], folders: Sequence[RunFolder]) -> preferences.Pre
     found = preferences.read(studies, folders)
     exported = [path for path in files if path not in studies]
     parts = [part for part in (ballots.read(exported) if exported else None, found.votes) if part is not None]
-    votes = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    votes: Any = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     names = [folder.path.name for folder in folders] or [*votes["left"], *votes["right"]]
     known = votes["left"].isin(names) & votes["right"].isin(names)
     left_out = [*found.left_out]
@@ -109,7 +110,7 @@ def agreement(
     for other in sides[1:]:
         check_comparable(other, sides[0], allow)
     names = [one.name for one in sides]
-    choice = votes["vote"].map(ballots.CHOICES).to_numpy(dtype=float)
+    choice = votes["vote"].map(ballots.CHOICES.get).to_numpy(dtype=float)
     values = [clip_values(folder) for folder in folders]
     scores = [{(one.subset, one.metric): one for one in folder.scores()[0]} for folder in folders]
     preferred: dict[str, np.ndarray | str] = {}
@@ -119,7 +120,8 @@ def agreement(
             preferred[name] = reason
             continue
         found, sided = np.full(len(votes), np.nan), metric.direction is not Direction.BAND
-        for (subset, left, right), of_pair in votes.groupby(["subset", "left", "right"], sort=False):
+        pairs: Any = votes.groupby(["subset", "left", "right"], sort=False)
+        for (subset, left, right), of_pair in pairs:
             where, one, other = (str(subset), name), names.index(str(left)), names.index(str(right))
             if where not in values[one] or where not in values[other]:
                 continue
@@ -173,7 +175,8 @@ def table(votes: pd.DataFrame, choice: np.ndarray, preferred: Mapping[str, np.nd
     for subset in [*([ALL] if len(subsets) > 1 else []), *subsets]:
         inside = np.ones(len(votes), dtype=bool) if subset == ALL else (votes["subset"] == subset).to_numpy()
         kept = inside & (choice != 0.5)
-        clear, chosen = votes[kept], choice[kept]
+        clear: Any = votes[kept]
+        chosen = choice[kept]
         rows += _people(subset, clear, chosen)
         for name, side in preferred.items():
             if isinstance(side, str):
@@ -185,12 +188,12 @@ def table(votes: pd.DataFrame, choice: np.ndarray, preferred: Mapping[str, np.nd
     frame = frame.astype(dict.fromkeys(("accuracy", "low", "high", "p", "p_holm"), float))
     tested = frame["p"].notna()
     frame.loc[tested, "p_holm"] = paired.holm(frame.loc[tested, "p"].to_numpy())
-    order = frame["subset"].map({name: number for number, name in enumerate([ALL, *subsets])})
+    order = frame["subset"].map([ALL, *subsets].index)
     frame = frame.assign(order=order).sort_values(["order", "accuracy"], ascending=[True, False], kind="stable")
     return frame.drop(columns="order").reset_index(drop=True)
 
 
-def _people(subset: str, clear: pd.DataFrame, chosen: np.ndarray) -> Iterator[Agreement]:
+def _people(subset: str, clear: Any, chosen: np.ndarray) -> Iterator[Agreement]:
     """How far each vote agrees with those of the other raters on the same two clips."""
     swap = (clear["left"] > clear["right"]).to_numpy()
     first = np.where(swap, 1 - chosen, chosen)
@@ -240,7 +243,7 @@ def accuracy(subset: str, judge: str, votes: pd.DataFrame, share: np.ndarray, *,
 
 def verdict(frame: pd.DataFrame, votes: pd.DataFrame) -> list[str]:
     """The answer in plain sentences: which metrics agree with people, how far people agree, what was counted."""
-    main = frame[frame["subset"] == frame["subset"].iloc[0]]
+    main: Any = frame[frame["subset"] == frame["subset"].iloc[0]]
     people, metrics = main[main["judge"].isin((PERSON, MAJORITY))], main[~main["judge"].isin((PERSON, MAJORITY))]
     measured = metrics[metrics["accuracy"].notna()]
     shown = measured[measured["p_holm"] < ALPHA]
@@ -262,7 +265,7 @@ def verdict(frame: pd.DataFrame, votes: pd.DataFrame) -> list[str]:
         )
     else:
         said.append("How far people agree is not known, because no two raters judged the same two clips.")
-    same = int((votes["vote"] == "tie").sum())
+    same = list(votes["vote"]).count("tie")
     raters, prompts = votes["rater"].nunique(), len(votes[["subset", "prompt"]].drop_duplicates())
     said.append(
         f"{len(votes)} votes of {raters} rater{'s' * (raters > 1)} on {prompts} prompts; {same} for neither clip are "

@@ -18,7 +18,17 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from avbench.comparison.arms import Arm, pairing, require_alike
-from avbench.comparison.differences import TO_TARGET, Side, against_margin, better, common_target, in_family, kind_of
+from avbench.comparison.differences import (
+    MACRO,
+    MICRO,
+    TO_TARGET,
+    Side,
+    against_margin,
+    better,
+    common_target,
+    in_family,
+    kind_of,
+)
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, check_comparable
 from avbench.core import InputError
@@ -94,6 +104,7 @@ def arm_differences(
         order, sentence = pairing(arms[one], arms[other], paired_trainings)
         notes.append(sentence)
         rows += _rows(read[one], read[other], order, plan, allow)
+    rows = [row for row in rows if metrics is None or row["metric"] in metrics]
     parts = [row.pop("components", None) for row in rows]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame[list(FLOATS)] = frame[list(FLOATS)].astype(float)
@@ -187,7 +198,10 @@ def _rows(
             remarks = dict.fromkeys([*(marks[where] for marks in every), found.pop("remark", None)])
             yield row | found | {"mark": "; ".join(remark for remark in remarks if remark) or None}
         elif plan.names(*where):
-            yield row | {"kind": kind_of(metric), "missing": f"{lacking} has no score of it"}
+            why = f"{lacking} has no score of it"
+            if where[0] in (MACRO, MICRO):
+                why = "arms are compared on each subset, not over several"
+            yield row | {"kind": kind_of(metric), "missing": why}
 
 
 def _row(metric: Metric, where: Where, run: _Read, against: _Read, order: list[int] | None) -> dict[str, Any]:
@@ -210,9 +224,13 @@ def _row(metric: Metric, where: Where, run: _Read, against: _Read, order: list[i
     prompts = ours.columns.union(theirs.columns)
     a, b = (frame.reindex(columns=prompts).to_numpy(float) for frame in (ours, theirs))
     try:
-        return kind | _numbers(a, b, order, target)
+        found = _numbers(a, b, order, target)
     except InputError as reason:  # gaps leave a training without a value
         return kind | {"missing": str(reason)}
+    if found["prompts"] < paired.LEAST_PROMPTS:
+        few = f"{found['prompts']} prompts are too few: at least {paired.LEAST_PROMPTS} are needed"
+        return kind | {"missing": few, "prompts": found["prompts"]}
+    return kind | found
 
 
 def _numbers(a: np.ndarray, b: np.ndarray, order: list[int] | None, target: float | None) -> dict[str, Any]:
@@ -220,7 +238,11 @@ def _numbers(a: np.ndarray, b: np.ndarray, order: list[int] | None, target: floa
         b = b[order]
     found = trainings.arm_difference(a, b, paired_rows=order is not None, target=target)
     parts, gaps = found.components, float(np.mean([np.isnan(table).mean() for table in (a, b)]))
-    row = {
+    remarks = [
+        f"{gaps:.0%} of the values, one per prompt and training, are missing" if gaps else "",
+        f"every training differs by {found.value:g}" if found.constant else "",
+    ]
+    return {
         "trainings": found.trainings[0],
         "trainings_against": found.trainings[1],
         "prompts": found.prompts,
@@ -228,14 +250,6 @@ def _numbers(a: np.ndarray, b: np.ndarray, order: list[int] | None, target: floa
         "dropped": np.count_nonzero(np.isnan(a) != np.isnan(b)) if found.paired else 0,
         "spread": _spread(a),
         "spread_against": _spread(b),
-    }
-    if a.shape[1] > 1 and found.prompts < paired.LEAST_PROMPTS:
-        return row | {"missing": f"{found.prompts} prompts are too few: at least {paired.LEAST_PROMPTS} are needed"}
-    remarks = [
-        f"{gaps:.0%} of the values, one per prompt and training, are missing" if gaps else "",
-        f"every training differs by {found.value:g}" if found.constant else "",
-    ]
-    return row | {
         "difference": found.value,
         "low": found.interval[0],
         "high": found.interval[1],

@@ -20,7 +20,16 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from avbench.comparison.plan import Plan
-from avbench.comparison.score_table import Where, asked_scores, check_comparable, clip_values, join, made, scored_by
+from avbench.comparison.score_table import (
+    Where,
+    asked_scores,
+    check_comparable,
+    clip_values,
+    join,
+    made,
+    scored_by,
+    sharable,
+)
 from avbench.core import Columns, Direction, InputError, Key, NotMeasurable, Row, Score, Subset, columns
 from avbench.features.measure import current_rows, protocol_of
 from avbench.metrics import distances, reference
@@ -94,7 +103,7 @@ def differences(
                     known[name], [subset for subset, metric in both if metric == name], run, against, plan
                 )
                 rows += [{"metric": name, **names, **row} for row in over_all]
-    return _judged(pd.DataFrame(rows, columns=list(COLUMNS)), known, plan)
+    return sharable(_judged(pd.DataFrame(rows, columns=list(COLUMNS)), known, plan))
 
 
 class Side:
@@ -111,14 +120,25 @@ class Side:
         self._columns: dict[tuple[str, str], dict[str, tuple[list[Key], Columns]]] = {}
 
     def column(self, metric: Metric, subset: str) -> tuple[list[Key], Columns]:
-        """The embedding that a metric compares, of a subset's clips that have it, and their keys; read once."""
+        """The embedding that a metric compares, of a subset's clips that have it, and their keys; read once.
+
+        Raises:
+            InputError: the score was computed from more or fewer rows, so they do not belong together.
+        """
         where = metric.feature, metric.column
         if where not in self._columns:
             rows: dict[str, list[Row]] = {}
             for row in current_rows(self.folder, metric.feature, names=[metric.column]).values():
                 rows.setdefault(row.key.subset, []).append(row)
             self._columns[where] = {name: _as_measured(*columns(of_subset)) for name, of_subset in rows.items()}
-        return self._columns[where].get(subset, ([], {}))
+        keys, found = self._columns[where].get(subset, ([], {}))
+        if len(keys) != (counted := self.scores[subset, metric.name].n):
+            msg = (
+                f"{self.folder.path} holds {metric.feature} of {len(keys)} clips of {subset}, but its {metric.name} "
+                f"was computed from {counted}: run `avbench evaluate {self.folder.path}` again"
+            )
+            raise InputError(msg)
+        return keys, found
 
 
 def _as_measured(keys: list[Key], values: Columns) -> tuple[list[Key], Columns]:

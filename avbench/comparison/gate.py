@@ -24,6 +24,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Verdict:
     """``subset/metric``, or that with ``: coverage``."""
     failed: bool
     message: str
-    """What was found, in a sentence."""
+    """What was found, in a sentence without local paths, because checks are shown to others."""
     p: float | None = None
     """One-sided, after Holm."""
     skipped: bool = False
@@ -64,8 +65,11 @@ class Verdict:
     """False where the run lacks what the baseline has: that fails too, but it is no worse number."""
 
 
-def update(folder: RunFolder, baseline: Path, reason: str) -> None:
+def update(folder: RunFolder, baseline: Path, reason: str) -> str | None:
     """Make an evaluated run the baseline, without its local paths, and write down why.
+
+    Returns:
+        A sentence if the baseline held numbers or clips that it holds no longer, so that they are no longer gated.
 
     Raises:
         InputError: there is no reason, the run was not evaluated, or the file is no baseline.
@@ -75,10 +79,12 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
         raise InputError(msg)
     scores, _ = folder.scores()
     clip_values(folder)  # raises where they are not of the evaluation that the scores are of
-    history = []
+    history, shrunk = [], None
     if baseline.exists():
-        with tempfile.TemporaryDirectory() as place:
-            history = read_json(_unpacked(baseline, Path(place)) / HISTORY, list[dict[str, Any]])
+        with _opened(baseline) as before:
+            history = read_json(before.path / HISTORY, list[dict[str, Any]])
+            with suppress(InputError):  # of a damaged baseline, which is replaced
+                shrunk = _shrunk(before, folder)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     history.append({"date": today, "reason": reason, "run": without_folders(folder.run().to_json())})
     scored = {score.metric for score in scores}
@@ -93,6 +99,15 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> None:
                 _add(packed, name, folder.shared(name))
             _add(packed, HISTORY, json.dumps(history, indent=1, ensure_ascii=False).encode())
         write_whole(baseline, made.read_bytes())
+    return shrunk
+
+
+def _shrunk(before: RunFolder, after: RunFolder) -> str | None:
+    """What the older of two baselines has, and the newer has not."""
+    old, new = ({"/".join((one.subset, one.metric)) for one in of.scores()[0] if one.n} for of in (before, after))
+    made = [{key for key, one in of.samples().items() if one.failure is None} for of in (before, after)]
+    lost = [*sorted(old - new), *([f"{len(made[0] - made[1])} clips"] if made[0] - made[1] else [])]
+    return f"it had, and has no longer: {', '.join(lost)}" if lost else None
 
 
 def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None = None) -> list[Verdict]:
@@ -107,8 +122,7 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
     Raises:
         InputError: the two cannot be compared, or no margin of the plan is of a score of the baseline.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        before = RunFolder(_unpacked(baseline, Path(temporary)))
+    with _opened(baseline) as before:
         had = {(one.subset, one.metric): one for one in before.scores()[0]}
         wanted = _wanted(had, plan)
         gated = [where for where, margin in wanted.items() if margin is not None]
@@ -132,14 +146,15 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         Verdict(
             one.name,
             one.fails or not adjusted.get(number, 1.0) >= plan.alpha,
-            one.message,
+            without_folders(one.message),
             adjusted.get(number),
             compared=one.compared,
         )
         for number, one in enumerate(checks)
     ]
     verdicts += [
-        Verdict(name, failed=False, message=message, skipped=True) for name, message in _skipped(wanted, had, plan)
+        Verdict(name, failed=False, message=without_folders(message), skipped=True)
+        for name, message in _skipped(wanted, had, plan)
     ]
     return sorted(verdicts, key=lambda verdict: (not verdict.failed, verdict.skipped))
 
@@ -165,8 +180,8 @@ def initial_plan(baseline: Path) -> str:
     Raises:
         InputError: the file is no baseline, or none of its numbers has noise to make a margin of.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        scores, _ = RunFolder(_unpacked(baseline, Path(temporary))).scores()
+    with _opened(baseline) as before:
+        scores, _ = before.scores()
     found = {(one.subset, one.metric): margin for one in scores if (margin := _noise(one))}
     if not found:
         msg = f"{baseline} has no number with an interval, so no margin can be taken from it"
@@ -323,6 +338,23 @@ def _clips(before: RunFolder, after: RunFolder, gated: set[str]) -> _Check:
 
 def _example(failed: list[Sample]) -> str:
     return f", for example {failed[0].key.subset}/{failed[0].key.prompt}: {failed[0].failure}" if failed else ""
+
+
+@contextmanager
+def _opened(baseline: Path) -> Iterator[RunFolder]:
+    """The baseline as a run folder, for a while; whatever is wrong in it is said of the baseline's own file."""
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            yield RunFolder(_unpacked(baseline, Path(place)))
+        except InputError as error:
+            if place not in str(error):
+                raise
+            why = without_folders(str(error)).partition(": run `avbench")[0]
+            msg = (
+                f"{baseline} is damaged, or was changed after it was made ({why}): put it back as it was, or make it "
+                "again with `avbench check RUN --baseline FILE --update --reason …`"
+            )
+            raise InputError(msg) from None
 
 
 def _unpacked(baseline: Path, place: Path) -> Path:

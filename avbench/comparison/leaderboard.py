@@ -3,15 +3,16 @@
 All pairs of runs are tested, on the clips that both have, by a t-test over prompts (`paired.t_test`: permutations would
 be too coarse for so many pairs). Holm's correction counts the pairs of one column, a metric on a subset. A run's
 best possible rank is one more than the runs shown to be better, its worst all runs less those shown to be worse
-(Mohamad, Goeman and van Zwet, 2019); two runs share a letter exactly where they are not told apart.
+(Mohamad, Goeman and van Zwet, 2019); two runs share a letter exactly if they are not shown to differ.
 
 Where the reference's value is right (≈), order is by the distance from it. `macro` lets every subset count the same,
 `micro` every clip. Distances between distributions are tested where asked for (label swaps, which take seconds a pair),
 and are not pooled.
 
-`best` is only what is shown to be ahead: a run that may be first where another may not. For ≈ its interval must hold
-the reference's value as well, so that a frozen clip does not win by being nearest. That a distance cannot be told from
-the reference is no merit: with few clips nothing can. A distance that rests on too few clips has no rank.
+`best` marks only runs that are shown to be ahead: runs that may be first, in a column where not every run may be. For ≈
+its interval must hold the reference's value as well, so that a frozen clip does not win by being nearest. A distance
+that is not distinguishable from the reference's is no merit: with few clips none is. A distance that rests on too few
+clips has no rank.
 """
 
 import itertools
@@ -33,7 +34,7 @@ from avbench.storage.run_folder import RunFolder
 
 
 def find(places: Sequence[Path]) -> list[RunFolder]:
-    """The run folders among these folders and right below them, by name: adding a run is dropping a folder.
+    """Return the run folders among these folders and directly inside them, by name. To add a run, put its folder there.
 
     Raises:
         InputError: there is none.
@@ -54,11 +55,12 @@ def leaderboard(
     place: Path | None = None,
     metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """One row a (subset or pool, metric, model): value, low, high, rank, rank_low, rank_high, letters, best and more.
+    """One row per subset or pool, metric and model: value, low, high, rank, rank_low, rank_high, letters, best and
+    more.
 
     Args:
         folders: evaluated runs.
-        allow: fields in which they may differ all the same.
+        allow: fields in which the runs may differ; a difference in any other field is an error.
         test_distances: whether distances between distributions are tested.
         place: a reference of the user's own, for that.
         metrics: names of the metrics to rank by; all for None.
@@ -70,19 +72,21 @@ def leaderboard(
     values = {folder.path.name: clip_values(folder) for folder in folders}
     known = known_metrics()
     boards = []
-    for (_, name), group in frame.groupby(["subset", "metric"], sort=False):
+    groups: Any = frame.groupby(["subset", "metric"], sort=False)
+    for (_, name), group in groups:
         board = group.assign(rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
-        scored = board[board["value"].notna() & board["too_few"].isna()]
+        scored = board.loc[board["value"].notna() & board["too_few"].isna()]
         metric = known[str(name)]
         if metric.per_clip:
             boards.append(_with_ranks(board, scored, metric, _table(scored, values)))
         else:
             p = _distance_p(scored, folders, allow, place) if test_distances and len(scored) > 1 else None
             boards.append(board if p is None else _ranked(board, scored, metric, p))
-    for name in frame["metric"].unique():
-        of_metric = frame[(frame["metric"] == name) & frame["value"].notna()]
-        if known[name].per_clip and of_metric["subset"].nunique() > 1:
-            unlike = of_metric.groupby("model")["n"].nunique().max() > 1
+    for name in dict.fromkeys(frame["metric"]):
+        of_metric = frame.loc[(frame["metric"] == name) & frame["value"].notna()]
+        if known[name].per_clip and len({*of_metric["subset"]}) > 1:
+            sizes: Any = of_metric.groupby("model")["n"].nunique()
+            unlike = bool(sizes.max() > 1)
             pools = (False, True) if unlike else (False,)  # of subsets of one size both are one
             boards += [_pooled(of_metric, values, known[name], micro=micro) for micro in pools]
     board = pd.concat(boards, ignore_index=True)
@@ -91,8 +95,8 @@ def leaderboard(
     return board
 
 
-def _best(column: pd.DataFrame) -> pd.Series:
-    """Which rows of a metric on a subset are bold: see the module."""
+def _best(column: pd.DataFrame) -> Any:
+    """Which rows of a metric on a subset are bold, as the module's docstring says."""
     ahead = (column["rank_low"] == 1) & (column["rank_low"].max() > 1)
     if column["direction"].iloc[0] == Direction.BAND:
         return ahead & (column["low"] <= column["reference"]) & (column["reference"] <= column["high"])
@@ -114,7 +118,7 @@ class _Table:
         subset, prompt = (whole.index.get_level_values(name).to_numpy() for name in ("subset", "prompt"))
         new = (subset[1:] != subset[:-1]) | (prompt[1:] != prompt[:-1])
         self.prompts = np.concatenate([[0], np.nonzero(new)[0] + 1])
-        """Where each prompt begins."""
+        """Index of each prompt's first clip."""
         self.strata, self.stratum = np.unique(subset[self.prompts], return_inverse=True)
         """Names of the subsets, and the subset's number of each prompt."""
         self.goal = np.array([np.nan if targets[name] is None else targets[name] for name in self.strata], dtype=float)
@@ -124,7 +128,7 @@ class _Table:
         return np.where(np.isnan(self.values), np.nan, self._of_clips(self.goal[self.stratum]))
 
     def off(self) -> np.ndarray:
-        """What ranks are made of: the values, or, with a reference's value, their signed distances from it."""
+        """The numbers that are ranked: the values, or, with a reference's value, their signed distances from it."""
         if np.isnan(self.goal).any():
             return self.values
         apart = self.values - self._of_clips(self.goal[self.stratum])
@@ -138,7 +142,9 @@ class _Table:
     def means(
         self, values: np.ndarray, *, micro: bool, by_stratum: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of ``[rows, clips]`` with gaps: means, clustered standard errors, degrees of freedom (see `paired`)."""
+        """Return means, clustered standard errors and degrees of freedom of ``[rows, clips]`` with gaps (see
+        `paired`).
+        """
         there = ~np.isnan(values)
         sums = np.add.reduceat(np.where(there, values, 0.0), self.prompts, axis=1)
         counts = np.add.reduceat(there.astype(float), self.prompts, axis=1)
@@ -167,10 +173,11 @@ class _Table:
 
 
 def _table(scored: pd.DataFrame, values: dict[str, dict[Where, pd.Series]]) -> _Table | None:
-    targets = {row.subset: _target(row) for row in scored.itertuples()}
+    rows: list[Any] = [*scored.itertuples()]
+    targets = {row.subset: _target(row) for row in rows}
     series = {
         (row.model, row.subset): values[row.model][row.subset, row.metric]
-        for row in scored.itertuples()
+        for row in rows
         if (row.subset, row.metric) in values[row.model]
     }
     return _Table(series, targets) if series else None
@@ -184,8 +191,9 @@ def _pooled(
     of_metric: pd.DataFrame, values: dict[str, dict[Where, pd.Series]], metric: Metric, *, micro: bool
 ) -> pd.DataFrame:
     """Rows of the models that have a value on every subset."""
-    everywhere = of_metric.groupby("model")["subset"].nunique() == of_metric["subset"].nunique()
-    kept = of_metric[of_metric["model"].map(everywhere)]
+    counts: dict[Any, int] = of_metric.groupby("model")["subset"].nunique().to_dict()
+    everywhere = [model for model, count in counts.items() if count == len({*of_metric["subset"]})]
+    kept = of_metric.loc[of_metric["model"].isin(everywhere)]
     table = _table(kept, values)
     if table is None:
         return kept.iloc[:0]
@@ -204,7 +212,8 @@ def _pooled(
         "reference": table.means(table.goals(), micro=micro)[0],
     }
     board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
-    board["unmeasured"] = kept.groupby("model")["unmeasured"].sum().loc[table.models].to_numpy()
+    unmeasured: Any = kept.groupby("model")["unmeasured"].sum()
+    board["unmeasured"] = unmeasured.loc[table.models].to_numpy()
     return _with_ranks(board, board, metric, table, micro=micro)
 
 
@@ -223,7 +232,9 @@ def _with_ranks(
 def _ranked(
     board: pd.DataFrame, scored: pd.DataFrame, metric: Metric, p: np.ndarray, order_by: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Fill in ranks and letters. `p` is ``[scored, scored]``; `order_by`, ``[scored]``, stands for the values."""
+    """Fill in ranks and letters. `p` is ``[scored, scored]``; `order_by`, ``[scored]``, holds the numbers to sort by,
+    if not the values.
+    """
     by = scored["value"].to_numpy() if order_by is None else order_by
     order = np.argsort(-by if metric.direction is Direction.HIGHER else by, kind="stable")
     sorted_p = p[np.ix_(order, order)]

@@ -39,11 +39,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Plan:
-    """Raises InputError on an unknown metric, or a number that cannot be what it should."""
+    """Raises InputError on an unknown metric, or an impossible number."""
 
     questions: tuple[Question, ...] = ()
     margins: Mapping[str, float] = field(default_factory=dict)
-    """``metric`` or ``subset/metric`` → how much is too little to matter."""
+    """``metric`` or ``subset/metric`` → the largest difference that does not matter."""
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class Plan:
         return self.margins.get(f"{subset}/{metric}", self.margins.get(metric))
 
     def names(self, subset: str, metric: str) -> bool:
-        """Whether a question or a margin is of exactly this subset, or pool of subsets, and metric."""
+        """Whether a question or a margin names exactly this metric and this subset or pool."""
         asked = any((one.subset, one.metric) == (subset, metric) for one in self.questions)
         return asked or f"{subset}/{metric}" in self.margins
 
@@ -98,7 +98,7 @@ def read(path: Path | None) -> Plan:
 
 
 def from_plain(plain: Mapping[str, Any]) -> Plan:
-    """A plan of plain values. Raises InputError on an unknown field, or a value of another type."""
+    """Build a plan from plain values. Raises InputError on an unknown field, or a value of another type."""
     fields = {"question", "margin", "alpha"}
     if unknown := sorted({*plain} - fields):
         msg = f"plan: {unknown[0]!r} is unknown; {nearest(unknown[0], fields)}"

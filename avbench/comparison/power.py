@@ -1,19 +1,22 @@
 """Plans a comparison from a pilot: the smallest difference that a number of prompts and seeds would find.
 
-A pilot gives the spread. Two pilot runs give that of their paired differences, between prompts and between seeds of a
-prompt; one run gives that of its own values, and the planned runs are then taken to be as unlike as two of its clips
-under other seeds of the same prompts, which is what pairing leaves at worst. With one seed a prompt the two spreads
-cannot be told apart, and no number of seeds can be planned.
+The spread is estimated from pilot runs. From two runs it is the spread of their paired differences, between prompts and
+between seeds of a prompt. From one run it is the spread of its own values: the planned runs are then assumed to differ
+as much as two clips of one prompt under different seeds, which is the worst case of pairing. With one seed per prompt
+the two spreads cannot be separated, so no number of seeds can be planned.
+
+Pilot arms, with several trainings each, give the spread between trainings as well (`planned_arms`).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from avbench.comparison.score_table import check_comparable, clip_values, join, made
 from avbench.core import InputError
-from avbench.statistics import paired
+from avbench.statistics import paired, trainings
 from avbench.storage.run_folder import RunFolder
 
 
@@ -26,7 +29,7 @@ def planned(
         folders: one pilot run, or two.
         prompts: numbers of prompts to plan for.
         seeds: numbers of seeds to plan for.
-        family: comparisons that Holm's correction will count; the first of them is planned for.
+        family: number of comparisons in Holm's correction; the plan is for the one that is tested first.
 
     Raises:
         InputError: more than two runs, or two that cannot be compared.
@@ -56,3 +59,40 @@ def planned(
                 of = {"subset": subset, "metric": metric, "prompts": number, "seeds": count}
                 rows.append({**of, "detectable": found, "between": between, "within": within})
     return pd.DataFrame(rows, columns=["subset", "metric", "prompts", "seeds", "detectable", "between", "within"])
+
+
+def planned_arms(
+    differences: pd.DataFrame, counts: Sequence[int], prompts: Sequence[int], family: int = 1
+) -> pd.DataFrame:
+    """One row per (subset, metric, prompts, trainings): the smallest true difference that 80 % of such studies find.
+
+    Args:
+        differences: `ArmTables.differences` of two pilot arms. A distance is planned for as many prompts as they have,
+            because it says nothing about others.
+        counts: numbers of trainings per arm to plan for.
+        prompts: numbers of prompts to plan for.
+        family: comparisons that Holm's correction will count; the first of them is planned for.
+    """
+    rows = []
+    made: list[Any] = [*differences[differences["error"] > 0].itertuples()]
+    for row in made:
+        parts = _components(row)
+        for number in prompts if parts.crossed else [int(row.prompts)]:
+            for count in counts:
+                found = parts.detectable(count, number, family=family)
+                of = {"subset": row.subset, "metric": row.metric, "prompts": number, "trainings": count}
+                spread = {"sd_training": row.sd_training, "sd_prompt": row.sd_prompt, "sd_rest": row.sd_rest}
+                rows.append({**of, "detectable": found, **spread})
+    columns = ("subset", "metric", "prompts", "trainings", "detectable", "sd_training", "sd_prompt", "sd_rest")
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _components(row: Any) -> trainings.Components:
+    """The components of variance in a row of `ArmTables.differences`."""
+    crossed = row.kind != "distance"
+    sources = 1.0
+    if not row.paired:  # the error then rests on the trainings of both arms
+        one, other = row.spread**2 / row.trainings, row.spread_against**2 / row.trainings_against
+        sources = (one + other) ** 2 / (one**2 + other**2)
+    prompt, rest = (row.sd_prompt**2, row.sd_rest**2) if crossed else (0.0, 0.0)
+    return trainings.Components(row.sd_training**2, prompt, rest, sources, crossed)

@@ -17,6 +17,7 @@ from avbench.core import Direction, InputError, Key, Score, different_fields, ne
 from avbench.metrics.evaluate import chosen_metrics, read_values
 from avbench.metrics.table import Metric, known_metrics, problems
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.sharing import without_folders
 
 SAMPLING = (
     *("steps", "num_inference_steps", "sampler", "scheduler", "solver", "shift", "video_guidance", "audio_guidance"),
@@ -141,7 +142,17 @@ def scores_frame(
             too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)
             rows.append(row | {"mark": marks.get((score.subset, score.metric)), "too_few": too_few})
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
-    return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
+    return sharable(pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)))
+
+
+def sharable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame without local paths in its sentences: tables and pages are given to other people."""
+    sentences = {
+        name: pd.Series([without_folders(one) for one in frame[name]], frame.index, dtype=object)
+        for name in ("missing", "mark")
+        if name in frame
+    }
+    return frame.assign(**sentences)
 
 
 def scored_by(folder: RunFolder, name: str) -> Metric:

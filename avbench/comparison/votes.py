@@ -24,14 +24,14 @@ from avbench.core import InputError
 from avbench.storage.reading import read_json, shaped
 
 CHOICES = {"left": 1.0, "tie": 0.5, "right": 0.0}
-"""What a vote can be, and what it counts for the clip on the left."""
+"""Each possible vote, and its value for the clip on the left."""
 FORMAT = 1
-"""Of exported files, as their `avbench_votes`."""
+"""Format of exported files; their field `avbench_votes` holds it."""
 
 
 @dataclass(frozen=True)
 class Strength:
-    """One run's strength, or the sentence why it has none."""
+    """One run's strength, or a sentence why it has none."""
 
     run: str
     votes: int
@@ -73,15 +73,17 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def pairs(votes: pd.DataFrame) -> pd.DataFrame:
-    """One row a pair of runs that met: run, against, won, tied, lost (by run), votes, prompts."""
+    """One row per pair of runs that were compared: run, against, won, tied, lost (by run), votes, prompts."""
     found = []
     swap = votes["left"] > votes["right"]
+    score = pd.Series([CHOICES[vote] for vote in votes["vote"]], votes.index, dtype=float)
     sides = votes.assign(
         run=votes["left"].where(~swap, votes["right"]),
         against=votes["right"].where(~swap, votes["left"]),
-        score=votes["vote"].map(CHOICES).where(~swap, 1 - votes["vote"].map(CHOICES)),
+        score=score.where(~swap, 1 - score),
     )
-    for (run, against), of_pair in sides.groupby(["run", "against"]):
+    groups: Any = sides.groupby(["run", "against"])
+    for (run, against), of_pair in groups:
         counts = {name: int((of_pair["score"] == score).sum()) for name, score in _OUTCOMES.items()}
         prompts = len(of_pair[["subset", "prompt"]].drop_duplicates())
         found.append({"run": run, "against": against, **counts, "votes": len(of_pair), "prompts": prompts})
@@ -95,7 +97,7 @@ def strengths(votes: pd.DataFrame) -> list[Strength]:
     """Bradley–Terry strengths of all runs that were voted on, the strongest of each group first."""
     runs = sorted({*votes["left"], *votes["right"]})
     left, right = (votes[side].map(runs.index).to_numpy() for side in ("left", "right"))
-    score = votes["vote"].map(CHOICES).to_numpy(dtype=float)
+    score = np.array([CHOICES[vote] for vote in votes["vote"]], dtype=float)
     prompts = votes.groupby(["subset", "prompt"], sort=False).ngroup().to_numpy()
     group = _groups(left, right, score, len(runs))
     found = []
@@ -121,11 +123,11 @@ def strengths(votes: pd.DataFrame) -> list[Strength]:
     return found
 
 
-_ONE_WAY = "every vote between it and the others went one way, so that its strength has no finite value"
+_ONE_WAY = "every vote between it and the others went one way, so its strength has no finite value"
 
 
 def remarks(votes: pd.DataFrame) -> list[str]:
-    """What the strengths do not say, in sentences: who was never compared with whom."""
+    """Return sentences on what the strengths leave open: which runs were never compared."""
     met = pairs(votes)
     sentences: list[str] = []
     runs = sorted({*met["run"], *met["against"]})
@@ -136,7 +138,7 @@ def remarks(votes: pd.DataFrame) -> list[str]:
             sentences.append(f"{run} never met {', '.join(never)}.")
     many = {each.group for each in strengths(votes) if each.value is not None}
     if len(many) > 1:
-        sentences.append("Strengths of unlike groups cannot be compared: votes do not connect them both ways.")
+        sentences.append("Strengths of different groups cannot be compared: votes do not connect them both ways.")
     return sentences
 
 
@@ -162,7 +164,7 @@ class _Ballot:
 
 
 def _checked(path: Path) -> _Ballot:
-    """One file. Raises InputError where it is none, or holds votes that cannot be."""
+    """One file. Raises InputError if it is no such file, or holds impossible votes."""
     plain = read_json(path)
     if not isinstance(plain, dict) or type(made := plain.get("avbench_votes")) is not int:
         msg = f"{path} is not a file of votes that a report's page exported"
@@ -187,7 +189,9 @@ def _checked(path: Path) -> _Ballot:
 
 
 def _groups(left: np.ndarray, right: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
-    """A number a run, ``[runs]``: those with one number have won and lost against each other, if through others."""
+    """Return one number per run, ``[runs]``: runs with equal numbers have won and lost against each other, directly or
+    through others.
+    """
     lost = sparse.lil_array((count, count))
     lost[left[score < 1], right[score < 1]] = 1
     lost[right[score > 0], left[score > 0]] = 1
@@ -199,7 +203,7 @@ def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np
 
     Newton's steps on a concave likelihood, halved where they overshoot; the pseudo-inverse keeps the mean at 0.
     """
-    value = np.zeros(design.shape[1])
+    value, inverse = np.zeros(design.shape[1]), np.zeros((design.shape[1], design.shape[1]))
     for _ in range(100):
         expected = special.expit(design @ value)
         inverse = np.linalg.pinv(design.T @ (design * (expected * (1 - expected))[:, None]), hermitian=True)

@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Iterable
 
 _SECRET_NAMES = ("TOKEN", "KEY", "SECRET", "PASSWORD")
-"""Environment variables whose names end so hold secrets: their values are never shown."""
+"""Environment variables with these endings hold secrets; their values are never shown."""
 _SHORTEST_SECRET, _SHORTEST_PART = 8, 12
 _LOOKS_SECRET = (
     (re.compile(r"(?<=://)[^/\s@]+(?=@)"), "***"),
@@ -17,7 +17,7 @@ _LOOKS_SECRET = (
     (re.compile(r"(?i)\b(bearer|basic)\s+(?=\S*\d)[a-z0-9+/=._~-]{8,}"), r"\1 ***"),
     (re.compile(r"\b(?:hf_|sk-|AIza)[A-Za-z0-9_-]{8,}"), "***"),
 )
-"""Patterns of text that is a key or a token, wherever it comes from."""
+"""Patterns of text that looks like a key or a token."""
 
 
 class InputError(ValueError):
@@ -54,7 +54,7 @@ def first_line(error: BaseException) -> str:
 
 
 def masked(words: str, *secrets: str) -> str:
-    """Replace secrets in a text of others by ``***``: keys in the environment, text that looks like one, `secrets`.
+    """Replace secrets in foreign text by ``***``: keys from the environment, text that looks like a key, and `secrets`.
 
     Each of `secrets` is found in upper and lower case, URL-quoted, escaped as in JSON, in base64, and in parts of 12 or
     more letters.

@@ -132,7 +132,7 @@ class Subset:
     card: Mapping[str, Any] = field(default_factory=dict)
     """The purpose of the subset, how its prompts were chosen, and its licence."""
     cut_from: str | None = None
-    """Digest of the whole subset, where this is only a part or a view of it."""
+    """Digest of the whole subset, if this is only a part or a view of it."""
 
     def __post_init__(self) -> None:
         checked_id(self.name, "subset name")
@@ -174,7 +174,7 @@ class Subset:
 
     @property
     def whole_digest(self) -> str:
-        """Digest of the whole subset: of the one that this was cut from, or its own."""
+        """Digest of the whole subset that this was cut from, or its own digest."""
         return self.cut_from or self.digest
 
     def limited(self, count: int | None) -> "Subset":

@@ -1,7 +1,7 @@
 """Defines a protocol: the values that decide a number besides the clips, hashed, and notes for people, not hashed.
 
-A value is a number, a hash or a short identifier, such as ``"bicubic"``: at most three words. What a value means is
-said in a note, a sentence under the value's name; rewording a note changes no digest and invalidates no number:
+A value is a number, a hash or a short identifier, such as ``"bicubic"``: at most three words. A note explains a value
+in a sentence, under the value's name. Rewording a note changes no digest and invalidates no number:
 
     @dataclass(frozen=True)
     class OnsetProtocol(Protocol):
@@ -27,7 +27,7 @@ def digest(value: object) -> str:
 
 
 Notes = Mapping[str, str]
-"""Name of a value, or of another subject such as ``source``, → what there is to say of it to people."""
+"""Name of a value, or of another subject such as ``source`` → an explanation for people."""
 
 
 def noted(**sentences: str) -> Any:
@@ -41,10 +41,10 @@ class Protocol:
 
     name: str
     version: int
-    """Raised whenever the code moves a number."""
+    """Raised whenever a change of the code changes a number."""
     package: str | None = dataclasses.field(default=None, kw_only=True)
-    """Name and version of the package outside avbench that defines it, such as ``loudness 0.1``. Where there is none,
-    no value: avbench's own protocols do not have this field."""
+    """Name and version of the package outside avbench that defines it, such as ``loudness 0.1``. avbench's own
+    protocols do not have this field."""
     notes: Notes = dataclasses.field(default_factory=dict, kw_only=True, compare=False)
 
     def values(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Protocol:
         return {name: value for name, value in plain.items() if name not in own}
 
     def describe(self) -> dict[str, Any]:
-        """What is stored beside a number: the values, and under ``notes`` the notes, where there are any."""
+        """What is stored beside a number: the values, and any notes under ``notes``."""
         return self.values() | ({"notes": dict(self.notes)} if self.notes else {})
 
     @property
@@ -64,7 +64,7 @@ class Protocol:
 
 
 def without_notes(described: Mapping[str, Any]) -> dict[str, Any]:
-    """A described protocol, or a mapping that holds some, without the notes: what is hashed and compared."""
+    """Remove the notes from a described protocol, or from a mapping of several; the rest is hashed and compared."""
     return {
         name: without_notes(value) if isinstance(value, Mapping) else value
         for name, value in described.items()

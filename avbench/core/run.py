@@ -29,7 +29,7 @@ class Run:
     preset: Mapping[str, Any] | None = None
     """The paper preset that the user chose, and which of its settings the user overrode."""
     shard: str | None = None
-    """Where the folder holds a part of the run only: which, as ``i/n``."""
+    """The shard, as ``i/n``, if the folder holds only a part of the run."""
 
     def __post_init__(self) -> None:
         checked_id(self.name, "run name")

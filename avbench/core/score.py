@@ -26,7 +26,7 @@ class Null:
     sd: float
     """Standard deviation over the permutations."""
     p: float
-    """p-value: the share of permutations at least as bad as the measured value, with one added to both counts."""
+    """p-value: (permutations at least as bad as the measured value + 1) / (permutations + 1)."""
     permutations: int
     within_prompts: bool
     """Whether clips were exchanged only with clips of the same prompt."""

@@ -1,11 +1,10 @@
 """Defines the order in which a run's clips are made, and shards: how the clips are dealt to several machines.
 
 Clips are ordered by rounds: the first prompt of every subset, then the second of every subset, and so on, each with all
-its seeds. A run that stops early has therefore about as many clips of each subset. In shard ``i/n`` are the prompts at
-the places ``j`` of the ``s``-th of ``S`` subsets (sorted by name, both counted from 0) where
-``(j + s·n // S) mod n = i − 1``: a shard has the same number of prompts of each subset as any other, or one more, and a
-larger ``--limit`` or ``--seeds`` moves no prompt to another shard. A prompt's seeds stay together, because some
-features see all clips of a prompt at once.
+its seeds. A run that stops early has therefore about as many clips of each subset. Shard ``i/n`` holds prompt ``j`` of
+subset ``s`` of ``S`` (subsets sorted by name, both counted from 0) if ``(j + s·n // S) mod n = i − 1``. So the shards'
+numbers of prompts of a subset differ by at most one, and a larger ``--limit`` or ``--seeds`` moves no prompt to another
+shard. A prompt's seeds stay together, because some features see all clips of a prompt at once.
 """
 
 import itertools
@@ -45,12 +44,14 @@ class Shard:
         return f"{self.number}-of-{self.count}"
 
     def holds(self, place: int, rank: int, subsets: int) -> bool:
-        """Whether the prompt at a place of the subset of this rank, of so many subsets, is in the shard."""
+        """Whether the shard holds the prompt at this place of a subset; `rank` is the subset's number among all
+        `subsets`.
+        """
         return (place + rank * self.count // subsets) % self.count == self.number - 1
 
 
 def planned_keys(subsets: Sequence[Subset], seeds: Sequence[int], shard: Shard | None = None) -> list[Key]:
-    """Return the key of every clip that a run, or a shard of it, should have, in the order of making.
+    """Return the key of every clip that a run or a shard should have, in the order in which clips are made.
 
     Raises:
         InputError: there is no clip in the shard.
@@ -64,7 +65,7 @@ def planned_keys(subsets: Sequence[Subset], seeds: Sequence[int], shard: Shard |
 
 
 def dealt_prompts(subsets: Sequence[Subset], shard: Shard | None = None) -> Iterator[tuple[str, str]]:
-    """Yield subset and id of each prompt of a run, or of a shard of it, in the order of making."""
+    """Yield the subset and id of each prompt of a run or a shard, in the order in which clips are made."""
     ordered = sorted(subsets, key=lambda subset: subset.name)
     for place, prompts in enumerate(itertools.zip_longest(*(subset.prompts for subset in ordered))):
         for rank, prompt in enumerate(prompts):

@@ -67,7 +67,7 @@ def load(pool: Pool, work: Path, limit: int | None = None) -> pd.DataFrame:
     """Return the pool's clips in its order, with their measures. Raises InputError if there is no clip."""
     columns: dict[str, list[Any]] = {name: [] for name in ("id", "sha256", "missing", "picture_hash", "sound_hash")}
     numbers: dict[str, list[float]] = {name: [] for name in MEASURES}
-    places: dict[str, int] = {}
+    places: dict[tuple[str, str, str], int] = {}
     for row in stream_lines(rows_path(work), Measured):
         values = row.values or {}
         places[row.id, row.path, row.stamp] = len(columns["id"])
@@ -103,7 +103,7 @@ def decide(table: pd.DataFrame, rules: Rules, rule: str) -> Decided:
     """
     conditions = rules.of(rule)
     holds, thresholds = _holding(table, conditions)
-    passing = holds.all(axis=1)
+    passing = np.all(holds, axis=1)
     copy_of = _copies(table, passing)
     return Decided(rule, table, conditions, thresholds, holds, copy_of, passing & (copy_of < 0))
 
@@ -156,7 +156,7 @@ def save(pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | 
         raise InputError(msg)
     kept = set(decided.table["id"][decided.kept])
     prompts = tuple(prompt_of(entry, pool) for entry in limited(pool, limit) if entry.id in kept)
-    lines = decided.table[decided.kept][["id", "file", "sha256"]].to_dict("records")
+    lines = decided.table.loc[decided.kept, ["id", "file", "sha256"]].to_dict("records")
     write_whole(
         folder / "manifest.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
     )
@@ -203,8 +203,8 @@ def _write_audit(decided: Decided, folder: Path) -> None:
 def agreement(table: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     """How often two conditions, or two rules, hold together on the measured clips, with Cohen's kappa.
 
-    Here a rule is its own conditions without those of [quality]. Kappa is left out if one of a pair always or never
-    holds.
+    Here a rule means only its own conditions, without those of [quality]. Kappa is left out if one of a pair always or
+    never holds.
     """
     named: dict[str, np.ndarray] = {}
     measured = table["missing"].isna().to_numpy()
@@ -216,7 +216,7 @@ def agreement(table: pd.DataFrame, rules: Rules) -> pd.DataFrame:
         own = [index for index, one in enumerate(conditions) if one.rule == rule]
         for index in own:
             named[f"{rule}: {conditions[index].name}"] = holds[measured, index]
-        named[rule] = holds[measured][:, own].all(axis=1)
+        named[rule] = np.all(holds[measured][:, own], axis=1)
 
     rows = []
     for (one, first), (two, second) in itertools.combinations(named.items(), 2):

@@ -6,6 +6,7 @@ such as the onsets of a silent clip, is None, and no condition on it holds.
 
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import cv2
 import imagehash
@@ -84,7 +85,7 @@ class Measured:
         Raises:
             NotMeasurable: the clip is too short, or too small, for flow.
         """
-        flow = self._flow(clip)
+        flow: dict[str, Any] = {**self._flow(clip)}
         camera = self._flow.summary(clip)
         looked_at = spread(clip.frames)
         known = flow["event_until"] > flow["event_from"]
@@ -101,17 +102,19 @@ class Measured:
         }
         return found | self._heard(clip, flow)
 
-    def _heard(self, clip: Clip, flow: dict) -> dict[str, float | str | None]:
-        nothing = dict.fromkeys(("onsets", "cause_visible", "sync_excess", "loudness", "sound_hash"))
+    def _heard(self, clip: Clip, flow: dict[str, Any]) -> dict[str, float | str | None]:
+        nothing: dict[str, float | str | None] = dict.fromkeys(
+            ("onsets", "cause_visible", "sync_excess", "loudness", "sound_hash")
+        )
         if clip.audio is None:
             return nothing
         mono = clip.audio.mono().astype(np.float64)
         loudness = 20 * np.log10(max(float(np.sqrt(np.mean(mono**2))), 1e-6))
         try:
-            heard = self._onsets(clip)
+            heard: dict[str, Any] = {**self._onsets(clip)}
         except NotMeasurable:
             return nothing | {"loudness": loudness}
-        columns = {name: [value] for name, value in {**flow, **heard}.items()}
+        columns: dict[str, Any] = {name: [value] for name, value in {**flow, **heard}.items()}
         excess = float(sync.sync_excess(columns)[0])
         return {
             "onsets": heard["onset_count"],

@@ -27,7 +27,7 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """The condition as the audit writes it."""
+        """The condition in words, as in the audit."""
         return f"{self.measure} {self.comparison.replace('_', ' ')} {self.threshold:g}"
 
 
@@ -61,7 +61,7 @@ def read(path: Path = SHIPPED) -> Rules:
 
 def _condition(path: Path, rule: str, plain: Any) -> Condition:
     rest = dict(plain) if isinstance(plain, Mapping) else {}
-    measure, origin, or_none = rest.pop("measure", None), rest.pop("from", "not said"), rest.pop("or_none", False)
+    measure, origin, or_none = rest.pop("measure", None), rest.pop("from", "not stated"), rest.pop("or_none", False)
     if measure not in MEASURES:
         msg = f"{path}, rule {rule!r}: measure {measure!r} is unknown; {nearest(str(measure), MEASURES)}"
         raise InputError(msg)

@@ -9,7 +9,7 @@ import re
 
 from avbench.core import InputError, nearest
 
-CPU = "cpu"
+AUTO, CPU = "auto", "cpu"
 _ASKED = re.compile(r"cuda(:\d+(,\d+)*)?")
 
 
@@ -21,13 +21,13 @@ def resolve(asked: str) -> tuple[str, ...]:
     """
     if asked == CPU:
         return (CPU,)
-    if asked != "auto" and not _ASKED.fullmatch(asked):
-        msg = f"device {asked!r} is unknown; {nearest(asked, ('auto', CPU, 'cuda', 'cuda:0', 'cuda:0,1'))}"
+    if asked != AUTO and not _ASKED.fullmatch(asked):
+        msg = f"device {asked!r} is unknown; {nearest(asked, (AUTO, CPU, 'cuda', 'cuda:0', 'cuda:0,1'))}"
         raise InputError(msg)
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "auto" and not count:
+    if asked == AUTO and not count:
         return (CPU,)
     _, _, numbers = asked.partition(":")
     chosen = [int(number) for number in numbers.split(",")] if numbers else range(count)
@@ -38,8 +38,15 @@ def resolve(asked: str) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in dict.fromkeys(chosen))
 
 
-def of_this_process(devices: tuple[str, ...]) -> str:
+def require(asked: str) -> None:
+    """Raise InputError where a device is not there. ``auto`` always is, and is not looked up: that imports torch."""
+    if asked != AUTO:
+        resolve(asked)
+
+
+def of_this_process(asked: str) -> str:
     """The device of a worker process: the processes, which have successive numbers, take turns."""
+    devices = resolve(asked)
     return devices[os.getpid() % len(devices)]
 
 

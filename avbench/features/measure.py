@@ -136,7 +136,7 @@ def measure(
             be measured and no longer exists.
     """
     require_weights(features)
-    places = devices.resolve(device)
+    devices.require(device)
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_of(feature, against) for feature in features}
     current = {feature: current_keys(folder, feature, against, without=_TRIED_AGAIN) for feature in features}
@@ -170,7 +170,7 @@ def measure(
     cache = features_cache.asked_for()
 
     def work() -> Iterator[Task]:
-        build = functools.partial(_worker, folder.path, against.path if against else None, places)
+        build = functools.partial(_worker, folder.path, against.path if against else None, device)
         forms = forms_of(folder), forms_of(against) if against else {}
         left = []
         for task in todo:
@@ -283,11 +283,11 @@ def _all_seen(
     return digest([_seen(sample, forms), *others]) if others else _seen(sample, forms)
 
 
-def _worker(folder: Path, against: Path | None, places: tuple[str, ...]) -> Callable[[Task], list[tuple[str, Row]]]:
+def _worker(folder: Path, against: Path | None, device: str) -> Callable[[Task], list[tuple[str, Row]]]:
     built: dict[tuple[str, str], Callable] = {}
     forms = forms_of(RunFolder(folder))
     their = forms_of(RunFolder(against)) if against else {}
-    device = devices.of_this_process(places)
+    own_place = functools.cache(functools.partial(devices.of_this_process, device))
 
     def on(place: str, feature: str, *seen: Any) -> list[Row]:
         if (feature, place) not in built:
@@ -295,16 +295,12 @@ def _worker(folder: Path, against: Path | None, places: tuple[str, ...]) -> Call
             built[feature, place] = kind(device=place) if place != devices.CPU else kind()
         rows = _rows(feature, built[feature, place], *seen)
         gpu = devices.card(place)
-        return (
-            rows
-            if gpu is None
-            else [dataclasses.replace(row, gpu=gpu) if row.values is not None else row for row in rows]
-        )
+        return [row if row.values is None else dataclasses.replace(row, gpu=gpu) for row in rows]
 
     def measured(feature: str, *seen: Any) -> list[Row]:
-        if device != devices.CPU and getattr(feature_class(feature), "on_gpu", False):
+        if getattr(feature_class(feature), "on_gpu", False) and (place := own_place()) != devices.CPU:
             try:
-                return on(device, feature, *seen)
+                return on(place, feature, *seen)
             except RuntimeError as error:
                 if not devices.is_out_of_memory(error):
                     raise

@@ -1,17 +1,22 @@
-"""Fills the networks of features with weights and runs them so that the numbers are the same on any device."""
+"""Fills the networks of features with weights and runs them so that the numbers are the same on any device.
+
+torch is imported when a network is used, not when a feature's protocol is read: it takes seconds and much memory.
+"""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import nn
 
 from avbench.core import InputError
 
-Network = TypeVar("Network", bound=nn.Module)
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Network = TypeVar("Network", bound="nn.Module")
 
 
 @contextlib.contextmanager
@@ -20,6 +25,8 @@ def exact() -> Iterator[None]:
 
     TF32 changes the third digit and is off, whatever the process has set; so are algorithms chosen by timing.
     """
+    import torch
+
     products = [getattr(torch.backends, kind) for kind in ("cuda", "mkldnn")]
     products = [kind.matmul for kind in products if hasattr(getattr(kind, "matmul", None), "fp32_precision")]
     before, own = torch.get_float32_matmul_precision(), [product.fp32_precision for product in products]
@@ -34,7 +41,7 @@ def exact() -> Iterator[None]:
             product.fp32_precision = precision
 
 
-def filled(network: Network, state: Mapping[str, torch.Tensor | np.ndarray], what: str) -> Network:
+def filled(network: Network, state: Mapping[str, "torch.Tensor | np.ndarray"], what: str) -> Network:
     """The network with these weights, ready to infer.
 
     Args:
@@ -45,6 +52,8 @@ def filled(network: Network, state: Mapping[str, torch.Tensor | np.ndarray], wha
     Raises:
         InputError: a tensor is missing, unexpected or of the wrong shape; the message names it.
     """
+    import torch
+
     tensors = {name: torch.as_tensor(value) for name, value in state.items()}
     try:
         network.load_state_dict(tensors, strict=True)

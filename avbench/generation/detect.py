@@ -26,6 +26,8 @@ _COUNTED = (
     *(".yaml", ".yml", ".toml", ".onnx", ".msgpack", ".npz", ".npy", ".h5", ".pkl", ".tiktoken", ".jinja"),
 )
 """Suffixes of the files in a model's folder that affect its clips."""
+_ADAPTERS = ("lora", "lokr_w", "hada_w", ".oft_", "dora_scale")
+"""In the names of a LoRA's tensors, and of its relatives, whose tensors are then refused by name."""
 _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
 
 
@@ -190,7 +192,7 @@ def _metadata(names: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_lora(names: Mapping[str, Any]) -> bool:
-    return any("lora" in name.lower() for name in names)
+    return any(part in name.lower() for name in names for part in _ADAPTERS)
 
 
 def _plain(path: Path, field: str | None = None) -> dict[str, Any]:

@@ -25,9 +25,10 @@ CLIPS_PER_DIMENSION = 5
 """With fewer clips per dimension, a straight line in 1/n does not lead to the value at infinity."""
 
 _ROUNDING = 1e-12
-"""How far rounding moves a value, in parts of what it is a difference of; 5e-15 is the most that was seen."""
+"""How far rounding can move a value, relative to the terms of the difference; the largest error seen was 5e-15."""
 _WELL_CONDITIONED = 1e-2
-"""The least of a Cholesky factor's diagonal over its largest: above it, values agree to 1e-10 with those by roots."""
+"""Smallest allowed ratio of a Cholesky factor's least to its largest diagonal element; above it, values agree to 1e-10
+with those by matrix roots."""
 (_SYGST,) = linalg.get_lapack_funcs(("sygst",), dtype=np.float64)
 _LARGEST_GRAM = 8192  # rows, half a gigabyte: above it the Fréchet draws go by covariances
 _AT_ONCE = 1024  # rows that are copied at once; the kernel of more is computed in blocks, anew for each call
@@ -67,7 +68,7 @@ def frechet_distance(x: np.ndarray, y: np.ndarray, *, ddof: int = 1, epsilon: fl
 
 
 def frechet_of_moments(x: Moments, y: Moments, *, ddof: int = 1, epsilon: float = 0.0) -> float:
-    """`frechet_distance` of n, mean and scatter alone. Raises the same errors."""
+    """`frechet_distance`, computed from n, mean and scatter alone. Raises the same errors."""
     if x.mean.shape != y.mean.shape:
         _refuse_widths(x.mean.size, y.mean.size)
     if min(x.n, y.n) < 2:
@@ -217,7 +218,8 @@ class Kernel:
         self._rows, self._degree, self._coef0 = features, degree, coef0
         self._own = (np.square(features).sum(axis=1) / features.shape[1] + coef0) ** degree
         self.rounding = _ROUNDING * float(self._own.max())
-        """How far rounding can move a distance: sums of the kernel's values, none larger than a row's with itself."""
+        """How far rounding can move a distance: it is a sum of kernel values, and none is larger than a row's value
+        with itself."""
         self.draws_at_once = 50 if len(features) <= _AT_ONCE else 10_000
         """The kernel of many rows is computed again for every call."""
 
@@ -241,7 +243,7 @@ class Kernel:
         return within_first / (n * (n - 1)) + within_second / (m * (m - 1)) - 2 * between / (n * m)
 
     def influence(self, models: np.ndarray, real: np.ndarray) -> np.ndarray:
-        """``[models]``: what a row of the models adds to its own model's distance to `real`, less the other's.
+        """``[models]``: what a row of the models adds to its own model's distance to `real`, minus the other's.
 
         The difference of two kernel distances is the sum of one model's influences less the sum of the other's: sums
         within A less sums within B are sums over A less sums over B of a row's kernel with all rows of both.
@@ -256,7 +258,9 @@ class Kernel:
         return (to_models - self._own[models]) / (half * (half - 1)) - 2 * to_real / (half * len(real))
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Some rows of the kernel at a time: the place of their first, and ``[rows, columns from that place on]``."""
+        """Yield some rows of the kernel at a time: the index of the first, and ``[rows, columns from that index
+        on]``.
+        """
         if len(self._rows) <= _AT_ONCE:
             yield 0, self._whole
             return
@@ -382,7 +386,7 @@ def _from_roots(gap: np.ndarray, root_x: np.ndarray, root_y: np.ndarray, epsilon
 
 
 def _shared_by_cholesky(cov_x: np.ndarray, cov_y: np.ndarray) -> float | None:
-    """The trace of (Σx Σy)^½, or None where a covariance is too near to singular for this to be accurate."""
+    """Return the trace of (Σx Σy)^½, or None if a covariance is too near singular for an accurate value."""
     root = _well_conditioned_root(cov_y)
     if root is None:
         return None
@@ -391,7 +395,7 @@ def _shared_by_cholesky(cov_x: np.ndarray, cov_y: np.ndarray) -> float | None:
 
 
 def _well_conditioned_root(scatter: np.ndarray) -> np.ndarray | None:
-    """The Cholesky factor, or None where rounding is too large a part of it."""
+    """Return the Cholesky factor, or None if rounding would be too large a part of it."""
     try:
         root = np.linalg.cholesky(scatter)
     except np.linalg.LinAlgError:
@@ -414,8 +418,8 @@ def _congruent(symmetric: np.ndarray, lower: np.ndarray) -> np.ndarray:
 def _sum_of_lengths(block: np.ndarray) -> float:
     """The sum of the singular values of a matrix whose columns and rows sum to 0.
 
-    By the eigenvalues of B Bᵀ, of which a known one is lifted from 0 to their mean; by the singular values where
-    others are so near to 0 that their roots would be inexact.
+    Computed from the eigenvalues of B Bᵀ, after the one that is known to be 0 was raised to their mean; or from the
+    singular values, if other eigenvalues are so near 0 that their roots would be inexact.
     """
     if len(block) > block.shape[1]:
         block = block.T
@@ -429,7 +433,9 @@ def _sum_of_lengths(block: np.ndarray) -> float:
 
 
 def _sum_of_roots(squares: np.ndarray) -> float | None:
-    """The sum of the roots of eigenvalues in rising order; None where rounding of these may move it by 1e-10 of it."""
+    """Return the sum of the roots of eigenvalues in rising order; None if rounding may move it by more than 1e-10 of
+    itself.
+    """
     if squares[0] <= 0:
         return None
     roots = np.sqrt(squares)
@@ -438,7 +444,7 @@ def _sum_of_roots(squares: np.ndarray) -> float | None:
 
 
 def _shortened(rows: np.ndarray) -> np.ndarray:
-    """At most d rows with the same scatter: the R of a QR if there are more rows than that."""
+    """Return at most d rows with the same scatter: the factor R of a QR decomposition if there are more rows."""
     if rows.shape[0] <= rows.shape[1]:
         return rows
     return np.asarray(np.linalg.qr(rows, mode="r"))

@@ -90,7 +90,7 @@ def difference(
     protocol: Protocol,
     subset: Subset,
 ) -> Difference:
-    """A's distance less B's, over the clips that both have; labels are swapped within (prompt, seed) pairs.
+    """A's distance minus B's, over the clips that both have; labels are swapped within (prompt, seed) pairs.
 
     Raises:
         NotMeasurable: fewer than 2 pairs, or a reference without rows.

@@ -130,7 +130,7 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What is read of a run once."""
+    """What is read of a run, once for all metrics."""
 
     samples: Mapping[Key, Sample]
     planned: Sequence[Key]
@@ -172,7 +172,7 @@ def _with_rows(
 def _found(
     metric: Metric, measured: Mapping[Key, Row], run: _Run, subset: Subset, real: reference.Reference | None
 ) -> _Found:
-    """Score one metric on one subset. Whatever goes wrong costs this score only, and is its sentence why."""
+    """Score one metric on one subset. An error affects this score only, and becomes the reason that it has no value."""
     samples = run.samples
     expected = [key for key in run.planned if key.subset == subset.name]
     of_subset = {key: measured[key] for key in expected if key in measured}
@@ -204,7 +204,7 @@ SHIPPED = Path("shipped")
 
 
 def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path | None:
-    """The given reference, else the one that the last of these runs was scored with; None is the shipped one.
+    """Return the given reference, else the one that the last of these runs was scored with; None means the shipped one.
 
     Raises:
         InputError: the reference that a run was scored with no longer exists.
@@ -270,7 +270,9 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
 def _require_agreement(folder: RunFolder, table: pd.DataFrame) -> None:
     """Check that the scores are the means of these values, for files from before scores.json held hashes."""
     per_clip = {metric.name for metric in known_metrics().values() if metric.per_clip}
-    means = table.groupby(["subset", "metric"])["value"].agg(["count", "mean"]).to_dict("index")
+    means: dict[Any, dict[str, Any]] = pd.DataFrame(
+        table.groupby(["subset", "metric"])["value"].agg(["count", "mean"])
+    ).to_dict(orient="index")
     for score in folder.scores()[0]:
         if score.value is None or score.metric not in per_clip:
             continue

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import InputError, Moments, first_line, nearest
-from avbench.storage.pickles import read_pickle
-from avbench.storage.reading import read_npz, require_memory, require_zip_memory
+from avbench.core import InputError, Moments, nearest
+from avbench.storage.pickles import read_pickle, read_torch_file
+from avbench.storage.reading import read_npz, require_memory
 
 MOST_BYTES = 256 * 2**20
 """Bytes of a file's arrays: a covariance of 5,792 dimensions, twice as many as any network here has."""
@@ -143,21 +143,7 @@ def _npz(path: Path) -> _Read:
 def _fidelity(path: Path) -> _Read:
     import torch
 
-    # The functions that rebuild numpy arrays, and no others.
-    rebuild = [
-        np.ndarray,
-        np.dtype,
-        np.empty(0).__reduce__()[0],
-        type(np.dtype(np.float64)),
-        type(np.dtype(np.float32)),
-    ]
-    require_zip_memory(path, MOST_BYTES)
-    try:
-        with torch.serialization.safe_globals(rebuild):
-            item = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's readers raise their own errors; any of them means that it is no such file
-        msg = f"{path} cannot be read as a cache of torch-fidelity: {first_line(error)}"
-        raise InputError(msg) from None
+    item = read_torch_file(path, MOST_BYTES)
     if isinstance(item, torch.Tensor):
         if item.ndim != 2:
             msg = f"{path} holds a tensor of shape {tuple(item.shape)}; features are [clips, dimensions]"

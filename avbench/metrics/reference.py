@@ -6,8 +6,8 @@ card.json records how they were made: subset and digest, model, seeds, protocols
 They hold no time, machine or path: the same command with the same versions on the same kind of processor gives the
 same bytes.
 
-A feature that no clip has, such as a feature of sound if all clips are silent, is left out. Its protocol is kept, and
-the card's `left_out` gives the reason, so that shards with and without the feature can still be merged.
+A feature without a value for any clip, such as a feature of sound if all clips are silent, is left out. Its protocol is
+kept, and the card's `left_out` gives the reason, so that shards with and without the feature can still be merged.
 
 A reference of more than `ROWS` clips keeps only `ROWS` rows: those whose keys have the smallest hashes, so that shards
 merge exactly and in any order. moments.safetensors then holds n, mean and scatter of every embedding over all clips,
@@ -98,8 +98,8 @@ class Reference:
 
     def keys(self, protocol: Protocol, subset: Subset) -> list[Key]:
         """The keys of the rows that `columns` returns, in the same order. Raises the same errors."""
-        kept = self._kept(protocol)[self._wanted(protocol, subset)]
-        return [Key(self.subset, row.prompt, int(row.seed)) for row in kept.itertuples()]
+        kept = self._kept(protocol).loc[self._wanted(protocol, subset)]
+        return _keys(self.subset, kept)
 
     def moments(self, protocol: Protocol, value: str, subset: Subset) -> Moments | None:
         """Moments of an embedding over all clips, or None if every row is kept.
@@ -121,7 +121,7 @@ class Reference:
         return [sample.key for sample in samples if sample.sha256 in ours]
 
     def _kept(self, protocol: Protocol) -> pd.DataFrame:
-        return self.clips[self.clips[protocol.name] == _KEPT]
+        return self.clips.loc[self.clips[protocol.name] == _KEPT]
 
     def _wanted(self, protocol: Protocol, subset: Subset) -> np.ndarray:
         whole = subset.whole_digest == self.subset_digest
@@ -268,7 +268,7 @@ def _values(path: Path, clips: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]
     values: dict[str, dict[str, np.ndarray]] = {}
     for name, column in read_tensors(path).items():
         feature, _, value = name.partition("/")
-        kept = int((clips[feature] == _KEPT).sum()) if feature in clips else None
+        kept = int((clips[feature] == _KEPT).to_numpy().sum()) if feature in clips else None
         if not column.ndim or len(column) != kept:
             of = f"clips.csv has {kept} clips with rows of it" if kept is not None else "clips.csv does not know it"
             msg = f"{path}: {name} has the shape {list(column.shape)}, and {of}"
@@ -312,8 +312,9 @@ def pack(
 ) -> str:
     """Make a reference of a measured run; return the sha256 of its columns.
 
-    A feature that no clip has is left out, and the card gives the reason. Rows are read one by one, so that memory does
-    not grow with the clips. Embeddings are stored as float32, as the networks return them; scalars as float64.
+    A feature without a value for any clip is left out, and the card gives the reason. Rows are read one by one, so that
+    memory does not grow with the clips. Embeddings are stored as float32, as the networks return them; scalars as
+    float64.
 
     Raises:
         InputError: a clip failed, a feature was not measured, or no clip has any feature.
@@ -364,7 +365,7 @@ def pack(
         "model": model,
         "settings": run.settings,
         "seeds": list(run.seeds),
-        "clips": {protocol.name: int((clips[protocol.name] > 0).sum()) for protocol in protocols},
+        "clips": {protocol.name: int((clips[protocol.name] > 0).to_numpy().sum()) for protocol in protocols},
         "licence": licence or NOT_STATED,
         "command": shlex.join(command),
         "versions": run.versions,
@@ -443,7 +444,7 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
     card = {
         "subset": first.subset,
         "subset_digest": first.subset_digest,
-        "clips": {feature: int((clips[feature] > 0).sum()) for feature in first.protocols},
+        "clips": {feature: int((clips[feature] > 0).to_numpy().sum()) for feature in first.protocols},
         "licence": "; ".join(sorted({shard.card["licence"] for shard in shards})),
         "command": shlex.join(["avbench", "reference", "merge", *(each.name for each in places), "--out", place.name]),
         "shards": [{name: value for name, value in shard.card.items() if name != "protocols"} for shard in shards],
@@ -538,8 +539,9 @@ def _union(shards: Sequence[Reference]) -> pd.DataFrame:
     """The clips of all shards, each once, in the order of their keys."""
     every = pd.concat([shard.clips for shard in shards], ignore_index=True)
     together = every.groupby(["prompt", "seed"])
-    if (unlike := together["clip_sha256"].nunique() > 1).any():
-        msg = f"two shards hold different clips with one key: {unlike[unlike].index[0]}"
+    counts: dict[Any, int] = together["clip_sha256"].nunique().to_dict()
+    if unlike := [key for key, count in counts.items() if count > 1]:
+        msg = f"two shards hold different clips with one key: {unlike[0]}"
         raise InputError(msg)
     if len(together) < len(every) and any(shard.known_moments for shard in shards):
         msg = f"{len(every) - len(together)} clips are in several shards with moments, and would be counted twice"
@@ -552,7 +554,7 @@ def _merged(shards: Sequence[Reference], feature: str, kept: set[Key]) -> tuple[
     rows: dict[Key, dict[str, np.ndarray]] = {}
     moments: dict[str, list[Moments]] = {}
     for shard in shards:
-        held = _keys(shard.subset, shard.clips[shard.clips[feature] == _KEPT])
+        held = _keys(shard.subset, shard.clips.loc[shard.clips[feature] == _KEPT])
         new = [index for index, key in enumerate(held) if key not in rows]
         for name, column in shard.values.get(feature, {}).items():
             for index in new:

@@ -70,9 +70,9 @@ class _Times(NamedTuple):
     weights: np.ndarray
     """``[events, onsets]``: the weight of each match in the search for the lag."""
     first: float
-    """The time from which events can be found,"""
+    """The time from which events can be found."""
     last: float
-    """and the time until which they can."""
+    """The time until which events can be found."""
     seconds: float
     """Length of the sound."""
 
@@ -92,7 +92,7 @@ def sync_agreement(columns: Columns) -> np.ndarray:
 
 
 def sync_excess(columns: Columns) -> np.ndarray:
-    """`sync_agreement` less its mean over shifted sound, [clips]: 0 is chance."""
+    """`sync_agreement` minus its mean over shifted sound, [clips]: 0 is chance."""
     return _each(columns, lambda clip: _agreement(clip) - float(np.mean(_by_chance(clip))))
 
 
@@ -112,7 +112,9 @@ def sync_offset(columns: Columns) -> np.ndarray:
 
 
 def _each(columns: Columns, number: Callable[[_Times], float], margin: float = 0.0) -> np.ndarray:
-    """A number for every clip that has an event and an onset that could match one (`margin` seconds further away)."""
+    """Return a number for every clip that has an event and an onset within reach of one; `margin` seconds widen the
+    reach.
+    """
     return np.array([number(clip) if _has_both(clip, margin) else np.nan for clip in _clips(columns)], dtype=np.float64)
 
 

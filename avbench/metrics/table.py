@@ -8,10 +8,10 @@ A metric's function gets arrays and nothing else, in one of two ways:
 - With a `column`, the name of an embedding, it gets that column of the run and of the reference, ``[clips, d]`` each,
   and `settings` as arguments. It returns one number (a distance), or, if `per_clip`, ``[clips]``.
 
-Either raises NotMeasurable with a sentence. A distance may name a `pooled` class as well, which makes the thousand
-permutations of its null fast, and the test of two models where it has an `influence` (see uncertainty.py); and a
-function of `moments` for references that are too large to keep whole. Without the first its function is called a
-thousand times, without the second such references are refused.
+Either raises NotMeasurable with a sentence. A distance may also name a `pooled` class, which makes the thousand
+permutations of its null fast and, with an `influence`, the test of two models (see uncertainty.py). It may name a
+function of `moments`, for references that are too large to keep whole. Without a `pooled` class its function is called
+a thousand times; without `moments` such references are refused.
 
 Other packages add metrics by the entry-point group ``avbench.metrics``: name → `Metric`.
 """
@@ -62,7 +62,8 @@ class Metric:
     least_clips: int = 0
     """For a distance: the fewest clips, on either side, for which its value is shown; see docs/validity.md."""
     package: str = ""
-    """Name and version of the package that adds it, set by avbench and stored with its scores; empty of its own."""
+    """Name and version of the package that adds it, set by avbench and stored with its scores; empty for avbench's
+    own."""
 
     def too_few(self, clips: int, reference_clips: int | None = None) -> str | None:
         """The sentence that the run or the reference has too few clips for this metric; None if both have enough."""
@@ -593,7 +594,7 @@ def _plugged() -> tuple[dict[str, Metric], dict[str, str]]:
 
 @functools.lru_cache
 def _checked_once(plug_in: PlugIn) -> Metric | str:
-    """The metric of another package, or why it cannot be used: what fails to import is not imported again."""
+    """Return the metric of another package, or why it cannot be used; a failed import is not tried again."""
     try:
         return _checked(plug_in)
     except InputError as error:

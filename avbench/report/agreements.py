@@ -1,6 +1,7 @@
 """Lays out how far metrics agree with voters as tables, which tables.py sets in every form."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -31,7 +32,7 @@ def agreement_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
 _EMPTY = [Cell("–"), *[Cell("")] * (len(COLUMNS) - 1)]
 
 
-def _cells(row: pd.Series, notes: list[str]) -> list[Cell]:
+def _cells(row: Any, notes: list[str]) -> list[Cell]:
     person = row["judge"] in (PERSON, MAJORITY)
     remarks = [
         f"{row['equal']} votes are on clips to which it gives the same value" if row["equal"] else "",

@@ -25,6 +25,10 @@ VALUES_LEGEND = (
     "Means over trainings; ± is the half-width of a 95 % interval over trainings and prompts. In brackets stands the "
     "standard deviation of the trainings' values."
 )
+POWER_LEGEND = (
+    "The smallest true difference between two arms that 80 % of such studies find at 5 %, after Holm. Columns: prompts "
+    "× trainings per arm. A distance is planned for the prompts of the pilots alone."
+)
 COLUMNS = (
     *("Δ", "interval", "p", "p Holm", "exact p (least)", "trainings", "prompts", "spread", "detectable"),
     *("trainings needed", "prompts needed", "better"),

@@ -1,6 +1,7 @@
 """Lays out differences between runs and planned designs as tables, which tables.py sets in every form."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -9,15 +10,15 @@ from avbench.core import Direction
 from avbench.report.tables import Cell, SubsetTable, column_head, noted, number, p_value
 
 DIFFERENCES_LEGEND = (
-    "Δ is the run's number less the other's, on the clips that both have; for ≈ it is that of their distances from the "
-    "reference's value, so that below 0 the run is nearer. Intervals are 95 %, over prompts; a distance between "
+    "Δ is the run's number minus the other's, on the clips that both have; for ≈ it is that of their distances from "
+    "the reference's value, so that below 0 the run is nearer. Intervals are 95 %, over prompts; a distance between "
     "distributions has none. p swaps labels within pairs; Holm's counts the whole family. Detectable is the smallest "
     "true difference that 80 % of such comparisons find, needed how many prompts would find the one observed. Bold is "
     "shown to be better. For ≈ the last column names the run shown to be nearer to the reference's value, which is not "
     "to be better: a frozen clip can be nearer. A metric without a sign has no better side here."
 )
 DIFFERENCE_COLUMNS = {
-    "Δ": "the run's number less the other's",
+    "Δ": "the run's number minus the other's",
     "interval": "95 %, over prompts",
     "p": "of no difference, by swapped labels",
     "p Holm": "the same, for the whole family",
@@ -35,7 +36,8 @@ POWER_LEGEND = (
 
 def difference_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
     """Lay out `differences.differences`: one table per pair of runs and subset, one row per metric."""
-    for (run, against, subset), group in frame.groupby(["run", "against", "subset"], sort=False):
+    groups: Any = frame.groupby(["run", "against", "subset"], sort=False)
+    for (run, against, subset), group in groups:
         notes: list[str] = []
         rows = [(column_head(row, sided=sided(row)), _difference_cells(row, notes)) for _, row in group.iterrows()]
         family = group["family"].max()
@@ -43,24 +45,27 @@ def difference_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
         yield SubsetTable(title, [*DIFFERENCE_COLUMNS], rows, notes, head="metric")
 
 
-def power_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
-    """Lay out `power.planned`: one table per subset, one row per metric, one column per design."""
+def power_tables(frame: pd.DataFrame, repeated: str = "seeds") -> Iterator[SubsetTable]:
+    """Lay out `power.planned`: one table per subset, one row per metric, one column per design.
+
+    `repeated` is what a design has several of besides prompts; of `power.planned_arms` it is ``trainings``.
+    """
     for subset, of_subset in frame.groupby("subset", sort=False):
-        designs = sorted({*zip(of_subset["seeds"], of_subset["prompts"], strict=True)})
-        found = of_subset.set_index(["metric", "seeds", "prompts"])["detectable"].to_dict()
+        designs = sorted({*zip(of_subset[repeated], of_subset["prompts"], strict=True)})
+        found = of_subset.set_index(["metric", repeated, "prompts"])["detectable"].to_dict()
         rows = [
             (str(name), [_planned(found.get((name, *design))) for design in designs])
             for name in of_subset["metric"].unique()
         ]
-        yield SubsetTable(str(subset), [f"{count} × {seeds}" for seeds, count in designs], rows, [], head="metric")
+        yield SubsetTable(str(subset), [f"{count} × {number}" for number, count in designs], rows, [], head="metric")
 
 
 def _planned(detectable: float | None) -> Cell:
     return Cell("" if detectable is None or pd.isna(detectable) else number(detectable))
 
 
-def difference_texts(row: pd.Series) -> list[str]:
-    """A row of `differences.differences` under the columns of DIFFERENCE_COLUMNS."""
+def difference_texts(row: Any) -> list[str]:
+    """Return the texts of a row of `differences.differences`, one for each of DIFFERENCE_COLUMNS."""
     if pd.isna(row["difference"]):
         return ["–", *[""] * (len(DIFFERENCE_COLUMNS) - 1)]
     size = row["difference"] or row["error"]
@@ -76,20 +81,20 @@ def difference_texts(row: pd.Series) -> list[str]:
     ]
 
 
-def is_better(row: pd.Series) -> bool:
+def is_better(row: Any) -> bool:
     """Whether a run is shown to be better; being nearer to the reference's value in a ≈ metric is not."""
     return isinstance(row["better"], str) and row["direction"] != Direction.BAND
 
 
-def ahead(row: pd.Series) -> str:
-    """Which run a row shows to be better, or nearer to the reference's value; empty where none is."""
+def ahead(row: Any) -> str:
+    """Which run a row shows to be better, or nearer to the reference's value; empty if it shows none."""
     if not isinstance(row["better"], str):
         return ""
     return row["better"] if is_better(row) else f"{row['better']} is nearer"
 
 
-def difference_remark(row: pd.Series) -> str:
-    """What a reader has to know of a row besides its numbers; empty where that is nothing."""
+def difference_remark(row: Any) -> str:
+    """What a reader must know about a row besides its numbers; empty if there is nothing."""
     if pd.isna(row["difference"]):
         return str(row["missing"])
     remarks = [str(row[name]) for name in ("too_few", "mark") if pd.notna(row[name])]
@@ -102,7 +107,7 @@ def difference_remark(row: pd.Series) -> str:
     return "; ".join(remarks)
 
 
-def _difference_cells(row: pd.Series, notes: list[str]) -> list[Cell]:
+def _difference_cells(row: Any, notes: list[str]) -> list[Cell]:
     texts, remark = difference_texts(row), difference_remark(row)
     if remark:
         texts[0] = noted(texts[0], remark, notes)

@@ -71,7 +71,7 @@ def _p(one: Verdict) -> str:
 
 
 def _command(text: str, more: str = "") -> str:
-    """Escaped as the runner decodes it."""
+    """Escape text as a GitHub workflow command needs it."""
     text = visible(text)
     for letter in f"%\r\n{more}":
         text = text.replace(letter, f"%{ord(letter):02X}")

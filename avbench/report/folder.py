@@ -1,4 +1,4 @@
-"""Holds the folder of a report for one writer at a time, and turns what cannot be written into a sentence."""
+"""Locks a report's folder for one writer at a time, and turns errors of writing into a sentence."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from avbench.core import InputError
 
 @contextmanager
 def alone(place: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Write a report's folder while no other avbench does.
+    """Lock a report's folder while it is written.
 
     Args:
         place: the folder; it is made.
-        waiting: called once where another process is writing, before it is waited for.
+        waiting: called once if another process is writing, before waiting for it.
 
     Raises:
         InputError: something in it cannot be read or written: the disk is full, for example.

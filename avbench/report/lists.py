@@ -1,4 +1,4 @@
-"""Lists what there is (models, subsets, metrics …), and sets such a list for console, markdown and LaTeX.
+"""Lists models, subsets, metrics and so on, and formats such a list for console, markdown and LaTeX.
 
 Modules that bring scipy are imported by the lists that need them: otherwise every list takes seconds to start.
 """
@@ -23,7 +23,9 @@ Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def listing(what: str, path: Path | None = None) -> Listing:
-    """Heads and rows of a kind of thing, such as ``models``, or of what `path` is. Raises InputError on other kinds."""
+    """Return the heads and rows of a kind, such as ``models``, or of what lies at `path`. Raises InputError on other
+    kinds.
+    """
     kinds = {
         "models": _models,
         "subsets": _subsets,
@@ -38,14 +40,14 @@ def listing(what: str, path: Path | None = None) -> Listing:
         raise InputError(msg)
     if path is not None:
         if what != "models":
-            msg = f"{what} {path}: a path is looked at as a model, `avbench list models {path}`"
+            msg = f"{what} {path}: a path can only be listed as a model: `avbench list models {path}`"
             raise InputError(msg)
         return _recognised(path)
     return kinds[what]()
 
 
 def problems(what: str) -> list[str]:
-    """Why plug-ins of a kind, such as ``metrics``, that are installed are not listed: a sentence for each."""
+    """Return a sentence for each installed plug-in of a kind, such as ``metrics``, that cannot be used."""
     found = {
         "models": lambda: generators.plug_ins().problems,
         "subsets": lambda: loading.plug_ins().problems | _subsets_of_packages()[1],
@@ -91,7 +93,7 @@ def _recognised(path: Path) -> Listing:
 
 
 def _cached(path: Path) -> Path:
-    """Of a repository of the hub, what lies in the cache; a path that is none stays what it is."""
+    """Return the cached path of a hub repository; any other path is returned unchanged."""
     from avbench.generation.providers.diffusers.loading import local_folder
 
     try:
@@ -136,7 +138,7 @@ def _readers_of_packages() -> tuple[dict[str, datasets.Reader], dict[str, str]]:
 
 
 def _loaded(plug_ins: Mapping[str, PlugIn], load: Callable[[PlugIn], Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """What these plug-ins are, by name, and why others of them cannot be loaded."""
+    """Return the usable plug-ins by name, and why the others cannot be loaded."""
     found, unusable = {}, {}
     for name, one in plug_ins.items():
         try:

@@ -1,4 +1,4 @@
-"""Sets scores as one table for a paper: one row per model, one column per metric, and a footnote of one line.
+"""Formats scores as one table for a paper: one row per model, one column per metric, and a footnote of one line.
 
 In a column where one model is shown to be ahead, the best number is bold, and a dagger marks each number that cannot be
 distinguished from it. A column where no model is shown to be ahead has no marks.
@@ -85,14 +85,14 @@ def _footnote(
     frame: pd.DataFrame, columns: Sequence[str], subsets: list[tuple[str, list[tuple[str, list[Cell]]]]]
 ) -> str:
     cells = [cell for _, rows in subsets for _, row in rows for cell in row]
-    signs = {ARROWS[way]: told for way, told in (("lower", "lower is better"), ("higher", "higher is better"))}
+    signs = {ARROWS[way]: meaning for way, meaning in (("lower", "lower is better"), ("higher", "higher is better"))}
     signs[ARROWS["band"]] = "should match the reference"
     clips = sorted({int(n) for n in frame["n"].tolist() if n}) or [0]
     size = str(clips[0]) if clips[0] == clips[-1] else f"{clips[0]} to {clips[-1]}"
     parts = [f"{size} clips per number"]
     if any("±" in cell.short for cell in cells):
         parts.append("± half of the 95 % interval over prompts")
-    parts += [f"{sign} {told}" for sign, told in signs.items() if any(sign in column for column in columns)]
+    parts += [f"{sign} {meaning}" for sign, meaning in signs.items() if any(sign in column for column in columns)]
     if any(cell.best for cell in cells):
         parts.append("bold: shown to be best")
     if any(DAGGER in cell.short for cell in cells):
@@ -150,4 +150,4 @@ def as_csv(table: PaperTable) -> str:
 
 
 FORMS: dict[str, Callable[[PaperTable], str]] = {"latex": as_latex, "md": as_markdown, "csv": as_csv}
-"""How a table for a paper can be set."""
+"""Format → the function that writes a table for a paper in it."""

@@ -1,4 +1,4 @@
-"""Shows a paper's printed table, marked as printed, and what became of each of its columns here.
+"""Shows a paper's printed table, marked as printed, and states for each column whether it was computed here.
 
 Printed values have tables of their own: they are never mixed with computed values, tested, ranked or bold.
 """
@@ -41,12 +41,12 @@ class Section:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        told = [
+        columns = [
             {"column": one.name, "table": one.table, "metric": one.metric, "here": here} for one, here in self.columns
         ]
         return {
             **{"kind": "printed", "preset": self.preset.name, "paper": self.preset.paper, "source": self.preset.cited},
-            **{"runs": self.runs, "unlike": self.preset.unlike, "columns": told, "overridden": self.overridden},
+            **{"runs": self.runs, "unlike": self.preset.unlike, "columns": columns, "overridden": self.overridden},
             "printed": [
                 {"on": row.on, "model": row.model, **dict(zip(_names(self.preset), row.values, strict=True))}
                 for row in self.preset.printed
@@ -74,7 +74,7 @@ def frame(found: Sequence[Section]) -> pd.DataFrame:
             **{"as_printed": value, "change_percent": change, "metric": column.metric, "here": dict(here)[column.name]},
         }
         for one in found
-        for here in [[(column.name, said) for column, said in one.columns]]
+        for here in [[(column.name, sentence) for column, sentence in one.columns]]
         for row in one.preset.printed
         for column, value, change in zip(
             one.preset.table_columns, row.values, row.change or [None] * len(row.values), strict=True
@@ -106,8 +106,8 @@ def _section(preset: Preset, kept: dict[str, dict[str, Any]]) -> Section:
         )
         for row in preset.printed
     ]
-    told = [f"Not as in the paper: {sentence}" for sentence in overridden]
-    table = SubsetTable(f"Printed in {preset.cited}", heads, rows, [*notes, *told], head="printed, not computed")
+    remarks = [f"Not as in the paper: {sentence}" for sentence in overridden]
+    table = SubsetTable(f"Printed in {preset.cited}", heads, rows, [*notes, *remarks], head="printed, not computed")
     return Section(preset, list(kept), table, columns, overridden)
 
 
@@ -119,8 +119,8 @@ def _here(column: Column, kept: dict[str, dict[str, Any]]) -> str:
     reasons = [one for one in dict.fromkeys(why.values()) if one]
     if not reasons:
         return column.said
-    told = [f"not computed for {', '.join(run for run in why if why[run] == one)}: {one}" for one in reasons]
-    return f"{column.said} {'; '.join(told)}"
+    reasons_given = [f"not computed for {', '.join(run for run in why if why[run] == one)}: {one}" for one in reasons]
+    return f"{column.said} {'; '.join(reasons_given)}"
 
 
 def _names(preset: Preset) -> list[str]:

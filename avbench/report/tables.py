@@ -1,14 +1,14 @@
 """Lays out scores: one table per subset, with a row per model, a column per metric, and a last row for comparison.
 
-That last row holds, for a distance, what the reference's own clips score against each other at the same n, and for
-a band metric the reference's value. A distance stands with its excess over the null of its n and with the p-value of
-that; one that rests on too few clips is a sentence instead of a number. A cell without a number, or with fewer clips,
-has a numbered footnote.
+For a distance, the last row holds what the reference's own clips score against each other at the same n; for a band
+metric, the reference's value. A distance is shown with its excess over the null at its n and with its p-value; one that
+rests on too few clips is replaced by a sentence. A cell without a number, or with fewer clips, has a numbered footnote.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -17,6 +17,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from avbench.comparison.verdict import is_shown
 from avbench.core import one_line
 
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
@@ -39,7 +40,7 @@ _LATEX = {
     "†": r"$^{\dagger}$",
 }
 STANDARD = "reference"
-"""Name of the row to read the others by."""
+"""Name of the row with the values to compare with."""
 LEGEND = (
     "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher is better, ≈ should match the "
     "reference's value, which the last row gives. In a column without a sign no side is better: its metric has no "
@@ -56,30 +57,30 @@ RANKS_LEGEND = (
 MOST_COLUMNS = 8
 """Columns of the compact table, the models' names included."""
 POOLED = {"macro": "all subsets, each counted alike", "micro": "all subsets, each clip counted alike"}
-"""Names of the pooled rows, and what they are."""
+"""Names of the pools over subsets, and their meaning."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place of a table."""
+    """One cell of a table."""
 
     short: str
     """A number with its half-width, or a sentence instead of it."""
     best: bool = False
     more: str = ""
-    """What follows for those who want it: excess and p of a distance, letters and ranks."""
+    """Further details: excess and p of a distance, letters and ranks."""
     note: int | None = None
     """Number of a note below the table."""
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text of the cell."""
         return self.short + self.more + ("" if self.note is None else f" [{self.note}]")
 
 
 @dataclass(frozen=True)
 class SubsetTable:
-    """One subset's table, ready to be set in any form."""
+    """One subset's table, ready for any format."""
 
     subset: str
     columns: list[str]
@@ -92,14 +93,14 @@ class SubsetTable:
 def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[SubsetTable]:
     """Lay out `leaderboard.leaderboard`: one table per subset or pool, one row per model.
 
-    With ranks they stand in the cells, and models in the order of their mean rank.
+    With `ranks`, cells include ranks, and models are sorted by their mean rank.
     """
     for subset, of_subset in frame.groupby("subset", sort=False):
         metrics = list(of_subset["metric"].unique())
-        models = of_subset.groupby("model", sort=False)["rank"].mean()
+        models = pd.Series(of_subset.groupby("model", sort=False)["rank"].mean())
         if ranks:
             models = models.sort_values(kind="stable", na_position="last")
-        cells = of_subset.set_index(["model", "metric"])
+        cells: Any = of_subset.set_index(["model", "metric"])
         notes: list[str] = []
         rows = [
             (
@@ -111,37 +112,42 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
             )
             for model in models.index
         ]
-        heads = of_subset.drop_duplicates("metric").set_index("metric", drop=False)
-        standards = [_standard(of_subset[of_subset["metric"] == metric]) for metric in metrics]
+        heads: Any = of_subset.drop_duplicates("metric").set_index("metric", drop=False)
+        standards = [_standard(of_subset.loc[of_subset["metric"] == metric]) for metric in metrics]
         if any(cell.text for cell in standards):
             rows.append((STANDARD, standards))
-        matched = (
-            of_subset["reference"].notna().groupby(of_subset["metric"]).any()
-        )  # has a reference's value to be matched
-        shown = [column_head(heads.loc[metric], sided=_sided(heads.loc[metric], matched[metric])) for metric in metrics]
+        matched = {*of_subset.dropna(subset="reference")["metric"]}  # have a reference's value to be matched
+        shown = [column_head(heads.loc[one], sided=_sided(heads.loc[one], one in matched)) for one in metrics]
         yield SubsetTable(str(subset), shown, rows, notes)
 
 
-def console(frame: pd.DataFrame, width: int = 80) -> Group:
-    """For rich: as many tables per subset as its columns need at this width."""
-    return set_for_console(subset_tables(frame), LEGEND, width)
-
-
-def compact(frame: pd.DataFrame, shown_in: Iterable[str] = (), width: int = 80, *, every: bool = False) -> Group:
+def compact(
+    frame: pd.DataFrame,
+    differences: pd.DataFrame | None = None,
+    width: int = 80,
+    *,
+    every: bool = False,
+    every_by: str = "--all",
+) -> Group:
     """One small table of all subsets, for rich: numbers with half-widths, and a star where a run is shown to be ahead.
 
     Args:
         frame: `leaderboard.leaderboard`; its pools are left out, because distances are not in them.
-        shown_in: metrics that come first, because differences are shown in them.
-        width: letters in a line; columns that do not fit are named in the last line.
+        differences: `differences.differences` of the same runs; metrics in which one is shown come first.
+        width: letters in a line; columns that do not fit or have no value are named in the last line.
         every: whether all metrics stand there, in as many tables as they need, instead of MOST_COLUMNS.
+        every_by: how the reader gets all metrics; it stands beside the names of those left out.
     """
     tables = [table for table in subset_tables(frame) if table.subset not in POOLED]
     several = len(tables) > 1
     names = dict.fromkeys(column.split(" ")[0] for table in tables for column in table.columns)
-    shown = [*shown_in]
+    rows_of_pairs: list[Any] = [] if differences is None else [*differences.itertuples()]
+    shown = {row.metric for row in rows_of_pairs if is_shown(row)}
     measured = {*frame.loc[frame["value"].notna() & frame["too_few"].isna(), "metric"]}
     order = sorted(names, key=lambda name: (name not in shown, name not in measured))
+    if not every:  # a column of dashes says nothing that the verdict does not say
+        has_values = {*frame.loc[frame["value"].notna(), "metric"]}
+        order = [name for name in order if name in has_values] or order
     heads = {column.split(" ")[0]: column for table in tables for column in table.columns}
     rows: list[tuple[str, list[Cell]]] = []
     for table in tables:
@@ -156,20 +162,22 @@ def compact(frame: pd.DataFrame, shown_in: Iterable[str] = (), width: int = 80, 
     if not every:
         blocks = [blocks[0][: MOST_COLUMNS - 1]]
     parts: list[RichTable | Text] = [_rich(whole, columns, None) for columns in blocks]
-    said = "± is half of a 95 % interval." + (" * is shown to be ahead." if "*" in str(rows) else "")
-    left_out = [name for place, name in enumerate(order) if not any(place in columns for columns in blocks)]
+    message = "± is half of a 95 % interval." + (" * is shown to be ahead." if "*" in str(rows) else "")
+    there = {order[place] for columns in blocks for place in columns}
+    left_out = [name for name in names if name not in there]
     if left_out:
-        said += f" {len(left_out)} more metrics ({', '.join(left_out)}): --all."
-    return Group(*parts, Text(said, style="dim"))
+        more = "1 more metric" if len(left_out) == 1 else f"{len(left_out)} more metrics"
+        message += f" {every_by} shows {more}: {', '.join(left_out)}."
+    return Group(*parts, Text(message, style="dim"))
 
 
 def _starred(cell: Cell) -> Cell:
-    """Without what only the long tables explain: excess, notes."""
+    """Return the cell without excess and notes, which only the long tables explain."""
     return Cell(cell.short + ("*" if cell.best else ""), cell.best)
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """For a README or a pull request."""
+    """Write tables as markdown, for a README or a pull request."""
     return set_as_markdown(subset_tables(frame), LEGEND)
 
 
@@ -198,7 +206,7 @@ def _rich(table: SubsetTable, columns: Sequence[int], title: Text | None) -> Ric
 
 
 def set_as_markdown(tables: Iterable[SubsetTable], legend: str) -> str:
-    """The same, for a README or a pull request."""
+    """Write tables as markdown, for a README or a pull request."""
     lines = []
     for table in tables:
         lines += [
@@ -217,7 +225,7 @@ def set_as_markdown(tables: Iterable[SubsetTable], legend: str) -> str:
 
 
 def set_as_latex(tables: Iterable[SubsetTable], legend: str) -> str:
-    """The same, for a paper: one table each, with the rules of booktabs."""
+    """Write tables as LaTeX, for a paper: one table each, with the rules of booktabs."""
     parts = []
     for table in tables:
         cells = [
@@ -237,11 +245,11 @@ def set_as_latex(tables: Iterable[SubsetTable], legend: str) -> str:
 
 
 def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
-    """The same distance under several protocols, ``protocol → metric``: one row per protocol, and what they span."""
+    """Show a distance under several protocols, ``protocol → metric``: one row per protocol, and the spread."""
     parts: list[RichTable | Text] = []
-    shown = frame[frame["metric"].isin(metrics.values())]  # no pool among them: distances are not pooled
+    shown = frame.loc[frame["metric"].isin([*metrics.values()])]  # no pool among them: distances are not pooled
     for subset, of_subset in shown.groupby("subset", sort=False):
-        models = list(of_subset["model"].unique())
+        models = list(dict.fromkeys(of_subset["model"]))
         title = Text(f"{subset}: FVD by protocol", style="bold")
         table = RichTable(
             "protocol",
@@ -251,7 +259,7 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
             box=SIMPLE_HEAD,
             padding=0,
         )
-        found = of_subset.set_index(["metric", "model"])
+        found: Any = of_subset.set_index(["metric", "model"])
         for protocol, metric in metrics.items():
             cells = [_cell(found.loc[(metric, model)], []).text for model in models]
             table.add_row(protocol, *(text.partition(" [")[0] for text in cells))  # without the numbers of notes
@@ -259,36 +267,36 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
         values = [enough.loc[[(metric, model) for metric in metrics.values()]].dropna() for model in models]
         spread = [f"× {each.max() / each.min():.2f}" if len(each) > 1 and each.min() > 0 else "–" for each in values]
         table.add_row("largest / smallest", *spread, style="dim")
-        missing = of_subset[["metric", "missing"]].dropna()
-        reasons = missing.drop_duplicates().itertuples()
+        missing = of_subset.loc[:, ["metric", "missing"]].dropna()
+        reasons: list[Any] = [*missing.drop_duplicates().itertuples()]
         parts += [table, *(Text(f"{row.metric}: {row.missing}", style="dim") for row in reasons)]
     return Group(*parts)
 
 
-def column_head(row: pd.Series, *, sided: bool) -> str:
-    """A metric's name, which way is better, where one is, and its unit."""
+def column_head(row: Any, *, sided: bool) -> str:
+    """Return a metric's name, the sign of the better direction if it has one, and its unit."""
     sign = ARROWS[row["direction"]] if sided else ""
     return " ".join(part for part in (str(row["metric"]), sign, row["unit"]) if part)
 
 
 def noted(text: str, note: str, notes: list[str]) -> str:
-    """A text with the number of its note, which joins the notes where it is new."""
+    """Return a text with the number of its note; a new note is added to `notes`."""
     return f"{text} [{_place(note, notes)}]"
 
 
 def _place(note: str, notes: list[str]) -> int:
-    """The number of a note, which joins the notes where it is new."""
+    """Return the number of a note; a new one is added to `notes`."""
     if note not in notes:
         notes.append(note)
     return notes.index(note) + 1
 
 
-def _sided(row: pd.Series, matched: bool) -> bool:
-    """Whether a side is better: of what should match the reference, only where the reference's value is known."""
+def _sided(row: Any, matched: bool) -> bool:
+    """Whether a direction is better; for a band metric, only if the reference's value is known."""
     return row["direction"] != "band" or bool(matched)
 
 
-def _cell(row: pd.Series, notes: list[str], ranks: bool = False) -> Cell:
+def _cell(row: Any, notes: list[str], ranks: bool = False) -> Cell:
     if pd.isna(row["value"]):
         return Cell("–", bool(row["best"]), note=_place(str(row["missing"]), notes))
     remarks = "; ".join(_remarks(row))
@@ -299,13 +307,13 @@ def _cell(row: pd.Series, notes: list[str], ranks: bool = False) -> Cell:
     return Cell(_measured(row), bool(row["best"]), worth + (_rank(row) if ranks else ""), note)
 
 
-def _measured(row: pd.Series) -> str:
+def _measured(row: Any) -> str:
     half = "" if pd.isna(row["low"]) else f" ± {number((row['high'] - row['low']) / 2, row['value'])}"
     return number(row["value"]) + half
 
 
-def _remarks(row: pd.Series) -> Iterator[str]:
-    """What a reader has to know of a number's clips."""
+def _remarks(row: Any) -> Iterator[str]:
+    """Yield what a reader must know about the clips behind a number."""
     if row["unmeasured"]:
         yield f"rests on {row['n']} clips; {row['unmeasured']} could not be measured"
     if pd.notna(row.get("mark")):
@@ -318,7 +326,7 @@ def _remarks(row: pd.Series) -> Iterator[str]:
         yield row["hygiene"]
 
 
-def _rank(row: pd.Series) -> str:
+def _rank(row: Any) -> str:
     if not row["letters"]:
         return ""
     low, high = int(row["rank_low"]), int(row["rank_high"])
@@ -327,14 +335,14 @@ def _rank(row: pd.Series) -> str:
 
 def _standard(of_metric: pd.DataFrame) -> Cell:
     for column in ("floor", "reference"):
-        known = of_metric[column].dropna()
-        if len(known):
-            return Cell(number(float(known.iloc[0])))
+        known = of_metric.dropna(subset=column)[column].tolist()
+        if known:
+            return Cell(number(float(known[0])))
     return Cell("")
 
 
 def number(value: float, beside: float | None = None, sign: str = "") -> str:
-    """Three significant digits; a half-width gets the decimals of the value that it stands `beside`."""
+    """Write a number with three significant digits; a half-width gets as many decimals as the value `beside` it."""
     if pd.isna(value):
         return "–"
     magnitude = abs(value if beside is None else beside)
@@ -345,12 +353,12 @@ def number(value: float, beside: float | None = None, sign: str = "") -> str:
 
 
 def p_value(value: float) -> str:
-    """Three decimals below 0.01, and never 0.000: no test shows that chance is impossible."""
+    """Write a p-value, with three decimals below 0.01, and never as 0.000, because no test excludes chance."""
     return "<0.001" if value < 0.0005 else f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
 
 
 def _fitting(table: SubsetTable, width: int) -> Iterator[list[int]]:
-    """Numbers of the columns that fit side by side, in their order; one at least."""
+    """Yield groups of column numbers that fit side by side, in their order; each group has at least one."""
     room = width - max(len(name) for name, _ in table.rows) - 3
     fitting: list[int] = []
     taken = 0
@@ -370,17 +378,17 @@ def _broken_head(text: str) -> str:
 
 
 def _broken(text: str) -> str:
-    """In lines short enough for a console's column."""
+    """Break a text into lines that are short enough for a console's column."""
     return text.replace(" ± ", "\n± ").replace(" (", "\n(").replace(", p", "\np")
 
 
 def escaped_for_latex(text: str, *, bold: bool = False) -> str:
-    """Escaped as LaTeX needs it, with its commands for what its fonts lack."""
+    """Escape text for LaTeX, with commands for signs that its fonts lack."""
     escaped = "".join(_LATEX.get(letter, letter) for letter in one_line(text))
     return f"\\textbf{{{escaped}}}" if bold else escaped
 
 
 def escaped(text: str) -> str:
-    """As markdown needs it, for a cell of a table: one line, without columns, tags, links or pictures of its own."""
+    """Escape text for a cell of a markdown table: one line that cannot add columns, tags, links or pictures."""
     shown = one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return shown.replace("![", "!\\[").replace("](", "]\\(")

@@ -20,16 +20,16 @@ LARGE_PAGE_BYTES = 150_000_000
 
 @dataclass(frozen=True)
 class PageOptions:
-    """What the page shows besides the tables."""
+    """Options of the page."""
 
     media: str = "inside"
-    """``inside`` or ``beside``: the clips in the page, or in ``media/`` beside it."""
+    """Where clips are stored: ``inside`` the page, or ``beside`` it in ``media/``."""
     flow: bool = False
     """Whether the clips are shown with their optical flow as well."""
     votes: Sequence[Path] = ()
     """Votes that earlier pages exported."""
     workers: int = 0
-    """Processes that make the clips playable; 0 means this one."""
+    """Processes that encode the clips; 0 means this one."""
 
 
 def write_report(
@@ -50,8 +50,9 @@ def write_report(
         differences: their `differences.differences`.
         out: the folder.
         options: what the page shows.
-        follow: draws the items of a long job: its name, how many there are, and the items.
-        note: is given sentences for the user.
+        follow: takes the items of a long job and shows progress; gets the job's name, the number of items, and the
+            items.
+        note: takes a sentence for the user.
 
     Returns:
         The page.

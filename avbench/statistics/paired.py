@@ -206,11 +206,16 @@ def equivalence(value: float, error: float, dof: float, margin: float) -> float:
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """p-values adjusted for their number (Holm, 1979): below α, the family has a false alarm in at most α of cases."""
-    from statsmodels.stats.multitest import multipletests  # imported here, because a run does not need it
+    """p-values adjusted for their number (Holm, 1979): below α, the family has a false alarm in at most α of cases.
 
+    The values are those of statsmodels' multipletests, which is not called because it runs Python's garbage collector
+    at each call: 0.2 s, in a comparison more than all else.
+    """
     given = np.asarray(p, dtype=np.float64)
-    return multipletests(given, method="holm")[1] if len(given) else given
+    order = np.argsort(given)
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1)), 1)
+    return adjusted
 
 
 def power(effect: float, error: float, dof: float, alpha: float) -> float:

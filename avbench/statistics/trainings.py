@@ -190,7 +190,7 @@ def arm_mean(values: np.ndarray, *, level: float = 0.95) -> Estimate:
     """The mean of one arm ``[trainings, prompts]`` with its error and interval over trainings and prompts.
 
     Raises:
-        InputError: there are fewer than two trainings, or a value is not finite.
+        InputError: there are fewer than two trainings, one has no value, or a value is infinite.
     """
     return _crossed([_checked(values, "the arm")], level)
 

@@ -8,12 +8,12 @@ as a *pooled* distance: a function of (first ``[draws, n]``, second ``[draws, m]
 either side, that returns ``[draws]``. Every draw is its own computation in one thread, so that the numbers do not
 depend on how many cores there are. A pooled distance may have these attributes:
 
-- ``rounding``: how far rounding can move a distance that nearly cancels. Draws that are apart by no more are equal, or
-  rounding would decide the p-value.
-- ``draws_at_once``: how many draws it wants in one call, where that is cheaper than CHUNK.
+- ``rounding``: how far rounding can move a distance that nearly cancels. Draws that differ by no more count as equal;
+otherwise rounding would decide the p-value.
+- ``draws_at_once``: how many draws it computes fastest in one call, if that is not CHUNK.
 - ``influence``: its derivative, a function of (models, real), the indices of the rows of both models and of the
-  reference, that returns ``[models]``: the distance of a set A less that of the rest of the models' rows is, to first
-  order in what A and the rest differ by, the sum of A's influences less the sum of the others'. See `swap_test`.
+reference, that returns ``[models]``. The distance of a set A of the models' rows minus the distance of the other rows
+is, to first order, the sum of A's influences minus the sum of the others'. See `swap_test`.
 """
 
 import functools
@@ -33,10 +33,11 @@ Pooled = Callable[[np.ndarray, np.ndarray], np.ndarray]
 PERMUTATIONS = 1000
 MOST_SWAPS = 10_000
 ENOUGH_EXTREME = 50
-"""So many draws as extreme as what was measured settle that the p-value is not small: it is known to 14 % then."""
+"""This many draws that are as extreme as the measured value show that the p-value is not small; its error is then 14
+%."""
 _SEED = 0
 CHUNK = 50
-"""Draws that a thread takes at a time."""
+"""Draws that a thread computes at a time."""
 _SWAPS_AT_ONCE = 500
 
 
@@ -153,7 +154,7 @@ def permutation_null(
 
 @dataclass(frozen=True)
 class Difference:
-    """The distance of model A to the reference less that of model B."""
+    """The distance of model A to the reference minus that of model B."""
 
     value: float
     p: float
@@ -168,14 +169,14 @@ class Difference:
 def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = MOST_SWAPS) -> Difference:
     """Is A nearer to the reference than B, or is that chance? Labels are swapped within (prompt, seed) pairs.
 
-    The reference is the same on both sides, so that its own accidents cancel.
+    The reference is the same on both sides, so its own sampling error cancels.
 
-    Where the distance has an ``influence``, its derivative is what is tested: the sum over pairs of A's influence less
-    B's, taken at the clips of both models together, which no swap changes. Swapping a pair turns the sign of its term,
-    so 10,000 swaps cost no more than one distance. As the terms of even order cancel in the difference of two
-    distances, what is left out is of third order; of a kernel distance nothing is. The test is exact under its null
-    whatever is left out, since any number that is computed alike for every swap may be tested. Where the derivative has
-    another sign than the measured difference, p is 1.
+    If the distance has an ``influence``, its derivative is tested: the sum over pairs of A's influence minus B's,
+    computed from the clips of both models together, so no swap changes it. Swapping a pair turns the sign of its term,
+    so 10,000 swaps cost no more than one distance. Terms of even order cancel in the difference of two distances, so
+    the error is of third order; for a kernel distance it is 0. The test is still exact under its null, because any
+    statistic that is computed in the same way for every swap may be tested. If the derivative has another sign than the
+    measured difference, p is 1.
 
     Other distances are computed anew for every swap, until ENOUGH_EXTREME swaps, h, are as extreme as what was
     measured: then p is h over the number drawn (Besag and Clifford, 1991).
@@ -235,7 +236,7 @@ def _signed_sums(slopes: np.ndarray, swapped: np.ndarray) -> np.ndarray:
 
 
 def _swaps(pooled: Pooled, real: int, swapped: np.ndarray) -> np.ndarray:
-    """``[draws]``: A's distance less B's where the labels of these pairs ``[draws, pairs]`` are swapped."""
+    """``[draws]``: A's distance minus B's, with the labels of these pairs ``[draws, pairs]`` swapped."""
     pairs = swapped.shape[1]
     a = np.arange(pairs) + np.where(swapped, pairs, 0)
     b = np.arange(pairs) + np.where(swapped, 0, pairs)
@@ -270,7 +271,7 @@ def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, d
 
 
 def _each(pooled: Pooled, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """All draws, a chunk a thread: the linear algebra inside lets other threads run."""
+    """Compute all draws, one chunk per thread: linear algebra lets other threads run."""
     size = getattr(pooled, "draws_at_once", CHUNK)
     starts = range(0, len(first), size)
     one = functools.partial(_chunk, pooled, first, second, size)
@@ -290,7 +291,7 @@ def _numbered(labels: Sequence[Hashable] | np.ndarray) -> np.ndarray:
 
 
 def _exchanged(strata: np.ndarray, n: int, random: np.random.Generator) -> np.ndarray:
-    """A random order of all rows whose first n hold as many rows of each stratum as rows 0…n−1 do."""
+    """A random order of all rows in which the first n contain as many rows of each stratum as rows 0…n−1 do."""
     by_stratum = np.lexsort((random.random(len(strata)), strata))
     wanted = np.bincount(strata[:n], minlength=strata.max() + 1)
     sizes = np.bincount(strata)

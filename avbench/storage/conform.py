@@ -1,8 +1,7 @@
 """Conforms a clip to its subset's clip spec before it is measured; the clip's file is not changed.
 
 Models generate clips of different rates, sizes and lengths; a subset's spec makes them comparable. A clip that meets
-the spec is returned unchanged, so this rule does not affect its numbers. For every other clip the rule is part of the
-protocol.
+the spec is returned unchanged. For every other clip the rule is part of the protocol.
 """
 
 from dataclasses import dataclass

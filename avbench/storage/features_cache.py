@@ -1,12 +1,12 @@
-"""Keeps measured values under the content of the clips and the protocol, for all runs and machines of one file system.
+"""Caches measured values by clip content and protocol, for all runs and machines that share a file system.
 
 The environment variable AVBENCH_CACHE names its folder; without it nothing is kept. An entry is one file,
-``<feature>@<protocol>/<two digits>/<key>.json``, where the key is a hash of what the feature saw and of its protocol.
-It is written under a name of its own and renamed, so any number of processes may write at once; two that measured the
-same write the same. It holds the sha256 of its content: an entry that is damaged is removed when it is read, and the
-clip is measured again. The time of the file is that of its last use, to a day.
+``<feature>@<protocol>/<two digits>/<key>.json``, where the key is a hash of the feature's input and its protocol.
+It is written under a temporary name and renamed, so many processes may write at once; equal inputs give equal entries.
+It holds the sha256 of its content: an entry that is damaged is removed when it is read, and the clip is measured again.
+The file's time is the day of its last use.
 
-Only values are kept. Why a clip has none is found out again by each run.
+Only values are kept. A clip without a value is measured again by each run.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from avbench.storage.run_folder import values_from_json, values_to_json
 
 VARIABLE = "AVBENCH_CACHE"
 _DAY = 86_400.0
-"""Seconds. An entry's time is renewed once a day, and what a writer left unfinished is removed after one."""
+"""Seconds. An entry's time is renewed once a day, and an unfinished file is removed after one day."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class FeaturesCache:
         self.folder = folder
 
     def find(self, protocol: Protocol, seen: str) -> tuple[dict[str, Value], str | None] | None:
-        """Return the values of what was seen under a protocol, with the name of the GPU that computed them, or None.
+        """Return the values of an input under a protocol, with the name of the GPU that computed them, or None.
 
         A damaged entry is removed.
         """
@@ -85,7 +85,7 @@ class FeaturesCache:
         return found
 
     def keep(self, protocol: Protocol, seen: str, values: Mapping[str, Value], gpu: str | None = None) -> None:
-        """Store values. Where that fails, as on a full disk, nothing is stored."""
+        """Store values. If that fails, for example on a full disk, nothing is stored."""
         path = self._path(protocol, seen)
         plain = _plain(protocol.digest, seen, values_to_json(values), gpu)
         part = path.with_name(f".{uuid.uuid4().hex}.part")
@@ -114,7 +114,8 @@ class FeaturesCache:
         return {feature: (counts[feature], sizes[feature]) for feature in sorted(counts)}
 
     def prune(self, unused_seconds: float | None = None, most_bytes: int | None = None) -> tuple[int, int]:
-        """Remove what was not used for so long, then what was not used longest until the rest is no larger.
+        """Remove entries that were not used for this long; then the least recently used ones, until the rest fits this
+        size.
 
         Returns:
             How many entries were removed, and their bytes.
@@ -170,7 +171,7 @@ def _plain(protocol: str, seen: str, values: Mapping[str, Any], gpu: str | None)
 def _read(path: Path, protocol: str | None = None, seen: str | None = None) -> tuple[dict[str, Value], str | None]:
     """Read an entry's values, and the name of the GPU that computed them.
 
-    Raises FileNotFoundError, or InputError if the entry is not what was written under this name.
+    Raises FileNotFoundError, or InputError if the entry is damaged.
     """
     if not path.exists():
         raise FileNotFoundError(path)
@@ -185,7 +186,7 @@ def _read(path: Path, protocol: str | None = None, seen: str | None = None) -> t
 
 
 def asked_for() -> FeaturesCache | None:
-    """The cache in the folder that AVBENCH_CACHE names, or None where it is not set.
+    """Return the cache in the folder that AVBENCH_CACHE names, or None if the variable is not set.
 
     Raises:
         InputError: the folder cannot be made.
@@ -202,7 +203,7 @@ def asked_for() -> FeaturesCache | None:
 
 
 def required() -> FeaturesCache:
-    """The same cache. Raises InputError where AVBENCH_CACHE is not set."""
+    """The same cache. Raises InputError if AVBENCH_CACHE is not set."""
     if (cache := asked_for()) is None:
         msg = f"there is no features cache: set the environment variable {VARIABLE} to a folder"
         raise InputError(msg)

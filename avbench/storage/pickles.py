@@ -1,13 +1,19 @@
 """Reads pickles and PyTorch checkpoints of arrays without running code in them.
 
 A pickle names the functions that rebuild its objects, and an ordinary reader calls whatever it names. These readers
-allow only the functions that rebuild numpy arrays and tensors, and refuse every other name.
+allow only the functions that rebuild numpy arrays and tensors, and refuse every other name. numpy's own functions trust
+what a pickle says of an array, and a damaged description ends the process; so they are replaced by checked ones.
 """
 
+import io
+import math
 import os
 import pickle
 import pickletools
+import re
+import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,7 +39,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         if name in arrays:
             msg = f"{path}: {name} occurs twice"
             raise InputError(msg)
-        arrays[name] = value
+        arrays[name] = np.asarray(value)
     return arrays
 
 
@@ -43,13 +49,17 @@ def read_pickle(path: Path) -> Any:
     Raises:
         InputError: the file names any global besides those that rebuild a numpy array, or is not a pickle.
     """
+    with opened(Path(path)) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        require_memory(Path(path), size)
+        return _unpickled(path, stream, size)
+
+
+def _unpickled(path: Path, stream: BinaryIO, size: int) -> Any:
     try:
-        with opened(Path(path)) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            require_memory(Path(path), size)
-            _require_modest(stream, size)
-            stream.seek(0)
-            return _ArrayUnpickler(stream).load()
+        _require_modest(stream, size)
+        stream.seek(0)
+        return _ArrayUnpickler(stream).load()
     except InputError:
         raise
     # A damaged pickle can fail in any of these ways; each means that the file is no checkpoint.
@@ -73,6 +83,33 @@ def _require_modest(stream: BinaryIO, size: int) -> None:
             raise ValueError(msg)
 
 
+def read_torch_file(path: Path, most: int) -> Any:
+    """Read what torch.save wrote of numpy arrays, or of tensors; no code is run.
+
+    Args:
+        path: the file.
+        most: bytes of memory that it may take.
+
+    Raises:
+        InputError: the file holds anything else, or both.
+    """
+    require_zip_memory(path, most)
+    with suppress(Exception), opened(path) as file, zipfile.ZipFile(file) as packed:  # what is wrong is said below
+        content = packed.read(next(one for one in packed.namelist() if one.endswith("/data.pkl")))
+        return _unpickled(path, io.BytesIO(content), len(content))
+    return _torch_load(path, "a file of torch.save with arrays or tensors")
+
+
+def _torch_load(path: Path, what: str) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's readers raise their own errors; any of them means that it is no such file
+        msg = f"{path} cannot be read as {what}: {first_line(error)}"
+        raise InputError(msg) from None
+
+
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Read a flat PyTorch state dict, bare or as a checkpoint's ``model`` or ``module``; no code is run.
 
@@ -82,11 +119,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     import torch
 
     require_zip_memory(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's readers raise their own errors; any of them means that it is no state dict
-        msg = f"{path} cannot be read as a state dict: {first_line(error)}"
-        raise InputError(msg) from None
+    state = _torch_load(path, "a state dict")
     for wrapper in ("model", "module"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
@@ -104,21 +137,74 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _rebuilt(*_: object) -> np.ndarray:
+class _Type:
+    """An array's type as a pickle describes it: a letter and a size, and then the order of the bytes."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
+            msg = f"an array of the type {code!r:.60} is not a numeric array"
+            raise TypeError(msg)
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] not in ("<", ">", "=", "|"):
+            msg = f"an array has the order of bytes {state[1]!r:.60}"
+            raise ValueError(msg)
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array whose description is checked before numpy takes it."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, content = state
+        _require_content(kind, shape, content)
+        checked: Any = (1, shape, kind.dtype, bool(fortran), content)
+        super().__setstate__(checked)
+
+
+def _require_content(kind: Any, shape: Any, content: Any) -> None:
+    """Raise TypeError or ValueError if these bytes are not an array of this type and shape."""
+    whole = isinstance(shape, tuple) and all(type(side) is int and side >= 0 for side in shape)
+    if not isinstance(kind, _Type) or not whole or not isinstance(content, bytes):
+        msg = "an array is described in another way than numpy does it"
+        raise TypeError(msg)
+    if math.prod(shape) * kind.dtype.itemsize != len(content):
+        msg = f"an array has {len(content)} bytes, which do not fit the type {kind.dtype} and the shape {shape}"
+        raise ValueError(msg)
+
+
+def _array(*_: object) -> np.ndarray:
     """Return an empty array, which the pickle then fills. numpy's own function would allocate any requested size."""
-    return _RECONSTRUCT(np.ndarray, (0,), b"b")
+    return _RECONSTRUCT(_Array, (0,), b"b")
 
 
-# numpy's rebuilding functions, taken from a pickled array, because numpy has renamed their module.
+def _type(*described: object) -> _Type:
+    return _Type(*described)
+
+
+def _scalar(kind: _Type, content: bytes) -> Any:
+    _require_content(kind, (), content)
+    return np.frombuffer(content, kind.dtype)[0]
+
+
+def _bytes(text: str = "", encoding: str = "latin1") -> bytes:
+    """What pickles of protocols up to 2 call to make bytes."""
+    if encoding != "latin1":
+        msg = f"bytes are in the encoding {encoding!r:.60}"
+        raise ValueError(msg)
+    return text.encode("latin1")
+
+
+_NUMBERS = re.compile("b1|[iu][1248]|f[248]|c8|c16")
 _RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
-_SCALAR: Any = np.float64(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): "numpy.ndarray",  # only named in a pickle; called, it would make an array of any size
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _rebuilt,
-    ("numpy._core.multiarray", "_reconstruct"): _rebuilt,
-    ("numpy.core.multiarray", "scalar"): _SCALAR,
-    ("numpy._core.multiarray", "scalar"): _SCALAR,
+    ("numpy", "dtype"): _type,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _array for core in ("core", "_core")},  # numpy has renamed it
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+    ("_codecs", "encode"): _bytes,
+    ("__builtin__", "bytes"): _bytes,
 }
 
 

@@ -8,7 +8,7 @@ There is one group for each kind of thing, and each kind's table calls `find` wi
 - ``avbench.subsets``: the path of a subset folder (subsets/loading.py)
 - ``avbench.datasets``: a `Reader` (subsets/datasets)
 
-A plug-in that cannot be used costs one sentence: the others, and all that is avbench's own, go on working.
+A plug-in that cannot be used is reported in one sentence; everything else goes on working.
 """
 
 import functools
@@ -21,7 +21,7 @@ from typing import Any
 from avbench.core import InputError, first_line
 
 FAILED = "failed in the package "
-"""How the sentence begins that stands in place of a number where a plug-in's code raised an error."""
+"""Beginning of the sentence that replaces a number if a plug-in's code raised an error."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,12 @@ class Found:
     usable: dict[str, PlugIn]
     """Name → plug-in, in the order of the names."""
     problems: dict[str, str]
-    """Name → why what other packages register under it is not used, in a sentence."""
+    """Name → a sentence on why no plug-in of this name is used."""
 
 
 def find(group: str, own: Collection[str]) -> Found:
-    """The plug-ins of a group, without importing them. avbench's own name wins; of two packages neither is used.
+    """Find the plug-ins of a group without importing them. avbench's own names win; of two plug-ins with one name,
+    neither is used.
 
     Args:
         group: ``avbench.metrics`` and so on.
@@ -80,7 +81,7 @@ def find(group: str, own: Collection[str]) -> Found:
     usable, problems = {}, {}
     for name, (first, *others) in sorted(by_name.items()):
         if name in own:
-            problems[name] = first.unusable(f"avbench has a {first.kind} of that name, which is used")
+            problems[name] = first.unusable(f"avbench itself has a {first.kind} of that name, which is used instead")
         elif others:
             packages = " and ".join(one.package for one in others)
             problems[name] = first.unusable(f"{packages} has a {first.kind} of that name, too; uninstall one of them")
@@ -91,7 +92,7 @@ def find(group: str, own: Collection[str]) -> Found:
 
 @functools.lru_cache
 def _registered(group: str, path: tuple[str, ...]) -> tuple[PlugIn, ...]:
-    """The entry points of a group in what is installed on this path; searching it takes long enough to do it once."""
+    """The entry points of a group in the packages installed on this path; the slow search is done once."""
     kind = group.removeprefix("avbench.").removesuffix("s")
     return tuple(
         PlugIn(one.name, kind, one.value, f"{one.dist.name} {one.dist.version}" if one.dist else "?", one)
@@ -100,5 +101,5 @@ def _registered(group: str, path: tuple[str, ...]) -> tuple[PlugIn, ...]:
 
 
 def failure(package: str, error: BaseException) -> str:
-    """The sentence that stands in place of a number where the code of a package raised an error."""
+    """Return the sentence that replaces a number if the code of a package raised an error."""
     return f"{FAILED}{package}: {type(error).__name__}: {first_line(error)}".removesuffix(f": {type(error).__name__}")

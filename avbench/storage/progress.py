@@ -1,6 +1,6 @@
-"""Records how far a command that writes a run folder has come, so that others can ask while it works or after it died.
+"""Records the progress of a command that writes a run folder, for others to read while it works or after it died.
 
-The record is the file ``.progress.json``, which is replaced every few seconds. It belongs to the last command and is no
+The record is the file ``.progress.json``, which is replaced every few seconds. It describes the last command and is not
 part of the run: nothing is computed from it.
 """
 
@@ -31,21 +31,21 @@ class Progress:
     stage: str
     """``sample`` or ``measure``."""
     done: int
-    """What this command has done; what was done before it does not count."""
+    """Items that this command has done, without those done before."""
     total: int
-    """What this command had to do."""
+    """Items that this command had to do."""
     started: float
     updated: float
     host: str
     process: int
     peak_memory_mib: float
-    """The largest of any process, as far as it is known."""
+    """Peak memory of the largest process, if known."""
     ended: bool = False
-    """Whether the command did all of it."""
+    """Whether the command did all its items."""
 
     @property
     def rate(self) -> float | None:
-        """Clips per second since the command began, or None where nothing is done yet."""
+        """Clips per second since the command began; None if nothing is done yet."""
         seconds = self.updated - self.started
         return self.done / seconds if self.done and seconds > 0 else None
 
@@ -82,7 +82,7 @@ def recorded(folder: Path, stage: str, total: int, items: Iterator[Item]) -> Ite
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """How far the last command in a run folder came, or None where nothing is known."""
+    """Return the progress of the last command in a run folder, or None if there is no record."""
     place = folder / PROGRESS_FILE
     return read_json(place, Progress) if place.is_file() else None
 

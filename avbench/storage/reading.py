@@ -91,7 +91,7 @@ def _size(count: int) -> str:
 # Files
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> io.BufferedReader:
     """Open an ordinary file for reading bytes. Raises InputError at once on a pipe, a device or a folder."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
@@ -603,10 +603,17 @@ def require_zip_memory(path: Path, most: int | None = None) -> None:
     """Raise InputError if a zip file, such as a PyTorch checkpoint, would take too much memory when unpacked."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if zipfile.is_zipfile(file):
+        if _is_zip(file):
             with _zip(path, file) as packed:
                 size = sum(one.file_size for one in packed.infolist())
     require_memory(path, size, most)
+
+
+def _is_zip(file: BinaryIO) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # it has the end of a zip, with wrong numbers in it
+        return True
 
 
 def _npy(stream: Any, size: int) -> "np.ndarray":

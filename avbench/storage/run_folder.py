@@ -71,7 +71,7 @@ FORMAT = 1
 formats are converted while they are read."""
 VALUES_FILE = "values.parquet"
 PROGRESS_FILE = ".progress.json"
-"""How far the last command came; see storage/progress.py."""
+"""The progress of the last command; see storage/progress.py."""
 _LOCK_SECONDS = 0.2
 """How long a writer waits for the lock: longer than `is_being_written` may hold it."""
 _ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
@@ -89,7 +89,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of `path` in one step when the block ends without an error."""
+    """Open a file that replaces `path` in one step when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     if beside.is_symlink():
@@ -241,26 +241,27 @@ class RunFolder:
         """Why this run cannot continue in the folder, or None if it is the folder's run or extends it."""
         there = self.run()
         unlike = field_differences(run.identity(), there.identity())
+        another = f"{self.path} holds another run ({'; '.join(unlike)}). Ask for the run that it holds"
         same_model = replace(run, subsets=there.subsets, seeds=there.seeds).identity() == there.identity()
         if not unlike or not same_model:
-            return f"{self.path} holds another run ({'; '.join(unlike)})" if unlike else None
+            return another if unlike else None
         asked, held = {one.name: one for one in subsets}, {one.name: one for one in self.subsets()}
         if {*there.seeds} <= {*run.seeds} and _all_in(held, asked):
             return None
         if {*run.seeds} <= {*there.seeds} and _all_in(asked, held):
             counts = ", ".join(f"{len(one.prompts)} of {name}" for name, one in held.items())
             return (
-                f"{self.path} holds more than is asked for (prompts: {counts}; seeds: {len(there.seeds)}), and a run "
+                f"{self.path} holds more than was asked for (prompts: {counts}; seeds: {len(there.seeds)}), and a run "
                 "cannot shrink. Ask for at least as much (--limit, --seeds)"
             )
-        return f"{self.path} holds another run ({'; '.join(unlike)})"
+        return another
 
     def _write_subsets(self, subsets: Sequence[Subset]) -> None:
         for subset in subsets:
             write_json(self.subset_path(subset.name), subset.to_json())
 
     def write_run(self, run: Run) -> None:
-        """Write run.json. Whatever a run holds must agree with it: `start` is what checks that."""
+        """Write run.json. Does not check that the rest of the folder agrees with it; `start` does."""
         _write_sealed(self.path / "run.json", {"format": FORMAT, **run.to_json()})
 
     def run(self) -> Run:
@@ -294,7 +295,9 @@ class RunFolder:
         return [*found.values()]
 
     def planned_keys(self) -> list[Key]:
-        """The key of every clip that the run should have, in the order of making; of a shard, only its own."""
+        """The key of every clip that the run should have, in the order in which clips are made; for a shard, only its
+        own.
+        """
         run = self.run()
         return planned_keys(self.subsets(), run.seeds, None if run.shard is None else Shard.parse(run.shard))
 
@@ -361,7 +364,7 @@ class RunFolder:
         return {sample.key: sample for sample in map(check, lines)}
 
     def _checked(self, path: Path) -> Callable[[Sample], Sample]:
-        """Return a function that checks the parts of a line of `path` that become parts of paths."""
+        """Return a function that checks those fields of a line of `path` that become parts of paths."""
 
         def check(sample: Sample) -> Sample:
             _require_key(path, sample.key)
@@ -503,7 +506,7 @@ class RunFolder:
         return found
 
     def shared(self, name: str) -> bytes:
-        """The content of a file of this folder for other people: whole, but without local paths outside protocols.
+        """Return the content of a file of this folder for other people: without local paths, except those in protocols.
 
         Raises InputError where the file was changed since it was written.
         """
@@ -535,10 +538,10 @@ class RunFolder:
         if table.duplicated(["subset", "prompt", "seed", "metric"]).any():
             msg = f"{path} holds two values of one metric for one clip"
             raise InputError(msg)
-        counts = table.dropna(subset="value").groupby(["subset", "metric"]).size()
+        counts: dict[Any, int] = table.dropna(subset="value").groupby(["subset", "metric"]).size().to_dict()
         for score in self.scores()[0] if (self.path / "scores.json").exists() else ():
             where = (score.subset, score.metric)
-            there = int(counts.get(where, 0))
+            there = counts.get(where, 0)
             if there != score.n and (there or score.interval):  # a distance has no value of its own for a clip
                 msg = (
                     f"{path} has {there} values of {score.metric} on {score.subset}, but scores.json counts {score.n}: "
@@ -596,13 +599,13 @@ def _opened_to_write(path: Path, flags: int) -> int:
 
 @dataclass(frozen=True)
 class StoredRow:
-    """Where a row's line is, and what is known of the row without its values."""
+    """The position of a row's line, and the row without its values."""
 
     path: Path
     number: int
-    """Of the line, from 1."""
+    """Number of the line, from 1."""
     start: int
-    """Of the line, in bytes."""
+    """Offset of the line in bytes."""
     clip_sha256: str
     missing: str | None
 

@@ -36,13 +36,13 @@ from avbench.storage.run_folder import RunFolder, StoredRow, line_of, stored_row
 from avbench.storage.worker_pool import WorkerCrashed
 
 _FAILED = (str(WorkerCrashed("measuring")), UNREADABLE)
-"""A row whose sentence begins like one of these gives way to any other."""
+"""A row whose sentence begins with one of these is replaced by any other row."""
 _SEPARATOR = "; "
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What a combined run holds."""
+    """Counts of a combined run."""
 
     made: int
     """Clips."""
@@ -51,13 +51,13 @@ class Merged:
     planned: int
     """Clips that the run should have."""
     missing: Mapping[str, int]
-    """Subset → clips that no part has tried to make, where there are any."""
+    """Subset → number of clips that no part has tried to make; only subsets with such clips."""
     absent: tuple[str, ...]
-    """Shards that hold some of these and were not given; empty where the parts are not shards of one number."""
+    """Shards that should hold these clips and were not given; empty if the parts are not shards of one n."""
 
 
 def merge(out: Path, parts: Sequence[Path]) -> Merged:
-    """Combine run folders in the run folder `out`, which is made, or which is a run that the parts are added to.
+    """Combine run folders into the run folder `out`, which is created, or to which the parts are added.
 
     Raises:
         InputError: a part is no run folder or is of another run (another model, other weights or settings, prompts,
@@ -70,7 +70,7 @@ def merge(out: Path, parts: Sequence[Path]) -> Merged:
         msg = f"{out} is not empty and is no run folder: it has no run.json; give another folder"
         raise InputError(msg)
     if into is not None and (shard := RunFolder(into).run().shard) is not None:
-        msg = f"{out} is shard {shard} of a run; the others are merged into the first folder: name a new one"
+        msg = f"{out} is shard {shard} of a run; the first folder receives the merged run, so name a new one"
         raise InputError(msg)
     places = {place.resolve(): place for place in [*([into] if into else []), *parts]}
     folders = [RunFolder(place) for place in sorted(places.values(), key=lambda place: (place != into, str(place)))]
@@ -113,7 +113,7 @@ def _is_run(place: Path) -> bool:
 
 
 def _common_run(folders: Sequence[RunFolder]) -> Run:
-    """The run that all parts are of. Versions and machines that differ stand beside one another."""
+    """Return the run to which all parts belong; differing versions and machines are listed side by side."""
     runs = [replace(folder.run(), shard=None) for folder in folders]
     for folder, run in zip(folders, runs, strict=True):
         _require_equal(folder, run.identity() | _chosen(run), runs[0].identity() | _chosen(runs[0]))
@@ -127,12 +127,12 @@ def _chosen(run: Run) -> dict[str, Any]:
 
 def _require_equal(folder: RunFolder, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
     if unlike := field_differences(ours, theirs):
-        msg = f"{folder.path} is of another run and cannot be merged: {'; '.join(unlike)}"
+        msg = f"{folder.path} belongs to another run and cannot be merged: {'; '.join(unlike)}"
         raise InputError(msg)
 
 
 def _side_by_side(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Each field with all its values, sorted. Values that an earlier merge put beside one another are taken apart."""
+    """Each field with all its values, sorted. Values that an earlier merge listed side by side are separated again."""
     names = dict.fromkeys(name for one in found for name in one)
     values = {name: {part for one in found if name in one for part in one[name].split(_SEPARATOR)} for name in names}
     return {name: _SEPARATOR.join(sorted(values[name])) for name in names}
@@ -148,7 +148,7 @@ def _absent(folders: Sequence[RunFolder], missing: Sequence[Key]) -> tuple[str, 
 
 
 def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key]) -> dict[Key, Sample]:
-    """Write the union of folders, as far as it is of these keys, and return its samples in their order."""
+    """Write the union of folders, restricted to these keys, and return its samples in the order of the keys."""
     samples, homes = _samples(folders, keys)
     new = not _is_run(out)
     place = RunFolder(out.with_name(f".{out.name}.merging") if new else out)
@@ -183,7 +183,7 @@ def _clear(place: Path) -> None:
 def _samples(folders: Sequence[RunFolder], keys: Sequence[Key]) -> tuple[dict[Key, Sample], dict[Key, RunFolder]]:
     """The sample of each key that has one, and the folder that its clip is taken from.
 
-    A clip goes before a refusal, a refusal before a failure, and a file that is there before one that is gone.
+    A clip is preferred to a refusal, a refusal to a failure, and an existing file to a missing one.
     """
     found: dict[Key, list[tuple[Sample, RunFolder]]] = {}
     for folder in folders:
@@ -212,7 +212,7 @@ def _named(key: Key) -> str:
 
 
 def _put_clip(home: RunFolder, place: RunFolder, sample: Sample) -> None:
-    """Link or copy a clip, with its ground truth, into a run folder; a file that is gone stays gone."""
+    """Link or copy a clip, with its ground truth, into a run folder; a missing file is not an error."""
     if sample.path is None or home.path == place.path or not (home.path / sample.path).is_file():
         return
     stem = place.clip_stem(sample.key).relative_to(place.path).as_posix()
@@ -263,7 +263,7 @@ def _write_rows(place: Path, folders: Sequence[RunFolder], samples: Mapping[Key,
 
 
 def _one_line(sample: Sample, rows: Sequence[StoredRow]) -> bytes:
-    """The line that the parts agree on: of this clip where a part has a row of an earlier one, and not of a failure."""
+    """Choose one row of a clip: rows of an earlier version of the clip, and rows of a failure, give way to others."""
     rows = [row for row in rows if row.clip_sha256 == sample.sha256] or rows
     rows = [row for row in rows if not (row.missing or "").startswith(_FAILED)] or rows
     lines: dict[bytes, StoredRow] = {}

@@ -1,4 +1,4 @@
-"""Says how far a run is, from what lies in its folder: while a command works on it, and after one was killed."""
+"""Reports the progress of a run from the files in its folder, while a command works on it or after one was killed."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -32,21 +32,21 @@ class FeatureCount:
     feature: str
     """``<feature>@<protocol>``."""
     rows: int
-    """Of clips that the run has."""
+    """Number of rows of clips that the run has."""
     without_value: Mapping[str, int]
     """Sentence why a row has no value → how many rows."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is."""
+    """The progress of a run."""
 
     run: str
     """Its folder."""
     model: str
     shard: str | None
     stage: str
-    """What is being done, or was done last."""
+    """The stage in progress, or the last one."""
     running: bool
     """Whether a process writes the folder now."""
     subsets: tuple[SubsetCount, ...]
@@ -54,12 +54,12 @@ class Status:
     failures: Mapping[str, int]
     """Sentence why a clip was not made → how many clips, the most frequent first."""
     progress: Progress | None
-    """Of the last command, where it left a record."""
+    """The last command's record, if it left one."""
     peak_memory_mib: float | None
-    """The largest that any process recorded."""
+    """The largest peak memory that any process recorded."""
     peak_gpu_memory_mib: float | None
     next: str
-    """What the user may do now."""
+    """What the user can do next."""
 
     @property
     def made(self) -> int:
@@ -73,7 +73,7 @@ class Status:
 
 
 def status(folder: RunFolder) -> Status:
-    """Read how far a run is. Clip files are not opened.
+    """Read the progress of a run. Clip files are not opened.
 
     Raises:
         InputError: there is no run in the folder, or one of its files is damaged.
@@ -128,7 +128,7 @@ def _feature(name: str, rows: Mapping, made: set[Key]) -> FeatureCount:
 def _stage(
     folder: RunFolder, counts: tuple[SubsetCount, ...], features: tuple[FeatureCount, ...], working: Progress | None
 ) -> tuple[str, str]:
-    """The stage of a run, and what to do next where nobody works on it."""
+    """Return the stage of a run, and the next step if no command works on it."""
     if working is not None and not working.ended:
         return working.stage, ""
     made, lacking = sum(one.made for one in counts), sum(one.left + one.failed for one in counts)

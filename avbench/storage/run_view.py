@@ -57,7 +57,7 @@ class RunView(RunFolder):
         """The samples whose files are missing; their measured rows are kept."""
 
     def require_one_evaluation(self, name: str) -> None:
-        """As of the folder, but a file is hashed once: what it holds is read once, too."""
+        """As in `RunFolder`, but a file is read and hashed only once."""
         checked = f"one evaluation: {name}"
         if checked not in self._known:
             super().require_one_evaluation(name)

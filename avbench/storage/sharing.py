@@ -1,4 +1,4 @@
-"""Cuts local paths out of what is given to others: cards of references, baselines, pages.
+"""Removes local paths from what is given to other people: cards of references, baselines, pages.
 
 A run folder itself keeps whole paths, because resuming needs them.
 """

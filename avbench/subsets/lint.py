@@ -45,7 +45,7 @@ FENCED = {
         knife-fight missile murder naked nude pistol porn rifle sex sexual shotgun soldier stabbed stabbing suicide
         swastika terrorist torture vodka weapon wound wounded""",
 }
-"""Words that no caption may hold. The list catches common slips; a name that is not listed passes."""
+"""Words that no caption may contain. The list catches common mistakes; a name that is not listed passes."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
                 notes.append(f"{folder.name}: {rule} not checked: {reason}")
                 continue
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                sentence = f"[{needs}] cannot be used as it stands: {type(error).__name__}: {error}"
+                sentence = f"[{needs}] cannot be used: {type(error).__name__}: {error}"
                 findings.append(Finding(rule, folder / "card.toml", None, sentence))
                 continue
             for line, sentence in found:
@@ -297,11 +297,11 @@ def counts(lines: Iterable[Line], tag: str) -> Counter[Any]:
 
 
 def _counts(draft: Draft) -> Found:
-    for tag, told in draft.card["counts"].items():
+    for tag, stated in draft.card["counts"].items():
         found = {_key(value): count for value, count in counts(draft.lines, tag).items()}
-        if odd := [value for value in {**found, **told} if found.get(value, 0) != told.get(value, 0)]:
+        if odd := [value for value in {**found, **stated} if found.get(value, 0) != stated.get(value, 0)]:
             value = odd[0]
-            yield None, f"[counts] says {told.get(value, 0)} of {tag} {value!r}; there are {found.get(value, 0)}"
+            yield None, f"[counts] says {stated.get(value, 0)} of {tag} {value!r}; there are {found.get(value, 0)}"
 
 
 def _key(value: Any) -> str:
@@ -312,7 +312,7 @@ def _key(value: Any) -> str:
 def _quotas(draft: Draft) -> Found:
     for tag, quota in draft.card["quotas"].items():
         found = counts(draft.lines, tag)
-        least = quota if isinstance(quota, Mapping) else dict.fromkeys(draft.schema.get(tag, ()), quota)
+        least = quota if isinstance(quota, Mapping) else {value: quota for value in draft.schema.get(tag, ())}
         for value, count in least.items():
             if found[value] < count:
                 yield None, f"{found[value]} prompts have {tag} {value!r}; the quota is {count}"
@@ -376,7 +376,7 @@ def _lite(draft: Draft) -> Found:
 def _copies(draft: Draft) -> Found:
     length = draft.card["near_copies"]["shared_words"]
     owners: dict[tuple[str, ...], Line] = {}
-    told: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     for line in (*draft.against, *draft.beside, *draft.lines):
         for text in _texts(line):
             words = _spelled(text)
@@ -384,10 +384,10 @@ def _copies(draft: Draft) -> Found:
                 first = owners.setdefault(run, line)
                 if (
                     first.group_key != line.group_key
-                    and (first.group_key, line.group_key) not in told
+                    and (first.group_key, line.group_key) not in reported
                     and line in draft.lines
                 ):
-                    told.add((first.group_key, line.group_key))
+                    reported.add((first.group_key, line.group_key))
                     yield line, f"shares the words {' '.join(run)!r} with {_name(first)}"
 
 

@@ -78,7 +78,8 @@ RULES = (
     ),
     Rule(
         "toy-control",
-        "What does the model score where nothing moves far and nothing touches? The other subsets are read against it.",
+        "What does the model score where nothing moves far and nothing touches? The other subsets are compared "
+        "with it.",
         f"the fastest body's path is at most {SMALL_MOTION_RATE} frame diagonals a second, and no contact, "
         "under every audit seed",
         lambda measured: measured["displacement_rate_most"] <= SMALL_MOTION_RATE and measured["contacts_most"] == 0,
@@ -140,7 +141,11 @@ def _audit(audited: list[Audited], chosen: list[Audited], rule: Rule) -> str:
     writer.writerow(["id", "family", *audited[0].measured(), "decision"])
     for one in audited:
         measured = one.measured()
-        spare = "obeys the rule; enough were found before it" if rule.holds(measured) else "does not obey the rule"
+        spare = (
+            "obeys the rule, but enough scenes were found before it"
+            if rule.holds(measured)
+            else "does not obey the rule"
+        )
         writer.writerow([one.id, one.scene.family, *measured.values(), "chosen" if one.id in kept else spare])
     return table.getvalue()
 

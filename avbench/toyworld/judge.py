@@ -170,7 +170,7 @@ def _kicks(
     sizes = np.where(np.isfinite(sizes), sizes, 0.0)
     beside = np.pad(sizes, 1)
     kicks = []
-    for j in np.flatnonzero((sizes >= LEAST_KICK) & (sizes >= beside[:-2]) & (sizes > beside[2:])):
+    for j in np.flatnonzero((sizes >= LEAST_KICK) & (sizes >= beside[:-2]) & (sizes > beside[2:])).tolist():
         k, before, between = j + 1, velocity[j], velocity[j + 1]
         jump = change[j] - 2 * pull / fps
         gone = np.clip(1 - (between - before - pull / fps) @ jump / (jump @ jump), 0, 1) / fps

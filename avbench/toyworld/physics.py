@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pymunk
+from pymunk import constraints
 
 from avbench.toyworld.scene import MATERIALS, SIZES, VIEW_METRES, BodySpec, Scene
 
@@ -169,7 +170,8 @@ def run(ready: Stage, frames: int, fps: float) -> tuple[np.ndarray, list[Contact
             return
         a, b = arbiter.shapes
         impulse = arbiter.total_impulse.length
-        lightest = min(shape.body.mass for shape in (a, b) if shape.body.body_type == pymunk.Body.DYNAMIC)
+        bodies = [shape.body for shape in (a, b) if shape.body]
+        lightest = min(body.mass for body in bodies if body.body_type == pymunk.Body.DYNAMIC)
         if impulse < LEAST_CONTACT_SPEED * lightest:
             return
         where = arbiter.contact_point_set.points[0].point_a
@@ -275,8 +277,8 @@ def _oscillate(on: Stage) -> None:
     actor = on.add(0, (1 - on.sign * reach, height), turns=False)
     ground = on.space.static_body
     on.space.add(
-        pymunk.GrooveJoint(ground, actor.body, (-5, height), (7, height), (0, 0)),
-        pymunk.DampedSpring(
+        constraints.GrooveJoint(ground, actor.body, (-5, height), (7, height), (0, 0)),
+        constraints.DampedSpring(
             ground, actor.body, (1, height), (0, 0), 0, actor.body.mass * (2 * np.pi * cycles_a_second) ** 2, 0
         ),
     )
@@ -295,7 +297,9 @@ def _drift(on: Stage) -> None:
 
 def _hang(on: Stage, actor: Actor, pivot: tuple[float, float], *, rigid: bool = False) -> None:
     ground = on.space.static_body
-    joint = pymunk.PivotJoint(ground, actor.body, pivot) if rigid else pymunk.PinJoint(ground, actor.body, pivot)
+    joint = (
+        constraints.PivotJoint(ground, actor.body, pivot) if rigid else constraints.PinJoint(ground, actor.body, pivot)
+    )
     on.space.add(joint)
     actor.rod_to = pivot
 

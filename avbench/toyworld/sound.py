@@ -60,5 +60,5 @@ def _rung(material: Material, width: float, force: np.ndarray, sample_rate: int)
         resonator = [[0.0, np.sin(angle), 0.0, 1.0, -2 * radius * np.cos(angle), radius**2]]
         # the pulse's area, not its peak, decides how strongly a mode swings; below its own frequency it hardly responds
         area = max(1.0, material.strike_seconds * sample_rate * 2 / np.pi)
-        out += gain * sosfilt(resonator, force) / area
+        out += gain * np.asarray(sosfilt(resonator, force)) / area
     return out

@@ -50,7 +50,7 @@ class _Captions:
 
 @dataclass
 class Examples:
-    """Arrays on disk, mapped into memory, and the captions that are there so far."""
+    """Arrays on disk, mapped into memory, and the captions that were written so far."""
 
     folder: Path
     video: np.ndarray
@@ -80,7 +80,7 @@ class Examples:
         return len(self.video)
 
     def wait_for(self, count: int) -> None:
-        """Return when `count` examples are there. Raises InputError where none is added for five minutes."""
+        """Wait until `count` examples exist. Raises InputError if none is added for five minutes."""
         if count > len(self):
             msg = f"{self.folder} will hold {len(self)} examples; {count} were asked for"
             raise InputError(msg)
@@ -97,7 +97,9 @@ class Examples:
                 time.sleep(0.2)
 
     def resident(self, what: str, device: torch.device) -> Tensor:
-        """All that is there of ``video`` or ``audio``, in the device's memory, where it stays for later trainings."""
+        """Return all examples of ``video`` or ``audio`` so far, in the device's memory, where they stay for later
+        trainings.
+        """
         array = getattr(self, what)
         if what not in self._resident:
             dtype = torch.from_numpy(array[:0].copy()).dtype
@@ -157,7 +159,7 @@ class Feed:
         return Batch(rows, arrays["video"], arrays["audio"], ids["video"], ids["audio"])
 
     def _reach(self, count: int) -> None:
-        """Take in the captions up to `count`, and all later ones that are there."""
+        """Read the captions up to `count`, and all later ones that exist."""
         if count <= self._there:
             return
         self._examples.wait_for(count)

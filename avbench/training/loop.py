@@ -33,18 +33,18 @@ LOSSES = "losses.csv"
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model is trained. All of it is equal in two arms that are compared, but for what `AUDIO_ONLY` names."""
+    """How a model is trained. Two arms that are compared have equal plans, except for the fields in `AUDIO_ONLY`."""
 
     steps: int
     batch: int = 16
-    """Examples of a step, over all processes."""
+    """Examples per step, over all processes."""
     learning_rate: float = 1e-3
     warmup: int = 200
     """Steps over which the learning rate rises."""
     decay_share: float = 0.3
-    """Share of the steps, the last ones, over which the learning rate falls to zero; between it is constant."""
+    """Share of the steps, at the end, over which the learning rate falls to zero; before, it is constant."""
     optimiser: Literal["muon", "adamw"] = "muon"
-    """Of the matrices in the blocks; AdamW serves everything else."""
+    """Optimiser of the matrices in the blocks; AdamW trains everything else."""
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema: float = 0.999
@@ -64,7 +64,7 @@ class Plan:
     link_steps: int = 0
     """Steps over which `link` rises from 0 to 1 in a joined model."""
     first_examples: int | None = None
-    """How many examples the first step draws from; all where not given."""
+    """How many examples the first step draws from; all by default."""
     more_examples: int = 0
     """How many more each further step draws from, until all are reached: training can begin while they are made."""
 
@@ -90,16 +90,16 @@ class Losses(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """The random numbers of a step, all of the batch."""
+    """The random numbers of one step, for the whole batch."""
 
     rows: np.ndarray
     t: Tensor
     kept: Tensor
-    """False where the captions are dropped."""
+    """False for items whose captions are dropped."""
 
 
 def draw(plan: Plan, step: int, total: int) -> Drawn:
-    """The random numbers of `step`, but for its noise."""
+    """The random numbers of `step`, without its noise."""
     rows = np.random.default_rng([plan.seed, step]).integers(0, plan.reached(step, total), plan.batch)
     t = plan.timesteps.draw_many(plan.batch, plan.seed, step)
     kept = torch.rand(plan.batch, generator=stream("drop", plan.seed, step)) >= plan.caption_dropout
@@ -168,15 +168,15 @@ def _error(velocity: Tensor | None, target: Tensor | None, weight: Tensor) -> Te
 
 @dataclass
 class Progress:
-    """What `train` yields now and then."""
+    """A progress report, which `train` yields from time to time."""
 
     step: int
     video_loss: float | None
-    """Mean since the last time."""
+    """Mean since the last report."""
     audio_loss: float | None
     seconds: float
     seen_sha256: str
-    """Chained over everything that the video side was shown so far."""
+    """A chained hash of everything that the video side was shown so far."""
 
 
 def train(
@@ -192,7 +192,7 @@ def train(
     stop_after: float | None = None,
     on_save: Callable[[Progress, Mapping[str, Tensor]], None] | None = None,
 ) -> Iterator[Progress]:
-    """Train an objective in place, or resume from the folder's state. It ends as the moving average of its weights.
+    """Train an objective in place, or resume from the folder's state. Afterwards its weights are their moving average.
 
     Args:
         objective: what is trained, under its plan.
@@ -291,7 +291,7 @@ class Stepper:
         self._averaged = list(average.values())
         self._current = [weights[name] for name in average]
         self._share = torch.zeros((), device=device)
-        """Of the current weights in the moving average."""
+        """Share of the current weights in the moving average."""
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor] = []
         self._outputs: tuple[Losses, Tensor] | None = None
@@ -361,7 +361,7 @@ class Stepper:
 
 
 _WARM_STEPS = 5
-"""Steps that run before a graph is captured: they compile, and make the optimisers' states."""
+"""Steps that run before a graph is captured: they compile the blocks and create the optimisers' states."""
 
 
 def _accelerator(machine: Machine) -> Any:

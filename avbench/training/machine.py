@@ -40,7 +40,7 @@ class Machine:
 
     @classmethod
     def measured(cls) -> "Machine":
-        """A GPU where there is one. On a CPU the precision that multiplies matrices fastest by far, and compiled
+        """Choose a GPU if there is one. On a CPU the precision that multiplies matrices fastest by far, and compiled
         blocks if a few training steps of one block are clearly faster with them.
         """
         if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU") != "1":
@@ -86,6 +86,6 @@ def _product_seconds(dtype: torch.dtype) -> float:
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
-        a @ b
+        torch.matmul(a, b)
         best = min(best, time.perf_counter() - start)
     return best

@@ -1,6 +1,6 @@
 """Reports what trained arms reach in the embedded world: one table from run folders of the toy subsets.
 
-Everything is read off the clips and off the scores that a run already has: named colours, number of bodies, breaks, the
+Everything is computed from a run's clips and scores: named colours, number of bodies, breaks, the
 physics of `toy_*`, sound against visible contacts beside its null, and the distances. Run the world itself
 (``toyworld:``) on the same prompts and give its folder too: its column is what a perfect arm would have.
 """
@@ -23,21 +23,21 @@ from avbench.toyworld.judge import TOUCHING, judge
 HIT_SECONDS = 0.0625
 """An onset and a contact this near are one event: half a frame."""
 MERGE_SECONDS = 0.03
-"""Contacts of several bodies nearer than this are one, as onsets are."""
+"""Contacts of several bodies that are nearer in time than this count as one, like onsets."""
 FIRST_FRAMES = 6
-"""Bodies are counted in these, before most of them leave the picture or cover each other."""
+"""Bodies are counted in these frames, before most of them leave the picture or cover each other."""
 SEEN_SHARE = 0.25
-"""A colour counts as shown where it is seen in this share of the frames."""
+"""A colour counts as shown if it is seen in this share of the frames."""
 NULL_SHIFTS = 20
 _DISTANCES = ("fvd", "kvd", "motion_frechet", "fad")
 
 
 @dataclass(frozen=True)
 class Found:
-    """What one clip shows."""
+    """Findings on one clip."""
 
     colours: tuple[bool, ...]
-    """Of each body of the scene, whether its colour is shown."""
+    """For each body of the scene, whether its colour is shown."""
     count_right: bool
     count_near: bool
     """Right, or wrong by one."""
@@ -56,7 +56,7 @@ def look(clip: Clip, prompt: Prompt) -> Found:
     scene = _scene_of(prompt)
     seen = [bodies(frame) for frame in clip.frames]
     shown = [{body.colour for body in frame} for frame in seen]
-    colours = tuple(np.mean([body.colour in frame for frame in shown]) >= SEEN_SHARE for body in scene.bodies)
+    colours = tuple(bool(np.mean([body.colour in frame for frame in shown]) >= SEEN_SHARE) for body in scene.bodies)
     off = float(np.median([len(frame) for frame in seen[:FIRST_FRAMES]])) - len(scene.bodies)
     hits, contacts, begun, null = _heard(clip, visible_contacts(clip, prompt))
     return Found(colours, off == 0, abs(off) <= 1, hits, contacts, begun, null)
@@ -71,10 +71,10 @@ def _scene_of(prompt: Prompt) -> Scene:
 
 
 def visible_contacts(clip: Clip, prompt: Prompt) -> np.ndarray | None:
-    """When something visibly touches, in seconds, increasing; None where the bodies cannot be followed.
+    """Return the times of visible contacts, in seconds, increasing; None if the bodies cannot be followed.
 
     A contact is a change of velocity that gravity does not explain, at which something touches (`judge.Kick`). Free
-    fall and the turns of a pendulum are none.
+    fall and the turns of a pendulum are no contacts.
     """
     kicks = judge(clip.frames, float(clip.fps), _scene_of(prompt)).kicks
     if kicks is None:
@@ -87,7 +87,7 @@ def visible_contacts(clip: Clip, prompt: Prompt) -> np.ndarray | None:
 
 
 def onsets(clip: Clip) -> np.ndarray:
-    """When sounds begin, in seconds, increasing. Raises NotMeasurable without sound."""
+    """Return the times of onsets, in seconds, increasing. Raises NotMeasurable without sound."""
     return np.asarray(Onsets()(clip)["onset_seconds"])
 
 
@@ -111,7 +111,7 @@ def table(folders: Sequence[RunFolder]) -> pd.DataFrame:
     """One row per measure, one column per run.
 
     Args:
-        folders: runs of the toy subsets; what one was not evaluated for stays empty in its column.
+        folders: runs of the toy subsets; a cell stays empty if its run was not evaluated for it.
 
     Raises:
         InputError: a prompt has no scene of the toy world.
@@ -156,7 +156,7 @@ def _percent_of(part: float, whole: int) -> str:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The table for a page."""
+    """Write the table as markdown."""
     head = ["| |" + "".join(f" {name} |" for name in frame.columns), "|---|" + "--:|" * len(frame.columns)]
     rows = [
         f"| {name} |" + "".join(f" {'' if pd.isna(cell) else cell} |" for cell in row)

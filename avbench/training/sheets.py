@@ -1,4 +1,4 @@
-"""Draws clips of several runs under one another, and their sound beside one another, for people to look at.
+"""Draws clips of several runs below one another, and their sounds side by side, for inspection.
 
 Pictures are ``[height, width, 3]`` uint8 RGB.
 """
@@ -16,14 +16,14 @@ from avbench.training.report import onsets, visible_contacts
 
 PROMPTS = 12
 SEED = 0
-"""Decides which prompts are drawn."""
+"""Seed that chooses the prompts."""
 _LINE = 15
-"""Pixels of a line of text."""
+"""Height of a line of text, in pixels."""
 _TEXT, _ONSET, _CONTACT = (40, 40, 40), (40, 220, 60), (255, 70, 70)
 _SOUND_SIZE = (400, 72)
 """Width and height of one spectrogram."""
 _QUIETEST, _LOUDEST = -90.0, -20.0
-"""Decibels that are drawn black and white."""
+"""Levels in decibels that are drawn black and white."""
 
 
 def sheets(folders: Sequence[RunFolder], count: int = PROMPTS, seed: int = SEED) -> dict[str, np.ndarray]:
@@ -92,7 +92,7 @@ def _line(text: str, width: int) -> np.ndarray:
 
 
 def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows under one another, the narrower ones filled up with white."""
+    """Stack rows below one another, with white beside narrower ones."""
     width = max(row.shape[1] for row in rows)
     return np.vstack([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows])
 

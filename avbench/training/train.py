@@ -1,6 +1,6 @@
 """Prepares a training run of AVFullDiT from its settings: puts data and towers together.
 
-Three things are made, each from the one before: examples, towers, arms. Both arms start from the same two towers and
+It has three stages, each based on the one before: examples, towers, arms. Both arms start from the same two towers and
 run under one plan; `same_settings` checks that they were shown the same.
 """
 
@@ -203,7 +203,9 @@ _TEXT_WIDTH, _WORDS = 128, 32
 
 @dataclass(frozen=True)
 class Session:
-    """Where a training is stored and how it runs. Nothing here changes what is learned, except for rounding."""
+    """Where a training is stored and how it runs. None of these settings changes what is learned, except for
+    rounding.
+    """
 
     examples: Examples
     out: Path
@@ -270,7 +272,9 @@ def go_on(arm: Path, plan: Plan, session: Session) -> Iterator[Progress]:
 
 
 def same_settings(a: Path, b: Path) -> list[str]:
-    """What differs between two arms' cards besides what sound alone uses: empty when they can be compared fairly."""
+    """Return the fields in which two arms' cards differ, except those of sound; none if the arms can be compared
+    fairly.
+    """
     return _unlike(*(read_json(folder / checkpoint.CARD, dict) for folder in (a, b)))
 
 
@@ -311,7 +315,9 @@ def _trained(
 
 
 def _show(parts: Parts, data: Examples, session: Session, at: Progress, average: Mapping[str, torch.Tensor]) -> None:
-    """Now and then, four clips of the averaged weights, of the first captions: ``samples/<step>-<number>.mkv``."""
+    """Sample four clips with the averaged weights, for the first captions, from time to time:
+    ``samples/<step>-<number>.mkv``.
+    """
     if at.step % session.show_every or parts.dit.video is None:
         return
     from avbench.storage.media import write_clip
@@ -329,7 +335,7 @@ def _show(parts: Parts, data: Examples, session: Session, at: Progress, average:
 
 
 def _card(plan: Plan, source: Mapping[str, Any], machine: Machine, last: Progress | None) -> dict[str, Any]:
-    """How a checkpoint was made, for its card."""
+    """Return the record of how a checkpoint was made, for its card."""
     made: dict[str, Any] = {
         "plan": asdict(plan),
         "source": dict(source),

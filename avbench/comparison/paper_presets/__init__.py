@@ -1,9 +1,9 @@
-"""How was a paper's table made? Its clips, sampler, seeds and columns, to be asked of models here, and what it printed.
+"""Reads paper presets: the clips, sampler, seeds and columns behind a paper's table, and the values that it printed.
 
-A preset is one TOML file, beside this one or the user's own: see hearing-helps-seeing.toml. What is given
-on the command line comes before it, and the run's record says what took the place of what. A column is computed where
-avbench has its metric and the weights are there; of every other one a sentence says why not. Printed values are kept
-as text, as they were printed: they are shown beside, and never computed with.
+A preset is one TOML file, beside this one or the user's own: see hearing-helps-seeing.toml. Options of the command line
+override it, and the run's record states each override. A column is computed if avbench has its metric and the weights
+exist; for every other column a sentence says why not. Printed values are kept as text: they are shown beside computed
+values, and never used in a computation.
 """
 
 import json
@@ -20,19 +20,19 @@ from avbench.metrics.table import Metric
 from avbench.storage.reading import read_toml, shaped
 
 TOWERS = "avfulldit-towers"
-"""The sampler's table for avfulldit:WAN+TANGOFLUX; the others are called by their provider."""
+"""Name of the sampler's table for avfulldit:WAN+TANGOFLUX; other tables have the names of providers."""
 DIRECTIONS = ("higher", "lower", "neither")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the paper: which metric it is here, or why it is none."""
+    """A column of the paper: its metric here, or why it has none."""
 
     name: str
     better: str
     """``higher``, ``lower`` or ``neither``, as the paper says."""
     table: str = ""
-    """Where it stands, if not in the table whose values are printed."""
+    """The table that has the column, if not the one whose values are printed."""
     metric: str | None = None
     said: str = ""
     """What it is, in a sentence."""
@@ -53,12 +53,12 @@ class Printed:
     """A row of the paper's table."""
 
     on: str
-    """The data that it is of."""
+    """The data that its clips were made for."""
     model: str
     values: tuple[str, ...]
-    """A column each, as printed."""
+    """One value per column, as printed."""
     change: tuple[str, ...] = ()
-    """Relative change that is printed beside, in %."""
+    """Relative change, in %, that is printed beside the value."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Preset:
     paper: str
     """Its title."""
     cited: str
-    """Where the printed values stand."""
+    """The place of the printed values in the paper."""
     purpose: str
     unlike: str
     """Why the printed values cannot be compared with numbers computed here."""
@@ -78,19 +78,21 @@ class Preset:
     """Clips per prompt."""
     subsets: tuple[str, ...]
     beside: tuple[str, ...]
-    """Metrics of ours beside the paper's columns."""
+    """Metrics that are computed in addition to the paper's columns."""
     columns: tuple[Column, ...]
     printed: tuple[Printed, ...]
     plain: Mapping[str, Any]
-    """The file's content: what is kept in run.json."""
+    """The file's content, which is kept in run.json."""
 
     @property
     def table_columns(self) -> list[Column]:
-        """Those whose values are printed."""
+        """The columns with printed values."""
         return [column for column in self.columns if not column.table]
 
     def metrics(self) -> tuple[list[Metric], dict[str, str]]:
-        """What can be computed: the paper's columns and ours beside; and, by metric, why a column's is left out."""
+        """Return the metrics to compute, those of the paper's columns and the additional ones; and, by metric, why one
+        is left out.
+        """
         left_out = {}
         for column in self.columns:
             if column.metric:
@@ -102,7 +104,7 @@ class Preset:
         return chosen_metrics([*names, *self.beside]), left_out
 
     def sampler(self, model: str) -> dict[str, Any] | None:
-        """The settings for a model, or None where its kind takes none."""
+        """Return the settings for a model, or None if there are none for its kind."""
         return self.plain["sampler"].get(_kind(model))
 
 
@@ -167,7 +169,7 @@ def load(name: str) -> Preset:
     """A shipped preset by name, or a TOML file by its path.
 
     Raises:
-        InputError: there is none, or it is not whole.
+        InputError: it does not exist, or it is incomplete.
     """
     path = Path(name) if name.endswith(".toml") else _HERE / f"{name}.toml"
     if not path.is_file():
@@ -182,7 +184,7 @@ def load(name: str) -> Preset:
 
 
 def from_plain(plain: Mapping[str, Any]) -> Preset:
-    """A preset of plain values. Raises InputError where a field is missing, unknown or not what it should be."""
+    """Build a preset from plain values. Raises InputError if a field is missing, unknown or wrong."""
     plain = {name: value for name, value in plain.items() if name not in _RECORDED}
     if unlike := sorted(_FIELDS ^ {*plain}):
         known = unlike[0] in _FIELDS
@@ -208,7 +210,7 @@ def from_plain(plain: Mapping[str, Any]) -> Preset:
 
 @dataclass(frozen=True)
 class Given:
-    """What the command line says; None where it says nothing."""
+    """The options of the command line; None for an option that was not given."""
 
     subsets: Sequence[str] | None = None
     prompts: Path | None = None
@@ -220,31 +222,31 @@ class Given:
 
 
 def in_form(preset: Preset, subsets: Sequence[Subset]) -> list[Subset]:
-    """The subsets, asked for in the paper's clip form; one with a form of its own keeps it."""
+    """Return the subsets with the paper's clip spec; a subset with a clip spec of its own keeps it."""
     return [one if one.clip_spec else replace(one, clip_spec=preset.clip) for one in subsets]
 
 
 def settings(preset: Preset, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The paper's sampler settings that a model is asked with beside the given ones.
+    """Return the paper's sampler settings that are added to the given settings of a model.
 
-    There are none where its clips are finished, where the preset has none for its kind, or where a preset of the
-    model's own is asked for.
+    There are none if the clips are finished, if the preset has none for this kind of model, or if a preset of the model
+    itself was requested.
     """
     ours = {} if "preset" in given else preset.sampler(model) or {}
     return {name: value for name, value in ours.items() if name not in given}
 
 
 def record(preset: Preset, model: str, given: Given, subsets: Sequence[Subset]) -> dict[str, Any]:
-    """What run.json keeps of a preset.
+    """Return the record of a preset for run.json.
 
-    The preset itself; `overridden`: sentences of what took the place of what; `left_out`: by metric, why it was not
+    The preset itself; `overridden`: one sentence per override; `left_out`: by metric, why it was not
     computed although avbench has it.
 
     Args:
         preset: the preset.
         model: as typed.
-        given: what the command line said.
-        subsets: those that are asked, before `in_form`.
+        given: the options of the command line.
+        subsets: the requested subsets, before `in_form`.
     """
     told = []
     if where := f"the prompts of {given.prompts.name}" if given.prompts else ", ".join(given.subsets or ()):

@@ -165,11 +165,9 @@ class PANNs:
         return {"embedding": self._network(x.to(self._device))[0].cpu().numpy()}
 
 
-class CLAP:
-    """The feature ``clap``. The constructor raises InputError without transformers, or if the folder holds no CLAP."""
+class CLAPNetwork:
+    """CLAP from a folder that transformers reads. Raises InputError without transformers, or if it holds no CLAP."""
 
-    protocol = UserProvidedProtocol(CLAPProtocol())
-    on_gpu = True
     parts: tuple[str, ...] = ("audio",)
     """Those of the network that must be in the folder."""
 
@@ -195,18 +193,25 @@ class CLAP:
             raise InputError(msg)
         self._model = model.eval().requires_grad_(False).to(self._device)
 
-    @exact()
-    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
-        """``embedding`` [512]. Raises NotMeasurable without sound, with less than 1 s of sound, or if it is silent."""
-        return {"embedding": self._sound(clip)[0].cpu().numpy()}
-
-    def _sound(self, clip: Clip) -> torch.Tensor:
-        """``[1, 512]`` of length 1."""
-        wave = heard(clip, self.protocol, "CLAP")[: self.protocol.longest]
-        inputs = self._extractor(wave, sampling_rate=self.protocol.rate, return_tensors="pt")
+    def sound(self, clip: Clip, protocol: CLAPProtocol) -> torch.Tensor:
+        """``[1, 512]`` of length 1. Raises NotMeasurable without sound, below 1 s of sound, or if it is silent."""
+        wave = heard(clip, protocol, "CLAP")[: protocol.longest]
+        inputs = self._extractor(wave, sampling_rate=protocol.rate, return_tensors="pt")
         spectrogram, longer = inputs["input_features"].float(), inputs["is_longer"]
         shown = self._model.audio_model(spectrogram.to(self._device), is_longer=longer.to(self._device))
         return functional.normalize(self._model.audio_projection(shown.pooler_output), dim=-1)
+
+
+class CLAP(CLAPNetwork):
+    """The feature ``clap``. The constructor raises InputError without transformers, or if the folder holds no CLAP."""
+
+    protocol = UserProvidedProtocol(CLAPProtocol())
+    on_gpu = True
+
+    @exact()
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        """``embedding`` [512]. Raises NotMeasurable without sound, with less than 1 s of sound, or if it is silent."""
+        return {"embedding": self.sound(clip, self.protocol)[0].cpu().numpy()}
 
 
 def heard(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:

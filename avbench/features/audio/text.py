@@ -14,7 +14,7 @@ import numpy as np
 from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, first_line, noted
-from avbench.features.audio.networks import CLAP, SOUND_NOTES, CLAPProtocol
+from avbench.features.audio.networks import SOUND_NOTES, CLAPNetwork, CLAPProtocol
 from avbench.features.networks import exact
 from avbench.features.table import Requires
 from avbench.storage.weights import UserProvidedProtocol
@@ -35,7 +35,7 @@ class TextAudioProtocol(CLAPProtocol):
     )
 
 
-class TextAudio(CLAP):
+class TextAudio(CLAPNetwork):
     """The feature ``clap-text-audio``. Values of one clip:
 
     - ``similarity``: cosine of sound and caption.
@@ -47,6 +47,7 @@ class TextAudio(CLAP):
 
     protocol = UserProvidedProtocol(TextAudioProtocol())
     requires = Requires.PROMPT
+    on_gpu = True
     parts = ("audio", "text")
 
     def __init__(self, device: str = "cpu") -> None:
@@ -77,7 +78,7 @@ class TextAudio(CLAP):
         tokens = self._tokenizer(prompt.audio_caption, return_tensors="pt", **limits).to(self._device)
         read = self._model.text_model(tokens["input_ids"], attention_mask=tokens["attention_mask"])
         text = functional.normalize(self._model.text_projection(read.pooler_output), dim=-1)
-        sound = self._sound(clip)
+        sound = self.sound(clip, self.protocol)
         whole = len(self._tokenizer(prompt.audio_caption)["input_ids"])
         return {
             "similarity": float((sound.double() @ text.double().T).item()),

@@ -19,19 +19,20 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, noted
 from avbench.features.networks import exact, filled, without
-from avbench.features.perceptual.trunk import Trunk, standardised
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
 from avbench.storage.weights import WEIGHTS, UserProvidedProtocol, locate
+
+if TYPE_CHECKING:
+    import torch
+
+    from avbench.features.perceptual.trunk import Trunk
 
 MIN_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
 """Pixels. In a smaller frame a pooling layer has no input."""
@@ -109,6 +110,8 @@ class LPIPS:
     on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
+        import torch
+
         self.device = torch.device(device)
         heads = _package_heads(self.protocol)
         fill = _fill_from_torchvision if self.protocol.net == "squeeze" else _fill_from_flax
@@ -144,14 +147,21 @@ class LPIPS:
             parts.append(part)
         return np.concatenate(parts, axis=2)
 
-    def _features(self, frames: np.ndarray) -> Iterator[list[torch.Tensor]]:
+    def _features(self, frames: np.ndarray) -> Iterator[list["torch.Tensor"]]:
         """Batches of frames as layers of features [frames, channel, height, width] of length 1 at each place."""
+        import torch
+
+        from avbench.features.perceptual.trunk import standardised
+
         count = _BATCH if self.device.type == "cpu" else max(_BATCH, _GPU_PIXELS // frames[0, ..., 0].size)
         for start in range(0, len(frames), count):
             layers = self._trunk(standardised(frames[start : start + count], self.device))
             yield [layer / (torch.linalg.vector_norm(layer, dim=1, keepdim=True) + _EPSILON) for layer in layers]
 
-    def _distances(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> np.ndarray:
+    def _distances(self, a: list["torch.Tensor"], b: list["torch.Tensor"]) -> np.ndarray:
+        import torch
+        from torch.nn import functional
+
         # The head is linear, so the mean over the picture may come first: one product a pair instead of one a place.
         layers = [
             functional.mse_loss(x, y, reduction="none").mean(dim=(2, 3)) @ head
@@ -271,8 +281,12 @@ def _package_heads(protocol: LPIPSProtocol) -> list[np.ndarray]:
     return [state[f"lin{i}.model.1.weight"].ravel() for i in range(len(state))]
 
 
-def _fill_from_flax(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> Trunk:
+def _fill_from_flax(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> "Trunk":
     """Fill the trunk from a weight that a package ships, which holds the heads too; they must be the package's."""
+    from torch import nn
+
+    from avbench.features.perceptual.trunk import Trunk
+
     weight = protocol.weights
     arrays = read_arrays(locate(weight))
     prefix = {"lpips-alex": "AlexNet_0", "lpips-vgg": "VGG16_0"}[weight]
@@ -291,8 +305,10 @@ def _fill_from_flax(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> Tru
     return filled(trunk, state, f"weight {weight!r}")
 
 
-def _fill_from_torchvision(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> Trunk:
+def _fill_from_torchvision(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> "Trunk":
     """Fill the trunk from the user's file of torchvision's classifier, whose feature layers have the same names."""
+    from avbench.features.perceptual.trunk import Trunk
+
     weight = protocol.weights
     state = read_state_dict(locate(weight))
     trunk = Trunk(protocol.net)

@@ -5,9 +5,8 @@
 with the file of their joint training. Settings choose how it is sampled.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -16,55 +15,53 @@ import torch
 from avbench.avfulldit import bundled
 from avbench.avfulldit.checkpoint import CONFIG, WEIGHTS, Parts, load
 from avbench.avfulldit.flow import Sampling
-from avbench.avfulldit.pair import load_pair
+from avbench.avfulldit.pair import PairSettings, load_pair
 from avbench.avfulldit.pipeline import Wish, make
 from avbench.core import InputError, first_line, nearest
 from avbench.generation.detect import fingerprint
 from avbench.generation.table import Made, Request, check_positive
 
-_PAIR_SETTINGS = [name for name in inspect.signature(load_pair).parameters if name not in ("video", "audio", "trained")]
+_PAIR_SETTINGS = [field.name for field in fields(PairSettings)]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _SOLVERS = get_args(get_type_hints(Sampling)["solver"])
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How clips are sampled, and where; None leaves a setting to the checkpoint, or to the paper for two towers."""
+
+    steps: int | None = None
+    solver: str | None = None
+    shift: float | None = None
+    video_guidance: float | None = None
+    audio_guidance: float | None = None
+    video_negative: str | None = None
+    audio_negative: str | None = None
+    device: str | None = None
+
+
 class AVFullDiT:
-    """A checkpoint, or two pretrained towers, as a generator of clips."""
+    """A checkpoint, or two pretrained towers, as a generator of clips.
+
+    Its settings are the fields of `Asked` and, for two towers, those of `PairSettings`; `dtype` is a name.
+    """
 
     batch_size = 4
+    setting_groups = (Asked, PairSettings)
 
-    def __init__(
-        self,
-        target: str,
-        *,
-        steps: int | None = None,
-        solver: str | None = None,
-        shift: float | None = None,
-        video_guidance: float | None = None,
-        audio_guidance: float | None = None,
-        video_negative: str | None = None,
-        audio_negative: str | None = None,
-        device: str | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        frames: int | None = None,
-        fps: float | None = None,
-        joint_layers: int | None = None,
-        link: float | None = None,
-        audio_text: str | None = None,
-        dtype: str | None = None,
-    ) -> None:
-        """Load the model. Defaults come from the checkpoint; `width` and all after it are for two towers only."""
-        given = {
-            name: value for name, value in locals().items() if name not in ("self", "target") and value is not None
-        }
+    def __init__(self, target: str, **settings: Any) -> None:
+        """Load the model; `settings` are fields of `setting_groups`, and None counts as not given."""
+        given = {name: value for name, value in settings.items() if value is not None}
         _check(given)
-        of_pair = {name: given[name] for name in _PAIR_SETTINGS if name in given}
+        of_pair = {name: given.pop(name) for name in _PAIR_SETTINGS if name in given}
+        asked = {name: value for name, value in vars(Asked(**given)).items() if value is not None}
+        device = asked.pop("device", None)
         joined = "+" in target and not Path(target).exists()
         if joined:
             places = dict(zip(("video", "audio", "trained"), _places(target), strict=False))
             device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            of_pair["dtype"] = _DTYPES[dtype or ("float32" if device == "cpu" else "bfloat16")]
-            self._parts = load_pair(**places, **of_pair)
+            of_pair["dtype"] = _DTYPES[of_pair.get("dtype") or ("float32" if device == "cpu" else "bfloat16")]
+            self._parts = load_pair(**places, settings=PairSettings(**of_pair))
             self.batch_size = 1  # a batch is always filled, and these models are large
         elif of_pair:
             msg = (
@@ -79,7 +76,6 @@ class AVFullDiT:
         if self._parts.dit.video is None:
             msg = f"avfulldit:{target} is an audio tower: it makes no video"
             raise InputError(msg)
-        asked = {field.name: given[field.name] for field in fields(Sampling) if field.name in given}
         self._parts.sampling = replace(self._parts.sampling, **asked)
         self._parts.dit.eval()
         _move(self._parts, device)

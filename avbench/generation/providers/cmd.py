@@ -171,7 +171,7 @@ def _told(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str,
 
 
 def _named_by_script(script: Path) -> list[str]:
-    """The existing files among the words of a shell script, relative to the current folder."""
+    """Return the files, relative to the current folder, that the words of a shell script name."""
     if not script.is_file() or script.stat().st_size > _SCRIPT_BYTES:
         return []
     text = script.read_bytes()

@@ -10,7 +10,7 @@ from avbench.comparison import votes as ballots
 
 
 def console(votes: pd.DataFrame) -> Group:
-    """Votes of `votes.read`, for rich."""
+    """Return the results of `votes.read` for the console."""
     met = Table(
         "run", "against", title=Text("Blind votes", style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=0
     )

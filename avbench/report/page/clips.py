@@ -1,8 +1,8 @@
 """Encodes clips for the browser as small H.264 and AAC files, each made once.
 
 They lie in a folder, `media/` beside the page, named by the sha256 of the clip's own bytes: ``<sha256>.mp4``,
-``<sha256>.json`` (size, rate and waveform) and, where asked for, ``<sha256>.flow.mp4``. They are lossy and scaled: made
-to be looked at, never measured. A clip that cannot be shown is tried again by the next report.
+``<sha256>.json`` (size, rate and waveform) and, where asked for, ``<sha256>.flow.mp4``. They are lossy and scaled, for
+viewing only, and are never measured. A clip that cannot be shown is tried again by the next report.
 """
 
 import base64
@@ -28,10 +28,10 @@ from avbench.storage.reading import inside, read_json
 from avbench.storage.run_folder import RunFolder, write_json
 
 LONGEST_SIDE = 480
-"""Pixels: larger clips are scaled down to it."""
+"""Longest side in pixels; larger clips are scaled down to it."""
 _TINY_SIDE = 160
 _RECIPE = f"longest side {LONGEST_SIDE}, up to {_TINY_SIDE} doubled; crf 24; 64 kbit/s; 240 peaks; motion"
-"""A file made by another recipe is made again."""
+"""Settings of the encoding; a file made with other settings is made again."""
 _PEAKS = 240
 _SMALL = {"crf": 24, "sound_bits_per_second": 64_000}
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
@@ -39,7 +39,7 @@ _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 120
 
 @dataclass(frozen=True)
 class Task:
-    """One clip to be made playable."""
+    """One clip to encode."""
 
     source: Path
     sha256: str
@@ -48,7 +48,7 @@ class Task:
 def prepare(
     folders: Sequence[RunFolder], place: Path, *, flow: bool = False, workers: int = 0
 ) -> tuple[int, Iterator[Task]]:
-    """Make the runs' clips playable in the folder `place`: how many are lacking, and an iterator that makes them.
+    """Encode the runs' clips into the folder `place`: return how many are missing, and an iterator that makes them.
 
     Raises:
         InputError: a clip of a run is not the one that was sampled and measured; a file cannot be written.
@@ -75,12 +75,14 @@ def prepare(
 
 
 def card(place: Path, sha256: str) -> dict[str, Any]:
-    """What `prepare` wrote of a clip: width, height, frames, fps, seconds, peaks, flow; or missing, a sentence."""
+    """Return what `prepare` recorded of a clip: width, height, frames, fps, seconds, peaks, flow; or `missing`, a
+    sentence.
+    """
     return read_json(place / f"{sha256}.json")
 
 
 def flow_picture(flow: np.ndarray, most: float) -> np.ndarray:
-    """Flow ``[height, width, 2]`` by the colour wheel, ``[height, width, 3]`` uint8.
+    """Colour flow ``[height, width, 2]`` by the colour wheel; returns ``[height, width, 3]`` uint8.
 
     Hue is direction (red to the right, then clockwise), brightness is speed, full at `most` pixels a frame.
     """
@@ -121,7 +123,7 @@ def _maker(place: Path, flow: bool) -> Callable[[Task], None]:
 
 
 def _playable(clip: Clip) -> Clip:
-    """Of a size and a sound that every browser takes."""
+    """Convert a clip to a size and a sound that every browser can play."""
     frames = clip.frames
     longest = max(clip.width, clip.height)
     if longest > LONGEST_SIDE:
@@ -146,7 +148,9 @@ def _plain_sound(audio: Audio) -> Audio:
 
 
 def _flow_clip(clip: Clip) -> Clip:
-    """What counts as motion out of each frame, as a silent clip of as many frames; the last is as the one before."""
+    """Return the flow from each frame to the next, coloured, as a silent clip of equal length; the last frame is
+    repeated.
+    """
     look = DISFlow()
     if min(clip.width, clip.height) < look.protocol.minimum_side or len(clip.frames) < 2:
         return Clip(np.zeros_like(clip.frames), clip.fps)
@@ -163,7 +167,9 @@ def _flow_clip(clip: Clip) -> Clip:
 
 
 def _peaks(clip: Clip) -> str | None:
-    """Square root of the loudest sample in each of `_PEAKS` parts of the picture's time, a byte each, in base64."""
+    """Return the waveform for display: the square root of the loudest sample in each of `_PEAKS` parts, one byte each,
+    in base64.
+    """
     if clip.audio is None:
         return None
     wave = np.abs(clip.audio.mono())

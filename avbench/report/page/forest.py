@@ -33,7 +33,7 @@ class _Mark:
     low: float
     high: float
     winner: str | None
-    """The better run; of a metric without a better side, the empty string where a difference is shown."""
+    """The better run; an empty string if a difference is shown in a metric without a better side."""
     subset: str
 
 
@@ -42,7 +42,7 @@ class _Row:
     metric: str
     marks: tuple[_Mark, ...]
     note: str
-    """In words: how sure, or why nothing was compared."""
+    """How certain the difference is, in words, or why nothing was compared."""
     sided: bool
 
     @property
@@ -55,7 +55,7 @@ class _Row:
 
 
 def forest(rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str]) -> Markup:
-    """The plot twice, in the two widths.
+    """Draw the plot in both widths.
 
     Args:
         rows: rows of `differences.differences` of one pair of runs, without pools; of one subset or of several.
@@ -144,12 +144,12 @@ class _Plot:
         for words in self._not_compared(rows):
             y += 17
             parts.append(svg.text(14, y, words, kind="soft"))
-        told = "; ".join(f"{row.metric}: {row.note}" for row in rows)
-        alt = f"Forest plot of {self.run} against {self.against}: {told}"
+        lines = "; ".join(f"{row.metric}: {row.note}" for row in rows)
+        alt = f"Forest plot of {self.run} against {self.against}: {lines}"
         return svg.drawing(parts, self.width, y + 8, alt, "narrow" if self.narrow else "whole", role="group")
 
     def _not_compared(self, rows: Sequence[_Row]) -> Iterator[str]:
-        """Lines with the metrics that were not compared, by the reason why."""
+        """Return lines that name the metrics that were not compared, grouped by reason."""
         by_reason: dict[str, list[str]] = {}
         for row in rows:
             if not row.marks:
@@ -175,15 +175,15 @@ class _Plot:
         first = middle - 5.0 * (len(row.marks) - 1)
         for place, mark in enumerate(row.marks):
             parts += self._mark(mark, first + 10.0 * place)
-        said = f"{name}: {self._said(row)}. Show the clips"
+        label = f"{name}: {self._in_words(row)}. Show the clips"
         subset = max(row.marks, key=lambda mark: (mark.winner is not None, abs(mark.at))).subset
         return svg.group(
-            [Markup("<title>{}</title>").format(said), *parts],
-            **{"class_": "choice", "role": "button", "tabindex": 0, "aria_label": said},
+            [Markup("<title>{}</title>").format(label), *parts],
+            **{"class_": "choice", "role": "button", "tabindex": 0, "aria_label": label},
             **{"data_metric": row.metric, "data_subset": subset},
         )
 
-    def _said(self, row: _Row) -> str:
+    def _in_words(self, row: _Row) -> str:
         winners = dict.fromkeys(mark.winner for mark in row.marks if mark.winner)
         return f"{' and '.join(winners)} better, {row.note}" if winners else row.note
 

@@ -129,7 +129,7 @@ function originOf(score) {
 function originOfDifference(row) {
   const scores = data.scores.filter((one) => one.metric === row.metric && [row.run, row.against].includes(one.model)
     && (one.subset === row.subset || ["macro", "micro"].includes(row.subset)));
-  $("origin-title").textContent = `${row.metric}: ${row.run} less ${row.against}, ${row.subset}`;
+  $("origin-title").textContent = `${row.metric}: ${row.run} minus ${row.against}, ${row.subset}`;
   facts([
     ["difference", row.difference], ["95 % interval", row.low === null ? null : `${row.low} … ${row.high}`],
     ["p", row.p], ["p after Holm", row.p_holm === null ? null : `${row.p_holm}, of a family of ${row.family}`],
@@ -166,7 +166,7 @@ const captions = ({ prompt }) => ({ video: prompt.video, audio: prompt.audio });
 const valuesOf = (metric) => data.values[data.subsets[subset].name]?.[metric] ?? runNames.map(() => []);
 
 const way = (metric) => data.metrics[metric]?.direction;
-// What prompts are sorted by: the run's value less the other's, so that the best comes first where there is a best.
+// What prompts are sorted by: the run's value minus the other's, so that the best comes first where there is a best.
 function rank(item, metric, run, against) {
   const [x, y] = [valuesOf(metric)[run][item] ?? null, valuesOf(metric)[against][item] ?? null];
   if (x === null || y === null) return null;

@@ -1,8 +1,8 @@
 """Renders the page: one HTML file that opens offline, with tables, figures, synchronised clips and blind votes.
 
-The first screen has the answer: the verdict, a forest plot, and one pair of clips. What the clips' players show goes in
-as JSON and is set as text by page.js; prompts and names come from anybody. A content security policy that names the
-script by its hash and forbids the network is the second fence. Figures are SVG in the page itself.
+The first screen has the answer: the verdict, a forest plot, and one pair of clips. Prompts and names may come from
+anybody. So data is embedded as JSON, and page.js sets it as text, never as markup; as a second barrier, a content
+security policy allows only this script, by its hash, and no network. Figures are SVG in the page itself.
 """
 
 import base64
@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from avbench.comparison import votes as ballots
+from avbench.comparison.same_clips import remarks
 from avbench.comparison.verdict import POOLS, effect, is_shown, verdict
 from avbench.core import Key, Run, Subset
 from avbench.core.version import __version__
@@ -36,12 +37,12 @@ from avbench.storage.sharing import without_folders
 from avbench.subsets import loading
 
 MEDIA = ("inside", "beside")
-"""Where the clips go: into the page, or into `media/` beside it."""
+"""Where the clips are stored: in the page, or in `media/` beside it."""
 _HERE = Path(__file__).parent
 STYLE = _HERE / "page.css"
 """The looks of all pages."""
 _MINOR = ("p", "p Holm", "detectable", "needed", "clips")
-"""Columns of the tables of differences that a switch shows."""
+"""Columns of the tables of differences that are hidden until a switch shows them."""
 
 
 def render(
@@ -57,13 +58,14 @@ def render(
     """The page's HTML.
 
     Args:
-        folders: the runs, under unlike names.
+        folders: the runs, under different names.
         frame: their `leaderboard.leaderboard`.
         over: their `compare.over_motion`.
-        place: the folder of playable clips, by `clips.prepare`; for ``beside`` it must lie beside the page as `media/`.
+        place: the folder of encoded clips that `clips.prepare` wrote; with ``beside`` it must be `media/` beside the
+            page.
         differences: the paired comparisons of the runs, where they were made.
         media: one of MEDIA.
-        flow: whether the clips' flow is shown as well; then `clips.prepare` made it.
+        flow: whether the clips' flow is shown as well; `clips.prepare` must have made it.
         votes: blind votes of `votes.read`, where there are some.
     """
     script = (_HERE / "page.js").read_text()
@@ -71,7 +73,8 @@ def render(
     subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
     shown, cards = _clips(folders, place, flow)
     own = None if differences is None else differences[~differences["subset"].isin(POOLS)]
-    pairs = {} if own is None else dict(iter(own.groupby(["run", "against"], sort=False)))
+    groups: Any = () if own is None else own.groupby(["run", "against"], sort=False)
+    pairs: dict[tuple[str, str], pd.DataFrame] = dict(iter(groups))
     colours = {name: plots.colour(index) for index, name in enumerate(runs)}
     data = {
         "version": __version__,
@@ -90,7 +93,7 @@ def render(
     }
     return template("page.html").render(
         data=data,
-        answer=verdict(frame, differences),
+        answer=[*verdict(frame, differences), *remarks(folders)],
         title=" · ".join(runs),
         tables={table.subset: table for table in subset_tables(frame, ranks=True)},
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
@@ -99,11 +102,11 @@ def render(
         minor=_MINOR,
         pooled={}
         if _has_distances(frame)
-        else {kind: told for kind, told in POOLED.items() if kind in {*frame["subset"]}},
+        else {kind: meaning for kind, meaning in POOLED.items() if kind in {*frame["subset"]}},
         overview=[forest(rows, frame, colours) for rows in pairs.values()],
         forest={
             subset["name"]: [
-                forest(there, frame, colours) if len(there := rows[rows["subset"] == subset["name"]]) else ""
+                forest(there, frame, colours) if len(there := rows.loc[rows["subset"] == subset["name"]]) else ""
                 for rows in pairs.values()
             ]
             for subset in subsets
@@ -126,9 +129,9 @@ def render(
 
 
 def _has_distances(frame: pd.DataFrame) -> bool:
-    """Whether distances decide too: means over subsets lack them, and would show a wrong picture without them."""
+    """Whether there are distances. Means over subsets cannot include them, and would mislead without them."""
     per_clip = {metric.name for metric in known_metrics().values() if metric.per_clip}
-    return bool((~frame["metric"].isin(per_clip) & frame["value"].notna()).any())
+    return bool((~frame["metric"].isin([*per_clip]) & frame["value"].notna()).any())
 
 
 def _differences(differences: pd.DataFrame | None) -> list[dict[str, Any]]:
@@ -143,7 +146,9 @@ def _differences(differences: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def _compared(differences: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of the tables of differences; `index` is the place among all, `better` whether one is shown to be."""
+    """Rows of the tables of differences; `index` is the row's place among all, `better` whether a run is shown to be
+    better.
+    """
     found = []
     for index, (_, row) in enumerate(differences.iterrows()):
         named = {name: str(row[name]) for name in ("subset", "metric", "run", "against")}
@@ -153,7 +158,7 @@ def _compared(differences: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def template(name: str) -> Template:
-    """A template of this folder; everything that goes in is escaped."""
+    """Load a template of this folder; every inserted value is escaped."""
     options: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined}
     environment = Environment(loader=FileSystemLoader(_HERE), trim_blocks=True, lstrip_blocks=True, **options)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
@@ -162,7 +167,7 @@ def template(name: str) -> Template:
 
 
 def _policy(script: str) -> str:
-    """Nothing from the network, no script but this one, media from the page itself or beside it."""
+    """Return the content security policy: no network, only this script, media from the page or beside it."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -175,7 +180,7 @@ def _base64(path: Path) -> str:
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows with None where there is nothing: NaN is no JSON."""
+    """Convert rows to plain values, with None for NaN, which JSON lacks."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
@@ -186,12 +191,12 @@ def _metrics(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _subsets(folders: Sequence[RunFolder]) -> list[Subset]:
-    """Of all runs, each once; two of one name are the same, or `scores_frame` refused them."""
+    """Return the subsets of all runs, each once; `scores_frame` has refused different subsets of one name."""
     return list({subset.name: subset for folder in folders for subset in folder.subsets()}.values())
 
 
 def _subset(index: int, subset: Subset, folders: Sequence[RunFolder]) -> dict[str, Any]:
-    """Prompts and seeds; an item of the page is a prompt with a seed, all seeds of a prompt together."""
+    """Return the items of a subset, each a prompt with a seed; the seeds of a prompt follow one another."""
     seeds = list(dict.fromkeys(seed for folder in folders for seed in folder.run().seeds))
     return {
         "name": subset.name,
@@ -213,14 +218,14 @@ def _values_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
 
 
 def _values(folders: Sequence[RunFolder], subsets: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[list[Any]]]]:
-    """Subset → metric → run → a number an item, None where there is none."""
+    """Subset → metric → run → one number per item, None if there is none."""
     found: dict[str, dict[str, list[list[Any]]]] = {}
     values = _values_frame(folders).set_index(["subset", "metric", "model"]).sort_index()
     for subset in subsets:
         items = pd.MultiIndex.from_tuples([key[1:] for key in _items(subset)])
         of_subset = found.setdefault(subset["name"], {})
-        for where, part in values.groupby(level=["subset", "metric", "model"], sort=False):
-            name, metric, model = where
+        groups: Any = values.groupby(level=["subset", "metric", "model"], sort=False)
+        for (name, metric, model), part in groups:
             if name == subset["name"]:
                 runs = of_subset.setdefault(str(metric), [[None] * len(items) for _ in folders])
                 listed = part.set_index(["prompt", "seed"])["value"].reindex(items)
@@ -230,7 +235,7 @@ def _values(folders: Sequence[RunFolder], subsets: Sequence[dict[str, Any]]) -> 
 
 
 def _clips(folders: Sequence[RunFolder], place: Path, flow: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``subset/prompt/seed`` → a clip a run, and what is known of each playable file by sha256."""
+    """Return ``subset/prompt/seed`` → one clip per run, and the record of each encoded file by sha256."""
     shown: dict[str, list[Any]] = {}
     cards: dict[str, Any] = {}
     for index, folder in enumerate(folders):
@@ -255,7 +260,7 @@ def _clips(folders: Sequence[RunFolder], place: Path, flow: bool) -> tuple[dict[
 
 
 def _times(folder: RunFolder, feature: str, name: str) -> dict[Key, list[float]]:
-    """Seconds of what a feature found in each clip."""
+    """Return the times in seconds that a feature found in each clip."""
     rows = current_rows(folder, feature)
     return {
         key: [round(float(second), 3) for second in row.values[name]]  # pyright: ignore
@@ -271,13 +276,13 @@ class _Contact:
 
 @dataclass(frozen=True)
 class _Truth:
-    """What the page shows of a clip's .truth.json."""
+    """Return the part of a clip's .truth.json that the page shows."""
 
     contacts: Sequence[_Contact] = ()
 
 
 def _contacts(folder: RunFolder, key: Key) -> list[float] | None:
-    """Seconds of the contacts, where the clip's maker knew them."""
+    """Times of the contacts in seconds, if the clip's maker knew them."""
     stem = folder.clip_stem(key)
     path = stem.with_name(stem.name + ".truth.json")
     if not path.exists():
@@ -301,13 +306,13 @@ def _figures(
 
 
 def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row a (subset, run): clips asked for and made, what could not be measured, and the failures' sentences."""
+    """One row per subset and run: clips requested and made, what could not be measured, and the reasons of failures."""
     found = []
     for subset in _subsets(folders):
         for folder in (one for one in folders if subset.name in one.run().subsets):
             samples = folder.samples()
             asked = [key for key in folder.planned_keys() if key.subset == subset.name]
-            here = frame[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
+            here = frame.loc[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
             gaps = [(row["metric"], row["unmeasured"], row["missing"]) for row in _records(here) if row["unmeasured"]]
             failed = [(key, samples[key].failure if key in samples else "it was not sampled") for key in asked]
             found.append(
@@ -326,13 +331,13 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
 
 def _voted(votes: pd.DataFrame) -> dict[str, Any]:
     found = ballots.strengths(votes)
-    told = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
+    remarks = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
     rows = [(one, *strength_cells(one)) for one in found]
-    return {"strengths": rows, "pairs": _records(ballots.pairs(votes)), "remarks": told}
+    return {"strengths": rows, "pairs": _records(ballots.pairs(votes)), "remarks": remarks}
 
 
 def _origin(folder: RunFolder) -> dict[str, Any]:
-    """What made a run's numbers: the commands, run.json, and hashes of the files that hold them."""
+    """Return the origin of a run's numbers: the commands, run.json, and the hashes of the files that hold them."""
     run = folder.run()
     hashes = {name: file_sha256(folder.path / name) for name in ("run.json", "scores.json", VALUES_FILE)}
     named = {"name": folder.path.name, "path": shlex.quote(str(folder.path))}
@@ -341,7 +346,7 @@ def _origin(folder: RunFolder) -> dict[str, Any]:
 
 
 def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
-    """Commands that do it again."""
+    """The commands that reproduce the run."""
     asked = [word for one in folder.subsets() for word in ("--subset", _named(folder, one))]
     seeds = ["--seeds", str(max(run.seeds) + 1)]
     given = [word for name, value in run.asked.items() for word in ("-M", f"{name}={_typed(value)}")]
@@ -358,14 +363,14 @@ def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
 
 
 def _named(folder: RunFolder, subset: Subset) -> str:
-    """A subset as --subset takes it: by name where it is shipped whole, else where the run keeps it."""
+    """Return a subset as a value of --subset: its name if it is shipped unchanged, else the run's own file."""
     if subset.name in loading.names() and loading.load(subset.name).digest == subset.digest:
         return subset.name
     return str(folder.subset_path(subset.name))
 
 
 def _typed(value: Any) -> str:
-    """A setting as -M reads it: text stands bare, unless it would be read as JSON."""
+    """Write a setting as -M reads it: text without quotes, unless it would be read as JSON."""
     try:
         json.loads(value)
     except ValueError:

@@ -19,10 +19,10 @@ from avbench.report.tables import p_value
 from avbench.statistics.uncertainty import mean_interval
 
 COLOURS = ("#2f78c8", "#d1661a", "#2a9163", "#a855b8", "#9c7c17", "#1f8d97", "#cf4a70", "#7b808a")
-"""Of runs: each has a contrast of 3 : 1 or more with white and with near-black."""
+"""Colours of runs; each has a contrast of at least 3 : 1 with white and with near-black."""
 _GREY = "#7b808a"
 WIDTH = 440
-"""Of a figure, in pixels."""
+"""Width of a figure, in pixels."""
 _LEFT, _RIGHT = 12.0, WIDTH - 12.0
 _WAYS = {"lower": "left is better", "higher": "right is better"}
 
@@ -51,7 +51,7 @@ def paired(
     """
     of_subset = values[values["subset"] == subset]
     for metric, of_metric in of_subset.groupby("metric", sort=False):
-        wide = of_metric.pivot_table(index=["prompt", "seed"], columns="model", values="value", sort=False)
+        wide: Any = of_metric.pivot_table(index=["prompt", "seed"], columns="model", values="value", sort=False)
         tested = _tested(differences, subset, str(metric))
         rows = []
         for run, against in tested or ((run, runs[0]) for run in runs[1:]):
@@ -68,8 +68,8 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
     """
     shown = frame["value"].notna() & frame["null"].notna() & frame["too_few"].isna()
     for metric, of_metric in frame[(frame["subset"] == subset) & shown].groupby("metric", sort=False):
-        rows = list(of_metric.itertuples())
-        floors = of_metric["floor"].dropna().tolist()[:1]
+        rows: list[Any] = [*of_metric.itertuples()]
+        floors = [row.floor for row in rows if not pd.isna(row.floor)][:1]
         ends = [row.null + side * 2 * row.null_sd for row in rows for side in (-1, 1)]
         axis = svg.scale([*(row.value for row in rows), *ends, *floors], _LEFT, _RIGHT)
         bottom = 44.0 * len(rows)
@@ -88,7 +88,7 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
 
 
 def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator[Figure]:
-    """One figure per metric that goes with motion: every clip over its motion amount, and the means of `over` in bins.
+    """One figure per metric that depends on motion: every clip over its motion amount, and the means of `over` in bins.
 
     `over` is `score_table.over_motion`; a mean stands at the middle of its bin's amounts.
     """
@@ -107,13 +107,15 @@ def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], s
                 svg.line(x.start, y(tick), x.end, y(tick)),
                 svg.text(54, y(tick) + 4, f"{tick:g}", anchor="end", kind="soft"),
             ]
-        told = []
+        texts = []
         for model, of_model in of_metric.groupby("model", sort=False):
-            look, bins = colour(list(runs).index(str(model))), list(of_model.itertuples())
-            dots = both[both["model"] == model]
+            look = colour(list(runs).index(str(model)))
+            bins: list[Any] = [*of_model.itertuples()]
+            dots = both.loc[both["model"] == model]
+            clips_of_model: list[Any] = [*dots.itertuples()]
             parts.append(
                 svg.group(
-                    (_dot(x(dot.amount), y(dot.value), dot.prompt) for dot in dots.itertuples()),
+                    (_dot(x(dot.amount), y(dot.value), dot.prompt) for dot in clips_of_model),
                     fill=look,
                     fill_opacity="0.4",
                 )
@@ -122,8 +124,8 @@ def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], s
             means = [(x(amount), y(row.mean)) for amount, row in zip(at, bins, strict=True)]
             parts.append(svg.path(means, stroke=look, stroke_width="2.5"))
             parts += [svg.circle(*mean, 4.5, fill=look) for mean in means]
-            told += [f"{model} {row.mean:.3g} at {amount:.2g}" for amount, row in zip(at, bins, strict=True)]
-        yield Figure(str(metric), svg.drawing(parts, WIDTH, 250, f"{metric} over motion: {'; '.join(told)}"))
+            texts += [f"{model} {row.mean:.3g} at {amount:.2g}" for amount, row in zip(at, bins, strict=True)]
+        yield Figure(str(metric), svg.drawing(parts, WIDTH, 250, f"{metric} over motion: {'; '.join(texts)}"))
 
 
 def of_trainings(scores: pd.DataFrame, trainings: pd.DataFrame, subset: str) -> Iterator[Figure]:
@@ -135,28 +137,27 @@ def of_trainings(scores: pd.DataFrame, trainings: pd.DataFrame, subset: str) -> 
         subset: the subset's name.
     """
     arms = list(dict.fromkeys(scores["model"]))
-    of_subset = scores[(scores["subset"] == subset) & scores["value"].notna()]
+    of_subset = scores.loc[(scores["subset"] == subset) & scores["value"].notna()]
     for metric, of_metric in of_subset.groupby("metric", sort=False):
-        rows, references = list(of_metric.itertuples()), of_metric["reference"].dropna().tolist()[:1]
-        here = trainings[(trainings["subset"] == subset) & (trainings["metric"] == metric)]
+        rows: list[Any] = [*of_metric.itertuples()]
+        references = [row.reference for row in rows if not pd.isna(row.reference)][:1]
+        here = trainings.loc[(trainings["subset"] == subset) & (trainings["metric"] == metric)]
         ends = [end for row in rows for end in (row.low, row.high)]
-        axis = svg.scale([*here["value"].dropna(), *ends, *references], _LEFT, _RIGHT)
+        axis = svg.scale([*here.dropna(subset="value")["value"], *ends, *references], _LEFT, _RIGHT)
         bottom = 60.0 * len(rows)
-        parts = [svg.across(axis, 0, bottom, ", ".join([_named(metric), *_told_too(str(metric))]))]
+        parts = [svg.across(axis, 0, bottom, ", ".join([_named(metric), *_unit_and_way(str(metric))]))]
         parts += [svg.line(axis(value), 0, axis(value), bottom, "floor") for value in references]
-        told = []
+        texts = []
         for place, row in enumerate(rows):
             look, y = colour(arms.index(row.model)), 60.0 * place
-            dots = here[here["arm"] == row.model]
+            dots: list[Any] = [*here.loc[here["arm"] == row.model].itertuples()]
             parts.append(svg.text(_LEFT, y + 15, f"{row.model}, {row.trainings} trainings"))
             parts.append(
-                svg.group(
-                    (_training(axis(dot.value), y + 29, dot) for dot in dots.itertuples()), fill=look, opacity="0.75"
-                )
+                svg.group((_training(axis(dot.value), y + 29, dot) for dot in dots), fill=look, opacity="0.75")
             )
             parts += _mean_with_interval(axis, (row.value, row.low, row.high), y + 46, look)
-            told.append(f"{row.model} {row.value:.3g} [{row.low:.3g}, {row.high:.3g}] over {row.trainings} trainings")
-        yield Figure(str(metric), svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(told)}"))
+            texts.append(f"{row.model} {row.value:.3g} [{row.low:.3g}, {row.high:.3g}] over {row.trainings} trainings")
+        yield Figure(str(metric), svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(texts)}"))
 
 
 def _tested(differences: pd.DataFrame | None, subset: str, metric: str) -> dict[tuple[str, str], tuple[Any, ...]]:
@@ -164,12 +165,12 @@ def _tested(differences: pd.DataFrame | None, subset: str, metric: str) -> dict[
     if differences is None:
         return {}
     made = differences[(differences["kind"] == "clips") & differences["difference"].notna()]
-    here = made[(made["subset"] == subset) & (made["metric"] == metric)]
-    return {(row.run, row.against): (row.difference, row.low, row.high) for row in here.itertuples()}
+    here: list[Any] = [*made.loc[(made["subset"] == subset) & (made["metric"] == metric)].itertuples()]
+    return {(row.run, row.against): (row.difference, row.low, row.high) for row in here}
 
 
-def _by_prompt(differences: pd.Series) -> pd.Series:
-    """Means over the seeds that both have, ``[prompts]``."""
+def _by_prompt(differences: pd.Series) -> Any:
+    """Average over the seeds that both runs have, ``[prompts]``."""
     return differences.dropna().groupby(level="prompt", sort=False).mean()
 
 
@@ -179,12 +180,12 @@ def _mean(dots: pd.Series) -> tuple[float, float, float]:
 
 
 def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]) -> Figure:
-    """Rows of run, against, dots, mean, low, high."""
+    """Draw rows of run, against, dots, mean, low, high."""
     every = [value for _, _, dots, *numbers in rows for value in (*dots, *numbers) if not pd.isna(value)]
     axis = svg.scale(every, _LEFT, _RIGHT, zero=True)
     bottom = 76.0 * len(rows)
-    parts = [svg.across(axis, 0, bottom, ", ".join(["difference", *_told_too(metric)]))]
-    told = []
+    parts = [svg.across(axis, 0, bottom, ", ".join(["difference", *_unit_and_way(metric)]))]
+    texts = []
     for place, (run, against, dots, mean, low, high) in enumerate(rows):
         look, y = colour(list(runs).index(run)), 76.0 * place
         parts.append(svg.text(_LEFT, y + 15, f"{run} − {against}"))
@@ -196,11 +197,11 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
             continue
         parts += _mean_with_interval(axis, (mean, low, high), y + 60, look)
         interval = "" if pd.isna(low) else f" [{low:.3g}, {high:.3g}]"
-        told.append(f"{run} less {against}: {mean:.3g}{interval} over {len(dots)} prompts")
-    return Figure(metric, svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(told)}"))
+        texts.append(f"{run} minus {against}: {mean:.3g}{interval} over {len(dots)} prompts")
+    return Figure(metric, svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(texts)}"))
 
 
-def _told_too(metric: str) -> list[str]:
+def _unit_and_way(metric: str) -> list[str]:
     """A metric's unit and its better side, for an axis."""
     one = known_metrics().get(metric)
     parts = (f"in {one.unit}" if one.unit else "", _WAYS.get(one.direction.value, "")) if one else ()
@@ -217,7 +218,7 @@ def _mean_with_interval(axis: svg.Scale, ends: tuple[float, float, float], y: fl
 
 
 def _training(x: float, y: float, dot: Any) -> Markup:
-    """A training's dot, which says its name and value where the pointer rests on it."""
+    """A training's dot, which shows its name and value under the pointer."""
     title = Markup("<title>{}: {:.4g}</title>").format(dot.training, dot.value)
     return svg.group([title, svg.circle(x, y, 4.5)])
 

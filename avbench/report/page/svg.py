@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 LETTER = 6.4
-"""Width of a letter of the text, on average."""
+"""Average width of a letter, in pixels."""
 
 
 def text(x: float, y: float, words: object, *, anchor: str = "start", kind: str = "") -> Markup:
@@ -54,7 +54,7 @@ def group(parts: Iterable[Markup], **look: object) -> Markup:
 def drawing(
     parts: Iterable[Markup], width: float, height: float, alt: str, kind: str = "", role: str = "img"
 ) -> Markup:
-    """A whole figure. `alt` is what a reader is told who does not see it."""
+    """A whole figure. `alt` is the text for readers who cannot see the drawing."""
     return Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {:g} {:g}" class="drawing {}" role="{}" aria-label="{}">'
         "{}</svg>"
@@ -77,7 +77,7 @@ def alone(figure: Markup, width: float) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """Values from `low` to `high` on pixels from `start` to `end`."""
+    """Maps values from `low` to `high` to pixels from `start` to `end`."""
 
     low: float
     high: float
@@ -89,7 +89,7 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, most: int = 5) -> list[float]:
-        """Round numbers within the scale, `most` + 1 of them at most."""
+        """Round numbers within the scale, at most `most` + 1."""
         raw = (self.high - self.low) / most
         power = 10 ** math.floor(math.log10(raw))
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
@@ -106,7 +106,7 @@ def scale(values: Sequence[float], start: float, end: float, *, zero: bool = Fal
 
 
 def across(axis: Scale, top: float, bottom: float, words: str) -> Markup:
-    """A horizontal axis below a figure: grid lines, numbers, and what they are, 40 pixels high."""
+    """Draw a horizontal axis below a figure: grid lines, numbers and a label, 40 pixels high."""
     parts = []
     for tick in axis.ticks():
         parts += [

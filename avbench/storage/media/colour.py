@@ -42,7 +42,8 @@ def as_seen(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     image = _rgb(frame)
     if size != (frame.width, frame.height):
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
+    rotation = frame.side_data.get("DISPLAYMATRIX")
+    matrix = b"" if rotation is None else bytes(rotation)
     if len(matrix) < 20:
         return image
     # A point x right and y down goes to ax + cy, bx + dy.

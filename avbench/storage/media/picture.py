@@ -5,6 +5,7 @@ import re
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ from avbench.core.clip import frame_rate
 from avbench.core.errors import MediaError
 from avbench.storage.media.budget import Budget
 from avbench.storage.media.colour import as_seen, colour_remarks, square_size
-from avbench.storage.media.timing import first_frame_stretch, frame_grid, undo_rounding
+from avbench.storage.media.timing import first_frame_stretch, frame_grid, tick_of, undo_rounding
 
 _SQUARE_BY_HABIT = ("gif",)  # viewers of pictures and gifs ignore the declared shape of pixels
 
@@ -23,7 +24,7 @@ class Picture:
 
     def __init__(self, path: Path, stream: av.VideoStream, budget: Budget) -> None:
         self.path, self.stream, self.budget = path, stream, budget
-        self.tick = stream.time_base
+        self.tick = tick_of(stream, path)
         self.times: list[Fraction] = []
         self.held = Fraction(0)
         self.remarks: list[str] = []
@@ -41,7 +42,8 @@ class Picture:
         if not count:
             self.remarks += colour_remarks(frame)
             if size != (stored := (frame.width, frame.height)):
-                shape = f"{self._pixel.numerator}:{self._pixel.denominator}"
+                pixel = self._pixel or Fraction(1)
+                shape = f"{pixel.numerator}:{pixel.denominator}"
                 self.remarks.append(
                     f"its pixels are {shape}: its {_by(stored)} pixels were scaled to {_by(size)} square ones"
                 )
@@ -59,7 +61,8 @@ class Picture:
 
     def _expected(self, frame_bytes: int) -> int:
         """Return how many frames the container promises, within the budget. Unwritten pages take no memory."""
-        seconds = Fraction(self.stream.container.duration or 0, av.time_base)
+        container: Any = self.stream.container  # an InputContainer, which PyAV does not declare
+        seconds = Fraction(container.duration or 0, av.time_base)
         promised = self.stream.frames or math.ceil(seconds * (self.stream.average_rate or 0)) + 1
         return max(1, min(promised, self.budget.most_frames, self.budget.most_bytes // frame_bytes))
 

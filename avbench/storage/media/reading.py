@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, TypeVar
 
 import av
+import av.container
 import numpy as np
 from av.stream import Disposition
 
@@ -31,14 +33,16 @@ _IMAGE_FORMATS = "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe"
 # Report damage, which the default conceals, and refuse large pictures before allocating memory for them.
 _STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
 _NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_BESIDE = (
-    Disposition.visual_impaired
-    | Disposition.hearing_impaired
-    | Disposition.comment
-    | Disposition.clean_effects
-    | Disposition.non_diegetic
-    | Disposition.dependent
-)
+_Track = TypeVar("_Track", av.VideoStream, av.AudioStream)
+_BESIDE = {
+    Disposition.visual_impaired: "for visually impaired people",
+    Disposition.hearing_impaired: "for hearing-impaired people",
+    Disposition.comment: "a commentary",
+    Disposition.clean_effects: "without voices",
+    Disposition.non_diegetic: "not of the scene",
+    Disposition.dependent: "made to be mixed with another one",
+}
+"""Marks of a track that goes beside the film's own."""
 
 
 def read_clip(path: Path, *, fps: Fraction | None = None) -> Clip:
@@ -80,10 +84,10 @@ def _read_file(path: Path, fps: Fraction | None) -> Clip:
         stream, remarks = _default(videos, "picture")
         picture, sound = Picture(path, stream, budget), None
         if container.streams.audio:
-            stream, others = _default(container.streams.audio, "sound")
-            sound = Sound(path, stream, budget, fragmented=fragmented)
+            track, others = _default(container.streams.audio, "sound")
+            sound = Sound(path, track, budget, fragmented=fragmented)
             remarks += others
-            if container.format.name == "avi" and stream.codec_context and stream.codec_context.name == "aac":
+            if container.format.name == "avi" and track.codec_context and track.codec_context.name == "aac":
                 remarks.append("AVI does not store the delay of AAC, so its sound is about 1024 to 2112 samples late")
         _decode(path, container, picture, sound)
         if sound and fragmented:
@@ -94,17 +98,20 @@ def _read_file(path: Path, fps: Fraction | None) -> Clip:
     return Clip(frames, rate, audio, tuple(remarks + picture.remarks))
 
 
-def _default(streams: "Sequence[av.VideoStream | av.AudioStream]", what: str) -> tuple[av.stream.Stream, list[str]]:
-    """Choose the track that players show, with a remark if there are several."""
+def _default(streams: Sequence[_Track], what: str) -> tuple[_Track, list[str]]:
+    """Choose the track that players show, with a remark if there are several, or if it has a mark of _BESIDE."""
 
-    def rank(stream: av.stream.Stream) -> tuple[bool, bool, bool]:
+    def rank(stream: _Track) -> tuple[bool, bool, bool]:
         marks = stream.disposition
-        return stream.codec_context is None, not marks & Disposition.default, bool(marks & _BESIDE)
+        return stream.codec_context is None, not marks & Disposition.default, any(marks & one for one in _BESIDE)
 
     chosen = min(streams, key=rank)
+    meant = " and ".join(words for mark, words in _BESIDE.items() if chosen.disposition & mark)
     if len(streams) == 1:
-        return chosen, []
-    why = "the default" if chosen.disposition & Disposition.default else "the first, as none is marked as the default"
+        return chosen, [f"its only {what} track is marked as {meant}"] if meant else []
+    default = chosen.disposition & Disposition.default
+    why = "the default" if default else "the first plain one, as none is marked as the default"
+    why += f", though marked as {meant}" if meant else ""
     return chosen, [f"it has {len(streams)} {what} tracks: number {streams.index(chosen) + 1} was read, {why}"]
 
 
@@ -183,13 +190,13 @@ def _opened(path: Path, formats: str) -> Iterator[av.container.InputContainer]:
 
 def _decode(path: Path, container: av.container.InputContainer, *tracks: "Picture | Sound | None") -> None:
     """Decode the tracks' streams in one pass. Raise MediaError on a packet or frame that libav calls damaged."""
-    wanted = {track.stream.index: track for track in tracks if track}
+    wanted: dict[int, Any] = {track.stream.index: track for track in tracks if track}
     for track in wanted.values():
         codec = track.stream.codec_context
         if codec is None:
             msg = f"{path} has a {track.stream.type} stream of an unknown codec"
             raise MediaError(msg)
-        if track.stream.type == "video":
+        if isinstance(codec, av.VideoCodecContext):
             if not codec.width * codec.height:
                 msg = f"{path} has a picture that is damaged or has more than {MAX_PIXELS:,} pixels"
                 raise MediaError(msg)
@@ -197,7 +204,8 @@ def _decode(path: Path, container: av.container.InputContainer, *tracks: "Pictur
         codec.options = _STRICT
         codec.thread_count = 1  # clips are read by as many processes as there are cores, each with one thread
     for packet in container.demux(*(track.stream for track in wanted.values())):
-        for frame in packet.decode():
+        frames: Any = packet.decode()
+        for frame in frames:
             if packet.is_corrupt or frame.is_corrupt:
                 msg = f"{path} is damaged or cut short: {packet.stream.type} packet at {packet.pts} is not whole"
                 raise MediaError(msg)
@@ -209,11 +217,11 @@ def _check_end(
 ) -> None:
     """Raise MediaError where a track ends before the end that the container promises."""
     for track in tracks:
-        told, tagged = track.stream.duration, _tagged_end(track.stream)
-        if told:
+        promised, tagged = track.stream.duration, _tagged_end(track.stream)
+        if promised:
             # Some fragmented files count from zero, not from the track's start.
             late = max(track.origin, 0) if fragmented else 0
-            short = told * track.tick - (track.end - track.origin) - late
+            short = promised * track.tick - (track.end - track.origin) - late
         elif tagged:
             short = tagged - track.end
         elif container.duration and len(tracks) == len(container.streams):
@@ -221,7 +229,7 @@ def _check_end(
             short = Fraction(container.duration, 10**6) - max(other.end for other in tracks)
         else:
             continue
-        if short > track.patience + (0 if told else track.tick):
+        if short > track.patience + (0 if promised else track.tick):
             msg = f"{path} is cut short: its {track.stream.type} ends {float(short):.3g} s before the promised end"
             raise MediaError(msg)
 

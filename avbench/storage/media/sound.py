@@ -9,6 +9,7 @@ import numpy as np
 from avbench.core.clip import Audio
 from avbench.core.errors import MediaError
 from avbench.storage.media.budget import Budget
+from avbench.storage.media.timing import tick_of
 
 _BLOCKS_OF_PRIMING = 3  # an encoder's lead of up to 2112 samples, in blocks of 1024
 
@@ -18,7 +19,7 @@ class Sound:
 
     def __init__(self, path: Path, stream: av.AudioStream, budget: Budget, *, fragmented: bool = False) -> None:
         self.path, self.stream, self.budget, self.fragmented = path, stream, budget, fragmented
-        self.tick = stream.time_base
+        self.tick = tick_of(stream, path)
         self.rate = self.length = 0
         self.blocks: list[np.ndarray] = []
         self.origin = Fraction(0)
@@ -38,14 +39,14 @@ class Sound:
             msg = f"{self.path} changes its sample rate or channels midway"
             raise MediaError(msg)
         # If the clock counts samples, a block with more samples than its duration ends in the encoder's padding.
-        told = (frame.duration or 0) if self.counts_samples else 0
-        if 0 < told < block.shape[1]:
-            block = block[:, :told]
+        lasts = (frame.duration or 0) if self.counts_samples else 0
+        if 0 < lasts < block.shape[1]:
+            block = block[:, :lasts]
         missing = round((start - self.end) * self.rate)
         if missing > (0 if self._lasts_longer else self.rate / 20):
             self._add(self._silence(block, missing))
         # A fragmented mp4 without an edit list stretches its first block, the priming, until the picture begins.
-        self._lasts_longer = not self.blocks and told > block.shape[1]
+        self._lasts_longer = not self.blocks and lasts > block.shape[1]
         self._add(block)
 
     def _add(self, block: np.ndarray) -> None:

@@ -11,8 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+from av import AudioStream, VideoStream
+
+from avbench.core.errors import MediaError
 
 MAX_GUESSED_RATE = 240
 """Frames per second: the highest rate at which a stream of variable rate is read."""
@@ -32,6 +36,14 @@ class Grid:
     """Frames at the rate, to the end of the last source frame."""
     remark: str | None = None
     """For a variable rate: how many frames were left out and repeated."""
+
+
+def tick_of(stream: VideoStream | AudioStream, path: Path) -> Fraction:
+    """Return one tick of a stream's clock, in seconds. Raises MediaError if the stream has no clock."""
+    if stream.time_base is None:
+        msg = f"{path} has a {stream.type} stream without a clock"
+        raise MediaError(msg)
+    return stream.time_base
 
 
 def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, declared: Iterable[Fraction]) -> Grid:
@@ -91,7 +103,7 @@ class _Steps:
     first: int
     places: list[int]
     out_of_step: float
-    """Number of frames that do not directly follow the one before; a frame that is left out counts twice."""
+    """Number of frames that do not directly follow the previous one; a frame that is left out counts twice."""
 
     @classmethod
     def at(cls, rate: Fraction, times: Sequence[Fraction]) -> "_Steps":
@@ -176,7 +188,7 @@ def _constant_rate(
     return None
 
 
-def _simplest(points: list[Fraction], tick: Fraction) -> Fraction | None:
+def _simplest(points: Sequence[Fraction], tick: Fraction) -> Fraction | None:
     """Return the rate of smallest denominator that puts every k/rate within one tick of point k, or None."""
     if points[-1] <= 0:
         return None

@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.container
 import numpy as np
 
 from avbench.core.clip import Audio, Clip
@@ -64,20 +65,19 @@ def _encode(clip: Clip, path: Path, lossy: tuple[int, int] | None) -> None:
         options |= {"movie_timescale": str(clip.audio.sample_rate)} if clip.audio else {}
     with av.open(str(path.absolute()), "w", format="matroska" if lossless else "mp4", options=options) as container:
         video = _video_stream(container, clip, lossy and lossy[0])
-        codes, sound = None, clip.audio
-        if sound is not None:
-            codes, audio = _audio_stream(container, sound, lossy and lossy[1])
+        sound = None if clip.audio is None else _audio_stream(container, clip.audio, lossy and lossy[1])
         for k, frame in enumerate(clip.frames):
             container.mux(video.encode(_video_frame(frame, k, video)))
-            if codes is not None:
+            if sound is not None:
                 # Sound is interleaved with its frames; the sound after the last frame is written with that frame.
-                here = round(k / clip.fps * sound.sample_rate)
-                until = round((k + 1) / clip.fps * sound.sample_rate) if k + 1 < len(clip.frames) else sound.samples
-                if here < min(until, sound.samples):
+                codes, audio = sound
+                here = round(k / clip.fps * audio.rate)
+                until = round((k + 1) / clip.fps * audio.rate) if k + 1 < len(clip.frames) else codes.shape[1]
+                if here < min(until, codes.shape[1]):
                     container.mux(audio.encode(_audio_frame(codes[:, here:until], here, audio)))
         container.mux(video.encode(None))
-        if codes is not None:
-            container.mux(audio.encode(None))
+        if sound is not None:
+            container.mux(sound[1].encode(None))
 
 
 def _video_stream(container: av.container.OutputContainer, clip: Clip, crf: int | None) -> av.VideoStream:

@@ -55,7 +55,7 @@ class Reader:
     read: Callable[[Path], Iterator[Entry]] | str
     """The function from the data set's folder to entries, or its place ``module:function``."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Split (``all`` if there are none) → number of entries that the authors or users state."""
+    """Split (``all`` if there are none) → the published number of entries."""
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Hashes of the list files in the authors' repository, as git computes them: `git_hash`."""
     licence: str = "the set's own terms"

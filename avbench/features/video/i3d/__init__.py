@@ -7,16 +7,17 @@ codes, and user_weights.py reads the weights files of other codes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
 from avbench.features.networks import exact
-from avbench.features.video.i3d.network import MIN_FRAMES, Inception, TensorFlowCheckpoint
 from avbench.storage.pickles import read_arrays
 from avbench.storage.weights import WEIGHTS, locate
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class I3DLogits:
     on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
+        import torch
+
         self._device = torch.device(device)
         self._network = self._load()
 
@@ -67,6 +70,8 @@ class I3DLogits:
 
     def logits(self, frames: np.ndarray) -> np.ndarray:
         """Logits [400] float32 of all of ``[time, height, width, 3]`` uint8 frames; at least 9 are needed."""
+        from torch.nn import functional
+
         size = (self.protocol.size, self.protocol.size)
         x = functional.interpolate(
             planes(frames, self._device), size, mode="bilinear", align_corners=False, antialias=self.protocol.antialias
@@ -74,18 +79,26 @@ class I3DLogits:
         return self.seen(x / 127.5 - 1)
 
     @exact()
-    def seen(self, x: torch.Tensor) -> np.ndarray:
+    def seen(self, x: "torch.Tensor") -> np.ndarray:
         """Logits [400] float32 of the network's input: ``[time, 3, 224, 224]``, by convention in -1...1."""
+        import torch
+
+        from avbench.features.video.i3d.network import MIN_FRAMES
+
         if len(x) < MIN_FRAMES:
             msg = f"I3D needs at least {MIN_FRAMES} frames and got {len(x)}"
             raise NotMeasurable(msg)
         x = x.to(self._device).transpose(0, 1)[None].contiguous(memory_format=torch.channels_last_3d)
         return self._network(x)[0].float().cpu().numpy()
 
-    def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _load(self) -> Callable[["torch.Tensor"], "torch.Tensor"]:
+        from avbench.features.video.i3d.network import Inception, TensorFlowCheckpoint
+
         return Inception(TensorFlowCheckpoint(read_arrays(locate(self.protocol.weights))), self._device)
 
 
-def planes(frames: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+def planes(frames: np.ndarray, device: "torch.device | str" = "cpu") -> "torch.Tensor":
     """``[time, height, width, 3]`` uint8 as ``[time, 3, height, width]`` float32 in 0...255, on a device."""
+    import torch
+
     return torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).float()

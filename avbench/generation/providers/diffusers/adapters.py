@@ -27,6 +27,7 @@ _PAIR = re.compile(
     r"(?P<module>.+?)(?:\.(?P<new>lora_A|lora_B|lora_down|lora_up)|[._]lora\.(?P<old>down|up))"
     r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?:\.(?P<kind>weight|bias))?"
 )
+_MAGNITUDE = "lora_magnitude_vector"
 _OURS = tuple(f"{name}." for name in DENOISERS)
 _ELSEWHERE = ("text_encoder", "lora_")
 """Beginnings of module names in the files that diffusers translates: of its own networks, and of text encoders."""
@@ -56,6 +57,8 @@ class _Layer:
     b: str
     alpha: str | None = None
     bias: str | None = None
+    magnitude: str | None = None
+    """Of DoRA, as peft names it."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,6 @@ class _Contents:
     layers: tuple[_Layer, ...]
     differences: Mapping[str, str]
     """Tensor → the weight or bias that it is added to, both named as in the file."""
-    magnitudes: tuple[str, ...]
-    """Magnitudes of DoRA, named as in peft."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Fields such as ``lora_alpha`` from peft's config or the header; empty if they have none."""
 
@@ -154,9 +155,9 @@ def apply(pipe: Any, adapters: Sequence[Adapter]) -> None:
 def _contents(file: Path) -> _Contents:
     """Sort a file's tensors by meaning. Raises InputError that names those with an unknown meaning."""
     names = header(file)
-    said = dict(names.pop("__metadata__", None) or {})
+    metadata = dict(names.pop("__metadata__", None) or {})
     sides: dict[str, dict[str, str]] = {}
-    alphas, differences, magnitudes, strange = {}, {}, [], []
+    alphas, differences, magnitudes, strange = {}, {}, {}, []
     for name in names:
         stem, _, last = name.rpartition(".")
         if pair := _PAIR.fullmatch(name):
@@ -169,31 +170,35 @@ def _contents(file: Path) -> _Contents:
             alphas[re.sub(r"[._]lora$", "", stem)] = name
         elif last in ("diff", "diff_b"):
             differences[name] = f"{stem}.{'weight' if last == 'diff' else 'bias'}"
-        elif "lora_magnitude_vector" in name:
-            magnitudes.append(name)
+        elif _MAGNITUDE in name:
+            magnitudes[name.partition(f".{_MAGNITUDE}")[0]] = name
         else:
             strange.append(name)
     whole = {module: one for module, one in sides.items() if {"A", "B"} <= one.keys()}
     strange += [name for module, one in sides.items() if module not in whole for name in one.values()]
-    strange += [name for module, name in alphas.items() if module not in whole]
+    strange += [name for module, name in (*alphas.items(), *magnitudes.items()) if module not in whole]
     if strange:
         msg = (
             f"{file} holds {len(strange)} tensors that are no known part of a LoRA (pairs of A and B or "
             f"down and up, alpha, diff, diff_b): {_listed(strange)}; none may be dropped"
         )
         raise InputError(msg)
+    if magnitudes and (plain := [module for module in whole if module not in magnitudes]):
+        msg = f"{file}: {len(plain)} of its {len(whole)} layers of DoRA have no {_MAGNITUDE}: {_listed(plain)}"
+        raise InputError(msg)
     layers = tuple(
-        _Layer(module, one["A"], one["B"], alphas.get(module), one.get("B bias")) for module, one in whole.items()
+        _Layer(module, one["A"], one["B"], alphas.get(module), one.get("B bias"), magnitudes.get(module))
+        for module, one in whole.items()
     )
     # an alpha beside a pair is the pair's own, and overrides the header
-    config = _config(file, said) if any(one.alpha is None for one in layers) else {}
+    config = _config(file, metadata) if any(one.alpha is None for one in layers) else {}
     if config.get("use_dora") and not magnitudes:
-        msg = f"{file}: use_dora is set, but the file holds no lora_magnitude_vector"
+        msg = f"{file}: use_dora is set, but the file holds no {_MAGNITUDE}"
         raise InputError(msg)
-    return _Contents(layers, differences, tuple(magnitudes), config)
+    return _Contents(layers, differences, config)
 
 
-def _config(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+def _config(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The strength given in the header and in peft's config beside the file; they must not contradict each other."""
     places = {}
     if beside := config_beside(file):
@@ -202,7 +207,7 @@ def _config(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
         except (OSError, ValueError, TypeError) as error:
             msg = f"{beside} cannot be read: {error}"
             raise InputError(msg) from None
-    if inside := _from_header(file, said):
+    if inside := _from_header(file, metadata):
         places[f"the header of {file}"] = inside
     alphas = {place: config["lora_alpha"] for place, config in places.items() if "lora_alpha" in config}
     if len({float(one) for one in alphas.values() if _number(one)}) > 1:
@@ -215,10 +220,10 @@ def _config(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _from_header(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+def _from_header(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A header's fields: peft's config as JSON, as diffusers writes it, or single fields, with or without a prefix."""
     found: dict[str, Any] = {}
-    for name, value in said.items():
+    for name, value in metadata.items():
         try:
             plain = json.loads(value)
         except (TypeError, ValueError):
@@ -349,12 +354,12 @@ def _translated(network: Any, asked: Mapping[str, Any], file: Path) -> dict[str,
 
 def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> None:
     """Load the pairs as the file has them, else with simplified names and strengths; then check each of them."""
-    names = [name for one in contents.layers for name in (one.a, one.b, one.alpha, one.bias) if name]
-    tensors = _tensors(adapter.file, [*names, *contents.magnitudes])
+    parts = [(one.a, one.b, one.alpha, one.bias, one.magnitude) for one in contents.layers]
+    tensors = _tensors(adapter.file, [name for one in parts for name in one if name])
     strengths = {one: _strength(one, contents, tensors) for one in contents.layers}
     wanted = [(one, _change(tensors[one.a], tensors[one.b], strength)) for one, strength in strengths.items()]
     others = {one.bias: _flat(tensors[one.bias]) * strength for one, strength in strengths.items() if one.bias}
-    others |= {one: _flat(tensors[one]) for one in contents.magnitudes}
+    others |= {one.magnitude: _flat(tensors[one.magnitude]) for one in contents.layers if one.magnitude}
     as_they_are = None if contents.differences else adapter.file
     trouble, least = "", [one.module for one in contents.layers]
     network = getattr(pipe, adapter.component)
@@ -404,6 +409,8 @@ def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dic
         state[f"{module}.lora_B.weight"] = (tensors[one.b].float() * strength).to(tensors[one.b].dtype)
         if one.bias:
             state[f"{module}.lora_B.bias"] = (tensors[one.bias].float() * strength).to(tensors[one.bias].dtype)
+        if one.magnitude:
+            state[f"{module}.{_MAGNITUDE}"] = tensors[one.magnitude].flatten()
     return state
 
 
@@ -444,7 +451,9 @@ def _change(a: Any, b: Any, strength: float) -> Any:
 def _lost(
     pipe: Any, component: str, name: str, wanted: Iterable[tuple[_Layer, Any]], others: Mapping[str, Any]
 ) -> list[str]:
-    """The layers of a file whose change no layer of the pipeline makes, and the biases and magnitudes not found."""
+    """Return the layers of a file whose change is found in no layer of the pipeline, and its biases and magnitudes that
+    are not found.
+    """
     elsewhere = [part for part in DENOISERS if part != component]
     made, beside = [], []
     for network in [network for part, network in _networks(pipe) if part not in elsewhere]:
@@ -465,7 +474,7 @@ def _flat(tensor: Any) -> Any:
 
 
 def _take(change: Any, made: list[Any]) -> bool:
-    """Whether an unused change in `made` equals this one; it is then marked as used.
+    """Whether one of the unused changes in `made` equals this one; that one is then marked as used.
 
     Where layers were joined, this change is a part of one; where one was split, it consists of several.
     """

@@ -227,7 +227,8 @@ def _pipeline(source: Source, placement: Placement, parts: Mapping[str | None, A
     if not placement.allow_pickle:
         options["use_safetensors"] = True
     options |= {"local_files_only": True, "trust_remote_code": source.trusted}
-    return source.pipeline.from_pretrained(str(source.folder), **parts, dtype=dtype, **options)
+    given = {name: part for name, part in parts.items() if name is not None}
+    return source.pipeline.from_pretrained(str(source.folder), **given, dtype=dtype, **options)
 
 
 def _part(source: Source, placement: Placement) -> Any:

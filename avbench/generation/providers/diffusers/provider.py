@@ -237,9 +237,9 @@ class Diffusers:
         if "enable_sound" in accepted:  # Cosmos 3 makes no sound unless asked to
             call.setdefault("enable_sound", True)
         fitted = [calling.argument(pipeline, one) for one in ("width", "height", "frames")]
-        told = {name: value for name, value in call.items() if name in fitted}  # the others are in the settings
+        recorded = {name: value for name, value in call.items() if name in fitted}  # the others are in the settings
         if "image" in self._needs:
-            call["image"], told["image_sha256"] = self._image(prompt, call.get("width"), call.get("height"))
+            call["image"], recorded["image_sha256"] = self._image(prompt, call.get("width"), call.get("height"))
         call |= {"prompt": self._captioned(prompt), "output_type": "np"}
         seed = request.key.seed
         try:
@@ -252,7 +252,7 @@ class Diffusers:
                 self._ranks.end()
                 self._ranks = self._pipe = None
             raise
-        return Made(calling.clip_of(output, self._pipe, self._fps), call=told)
+        return Made(calling.clip_of(output, self._pipe, self._fps), call=recorded)
 
     def _form(self, spec: ClipSpec | None) -> dict[str, Any]:
         """The settings of a request, with the size and length rounded to what the model can make."""

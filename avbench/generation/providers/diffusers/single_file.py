@@ -131,11 +131,11 @@ def _unscale(checkpoint: dict[str, Tensor], path: Path, dtype: torch.dtype) -> N
         del checkpoint[name]
 
 
-def _plain_float8(said: Tensor | None) -> bool:
-    if said is None:
+def _plain_float8(record: Tensor | None) -> bool:
+    if record is None:
         return False
     try:
-        return str(json.loads(bytes(said.to(torch.uint8).tolist()))["format"]).startswith(
+        return str(json.loads(bytes(record.to(torch.uint8).tolist()))["format"]).startswith(
             ("float8_e4m3", "float8_e5m2")
         )
     except (ValueError, KeyError, TypeError):

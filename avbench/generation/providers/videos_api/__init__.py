@@ -27,6 +27,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ from avbench.generation.providers.videos_api.shapes import (
     checked_job,
     error_words,
     is_refusal,
-    told_of_model,
+    model_report,
 )
-from avbench.generation.table import Made, Request, check_positive
+from avbench.generation.table import Made, Request, check_positive, grouped
 
 _DOWNLOADS = 6
 _ASKING_SECONDS = 10.0
@@ -55,93 +56,110 @@ class _UnlistedError(InputError):
     """The server cannot list the jobs that it was sent."""
 
 
+@dataclass(frozen=True)
+class Content:
+    """What is requested for a clip. It decides the clips, so it is recorded with the run."""
+
+    shape: str = "openai"
+    """One of SHAPES."""
+    text: str = "{video} {audio}"
+    """The prompt to send, a template of the captions ``{video}`` and ``{audio}``."""
+    frames: int | None = None
+    """Number of frames instead of what the subset asks for. Frames and fps are needed for prompts without a subset."""
+    fps: float | str | None = None
+    """Frames per second, in the same way."""
+    width: int | None = None
+    """Pixels, in the same way."""
+    height: int | None = None
+    """Pixels, in the same way."""
+    extra: Mapping[str, Any] | None = None
+    """Further fields of the request, which override others; null leaves a field out."""
+    body: str | None = None
+    """``multipart`` or ``json``, if the server needs another form than the usual one."""
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            msg = f"shape {self.shape!r} is unknown; {nearest(self.shape, SHAPES)}"
+            raise InputError(msg)
+        if self.body not in (None, "json", "multipart"):
+            msg = f"body {self.body!r} is unknown; choices: json, multipart"
+            raise InputError(msg)
+        _filled(self.text, "", "")
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """Frames, fps, width and height; None leaves one to the subset."""
+        fps = None if self.fps is None else frame_rate(self.fps)
+        return {"frames": self.frames, "fps": fps, "width": self.width, "height": self.height}
+
+    @property
+    def multipart(self) -> bool:
+        """Whether requests are sent as a form."""
+        return self.body == "multipart" if self.body else SHAPES[self.shape].multipart
+
+    def recorded(self) -> dict[str, Any]:
+        """Plain values for run.json, defaults included."""
+        form = {name: value if name != "fps" or value is None else str(value) for name, value in self.form.items()}
+        body = "multipart" if self.multipart else "json"
+        return {"shape": self.shape, "text": self.text, **form, "extra": dict(self.extra or {}), "body": body}
+
+
+@dataclass(frozen=True)
+class Handling:
+    """How the server is used. It decides no clip, so a run continues under other values."""
+
+    key_env: str | None = None
+    """Name of the environment variable that holds the key."""
+    concurrency: int = 4
+    """Jobs in progress at once."""
+    deadline: float = 1800
+    """Seconds for one clip, waiting included."""
+    poll_seconds: float = 5
+    """The first pause between two polls; later pauses are longer."""
+    most_megabytes: float = 1000
+    """Largest size of one clip."""
+    resubmit: bool = False
+    """Submit every clip again that is missing, even if its job was submitted: it may be paid twice."""
+    mixed: bool = False
+    """Accept clips of one run from different models, as the server reports them."""
+
+    def __post_init__(self) -> None:
+        names = ("concurrency", "deadline", "poll_seconds", "most_megabytes")
+        check_positive(**{name: getattr(self, name) for name in names})
+
+
 class VideosAPI:
-    """A server that speaks one of SHAPES, as a generator."""
+    """A server that speaks one of SHAPES, as a generator. Its settings are the fields of `Content` and `Handling`."""
 
     batch_size = 1
+    setting_groups = (Content, Handling)
 
-    def __init__(
-        self,
-        target: str,
-        *,
-        shape: str = "openai",
-        text: str = "{video} {audio}",
-        frames: int | None = None,
-        fps: float | str | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        extra: Mapping[str, Any] | None = None,
-        body: str | None = None,
-        key_env: str | None = None,
-        concurrency: int = 4,
-        deadline: float = 1800,
-        poll_seconds: float = 5,
-        most_megabytes: float = 1000,
-        resubmit: bool = False,
-        mixed: bool = False,
-        journal: Path | None = None,
-    ) -> None:
+    def __init__(self, target: str, *, journal: Path | None = None, **settings: Any) -> None:
         """Check the settings; nothing is sent.
 
         Args:
             target: ``URL#MODEL``; the URL up to and including the version, ``…/v1``. MODEL may be left out.
-            shape: one of SHAPES.
-            text: the prompt to send, a template of the captions ``{video}`` and ``{audio}``.
-            frames: number of frames instead of what the subset asks for. Frames and fps are needed for prompts without
-                a subset.
-            fps: frames per second, in the same way.
-            width: pixels, in the same way.
-            height: pixels, in the same way.
-            extra: further fields of the request, which override others; null leaves a field out.
-            body: ``multipart`` or ``json``, if the server needs another form than the usual one.
-            key_env: name of the environment variable that holds the key.
-            concurrency: jobs in progress at once.
-            deadline: seconds for one clip, waiting included.
-            poll_seconds: the first pause between two polls; later pauses are longer.
-            most_megabytes: largest size of one clip.
-            resubmit: submit every clip again that is missing, even if its job was submitted: it may be paid twice.
-            mixed: accept clips of one run from different models, as the server reports them.
             journal: folder of the jobs; a temporary one by default.
+            **settings: fields of `setting_groups`.
         """
-        address, _, model = target.partition("#")
+        self._content, self._handling = grouped(settings, *self.setting_groups)
+        address, _, self._model = target.partition("#")
         if not re.fullmatch(r"https?://[^\s@?]+", address):
             msg = (
                 f"videos-api:{_without_user(target)}: give http(s)://…#MODEL, without user, key or query, because the "
                 "address is recorded"
             )
             raise InputError(msg)
-        if shape not in SHAPES:
-            msg = f"shape {shape!r} is unknown; {nearest(shape, SHAPES)}"
-            raise InputError(msg)
-        if body not in (None, "json", "multipart"):
-            msg = f"body {body!r} is unknown; choices: json, multipart"
-            raise InputError(msg)
-        check_positive(
-            concurrency=concurrency, deadline=deadline, poll_seconds=poll_seconds, most_megabytes=most_megabytes
-        )
-        self._shape, self._model, self._text = SHAPES[shape], model, text
-        self._form = {"frames": frames, "fps": None if fps is None else frame_rate(fps)}
-        self._form |= {"width": width, "height": height}
-        self._extra = dict(extra or {})
-        self._multipart = body == "multipart" if body else self._shape.multipart
-        self.concurrency, self._deadline_seconds, self._poll_seconds = int(concurrency), deadline, poll_seconds
-        self._most_bytes = int(most_megabytes * 1e6)
-        _filled(text, "", "")
-        key = _key(key_env)
-        self._server = Server(address, key, self._shape.key_header(key) if key else {}, first_pause=poll_seconds)
+        self._shape, self.concurrency = SHAPES[self._content.shape], int(self._handling.concurrency)
+        key, pause = _key(self._handling.key_env), self._handling.poll_seconds
+        self._server = Server(address, key, self._shape.key_header(key) if key else {}, first_pause=pause)
         if journal is None:
             journal = Path(tempfile.mkdtemp(prefix="avbench-"))
             weakref.finalize(self, shutil.rmtree, journal, ignore_errors=True)
-        self._folder, self._journal = journal, Journal(journal / "jobs.jsonl", afresh=resubmit)
+        self._folder, self._journal = journal, Journal(journal / "jobs.jsonl", afresh=self._handling.resubmit)
         self._submitting, self._asking = threading.Lock(), threading.Lock()
-        self._mixed, self._another, self._said = mixed, "", _NOT_ASKED
-        self.settings: Mapping[str, Any] = {
-            "shape": shape,
-            "text": text,
-            **{name: value if name != "fps" or value is None else str(value) for name, value in self._form.items()},
-            "extra": self._extra,
-            "body": "multipart" if self._multipart else "json",
-        }
+        self._another, self._reported = "", _NOT_ASKED
+        self.settings: Mapping[str, Any] = self._content.recorded()
 
     def generate(self, requests: Sequence[Request]) -> list[Made]:
         """Submit, wait for and download each clip. Raises Refused if the model refuses to make it."""
@@ -152,7 +170,7 @@ class VideosAPI:
         return [self._shape.remark] if self._shape.remark else []
 
     def _one(self, request: Request) -> Made:
-        deadline = Deadline(self._deadline_seconds)
+        deadline = Deadline(self._handling.deadline)
         job = self._job(request, deadline)
         address = self._finished(request.key, job, deadline)
         return Made(self._fetched(request.key, job, address, deadline), moved=True)
@@ -160,15 +178,19 @@ class VideosAPI:
     def source(self, request: Request) -> str | None:
         """What the server reports that it runs under the model's name; None if it does not report it."""
         with self._asking:
-            if self._said == _NOT_ASKED:
-                deadline = Deadline(min(_ASKING_SECONDS, self._deadline_seconds))
+            if self._reported == _NOT_ASKED:
+                deadline = Deadline(min(_ASKING_SECONDS, self._handling.deadline))
                 try:
                     answer = self._server.ask("GET", self._shape.reports(self._model), deadline)
-                    said = told_of_model(self._model, answer.plain) if answer.good else None
+                    reported = model_report(self._model, answer.plain) if answer.good else None
                 except (InputError, LostError):
-                    said = None
-                self._said = None if said is None or self._mixed else f"{self._server.clean(said)} {digest(said)[:12]}"
-        return self._said
+                    reported = None
+                self._reported = (
+                    None
+                    if reported is None or self._handling.mixed
+                    else f"{self._server.clean(reported)} {digest(reported)[:12]}"
+                )
+        return self._reported
 
     # ---- submitting
 
@@ -189,16 +211,20 @@ class VideosAPI:
                 try:
                     answer = self._send(wish, step, deadline)
                 except LostError as lost:
-                    deadline.pause(self._poll_seconds, str(lost))
+                    deadline.pause(self._handling.poll_seconds, str(lost))
                     continue
                 return self._accepted(step, answer)
         finally:
             self._submitting.release()
 
     def _send(self, wish: Wish, step: Step, deadline: Deadline) -> Answer:
-        body = {name: value for name, value in {**self._shape.body(wish), **self._extra}.items() if value is not None}
+        body = {
+            name: value
+            for name, value in {**self._shape.body(wish), **(self._content.extra or {})}.items()
+            if value is not None
+        }
         form = {name: (None, _field(value)) for name, value in body.items()}
-        sent: dict[str, Any] = {"files": form} if self._multipart else {"json": body}
+        sent: dict[str, Any] = {"files": form} if self._content.multipart else {"json": body}
         headers = {"Idempotency-Key": step.token}
         return self._server.ask("POST", self._shape.submit(wish.model), deadline, twice=False, headers=headers, **sent)
 
@@ -213,7 +239,7 @@ class VideosAPI:
             raise
         model = answer.plain.get("model")
         model = model if isinstance(model, str) else None
-        if model and (others := self._journal.models - {model}) and not self._mixed:
+        if model and (others := self._journal.models - {model}) and not self._handling.mixed:
             now, before = (self._server.clean(one) for one in (model, ", ".join(sorted(others))))
             self._another = (
                 f"the server reports that it runs {now!r}, but other clips of this run are from {before!r}: give "
@@ -275,7 +301,7 @@ class VideosAPI:
 
     def _finished(self, key: Key, job: str, deadline: Deadline) -> str:
         """Wait until a job is done; return the address of its clip."""
-        pause = self._poll_seconds
+        pause = self._handling.poll_seconds
         while True:
             answer = self._server.ask("GET", self._shape.poll(job), deadline)
             if answer.status in (404, 410):
@@ -292,17 +318,19 @@ class VideosAPI:
                 words = self._server.clean(state.words)
                 self._journal.over(key, words)
                 raise Refused(words) if state.kind == "refused" else InputError(f"job {job} failed: {words}")
-            said = answer.headers.get("openai-poll-after-ms", "")
-            deadline.pause(int(said) / 1000 if said.isdigit() else pause, f"job {job} is still {state.words}")
-            pause = min(pause * 1.5, max(30.0, self._poll_seconds))
+            wait = answer.headers.get("openai-poll-after-ms", "")
+            deadline.pause(int(wait) / 1000 if wait.isdigit() else pause, f"job {job} is still {state.words}")
+            pause = min(pause * 1.5, max(30.0, self._handling.poll_seconds))
 
     def _fetched(self, key: Key, job: str, address: str, deadline: Deadline) -> Path:
         """Download a clip; one that is not there yet, or was cut off, is requested again a few times."""
         path = self._folder / f"{key.subset}--{key.prompt}-{key.seed}.mp4"
-        pause, left = self._poll_seconds, _DOWNLOADS
+        pause, left = self._handling.poll_seconds, _DOWNLOADS
         while True:
             try:
-                gone = self._server.download(address, path, deadline, most_bytes=self._most_bytes)
+                gone = self._server.download(
+                    address, path, deadline, most_bytes=int(self._handling.most_megabytes * 1e6)
+                )
                 if gone is None:
                     return _suffixed(path)
                 why, left = f"its clip is not there: {gone}", left - 1
@@ -318,7 +346,7 @@ class VideosAPI:
                 msg = f"job {job}: {why}; tried {_DOWNLOADS} times. -M resubmit=true submits it again"
                 raise InputError(msg)
             pause = min(pause * 2, 30.0)
-            deadline.pause(max(self._poll_seconds, min(pause, deadline.left / 2)), f"job {job}: {why}")
+            deadline.pause(max(self._handling.poll_seconds, min(pause, deadline.left / 2)), f"job {job}: {why}")
             address = self._finished(key, job, deadline)  # addresses expire, and the server may give a new one
 
     # ---- words
@@ -326,12 +354,12 @@ class VideosAPI:
     def _wish(self, request: Request) -> Wish:
         spec = request.clip_spec
         form: dict[str, Any] = {
-            name: getattr(spec, name, None) if value is None else value for name, value in self._form.items()
+            name: getattr(spec, name, None) if value is None else value for name, value in self._content.form.items()
         }
         if form["frames"] is None or form["fps"] is None:
             msg = "these prompts do not say how many frames are wanted at which rate: give -M frames= and -M fps="
             raise InputError(msg)
-        text = _filled(self._text, request.prompt.video_caption, request.prompt.audio_caption or "")
+        text = _filled(self._content.text, request.prompt.video_caption, request.prompt.audio_caption or "")
         return Wish(self._model, text, request.key.seed, **form)
 
     def _error(self, what: str, plain: Any) -> InputError:

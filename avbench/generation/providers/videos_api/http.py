@@ -157,9 +157,9 @@ class Server:
         return masked(words, *([self._key] if self._key else []))[:300]
 
     def _write(self, response: httpx.Response, path: Path, deadline: Deadline, most_bytes: int) -> None:
-        said, kind = response.headers.get("content-length", ""), response.headers.get("content-type", "")
-        if said.isdigit() and int(said) > most_bytes:
-            raise _too_large(most_bytes, f"the server offers {int(said) / 1e6:.0f} MB")
+        length, kind = response.headers.get("content-length", ""), response.headers.get("content-type", "")
+        if length.isdigit() and int(length) > most_bytes:
+            raise _too_large(most_bytes, f"the server offers {int(length) / 1e6:.0f} MB")
         path.parent.mkdir(parents=True, exist_ok=True)
         count = 0
         with path.open("wb") as file:

@@ -202,16 +202,16 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-_TOLD = ("id", "name", "root", "parent", "version", "baseModelId", "canonical_slug", "revision", "sha256", "digest")
+_IDENTITY = ("id", "name", "root", "parent", "version", "baseModelId", "canonical_slug", "revision", "sha256", "digest")
 """Fields of a model's entry that identify the model; others, such as the time it was loaded, do not."""
 
 
-def told_of_model(model: str, plain: Any) -> str | None:
+def model_report(model: str, plain: Any) -> str | None:
     """What a server reports that it runs under a name, as one line of JSON; None if it reports nothing.
 
     Args:
         model: its name; empty if the server has only one.
-        plain: the answer to `Shape.reports`.
+        plain: the server's answer to a request of the path `Shape.reports`.
     """
     listed = plain.get("data", [plain]) if isinstance(plain, Mapping) else None
     if not isinstance(listed, list):
@@ -219,8 +219,8 @@ def told_of_model(model: str, plain: Any) -> str | None:
     known = [one for one in listed if isinstance(one, Mapping)]
     if model and len(known) > 1:  # a server with a single model may list it under another name
         known = [one for one in known if model in (one.get("id"), str(one.get("name")).removeprefix("models/"))]
-    told = [{name: one[name] for name in _TOLD if isinstance(one.get(name), str | int)} for one in known]
-    entries = sorted(json.dumps(one, ensure_ascii=False) for one in told if one)
+    listed = [{name: one[name] for name in _IDENTITY if isinstance(one.get(name), str | int)} for one in known]
+    entries = sorted(json.dumps(one, ensure_ascii=False) for one in listed if one)
     return ", ".join(entries) or None
 
 

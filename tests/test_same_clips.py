@@ -1,0 +1,81 @@
+"""What about two folders' clips makes a comparison of them doubtful is said with the answer, and on the page."""
+
+import shutil
+
+import numpy as np
+import pytest
+from command_line import run_avbench
+from made_media import make, moving
+
+from avbench.comparison.same_clips import remarks
+from avbench.core import Key, Prompt, Run, Sample, Subset
+from avbench.storage.run_folder import RunFolder, file_sha256
+
+SAME = "2 of the 3 clips that a and b share are the same file in both."
+COPIES = "2 of 3 clips of b are copies of one another, for example c0-0 and c2-0."
+FORM = "differ in form (c2-0: 64×48, 8 frames/s, 1 s in a, 64×48, 4 frames/s, 2 s in b), and numbers depend on it"
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two folders of three clips."""
+    for number, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        for clip in range(3):
+            make(tmp_path / name / f"c{clip}.mkv", np.roll(moving(8), 3 * number + clip, axis=2), 8)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def sampled(folders, tmp_path):
+    """A run of each folder's clips."""
+    prompts = tuple(Prompt(f"c{clip}", f"clip {clip}") for clip in range(3))
+    subset = Subset("p", 1, prompts, None, {})
+    runs = []
+    for folder in folders:
+        runs.append(RunFolder(tmp_path / "out" / folder.name))
+        runs[-1].start(Run(folder.name, "clips:x", {}, {"p": subset.digest}, (0,), {}, {}), [subset])
+        (runs[-1].path / "clips" / "p").mkdir(parents=True)
+        for prompt in prompts:
+            path = shutil.copy(folder / f"{prompt.id}.mkv", runs[-1].path / "clips" / "p" / f"{prompt.id}-0.mkv")
+            runs[-1].add_sample(Sample(Key("p", prompt.id, 0), f"clips/p/{path.name}", file_sha256(path), 0.0))
+    return runs
+
+
+def copied(folders):
+    a, b = folders
+    shutil.copy(a / "c0.mkv", b / "c0.mkv")
+    shutil.copy(a / "c1.mkv", b / "c1.mkv")
+    shutil.copy(b / "c0.mkv", b / "c2.mkv")
+
+
+def test_clips_of_one_form_in_files_of_their_own_need_no_word(folders, tmp_path):
+    """A frame more or less included."""
+    make(folders[1] / "c2.mkv", moving(20), 8)
+    make(folders[0] / "c2.mkv", moving(21), 8)
+    assert remarks(sampled(folders, tmp_path)) == []
+
+
+def test_copies_are_counted_within_a_run_and_between_two(folders, tmp_path):
+    copied(folders)
+    assert remarks(sampled(folders, tmp_path)) == [COPIES, SAME]
+
+
+def test_another_rate_is_said_and_clips_that_are_gone_are_passed_over(folders, tmp_path):
+    make(folders[1] / "c2.mkv", moving(8), 4)
+    runs = sampled(folders, tmp_path)
+    (found,) = remarks(runs)
+    assert FORM in found
+    next(runs[0].path.glob("clips/*/c2-0.mkv")).unlink()
+    assert remarks(runs) == []
+
+
+@pytest.mark.slow
+def test_they_stand_with_the_answer_and_on_the_page(folders, tmp_path):
+    copied(folders)
+    more = ("--metric", "motion_amount", "--workers", 0, "--out", tmp_path / "out")
+    told = run_avbench("score", *folders, *more).stdout
+    assert SAME in told and COPIES in told
+    runs = [tmp_path / "out" / name for name in ("a", "b")]
+    assert SAME in run_avbench("compare", *runs).stdout
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert SAME in page and COPIES in page
