@@ -28,7 +28,7 @@ from avbench.cli.options import (
     View,
     Workers,
 )
-from avbench.cli.printing import print_frame, print_protocols, print_tables, refuse, say, terminal
+from avbench.cli.printing import print_frame, print_protocols, print_tables, print_verdict, refuse, say, terminal
 from avbench.cli.program import app
 from avbench.cli.steps import (
     chosen_subsets,
@@ -181,9 +181,43 @@ def power(
 
 
 @app.command()
-def votes(files: Annotated[list[Path], typer.Argument(help="Files of votes that a report's page exported.")]) -> None:
-    """Check and sum up blind votes: who won against whom, and Bradley–Terry strengths with intervals."""
-    from avbench.comparison import votes as ballots
+def votes(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files of votes that a report's page exported, or preference files (.csv, .jsonl)."),
+    ],
+    run: Annotated[
+        list[Path] | None,
+        typer.Option("--run", help="A run that was voted on; repeatable. Says how far each metric agrees with people."),
+    ] = None,
+    form: Form = "console",
+    metric: Metrics = None,
+    allow: Allow = None,
+) -> None:
+    """Check and sum up blind votes: who won against whom, Bradley–Terry strengths, and which metrics agree with people.
+
+    Preference files of other studies have the columns prompt, clip_a, clip_b, choice (a, b or same) and rater. Clips
+    are named by run or by file; --run says which runs.
+    """
+    from avbench.comparison import agreement
+    from avbench.report import agreements
     from avbench.report.page.ballots import console
 
-    terminal().print(console(ballots.read(files)))
+    folders = [opened_run(path) for path in run or ()]
+    voted = agreement.read(files, folders)
+    for sentence in voted.left_out:
+        say(f"note: {sentence}", err=True)
+    if not folders:
+        if form != "console" or metric or allow:
+            refuse("--format, --metric and --allow are for the table of metrics; name the runs with --run")
+        terminal().print(console(voted.votes))
+        return
+    frame = agreement.agreement(voted.votes, folders, metrics=metric, allow=allow or ())
+    if form in ("csv", "json"):
+        print_frame(frame, form)
+        return
+    if form == "console":
+        print_verdict(agreement.verdict(frame, voted.votes))
+    print_tables(agreements.agreement_tables(frame), agreements.LEGEND, form)
+    if form == "console":
+        terminal().print(console(voted.votes))

@@ -44,7 +44,9 @@ class Strength:
 
 
 def read(paths: Sequence[Path]) -> pd.DataFrame:
-    """All votes of some exported files, one row each: file, subset, prompt, seed, left, right, vote.
+    """All votes of some exported files, one row each: file, rater, subset, prompt, seed, left, right, vote.
+
+    A file does not say who voted, so each counts as one rater.
 
     Raises:
         InputError: a file is no export, names a run that it does not list, votes on one pair twice, or was made on
@@ -63,7 +65,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
             if known != digest:
                 msg = f"{path} and {first} were voted on unlike versions of {name}: {digest[:12]} and {known[:12]}"
                 raise InputError(msg)
-        rows += [{"file": path.name, **asdict(vote)} for vote in ballot.votes]
+        rows += [{"file": path.name, "rater": str(path), **asdict(vote)} for vote in ballot.votes]
     if not rows:
         msg = "there are no votes in these files"
         raise InputError(msg)

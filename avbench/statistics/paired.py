@@ -138,6 +138,20 @@ def paired_difference(
     )
 
 
+def flip_test(values: np.ndarray, prompts: Sequence[Hashable], *, permutations: int = PERMUTATIONS) -> float:
+    """Two-sided p of "the values are as likely above 0 as below": the values of a prompt change their sign together.
+
+    Args:
+        values: ``[values]``, finite, at least one.
+        prompts: the prompt of each value.
+        permutations: number of random draws if there are too many patterns of signs to compute all.
+    """
+    sums = _strata(prompts, None).sums(values)
+    flipped = np.concatenate([signs @ sums for signs in _sign_blocks(len(sums), permutations)])
+    beyond = np.count_nonzero(np.abs(flipped) >= abs(sums.sum()) - 1e-9)
+    return beyond / len(flipped) if 2 ** len(sums) <= len(flipped) else (1 + beyond) / (1 + len(flipped))
+
+
 def unpaired_difference(
     a: np.ndarray, a_prompts: Sequence[Hashable], b: np.ndarray, b_prompts: Sequence[Hashable], *, level: float = 0.95
 ) -> PairedDifference:

@@ -73,15 +73,46 @@ def mean_interval(
     if not 0 < level < 1:
         msg = f"level is {level!r}; it must lie between 0 and 1"
         raise InputError(msg)
+    count, error = _clustered_error(x, clusters)
+    if count < 2:
+        return None
+    mean, half_width = x.mean(), stats.t.ppf((1 + level) / 2, count - 1) * error
+    return float(mean - half_width), float(mean + half_width)
+
+
+def share_interval(
+    values: np.ndarray, clusters: Sequence[Hashable] | np.ndarray, *, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Interval of a share, clustered by prompt and always within 0 and 1; None with fewer than two clusters.
+
+    Wilson's interval (1927) for the effective number of values: that whose independent draws would have the variance of
+    `mean_interval` (Korn and Graubard, 1998), with the same quantile of Student's t. If all values are equal, each
+    cluster counts as one draw, so that a share of 1 still has a lower bound below 1.
+
+    Args:
+        values: ``[values]``, each 0, 1, or between them where it counts in part.
+        clusters: one label for each value, such as its prompt.
+        level: the confidence level, between 0 and 1.
+    """
+    count, error = _clustered_error(values, clusters)
+    if count < 2:
+        return None
+    share, square = float(values.mean()), float(stats.t.ppf((1 + level) / 2, count - 1)) ** 2
+    effective = share * (1 - share) / error**2 if error > 0 else count
+    middle = (share + square / (2 * effective)) / (1 + square / effective)
+    spread = share * (1 - share) / effective + square / (4 * effective**2)
+    half_width = float(np.sqrt(square * spread)) / (1 + square / effective)
+    return max(0.0, middle - half_width), min(1.0, middle + half_width)
+
+
+def _clustered_error(x: np.ndarray, clusters: Sequence[Hashable] | np.ndarray) -> tuple[int, float]:
+    """The number of clusters, and the standard error of the mean; 0 with fewer than two clusters."""
     group = _numbered(clusters)
     count = len(set(group))
     if count < 2:
-        return None
-    mean = x.mean()
-    sums = np.bincount(group, weights=x - mean, minlength=count)
-    error = np.sqrt(count / (count - 1) * np.sum(sums**2)) / len(x)
-    half_width = stats.t.ppf((1 + level) / 2, count - 1) * error
-    return float(mean - half_width), float(mean + half_width)
+        return count, 0.0
+    sums = np.bincount(group, weights=x - x.mean(), minlength=count)
+    return count, float(np.sqrt(count / (count - 1) * np.sum(sums**2)) / len(x))
 
 
 def permutation_null(

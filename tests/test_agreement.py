@@ -1,0 +1,239 @@
+"""How far metrics agree with voters: what counts, what is left out, and known tastes found again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import run_avbench
+from made_runs import evaluated, made_run
+
+from avbench.comparison import agreement, preferences
+from avbench.core import Direction, InputError
+from avbench.metrics.table import known_metrics
+from avbench.statistics import paired, uncertainty
+from avbench.storage.run_view import RunView
+
+ROOT = Path(__file__).parents[1]
+HEAD = "prompt,clip_a,clip_b,choice,rater\n"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("voted")
+    near, far = made_run(place / "near", seed=1), made_run(place / "far", seed=2, lpips=0.05)
+    return [RunView(evaluated(folder).path) for folder in (near, far)]
+
+
+def prompts_of(run, subset="toy-control"):
+    (found,) = (one for one in run.subsets() if one.name == subset)
+    return found.prompts
+
+
+def votes_of(rows):
+    """Votes as a frame; a row is (prompt, rater, choice of the left clip)."""
+    frame = pd.DataFrame(rows, columns=["prompt", "rater", "choice"])
+    return frame.assign(subset="s", seed=0, left="a", right="b"), frame["choice"].to_numpy(dtype=float)
+
+
+def judged(rows, prefers):
+    votes, choice = votes_of(rows)
+    return agreement.table(votes, choice, {"m": prefers}).set_index("judge")
+
+
+def test_a_metric_prefers_the_better_side_and_ties_where_values_are_equal():
+    left, right = np.array([1.0, 2.0, 3.0, np.nan]), np.array([2.0, 2.0, 1.0, 1.0])
+    for direction, expected in ((Direction.HIGHER, [0, 0.5, 1]), (Direction.LOWER, [1, 0.5, 0])):
+        found = agreement.prefers(left, right, direction)
+        assert list(found[:3]) == expected
+        assert np.isnan(found[3])
+    band = agreement.prefers(np.array([0.9, 3.0]), np.array([2.0, 1.2]), Direction.BAND, target=1.0)
+    assert list(band) == [1, 0]
+    assert np.isnan(agreement.prefers(left, right, Direction.BAND)).all()
+
+
+def test_votes_for_neither_are_left_out_and_ties_of_the_metric_count_half():
+    row = judged(
+        [("p", "u", 1), ("q", "u", 0), ("r", "u", 0.5), ("t", "u", 1), ("w", "u", 1)],
+        np.array([1, 1, 1, 0.5, np.nan]),
+    ).loc["m"]
+    assert row["accuracy"] == pytest.approx((1 + 0 + 0.5) / 3)
+    assert (row["votes"], row["equal"], row["unmeasured"]) == (3, 1, 1)
+
+
+def test_people_are_compared_with_each_other_on_the_same_clips():
+    rows = [("p", "u", 1), ("p", "v", 1), ("p", "w", 0), ("q", "u", 0), ("q", "v", 0), ("r", "u", 1), ("q", "w", 0.5)]
+    found = judged(rows, np.ones(7))
+    # p: u and v agree with 1 of 2 others, w with none; q: both with the other; r: nobody to compare with.
+    assert found.loc[agreement.PERSON, "accuracy"] == pytest.approx((0.5 + 0.5 + 0 + 1 + 1) / 5)
+    # The others of p are split for u and v, and both against w.
+    assert found.loc[agreement.MAJORITY, "accuracy"] == pytest.approx((0.5 + 0.5 + 0 + 1 + 1) / 5)
+    assert found.loc[agreement.PERSON, "votes"] == 5
+    alone = judged([("p", "u", 1), ("q", "u", 1)], np.ones(2))
+    assert "no two raters" in alone.loc[agreement.PERSON, "missing"]
+
+
+def test_sides_do_not_matter_to_people():
+    votes, choice = votes_of([("p", "u", 1), ("p", "v", 0)])
+    votes.loc[1, ["left", "right"]] = ["b", "a"]
+    found = agreement.table(votes, choice, {}).set_index("judge")
+    assert found.loc[agreement.PERSON, "accuracy"] == 1
+
+
+def test_votes_that_repeat_on_a_prompt_do_not_narrow_the_interval():
+    random = np.random.default_rng(0)
+    once = (random.random(30) < 0.8).astype(float)
+    prompts = np.arange(30)
+    assert uncertainty.share_interval(np.repeat(once, 4), np.repeat(prompts, 4)) == pytest.approx(
+        uncertainty.share_interval(once, prompts)
+    )
+    low, high = uncertainty.share_interval(np.ones(20), np.arange(20))
+    assert high == 1
+    assert 0.7 < low < 0.9
+    assert uncertainty.share_interval(np.ones(3), ["p"] * 3) is None
+
+
+def test_the_flip_test_is_exact_with_few_prompts():
+    assert paired.flip_test(np.full(5, 0.5), list("abcde")) == pytest.approx(2 / 32)
+    assert paired.flip_test(np.full(50, 0.5), ["a"] * 50) == 1
+    assert paired.flip_test(np.full(40, 0.5), list(range(40))) < 0.001
+
+
+def test_holm_counts_every_metric():
+    votes, choice = votes_of([(f"p{k}", "u", 1) for k in range(60)])
+    chance = {f"m{k}": np.tile([0.0, 1.0], 30) for k in range(8)}
+    found = agreement.table(votes, choice, {"good": np.ones(60), **chance}).set_index("judge")
+    assert found.loc["good", "p_holm"] == pytest.approx(9 * found.loc["good", "p"])
+    assert found.index[0] == "good"
+    said = agreement.verdict(found.reset_index(), votes.assign(vote="left"))
+    assert said[0] == "1 of 9 metrics agrees with the voters more often than chance: good 100%."
+    assert "not known" in said[1]
+
+
+def study(runs, tmp_path, choices):
+    """A preference file on all prompts of toy-control and toy-object-contact; the choice is for the near run."""
+    rows = []
+    for subset in ("toy-control", "toy-object-contact"):
+        for prompt in prompts_of(runs[0], subset):
+            clips = [f"x/{name}/{subset}/{prompt.id}-0.mp4" for name in ("near", "far")]
+            rows += [f"{prompt.id},{clips[0]},{clips[1]},{choice},{rater}" for rater, choice in choices.items()]
+    path = tmp_path / "study.csv"
+    path.write_text(HEAD + "\n".join(rows) + "\n")
+    return path
+
+
+def test_runs_are_judged_by_every_metric_and_subset(runs, tmp_path):
+    voted = agreement.read([study(runs, tmp_path, {"u": "a", "v": "a", "w": "same"})], runs)
+    assert not voted.left_out
+    found = agreement.agreement(voted.votes, runs).set_index(["subset", "judge"])
+    lpips = found.loc[agreement.ALL, "lpips_consecutive"]  # should match the reference, which near does
+    assert lpips["accuracy"] == 1
+    assert lpips["votes"] == 4 * len(prompts_of(runs[0]))
+    assert found.loc[("toy-control", "lpips_consecutive"), "p_holm"] < 0.05
+    assert set(found.index.get_level_values("subset")) == {agreement.ALL, "toy-control", "toy-object-contact"}
+    assert found.loc[(agreement.ALL, agreement.MAJORITY), "accuracy"] == 1
+
+
+def test_metrics_that_cannot_prefer_a_clip_say_why():
+    known = known_metrics()
+    assert "sets of clips" in agreement.unable(known["fvd"])
+    assert "neither side" in agreement.unable(known["sync_lag"])
+    assert agreement.unable(known["warping_error"]) is None
+
+
+def test_rows_are_mapped_by_run_by_file_and_by_caption(runs, tmp_path):
+    prompt = prompts_of(runs[0], "toy-object-contact")[0]
+    lines = [
+        {"prompt": prompt.id, "clip_a": "near", "clip_b": "far", "choice": "A", "rater": "u"},
+        {"prompt": f" {prompt.video_caption} ", "clip_a": "far", "clip_b": "near", "choice": "b", "rater": 2},
+        {"prompt": "", "clip_a": f"near/{prompt.id}.mp4", "clip_b": f"far\\{prompt.id}-0.webm", "choice": "same"},
+    ]
+    path = tmp_path / "study.jsonl"
+    path.write_text("\n".join(json.dumps({"rater": None, "subset": "toy-object-contact"} | line) for line in lines))
+    votes = preferences.read([path], runs).votes
+    assert list(votes["prompt"]) == [prompt.id] * 3
+    assert list(votes["vote"]) == ["left", "right", "tie"]
+    assert list(votes["left"]) == ["near", "far", "near"]
+    assert list(votes["rater"])[:2] == ["u", "2"]
+    assert "row 3" in list(votes["rater"])[2]
+
+
+def test_rows_that_cannot_be_mapped_are_counted_with_the_reason(runs, tmp_path):
+    one, other = (prompt.id for prompt in prompts_of(runs[0])[:2])
+    rows = [
+        (one, f"near/toy-control/{one}.mp4", f"far/toy-control/{one}.mp4", "a", "u"),
+        (one, f"far/toy-control/{one}.mp4", f"near/toy-control/{one}.mp4", "a", "u"),
+        (one, "near", "unknown.mp4", "a", "u"),
+        (one, "near", "elsewhere.mp4", "b", "u"),
+        ("no prompt of it", "near", "far", "a", "u"),
+        (one, f"near/toy-control/{one}.mp4", f"far/toy-control/{other}.mp4", "a", "u"),
+        (other, f"near/toy-control/{one}.mp4", f"far/toy-control/{one}.mp4", "a", "v"),
+        (one, f"near/toy-control/{one}.mp4", f"near/toy-control/{one}.mp4", "a", "v"),
+    ]
+    path = tmp_path / "study.csv"
+    path.write_text(HEAD + "\n".join(",".join(row) for row in rows))
+    found = preferences.read([path], runs)
+    assert len(found.votes) == 1
+    said = " ".join(found.left_out)
+    for part in (
+        "1 of 8, because the same rater judged the same two clips in an earlier row (first in row 2",
+        "2 of 8, because a name is neither a run (near, far) nor a clip of one (first in row 3, 'near' and 'unknown",
+        "the run has no clip of the prompt",
+        "not of the same prompt and seed",
+        "of another prompt than the row",
+        "both clips are of one run",
+    ):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("prompt,clip_a,clip_b,choice\n", "no column 'rater'"),
+        (HEAD + "p,near,far,left,u\n", "choices: a, b, same"),
+        (HEAD + "p,near,x,a,u\n", "no vote is left"),
+        (HEAD + "p,near,far,a,u,more\n", "6 cells"),
+    ],
+)
+def test_bad_files_are_refused(runs, tmp_path, content, said):
+    path = tmp_path / "study.csv"
+    path.write_text(content)
+    with pytest.raises(InputError, match=said):
+        agreement.read([path], runs)
+    with pytest.raises(InputError, match="--run"):
+        agreement.read([path], [])
+
+
+def test_the_command_prints_the_answer_first(runs, tmp_path):
+    path = study(runs, tmp_path, {"u": "a", "v": "a"})
+    command = ["votes", path, *(part for run in runs for part in ("--run", run.path))]
+    done = run_avbench(*command, code=None)
+    assert done.exit_code == 0, done.output
+    assert "1 of 2 metrics agrees with the voters more often than chance: lpips_consecutive 100%." in done.output
+    assert done.output.index("agrees") < done.output.index("all subsets") < done.output.index("Bradley")
+    markdown = run_avbench(*command, "--format", "md", code=None).output
+    assert "| lpips_consecutive | **100.0%" in markdown
+    rows = json.loads(run_avbench(*command, "--format", "json", code=None).stdout)
+    assert {row["judge"] for row in rows} >= {"lpips_consecutive", agreement.PERSON}
+    exported = {"subset": "toy-control", "prompt": prompts_of(runs[0])[0].id, "seed": 0, "left": "near"}
+    ballot = {"avbench_votes": 1, "runs": ["near", "far", "gone"], "subsets": {}}
+    ballot["votes"] = [exported | {"right": right, "vote": "left"} for right in ("far", "gone")]
+    (tmp_path / "votes.json").write_text(json.dumps(ballot))
+    both = run_avbench(*command, tmp_path / "votes.json", code=None)
+    assert "1 of 98 votes are on runs that were not given: gone." in " ".join(both.output.split())
+
+
+@pytest.mark.statistical
+def test_a_known_taste_is_found_again_and_intervals_cover_it(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.vote_studies import Study, found
+
+    for noise in (0.3, 1.5):
+        one = found(Study(40, noise), studies=300)
+        assert one.mean == pytest.approx(one.truth, abs=0.01)
+        assert 0.92 < one.covered < 0.98
+        assert one.shown > 0.5
+    pure = found(Study(40, np.inf), studies=300)
+    assert pure.truth == pytest.approx(0.5, abs=0.01)
+    assert pure.shown < 0.08
