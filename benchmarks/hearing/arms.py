@@ -139,7 +139,8 @@ class Heard:
         assert self._silence is not None
         silence = self._silence.to(batch.audio)
         if sound == "other":
-            partner = self._feed((rows + _PARTNER * len(FAMILIES)) % self._clips)
+            whole = self._clips // len(FAMILIES) * len(FAMILIES)  # families take turns, so a partner keeps the family
+            partner = self._feed((rows + _PARTNER * len(FAMILIES)) % whole)
             return batch._replace(audio=partner.audio, audio_captions=partner.audio_captions)
         if sound == "silence":
             return batch._replace(audio=silence.expand_as(batch.audio).contiguous())
@@ -221,9 +222,9 @@ def _trained(
             return
         earlier = checkpoint.build(checkpoint.config_of(parts))
         earlier.learned().load_state_dict(dict(average))
-        _save(earlier, out.with_name(f"{out.name}@{at.step}"), at)
+        save(earlier, out.with_name(f"{out.name}@{at.step}"), at)
 
-    def _save(what: Parts, folder: Path, at: Progress) -> None:
+    def save(what: Parts, folder: Path, at: Progress) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if "arm" in more:
             write_json(folder / ARM, more["arm"])
@@ -244,7 +245,7 @@ def _trained(
     ):
         yield last
     if last is not None:
-        _save(parts, out, last)
+        save(parts, out, last)
         (out / "state.pt").unlink()
 
 
