@@ -17,11 +17,11 @@ def echo():
     return dies_of
 
 
-def measuring(folder, against):
+def measuring(folder, against, places):
     """The worker of `measure`, which dies of one clip in one feature."""
     from avbench.features import measure
 
-    look = measure._worker(folder, against)
+    look = measure._worker(folder, against, places)
 
     def one(task):
         for feature in task.features:

@@ -336,7 +336,7 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
     for changed, said, words in (
         ({name: one for name, one in weights.items() if name != first}, {}, f"lacks 1 tensors .*{first}"),
         ({**weights, "video.more": torch.zeros(1)}, {}, r"holds 1 tensors that these towers have not, video\.more"),
-        ({**weights, first: torch.zeros(2)}, {}, rf"{first} is of shape \(2,\), these towers ask for"),
+        ({**weights, first: torch.zeros(2)}, {}, rf"{first} is of shape \(2,\), these towers require"),
         (weights, {"towers": "0" * 64}, "was trained on other towers"),
         ({**weights, **{n: w for n, w in towers.items() if n.endswith("proj_out.bias")}}, {}, "trained on other"),
         (weights, {"format": "pt"}, "is no trained joint"),
