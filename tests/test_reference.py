@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -290,7 +291,14 @@ def test_names_of_files_become_ids(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     subset = loading.from_folder(tmp_path, "mine")
-    assert [prompt.id for prompt in subset.prompts] == ["a-b", "c-d"]
+    first, second = (prompt.id for prompt in subset.prompts)
+    assert first == "a-b" and re.fullmatch("c-d-[0-9a-f]{8}", second)
+    for name in ("日本.mp4", "中国.mp4", "ü1.mp4", "ö1.mp4", f"{'ü' * 20}{'x' * 150}.mp4"):
+        (tmp_path / name).touch()
+    ids = [prompt.id for prompt in loading.from_folder(tmp_path, "mine").prompts]
+    assert len({*ids}) == 7 and max(map(len, ids)) == 120, (
+        "names that differ in other letters only have ids of their own"
+    )
     (tmp_path / "a-b.mp4").touch()
     with pytest.raises(InputError, match="would both have the id 'a-b'"):
         loading.from_folder(tmp_path)

@@ -117,7 +117,10 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
     found = clips_in(folder)
     for path in found.clips:
         stem = without_suffix(path.relative_to(folder))
-        identifier = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[-120:] or "clip"
+        # an id has only ASCII letters; names that differ in other letters must not become one id
+        mark = "" if stem.isascii() else f"-{sha256(stem.encode()).hexdigest()[:8]}"
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")
+        identifier = (plain[-120 + len(mark) :] or "clip") + mark
         if identifier in prompts:
             msg = f"{path} and {prompts[identifier].tags['file']} would both have the id {identifier!r}; rename one"
             raise InputError(msg)
