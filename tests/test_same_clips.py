@@ -60,6 +60,15 @@ def test_copies_are_counted_within_a_run_and_between_two(folders, tmp_path):
     assert remarks(sampled(folders, tmp_path)) == [COPIES, SAME]
 
 
+def test_clips_that_changed_places_are_said(folders, tmp_path):
+    a, b = folders
+    for one, other in (("c0", "c1"), ("c1", "c0"), ("c2", "c2")):
+        shutil.copy(a / f"{one}.mkv", b / f"{other}.mkv")
+    same, moved = remarks(sampled(folders, tmp_path))
+    assert same == "1 of the 3 clips that a and b share are the same file in both."
+    assert moved == "2 clips are the same file in a and b, but of another prompt: c1-0 is c0-0 in the second."
+
+
 def test_another_rate_is_said_and_clips_that_are_gone_are_passed_over(folders, tmp_path):
     make(folders[1] / "c2.mkv", moving(8), 4)
     runs = sampled(folders, tmp_path)

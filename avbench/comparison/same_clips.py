@@ -42,6 +42,7 @@ def remarks(runs: Sequence[RunFolder]) -> list[str]:
         names = f"{runs[0].path.name} and {run.path.name}"
         if same := [key for key in shared if made[0][key].sha256 == clips[key].sha256]:
             found.append(f"{len(same)} of the {len(shared)} clips that {names} share are the same file in both.")
+        found += _moved(names, made[0], clips)
         found += _forms((runs[0], run), (made[0], clips), shared)
     return found
 
@@ -54,6 +55,16 @@ def _copies(name: str, clips: Mapping[Key, Sample]) -> Iterator[str]:
         one, other = (f"{key.prompt}-{key.seed}" for key in copies[0][:2])
         count = sum(map(len, copies))
         yield f"{count} of {len(clips)} clips of {name} are copies of one another, for example {one} and {other}."
+
+
+def _moved(names: str, first: Mapping[Key, Sample], clips: Mapping[Key, Sample]) -> Iterator[str]:
+    """A sentence on files that another prompt or seed has in the first run, unless it has them in both."""
+    owners = {sample.sha256: key for key, sample in first.items()}
+    found = [(owners[sample.sha256], key) for key, sample in clips.items() if sample.sha256 in owners]
+    moved = [(owner, key) for owner, key in found if owner not in clips or clips[owner].sha256 != clips[key].sha256]
+    if moved:
+        one, other = (f"{key.prompt}-{key.seed}" for key in moved[0])
+        yield f"{len(moved)} clips are the same file in {names}, but of another prompt: {one} is {other} in the second."
 
 
 def _forms(
