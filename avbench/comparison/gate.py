@@ -281,6 +281,8 @@ def _margin(name: str, margin: float, row: Any) -> _Check:
         why = "not tested, because a subset has clips of one prompt only"
         return _Check(name, f"{why}: {message}", fails=True, compared=False)
     seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
+    if 0 < margin < row.detectable:
+        seen += ": with so few clips a loss above the margin can pass"
     p = paired.tail(worse - margin, row.error, row.dof)  # of "worse by the margin or less"
     return _Check(name, f"{message}, {seen}", p if sided(row) else min(1.0, 2 * p))
 

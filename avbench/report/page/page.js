@@ -66,7 +66,11 @@ async function keep(drawing, form) {
 function download(file, name) {
   const saved = URL.createObjectURL(file);
   element("a", { href: saved, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(saved), 10000);
+  retire([saved]);
+}
+function retire(addresses) { // later, because a video or a download may still ask for what it was given
+  const old = addresses.splice(0);
+  setTimeout(() => old.forEach((one) => URL.revokeObjectURL(one)), 10000);
 }
 
 // Printed, tables and plots are unfolded, and folded again afterwards.
@@ -318,7 +322,7 @@ class Player {
     this.part("audio-caption").textContent = about.audio ?? "";
     this.pause();
     this.every().forEach((video) => { video.removeAttribute("src"); video.load(); }); // or it asks for what is revoked
-    this.addresses.splice(0).forEach((one) => URL.revokeObjectURL(one));
+    retire(this.addresses);
     this.arms = made();
     this.turn += 1;
     const cards = this.arms.map((one) => one.card).filter(Boolean);
@@ -566,7 +570,7 @@ function strip(box) {
   options(select, metrics.map(words), Math.max(0, metrics.indexOf(pair.row?.metric)));
   if (!metrics.length) { box.hidden = true; return; }
   function fill() {
-    made.splice(0).forEach((one) => URL.revokeObjectURL(one));
+    retire(made);
     const metric = metrics[select.value], target = data.scores.find((one) => one.subset === name && one.metric === metric && one.reference !== null)?.reference;
     const matched = way(metric) === "band" && target !== undefined, sided = matched || ["lower", "higher"].includes(way(metric));
     const cost = (value) => (matched ? Math.abs(value - target) : way(metric) === "higher" ? -value : value);
