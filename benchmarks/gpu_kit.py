@@ -174,9 +174,14 @@ class Kit:
 
     def further(self) -> None:
         """Train finished arms further, both under one plan."""
-        steps = self.options.steps
-        plan = replace(self.plan, steps=steps, learning_rate=1e-3, decay_share=0.6, seed=2)
-        plan = replace(plan, more_examples=2 * self.plan.more_examples)
+        plan = replace(
+            self.plan,
+            steps=self.options.steps,
+            learning_rate=1e-3,
+            decay_share=0.6,
+            seed=2,
+            more_examples=2 * self.plan.more_examples,
+        )
         for arm in train.ARMS[::-1]:
             out = self.folder / f"toy-{arm}"
             if not (out / "card.json").exists():

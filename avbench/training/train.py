@@ -8,7 +8,7 @@ import functools
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -223,21 +223,36 @@ def make_tower(what: str, plan: Plan, session: Session) -> Iterator[Progress]:
     data = session.examples
     data.wait_for(plan.reached(0, len(data)))
     sound = checkpoint.config_part(data.card["audio_codec"], SpectrogramCodecConfig)
-    channels = {"video": 3, "audio": sound.channels}[what]
     captions = [line[what] for line in data.captions[: plan.reached(0, len(data))]]
     torch.manual_seed(plan.seed)
-    codec = PixelCodecConfig() if what == "video" else sound
+    parts = new_tower(what, TOWERS[what], sound, vocabulary(captions))
+    yield from _trained(parts, replace(plan, train_text=True), data, session)
+
+
+def new_tower(
+    what: str, settings: Mapping[str, Any], sound: SpectrogramCodecConfig, words: Sequence[str], length: int = _WORDS
+) -> Parts:
+    """An untrained tower with its codec and caption encoder.
+
+    Args:
+        what: ``video`` or ``audio``.
+        settings: of the tower, as in `TOWERS`.
+        sound: the audio codec of the examples.
+        words: the caption encoder's vocabulary.
+        length: words of a caption that it reads.
+    """
+    tower = {"modality": what, "channels": 3 if what == "video" else sound.channels, "text_width": _TEXT_WIDTH}
     config = {
         "format": checkpoint.FORMAT,
         "clip": CLIP_SPEC.to_json(),
         "sampling": asdict(SAMPLING),
         what: {
-            "tower": {"modality": what, "channels": channels, "text_width": _TEXT_WIDTH, **TOWERS[what]},
-            "text": {"words": vocabulary(captions), "width": _TEXT_WIDTH, "length": _WORDS},
+            "tower": {**tower, **settings},
+            "text": {"words": words, "width": _TEXT_WIDTH, "length": length},
         },
-        f"{what}_codec": asdict(codec),
+        f"{what}_codec": asdict(PixelCodecConfig() if what == "video" else sound),
     }
-    yield from _trained(checkpoint.build(config), replace(plan, train_text=True), data, session)
+    return checkpoint.build(config)
 
 
 ARMS = ("t2v", "t2av")

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from avbench.avfulldit import checkpoint
 from avbench.avfulldit.checkpoint import Parts
-from avbench.avfulldit.codec import PixelCodecConfig
 from avbench.avfulldit.model import AVFullDiT
 from avbench.avfulldit.rope import AudioPositions
 from avbench.avfulldit.spectrogram import SpectrogramCodecConfig
@@ -160,20 +159,8 @@ def train_tower(study: Study, what: str) -> Iterator[Progress]:
     data = study.first(study.plan["examples"]["clips"])
     sound = checkpoint.config_part(data.card["audio_codec"], SpectrogramCodecConfig)
     words = vocabulary(joined_caption(line["video"], line["audio"]) for line in data.captions)
-    codec = PixelCodecConfig() if what == "video" else sound
-    config = {
-        "format": checkpoint.FORMAT,
-        "clip": CLIP_SPEC.to_json(),
-        "sampling": asdict(train.SAMPLING),
-        what: {
-            "tower": {**train.TOWERS[what], "modality": what, "text_width": 128, **shape}
-            | {"channels": 3 if what == "video" else sound.channels},
-            "text": {"words": words, "width": 128, "length": 48},
-        },
-        f"{what}_codec": asdict(codec),
-    }
     torch.manual_seed(plan.seed)
-    parts = checkpoint.build(config)
+    parts = train.new_tower(what, {**train.TOWERS[what], **shape}, sound, words, length=48)
     feed = Feed(data, torch.device(study.machine.device), parts.video_text, parts.audio_text)
     yield from _trained(study, parts, plan, feed, len(data), out, {"tower": what})
 

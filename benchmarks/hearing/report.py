@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
+from avbench.report.lists import as_markdown
 from avbench.report.page import svg
+from avbench.statistics import paired
 from avbench.statistics.trainings import ArmDifference, arm_difference
 from avbench.storage.run_view import RunView
 from benchmarks.hearing.arms import read_plan
@@ -99,7 +100,7 @@ class Values:
         rows = self.last.query("arm == @arm and metric == @measure and subset == @subset and seed in @seeds")
         return rows.assign(prompt=rows["prompt"].fillna("")).pivot_table(index="seed", columns="prompt", values="value")
 
-    def compared(self, arm: str, against: str, measure: str, subset: str, level: float = 0.95) -> ArmDifference | None:
+    def compared(self, arm: str, against: str, measure: str, subset: str) -> ArmDifference | None:
         """`arm` less `against`; None where nothing was measured."""
         seeds = sorted({*self.seeds(arm)} & {*self.seeds(against)})
         a, b = (self.by_prompt(one, measure, subset, seeds) for one in (arm, against))
@@ -107,7 +108,7 @@ class Values:
             return None
         columns = a.columns.union(b.columns)
         a, b = (one.reindex(columns=columns).to_numpy(float) for one in (a, b))
-        return arm_difference(a, b, paired_rows=True, level=level)
+        return arm_difference(a, b, paired_rows=True)
 
 
 def physical_error(values: pd.DataFrame, parts: list[str]) -> pd.DataFrame:
@@ -142,9 +143,8 @@ def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     for question, against in itertools.product(plan["primary"], (AGAINST, "empty")):
         measure, subset, margin = (question[name] for name in ("measure", "subset", "margin"))
         found = study.compared(HEARS, against, measure, subset)
-        inner = study.compared(HEARS, against, measure, subset, level=0.9)
-        assert found is not None and inner is not None
-        alike = max(map(abs, inner.interval)) < margin
+        assert found is not None
+        alike = paired.equivalence(found.value, found.error, found.dof, margin) < paired.ALPHA
         rows.append(
             {
                 "comparison": f"{HEARS} − {against}",
@@ -158,7 +158,7 @@ def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
                 "p by Holm": found.p,
             }
         )
-    for row, corrected in zip(rows, multipletests([row["p by Holm"] for row in rows], method="holm")[1], strict=True):
+    for row, corrected in zip(rows, paired.holm([row["p by Holm"] for row in rows]), strict=True):
         row["p by Holm"] = corrected
     return pd.DataFrame(rows)
 
@@ -202,11 +202,11 @@ def along(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
 
 def table(frame: pd.DataFrame) -> str:
     """Markdown."""
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    for row in frame.itertuples(index=False):
-        cells = (f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
+        for row in frame.itertuples(index=False)
+    ]
+    return as_markdown([*frame.columns], rows) + "\n"
 
 
 def figure(study: Values, plan: dict[str, Any]) -> Any:

@@ -25,6 +25,7 @@ from avbench.avfulldit import checkpoint
 from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples
 from avbench.training.machine import Machine
+from benchmarks.gpu_kit import say
 from benchmarks.hearing.arms import Study, read_plan, train_arm, train_tower
 
 TRAINED = "python:benchmarks.hearing.generator:Trained"
@@ -153,12 +154,6 @@ def measure(folder: Path, name: str, limit: int | None, device: str) -> None:
     )
     torch.cuda.empty_cache()  # does nothing without a GPU
     say(f"{name} measured in {time.perf_counter() - start:.0f} s")
-
-
-def say(line: str) -> None:
-    """A line with the time, at once."""
-    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-    sys.stdout.flush()
 
 
 def _options() -> argparse.Namespace:
