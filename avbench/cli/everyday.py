@@ -232,6 +232,13 @@ def compare(
         chosen = Chosen(metric, all_pairs, plan, allow, unpaired)
         _print_arms(_compared_arms(arms, chosen), form, details=details)
         return
+    if caption == "short" and form in paper.FORMS:
+        from avbench.comparison.leaderboard import leaderboard
+
+        folders = [opened_run(Path(path)) for path in runs]
+        board = leaderboard(folders, allow=allow or (), test_distances=True, place=reference, metrics=metric)
+        say(paper.FORMS[form](paper.paper_table(board, metric)).rstrip("\n"))
+        return
     found = api.compare(
         runs,
         metrics=metric,
@@ -240,9 +247,6 @@ def compare(
         allow=allow or (),
         reference=reference,
     )
-    if caption == "short" and form in paper.FORMS:
-        say(paper.FORMS[form](paper.paper_table(found.scores, metric)).rstrip("\n"))
-        return
     if form in ("csv", "json"):
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
         return
