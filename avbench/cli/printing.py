@@ -260,6 +260,6 @@ class Printed:
         if self._begun:
             self._begun(folder)
 
-    def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
+    def follow(self, stage: str, count: int, items: Iterable[Any], unit: str = "clips") -> None:
         """Take the items of a job while a bar shows progress."""
-        show_progress(stage, count, items)
+        show_progress(stage, count, items, unit)
