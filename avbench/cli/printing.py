@@ -268,6 +268,6 @@ class Printed:
         if not _QUIET:
             sys.stderr.write(f"{visible(sentence)}\n")  # a bar replaces this stream by one that makes room
 
-    def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
+    def follow(self, stage: str, count: int, items: Iterable[Any], unit: str = "clips") -> None:
         """Take the items of a job while a bar shows progress."""
-        show_progress(stage, count, items)
+        show_progress(stage, count, items, unit)
