@@ -421,6 +421,28 @@ _LISTED: tuple[Metric, ...] = (
         goes_with_motion=True,
     ),
     *_on_request(
+        "vbench-imaging",
+        "vbench",
+        (
+            "imaging_quality",
+            Direction.HIGHER,
+            "",
+            _ANY,
+            "VBench's imaging quality: few distortions in single frames, by MUSIQ; about 0 to 1.",
+        ),
+    ),
+    *_on_request(
+        "vbench-aesthetic",
+        "vbench",
+        (
+            "aesthetic_quality",
+            Direction.HIGHER,
+            "",
+            _ANY,
+            "VBench's aesthetic quality: beauty of single frames, by LAION's predictor on CLIP; about 0 to 1.",
+        ),
+    ),
+    *_on_request(
         "text-alignment",
         "vbench",
         (
