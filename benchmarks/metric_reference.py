@@ -50,6 +50,7 @@ TITLES = {
     "vbench.pixels": "VBench: temporal flickering",
     "vbench.smoothness": "VBench: motion smoothness",
     "vbench.quality": "VBench: imaging and aesthetic quality",
+    "vbench.viclip": "VBench: overall consistency and temporal style",
     "vbench.consistency": "VBench: consistency; text alignment",
     "toyworld": "Physics of the embedded world",
 }

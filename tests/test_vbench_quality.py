@@ -1,4 +1,4 @@
-"""VBench's qualities of single frames: its networks beside others' on random weights."""
+"""VBench's qualities of single frames and its overall consistency: the networks beside others' on random weights."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from avbench.core import Clip, InputError
+from avbench.core import Clip, InputError, Prompt
 from avbench.features.measure import require_weights
-from avbench.features.vbench import quality
+from avbench.features.vbench import quality, viclip
 from avbench.features.vbench.consistency import CLIPShape
+from avbench.metrics.vbench import temporal_style
 from avbench.storage import weights
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "musiq_scores.json").read_text())
@@ -35,12 +36,17 @@ def frames_of(height, width):
     return np.random.RandomState(height).randint(0, 256, (2, height, width, 3), dtype=np.uint8)
 
 
-def musiq_state():
+def drawn(network):
     """Weights that any version of numpy draws alike."""
     random = np.random.RandomState(0)
-    shapes = {name: value.shape for name, value in quality.MUSIQ(TINY).state_dict().items()}
-    drawn = {name: torch.from_numpy(0.3 * random.standard_normal(shapes[name])).float() for name in sorted(shapes)}
-    return {**drawn, "head.weight": 100 * drawn["head.weight"]}
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    draw = {name: np.asarray(0.3 * random.standard_normal(shapes[name])) for name in sorted(shapes)}
+    return {name: torch.from_numpy(value).float() for name, value in draw.items()}
+
+
+def musiq_state():
+    state = drawn(quality.MUSIQ(TINY))
+    return {**state, "head.weight": 100 * state["head.weight"]}
 
 
 @pytest.fixture
@@ -147,3 +153,66 @@ def test_the_protocol_holds_both_hashes_and_asks_for_both_files(predictor, cache
     provide("laion-aesthetic-linear", nn.Linear(768, 1).state_dict(), cache / "head.pth")
     with pytest.raises(InputError, match="the head of the aesthetic predictor does not fit: size mismatch"):
         quality.AestheticQuality()
+
+
+# ViCLIP
+
+COSINES = json.loads((Path(__file__).parent / "golden" / "viclip_cosines.json").read_text())
+SMALLER = viclip.ViCLIPShape(
+    embedding=16, patch=56, width=64, depth=2, heads=1, text_width=32, text_heads=2, text_depth=2
+)
+
+
+@pytest.fixture
+def overall(cache, monkeypatch):
+    pytest.importorskip("open_clip")
+    monkeypatch.setattr(viclip.ViCLIP, "shape", SMALLER)
+    provide("viclip-l14-internvid", {"model": drawn(viclip.Network(SMALLER))}, cache / "viclip.pth")
+    return viclip.ViCLIP()
+
+
+def test_overall_consistency_is_vbenchs(overall):
+    found = {}
+    for case in COSINES["cosines"]:
+        size, caption = case.split(": ")
+        count, height, width = map(int, size.split("x"))
+        frames = np.random.RandomState(count).randint(0, 256, (count, height, width, 3), dtype=np.uint8)
+        found[case] = overall(Clip(frames, 8), Prompt("a", caption))["similarity"]
+    assert found == pytest.approx(COSINES["cosines"], abs=COSINES["tolerance"])
+    assert np.ptp([*found.values()]) > 1e-2, "or it would not see the clips"
+
+
+def test_the_middles_of_eight_parts():
+    assert viclip.middles(16, 8) == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert viclip.middles(24, 8) == [1, 4, 7, 10, 13, 16, 19, 22]
+    assert viclip.middles(3, 8) == [0, 1, 2, 2, 2, 2, 2, 2]
+    assert viclip.middles(1, 8) == [0] * 8
+
+
+def test_temporal_style_is_of_vbenchs_prompts_for_it(overall):
+    clip = Clip(frames_of(64, 64), 8)
+    asked = Prompt("a", "A ball, in super slow motion", tags={"dimensions": ["temporal_style", "human_action"]})
+    rows = [overall(clip, prompt) for prompt in (asked, Prompt("b", "A ball " * 16), Prompt("c", "A ball " * 15))]
+    assert [row["truncated"] for row in rows] == [0, 1, 0], "32 tokens with the marks of start and end"
+    values = temporal_style({name: np.array([row[name] for row in rows]) for name in rows[0]})
+    assert values[0] == rows[0]["similarity"] and np.isnan(values[1:]).all()
+
+
+def test_viclip_has_the_published_layout(overall, cache):
+    with torch.device("meta"):
+        state = viclip.Network(viclip.ViCLIPShape()).state_dict()
+    assert len(state) == 447
+    shapes = {
+        "vision_encoder.conv1.weight": (1024, 3, 1, 14, 14),
+        "vision_encoder.positional_embedding": (257, 1024),
+        "vision_encoder.temporal_positional_embedding": (1, 8, 1024),
+        "vision_encoder.transformer.resblocks.23.attn.in_proj_weight": (3072, 1024),
+        "text_encoder.positional_embedding": (32, 768),
+        "text_encoder.transformer.resblocks.11.mlp.c_proj.weight": (768, 3072),
+        "text_encoder.text_projection": (768, 768),
+        "temp": (),
+    }
+    assert {name: tuple(state[name].shape) for name in shapes} == shapes
+    provide("viclip-l14-internvid", {"vision_encoder.proj": torch.zeros(2, 2)}, cache / "viclip.pth")
+    with pytest.raises(InputError, match="the ViCLIP checkpoint does not fit: Missing key"):
+        viclip.ViCLIP()

@@ -57,6 +57,7 @@ FEATURES: dict[str, str] = {
     "vbench-background": "avbench.features.vbench.consistency:BackgroundConsistency",
     "vbench-imaging": "avbench.features.vbench.quality:ImagingQuality",
     "vbench-aesthetic": "avbench.features.vbench.quality:AestheticQuality",
+    "viclip": "avbench.features.vbench.viclip:ViCLIP",
     "text-alignment": "avbench.features.vbench.consistency:TextAlignment",
     "toy-physics": "avbench.features.toyworld:ToyPhysics",
 }

@@ -443,6 +443,25 @@ _LISTED: tuple[Metric, ...] = (
         ),
     ),
     *_on_request(
+        "viclip",
+        "vbench",
+        (
+            "overall_consistency",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "VBench's overall consistency, of every prompt: similarity of clip and caption by ViCLIP.",
+        ),
+        (
+            "temporal_style",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "VBench's temporal style: `overall_consistency` of VBench's prompts for it.",
+        ),
+        unable="none of their prompts has `temporal_style` among its tag `dimensions`, as VBench's prompts have",
+    ),
+    *_on_request(
         "text-alignment",
         "vbench",
         (

@@ -49,6 +49,16 @@ def aesthetic_quality(columns: Columns) -> np.ndarray:
     return np.asarray(columns["quality"], dtype=np.float64)
 
 
+def overall_consistency(columns: Columns) -> np.ndarray:
+    """Cosine of ViCLIP's vectors of clip and caption, [clips]."""
+    return np.asarray(columns["similarity"], dtype=np.float64)
+
+
+def temporal_style(columns: Columns) -> np.ndarray:
+    """`overall_consistency` of VBench's prompts for temporal style, [clips]; NaN for the others."""
+    return np.where(columns["temporal_style"] > 0, columns["similarity"], np.nan)
+
+
 def text_alignment(columns: Columns) -> np.ndarray:
     """Mean cosine of frames and caption, [clips]."""
     return np.asarray(columns["similarity"], dtype=np.float64)

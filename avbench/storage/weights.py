@@ -192,6 +192,13 @@ USER_PROVIDED: dict[str, UserProvided] = {
             what="MUSIQ, trained on SPAQ: the network of VBench's imaging quality",
         ),
         UserProvided(
+            name="viclip-l14-internvid",
+            address="https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/"
+            "ViClip-InternVid-10M-FLT.pth",
+            licence="see the model card of OpenGVLab/ViCLIP",
+            what="ViCLIP-L/14, trained on InternVid-10M-FLT: the network of VBench's overall consistency",
+        ),
+        UserProvided(
             name="amt-s",
             address="https://huggingface.co/lalala125/AMT/resolve/main/amt-s.pth",
             licence="CC BY-NC 4.0 (MCG-NKU/AMT): not for commercial use",
