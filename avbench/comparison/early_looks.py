@@ -88,7 +88,7 @@ def early_looks(runs: Sequence[RunFolder]) -> Iterator[str]:
                     yield sentence
 
 
-def looking(items: Iterable[Item], look: Callable[[], str | None], say: Callable[[str], None]) -> Iterator[Item]:
+def looking(items: Iterable[Item], look: Callable[[], str | None], tell: Callable[[str], None]) -> Iterator[Item]:
     """Yield the items of a long job, and now and then, between two of them, say what a look at it finds.
 
     A look that fails is the last one.
@@ -106,7 +106,7 @@ def looking(items: Iterable[Item], look: Callable[[], str | None], say: Callable
             pause = float("inf")
             continue
         if sentence and sentence != said:
-            say(sentence)
+            tell(sentence)
             said = sentence
         last = time.monotonic()
         pause = max(LOOK_SECONDS, (last - now) / LOOK_SHARE, _GROWTH * (last - begun))
