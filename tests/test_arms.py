@@ -290,3 +290,9 @@ def test_the_verdict_on_arms_begins_its_remarks_with_unlike_models(place, tmp_pa
     found = avbench.compare_arms({"a": f"{tmp_path}/a-*", "b": f"{place}/b-*"})
     (said,) = [one for one in found.verdict if "may not be one recipe" in one]
     assert "arm None in a-0, 't2av' in a-1" in said
+
+
+def test_a_table_for_a_paper_tests_distances_as_well(place):
+    words = ("--metric", "motion_amount_distance", "--caption", "short", "--format", "md")
+    text = run_avbench("compare", place / "a-0", place / "b-0", *words).stdout
+    assert "| a-0 | **" in text and "bold: shown to be best" in text
