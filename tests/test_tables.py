@@ -118,6 +118,18 @@ def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     assert "more metrics" not in whole.export_text()
 
 
+@pytest.mark.parametrize("width", [40, 60])
+def test_long_names_are_folded_and_numbers_never_cut(frame, width):
+    names = {"a": "base-model-of-a-long-name-finetuned-v2", "b": "b_" + 40 * "x"}
+    long = frame.replace({"model": names})
+    for table in (compact(long, None, width), long_tables(long, width)):
+        screen = Console(width=width, record=True, file=io.StringIO())
+        screen.print(table)
+        text = screen.export_text()
+        assert "…" not in text and "1234" in text and "± 0.060" in text and "finetuned-v2" in text
+        assert max(map(len, text.splitlines())) <= width
+
+
 PREAMBLE = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
 
 

@@ -7,6 +7,7 @@ rests on too few clips is replaced by a sentence. A cell without a number, or wi
 
 import math
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -174,7 +175,7 @@ def compact(
     blocks = [*_fitting(whole, width)]
     if not every:
         blocks = [blocks[0][: MOST_COLUMNS - 1]]
-    parts: list[RichTable | Text] = [_rich(whole, columns, None) for columns in blocks]
+    parts: list[RichTable | Text] = [_rich(whole, columns, None, width) for columns in blocks]
     message = "± is half of a 95 % interval." + (f" {STAR}" if "*" in str(rows) else "")
     there = {order[place] for columns in blocks for place in columns}
     left_out = [name for name in names if name not in there]
@@ -200,21 +201,23 @@ def set_for_console(tables: Iterable[SubsetTable], legend: str, width: int) -> G
     for table in tables:
         title: Text | None = Text(table.subset, style="bold")
         for columns in _fitting(table, width):
-            parts.append(_rich(table, columns, title))
+            parts.append(_rich(table, columns, title, width))
             title = None
         parts.extend(Text(f"{number} {note}", style="dim") for number, note in enumerate(table.notes, start=1))
         parts.append(Text())
     return Group(*parts, Text(legend, style="dim"))
 
 
-def _rich(table: SubsetTable, columns: Sequence[int], title: Text | None) -> RichTable:
+def _rich(table: SubsetTable, columns: Sequence[int], title: Text | None, width: int) -> RichTable:
     """Some of a table's columns, for rich."""
     found = RichTable(Column(table.head, no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for column in columns:
         found.add_column(_broken_head(table.columns[column]), justify="right", no_wrap=True)
     for name, cells in table.rows:
         texts = [Text(_broken(cells[column].text), "bold green" if cells[column].best else "") for column in columns]
-        found.add_row(Text(name), *texts, style="dim" if name.strip() == STANDARD else "")
+        found.add_row(
+            Text(_folded(name, _name_width(table, width))), *texts, style="dim" if name.strip() == STANDARD else ""
+        )
     return found
 
 
@@ -370,9 +373,20 @@ def p_value(value: float) -> str:
     return "<0.001" if value < 0.0005 else f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
 
 
+def _name_width(table: SubsetTable, width: int) -> int:
+    """Letters for the names of the rows: longer ones are folded, so that numbers are never cut."""
+    return min(max(len(name) for name, _ in table.rows), max(width // 2 - 3, 12))
+
+
+def _folded(name: str, width: int) -> str:
+    """A name in lines of this width, broken at hyphens if possible, each as far to the right as the first."""
+    indent = " " * (len(name) - len(name.lstrip()))
+    return "\n".join(textwrap.wrap(name.strip(), width, initial_indent=indent, subsequent_indent=indent))
+
+
 def _fitting(table: SubsetTable, width: int) -> Iterator[list[int]]:
     """Yield groups of column numbers that fit side by side, in their order; each group has at least one."""
-    room = width - max(len(name) for name, _ in table.rows) - 3
+    room = width - _name_width(table, width) - 3
     fitting: list[int] = []
     taken = 0
     for number, head in enumerate(table.columns):
