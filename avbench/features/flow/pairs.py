@@ -107,7 +107,7 @@ def working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, 
 
 def working(frame: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
     """A frame resized to the working size."""
-    height, width = working_size(*frame.shape[:2], protocol)
+    height, width = working_size(frame.shape[0], frame.shape[1], protocol)
     if (height, width) == frame.shape[:2]:
         return np.ascontiguousarray(frame)
     shrinks = height < frame.shape[0]
@@ -121,7 +121,14 @@ def grid(height: int, width: int) -> np.ndarray:
 
 def sampled(image: np.ndarray, places: np.ndarray) -> np.ndarray:
     """An image or a flow at `places`, interpolated linearly; beyond the border, the border's value."""
-    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # The stubs forget that the second map is None where the first holds both coordinates.
+    return cv2.remap(  # pyright: ignore[reportCallIssue]
+        image,
+        places,
+        None,  # pyright: ignore[reportArgumentType]
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
 
 
 def outside(places: np.ndarray, border: float) -> np.ndarray:
