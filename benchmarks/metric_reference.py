@@ -49,6 +49,8 @@ TITLES = {
     "vbench.dynamic_degree": "VBench: dynamic degree",
     "vbench.pixels": "VBench: temporal flickering",
     "vbench.smoothness": "VBench: motion smoothness",
+    "vbench.quality": "VBench: imaging and aesthetic quality",
+    "vbench.viclip": "VBench: overall consistency and temporal style",
     "vbench.consistency": "VBench: consistency; text alignment",
     "toyworld": "Physics of the embedded world",
 }
@@ -89,7 +91,7 @@ NOTED = (
 """Sentences of docstrings that the shared notes or the table of metrics state."""
 USUAL_VALUES = {"mono": "mean", "resampler": "resample_poly", "silent_below": -90.0}
 """Values of protocols that the shared notes state, beside float32 and native."""
-LEFT_OUT = ("name", "version", "weights_sha256", "heads_sha256", "reference_clips")
+LEFT_OUT = ("name", "version", "weights_sha256", "head_sha256", "heads_sha256", "reference_clips")
 """Values of protocols that only identify files and versions."""
 SHARED = {
     "frechet_distance": "Fréchet distance",
@@ -262,7 +264,8 @@ def _protocol(kind: type) -> Mapping[str, Any]:
     held = next(vars(one)["protocol"] for one in kind.__mro__ if "protocol" in vars(one))
     protocol = getattr(held, "_protocol", held)
     values = dict(protocol.values())
-    return values if protocol is held else values | {"weights": f"{values['weights']}†"}
+    files = () if protocol is held else [one for one in ("weights", "head") if one in values]
+    return values | {name: f"{values[name]}†" for name in files}
 
 
 def _feature(feature: str, milliseconds: float | None) -> str:
