@@ -19,6 +19,7 @@ from made_runs import by_hand, evaluated, made_run
 from avbench import cli
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import over_motion
+from avbench.features.measure import current_rows
 from avbench.metrics.table import Metric
 from avbench.report.page import clips, explain, page, plots
 from avbench.storage.run_folder import RunFolder, read_json, read_subset, write_json
@@ -43,6 +44,8 @@ def out(tmp_path_factory):
         path = place / run / "subsets" / "toy-object-contact.json"
         plain = read_json(path)
         plain["prompts"][0]["video_caption"] = ATTACK
+        for number, prompt in enumerate(plain["prompts"]):
+            prompt["tags"]["place"] = "first" if number == 0 else "later"
         write_json(path, plain)
         made = by_hand(read_json(place / run / "run.json"))
         made["subsets"][path.stem] = read_subset(path).digest
@@ -498,8 +501,125 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     tab.evaluate("key => open(items().findIndex(one => one.prompt.id === key[1]))", failed["key"])
     assert "out of <memory>" in tab.locator("#player .arms").inner_text()
     assert "out of <memory>" in tab.locator("#coverage").text_content()
+    tab.evaluate("document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })")
+    tab.locator(".tile.lost").wait_for()
+    assert "1 without a clip" in tab.locator("#gallery-count").inner_text()
+    tab.select_option("#gallery-state", "failed")
+    assert tab.locator(".tile").count() == 1 and "no clip: out of <memory>" in tab.locator(".tile").inner_text()
     assert "not tested here" in tab.locator(".answer").inner_text()
     opened.context.close()
+
+
+REACHABLE = """() => {
+  const every = [...document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]')];
+  return every.filter(one => one.checkVisibility({ visibilityProperty: true }) && !one.disabled && !one.dataset.seen
+    && (one.type !== 'radio' || one.checked)).map(one => one.outerHTML.slice(0, 120));
+}"""
+
+
+@pytest.mark.browser
+def test_the_keyboard_alone_reaches_everything(out, browser):
+    opened = Opened(browser, out / "report.html")
+    tab = opened.page
+    for place in (".strip", "#gallery"):  # what is made when it is seen
+        tab.evaluate(f"document.querySelector('{place}').scrollIntoView({{ behavior: 'instant' }})")
+        tab.wait_for_timeout(300)
+    tab.evaluate("scrollTo(0, 0)")
+    assert len(tab.evaluate(REACHABLE)) > 60
+    for _ in range(400):
+        tab.keyboard.press("Tab")
+        if tab.evaluate(
+            "(one => one === document.body || one.dataset.seen || !(one.dataset.seen = 1))(document.activeElement)"
+        ):
+            break
+    assert tab.evaluate(REACHABLE) == []
+    opened.context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault(out, browser, scheme):
+    axe = pytest.importorskip("axe_playwright_python").__path__[0]
+    opened = Opened(browser, out / "report.html", color_scheme=scheme, bypass_csp=True)
+    tab = opened.page
+    tab.add_script_tag(path=f"{axe}/axe.min.js")
+    tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    faults = "axe.run().then(found => found.violations.map(one => [one.id, one.impact, one.nodes[0].html]))"
+    for width in (1400, 1024, 390):
+        tab.set_viewport_size({"width": width, "height": 900})
+        for place in (".strip", "#clips", "#gallery"):
+            tab.evaluate(f"document.querySelector('{place}').scrollIntoView({{ behavior: 'instant' }})")
+            tab.wait_for_timeout(200)
+        assert tab.evaluate(faults) == [], width
+    for state in ("startVoting()", "(stopVoting(), document.querySelector('.number').click())"):
+        tab.evaluate(state)
+        tab.wait_for_timeout(300)
+        assert tab.evaluate(faults) == [], state
+    opened.context.close()
+
+
+@pytest.mark.browser
+def test_what_a_metric_saw_lies_over_the_clips_and_under_them(out, browser):
+    opened = Opened(browser, written(out, "explained.html", asked=["warping_error", "motion_amount", "motion_frechet"]))
+    tab = opened.page
+    tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
+    wait_until(tab, "inView.has('reach')")
+    tab.evaluate("open(0)")
+    tab.locator("#player .picture").select_option(label="warping error")
+    wait_until(
+        tab, "[...document.querySelectorAll('#player video.over')].filter(one => one.readyState > 1).length === 3"
+    )
+    assert "Blue is left out" in tab.locator("#player .over-words").inner_text()
+    assert tab.locator("#player .over-time figcaption").all_inner_texts() == [
+        "motion amount, frame by frame, in the runs' colours"
+    ]
+    curve = "document.querySelector('#player .curve')"
+    assert tab.evaluate(f"(bench.waves(), new Set({curve}.getContext('2d').getImageData(0, 0, 400, 40).data).size > 3)")
+    run = folders(out)[0]
+    key = next(key for key in run.samples() if key.subset == "toy-object-contact")
+    clip = tab.evaluate("key => data.clips[key][0]", "/".join(map(str, key)))
+    known = current_rows(run, "flow-dis")[key].values["motion_curve"]
+    assert clip["curves"]["motion_amount"] == pytest.approx(known.tolist(), rel=1e-3)
+    near = clip["near"]["motion_frechet"]
+    told = tab.locator("#player .near").first.inner_text()
+    assert f"nearest real clip for motion frechet: {near['prompt']}, seed {near['seed']}" in told
+    assert tab.locator("#player .near video").count() == 3
+    tab.evaluate("bench.scrub(5)")
+    tab.evaluate("bench.seeking")
+    times = tab.evaluate("bench.every().map(one => Math.floor(one.currentTime * 8))")
+    assert times == [5] * 9, "clips, pictures and reference clips stand at one frame"
+    tab.locator("#player .picture").select_option(label="nothing")
+    assert tab.locator("#player .over").count() == 0
+    assert not opened.complaints
+    opened.context.close()
+
+
+@pytest.mark.browser
+def test_the_gallery_has_all_clips_and_loads_those_in_view(inside, out):
+    tab = inside.page
+    tab.evaluate("document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })")
+    tab.locator(".tile").first.wait_for()
+    assert tab.locator(".tile").count() == 3 * 2 * 3 and "18 clips" in tab.locator("#gallery-count").inner_text()
+    wait_until(tab, "document.querySelectorAll('.tile video').length > 0")
+    tab.select_option("#gallery-run", label="toyworld-flickering")
+    tab.select_option("#gallery-subset", label="toy-object-contact")
+    assert tab.locator(".tile").count() == 3
+    tab.select_option("#gallery-tag", "place: later")
+    assert tab.locator(".tile").count() == 2
+    tab.select_option("#gallery-tag", "")
+    tab.select_option("#gallery-metric", "warping_error")
+    tab.select_option("#gallery-order", "highest")
+    told = [float(one) for one in tab.locator(".tile b").all_inner_texts()]
+    assert told == sorted(told, reverse=True) and len({*told}) == 3
+    tab.locator("#gallery-from").fill(str(told[1] * 0.999))
+    tab.locator("#gallery-from").blur()
+    assert tab.locator(".tile").count() == 2
+    tab.locator(".tile").first.focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("#player .name").inner_text() in tab.locator(".tile").first.get_attribute("aria-label")
+    tab.evaluate("scrollTo(0, 0)")
+    wait_until(tab, "document.querySelectorAll('.tile video').length === 0")
+    assert not inside.complaints
 
 
 def test_a_paired_figure_has_the_differences_of_the_prompts():

@@ -73,7 +73,7 @@ function moreTiles() {
     dot.style.background = colour;
     const text = element("span", {}, dot, ` ${told}`, ...(metric ? [element("b", { textContent: short(value) })] : []));
     const made = element("button", { type: "button", className: `tile${whole ? "" : " lost"}`, tile }, stage, text);
-    made.setAttribute("aria-label", `${name}, ${told}${metric ? `, ${words(metric)} ${short(value)}` : ""}${whole ? "" : `: ${stage.textContent}`}`);
+    made.setAttribute("aria-label", `${stage.textContent} ${told}${metric ? ` ${short(value)}, ${words(metric)}` : ","} of ${name}: watch`);
     seenTiles.observe(made);
     return made;
   }));
