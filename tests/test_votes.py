@@ -119,7 +119,7 @@ def test_what_was_done_to_stay_blind_is_counted_and_old_files_are_still_read(tmp
 
 
 @pytest.mark.parametrize(
-    ("plain", "said"),
+    ("plain", "message"),
     [
         ({"votes": []}, "not a file of votes"),
         (ballot(("p", "a", "b", "both")), "must be one of left, tie, right"),
@@ -132,8 +132,8 @@ def test_what_was_done_to_stay_blind_is_counted_and_old_files_are_still_read(tmp
         (ballot(votes={}), "it must be a list"),
     ],
 )
-def test_bad_files_are_refused(tmp_path, plain, said):
-    with pytest.raises(InputError, match=said):
+def test_bad_files_are_refused(tmp_path, plain, message):
+    with pytest.raises(InputError, match=message):
         read(tmp_path, plain)
 
 
