@@ -23,6 +23,7 @@ from avbench.comparison import paper_presets
 from avbench.comparison.arm_differences import ArmTables, arm_differences
 from avbench.comparison.arms import opened_arms
 from avbench.comparison.differences import differences
+from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.same_clips import remarks
@@ -82,6 +83,10 @@ class Reporter(Protocol):
         """Called when a run folder has its run.json, before the first clip is made."""
         ...
 
+    def preliminary(self, sentence: str) -> None:
+        """Take the preliminary verdict on a run that is still being measured."""
+        ...
+
     def follow(self, stage: str, count: int, items: Iterable[Any], unit: str = "clips") -> None:
         """Take every item of a long job, which has this name and this many items, and show progress."""
         ...
@@ -99,6 +104,9 @@ class Silent:
 
     def begun(self, folder: Path) -> None:
         """Do nothing."""
+
+    def preliminary(self, sentence: str) -> None:
+        """Do nothing: it is out of date when the comparison is there."""
 
     def follow(self, stage: str, count: int, items: Iterable[Any], unit: str = "clips") -> None:
         """Take every item."""
@@ -316,7 +324,8 @@ def score(
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part)
         view, missing = sampled(place / name, f"clips:{folder}", Asked([found.subset], seeds, shard=part), work)
-        failed += missing - lacking + measured(view, chosen, work)
+        look = _look(views[0], view, chosen, real) if views else None
+        failed += missing - lacking + measured(view, chosen, work, look=look)
         evaluated(view, chosen, real)
         views.append(view)
     return dataclasses.replace(compared(views, plan=plan, reference=real), notes=[*work.reporter.notes], failed=failed)
@@ -419,7 +428,9 @@ def run(
         of_paper = paper_presets.settings(chosen, model, own_settings) if chosen else {}
         asked = Asked(wanted, range(seeds or 1), {**own_settings, **of_paper}, record, part)
         view, missing = sampled(place, model, asked, work)
-        failed += missing + measured(view, computed, work, beside)
+        compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
+        look = _look(opened_runs[0], view, computed, real) if compares else None
+        failed += missing + measured(view, computed, work, beside, look)
         evaluated(view, computed, real, beside)
         opened_runs.append(view)
     found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
@@ -575,8 +586,27 @@ def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView
     return view
 
 
-def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: RunFolder | None = None) -> int:
-    """Measure what these metrics need of a run, note each clip for which that failed, and return how many they are."""
+def _look(first: RunFolder, run: RunFolder, metrics: Sequence[Metric], place: Path | None) -> Callable[[], str | None]:
+    """A function that compares a run, as far as it is measured, with the first one, which is finished."""
+
+    @functools.cache
+    def finished() -> MeasuredSoFar:
+        return MeasuredSoFar(first.path, metrics, place)
+
+    return lambda: early_look(MeasuredSoFar(run.path, metrics, place), finished(), place)
+
+
+def measured(
+    view: RunFolder,
+    metrics: Sequence[Metric],
+    work: Work,
+    against: RunFolder | None = None,
+    look: Callable[[], str | None] | None = None,
+) -> int:
+    """Measure what these metrics need of a run, note each clip for which that failed, and return how many they are.
+
+    `look` returns a preliminary verdict; it is called now and then, and the reporter gets its sentence.
+    """
     lost: dict[Key, Mapping[str, str]] = {}
 
     def noting(tasks: Iterable[Any]) -> Iterator[Any]:
@@ -589,7 +619,8 @@ def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: Ru
             view, features_of(metrics), workers=work.processes, against=against, device=work.device
         )
         noted = noting(recorded(view.path, "measure", count, tasks))
-        work.reporter.follow(f"{view.path.name}: measure", count, noted)
+        shown = looking(noted, look, work.reporter.preliminary) if look else noted
+        work.reporter.follow(f"{view.path.name}: measure", count, shown)
     _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, work)
     return len(lost)
 

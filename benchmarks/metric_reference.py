@@ -49,6 +49,8 @@ TITLES = {
     "vbench.dynamic_degree": "VBench: dynamic degree",
     "vbench.pixels": "VBench: temporal flickering",
     "vbench.smoothness": "VBench: motion smoothness",
+    "vbench.quality": "VBench: imaging and aesthetic quality",
+    "vbench.viclip": "VBench: overall consistency and temporal style",
     "vbench.consistency": "VBench: consistency; text alignment",
     "toyworld": "Physics of the embedded world",
 }
@@ -81,7 +83,7 @@ NOTED = (
     r" The user provides the weights\.",
 )
 """Sentences of docstrings that the shared notes state once."""
-LEFT_OUT = ("name", "version", "weights_sha256", "heads_sha256", "reference_clips")
+LEFT_OUT = ("name", "version", "weights_sha256", "head_sha256", "heads_sha256", "reference_clips")
 """Values of protocols that only identify files and versions."""
 SHARED = {
     "frechet_distance": "Fréchet distance",
@@ -254,7 +256,8 @@ def _protocol(kind: type) -> Mapping[str, Any]:
     held = next(vars(one)["protocol"] for one in kind.__mro__ if "protocol" in vars(one))
     protocol = getattr(held, "_protocol", held)
     values = dict(protocol.values())
-    return values if protocol is held else values | {"weights": f"{values['weights']} (user's file)"}
+    files = () if protocol is held else [one for one in ("weights", "head") if one in values]
+    return values | {name: f"{values[name]} (user's file)" for name in files}
 
 
 def _feature(feature: str, milliseconds: float | None) -> list[str]:

@@ -237,7 +237,7 @@ def compare(
     """
     from avbench import api
     from avbench.core import nearest
-    from avbench.report import boards, paper, printed, tables
+    from avbench.report import boards, paper, printed, tables, vbench
 
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
@@ -273,6 +273,8 @@ def compare(
         print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
         if len(found.differences):
             print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, form)
+    if totals := [*vbench.totals(found.scores)]:
+        print_tables(totals, vbench.LEGEND, form)
     print_printed(printed.sections(found.runs), form)
 
 
@@ -477,7 +479,7 @@ def _print_comparison(
 ) -> None:
     """Print the answer, one table and the page's path; with --details the long tables and their explanations."""
     from avbench.metrics.evaluate import fvd_metrics
-    from avbench.report import printed
+    from avbench.report import printed, vbench
 
     print_verdict(found.verdict)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
@@ -485,6 +487,8 @@ def _print_comparison(
     print_scores(scores, found.differences, details=shown.details, every=shown.every)
     if others:
         print_protocols(found.scores, fvd_protocols or ())
+    if totals := [*vbench.totals(found.scores)]:
+        print_tables(totals, vbench.LEGEND, "console")
     print_printed(printed.sections(found.runs), "console")
     say(
         f"page: {page}" + ("" if shown.details else "   (its folder has the tables; --details prints every comparison)")

@@ -103,13 +103,12 @@ def _seen(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
 
 def weights_of(features: Sequence[str]) -> list[str]:
     """The weights that features need, each once, without those that other packages keep themselves."""
-    found = []
+    found: list[str] = []
     for feature in features:
         protocol = inspect.getattr_static(feature_class(feature), "protocol")
         own = isinstance(protocol, weights.UserProvidedProtocol)
-        name = protocol.weight if own else protocol.describe().get("weights")
-        if name and (feature in FEATURES or name in weights.WEIGHTS):
-            found.append(name)
+        names = protocol.weights if own else [protocol.describe().get("weights")]
+        found += [name for name in names if name and (feature in FEATURES or name in weights.WEIGHTS)]
     return list(dict.fromkeys(found))
 
 

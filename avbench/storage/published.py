@@ -56,6 +56,7 @@ class Published:
 
 
 _TORCH = "https://download.pytorch.org/models"
+_CLIP_L14 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
 _CLIP_B32 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
 
 PUBLISHED: dict[str, Published] = {
@@ -81,6 +82,23 @@ PUBLISHED: dict[str, Published] = {
             f"sha256:{_CLIP_B32}",  # which OpenAI's loader checks, too
         ),
         354,
+    ),
+    "clip-vit-l14-openai": Published(
+        WebFile(
+            f"https://openaipublic.azureedge.net/clip/models/{_CLIP_L14}/ViT-L-14.pt",
+            f"sha256:{_CLIP_L14}",  # which OpenAI's loader checks, too
+        ),
+        933,
+    ),
+    "laion-aesthetic-linear": Published(
+        WebFile("https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth"), 1
+    ),
+    "musiq-spaq": Published(
+        WebFile(
+            "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/musiq_spaq_ckpt-358bb6af.pth",
+            "sha256:358bb6af",  # in its file name, the convention of torch.hub
+        ),
+        accept="PolyForm-Noncommercial-1.0.0",
     ),
     "amt-s": Published(HubFiles("lalala125/AMT", ("amt-s.pth",)), 12, accept="CC-BY-NC-4.0"),
     "raft-large-c-t-v1": Published(WebFile(f"{_TORCH}/raft_large_C_T_V1-22a6c225.pth", "sha256:22a6c225"), 21),

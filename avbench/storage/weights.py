@@ -171,6 +171,34 @@ USER_PROVIDED: dict[str, UserProvided] = {
             what="OpenAI's CLIP ViT-B/32. The .pt is a TorchScript program; only its tensors are used",
         ),
         UserProvided(
+            name="clip-vit-l14-openai",
+            address="https://huggingface.co/timm/vit_large_patch14_clip_224.openai (open_clip_model.safetensors), or "
+            "https://openaipublic.azureedge.net/clip/models/"
+            "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
+            licence="MIT (openai/CLIP)",
+            what="OpenAI's CLIP ViT-L/14, below VBench's aesthetic quality. Only the tensors of the .pt are used",
+        ),
+        UserProvided(
+            name="laion-aesthetic-linear",
+            address="https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth",
+            licence="MIT (LAION-AI/aesthetic-predictor)",
+            what="LAION's aesthetic predictor, a linear layer on CLIP ViT-L/14: the head of VBench's aesthetic quality",
+        ),
+        UserProvided(
+            name="musiq-spaq",
+            address="https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/"
+            "musiq_spaq_ckpt-358bb6af.pth",
+            licence="Apache-2.0 (google-research/musiq); converted by IQA-PyTorch, which is not for commercial use",
+            what="MUSIQ, trained on SPAQ: the network of VBench's imaging quality",
+        ),
+        UserProvided(
+            name="viclip-l14-internvid",
+            address="https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/"
+            "ViClip-InternVid-10M-FLT.pth",
+            licence="see the model card of OpenGVLab/ViCLIP",
+            what="ViCLIP-L/14, trained on InternVid-10M-FLT: the network of VBench's overall consistency",
+        ),
+        UserProvided(
             name="amt-s",
             address="https://huggingface.co/lalala125/AMT/resolve/main/amt-s.pth",
             licence="CC BY-NC 4.0 (MCG-NKU/AMT): not for commercial use",
@@ -416,22 +444,32 @@ def _record_path(name: str) -> Path:
 
 
 class UserProvidedProtocol:
-    """A descriptor for a feature's `protocol`: it fills in the sha256 of a user-provided weight when it is read."""
+    """A descriptor for a feature's `protocol`: it fills in the sha256 of user-provided weights when it is read.
+
+    An empty field such as ``weights_sha256`` gets the hash of the weight that the field ``weights`` names.
+    """
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
 
     def __get__(self, feature: object, kind: type) -> Any:
         """Return the protocol. Raises InputError if the user has not provided its weight."""
-        _, sha256 = user_provided(self.weight)
-        record = fetched(self.weight)
-        notes = {**self._protocol.notes, "fetched": record.note} if record else self._protocol.notes
-        return dataclasses.replace(self._protocol, **{"weights_sha256": sha256, "notes": notes})
+        pairs = [user_provided(name) for name in self.weights]
+        records = [fetched(name) for name in self.weights]
+        filled = {field: sha256 for field, (_, sha256) in zip(self._fields, pairs, strict=True)}
+        sources = "; ".join(record.note for record in records if record)
+        notes = {**self._protocol.notes, "fetched": sources} if sources else self._protocol.notes
+        return dataclasses.replace(self._protocol, **filled, notes=notes)
 
     @property
-    def weight(self) -> str:
-        """The weight's name."""
-        return self._protocol.describe()["weights"]
+    def weights(self) -> list[str]:
+        """The names of its weights."""
+        values = self._protocol.describe()
+        return [values[name.removesuffix("_sha256")] for name in self._fields]
+
+    @property
+    def _fields(self) -> list[str]:
+        return [name for name, value in self._protocol.describe().items() if name.endswith("_sha256") and not value]
 
 
 @functools.lru_cache
