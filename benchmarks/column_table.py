@@ -69,7 +69,8 @@ def _agreement(metric: Metric) -> str:
     """What the module of a metric's feature says of agreement, in its own sentences."""
     text = " ".join(inspect.cleandoc(resolve(f"{FEATURES[metric.feature].partition(':')[0]}:__doc__")).split())
     sentences = re.split(r"(?<=[.)])\s+(?=[A-Z])", text)
-    found = [one.removeprefix("Agreement: ") for one in sentences if re.search(r"\bagrees? (?:to|with)\b|^Agreement", one)]
+    stated = [one for one in sentences if re.search(r"\bagrees? (?:to|with)\b|^Agreement", one)]
+    found = [one.removeprefix("Agreement: ") for one in stated]
     return " ".join(found) or SEE.get(metric.name, "see [every metric](metrics.md)")
 
 
