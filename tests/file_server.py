@@ -27,6 +27,9 @@ class FileServer(ThreadingHTTPServer):
         self.asked = []
         """Method, path and the header Range of every request."""
 
+    def handle_error(self, request, client_address):
+        """Print nothing: a client that breaks off is meant."""
+
     @property
     def address(self):
         return f"http://127.0.0.1:{self.server_port}"

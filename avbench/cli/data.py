@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avbench.cli.options import AcceptLicence, Device, Form, FVDProtocols, Metrics, Replace, Workers
-from avbench.cli.printing import print_list, print_listing, refuse, say, show_progress
+from avbench.cli.printing import print_line, print_list, print_listing, refuse, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import named_metrics, work_of, worker_count
 
@@ -42,9 +42,9 @@ def subsets_lint(
 
     findings, notes = lint(names or (), against or ())
     for note in notes:
-        say(f"note: {note}", err=True)
+        print_line(f"note: {note}", err=True)
     for finding in findings:
-        say(finding)
+        print_line(finding)
     if findings:
         refuse(f"{len(findings)} findings", code=1)
 
@@ -67,9 +67,9 @@ def subsets_import(
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
     for sentence in made.remarks:
-        say(f"note: {sentence}", err=True)
+        print_line(f"note: {sentence}", err=True)
     loading.write(made.subset, out)
-    say(f"{len(made.subset.prompts)} prompts  {out}")
+    print_line(f"{len(made.subset.prompts)} prompts  {out}")
 
 
 @app.command()
@@ -94,9 +94,9 @@ def curate(
     opened = datasets.opened(pool)
     if opened.name == "folder":
         for sentence in clips_in(opened.folder).remark(frames_too=True):
-            say(f"note: {sentence}", err=True)
+            print_line(f"note: {sentence}", err=True)
     subset, decided = _chosen(opened, rule, rules, out, work or out.with_name(f"{out.name}.work"), limit, workers)
-    say(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
+    print_line(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
 
 
 def _chosen(
@@ -169,8 +169,8 @@ def reference_build(
     how = work_of(workers, replace=replace, device=device)
     sha256 = api.build_reference(clips, metrics, work / asked.name, target, how)
     for sentence in reference.remarks(reference.load(target)):
-        say(f"note: {sentence}", err=True)
-    say(f"{sha256}  {target}")
+        print_line(f"note: {sentence}", err=True)
+    print_line(f"{sha256}  {target}")
 
 
 @reference_app.command("for")
@@ -217,12 +217,12 @@ def reference_for(
     clips = api.RealClips(subset, source, (0,), licence, rows or reference.ROWS, about)
     how = work_of(workers, replace=replace, device=device)
     sha256 = api.build_reference(clips, metrics, place / "run", out / asked.name, how)
-    say(f"{len(subset.prompts)} clips: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
+    print_line(f"{len(subset.prompts)} clips: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
     for one in found:
-        say(one.sentence)
+        print_line(one.sentence)
     for sentence in [*_length(asked, decided), *reference.remarks(reference.load(out / asked.name))]:
-        say(f"note: {sentence}", err=True)
-    say(f"{sha256}  {out / asked.name}")
+        print_line(f"note: {sentence}", err=True)
+    print_line(f"{sha256}  {out / asked.name}")
 
 
 def _length(asked: "Subset", decided: "Decided") -> Iterator[str]:
@@ -245,8 +245,8 @@ def reference_merge(
 
     sha256 = reference.merge(shards, out, rows=rows or reference.ROWS)
     for sentence in reference.remarks(reference.load(out)):
-        say(f"note: {sentence}", err=True)
-    say(f"{sha256}  {out}")
+        print_line(f"note: {sentence}", err=True)
+    print_line(f"{sha256}  {out}")
 
 
 @reference_app.command("import")
@@ -266,7 +266,7 @@ def reference_import(
 
     protocol = protocol_of(feature)
     sha256 = reference.import_statistics(file, form, protocol, column, out, n=n, source=source, licence=licence)
-    say(f"{sha256}  {file} → {out}")
+    print_line(f"{sha256}  {file} → {out}")
 
 
 @reference_app.command("show")
@@ -278,7 +278,7 @@ def reference_show(
 
     card = reference.named(subset).card
     if form == "json":
-        say(json.dumps(card, indent=1, ensure_ascii=False))
+        print_line(json.dumps(card, indent=1, ensure_ascii=False))
         return
     words = [(name, one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)) for name, one in card.items()]
     print_listing(("field", "value"), words, form)
@@ -328,8 +328,8 @@ def weights_fetch(
         path = fetch(name, file=file, how=how)
         weight = USER_PROVIDED.get(name) or WEIGHTS[name]
         record = fetched(name)
-        say(f"{name}: {path}")
-        say(f"{name}: {record.note}" if record else f"{name}: licence: {weight.licence}", err=True)
+        print_line(f"{name}: {path}")
+        print_line(f"{name}: {record.note}" if record else f"{name}: licence: {weight.licence}", err=True)
 
 
 @weights_app.command("verify")
@@ -347,6 +347,6 @@ def weights_verify() -> None:
             except InputError as error:
                 states[name] = str(error)
     for name, state in states.items():
-        say(f"{name}: {state}")
+        print_line(f"{name}: {state}")
     if set(states.values()) != {"ok"}:
         refuse("run `avbench weights fetch`", code=1)
