@@ -351,7 +351,7 @@ def _without_reference(frame: pd.DataFrame) -> list[str]:
     aimless = f", and {_counted(count, 'metric')} that should match real clips cannot be judged" if count else ""
     have = "has" if len(subsets) == 1 else "have"
     return [
-        f"{_all_of(subsets)} {have} no reference of real clips, so {_all_of(metrics)} cannot be had there{aimless}: "
+        f"{all_of(subsets)} {have} no reference of real clips, so {all_of(metrics)} cannot be had there{aimless}: "
         "give one by --reference (`avbench reference for` builds it from a data set)."
     ]
 
