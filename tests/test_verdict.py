@@ -23,8 +23,9 @@ def frames(rows, subset="s", run="b"):
             "subset": row.subset,
             "metric": row.metric,
             "model": model,
-            "value": NAN if row.missing else VALUES[model],
+            "value": NAN if isinstance(row.missing, str) else VALUES[model],
             "missing": row.missing if model == "a" else None,
+            "direction": row.direction,
         }
         for row in found.itertuples()
         for model in ("a", run)
@@ -50,6 +51,8 @@ def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_se
         "No difference shown between a and b (23 prompts, 2 comparisons).",
         "The nearest to showing is warping error: about 190 prompts would settle it.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
+        "s has no reference of real clips, so kvd cannot be had there, and 2 metrics that should match real clips "
+        "cannot be judged: give one by --reference (`avbench reference for` builds it from a data set).",
     ]
 
 
@@ -107,6 +110,8 @@ def test_nothing_comparable_says_so_and_why():
     assert verdict(*frames([SILENT, ALONE])) == [
         "Nothing could be compared between a and b.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
+        "s has no reference of real clips, so kvd cannot be had there: give one by --reference (`avbench reference "
+        "for` builds it from a data set).",
     ]
     scores, found = frames([WON])
     apart = scores.assign(subset=["s", "t"])

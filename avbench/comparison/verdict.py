@@ -15,6 +15,7 @@ import pandas as pd
 
 from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, sided, worsening
 from avbench.core import Direction
+from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
 
 MOST_NAMED = 4
@@ -46,9 +47,11 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
     if differences is None or differences.empty:
         where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
         if len(models) == 1:
-            return [f"{models[0]} on {where}: the table has its numbers. {_why_alone(frame)}"]
+            alone = f"{models[0]} on {where}: the table has its numbers. {_why_alone(frame)}"
+            return [alone, *_without_reference(frame)]
         if differences is None:
-            return [f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."]
+            alone = f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."
+            return [alone, *_without_reference(frame)]
         return [f"Nothing could be compared: {all_of(models)} have no metric on a common subset."]
     own = differences[~differences["subset"].isin(POOLS)]
     pairs = [
@@ -59,7 +62,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         found = [*_of_two(pairs[0])]
     else:
         found = [*_order(models, frame, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
-    return [*found, *_nearest(pairs), *_not_compared(own, frame), *_lost_subsets(frame)]
+    return [*found, *_nearest(pairs), *_not_compared(own, frame), *_lost_subsets(frame), *_without_reference(frame)]
 
 
 def _why_alone(frame: pd.DataFrame) -> str:
@@ -335,6 +338,22 @@ def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
             else (f"{_counted(len(lost), 'comparison')} could not be made")
         )
         yield f"{what}: {named}."
+
+
+def _without_reference(frame: pd.DataFrame) -> list[str]:
+    """What cannot be had because a subset has no reference: a sentence for all such subsets, or none."""
+    lacking = frame[frame["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
+    if lacking.empty:
+        return []
+    subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
+    bands = frame[frame["subset"].isin(subsets) & (frame["direction"] == Direction.BAND.value) & frame["value"].notna()]
+    count = bands["metric"].nunique()
+    aimless = f", and {_counted(count, 'metric')} that should match real clips cannot be judged" if count else ""
+    have = "has" if len(subsets) == 1 else "have"
+    return [
+        f"{all_of(subsets)} {have} no reference of real clips, so {all_of(metrics)} cannot be had there{aimless}: "
+        "give one by --reference (`avbench reference for` builds it from a data set)."
+    ]
 
 
 def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:

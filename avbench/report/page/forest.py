@@ -182,7 +182,7 @@ class _Plot:
         subset = max(row.marks, key=lambda mark: (mark.winner is not None, abs(mark.at))).subset
         return svg.group(
             [Markup("<title>{}</title>").format(label), *parts],
-            **{"class_": "choice", "role": "button", "tabindex": 0, "aria_label": label},
+            **{"class_": "choice", "role": "button", "tabindex": 0},  # its title is its name
             **{"data_metric": row.metric, "data_subset": subset},
         )
 
