@@ -84,10 +84,10 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
     after = f"Preliminary, after {done} of {_counted(planned, 'prompt')}"
     pairs = [_Pair(*names, rows, pd.DataFrame()) for names, rows in differences.groupby(["run", "against"])]
     (pair,) = pairs or [None]
-    if pair is None or not pair.made:
-        return f"{after}: nothing can be compared yet."
     if done < LEAST_PROMPTS:
         return f"{after}: these are too few prompts to see a difference; {LEAST_PROMPTS} are the least."
+    if pair is None or not pair.made:
+        return f"{after}: nothing can be compared yet."
     ahead = [
         f"{name} is ahead so far in {_named(won)} ({len(won)} of {_counted(pair.made, 'comparison')})"
         for name, won in ((pair.run, pair.better), (pair.against, pair.worse))
