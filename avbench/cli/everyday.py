@@ -1,5 +1,6 @@
 """Defines the everyday commands: score, run, compare, report, check, list, doctor."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,11 +9,15 @@ import typer
 
 from avbench.cli.config import write_config
 from avbench.cli.options import (
+    AcceptLicence,
     Against,
     Allow,
     AskedBy,
+    Columns,
     Config,
     Device,
+    Explain,
+    Fetch,
     Form,
     FVDProtocols,
     Limit,
@@ -32,6 +37,7 @@ from avbench.cli.options import (
 from avbench.cli.printing import (
     Printed,
     print_frame,
+    print_line,
     print_list,
     print_printed,
     print_protocols,
@@ -39,12 +45,12 @@ from avbench.cli.printing import (
     print_tables,
     print_verdict,
     refuse,
-    say,
     terminal,
 )
 from avbench.cli.program import app
 from avbench.cli.steps import (
     PRINTED,
+    allowed_to_fetch,
     chosen_subsets,
     opened_run,
     parsed_settings,
@@ -82,6 +88,8 @@ class Shown:
     details: bool = False
     every: bool = False
     """All metrics instead of those that fit."""
+    explain: Sequence[str] = ()
+    """The metrics that the page explains."""
 
 
 @app.command()
@@ -95,9 +103,13 @@ def score(
     ] = None,
     name: Name = None,
     metric: Metrics = None,
+    columns: Columns = None,
+    fetch: Fetch = False,
+    accept_licence: AcceptLicence = None,
     plan: PlanAt = None,
     workers: Workers = None,
     device: Device = "auto",
+    explain: Explain = None,
     out: Annotated[Path, typer.Option(help="Folder for measurements, tables and the page.")] = Path("runs/score"),
     replace: Replace = False,
     details: Details = False,
@@ -116,11 +128,14 @@ def score(
         refuse(
             f"--name gives {next(one for one in name if name.count(one) > 1)!r} twice; give each folder its own name"
         )
+    _require_explained(explain)
     found = api.score(
         dict(zip(name, folders, strict=True)) if name else folders,
         reference=reference,
         prompts=prompts,
         metrics=metric,
+        columns=columns,
+        fetch=allowed_to_fetch(fetch, accept_licence),
         out=out,
         plan=written_plan(plan),
         workers=workers,
@@ -129,7 +144,7 @@ def score(
         reporter=PRINTED,
         shard=shard,
     )
-    _finish(found, shard_place(out, shard), workers, shown=Shown(details, every))
+    _finish(found, shard_place(out, shard), workers, shown=Shown(details, every, explain or ()))
 
 
 @app.command()
@@ -144,13 +159,17 @@ def run(
     limit: Limit = None,
     setting: Settings = None,
     metric: Metrics = None,
+    columns: Columns = None,
     fvd_protocol: FVDProtocols = None,
+    fetch: Fetch = False,
+    accept_licence: AcceptLicence = None,
     reference: ReferenceAt = None,
     against: Against = None,
     plan: PlanAt = None,
     allow: Allow = None,
     workers: Workers = None,
     device: Device = "auto",
+    explain: Explain = None,
     out: Out = Path("runs"),
     replace: Replace = False,
     details: Details = False,
@@ -168,7 +187,7 @@ def run(
     from avbench import api
 
     settings = parsed_settings(setting or ())
-
+    _require_explained(explain)
     place = shard_place(out, shard)
 
     def begun(folder: Path) -> None:
@@ -185,6 +204,8 @@ def run(
         settings=settings,
         preset=preset,
         metrics=metric,
+        columns=columns,
+        fetch=allowed_to_fetch(fetch, accept_licence),
         fvd_protocols=fvd_protocol or (),
         reference=reference,
         against=against,
@@ -197,7 +218,7 @@ def run(
         reporter=Printed(PRINTED.notes, begun),
         shard=shard,
     )
-    _finish(found, place, workers, fvd_protocol, shown=Shown(details, every))
+    _finish(found, place, workers, fvd_protocol, shown=Shown(details, every, explain or ()))
 
 
 @app.command()
@@ -205,6 +226,7 @@ def compare(
     runs: RunsOrArms,
     form: Form = "console",
     metric: Metrics = None,
+    columns: Columns = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Every run against every other.")] = False,
     plan: PlanAt = None,
     allow: Allow = None,
@@ -222,12 +244,14 @@ def compare(
     """
     from avbench import api
     from avbench.core import nearest
-    from avbench.report import boards, paper, printed, tables
+    from avbench.report import boards, paper, printed, tables, vbench
 
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
     arms = api.named_arms(runs)
-    _refuse_with_arms(arms is not None, unpaired=unpaired, reference=reference, caption=caption != "full")
+    _refuse_with_arms(
+        arms is not None, unpaired=unpaired, reference=reference, columns=columns, caption=caption != "full"
+    )
     if arms:
         chosen = Chosen(metric, all_pairs, plan, allow, unpaired)
         _print_arms(_compared_arms(arms, chosen), form, details=details)
@@ -235,13 +259,16 @@ def compare(
     found = api.compare(
         runs,
         metrics=metric,
+        columns=columns,
         all_pairs=all_pairs,
         plan=written_plan(plan),
         allow=allow or (),
         reference=reference,
     )
+    for sentence in found.notes:
+        PRINTED.note(sentence)
     if caption == "short" and form in paper.FORMS:
-        say(paper.FORMS[form](paper.paper_table(found.scores, metric)).rstrip("\n"))
+        print_line(paper.FORMS[form](paper.paper_table(found.scores, metric)).rstrip("\n"))
         return
     if form in ("csv", "json"):
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
@@ -253,6 +280,8 @@ def compare(
         print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
         if len(found.differences):
             print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, form)
+    if totals := [*vbench.totals(found.scores)]:
+        print_tables(totals, vbench.LEGEND, form)
     print_printed(printed.sections(found.runs), form)
 
 
@@ -282,21 +311,21 @@ def check(
     folder = opened_run(run_folder)
     if update:
         shrunk = gate.update(folder, baseline, reason)
-        say(f"{baseline} now holds {folder.path.name}")
+        print_line(f"{baseline} now holds {folder.path.name}")
         if shrunk:
-            say(f"note: {shrunk}", err=True)
+            print_line(f"note: {shrunk}", err=True)
         return
     if init:
         place = plan or Path("gate.toml")
         if place.exists():
             refuse(f"{place} exists; give --plan another name, or remove it")
         place.write_text(gate.initial_plan(baseline), encoding="utf-8")
-        say(f"{place} now holds margins from the noise of {baseline}; read them, then check with --plan {place}")
+        print_line(f"{place} now holds margins from the noise of {baseline}; read them, then check with --plan {place}")
         return
     verdicts = gate.check(folder, baseline, written_plan(plan), place=reference)
     terminal().print(checks.console(verdicts))
     for line in checks.annotations(verdicts):
-        say(line)
+        print_line(line)
     if junit:
         junit.write_text(checks.junit(verdicts), encoding="utf-8")
     if summary:
@@ -314,6 +343,7 @@ def report(
         str, typer.Option(help="inside or beside: the clips in the page, or in media/ beside it.")
     ] = "inside",
     flow: Annotated[bool, typer.Option("--flow", help="Show the flow over the clips as well.")] = False,
+    explain: Explain = None,
     votes: Annotated[list[Path] | None, typer.Option(help="Votes that an earlier page exported; repeatable.")] = None,
     metric: Metrics = None,
     plan: PlanAt = None,
@@ -333,23 +363,25 @@ def report(
     if media not in MEDIA:
         refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
     arms = api.named_arms(runs)
-    _refuse_with_arms(arms is not None, unpaired=unpaired, reference=reference, flow=flow, votes=votes)
+    _refuse_with_arms(arms is not None, unpaired=unpaired, reference=reference, flow=flow, explain=explain, votes=votes)
     if arms:
         compared = _compared_arms(arms, Chosen(metric, False, plan, allow, unpaired))
         page = compared.save_report(out)
         _print_arms(compared, "console", details=details)
-        say(f"page: {page}")
+        print_line(f"page: {page}")
         return
     views = [opened_run(Path(path), reads_clips=True) for path in runs]
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
-    options = PageOptions(media, flow, tuple(votes or ()), worker_count(workers))
+    options = PageOptions(media, flow, explain or (), tuple(votes or ()), worker_count(workers))
     page = found.save_report(out, options, PRINTED)
     _print_comparison(found, page, shown=Shown(details, every))
 
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="models, subsets, metrics, features, references, presets or datasets")],
+    what: Annotated[
+        str, typer.Argument(help="models, subsets, metrics, columns, features, references, presets or datasets")
+    ],
     path: Annotated[Path | None, typer.Argument(help="With models: detect what lies at this path.")] = None,
     form: Form = "console",
 ) -> None:
@@ -380,7 +412,7 @@ def doctor(
         found = checks(out)
     failed = 0
     for one in found:
-        say(f"{one.mark}: {one.name}: {one.words}")
+        print_line(f"{one.mark}: {one.name}: {one.words}")
         failed += one.ok is False
     if failed:
         refuse(f"{failed} checks failed", code=1)
@@ -426,7 +458,7 @@ def _print_arms(found: "ArmComparison", form: str, *, details: bool) -> None:
         print_frame(found.differences, form)
         return
     if form == "md":
-        say(found.to_markdown().rstrip("\n"))
+        print_line(found.to_markdown().rstrip("\n"))
     if form == "console":
         print_verdict(found.verdict)
     if form != "md":
@@ -436,13 +468,21 @@ def _print_arms(found: "ArmComparison", form: str, *, details: bool) -> None:
         print_tables(arm_tables.training_tables(found.trainings), "", form)
 
 
+def _require_explained(metrics: list[str] | None) -> None:
+    """Refuse a metric that no page can explain, before hours are spent."""
+    if metrics:
+        from avbench.report.page.explain import explained
+
+        explained(metrics)
+
+
 def _finish(
     found: "Comparison", out: Path, workers: int | None, fvd_protocols: list[str] | None = None, *, shown: "Shown"
 ) -> None:
     """Write the report of a comparison and print the answer; exit code 1 if clips were lost or nothing was measured."""
     from avbench.report.writing import PageOptions
 
-    page = found.save_report(out, PageOptions(workers=worker_count(workers)), PRINTED)
+    page = found.save_report(out, PageOptions(explain=shown.explain, workers=worker_count(workers)), PRINTED)
     _print_comparison(found, page, fvd_protocols, shown=shown)
     if found.scores["value"].isna().to_numpy().all():
         refuse("nothing could be measured; the notes below the table say why", code=1)
@@ -455,7 +495,7 @@ def _print_comparison(
 ) -> None:
     """Print the answer, one table and the page's path; with --details the long tables and their explanations."""
     from avbench.metrics.evaluate import fvd_metrics
-    from avbench.report import printed
+    from avbench.report import printed, vbench
 
     print_verdict(found.verdict)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
@@ -463,7 +503,9 @@ def _print_comparison(
     print_scores(scores, found.differences, details=shown.details, every=shown.every)
     if others:
         print_protocols(found.scores, fvd_protocols or ())
+    if totals := [*vbench.totals(found.scores)]:
+        print_tables(totals, vbench.LEGEND, "console")
     print_printed(printed.sections(found.runs), "console")
-    say(
+    print_line(
         f"page: {page}" + ("" if shown.details else "   (its folder has the tables; --details prints every comparison)")
     )

@@ -87,6 +87,10 @@ Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", help="Only these metrics: a,b.", callback=split_at_commas)
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option("--columns", help="A preset of metrics: vbench, t2av, hearing-helps-seeing or fast (`list columns`)."),
+]
 Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; one per core by default, 0 for none.")]
 Device = Annotated[
     str, typer.Option("--device", help="Where networks measure: auto (a GPU, if there is one), cpu, cuda or cuda:0,1.")
@@ -106,6 +110,17 @@ FVDProtocols = Annotated[
         "--fvd-protocol", help="FVD as this published code computes it, or all; several: a,b.", callback=split_at_commas
     ),
 ]
+Fetch = Annotated[
+    bool, typer.Option("--fetch", help="Download the weights that the metrics need and that are missing.")
+]
+AcceptLicence = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept-licence",
+        help="You keep to this licence of weights that are fetched, such as CC-BY-NC-4.0; several: a,b.",
+        callback=split_at_commas,
+    ),
+]
 Form = Annotated[str, typer.Option("--format", help="console, csv, json, md or latex.", callback=_form)]
 PlanAt = Annotated[Path | None, typer.Option("--plan", help="A TOML file of primary questions and margins.")]
 PlannedPrompts = Annotated[
@@ -122,6 +137,12 @@ PlannedTrainings = Annotated[
 ShardOf = Annotated[
     str | None,
     typer.Option("--shard", help="i/n: only the i-th of n parts, into shards/i-of-n; `runs merge` puts them together."),
+]
+Explain = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Show on the page what this metric saw of each clip; repeatable, or a,b.", callback=split_at_commas
+    ),
 ]
 Replace = Annotated[
     bool,

@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 
 from avbench.cli.options import (
+    AcceptLicence,
     Against,
     Allow,
+    Columns,
     Device,
+    Fetch,
     Form,
     FVDProtocols,
     Limit,
@@ -28,9 +31,10 @@ from avbench.cli.options import (
     View,
     Workers,
 )
-from avbench.cli.printing import print_frame, print_protocols, print_tables, print_verdict, refuse, say, terminal
+from avbench.cli.printing import print_frame, print_line, print_protocols, print_tables, print_verdict, refuse, terminal
 from avbench.cli.program import app
 from avbench.cli.steps import (
+    allowed_to_fetch,
     chosen_subsets,
     evaluate_run,
     measure_run,
@@ -59,22 +63,25 @@ def sample(
     shard: ShardOf = None,
 ) -> None:
     """Make the clips of one model, and nothing else."""
-    from avbench.api import Asked, model_folders
+    from avbench.api import SamplingJob, model_folders
 
     ((place, model),) = model_folders(shard_place(out, shard), [model]).items()
     subsets, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
-    asked = Asked(subsets, range(seeds), settings, shard=parsed_shard(shard))
+    asked = SamplingJob(subsets, range(seeds), settings, shard=parsed_shard(shard))
     if failures := sample_run(place, model, asked, workers, replace=replace):
         refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
-    say(place)
+    print_line(place)
 
 
 @app.command()
 def measure(
     runs: Runs,
     metric: Metrics = None,
+    columns: Columns = None,
     fvd_protocol: FVDProtocols = None,
     against: Against = None,
+    fetch: Fetch = False,
+    accept_licence: AcceptLicence = None,
     workers: Workers = None,
     device: Device = "auto",
     shard: ShardOf = None,
@@ -82,7 +89,7 @@ def measure(
     """Measure the clips of run folders."""
     from avbench.api import share_of
 
-    metrics = named_metrics(metric, fvd_protocol)
+    metrics = named_metrics(metric, fvd_protocol, columns, allowed_to_fetch(fetch, accept_licence))
     places = [share_of(path, parsed_shard(shard)) for path in runs]
     work = work_of(workers, device=device)
     if lost := sum([measure_run(path, metrics, work, against) for path in places]):
@@ -93,6 +100,7 @@ def measure(
 def evaluate(
     runs: Runs,
     metric: Metrics = None,
+    columns: Columns = None,
     fvd_protocol: FVDProtocols = None,
     reference: ReferenceAt = None,
     against: Against = None,
@@ -100,7 +108,8 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
-    metrics, work, lost, scored = named_metrics(metric, fvd_protocol), work_of(workers, device=device), 0, False
+    metrics = named_metrics(metric, fvd_protocol, columns)
+    work, lost, scored = work_of(workers, device=device), 0, False
     for path in runs:
         if fvd_protocol:
             lost += measure_run(path, metrics, work, against)
@@ -206,7 +215,7 @@ def votes(
     folders = [opened_run(path) for path in run or ()]
     voted = agreement.read(files, folders)
     for sentence in voted.left_out:
-        say(f"note: {sentence}", err=True)
+        print_line(f"note: {sentence}", err=True)
     if not folders:
         if form != "console" or metric or allow:
             refuse("--format, --metric and --allow are for the table of metrics; name the runs with --run")

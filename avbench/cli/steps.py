@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avbench.cli.printing import Printed, refuse, say
+from avbench.cli.printing import Printed, print_line, refuse
 
 if TYPE_CHECKING:
-    from avbench.api import Asked, Work
+    from avbench.api import SamplingJob, Work
     from avbench.comparison.plan import Plan
     from avbench.core import Shard, Subset
     from avbench.metrics.table import Metric
@@ -25,21 +25,33 @@ def work_of(workers: int | None = None, *, replace: bool = False, device: str = 
     return Work(workers, replace, PRINTED, device)
 
 
-def sample_run(place: Path, model: str, asked: "Asked", workers: int | None, *, replace: bool = False) -> int:
+def sample_run(place: Path, model: str, asked: "SamplingJob", workers: int | None, *, replace: bool = False) -> int:
     """Sample a run; return how many clips failed, without those that the model refused."""
     from avbench.api import sampled
 
     return sampled(place, model, asked, work_of(workers, replace=replace))[1]
 
 
-def named_metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:
-    """Return the named metrics, or the default ones, and those of FVD protocols."""
-    from avbench.api import note_unusable_metrics
-    from avbench.metrics.evaluate import chosen_metrics, fvd_metrics
+def named_metrics(
+    names: Sequence[str] | None,
+    fvd_protocols: Sequence[str] | None,
+    columns: str | None = None,
+    fetch: "bool | Sequence[str]" = False,
+) -> list["Metric"]:
+    """Return the named metrics and those of a preset of columns, or the default ones, and those of FVD protocols."""
+    from avbench import api
+    from avbench.metrics.evaluate import fvd_metrics
 
-    note_unusable_metrics(PRINTED)
-    chosen = chosen_metrics(names)
-    return chosen_metrics([*(metric.name for metric in chosen), *fvd_metrics(fvd_protocols or ())])
+    api.note_unusable_metrics(PRINTED)
+    how = api.fetching(fetch, work_of())
+    return api.wanted_metrics(api.Wanted(names, columns, fvd_metrics(fvd_protocols or ()), how), PRINTED.note)
+
+
+def allowed_to_fetch(fetch: bool, licences: Sequence[str] | None) -> "bool | Sequence[str]":
+    """Whether weights are downloaded, and under which licences. --accept-licence alone is refused."""
+    if licences and not fetch:
+        refuse("--accept-licence has no effect without --fetch")
+    return licences or fetch
 
 
 def measure_run(path: Path, metrics: Sequence["Metric"], work: "Work", against: Path | None = None) -> int:
@@ -66,7 +78,7 @@ def evaluate_run(
     asked = [score for score in scores if score.metric in {metric.name for metric in metrics}]
     for score in asked:
         if score.value is None:
-            say(f"note: {path}: {score.metric} of {score.subset} has no value: {score.missing}", err=True)
+            print_line(f"note: {path}: {score.metric} of {score.subset} has no value: {score.missing}", err=True)
     return any(score.value is not None for score in asked)
 
 

@@ -55,6 +55,9 @@ FEATURES: dict[str, str] = {
     "vbench-smoothness": "avbench.features.vbench.smoothness:MotionSmoothness",
     "vbench-subject": "avbench.features.vbench.consistency:SubjectConsistency",
     "vbench-background": "avbench.features.vbench.consistency:BackgroundConsistency",
+    "vbench-imaging": "avbench.features.vbench.quality:ImagingQuality",
+    "vbench-aesthetic": "avbench.features.vbench.quality:AestheticQuality",
+    "viclip": "avbench.features.vbench.viclip:ViCLIP",
     "text-alignment": "avbench.features.vbench.consistency:TextAlignment",
     "toy-physics": "avbench.features.toyworld:ToyPhysics",
 }

@@ -421,6 +421,47 @@ _LISTED: tuple[Metric, ...] = (
         goes_with_motion=True,
     ),
     *_on_request(
+        "vbench-imaging",
+        "vbench",
+        (
+            "imaging_quality",
+            Direction.HIGHER,
+            "",
+            _ANY,
+            "VBench's imaging quality: few distortions in single frames, by MUSIQ; about 0 to 1.",
+        ),
+    ),
+    *_on_request(
+        "vbench-aesthetic",
+        "vbench",
+        (
+            "aesthetic_quality",
+            Direction.HIGHER,
+            "",
+            _ANY,
+            "VBench's aesthetic quality: beauty of single frames, by LAION's predictor on CLIP; about 0 to 1.",
+        ),
+    ),
+    *_on_request(
+        "viclip",
+        "vbench",
+        (
+            "overall_consistency",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "VBench's overall consistency, of every prompt: similarity of clip and caption by ViCLIP.",
+        ),
+        (
+            "temporal_style",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "VBench's temporal style: `overall_consistency` of VBench's prompts for it.",
+        ),
+        unable="none of their prompts has `temporal_style` among its tag `dimensions`, as VBench's prompts have",
+    ),
+    *_on_request(
         "text-alignment",
         "vbench",
         (

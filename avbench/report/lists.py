@@ -30,6 +30,7 @@ def listing(what: str, path: Path | None = None) -> Listing:
         "models": _models,
         "subsets": _subsets,
         "metrics": _metrics,
+        "columns": _columns,
         "features": _features,
         "references": _references,
         "presets": _presets,
@@ -42,7 +43,7 @@ def listing(what: str, path: Path | None = None) -> Listing:
         if what != "models":
             msg = f"{what} {path}: a path can only be listed as a model: `avbench list models {path}`"
             raise InputError(msg)
-        return _recognised(path)
+        return _detected(path)
     return kinds[what]()
 
 
@@ -78,7 +79,7 @@ def as_latex(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return cells.to_latex(index=False, escape=False)
 
 
-def _recognised(path: Path) -> Listing:
+def _detected(path: Path) -> Listing:
     from avbench.generation.detect import detect
 
     seen = detect(path if path.exists() or len(path.parts) < 2 else _cached(path))
@@ -153,6 +154,13 @@ def _metrics() -> Listing:
         (one.name, one.direction.value, one.unit, one.feature, one.question) for one in metrics.known_metrics().values()
     ]
     return ("metric", "better", "unit", "feature", "question"), rows
+
+
+def _columns() -> Listing:
+    from avbench.metrics.columns import COLUMNS
+
+    rows = [(name, one.what, ", ".join(one.columns.values()), ", ".join(one.lacking)) for name, one in COLUMNS.items()]
+    return ("columns", "what", "metrics", "not here"), rows
 
 
 def _features() -> Listing:

@@ -134,12 +134,12 @@ class SubjectConsistency:
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``consistency`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""
         _require_two(clip)
-        return {"consistency": consistency(_in_parts(self.features, clip.frames))}
+        return {"consistency": consistency(in_parts(self.features, clip.frames))}
 
     @exact()
     def features(self, frames: np.ndarray) -> np.ndarray:
         """Features ``[frames, 768]`` of ``[frames, height, width, 3]`` uint8."""
-        x = _planes(frames, self._device)
+        x = planes(frames, self._device)
         x = resize(x, [self.protocol.size], InterpolationMode.BILINEAR, antialias=False)
         return self._network(_scaled(x, self.protocol)).cpu().numpy()
 
@@ -172,13 +172,13 @@ class BackgroundConsistency:
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``consistency`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""
         _require_two(clip)
-        return {"consistency": consistency(_in_parts(self.features, clip.frames))}
+        return {"consistency": consistency(in_parts(self.features, clip.frames))}
 
     @exact()
     def features(self, frames: np.ndarray) -> np.ndarray:
         """Features ``[frames, 512]`` of ``[frames, height, width, 3]`` uint8."""
         side = self.protocol.size
-        x = resize(_planes(frames, self._device), [side], InterpolationMode.BICUBIC, antialias=False)
+        x = resize(planes(frames, self._device), [side], InterpolationMode.BICUBIC, antialias=False)
         return self._network.encode_image(_scaled(center_crop(x, [side]), self.protocol)).cpu().numpy()
 
 
@@ -207,7 +207,7 @@ class TextAlignment:
     def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, float]:
         """Measure one clip."""
         caption = prompt.video_caption
-        cosines = _unit(_in_parts(self.features, clip.frames)) @ _unit(self.text(caption))[0]
+        cosines = _unit(in_parts(self.features, clip.frames)) @ _unit(self.text(caption))[0]
         # The marks of start and end are tokens too.
         truncated = len(self._tokenizer.encode(caption)) + 2 > self.shape.tokens
         return {"similarity": float(cosines.mean()), "truncated": float(truncated)}
@@ -245,11 +245,12 @@ def _require_two(clip: Clip) -> None:
         raise NotMeasurable(msg)
 
 
-def _in_parts(features: Any, frames: np.ndarray) -> np.ndarray:
+def in_parts(features: Any, frames: np.ndarray) -> np.ndarray:
+    """What a function of ``[frames, height, width, 3]`` finds, calling it on few frames at a time."""
     return np.concatenate([features(frames[k : k + _AT_ONCE]) for k in range(0, len(frames), _AT_ONCE)])
 
 
-def _planes(frames: np.ndarray, device: torch.device) -> torch.Tensor:
+def planes(frames: np.ndarray, device: torch.device) -> torch.Tensor:
     """``[frames, 3, height, width]`` float32 in 0...255."""
     return torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).float()
 
