@@ -12,7 +12,7 @@ found.save_report("report/")
 import dataclasses
 import functools
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from avbench.comparison import paper_presets
 from avbench.comparison.arm_differences import ArmTables, arm_differences
 from avbench.comparison.arms import opened_arms
 from avbench.comparison.differences import differences
+from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.same_clips import remarks
@@ -37,6 +38,7 @@ from avbench.generation import table as generators
 from avbench.generation.detect import detect
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics import reference as references
+from avbench.metrics.columns import Wanted, columns_named, fetched, wanted_metrics
 from avbench.metrics.evaluate import SHIPPED, chosen_metrics, evaluate, features_of, fvd_metrics, read_values
 from avbench.metrics.table import Metric, problems
 from avbench.report import arm_report, arm_tables, tables
@@ -46,6 +48,7 @@ from avbench.storage.progress import recorded
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import take_share
 from avbench.storage.run_view import RunView
+from avbench.storage.weights import Fetching
 from avbench.storage.worker_pool import default_workers
 from avbench.subsets.from_folders import paired
 from avbench.subsets.loading import TOY_SUBSETS, from_folder, from_prompts_file, load, viewed
@@ -80,7 +83,11 @@ class Reporter(Protocol):
         """Called when a run folder has its run.json, before the first clip is made."""
         ...
 
-    def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
+    def preliminary(self, sentence: str) -> None:
+        """Take the preliminary verdict on a run that is still being measured."""
+        ...
+
+    def follow(self, stage: str, count: int, items: Iterable[Any], unit: str = "clips") -> None:
         """Take every item of a long job, which has this name and this many items, and show progress."""
         ...
 
@@ -98,7 +105,10 @@ class Silent:
     def begun(self, folder: Path) -> None:
         """Do nothing."""
 
-    def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
+    def preliminary(self, sentence: str) -> None:
+        """Do nothing: it is out of date when the comparison is there."""
+
+    def follow(self, stage: str, count: int, items: Iterable[Any], unit: str = "clips") -> None:
         """Take every item."""
         for _ in items:
             pass
@@ -259,6 +269,8 @@ def score(
     reference: str | Path | None = None,
     prompts: str | Path | None = None,
     metrics: Sequence[str] | None = None,
+    columns: str | None = None,
+    fetch: bool | Sequence[str] = False,
     out: str | Path = "runs/score",
     plan: Plan | None = None,
     workers: int | None = None,
@@ -276,7 +288,11 @@ def score(
             folder's.
         reference: a folder of real clips, or a reference folder (`avbench reference build`), for distances such as FVD.
         prompts: a prompts file; if None, one inside or beside a folder is used if it names the clips.
-        metrics: their names; the default metrics where not given.
+        metrics: their names; the default metrics where neither they nor columns are given.
+        columns: a preset of columns, such as ``t2av`` (`metrics/columns.py`); metrics of it that lack weights are left
+            out.
+        fetch: whether missing weights are downloaded; the short names of licences that you accept, where weights ask
+            for that.
         out: folder that gets one run folder per model. The same call again measures what is new.
         plan: primary questions and margins.
         workers: processes; one per core where not given.
@@ -292,7 +308,7 @@ def score(
     part = None if shard is None else Shard.parse(shard)
     work = _work(workers, replace, reporter, device)
     named = named_folders(folders)
-    chosen = chosen_metrics(metrics)
+    chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
     require_weights(features_of(chosen))
     found = paired([*named.values()], None if prompts is None else Path(prompts), _fits)
     if found.prompts_file and prompts is None:
@@ -308,7 +324,8 @@ def score(
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part)
         view, missing = sampled(place / name, f"clips:{folder}", Asked([found.subset], seeds, shard=part), work)
-        failed += missing - lacking + measured(view, chosen, work)
+        look = _look(views[0], view, chosen, real) if views else None
+        failed += missing - lacking + measured(view, chosen, work, look=look)
         evaluated(view, chosen, real)
         views.append(view)
     return dataclasses.replace(compared(views, plan=plan, reference=real), notes=[*work.reporter.notes], failed=failed)
@@ -325,6 +342,8 @@ def run(
     settings: Mapping[str, Any] | None = None,
     preset: str | None = None,
     metrics: Sequence[str] | None = None,
+    columns: str | None = None,
+    fetch: bool | Sequence[str] = False,
     fvd_protocols: Sequence[str] = (),
     reference: str | Path | None = None,
     against: str | Path | None = None,
@@ -349,7 +368,11 @@ def run(
         seeds: clips per prompt.
         settings: of the models.
         preset: a paper's settings, by name or as a .toml file; arguments given here override them.
-        metrics: their names; those of the preset, or the default metrics, where not given.
+        metrics: their names; those of the preset, or the default metrics, where neither they nor columns are given.
+        columns: a preset of columns, such as ``t2av`` (`metrics/columns.py`); metrics of it that lack weights are left
+            out.
+        fetch: whether missing weights are downloaded; the short names of licences that you accept, where weights ask
+            for that.
         fvd_protocols: names of published codes whose FVD is computed as well, or ``all``.
         reference: a folder of real clips or a reference folder, instead of the shipped ones.
         against: the run folder that holds the reference clips, for metrics that need one.
@@ -374,9 +397,17 @@ def run(
     if chosen and not models:
         msg = f"the preset {preset} needs models: name them"
         raise InputError(msg)
-    computed = chosen.metrics()[0] if chosen and not metrics else chosen_metrics(metrics)
-    computed = chosen_metrics([*(metric.name for metric in computed), *fvd_metrics(fvd_protocols)])
+    downloads, besides = fetching(fetch, work), fvd_metrics(fvd_protocols)
+    if chosen and not metrics and not columns:
+        if downloads:
+            fetched([one.metric for one in chosen.columns if one.metric], (), downloads, work.reporter.note)
+        metrics_of_paper = [metric.name for metric in chosen.metrics()[0]]
+        wanted_now = Wanted(metrics_of_paper, besides=besides, fetch=downloads)
+    else:
+        wanted_now = Wanted(metrics, columns, besides, downloads)
+    computed = wanted_metrics(wanted_now, work.reporter.note)
     require_weights(features_of(computed))
+    metrics = [metric.name for metric in computed] if columns else metrics
     if names is None and prompts is None:
         _require_no_clips(given)
     file = None if prompts is None else Path(prompts)
@@ -397,7 +428,9 @@ def run(
         of_paper = paper_presets.settings(chosen, model, own_settings) if chosen else {}
         asked = Asked(wanted, range(seeds or 1), {**own_settings, **of_paper}, record, part)
         view, missing = sampled(place, model, asked, work)
-        failed += missing + measured(view, computed, work, beside)
+        compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
+        look = _look(opened_runs[0], view, computed, real) if compares else None
+        failed += missing + measured(view, computed, work, beside, look)
         evaluated(view, computed, real, beside)
         opened_runs.append(view)
     found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
@@ -408,6 +441,7 @@ def compare(
     runs: Sequence[str | Path],
     *,
     metrics: Sequence[str] | None = None,
+    columns: str | None = None,
     all_pairs: bool = False,
     plan: Plan | None = None,
     allow: Sequence[str] = (),
@@ -418,6 +452,7 @@ def compare(
     Args:
         runs: run folders.
         metrics: only these.
+        columns: only those of a preset of columns that every run has; a note of the comparison names the others.
         all_pairs: whether every run is compared with every other.
         plan: primary questions and margins.
         allow: fields in which runs may differ; a difference in any other field is an error.
@@ -429,7 +464,39 @@ def compare(
     views = [RunView(Path(path)) for path in runs]
     pairs = [(b, a) for b in range(len(views)) for a in range(b)] if all_pairs else None
     place = None if reference is None else Path(reference)
-    return compared(views, pairs=pairs, plan=plan, allow=allow, reference=place, metrics=metrics)
+    notes: list[str] = []
+    if columns:
+        shared = shared_columns(views, columns, notes.append)
+        metrics = [*(one.name for one in chosen_metrics(metrics)), *shared] if metrics else shared
+    found = compared(views, pairs=pairs, plan=plan, allow=allow, reference=place, metrics=metrics)
+    return dataclasses.replace(found, notes=notes)
+
+
+def shared_columns(runs: Sequence[RunFolder], columns: str, note: Callable[[str], None]) -> list[str]:
+    """The metrics of a preset of columns that every run was scored by; the others are noted.
+
+    Raises:
+        InputError: the preset is unknown, or the runs share none of its metrics.
+    """
+    asked = [*dict.fromkeys(columns_named(columns).columns.values())]
+    scored = [{score.metric for score in run.scores()[0]} for run in runs]
+    shared = [name for name in asked if all(name in one for one in scored)]
+    places = " ".join(str(run.path) for run in runs)
+    how = f"`avbench measure {places} --columns {columns} --fetch`, then `avbench evaluate` with the same columns"
+    if not shared:
+        msg = f"no run was scored by a metric of the columns {columns}: {how}"
+        raise InputError(msg)
+    if len(shared) < len(asked):
+        note(f"not computed for every run: {', '.join(one for one in asked if one not in shared)}; {how} add them")
+    return shared
+
+
+def fetching(fetch: bool | Sequence[str], work: Work) -> Fetching | None:
+    """How weights are downloaded: not at all for False, else under the licences that are named."""
+    if fetch is False:
+        return None
+    accepted = () if fetch is True else tuple(fetch)
+    return Fetching(accepted, functools.partial(work.reporter.follow, unit="MB"))
 
 
 def compare_arms(
@@ -519,8 +586,27 @@ def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView
     return view
 
 
-def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: RunFolder | None = None) -> int:
-    """Measure what these metrics need of a run, note each clip for which that failed, and return how many they are."""
+def _look(first: RunFolder, run: RunFolder, metrics: Sequence[Metric], place: Path | None) -> Callable[[], str | None]:
+    """A function that compares a run, as far as it is measured, with the first one, which is finished."""
+
+    @functools.cache
+    def finished() -> MeasuredSoFar:
+        return MeasuredSoFar(first.path, metrics, place)
+
+    return lambda: early_look(MeasuredSoFar(run.path, metrics, place), finished(), place)
+
+
+def measured(
+    view: RunFolder,
+    metrics: Sequence[Metric],
+    work: Work,
+    against: RunFolder | None = None,
+    look: Callable[[], str | None] | None = None,
+) -> int:
+    """Measure what these metrics need of a run, note each clip for which that failed, and return how many they are.
+
+    `look` returns a preliminary verdict; it is called now and then, and the reporter gets its sentence.
+    """
     lost: dict[Key, Mapping[str, str]] = {}
 
     def noting(tasks: Iterable[Any]) -> Iterator[Any]:
@@ -533,7 +619,8 @@ def measured(view: RunFolder, metrics: Sequence[Metric], work: Work, against: Ru
             view, features_of(metrics), workers=work.processes, against=against, device=work.device
         )
         noted = noting(recorded(view.path, "measure", count, tasks))
-        work.reporter.follow(f"{view.path.name}: measure", count, noted)
+        shown = looking(noted, look, work.reporter.preliminary) if look else noted
+        work.reporter.follow(f"{view.path.name}: measure", count, shown)
     _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, work)
     return len(lost)
 

@@ -8,6 +8,7 @@ from command_line import run_avbench
 
 from avbench.core import InputError
 from avbench.metrics.evaluate import chosen_metrics, evaluate
+from avbench.storage.content import hash_of
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import datasets, loading
 from avbench.subsets.datasets import vggsound
@@ -127,7 +128,7 @@ def test_sets_of_prompts(tmp_path):
     counted, changed = datasets.remarks(pool, pool.entries())
     assert "2 entries were found" in counted and "VBench_full_info.json differs from the file of" in changed
     doc = written(tmp_path / "git's own example", "what is up, doc?")
-    assert datasets.git_hash(doc) == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
+    assert hash_of(doc, "git") == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
     written(tmp_path / "JavisBench-mini.csv", "text,video_text,audio_text,category\nall,a drum,a beat,music\n")
     (drum,) = datasets.entries(f"javisbench-mini:{tmp_path}")
     assert (drum.video_caption, drum.audio_caption, drum.tags["category"]) == ("a drum", "a beat", "music")

@@ -25,7 +25,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["i3d-torchscript", "i3d-pretrained-400", "videomae-g-ssv2", "vjepa2"])
 def test_what_was_not_brought_is_asked_for(cache, name):
-    for ask in (lambda: protocol_of(name), lambda: require_weights([name]), lambda: weights.fetch(name)):
+    for ask in (lambda: protocol_of(name), lambda: require_weights([name]), lambda: weights.locate(name)):
         with pytest.raises(InputError, match=f"then `avbench weights fetch {name} --file PATH`"):
             ask()
     file = cache / "mine.bin"

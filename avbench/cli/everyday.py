@@ -8,11 +8,14 @@ import typer
 
 from avbench.cli.config import write_config
 from avbench.cli.options import (
+    AcceptLicence,
     Against,
     Allow,
     AskedBy,
+    Columns,
     Config,
     Device,
+    Fetch,
     Form,
     FVDProtocols,
     Limit,
@@ -45,6 +48,7 @@ from avbench.cli.printing import (
 from avbench.cli.program import app
 from avbench.cli.steps import (
     PRINTED,
+    allowed_to_fetch,
     chosen_subsets,
     opened_run,
     parsed_settings,
@@ -95,6 +99,9 @@ def score(
     ] = None,
     name: Name = None,
     metric: Metrics = None,
+    columns: Columns = None,
+    fetch: Fetch = False,
+    accept_licence: AcceptLicence = None,
     plan: PlanAt = None,
     workers: Workers = None,
     device: Device = "auto",
@@ -121,6 +128,8 @@ def score(
         reference=reference,
         prompts=prompts,
         metrics=metric,
+        columns=columns,
+        fetch=allowed_to_fetch(fetch, accept_licence),
         out=out,
         plan=written_plan(plan),
         workers=workers,
@@ -144,7 +153,10 @@ def run(
     limit: Limit = None,
     setting: Settings = None,
     metric: Metrics = None,
+    columns: Columns = None,
     fvd_protocol: FVDProtocols = None,
+    fetch: Fetch = False,
+    accept_licence: AcceptLicence = None,
     reference: ReferenceAt = None,
     against: Against = None,
     plan: PlanAt = None,
@@ -185,6 +197,8 @@ def run(
         settings=settings,
         preset=preset,
         metrics=metric,
+        columns=columns,
+        fetch=allowed_to_fetch(fetch, accept_licence),
         fvd_protocols=fvd_protocol or (),
         reference=reference,
         against=against,
@@ -205,6 +219,7 @@ def compare(
     runs: RunsOrArms,
     form: Form = "console",
     metric: Metrics = None,
+    columns: Columns = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Every run against every other.")] = False,
     plan: PlanAt = None,
     allow: Allow = None,
@@ -227,7 +242,9 @@ def compare(
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
     arms = api.named_arms(runs)
-    _refuse_with_arms(arms is not None, unpaired=unpaired, reference=reference, caption=caption != "full")
+    _refuse_with_arms(
+        arms is not None, unpaired=unpaired, reference=reference, columns=columns, caption=caption != "full"
+    )
     if arms:
         chosen = Chosen(metric, all_pairs, plan, allow, unpaired)
         _print_arms(_compared_arms(arms, chosen), form, details=details)
@@ -235,11 +252,14 @@ def compare(
     found = api.compare(
         runs,
         metrics=metric,
+        columns=columns,
         all_pairs=all_pairs,
         plan=written_plan(plan),
         allow=allow or (),
         reference=reference,
     )
+    for sentence in found.notes:
+        PRINTED.note(sentence)
     if caption == "short" and form in paper.FORMS:
         say(paper.FORMS[form](paper.paper_table(found.scores, metric)).rstrip("\n"))
         return
@@ -351,7 +371,9 @@ def report(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="models, subsets, metrics, features, references, presets or datasets")],
+    what: Annotated[
+        str, typer.Argument(help="models, subsets, metrics, columns, features, references, presets or datasets")
+    ],
     path: Annotated[Path | None, typer.Argument(help="With models: detect what lies at this path.")] = None,
     form: Form = "console",
 ) -> None:

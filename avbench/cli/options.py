@@ -87,6 +87,10 @@ Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", help="Only these metrics: a,b.", callback=split_at_commas)
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option("--columns", help="A preset of metrics: vbench, t2av, hearing-helps-seeing or fast (`list columns`)."),
+]
 Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; one per core by default, 0 for none.")]
 Device = Annotated[
     str, typer.Option("--device", help="Where networks measure: auto (a GPU, if there is one), cpu, cuda or cuda:0,1.")
@@ -104,6 +108,17 @@ FVDProtocols = Annotated[
     list[str] | None,
     typer.Option(
         "--fvd-protocol", help="FVD as this published code computes it, or all; several: a,b.", callback=split_at_commas
+    ),
+]
+Fetch = Annotated[
+    bool, typer.Option("--fetch", help="Download the weights that the metrics need and that are missing.")
+]
+AcceptLicence = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept-licence",
+        help="You keep to this licence of weights that are fetched, such as CC-BY-NC-4.0; several: a,b.",
+        callback=split_at_commas,
     ),
 ]
 Form = Annotated[str, typer.Option("--format", help="console, csv, json, md or latex.", callback=_form)]

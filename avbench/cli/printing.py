@@ -3,6 +3,7 @@
 Text that comes from files is shown without control characters.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -260,6 +261,13 @@ class Printed:
         if self._begun:
             self._begun(folder)
 
-    def follow(self, stage: str, count: int, items: Iterable[Any]) -> None:
+    def preliminary(self, sentence: str) -> None:
+        """Print the preliminary verdict on a run that is still being measured, above the bar if there is one."""
+        from avbench.core import visible
+
+        if not _QUIET:
+            sys.stderr.write(f"{visible(sentence)}\n")  # a bar replaces this stream by one that makes room
+
+    def follow(self, stage: str, count: int, items: Iterable[Any], unit: str = "clips") -> None:
         """Take the items of a job while a bar shows progress."""
-        show_progress(stage, count, items)
+        show_progress(stage, count, items, unit)

@@ -40,16 +40,23 @@ def merge_runs(
 def status(runs: Runs, form: Form = "console") -> None:
     """Show the progress of runs: stage, clips, rate, time left, failures, peak memory, and the next step.
 
-    It only reads the folders, so it works while a command writes them and after one was killed.
+    Of several runs that are not all evaluated, a preliminary verdict follows. It only reads the folders, so it works
+    while a command writes them and after one was killed.
     """
     from avbench.storage.run_folder import RunFolder
     from avbench.storage.run_status import status as read
 
-    found = [read(RunFolder(path)) for path in runs]
+    folders = [RunFolder(path) for path in runs]
+    found = [read(folder) for folder in folders]
     if form == "json":
         say(json.dumps([_plain(one) for one in found], indent=1, ensure_ascii=False))
     elif len(found) > 1 or form != "console":
         print_listing(*_overview(found), form)
+        if form == "console" and any(one.stage != "evaluated" for one in found):
+            from avbench.comparison.early_looks import early_looks
+
+            for sentence in early_looks(folders):
+                say(sentence)
     else:
         _print_details(found[0])
 

@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 
 from avbench.cli.options import (
+    AcceptLicence,
     Against,
     Allow,
+    Columns,
     Device,
+    Fetch,
     Form,
     FVDProtocols,
     Limit,
@@ -31,6 +34,7 @@ from avbench.cli.options import (
 from avbench.cli.printing import print_frame, print_protocols, print_tables, print_verdict, refuse, say, terminal
 from avbench.cli.program import app
 from avbench.cli.steps import (
+    allowed_to_fetch,
     chosen_subsets,
     evaluate_run,
     measure_run,
@@ -73,8 +77,11 @@ def sample(
 def measure(
     runs: Runs,
     metric: Metrics = None,
+    columns: Columns = None,
     fvd_protocol: FVDProtocols = None,
     against: Against = None,
+    fetch: Fetch = False,
+    accept_licence: AcceptLicence = None,
     workers: Workers = None,
     device: Device = "auto",
     shard: ShardOf = None,
@@ -82,7 +89,7 @@ def measure(
     """Measure the clips of run folders."""
     from avbench.api import share_of
 
-    metrics = named_metrics(metric, fvd_protocol)
+    metrics = named_metrics(metric, fvd_protocol, columns, allowed_to_fetch(fetch, accept_licence))
     places = [share_of(path, parsed_shard(shard)) for path in runs]
     work = work_of(workers, device=device)
     if lost := sum([measure_run(path, metrics, work, against) for path in places]):
@@ -93,6 +100,7 @@ def measure(
 def evaluate(
     runs: Runs,
     metric: Metrics = None,
+    columns: Columns = None,
     fvd_protocol: FVDProtocols = None,
     reference: ReferenceAt = None,
     against: Against = None,
@@ -100,7 +108,8 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
-    metrics, work, lost, scored = named_metrics(metric, fvd_protocol), work_of(workers, device=device), 0, False
+    metrics = named_metrics(metric, fvd_protocol, columns)
+    work, lost, scored = work_of(workers, device=device), 0, False
     for path in runs:
         if fvd_protocol:
             lost += measure_run(path, metrics, work, against)

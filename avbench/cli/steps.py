@@ -32,14 +32,26 @@ def sample_run(place: Path, model: str, asked: "Asked", workers: int | None, *, 
     return sampled(place, model, asked, work_of(workers, replace=replace))[1]
 
 
-def named_metrics(names: Sequence[str] | None, fvd_protocols: Sequence[str] | None) -> list["Metric"]:
-    """Return the named metrics, or the default ones, and those of FVD protocols."""
-    from avbench.api import note_unusable_metrics
-    from avbench.metrics.evaluate import chosen_metrics, fvd_metrics
+def named_metrics(
+    names: Sequence[str] | None,
+    fvd_protocols: Sequence[str] | None,
+    columns: str | None = None,
+    fetch: "bool | Sequence[str]" = False,
+) -> list["Metric"]:
+    """Return the named metrics and those of a preset of columns, or the default ones, and those of FVD protocols."""
+    from avbench import api
+    from avbench.metrics.evaluate import fvd_metrics
 
-    note_unusable_metrics(PRINTED)
-    chosen = chosen_metrics(names)
-    return chosen_metrics([*(metric.name for metric in chosen), *fvd_metrics(fvd_protocols or ())])
+    api.note_unusable_metrics(PRINTED)
+    how = api.fetching(fetch, work_of())
+    return api.wanted_metrics(api.Wanted(names, columns, fvd_metrics(fvd_protocols or ()), how), PRINTED.note)
+
+
+def allowed_to_fetch(fetch: bool, licences: Sequence[str] | None) -> "bool | Sequence[str]":
+    """Whether weights are downloaded, and under which licences. --accept-licence alone is refused."""
+    if licences and not fetch:
+        refuse("--accept-licence has no effect without --fetch")
+    return licences or fetch
 
 
 def measure_run(path: Path, metrics: Sequence["Metric"], work: "Work", against: Path | None = None) -> int:

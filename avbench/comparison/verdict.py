@@ -14,13 +14,18 @@ import numpy as np
 import pandas as pd
 
 from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, sided, worsening
-from avbench.statistics.paired import ALPHA
+from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
 
 MOST_NAMED = 4
 """Metrics that one sentence names; the others are counted."""
 MOST_NAMED_OF_MANY = 2
 """The same where there are several pairs of runs, and so several such sentences."""
 POOLS = (MACRO, MICRO)
+EARLY = (
+    "Not settled: distances are left out, and whoever stops at an early look because a difference is seen gets more "
+    "false alarms than 5 %."
+)
+"""Stands behind every preliminary verdict."""
 
 
 def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
@@ -54,6 +59,35 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
     else:
         found = [*_order(models, frame, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
     return [*found, *_nearest(pairs), *_not_compared(own, frame), *_lost_subsets(frame)]
+
+
+def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
+    """The sentence for people who look before a run is finished. Nothing in it counts as shown.
+
+    Args:
+        differences: `differences.differences` of one pair of runs, on the clips that both have until now.
+        done: prompts that both have.
+        planned: prompts that both will have.
+    """
+    after = f"Preliminary, after {done} of {_counted(planned, 'prompt')}"
+    pairs = [_Pair(*names, rows, pd.DataFrame()) for names, rows in differences.groupby(["run", "against"])]
+    (pair,) = pairs or [None]
+    if pair is None or not pair.made:
+        return f"{after}: nothing can be compared yet."
+    if done < LEAST_PROMPTS:
+        return f"{after}: these are too few prompts to see a difference; {LEAST_PROMPTS} are the least."
+    ahead = [
+        f"{name} is ahead so far in {_named(won)} ({len(won)} of {_counted(pair.made, 'comparison')})"
+        for name, won in ((pair.run, pair.better), (pair.against, pair.worse))
+        if won
+    ]
+    found = ", ".join(ahead) or f"no difference between {pair.against} and {pair.run} is seen so far"
+    return f"{after}: {found}. {EARLY}"
+
+
+def _named(rows: Sequence[Any]) -> str:
+    names = [_words(name) for name in dict.fromkeys(row.metric for row in rows)]
+    return _all_of(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more"])
 
 
 def arm_verdict(scores: pd.DataFrame, differences: pd.DataFrame, pairings: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ asks for is conformed while it is decoded, and its rows belong to its bytes unde
 
 import dataclasses
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,12 +101,20 @@ def _seen(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
     return digest([sample.sha256, forms[sample.key.subset].digest]) if sample.spec_mismatch else sample.sha256
 
 
+def weights_of(features: Sequence[str]) -> list[str]:
+    """The weights that features need, each once, without those that other packages keep themselves."""
+    found = []
+    for feature in features:
+        protocol = inspect.getattr_static(feature_class(feature), "protocol")
+        own = isinstance(protocol, weights.UserProvidedProtocol)
+        names = protocol.weights if own else [protocol.describe().get("weights")]
+        found += [name for name in names if name and (feature in FEATURES or name in weights.WEIGHTS)]
+    return list(dict.fromkeys(found))
+
+
 def require_weights(features: Sequence[str]) -> None:
     """Raise InputError with the command to run if weights are missing, before hours are spent."""
-    for feature in features:
-        name = feature_class(feature).protocol.describe().get("weights")
-        if name and (feature in FEATURES or name in weights.WEIGHTS):  # other packages keep weights of their own
-            weights.locate(name)
+    weights.require(weights_of(features))
 
 
 def measure(

@@ -35,7 +35,8 @@ from avbench.core import (
     resolve,
     without_notes,
 )
-from avbench.features.measure import current_keys, current_rows, forms_of, protocol_of
+from avbench.features.measure import current_keys, current_rows, forms_of, protocol_of, requires
+from avbench.features.table import Requires
 from avbench.metrics import distance, distances, reference
 from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
 from avbench.statistics import uncertainty
@@ -106,20 +107,11 @@ def evaluate(
     if against is None and (Path(scored_with.get("against", "")) / "run.json").is_file():
         against = RunFolder(Path(scored_with["against"]))
     metrics = _with_earlier(metrics, scored, folder, against)
-    subsets = folder.subsets()
-    reals = {subset.name: reference.find(subset, place) for subset in subsets}
-    run = _Run(folder.samples(), sorted(folder.planned_keys()), forms_of(folder), against)
-    found: dict[tuple[str, str], _Found] = {}
-    for metric, measured in _with_rows(metrics, folder, against):
-        for subset in subsets:
-            found[subset.name, metric.name] = _found(metric, measured, run, subset, reals[subset.name])
-    ordered = [found[subset.name, metric.name] for subset in subsets for metric in metrics]
+    ordered = _all_found(folder, metrics, place, against)
     scores, protocols = [one.score for one in ordered], {one.score.protocol: one.protocol for one in ordered}
-    values = [one.values for one in ordered if one.values is not None]
     near = [one.near for one in ordered if one.near is not None]
     asked = {"reference": place, "against": against and against.path}
-    table = pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
-    parts = {VALUES_FILE: table.to_parquet(index=False)}
+    parts = {VALUES_FILE: _table(ordered).to_parquet(index=False)}
     if near:
         parts[NEAR_FILE] = csv_text(pd.concat(near)).encode()
     else:  # the result of an earlier evaluation does not belong to this one
@@ -167,6 +159,52 @@ def _with_rows(
     ):
         measured = _joined(rows(feature), rows(beside)) if beside else rows(feature)
         yield from ((metric, measured) for metric in group)
+
+
+def _all_found(
+    folder: RunFolder, metrics: Sequence[Metric], place: Path | None, against: RunFolder | None
+) -> list[_Found]:
+    """What each metric finds on each subset, a subset's metrics together."""
+    subsets = folder.subsets()
+    reals = {subset.name: reference.find(subset, place) for subset in subsets}
+    run = _Run(folder.samples(), sorted(folder.planned_keys()), forms_of(folder), against)
+    found: dict[tuple[str, str], _Found] = {}
+    for metric, measured in _with_rows(metrics, folder, against):
+        for subset in subsets:
+            found[subset.name, metric.name] = _found(metric, measured, run, subset, reals[subset.name])
+    return [found[subset.name, metric.name] for subset in subsets for metric in metrics]
+
+
+def _table(found: Sequence[_Found]) -> pd.DataFrame:
+    values = [one.values for one in found if one.values is not None]
+    return pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
+
+
+@dataclass(frozen=True, eq=False)
+class SoFar:
+    """What `evaluate` would find in the rows that a run has now, by metrics with a value for each clip."""
+
+    scores: list[Score]
+    protocols: dict[str, dict[str, Any]]
+    values: pd.DataFrame
+    """As of `read_values`."""
+
+
+@threadpool_limits.wrap(limits=1)
+def evaluated_so_far(folder: RunFolder, metrics: Sequence[Metric], place: Path | None = None) -> SoFar:
+    """Score the clips that are measured already; nothing is written, so that another process may still measure.
+
+    Clips are not checked for changes. Metrics that read many clips at once, or reference clips, are left out.
+
+    Args:
+        folder: the run.
+        metrics: the metrics to compute.
+        place: a reference of the user's instead of the shipped one.
+    """
+    able = [one for one in metrics if one.per_clip and not one.column]
+    able = [one for one in able if requires(one.feature) is not Requires.REFERENCE_CLIP]
+    found = _all_found(folder, able, reference_to_use([folder], place), None)
+    return SoFar([one.score for one in found], {one.score.protocol: one.protocol for one in found}, _table(found))
 
 
 def _found(

@@ -30,6 +30,7 @@ def listing(what: str, path: Path | None = None) -> Listing:
         "models": _models,
         "subsets": _subsets,
         "metrics": _metrics,
+        "columns": _columns,
         "features": _features,
         "references": _references,
         "presets": _presets,
@@ -153,6 +154,13 @@ def _metrics() -> Listing:
         (one.name, one.direction.value, one.unit, one.feature, one.question) for one in metrics.known_metrics().values()
     ]
     return ("metric", "better", "unit", "feature", "question"), rows
+
+
+def _columns() -> Listing:
+    from avbench.metrics.columns import COLUMNS
+
+    rows = [(name, one.what, ", ".join(one.columns.values()), ", ".join(one.lacking)) for name, one in COLUMNS.items()]
+    return ("columns", "what", "metrics", "not here"), rows
 
 
 def _features() -> Listing:

@@ -7,6 +7,7 @@ cached, because file times are coarse. If the cache cannot be used, files are re
 """
 
 import contextlib
+import hashlib
 import os
 import sqlite3
 import threading
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avbench.core import InputError, Sample
+from avbench.storage import reading
 from avbench.storage.run_folder import RunFolder, file_sha256
 
 _MAKE_TABLE = (
@@ -70,6 +72,17 @@ _HASHES = _Hashes()
 def _stamp(state: os.stat_result) -> tuple[str, ...]:
     """The cache's key, as text: an inode or a device number may be larger than SQLite's integers."""
     return tuple(map(str, (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)))
+
+
+def hash_of(path: Path, algorithm: str) -> str:
+    """A file's hash in hex: ``sha256``, ``md5``, or ``git``, by which a git repository identifies a file's content."""
+    with reading.opened(path) as file:
+        if algorithm != "git":
+            return hashlib.file_digest(file, algorithm).hexdigest()
+        seen = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        while chunk := file.read(1 << 20):
+            seen.update(chunk)
+        return seen.hexdigest()
 
 
 def content_sha256(path: Path) -> str:

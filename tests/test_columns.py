@@ -1,0 +1,81 @@
+"""Presets of columns: what they name exists, what is missing is said, and what is fetched is measured."""
+
+import pytest
+from command_line import run_avbench
+
+from avbench.comparison import paper_presets
+from avbench.core import InputError
+from avbench.metrics.columns import COLUMNS, Wanted, columns_named, wanted_metrics
+from avbench.metrics.evaluate import chosen_metrics
+from avbench.storage import weights
+
+
+@pytest.fixture(autouse=True)
+def nothing_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_every_column_has_a_metric_or_a_reason(name):
+    one = COLUMNS[name]
+    assert len(chosen_metrics([*one.columns.values()])) == len(set(one.columns.values()))
+    assert not one.columns.keys() & one.lacking.keys() and all(one.lacking.values())
+
+
+def test_the_columns_of_vbench_are_its_sixteen_dimensions():
+    assert len(COLUMNS["vbench"].columns) + len(COLUMNS["vbench"].lacking) == 16
+
+
+def test_the_columns_of_a_paper_are_those_of_its_preset():
+    one, preset = COLUMNS["hearing-helps-seeing"], paper_presets.load("hearing-helps-seeing")
+    assert one.columns == {column.name: column.metric for column in preset.columns if column.metric}
+    assert one.lacking.keys() == {column.name for column in preset.columns if not column.metric}
+
+
+def test_fast_columns_need_no_weights():
+    notes = []
+    found = wanted_metrics(Wanted(columns="fast"), notes.append)
+    assert {one.name for one in found} == {*COLUMNS["fast"].columns} and not notes
+
+
+def test_what_lacks_weights_is_left_out_with_the_command(tmp_path):
+    notes = []
+    found = wanted_metrics(Wanted(columns="t2av"), notes.append)
+    assert [one.name for one in found] == ["av_align"]
+    lacking, left_out = notes
+    assert "lip sync, 7 of 11 (needs SyncNet)" in lacking
+    assert "clap_text_audio, desync" in left_out and "`avbench weights fetch " in left_out and "\n" not in left_out
+    (tmp_path / "mine").write_bytes(b"mine")
+    weights.provide("clap", tmp_path / "mine")
+    assert "clap_text_audio" in {one.name for one in wanted_metrics(Wanted(columns="t2av"), notes.append)}
+
+
+def test_nothing_left_is_an_error_and_named_metrics_stay():
+    with pytest.raises(
+        InputError, match=r"nothing is left of the columns hearing-helps-seeing: .*`avbench weights fetch raft"
+    ):
+        wanted_metrics(Wanted(columns="hearing-helps-seeing"), [].append)
+    found = wanted_metrics(Wanted(["loudness"], "hearing-helps-seeing"), [].append)
+    assert [one.name for one in found] == ["loudness"]
+
+
+def test_without_columns_the_default_metrics_are_meant():
+    assert wanted_metrics(Wanted(), [].append) == chosen_metrics(None)
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'vbench'"):
+        columns_named("vbnch")
+
+
+def test_the_command_line_measures_scores_and_compares_columns(tmp_path):
+    clips = ("toyworld:", "toyworld:frozen", "--subset", "toy-control", "--limit", "2", "--workers", "0")
+    out = tmp_path / "runs"
+    done = run_avbench("run", *clips, "--out", out, "--metric", "silence,onset_rate")
+    runs = sorted(path.parent for path in out.glob("*/run.json"))
+    assert len(runs) == 2, done
+    done = run_avbench("compare", *runs, "--columns", "fast", "--format", "csv")
+    assert "not computed for every run: motion_amount" in done.stderr and "--columns fast" in done.stderr
+    assert "onset_rate" in done.stdout
+    assert run_avbench("compare", *runs, "--columns", "fats", code=2).stderr.count("did you mean 'fast'")
+    assert "fast" in run_avbench("list", "columns", "--format", "csv").stdout

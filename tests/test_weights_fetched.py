@@ -1,0 +1,293 @@
+"""Published weights are downloaded whole, resumed, checked and recorded; every failure is one sentence."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+from file_server import COMMIT, serving
+
+from avbench.core import InputError, Protocol
+from avbench.storage import weights
+from avbench.storage.published import PUBLISHED, HubFiles, Published, WebFile
+
+DATA = np.random.default_rng(0).bytes(3_500_000)
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+def server():
+    with serving({"/w.pth": DATA, "/tiny/net/config.json": b"{}", "/tiny/net/model.bin": DATA}) as found:
+        yield found
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch, server):
+    """A function that publishes the weight ``tiny`` somewhere, into a cache of its own."""
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(weights, "WEIGHTS", {})
+    monkeypatch.setattr(
+        weights, "USER_PROVIDED", {"tiny": weights.UserProvided("tiny", "its page", "free", "a few numbers")}
+    )
+
+    def published(source, **more):
+        monkeypatch.setitem(PUBLISHED, "tiny", Published(source, **more))
+
+    published(WebFile(f"{server.address}/w.pth"), megabytes=4)
+    return published
+
+
+@pytest.fixture
+def hub(monkeypatch, server):
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    return HubFiles("tiny/net", ("config.json", "model.bin"))
+
+
+def left_over(folder):
+    return sorted(path.name for path in folder.iterdir() if ".part" in path.name or path.name.endswith(".new"))
+
+
+def refused(**more):
+    with pytest.raises(InputError) as caught:
+        weights.fetch("tiny", **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class TinyProtocol(Protocol):
+    name: str = "tiny"
+    version: int = 1
+    weights: str = "tiny"
+    weights_sha256: str = ""
+
+
+class Tiny:
+    protocol = weights.UserProvidedProtocol(TinyProtocol())
+
+
+def test_a_file_is_fetched_once_and_recorded(publish, server):
+    seen = []
+
+    def follow(stage, count, items):
+        seen.append((stage, count, sum(1 for _ in items)))
+
+    path = weights.fetch("tiny", how=weights.Fetching(follow=follow))
+    assert path.read_bytes() == DATA and weights.locate("tiny") == path
+    assert seen == [("fetch tiny", 4, 4)], "one item a megabyte"
+    assert not left_over(path.parent)
+    weights.fetch("tiny")
+    assert len(server.asked) == 1
+    record = weights.fetched("tiny")
+    assert record.sha256 == SHA256 and record.address.endswith("/w.pth") and "first download" in record.checked
+
+
+def test_the_record_is_a_note_of_the_protocol_and_decides_no_number(publish, tmp_path):
+    weights.fetch("tiny")
+    fetched = Tiny.protocol
+    assert "/w.pth" in fetched.notes["fetched"] and "Licence: free" in fetched.notes["fetched"]
+    (tmp_path / "mine").write_bytes(DATA)
+    weights.provide("tiny", tmp_path / "mine")
+    assert "fetched" not in Tiny.protocol.notes and Tiny.protocol.digest == fetched.digest
+    assert Tiny.protocol.weights_sha256 == SHA256
+
+
+def test_a_broken_connection_is_taken_up_again(publish, server):
+    server.cuts = [1_000_000, 1_200_000]
+    assert weights.fetch("tiny").read_bytes() == DATA
+    first, *others = server.asked
+    assert first[2] is None
+    assert all(asked[2] and asked[2] != "bytes=0-" for asked in others) and len(others) == 2
+
+
+def test_an_interrupted_download_continues_in_the_next_call(publish, server, tmp_path):
+    server.cuts = [2_100_000, 0]
+    said = refused()
+    assert "broke off after 2." in said and "the same command continues there" in said
+    assert weights.missing(["tiny"]) == ["tiny"] and left_over(tmp_path / "cache")
+    assert weights.fetch("tiny").read_bytes() == DATA
+    assert int(server.asked[-1][2].removeprefix("bytes=").removesuffix("-")) >= 2_000_000
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_anew(publish, server):
+    server.cuts = [2_100_000, 0]
+    refused()
+    server.files["/w.pth"] = DATA[::-1]
+    assert weights.fetch("tiny").read_bytes() == DATA[::-1]
+
+
+@pytest.mark.parametrize("more", [b"", b"too much"])
+def test_a_part_that_is_whole_or_too_long_is_no_dead_end(publish, server, tmp_path, more):
+    server.cuts = [2_100_000, 0]
+    refused()
+    (part,) = (tmp_path / "cache").glob("*.part")
+    part.write_bytes(DATA + more)
+    assert weights.fetch("tiny").read_bytes() == DATA
+
+
+def test_a_redirect_is_followed(publish, server):
+    server.redirects["/old"] = f"{server.address}/w.pth"
+    publish(WebFile(f"{server.address}/old"))
+    assert weights.fetch("tiny").read_bytes() == DATA
+
+
+GIT = hashlib.sha1(b"blob 3500000\0" + DATA).hexdigest()
+MD5 = hashlib.md5(DATA).hexdigest()
+
+
+@pytest.mark.parametrize("known", [f"sha256:{SHA256[:8]}", f"sha256:{SHA256}", f"md5:{MD5}", f"git:{GIT}"])
+def test_a_known_hash_is_held_to(publish, server, tmp_path, known):
+    publish(WebFile(f"{server.address}/w.pth", known))
+    server.files["/w.pth"] = DATA[:-1] + b"?"
+    assert f"is not the file that its authors publish, whose hash is {known}" in refused()
+    assert weights.missing(["tiny"]) and not left_over(tmp_path / "cache")
+    server.files["/w.pth"] = DATA
+    weights.fetch("tiny")
+    assert "the hash that its authors publish" in weights.fetched("tiny").checked
+
+
+def test_an_unknown_hash_is_recorded_and_held_to(publish, server):
+    path = weights.fetch("tiny")
+    path.unlink()
+    server.files["/w.pth"] = b"another file"
+    assert "is not what was fetched before" in refused()
+    (path.parent / "tiny.json").unlink()
+    assert weights.fetch("tiny").read_bytes() == b"another file"
+    path.write_bytes(b"damaged now")
+    with pytest.raises(InputError, match=r"weight 'tiny' is damaged: .* run `avbench weights fetch tiny`"):
+        weights.locate("tiny")
+
+
+def test_what_is_no_file_is_refused(publish, server):
+    publish(WebFile(f"{server.address}/nowhere"))
+    assert "answers 404 Not Found; give a copy of the file with `avbench weights fetch tiny --file PATH`" in refused()
+    server.kind = "text/html; charset=utf-8"
+    publish(WebFile(f"{server.address}/w.pth"))
+    assert "answers with a web page" in refused()
+
+
+@pytest.fixture
+def nowhere():
+    with serving({}) as gone:
+        address = gone.address
+    return address
+
+
+def test_no_network_is_one_sentence(publish, nowhere):
+    publish(WebFile(f"{nowhere}/w.pth"))
+    assert "the download from 127.0.0.1 broke off (" in refused()
+
+
+SLOW = pytest.param("no network", marks=pytest.mark.slow)  # the hub's client tries again for 25 s
+
+
+@pytest.mark.parametrize("why", ["offline", SLOW])
+def test_no_hub_is_one_sentence(publish, monkeypatch, hub, nowhere, why):
+    from huggingface_hub import constants
+
+    publish(hub)
+    monkeypatch.setenv("HF_ENDPOINT", nowhere)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", why == "offline")
+    assert "the hub cannot be reached, and its cache does not hold tiny/net at main" in refused()
+
+
+def test_a_licence_that_forbids_some_use_must_be_accepted(publish, server):
+    publish(WebFile(f"{server.address}/w.pth"), accept="CC-BY-NC-4.0")
+    assert "run `avbench weights fetch tiny --accept-licence CC-BY-NC-4.0`" in refused()
+    assert not server.asked
+    with pytest.raises(InputError, match=r"did you mean 'CC-BY-NC-4\.0'"):
+        weights.Fetching(accepted=["CC-BY-NC-4"])
+    weights.fetch("tiny", how=weights.Fetching(accepted=["CC-BY-NC-4.0"]))
+    assert weights.fetched("tiny").accepted == "CC-BY-NC-4.0"
+    assert "accepted as CC-BY-NC-4.0" in Tiny.protocol.notes["fetched"]
+
+
+def test_one_sentence_says_what_is_missing(publish, monkeypatch):
+    with pytest.raises(InputError, match=r"`avbench weights fetch tiny` downloads it \(about 4 MB\) from http"):
+        weights.require(["tiny"])
+    for name, accept in (("big", "CC-BY-NC-4.0"), ("odd", "")):
+        monkeypatch.setitem(weights.USER_PROVIDED, name, weights.UserProvided(name, "its page", "free", "more"))
+        monkeypatch.setitem(PUBLISHED, name, Published(HubFiles("a/b", ("c",)), None, accept))
+    monkeypatch.delitem(PUBLISHED, "odd")
+    with pytest.raises(InputError) as caught:
+        weights.require(["tiny", "big", "odd", "tiny"])
+    said = str(caught.value)
+    assert said.startswith("3 weights are missing: tiny (about 4 MB, from http") and "\n" not in said
+    assert "odd (get it from its page, then `avbench weights fetch odd --file PATH`)" in said
+    assert "`avbench weights fetch tiny big --accept-licence CC-BY-NC-4.0` fetches about 4 MB and more" in said
+
+
+def test_a_folder_comes_from_the_hub_at_one_commit(publish, server, hub):
+    publish(hub)
+    path = weights.fetch("tiny")
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == {"config.json": b"{}", "model.bin": DATA}
+    record = weights.fetched("tiny")
+    assert record.revision == COMMIT and "then the newest" in record.checked
+    assert any(f"/resolve/{COMMIT}/model.bin" in asked[1] for asked in server.asked)
+    first = weights.user_provided("tiny")[1]
+    (path / "model.bin").resolve().with_name("unused").write_bytes(b"another file in the hub's cache")
+    assert weights.user_provided("tiny")[1] == first == record.sha256
+
+
+def test_a_pinned_commit_is_asked_for_and_one_file_is_no_folder(publish, server, hub):
+    publish(dataclasses.replace(hub, files=("model.bin",), revision=COMMIT))
+    assert weights.fetch("tiny").read_bytes() == DATA
+    assert {asked[1] for asked in server.asked} == {f"/tiny/net/resolve/{COMMIT}/model.bin"}
+    assert "the commit that avbench pins" in weights.fetched("tiny").checked
+
+
+def test_a_file_that_the_hub_lacks_or_damages_is_said(publish, server, hub, tmp_path, monkeypatch):
+    publish(dataclasses.replace(hub, files=("nothing.bin",)))
+    assert "the hub does not have tiny/net at main, or not all of nothing.bin" in refused()
+    publish(hub)
+    weights.fetch("tiny")
+    blob = (tmp_path / "cache" / "tiny" / "model.bin").resolve()
+    blob.write_bytes(DATA[:-1] + b"?")
+    weights._remove(tmp_path / "cache" / "tiny")
+    assert "model.bin arrived damaged" in refused()
+    assert weights.fetch("tiny").is_dir()
+
+
+def test_a_mirror_takes_the_place_of_every_address(publish, server, hub, monkeypatch, tmp_path):
+    publish(hub)
+    server.files |= {"/all/tiny/config.json": b"{}", "/all/tiny/model.bin": DATA}
+    monkeypatch.setenv("AVBENCH_WEIGHTS_MIRROR", f"{server.address}/all/")
+    path = weights.fetch("tiny")
+    assert (path / "model.bin").read_bytes() == DATA and weights.fetched("tiny").address.endswith("/all/tiny")
+    assert not any("/resolve/" in asked[1] for asked in server.asked)
+    first = weights.user_provided("tiny")[1]
+
+    monkeypatch.setenv("AVBENCH_WEIGHTS_MIRROR", str(tmp_path / "cache"))
+    monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "another"))
+    assert weights.fetch("tiny") == path.resolve(), "a cache is a mirror: the folder is linked, not copied"
+    assert weights.user_provided("tiny")[1] == first
+    monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "third"))
+    monkeypatch.setenv("AVBENCH_WEIGHTS_MIRROR", str(tmp_path / "empty"))
+    assert "the folder of $AVBENCH_WEIGHTS_MIRROR has no" in refused()
+
+
+def test_the_users_file_replaces_a_fetched_folder(publish, hub, tmp_path):
+    publish(hub)
+    weights.fetch("tiny")
+    (tmp_path / "mine").write_bytes(b"mine")
+    weights.fetch("tiny", file=tmp_path / "mine")
+    assert weights.locate("tiny").read_bytes() == b"mine" and weights.fetched("tiny") is None
+
+
+def test_the_table_of_addresses_is_sound():
+    for name, one in PUBLISHED.items():
+        address = weights.USER_PROVIDED[name].address
+        source = one.source
+        assert source.address.partition("?")[0] in address or source.address in address.replace("\n", ""), name
+        if isinstance(source, WebFile):
+            algorithm, _, digits = source.known_hash.partition(":")
+            least = {"": 0, "sha256": 8, "md5": 32, "git": 40}[algorithm]
+            assert len(digits) >= least and source.url.startswith("https://"), name
+        else:
+            assert all(file.rpartition("/")[2] in address for file in source.files), name
+            assert len(source.revision) in (0, 40), name
+        forbids = any(word in weights.USER_PROVIDED[name].licence.lower() for word in ("not for commercial", "-nc"))
+        assert bool(one.accept) == forbids, name
