@@ -121,6 +121,9 @@ PUBLISHED: dict[str, Published] = {
         ),
         615,
     ),
+    "audiobox-aesthetics": Published(
+        HubFiles("facebook/audiobox-aesthetics", ("config.json", "model.safetensors")), 415
+    ),
     "synchformer": Published(
         WebFile(
             "https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",

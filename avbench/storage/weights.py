@@ -230,6 +230,12 @@ USER_PROVIDED: dict[str, UserProvided] = {
             what="CLAP as a folder that transformers reads: sounds and texts in one space",
         ),
         UserProvided(
+            name="audiobox-aesthetics",
+            address="https://huggingface.co/facebook/audiobox-aesthetics (a folder: config.json, model.safetensors)",
+            licence="CC BY 4.0 (facebookresearch/audiobox-aesthetics)",
+            what="Audiobox-Aesthetics: WavLM with four heads that judge a sound",
+        ),
+        UserProvided(
             name="synchformer",
             address="https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",
             licence="MIT (v-iashin/Synchformer)",
@@ -446,8 +452,8 @@ def _record_path(name: str) -> Path:
 class UserProvidedProtocol:
     """A descriptor for a feature's `protocol`: it fills in the sha256 of user-provided weights when it is read.
 
-    The field ``weights_sha256`` gets the hash of the weight that the field ``weights`` names; so do empty fields of other
-    weights, such as ``head_sha256``.
+    The field ``weights_sha256`` gets the hash of the weight that the field ``weights`` names. So do the empty fields of
+    other weights, such as ``head_sha256``.
     """
 
     def __init__(self, protocol: Protocol) -> None:
