@@ -133,7 +133,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Asked:
+class SamplingJob:
     """What a model is asked to make: prompts, seeds and settings."""
 
     subsets: Sequence[Subset]
@@ -323,7 +323,7 @@ def score(
     views, failed = [], 0
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part)
-        view, missing = sampled(place / name, f"clips:{folder}", Asked([found.subset], seeds, shard=part), work)
+        view, missing = sampled(place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, shard=part), work)
         look = _look(views[0], view, chosen, real) if views else None
         failed += missing - lacking + measured(view, chosen, work, look=look)
         evaluated(view, chosen, real)
@@ -426,7 +426,7 @@ def run(
     opened_runs, failed = [], 0
     for (place, model), record in zip(folders.items(), records, strict=True):
         of_paper = paper_presets.settings(chosen, model, own_settings) if chosen else {}
-        asked = Asked(wanted, range(seeds or 1), {**own_settings, **of_paper}, record, part)
+        asked = SamplingJob(wanted, range(seeds or 1), {**own_settings, **of_paper}, record, part)
         view, missing = sampled(place, model, asked, work)
         compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
         look = _look(opened_runs[0], view, computed, real) if compares else None
@@ -641,7 +641,7 @@ def evaluated(
         return evaluate(view, metrics, place=reference, against=against)
 
 
-def sampled(path: Path, model: str, asked: Asked, work: Work) -> tuple[RunView, int]:
+def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[RunView, int]:
     """Make the clips of a model; return the run and how many clips failed, without those that the model refused."""
     folder = RunFolder(path)
     with folder.writing():
@@ -738,7 +738,7 @@ def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, p
     Raises:
         InputError: a clip cannot be made or measured, because a reference needs all clips.
     """
-    view, failed = sampled(making, clips.model, Asked([clips.subset], clips.seeds), work)
+    view, failed = sampled(making, clips.model, SamplingJob([clips.subset], clips.seeds), work)
     if failed:
         msg = f"{failed} clips could not be made, and a reference needs all of them: repair or remove them"
         raise InputError(msg)

@@ -132,15 +132,15 @@ def lines(work: Path, name: str, per_family: int, beside: list[Path]) -> list[st
         pass
     table = choice.load(clips, rows)
     toy = table["id"].isin(list(truth)).to_numpy()
-    said = {rule: choice.decide(table, written, rule) for rule in RULES}
+    decisions_of = {rule: choice.decide(table, written, rule) for rule in RULES}
     if beside:
-        decisions = {rule: list(map(decided.why, np.flatnonzero(~toy))) for rule, decided in said.items()}
+        decisions = {rule: list(map(decided.why, np.flatnonzero(~toy))) for rule, decided in decisions_of.items()}
         others = table[~toy].drop(columns=["sha256", "picture_hash", "sound_hash"]).assign(**decisions)
         others.sort_values("motion_amount", ascending=False).to_csv(work / "beside.csv", index=False)
     table = table[toy].reset_index(drop=True)
     known = [truth[one] for one in table["id"]]
     found = []
-    for rule, decided in said.items():
+    for rule, decided in decisions_of.items():
         kept = decided.holds.all(axis=1)[toy]
         found.append(row(rule, kept, np.array([wanted(one, rule) for one in known])))
     good = np.array([one["quality"] for one in known])

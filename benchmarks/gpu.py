@@ -95,19 +95,19 @@ def main() -> None:
     torch.set_num_threads(1)
     device = torch.device(options.device)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "this CPU in the GPU's place"
-    say(f"{card}; torch {torch.__version__}; {default_workers()} cores")
+    print_line(f"{card}; torch {torch.__version__}; {default_workers()} cores")
     with _processes(min(len(JOBS), max(1, default_workers() // 2))) as pool:
         on_cpu = {job: pool.submit(measured, *job, "cpu", sizes, 1) for job in JOBS}
         peak = product_speed(device)
-        say(f"float32 products of large matrices: {peak / 1e12:.1f} TFLOP/s")
+        print_line(f"float32 products of large matrices: {peak / 1e12:.1f} TFLOP/s")
         on_gpu = {job: measured(*job, options.device, sizes, ROUNDS) for job in JOBS}
         batches = batched(options.device)
         wait(on_cpu.values(), timeout=max(0.0, options.cpu_seconds - (time.monotonic() - begin)))
         rows = [row(job, finished(on_cpu[job]), on_gpu[job], peak) for job in JOBS]
     table(rows, ("feature", "clip", "cpu", "gpu", "times", "relative", "absolute", "gigabytes", "of_peak", "remark"))
-    say(f"\nI3D's network alone, clips at a time: {batches}")
+    print_line(f"\nI3D's network alone, clips at a time: {batches}")
     shared = {count: together(count, options.device, sizes) for count in options.processes}
-    say(f"\nprocesses that share the device → clips/s through {', '.join(USUAL)}: {shared}")
+    print_line(f"\nprocesses that share the device → clips/s through {', '.join(USUAL)}: {shared}")
     options.out.mkdir(parents=True, exist_ok=True)
     whole = {
         "device": card,
@@ -120,7 +120,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - begin, 1),
     }
     (options.out / "gpu.json").write_text(json.dumps(whole, indent=1))
-    say(f"{whole['seconds']} s in all; {options.out / 'gpu.json'}")
+    print_line(f"{whole['seconds']} s in all; {options.out / 'gpu.json'}")
 
 
 def measured(name: str, clip: str, device: str, sizes: Sizes, rounds: int) -> Answer:
@@ -462,7 +462,7 @@ def table(rows: list[Answer], names: tuple[str, ...]) -> None:
     lines = [names, *([cell(line.get(name)) for name in names] for line in rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(names))]
     for line in lines:
-        say("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        print_line("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 @contextlib.contextmanager
@@ -478,7 +478,7 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
             process.terminate()
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """A line, at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

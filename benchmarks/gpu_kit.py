@@ -55,7 +55,7 @@ def main() -> None:
         time.sleep(0.2)
         if options.examples is None and making.exitcode:
             sys.exit("making the examples failed")
-    say(f"training on {machine.device} in {machine.precision}: about {options.minutes + 4:.0f} minutes in all")
+    print_line(f"training on {machine.device} in {machine.precision}: about {options.minutes + 4:.0f} minutes in all")
     kit = Kit(options, machine, examples)
     if options.further:
         kit.further()
@@ -68,11 +68,11 @@ def main() -> None:
 
 def make_data(out: Path, clips: int, workers: int) -> None:
     """Make the training clips, for as long as it takes."""
-    start, said = time.perf_counter(), 0
+    start, reported = time.perf_counter(), 0
     for done in train.make_examples("toyworld", clips, 0, out, workers):
-        if done >= said + 5000 or done == clips > said:
-            said = done
-            say(f"examples: {done} of {clips} after {time.perf_counter() - start:.0f} s")
+        if done >= reported + 5000 or done == clips > reported:
+            reported = done
+            print_line(f"examples: {done} of {clips} after {time.perf_counter() - start:.0f} s")
 
 
 class Kit:
@@ -106,7 +106,7 @@ class Kit:
             write_json(path, {"seconds_each": limit, "trials": curves})
         curves = json.loads(path.read_text())["trials"]
         best = min(curves, key=lambda curve: curve["loss"])
-        say(f"chosen: {best['trial']}")
+        print_line(f"chosen: {best['trial']}")
         return best["trial"]
 
     def trial(self, trial: dict[str, object], number: int, limit: float) -> dict[str, object]:
@@ -119,7 +119,7 @@ class Kit:
             curve.append((at.step, at.video_loss, at.seconds))
         tail = [loss for step, loss, _ in curve if step > 0.75 * curve[-1][0]]
         loss = sum(tail) / len(tail)
-        say(f"trial {trial}: {curve[-1][0]} steps, loss {loss:.4f}")
+        print_line(f"trial {trial}: {curve[-1][0]} steps, loss {loss:.4f}")
         shutil.rmtree(where)
         return {"trial": trial, "loss": loss, "steps": curve[-1][0], "curve": curve[:: max(1, len(curve) // 40)]}
 
@@ -144,7 +144,7 @@ class Kit:
             (before, start), (after, end) = marks[2], marks[-1]
             seconds += (end - start) / (after - before)
         shutil.rmtree(where)
-        say(f"{what}: {1000 * seconds:.1f} ms a step, {plan.batch / seconds:.0f} clips/s")
+        print_line(f"{what}: {1000 * seconds:.1f} ms a step, {plan.batch / seconds:.0f} clips/s")
         return seconds
 
     def sized(self, what: str, plan: Plan) -> Plan:
@@ -170,7 +170,7 @@ class Kit:
             out = self.folder / f"toy-{arm}"
             if not (out / "card.json").exists():
                 self.follow(arm, train.make_arm(arm, *towers, plan, self.session(out)))
-        self.say_alike()
+        self.print_alike()
 
     def further(self) -> None:
         """Train finished arms further, both under one plan."""
@@ -186,12 +186,12 @@ class Kit:
             out = self.folder / f"toy-{arm}"
             if not (out / "card.json").exists():
                 self.follow(arm, train.go_on(self.options.further / f"toy-{arm}", plan, self.session(out)))
-        self.say_alike()
+        self.print_alike()
 
-    def say_alike(self) -> None:
+    def print_alike(self) -> None:
         """Say whether both arms were trained alike."""
-        unlike = train.same_settings(*(self.folder / f"toy-{arm}" for arm in train.ARMS))
-        say(f"the arms were trained alike: {unlike or 'yes'}")
+        differing = train.same_settings(*(self.folder / f"toy-{arm}" for arm in train.ARMS))
+        print_line(f"the arms were trained alike: {differing or 'yes'}")
 
     def follow(self, what: str, steps: object) -> None:
         """Print a line now and then."""
@@ -199,8 +199,8 @@ class Kit:
         for at in steps:  # type: ignore[attr-defined]
             if time.monotonic() - printed > 15:
                 printed = time.monotonic()
-                say(f"{what}: {asdict(at)}")
-        say(f"{what}: done")
+                print_line(f"{what}: {asdict(at)}")
+        print_line(f"{what}: done")
 
 
 def pack(folder: Path, out: Path, models: list[str]) -> None:
@@ -216,7 +216,7 @@ def pack(folder: Path, out: Path, models: list[str]) -> None:
             (out / f"{model}.safetensors.part{number}").write_bytes(data[start : start + PIECE_BYTES])
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """A line with the time, at once."""
     sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
     sys.stdout.flush()

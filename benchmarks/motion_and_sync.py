@@ -159,9 +159,11 @@ def flow_table() -> str:
                 for body, half in enumerate(truth.half_sizes):
                     x, y = truth.states[k, body, :2] * metre
                     step = (truth.states[k + 1, body, :2] - truth.states[k, body, :2]) * metre * (1, -1)
-                    reach, row, column = max(1, int(0.6 * min(half) * metre)), int(len(one) - y), int(x)
-                    if min(row, column, len(one) - row, len(one) - column) > reach:
-                        cut = flow[row - reach : row + reach + 1, column - reach : column + reach + 1].reshape(-1, 2)
+                    radius, row, column = max(1, int(0.6 * min(half) * metre)), int(len(one) - y), int(x)
+                    if min(row, column, len(one) - row, len(one) - column) > radius:
+                        cut = flow[row - radius : row + radius + 1, column - radius : column + radius + 1].reshape(
+                            -1, 2
+                        )
                         miss = np.linalg.norm(np.median(cut, axis=0) - step)
                         found.append((np.linalg.norm(step) / metre * 32, miss / metre * 32, 64 * min(half)))
     table = pd.DataFrame(found, columns=["speed", "miss", "width"])

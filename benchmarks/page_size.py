@@ -103,8 +103,8 @@ def main() -> None:
             write_whole(path, page.render(folders, frame, over, place, media=media).encode())
             wrote = time.perf_counter() - start
             times = pd.DataFrame([opened(browser, path) for _ in range(OPENINGS)])
-            told = [f"{middle:.2f} (≤ {most:.2f})" for middle, most in zip(times.median(), times.max(), strict=True)]
-            rows.append((media, f"{path.stat().st_size / 1e6:.1f}", f"{wrote:.1f}", *told))
+            cells = [f"{middle:.2f} (≤ {most:.2f})" for middle, most in zip(times.median(), times.max(), strict=True)]
+            rows.append((media, f"{path.stat().st_size / 1e6:.1f}", f"{wrote:.1f}", *cells))
         version = browser.version
         browser.close()
     beside = sum(path.stat().st_size for path in place.glob("*.mp4")) / 1e6
@@ -113,8 +113,8 @@ def main() -> None:
         table.add_row(*row)
     console = Console()
     console.print(table)
-    told = f"{asked.prompts} prompts × {len(MODELS)} models; {beside:.1f} MB of clips"
-    console.print(f"{told}; Chromium {version}; load {os.getloadavg()[0]:.1f}")
+    caption = f"{asked.prompts} prompts × {len(MODELS)} models; {beside:.1f} MB of clips"
+    console.print(f"{caption}; Chromium {version}; load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -79,9 +79,11 @@ def balance(draft: Draft) -> Iterator[str]:
     rows = []
     for tag in COUNTED:
         part = counts(lite, tag)
-        said = ", ".join(f"{value} {count} [{part[value]}]" for value, count in counts(draft.lines, tag).most_common())
-        if said:
-            rows.append([tag, said])
+        counted = ", ".join(
+            f"{value} {count} [{part[value]}]" for value, count in counts(draft.lines, tag).most_common()
+        )
+        if counted:
+            rows.append([tag, counted])
     yield _table(["tag", "prompts [of them in lite]"], rows)
 
 

@@ -106,9 +106,9 @@ def test_holm_counts_every_metric():
     found = agreement.table(votes, choice, {"good": np.ones(60), **chance}).set_index("judge")
     assert found.loc["good", "p_holm"] == pytest.approx(9 * found.loc["good", "p"])
     assert found.index[0] == "good"
-    said = agreement.verdict(found.reset_index(), votes.assign(vote="left"))
-    assert said[0] == "1 of 9 metrics agrees with the voters more often than chance: good 100%."
-    assert "not known" in said[1]
+    sentences = agreement.verdict(found.reset_index(), votes.assign(vote="left"))
+    assert sentences[0] == "1 of 9 metrics agrees with the voters more often than chance: good 100%."
+    assert "not known" in sentences[1]
 
 
 def study(runs, tmp_path, choices):
@@ -175,7 +175,7 @@ def test_rows_that_cannot_be_mapped_are_counted_with_the_reason(runs, tmp_path):
     path.write_text(HEAD + "\n".join(",".join(row) for row in rows))
     found = preferences.read([path], runs)
     assert len(found.votes) == 1
-    said = " ".join(found.left_out)
+    message = " ".join(found.left_out)
     for part in (
         "1 of 8, because the same rater judged the same two clips in an earlier row (first in row 2",
         "2 of 8, because a name is neither a run (near, far) nor a clip of one (first in row 3, 'near' and 'unknown",
@@ -184,11 +184,11 @@ def test_rows_that_cannot_be_mapped_are_counted_with_the_reason(runs, tmp_path):
         "of another prompt than the row",
         "both clips are of one run",
     ):
-        assert part in said
+        assert part in message
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("prompt,clip_a,clip_b,choice\n", "no column 'rater'"),
         (HEAD + "p,near,far,left,u\n", "choices: a, b, same"),
@@ -196,10 +196,10 @@ def test_rows_that_cannot_be_mapped_are_counted_with_the_reason(runs, tmp_path):
         (HEAD + "p,near,far,a,u,more\n", "6 cells"),
     ],
 )
-def test_bad_files_are_refused(runs, tmp_path, content, said):
+def test_bad_files_are_refused(runs, tmp_path, content, message):
     path = tmp_path / "study.csv"
     path.write_text(content)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         agreement.read([path], runs)
     with pytest.raises(InputError, match="--run"):
         agreement.read([path], [])

@@ -190,12 +190,12 @@ def test_few_prompts_are_not_compared(tmp_path, count):
 
 def test_the_command_groups_runs_and_says_the_answer(place):
     named = (f"a={place}/a-*", f"b={place}/b-0", f"b={place}/b-1", f"b={place}/b-2")
-    said = run_avbench("compare", *named, "--details").output
-    first, *_ = said.strip().splitlines()
+    output = run_avbench("compare", *named, "--details").output
+    first, *_ = output.strip().splitlines()
     assert first.startswith("a is better than b in 2 of 3 comparisons (3 trainings per arm, 12 prompts): ")
-    assert "are paired by the number that their names end in (0, 1, 2)." in said
-    assert "the exact test, which relabels whole trainings, cannot give a p below 0.25" in said
-    assert "b: b-2" in said and "toy-control: b − a (family of 3 comparisons)" in said
+    assert "are paired by the number that their names end in (0, 1, 2)." in output
+    assert "the exact test, which relabels whole trainings, cannot give a p below 0.25" in output
+    assert "b: b-2" in output and "toy-control: b − a (family of 3 comparisons)" in output
     plain = json.loads(
         run_avbench("compare", *named, "--format", "json", "--metric", "onset_rate", "--unpaired").stdout
     )

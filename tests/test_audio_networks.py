@@ -198,13 +198,13 @@ def test_panns_are_the_network_of_the_paper(cache):
 def test_a_checkpoint_that_does_not_fit_names_the_tensor(cache):
     for name, build, state in (("vggish", VGGish, vggish_state()), ("panns-cnn14", PANNs, panns_state())):
         first = next(iter(state))
-        for wrong, said in (
+        for wrong, message in (
             ({key: value for key, value in state.items() if key != first}, rf'Missing key.*"{first}"'),
             ({**state, "more": torch.zeros(1)}, r'Unexpected key.*"more"'),
             ({**state, first: torch.zeros(1, 1)}, f"size mismatch for {first}"),
         ):
             user_provided(cache, name, wrong)
-            with pytest.raises(InputError, match=f"checkpoint does not fit: {said}"):
+            with pytest.raises(InputError, match=f"checkpoint does not fit: {message}"):
                 build()
 
 

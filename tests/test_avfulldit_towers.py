@@ -333,7 +333,7 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
     weights = load_file(joint)
     first = min(weights)
     towers = load_pair(pair / "wan", pair / "tango", PairSettings(**SIZES)).dit.state_dict()
-    for changed, said, words in (
+    for changed, added, words in (
         ({name: one for name, one in weights.items() if name != first}, {}, f"lacks 1 tensors .*{first}"),
         ({**weights, "video.more": torch.zeros(1)}, {}, r"holds 1 tensors that these towers have not, video\.more"),
         ({**weights, first: torch.zeros(2)}, {}, rf"{first} is of shape \(2,\), these towers require"),
@@ -343,7 +343,7 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
         (weights, {"link": "{"}, "do not say how the towers are joined"),
         (weights, {"joint": metadata["joint"].replace("sync", "synch")}, "positions is 'synch'; it should be 'sync'"),
     ):
-        save_file(changed, tmp_path / "bad.safetensors", {**metadata, **said})
+        save_file(changed, tmp_path / "bad.safetensors", {**metadata, **added})
         with pytest.raises(InputError, match=words):
             generators.build(f"avfulldit:{pair}/wan+{pair}/tango+{tmp_path}/bad.safetensors", SMALL)
     broken = {name: torch.full_like(one, torch.nan) for name, one in weights.items()}
@@ -416,12 +416,12 @@ def test_towers_that_are_not_whole(pair, tmp_path):
     (tango / "config.json").write_text(json.dumps({"audio_seq_len": 250}))
     with pytest.raises(InputError, match="is not TangoFlux's: it has no text_encoder_name, max_duration, num_layers"):
         generators.build(f"avfulldit:{wan}+{tango}", SMALL)
-    for said, words in (
+    for config, words in (
         ({"shift": "much"}, "the shift is 'much'"),
         ([], r"scheduler_config\.json: the whole is \[\]; it must be an object"),
     ):
         shutil.copy(pair / "tango" / "config.json", tango)
-        (wan / "scheduler" / "scheduler_config.json").write_text(json.dumps(said))
+        (wan / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
         with pytest.raises(InputError, match=words):
             generators.build(f"avfulldit:{wan}+{tango}", SMALL)
 

@@ -22,12 +22,12 @@ def runs(tmp_path_factory):
 
 
 def test_every_command_is_in_a_panel_of_the_help():
-    told = run_avbench("-h").stdout
+    output = run_avbench("-h").stdout
     there = {one.name or one.callback.__name__ for one in app.registered_commands} | {
         one.name for one in app.registered_groups
     }
     assert there <= {name for names in PANELS.values() for name in names}
-    places = [told.index(f" {word} ") for word in ("Everyday", "compare", "Data", "curate", "Advanced", "sample")]
+    places = [output.index(f" {word} ") for word in ("Everyday", "compare", "Data", "curate", "Advanced", "sample")]
     assert places == sorted(places)
     assert run_avbench("--version").stdout.startswith("avbench ")
 
@@ -107,9 +107,9 @@ def test_run_toml_is_there_before_the_first_clip_and_a_refused_command_leaves_it
 def test_runs_that_differ_in_another_metric_are_compared_by_the_one_that_is_asked_for(tmp_path):
     one, other = (evaluated(made_run(tmp_path / name, count=6)) for name in "ab")
     scores, protocols = other.scores()
-    unlike = {f"{digest}-of-99": {**known, "iterations": 99} for digest, known in protocols.items()}
+    changed = {f"{digest}-of-99": {**known, "iterations": 99} for digest, known in protocols.items()}
     moved = [replace(one, protocol=f"{one.protocol}-of-99") if one.metric == "onset_rate" else one for one in scores]
-    other.write_scores(moved, {**protocols, **unlike})
+    other.write_scores(moved, {**protocols, **changed})
     places = (one.path, other.path)
     for verb in ("compare", "leaderboard"):
         refused = run_avbench(verb, *places, "--metric", "onset_rate", code=2)

@@ -65,8 +65,8 @@ def test_everybody_who_reads_a_folder_reads_the_same(real):
     assert {one.video_caption for one in loading.from_folder(real).prompts} == names
     pool = datasets.opened(str(real))
     assert {one.path.relative_to(real).with_suffix("").as_posix() for one in pool.entries()} == names
-    told = " ".join(datasets.remarks(pool, pool.entries()))
-    assert ".ipynb_checkpoints (a hidden folder)" in told and "and 3 more; suffixes" in told
+    remarks = " ".join(datasets.remarks(pool, pool.entries()))
+    assert ".ipynb_checkpoints (a hidden folder)" in remarks and "and 3 more; suffixes" in remarks
     assert detect(real).kind == "clips"
     assert any(".ipynb_checkpoints" in one for one in build(f"clips:{real}", {}).remarks([]))
 

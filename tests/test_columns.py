@@ -51,9 +51,7 @@ def test_what_lacks_weights_is_left_out_with_the_command(tmp_path):
 
 
 def test_nothing_left_is_an_error_and_named_metrics_stay():
-    with pytest.raises(
-        InputError, match=r"nothing is left of the columns hearing-helps-seeing: .*`avbench weights fetch raft"
-    ):
+    with pytest.raises(InputError, match=r"nothing is left of the columns hearing-.*: .*`avbench weights fetch"):
         wanted_metrics(Wanted(columns="hearing-helps-seeing"), [].append)
     found = wanted_metrics(Wanted(["loudness"], "hearing-helps-seeing"), [].append)
     assert [one.name for one in found] == ["loudness"]

@@ -29,7 +29,7 @@ CHECKS = ("settings", "clips", "form", "picture", "sound", "again", "order", "se
 def small(spec=None):
     """Two prompts for models that know nothing of the embedded world."""
     captions = {"one": "a red ball falls", "two": "a blue cup breaks"}
-    prompts = (Prompt(name, said, "a thud", tags={"image": f"{name}.png"}) for name, said in captions.items())
+    prompts = (Prompt(name, caption, "a thud", tags={"image": f"{name}.png"}) for name, caption in captions.items())
     return Subset("small", 1, tuple(prompts), spec)
 
 
@@ -89,8 +89,8 @@ def test_another_form_than_its_own_is_told(tmp_path):
     folder = tiny_pipelines.build("wan2.1", tmp_path / "model")
     settings = {"preset": "none", "steps": 1}
     found = kept(str(folder), settings, small(ClipSpec(60, 60, 6, Fraction(8))), own_form=True, silent=True)
-    said = "width 64 where 60 is asked for, height 64 where 60 is asked for, frames 13 where 6 is asked for, fps 16"
-    assert said in found["form"].words
+    message = "width 64 where 60 is asked for, height 64 where 60 is asked for, frames 13 where 6 is asked for, fps 16"
+    assert message in found["form"].words
 
 
 def test_a_folder_of_clips(tmp_path):

@@ -87,12 +87,12 @@ def test_a_clip_is_measured_again_when_its_bytes_change_not_its_time(tmp_path):
 
 @pytest.mark.slow
 def test_filters_say_why(table):
-    said = why(table, "large-motion")
-    assert "motion_with_camera at least" in said["x-frozen"]
-    assert "aspect at least 1" in said["x-portrait"]
-    assert "cuts at most 0" in said["x-cut"]
-    assert "text_share at most 0.005" in said["x-titled"]
-    assert said["z-broken"].startswith("not measured: ") and "z-broken.mkv" in said["z-broken"]
+    reasons = why(table, "large-motion")
+    assert "motion_with_camera at least" in reasons["x-frozen"]
+    assert "aspect at least 1" in reasons["x-portrait"]
+    assert "cuts at most 0" in reasons["x-cut"]
+    assert "text_share at most 0.005" in reasons["x-titled"]
+    assert reasons["z-broken"].startswith("not measured: ") and "z-broken.mkv" in reasons["z-broken"]
     assert "loudness at least -60" in why(table, "object-contact")["x-mute"]
 
 
@@ -107,9 +107,9 @@ def test_of_copies_the_one_with_more_pixels_stays(table):
 
 def test_rules_against_the_worlds_truth(clips, table):
     truth = clips[1]
-    ambient = [one for one, said in why(table, "ambient").items() if said == "kept"]
+    ambient = [one for one, reasons in why(table, "ambient").items() if reasons == "kept"]
     assert "drift-3" in ambient and all(not truth[one].contacts for one in ambient if one in truth)
-    struck = [one for one, said in why(table, "object-contact").items() if said == "kept"]
+    struck = [one for one, reasons in why(table, "object-contact").items() if reasons == "kept"]
     assert struck and all(truth[one].contacts for one in struck if one in truth)
     amounts = table.set_index("id")["motion_amount"]
     assert amounts[[one for one in truth if truth[one].displacement_rate > 0.25]].min() > amounts["drift-3"]
@@ -193,7 +193,7 @@ def test_killed_and_resumed_gives_the_same_bytes(clips, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[a]\nconditions = [{ measure = 'speed', at_least = 1 }]", "measure 'speed' is unknown"),
         ("[a]\nconditions = [{ measure = 'cuts' }]", "cuts needs one of at_least"),
@@ -202,9 +202,9 @@ def test_killed_and_resumed_gives_the_same_bytes(clips, tmp_path):
         ("a", "rules.toml: Expected"),
     ],
 )
-def test_wrong_rules_are_a_sentence(tmp_path, text, said):
+def test_wrong_rules_are_a_sentence(tmp_path, text, message):
     (tmp_path / "rules.toml").write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         rules.read(tmp_path / "rules.toml")
 
 

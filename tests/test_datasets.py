@@ -74,9 +74,9 @@ def test_greatest_hits_labels_are_contacts(tmp_path):
     assert one.tags == {"materials": ["metal", "wood"], "actions": ["hit", "scratch"]}
     assert found["2015-03-01-10-00-00"].contacts_seconds is None, "nothing is known, which is not 'no contact'"
     pool = datasets.opened(f"greatest-hits:{tmp_path}")
-    told = " ".join(datasets.remarks(pool, pool.entries()))
-    assert "1 of 3 clips are listed but missing: 2015-09-09-09-09-09_denoised.mp4" in told
-    assert "3 entries were found; greatest-hits should have 977" in told
+    remarks = " ".join(datasets.remarks(pool, pool.entries()))
+    assert "1 of 3 clips are listed but missing: 2015-09-09-09-09-09_denoised.mp4" in remarks
+    assert "3 entries were found; greatest-hits should have 977" in remarks
     written(tmp_path / "2015-02-16-16-49-06_times.txt", "0.5 wood hit static\nsoon wood hit\n")
     with pytest.raises(InputError, match=r"06_times.txt, line 2: 'soon wood hit' is not a second"):
         list(datasets.entries(f"greatest-hits:{tmp_path}"))

@@ -249,11 +249,11 @@ def test_a_frame_is_the_middle_of_pillows(cache, state, size):
 def test_both_ends_are_looked_at(cache, state, monkeypatch):
     """As av-benchmark cuts 6.2 s: 18 segments, of which the first 14 and the last 14."""
     provide(cache, state)
-    said, forward = [], sf.Network.forward
+    outputs, forward = [], sf.Network.forward
 
     def kept(self, *args):
-        said.append(forward(self, *args))
-        return said[-1]
+        outputs.append(forward(self, *args))
+        return outputs[-1]
 
     monkeypatch.setattr(sf.Network, "forward", kept)
     clip = made_clip(6.2)
@@ -266,9 +266,9 @@ def test_both_ends_are_looked_at(cache, state, monkeypatch):
         waves = torch.from_numpy(np.stack([mono[5120 * k : 5120 * k + 10240] for k in range(first, first + 14)]))
         pictures, sounds = network.vfeat_extractor(x), network.afeat_extractor(sf.log_mel(waves, SETTINGS))
         right = forward(network, pictures, sounds)
-        close(said[end], right)
+        close(outputs[end], right)
         assert values[name] == pytest.approx(2 - 0.2 * int(right.argmax()))
-    assert (said[0] - said[1]).abs().max() > 1e-3
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-3
 
 
 def test_of_the_shortest_clip_both_ends_are_one(cache, state):
@@ -312,13 +312,13 @@ def test_what_cannot_be_measured_says_why(cache, state):
 
 def test_a_checkpoint_that_does_not_fit_names_the_tensor(cache, state):
     name = "transformer.pos_emb_cfg.pos_emb"
-    for wrong, said in (
+    for wrong, message in (
         ({key: value for key, value in state.items() if key != name}, rf'Missing key.*"{name}"'),
         ({**state, "vfeat_extractor.more": torch.zeros(1)}, r'Unexpected key.*"vfeat_extractor.more"'),
         ({**state, name: torch.zeros(1, 197, 24)}, f"size mismatch for {name}"),
     ):
         provide(cache, wrong)
-        with pytest.raises(InputError, match=f"the Synchformer checkpoint does not fit: {said}"):
+        with pytest.raises(InputError, match=f"the Synchformer checkpoint does not fit: {message}"):
             Synchformer()
     provide(cache, [1])
     with pytest.raises(InputError, match="is not a flat state dict"):

@@ -183,15 +183,15 @@ def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
 @pytest.mark.parametrize("verb", ["compare", "leaderboard", "power"])
 def test_every_form_is_printed(runs, verb, form):
     paths = [str(folder.path) for folder in list(runs.values())[:2]]
-    told = run_avbench(verb, *paths, "--format", form, code=None)
-    assert told.exit_code == 0, told.output
-    assert "onset" in told.output
+    result = run_avbench(verb, *paths, "--format", form, code=None)
+    assert result.exit_code == 0, result.output
+    assert "onset" in result.output
     if form == "json":
-        assert isinstance(json.loads(told.output), list)
+        assert isinstance(json.loads(result.output), list)
     if form == "latex":
-        assert r"\toprule" in told.output and "onset\\_rate" in told.output
+        assert r"\toprule" in result.output and "onset\\_rate" in result.output
 
 
 def test_an_unknown_form_is_a_sentence(runs):
-    told = run_avbench("compare", runs["good"].path, "--format", "excel", code=None)
-    assert told.exit_code == 2 and "format 'excel' is unknown" in told.output
+    result = run_avbench("compare", runs["good"].path, "--format", "excel", code=None)
+    assert result.exit_code == 2 and "format 'excel' is unknown" in result.output

@@ -343,7 +343,7 @@ def test_presets_fit_the_classes_that_they_are_for(built):
     asked = generators.build(str(built("wan2.1")), {"preset": "wan2.1-720p", "steps": 3})
     assert (asked.settings["flow_shift"], asked.settings["width"], asked.settings["steps"]) == (5.0, 1280, 3)
     long = request(spec=ClipSpec(64, 64, 80, Fraction(8)))
-    assert any("last 5.06 s, but a subset asks for 10.00 s" in said for said in asked.remarks([long]))
+    assert any("last 5.06 s, but a subset asks for 10.00 s" in remark for remark in asked.remarks([long]))
 
 
 @pytest.mark.slow

@@ -224,8 +224,8 @@ def test_the_kernel_distance_is_centred_and_keeps_its_sign():
 def balls(x, y, k):
     """Who lies in whose ball, by hand."""
     apart = np.linalg.norm(x[:, None] - y[None], axis=-1)
-    reach = [np.sort(np.linalg.norm(z[:, None] - z[None], axis=-1), axis=1)[:, k] for z in (x, y)]
-    return apart <= reach[1], apart <= reach[0][:, None]
+    radii = [np.sort(np.linalg.norm(z[:, None] - z[None], axis=-1), axis=1)[:, k] for z in (x, y)]
+    return apart <= radii[1], apart <= radii[0][:, None]
 
 
 def test_shares_of_neighbours_are_the_definitions():

@@ -78,8 +78,8 @@ def test_verify_removes_what_is_damaged(cache):
         cache.keep(PROTOCOL, name, VALUES)
     path = cache._path(PROTOCOL, "b")
     path.write_text(path.read_text()[:-2])
-    said = run_avbench("cache", "verify", code=1).stdout
-    assert str(path) in said and "2 entries are good, 1 were damaged and are removed" in said
+    output = run_avbench("cache", "verify", code=1).stdout
+    assert str(path) in output and "2 entries are good, 1 were damaged and are removed" in output
     assert "2 entries are good, 0 were damaged" in run_avbench("cache", "verify").stdout
 
 

@@ -74,11 +74,13 @@ def test_velocities_of_the_world():
             for body, half in enumerate(truth.half_sizes):
                 x, y = truth.states[k, body, :2] * metre
                 step = (truth.states[k + 1, body, :2] - truth.states[k, body, :2]) * metre * (1, -1)
-                reach = max(1, int(0.6 * min(half) * metre))
+                radius = max(1, int(0.6 * min(half) * metre))
                 row, column = int(len(one) - y), int(x)
-                inside = min(row, column, len(one) - row, len(one) - column) > reach
+                inside = min(row, column, len(one) - row, len(one) - column) > radius
                 if inside and 1.2 <= np.hypot(*step) <= 16:
-                    around = found[row - reach : row + reach + 1, column - reach : column + reach + 1].reshape(-1, 2)
+                    around = found[row - radius : row + radius + 1, column - radius : column + radius + 1].reshape(
+                        -1, 2
+                    )
                     errors.append(np.linalg.norm(np.median(around, axis=0) - step) / np.hypot(*step))
     assert len(errors) > 200
     assert np.median(errors) < 0.1

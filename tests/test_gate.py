@@ -50,8 +50,8 @@ def check(tmp_path, folder, *more):
 
 @pytest.mark.slow
 def test_the_same_again_passes_and_so_does_rounding(tmp_path, baseline):
-    told = check(tmp_path, evaluated(made_run(tmp_path / "again", seed=1)))
-    assert told.exit_code == 0 and "::error" not in told.output
+    result = check(tmp_path, evaluated(made_run(tmp_path / "again", seed=1)))
+    assert result.exit_code == 0 and "::error" not in result.output
     rounded = made_run(tmp_path / "rounded", seed=1)
     for row in current_rows(rounded, "lpips-alex").values():
         moved = {name: value + 1e-6 for name, value in row.values.items()}  # every clip in one direction
@@ -66,9 +66,9 @@ def test_another_draw_of_the_same_model_passes(tmp_path, baseline):
 def test_a_regression_fails_and_is_told_in_every_form(tmp_path, baseline):
     worse = evaluated(made_run(tmp_path / "worse", seed=1, lpips=0.004))
     junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
-    told = check(tmp_path, worse, "--junit", str(junit), "--summary", str(summary))
-    assert told.exit_code == 1
-    assert "::error title=toy-control/lpips_consecutive::worse by 0.004" in told.output
+    result = check(tmp_path, worse, "--junit", str(junit), "--summary", str(summary))
+    assert result.exit_code == 1
+    assert "::error title=toy-control/lpips_consecutive::worse by 0.004" in result.output
     suite = ET.parse(junit).getroot()
     failed = {case.get("name") for case in suite if case.find("failure") is not None}
     assert failed == {"toy-control/lpips_consecutive", "toy-object-contact/lpips_consecutive"} or (
@@ -85,16 +85,20 @@ def test_clips_that_are_no_longer_measurable_fail(tmp_path, baseline):
     mute = made_run(tmp_path / "mute", seed=1)
     for row in list(current_rows(mute, "onsets").values())[::2]:
         mute.add_row(protocol_of("onsets"), Row(row.key, row.clip_sha256, None, "the clip has no sound"))
-    told = check(tmp_path, evaluated(mute))
-    assert told.exit_code == 1 and "onset_rate%3A coverage::" in told.output
+    result = check(tmp_path, evaluated(mute))
+    assert result.exit_code == 1 and "onset_rate%3A coverage::" in result.output
 
 
 def test_clips_that_cannot_be_made_fail(tmp_path, baseline):
     broken = made_run(tmp_path / "broken", seed=1)
     key = min(broken.samples())
     broken.add_sample(Sample(key, None, None, 0.0, failure="out of memory"))
-    told = check(tmp_path, evaluated(broken))
-    assert told.exit_code == 1 and "1 of 48 clips could not be made" in told.output and "out of memory" in told.output
+    result = check(tmp_path, evaluated(broken))
+    assert (
+        result.exit_code == 1
+        and "1 of 48 clips could not be made" in result.output
+        and "out of memory" in result.output
+    )
 
 
 def failures(folder, baseline, **plain):
@@ -109,8 +113,8 @@ def test_what_is_gone_fails_by_name_in_every_form(tmp_path, baseline):
     """A planned metric that the run was not scored by, and a planned subset that it does not have."""
     less = evaluated(made_run(tmp_path / "less", seed=1, names=["toy-control"]), "onset_rate")
     junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
-    told = check(tmp_path, less, "--junit", str(junit), "--summary", str(summary))
-    assert told.exit_code == 1
+    result = check(tmp_path, less, "--junit", str(junit), "--summary", str(summary))
+    assert result.exit_code == 1
     gone = {
         "toy-control/lpips_consecutive": "the run was not scored by lpips_consecutive on toy-control",
         "toy-object-contact/lpips_consecutive": "the run does not have the subset toy-object-contact",
@@ -129,15 +133,15 @@ def test_what_is_gone_fails_by_name_in_every_form(tmp_path, baseline):
     assert set(skipped) == {*gone} and suite.get("skipped") == "3" and suite.get("failures") == "1"
     for name, why in gone.items():
         assert skipped[name] == f"not compared: {why}" and f"| {name} | **not compared** |" in summary.read_text()
-        assert f"::error title={name}::not compared: {why}" in told.output
+        assert f"::error title={name}::not compared: {why}" in result.output
 
 
 def test_a_first_plan_comes_from_the_baselines_own_noise(tmp_path, baseline):
     place = tmp_path / "first.toml"
     run = evaluated(made_run(tmp_path / "again", seed=1))
     arguments = ["check", str(run.path), "--baseline", str(baseline), "--plan", str(place)]
-    told = run_avbench(*arguments, "--init", code=None)
-    assert told.exit_code == 0 and f"{place} now holds margins" in told.output
+    result = run_avbench(*arguments, "--init", code=None)
+    assert result.exit_code == 0 and f"{place} now holds margins" in result.output
     written = plan.read(place)
     interval = next(one.interval for one in run.scores()[0] if one.metric == "lpips_consecutive")
     margin = written.margin("toy-control", "lpips_consecutive")
@@ -240,10 +244,10 @@ def test_clips_of_one_prompt_cannot_be_tested_and_fail(tmp_path):
 def test_what_the_baseline_lacks_is_skipped_in_words(tmp_path, baseline):
     (tmp_path / "plan.toml").write_text(PLAN + '"toy-contrl/onset_rate" = 1\nfvd = 1\n')
     junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
-    told = check(
+    result = check(
         tmp_path, evaluated(made_run(tmp_path / "again", seed=1)), "--junit", str(junit), "--summary", str(summary)
     )
-    assert told.exit_code == 0
+    assert result.exit_code == 0
     suite = ET.parse(junit).getroot()
     skipped = {case.get("name") for case in suite if case.find("skipped") is not None}
     assert skipped == {"toy-contrl/onset_rate", "fvd"} and suite.get("skipped") == "2" and suite.get("failures") == "0"
@@ -319,10 +323,10 @@ def test_a_baseline_from_which_clips_were_taken_fails_by_name(tmp_path, changes,
     gate.update(run, tmp_path / "baseline.zip", "first")
     rewritten(tmp_path / "baseline.zip", changes)
     (tmp_path / "plan.toml").write_text(PLAN)
-    told = check(tmp_path, run)
-    assert told.exit_code == 2 and words in told.stderr
-    assert f"{tmp_path / 'baseline.zip'} is damaged, or was changed after it was made" in told.stderr
-    assert "--update --reason" in told.stderr and "avbench evaluate" not in told.stderr
+    result = check(tmp_path, run)
+    assert result.exit_code == 2 and words in result.stderr
+    assert f"{tmp_path / 'baseline.zip'} is damaged, or was changed after it was made" in result.stderr
+    assert "--update --reason" in result.stderr and "avbench evaluate" not in result.stderr
 
 
 @pytest.mark.slow
@@ -350,11 +354,11 @@ def test_rows_taken_from_under_a_distance_are_noticed(tmp_path, real):
 
 def test_a_baseline_that_holds_less_than_before_says_so(tmp_path, baseline):
     less = evaluated(made_run(tmp_path / "less", seed=1, count=20, names=["toy-control"]), "onset_rate")
-    said = run_avbench("check", less.path, "--baseline", baseline, "--update", "--reason", "smaller").stderr
+    message = run_avbench("check", less.path, "--baseline", baseline, "--update", "--reason", "smaller").stderr
     gone = (
         "toy-control/lpips_consecutive, toy-object-contact/lpips_consecutive, toy-object-contact/onset_rate, 28 clips"
     )
-    assert f"note: it had, and has no longer: {gone}" in said
+    assert f"note: it had, and has no longer: {gone}" in message
     assert "note" not in run_avbench("check", less.path, "--baseline", baseline, "--update", "--reason", "again").stderr
 
 
@@ -363,8 +367,8 @@ def test_checks_name_no_folder_of_this_machine(tmp_path, baseline):
     key = next(iter(broken.samples()))
     broken.add_sample(Sample(key, None, None, 0.0, f"{tmp_path}/clips/a b.mp4 is cut short"))
     junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
-    told = check(tmp_path, evaluated(broken), "--junit", junit, "--summary", summary)
-    for text in (told.stdout, junit.read_text(), summary.read_text()):
+    result = check(tmp_path, evaluated(broken), "--junit", junit, "--summary", summary)
+    for text in (result.stdout, junit.read_text(), summary.read_text()):
         assert "b.mp4 is cut short" in text and str(tmp_path) not in text
 
 

@@ -54,7 +54,7 @@ def test_what_an_arm_hears(sound: str) -> None:
     from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
     from avbench.toyworld import FAMILIES
     from avbench.training.examples import Batch
-    from benchmarks.hearing.arms import _PARTNER, Arm, Heard
+    from benchmarks.hearing.arms import _PARTNER, Arm, SoundReplaced
 
     codec = SpectrogramCodec(SpectrogramCodecConfig())
     clips = 60 * len(FAMILIES) + 2
@@ -68,7 +68,7 @@ def test_what_an_arm_hears(sound: str) -> None:
         return Batch(rows, torch.zeros(len(rows)), latents[rows], rows, -rows)
 
     rows = np.array([3, clips - 1])
-    batch = Heard(Arm("x", sound), feed, Parts(), clips)(rows)
+    batch = SoundReplaced(Arm("x", sound), feed, Parts(), clips)(rows)
     silence = codec.encode(torch.zeros(1, 1, 32000))
     partner = np.array([3 + 9 * _PARTNER, 1 + 9 * _PARTNER])  # the last clip is the second of a new turn
     assert (partner % len(FAMILIES) == rows % len(FAMILIES)).all()

@@ -152,8 +152,8 @@ def test_a_clip_that_is_gone_is_told_and_its_rows_are_kept(mine, monkeypatch):
     before = run()
     monkeypatch.setattr("avbench.cli.steps.PRINTED.notes", [])
     Path("run/clips/p/p1-0.mkv").unlink()
-    told = run_avbench("evaluate", "run", "--metric", "motion_amount").output
-    assert "note: 1 of 3 clips of run is no longer there (for example run/clips/p/p1-0.mkv)" in told
+    output = run_avbench("evaluate", "run", "--metric", "motion_amount").output
+    assert "note: 1 of 3 clips of run is no longer there (for example run/clips/p/p1-0.mkv)" in output
     assert evaluate(RunFolder(Path("run")), MOVES) == [before]
     with pytest.raises(InputError, match="1 of 3 clips of run is to be measured and no longer there"):
         measure(RunFolder(Path("run")), ["onsets"])
@@ -204,9 +204,9 @@ def test_a_class_is_told_by_its_files_and_its_checkpoint(here):
     (here / "maker.py").write_text(MAKER)
     (here / "helper.py").write_text("VALUE = 1")
     (here / "step.pt").write_bytes(b"1")
-    told = build("python:maker:Maker", {}).settings
-    assert [*told["imports_sha256"]] == ["helper.py"] and [*told["inputs"]] == ["step.pt"]
-    assert told["source_sha256"] == file_sha256(here / "maker.py")
+    settings = build("python:maker:Maker", {}).settings
+    assert [*settings["imports_sha256"]] == ["helper.py"] and [*settings["inputs"]] == ["step.pt"]
+    assert settings["source_sha256"] == file_sha256(here / "maker.py")
     asked = [Subset("s", 1, (Prompt("a", "a cat"),), None)]
     list(sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])[1])
     for name in ("helper.py", "step.pt"):
@@ -237,24 +237,24 @@ def test_a_command_is_told_by_what_it_names(here):
     (here / "go").write_text("#!/bin/sh\npython make.py --weights=big.bin; echo 'x'\n")
     (here / "go").chmod(0o755)
 
-    def told(words, **settings):
+    def settings_of(words, **settings):
         plain = dict(build(f"cmd:{words}", settings).settings)
         plain.pop("command")
         return plain
 
-    script = told(f"{python} make.py --weights=big.bin --folder ckpt .")
+    script = settings_of(f"{python} make.py --weights=big.bin --folder ckpt .")
     assert [*script["files_sha256"]] == ["big.bin", "helper.py", "make.py"] and [*script["folders"]] == ["ckpt"]
     assert script["folders"]["ckpt"]["files"] == 1, "hidden folders do not count"
     module = ["model/__init__.py", "model/inner/__init__.py", "model/inner/parts.py", "model/inner/run.py"]
-    assert [*told(f"{python} -m model.inner.run")["files_sha256"]] == [*module, "model/other.py"]
-    assert [*told("./go")["files_sha256"]] == ["big.bin", "go", "helper.py", "make.py"]
-    assert [*told(f"{python} broken.py")["files_sha256"]] == ["broken.py"]
-    assert [*told(f"{python} make.py", inputs="big.bin")["files_sha256"]] == ["big.bin"]
+    assert [*settings_of(f"{python} -m model.inner.run")["files_sha256"]] == [*module, "model/other.py"]
+    assert [*settings_of("./go")["files_sha256"]] == ["big.bin", "go", "helper.py", "make.py"]
+    assert [*settings_of(f"{python} broken.py")["files_sha256"]] == ["broken.py"]
+    assert [*settings_of(f"{python} make.py", inputs="big.bin")["files_sha256"]] == ["big.bin"]
     with pytest.raises(InputError, match="-M inputs: nowhere does not exist"):
-        told(f"{python} make.py", inputs=["nowhere"])
+        settings_of(f"{python} make.py", inputs=["nowhere"])
     for name in ("big.bin", "helper.py", "ckpt/w.safetensors"):
         (here / name).write_bytes((here / name).read_bytes() + b"#")
-        again = told(f"{python} make.py --weights=big.bin --folder ckpt .")
+        again = settings_of(f"{python} make.py --weights=big.bin --folder ckpt .")
         assert again != script, name
         script = again
     assert named_paths(["x" * 5000, "a\0b", 5, None, {"a": ["go"]}]) == ["go"]

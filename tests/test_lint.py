@@ -75,7 +75,7 @@ def test_a_subset_in_order_has_no_findings(mine, quick):
 
 
 @pytest.mark.parametrize(
-    ("second", "said"),
+    ("second", "message"),
     [
         (prompt("a", "Two dogs race through snow."), "the id 'a' occurs twice; first in line 1"),
         ({"id": "b"}, "no video caption; name it one of"),
@@ -101,19 +101,19 @@ def test_a_subset_in_order_has_no_findings(mine, quick):
         (prompt("b", "Now a kettle sings on a fire."), "shares the words 'a kettle sings on' with 'a'"),
     ],
 )
-def test_each_fault_is_one_sentence_with_its_line(mine, quick, second, said):
+def test_each_fault_is_one_sentence_with_its_line(mine, quick, second, message):
     write(mine, prompt("a", "A kettle sings on the stove."), second)
     found = sentences(mine)
-    if said is None:
+    if message is None:
         assert found == []
         return
     assert len(found) == 1
     assert found[0].startswith(f"{mine / 'prompts.jsonl'}:2: ")
-    assert said in found[0]
+    assert message in found[0]
 
 
 @pytest.mark.parametrize(
-    ("added", "said"),
+    ("added", "message"),
     [
         ("[quotas]\nmaterial = 1", "0 prompts have material 'metal'; the quota is 1"),
         ("[cells]\ntags = ['material', 'seen']\nmost = 1\nleast_filled = 1", "2 prompts are wood × True; at most 1"),
@@ -123,22 +123,22 @@ def test_each_fault_is_one_sentence_with_its_line(mine, quick, second, said):
         ("beside = ['../mine', 3]", "beside names"),
     ],
 )
-def test_what_a_card_promises_is_counted(mine, quick, added, said):
+def test_what_a_card_promises_is_counted(mine, quick, added, message):
     card = mine / "card.toml"
     card.write_text(f"{added}\n{card.read_text()}" if added[0] != "[" else card.read_text() + added)
     found = sentences(mine)
     assert len(found) == (2 if "beside" in added else 1)
-    assert all(one.startswith(f"{card}: ") and said in one for one in found)
+    assert all(one.startswith(f"{card}: ") and message in one for one in found)
 
 
 @pytest.mark.parametrize(
-    ("named", "becomes", "said"),
+    ("named", "becomes", "message"),
     [
         ('"role": "near-miss"', '"role": "contact"', "it needs one each of contact, near-miss, ambient"),
         ('"split": "test"', '"split": "dev"', "is split up"),
     ],
 )
-def test_a_broken_triple_is_told(tmp_path, quick, named, becomes, said):
+def test_a_broken_triple_is_told(tmp_path, quick, named, becomes, message):
     shutil.copytree(SHIPPED, tmp_path / "subsets")
     path = tmp_path / "subsets" / "object-contact" / "prompts.jsonl"
     lines = path.read_text().splitlines()
@@ -146,7 +146,7 @@ def test_a_broken_triple_is_told(tmp_path, quick, named, becomes, said):
     lines[number] = lines[number].replace(named, becomes)
     path.write_text("\n".join(lines) + "\n")
     found = sentences(path.parent)
-    assert any(said in one for one in found)
+    assert any(message in one for one in found)
     assert any("prompts_sha256" in one for one in found)
 
 
@@ -207,8 +207,8 @@ def test_views_keep_digests_apart(name):
 def test_a_view_takes_a_tag_and_refuses_what_is_not_there():
     whole = loading.load("object-contact")
     assert len(loading.viewed(whole, "role=contact").prompts) == 160
-    for view, said in [("lit", "did you mean 'lite'"), ("role=hit", "no prompts in the view 'role=hit'")]:
-        with pytest.raises(InputError, match=said):
+    for view, message in [("lit", "did you mean 'lite'"), ("role=hit", "no prompts in the view 'role=hit'")]:
+        with pytest.raises(InputError, match=message):
             loading.viewed(whole, view)
     with pytest.raises(InputError, match="no prompts in the view 'short'"):
         loading.viewed(loading.load("toy-control"), "short")

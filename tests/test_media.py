@@ -137,11 +137,11 @@ def test_h264_in_avi_comes_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("codec", "said"), [("aac", True), ("pcm_s16le", False)])
-def test_aac_in_avi_is_said_to_be_late(tmp_path: Path, codec: str, said: bool) -> None:
+def test_aac_in_avi_is_said_to_be_late(tmp_path: Path, codec: str, remarked: bool) -> None:
     """AVI stores no delay to be taken off; a container that does gets no such sentence."""
     sound = (codec, tone(24000), 16000, Fraction(0))
     remarks = read_clip(make(tmp_path / "a.avi", moving(), 8, codec="libx264", sound=sound)).remarks
-    assert any("AVI does not store the delay of AAC" in one for one in remarks) is said
+    assert any("AVI does not store the delay of AAC" in one for one in remarks) is remarked
     assert not read_clip(make(tmp_path / "a.mp4", moving(), 8, sound=("aac", *sound[1:]))).remarks
 
 

@@ -52,13 +52,13 @@ def read_all(folder: Path) -> dict[str, str]:
         [sys.executable, "-c", READER, str(folder)], capture_output=True, text=True, timeout=300, check=False
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    said = {name: sentence for name, sentence, _ in lines}
-    after = sorted(one.name for one in folder.iterdir())[len(said) : len(said) + 1]
+    found = {name: sentence for name, sentence, _ in lines}
+    after = sorted(one.name for one in folder.iterdir())[len(found) : len(found) + 1]
     assert done.returncode == 0, f"died of {after}: {done.stderr[-2000:]}"
-    assert [f"{name}: {one}" for name, one in said.items() if one.startswith("FAULT") or "\n" in one] == []
+    assert [f"{name}: {one}" for name, one in found.items() if one.startswith("FAULT") or "\n" in one] == []
     peaks = {name: peak >> 20 for name, _, peak in lines}
     assert max(peaks.values()) < 1000, max(peaks, key=lambda name: peaks[name])
-    return said
+    return found
 
 
 # --- mutations --------------------------------------------------------------------------------------------------
@@ -119,9 +119,9 @@ def test_mutated_files_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None
     (corpus / "page.mp4").write_text("<html><body>404</body></html>")
     (corpus / "list.mkv").write_text("ffconcat version 1.0\nfile /etc/hostname\n")
     (corpus / "call.mp4").write_text("v=0\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n")
-    said = read_all(corpus)
-    assert sum(one.startswith("told") for one in said.values()) > len(said) / 3
-    assert all(corpus.name in one for one in said.values() if one.startswith("told"))
+    found = read_all(corpus)
+    assert sum(one.startswith("told") for one in found.values()) > len(found) / 3
+    assert all(corpus.name in one for one in found.values() if one.startswith("told"))
 
 
 # --- small files, large memory ----------------------------------------------------------------------------------
@@ -178,10 +178,10 @@ def test_small_files_do_not_become_gigabytes(tmp_path: Path) -> None:
         large_png(bombs / f"png-{side}" / "0.png", side)
     still_sound(bombs / "still.mkv", 100)
     assert all(path.is_dir() or path.stat().st_size < 200_000 for path in bombs.iterdir())
-    said = read_all(bombs)
-    assert {name for name, one in said.items() if one.startswith("clip")} <= {"png-5000"}
-    assert "36,000" in said["late-3600.mkv"] and FRAMES_VARIABLE in said["late-3600.mkv"]
-    assert "pixels" in said["20000.gif"] and "pixels" in said["png-12000"]
+    found = read_all(bombs)
+    assert {name for name, one in found.items() if one.startswith("clip")} <= {"png-5000"}
+    assert "36,000" in found["late-3600.mkv"] and FRAMES_VARIABLE in found["late-3600.mkv"]
+    assert "pixels" in found["20000.gif"] and "pixels" in found["png-12000"]
 
 
 def test_the_budget_can_be_changed_and_names_itself(tmp_path: Path, monkeypatch) -> None:
@@ -190,9 +190,9 @@ def test_the_budget_can_be_changed_and_names_itself(tmp_path: Path, monkeypatch)
     write_clip(clip, path)
     write_clip(Clip(moving(2), 8, Audio(tone(80000), 16000)), loud)
     monkeypatch.setenv(MEMORY_VARIABLE, "1")
-    told = f"MiB are allowed for a file of its size (change it by the environment variable {MEMORY_VARIABLE})"
-    assert f"MiB of memory for its frames; at most 1.0 {told}" in refusal(path)
-    assert f"MiB of memory for its sound; at most 0.1 {told}" in refusal(loud)
+    message = f"MiB are allowed for a file of its size (change it by the environment variable {MEMORY_VARIABLE})"
+    assert f"MiB of memory for its frames; at most 1.0 {message}" in refusal(path)
+    assert f"MiB of memory for its sound; at most 0.1 {message}" in refusal(loud)
     monkeypatch.setenv(MEMORY_VARIABLE, "16")
     np.testing.assert_array_equal(read_clip(path).frames, clip.frames)
     assert read_clip(loud).audio.samples == 80000

@@ -68,7 +68,7 @@ def test_the_example_of_the_docs_keeps_the_contract(here):
 def test_what_is_wrong_with_a_class_is_a_sentence(here):
     (here / "my_model.py").write_text(example())
     (here / "bad_model.py").write_text("import nowhere")
-    for model, settings, said in (
+    for model, settings, message in (
         ("python:my_model:Noise", {"brightnes": 1}, "did you mean 'brightness'"),
         ("python:my_model:Nois", {}, "did you mean 'Noise'"),
         ("python:my_model:np", {}, "is not callable and has no method generate"),
@@ -76,7 +76,7 @@ def test_what_is_wrong_with_a_class_is_a_sentence(here):
         ("python:my_modell:Noise", {}, "my_modell cannot be imported"),
         ("python:bad_model:X", {}, "No module named 'nowhere'"),
     ):
-        with pytest.raises(InputError, match=re.escape(said)):
+        with pytest.raises(InputError, match=re.escape(message)):
             build(model, settings)
 
 

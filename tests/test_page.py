@@ -387,8 +387,8 @@ def test_prompts_are_sorted_by_a_metrics_difference(inside):
     tab = inside.page
     tab.select_option("#subset", label="toy-object-contact")
     tab.select_option("#metric", label="warping_error")
-    told = [float(text) for text in tab.locator("#list span:last-child").all_inner_texts()]
-    assert told == sorted(told) and len(told) == 3 and told[0] > 0
+    values = [float(text) for text in tab.locator("#list span:last-child").all_inner_texts()]
+    assert values == sorted(values) and len(values) == 3 and values[0] > 0
     for jump, place in (("lowest", 0), ("highest", 2), ("median", 1)):
         tab.get_by_role("button", name=jump, exact=True).click()
         assert tab.locator("#list button").nth(place).get_attribute("aria-current") == "true"
@@ -420,16 +420,16 @@ def test_a_number_opens_its_origin(inside, out):
     tab.evaluate("document.querySelectorAll('.tables').forEach(one => one.open = true)")
     row = tab.locator("#subset-0 tr", has=tab.locator("th", has_text=re.compile("^toyworld$")))
     row.locator(".number[data-score]").nth(1).click()
-    told = tab.locator("#origin").inner_text()
+    origin = tab.locator("#origin").inner_text()
     score = folders(out)[0].scores()[0][1]
-    assert score.protocol in told and f"{score.n} clips" in told and str(score.value) in told
+    assert score.protocol in origin and f"{score.n} clips" in origin and str(score.value) in origin
     kept = folders(out)[0].subset_path("toy-object-contact")
-    assert f"avbench sample toyworld: --subset {kept.name}" in told and '"name": "flow-dis"' in told
+    assert f"avbench sample toyworld: --subset {kept.name}" in origin and '"name": "flow-dis"' in origin
     tab.keyboard.press("Escape")
     assert tab.locator("#together").count() == 0, "no means over subsets beside distances, which they lack"
     tab.locator(".number[data-difference]").first.click()
-    told = tab.locator("#origin").inner_text()
-    assert "0.02, of a family of 4" in told and "avbench compare" in told
+    origin = tab.locator("#origin").inner_text()
+    assert "0.02, of a family of 4" in origin and "avbench compare" in origin
     tab.keyboard.press("Escape")
 
 
@@ -441,10 +441,10 @@ def test_the_commands_of_an_origin_ask_for_the_same(tmp_path):
     scores, protocols = folder.scores()
     folder.write_scores(scores, protocols, {"reference": "my refs/real", "against": "runs/real"})
     commands = page._commands(folder, folder.run())
-    told = {name: [*itertools.pairwise(shlex.split(words))] for name, words in commands.items()}
-    assert cli.steps.parsed_settings(after for before, after in told["sample"] if before == "-M") == asked
-    assert [loading.load(after) for before, after in told["sample"] if before == "--subset"] == folder.subsets()
-    assert ("--reference", "my refs/real") in told["evaluate"] and ("--against", "runs/real") in told["measure"]
+    options = {name: [*itertools.pairwise(shlex.split(words))] for name, words in commands.items()}
+    assert cli.steps.parsed_settings(after for before, after in options["sample"] if before == "-M") == asked
+    assert [loading.load(after) for before, after in options["sample"] if before == "--subset"] == folder.subsets()
+    assert ("--reference", "my refs/real") in options["evaluate"] and ("--against", "runs/real") in options["measure"]
 
 
 @pytest.mark.browser

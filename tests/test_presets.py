@@ -74,9 +74,9 @@ def test_options_come_before_the_preset():
     assert "steps" not in paper_presets.settings(PAPER, "diffusers:a/b", {"steps": 4})
     assert paper_presets.settings(PAPER, "clips:somewhere", {}) == {}
     given = paper_presets.Given(settings={"steps": 4}, seeds=3)
-    told = paper_presets.record(PAPER, "diffusers:a/b", given, asked)["overridden"]
-    assert "sampler: steps 4 instead of 50" in told and "seeds: 3 a prompt instead of 1" in told
-    assert any(one.startswith("clip: toy-control keeps its own form") for one in told)
+    overridden = paper_presets.record(PAPER, "diffusers:a/b", given, asked)["overridden"]
+    assert "sampler: steps 4 instead of 50" in overridden and "seeds: 3 a prompt instead of 1" in overridden
+    assert any(one.startswith("clip: toy-control keeps its own form") for one in overridden)
 
 
 def test_what_cannot_be_is_a_sentence(tmp_path, monkeypatch):

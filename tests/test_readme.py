@@ -143,12 +143,12 @@ def test_the_house_says_who_may_import_whom():
     from test_architecture import MAY_IMPORT
 
     house = (ROOT / "docs/house.md").read_text().partition("| folder | may import |")[2].partition("\n\n")[0]
-    said = {}
+    documented = {}
     for folders, allowed in re.findall(r"^\| (`.+?`) \| (.+?) \|$", house, re.MULTILINE):
         for folder in re.findall(r"`(\w+)`", folders):
-            said[folder] = None if allowed == "everything" else set(re.findall(r"`(\w+)`", allowed))
+            documented[folder] = None if allowed == "everything" else set(re.findall(r"`(\w+)`", allowed))
     there = {path.stem for path in (ROOT / "avbench").iterdir()}
-    assert said == {folder: allowed for folder, allowed in MAY_IMPORT.items() if folder in there}
+    assert documented == {folder: allowed for folder, allowed in MAY_IMPORT.items() if folder in there}
 
 
 def test_the_metric_reference_is_the_code():

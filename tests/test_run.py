@@ -107,8 +107,8 @@ def test_each_stage_alone(whole, tmp_path):
     assert (
         "toy-control,motion_amount,toyworld," in run_avbench("compare", tmp_path / "toyworld", "--format", "csv").stdout
     )
-    unlike = run_avbench("compare", tmp_path / "toyworld", whole / "toyworld-noisy", code=2)
-    assert "different protocols" in unlike.stderr and "subset" in unlike.stderr
+    refused = run_avbench("compare", tmp_path / "toyworld", whole / "toyworld-noisy", code=2)
+    assert "different protocols" in refused.stderr and "subset" in refused.stderr
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +192,9 @@ def test_no_sound_anywhere_is_a_sentence(folder_of_clips, tmp_path):
 )
 def test_mistakes_are_answered_in_a_sentence(arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = run_avbench(*arguments, code=2).stderr
-    assert words in told
-    assert len(told.strip().splitlines()) == 1
+    message = run_avbench(*arguments, code=2).stderr
+    assert words in message
+    assert len(message.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
@@ -206,8 +206,10 @@ def test_fvd_under_other_protocols_is_measured_and_printed_with_its_spread(tmp_p
     asked = ["--metric", "fvd", "--fvd-protocol", "javisbench"]
     folders = ["--work", tmp_path / "work", "--out", tmp_path]
     run_avbench("reference", "build", tmp_path / "toyworld/clips", "--name", "real", *asked, *folders, *ALONE)
-    told = run_avbench("evaluate", tmp_path / "toyworld-noisy", *asked, "--reference", tmp_path / "real", *ALONE).stdout
-    assert "javisbench" in told and "largest / smallest" in told and "×" in told
+    output = run_avbench(
+        "evaluate", tmp_path / "toyworld-noisy", *asked, "--reference", tmp_path / "real", *ALONE
+    ).stdout
+    assert "javisbench" in output and "largest / smallest" in output and "×" in output
     found = scores(tmp_path, "toyworld-noisy")
     ours, theirs = (found["toy-object-contact", name]["value"] for name in ("fvd", "fvd_javisbench"))
     assert ours > 1.5 * theirs, "they show the network half the contrast"

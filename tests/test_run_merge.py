@@ -59,8 +59,8 @@ def test_what_is_missing_is_said(tmp_path):
     one, two, three, four = shards(tmp_path)
     found = merge(tmp_path / "whole", [four, two])
     assert found.missing == {"fall": 4, "walk": 6} and found.absent == ("1/4", "3/4")
-    said = run_avbench("runs", "merge", tmp_path / "whole", three).stdout
-    assert "12 of 16 clips" in said and "missing: 2 of fall, 2 of walk" in said
+    output = run_avbench("runs", "merge", tmp_path / "whole", three).stdout
+    assert "12 of 16 clips" in output and "missing: 2 of fall, 2 of walk" in output
     assert merge(tmp_path / "whole", [one]).missing == {}
     assert content(tmp_path / "whole") == content(whole(tmp_path / "right").path)
 

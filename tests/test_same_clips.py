@@ -82,8 +82,8 @@ def test_another_rate_is_said_and_clips_that_are_gone_are_passed_over(folders, t
 def test_they_stand_with_the_answer_and_on_the_page(folders, tmp_path):
     copied(folders)
     more = ("--metric", "motion_amount", "--workers", 0, "--out", tmp_path / "out")
-    told = run_avbench("score", *folders, *more).stdout
-    assert SAME in told and COPIES in told
+    output = run_avbench("score", *folders, *more).stdout
+    assert SAME in output and COPIES in output
     runs = [tmp_path / "out" / name for name in ("a", "b")]
     assert SAME in run_avbench("compare", *runs).stdout
     page = (tmp_path / "out" / "report.html").read_text()

@@ -103,8 +103,8 @@ def test_shards_put_together_are_one_run_byte_for_byte(one_run, tmp_path):
         place = run_avbench("sample", "toyworld:", *TOY, *words).stdout.strip()
         run_avbench("measure", place, *TOGETHER)
     parts = sorted((tmp_path / "shards").glob("*/toyworld"))
-    said = run_avbench("runs", "merge", tmp_path / "toyworld", *reversed(parts)).stdout
-    assert "12 of 12 clips" in said and "missing" not in said
+    output = run_avbench("runs", "merge", tmp_path / "toyworld", *reversed(parts)).stdout
+    assert "12 of 12 clips" in output and "missing" not in output
     run_avbench("evaluate", tmp_path / "toyworld", *TOGETHER[:2])
     assert content(tmp_path / "toyworld") == content(one_run)
 
@@ -149,8 +149,8 @@ def test_score_takes_a_shard_of_finished_clips(one_run, tmp_path):
         if clip.name != missing.name:
             (clips / clip.name).write_bytes(clip.read_bytes())
     for number in (1, 2):
-        said = run_avbench("score", clips, *QUICK, "--out", tmp_path / "out", "--shard", f"{number}/2").output
-        assert "match no prompt" not in said
+        output = run_avbench("score", clips, *QUICK, "--out", tmp_path / "out", "--shard", f"{number}/2").output
+        assert "match no prompt" not in output
     found = [*(tmp_path / "out/shards").glob("*/clips")]
     run_avbench("runs", "merge", tmp_path / "out/clips", *found)
     assert sum(one.path is not None for one in RunFolder(tmp_path / "out/clips").samples().values()) == 5
@@ -158,8 +158,8 @@ def test_score_takes_a_shard_of_finished_clips(one_run, tmp_path):
 
 def test_an_empty_shard_is_refused(tmp_path):
     words = ("--subset", "toy-control", "--limit", 1, "--out", tmp_path, "--shard", "2/2")
-    said = run_avbench("sample", "toyworld:", *words, code=2).stderr
-    assert "shard 2/2 has no prompt, because there are only 1 in all: make fewer shards" in said
+    message = run_avbench("sample", "toyworld:", *words, code=2).stderr
+    assert "shard 2/2 has no prompt, because there are only 1 in all: make fewer shards" in message
     assert not (tmp_path / "shards/2-of-2/toyworld/run.json").exists()
 
 

@@ -16,7 +16,7 @@ from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_status import status
 
 
-def said(*places):
+def statuses(*places):
     return json.loads(run_avbench("status", *places, "--format", "json").stdout)
 
 
@@ -63,7 +63,7 @@ def test_a_killed_command_leaves_how_far_it_was_and_how_fast(tmp_path):
     os.waitpid(child, 0)
     found = status(folder)
     assert not found.running and found.progress.total == 14 and not found.progress.ended
-    (plain,) = said(folder.path)
+    (plain,) = statuses(folder.path)
     assert plain["progress"]["stage"] == "sample" and plain["running"] is False
     assert "which has stopped" in run_avbench("status", folder.path).stdout
 
@@ -107,7 +107,7 @@ def test_several_runs_are_a_table_and_one_is_told_in_full(tmp_path):
     assert table[0] == "run,shard,stage,clips,failed,rate,left,next" and "4 of 16" in table[1]
     full = run_avbench("status", two.path).stdout
     assert "16 of 16 clips made" in full and "next: avbench evaluate" in full
-    assert [plain["subsets"][0]["left"] for plain in said(one.path, two.path)] == [8, 0]
+    assert [plain["subsets"][0]["left"] for plain in statuses(one.path, two.path)] == [8, 0]
 
 
 def test_what_is_no_run_is_refused(tmp_path):

@@ -100,8 +100,8 @@ def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     lines = text.splitlines()
     assert "200*" in text and "(+10" not in text, "numbers and half-widths alone; a star where a run is ahead"
     assert next(line for line in lines if "onset_" in line).index("onset_") < 20, "what differs comes first"
-    said = " ".join(text.split())
-    assert "--all shows" in said and "more metrics: " in said and "* is shown to be ahead" in said
+    output = " ".join(text.split())
+    assert "--all shows" in output and "more metrics: " in output and "* is shown to be ahead" in output
     whole = Console(width=1000, record=True, file=io.StringIO())
     whole.print(compact(wide, None, 1000))
     assert "4 more metrics" in whole.export_text(), "eight columns at most, however wide"

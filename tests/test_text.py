@@ -29,11 +29,11 @@ def test_the_terminal_gets_no_codes_and_no_markup(capsys, monkeypatch):
     table.add_row(EVIL)
     console.print(table)
     console.print(EVIL)
-    cli.printing.say(EVIL)
-    cli.printing.say(EVIL, err=True)
-    said = "".join(capsys.readouterr())
-    assert "\x1b" not in said and "\x9b" not in said and "\u202e" not in said
-    assert "[bold]" in said and "head [red]" in said and "[/nope]" in said
+    cli.printing.print_line(EVIL)
+    cli.printing.print_line(EVIL, err=True)
+    output = "".join(capsys.readouterr())
+    assert "\x1b" not in output and "\x9b" not in output and "\u202e" not in output
+    assert "[bold]" in output and "head [red]" in output and "[/nope]" in output
 
 
 def test_colours_of_our_own_stay(monkeypatch):
@@ -105,15 +105,15 @@ def run_main(monkeypatch, capsys, error, *words):
 
 def test_every_error_is_a_sentence_and_debug_shows_where(monkeypatch, capsys):
     assert run_main(monkeypatch, capsys, InputError("no\x1b such")) == (2, "avbench: no\\x1b such\n")
-    code, said = run_main(monkeypatch, capsys, PermissionError(13, "Permission denied", "/out/x"))
-    assert (code, said) == (2, "avbench: /out/x: Permission denied\n")
+    code, output = run_main(monkeypatch, capsys, PermissionError(13, "Permission denied", "/out/x"))
+    assert (code, output) == (2, "avbench: /out/x: Permission denied\n")
     error = KeyError("seeds")
     error.add_note("while x measured y")
-    code, said = run_main(monkeypatch, capsys, error)
-    assert code == 70 and said.count("\n") == 1
-    assert said.startswith("avbench: KeyError: 'seeds' (while x measured y): this was not foreseen")
-    code, said = run_main(monkeypatch, capsys, error, "compare", "--debug")
-    assert code == 70 and "Traceback" in said and "avbench: KeyError" in said
+    code, output = run_main(monkeypatch, capsys, error)
+    assert code == 70 and output.count("\n") == 1
+    assert output.startswith("avbench: KeyError: 'seeds' (while x measured y): this was not foreseen")
+    code, output = run_main(monkeypatch, capsys, error, "compare", "--debug")
+    assert code == 70 and "Traceback" in output and "avbench: KeyError" in output
 
 
 def test_debug_is_taken_out_before_the_verbs_see_it(monkeypatch):

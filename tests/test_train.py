@@ -34,15 +34,15 @@ def trained(tmp_path_factory):
     for what in ("video", "audio"):
         run_avbench("train", "tower", what, "--examples", place / "examples", *few, "--out", place / what)
     towers = ("--video", place / "video", "--audio", place / "audio", "--examples", place / "examples")
-    said = run_avbench("train", "arms", *towers, *few, "--out", place / "toy").output
+    output = run_avbench("train", "arms", *towers, *few, "--out", place / "toy").output
     patch.undo()
-    return place, said
+    return place, output
 
 
 @pytest.mark.slow
 def test_the_arms_were_trained_alike(trained):
-    place, said = trained
-    assert "both arms saw the same clips" in said
+    place, output = trained
+    assert "both arms saw the same clips" in output
     assert train.same_settings(place / "toy-t2v", place / "toy-t2av") == []
     card = json.loads((place / "toy-t2v" / "card.json").read_text())
     (place / "other").mkdir()

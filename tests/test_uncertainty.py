@@ -73,8 +73,8 @@ def test_equal_clips_of_a_prompt_count_once():
 def test_known_value():
     # mean 3; sums of deviations −3, 0, 3; variance 3/2 · 18 / 36
     low, high = mean_interval([1, 2, 3, 3, 4, 5], list("aabbcc"))
-    reach = stats.t.ppf(0.975, 2) * np.sqrt(0.75)
-    assert (low, high) == pytest.approx((3 - reach, 3 + reach))
+    half_width = stats.t.ppf(0.975, 2) * np.sqrt(0.75)
+    assert (low, high) == pytest.approx((3 - half_width, 3 + half_width))
 
 
 def test_order_and_kind_of_labels_do_not_matter():

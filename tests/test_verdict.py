@@ -79,9 +79,9 @@ def test_a_metric_without_a_better_side_differs_and_wins_nothing():
 
 def test_too_few_clips_are_no_comparison():
     small = ("kvd", "lower", "distance", -3.0, "", 0.5, 1.0, 90, None, None, "n = 6: too few for KVD")
-    said = verdict(*frames([OPEN, small]))
-    assert said[0] == "No difference shown between a and b (23 prompts, 1 comparison)."
-    assert said[-1] == "1 metric could not be compared: too few clips, n = 6 (1)."
+    sentences = verdict(*frames([OPEN, small]))
+    assert sentences[0] == "No difference shown between a and b (23 prompts, 1 comparison)."
+    assert sentences[-1] == "1 metric could not be compared: too few clips, n = 6 (1)."
 
 
 def test_as_many_prompts_as_there_are_settle_nothing():
@@ -99,8 +99,8 @@ def test_a_metric_that_is_shown_on_several_subsets_is_named_once():
 def test_a_subset_that_one_run_lost_is_named():
     scores, found = frames([WON])
     lost = pd.DataFrame([{"subset": "t", "metric": "fvd", "model": "a", "value": 1.0, "missing": None}])
-    said = verdict(pd.concat([scores, lost], ignore_index=True), found)
-    assert said[-1] == "b has no clips of t: nothing is compared there."
+    sentences = verdict(pd.concat([scores, lost], ignore_index=True), found)
+    assert sentences[-1] == "b has no clips of t: nothing is compared there."
 
 
 def test_nothing_comparable_says_so_and_why():
@@ -119,8 +119,8 @@ WORSE = ("fvd", "lower", "distance", 220.0, "", 0.001, 0.002, 30, "a", None)
 
 
 def test_many_models_stand_in_order_and_against_the_first():
-    said = verdict(*together(frames([WON, OPEN]), frames([WORSE, OPEN], run="c")))
-    assert said == [
+    sentences = verdict(*together(frames([WON, OPEN]), frames([WORSE, OPEN], run="c")))
+    assert sentences == [
         "Best to worst: b, then a, then c.",
         "b is better than a in 1 of 2 comparisons: fvd (lower by 120 or 25 %, p 0.004).",
         "c is worse than a in 1 of 2 comparisons: fvd (higher by 220 or 46 %, p 0.002).",
@@ -146,9 +146,9 @@ def test_open_places_are_said(letters, order):
 
 def test_neighbours_that_win_some_metrics_each_have_no_order():
     other = ("lpips", "lower", "clips", -0.1, "", 0.001, 0.002, 30, "c", None)
-    said = verdict(*together(frames([WON]), frames([other, WORSE], run="c")))
-    assert said[0] == "No clear order: b, c and a (each is ahead in some metrics)."
-    assert said[2] == (
+    sentences = verdict(*together(frames([WON]), frames([other, WORSE], run="c")))
+    assert sentences[0] == "No clear order: b, c and a (each is ahead in some metrics)."
+    assert sentences[2] == (
         "c is worse than a in 1 of 2 comparisons: fvd (higher by 220 or 46 %, p 0.002); it is better in 1: lpips "
         "(lower by 0.1 or 0.021 %, p 0.002)."
     )

@@ -144,9 +144,9 @@ def test_a_wrong_key_is_told_without_it(service, tmp_path, monkeypatch):
     made = run(tmp_path / "r", service.url(), "keyless")
     assert "401" in made["keyless"].failure and "***" in made["keyless"].failure
     assert "sk-other" not in (tmp_path / "r" / "samples.jsonl").read_text()
-    for value, said in (("", "is not set"), ("a\nb", "cannot be sent in a header")):
+    for value, message in (("", "is not set"), ("a\nb", "cannot be sent in a header")):
         monkeypatch.setenv("TEST_VIDEO_KEY", value)
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             build(service.url(), FORM)
     with pytest.raises(InputError) as refused:
         build(service.url(), {"key_env": "sk-a-key-by-mistake"})
@@ -157,14 +157,14 @@ def test_a_wrong_key_is_told_without_it(service, tmp_path, monkeypatch):
 
 
 def test_settings_are_checked_before_anything_is_sent(service, tmp_path):
-    for wrong, said in (
+    for wrong, message in (
         ({"shape": "opanai"}, "did you mean 'openai'"),
         ({"body": "xml"}, "choices: json, multipart"),
         ({"deadline": 0}, "deadline is 0"),
         ({"text": "{caption}"}, "may be {video} and {audio}"),
         ({"fps": "fast"}, "fps is 'fast'"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             build(service.url(), wrong)
     with pytest.raises(InputError, match="http"):
         build("videos-api:localhost#m", {})
@@ -283,9 +283,9 @@ def test_killed_anywhere_every_job_is_paid_once(tmp_path, seed):
                 next_kill = progress + chances.randrange(1, 1500)
                 kills.append(chances.choice(["client", "server"]))
                 client.kill() if kills[-1] == "client" else service.kill()
-        said = client.stderr.read().decode()
+        message = client.stderr.read().decode()
         client.stderr.close()
-        assert "Traceback" not in said
+        assert "Traceback" not in message
         done = client.returncode == 0
         assert done or client.returncode < 0, [one.failure for one in folder.samples().values()]
     service.kill()

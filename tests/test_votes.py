@@ -106,7 +106,7 @@ def test_pairs_are_counted_from_the_first_runs_side(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("plain", "said"),
+    ("plain", "message"),
     [
         ({"votes": []}, "not a file of votes"),
         (ballot(("p", "a", "b", "both")), "must be one of left, tie, right"),
@@ -119,8 +119,8 @@ def test_pairs_are_counted_from_the_first_runs_side(tmp_path):
         (ballot(votes={}), "it must be a list"),
     ],
 )
-def test_bad_files_are_refused(tmp_path, plain, said):
-    with pytest.raises(InputError, match=said):
+def test_bad_files_are_refused(tmp_path, plain, message):
+    with pytest.raises(InputError, match=message):
         read(tmp_path, plain)
 
 

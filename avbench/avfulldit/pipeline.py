@@ -70,15 +70,15 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
         halves = [None if part is None else part.chunk(2) for part in velocities]
         return tuple(None if half is None else guided(*half, s) for half, s in zip(halves, scales, strict=True))
 
-    latents, heard = integrate(velocity, (video, audio), sampling)
-    for what, part in (("video", latents), ("audio", heard)):
+    latents, audio_latents = integrate(velocity, (video, audio), sampling)
+    for what, part in (("video", latents), ("audio", audio_latents)):
         if part is not None and (bad := int((~part.isfinite()).sum())):
             msg = f"the model's {what} latents hold {bad} values of {part.numel()} that are NaN or infinite"
             raise UnusableError(msg)
     frames = None if latents is None else parts.video_codec.decode(latents).cpu().numpy()
     waves = None
-    if heard is not None:
-        waves = parts.audio_codec.decode(heard, parts.clip_spec.samples).clamp(-1, 1).cpu().numpy()
+    if audio_latents is not None:
+        waves = parts.audio_codec.decode(audio_latents, parts.clip_spec.samples).clamp(-1, 1).cpu().numpy()
     return [_clip(parts, frames[i], None if waves is None else waves[i]) for i in range(len(wishes))]
 
 

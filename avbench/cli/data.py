@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from avbench.cli.options import AcceptLicence, Device, Form, FVDProtocols, Metrics, Replace, Workers
-from avbench.cli.printing import print_list, print_listing, refuse, say, show_progress
+from avbench.cli.printing import print_line, print_list, print_listing, refuse, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import named_metrics, work_of, worker_count
 
@@ -35,9 +35,9 @@ def subsets_lint(
 
     findings, notes = lint(names or (), against or ())
     for note in notes:
-        say(f"note: {note}", err=True)
+        print_line(f"note: {note}", err=True)
     for finding in findings:
-        say(finding)
+        print_line(finding)
     if findings:
         refuse(f"{len(findings)} findings", code=1)
 
@@ -60,9 +60,9 @@ def subsets_import(
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
     for sentence in made.remarks:
-        say(f"note: {sentence}", err=True)
+        print_line(f"note: {sentence}", err=True)
     loading.write(made.subset, out)
-    say(f"{len(made.subset.prompts)} prompts  {out}")
+    print_line(f"{len(made.subset.prompts)} prompts  {out}")
 
 
 @app.command()
@@ -91,7 +91,7 @@ def curate(
     chosen.of(rule)
     if opened.name == "folder":
         for sentence in clips_in(opened.folder).remark(frames_too=True):
-            say(f"note: {sentence}", err=True)
+            print_line(f"note: {sentence}", err=True)
     place = work or out.with_name(f"{out.name}.work")
     tasks = stage.unmeasured(opened, place, limit)
     show_progress("measuring", len(tasks), stage.measure(tasks, place, workers=worker_count(workers)))
@@ -99,7 +99,7 @@ def curate(
     subset = choice.save(opened, decided, chosen, out, limit)
     files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
     sheet.write_sheet([(one.id, opened.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
-    say(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
+    print_line(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
 
 
 def _require_curation() -> None:
@@ -153,8 +153,8 @@ def reference_build(
     how = work_of(workers, replace=replace, device=device)
     sha256 = api.build_reference(clips, metrics, work / asked.name, target, how)
     for sentence in reference.remarks(reference.load(target)):
-        say(f"note: {sentence}", err=True)
-    say(f"{sha256}  {target}")
+        print_line(f"note: {sentence}", err=True)
+    print_line(f"{sha256}  {target}")
 
 
 @reference_app.command("merge")
@@ -170,8 +170,8 @@ def reference_merge(
 
     sha256 = reference.merge(shards, out, rows=rows or reference.ROWS)
     for sentence in reference.remarks(reference.load(out)):
-        say(f"note: {sentence}", err=True)
-    say(f"{sha256}  {out}")
+        print_line(f"note: {sentence}", err=True)
+    print_line(f"{sha256}  {out}")
 
 
 @reference_app.command("import")
@@ -191,7 +191,7 @@ def reference_import(
 
     protocol = protocol_of(feature)
     sha256 = reference.import_statistics(file, form, protocol, column, out, n=n, source=source, licence=licence)
-    say(f"{sha256}  {file} → {out}")
+    print_line(f"{sha256}  {file} → {out}")
 
 
 @reference_app.command("show")
@@ -203,7 +203,7 @@ def reference_show(
 
     card = reference.named(subset).card
     if form == "json":
-        say(json.dumps(card, indent=1, ensure_ascii=False))
+        print_line(json.dumps(card, indent=1, ensure_ascii=False))
         return
     words = [(name, one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)) for name, one in card.items()]
     print_listing(("field", "value"), words, form)
@@ -253,8 +253,8 @@ def weights_fetch(
         path = fetch(name, file=file, how=how)
         weight = USER_PROVIDED.get(name) or WEIGHTS[name]
         record = fetched(name)
-        say(f"{name}: {path}")
-        say(f"{name}: {record.note}" if record else f"{name}: licence: {weight.licence}", err=True)
+        print_line(f"{name}: {path}")
+        print_line(f"{name}: {record.note}" if record else f"{name}: licence: {weight.licence}", err=True)
 
 
 @weights_app.command("verify")
@@ -272,6 +272,6 @@ def weights_verify() -> None:
             except InputError as error:
                 states[name] = str(error)
     for name, state in states.items():
-        say(f"{name}: {state}")
+        print_line(f"{name}: {state}")
     if set(states.values()) != {"ok"}:
         refuse("run `avbench weights fetch`", code=1)

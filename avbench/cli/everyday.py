@@ -35,6 +35,7 @@ from avbench.cli.options import (
 from avbench.cli.printing import (
     Printed,
     print_frame,
+    print_line,
     print_list,
     print_printed,
     print_protocols,
@@ -42,7 +43,6 @@ from avbench.cli.printing import (
     print_tables,
     print_verdict,
     refuse,
-    say,
     terminal,
 )
 from avbench.cli.program import app
@@ -261,7 +261,7 @@ def compare(
     for sentence in found.notes:
         PRINTED.note(sentence)
     if caption == "short" and form in paper.FORMS:
-        say(paper.FORMS[form](paper.paper_table(found.scores, metric)).rstrip("\n"))
+        print_line(paper.FORMS[form](paper.paper_table(found.scores, metric)).rstrip("\n"))
         return
     if form in ("csv", "json"):
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
@@ -304,21 +304,21 @@ def check(
     folder = opened_run(run_folder)
     if update:
         shrunk = gate.update(folder, baseline, reason)
-        say(f"{baseline} now holds {folder.path.name}")
+        print_line(f"{baseline} now holds {folder.path.name}")
         if shrunk:
-            say(f"note: {shrunk}", err=True)
+            print_line(f"note: {shrunk}", err=True)
         return
     if init:
         place = plan or Path("gate.toml")
         if place.exists():
             refuse(f"{place} exists; give --plan another name, or remove it")
         place.write_text(gate.initial_plan(baseline), encoding="utf-8")
-        say(f"{place} now holds margins from the noise of {baseline}; read them, then check with --plan {place}")
+        print_line(f"{place} now holds margins from the noise of {baseline}; read them, then check with --plan {place}")
         return
     verdicts = gate.check(folder, baseline, written_plan(plan), place=reference)
     terminal().print(checks.console(verdicts))
     for line in checks.annotations(verdicts):
-        say(line)
+        print_line(line)
     if junit:
         junit.write_text(checks.junit(verdicts), encoding="utf-8")
     if summary:
@@ -360,7 +360,7 @@ def report(
         compared = _compared_arms(arms, Chosen(metric, False, plan, allow, unpaired))
         page = compared.save_report(out)
         _print_arms(compared, "console", details=details)
-        say(f"page: {page}")
+        print_line(f"page: {page}")
         return
     views = [opened_run(Path(path), reads_clips=True) for path in runs]
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
@@ -404,7 +404,7 @@ def doctor(
         found = checks(out)
     failed = 0
     for one in found:
-        say(f"{one.mark}: {one.name}: {one.words}")
+        print_line(f"{one.mark}: {one.name}: {one.words}")
         failed += one.ok is False
     if failed:
         refuse(f"{failed} checks failed", code=1)
@@ -450,7 +450,7 @@ def _print_arms(found: "ArmComparison", form: str, *, details: bool) -> None:
         print_frame(found.differences, form)
         return
     if form == "md":
-        say(found.to_markdown().rstrip("\n"))
+        print_line(found.to_markdown().rstrip("\n"))
     if form == "console":
         print_verdict(found.verdict)
     if form != "md":
@@ -490,6 +490,6 @@ def _print_comparison(
     if totals := [*vbench.totals(found.scores)]:
         print_tables(totals, vbench.LEGEND, "console")
     print_printed(printed.sections(found.runs), "console")
-    say(
+    print_line(
         f"page: {page}" + ("" if shown.details else "   (its folder has the tables; --details prints every comparison)")
     )

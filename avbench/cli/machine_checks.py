@@ -32,19 +32,19 @@ _CHEAP = ("flow-dis", "onsets", "levels")
 def checks(out: Path) -> Iterator[Check]:
     """Run every check; `out` is the folder where runs would be written."""
     for name, look in (("versions", _versions), ("devices", _devices), ("disk", lambda: _disk(out))):
-        yield _told(name, look)
+        yield _check(name, look)
     yield from _weights()
-    clip = _told("toy clip", lambda: f"the embedded world makes {len(_toy_clip().frames)} frames with sound")
+    clip = _check("toy clip", lambda: f"the embedded world makes {len(_toy_clip().frames)} frames with sound")
     yield clip
     for name, look in (("lossless files", _lossless), ("ordinary files", _lossy), ("measuring", _measured)):
-        yield _told(name, look) if clip.ok else Check(name, None, "there is no clip to try it on")
+        yield _check(name, look) if clip.ok else Check(name, None, "there is no clip to try it on")
 
 
 class _Trouble(Exception):
     """What is wrong, in a sentence; None if nothing is."""
 
 
-def _told(name: str, look: Callable[[], str]) -> Check:
+def _check(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, True, look())
     except _Trouble as trouble:

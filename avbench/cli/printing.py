@@ -38,7 +38,7 @@ def print_protocols(frame: "pd.DataFrame", names: Sequence[str]) -> None:
 
 def print_verdict(sentences: Iterable[str]) -> None:
     """Print the answer after an empty line, one finding per line."""
-    say("")
+    print_line("")
     for sentence in sentences:
         terminal().print(sentence)
 
@@ -50,7 +50,7 @@ def print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None
     if form == "console":
         terminal().print(tables.set_for_console(found, legend, terminal().width))
     else:
-        say({"md": tables.set_as_markdown, "latex": tables.set_as_latex}[form](found, legend))
+        print_line({"md": tables.set_as_markdown, "latex": tables.set_as_latex}[form](found, legend))
 
 
 def print_scores(scores: "pd.DataFrame", differences: "pd.DataFrame", *, details: bool, every: bool) -> None:
@@ -76,7 +76,7 @@ def print_frame(frame: "pd.DataFrame", form: str) -> None:
     from avbench.core import csv_text
 
     text = csv_text(frame) if form == "csv" else frame.to_json(orient="records", indent=1)
-    say(str(text).rstrip("\n"))
+    print_line(str(text).rstrip("\n"))
 
 
 def print_list(what: str, form: str, path: "Path | None" = None) -> None:
@@ -85,7 +85,7 @@ def print_list(what: str, form: str, path: "Path | None" = None) -> None:
 
     print_listing(*lists.listing(what, path), form)
     for sentence in lists.problems(what):
-        say(f"note: {sentence}", err=True)
+        print_line(f"note: {sentence}", err=True)
 
 
 def print_listing(heads: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> None:
@@ -99,7 +99,7 @@ def print_listing(heads: Sequence[str], rows: Sequence[Sequence[str]], form: str
     elif form == "console":
         terminal().print(lists.for_console(heads, rows))
     else:
-        say({"md": lists.as_markdown, "latex": lists.as_latex}[form](heads, rows))
+        print_line({"md": lists.as_markdown, "latex": lists.as_latex}[form](heads, rows))
 
 
 def show_progress(stage: str, count: int, items: Iterable[Any], unit: str = "clips", at: str | None = None) -> Any:
@@ -165,7 +165,9 @@ def _lines(stage: str, count: int, unit: str) -> Callable[[int], None]:
         now = time.monotonic()
         if now - printed >= LINE_SECONDS:
             printed, rate = now, (done - first) / (now - begun)
-            say(f"{stage}: {done} of {count}, {rate:.2g} {unit}/s, {duration((count - done) / rate)} left", err=True)
+            print_line(
+                f"{stage}: {done} of {count}, {rate:.2g} {unit}/s, {duration((count - done) / rate)} left", err=True
+            )
 
     return update
 
@@ -200,7 +202,7 @@ def terminal(*, stderr: bool = False) -> Any:
     return console
 
 
-def say(text: object, *, err: bool = False) -> None:
+def print_line(text: object, *, err: bool = False) -> None:
     """Print a text; with `err` it is a note to stderr, which --quiet leaves out."""
     from avbench.core import visible
 
@@ -208,7 +210,7 @@ def say(text: object, *, err: bool = False) -> None:
         typer.echo(visible(text), err=err)
 
 
-def say_error(text: object) -> None:
+def print_error(text: object) -> None:
     """Print to stderr, also under --quiet."""
     from avbench.core import visible
 
@@ -229,12 +231,12 @@ def show_training(steps: "Iterable[Progress]", what: str, total: int) -> None:
     if last := show_progress(what, total, steps, "steps", at="step"):
         losses = [("video", last.video_loss), ("audio", last.audio_loss)]
         message = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses if loss is not None)
-        say(f"{what}: step {last.step}, {message}")
+        print_line(f"{what}: step {last.step}, {message}")
 
 
 def refuse(sentence: str, *, code: int = 2) -> NoReturn:
     """Print why a command cannot go on, and end with an exit code."""
-    say_error(f"avbench: {sentence}")
+    print_error(f"avbench: {sentence}")
     raise typer.Exit(code)
 
 
@@ -254,7 +256,7 @@ class Printed:
         """Print a note, unless it was printed already."""
         if sentence not in self.notes:
             self.notes.append(sentence)
-            say(f"note: {sentence}", err=True)
+            print_line(f"note: {sentence}", err=True)
 
     def begun(self, folder: "Path") -> None:
         """Pass on that a run folder has its run.json."""

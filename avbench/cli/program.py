@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from avbench.cli.printing import keep_quiet, say, say_error
+from avbench.cli.printing import keep_quiet, print_error, print_line
 
 PANELS = {
     "Everyday": ("score", "run", "compare", "report", "check", "doctor", "list"),
@@ -44,7 +44,7 @@ class Program(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            say_error(" ".join(["Stopped.", *getattr(stop, "__notes__", ())]))
+            print_error(" ".join(["Stopped.", *getattr(stop, "__notes__", ())]))
             raise typer.Exit(130) from None
 
 
@@ -73,7 +73,7 @@ def _show_version(asked: bool) -> None:
     if asked:
         from avbench.core.version import __version__
 
-        say(f"avbench {__version__}")
+        print_line(f"avbench {__version__}")
         raise typer.Exit
 
 
@@ -110,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "--debug" in words:
             import traceback
 
-            say_error(traceback.format_exc())
-        say_error(f"avbench: {sentence}")
+            print_error(traceback.format_exc())
+        print_error(f"avbench: {sentence}")
     sys.exit(code if isinstance(code, int) else 0)
 
 

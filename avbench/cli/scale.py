@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avbench.cli.options import Form, Runs
-from avbench.cli.printing import duration, print_listing, refuse, say
+from avbench.cli.printing import duration, print_line, print_listing, refuse
 from avbench.cli.program import app, cache_app, runs_app
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def merge_runs(
 
     found = merge(out, runs)
     failed = f"; {found.failed} could not be made" if found.failed else ""
-    say(f"{out}: {found.made} of {found.planned} clips{failed}")
+    print_line(f"{out}: {found.made} of {found.planned} clips{failed}")
     if found.missing:
         counts = ", ".join(f"{count} of {subset}" for subset, count in found.missing.items())
         shards = f"; not given: shard {', '.join(found.absent)}" if found.absent else ""
-        say(f"missing: {counts}{shards}; merge again when they are there")
+        print_line(f"missing: {counts}{shards}; merge again when they are there")
 
 
 @app.command()
@@ -49,14 +49,14 @@ def status(runs: Runs, form: Form = "console") -> None:
     folders = [RunFolder(path) for path in runs]
     found = [read(folder) for folder in folders]
     if form == "json":
-        say(json.dumps([_plain(one) for one in found], indent=1, ensure_ascii=False))
+        print_line(json.dumps([_plain(one) for one in found], indent=1, ensure_ascii=False))
     elif len(found) > 1 or form != "console":
         print_listing(*_overview(found), form)
         if form == "console" and any(one.stage != "evaluated" for one in found):
             from avbench.comparison.early_looks import early_looks
 
             for sentence in early_looks(folders):
-                say(sentence)
+                print_line(sentence)
     else:
         _print_details(found[0])
 
@@ -95,15 +95,15 @@ def _pace(found: "Status") -> tuple[str, str]:
 
 
 def _print_details(found: "Status") -> None:
-    say(f"{found.run}: {found.model}{f', shard {found.shard}' if found.shard else ''}")
-    say(f"stage: {_stage(found)}; {found.made} of {found.planned} clips made")
+    print_line(f"{found.run}: {found.model}{f', shard {found.shard}' if found.shard else ''}")
+    print_line(f"stage: {_stage(found)}; {found.made} of {found.planned} clips made")
     if (progress := found.progress) is not None and not progress.ended:
         rate, left = _pace(found)
         paced = f", {rate}, {left} left" if rate else ""
         ago = duration(max(0.0, time.time() - progress.updated))
         where = f"process {progress.process} on {progress.host}"
         stopped = "" if found.running else ", which has stopped"
-        say(
+        print_line(
             f"{progress.stage}: {progress.done} of {progress.total} done by {where}{stopped}{paced}; "
             f"last sign {ago} ago"
         )
@@ -119,15 +119,15 @@ def _print_details(found: "Status") -> None:
     peaks = {"": found.peak_memory_mib, " of the GPU": found.peak_gpu_memory_mib}
     for what, peak in peaks.items():
         if peak is not None:
-            say(f"peak memory{what} of a process: {peak:,.0f} MiB")
-    say(f"next: {found.next}")
+            print_line(f"peak memory{what} of a process: {peak:,.0f} MiB")
+    print_line(f"next: {found.next}")
 
 
 def _print_sentences(what: str, counts: "dict[str, int] | Any") -> None:
     for sentence, count in [*counts.items()][:MOST_SENTENCES]:
-        say(f"{what}: {count} {'clip' if count == 1 else 'clips'}: {sentence}")
+        print_line(f"{what}: {count} {'clip' if count == 1 else 'clips'}: {sentence}")
     if len(counts) > MOST_SENTENCES:
-        say(f"{what}: {len(counts) - MOST_SENTENCES} more sentences (--format json has all)")
+        print_line(f"{what}: {len(counts) - MOST_SENTENCES} more sentences (--format json has all)")
 
 
 @cache_app.command("size")
@@ -141,7 +141,7 @@ def cache_size(form: Form = "console") -> None:
     print_listing(["feature", "entries", "MiB"], rows, form)
     if form == "console":
         count, size = (sum(one[place] for one in sizes.values()) for place in (0, 1))
-        say(f"{cache.folder}: {count} entries, {size / 2**20:.1f} MiB")
+        print_line(f"{cache.folder}: {count} entries, {size / 2**20:.1f} MiB")
 
 
 @cache_app.command("prune")
@@ -161,7 +161,7 @@ def cache_prune(
         refuse("nothing to remove was named: give --unused-days DAYS, --max-gib SIZE, or both")
     seconds, most = None if days is None else days * 86_400, None if gib is None else int(gib * 2**30)
     count, size = required().prune(seconds, most)
-    say(f"removed {count} entries, {size / 2**20:.1f} MiB")
+    print_line(f"removed {count} entries, {size / 2**20:.1f} MiB")
 
 
 @cache_app.command("verify")
@@ -171,7 +171,7 @@ def cache_verify() -> None:
 
     good, bad = required().verify()
     for sentence in bad:
-        say(sentence)
-    say(f"{good} entries are good, {len(bad)} were damaged and are removed")
+        print_line(sentence)
+    print_line(f"{good} entries are good, {len(bad)} were damaged and are removed")
     if bad:
         raise typer.Exit(1)

@@ -31,7 +31,7 @@ from avbench.cli.options import (
     View,
     Workers,
 )
-from avbench.cli.printing import print_frame, print_protocols, print_tables, print_verdict, refuse, say, terminal
+from avbench.cli.printing import print_frame, print_line, print_protocols, print_tables, print_verdict, refuse, terminal
 from avbench.cli.program import app
 from avbench.cli.steps import (
     allowed_to_fetch,
@@ -63,14 +63,14 @@ def sample(
     shard: ShardOf = None,
 ) -> None:
     """Make the clips of one model, and nothing else."""
-    from avbench.api import Asked, model_folders
+    from avbench.api import SamplingJob, model_folders
 
     ((place, model),) = model_folders(shard_place(out, shard), [model]).items()
     subsets, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
-    asked = Asked(subsets, range(seeds), settings, shard=parsed_shard(shard))
+    asked = SamplingJob(subsets, range(seeds), settings, shard=parsed_shard(shard))
     if failures := sample_run(place, model, asked, workers, replace=replace):
         refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
-    say(place)
+    print_line(place)
 
 
 @app.command()
@@ -215,7 +215,7 @@ def votes(
     folders = [opened_run(path) for path in run or ()]
     voted = agreement.read(files, folders)
     for sentence in voted.left_out:
-        say(f"note: {sentence}", err=True)
+        print_line(f"note: {sentence}", err=True)
     if not folders:
         if form != "console" or metric or allow:
             refuse("--format, --metric and --allow are for the table of metrics; name the runs with --run")

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avbench.cli.printing import Printed, refuse, say
+from avbench.cli.printing import Printed, print_line, refuse
 
 if TYPE_CHECKING:
-    from avbench.api import Asked, Work
+    from avbench.api import SamplingJob, Work
     from avbench.comparison.plan import Plan
     from avbench.core import Shard, Subset
     from avbench.metrics.table import Metric
@@ -25,7 +25,7 @@ def work_of(workers: int | None = None, *, replace: bool = False, device: str = 
     return Work(workers, replace, PRINTED, device)
 
 
-def sample_run(place: Path, model: str, asked: "Asked", workers: int | None, *, replace: bool = False) -> int:
+def sample_run(place: Path, model: str, asked: "SamplingJob", workers: int | None, *, replace: bool = False) -> int:
     """Sample a run; return how many clips failed, without those that the model refused."""
     from avbench.api import sampled
 
@@ -78,7 +78,7 @@ def evaluate_run(
     asked = [score for score in scores if score.metric in {metric.name for metric in metrics}]
     for score in asked:
         if score.value is None:
-            say(f"note: {path}: {score.metric} of {score.subset} has no value: {score.missing}", err=True)
+            print_line(f"note: {path}: {score.metric} of {score.subset} has no value: {score.missing}", err=True)
     return any(score.value is not None for score in asked)
 
 

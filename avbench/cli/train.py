@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avbench.cli.options import Workers
-from avbench.cli.printing import refuse, say, show_progress, show_training
+from avbench.cli.printing import print_line, refuse, show_progress, show_training
 from avbench.cli.program import train_app
 from avbench.cli.steps import opened_run, worker_count
 
@@ -91,7 +91,7 @@ def train_arms(
     if all((folder / "card.json").exists() for folder in folders.values()):
         if differing := same_settings(*folders.values()):
             refuse(f"the arms were not trained under identical settings: {', '.join(differing)} differ", code=1)
-        say("both arms saw the same clips, noise and timesteps under the same settings")
+        print_line("both arms saw the same clips, noise and timesteps under the same settings")
 
 
 @train_app.command("report")
@@ -115,7 +115,7 @@ def train_report(
     folders = [opened_run(path, reads_clips=True) for path in runs]
     text = markdown(table(folders))
     if out is None:
-        say(text)
+        print_line(text)
     else:
         write_whole(out, text.encode())
         for name, picture in sheets(folders).items():
@@ -127,7 +127,9 @@ def _machine() -> "Machine":
     from avbench.training.machine import Machine
 
     machine = Machine.measured()
-    say(f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True)
+    print_line(
+        f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True
+    )
     return machine
 
 

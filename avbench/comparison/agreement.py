@@ -254,21 +254,21 @@ def verdict(frame: pd.DataFrame, votes: pd.DataFrame) -> list[str]:
         else "No metric is shown to agree"
     )
     listed = ", ".join(f"{row.judge} {row.accuracy:.0%}" for row in better.head(3).itertuples())
-    said = [f"{agree} with the voters more often than chance" + (f": {listed}." if listed else ".")]
+    sentences = [f"{agree} with the voters more often than chance" + (f": {listed}." if listed else ".")]
     if len(worse):
-        said.append(f"People prefer the clip that these call worse: {', '.join(worse['judge'])}.")
+        sentences.append(f"People prefer the clip that these call worse: {', '.join(worse['judge'])}.")
     known = people.dropna(subset="accuracy").set_index("judge")["accuracy"]
     if len(known):
-        said.append(
+        sentences.append(
             f"Two people agree in {known[PERSON]:.0%} of clear votes, and the majority of the others predicts "
             f"a vote in {known[MAJORITY]:.0%}: about the best that a metric can reach."
         )
     else:
-        said.append("How far people agree is not known, because no two raters judged the same two clips.")
+        sentences.append("How far people agree is not known, because no two raters judged the same two clips.")
     same = list(votes["vote"]).count("tie")
     raters, prompts = votes["rater"].nunique(), len(votes[["subset", "prompt"]].drop_duplicates())
-    said.append(
+    sentences.append(
         f"{len(votes)} votes of {raters} rater{'s' * (raters > 1)} on {prompts} prompts; {same} for neither clip are "
         "left out of the accuracy."
     )
-    return said
+    return sentences

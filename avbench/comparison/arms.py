@@ -94,12 +94,12 @@ def require_alike(arm: Arm, sides: Sequence[Side], allow: Sequence[str]) -> None
     keys, seen = {*first.folder.planned_keys()}, {}
     for side in sides:
         both = f"{side.made.name} and {first.made.name}, trainings of {arm.name},"
-        if unlike := keys ^ {*side.folder.planned_keys()}:
-            key = min(unlike)
+        if differing := keys ^ {*side.folder.planned_keys()}:
+            key = min(differing)
             owner = first if key in keys else side
             msg = (
                 f"{both} do not have the same clips: only {owner.made.name} has {key.subset} {key.prompt}-{key.seed}"
-                f" ({len(unlike)} clips in all); sample them with the same subsets, views, limit and seeds"
+                f" ({len(differing)} clips in all); sample them with the same subsets, views, limit and seeds"
             )
             raise InputError(msg)
         if lacking := sorted(first.scores.keys() ^ side.scores.keys()):

@@ -86,8 +86,8 @@ def leaderboard(
         of_metric = frame.loc[(frame["metric"] == name) & frame["value"].notna()]
         if known[name].per_clip and len({*of_metric["subset"]}) > 1:
             sizes: Any = of_metric.groupby("model")["n"].nunique()
-            unlike = bool(sizes.max() > 1)
-            pools = (False, True) if unlike else (False,)  # of subsets of one size both are one
+            uneven = bool(sizes.max() > 1)
+            pools = (False, True) if uneven else (False,)  # of subsets of one size both are one
             boards += [_pooled(of_metric, values, known[name], micro=micro) for micro in pools]
     board = pd.concat(boards, ignore_index=True)
     for _, column in board.groupby(["subset", "metric"], sort=False):

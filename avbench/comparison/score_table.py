@@ -69,20 +69,20 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
     """
     common = run.sampling.keys() & other.sampling.keys()
     sampling = [{name: one.sampling[name] for name in common} for one in (run, other)]
-    unlike_sampling = different_fields({"sampling": sampling[0]}, {"sampling": sampling[1]})
+    differing_sampling = different_fields({"sampling": sampling[0]}, {"sampling": sampling[1]})
     marks: dict[Where, str | None] = {}
     for where in run.protocols.keys() & other.protocols.keys():
         (digest, ours), (their_digest, theirs) = run.protocols[where], other.protocols[where]
-        unlike = dict(unlike_sampling)
+        differing = dict(differing_sampling)
         if digest != their_digest:
             forms = "clip_form" in ours and "clip_form" in theirs
-            unlike |= different_fields(
+            differing |= different_fields(
                 *({k: v for k, v in without_notes(one).items() if forms or k != "clip_form"} for one in (ours, theirs))
             )
         specs = [{"clip_spec": one.clip_specs.get(where[0])} for one in (run, other)]
-        unlike |= different_fields(*specs)
-        sentence = "; ".join(f"{name} {one!r} against {two!r}" for name, (one, two) in unlike.items())
-        refused = [name for name in unlike if not any(name == one or name.startswith(f"{one}.") for one in allow)]
+        differing |= different_fields(*specs)
+        sentence = "; ".join(f"{name} {one!r} against {two!r}" for name, (one, two) in differing.items())
+        refused = [name for name in differing if not any(name == one or name.startswith(f"{one}.") for one in allow)]
         if refused:
             msg = (
                 f"{where[1]} on {where[0]} of {run.name} and of {other.name} were made under different protocols and "

@@ -193,8 +193,8 @@ class ClipSpec:
         if clip.audio is not None and self.sample_rate is not None:
             asked |= {"sample rate": self.sample_rate, "samples": self.samples}
             found |= {"sample rate": clip.audio.sample_rate, "samples": clip.audio.samples}
-        unlike = [name for name in asked if found[name] != asked[name]]
-        return ", ".join(f"{name} {found[name]} where {asked[name]} is asked for" for name in unlike) or None
+        differing = [name for name in asked if found[name] != asked[name]]
+        return ", ".join(f"{name} {found[name]} where {asked[name]} is asked for" for name in differing) or None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, with fps as text; `from_json` reads them back."""

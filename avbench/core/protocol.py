@@ -99,6 +99,6 @@ def _flat(plain: Mapping[str, Any], within: str = "") -> dict[str, Any]:
 
 def require_same_protocol(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
     """Raise InputError, naming the fields, where the values of two described protocols differ."""
-    if unlike := field_differences(without_notes(ours), without_notes(theirs)):
-        msg = f"{what} were made under different protocols and cannot be compared: {'; '.join(unlike)}"
+    if differing := field_differences(without_notes(ours), without_notes(theirs)):
+        msg = f"{what} were made under different protocols and cannot be compared: {'; '.join(differing)}"
         raise InputError(msg)

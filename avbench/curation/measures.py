@@ -100,9 +100,9 @@ class Measured:
             "text_share": self._words(looked_at),
             "picture_hash": picture_hash(looked_at),
         }
-        return found | self._heard(clip, flow)
+        return found | self._sound_measures(clip, flow)
 
-    def _heard(self, clip: Clip, flow: dict[str, Any]) -> dict[str, float | str | None]:
+    def _sound_measures(self, clip: Clip, flow: dict[str, Any]) -> dict[str, float | str | None]:
         nothing: dict[str, float | str | None] = dict.fromkeys(
             ("onsets", "cause_visible", "sync_excess", "loudness", "sound_hash")
         )
@@ -111,14 +111,14 @@ class Measured:
         mono = clip.audio.mono().astype(np.float64)
         loudness = 20 * np.log10(max(float(np.sqrt(np.mean(mono**2))), 1e-6))
         try:
-            heard: dict[str, Any] = {**self._onsets(clip)}
+            sound: dict[str, Any] = {**self._onsets(clip)}
         except NotMeasurable:
             return nothing | {"loudness": loudness}
-        columns: dict[str, Any] = {name: [value] for name, value in {**flow, **heard}.items()}
+        columns: dict[str, Any] = {name: [value] for name, value in {**flow, **sound}.items()}
         excess = float(sync.sync_excess(columns)[0])
         return {
-            "onsets": heard["onset_count"],
-            "cause_visible": cause_visible(flow, heard["onset_seconds"]),
+            "onsets": sound["onset_count"],
+            "cause_visible": cause_visible(flow, sound["onset_seconds"]),
             "sync_excess": None if np.isnan(excess) else excess,
             "loudness": loudness,
             "sound_hash": sound_hash(mono, clip.audio.sample_rate),
@@ -128,11 +128,11 @@ class Measured:
 def cause_visible(flow: dict, onsets: np.ndarray) -> float | None:
     """The share of the onsets that coincide with an event, among onsets at times when events can be found."""
     slack = sync.TOLERANCE_SECONDS
-    heard = onsets[(onsets >= flow["event_from"] - slack) & (onsets <= flow["event_until"] + slack)]
-    if not len(heard):
+    during_event = onsets[(onsets >= flow["event_from"] - slack) & (onsets <= flow["event_until"] + slack)]
+    if not len(during_event):
         return None
     events = flow["event_seconds"]
-    return float(np.mean([np.any(np.abs(events - onset) <= slack) for onset in heard]))
+    return float(np.mean([np.any(np.abs(events - onset) <= slack) for onset in during_event]))
 
 
 def cuts(clip: Clip) -> int:

@@ -10,7 +10,7 @@ import re
 from avbench.core import InputError, nearest
 
 AUTO, CPU = "auto", "cpu"
-_ASKED = re.compile(r"cuda(:\d+(,\d+)*)?")
+_GPUS = re.compile(r"cuda(:\d+(,\d+)*)?")
 
 
 def resolve(asked: str) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def resolve(asked: str) -> tuple[str, ...]:
     """
     if asked == CPU:
         return (CPU,)
-    if asked != AUTO and not _ASKED.fullmatch(asked):
+    if asked != AUTO and not _GPUS.fullmatch(asked):
         msg = f"device {asked!r} is unknown; {nearest(asked, (AUTO, CPU, 'cuda', 'cuda:0', 'cuda:0,1'))}"
         raise InputError(msg)
     import torch

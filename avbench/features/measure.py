@@ -90,10 +90,12 @@ def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
 
 def forms_of(folder: RunFolder) -> dict[str, ClipForm]:
     """Subset → the form that it asks for, for the subsets with clips of another form; those clips are conformed."""
-    unlike = {key.subset for key, sample in folder.samples().items() if sample.spec_mismatch}
-    if not unlike:
+    mismatched = {key.subset for key, sample in folder.samples().items() if sample.spec_mismatch}
+    if not mismatched:
         return {}
-    return {one.name: ClipForm.of(one.clip_spec) for one in folder.subsets() if one.name in unlike and one.clip_spec}
+    return {
+        one.name: ClipForm.of(one.clip_spec) for one in folder.subsets() if one.name in mismatched and one.clip_spec
+    }
 
 
 def _seen(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
@@ -103,7 +105,7 @@ def _seen(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
 
 def weights_of(features: Sequence[str]) -> list[str]:
     """The weights that features need, each once, without those that other packages keep themselves."""
-    found = []
+    found: list[str] = []
     for feature in features:
         protocol = inspect.getattr_static(feature_class(feature), "protocol")
         own = isinstance(protocol, weights.UserProvidedProtocol)

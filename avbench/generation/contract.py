@@ -70,20 +70,20 @@ def _repeated(build: Callable[[], Generator], requests: Sequence[Request], clips
     """Make the same clips with a new generator: the first one alone, then all in reverse order, in batches."""
     generator = build()
     (again,) = _clip(generator, requests[:1])
-    unlike = again if isinstance(again, str) else _difference(clips[0], again)
-    yield Check("again", unlike is None, unlike or "the same prompt and seed give the same clip")
-    if unlike is not None:
+    difference = again if isinstance(again, str) else _difference(clips[0], again)
+    yield Check("again", difference is None, difference or "the same prompt and seed give the same clip")
+    if difference is not None:
         yield Check("order", None, "not checked, because the same request gives different clips")
         return
     size = max(1, generator.batch_size)
     backwards, together = requests[::-1], []
     for start in range(0, len(backwards), size):
         together += _clip(generator, backwards[start : start + size])
-    unlike = None
+    difference = None
     for clip, other in zip(clips[::-1], together, strict=True):
-        unlike = unlike or (other if isinstance(other, str) else _difference(clip, other))
+        difference = difference or (other if isinstance(other, str) else _difference(clip, other))
     how = "in reverse order" + (f" and in batches of {min(size, len(requests))}" if size > 1 else "")
-    yield Check("order", unlike is None, f"{how}, {unlike or 'the clips are the same'}")
+    yield Check("order", difference is None, f"{how}, {difference or 'the clips are the same'}")
 
 
 def _clip(generator: Generator, requests: Sequence[Request]) -> list[Clip | str]:

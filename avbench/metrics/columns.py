@@ -88,8 +88,8 @@ COLUMNS: dict[str, ColumnSet] = {
             "Audiobox-Aesthetics CU, 7 of 11": "audiobox_usefulness",
             "Audiobox-Aesthetics PC, 7 of 11": "audiobox_complexity",
             "Audiobox-Aesthetics PQ, 7 of 11": "audiobox_quality",
-            "aesthetic quality, 6 of 11": "aesthetic_quality",
-            "technical quality, 6 of 11": "imaging_quality",
+            "aesthetic quality, 6 of 11 (with technical quality)": "aesthetic_quality",
+            "technical quality, 6 of 11 (with aesthetic quality)": "imaging_quality",
         },
         {
             "audio–video embedding, 7 of 11": "needs ImageBind or PE-AV",
@@ -103,8 +103,8 @@ COLUMNS: dict[str, ColumnSet] = {
         {
             "BGConsis": "vbench_background",
             "Dynamic": "vbench_dynamic_degree",
-            "ImageQual": "imaging_quality",
             "SubjQual": "vbench_subject",
+            "ImageQual": "imaging_quality",
         },
         {
             "TextConsis": "the paper does not say what it is; its values fit overall_consistency",

@@ -316,15 +316,15 @@ class Neighbours:
     def _one(self, model: np.ndarray, real: np.ndarray) -> float:
         apart = self._apart[np.ix_(model, real)]
         if self._measure == "recall":
-            return float((apart <= self._reach(model)[:, None]).any(axis=0).mean())
-        inside = apart <= self._reach(real)
+            return float((apart <= self._radii(model)[:, None]).any(axis=0).mean())
+        inside = apart <= self._radii(real)
         if self._measure == "precision":
             return float(inside.any(axis=1).mean())
         return float(
             inside.any(axis=0).mean() if self._measure == "coverage" else inside.sum() / (self._k * len(model))
         )
 
-    def _reach(self, part: np.ndarray) -> np.ndarray:
+    def _radii(self, part: np.ndarray) -> np.ndarray:
         # Each row holds the clip itself at distance 0, so index k is its k-th neighbour.
         return np.partition(self._apart[np.ix_(part, part)], self._k, axis=1)[:, self._k]
 

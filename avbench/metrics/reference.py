@@ -540,8 +540,8 @@ def _union(shards: Sequence[Reference]) -> pd.DataFrame:
     every = pd.concat([shard.clips for shard in shards], ignore_index=True)
     together = every.groupby(["prompt", "seed"])
     counts: dict[Any, int] = together["clip_sha256"].nunique().to_dict()
-    if unlike := [key for key, count in counts.items() if count > 1]:
-        msg = f"two shards hold different clips with one key: {unlike[0]}"
+    if repeated := [key for key, count in counts.items() if count > 1]:
+        msg = f"two shards hold different clips with one key: {repeated[0]}"
         raise InputError(msg)
     if len(together) < len(every) and any(shard.known_moments for shard in shards):
         msg = f"{len(every) - len(together)} clips are in several shards with moments, and would be counted twice"

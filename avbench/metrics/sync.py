@@ -80,7 +80,7 @@ class _Times(NamedTuple):
         """The clip with its sound shifted cyclically by `offset`."""
         return self._replace(onsets=(self.onsets + offset) % self.seconds)
 
-    def heard(self) -> np.ndarray:
+    def matchable_onsets(self) -> np.ndarray:
         """The onsets that an event could match."""
         inside = (self.onsets >= self.first - TOLERANCE_SECONDS) & (self.onsets <= self.last + TOLERANCE_SECONDS)
         return self.onsets[inside]
@@ -131,7 +131,7 @@ def _has_both(clip: _Times, margin: float) -> bool:
 
 
 def _agreement(clip: _Times) -> float:
-    onsets = clip.heard()
+    onsets = clip.matchable_onsets()
     misses = np.abs(_matched(clip.events, onsets))
     return 2 * int(np.sum(misses <= TOLERANCE_SECONDS)) / (len(clip.events) + len(onsets))
 

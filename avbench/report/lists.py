@@ -43,7 +43,7 @@ def listing(what: str, path: Path | None = None) -> Listing:
         if what != "models":
             msg = f"{what} {path}: a path can only be listed as a model: `avbench list models {path}`"
             raise InputError(msg)
-        return _recognised(path)
+        return _detected(path)
     return kinds[what]()
 
 
@@ -79,7 +79,7 @@ def as_latex(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return cells.to_latex(index=False, escape=False)
 
 
-def _recognised(path: Path) -> Listing:
+def _detected(path: Path) -> Listing:
     from avbench.generation.detect import detect
 
     seen = detect(path if path.exists() or len(path.parts) < 2 else _cached(path))

@@ -37,7 +37,7 @@ class Section:
     @property
     def legend(self) -> str:
         """Explains printed values, and why they must not be compared with computed ones."""
-        return f"{LEGEND} {self.preset.unlike}"
+        return f"{LEGEND} {self.preset.caveat}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -46,7 +46,7 @@ class Section:
         ]
         return {
             **{"kind": "printed", "preset": self.preset.name, "paper": self.preset.paper, "source": self.preset.cited},
-            **{"runs": self.runs, "unlike": self.preset.unlike, "columns": columns, "overridden": self.overridden},
+            **{"runs": self.runs, "caveat": self.preset.caveat, "columns": columns, "overridden": self.overridden},
             "printed": [
                 {"on": row.on, "model": row.model, **dict(zip(_names(self.preset), row.values, strict=True))}
                 for row in self.preset.printed
@@ -118,9 +118,9 @@ def _here(column: Column, kept: dict[str, dict[str, Any]]) -> str:
     why = {run: record["left_out"].get(column.metric) for run, record in kept.items()}
     reasons = [one for one in dict.fromkeys(why.values()) if one]
     if not reasons:
-        return column.said
+        return column.description
     reasons_given = [f"not computed for {', '.join(run for run in why if why[run] == one)}: {one}" for one in reasons]
-    return f"{column.said} {'; '.join(reasons_given)}"
+    return f"{column.description} {'; '.join(reasons_given)}"
 
 
 def _names(preset: Preset) -> list[str]:

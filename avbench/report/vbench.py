@@ -41,6 +41,6 @@ def _cells(one: Total, notes: list[str]) -> list[Cell]:
     without = f"; not computed of those that avbench has: {', '.join(one.missing)}" if one.missing else ""
     whole = f"{len(one.there)} of {QUALITIES + SEMANTICS} dimensions{without}"
     return [
-        *(Cell("–") if value is None else Cell(noted(number(value), said, notes)) for value, said in parts),
+        *(Cell("–") if value is None else Cell(noted(number(value), note, notes)) for value, note in parts),
         Cell(noted(number(one.total), whole, notes)),
     ]

@@ -84,15 +84,22 @@ PUBLISHED: dict[str, Published] = {
         354,
     ),
     "clip-vit-l14-openai": Published(
-        WebFile(f"https://openaipublic.azureedge.net/clip/models/{_CLIP_L14}/ViT-L-14.pt", f"sha256:{_CLIP_L14}"), 933
+        WebFile(
+            f"https://openaipublic.azureedge.net/clip/models/{_CLIP_L14}/ViT-L-14.pt",
+            f"sha256:{_CLIP_L14}",  # which OpenAI's loader checks, too
+        ),
+        933,
     ),
     "laion-aesthetic-linear": Published(
-        WebFile("https://raw.githubusercontent.com/LAION-AI/aesthetic-predictor/main/sa_0_4_vit_l_14_linear.pth"), 1
+        WebFile("https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth"), 1
     ),
     "musiq-spaq": Published(
-        WebFile("https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/musiq_spaq_ckpt-358bb6af.pth"),
+        WebFile(
+            "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/musiq_spaq_ckpt-358bb6af.pth",
+            "sha256:358bb6af",  # in its file name, the convention of torch.hub
+        ),
         109,
-        accept="PolyForm-Noncommercial-1.0.0",  # of IQA-PyTorch, which converted Google's weights
+        accept="PolyForm-Noncommercial-1.0.0",
     ),
     "viclip-l14-internvid": Published(
         WebFile("https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/ViClip-InternVid-10M-FLT.pth"),

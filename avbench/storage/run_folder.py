@@ -240,11 +240,11 @@ class RunFolder:
     def objection(self, run: Run, subsets: Sequence[Subset]) -> str | None:
         """Why this run cannot continue in the folder, or None if it is the folder's run or extends it."""
         there = self.run()
-        unlike = field_differences(run.identity(), there.identity())
-        another = f"{self.path} holds another run ({'; '.join(unlike)}). Ask for the run that it holds"
+        differing = field_differences(run.identity(), there.identity())
+        another = f"{self.path} holds another run ({'; '.join(differing)}). Ask for the run that it holds"
         same_model = replace(run, subsets=there.subsets, seeds=there.seeds).identity() == there.identity()
-        if not unlike or not same_model:
-            return another if unlike else None
+        if not differing or not same_model:
+            return another if differing else None
         asked, held = {one.name: one for one in subsets}, {one.name: one for one in self.subsets()}
         if {*there.seeds} <= {*run.seeds} and _all_in(held, asked):
             return None

@@ -126,8 +126,8 @@ def _chosen(run: Run) -> dict[str, Any]:
 
 
 def _require_equal(folder: RunFolder, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    if unlike := field_differences(ours, theirs):
-        msg = f"{folder.path} belongs to another run and cannot be merged: {'; '.join(unlike)}"
+    if differing := field_differences(ours, theirs):
+        msg = f"{folder.path} belongs to another run and cannot be merged: {'; '.join(differing)}"
         raise InputError(msg)
 
 

@@ -180,7 +180,7 @@ USER_PROVIDED: dict[str, UserProvided] = {
         ),
         UserProvided(
             name="laion-aesthetic-linear",
-            address="https://raw.githubusercontent.com/LAION-AI/aesthetic-predictor/main/sa_0_4_vit_l_14_linear.pth",
+            address="https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth",
             licence="MIT (LAION-AI/aesthetic-predictor)",
             what="LAION's aesthetic predictor, a linear layer on CLIP ViT-L/14: the head of VBench's aesthetic quality",
         ),
@@ -452,8 +452,7 @@ def _record_path(name: str) -> Path:
 class UserProvidedProtocol:
     """A descriptor for a feature's `protocol`: it fills in the sha256 of user-provided weights when it is read.
 
-    The field ``weights_sha256`` gets the hash of the weight that the field ``weights`` names. So do the empty fields of
-    other weights, such as ``head_sha256``.
+    An empty field such as ``weights_sha256`` gets the hash of the weight that the field ``weights`` names.
     """
 
     def __init__(self, protocol: Protocol) -> None:
@@ -461,22 +460,22 @@ class UserProvidedProtocol:
 
     def __get__(self, feature: object, kind: type) -> Any:
         """Return the protocol. Raises InputError if the user has not provided its weight."""
-        hashes = {field: user_provided(name)[1] for field, name in self._files.items()}
-        records = [record for name in self.weights if (record := fetched(name))]
-        notes = {"fetched": " ".join(record.note for record in records)} if records else {}
-        return dataclasses.replace(self._protocol, **hashes, notes={**self._protocol.notes, **notes})
+        pairs = [user_provided(name) for name in self.weights]
+        records = [fetched(name) for name in self.weights]
+        filled = {field: sha256 for field, (_, sha256) in zip(self._fields, pairs, strict=True)}
+        sources = "; ".join(record.note for record in records if record)
+        notes = {**self._protocol.notes, "fetched": sources} if sources else self._protocol.notes
+        return dataclasses.replace(self._protocol, **filled, notes=notes)
 
     @property
     def weights(self) -> list[str]:
-        """The names of the weights."""
-        return [*self._files.values()]
+        """The names of its weights."""
+        values = self._protocol.describe()
+        return [values[name.removesuffix("_sha256")] for name in self._fields]
 
     @property
-    def _files(self) -> dict[str, str]:
-        """The fields that get a hash, each with the weight that it is of."""
-        values = self._protocol.describe()
-        fields = [name for name, value in values.items() if name.endswith("_sha256") and not value]
-        return {name: values[name.removesuffix("_sha256")] for name in dict.fromkeys(["weights_sha256", *fields])}
+    def _fields(self) -> list[str]:
+        return [name for name, value in self._protocol.describe().items() if name.endswith("_sha256") and not value]
 
 
 @functools.lru_cache

@@ -197,8 +197,8 @@ def _gap(
     for other, track in enumerate(tracks):
         for frame in (k, k + 1):
             if other != index and np.isfinite(track.centres[frame]).all():
-                reach = np.hypot(*half) + np.hypot(*track.halves[frame])
-                gaps.append(np.linalg.norm(place - track.centres[frame]) - reach)
+                radii = np.hypot(*half) + np.hypot(*track.halves[frame])
+                gaps.append(np.linalg.norm(place - track.centres[frame]) - radii)
     return float(min(gaps))
 
 

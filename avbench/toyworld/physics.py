@@ -271,10 +271,10 @@ def _pendulum(on: Stage) -> None:
 def _oscillate(on: Stage) -> None:
     on.shows_floor = False
     slow = on.scene.speed == "slow"
-    reach = on.rng.uniform(0.06, 0.1) if slow else on.rng.uniform(0.5, 0.65)
+    amplitude = on.rng.uniform(0.06, 0.1) if slow else on.rng.uniform(0.5, 0.65)
     cycles_a_second = on.rng.uniform(0.35, 0.5) if slow else on.rng.uniform(0.6, 0.9)
     height = on.rng.uniform(0.7, 1.4)
-    actor = on.add(0, (1 - on.sign * reach, height), turns=False)
+    actor = on.add(0, (1 - on.sign * amplitude, height), turns=False)
     ground = on.space.static_body
     on.space.add(
         constraints.GrooveJoint(ground, actor.body, (-5, height), (7, height), (0, 0)),

@@ -83,11 +83,11 @@ def _body(
     dark = tuple(round(value * 0.6) for value in colour)
     under = canvas.copy() if material == "glass" else None
     cv2.fillPoly(canvas, [corners], colour, cv2.LINE_AA, _SUBPIXEL_BITS)
-    reach = np.array([actor.half_width, actor.half_height])
+    half_size = np.array([actor.half_width, actor.half_height])
     if material == "wood":
         for level in (-0.45, 0.0, 0.45):
             half = np.sqrt(1 - level**2) if actor.spec.shape == "ball" else 1.0
-            grain = _placed(np.array([[-half, level], [half, level]]) * reach * 0.95, row)
+            grain = _placed(np.array([[-half, level], [half, level]]) * half_size * 0.95, row)
             ends = _on_canvas(grain, pixels, len(canvas))
             cv2.line(canvas, ends[0], ends[1], dark, 4, cv2.LINE_AA, _SUBPIXEL_BITS)
     if under is not None:
@@ -97,7 +97,7 @@ def _body(
         cv2.polylines(canvas, [corners], True, dark, 7, cv2.LINE_AA, _SUBPIXEL_BITS)
     if material in ("metal", "glass"):
         # light comes from the upper left of the room, so the highlight does not turn with the body
-        spot = np.array([[row[0], row[1]]]) + reach.min() * np.array([[-0.35, 0.35]])
+        spot = np.array([[row[0], row[1]]]) + half_size.min() * np.array([[-0.35, 0.35]])
         centre = _on_canvas(spot, pixels, len(canvas))[0]
-        radius = round(reach.min() * 0.28 * pixels * (1 << _SUBPIXEL_BITS))
+        radius = round(half_size.min() * 0.28 * pixels * (1 << _SUBPIXEL_BITS))
         cv2.circle(canvas, centre, radius, (255, 255, 255), -1, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -65,8 +65,8 @@ def simulate(scene: Scene, seed: int, **world: Any) -> tuple[physics.Stage, Trut
     masses = tuple(actor.body.mass for actor in ready.actors)
     halves = tuple((actor.half_width, actor.half_height) for actor in ready.actors)
     states, struck = physics.run(ready, CLIP_SPEC.frames, float(CLIP_SPEC.fps))
-    heard = tuple(contact for contact in struck if contact.seconds < CLIP_SPEC.seconds)
-    return ready, Truth(scene, seed, masses, halves, states, heard)
+    contacts = tuple(contact for contact in struck if contact.seconds < CLIP_SPEC.seconds)
+    return ready, Truth(scene, seed, masses, halves, states, contacts)
 
 
 def make_clip(scene: Scene, seed: int, **world: Any) -> tuple[Clip, Truth]:

@@ -147,7 +147,7 @@ class Feed:
 
     def __call__(self, rows: np.ndarray) -> Batch:
         """The examples `rows`."""
-        self._reach(int(rows.max()) + 1)
+        self._read_captions(int(rows.max()) + 1)
         at = sent(torch.from_numpy(rows), self._device)
         arrays: dict[str, Tensor | None] = {"video": None, "audio": None}
         for what in self._texts:
@@ -158,7 +158,7 @@ class Feed:
         ids = {what: self._ids[what][at] if what in self._ids else () for what in arrays}
         return Batch(rows, arrays["video"], arrays["audio"], ids["video"], ids["audio"])
 
-    def _reach(self, count: int) -> None:
+    def _read_captions(self, count: int) -> None:
         """Read the captions up to `count`, and all later ones that exist."""
         if count <= self._there:
             return

@@ -58,7 +58,7 @@ def look(clip: Clip, prompt: Prompt) -> Found:
     shown = [{body.colour for body in frame} for frame in seen]
     colours = tuple(bool(np.mean([body.colour in frame for frame in shown]) >= SEEN_SHARE) for body in scene.bodies)
     off = float(np.median([len(frame) for frame in seen[:FIRST_FRAMES]])) - len(scene.bodies)
-    hits, contacts, begun, null = _heard(clip, visible_contacts(clip, prompt))
+    hits, contacts, begun, null = _onset_hits(clip, visible_contacts(clip, prompt))
     return Found(colours, off == 0, abs(off) <= 1, hits, contacts, begun, null)
 
 
@@ -91,7 +91,7 @@ def onsets(clip: Clip) -> np.ndarray:
     return np.asarray(Onsets()(clip)["onset_seconds"])
 
 
-def _heard(clip: Clip, contacts: np.ndarray | None) -> tuple[float, int, int, float]:
+def _onset_hits(clip: Clip, contacts: np.ndarray | None) -> tuple[float, int, int, float]:
     """Hits, contacts, onsets, and hits under shifted sound."""
     if clip.audio is None or contacts is None:
         return 0.0, 0, 0, 0.0
@@ -137,8 +137,8 @@ def _rows(folder: RunFolder) -> Iterator[tuple[str, str]]:
             hits, null = sum(one.hits for one in each), sum(one.null_hits for one in each)
             both = (contacts + sum(one.onsets for one in each)) / 2
             yield f"{subset}: onset–contact F1 (shifted sound)", f"{hits / both:.2f} ({null / both:.2f})"
-            heard = f"{_percent_of(hits, contacts)} ({_percent_of(null, contacts)})"
-            yield f"{subset}: visible contacts with an onset (shifted sound)", heard
+            shares = f"{_percent_of(hits, contacts)} ({_percent_of(null, contacts)})"
+            yield f"{subset}: visible contacts with an onset (shifted sound)", shares
     if not (folder.path / "scores.json").exists():
         return
     scores, _ = folder.scores()

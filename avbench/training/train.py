@@ -142,8 +142,8 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
         done = len(file.read().splitlines())
         build = functools.partial(_encoder, data, seed, sound.config)
         waiting: dict[int, dict[str, str]] = {}
-        for number, (seen, heard, *texts) in worker_pool.map_unordered(build, range(done, count), workers=workers):
-            video[number], audio[number] = seen, heard
+        for number, (frames, sounds, *texts) in worker_pool.map_unordered(build, range(done, count), workers=workers):
+            video[number], audio[number] = frames, sounds
             waiting[number] = dict(zip(("video", "audio"), texts, strict=True))
             while done in waiting:  # lines are in order, so that a line means that all before it are there
                 file.write(json.dumps(waiting.pop(done)) + "\n")
@@ -261,22 +261,22 @@ ARMS = ("t2v", "t2av")
 def make_arm(arm: str, video: Path, audio: Path, plan: Plan, session: Session) -> Iterator[Progress]:
     """Train one arm, ``t2v`` or ``t2av``, from two pretrained towers; write its checkpoint."""
     data = session.examples
-    seen, heard = checkpoint.load(video), checkpoint.load(audio)
+    video_parts, audio_parts = checkpoint.load(video), checkpoint.load(audio)
     torch.manual_seed(plan.seed)
-    parts = seen if arm == "t2v" else joined(seen, heard, JOINT_LAYERS)
+    parts = video_parts if arm == "t2v" else joined(video_parts, audio_parts, JOINT_LAYERS)
     towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in (("video", video), ("audio", audio))}
     yield from _trained(parts, plan, data, session, {"towers": towers})
 
 
-def joined(seen: Parts, heard: Parts, layers: int, positions: AudioPositions = "sync") -> Parts:
+def joined(video_parts: Parts, audio_parts: Parts, layers: int, positions: AudioPositions = "sync") -> Parts:
     """Join two towers in their last `layers` layers; τ follows from the rates of their codecs."""
-    assert seen.video_codec is not None and heard.audio_codec is not None
-    config, sound = seen.video_codec.config, heard.audio_codec.config
-    second = seen.clip_spec.sample_rate or sound.sample_rate
-    tau = (config.frames / float(seen.clip_spec.fps)) / (sound.samples_per_latent / second)
-    dit = AVFullDiT(seen.dit.video, heard.dit.audio, JointConfig(layers, tau, positions))
-    texts, codecs = (seen.video_text, heard.audio_text), (seen.video_codec, heard.audio_codec)
-    return Parts(dit, seen.clip_spec, *texts, *codecs, sampling=seen.sampling)
+    assert video_parts.video_codec is not None and audio_parts.audio_codec is not None
+    config, sound = video_parts.video_codec.config, audio_parts.audio_codec.config
+    second = video_parts.clip_spec.sample_rate or sound.sample_rate
+    tau = (config.frames / float(video_parts.clip_spec.fps)) / (sound.samples_per_latent / second)
+    dit = AVFullDiT(video_parts.dit.video, audio_parts.dit.audio, JointConfig(layers, tau, positions))
+    texts, codecs = (video_parts.video_text, audio_parts.audio_text), (video_parts.video_codec, audio_parts.audio_codec)
+    return Parts(dit, video_parts.clip_spec, *texts, *codecs, sampling=video_parts.sampling)
 
 
 def go_on(arm: Path, plan: Plan, session: Session) -> Iterator[Progress]:
@@ -290,15 +290,15 @@ def same_settings(a: Path, b: Path) -> list[str]:
     """Return the fields in which two arms' cards differ, except those of sound; none if the arms can be compared
     fairly.
     """
-    return _unlike(*(read_json(folder / checkpoint.CARD, dict) for folder in (a, b)))
+    return _differing(*(read_json(folder / checkpoint.CARD, dict) for folder in (a, b)))
 
 
-def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     plans = [{name: value for name, value in card["plan"].items() if name not in AUDIO_ONLY} for card in (a, b)]
     differing = [f"plan.{name}" for name in plans[0] if plans[0][name] != plans[1].get(name)]
     differing += [name for name in ("source", "towers", "machine", "seen_sha256") if a.get(name) != b.get(name)]
     if "before" in a and "before" in b:
-        return differing + [f"before.{name}" for name in _unlike(a["before"], b["before"])]
+        return differing + [f"before.{name}" for name in _differing(a["before"], b["before"])]
     return differing + ["before"] * (("before" in a) != ("before" in b))
 
 

@@ -117,7 +117,7 @@ def joined_caption(video: str, audio: str) -> str:
     return f"{video} {audio}"
 
 
-class Heard:
+class SoundReplaced:
     """Batches in which the sound is replaced by what an arm hears."""
 
     def __init__(self, arm: Arm, feed: Feed, parts: Parts, clips: int) -> None:
@@ -187,7 +187,7 @@ def train_arm(study: Study, arm: Arm, seed: int) -> Iterator[Progress]:
     if arm.sound == "empty":
         parts.dit = without_sound(parts.dit)
     feed = Feed(data, torch.device(study.machine.device), parts.video_text, parts.audio_text)
-    batches = Heard(arm, feed, parts, clips)
+    batches = SoundReplaced(arm, feed, parts, clips)
     more = {"arm": asdict(arm), "towers": towers}
     yield from _trained(study, parts, plan, batches, clips, out, more, study.along(arm))
 

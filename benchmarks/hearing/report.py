@@ -150,7 +150,7 @@ def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
                 "comparison": f"{HEARS} − {against}",
                 "measure": measure,
                 "subset": subset,
-                **_told(found),
+                **_numbers(found),
                 "p exact (least)": f"{found.p_exact:.3f} ({found.least_p:.3f})",
                 "margin": margin,
                 "within the margin": "shown" if alike else "not shown",
@@ -163,7 +163,7 @@ def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _told(found: ArmDifference) -> dict[str, Any]:
+def _numbers(found: ArmDifference) -> dict[str, Any]:
     return {"difference": found.value, "95 %": f"{found.interval[0]:+.4f} … {found.interval[1]:+.4f}", "p": found.p}
 
 
@@ -174,7 +174,7 @@ def every_arm(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
         for arm in [row["name"] for row in plan["arm"] if row["name"] != AGAINST]:
             if (found := study.compared(arm, AGAINST, measure, subset)) is not None:
                 rows.append(
-                    {"measure": measure, "subset": subset, "arm": arm, "seeds": found.trainings[0], **_told(found)}
+                    {"measure": measure, "subset": subset, "arm": arm, "seeds": found.trainings[0], **_numbers(found)}
                 )
     return pd.DataFrame(rows)
 
@@ -184,7 +184,7 @@ def parts_of_error(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for part, subset in itertools.product(plan["physical_error"]["parts"], plan["secondary"]["subsets"][:2]):
         if (found := study.compared(HEARS, AGAINST, part, subset)) is not None:
-            rows.append({"part": part, "subset": subset, **_told(found)})
+            rows.append({"part": part, "subset": subset, **_numbers(found)})
     return pd.DataFrame(rows)
 
 

@@ -25,7 +25,7 @@ from avbench.avfulldit import checkpoint
 from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples
 from avbench.training.machine import Machine
-from benchmarks.gpu_kit import say
+from benchmarks.gpu_kit import print_line
 from benchmarks.hearing.arms import Study, read_plan, train_arm, train_tower
 
 TRAINED = "python:benchmarks.hearing.generator:Trained"
@@ -103,7 +103,7 @@ def _follow(name: str, steps: Any) -> None:
     if last is not None:
         seconds = time.perf_counter() - start
         video, audio = (f"{loss:.4f}" if loss is not None else "–" for loss in (last.video_loss, last.audio_loss))
-        say(f"{name}: {last.step} steps, {seconds:.0f} s ({last.seconds:.0f} s of steps), loss {video} {audio}")
+        print_line(f"{name}: {last.step} steps, {seconds:.0f} s ({last.seconds:.0f} s of steps), loss {video} {audio}")
 
 
 def run_measuring(options: argparse.Namespace) -> None:
@@ -126,7 +126,7 @@ def run_measuring(options: argparse.Namespace) -> None:
             for future in [future for future in pending if future.done()]:
                 name = pending.pop(future)
                 if error := future.exception():
-                    say(f"{name} was not measured: {error!r}")
+                    print_line(f"{name} was not measured: {error!r}")
             if over and not pending:
                 break
             over = (study.folder / "trained").exists()
@@ -153,7 +153,7 @@ def measure(folder: Path, name: str, limit: int | None, device: str) -> None:
         workers=0,
     )
     torch.cuda.empty_cache()  # does nothing without a GPU
-    say(f"{name} measured in {time.perf_counter() - start:.0f} s")
+    print_line(f"{name} measured in {time.perf_counter() - start:.0f} s")
 
 
 def _options() -> argparse.Namespace:

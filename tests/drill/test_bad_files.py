@@ -50,14 +50,14 @@ ODD = (
 )
 
 
-class Told(BaseException):
+class TookTooLong(BaseException):
     """Raised by the alarm: an input took too long."""
 
 
 @contextlib.contextmanager
 def limited():
     def over(*_):
-        raise Told
+        raise TookTooLong
 
     signal.signal(signal.SIGALRM, over)
     signal.alarm(SECONDS)
@@ -82,7 +82,7 @@ def drill(inputs, least):
             counts["refused"] += 1
             if not sentence.strip() or "Traceback" in sentence:
                 wrong.append((name, "no sentence", sentence))
-        except Told:
+        except TookTooLong:
             wrong.append((name, "hang", ""))
         except Exception as error:
             wrong.append((name, type(error).__name__, str(error)[:200]))

@@ -73,7 +73,7 @@ class Ended:
     """How a command ended: its exit code (negative: a signal), what it said, and whether it was stopped as hanging."""
 
     code: int
-    said: str
+    output: str
 
 
 def command(words, place, before=lambda: None):
@@ -125,7 +125,7 @@ def finish(step, place):
     """Give the command of a step again. A baseline that is there is whole; it is not updated twice."""
     if step != "baseline" or not (place / "b.zip").exists():
         end = run(STEPS[step], place)
-        assert end.code == 0, end.said
+        assert end.code == 0, end.output
 
 
 def writes_under(place, count):
@@ -167,7 +167,7 @@ def files(place):
     return {path.relative_to(place).as_posix(): content(path) for path in found}
 
 
-def unlike(found, right):
+def differing(found, right):
     """The names of files that differ."""
     return sorted(name for name in found.keys() | right.keys() if found.get(name) != right.get(name))
 
@@ -200,7 +200,7 @@ def calm(tmp_path_factory):
         end = run(words, now, lambda number=number: writes_under(now, lambda: os.write(number, b".")))
         found.seconds[name] = time.monotonic() - started
         os.close(number)
-        assert end.code == 0, end.said
+        assert end.code == 0, end.output
         found.after[name], found.writes[name] = files(now), counted.stat().st_size
     return found
 
@@ -224,9 +224,9 @@ def test_kills(calm, step, tmp_path):
                 os.kill(child, signal.SIGKILL)  # one that has ended is not waited for yet, so its number is its own
                 end = ended(child, place)
             kills += end.code == -signal.SIGKILL
-            assert end.code in (0, -signal.SIGKILL), end.said
+            assert end.code in (0, -signal.SIGKILL), end.output
         finish(step, place)
-        assert not unlike(files(place), calm.after[step]), (step, rounds)
+        assert not differing(files(place), calm.after[step]), (step, rounds)
         shutil.rmtree(place)
     print(f"{step}: {kills} kills in {rounds} rounds, every one identical")  # noqa: T201
 
@@ -270,17 +270,17 @@ def test_full_disks(calm, step, level, small_disk):
     grown = {name: one for name, one in calm.after[step].items() if name not in files(calm.before[step])}
     size = sum(len(one) if isinstance(one, bytes) else 400 * len(one) for one in grown.values())
     end = run(STEPS[step], place, fill(calm.before[step], int(size * level / FULL_DISKS)))
-    assert end.code in (0, 1, 2), end.said
+    assert end.code in (0, 1, 2), end.output
     more_room()
     if end.code:
-        assert os.strerror(errno.ENOSPC) in end.said or os.strerror(errno.EFBIG) in end.said or level, end.said
+        assert os.strerror(errno.ENOSPC) in end.output or os.strerror(errno.EFBIG) in end.output or level, end.output
     finish(step, place)
-    assert not unlike(files(place), calm.after[step])
+    assert not differing(files(place), calm.after[step])
 
 
 def test_a_second_process_on_a_folder_is_refused_and_harms_nothing(calm, tmp_path):
     """Two of the same command at once, at 8 distances: each ends well or in a sentence, and the result is the same."""
-    told = Counter()
+    outcomes = Counter()
     for number, step in itertools.product(range(4), ("sample", "measure")):
         place = tmp_path / f"{step}{number}"
         shutil.copytree(calm.before[step], place)
@@ -289,11 +289,11 @@ def test_a_second_process_on_a_folder_is_refused_and_harms_nothing(calm, tmp_pat
         second = command(STEPS[step], place)
         ends = [ended(one, place).code for one in (first, second)]
         assert set(ends) <= {0, 2}, Path(f"{place}.log").read_text()
-        told[tuple(ends)] += 1
+        outcomes[tuple(ends)] += 1
         run(STEPS[step], place)
-        assert not unlike(files(place), calm.after[step])
-    print(dict(told))  # noqa: T201
-    assert told[0, 2] + told[2, 0]
+        assert not differing(files(place), calm.after[step])
+    print(dict(outcomes))  # noqa: T201
+    assert outcomes[0, 2] + outcomes[2, 0]
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def numbers(folder):
 def test_bit_flips_move_no_number(small, tmp_path):
     """One bit of one file of a run flips: it is refused, or every number is the same."""
     right = tmp_path / "right"
-    rng, told = random.Random(0), Counter()
+    rng, outcomes = random.Random(0), Counter()
     shutil.copytree(small.path, right)
     was = numbers(small)
     names = sorted(
@@ -352,11 +352,11 @@ def test_bit_flips_move_no_number(small, tmp_path):
         try:
             now = numbers(RunFolder(small.path))
         except InputError:
-            told["refused"] += 1
+            outcomes["refused"] += 1
         else:
             assert now == was, name
-            told["the same"] += 1
-    print(f"240 bit flips: {dict(told)}")  # noqa: T201
+            outcomes["the same"] += 1
+    print(f"240 bit flips: {dict(outcomes)}")  # noqa: T201
 
 
 def test_every_bit_of_a_line_counts(small):

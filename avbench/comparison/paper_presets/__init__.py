@@ -34,7 +34,7 @@ class Column:
     table: str = ""
     """The table that has the column, if not the one whose values are printed."""
     metric: str | None = None
-    said: str = ""
+    description: str = ""
     """What it is, in a sentence."""
     missing: str | None = None
     """Why it cannot be computed, in a sentence."""
@@ -71,7 +71,7 @@ class Preset:
     cited: str
     """The place of the printed values in the paper."""
     purpose: str
-    unlike: str
+    caveat: str
     """Why the printed values cannot be compared with numbers computed here."""
     clip: ClipSpec
     seeds: int
@@ -142,7 +142,7 @@ class _PresetFile:
     paper: str
     cited: str
     purpose: str
-    unlike: str
+    caveat: str
     version: int
     clip: dict[str, Any]
     sampler: dict[str, dict[str, Any] | str]
@@ -154,7 +154,7 @@ class _PresetFile:
 
 
 _HERE = Path(__file__).parent
-_WORDS = ("name", "paper", "cited", "purpose", "unlike")
+_WORDS = ("name", "paper", "cited", "purpose", "caveat")
 _FIELDS = {*_WORDS, "version", "clip", "sampler", "seeds", "subsets", "beside", "column", "printed"}
 _RECORDED = ("overridden", "left_out")
 """What `record` adds."""
@@ -186,9 +186,9 @@ def load(name: str) -> Preset:
 def from_plain(plain: Mapping[str, Any]) -> Preset:
     """Build a preset from plain values. Raises InputError if a field is missing, unknown or wrong."""
     plain = {name: value for name, value in plain.items() if name not in _RECORDED}
-    if unlike := sorted(_FIELDS ^ {*plain}):
-        known = unlike[0] in _FIELDS
-        msg = f"the field {unlike[0]!r} is {'missing' if known else f'unknown; {nearest(unlike[0], _FIELDS)}'}"
+    if wrong := sorted(_FIELDS ^ {*plain}):
+        known = wrong[0] in _FIELDS
+        msg = f"the field {wrong[0]!r} is {'missing' if known else f'unknown; {nearest(wrong[0], _FIELDS)}'}"
         raise InputError(msg)
     found = shaped(json.dumps(plain), _PresetFile, "preset")
     spec = ClipSpec.from_json({name: value for name, value in found.clip.items() if name != "source"})
@@ -248,28 +248,30 @@ def record(preset: Preset, model: str, given: Given, subsets: Sequence[Subset]) 
         given: the options of the command line.
         subsets: the requested subsets, before `in_form`.
     """
-    told = []
+    overridden = []
     if where := f"the prompts of {given.prompts.name}" if given.prompts else ", ".join(given.subsets or ()):
-        told.append(f"subsets: {where} instead of {', '.join(preset.subsets)}")
+        overridden.append(f"subsets: {where} instead of {', '.join(preset.subsets)}")
     if given.views:
-        told.append(f"prompts: the view {', '.join(given.views)} instead of all")
+        overridden.append(f"prompts: the view {', '.join(given.views)} instead of all")
     if given.limit:
-        told.append(f"prompts: the first {given.limit} of each subset instead of all")
+        overridden.append(f"prompts: the first {given.limit} of each subset instead of all")
     for one in subsets:
         if one.clip_spec and one.clip_spec != preset.clip:
-            told.append(f"clip: {one.name} keeps its own form, {_form(one.clip_spec)} instead of {_form(preset.clip)}")
+            overridden.append(
+                f"clip: {one.name} keeps its own form, {_form(one.clip_spec)} instead of {_form(preset.clip)}"
+            )
     if given.seeds not in (None, preset.seeds):
-        told.append(f"seeds: {given.seeds} a prompt instead of {preset.seeds}")
-    told += _sampler_told(preset, model, given.settings or {})
+        overridden.append(f"seeds: {given.seeds} a prompt instead of {preset.seeds}")
+    overridden += _sampler_overrides(preset, model, given.settings or {})
     left_out = {}
     if given.metrics:
-        told.append(f"metrics: {', '.join(given.metrics)} instead of the paper's columns and those beside")
+        overridden.append(f"metrics: {', '.join(given.metrics)} instead of the paper's columns and those beside")
         asked = (column.metric for column in preset.columns)
         left_out = {one: "other metrics were asked for." for one in asked if one and one not in given.metrics}
-    return {**preset.plain, "overridden": told, "left_out": left_out or preset.metrics()[1]}
+    return {**preset.plain, "overridden": overridden, "left_out": left_out or preset.metrics()[1]}
 
 
-def _sampler_told(preset: Preset, model: str, given: Mapping[str, Any]) -> list[str]:
+def _sampler_overrides(preset: Preset, model: str, given: Mapping[str, Any]) -> list[str]:
     ours = preset.sampler(model)
     if ours is None:
         finished = _kind(model) == "clips"

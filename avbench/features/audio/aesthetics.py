@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, first_line, noted
-from avbench.features.audio.networks import SOUND_NOTES, SoundProtocol, heard
+from avbench.features.audio.networks import SOUND_NOTES, SoundProtocol, mono_waveform
 from avbench.features.networks import exact, filled
 from avbench.storage.reading import read_json
 from avbench.storage.weights import UserProvidedProtocol, locate
@@ -94,7 +94,10 @@ class Audiobox:
     @exact()
     def __call__(self, clip: Clip) -> dict[str, float]:
         """Measure one clip. Raises NotMeasurable without sound, with less than 1 s of sound, or if it is silent."""
-        wave, window = torch.from_numpy(heard(clip, self.protocol, "Audiobox-Aesthetics")).float(), self.protocol.window
+        wave, window = (
+            torch.from_numpy(mono_waveform(clip, self.protocol, "Audiobox-Aesthetics")).float(),
+            self.protocol.window,
+        )
         parts = [part.to(self._device) for part in wave.split(window)]
         found = torch.stack([self._network(functional.pad(one, (0, window - len(one))), len(one)) for one in parts])
         share = torch.tensor([len(one) for one in parts], dtype=torch.float64) / len(wave)

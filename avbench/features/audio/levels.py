@@ -87,7 +87,7 @@ class Levels:
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """Measure one clip. Raises NotMeasurable without sound, with under 400 ms, or if loudness is undefined."""
-        rate, wave = self._heard(clip)
+        rate, wave = self._checked_sound(clip)
         powers = _block_powers(wave, rate, self.protocol)
         audible = powers[_lufs(powers) > self.protocol.absolute_gate]
         return {
@@ -99,7 +99,7 @@ class Levels:
             "silent": float(not len(audible)),
         }
 
-    def _heard(self, clip: Clip) -> tuple[int, np.ndarray]:
+    def _checked_sound(self, clip: Clip) -> tuple[int, np.ndarray]:
         audio, protocol = waveform.sound_of(clip), self.protocol
         rate = audio.sample_rate
         if audio.samples < _block_length(rate, protocol):

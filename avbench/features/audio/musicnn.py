@@ -83,13 +83,13 @@ class Musicnn:
         """``embedding`` [200]. Raises NotMeasurable without sound, with less than 1 s of sound, or if it is silent."""
         import torch
 
-        frames = log_mel(self._heard(clip), self.protocol)
+        frames = log_mel(self._mono_waveform(clip), self.protocol)
         length = min(self.protocol.patch, len(frames))
         patches = frames[: len(frames) // length * length].reshape(-1, length, self.protocol.bands)
         x = torch.from_numpy(patches.astype(np.float32)).to(self._device).transpose(1, 2)[:, None]
         return {"embedding": self._network(x).mean(dim=0).cpu().numpy()}
 
-    def _heard(self, clip: Clip) -> np.ndarray:
+    def _mono_waveform(self, clip: Clip) -> np.ndarray:
         audio, protocol = waveform.sound_of(clip), self.protocol
         mono = waveform.mixed_down(audio, protocol.silent_below)
         wave = waveform.resampled(mono, audio.sample_rate, protocol.rate)

@@ -139,7 +139,7 @@ class VGGish:
     @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` [128]. Raises NotMeasurable without sound, with less than 975 ms, or if it is silent."""
-        frames = vggish_log_mel(heard(clip, self.protocol, "VGGish"), VGGishProtocol())
+        frames = vggish_log_mel(mono_waveform(clip, self.protocol, "VGGish"), VGGishProtocol())
         patches = frames[: len(frames) // self.protocol.patch * self.protocol.patch]
         x = torch.from_numpy(patches.reshape(-1, 1, self.protocol.patch, self.protocol.bands)).float()
         return {"embedding": self._network(x.to(self._device)).mean(dim=0).cpu().numpy()}
@@ -161,7 +161,7 @@ class PANNs:
     @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` [2048]. Raises NotMeasurable without sound, with less than 310 ms, or if it is silent."""
-        x = torch.from_numpy(heard(clip, self.protocol, "PANNs")).float()[None]
+        x = torch.from_numpy(mono_waveform(clip, self.protocol, "PANNs")).float()[None]
         return {"embedding": self._network(x.to(self._device))[0].cpu().numpy()}
 
 
@@ -195,7 +195,7 @@ class CLAPNetwork:
 
     def sound(self, clip: Clip, protocol: CLAPProtocol) -> torch.Tensor:
         """``[1, 512]`` of length 1. Raises NotMeasurable without sound, below 1 s of sound, or if it is silent."""
-        wave = heard(clip, protocol, "CLAP")[: protocol.longest]
+        wave = mono_waveform(clip, protocol, "CLAP")[: protocol.longest]
         inputs = self._extractor(wave, sampling_rate=protocol.rate, return_tensors="pt")
         spectrogram, longer = inputs["input_features"].float(), inputs["is_longer"]
         shown = self._model.audio_model(spectrogram.to(self._device), is_longer=longer.to(self._device))
@@ -214,7 +214,7 @@ class CLAP(CLAPNetwork):
         return {"embedding": self.sound(clip, self.protocol)[0].cpu().numpy()}
 
 
-def heard(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:
+def mono_waveform(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:
     """``[samples]`` at the network's rate. Raises NotMeasurable without sound, or if it is too short or silent."""
     audio = waveform.sound_of(clip)
     mono = waveform.mixed_down(audio, protocol.silent_below)

@@ -123,7 +123,7 @@ class Synchformer:
         Raises NotMeasurable without sound, with less than 4.8 s of picture or sound, or if the track is silent.
         """
         protocol = self.protocol
-        wave = heard(clip, protocol)
+        wave = mono_waveform(clip, protocol)
         frames = at_rate(len(clip.frames), clip.fps, protocol.fps)
         step, hop, count = protocol.frames // 2, protocol.samples // 2, protocol.segments
         whole = min(len(frames) // step, len(wave) // hop) - 1
@@ -150,7 +150,7 @@ class Synchformer:
         return (10 - int(logits.argmax())) / 5
 
 
-def heard(clip: Clip, protocol: SynchformerProtocol) -> np.ndarray:
+def mono_waveform(clip: Clip, protocol: SynchformerProtocol) -> np.ndarray:
     """``[samples]`` float32 at the network's rate. Raises NotMeasurable if picture or sound is too short."""
     audio = waveform.sound_of(clip)
     picture, sound = len(clip.frames) / clip.fps, Fraction(audio.samples, audio.sample_rate)

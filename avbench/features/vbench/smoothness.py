@@ -225,9 +225,9 @@ class Correlations:
         """
         to_first, to_second = flow.unflatten(1, (2, 2))[0].permute(0, 2, 3, 1)
         own = _grid(self.height, self.width, flow)
-        reach = torch.arange(-RADIUS, RADIUS + 1, device=flow.device, dtype=flow.dtype)
+        offsets = torch.arange(-RADIUS, RADIUS + 1, device=flow.device, dtype=flow.dtype)
         # As in RAFT, the window's first axis is x, and the channels are in that order.
-        window = torch.stack(torch.meshgrid(reach, reach, indexing="ij"), dim=-1)
+        window = torch.stack(torch.meshgrid(offsets, offsets, indexing="ij"), dim=-1)
         found = []
         for levels, way in zip(self._levels, (to_second, to_first), strict=True):
             centre = (own + 2 * way).reshape(-1, 1, 1, 2)

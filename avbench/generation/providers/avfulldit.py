@@ -27,7 +27,7 @@ _SOLVERS = get_args(get_type_hints(Sampling)["solver"])
 
 
 @dataclass(frozen=True)
-class Asked:
+class SamplingSettings:
     """How clips are sampled, and where; None leaves a setting to the checkpoint, or to the paper for two towers."""
 
     steps: int | None = None
@@ -47,14 +47,14 @@ class AVFullDiT:
     """
 
     batch_size = 4
-    setting_groups = (Asked, PairSettings)
+    setting_groups = (SamplingSettings, PairSettings)
 
     def __init__(self, target: str, **settings: Any) -> None:
         """Load the model; `settings` are fields of `setting_groups`, and None counts as not given."""
         given = {name: value for name, value in settings.items() if value is not None}
         _check(given)
         of_pair = {name: given.pop(name) for name in _PAIR_SETTINGS if name in given}
-        asked = {name: value for name, value in vars(Asked(**given)).items() if value is not None}
+        asked = {name: value for name, value in vars(SamplingSettings(**given)).items() if value is not None}
         device = asked.pop("device", None)
         joined = "+" in target and not Path(target).exists()
         if joined:

@@ -81,7 +81,7 @@ class Command:
             journal = Path(tempfile.mkdtemp(prefix="avbench-"))
             weakref.finalize(self, shutil.rmtree, journal, ignore_errors=True)
         self._journal = journal
-        self.settings: Mapping[str, Any] = {"command": self._words, **_told(self._words, inputs)}
+        self.settings: Mapping[str, Any] = {"command": self._words, **_content_hashes(self._words, inputs)}
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
         """Run the script on a batch; a clip that it did not write is an error with the script's last output."""
@@ -102,7 +102,7 @@ class Command:
         self._journal.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="batch-", dir=self._journal.resolve()))
         stems = [folder / f"{one.key.subset}--{one.key.prompt}-{one.key.seed}" for one in requests]
-        asked = [_asked(request, stem) for request, stem in zip(requests, stems, strict=True)]
+        asked = [_request_json(request, stem) for request, stem in zip(requests, stems, strict=True)]
         write_json(folder / "requests.json", {"folder": str(folder), "requests": asked})
         kind, trouble = self._run(folder)
         found = [_written(stem) for stem in stems]
@@ -148,7 +148,7 @@ class Command:
         return _BROKEN, f"the script ended with {ended}; {_last_words(folder)}"
 
 
-def _told(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str, Any]:
+def _content_hashes(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str, Any]:
     """``files_sha256``, and ``folders`` if there are any: the hashes of what decides the clips."""
     chosen = [inputs] if isinstance(inputs, str) else inputs
     if chosen is not None and (absent := [one for one in chosen if not Path(one).exists()]):
@@ -185,7 +185,7 @@ def _launches(program: Path) -> bool:
     return _LAUNCHERS.fullmatch(program.name) is not None
 
 
-def _asked(request: Request, stem: Path) -> dict[str, Any]:
+def _request_json(request: Request, stem: Path) -> dict[str, Any]:
     prompt, spec = request.prompt, request.clip_spec
     return {
         "id": prompt.id,

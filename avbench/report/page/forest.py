@@ -68,10 +68,10 @@ def forest(rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str]) 
     ]
     found.sort(key=lambda row: (not row.marks, not row.sided, not row.shown, -row.farthest))
     most = max((row.farthest for row in found), default=0.0)
-    reach = min(max(1.15 * most, 1.5), _FARTHEST)
+    axis_end = min(max(1.15 * most, 1.5), _FARTHEST)
     prompts = np.nanmax([0.0, *rows["prompts"].to_numpy(float)])
     counted = f"the smallest difference that can be shown with {prompts:.0f} prompts"
-    both = [_Plot(width, reach, run, against, colours).drawn(found, counted) for width in (WIDE, NARROW)]
+    both = [_Plot(width, axis_end, run, against, colours).drawn(found, counted) for width in (WIDE, NARROW)]
     return Markup("").join(both)
 
 
@@ -106,7 +106,7 @@ def _note(rows: Sequence[Any], made: Sequence[Any], marks: Sequence[_Mark], fram
 @dataclass(frozen=True)
 class _Plot:
     width: int
-    reach: float
+    axis_end: float
     run: str
     against: str
     colours: Mapping[str, str]
@@ -118,7 +118,7 @@ class _Plot:
     @property
     def axis(self) -> svg.Scale:
         start, end = (14.0, self.width - 14.0) if self.narrow else (190.0, self.width - 190.0)
-        return svg.Scale(-self.reach, self.reach, start, end)
+        return svg.Scale(-self.axis_end, self.axis_end, start, end)
 
     def drawn(self, rows: Sequence[_Row], counted: str) -> Markup:
         """The whole drawing: metrics with a better side, metrics without one, the axis, and what was not compared."""
@@ -192,11 +192,11 @@ class _Plot:
         look = self.colours.get(mark.winner or "")
         kind = "open" if mark.winner is None else "full"
         if not math.isnan(mark.low):
-            low, high = (axis(min(max(end, -self.reach), self.reach)) for end in (mark.low, mark.high))
+            low, high = (axis(min(max(end, -self.axis_end), self.axis_end)) for end in (mark.low, mark.high))
             yield svg.line(low, y, high, y, f"reach {kind}", stroke=look)
-        if abs(mark.at) > self.reach:
+        if abs(mark.at) > self.axis_end:
             side = math.copysign(1.0, mark.at)
-            x = axis(side * self.reach)
+            x = axis(side * self.axis_end)
             yield svg.polygon(
                 [(x, y), (x - side * 10, y - 5), (x - side * 10, y + 5)], class_=f"mark {kind}", fill=look
             )

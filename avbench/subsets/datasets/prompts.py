@@ -44,5 +44,5 @@ def _javisbench(path: Path) -> Iterator[Entry]:
         raise InputError(msg)
     for number, row in enumerate(csv_rows(path)):
         tags = {name: value for name, value in row.items() if name and name not in (picture, sound) and value}
-        heard = (row[sound] or None) if sound else None
-        yield Entry(f"javisbench-{number:05d}", None, row[picture] or "", heard, tags=tags)
+        audio_caption = (row[sound] or None) if sound else None
+        yield Entry(f"javisbench-{number:05d}", None, row[picture] or "", audio_caption, tags=tags)

@@ -62,7 +62,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Asked:
+class CallSettings:
     """What the pipeline is asked for."""
 
     preset: str | None = None
@@ -125,11 +125,11 @@ class Diffusers:
     batch_size = 1
     most_workers = 1
     """Because each process would load the model again."""
-    setting_groups = (Loaded, Asked, Held)
+    setting_groups = (Loaded, CallSettings, Held)
 
     def __init__(self, target: str, **settings: Any) -> None:
         """Detect what the target holds and decide every setting; each is a field of one of `setting_groups`."""
-        loaded, asked, held = grouped(settings, Loaded, Asked, Held)
+        loaded, asked, held = grouped(settings, Loaded, CallSettings, Held)
         _check_kinds({**vars(loaded), **vars(asked), **vars(held)})
         self._source = _source(target, loaded)
         pipeline, index = self._source.pipeline, self._source.index

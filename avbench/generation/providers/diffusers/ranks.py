@@ -43,10 +43,10 @@ class Ranks:
         self._end = weakref.finalize(self, _end, self._ends, processes)
         try:
             for rank, end in enumerate(self._ends, 1):
-                if (trouble := _heard(end)) is not None:
+                if (trouble := _received(end)) is not None:
                     msg = f"rank {rank} of {placement.context_parallel} cannot load {source.folder}: {trouble}"
                     raise InputError(msg)
-            self._tell("join")
+            self._send("join")
             _join(pipe, 0, port, placement)
         except Exception as error:
             self.end()
@@ -57,13 +57,13 @@ class Ranks:
 
     def ask(self, call: Mapping[str, Any], seed: int) -> None:
         """Send the other ranks the call that this rank makes next."""
-        self._tell((dict(call), seed))
+        self._send((dict(call), seed))
 
     def end(self) -> None:
         """End the other ranks and leave the group."""
         self._end()
 
-    def _tell(self, what: Any) -> None:
+    def _send(self, what: Any) -> None:
         for end in self._ends:
             end.send(what)
 
@@ -119,7 +119,7 @@ def _join(pipe: Any, rank: int, port: int, placement: Placement) -> None:
                 dit.enable_parallelism(config=config)
 
 
-def _heard(end: Connection) -> str | None:
+def _received(end: Connection) -> str | None:
     try:
         return end.recv()
     except EOFError:

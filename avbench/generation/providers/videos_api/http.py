@@ -22,7 +22,7 @@ import httpx
 
 from avbench.core import InputError, first_line, masked
 
-_NOT_HEARD = (429, 503)
+_BUSY = (429, 503)
 _LOST = (408, 425, 500, 502, 504, 520, 522, 524, 529)
 _MOST_JSON_BYTES = 16 * 2**20
 _LONGEST_PAUSE = 60.0
@@ -105,14 +105,14 @@ class Server:
                     method, url, headers=headers, timeout=self._timeout(deadline), **request
                 ) as response:
                     status = response.status_code
-                    if status not in (*_NOT_HEARD, *_LOST):
+                    if status not in (*_BUSY, *_LOST):
                         return Answer(status, self._json(response, deadline), response.headers)
                     reason, after = f"{url.host} answers {status}", _retry_after(response.headers)
-                    heard = status in _LOST
+                    received = status in _LOST
             except httpx.TransportError as error:
                 reason = f"{url.host} cannot be reached ({self.clean(first_line(error))})"
-                heard = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-            if heard and not twice:
+                received = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            if received and not twice:
                 raise LostError(reason)
             own = max(self._first_pause, min(pause, deadline.left / 2))  # so that the last tries precede the deadline
             deadline.pause(own if after is None else after, reason)
@@ -142,7 +142,7 @@ class Server:
                         return f"{url.host} answers {response.status_code}"
                     if response.status_code != 200:
                         msg = f"{url.host} answers {response.status_code}"
-                        raise LostError(msg) if response.status_code in (*_NOT_HEARD, *_LOST) else BrokenError(msg)
+                        raise LostError(msg) if response.status_code in (*_BUSY, *_LOST) else BrokenError(msg)
                     self._write(response, path, deadline, most_bytes)
                     return None
         except httpx.TransportError as error:

@@ -136,14 +136,14 @@ def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path)
 
 
 def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path):
-    said = ["--feature", "i3d-cd-fvd", "--source", "mine", "--licence", "CC0", "--out", tmp_path / "out"]
+    options = ["--feature", "i3d-cd-fvd", "--source", "mine", "--licence", "CC0", "--out", tmp_path / "out"]
     good = write(tmp_path, "cd-fvd", feature_stats())
     evil = tmp_path / "evil"
     evil.write_bytes(pickle.dumps(Code(tmp_path / "was-run")))
-    refused = run_avbench("reference", "import", evil, "--format", "cd-fvd", *said, code=2)
+    refused = run_avbench("reference", "import", evil, "--format", "cd-fvd", *options, code=2)
     assert "system, which builds no array; it was refused and not run" in refused.stderr
     assert not (tmp_path / "out").exists() and not (tmp_path / "was-run").exists()
-    run_avbench("reference", "import", good, "--format", "cd-fvd", *said)
+    run_avbench("reference", "import", good, "--format", "cd-fvd", *options)
     assert '"divisor": "n"' in run_avbench("reference", "show", tmp_path / "out").stdout
 
 
