@@ -29,7 +29,6 @@ class ColumnSet:
 
 
 _VBENCH_DETECTORS = "needs GRiT, an object detector"
-_VICLIP = "needs ViCLIP, a video-text network"
 
 COLUMNS: dict[str, ColumnSet] = {
     "fast": ColumnSet(
@@ -62,6 +61,8 @@ COLUMNS: dict[str, ColumnSet] = {
             "dynamic degree": "vbench_dynamic_degree",
             "aesthetic quality": "aesthetic_quality",
             "imaging quality": "imaging_quality",
+            "temporal style": "temporal_style",
+            "overall consistency": "overall_consistency",
         },
         {
             "object class": _VBENCH_DETECTORS,
@@ -71,8 +72,6 @@ COLUMNS: dict[str, ColumnSet] = {
             "spatial relationship": _VBENCH_DETECTORS,
             "scene": "needs Tag2Text, a captioner",
             "appearance style": "compares with style prompts of VBench's own list by CLIP",
-            "temporal style": _VICLIP,
-            "overall consistency": _VICLIP,
         },
     ),
     "t2av": ColumnSet(
@@ -85,12 +84,15 @@ COLUMNS: dict[str, ColumnSet] = {
             "FAD (PANNs), 5 of 11": "fad_panns",
             "FVD": "fvd",
             "AV-Align": "av_align",
+            "Audiobox-Aesthetics CE, 7 of 11": "audiobox_enjoyment",
+            "Audiobox-Aesthetics CU, 7 of 11": "audiobox_usefulness",
+            "Audiobox-Aesthetics PC, 7 of 11": "audiobox_complexity",
+            "Audiobox-Aesthetics PQ, 7 of 11": "audiobox_quality",
             "aesthetic quality, 6 of 11 (with technical quality)": "aesthetic_quality",
             "technical quality, 6 of 11 (with aesthetic quality)": "imaging_quality",
         },
         {
             "audio–video embedding, 7 of 11": "needs ImageBind or PE-AV",
-            "Audiobox-Aesthetics, 7 of 11": "needs its package",
             "lip sync, 7 of 11": "needs SyncNet",
             "WER, 4 of 11": "needs Whisper",
             "physics judge, 3 of 11": "needs a vision-language model",
@@ -105,7 +107,7 @@ COLUMNS: dict[str, ColumnSet] = {
             "ImageQual": "imaging_quality",
         },
         {
-            "TextConsis": "the paper does not say what it is",
+            "TextConsis": "the paper does not say what it is; its values fit overall_consistency",
             "Physics": "needs VideoPhy-2's scorer, and the paper does not say which of its numbers is meant",
             "FAD": "the paper does not say which network's",
             "CLAP": "needs MS-CLAP",

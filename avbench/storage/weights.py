@@ -188,14 +188,14 @@ USER_PROVIDED: dict[str, UserProvided] = {
             name="musiq-spaq",
             address="https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/"
             "musiq_spaq_ckpt-358bb6af.pth",
-            licence="Apache-2.0 (google-research/musiq); converted by IQA-PyTorch, which is not for commercial use",
+            licence="Apache-2.0 (google-research/musiq); converted by IQA-PyTorch: not for commercial use",
             what="MUSIQ, trained on SPAQ: the network of VBench's imaging quality",
         ),
         UserProvided(
             name="viclip-l14-internvid",
             address="https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/"
             "ViClip-InternVid-10M-FLT.pth",
-            licence="see the model card of OpenGVLab/ViCLIP",
+            licence="MIT, as on the model card of OpenGVLab/ViCLIP",
             what="ViCLIP-L/14, trained on InternVid-10M-FLT: the network of VBench's overall consistency",
         ),
         UserProvided(
@@ -228,6 +228,12 @@ USER_PROVIDED: dict[str, UserProvided] = {
             "pytorch_model.bin; for clap_text_audio also tokenizer.json)",
             licence="Apache-2.0, as on its model card",
             what="CLAP as a folder that transformers reads: sounds and texts in one space",
+        ),
+        UserProvided(
+            name="audiobox-aesthetics",
+            address="https://huggingface.co/facebook/audiobox-aesthetics (a folder: config.json, model.safetensors)",
+            licence="CC BY 4.0 (facebookresearch/audiobox-aesthetics)",
+            what="Audiobox-Aesthetics: WavLM with four heads that judge a sound",
         ),
         UserProvided(
             name="synchformer",
