@@ -106,8 +106,8 @@ def test_a_broken_connection_is_taken_up_again(publish, server):
 
 def test_an_interrupted_download_continues_in_the_next_call(publish, server, tmp_path):
     server.cuts = [2_100_000, 0]
-    said = refused()
-    assert "broke off after 2." in said and "the same command continues there" in said
+    message = refused()
+    assert "broke off after 2." in message and "the same command continues there" in message
     assert weights.missing(["tiny"]) == ["tiny"] and left_over(tmp_path / "cache")
     assert weights.fetch("tiny").read_bytes() == DATA
     assert int(server.asked[-1][2].removeprefix("bytes=").removesuffix("-")) >= 2_000_000
@@ -215,11 +215,11 @@ def test_one_sentence_says_what_is_missing(publish, monkeypatch):
     monkeypatch.delitem(PUBLISHED, "odd")
     with pytest.raises(InputError) as caught:
         weights.require(["tiny", "big", "odd", "tiny"])
-    said = str(caught.value)
-    assert said.startswith("3 weights are missing: tiny (about 4 MB, from 127.0.0.1:") and "\n" not in said
-    assert "odd (get it from its page, then `avbench weights fetch odd --file PATH`)" in said
-    assert "`avbench weights fetch tiny big --accept-licence CC-BY-NC-4.0` fetches about 4 MB and more" in said
-    assert said.endswith("and so does --fetch with the same licences")
+    message = str(caught.value)
+    assert message.startswith("3 weights are missing: tiny (about 4 MB, from 127.0.0.1:") and "\n" not in message
+    assert "odd (get it from its page, then `avbench weights fetch odd --file PATH`)" in message
+    assert "`avbench weights fetch tiny big --accept-licence CC-BY-NC-4.0` fetches about 4 MB and more" in message
+    assert message.endswith("and so does --fetch with the same licences")
 
 
 def test_a_folder_comes_from_the_hub_at_one_commit(publish, server, hub):

@@ -134,14 +134,14 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
             )
             raise InputError(msg)
         found = differences([before, folder], plan=plan, place=place)
-        rows = {(row.subset, row.metric): row for row in found.itertuples()}
+        rows = dict(zip(zip(found["subset"], found["metric"], strict=True), found.itertuples(), strict=True))
         checks = [
             _clips(before, folder, {subset for subset, _ in _on_subsets(wanted, had)}),
             *_margins(wanted, rows, had, folder),
             *_coverage(_on_subsets(gated, had), before, folder),
         ]
-    tested = [number for number, one in enumerate(checks) if one.p is not None]
-    adjusted = dict(zip(tested, paired.holm([checks[number].p for number in tested]), strict=True))
+    tested = {number: one.p for number, one in enumerate(checks) if one.p is not None}
+    adjusted = dict(zip(tested, paired.holm([*tested.values()]), strict=True))
     verdicts = [
         Verdict(
             one.name,
@@ -199,8 +199,9 @@ def initial_plan(baseline: Path) -> str:
 def _noise(score: Score) -> float | None:
     """What another choice of prompts may change, or None where that is not known or no side is better."""
     metric = known_metrics().get(score.metric)
-    has_side = metric and metric.direction is not Direction.NEITHER
-    if score.value is None or not has_side or (metric.direction is Direction.BAND and score.reference is None):
+    if score.value is None or metric is None or metric.direction is Direction.NEITHER:
+        return None
+    if metric.direction is Direction.BAND and score.reference is None:
         return None
     if score.interval:
         return (score.interval[1] - score.interval[0]) / 2

@@ -6,6 +6,8 @@ rests on too few clips is replaced by a sentence. A cell without a number, or wi
 """
 
 import math
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from avbench.comparison.verdict import is_shown
+from avbench.comparison.verdict import ahead, is_shown
 from avbench.core import one_line
 
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
@@ -32,6 +34,14 @@ _LATEX = {
     "↑": r"$\uparrow$",
     "−": "$-$",
     "²": "$^2$",
+    "³": "$^3$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "µ": r"$\mu$",
+    "μ": r"$\mu$",
+    "°": r"$^{\circ}$",
+    "`": "{`}",
+    "\u00a0": "~",
     "Δ": r"$\Delta$",
     "…": r"\ldots{}",
     "<": "$<$",
@@ -54,6 +64,8 @@ RANKS_LEGEND = (
     "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column). After "
     "them the rank, with the places that the data leave open."
 )
+STAR = "* is shown to be better, in the comparisons above; of ≈, it also matches the reference's value."
+"""Explains the star of the compact table."""
 MOST_COLUMNS = 8
 """Columns of the compact table, the models' names included."""
 POOLED = {"macro": "all subsets, each counted alike", "micro": "all subsets, each clip counted alike"}
@@ -129,7 +141,7 @@ def compact(
     every: bool = False,
     every_by: str = "--all",
 ) -> Group:
-    """One small table of all subsets, for rich: numbers with half-widths, and a star where a run is shown to be ahead.
+    """One small table of all subsets, for rich: numbers with half-widths, and a star where the verdict has a winner.
 
     Args:
         frame: `leaderboard.leaderboard`; its pools are left out, because distances are not in them.
@@ -138,7 +150,8 @@ def compact(
         every: whether all metrics stand there, in as many tables as they need, instead of MOST_COLUMNS.
         every_by: how the reader gets all metrics; it stands beside the names of those left out.
     """
-    tables = [table for table in subset_tables(frame) if table.subset not in POOLED]
+    marked = frame.assign(best=ahead(frame, differences))
+    tables = [table for table in subset_tables(marked) if table.subset not in POOLED]
     several = len(tables) > 1
     names = dict.fromkeys(column.split(" ")[0] for table in tables for column in table.columns)
     rows_of_pairs: list[Any] = [] if differences is None else [*differences.itertuples()]
@@ -162,7 +175,7 @@ def compact(
     if not every:
         blocks = [blocks[0][: MOST_COLUMNS - 1]]
     parts: list[RichTable | Text] = [_rich(whole, columns, None) for columns in blocks]
-    message = "± is half of a 95 % interval." + (" * is shown to be ahead." if "*" in str(rows) else "")
+    message = "± is half of a 95 % interval." + (f" {STAR}" if "*" in str(rows) else "")
     there = {order[place] for columns in blocks for place in columns}
     left_out = [name for name in names if name not in there]
     if left_out:
@@ -383,9 +396,21 @@ def _broken(text: str) -> str:
 
 
 def escaped_for_latex(text: str, *, bold: bool = False) -> str:
-    """Escape text for LaTeX, with commands for signs that its fonts lack."""
-    escaped = "".join(_LATEX.get(letter, letter) for letter in one_line(text))
+    """Escape text for LaTeX, with commands for signs that its fonts lack; a letter beyond them becomes its number."""
+    known = (_LATEX.get(letter) or _in_latex(letter) for letter in one_line(text))
+    escaped = re.sub("-(?=-)", "-{}", "".join(known))  # two hyphens would become a dash
     return f"\\textbf{{{escaped}}}" if bold else escaped
+
+
+def _in_latex(letter: str) -> str:
+    """The letter itself if the fonts of LaTeX have it without a package, else its number."""
+    base, *accents = unicodedata.normalize("NFD", letter)
+    known = (letter in _LATEX_LETTERS or base.isascii()) and {*accents} <= _LATEX_ACCENTS
+    return letter if known else f"U+{ord(letter):04X}"
+
+
+_LATEX_LETTERS = "ßæÆøØœŒłŁ–—"
+_LATEX_ACCENTS = {*"\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"}
 
 
 def escaped(text: str) -> str:

@@ -458,7 +458,7 @@ def _record_path(name: str) -> Path:
 class UserProvidedProtocol:
     """A descriptor for a feature's `protocol`: it fills in the sha256 of user-provided weights when it is read.
 
-    An empty field such as ``weights_sha256`` gets the hash of the weight that the field ``weights`` names.
+    A field such as ``weights_sha256`` gets the hash of the user-provided weight that the field ``weights`` names.
     """
 
     def __init__(self, protocol: Protocol) -> None:
@@ -481,7 +481,8 @@ class UserProvidedProtocol:
 
     @property
     def _fields(self) -> list[str]:
-        return [name for name, value in self._protocol.describe().items() if name.endswith("_sha256") and not value]
+        values, end = self._protocol.describe(), "_sha256"
+        return [one for one in values if one.endswith(end) and values.get(one.removesuffix(end)) in USER_PROVIDED]
 
 
 @functools.lru_cache
