@@ -690,6 +690,9 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     """
     if path == SHIPPED or any(path.glob("card.json")) or any(path.glob("*/card.json")):
         return path
+    if not path.exists():
+        msg = f"reference {path} does not exist"
+        raise InputError(msg)
     try:
         subset = from_folder(path)
     except InputError as error:
@@ -895,8 +898,9 @@ def _require_no_clips(models: Sequence[str]) -> None:
         kind, colon, target = model.partition(":")
         folder = Path(target if kind == "clips" else model)
         if folder.is_dir() and (kind == "clips" or (not colon and detect(folder).kind == "clips")):
+            place = f"./{folder}" if str(folder).startswith("-") else folder
             msg = (
-                f"{typed} is a folder of finished clips: `avbench score {target or model}` scores it; name a subset or "
+                f"{typed} is a folder of finished clips: `avbench score {place}` scores it; name a subset or "
                 "a prompts file (--subset, --prompts) if the clips were made for its prompts"
             )
             raise InputError(msg)

@@ -15,6 +15,7 @@ from typing import Any
 import tomli_w
 
 from avbench.core import ClipSpec, InputError, Prompt, Subset, nearest
+from avbench.core.prompt import checked_id
 from avbench.storage import shipped
 from avbench.storage.clip_files import clips_in, without_suffix
 from avbench.storage.media import MEDIA_SUFFIXES
@@ -117,10 +118,7 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
     found = clips_in(folder)
     for path in found.clips:
         stem = without_suffix(path.relative_to(folder))
-        # an id has only ASCII letters; names that differ in other letters must not become one id
-        mark = "" if stem.isascii() else f"-{sha256(stem.encode()).hexdigest()[:8]}"
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")
-        identifier = (plain[-120 + len(mark) :] or "clip") + mark
+        identifier = _as_id(stem)
         if identifier in prompts:
             msg = f"{path} and {prompts[identifier].tags['file']} would both have the id {identifier!r}; rename one"
             raise InputError(msg)
@@ -128,9 +126,22 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
     if not prompts:
         msg = f"{folder}: no clip in it; suffixes read: {', '.join(MEDIA_SUFFIXES)}"
         raise InputError("; ".join([msg, *found.remark(frames_too=True)]))
-    return Subset(
-        name or folder.resolve().name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"}
-    )
+    name = name or _subset_name(folder.resolve().name)
+    return Subset(name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"})
+
+
+def _subset_name(folder: str) -> str:
+    try:
+        return checked_id(folder, "subset name")
+    except InputError:
+        return _as_id(folder)
+
+
+def _as_id(text: str) -> str:
+    """Make an id, which has only ASCII letters, of a text; texts that differ in other letters get different ids."""
+    mark = "" if text.isascii() else f"-{sha256(text.encode()).hexdigest()[:8]}"
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")
+    return (plain[-120 + len(mark) :] or "clip") + mark
 
 
 def write(subset: Subset, folder: Path) -> None:
