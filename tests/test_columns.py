@@ -1,5 +1,8 @@
 """Presets of columns: what they name exists, what is missing is said, and what is fetched is measured."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 from command_line import run_avbench
 
@@ -8,6 +11,8 @@ from avbench.core import InputError
 from avbench.metrics.columns import COLUMNS, Wanted, columns_named, wanted_metrics
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.storage import weights
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +69,11 @@ def test_without_columns_the_default_metrics_are_meant():
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(InputError, match="did you mean 'vbench'"):
         columns_named("vbnch")
+
+
+def test_the_tables_of_the_page_are_the_code():
+    bench, page = runpy.run_path(str(ROOT / "benchmarks" / "column_table.py")), ROOT / "docs" / "columns.md"
+    assert page.read_text() == bench["page"](page.read_text()), "run benchmarks/column_table.py"
 
 
 def test_the_command_line_measures_scores_and_compares_columns(tmp_path):

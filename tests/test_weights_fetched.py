@@ -5,6 +5,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from command_line import run_avbench
 from file_server import COMMIT, serving
 
 from avbench.core import InputError, Protocol
@@ -275,6 +276,21 @@ def test_the_users_file_replaces_a_fetched_folder(publish, hub, tmp_path):
     (tmp_path / "mine").write_bytes(b"mine")
     weights.fetch("tiny", file=tmp_path / "mine")
     assert weights.locate("tiny").read_bytes() == b"mine" and weights.fetched("tiny") is None
+
+
+def test_the_command_line_fetches_lists_and_verifies(publish, server, monkeypatch):
+    assert "not fetched" in run_avbench("weights", "list", "--format", "csv").stdout
+    publish(WebFile(f"{server.address}/w.pth"), accept="CC-BY-NC-4.0")
+    assert "--accept-licence CC-BY-NC-4.0" in run_avbench("weights", "fetch", "tiny", code=2).stderr
+    done = run_avbench("weights", "fetch", "tiny", "--accept-licence", "CC-BY-NC-4.0")
+    assert "tiny: " in done.stdout and "Licence: free, accepted as CC-BY-NC-4.0." in done.stderr
+    assert f",fetched,,free,its page,{SHA256[:12]}" in run_avbench("weights", "list", "--format", "csv").stdout
+    assert "tiny: ok" in run_avbench("weights", "verify").stdout
+    weights.locate("tiny").write_bytes(b"damaged")
+    assert "tiny: weight 'tiny' is damaged" in run_avbench("weights", "verify", code=1).stdout
+    assert ",damaged," in run_avbench("weights", "list", "--format", "csv").stdout
+    words = ("run", "toyworld:", "--metric", "silence", "--accept-licence", "CC-BY-NC-4.0")
+    assert "--accept-licence has no effect without --fetch" in run_avbench(*words, code=2).stderr
 
 
 def test_the_table_of_addresses_is_sound():

@@ -151,6 +151,12 @@ ShardOf = Annotated[
     str | None,
     typer.Option("--shard", help="i/n: only the i-th of n parts, into shards/i-of-n; `runs merge` puts them together."),
 ]
+Explain = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Show on the page what this metric saw of each clip; repeatable, or a,b.", callback=split_at_commas
+    ),
+]
 Replace = Annotated[
     bool,
     typer.Option(

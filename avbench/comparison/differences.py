@@ -157,7 +157,18 @@ def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | N
         found = _of_distance(metric, run, against, against.subsets[where[0]], place)
         too_few = metric.too_few(found["pairs"], scores[0].reference_clips) if "pairs" in found else None
         return margin | found | {"too_few": too_few}
-    return margin | _of_clips(run.values[where], against.values[where], common_target(metric, *scores))
+    values = run.values[where], against.values[where]
+    return margin | _of_clips(*values, common_target(metric, *scores)) | {"too_few": _too_few_prompts(*values)}
+
+
+def _too_few_prompts(a: pd.Series, b: pd.Series) -> str | None:
+    """The sentence that the prompts of both, or those of either side without a common one, show no difference."""
+    prompts = join(a, b).prompts
+    counts = [len({*prompts})] if prompts else [one.index.get_level_values("prompt").nunique() for one in (a, b)]
+    if min(counts) >= paired.LEAST_PROMPTS:
+        return None
+    noun = "prompt" if min(counts) == 1 else "prompts"
+    return f"{min(counts)} {noun}: too few to show a difference, at least {paired.LEAST_PROMPTS} are needed"
 
 
 def kind_of(metric: Metric) -> str:

@@ -128,9 +128,10 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         gated = [where for where, margin in wanted.items() if margin is not None]
         if not gated:
             known = ", ".join(dict.fromkeys(metric for _, metric in had)) or "none"
+            lacks = "no margin of the plan is of the baseline's scores" if plan.margins else "no plan has a margin"
             msg = (
-                f"no margin of the plan is of the baseline's scores, so nothing is gated; they have: {known} (--init "
-                "writes a plan from the baseline's own noise)"
+                f"{lacks}, so nothing is gated; the baseline has: {known} (`avbench check RUN --baseline {baseline} "
+                "--init` writes a plan from the baseline's own noise)"
             )
             raise InputError(msg)
         found = differences([before, folder], plan=plan, place=place)
@@ -183,13 +184,16 @@ def initial_plan(baseline: Path) -> str:
     with _opened(baseline) as before:
         scores, _ = before.scores()
     found = {(one.subset, one.metric): margin for one in scores if (margin := _noise(one))}
+    without = [f"{one.subset}/{one.metric}" for one in scores if (one.subset, one.metric) not in found]
     if not found:
         msg = f"{baseline} has no number with an interval, so no margin can be taken from it"
         raise InputError(msg)
+    rest = [f"# Not checked, for want of a known noise or of a better side: {', '.join(without)}."] if without else []
     lines = [
         "# Margins for `avbench check`: a change below them does not stop a merge.",
         "# Each is the noise of the baseline: half the 95 % interval over prompts, or two standard deviations of a",
         "# distance's null. Lower what must not get worse, and remove what may.",
+        *rest,
         "[margin]",
         *(f"{json.dumps('/'.join(where))} = {margin:.3g}" for where, margin in found.items()),
     ]

@@ -66,7 +66,8 @@ class DISFlow:
         fps = float(clip.fps)
         per_second = fps / float(np.hypot(*working_size(clip.height, clip.width, self.protocol)))
         summary = _Summary(self.protocol)
-        found = list(tracks.changes(summary.seen(self._pairs(clip)), self.protocol))
+        floor = self.protocol.event_floor / per_second
+        found = list(tracks.changes(summary.seen(self._pairs(clip)), floor, self.protocol))
         return summary.values(per_second, fps) | self._events(found, len(clip.frames), per_second, fps)
 
     def _pairs(self, clip: Clip) -> Iterator[Pair]:
