@@ -44,6 +44,7 @@ TITLES = {
     "audio.musicnn": "Audio distances: musicnn",
     "audio.networks": "Audio distances: VGGish, PANNs and CLAP",
     "audio.text": "Sound and its caption: CLAP",
+    "audio.aesthetics": "Sound: Audiobox-Aesthetics",
     "sync.av_align": "AV-Align",
     "sync.synchformer": "DeSync by Synchformer",
     "vbench.dynamic_degree": "VBench: dynamic degree",

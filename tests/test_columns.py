@@ -8,6 +8,7 @@ from command_line import run_avbench
 
 from avbench.comparison import paper_presets
 from avbench.core import InputError
+from avbench.metrics import columns
 from avbench.metrics.columns import COLUMNS, Wanted, columns_named, wanted_metrics
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.storage import weights
@@ -53,6 +54,14 @@ def test_what_lacks_weights_is_left_out_with_the_command(tmp_path):
     (tmp_path / "mine").write_bytes(b"mine")
     weights.provide("clap", tmp_path / "mine")
     assert "clap_text_audio" in {one.name for one in wanted_metrics(Wanted(columns="t2av"), notes.append)}
+
+
+def test_what_lacks_a_package_is_left_out_with_the_command(monkeypatch):
+    monkeypatch.setattr(columns, "find_spec", lambda name: None)
+    notes = []
+    with pytest.raises(InputError, match="nothing is left of the columns t2av"):
+        wanted_metrics(Wanted(columns="t2av"), notes.append)
+    assert "av_align is left out: it needs librosa; run `pip install 'avbench[sync]'`" in notes
 
 
 def test_nothing_left_is_an_error_and_named_metrics_stay():
