@@ -720,6 +720,8 @@ class RealClips:
     """Licence of the clips; None if their owner gave none. Clips of the embedded world are avbench's own."""
     rows: int = references.ROWS
     """The most rows to keep; statistics still cover all clips."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the reference's card: how the clips were chosen."""
 
 
 def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, place: Path, work: Work) -> str:
@@ -747,7 +749,7 @@ def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, p
         raise InputError(msg)
     licence = clips.licence or ("Apache-2.0" if clips.model.startswith("toyworld:") else None)
     protocols = [protocol_of(feature) for feature in features_of(metrics)]
-    return references.pack(view, clips.subset, protocols, place, licence, rows=clips.rows)
+    return references.pack(view, clips.subset, protocols, place, licence, rows=clips.rows, about=clips.about)
 
 
 def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str, Path]:

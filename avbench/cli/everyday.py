@@ -1,5 +1,6 @@
 """Defines the everyday commands: score, run, compare, report, check, list, doctor."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +235,9 @@ def compare(
     caption: Annotated[
         str, typer.Option(help="full, or short: with md, latex or csv one table for a paper, with a one-line footnote.")
     ] = "full",
+    figure: Annotated[
+        Path | None, typer.Option(help="Also write the forest plot of all metrics to this .pdf, .png or .svg.")
+    ] = None,
     unpaired: Unpaired = False,
     details: Details = False,
     every: All = False,
@@ -244,18 +248,25 @@ def compare(
     """
     from avbench import api
     from avbench.core import nearest
-    from avbench.report import boards, paper, printed, tables, vbench
+    from avbench.report import boards, figures, paper, printed, tables, vbench
 
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
     arms = api.named_arms(runs)
     _refuse_with_arms(
-        arms is not None, unpaired=unpaired, reference=reference, columns=columns, caption=caption != "full"
+        arms is not None,
+        unpaired=unpaired,
+        reference=reference,
+        columns=columns,
+        caption=caption != "full",
+        figure=figure,
     )
     if arms:
         chosen = Chosen(metric, all_pairs, plan, allow, unpaired)
         _print_arms(_compared_arms(arms, chosen), form, details=details)
         return
+    if figure:
+        figures.checked_form(figure)
     found = api.compare(
         runs,
         metrics=metric,
@@ -267,8 +278,15 @@ def compare(
     )
     for sentence in found.notes:
         PRINTED.note(sentence)
+    if figure:
+        for place in figures.write_forests(found.differences, found.scores, figure):
+            print_line(f"figure: {place}", err=True)
     if caption == "short" and form in paper.FORMS:
-        print_line(paper.FORMS[form](paper.paper_table(found.scores, metric)).rstrip("\n"))
+        from avbench.comparison.leaderboard import leaderboard
+
+        names = [*dict.fromkeys(found.scores["metric"])]
+        ranked = leaderboard(found.runs, allow=allow or (), test_distances=True, place=reference, metrics=names)
+        print_line(paper.FORMS[form](paper.paper_table(ranked, metric)).rstrip("\n"))
         return
     if form in ("csv", "json"):
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
@@ -276,6 +294,10 @@ def compare(
     if form == "console":
         print_verdict(found.verdict)
         print_scores(found.scores, found.differences, details=details, every=every)
+        print_line(
+            f"`avbench report {shlex.join(map(str, runs))} --out DIR` writes the page with the clips and plots"
+            + ("" if details else "; --details prints every comparison")
+        )
     else:
         print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
         if len(found.differences):

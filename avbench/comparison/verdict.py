@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, sided, worsening
+from avbench.core import Direction
+from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
 
 MOST_NAMED = 4
@@ -45,10 +47,12 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
     if differences is None or differences.empty:
         where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
         if len(models) == 1:
-            return [f"{models[0]} on {where}: the table has its numbers. Give a second one to compare it with."]
+            alone = f"{models[0]} on {where}: the table has its numbers. {_why_alone(frame)}"
+            return [alone, *_without_reference(frame)]
         if differences is None:
-            return [f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."]
-        return [f"Nothing could be compared: {_all_of(models)} have no metric on a common subset."]
+            alone = f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."
+            return [alone, *_without_reference(frame)]
+        return [f"Nothing could be compared: {all_of(models)} have no metric on a common subset."]
     own = differences[~differences["subset"].isin(POOLS)]
     pairs = [
         _Pair(str(run), str(against), rows, frame)
@@ -58,7 +62,15 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         found = [*_of_two(pairs[0])]
     else:
         found = [*_order(models, frame, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
-    return [*found, *_nearest(pairs), *_not_compared(own, frame), *_lost_subsets(frame)]
+    return [*found, *_nearest(pairs), *_not_compared(own, frame), *_lost_subsets(frame), *_without_reference(frame)]
+
+
+def _why_alone(frame: pd.DataFrame) -> str:
+    """What one run lacks for a verdict."""
+    clips = int(frame["n"].max()) if "n" in frame else LEAST_PROMPTS
+    if clips < LEAST_PROMPTS:
+        return f"Numbers of {_counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
+    return "Give a second one to compare it with."
 
 
 def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
@@ -72,10 +84,10 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
     after = f"Preliminary, after {done} of {_counted(planned, 'prompt')}"
     pairs = [_Pair(*names, rows, pd.DataFrame()) for names, rows in differences.groupby(["run", "against"])]
     (pair,) = pairs or [None]
-    if pair is None or not pair.made:
-        return f"{after}: nothing can be compared yet."
     if done < LEAST_PROMPTS:
         return f"{after}: these are too few prompts to see a difference; {LEAST_PROMPTS} are the least."
+    if pair is None or not pair.made:
+        return f"{after}: nothing can be compared yet."
     ahead = [
         f"{name} is ahead so far in {_named(won)} ({len(won)} of {_counted(pair.made, 'comparison')})"
         for name, won in ((pair.run, pair.better), (pair.against, pair.worse))
@@ -87,7 +99,7 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
 
 def _named(rows: Sequence[Any]) -> str:
     names = [_words(name) for name in dict.fromkeys(row.metric for row in rows)]
-    return _all_of(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more"])
+    return all_of(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more"])
 
 
 def arm_verdict(scores: pd.DataFrame, differences: pd.DataFrame, pairings: Sequence[str]) -> list[str]:
@@ -122,6 +134,17 @@ def effect(row: Any) -> float:
     return float(size / row.detectable) if row.detectable > 0 else float(np.copysign(np.inf, size))
 
 
+def ahead(frame: pd.DataFrame, differences: pd.DataFrame | None) -> pd.Series:
+    """Which rows of a score table the verdict calls better than another run, and worse than none: True or False."""
+    if differences is None or differences.empty:
+        return pd.Series(False, frame.index)
+    shown = [row for row in differences.itertuples() if isinstance(row.better, str)]
+    won = {(row.subset, row.metric, row.better) for row in shown}
+    lost = {(row.subset, row.metric, row.against if row.better == row.run else row.run) for row in shown}
+    where = pd.Series([*zip(frame["subset"], frame["metric"], frame["model"], strict=True)], frame.index, dtype=object)
+    return where.isin(won - lost)
+
+
 def is_shown(row: Any) -> bool:
     """Whether a difference is more than chance after Holm's correction, and rests on enough clips."""
     return bool(pd.notna(row.p_holm) and row.p_holm < ALPHA and row.difference and pd.isna(row.too_few))
@@ -135,7 +158,8 @@ def reason(row: Any, frame: pd.DataFrame) -> str:
         frame: the scores of the same runs.
     """
     if isinstance(row.too_few, str):
-        return f"too few clips, {row.too_few.partition(':')[0]}"
+        few = row.too_few.partition(":")[0]
+        return f"only {few} of at least {LEAST_PROMPTS}" if "prompt" in few else f"too few clips, {few}"
     short = re.split(r"[:(;]", str(row.missing or "no value"), maxsplit=1)[0].strip()
     here = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
     of_both = frame[here & frame["model"].isin((row.run, row.against))]
@@ -237,7 +261,7 @@ def _order(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Ite
     ahead = _ahead(models, frame, own)
     worth = {one: sum(ahead[one, other] - ahead[other, one] for other in models if other != one) for one in models}
     if not any(ahead.values()):
-        yield f"No difference shown among {_all_of(models)}."
+        yield f"No difference shown among {all_of(models)}."
         return
     groups: list[list[str]] = []
     for one in sorted(models, key=lambda one: -worth[one]):
@@ -246,7 +270,7 @@ def _order(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Ite
             groups[-1].append(one)
         else:
             groups.append([one])
-    named = [group[0] if len(group) == 1 else f"{_all_of(group)} ({_why_together(group, ahead)})" for group in groups]
+    named = [group[0] if len(group) == 1 else f"{all_of(group)} ({_why_together(group, ahead)})" for group in groups]
     yield f"Best to worst: {', then '.join(named)}." if len(groups) > 1 else f"No clear order: {named[0]}."
 
 
@@ -266,8 +290,11 @@ def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Cou
     for row in own[own["better"].notna()].itertuples():
         if row.kind == "distance" or "letters" not in frame:
             ahead[row.better, row.against if row.better == row.run else row.run] += 1
+    few = {*own.loc[own["too_few"].notna(), ["subset", "metric"]].itertuples(index=False, name=None)}
     if "letters" in frame:
-        for _, column in frame[frame["letters"] != ""].groupby(["subset", "metric"], sort=False):
+        for where, column in frame[frame["letters"] != ""].groupby(["subset", "metric"], sort=False):
+            if where in few:
+                continue
             for one, other in itertools.permutations(column.itertuples(), 2):
                 if one.rank < other.rank and not {*one.letters} & {*other.letters}:
                     ahead[one.model, other.model] += 1
@@ -308,6 +335,22 @@ def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
         yield f"{what}: {named}."
 
 
+def _without_reference(frame: pd.DataFrame) -> list[str]:
+    """What cannot be had because a subset has no reference: a sentence for all such subsets, or none."""
+    lacking = frame[frame["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
+    if lacking.empty:
+        return []
+    subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
+    bands = frame[frame["subset"].isin(subsets) & (frame["direction"] == Direction.BAND.value) & frame["value"].notna()]
+    count = bands["metric"].nunique()
+    aimless = f", and {_counted(count, 'metric')} that should match real clips cannot be judged" if count else ""
+    have = "has" if len(subsets) == 1 else "have"
+    return [
+        f"{all_of(subsets)} {have} no reference of real clips, so {all_of(metrics)} cannot be had there{aimless}: "
+        "give one by --reference (`avbench reference for` builds it from a data set)."
+    ]
+
+
 def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:
     """Subsets that not every run has: they count in no comparison with a run that lacks them."""
     had = frame.groupby("subset", sort=False)["model"].unique()
@@ -315,7 +358,7 @@ def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:
         lacking = [model for model in dict.fromkeys(frame["model"]) if model not in models]
         if lacking:
             has = "has" if len(lacking) == 1 else "have"
-            yield f"{_all_of(lacking)} {has} no clips of {subset}: nothing is compared there."
+            yield f"{all_of(lacking)} {has} no clips of {subset}: nothing is compared there."
 
 
 def _size(made: pd.DataFrame) -> str:
@@ -341,7 +384,8 @@ def _words(metric: object) -> str:
     return str(metric).replace("_", " ")
 
 
-def _all_of(names: Sequence[str]) -> str:
+def all_of(names: Sequence[str]) -> str:
+    """Names as a part of a sentence: ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

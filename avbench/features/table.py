@@ -48,6 +48,7 @@ FEATURES: dict[str, str] = {
     "panns-cnn14": "avbench.features.audio.networks:PANNs",
     "clap": "avbench.features.audio.networks:CLAP",
     "clap-text-audio": "avbench.features.audio.text:TextAudio",
+    "audiobox": "avbench.features.audio.aesthetics:Audiobox",
     "av-align": "avbench.features.sync.av_align:AVAlign",
     "synchformer": "avbench.features.sync.synchformer:Synchformer",
     "raft-vbench": "avbench.features.vbench.dynamic_degree:VBenchRAFT",

@@ -1,4 +1,4 @@
-"""Measures the sound alone: how often sounds begin, how loud they are, and whether they are silent or clipped."""
+"""Measures the sound: how often sounds begin, how loud and pleasant they are, and whether they fit their caption."""
 
 import numpy as np
 
@@ -42,3 +42,23 @@ def clap_text_audio_excess(columns: Columns) -> np.ndarray:
     others = (texts.sum(axis=0) - texts[own.ravel()]) / (len(texts) - 1)
     chance = np.einsum("nd,nd->n", np.asarray(columns["sound"], dtype=np.float64), others)
     return np.asarray(columns["similarity"], dtype=np.float64) - chance
+
+
+def audiobox_enjoyment(columns: Columns) -> np.ndarray:
+    """Audiobox-Aesthetics' content enjoyment (CE), ``[clips]``."""
+    return np.asarray(columns["enjoyment"], dtype=np.float64)
+
+
+def audiobox_usefulness(columns: Columns) -> np.ndarray:
+    """Audiobox-Aesthetics' content usefulness (CU), ``[clips]``."""
+    return np.asarray(columns["usefulness"], dtype=np.float64)
+
+
+def audiobox_complexity(columns: Columns) -> np.ndarray:
+    """Audiobox-Aesthetics' production complexity (PC), ``[clips]``."""
+    return np.asarray(columns["complexity"], dtype=np.float64)
+
+
+def audiobox_quality(columns: Columns) -> np.ndarray:
+    """Audiobox-Aesthetics' production quality (PQ), ``[clips]``."""
+    return np.asarray(columns["quality"], dtype=np.float64)

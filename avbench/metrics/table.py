@@ -490,6 +490,38 @@ _LISTED: tuple[Metric, ...] = (
             "`clap_text_audio` less its chance level: the sound's mean similarity to the captions of other prompts.",
         ),
     ),
+    *_on_request(
+        "audiobox",
+        "sound",
+        (
+            "audiobox_enjoyment",
+            Direction.HIGHER,
+            "",
+            _ANY,
+            "How much listeners would enjoy the sound: Audiobox-Aesthetics' CE, about 1 to 10.",
+        ),
+        (
+            "audiobox_usefulness",
+            Direction.HIGHER,
+            "",
+            _ANY,
+            "How useful the sound is as material for something else: Audiobox-Aesthetics' CU, about 1 to 10.",
+        ),
+        (
+            "audiobox_complexity",
+            Direction.BAND,
+            "",
+            _ANY,
+            "How many components the sound has: Audiobox-Aesthetics' PC, about 1 to 10.",
+        ),
+        (
+            "audiobox_quality",
+            Direction.HIGHER,
+            "",
+            _ANY,
+            "How well the sound is recorded or produced: Audiobox-Aesthetics' PQ, about 1 to 10.",
+        ),
+    ),
     Metric(
         "near_copies",
         "i3d-k400",

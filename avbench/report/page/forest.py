@@ -54,13 +54,16 @@ class _Row:
         return max((abs(mark.at) for mark in self.marks), default=-1.0)
 
 
-def forest(rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str]) -> Markup:
-    """Draw the plot in both widths.
+def forest(
+    rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str], widths: Sequence[int] = (WIDE, NARROW)
+) -> Markup:
+    """Draw the plot in both widths, one drawing after the other.
 
     Args:
         rows: rows of `differences.differences` of one pair of runs, without pools; of one subset or of several.
         frame: the scores of the runs.
         colours: of each run.
+        widths: the widths to draw it in.
     """
     run, against = str(rows["run"].iloc[0]), str(rows["against"].iloc[0])
     found = [
@@ -71,8 +74,8 @@ def forest(rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str]) 
     axis_end = min(max(1.15 * most, 1.5), _FARTHEST)
     prompts = np.nanmax([0.0, *rows["prompts"].to_numpy(float)])
     counted = f"the smallest difference that can be shown with {prompts:.0f} prompts"
-    both = [_Plot(width, axis_end, run, against, colours).drawn(found, counted) for width in (WIDE, NARROW)]
-    return Markup("").join(both)
+    drawn = [_Plot(width, axis_end, run, against, colours).drawn(found, counted) for width in widths]
+    return Markup("").join(drawn)
 
 
 def _row(metric: str, rows: Sequence[Any], frame: pd.DataFrame) -> _Row:

@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from avbench.core import InputError
+from avbench.features.winograd import Winograd, pays
 
 MIN_FRAMES = 9
 """With fewer frames, nothing is left for the last average over time."""
@@ -149,6 +150,7 @@ class Inception:
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self._convs: dict[str, _Conv] = {}
+        self._by_tiles: dict[str, Winograd] = {}
 
         def keep(name: str, conv: _Conv) -> None:
             weight, bias = (tensor.to(device) for tensor in conv)
@@ -200,6 +202,10 @@ class Inception:
     def _conv(self, name: str, x: torch.Tensor, stride: int = 1) -> torch.Tensor:
         weight, bias = self._convs[name]
         kernel = weight.shape[2]
+        if stride == 1 and pays(x, weight):
+            if name not in self._by_tiles:
+                self._by_tiles[name] = Winograd(weight, bias)
+            return self._by_tiles[name](x[0].transpose(0, 1)).relu_().transpose(0, 1)[None]
         before, after = zip(*(same_padding(n, kernel, stride) for n in x.shape[2:]), strict=True)
         if before != after:
             x, before = functional.pad(x, _flat(before, after)), (0, 0, 0)
