@@ -218,11 +218,9 @@ def test_one_run_of_few_clips_allows_no_conclusion():
     )
 
 
-def marks(rows, *pairs, **columns):
+def marks(rows, *pairs):
     scores, found = together(frames(rows), *pairs)
-    defaults = {"direction": "lower", "reference": NAN, "low": 0.0, "high": 1.0}
-    board = scores.assign(**{**defaults, **columns})
-    return {row.model for row, mark in zip(board.itertuples(), ahead(board, found), strict=True) if mark}
+    return {row.model for row, mark in zip(scores.itertuples(), ahead(scores, found), strict=True) if mark}
 
 
 def test_a_table_marks_what_the_verdict_calls_better_and_nothing_else():
@@ -232,9 +230,3 @@ def test_a_table_marks_what_the_verdict_calls_better_and_nothing_else():
     assert marks([WORSE]) == {"a"}
     scores, _ = frames([WON])
     assert not ahead(scores, None).any()
-
-
-def test_a_run_that_is_nearer_to_the_reference_and_still_off_has_no_mark():
-    nearer = ("motion_amount", "band", TO_TARGET, -0.3, "", 0.001, 0.003, 30, "b", None)
-    assert marks([nearer], direction="band", reference=0.5) == {"b"}
-    assert marks([nearer], direction="band", reference=2.0) == set()

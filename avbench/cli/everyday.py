@@ -1,5 +1,6 @@
 """Defines the everyday commands: score, run, compare, report, check, list, doctor."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,6 +294,10 @@ def compare(
     if form == "console":
         print_verdict(found.verdict)
         print_scores(found.scores, found.differences, details=details, every=every)
+        print_line(
+            f"`avbench report {shlex.join(map(str, runs))} --out DIR` writes the page with the clips and plots"
+            + ("" if details else "; --details prints every comparison")
+        )
     else:
         print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
         if len(found.differences):

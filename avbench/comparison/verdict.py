@@ -135,19 +135,14 @@ def effect(row: Any) -> float:
 
 
 def ahead(frame: pd.DataFrame, differences: pd.DataFrame | None) -> pd.Series:
-    """Which rows of a score table the verdict calls better than another run, and worse than none: True or False.
-
-    Of a metric that should match the reference, the row's interval must hold the reference's value as well: a run may
-    be nearer and still be off.
-    """
+    """Which rows of a score table the verdict calls better than another run, and worse than none: True or False."""
     if differences is None or differences.empty:
         return pd.Series(False, frame.index)
     shown = [row for row in differences.itertuples() if isinstance(row.better, str)]
     won = {(row.subset, row.metric, row.better) for row in shown}
     lost = {(row.subset, row.metric, row.against if row.better == row.run else row.run) for row in shown}
     where = pd.Series([*zip(frame["subset"], frame["metric"], frame["model"], strict=True)], frame.index, dtype=object)
-    off = (frame["direction"] == Direction.BAND) & ~frame["reference"].between(frame["low"], frame["high"])
-    return where.isin(won - lost) & ~off
+    return where.isin(won - lost)
 
 
 def is_shown(row: Any) -> bool:

@@ -144,7 +144,7 @@ def remarks(votes: pd.DataFrame) -> list[str]:
 
 def _conforming(votes: pd.DataFrame) -> list[str]:
     """Return a sentence on what was done to clips so that votes stayed blind; none where nothing is known."""
-    known = [one for one in votes.get("conformed", ()) if isinstance(one, Mapping)]
+    known = [one for one in (votes["conformed"] if "conformed" in votes else ()) if isinstance(one, Mapping)]
     counts = {words: sum(one[name] not in (None, False) for one in known) for name, words in _DONE.items()}
     parts = [f"{count} {words}" for words, count in counts.items() if count]
     return [f"So that no clip was given away, of {len(known)} votes' pairs {'; '.join(parts)}."] if parts else []

@@ -65,7 +65,7 @@ RANKS_LEGEND = (
     "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column). After "
     "them the rank, with the places that the data leave open."
 )
-STAR = "* is shown to be better, in the comparisons above; of ≈, it also matches the reference's value."
+STAR = "* is shown to be better, as said above; of ≈, to be nearer to the reference's value."
 """Explains the star of the compact table."""
 MOST_COLUMNS = 8
 """Columns of the compact table, the models' names included."""

@@ -181,7 +181,7 @@ def _shown(real: reference.Reference | None, prompts: Mapping[str, Prompt], plac
     generator = build(_WORLD, {})
     if real is None or (real.card.get("model"), real.card.get("settings")) != (_WORLD, generator.settings):
         return lambda _: None
-    hashes = {(one.prompt, one.seed): one.clip_sha256 for one in real.clips.itertuples()}
+    hashes = real.clips.set_index(["prompt", "seed"])["clip_sha256"].to_dict()
 
     def show(key: Key) -> str | None:
         sha256 = str(hashes[key.prompt, key.seed])

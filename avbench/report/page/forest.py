@@ -208,4 +208,8 @@ class _Plot:
 
 
 def _cut(words: str, most: int) -> str:
-    return words if len(words) <= most else words[: most - 1] + "…"
+    """Shorten a text in its middle: names of runs that are compared often begin, or end, alike."""
+    if len(words) <= most:
+        return words
+    head = (most - 1) // 2
+    return f"{words[:head]}…{words[head + 1 - most :]}"

@@ -60,7 +60,7 @@ def heat_picture(squares: np.ndarray, visible: np.ndarray) -> np.ndarray:
     heat = (np.log(np.maximum(levels, _GREY_LEVELS[0])) - least) / (most - least)
     grey = (np.clip(heat, 0, 1) * 255).round().astype(np.uint8)
     coloured = cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    return np.where(visible[..., None], coloured, np.uint8(_NOT_COUNTED))
+    return np.where(visible[..., None], coloured, np.array(_NOT_COUNTED, np.uint8))
 
 
 def _flow(clip: Clip) -> Clip:
