@@ -42,6 +42,7 @@ from avbench.metrics.columns import Wanted, columns_named, fetched, wanted_metri
 from avbench.metrics.evaluate import SHIPPED, chosen_metrics, evaluate, features_of, fvd_metrics, read_values
 from avbench.metrics.table import Metric, problems
 from avbench.report import arm_report, arm_tables, tables
+from avbench.report.figures import write_forests
 from avbench.report.writing import PageOptions, write_report
 from avbench.storage.content import cache_folder, content_sha256, counted
 from avbench.storage.progress import recorded
@@ -191,6 +192,14 @@ class Comparison:
             InputError: a metric is unknown or was not computed.
         """
         return tables.set_as_latex(tables.subset_tables(of_metrics(self.scores, metrics)), tables.LEGEND)
+
+    def save_figure(self, path: str | Path) -> list[Path]:
+        """Write the forest plot of each pair of runs as .pdf, .png or .svg, and return the files.
+
+        Raises:
+            InputError: the suffix is another, cairosvg is not installed and the form needs it, or nothing was compared.
+        """
+        return write_forests(self.differences, self.scores, Path(path))
 
     def save_report(
         self, path: str | Path, options: PageOptions | None = None, reporter: Reporter | None = None
