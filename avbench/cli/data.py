@@ -233,7 +233,10 @@ def reference_for(
 
 def _length(asked: "Subset", decided: "Decided") -> Iterator[str]:
     """Say if the chosen clips last much longer or shorter than the subset recommends."""
-    stated, real = asked.card.get("recommended", {}).get("seconds"), decided.table["seconds"][decided.kept].median()
+    import numpy as np
+
+    stated = asked.card.get("recommended", {}).get("seconds")
+    real = float(np.nanmedian(decided.table["seconds"].to_numpy(float)[decided.kept]))
     if stated and not 0.5 <= real / stated <= 2:
         yield f"the clips last {real:.3g} s in the median, and {asked.name} recommends {stated:g} s: cut them to that"
 

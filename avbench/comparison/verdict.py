@@ -65,7 +65,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
 
 def _why_alone(frame: pd.DataFrame) -> str:
     """What one run lacks for a verdict."""
-    clips = int(frame["n"].max()) if "n" in frame else LEAST_PROMPTS
+    clips = int(np.nanmax(frame["n"].to_numpy(float))) if "n" in frame else LEAST_PROMPTS
     if clips < LEAST_PROMPTS:
         return f"Numbers of {_counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
     return "Give a second one to compare it with."
@@ -137,7 +137,8 @@ def ahead(frame: pd.DataFrame, differences: pd.DataFrame | None) -> pd.Series:
     """Which rows of a score table the verdict calls better than another run, and worse than none: True or False."""
     if differences is None or differences.empty:
         return pd.Series(False, frame.index)
-    shown = [row for row in differences.itertuples() if isinstance(row.better, str)]
+    rows: list[Any] = [*differences.itertuples()]
+    shown = [row for row in rows if isinstance(row.better, str)]
     won = {(row.subset, row.metric, row.better) for row in shown}
     lost = {(row.subset, row.metric, row.against if row.better == row.run else row.run) for row in shown}
     where = pd.Series([*zip(frame["subset"], frame["metric"], frame["model"], strict=True)], frame.index, dtype=object)
@@ -344,7 +345,7 @@ def _without_reference(frame: pd.DataFrame) -> list[str]:
         return []
     subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
     bands = frame[frame["subset"].isin(subsets) & (frame["direction"] == Direction.BAND.value) & frame["value"].notna()]
-    count = bands["metric"].nunique()
+    count = len({*bands["metric"]})
     aimless = f", and {_counted(count, 'metric')} that should match real clips cannot be judged" if count else ""
     have = "has" if len(subsets) == 1 else "have"
     return [
