@@ -4,7 +4,6 @@ SVG needs nothing. PDF and PNG are made of it by cairosvg (the extra ``figures``
 Sans where the system has it.
 """
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,5 +79,7 @@ def _converter(form: str) -> Callable[[bytes], bytes]:
         msg = f"a figure as {form.upper()} needs cairosvg ({error}): pip install 'avbench[figures]', or write .svg"
         raise InputError(msg) from None
     if form == "pdf":
-        return cairosvg.svg2pdf  # type: ignore[return-value]  # without a file to write to it returns bytes
-    return functools.partial(cairosvg.svg2png, scale=_PIXELS, background_color="#ffffff")  # type: ignore[return-value]
+        return lambda drawing: cairosvg.svg2pdf(drawing)  # pyright: ignore[reportReturnType]  # bytes: no file is named
+    return lambda drawing: cairosvg.svg2png(  # pyright: ignore[reportReturnType]
+        drawing, scale=_PIXELS, background_color="#ffffff"
+    )
