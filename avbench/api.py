@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
@@ -52,6 +52,9 @@ from avbench.storage.weights import Fetching
 from avbench.storage.worker_pool import default_workers
 from avbench.subsets.from_folders import paired
 from avbench.subsets.loading import TOY_SUBSETS, from_folder, from_prompts_file, load, viewed
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DEMO_MODELS = (
     "avfulldit:toy-t2v",
@@ -145,6 +148,16 @@ class SamplingJob:
     """The part of the clips to make; all of them if None."""
 
 
+def _console_below(verdict: Sequence[str]) -> "Console":
+    """A console on which the sentences of a verdict stand."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    for sentence in verdict:
+        console.print(sentence)
+    return console
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Runs side by side. Tables are pandas frames; nothing is written before `save_report`."""
@@ -176,11 +189,7 @@ class Comparison:
 
     def show(self, *, all_metrics: bool = False) -> None:
         """Print the verdict and one table of scores, as the command line does; optionally with all metrics."""
-        from rich.console import Console
-
-        console = Console(markup=False, highlight=False)
-        for sentence in self.verdict:
-            console.print(sentence)
+        console = _console_below(self.verdict)
         how = "show(all_metrics=True)"
         console.print(tables.compact(self.scores, self.differences, console.width, every=all_metrics, every_by=how))
 
@@ -239,11 +248,7 @@ class ArmComparison(ArmTables):
 
     def show(self) -> None:
         """Print the verdict and the tables."""
-        from rich.console import Console
-
-        console = Console(markup=False, highlight=False)
-        for sentence in self.verdict:
-            console.print(sentence)
+        console = _console_below(self.verdict)
         for found, legend in (
             (arm_tables.value_tables(self.scores), arm_tables.VALUES_LEGEND),
             (arm_tables.difference_tables(self.differences), arm_tables.LEGEND),

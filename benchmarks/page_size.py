@@ -38,7 +38,8 @@ OPENINGS = 5
 MOMENTS = ("first paint", "ready", "first pair", "clips, from their being scrolled to", "gallery, likewise")
 TIMES = """() => [performance.getEntriesByName("first-contentful-paint")[0].startTime,
   performance.getEntriesByName("ready")[0].startTime]"""
-CAN_PLAY = """(place) => Promise.all([...document.querySelectorAll(`${place} video`)].map((video) => video.readyState >= 3 ||
+CAN_PLAY = """(place) => Promise.all([...document.querySelectorAll(`${place} video`)].map((video) =>
+  video.readyState >= 3 ||
   new Promise((done) => video.addEventListener("canplay", done, { once: true })))).then(() => performance.now())"""
 FLAGS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
 
