@@ -38,9 +38,9 @@ OPENINGS = 5
 MOMENTS = ("first paint", "ready", "first pair", "clips, from their being scrolled to", "gallery, likewise")
 TIMES = """() => [performance.getEntriesByName("first-contentful-paint")[0].startTime,
   performance.getEntriesByName("ready")[0].startTime]"""
-CAN_PLAY = """(place) => Promise.all([...document.querySelectorAll(`${place} video`)].map((video) =>
-  video.readyState >= 3 ||
-  new Promise((done) => video.addEventListener("canplay", done, { once: true })))).then(() => performance.now())"""
+CAN_PLAY = """(which) => Promise.all([...document.querySelectorAll(which)].map((one) => !(one.readyState < 3) ||
+  new Promise((done) => one.addEventListener("canplay", done, { once: true })))).then(() => performance.now())"""
+"""Waits until the videos among these elements can play."""
 FLAGS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
 
 
@@ -75,12 +75,12 @@ def opened(browser, path: Path) -> list[float]:
     tab = context.new_page()
     tab.goto(path.resolve().as_uri())
     tab.wait_for_selector("html[data-ready]")
-    times = [*tab.evaluate(TIMES), tab.evaluate(CAN_PLAY, "#show")]
-    for place, made in (("clips", "#player video"), ("gallery", ".tile")):
+    times = [*tab.evaluate(TIMES), tab.evaluate(CAN_PLAY, "#show video")]
+    for place, awaited in (("clips", "#player video"), ("gallery", ".tile")):
         tab.evaluate("(id) => document.getElementById(id).scrollIntoView({ behavior: 'instant' })", place)
         start = tab.evaluate("performance.now()")
-        tab.locator(made).first.wait_for()
-        times.append(tab.evaluate(CAN_PLAY, "#player" if place == "clips" else "#gallery-wall .none") - start)
+        tab.locator(awaited).first.wait_for()
+        times.append(tab.evaluate(CAN_PLAY, awaited) - start)
     context.close()
     return [each / 1000 for each in times]
 

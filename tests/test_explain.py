@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from command_line import run_avbench
 from made_runs import evaluated
 from test_flow import disc, drifting, noisy
 
@@ -82,6 +83,11 @@ def test_what_explains_a_metric():
 def test_what_cannot_be_explained_is_refused_with_the_choices(name, scored, message):
     with pytest.raises(InputError, match=message):
         explain.explained([name], scored)
+
+
+def test_the_command_refuses_before_anything_is_measured(tmp_path):
+    done = run_avbench("score", tmp_path / "nowhere", "--explain", "loudness", code=None)
+    assert done.exit_code == 2 and "--explain: metric 'loudness' has no explanation" in done.output
 
 
 def test_every_explainer_names_metrics_and_pictures_that_there_are():

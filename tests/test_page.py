@@ -487,8 +487,12 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     copy = tmp_path / "short"
     shutil.copytree(runs[1].path, copy)
     lines = (copy / "samples.jsonl").read_text().splitlines()
-    failed = {**by_hand(json.loads(lines[0])), "path": None, "sha256": None, "failure": "out of <memory>"}
-    (copy / "samples.jsonl").write_text("\n".join([json.dumps(failed), *lines[1:]]) + "\n")
+    failed = json.loads(lines[0])
+    lost = {"path": None, "sha256": None, "failure": "out of <memory>"}
+    for number, one in enumerate(map(json.loads, lines)):
+        if one["key"][0] == failed["key"][0]:
+            lines[number] = json.dumps({**by_hand(one), **lost})
+    (copy / "samples.jsonl").write_text("\n".join(lines) + "\n")
     scored = read_json(copy / "scores.json")  # as an evaluation would say after the clip was lost
     write_json(copy / "scores.json", {**by_hand(scored), "clips": RunFolder(copy)._clips_digest()})
     both = [runs[0], RunFolder(copy)]
@@ -502,10 +506,12 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     assert "out of <memory>" in tab.locator("#player .arms").inner_text()
     assert "out of <memory>" in tab.locator("#coverage").text_content()
     tab.evaluate("document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })")
-    tab.locator(".tile.lost").wait_for()
-    assert "1 without a clip" in tab.locator("#gallery-count").inner_text()
+    tab.locator(".tile.lost").first.wait_for()
+    assert "3 without a clip" in tab.locator("#gallery-count").inner_text()
     tab.select_option("#gallery-state", "failed")
-    assert tab.locator(".tile").count() == 1 and "no clip: out of <memory>" in tab.locator(".tile").inner_text()
+    assert tab.locator(".tile").count() == 3 and "no clip: out of <memory>" in tab.locator(".tile").first.inner_text()
+    whole = f"short has none of its 3 clips of {failed['key'][0]}: out of <memory>"
+    assert tab.locator("#answer .bad").inner_text() == whole
     assert "not tested here" in tab.locator(".answer").inner_text()
     opened.context.close()
 

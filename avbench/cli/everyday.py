@@ -282,7 +282,7 @@ def compare(
     for sentence in found.notes:
         PRINTED.note(sentence)
     if figure:
-        for place in figures.write_forests(found.differences, found.scores, figure):
+        for place in found.save_figure(figure):
             print_line(f"figure: {place}", err=True)
     if caption == "short" and form in paper.FORMS:
         from avbench.comparison.leaderboard import leaderboard
