@@ -288,8 +288,8 @@ def test_the_verdict_on_arms_begins_its_remarks_with_unlike_models(place, tmp_pa
     shutil.copytree(place / "a-0", tmp_path / "a-0")
     training(tmp_path / "a-1", seed=1, settings={"arm": "t2av"})
     found = avbench.compare_arms({"a": f"{tmp_path}/a-*", "b": f"{place}/b-*"})
-    (said,) = [one for one in found.verdict if "may not be one recipe" in one]
-    assert "arm None in a-0, 't2av' in a-1" in said
+    (sentence,) = [one for one in found.verdict if "may not be one recipe" in one]
+    assert "arm None in a-0, 't2av' in a-1" in sentence
 
 
 def test_a_table_for_a_paper_tests_distances_as_well(place):

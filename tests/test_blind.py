@@ -144,8 +144,8 @@ def test_the_votes_say_what_was_done_and_a_reveal_ends_the_ballot(rater, seen):
     done = {one["prompt"]: one["conformed"] for one in plain["votes"]}
     assert done == {prompt: one["made"] for prompt, one in seen[0].items()}
     assert set(votes.read([seen[1]])["vote"]) == {"left"}
-    told = " ".join(run_avbench("votes", seen[1]).output.split())
-    assert "of 7 votes' pairs 2 played without sound" in told and "1 cropped to one shape" in told
+    output = " ".join(run_avbench("votes", seen[1]).output.split())
+    assert "of 7 votes' pairs 2 played without sound" in output and "1 cropped to one shape" in output
     tab = rater.page
     tab.keyboard.press("u")
     wait_until(tab, LOADED)

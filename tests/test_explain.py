@@ -73,15 +73,15 @@ def test_what_explains_a_metric():
 
 
 @pytest.mark.parametrize(
-    ("name", "scored", "said"),
+    ("name", "scored", "message"),
     [
         ("warping_eror", None, "is unknown; did you mean 'warping_error'"),
         ("loudness", None, "'loudness' has no explanation; .*warping_error"),
         ("warping_error", ["fvd", "loudness"], "was not scored in these runs; .*fvd"),
     ],
 )
-def test_what_cannot_be_explained_is_refused_with_the_choices(name, scored, said):
-    with pytest.raises(InputError, match=said):
+def test_what_cannot_be_explained_is_refused_with_the_choices(name, scored, message):
+    with pytest.raises(InputError, match=message):
         explain.explained([name], scored)
 
 
@@ -135,5 +135,5 @@ def test_curves_and_the_nearest_reference_clip_of_each_clip(tmp_path):
 def test_without_a_reference_a_sentence_stands_for_the_nearest_clip(tmp_path):
     subset = Subset("mine", 1, (Prompt("a", "x"),), None)
     folder = evaluated(measured(tmp_path / "run", subset, [(np.zeros(128), np.zeros(2))]), "motion_frechet")
-    (told,) = explain.neighbours(folder, explain.explained(["motion_frechet"]), tmp_path).values()
-    assert told == {"motion_frechet": "mine has no reference, so there is no nearest real clip"}
+    (found,) = explain.neighbours(folder, explain.explained(["motion_frechet"]), tmp_path).values()
+    assert found == {"motion_frechet": "mine has no reference, so there is no nearest real clip"}

@@ -588,8 +588,8 @@ def test_what_a_metric_saw_lies_over_the_clips_and_under_them(out, browser):
     known = current_rows(run, "flow-dis")[key].values["motion_curve"]
     assert clip["curves"]["motion_amount"] == pytest.approx(known.tolist(), rel=1e-3)
     near = clip["near"]["motion_frechet"]
-    told = tab.locator("#player .near").first.inner_text()
-    assert f"nearest real clip for motion frechet: {near['prompt']}, seed {near['seed']}" in told
+    label = tab.locator("#player .near").first.inner_text()
+    assert f"nearest real clip for motion frechet: {near['prompt']}, seed {near['seed']}" in label
     assert tab.locator("#player .near video").count() == 3
     tab.evaluate("bench.scrub(5)")
     tab.evaluate("bench.seeking")
@@ -616,9 +616,9 @@ def test_the_gallery_has_all_clips_and_loads_those_in_view(inside, out):
     tab.select_option("#gallery-tag", "")
     tab.select_option("#gallery-metric", "warping_error")
     tab.select_option("#gallery-order", "highest")
-    told = [float(one) for one in tab.locator(".tile b").all_inner_texts()]
-    assert told == sorted(told, reverse=True) and len({*told}) == 3
-    tab.locator("#gallery-from").fill(str(told[1] * 0.999))
+    values = [float(one) for one in tab.locator(".tile b").all_inner_texts()]
+    assert values == sorted(values, reverse=True) and len({*values}) == 3
+    tab.locator("#gallery-from").fill(str(values[1] * 0.999))
     tab.locator("#gallery-from").blur()
     assert tab.locator(".tile").count() == 2
     tab.locator(".tile").first.focus()

@@ -95,9 +95,9 @@ def test_they_stand_with_the_answer_and_on_the_page(folders, tmp_path):
 def test_clips_without_a_partner_are_counted_and_named(tmp_path):
     a, b = made_run(tmp_path / "a", count=9), made_run(tmp_path / "b", count=4, names=["toy-control"])
     first = sorted(prompt.id for prompt in SUBSETS["toy-control"].prompts[4:9])[0]
-    (said,) = remarks([a, b])
-    assert said.startswith(f"5 of 9 clips of a without a partner in b count in no comparison: {first}-0, ")
-    assert said.endswith(" and 2 more.") and said.count(",") == 2
+    (remark,) = remarks([a, b])
+    assert remark.startswith(f"5 of 9 clips of a without a partner in b count in no comparison: {first}-0, ")
+    assert remark.endswith(" and 2 more.") and remark.count(",") == 2
     (other,) = remarks([b, a])
     assert other.startswith("5 of 9 clips of a without a partner in b"), "whichever comes first"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avbench.cli.options import AcceptLicence, Device, Form, FVDProtocols, Metrics, Replace, Workers
+from avbench.cli.options import AcceptLicence, Device, Form, FVDProtocols, Metrics, Replace, Workers, folder_to_write
 from avbench.cli.printing import print_line, print_list, print_listing, refuse, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import named_metrics, work_of, worker_count
@@ -52,7 +52,9 @@ def subsets_lint(
 @subsets_app.command("import")
 def subsets_import(
     pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
-    out: Annotated[Path, typer.Option(help="Subset folder to write; its name is the subset's.")],
+    out: Annotated[
+        Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=folder_to_write)
+    ],
     split: Annotated[str | None, typer.Option(help="train, val or test; all by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The most prompts to take, spread over the set.")] = None,
     caption: Annotated[
@@ -75,7 +77,9 @@ def subsets_import(
 @app.command()
 def curate(
     pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
-    out: Annotated[Path, typer.Option(help="Subset folder to write; its name is the subset's.")],
+    out: Annotated[
+        Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=folder_to_write)
+    ],
     rule: Annotated[str, typer.Option(help="large-motion, object-contact, ambient, or one of --rules.")],
     rules: Annotated[
         Path | None, typer.Option(help="Your own rules, a TOML file; docs/curate.md describes its form.")
@@ -150,7 +154,9 @@ def reference_build(
     ] = Path("runs/references"),
     workers: Workers = None,
     device: Device = "auto",
-    out: Annotated[Path, typer.Option(help="Folder that holds the references.")] = Path("reference_stats"),
+    out: Annotated[Path, typer.Option(help="Folder that holds the references.", callback=folder_to_write)] = Path(
+        "reference_stats"
+    ),
     replace: Replace = False,
 ) -> None:
     """Build a reference; the same command gives the same bytes."""
@@ -197,13 +203,15 @@ def reference_for(
     _require_curation()
     from avbench import api
     from avbench.curation.match import matches
+    from avbench.features.measure import require_weights
     from avbench.metrics import reference
+    from avbench.metrics.evaluate import features_of
     from avbench.subsets import datasets
     from avbench.subsets.loading import load
 
     asked, opened = load(name), datasets.of_split(datasets.opened(pool), split)
     metrics = named_metrics(metric, fvd_protocol)
-    api.require_weights(api.features_of(metrics))
+    require_weights(features_of(metrics))
     place = work / f"{asked.name}-{opened.name}"
     subset, decided = _chosen(opened, asked.name, None, place, work / f"{opened.name}.work", limit, workers)
     found = matches(asked, subset, decided.table.loc[decided.kept])
@@ -227,7 +235,10 @@ def reference_for(
 
 def _length(asked: "Subset", decided: "Decided") -> Iterator[str]:
     """Say if the chosen clips last much longer or shorter than the subset recommends."""
-    stated, real = asked.card.get("recommended", {}).get("seconds"), decided.table["seconds"][decided.kept].median()
+    import numpy as np
+
+    stated = asked.card.get("recommended", {}).get("seconds")
+    real = float(np.nanmedian(decided.table["seconds"].to_numpy(float)[decided.kept]))
     if stated and not 0.5 <= real / stated <= 2:
         yield f"the clips last {real:.3g} s in the median, and {asked.name} recommends {stated:g} s: cut them to that"
 
@@ -235,7 +246,7 @@ def _length(asked: "Subset", decided: "Decided") -> Iterator[str]:
 @reference_app.command("merge")
 def reference_merge(
     shards: Annotated[list[Path], typer.Argument(help="Reference folders of one subset, in any order.")],
-    out: Annotated[Path, typer.Option(help="Reference folder to write.")],
+    out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=folder_to_write)],
     rows: Annotated[
         int | None, typer.Option(min=2, help="The most rows to keep; statistics still cover all clips.")
     ] = None,
@@ -256,7 +267,7 @@ def reference_import(
     feature: Annotated[str, typer.Option(help="The feature that the statistics are of, for example i3d-stylegan-v.")],
     source: Annotated[str, typer.Option(help="Which clips were used, and where the file comes from.")],
     licence: Annotated[str, typer.Option(help="Licence of the statistics.")],
-    out: Annotated[Path, typer.Option(help="Reference folder to write.")],
+    out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=folder_to_write)],
     column: Annotated[str, typer.Option(help="The name of the embedding among that feature's values.")] = "logits",
     n: Annotated[int | None, typer.Option(min=2, help="Number of clips, if the file does not hold it.")] = None,
 ) -> None:

@@ -34,6 +34,7 @@ from avbench.cli.options import (
     Subsets,
     View,
     Workers,
+    folder_to_write,
 )
 from avbench.cli.printing import (
     Printed,
@@ -111,7 +112,9 @@ def score(
     workers: Workers = None,
     device: Device = "auto",
     explain: Explain = None,
-    out: Annotated[Path, typer.Option(help="Folder for measurements, tables and the page.")] = Path("runs/score"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for measurements, tables and the page.", callback=folder_to_write)
+    ] = Path("runs/score"),
     replace: Replace = False,
     details: Details = False,
     every: All = False,
@@ -279,7 +282,7 @@ def compare(
     for sentence in found.notes:
         PRINTED.note(sentence)
     if figure:
-        for place in figures.write_forests(found.differences, found.scores, figure):
+        for place in found.save_figure(figure):
             print_line(f"figure: {place}", err=True)
     if caption == "short" and form in paper.FORMS:
         from avbench.comparison.leaderboard import leaderboard
@@ -360,7 +363,7 @@ def check(
 @app.command()
 def report(
     runs: RunsOrArms,
-    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.", callback=folder_to_write)],
     media: Annotated[
         str, typer.Option(help="inside or beside: the clips in the page, or in media/ beside it.")
     ] = "inside",

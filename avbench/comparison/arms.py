@@ -98,13 +98,13 @@ def unlike_models(arm: Arm) -> str | None:
     recipe, name = _recipe(first.run()), first.path.name
     for training in others:
         other = _recipe(training.run())
-        unlike = [
+        differing = [
             f"{field} {recipe.get(field)!r} in {name}, {other.get(field)!r} in {training.path.name}"
             for field in dict.fromkeys([*recipe, *other])
             if recipe.get(field) != other.get(field) and not (field == _SIZE and _close(recipe[_SIZE], other[_SIZE]))
         ]
-        if unlike:  # another provider has other settings, which say no more
-            named = unlike[: 1 if unlike[0].startswith("provider") else _NAMED]
+        if differing:  # another provider has other settings, which say no more
+            named = differing[: 1 if differing[0].startswith("provider") else _NAMED]
             return f"Trainings of {arm.name} may not be one recipe: {'; '.join(named)}."
     return None
 

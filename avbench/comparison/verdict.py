@@ -42,7 +42,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         nearest comparison, and what could not be compared, grouped by reason. Of more runs: their order with the places
         that are open, one sentence for each pair, and the rest for all pairs together.
     """
-    frame = frame[~frame["subset"].isin(POOLS)]
+    frame = frame.loc[~frame["subset"].isin(POOLS)]
     models, subsets = list(dict.fromkeys(frame["model"])), list(dict.fromkeys(frame["subset"]))
     if differences is None or differences.empty:
         where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
@@ -53,11 +53,9 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
             alone = f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."
             return [alone, *_without_reference(frame)]
         return [f"Nothing could be compared: {all_of(models)} have no metric on a common subset."]
-    own = differences[~differences["subset"].isin(POOLS)]
-    pairs = [
-        _Pair(str(run), str(against), rows, frame)
-        for (run, against), rows in own.groupby(["run", "against"], sort=False)
-    ]
+    own = differences.loc[~differences["subset"].isin(POOLS)]
+    groups: Any = own.groupby(["run", "against"], sort=False)
+    pairs = [_Pair(run, against, rows, frame) for (run, against), rows in groups]
     if len(pairs) == 1:
         found = [*_of_two(pairs[0])]
     else:
@@ -67,7 +65,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
 
 def _why_alone(frame: pd.DataFrame) -> str:
     """What one run lacks for a verdict."""
-    clips = int(frame["n"].max()) if "n" in frame else LEAST_PROMPTS
+    clips = int(np.nanmax(frame["n"].to_numpy(float))) if "n" in frame else LEAST_PROMPTS
     if clips < LEAST_PROMPTS:
         return f"Numbers of {_counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
     return "Give a second one to compare it with."
@@ -82,7 +80,8 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
         planned: prompts that both will have.
     """
     after = f"Preliminary, after {done} of {_counted(planned, 'prompt')}"
-    pairs = [_Pair(*names, rows, pd.DataFrame()) for names, rows in differences.groupby(["run", "against"])]
+    groups: Any = differences.groupby(["run", "against"])
+    pairs = [_Pair(run, against, rows, pd.DataFrame()) for (run, against), rows in groups]
     (pair,) = pairs or [None]
     if done < LEAST_PROMPTS:
         return f"{after}: these are too few prompts to see a difference; {LEAST_PROMPTS} are the least."
@@ -138,7 +137,8 @@ def ahead(frame: pd.DataFrame, differences: pd.DataFrame | None) -> pd.Series:
     """Which rows of a score table the verdict calls better than another run, and worse than none: True or False."""
     if differences is None or differences.empty:
         return pd.Series(False, frame.index)
-    shown = [row for row in differences.itertuples() if isinstance(row.better, str)]
+    rows: list[Any] = [*differences.itertuples()]
+    shown = [row for row in rows if isinstance(row.better, str)]
     won = {(row.subset, row.metric, row.better) for row in shown}
     lost = {(row.subset, row.metric, row.against if row.better == row.run else row.run) for row in shown}
     where = pd.Series([*zip(frame["subset"], frame["metric"], frame["model"], strict=True)], frame.index, dtype=object)
@@ -162,8 +162,9 @@ def reason(row: Any, frame: pd.DataFrame) -> str:
         return f"only {few} of at least {LEAST_PROMPTS}" if "prompt" in few else f"too few clips, {few}"
     short = re.split(r"[:(;]", str(row.missing or "no value"), maxsplit=1)[0].strip()
     here = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
-    of_both = frame[here & frame["model"].isin((row.run, row.against))]
-    lacking = [one.model for one in of_both.itertuples() if str(one.missing).startswith(short)]
+    of_both = frame.loc[here & frame["model"].isin((row.run, row.against))]
+    missing = zip(of_both["model"], of_both["missing"], strict=True)
+    lacking = [model for model, why in missing if str(why).startswith(short)]
     if "no reference" in short:
         return "no reference"
     if unable := re.fullmatch(r"\w+ cannot measure any of the (\d+) clips", short):
@@ -178,13 +179,13 @@ class _Pair:
 
     def __init__(self, run: str, against: str, rows: pd.DataFrame, frame: pd.DataFrame) -> None:
         self.run, self.against, self.frame = run, against, frame
-        self.several = rows["subset"].nunique() > 1
-        made = rows[rows["p"].notna() & rows["too_few"].isna()]
+        self.several = len({*rows["subset"]}) > 1
+        made = rows.loc[rows["p"].notna() & rows["too_few"].isna()]
         self.made = len(made)
         """Comparisons that could be made."""
         self.size = _size(made)
         """How much the comparisons rest on, in words."""
-        largest_first = sorted(made.itertuples(), key=lambda row: -abs(effect(row)))
+        largest_first: list[Any] = sorted(made.itertuples(), key=lambda row: -abs(effect(row)))
         self.better = [row for row in largest_first if row.better == run]
         self.worse = [row for row in largest_first if row.better == against]
         self.beside = [row for row in largest_first if not sided(row) and is_shown(row)]
@@ -216,8 +217,8 @@ class _Pair:
 
     def _share(self, row: Any, subject: str) -> str:
         """The difference in percent of the other run's value, where both values are above 0."""
-        here = self.frame[(self.frame["subset"] == row.subset) & (self.frame["metric"] == row.metric)]
-        values = here.set_index("model")["value"]
+        here = self.frame.loc[(self.frame["subset"] == row.subset) & (self.frame["metric"] == row.metric)]
+        values: dict[str, float] = dict(zip(here["model"], here["value"].to_numpy(float), strict=True))
         other = values.get(self.against if subject == self.run else self.run, np.nan)
         known = other > 0 and values.get(subject, np.nan) > 0 and abs(row.difference) < 10 * other
         return f" or {100 * abs(row.difference) / other:.2g} %" if known else ""
@@ -287,12 +288,14 @@ def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Cou
     Letters and ranks of the score table tell of every pair, but not of distances; the paired comparisons have those.
     """
     ahead: Counter[tuple[str, str]] = Counter()
-    for row in own[own["better"].notna()].itertuples():
+    rows: list[Any] = [*own.loc[own["better"].notna()].itertuples()]
+    for row in rows:
         if row.kind == "distance" or "letters" not in frame:
             ahead[row.better, row.against if row.better == row.run else row.run] += 1
     few = {*own.loc[own["too_few"].notna(), ["subset", "metric"]].itertuples(index=False, name=None)}
     if "letters" in frame:
-        for where, column in frame[frame["letters"] != ""].groupby(["subset", "metric"], sort=False):
+        groups: Any = frame.loc[frame["letters"] != ""].groupby(["subset", "metric"], sort=False)
+        for where, column in groups:
             if where in few:
                 continue
             for one, other in itertools.permutations(column.itertuples(), 2):
@@ -342,7 +345,7 @@ def _without_reference(frame: pd.DataFrame) -> list[str]:
         return []
     subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
     bands = frame[frame["subset"].isin(subsets) & (frame["direction"] == Direction.BAND.value) & frame["value"].notna()]
-    count = bands["metric"].nunique()
+    count = len({*bands["metric"]})
     aimless = f", and {_counted(count, 'metric')} that should match real clips cannot be judged" if count else ""
     have = "has" if len(subsets) == 1 else "have"
     return [
@@ -363,15 +366,15 @@ def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:
 
 def _size(made: pd.DataFrame) -> str:
     """The numbers of prompts, and of arms those of trainings before them."""
-    prompts = _range(made["prompts"], "prompt")
+    prompts = _range(made["prompts"].to_numpy(float), "prompt")
     if "trainings" not in made:
         return prompts
-    per_arm = _range(pd.concat([made["trainings"], made["trainings_against"]]), "training")
+    per_arm = _range(made[["trainings", "trainings_against"]].to_numpy(float), "training")
     return f"{per_arm} per arm, {prompts}"
 
 
-def _range(column: pd.Series, noun: str) -> str:
-    counts = {int(count) for count in column.dropna()}
+def _range(known: np.ndarray, noun: str) -> str:
+    counts = {int(count) for count in known[~np.isnan(known)]}
     low, high = (min(counts), max(counts)) if counts else (0, 0)
     return _counted(low, noun) if low == high else f"{low} to {high} {noun}s"
 

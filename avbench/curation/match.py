@@ -5,7 +5,7 @@ have, the overlap is the sum of the smaller shares of each value: 1 if the value
 none. The amount of motion is a tag of the prompts and a measurement of the clips; it is compared by the tag's limits.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,13 +75,13 @@ def _of_clips(tag: str, clips: Sequence[Prompt], measured: pd.DataFrame) -> Iter
 
 def _distribution(values: Iterable[Any]) -> dict[str, float]:
     """The share of each value; a list of values counts as one, and None as nothing."""
-    counts: Counter[str] = Counter()
+    counts: dict[str, float] = defaultdict(float)
     for value in values:
         several = value if isinstance(value, list | tuple) else [] if value is None else [value]
         for one in several:
             counts[str(one)] += 1 / len(several)
-    total = counts.total()
-    return {value: count / total for value, count in counts.most_common()}
+    total = sum(counts.values())
+    return {value: count / total for value, count in sorted(counts.items(), key=lambda one: one[1], reverse=True)}
 
 
 def _shares(shares: Mapping[str, float]) -> str:

@@ -49,6 +49,7 @@ FEATURES: dict[str, str] = {
     "clap": "avbench.features.audio.networks:CLAP",
     "clap-text-audio": "avbench.features.audio.text:TextAudio",
     "audiobox": "avbench.features.audio.aesthetics:Audiobox",
+    "whisper": "avbench.features.audio.speech:Speech",
     "av-align": "avbench.features.sync.av_align:AVAlign",
     "synchformer": "avbench.features.sync.synchformer:Synchformer",
     "raft-vbench": "avbench.features.vbench.dynamic_degree:VBenchRAFT",

@@ -62,3 +62,8 @@ def audiobox_complexity(columns: Columns) -> np.ndarray:
 def audiobox_quality(columns: Columns) -> np.ndarray:
     """Audiobox-Aesthetics' production quality (PQ), ``[clips]``."""
     return np.asarray(columns["quality"], dtype=np.float64)
+
+
+def wer(columns: Columns) -> np.ndarray:
+    """Word error rate: the words that Whisper hears wrong, over those of the prompt's speech, ``[clips]``."""
+    return np.asarray(columns["errors"], dtype=np.float64) / columns["words"]

@@ -522,6 +522,17 @@ _LISTED: tuple[Metric, ...] = (
             "How well the sound is recorded or produced: Audiobox-Aesthetics' PQ, about 1 to 10.",
         ),
     ),
+    *_on_request(
+        "whisper",
+        "sound",
+        (
+            "wer",
+            Direction.LOWER,
+            "",
+            _POSITIVE,
+            "Word error rate of the prompt's speech, by Whisper; more words than asked for can make it exceed 1.",
+        ),
+    ),
     Metric(
         "near_copies",
         "i3d-k400",

@@ -79,5 +79,7 @@ def _converter(form: str) -> Callable[[bytes], bytes]:
         msg = f"a figure as {form.upper()} needs cairosvg ({error}): pip install 'avbench[figures]', or write .svg"
         raise InputError(msg) from None
     if form == "pdf":
-        return lambda drawing: cairosvg.svg2pdf(drawing)
-    return lambda drawing: cairosvg.svg2png(drawing, scale=_PIXELS, background_color="#ffffff")
+        return lambda drawing: cairosvg.svg2pdf(drawing)  # pyright: ignore[reportReturnType]  # bytes: no file is named
+    return lambda drawing: cairosvg.svg2png(  # pyright: ignore[reportReturnType]
+        drawing, scale=_PIXELS, background_color="#ffffff"
+    )

@@ -131,6 +131,16 @@ PUBLISHED: dict[str, Published] = {
     "audiobox-aesthetics": Published(
         HubFiles("facebook/audiobox-aesthetics", ("config.json", "model.safetensors")), 415
     ),
+    "whisper": Published(
+        HubFiles(
+            "openai/whisper-large-v3",
+            (
+                *("config.json", "generation_config.json", "model.safetensors", "normalizer.json"),
+                *("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"),
+            ),
+        ),
+        3087,
+    ),
     "synchformer": Published(
         WebFile(
             "https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",

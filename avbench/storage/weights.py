@@ -237,6 +237,13 @@ USER_PROVIDED: dict[str, UserProvided] = {
             what="Audiobox-Aesthetics: WavLM with four heads that judge a sound",
         ),
         UserProvided(
+            name="whisper",
+            address="https://huggingface.co/openai/whisper-large-v3 (a folder: config.json, generation_config.json, "
+            "model.safetensors, normalizer.json, preprocessor_config.json, tokenizer.json, tokenizer_config.json)",
+            licence="Apache-2.0, as on its model card",
+            what="Whisper as a folder that transformers reads; another size can be provided instead",
+        ),
+        UserProvided(
             name="synchformer",
             address="https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",
             licence="MIT (v-iashin/Synchformer)",

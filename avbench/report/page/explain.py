@@ -144,8 +144,8 @@ def neighbours(folder: RunFolder, asked: Explained, place: Path) -> dict[Key, di
             except (InputError, NotMeasurable) as reason:
                 near = dict.fromkeys(rows, str(reason))
             for key, one in near.items():
-                told = one if isinstance(one, str) else Neighbour(one[0].prompt, one[0].seed, one[1], show(one[0]))
-                found.setdefault(key, {})[metric.name] = told
+                note = one if isinstance(one, str) else Neighbour(one[0].prompt, one[0].seed, one[1], show(one[0]))
+                found.setdefault(key, {})[metric.name] = note
     return found
 
 
