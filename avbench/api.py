@@ -42,6 +42,7 @@ from avbench.metrics.columns import Wanted, columns_named, fetched, wanted_metri
 from avbench.metrics.evaluate import SHIPPED, chosen_metrics, evaluate, features_of, fvd_metrics, read_values
 from avbench.metrics.table import Metric, problems
 from avbench.report import arm_report, arm_tables, tables
+from avbench.report.figures import write_forests
 from avbench.report.writing import PageOptions, write_report
 from avbench.storage.content import cache_folder, content_sha256, counted
 from avbench.storage.progress import recorded
@@ -191,6 +192,14 @@ class Comparison:
             InputError: a metric is unknown or was not computed.
         """
         return tables.set_as_latex(tables.subset_tables(of_metrics(self.scores, metrics)), tables.LEGEND)
+
+    def save_figure(self, path: str | Path) -> list[Path]:
+        """Write the forest plot of each pair of runs as .pdf, .png or .svg, and return the files.
+
+        Raises:
+            InputError: the suffix is another, cairosvg is not installed and the form needs it, or nothing was compared.
+        """
+        return write_forests(self.differences, self.scores, Path(path))
 
     def save_report(
         self, path: str | Path, options: PageOptions | None = None, reporter: Reporter | None = None
@@ -690,6 +699,9 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     """
     if path == SHIPPED or any(path.glob("card.json")) or any(path.glob("*/card.json")):
         return path
+    if not path.exists():
+        msg = f"reference {path} does not exist"
+        raise InputError(msg)
     try:
         subset = from_folder(path)
     except InputError as error:
@@ -720,6 +732,8 @@ class RealClips:
     """Licence of the clips; None if their owner gave none. Clips of the embedded world are avbench's own."""
     rows: int = references.ROWS
     """The most rows to keep; statistics still cover all clips."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the reference's card: how the clips were chosen."""
 
 
 def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, place: Path, work: Work) -> str:
@@ -747,7 +761,7 @@ def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, p
         raise InputError(msg)
     licence = clips.licence or ("Apache-2.0" if clips.model.startswith("toyworld:") else None)
     protocols = [protocol_of(feature) for feature in features_of(metrics)]
-    return references.pack(view, clips.subset, protocols, place, licence, rows=clips.rows)
+    return references.pack(view, clips.subset, protocols, place, licence, rows=clips.rows, about=clips.about)
 
 
 def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str, Path]:
@@ -895,8 +909,9 @@ def _require_no_clips(models: Sequence[str]) -> None:
         kind, colon, target = model.partition(":")
         folder = Path(target if kind == "clips" else model)
         if folder.is_dir() and (kind == "clips" or (not colon and detect(folder).kind == "clips")):
+            place = f"./{folder}" if str(folder).startswith("-") else folder
             msg = (
-                f"{typed} is a folder of finished clips: `avbench score {target or model}` scores it; name a subset or "
+                f"{typed} is a folder of finished clips: `avbench score {place}` scores it; name a subset or "
                 "a prompts file (--subset, --prompts) if the clips were made for its prompts"
             )
             raise InputError(msg)

@@ -6,17 +6,20 @@
 Each version runs in a process of its own, with one thread. Both measure the same files in turns, and a round is one
 turn of each. The table has medians over the rounds, in CPU seconds, so that other load on the machine counts little,
 the ratio of the two, and the largest difference of any value, relative to the largest value of its array. `start` is
-what importing and loading the networks costs each process once. Without `--beside` only this version is measured.
+what importing and loading the networks costs each process once. `all` is the sum of a clip, and `memory` the MiB that
+the process took at most up to that clip; clips come in order of size. Without `--beside` only this version is measured.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,10 +34,12 @@ from avbench.storage.media import write_clip
 
 HERE = Path(__file__).resolve().parent.parent
 FEATURES = ("i3d-k400", "lpips-alex", "flow-dis", "onsets", "levels", "musicnn", "av-align")
+DECODE = "decode"
 CLIPS = {
     "toy": (16, 64, 64, 8),
     "16x256x256": (16, 256, 256, 8),
     "81x480x832": (81, 480, 832, 16),
+    "121x720x1280": (121, 720, 1280, 24),
 }
 """Name → frames, height, width and frames per second."""
 
@@ -57,37 +62,39 @@ def made(frames: int, height: int, width: int, fps: int) -> Clip:
     return Clip(shown, Fraction(fps), Audio(noise, 16000))
 
 
-def serve() -> None:
+def serve(features: Sequence[str]) -> None:
     """Answer lines ``[file, feature]`` with seconds and values, and first with the seconds that starting took."""
     from avbench.features.measure import feature_class
     from avbench.storage.media import read_clip
     from avbench.storage.worker_pool import one_thread
 
     one_thread()
-    looks = {feature: feature_class(feature)() for feature in FEATURES}
+    looks = {feature: feature_class(feature)() for feature in features if feature != DECODE}
     sys.stdout.write(json.dumps({"seconds": time.process_time()}) + "\n")
     sys.stdout.flush()
     for line in sys.stdin:
         file, feature = json.loads(line)
         begin = time.process_time()
+        clip = None  # before the next is read: a worker holds one at a time
         clip = read_clip(Path(file))
-        if feature != "decode":
+        if feature != DECODE:
             begin = time.process_time()
             values = looks[feature](clip)
         else:
             values = {"frames": len(clip.frames)}
         seconds = time.process_time() - begin
         shown = {name: np.ravel(np.asarray(value, dtype=np.float64)).tolist() for name, value in values.items()}
-        sys.stdout.write(json.dumps({"seconds": seconds, "values": shown}) + "\n")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        sys.stdout.write(json.dumps({"seconds": seconds, "values": shown, "mib": peak}) + "\n")
         sys.stdout.flush()
 
 
 class Version:
     """One version of avbench in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, features: Sequence[str]) -> None:
         environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(Path(__file__).resolve()), "--serve"]
+        command = [sys.executable, str(Path(__file__).resolve()), "--serve", "--features", *features]
         self._process = subprocess.Popen(
             command, env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -128,26 +135,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beside", type=Path, help="the folder of another version of avbench")
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=list(CLIPS))
-    parser.add_argument("--features", nargs="+", choices=("decode", *FEATURES), default=["decode", *FEATURES])
+    parser.add_argument("--features", nargs="+", choices=(DECODE, *FEATURES), default=[DECODE, *FEATURES])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve()
+        serve(options.features)
         return
-    versions = [Version(folder.resolve()) for folder in (options.beside, HERE) if folder]
+    versions = [Version(folder.resolve(), options.features) for folder in (options.beside, HERE) if folder]
     compared = ("before", "now", "before / now", "difference") if options.beside else ("CPU seconds",)
     table = Table("clip", "feature", *compared)
     starts = [version.start for version in versions]
     rows = [("", "start", starts, 0.0)]
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.clips:
+        for name in (one for one in CLIPS if one in options.clips):
             file = Path(folder, f"{name}.mp4")
             write_clip(made(*CLIPS[name]), file, lossless=False)
+            peaks, sums = [0.0] * len(versions), np.zeros(len(versions))
             for feature in options.features:
                 turns = [[version.ask(file, feature) for version in versions] for _ in range(options.rounds)]
                 spent = [statistics.median(turn[k]["seconds"] for turn in turns) for k in range(len(versions))]
                 rows.append((name, feature, spent, difference(turns[0][-1], turns[0][0])))
+                peaks, sums = [answer["mib"] for answer in turns[-1]], sums + spent
+            rows += [(name, "all", sums.tolist(), 0.0), (name, "memory", peaks, 0.0)]
     for version in versions:
         version.close()
     for name, feature, spent, apart in rows:

@@ -53,9 +53,9 @@ def test_black_against_white_is_the_published_number(feature):
     assert feature.between([black, black + 255])[0, 1] == pytest.approx(BLACK_WHITE, abs=1e-3)
 
 
-@pytest.mark.parametrize("frames", [2, 4, 5, 9])
-def test_features_once_a_frame_give_the_packages_values(feature, frames):
-    clip = noise(frames, frames, height=67)
+@pytest.mark.parametrize(("frames", "height", "width"), [(2, 67, 80), (4, 67, 80), (9, 67, 80), (2, 290, 330)])
+def test_features_once_a_frame_give_the_packages_values(feature, frames, height, width):
+    clip = noise(frames, frames, height, width)
     row = feature(Clip(clip, 8))
     right = packages_own(feature, clip[:-1], clip[1:])
     assert row["per_pair"].shape == (frames - 1,)

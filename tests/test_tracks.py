@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avbench.core import Clip
-from avbench.features.flow import DISFlow
+from avbench.features.flow import DISFlow, tracks
 from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 
@@ -72,3 +72,17 @@ def test_collisions_of_the_world_are_found_in_time():
         seconds, *_ = events(clip)
         missed += not np.any(np.abs(seconds - truth.contacts[0].seconds) < 0.03)
     assert missed <= 2
+
+
+def test_following_only_where_motion_is_fast_enough_finds_the_same_events(monkeypatch):
+    clip = moving([(20 + 5 * max(0, t - 6.5), 48) for t in range(14)])
+    followed, follow = [], tracks._change
+    monkeypatch.setattr(tracks, "_change", lambda *given: followed.append(given) or follow(*given))
+    found = DISFlow()(clip)
+    some, _ = len(followed), followed.clear()
+    monkeypatch.setattr(tracks, "_quickest", lambda flow: np.inf)
+    everywhere = DISFlow()(clip)
+    assert 0 < some < len(followed) == len(clip.frames) - tracks.SPAN
+    assert len(found["event_seconds"]) == 1
+    for name, value in found.items():
+        assert np.array_equal(value, everywhere[name]), name

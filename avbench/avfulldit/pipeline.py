@@ -67,19 +67,29 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
             return parts.dit(*x, torch.full((batch,), t, device=device), *texts)
         doubled = [None if part is None else torch.cat([part, part]) for part in x]
         velocities = parts.dit(*doubled, torch.full((2 * batch,), t, device=device), *texts)
-        halves = [None if part is None else part.chunk(2) for part in velocities]
-        return tuple(None if half is None else guided(*half, s) for half, s in zip(halves, scales, strict=True))
+        of_video, of_audio = (_guided(part, scale) for part, scale in zip(velocities, scales, strict=True))
+        return of_video, of_audio
 
     latents, audio_latents = integrate(velocity, (video, audio), sampling)
     for what, part in (("video", latents), ("audio", audio_latents)):
         if part is not None and (bad := int((~part.isfinite()).sum())):
             msg = f"the model's {what} latents hold {bad} values of {part.numel()} that are NaN or infinite"
             raise UnusableError(msg)
-    frames = None if latents is None else parts.video_codec.decode(latents).cpu().numpy()
+    assert latents is not None and parts.video_codec is not None  # a clip has frames
+    frames = parts.video_codec.decode(latents).cpu().numpy()
     waves = None
     if audio_latents is not None:
+        assert parts.audio_codec is not None and parts.clip_spec.samples is not None
         waves = parts.audio_codec.decode(audio_latents, parts.clip_spec.samples).clamp(-1, 1).cpu().numpy()
     return [_clip(parts, frames[i], None if waves is None else waves[i]) for i in range(len(wishes))]
+
+
+def _guided(velocity: Tensor | None, scale: float) -> Tensor | None:
+    """The guided velocity, from those of the negative captions followed by those of the captions."""
+    if velocity is None:
+        return None
+    negative, positive = velocity.chunk(2)
+    return guided(negative, positive, scale)
 
 
 def _clip(parts: Parts, frames: np.ndarray, wave: np.ndarray | None) -> Clip:

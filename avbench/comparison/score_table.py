@@ -179,8 +179,8 @@ class Joined:
 def clip_values(folder: RunFolder) -> dict[Where, pd.Series]:
     """(subset, metric) → value by (prompt, seed), of the clips that could be measured."""
     table = read_values(folder).dropna(subset="value")
-    grouped = table.groupby(["subset", "metric"], sort=False)
-    return {where: group.set_index(["prompt", "seed"])["value"] for where, group in grouped}
+    groups: Any = table.groupby(["subset", "metric"], sort=False)
+    return {where: group.set_index(["prompt", "seed"])["value"] for where, group in groups}
 
 
 def join(a: pd.Series, b: pd.Series) -> Joined:
@@ -204,13 +204,15 @@ def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
     rows = []
     for folder in folders:
         values = read_values(folder)
-        amounts = values[values["metric"] == "motion_amount"].set_index([*Key._fields])["value"]
-        for (subset, name), of_metric in values[values["metric"].isin(shown)].groupby(["subset", "metric"], sort=False):
+        amounts: Any = values[values["metric"] == "motion_amount"].set_index([*Key._fields])["value"]
+        groups: Any = values[values["metric"].isin(shown)].groupby(["subset", "metric"], sort=False)
+        for (subset, name), of_metric in groups:
             known = (
                 of_metric.set_index([*Key._fields])["value"].to_frame("value").join(amounts.rename("amount")).dropna()
             )
             bins = np.digitize(known["amount"], MOTION_BINS) - 1
-            for index, in_bin in known.groupby(bins)["value"]:
+            for index in np.unique(bins):
+                in_bin = known["value"].to_numpy()[bins == index]
                 if len(in_bin) >= LEAST_IN_BIN:
                     edges = {"low": MOTION_BINS[index], "high": MOTION_BINS[index + 1]}
                     made = {"subset": subset, "metric": name, "model": folder.path.name, "bin": int(index)}

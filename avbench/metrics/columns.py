@@ -7,6 +7,7 @@ note gives the command that fetches them; a metric that is asked for by its own 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from avbench.core import InputError, nearest
 from avbench.features.measure import weights_of
@@ -44,7 +45,6 @@ COLUMNS: dict[str, ColumnSet] = {
                 "vbench_flickering",
                 "onset_rate",
                 "sync_excess",
-                "av_align",
                 "loudness",
                 "silence",
                 "clipping",
@@ -120,6 +120,13 @@ COLUMNS: dict[str, ColumnSet] = {
 """Name → preset."""
 
 
+PACKAGES: dict[str, tuple[str, str]] = {
+    "av-align": ("librosa", "pip install 'avbench[sync]'"),
+    "clap-text-audio": ("transformers", "pip install 'avbench[towers]'"),
+}
+"""Feature of a preset → a package that avbench does not install by itself, and the command that does."""
+
+
 def columns_named(name: str) -> ColumnSet:
     """The preset of columns with this name. Raises InputError on an unknown name."""
     if name not in COLUMNS:
@@ -162,6 +169,7 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
         if found.lacking:
             lacking = "; ".join(f"{column} ({why})" for column, why in found.lacking.items())
             note(f"columns of {wanted.columns} that avbench does not compute: {lacking}")
+    of_set = [name for name in of_set if _has_packages(name, note)]
     if wanted.fetch:
         of_set = fetched(of_set, own, wanted.fetch, note)
     usable, sentence = with_weights(of_set)
@@ -171,6 +179,16 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
         msg = f"nothing is left of the columns {wanted.columns}: {sentence or 'their weights could not be fetched'}"
         raise InputError(msg)
     return chosen_metrics([*own, *usable])
+
+
+def _has_packages(name: str, note: Callable[[str], None]) -> bool:
+    """Whether the packages of a metric are installed; if not, that is noted."""
+    for feature in features_of(chosen_metrics([name])):
+        package, command = PACKAGES.get(feature, ("", ""))
+        if package and find_spec(package) is None:
+            note(f"{name} is left out: it needs {package}; run `{command}`")
+            return False
+    return True
 
 
 def with_weights(names: Sequence[str]) -> tuple[list[str], str | None]:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.parse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -369,16 +370,25 @@ def require(names: Iterable[str]) -> None:
 def how_to_fetch(lacking: Sequence[str]) -> str:
     """One sentence on missing weights: what they are, how large, and the command that fetches them."""
     able = [name for name in lacking if name in WEIGHTS or name in PUBLISHED]
-    parts = [f"{name} ({_size(name)}, from {_address(name)})" for name in able]
+    parts = [f"{name} ({_size(name)}, from {_host(name)})" for name in able]
     parts += [f"{name} ({_by_hand(name)})" for name in lacking if name not in able]
-    how = f"; `{fetch_command(able)}` fetches {_all_of(able)}, and so does --fetch" if able else ""
+    how = f"; `{fetch_command(able)}` fetches {_all_of(able)}, {_in_place(able)}" if able else ""
     return f"{len(lacking)} {'weight is' if len(lacking) == 1 else 'weights are'} missing: {', '.join(parts)}{how}"
+
+
+def _in_place(names: Sequence[str]) -> str:
+    """A clause on the option that fetches weights while they are needed."""
+    return "and so does --fetch" + (" with the same licences" if _licences(names) else "")
 
 
 def fetch_command(names: Sequence[str]) -> str:
     """The command that fetches these weights."""
-    licences = dict.fromkeys(PUBLISHED[name].accept for name in names if name in PUBLISHED and PUBLISHED[name].accept)
-    return " ".join(["avbench weights fetch", *names, *(f"--accept-licence {one}" for one in licences)])
+    return " ".join(["avbench weights fetch", *names, *(f"--accept-licence {one}" for one in _licences(names))])
+
+
+def _licences(names: Sequence[str]) -> list[str]:
+    """The licences of these weights that must be accepted, each once."""
+    return [*dict.fromkeys(PUBLISHED[name].accept for name in names if name in PUBLISHED and PUBLISHED[name].accept)]
 
 
 def _is_there(name: str) -> bool:
@@ -397,8 +407,10 @@ def _all_of(names: Sequence[str]) -> str:
     return f"about {known:.0f} MB" + (" and more" if None in sizes else "")
 
 
-def _address(name: str) -> str:
-    return f"the package {WEIGHTS[name].package}" if name in WEIGHTS else PUBLISHED[name].source.address
+def _host(name: str) -> str:
+    if name in WEIGHTS:
+        return f"the package {WEIGHTS[name].package}"
+    return urllib.parse.urlsplit(PUBLISHED[name].source.address).netloc
 
 
 def _by_hand(name: str) -> str:
@@ -439,7 +451,7 @@ def user_provided(name: str) -> tuple[Path, str]:
         how = _by_hand(name)
         if published := PUBLISHED.get(name):
             fetches = f"`{fetch_command([name])}` downloads it ({published.size}) from {published.source.address}"
-            how = f"{fetches}, and so does --fetch; or {how}"
+            how = f"{fetches}, {_in_place([name])}; or {how}"
         msg = f"weight {name!r} is {gone}; {how}"
         raise InputError(msg)
     status = path.stat()
@@ -466,7 +478,7 @@ def _record_path(name: str) -> Path:
 class UserProvidedProtocol:
     """A descriptor for a feature's `protocol`: it fills in the sha256 of user-provided weights when it is read.
 
-    An empty field such as ``weights_sha256`` gets the hash of the weight that the field ``weights`` names.
+    A field such as ``weights_sha256`` gets the hash of the user-provided weight that the field ``weights`` names.
     """
 
     def __init__(self, protocol: Protocol) -> None:
@@ -489,7 +501,8 @@ class UserProvidedProtocol:
 
     @property
     def _fields(self) -> list[str]:
-        return [name for name, value in self._protocol.describe().items() if name.endswith("_sha256") and not value]
+        values, end = self._protocol.describe(), "_sha256"
+        return [one for one in values if one.endswith(end) and values.get(one.removesuffix(end)) in USER_PROVIDED]
 
 
 @functools.lru_cache

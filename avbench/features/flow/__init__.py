@@ -50,7 +50,9 @@ class DISFlow:
 
     def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
         """Flow from one working frame to another, both ``[height, width, 3]`` uint8."""
-        return self._dis.calc(*(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following)), None)
+        before, after = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following))
+        # With None, which the stubs forget, OpenCV allocates the flow.
+        return self._dis.calc(before, after, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable if it has fewer than 4 frames or its frames are too small for flow."""
@@ -64,7 +66,8 @@ class DISFlow:
         fps = float(clip.fps)
         per_second = fps / float(np.hypot(*working_size(clip.height, clip.width, self.protocol)))
         summary = _Summary(self.protocol)
-        found = list(tracks.changes(summary.seen(self._pairs(clip)), self.protocol))
+        floor = self.protocol.event_floor / per_second
+        found = list(tracks.changes(summary.seen(self._pairs(clip)), floor, self.protocol))
         return summary.values(per_second, fps) | self._events(found, len(clip.frames), per_second, fps)
 
     def _pairs(self, clip: Clip) -> Iterator[Pair]:

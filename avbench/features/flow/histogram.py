@@ -31,21 +31,22 @@ def by_cell_and_direction(vectors: np.ndarray, protocol: FlowProtocol) -> np.nda
     """Mean length of ``[height, width, 2]`` vectors in each part of the frame, divided among directions; flat."""
     side, directions = protocol.histogram_side, protocol.histogram_directions
     cell, pixels = _cells(*vectors.shape[:2], side)
-    lengths = length(vectors)
-    moving = lengths > 0  # the rest of the frame adds nothing, and often it is most of it
-    lengths, places = lengths[moving], cell[moving]
-    turn = np.arctan2(vectors[..., 1][moving], vectors[..., 0][moving]) / (2 * np.pi) * directions
+    lengths = length(vectors).ravel()
+    moving = np.flatnonzero(lengths)  # the rest of the frame adds nothing, and often it is most of it
+    lengths, places = lengths.take(moving), cell.take(moving)
+    x, y = vectors.reshape(-1, 2).take(moving, axis=0).T
+    turn = np.arctan2(y, x) / (2 * np.pi) * directions
     before = np.floor(turn)
     share = turn - before
-    total = np.zeros(side * side * directions)
-    for direction, weight in ((before, 1 - share), (before + 1, share)):
-        place = places * directions + direction.astype(np.int32) % directions
-        total += np.bincount(place, lengths * weight, len(total))
-    return (total.reshape(-1, directions) / pixels[:, None]).ravel()
+    # Turns lie in -directions / 2 ... directions / 2. Bins for two whole turns are cheaper than a remainder per pixel.
+    places = places * (2 * directions) + directions + before.astype(np.intp)
+    total = np.bincount(places, lengths * (1 - share), 2 * directions * side * side)
+    total += np.bincount(places + 1, lengths * share, len(total))
+    return (total.reshape(-1, 2, directions).sum(axis=1) / pixels[:, None]).ravel()
 
 
 @functools.lru_cache(maxsize=4)
 def _cells(height: int, width: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the frame that each pixel lies in, ``[height, width]``, and the pixels of each part."""
+    """The part of the frame that each pixel lies in, ``[height * width]``, and the pixels of each part."""
     cell = (np.arange(height) * side // height)[:, None] * side + np.arange(width) * side // width
-    return cell.astype(np.int32), np.bincount(cell.ravel())
+    return cell.ravel(), np.bincount(cell.ravel())

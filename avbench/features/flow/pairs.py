@@ -48,9 +48,10 @@ def pair(
     places = grid(*before.shape)
     there = _Way(forward, places + forward, backward, before, after)
     back = _Way(backward, places + backward, forward, after, before)
-    motion = forward * _evidence(there, protocol)[..., None]
-    motion_back = backward * _evidence(back, protocol)[..., None]
-    speed = length(motion)
+    standing = _Still.between(before, after, protocol)
+    moves = _evidence(there, standing, protocol)
+    motion, motion_back = _where(moves, forward), _where(_evidence(back, standing, protocol), backward)
+    speed = np.sqrt(there.length2) * moves
     fastest = max(1, round(protocol.moving_share_of_pixels * speed.size))
     top = np.partition(speed, speed.size - fastest, axis=None)[-fastest:]
     inside = ~outside(there.target, 0)
@@ -62,9 +63,9 @@ def pair(
     return Pair(
         motion=motion,
         target=there.target,
-        lost=_lost(there, protocol),
+        lost=_lost(there, standing, protocol),
         motion_back=motion_back,
-        lost_back=_lost(back, protocol),
+        lost_back=_lost(back, standing, protocol),
         fastest=float(top.mean(dtype=np.float64)),
         mean=float(speed.mean(dtype=np.float64)),
         error=error,
@@ -80,11 +81,9 @@ class _Way:
     def __init__(
         self, flow: np.ndarray, target: np.ndarray, return_flow: np.ndarray, before: np.ndarray, after: np.ndarray
     ) -> None:
-        self.flow, self.target, self.before = flow, target, before
-        self.change = after - before
-        """What standing still leaves, in grey levels of the blurred frames."""
+        self.flow, self.target = flow, target
         self.left = sampled(after, target) - before
-        """What following the flow leaves."""
+        """What following the flow leaves, in grey levels of the blurred frames."""
         returning = sampled(return_flow, target)
         self.length2 = square(flow)
         self._return_length2 = square(returning)
@@ -93,6 +92,22 @@ class _Way:
     def misses(self, relative: float, absolute: float) -> np.ndarray:
         """Mask of the pixels whose way there and back does not end where it began (test of Sundaram et al., 2010)."""
         return self._miss2 > relative * (self.length2 + self._return_length2) + absolute
+
+
+@dataclass(frozen=True, eq=False)
+class _Still:
+    """What standing still leaves, which is the same in both directions."""
+
+    change: np.ndarray
+    """Difference of the blurred frames in grey levels, without its sign."""
+    squares: list[np.ndarray]
+    """Mean of its square in each of the windows of `_evidence`."""
+
+    @classmethod
+    def between(cls, before: np.ndarray, after: np.ndarray, protocol: FlowProtocol) -> "_Still":
+        """Compare two blurred frames."""
+        change = cv2.absdiff(before, after)
+        return cls(change, _in_windows(change**2, protocol))
 
 
 def working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, int]:
@@ -107,44 +122,77 @@ def working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, 
 
 def working(frame: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
     """A frame resized to the working size."""
-    height, width = working_size(*frame.shape[:2], protocol)
+    height, width = working_size(frame.shape[0], frame.shape[1], protocol)
     if (height, width) == frame.shape[:2]:
         return np.ascontiguousarray(frame)
     shrinks = height < frame.shape[0]
     return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
+@functools.lru_cache(maxsize=4)
 def grid(height: int, width: int) -> np.ndarray:
-    """``[height, width, 2]`` float32: the coordinates of every pixel, x before y."""
-    return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), axis=-1)
+    """``[height, width, 2]`` float32, read-only: the coordinates of every pixel, x before y."""
+    places = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), axis=-1)
+    places.flags.writeable = False
+    return places
 
 
 def sampled(image: np.ndarray, places: np.ndarray) -> np.ndarray:
     """An image or a flow at `places`, interpolated linearly; beyond the border, the border's value."""
-    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # The stubs forget that the second map is None where the first holds both coordinates.
+    return cv2.remap(  # pyright: ignore[reportCallIssue]
+        image,
+        places,
+        None,  # pyright: ignore[reportArgumentType]
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
 
 
 def outside(places: np.ndarray, border: float) -> np.ndarray:
     """Mask ``[height, width]`` bool of the places beyond the frame or within `border` pixels of its edge."""
     height, width, _ = places.shape
-    x, y = places[..., 0], places[..., 1]
-    return (x < border) | (y < border) | (x > width - 1 - border) | (y > height - 1 - border)
+    return cv2.inRange(places, (border, border), (width - 1 - border, height - 1 - border)) == 0
 
 
-def _lost(way: _Way, protocol: FlowProtocol) -> np.ndarray:
-    change = np.abs(way.change)
+def _lost(way: _Way, standing: _Still, protocol: FlowProtocol) -> np.ndarray:
+    change = standing.change
     lost = (change > protocol.lost_difference) & (np.abs(way.left) > protocol.lost_ratio * change)
     around = cv2.blur(lost.astype(np.float32), (protocol.lost_window,) * 2) > protocol.lost_share
     return around | way.misses(protocol.return_relative, protocol.return_absolute)
 
 
-def _evidence(way: _Way, protocol: FlowProtocol) -> np.ndarray:
+def _evidence(way: _Way, standing: _Still, protocol: FlowProtocol) -> np.ndarray:
     """Mask ``[height, width]`` bool of the pixels where following the flow explains the change between the frames."""
-    still, followed = way.change**2, way.left**2
-    moves = np.ones(still.shape, dtype=bool)
-    for side in (protocol.evidence_window, protocol.evidence_window_near):
-        moves &= cv2.blur(followed, (side, side)) < protocol.evidence_ratio * cv2.blur(still, (side, side))
-    return moves
+    followed = _in_windows(way.left**2, protocol)
+    near, far = (a < protocol.evidence_ratio * b for a, b in zip(followed, standing.squares, strict=True))
+    return near & far
+
+
+def _in_windows(squares: np.ndarray, protocol: FlowProtocol) -> list[np.ndarray]:
+    """Means over the narrow and over the wide window around each pixel."""
+    return [cv2.blur(squares, (side, side)) for side in (protocol.evidence_window_near, protocol.evidence_window)]
+
+
+def _where(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """A flow where `mask` is true, and 0 elsewhere."""
+    return cv2.copyTo(flow, mask.view(np.uint8), np.zeros_like(flow))
+
+
+def remaining(
+    frame: np.ndarray, following: np.ndarray, forward: np.ndarray, backward: np.ndarray, protocol: FlowProtocol
+) -> tuple[np.ndarray, np.ndarray]:
+    """What warping leaves of two working frames, for each pixel: the parts of `Pair.error`.
+
+    Returns:
+        ``[height, width]`` float32 squared differences, summed over R, G and B in 0...1, and the mask of the visible
+        pixels, over which the error is the mean.
+    """
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    way = _Way(forward, grid(*grey.shape) + forward, backward, grey, grey)
+    returns = ~way.misses(protocol.occlusion_relative, protocol.occlusion_absolute)
+    visible = _visible(way, returns & ~outside(way.target, 0), protocol)
+    return _squares(frame, following, way.target) / 255.0**2, visible
 
 
 def _warping_error(
@@ -153,9 +201,25 @@ def _warping_error(
     """Mean over visible pixels of |frame k+1 at x + forward(x) − frame k at x|², and the share of visible pixels.
 
     The formula is that of Lai et al. (2018): RGB in 0...1, squares summed over the channels. (Their script divides by
-    a mask of three channels and so prints a third of this.) Everything lies on the grid of frame k. Let f = (u, v) be
-    the forward flow, b the backward flow fetched along it, b(x + f(x)), and ∇ the forward difference. A pixel is
-    invisible in frame k+1 if |f + b|² > 0.01 (|f|² + |b|²) + 0.5, and lies on a motion boundary if
+    a mask of three channels and so prints a third of this.) Everything lies on the grid of frame k.
+    """
+    visible = _visible(there, returns_inside, protocol)
+    count = int(np.count_nonzero(visible))
+    if not count:
+        return 0.0, 0.0
+    total = float(np.sum(_squares(frame, following, there.target), where=visible, dtype=np.float64))
+    return total / (count * 255.0**2), count / visible.size
+
+
+def _squares(frame: np.ndarray, following: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return square(sampled(following.astype(np.float32), target) - frame)
+
+
+def _visible(there: _Way, returns_inside: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
+    """Mask of the pixels that the warping error is computed over.
+
+    Let f = (u, v) be the forward flow, b the backward flow fetched along it, b(x + f(x)), and ∇ the forward difference.
+    A pixel is invisible in frame k+1 if |f + b|² > 0.01 (|f|² + |b|²) + 0.5, and lies on a motion boundary if
     |∇u|² + |∇v|² > 0.01 |f|² + 0.002. Both tests are those of Sundaram et al. (2010) and Ruder et al. (2016).
     Unlike in the published script, pixels whose target lies outside the frame are left out as well.
     The absolute constants are in pixels²; this is one reason why the working size is part of the protocol.
@@ -163,13 +227,7 @@ def _warping_error(
     slope2 = np.zeros(returns_inside.shape, dtype=np.float32)
     slope2[:, :-1] += square(np.diff(there.flow, axis=1))
     slope2[:-1] += square(np.diff(there.flow, axis=0))
-    visible = returns_inside & (slope2 <= protocol.boundary_relative * there.length2 + protocol.boundary_absolute)
-    count = int(np.count_nonzero(visible))
-    if not count:
-        return 0.0, 0.0
-    difference = sampled(following.astype(np.float32), there.target) - frame
-    total = float(np.sum(square(difference), where=visible, dtype=np.float64))
-    return total / (count * 255.0**2), count / visible.size
+    return returns_inside & (slope2 <= protocol.boundary_relative * there.length2 + protocol.boundary_absolute)
 
 
 def square(vectors: np.ndarray) -> np.ndarray:

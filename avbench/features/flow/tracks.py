@@ -9,13 +9,14 @@ the event between the two frames.
 """
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from avbench.features.flow.pairs import Pair, grid, length, outside, sampled
+from avbench.features.flow.pairs import Pair, grid, length, outside, sampled, square
 from avbench.features.flow.protocol import FlowProtocol
 
 SPAN = 5
@@ -34,13 +35,19 @@ class Change(NamedTuple):
     """The place, as shares of width and height from the upper left corner."""
 
 
-def changes(pairs: Iterable[Pair], protocol: FlowProtocol) -> Iterator[Change]:
-    """Yield the most abrupt change between frames 2 and 3, then 3 and 4, and so on, in order."""
+def changes(pairs: Iterable[Pair], floor: float, protocol: FlowProtocol) -> Iterator[Change]:
+    """Yield the most abrupt change between frames 2 and 3, then 3 and 4, and so on, in order.
+
+    Where all motion is too slow for a change of `floor` pixels a frame, nothing is followed and the change is 0.
+    """
     window: list[Pair] = []
     for number, following in enumerate(pairs):
         window = [*window[1 - SPAN :], following]
         if len(window) == SPAN:
-            yield _change(window, number - SPAN // 2, protocol)
+            at = number - SPAN // 2
+            _, before, _, after, _ = window
+            slow = _quickest(before.motion_back) + _quickest(after.motion) < floor
+            yield Change(at + 0.5, 0.0, 0.5, 0.5) if slow else _change(window, at, protocol)
 
 
 def events(found: list[Change], floor: float) -> list[Change]:
@@ -68,9 +75,15 @@ def _change(window: list[Pair], number: int, protocol: FlowProtocol) -> Change:
     around = agreed & abrupt & (strength > strength[y, x] / 2)
     if not around.any():
         around = agreed
-    changed = np.sum((v3 - v2) * change, axis=-1)[around] / np.maximum(np.sum(change**2, axis=-1)[around], 1e-9)
+    change, early = change[around], (v3 - v2)[around]
+    changed = np.sum(early * change, axis=-1) / np.maximum(np.sum(change**2, axis=-1), 1e-9)
     when = number + 1 - float(np.clip(np.median(changed), 0, 1))
     return Change(when, float(strength[y, x]), float(x / width), float(y / height))
+
+
+def _quickest(flow: np.ndarray) -> float:
+    """The greatest length, which no flow that is interpolated from this one exceeds."""
+    return math.sqrt(square(flow).max())
 
 
 def _tracked(window: list[Pair], protocol: FlowProtocol) -> tuple[list[np.ndarray], np.ndarray]:

@@ -38,8 +38,10 @@ MIN_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
 """Pixels. In a smaller frame a pooling layer has no input."""
 
 _EPSILON = 1e-10  # Added to the length by which features are divided.
-_BATCH = 4  # Frames at a time: on a CPU faster than the whole clip, and memory does not grow with its length.
-_GPU_PIXELS = 1 << 21  # A GPU takes more small frames at a time, up to so many pixels.
+_CPU_PIXELS = (
+    1 << 18
+)  # Of the frames that are taken at a time: what fits the cache. Memory does not grow with the clip.
+_GPU_PIXELS, _GPU_FRAMES = 1 << 21, 4  # A GPU takes more, and at least so many frames.
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _protocol(net: str, meaning: str = "") -> Any:
     """The protocol of a network for consecutive frames, or for the meaning ``reference`` or ``seeds``."""
     kind = PairedLPIPSProtocol if meaning == "reference" else LPIPSProtocol
     name = "-".join(part for part in ("lpips", net, meaning) if part)
-    protocol = kind(name, net=net, **_NETS[net])
+    protocol = replace(kind(name, net=net), **_NETS[net])
     if meaning:
         protocol = replace(protocol, meaning=meaning, notes={"meaning": _MEANINGS[meaning]})
     return UserProvidedProtocol(protocol) if net == "squeeze" else protocol
@@ -116,7 +118,8 @@ class LPIPS:
         heads = _package_heads(self.protocol)
         fill = _fill_from_torchvision if self.protocol.net == "squeeze" else _fill_from_flax
         trunk = fill(self.protocol, heads)
-        self._trunk = trunk.to(self.device, memory_format=torch.channels_last)
+        # The stubs forget memory_format.
+        self._trunk = trunk.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._heads = [torch.from_numpy(head).to(self.device) for head in heads]
 
     @exact()
@@ -153,10 +156,12 @@ class LPIPS:
 
         from avbench.features.perceptual.trunk import standardised
 
-        count = _BATCH if self.device.type == "cpu" else max(_BATCH, _GPU_PIXELS // frames[0, ..., 0].size)
+        pixels = frames[0, ..., 0].size
+        on_cpu = self.device.type == "cpu"
+        count = max(1, _CPU_PIXELS // pixels) if on_cpu else max(_GPU_FRAMES, _GPU_PIXELS // pixels)
         for start in range(0, len(frames), count):
             layers = self._trunk(standardised(frames[start : start + count], self.device))
-            yield [layer / (torch.linalg.vector_norm(layer, dim=1, keepdim=True) + _EPSILON) for layer in layers]
+            yield [layer.div_(torch.linalg.vector_norm(layer, dim=1, keepdim=True) + _EPSILON) for layer in layers]
 
     def _distances(self, a: list["torch.Tensor"], b: list["torch.Tensor"]) -> np.ndarray:
         import torch

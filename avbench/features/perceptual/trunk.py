@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from avbench.features.winograd import Conv2d
+
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
@@ -61,7 +63,7 @@ def _alex() -> Iterator[nn.Module]:
     for number, (channels_in, channels_out, kernel, stride, padding) in enumerate(sizes):
         if number in (1, 2):
             yield nn.MaxPool2d(3, 2)
-        yield nn.Conv2d(channels_in, channels_out, kernel, stride, padding)
+        yield (Conv2d if stride == 1 else nn.Conv2d)(channels_in, channels_out, kernel, stride, padding)
         yield nn.ReLU(inplace=True)
 
 
@@ -71,7 +73,7 @@ def _vgg() -> Iterator[nn.Module]:
         if number:
             yield nn.MaxPool2d(2, 2)
         for _ in range(depth):
-            yield nn.Conv2d(channels, wide, 3, padding=1)
+            yield Conv2d(channels, wide, 3, padding=1)
             yield nn.ReLU(inplace=True)
             channels = wide
 

@@ -5,6 +5,7 @@ code. This module holds avbench's own protocol (docs/fvd.md gives the reasons), 
 codes, and user_weights.py reads the weights files of other codes.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -70,12 +71,18 @@ class I3DLogits:
 
     def logits(self, frames: np.ndarray) -> np.ndarray:
         """Logits [400] float32 of all of ``[time, height, width, 3]`` uint8 frames; at least 9 are needed."""
+        import torch
         from torch.nn import functional
 
-        size = (self.protocol.size, self.protocol.size)
-        x = functional.interpolate(
-            planes(frames, self._device), size, mode="bilinear", align_corners=False, antialias=self.protocol.antialias
+        resized = functools.partial(
+            functional.interpolate,
+            size=(self.protocol.size, self.protocol.size),
+            mode="bilinear",
+            align_corners=False,
+            antialias=self.protocol.antialias,
         )
+        # One at a time, because a whole large clip in float32 leaves the cache and takes much memory.
+        x = torch.cat([resized(planes(frame[None], self._device)) for frame in frames])
         return self.seen(x / 127.5 - 1)
 
     @exact()

@@ -32,7 +32,7 @@ class TorchScript(StyleGANV):
             raise InputError(msg) from None
 
         def network(x: torch.Tensor) -> torch.Tensor:
-            with torch.jit.fuser("none"):
+            with torch.jit.fuser("none"):  # pyright: ignore[reportPrivateImportUsage]  # torch documents it
                 # As FastVideo found, the program drops the batch axis of a single clip.
                 return program(x, rescale=False, resize=False, return_features=True).reshape(1, -1)
 
