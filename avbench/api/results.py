@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,6 +17,19 @@ from avbench.report.figures import write_forests
 from avbench.report.writing import PageOptions, write_report
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.worker_pool import default_workers
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def _console_below(verdict: Sequence[str]) -> "Console":
+    """A console on which the sentences of a verdict stand."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    for sentence in verdict:
+        console.print(sentence)
+    return console
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +63,7 @@ class Comparison:
 
     def show(self, *, all_metrics: bool = False) -> None:
         """Print the verdict and one table of scores, as the command line does; optionally with all metrics."""
-        from rich.console import Console
-
-        console = Console(markup=False, highlight=False)
-        for sentence in self.verdict:
-            console.print(sentence)
+        console = _console_below(self.verdict)
         how = "show(all_metrics=True)"
         console.print(tables.compact(self.scores, self.differences, console.width, every=all_metrics, every_by=how))
 
@@ -121,11 +130,7 @@ class ArmComparison(ArmTables):
 
     def show(self) -> None:
         """Print the verdict and the tables."""
-        from rich.console import Console
-
-        console = Console(markup=False, highlight=False)
-        for sentence in self.verdict:
-            console.print(sentence)
+        console = _console_below(self.verdict)
         for found, legend in (
             (arm_tables.value_tables(self.scores), arm_tables.VALUES_LEGEND),
             (arm_tables.difference_tables(self.differences), arm_tables.LEGEND),
