@@ -63,7 +63,7 @@ def test_a_prompt_that_two_subsets_share_has_no_copies(folders, tmp_path):
     subsets = [Subset(name, 1, tuple(Prompt(id, f"clip {id}") for id in ids), None, {}) for name, ids in parts.items()]
     run = RunFolder(tmp_path / "out")
     run.start(Run("a", "clips:x", {}, {one.name: one.digest for one in subsets}, (0,), {}, {}), subsets)
-    for subset, prompt in [(subset.name, prompt.id) for subset in subsets for prompt in subset.prompts]:
+    for subset, prompt in [(name, id) for name, ids in parts.items() for id in ids]:
         (run.path / "clips" / subset).mkdir(parents=True, exist_ok=True)
         path = shutil.copy(folders[0] / f"{prompt}.mkv", run.path / "clips" / subset / f"{prompt}-0.mkv")
         run.add_sample(Sample(Key(subset, prompt, 0), f"clips/{subset}/{path.name}", file_sha256(path), 0.0))
