@@ -149,6 +149,12 @@ def test_open_places_are_said(letters, order):
     assert verdict(ranked, found)[0] == order
 
 
+def test_runs_that_were_not_told_apart_are_not_put_into_an_order():
+    """b and a differ in nothing; only a is compared with c, so b cannot be put above or below c."""
+    sentences = verdict(*together(frames([OPEN]), frames([WORSE], run="c")))
+    assert sentences[0] == "No clear order: a, b and c (not all told apart)."
+
+
 def test_neighbours_that_win_some_metrics_each_have_no_order():
     other = ("lpips", "lower", "clips", -0.1, "", 0.001, 0.002, 30, "c", None)
     sentences = verdict(*together(frames([WON]), frames([other, WORSE], run="c")))

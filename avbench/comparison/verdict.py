@@ -258,19 +258,28 @@ def _of_many(pair: _Pair) -> Iterator[str]:
 
 
 def _order(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Iterator[str]:
-    """The order of more than two runs; neighbours whose order the comparisons do not show stay together."""
+    """The order of more than two runs, cut only where every run above is ahead of every run below and never behind.
+
+    So two runs that were not told apart, or of which each is ahead in something, are never put into an order. A run
+    that is ahead of a second one, which is ahead of a third, counts as ahead of the third, because distances are
+    compared with the first run only.
+    """
     ahead = _ahead(models, frame, own)
-    worth = {one: sum(ahead[one, other] - ahead[other, one] for other in models if other != one) for one in models}
     if not any(ahead.values()):
         yield f"No difference shown among {all_of(models)}."
         return
-    groups: list[list[str]] = []
-    for one in sorted(models, key=lambda one: -worth[one]):
-        last = groups[-1][-1] if groups else None
-        if last and not (ahead[last, one] and not ahead[one, last]):
-            groups[-1].append(one)
-        else:
-            groups.append([one])
+    order = sorted(models, key=lambda one: sum(ahead[other, one] - ahead[one, other] for other in models))
+    pairs = [*itertools.permutations(models, 2)]
+    above = {(one, other) for one, other in pairs if ahead[one, other] and not ahead[other, one]}
+    for through, one, other in itertools.permutations(models, 3):
+        if {(one, through), (through, other)} <= above:
+            above.add((one, other))
+    cuts = [0]
+    for place in range(1, len(order)):
+        across = [*itertools.product(order[:place], order[place:])]
+        if above.issuperset(across) and not any(ahead[other, one] for one, other in across):
+            cuts.append(place)
+    groups = [order[start:end] for start, end in itertools.pairwise([*cuts, len(order)])]
     named = [group[0] if len(group) == 1 else f"{all_of(group)} ({_why_together(group, ahead)})" for group in groups]
     yield f"Best to worst: {', then '.join(named)}." if len(groups) > 1 else f"No clear order: {named[0]}."
 
