@@ -203,13 +203,15 @@ def reference_for(
     _require_curation()
     from avbench import api
     from avbench.curation.match import matches
+    from avbench.features.measure import require_weights
     from avbench.metrics import reference
+    from avbench.metrics.evaluate import features_of
     from avbench.subsets import datasets
     from avbench.subsets.loading import load
 
     asked, opened = load(name), datasets.of_split(datasets.opened(pool), split)
     metrics = named_metrics(metric, fvd_protocol)
-    api.require_weights(api.features_of(metrics))
+    require_weights(features_of(metrics))
     place = work / f"{asked.name}-{opened.name}"
     subset, decided = _chosen(opened, asked.name, None, place, work / f"{opened.name}.work", limit, workers)
     found = matches(asked, subset, decided.table.loc[decided.kept])
