@@ -13,8 +13,8 @@ those of other clips or captions. Every frame is seen, resized to a square as th
 ``16-frame`` see 16, evenly spaced); the network is not told the frame rate. Channels are averaged and resampled by
 scipy.
 
-The network and its preprocessing are transformers' own, and on random weights the vectors are those of its
-PeAudioVideoModel to 1e-6. The user provides the weights. No number of the real weights was checked.
+The network and its preprocessing are transformers' own. The user provides the weights. On random weights the vectors
+agree with those of transformers' PeAudioVideoModel to 1e-6. No number of the real weights was checked.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,8 @@ silence, and it may do so for noise and music, too. Papers take their numbers fr
 numbers of one checkpoint.
 
 Network, spectrogram, tokenizer and normaliser are transformers' own. The user provides the weights as the folder of the
-hub. No number of the real weights was checked.
+hub. With random weights the transcripts agree with those of transformers' class word for word, and the errors of 300
+random pairs of sentences with those of jiwer 4.0.0. No number of the real weights was checked.
 """
 
 from dataclasses import dataclass

@@ -245,9 +245,9 @@ def _require_two(clip: Clip) -> None:
         raise NotMeasurable(msg)
 
 
-def in_parts(features: Any, frames: np.ndarray) -> np.ndarray:
-    """What a function of ``[frames, height, width, 3]`` finds, calling it on few frames at a time."""
-    return np.concatenate([features(frames[k : k + _AT_ONCE]) for k in range(0, len(frames), _AT_ONCE)])
+def in_parts(features: Any, frames: np.ndarray, at_once: int = _AT_ONCE) -> np.ndarray:
+    """What a function of ``[frames, height, width, 3]`` finds, calling it on `at_once` frames at a time."""
+    return np.concatenate([features(frames[k : k + at_once]) for k in range(0, len(frames), at_once)])
 
 
 def planes(frames: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -9,13 +9,13 @@ frames of a clip, in parts of 1:
   frame's short side is resized to 224 pixels without antialiasing, and the square in the middle is seen.
 
 Both heads are linear, so that odd frames can get values below 0 or above 1. Neither looks at more than one frame: a
-frozen clip loses nothing. MUSIQ enlarges every frame to 224 and 384 pixels; VBench's videos have 256 pixels or more,
-so that smaller clips, which are measured too, are outside of what both were used for.
+frozen clip loses nothing. MUSIQ sees every frame also at 224 and 384 pixels: of smaller clips, which are measured too,
+it mostly sees enlargements.
 
-MUSIQ is written after the paper and Google's code; its resampling and its padding follow pyiqa's port, which VBench
-calls. The user provides the weights. On random weights both values agree with VBench's functions around pyiqa's MUSIQ
-(0.1.16) and open_clip's CLIP to 1e-6. VBench runs CLIP in half precision where there is a GPU; here it runs in float32
-everywhere. No number of the real weights was checked.
+MUSIQ is written after the paper; its layout, resampling and padding are those of pyiqa's port, which VBench calls. The
+user provides the weights. On random weights both values agree with VBench's functions around pyiqa's MUSIQ (0.1.16) and
+open_clip's CLIP to 1e-6. VBench runs CLIP in half precision where there is a GPU; here it runs in float32 everywhere.
+No number of the real weights was checked.
 """
 
 from dataclasses import dataclass
@@ -113,7 +113,8 @@ class ImagingQuality:
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``quality``: about 0...1, higher is better."""
-        return {"quality": float(in_parts(self.scores, clip.frames).mean(dtype=np.float64) / 100)}
+        # Few at once: a frame of 512 × 512 pixels becomes 449 patches, whose maps are large.
+        return {"quality": float(in_parts(self.scores, clip.frames, 4).mean(dtype=np.float64) / 100)}
 
     @exact()
     def scores(self, frames: np.ndarray) -> np.ndarray:

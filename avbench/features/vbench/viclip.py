@@ -7,7 +7,7 @@ its mean over VBench's prompts for temporal style.
 The clip is divided into eight equal parts, and the frame in the middle of each is seen. A shorter clip is seen whole,
 and its last frame again until there are eight, as in VBench. Frames are resized without antialiasing and rounded to 8
 bits; the square in the middle is seen. The caption is cut after 32 tokens, about 25 words: most captions of recent
-models are longer, and the feature counts those that were cut. Real clips with short captions have about 0.2 to 0.3.
+models are longer, and the feature counts those that were cut.
 
 The towers are open_clip's transformers. The user provides the weights. On random weights the value agrees with VBench's
 ViCLIP to 1e-6. No number of the real weights was checked.
