@@ -80,8 +80,10 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
         return of_video, of_audio
 
     latents, audio_latents = integrate(velocity, (video, audio), sampling)
-    if sampling.audio_again and video is not None and latents is not None and audio is not None:
-        own = Text(*(None if part is None else part[-batch:] for part in texts[1]))  # without the negative captions
+    heard = texts[1]
+    if sampling.audio_again and video is not None and latents is not None and audio is not None and heard is not None:
+        # without the negative captions
+        own = Text(heard.states[-batch:], None if heard.mask is None else heard.mask[-batch:])
         audio_latents = _sound_again(parts, velocity, (video, latents), audio, own)
     for what, part in (("video", latents), ("audio", audio_latents)):
         if part is not None and (bad := int((~part.isfinite()).sum())):
