@@ -45,6 +45,7 @@ TITLES = {
     "audio.networks": "Audio distances: VGGish, PANNs and CLAP",
     "audio.text": "Sound and its caption: CLAP",
     "audio.aesthetics": "Sound: Audiobox-Aesthetics",
+    "audio.perception": "Sound, picture and captions: PE-AV",
     "audio.speech": "Speech: word error rate",
     "sync.av_align": "AV-Align",
     "sync.synchformer": "DeSync by Synchformer",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import shutil
@@ -331,6 +332,20 @@ class TestPipeline:
             assert np.array_equal(a.frames, b.frames) and np.array_equal(a.audio.waveform, b.audio.waveform)
         assert not np.array_equal(together[0].frames, together[1].frames)
         assert CLIP_SPEC.objection(together[0]) is None
+
+    @pytest.mark.slow
+    def test_sound_sampled_again_leaves_the_video_as_it_is(self, tmp_path):
+        model = checkpoint.load(saved("t2av", tmp_path))
+        wish = Wish("p", 0, "a red ball", "clink")
+        made = {}
+        for weight in (0.0, 0.5, 2.0):
+            model.sampling = dataclasses.replace(model.sampling, audio_again=weight)
+            made[weight] = make(model, [wish], 1)[0]
+        for one, other in itertools.pairwise(made.values()):
+            assert np.array_equal(one.frames, other.frames)
+            assert not np.array_equal(one.audio.waveform, other.audio.waveform)
+        model.sampling = dataclasses.replace(model.sampling, audio_guidance=2.0)  # it doubles the captions
+        assert np.isfinite(make(model, [wish], 1)[0].audio.waveform).all()
 
 
 def examples(folder):

@@ -556,6 +556,7 @@ def test_axe_finds_no_fault(out, browser, scheme):
         for place in (".strip", "#clips", "#gallery"):
             tab.evaluate(f"document.querySelector('{place}').scrollIntoView({{ behavior: 'instant' }})")
             tab.wait_for_timeout(200)
+        tab.select_option("#gallery-metric", "warping_error")
         assert tab.evaluate(faults) == [], width
     for state in ("startVoting()", "(stopVoting(), document.querySelector('.number').click())"):
         tab.evaluate(state)

@@ -57,6 +57,19 @@ def test_clips_of_one_form_in_files_of_their_own_need_no_word(folders, tmp_path)
     assert remarks(sampled(folders, tmp_path)) == []
 
 
+def test_a_prompt_that_two_subsets_share_has_no_copies(folders, tmp_path):
+    shutil.copy(folders[0] / "c0.mkv", folders[0] / "c2.mkv")
+    parts = {"p": ["c0", "c1"], "q": ["c0", "c2"]}
+    subsets = [Subset(name, 1, tuple(Prompt(id, f"clip {id}") for id in ids), None, {}) for name, ids in parts.items()]
+    run = RunFolder(tmp_path / "out")
+    run.start(Run("a", "clips:x", {}, {one.name: one.digest for one in subsets}, (0,), {}, {}), subsets)
+    for subset, prompt in [(name, id) for name, ids in parts.items() for id in ids]:
+        (run.path / "clips" / subset).mkdir(parents=True, exist_ok=True)
+        path = shutil.copy(folders[0] / f"{prompt}.mkv", run.path / "clips" / subset / f"{prompt}-0.mkv")
+        run.add_sample(Sample(Key(subset, prompt, 0), f"clips/{subset}/{path.name}", file_sha256(path), 0.0))
+    assert remarks([run]) == ["2 of 3 clips of out are copies of one another, for example c0-0 and c2-0."]
+
+
 def test_copies_are_counted_within_a_run_and_between_two(folders, tmp_path):
     copied(folders)
     assert remarks(sampled(folders, tmp_path)) == [COPIES, SAME]

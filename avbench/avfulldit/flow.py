@@ -80,6 +80,8 @@ class Sampling:
     video_negative: str = ""
     """The caption that guidance leads away from."""
     audio_negative: str = ""
+    audio_again: float = 0.0
+    """Above 0, the sound is sampled a second time beside the finished video (see `pipeline`), with this guidance."""
 
     def grid(self) -> Tensor:
         """Timesteps from 1 to 0, ``[steps + 1]``."""

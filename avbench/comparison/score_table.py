@@ -22,6 +22,7 @@ from avbench.storage.sharing import without_folders
 SAMPLING = (
     *("steps", "num_inference_steps", "sampler", "scheduler", "solver", "shift", "video_guidance", "audio_guidance"),
     *("guidance", "guidance_scale", "guidance_scale_2", "negative_prompt", "video_negative", "audio_negative", "dtype"),
+    "audio_again",
 )
 """Settings that say how a model was sampled, not which it is: where two models both have one, it must be equal."""
 

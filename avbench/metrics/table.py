@@ -523,6 +523,60 @@ _LISTED: tuple[Metric, ...] = (
         ),
     ),
     *_on_request(
+        "pe-av",
+        "sound",
+        (
+            "pe_av",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "Similarity of the picture and the sound: cosine of PE-AV.",
+        ),
+        (
+            "pe_av_excess",
+            Direction.HIGHER,
+            "",
+            (-2.0, 2.0),
+            "`pe_av` less its chance level: the picture's mean similarity to the sounds of other clips.",
+        ),
+    ),
+    *_on_request(
+        "pe-text-video",
+        "sound",
+        (
+            "pe_text_video",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "Similarity of the picture and its caption: cosine of PE-AV.",
+        ),
+        (
+            "pe_text_video_excess",
+            Direction.HIGHER,
+            "",
+            (-2.0, 2.0),
+            "`pe_text_video` less its chance level: the picture's mean similarity to the captions of other prompts.",
+        ),
+    ),
+    *_on_request(
+        "pe-text-audio",
+        "sound",
+        (
+            "pe_text_audio",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "Similarity of the sound and its caption: cosine of PE-AV.",
+        ),
+        (
+            "pe_text_audio_excess",
+            Direction.HIGHER,
+            "",
+            (-2.0, 2.0),
+            "`pe_text_audio` less its chance level: the sound's mean similarity to the captions of other prompts.",
+        ),
+    ),
+    *_on_request(
         "whisper",
         "sound",
         (

@@ -141,6 +141,12 @@ PUBLISHED: dict[str, Published] = {
         ),
         3087,
     ),
+    "pe-av": Published(
+        HubFiles(
+            "facebook/pe-av-large",
+            ("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
+        )
+    ),
     "synchformer": Published(
         WebFile(
             "https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",

@@ -244,6 +244,13 @@ USER_PROVIDED: dict[str, UserProvided] = {
             what="Whisper as a folder that transformers reads; another size can be provided instead",
         ),
         UserProvided(
+            name="pe-av",
+            address="https://huggingface.co/facebook/pe-av-large (a folder: config.json, model.safetensors, "
+            "processor_config.json, tokenizer.json, tokenizer_config.json)",
+            licence="Apache-2.0, as on its model card",
+            what="PE-AV as a folder that transformers reads: sounds, videos and texts in one space",
+        ),
+        UserProvided(
             name="synchformer",
             address="https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",
             licence="MIT (v-iashin/Synchformer)",
