@@ -102,12 +102,12 @@ def test_a_folder_that_does_not_fit_is_refused(folder):
         Audiobox()
     save_file({**state, "layer_weights.PQ": left}, folder / "model.safetensors")
     transforms = GOLDEN["config"]["target_transform"]
-    for config, said in (
+    for config, message in (
         ({"target_transform": {axis: transforms[axis] for axis in ("CE", "CU", "PC")}}, "no target_transform of PQ"),
         ({"use_weighted_layer_sum": False}, "another Audiobox-Aesthetics than the published one"),
     ):
         (folder / "config.json").write_text(json.dumps({**GOLDEN["config"], **config}))
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             Audiobox()
     (folder / "model.safetensors").write_bytes(b"nothing")
     (folder / "config.json").write_text(json.dumps(GOLDEN["config"]))

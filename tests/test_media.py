@@ -136,7 +136,7 @@ def test_h264_in_avi_comes_in_order(tmp_path: Path) -> None:
     assert read.audio.samples == 24000
 
 
-@pytest.mark.parametrize(("codec", "said"), [("aac", True), ("pcm_s16le", False)])
+@pytest.mark.parametrize(("codec", "remarked"), [("aac", True), ("pcm_s16le", False)])
 def test_aac_in_avi_is_said_to_be_late(tmp_path: Path, codec: str, remarked: bool) -> None:
     """AVI stores no delay to be taken off; a container that does gets no such sentence."""
     sound = (codec, tone(24000), 16000, Fraction(0))

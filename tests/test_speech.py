@@ -16,7 +16,7 @@ WORDS = ["zero", "wood", "you", "colour", "not", "can", "door", "gray"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said", "right"),
+    ("words", "transcribed", "right"),
     [
         ("a b c", "a b c", 0),
         ("a b c", "", 3),
@@ -27,10 +27,10 @@ WORDS = ["zero", "wood", "you", "colour", "not", "can", "door", "gray"]
         ("d b a a c b a", "b d a b c c b d", 5),
     ],
 )
-def test_edits_are_jiwers(words, said, right):
+def test_edits_are_jiwers(words, transcribed, right):
     """The numbers are those of jiwer 4.0.0."""
-    assert edits(words.split(), said.split()) == right
-    assert edits(said.split(), words.split()) == right
+    assert edits(words.split(), transcribed.split()) == right
+    assert edits(transcribed.split(), words.split()) == right
 
 
 def clip(seed, seconds=1.0, rate=16000):
@@ -91,8 +91,8 @@ def test_the_transcript_is_that_of_transformers_own_class(whisper):
 @pytest.mark.slow
 def test_errors_are_counted_after_whispers_normaliser(whisper):
     feature = Speech()
-    said = feature.transcript(clip(0)).split()
-    right = " ".join(said)
+    transcribed = feature.transcript(clip(0)).split()
+    right = " ".join(transcribed)
     rows = {
         "as said": feature(clip(0), speech(right)),
         "spelled and cased otherwise": feature(clip(0), speech(f"Um, {right.replace('colour', 'color').upper()}!")),
@@ -100,10 +100,10 @@ def test_errors_are_counted_after_whispers_normaliser(whisper):
         "one more word": feature(clip(0), speech(f"{right} table")),
         "silent": feature(Clip(FRAMES, 8, Audio(np.zeros((1, 16000), np.float32), 16000)), speech("Hello there.")),
     }
-    assert [row["errors"] for row in rows.values()] == [0, 0, max(3, len(said)), 1, 2]
+    assert [row["errors"] for row in rows.values()] == [0, 0, max(3, len(transcribed)), 1, 2]
     assert rows["silent"] == {"errors": 2, "words": 2, "heard": 0}
     rates = wer({name: np.array([row[name] for row in rows.values()]) for name in rows["silent"]})
-    assert rates[0] == 0 and rates[-1] == 1 and rates[2] == max(3, len(said)) / 3
+    assert rates[0] == 0 and rates[-1] == 1 and rates[2] == max(3, len(transcribed)) / 3
 
 
 @pytest.mark.slow

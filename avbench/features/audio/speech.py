@@ -96,8 +96,12 @@ class Speech:
     def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, float]:
         """Measure one clip. Raises NotMeasurable if the prompt has no words, the clip no sound, or more than 30 s."""
         words = self._words(prompt)
-        said = self._normalised(self.transcript(clip)).split()
-        return {"errors": float(edits(words, said)), "words": float(len(words)), "heard": float(len(said))}
+        transcribed = self._normalised(self.transcript(clip)).split()
+        return {
+            "errors": float(edits(words, transcribed)),
+            "words": float(len(words)),
+            "heard": float(len(transcribed)),
+        }
 
     @exact()
     def transcript(self, clip: Clip) -> str:
@@ -133,11 +137,11 @@ class Speech:
         return words
 
 
-def edits(words: list[str], said: list[str]) -> int:
+def edits(words: list[str], transcribed: list[str]) -> int:
     """The fewest substitutions, deletions and insertions that turn one list into the other (Levenshtein)."""
-    row = np.arange(len(said) + 1)
+    row = np.arange(len(transcribed) + 1)
     for word in words:
-        changed = row[:-1] + [word != other for other in said]
+        changed = row[:-1] + [word != other for other in transcribed]
         best = np.concatenate([row[:1] + 1, np.minimum(changed, row[1:] + 1)])
         # An insertion costs 1 for each place to the left.
         row = np.minimum.accumulate(best - np.arange(len(best))) + np.arange(len(best))
