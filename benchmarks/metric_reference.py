@@ -44,6 +44,9 @@ TITLES = {
     "audio.musicnn": "Audio distances: musicnn",
     "audio.networks": "Audio distances: VGGish, PANNs and CLAP",
     "audio.text": "Sound and its caption: CLAP",
+    "audio.aesthetics": "Sound: Audiobox-Aesthetics",
+    "audio.perception": "Sound, picture and captions: PE-AV",
+    "audio.speech": "Speech: word error rate",
     "sync.av_align": "AV-Align",
     "sync.synchformer": "DeSync by Synchformer",
     "vbench.dynamic_degree": "VBench: dynamic degree",
@@ -79,10 +82,18 @@ NOTED = (
     r" It was tested on random weights only: no number computed with the real weights was checked\.",
     r"[;,]? (?:and )?no number (?:computed with|of) the real weights was checked(?=[.)])",
     r" No number (?:computed with|of) the real weights was checked\.",
-    r"; the user provides them(?=\.)",
+    r"; the user provides (?:them|the weights)(?=\.)",
+    r",? if the user provides them",
+    r" A frozen clip [\w ]+,? ?1: compare two sets of clips by [\w ]+, and do not maximise it\.",
+    r", and a frozen clip has the highest possible value, 1",
+    r" It shows how similar two sets of clips are in this respect, not which is better\.",
+    r" It needs no reference; it should match the reference's value\.",
+    r", which should match the reference's(?=\.)",
     r" The user provides the weights\.",
 )
-"""Sentences of docstrings that the shared notes state once."""
+"""Sentences of docstrings that the shared notes or the table of metrics state."""
+USUAL_VALUES = {"mono": "mean", "resampler": "resample_poly", "silent_below": -90.0}
+"""Values of protocols that the shared notes state, beside float32 and native."""
 LEFT_OUT = ("name", "version", "weights_sha256", "head_sha256", "heads_sha256", "reference_clips")
 """Values of protocols that only identify files and versions."""
 SHARED = {
@@ -104,8 +115,8 @@ This page is written by `python benchmarks/metric_reference.py` from the code. [
 detects](known-bad.md) shows by experiment what each of them reacts to."""
 NOTES = """## Shared notes
 
-**Direction.** *Band*: the value should match the reference's; neither more nor less is better, so a frozen clip does
-not win by being still.
+**Direction.** *Band*: the value should match the reference's; neither more nor less is better. Compare sets of clips by
+it, and do not maximise it: a frozen clip must not win by being still.
 
 **Metrics of single clips.** The value is the mean over clips, with a 95 % interval clustered by prompt. Clips that a
 metric cannot measure are left out and counted.
@@ -119,12 +130,12 @@ is given, the value is hidden. [Validity](validity.md) has the evidence.
 the columns that a distance compares, and settings: ddof is 1, a kernel has degree 3 and coef0 1, unless given. A metric
 that is *the same with* another network equals, in all else, the one whose name it extends.
 
-**Tables of features.** *Cost* is the time for a clip of 16 frames of 64×64 with 2 s of sound on one core; – means not
-measured. *Protocol* lists the settings that decide the numbers; precision is float32, and size and rate of the
-frames are native, unless given. Hashes, versions
-and explanations are in the protocol.json files of a run folder. Weights marked *user's file* are in no package: the
-user provides them, and `avbench weights list` says where to get them. Their metrics were checked on random weights
-only, never with the real ones."""
+**Features.** Each section ends with its features: the time for a clip of 16 frames of 64×64 with 2 s of sound on one
+core, if it was measured, and the settings that decide the numbers. Unless given, precision is float32, and size and
+rate of the frames are native; sound is mixed to mono by the mean, resampled by scipy's resample_poly, and refused where
+it never exceeds -90 dBFS. Hashes, versions and explanations are in the protocol.json files of a run folder. Weights
+marked † are in no package: the user provides them, and `avbench weights list` says where to get them. Their metrics
+were checked on random weights only, never with the real ones."""
 
 
 def costs() -> dict[str, float]:
@@ -169,10 +180,10 @@ def page(known: Mapping[str, float]) -> str:
         rows = _joined([_metric(metric, several=len(features) > 1) for metric in metrics])
         sections += [
             f"## {title}",
-            _table(["metric", "what it measures", "better", "range", "from"], rows),
+            _table(["metric", "measures", "better", "range", "from"], rows),
             *_unmeasurable(metrics),
             _prose(module),
-            _table(["feature", "cost", "protocol"], [_feature(one, known.get(one)) for one in features]),
+            "\n".join(_feature(one, known.get(one)) for one in features),
         ]
     notes = [
         f"**{title[0].upper()}{title[1:]}.** {_summary(resolve(f'{DISTANCES}:{name}'))}"
@@ -257,27 +268,25 @@ def _protocol(kind: type) -> Mapping[str, Any]:
     protocol = getattr(held, "_protocol", held)
     values = dict(protocol.values())
     files = () if protocol is held else [one for one in ("weights", "head") if one in values]
-    return values | {name: f"{values[name]} (user's file)" for name in files}
+    return values | {name: f"{values[name]}†" for name in files}
 
 
-def _feature(feature: str, milliseconds: float | None) -> list[str]:
-    """A row: the feature, its input, its cost, and the values of its protocol, or where they differ from its base's."""
+def _feature(feature: str, milliseconds: float | None) -> str:
+    """A line: the feature, its cost, its input, and its protocol, or where that differs from its base's."""
     kind = resolve(FEATURES[feature])
     bases = {resolve(place): name for name, place in FEATURES.items()}
     base = next((one for one in kind.__mro__[1:] if one in bases), None) or _like(kind, bases)
-    known = _protocol(base) if base else {}
+    known = _protocol(base) if base else USUAL_VALUES
     values = {
         name: value
         for name, value in _protocol(kind).items()
         if name not in LEFT_OUT and value not in ("", known.get(name), "float32", "native")
     }
-    shown = [f"{name} {_value(value)}" for name, value in values.items()]
-    cost = f"{float(f'{milliseconds:.3g}'):g} ms" if milliseconds else "–"
-    return [
-        f"`{feature}`",
-        cost,
-        INPUTS[requires(feature)] + (f"as `{bases[base]}`, but " if base else "") + "; ".join(shown),
-    ]
+    same_input = base is not None and requires(bases[base]) == requires(feature)
+    parts = ["" if same_input else INPUTS[requires(feature)], f"as `{bases[base]}`, but " if base else ""]
+    cost = f", {float(f'{milliseconds:.3g}'):g} ms" if milliseconds else ""
+    settings = "; ".join(f"{name} {_value(value)}" for name, value in values.items())
+    return f"- `{feature}`{cost}: {''.join(parts)}{settings}"
 
 
 def _like(kind: type, listed: Iterable[type]) -> type | None:
@@ -308,8 +317,9 @@ def _summary(function: Any) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table, without a last column that is empty."""
     width = len(head) if any(row[-1] for row in rows) else len(head) - 1
-    lines = [line[:width] for line in [head, ["-"] * len(head), *rows]]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    lines = [line[:width] for line in [head, *rows]]
+    written = [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]
+    return "\n".join([written[0], f"|{'-|' * width}", *written[1:]])
 
 
 def main() -> None:

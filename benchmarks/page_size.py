@@ -2,10 +2,11 @@
 
     python benchmarks/page_size.py --work runs/page-size
 
-Makes the runs (resumable; about a quarter of an hour on one core), writes the page with the media inside and beside,
-and says for each: its size, and the median and the longest of five openings, each in a browser that has nothing cached:
-seconds to the first paint, to the end of the page's script (all but figures is there), to the first figure; and from
-scrolling to the clips until all arms of the first prompt can play.
+Makes the runs (resumable; about a quarter of an hour on one core), compares them, writes the page with the media inside
+and beside, and says for each: its size, and the median and the longest of five openings, each in a browser that has
+nothing cached: seconds to the first paint, to the end of the page's script (verdict, plots and tables are there), until
+the first pair of clips can play; then from scrolling to the clips until all arms of the first prompt can play, and from
+scrolling to the gallery until its tiles are there.
 """
 
 import argparse
@@ -20,25 +21,26 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
 
-from avbench.comparison.leaderboard import leaderboard
-from avbench.comparison.score_table import over_motion
+from avbench import api
 from avbench.core import Subset
 from avbench.features.measure import measure
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of
-from avbench.report.page import clips, page
+from avbench.report.page import page
+from avbench.report.writing import PageOptions
 from avbench.storage import worker_pool
-from avbench.storage.run_folder import RunFolder, write_whole
+from avbench.storage.run_folder import RunFolder
 from avbench.subsets.loading import TOY_SUBSETS, load
 
 MODELS = ("toyworld:", "toyworld:flickering", "toyworld:no-contact", "toyworld:noisy")
 METRICS = ("motion_amount", "warping_error", "flow_consistency", "event_rate", "onset_rate", "motion_frechet")
 OPENINGS = 5
-MOMENTS = ("first paint", "ready", "first figure", "clips, from their being scrolled to")
+MOMENTS = ("first paint", "ready", "first pair", "clips, from their being scrolled to", "gallery, likewise")
 TIMES = """() => [performance.getEntriesByName("first-contentful-paint")[0].startTime,
-  performance.getEntriesByName("ready")[0].startTime, performance.getEntriesByName("figure")[0].startTime]"""
-CAN_PLAY = """() => Promise.all([...document.querySelectorAll("#arms video")].map((video) => video.readyState >= 3 ||
-  new Promise((done) => video.addEventListener("canplay", done, { once: true })))).then(() => performance.now())"""
+  performance.getEntriesByName("ready")[0].startTime]"""
+CAN_PLAY = """(which) => Promise.all([...document.querySelectorAll(which)].map((one) => !(one.readyState < 3) ||
+  new Promise((done) => one.addEventListener("canplay", done, { once: true })))).then(() => performance.now())"""
+"""Waits until the videos among these elements can play."""
 FLAGS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
 
 
@@ -72,12 +74,13 @@ def opened(browser, path: Path) -> list[float]:
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     tab = context.new_page()
     tab.goto(path.resolve().as_uri())
-    tab.locator(".plot .main-svg").first.wait_for()
-    times = tab.evaluate(TIMES)
-    tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
-    start = tab.evaluate("performance.now()")
-    tab.locator("#arms video").first.wait_for()
-    times.append(tab.evaluate(CAN_PLAY) - start)
+    tab.wait_for_selector("html[data-ready]")
+    times = [*tab.evaluate(TIMES), tab.evaluate(CAN_PLAY, "#show video")]
+    for place, awaited in (("clips", "#player video"), ("gallery", ".tile")):
+        tab.evaluate("(id) => document.getElementById(id).scrollIntoView({ behavior: 'instant' })", place)
+        start = tab.evaluate("performance.now()")
+        tab.locator(awaited).first.wait_for()
+        times.append(tab.evaluate(CAN_PLAY, awaited) - start)
     context.close()
     return [each / 1000 for each in times]
 
@@ -90,24 +93,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=worker_pool.default_workers())
     asked = parser.parse_args()
     folders = runs(asked.work, prompts(asked.prompts), asked.workers)
-    place = asked.work / "media"
-    list(clips.prepare(folders, place, workers=asked.workers)[1])
-    frame, over = leaderboard(folders), over_motion(folders)
+    found = api.compare([str(folder.path) for folder in folders])
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     rows = []
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS.split())
         for media in page.MEDIA:
-            path = asked.work / f"report-{media}.html"
             start = time.perf_counter()
-            write_whole(path, page.render(folders, frame, over, place, media=media).encode())
+            path = found.save_report(asked.work / media, PageOptions(media=media, workers=asked.workers))
             wrote = time.perf_counter() - start
             times = pd.DataFrame([opened(browser, path) for _ in range(OPENINGS)])
             cells = [f"{middle:.2f} (≤ {most:.2f})" for middle, most in zip(times.median(), times.max(), strict=True)]
             rows.append((media, f"{path.stat().st_size / 1e6:.1f}", f"{wrote:.1f}", *cells))
         version = browser.version
         browser.close()
-    beside = sum(path.stat().st_size for path in place.glob("*.mp4")) / 1e6
+    beside = sum(path.stat().st_size for path in (asked.work / "beside/media").glob("*.mp4")) / 1e6
     table = Table("media", "page, MB", "written, s", *(f"{moment}, s" for moment in MOMENTS))
     for row in rows:
         table.add_row(*row)

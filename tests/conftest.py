@@ -2,8 +2,10 @@
 
 import os
 import resource
+import shutil
 
 import pytest
+from browsing import FLAGS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: with a worker per core, more threads only wait for cores
 
@@ -40,3 +42,17 @@ def pytest_terminal_summary(terminalreporter, config):
     if config.getoption("--cpu-times"):
         for name, seconds in sorted(config.stash.get(COSTS, {}).items(), key=lambda one: one[1]):
             terminalreporter.write_line(f"{seconds:8.2f} {name}")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("CI needs chromium: apt-get install chromium")
+        pytest.skip("chromium is not installed")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=FLAGS.split())
+        yield started
+        started.close()

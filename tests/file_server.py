@@ -1,7 +1,7 @@
 """A server of files on the loopback interface, with ranges, redirects and broken connections, that is also a tiny hub.
 
 ``with serving({"/a/w.pth": b"…"}) as server:`` serves that path. ``/OWNER/NAME/resolve/REVISION/FILE`` of the Hugging
-Face hub is served from the path ``/OWNER/NAME/FILE``, under the commit COMMIT.
+Face hub is served from the path ``/OWNER/NAME/FILE``; a branch is at the commit COMMIT.
 """
 
 import hashlib
@@ -26,6 +26,9 @@ class FileServer(ThreadingHTTPServer):
         self.kind = "application/octet-stream"
         self.asked = []
         """Method, path and the header Range of every request."""
+
+    def handle_error(self, request, client_address):
+        """Print nothing: a client that breaks off is meant."""
 
     @property
     def address(self):
@@ -57,8 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         etag = f'"{hashlib.sha256(data).hexdigest()}"'
         headers = {"ETag": etag, "Content-Type": server.kind, "Accept-Ranges": "bytes"}
-        if "/resolve/" in self.path:
-            headers["X-Repo-Commit"] = COMMIT
+        if revision := re.search(r"/resolve/([^/]+)", self.path):
+            headers["X-Repo-Commit"] = revision[1] if len(revision[1]) == 40 else COMMIT
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(asked[1]) if asked and self.headers.get("If-Range", etag) == etag else 0
         if start and start >= len(data):

@@ -6,6 +6,7 @@ from command_line import run_avbench
 from made_runs import evaluated, made_run
 
 from avbench import api
+from avbench.api import scoring
 from avbench.core import Clip, InputError
 from avbench.report.tables import LEGEND
 from avbench.storage.media import write_clip
@@ -45,13 +46,13 @@ def test_one_model_may_run_under_two_names(tmp_path):
 
 def test_clips_are_paired_by_name_or_by_a_prompts_file_that_names_them(tmp_path):
     one, two = clips(tmp_path / "one", "x-0", "y-0"), clips(tmp_path / "two", "y-0", "z-0")
-    found = paired([one, two], None, api._fits)
+    found = paired([one, two], None, scoring._fits)
     assert [prompt.id for prompt in found.subset.prompts] == ["x-0", "y-0", "z-0"]
     assert found.prompts_file is None and found.alone == 2
     (tmp_path / "prompts.jsonl").write_text('{"id": "other", "prompt": "of other clips"}\n')
-    assert paired([one, two], None, api._fits).prompts_file is None, "it names none of these clips"
+    assert paired([one, two], None, scoring._fits).prompts_file is None, "it names none of these clips"
     (tmp_path / "prompts.jsonl").write_text('{"id": "y", "prompt": "a ball"}\n')
-    assert paired([one, two], None, api._fits).prompts_file == tmp_path / "prompts.jsonl"
+    assert paired([one, two], None, scoring._fits).prompts_file == tmp_path / "prompts.jsonl"
 
 
 def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypatch):

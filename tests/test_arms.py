@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,7 +14,7 @@ from made_runs import evaluated, made_run
 import avbench
 from avbench.comparison import plan
 from avbench.comparison.arm_differences import arm_differences
-from avbench.comparison.arms import Arm, opened_arms, pairing
+from avbench.comparison.arms import Arm, opened_arms, pairing, unlike_models
 from avbench.core import InputError, Row
 from avbench.features.measure import protocol_of
 from avbench.statistics.trainings import arm_difference
@@ -256,3 +257,42 @@ def test_arms_are_compared_from_python_and_several_against_one(place, tmp_path):
     assert found.scores.set_index("model").loc["c", "trainings"] == 2
     assert len(avbench.compare_arms(arms, metrics=["onset_rate"], all_pairs=True).differences) == 3
     found.show()
+
+
+def test_trainings_that_look_like_different_models_are_said(tmp_path):
+    def arm(**settings):
+        runs = [
+            made_run(tmp_path / name, names=("toy-control",), count=1, settings=settings[name]) for name in settings
+        ]
+        return unlike_models(Arm("x", tuple(runs)))
+
+    def weights(size, sha256="0"):
+        return {"weights": {"model": {"sha256": sha256, "bytes": size}}}
+
+    alike = {"arm": "t2v", "checkpoint": "runs/1.pt", "seed": 1, **weights(1_000_000)}
+    same = {"arm": "t2v", "checkpoint": "runs/2.pt", "seed": 2, **weights(1_000_400, "1")}
+    assert arm(a=alike, b=same) is None
+    assert arm(c=alike, d={**same, "arm": "t2av"}) == (
+        "Trainings of x may not be one recipe: arm 't2v' in c, 't2av' in d."
+    )
+    assert "bytes of the weights and inputs 1000000 in e, 1400000 in f" in arm(
+        e=alike, f={**same, **weights(1_400_000)}
+    )
+    other = made_run(tmp_path / "g", names=("toy-control",), count=1, settings=alike)
+    other.write_run(replace(other.run(), model="toyworld:"))
+    found = unlike_models(Arm("x", (RunFolder(tmp_path / "a"), other)))
+    assert found == "Trainings of x may not be one recipe: provider 'made' in a, 'toyworld' in g."
+
+
+def test_the_verdict_on_arms_begins_its_remarks_with_unlike_models(place, tmp_path):
+    shutil.copytree(place / "a-0", tmp_path / "a-0")
+    training(tmp_path / "a-1", seed=1, settings={"arm": "t2av"})
+    found = avbench.compare_arms({"a": f"{tmp_path}/a-*", "b": f"{place}/b-*"})
+    (sentence,) = [one for one in found.verdict if "may not be one recipe" in one]
+    assert "arm None in a-0, 't2av' in a-1" in sentence
+
+
+def test_a_table_for_a_paper_tests_distances_as_well(place):
+    words = ("--metric", "motion_amount_distance", "--caption", "short", "--format", "md")
+    text = run_avbench("compare", place / "a-0", place / "b-0", *words).stdout
+    assert "| a-0 | **" in text and "bold: shown to be best" in text

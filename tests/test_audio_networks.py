@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny_clap import clap_folder, tokenizer_folder
 from torch.nn import functional
 
 from avbench.core import Audio, Clip, InputError, NotMeasurable, Prompt
@@ -218,25 +219,6 @@ def test_a_checkpoint_with_code_is_not_run(cache):
         PANNs()
 
 
-def clap_folder(folder):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    text = {
-        "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
-        "max_position_embeddings": 20, "projection_dim": 8,
-    }  # fmt: skip
-    audio = {
-        "window_size": 4, "hidden_size": 32, "depths": [1, 1], "num_attention_heads": [2, 2], "num_classes": 3,
-        "patch_embeds_hidden_size": 16, "projection_dim": 8,
-    }  # fmt: skip
-    config = transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=8, initializer_factor=20.0)
-    model = transformers.ClapModel(config).eval()
-    model.save_pretrained(folder)
-    extractor = transformers.ClapFeatureExtractor(truncation="rand_trunc", frequency_min=50)
-    extractor.save_pretrained(folder)
-    return model, extractor
-
-
 @pytest.mark.slow
 def test_clap_reads_a_folder_of_transformers(cache):
     model, extractor = clap_folder(cache / "tiny")
@@ -262,16 +244,8 @@ def test_clap_reads_a_folder_of_transformers(cache):
 @pytest.fixture
 def clap_with_words(cache):
     """A tiny CLAP and a tokenizer of whole words, as transformers stores them."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
     model, extractor = clap_folder(cache / "tiny")
-    words = ["<s>", "<pad>", "</s>", "<unk>", "a", "dull", "bright", "knock", "clang"]
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    marks = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks).save_pretrained(cache / "tiny")
+    tokenizer_folder(cache / "tiny")
     weights.provide("clap", cache / "tiny")
     return model, extractor
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -85,6 +87,13 @@ class TestPositions:
             both = rotate(torch.cat([x, y], dim=1), turn)
             scores.append((both[0, 0] * both[0, 1]).sum())
         assert torch.allclose(*scores, atol=1e-5)
+
+    def test_a_compiler_is_given_other_steps_with_the_same_result(self, monkeypatch):
+        x, turn = torch.randn(2, 5, 3, 8), rotary(torch.arange(5.0).double()[:, None], (4,))
+        eager, of_some_heads = rotate(x, turn), rotate(x[:, :, 1:], turn)
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert torch.allclose(rotate(x, turn), eager, rtol=1e-6, atol=1e-6)
+        assert torch.allclose(rotate(x[:, :, 1:], turn), of_some_heads, rtol=1e-6, atol=1e-6)
 
 
 class TestJoint:
@@ -324,6 +333,20 @@ class TestPipeline:
         assert not np.array_equal(together[0].frames, together[1].frames)
         assert CLIP_SPEC.objection(together[0]) is None
 
+    @pytest.mark.slow
+    def test_sound_sampled_again_leaves_the_video_as_it_is(self, tmp_path):
+        model = checkpoint.load(saved("t2av", tmp_path))
+        wish = Wish("p", 0, "a red ball", "clink")
+        made = {}
+        for weight in (0.0, 0.5, 2.0):
+            model.sampling = dataclasses.replace(model.sampling, audio_again=weight)
+            made[weight] = make(model, [wish], 1)[0]
+        for one, other in itertools.pairwise(made.values()):
+            assert np.array_equal(one.frames, other.frames)
+            assert not np.array_equal(one.audio.waveform, other.audio.waveform)
+        model.sampling = dataclasses.replace(model.sampling, audio_guidance=2.0)  # it doubles the captions
+        assert np.isfinite(make(model, [wish], 1)[0].audio.waveform).all()
+
 
 def examples(folder):
     rng = np.random.default_rng(0)
@@ -338,12 +361,12 @@ def examples(folder):
 PLAN = Plan(steps=4, batch=2, warmup=1, link_steps=2)
 
 
-def trained(arm, plan, folder, data, stop=None):
+def trained(arm, plan, folder, data, stop=None, machine=None):
     torch.manual_seed(1)
     made = parts(arm)
     feed = Feed(data, torch.device("cpu"), made.video_text, made.audio_text)
     last = None
-    for last in train(Objective(made, plan), feed, len(data), data.card, folder, Machine(), save_every=2):
+    for last in train(Objective(made, plan), feed, len(data), data.card, folder, machine or Machine(), save_every=2):
         if stop == last.step:
             break
     return made, last
@@ -382,6 +405,25 @@ class TestTraining:
         trained("t2v", plan, folder, data)
         losses = [float(line.split(",")[1]) for line in (folder / "losses.csv").read_text().splitlines()[1:]]
         assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler here")
+    @pytest.mark.filterwarnings("default")
+    def test_a_compiled_step_is_the_eager_step(self, tmp_path):
+        data, plan = examples(tmp_path), dataclasses.replace(PLAN, steps=1, link_steps=0)
+        torch._dynamo.utils.counters.clear()
+        try:
+            compiled, at = trained("t2av", plan, tmp_path / "compiled", data, machine=Machine(compile=True))
+            programs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        finally:
+            torch.compiler.reset()
+        eager, beside = trained("t2av", plan, tmp_path / "eager", data)
+        assert programs >= 5  # blocks of video, of audio, and joint ones; stem and head
+        assert (at.video_loss, at.audio_loss) == pytest.approx((beside.video_loss, beside.audio_loss), rel=1e-4)
+        torch.manual_seed(1)
+        before = parts("t2av").dit.parameters()
+        for a, b, first in zip(compiled.dit.parameters(), eager.dit.parameters(), before, strict=True):
+            assert (a - b).norm() <= 0.01 * (b - first).norm() + 1e-6
 
     def test_captions_are_frozen_in_arms(self, tmp_path):
         data = examples(tmp_path)

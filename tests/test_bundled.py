@@ -7,6 +7,8 @@ import torch
 
 from avbench.avfulldit import bundled, checkpoint
 from avbench.avfulldit.pipeline import Wish, make, start
+from avbench.core import InputError
+from avbench.generation.providers.avfulldit import AVFullDiT
 from avbench.subsets import loading
 from avbench.toyworld.inverse import bodies
 from avbench.training.train import same_settings
@@ -38,6 +40,14 @@ def test_the_arms_start_from_the_same_video_noise():
     (one, silent), (other, sound) = (start(parts(arm), wish) for arm in ARMS)
     assert torch.equal(one, other)
     assert silent is None and sound is not None
+
+
+def test_a_second_pass_over_the_sound_is_recorded_and_none_leaves_the_record_as_it_was():
+    assert "audio_again" not in AVFullDiT("toy-t2av").settings
+    assert AVFullDiT("toy-t2av", audio_again=0.5).settings["audio_again"] == 0.5
+    for wrong in (-1, float("nan"), True, "yes"):
+        with pytest.raises(InputError, match=f"audio_again is {wrong!r}; it must be 0"):
+            AVFullDiT("toy-t2av", audio_again=wrong)
 
 
 @pytest.mark.slow

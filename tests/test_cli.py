@@ -143,7 +143,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("avbench.api.measure_clips", stopped)
+    monkeypatch.setattr("avbench.api.stages.measure_clips", stopped)
     done = run_avbench("measure", tmp_path / "a", code=None)
     assert done.exit_code == 130
     assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to continue." in done.stderr

@@ -1,13 +1,19 @@
 """Presets of columns: what they name exists, what is missing is said, and what is fetched is measured."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 from command_line import run_avbench
 
 from avbench.comparison import paper_presets
 from avbench.core import InputError
+from avbench.metrics import columns
 from avbench.metrics.columns import COLUMNS, Wanted, columns_named, wanted_metrics
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.storage import weights
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +56,14 @@ def test_what_lacks_weights_is_left_out_with_the_command(tmp_path):
     assert "clap_text_audio" in {one.name for one in wanted_metrics(Wanted(columns="t2av"), notes.append)}
 
 
+def test_what_lacks_a_package_is_left_out_with_the_command(monkeypatch):
+    monkeypatch.setattr(columns, "find_spec", lambda name: None)
+    notes = []
+    with pytest.raises(InputError, match="nothing is left of the columns t2av"):
+        wanted_metrics(Wanted(columns="t2av"), notes.append)
+    assert "av_align is left out: it needs librosa; run `pip install 'avbench[sync]'`" in notes
+
+
 def test_nothing_left_is_an_error_and_named_metrics_stay():
     with pytest.raises(InputError, match=r"nothing is left of the columns hearing-.*: .*`avbench weights fetch"):
         wanted_metrics(Wanted(columns="hearing-helps-seeing"), [].append)
@@ -64,6 +78,11 @@ def test_without_columns_the_default_metrics_are_meant():
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(InputError, match="did you mean 'vbench'"):
         columns_named("vbnch")
+
+
+def test_the_tables_of_the_page_are_the_code():
+    bench, page = runpy.run_path(str(ROOT / "benchmarks" / "column_table.py")), ROOT / "docs" / "columns.md"
+    assert page.read_text() == bench["page"](page.read_text()), "run benchmarks/column_table.py"
 
 
 def test_the_command_line_measures_scores_and_compares_columns(tmp_path):

@@ -20,7 +20,7 @@ from avbench.generation import table as generators
 from avbench.generation.detect import detect, fingerprint, index_of
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.loading import Placement, Source, load
-from avbench.generation.providers.diffusers.presets import PRESETS, preset_name
+from avbench.generation.providers.diffusers.presets import PRESETS, distilled, native_fps, preset_name
 from avbench.generation.sample import sample
 from avbench.generation.table import Made, Request
 from avbench.report.lists import listing
@@ -344,6 +344,58 @@ def test_presets_fit_the_classes_that_they_are_for(built):
     assert (asked.settings["flow_shift"], asked.settings["width"], asked.settings["steps"]) == (5.0, 1280, 3)
     long = request(spec=ClipSpec(64, 64, 80, Fraction(8)))
     assert any("last 5.06 s, but a subset asks for 10.00 s" in remark for remark in asked.remarks([long]))
+
+
+CARD = "---\nlicence: other\n---\n# LTX-2\n\nA distilled checkpoint is elsewhere.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "card", "scheduler", "evidence"),
+    [
+        ("ltx-2", CARD, "FlowMatchEulerDiscreteScheduler", None),
+        ("step1-step2_12steps", CARD, "FlowMatchEulerDiscreteScheduler", None),
+        ("models--a--LTX-2-Distilled/snapshots/0", CARD, "X", "the name a--LTX-2-Distilled has the word 'distill'"),
+        ("Wan 4 steps", CARD, "X", "the name Wan 4 steps has the word '4-steps'"),
+        ("wan", CARD.replace("# LTX-2", "# LTX-2 Turbo"), "X", "its card has the word 'turbo'"),
+        ("wan", CARD.replace("other", "other\ntags: [lcm]"), "X", "its card has the word 'lcm'"),
+        ("wan", "", "FlowMatchLCMScheduler", "its scheduler is FlowMatchLCMScheduler"),
+    ],
+)
+def test_a_distilled_checkpoint_is_known_by_what_it_calls_itself(tmp_path, name, card, scheduler, evidence):
+    folder = tmp_path / name
+    (folder / "scheduler").mkdir(parents=True)
+    (folder / "README.md").write_text(card)
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps({"_class_name": scheduler}))
+    assert distilled(folder, {}) == evidence
+    assert distilled(folder, {"_name_or_path": "b/causvid"}) is not None
+    assert distilled(folder, {}, [Path("Wan21_lightx2v_rank32.safetensors")]) is not None
+
+
+def test_a_distilled_checkpoint_gets_no_steps_of_the_full_model(built, tmp_path):
+    folder = tmp_path / "ltx-2-distilled"
+    shutil.copytree(built("ltx2"), folder)
+    with pytest.raises(InputError, match=r"is distilled, because the name .*: give -M steps= and -M guidance="):
+        generators.build(str(folder), {})
+    with pytest.raises(InputError, match=r"give -M guidance= as its card says"):
+        generators.build(str(folder), {"steps": 8})
+    model = generators.build(str(folder), {"steps": 8, "guidance": 1.0})
+    settings = model.settings
+    assert (settings["preset"], settings["steps"], settings["negative_prompt"]) == (None, 8, None)
+    assert (settings["width"], settings["frames"]) == (768, 121), "size and length are the family's"
+    assert "has the word 'distill'" in settings["distilled"] and "taken for distilled" in model.remarks([])[0]
+    full = generators.build(str(folder), {"preset": "ltx-2"})
+    assert full.settings["preset"] == "ltx-2" and "distilled" not in full.settings
+
+
+def test_every_class_for_captions_has_a_rate_and_mochi_its_frames():
+    names = ("Mochi", "Latte", "Allegro", "HunyuanVideo", "HunyuanVideo15", "SkyReelsV2", "SanaVideo", "AnyFlow")
+    names += ("Kandinsky5T2V", "Helios", "MotifVideo", "EasyAnimate", "Cosmos2_5_PredictBase", "ConsisID", "ChronoEdit")
+    for name in names:
+        assert native_fps(f"{name}Pipeline", {}), name
+        assert hasattr(diffusers, f"{name}Pipeline"), name
+    parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "transformer"))
+    mochi = diffusers.MochiPipeline(diffusers.FlowMatchEulerDiscreteScheduler(), **parts)
+    assert (calling.snapped_frames(mochi, 14), calling.snapped_size(mochi, 60)) == (19, 64)
 
 
 @pytest.mark.slow

@@ -23,11 +23,11 @@ def looked_at(run, against):
 
 def test_a_look_counts_the_prompts_that_both_have_and_settles_nothing(tmp_path):
     whole = made_run(tmp_path / "a", **CONTROL)
-    said = looked_at(made_run(tmp_path / "b", seed=1, count=10, lpips=0.01, **CONTROL), whole)
-    assert said.startswith(
+    sentence = looked_at(made_run(tmp_path / "b", seed=1, count=10, lpips=0.01, **CONTROL), whole)
+    assert sentence.startswith(
         "Preliminary, after 10 of 24 prompts: a is ahead so far in lpips consecutive (1 of 2 comparisons). Not settled"
     )
-    assert "stops at an early look" in said and "better" not in said
+    assert "stops at an early look" in sentence and "better" not in sentence
     alike = looked_at(made_run(tmp_path / "c", count=10, **CONTROL), whole)
     assert "no difference between a and c is seen so far. Not settled" in alike
     assert not (whole.path / "scores.json").exists(), "a look writes nothing"
@@ -66,16 +66,16 @@ def test_looks_are_rare_and_take_a_small_share_of_the_time(monkeypatch):
         looks.append(clock.now)
         return clock.after(30, f"look {len(looks)}")
 
-    said = []
+    sentences = []
     items = (clock.after(1, number) for number in range(40_000))
-    assert [*looking(items, look, said.append)] == [*range(40_000)]
-    assert looks[0] == 300 and len(said) == len(looks) > 5
+    assert [*looking(items, look, sentences.append)] == [*range(40_000)]
+    assert looks[0] == 300 and len(sentences) == len(looks) > 5
     assert 30 * len(looks) <= early_looks.LOOK_SHARE * clock.now
     assert min(later - one for one, later in itertools.pairwise(looks)) >= 300
 
 
 def test_what_was_said_is_not_said_again_and_a_look_that_fails_is_the_last(monkeypatch):
-    clock, said = Clock(monkeypatch), []
+    clock, sentences = Clock(monkeypatch), []
     found = iter(["one", "one", None, "two"])
 
     def look():
@@ -83,8 +83,8 @@ def test_what_was_said_is_not_said_again_and_a_look_that_fails_is_the_last(monke
             return sentence
         raise RuntimeError("the folder is gone")
 
-    assert len([*looking((clock.after(10_000) for _ in range(9)), look, said.append)]) == 9
-    assert said == ["one", "two"]
+    assert len([*looking((clock.after(10_000) for _ in range(9)), look, sentences.append)]) == 9
+    assert sentences == ["one", "two"]
 
 
 def test_score_says_it_while_the_second_folder_is_measured(tmp_path, monkeypatch, capsys):
@@ -93,9 +93,9 @@ def test_score_says_it_while_the_second_folder_is_measured(tmp_path, monkeypatch
     monkeypatch.setattr(early_looks, "_GROWTH", 0.0)
     folders = [clips(tmp_path / name, *"pqrstuvw") for name in "ab"]
     found = api.score(folders, metrics=["motion_amount"], workers=0, out=tmp_path / "out", reporter=Printed())
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Preliminary")]
-    assert said[0].startswith("Preliminary, after 1 of 8 prompts: these are too few prompts")
-    assert "after 8 of 8 prompts: no difference between a and b is seen so far. Not settled" in said[-1]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Preliminary")]
+    assert lines[0].startswith("Preliminary, after 1 of 8 prompts: these are too few prompts")
+    assert "after 8 of 8 prompts: no difference between a and b is seen so far. Not settled" in lines[-1]
     assert not any("Preliminary" in sentence for sentence in (*found.verdict, *found.notes)), "the verdict is there now"
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tomllib
 import xml.etree.ElementTree as ET
 import zipfile
 
@@ -149,7 +150,16 @@ def test_a_first_plan_comes_from_the_baselines_own_noise(tmp_path, baseline):
     assert run_avbench(*arguments, code=None).exit_code == 0, "the same again passes"
     assert run_avbench(*arguments, "--init", code=None).exit_code == 2, "a plan is never written over"
     without = run_avbench(*arguments[:-2], code=None)
-    assert without.exit_code == 2 and "--init" in without.stderr
+    assert without.exit_code == 2 and "no plan has a margin, so nothing is gated" in without.stderr
+    assert f"`avbench check RUN --baseline {baseline} --init` writes a plan" in without.stderr
+
+
+def test_a_first_plan_names_what_it_has_no_margin_for(tmp_path):
+    run = evaluated(made_run(tmp_path / "run", names=["toy-control"]), "lpips_consecutive", "fvd")
+    gate.update(run, tmp_path / "baseline.zip", "first")
+    text = gate.initial_plan(tmp_path / "baseline.zip")
+    assert "# Not checked, for want of a known noise or of a better side: toy-control/fvd.\n[margin]" in text
+    assert list(plan.from_plain(tomllib.loads(text)).margins) == ["toy-control/lpips_consecutive"]
 
 
 @pytest.mark.parametrize("count", [0, 20, 23])
@@ -271,7 +281,7 @@ def test_what_cannot_be_compared_is_exit_code_two(tmp_path, baseline):
 
     other = evaluated(made_run(tmp_path / "other", names=["toy-control"]), "lpips_consecutive")
     (tmp_path / "plan.toml").write_text("[margin]\nfvd = 1\n")
-    assert "nothing is gated; they have: lpips_consecutive" in exits_with(other)
+    assert "nothing is gated; the baseline has: lpips_consecutive" in exits_with(other)
     (tmp_path / "plan.toml").write_text(PLAN)
     baseline.write_bytes(b"not a zip")
     assert "is no baseline" in exits_with(other)

@@ -1,10 +1,13 @@
 """Typical mistakes: each is answered by one sentence, and a nonzero exit code."""
 
+import os
 import shlex
 
 import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
+
+from avbench.subsets import loading
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +17,9 @@ def place(tmp_path_factory):
     evaluated(made_run(folder / "a"))
     (folder / "empty").mkdir()
     (folder / "file").write_text("x")
+    for name in ("-dash", "texts"):
+        (folder / name).mkdir()
+        (folder / name / "x.mp4").write_text("no clip")
     (folder / "wrong.toml").write_text("metric = [")
     (folder / "key.toml").write_text("metrc = ['fvd']")
     (folder / "value.toml").write_text("limit = 2.5")
@@ -48,7 +54,29 @@ MISTAKES = {
     "run toyworld: --config key.toml": "did you mean 'metric'",
     "run toyworld: --config value.toml": "'--limit': Input should be a valid integer",
     "run toyworld: --config list.toml": "it must be one value",
-    "run toyworld: --limit 1 --out file": "file",
+    "run toyworld: --limit 1 --out file": "'--out': file is a file; name a folder",
+    "sample toyworld: --limit 1 --out file": "'--out': file is a file",
+    "score texts --out file": "'--out': file is a file",
+    "score texts --out file/inside": "file is a file",
+    "report a --out file": "'--out': file is a file",
+    "reference build texts --out file": "'--out': file is a file",
+    "train examples --out file": "'--out': file is a file",
+    "runs merge file a": "file is a file",
+    "score -dash": "-dash is read as an option, because it begins with '-'; write ./-dash for the path",
+    "run clips:-dash": "`avbench score ./-dash`",
+    "scor texts": "Did you mean 'score'",
+    "score": "Missing argument 'folders'",
+    "score missing": "the folder does not exist",
+    "score file": "file is a file",
+    "score empty": "no clip in it",
+    "score a": "is a run folder of avbench",
+    "score texts texts": "is given twice",
+    "score x=texts x=-dash": "give names, as in first=texts",
+    "score texts --metric motion_amont": "did you mean 'motion_amount'",
+    "score texts --reference missing": "reference missing does not exist",
+    "score texts --worker 0": "Possible options: --workers",
+    "score texts --workers -1": "greater than or equal to 0",
+    "score texts --device gpu": "did you mean 'cpu'",
     "run toyworld: --limit 1 --out /proc/runs": "/proc/runs",
     "run clips:missing --limit 1": "no such folder",
     "run x=toyworld: x=toyworld:noisy": "give one a name, NAME=MODEL",
@@ -58,6 +86,8 @@ MISTAKES = {
     "runs merge out empty": "empty is not a run folder",
     "status empty": "is not a run folder",
     "compare empty": "is not a run folder",
+    "compare a missing": "missing is not a run folder",
+    "list models missing": "missing does not exist",
     "compare a --format jsn": "did you mean 'json'",
     "compare a --metric fdv": "did you mean 'fvd'",
     "compare a --metric fvd": "was not scored by 'fvd'",
@@ -82,3 +112,18 @@ def test_a_mistake_is_answered_by_a_sentence(line, place, monkeypatch):
     assert done.exit_code in (1, 2), done
     assert MISTAKES[line] in done.stderr
     assert done.stderr.startswith("avbench: ") and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_names_its_option(place, monkeypatch, tmp_path):
+    monkeypatch.chdir(place)
+    tmp_path.chmod(0o500)
+    message = run_avbench("run", "toyworld:", "--out", tmp_path / "runs", code=2).stderr
+    assert f"'--out': {tmp_path} cannot be written by you; name another folder" in message
+
+
+@pytest.mark.parametrize("name", ["-dash", "my clips", "..."])
+def test_a_folder_of_any_name_can_be_a_subset(name, tmp_path):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "x.mp4").write_text("no clip")
+    assert loading.from_folder(tmp_path / name).name == {"-dash": "dash", "my clips": "my-clips", "...": "clip"}[name]

@@ -2,11 +2,9 @@
 
 import itertools
 import json
-import os
 import re
 import shlex
 import shutil
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from unittest import mock
@@ -14,14 +12,16 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
+from browsing import Opened, wait_until
 from command_line import run_avbench
 from made_runs import by_hand, evaluated, made_run
 
 from avbench import cli
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import over_motion
+from avbench.features.measure import current_rows
 from avbench.metrics.table import Metric
-from avbench.report.page import clips, page, plots
+from avbench.report.page import clips, explain, page, plots
 from avbench.storage.run_folder import RunFolder, read_json, read_subset, write_json
 from avbench.subsets import loading
 
@@ -29,10 +29,6 @@ RUNS = ("toyworld", "toyworld-flickering", "toyworld-noisy")
 METRICS = ("motion_amount", "warping_error", "motion_frechet", "onset_rate", "event_rate")
 ATTACK = "<img src=x onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>{{ 7*7 }}"
 SVG = "{http://www.w3.org/2000/svg}"
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
-)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +44,8 @@ def out(tmp_path_factory):
         path = place / run / "subsets" / "toy-object-contact.json"
         plain = read_json(path)
         plain["prompts"][0]["video_caption"] = ATTACK
+        for number, prompt in enumerate(plain["prompts"]):
+            prompt["tags"]["place"] = "first" if number == 0 else "later"
         write_json(path, plain)
         made = by_hand(read_json(place / run / "run.json"))
         made["subsets"][path.stem] = read_subset(path).digest
@@ -103,42 +101,13 @@ def few_clips_suffice():
         yield
 
 
-def written(out, name, flow=False, media="inside", **options):
-    runs = folders(out)
-    list(clips.prepare(runs, out / "media", flow=flow)[1])
-    html = page.render(
-        runs, leaderboard(runs), over_motion(runs), out / "media", differences(out), media, flow, **options
-    )
+def written(out, name, asked=(), flow=False, media="inside"):
+    runs, frame = folders(out), leaderboard(folders(out))
+    shown = explain.explained(asked, set(frame["metric"]), flow=flow)
+    list(clips.prepare(runs, out / "media", pictures=shown.pictures)[1])
+    html = page.render(runs, frame, over_motion(runs), out / "media", differences(out), media, shown)
     (out / name).write_text(html)
     return out / name
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI needs chromium: apt-get install chromium")
-        pytest.skip("chromium is not installed")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=FLAGS.split())
-        yield started
-        started.close()
-
-
-class Opened:
-    """A page in a browser without network, and everything that it complained of or asked for."""
-
-    def __init__(self, browser, path, **options):
-        self.context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}, **options)
-        self.page = self.context.new_page()
-        self.complaints, self.asked = [], []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(path.as_uri())
-        self.page.wait_for_selector("html[data-ready]")
 
 
 @pytest.fixture(scope="module")
@@ -318,14 +287,6 @@ WATCH = """
 ALL_SHOWN = "() => window.seen.length > 50 && new Set(window.seen.map(row => Math.round(8 * row[0]))).size === 16"
 
 
-def wait_until(tab, condition, seconds=60):
-    """Wait until JavaScript is true. Playwright's own way uses eval, which the page's security policy forbids."""
-    stop = time.monotonic() + seconds
-    while not tab.evaluate(condition):
-        assert time.monotonic() < stop, f"not within {seconds} s: {condition}"
-        tab.wait_for_timeout(50)
-
-
 def apart(seen, fps=8, frames=16):
     """Frames between the first and the last of the videos at every moment, around the loop's end too."""
     at = np.round(np.array(seen) * fps).astype(int)
@@ -460,11 +421,13 @@ def test_blind_votes_are_exported_and_summed_up(inside, out, tmp_path):
     assert not any(name in shown for name in (*RUNS, "onerror=alert(1)"))
     for index in range(pairs):
         assert f"pair {index + 1} of {pairs}" in tab.locator("#progress").inner_text()
+        wait_until(tab, "!bench.root.classList.contains('loading')")
         left, right = tab.evaluate("(({left, right}) => [left, right])(ballot.pairs[ballot.votes.length])")
         choice = "ArrowDown" if index % 3 == 0 else "ArrowLeft" if (left < right) == (index % 5 > 0) else "ArrowRight"
         tab.keyboard.press(choice)
     tab.keyboard.press("u")
     assert f"pair {pairs} of {pairs}" in tab.locator("#progress").inner_text()
+    wait_until(tab, "!bench.root.classList.contains('loading')")
     tab.keyboard.press("ArrowDown")
     with tab.expect_download() as waiting:
         tab.keyboard.press("e")
@@ -473,6 +436,7 @@ def test_blind_votes_are_exported_and_summed_up(inside, out, tmp_path):
     assert len(plain["votes"]) == pairs and len({vote["left"] for vote in plain["votes"]}) == 3
     tab.locator("#reveal").click()
     assert "toyworld-flickering:" in tab.locator("#tally").inner_text()
+    assert "ended after" in tab.locator("#progress").inner_text() and tab.locator("#undo").is_disabled()
     tab.keyboard.press("Escape")
     assert tab.locator("#voting:visible").count() == 0
     done = run_avbench("votes", tmp_path / "votes.json", code=None)
@@ -523,8 +487,12 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     copy = tmp_path / "short"
     shutil.copytree(runs[1].path, copy)
     lines = (copy / "samples.jsonl").read_text().splitlines()
-    failed = {**by_hand(json.loads(lines[0])), "path": None, "sha256": None, "failure": "out of <memory>"}
-    (copy / "samples.jsonl").write_text("\n".join([json.dumps(failed), *lines[1:]]) + "\n")
+    failed = json.loads(lines[0])
+    lost = {"path": None, "sha256": None, "failure": "out of <memory>"}
+    for number, one in enumerate(map(json.loads, lines)):
+        if one["key"][0] == failed["key"][0]:
+            lines[number] = json.dumps({**by_hand(one), **lost})
+    (copy / "samples.jsonl").write_text("\n".join(lines) + "\n")
     scored = read_json(copy / "scores.json")  # as an evaluation would say after the clip was lost
     write_json(copy / "scores.json", {**by_hand(scored), "clips": RunFolder(copy)._clips_digest()})
     both = [runs[0], RunFolder(copy)]
@@ -537,8 +505,128 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     tab.evaluate("key => open(items().findIndex(one => one.prompt.id === key[1]))", failed["key"])
     assert "out of <memory>" in tab.locator("#player .arms").inner_text()
     assert "out of <memory>" in tab.locator("#coverage").text_content()
+    tab.evaluate("document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })")
+    tab.locator(".tile.lost").first.wait_for()
+    assert "3 without a clip" in tab.locator("#gallery-count").inner_text()
+    tab.select_option("#gallery-state", "failed")
+    assert tab.locator(".tile").count() == 3 and "no clip: out of <memory>" in tab.locator(".tile").first.inner_text()
+    whole = f"short has none of its 3 clips of {failed['key'][0]}: out of <memory>"
+    assert tab.locator("#answer .bad").inner_text() == whole
     assert "not tested here" in tab.locator(".answer").inner_text()
     opened.context.close()
+
+
+REACHABLE = """() => {
+  const every = [...document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]')];
+  return every.filter(one => one.checkVisibility({ visibilityProperty: true }) && !one.disabled && !one.dataset.seen
+    && (one.type !== 'radio' || one.checked)).map(one => one.outerHTML.slice(0, 120));
+}"""
+
+
+@pytest.mark.browser
+def test_the_keyboard_alone_reaches_everything(out, browser):
+    opened = Opened(browser, out / "report.html")
+    tab = opened.page
+    for place in (".strip", "#gallery"):  # what is made when it is seen
+        tab.evaluate(f"document.querySelector('{place}').scrollIntoView({{ behavior: 'instant' }})")
+        tab.wait_for_timeout(300)
+    tab.evaluate("scrollTo(0, 0)")
+    assert len(tab.evaluate(REACHABLE)) > 60
+    for _ in range(400):
+        tab.keyboard.press("Tab")
+        if tab.evaluate(
+            "(one => one === document.body || one.dataset.seen || !(one.dataset.seen = 1))(document.activeElement)"
+        ):
+            break
+    assert tab.evaluate(REACHABLE) == []
+    opened.context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault(out, browser, scheme):
+    axe = pytest.importorskip("axe_playwright_python").__path__[0]
+    opened = Opened(browser, out / "report.html", color_scheme=scheme, bypass_csp=True)
+    tab = opened.page
+    tab.add_script_tag(path=f"{axe}/axe.min.js")
+    tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    faults = "axe.run().then(found => found.violations.map(one => [one.id, one.impact, one.nodes[0].html]))"
+    for width in (1400, 1024, 390):
+        tab.set_viewport_size({"width": width, "height": 900})
+        for place in (".strip", "#clips", "#gallery"):
+            tab.evaluate(f"document.querySelector('{place}').scrollIntoView({{ behavior: 'instant' }})")
+            tab.wait_for_timeout(200)
+        tab.select_option("#gallery-metric", "warping_error")
+        assert tab.evaluate(faults) == [], width
+    for state in ("startVoting()", "(stopVoting(), document.querySelector('.number').click())"):
+        tab.evaluate(state)
+        tab.wait_for_timeout(300)
+        assert tab.evaluate(faults) == [], state
+    opened.context.close()
+
+
+@pytest.mark.browser
+def test_what_a_metric_saw_lies_over_the_clips_and_under_them(out, browser):
+    opened = Opened(browser, written(out, "explained.html", asked=["warping_error", "motion_amount", "motion_frechet"]))
+    tab = opened.page
+    tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
+    wait_until(tab, "inView.has('reach')")
+    tab.evaluate("open(0)")
+    tab.locator("#player .picture").select_option(label="warping error")
+    wait_until(
+        tab, "[...document.querySelectorAll('#player video.over')].filter(one => one.readyState > 1).length === 3"
+    )
+    assert "Blue is left out" in tab.locator("#player .over-words").inner_text()
+    assert tab.locator("#player .over-time figcaption").all_inner_texts() == [
+        "motion amount, frame by frame, in the runs' colours"
+    ]
+    curve = "document.querySelector('#player .curve')"
+    assert tab.evaluate(f"(bench.waves(), new Set({curve}.getContext('2d').getImageData(0, 0, 400, 40).data).size > 3)")
+    run = folders(out)[0]
+    key = next(key for key in run.samples() if key.subset == "toy-object-contact")
+    clip = tab.evaluate("key => data.clips[key][0]", "/".join(map(str, key)))
+    known = current_rows(run, "flow-dis")[key].values["motion_curve"]
+    assert clip["curves"]["motion_amount"] == pytest.approx(known.tolist(), rel=1e-3)
+    near = clip["near"]["motion_frechet"]
+    label = tab.locator("#player .near").first.inner_text()
+    assert f"nearest real clip for motion frechet: {near['prompt']}, seed {near['seed']}" in label
+    assert tab.locator("#player .near video").count() == 3
+    tab.evaluate("bench.scrub(5)")
+    tab.evaluate("bench.seeking")
+    times = tab.evaluate("bench.every().map(one => Math.floor(one.currentTime * 8))")
+    assert times == [5] * 9, "clips, pictures and reference clips stand at one frame"
+    tab.locator("#player .picture").select_option(label="nothing")
+    assert tab.locator("#player .over").count() == 0
+    assert not opened.complaints
+    opened.context.close()
+
+
+@pytest.mark.browser
+def test_the_gallery_has_all_clips_and_loads_those_in_view(inside, out):
+    tab = inside.page
+    tab.evaluate("document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })")
+    tab.locator(".tile").first.wait_for()
+    assert tab.locator(".tile").count() == 3 * 2 * 3 and "18 clips" in tab.locator("#gallery-count").inner_text()
+    wait_until(tab, "document.querySelectorAll('.tile video').length > 0")
+    tab.select_option("#gallery-run", label="toyworld-flickering")
+    tab.select_option("#gallery-subset", label="toy-object-contact")
+    assert tab.locator(".tile").count() == 3
+    tab.select_option("#gallery-tag", "place: later")
+    assert tab.locator(".tile").count() == 2
+    tab.select_option("#gallery-tag", "")
+    tab.select_option("#gallery-metric", "warping_error")
+    tab.select_option("#gallery-order", "highest")
+    values = [float(one) for one in tab.locator(".tile b").all_inner_texts()]
+    assert values == sorted(values, reverse=True) and len({*values}) == 3
+    tab.locator("#gallery-from").fill(str(values[1] * 0.999))
+    tab.locator("#gallery-from").blur()
+    assert tab.locator(".tile").count() == 2
+    tab.locator(".tile").first.focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("#player .name").inner_text() in tab.locator(".tile").first.get_attribute("aria-label")
+    tab.evaluate("scrollTo(0, 0)")
+    wait_until(tab, "document.querySelectorAll('.tile video').length === 0")
+    assert not inside.complaints
 
 
 def test_a_paired_figure_has_the_differences_of_the_prompts():
@@ -558,15 +646,6 @@ def test_a_paired_figure_has_the_differences_of_the_prompts():
     assert f"b minus a: 2 [{2 - 4.303 * 2 / 3**0.5:.3g}, {2 + 4.303 * 2 / 3**0.5:.3g}]" in drawn.get("aria-label")
 
 
-def test_flow_is_coloured_by_direction():
-    flow = np.zeros((2, 2, 2), np.float32)
-    flow[0, 0] = (3, 0)
-    flow[1, 1] = (-1.5, 0)
-    picture = clips.flow_picture(flow, 3)
-    assert picture[0, 0].tolist() == [255, 0, 0] and np.abs(picture[1, 1].astype(int) - [0, 128, 128]).max() <= 1
-    assert not picture[0, 1].any()
-
-
 def test_playable_clips_have_even_sizes_and_a_browsers_sound(tmp_path):
     from fractions import Fraction
 
@@ -576,9 +655,9 @@ def test_playable_clips_have_even_sizes_and_a_browsers_sound(tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (4, 301, 1201, 3), np.uint8)
     sound = Audio(np.zeros((4, 5000), np.float32), 10_000)
     write_clip(Clip(frames, Fraction(8), sound), tmp_path / "x.mkv")
-    clips._maker(tmp_path, True)(clips.Task(tmp_path / "x.mkv", "x"))
+    clips._maker(tmp_path, ("flow",))(clips.Task(tmp_path / "x.mkv", "x"))
     made = read_clip(tmp_path / "x.mp4")
     assert (made.width, made.height, len(made.frames)) == (480, 120, 4)
     assert made.audio.sample_rate == 48000 and made.audio.channels == 1
-    clips._maker(tmp_path, False)(clips.Task(Path("nowhere.mkv"), "y"))
+    clips._maker(tmp_path, ())(clips.Task(Path("nowhere.mkv"), "y"))
     assert "nowhere.mkv" in clips.card(tmp_path, "y")["missing"]

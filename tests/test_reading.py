@@ -15,6 +15,7 @@ from safetensors.numpy import save
 from avbench.core import InputError
 from avbench.generation.detect import detect
 from avbench.storage import reading
+from avbench.storage.reading import files, text
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def test_only_ordinary_files_are_opened_and_nothing_is_waited_for(tmp_path):
 
 
 def test_a_file_larger_than_any_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "limits", lambda: reading.Limits(text_bytes=1000))
+    for part in (files, text):
+        monkeypatch.setattr(part, "limits", lambda: reading.Limits(text_bytes=1000))
     path = tmp_path / "x.json"
     path.write_text(json.dumps(["x" * 1000]))
     with pytest.raises(InputError, match=r"larger than 0.0 MB, the most that such a file may have"):

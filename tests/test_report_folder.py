@@ -56,9 +56,11 @@ def test_what_could_not_be_shown_is_tried_again_and_what_is_gone_is_made_again(f
     (good,) = place.glob("*.mp4")
     good.unlink()
     assert made(folder, place) == 2 and good.is_file()
-    assert made(folder, place, flow=True) == 2
+    before = good.stat().st_mtime_ns
+    assert made(folder, place, pictures=["flow"]) == 2
+    assert good.stat().st_mtime_ns == before, "a picture is added to a clip that is not encoded again"
     next(place.glob("*.flow.mp4")).unlink()
-    assert made(folder, place, flow=True) == 2
+    assert made(folder, place, pictures=["flow"]) == 2
 
 
 def test_a_clip_that_was_gone_is_shown_when_it_is_back(folder, tmp_path):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from command_line import run_avbench
 from made_media import make, moving
+from made_runs import SUBSETS, evaluated, made_run
 
 from avbench.comparison.same_clips import remarks
-from avbench.core import Key, Prompt, Run, Sample, Subset
+from avbench.core import Key, Prompt, Row, Run, Sample, Subset
+from avbench.features.measure import protocol_of
 from avbench.storage.run_folder import RunFolder, file_sha256
 
 SAME = "2 of the 3 clips that a and b share are the same file in both."
@@ -55,6 +57,19 @@ def test_clips_of_one_form_in_files_of_their_own_need_no_word(folders, tmp_path)
     assert remarks(sampled(folders, tmp_path)) == []
 
 
+def test_a_prompt_that_two_subsets_share_has_no_copies(folders, tmp_path):
+    shutil.copy(folders[0] / "c0.mkv", folders[0] / "c2.mkv")
+    parts = {"p": ["c0", "c1"], "q": ["c0", "c2"]}
+    subsets = [Subset(name, 1, tuple(Prompt(id, f"clip {id}") for id in ids), None, {}) for name, ids in parts.items()]
+    run = RunFolder(tmp_path / "out")
+    run.start(Run("a", "clips:x", {}, {one.name: one.digest for one in subsets}, (0,), {}, {}), subsets)
+    for subset, prompt in [(name, id) for name, ids in parts.items() for id in ids]:
+        (run.path / "clips" / subset).mkdir(parents=True, exist_ok=True)
+        path = shutil.copy(folders[0] / f"{prompt}.mkv", run.path / "clips" / subset / f"{prompt}-0.mkv")
+        run.add_sample(Sample(Key(subset, prompt, 0), f"clips/{subset}/{path.name}", file_sha256(path), 0.0))
+    assert remarks([run]) == ["2 of 3 clips of out are copies of one another, for example c0-0 and c2-0."]
+
+
 def test_copies_are_counted_within_a_run_and_between_two(folders, tmp_path):
     copied(folders)
     assert remarks(sampled(folders, tmp_path)) == [COPIES, SAME]
@@ -88,3 +103,31 @@ def test_they_stand_with_the_answer_and_on_the_page(folders, tmp_path):
     assert SAME in run_avbench("compare", *runs).stdout
     page = (tmp_path / "out" / "report.html").read_text()
     assert SAME in page and COPIES in page
+
+
+def test_clips_without_a_partner_are_counted_and_named(tmp_path):
+    a, b = made_run(tmp_path / "a", count=9), made_run(tmp_path / "b", count=4, names=["toy-control"])
+    first = sorted(prompt.id for prompt in SUBSETS["toy-control"].prompts[4:9])[0]
+    (remark,) = remarks([a, b])
+    assert remark.startswith(f"5 of 9 clips of a without a partner in b count in no comparison: {first}-0, ")
+    assert remark.endswith(" and 2 more.") and remark.count(",") == 2
+    (other,) = remarks([b, a])
+    assert other.startswith("5 of 9 clips of a without a partner in b"), "whichever comes first"
+
+
+def test_runs_without_a_common_clip_are_compared_without_partners(tmp_path):
+    runs = [made_run(tmp_path / str(seed), seeds=(seed,), names=["toy-control"]) for seed in (0, 1)]
+    assert remarks(runs) == [
+        "0 and 1 have no clip of the same prompt and seed, so their clips are compared without partners, which shows "
+        "less."
+    ]
+
+
+def test_a_mute_clip_is_said_once_for_all_metrics(tmp_path):
+    folder = made_run(tmp_path / "a", names=["toy-control"])
+    key, sample = next(iter(folder.samples().items()))
+    for feature in ("onsets", "lpips-alex"):
+        folder.add_row(protocol_of(feature), Row(key, sample.sha256, None, "the clip has no sound"))
+    assert remarks([evaluated(folder)]) == [
+        f"1 of 24 clips of a has no value of lpips consecutive and onset rate: the clip has no sound ({key.prompt}-0)."
+    ]

@@ -42,6 +42,7 @@ ELSEWHERE = {
     "cache size": "test_features_cache.py",
     "cache verify": "test_features_cache.py",
     "curate": "test_curate.py",
+    "reference for": "test_reference_for.py",
     "reference import": "test_imported_statistics.py",
     "train tower": "test_train.py",
     "train arms": "test_train.py",

@@ -14,7 +14,10 @@ from avbench.metrics.table import METRICS
 from avbench.report import boards, paper
 from avbench.report.tables import (
     LEGEND,
+    STAR,
+    Cell,
     compact,
+    escaped_for_latex,
     markdown,
     number,
     p_value,
@@ -92,24 +95,39 @@ def test_the_console_shows_every_number_at_eighty_columns(frame):
 
 def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     wide = pd.concat([frame, *(frame[:2].assign(metric=f"metric_number_{k}") for k in range(8))], ignore_index=True)
-    found = pd.DataFrame([{"metric": "onset_rate", "difference": 0.5, "p_holm": 0.001, "too_few": None}])
+    row = {"subset": "s", "run": "b", "against": "a", "difference": 0.5, "p_holm": 0.001, "too_few": None}
+    found = pd.DataFrame([row | {"metric": name, "better": "a"} for name in ("onset_rate", "metric_number_3")])
     screen = Console(width=60, record=True, file=io.StringIO())
     screen.print(compact(wide, found, 60))
     text = screen.export_text()
     assert text.count("model") == 1 and max(map(len, text.splitlines())) <= 60
     lines = text.splitlines()
-    assert "200*" in text and "(+10" not in text, "numbers and half-widths alone; a star where a run is ahead"
+    assert text.count("200*") == 1 and "(+10" not in text, "numbers and half-widths alone; a star where a run is better"
     assert next(line for line in lines if "onset_" in line).index("onset_") < 20, "what differs comes first"
     output = " ".join(text.split())
-    assert "--all shows" in output and "more metrics: " in output and "* is shown to be ahead" in output
+    assert "--all shows" in output and "more metrics: " in output and STAR in output
     whole = Console(width=1000, record=True, file=io.StringIO())
     whole.print(compact(wide, None, 1000))
-    assert "4 more metrics" in whole.export_text(), "eight columns at most, however wide"
+    text = whole.export_text()
+    assert "4 more metrics" in text, "eight columns at most, however wide"
+    assert "*" not in text, "without comparisons nothing is shown to be better, whatever the ranks say"
     unmeasured = frame[:2].assign(metric="kvd", value=np.nan, low=np.nan, high=np.nan, missing="no reference")
     whole.print(compact(pd.concat([frame, unmeasured], ignore_index=True), None, 1000))
     assert "1 more metric: kvd." in whole.export_text(), "a column without a value is not shown"
     whole.print(compact(wide, None, 1000, every=True))
     assert "more metrics" not in whole.export_text()
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_long_names_are_folded_and_numbers_never_cut(frame, width):
+    names = {"a": "base-model-of-a-long-name-finetuned-v2", "b": "b_" + 40 * "x"}
+    long = frame.replace({"model": names})
+    for table in (compact(long, None, width), long_tables(long, width)):
+        screen = Console(width=width, record=True, file=io.StringIO())
+        screen.print(table)
+        text = screen.export_text()
+        assert "…" not in text and "1234" in text and "± 0.060" in text and "finetuned-v2" in text
+        assert max(map(len, text.splitlines())) <= width
 
 
 PREAMBLE = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
@@ -127,13 +145,17 @@ def test_a_table_for_a_paper_marks_the_best_and_what_cannot_be_told_from_it(fram
     )
     whole = pd.concat([frame, rows.assign(best=[True, True, False], too_few=[None, None, None])], ignore_index=True)
     table = papers(whole, ["lpips_x", "fvd"])
-    assert table.columns == ["lpips x ↓", "fvd ↓"], "the columns that were asked for, in their order"
+    assert table.columns == ["LPIPS x ↓", "FVD ↓"], "the columns that were asked for, in their order"
     text = paper.as_latex(table)
-    assert r"a & \textbf{0.200 $\pm$ 0.010} & \textbf{200} \\" in text
-    assert r"b & 0.210 $\pm$ 0.010$^{\dagger}$ & 1234 \\" in text and r"c\_1 & 0.400 $\pm$ 0.010 &" in text
+    half = r"\,{\footnotesize$\pm$\,0.010}"
+    assert rf"a & \textbf{{0.200}}{half} & \textbf{{200}} \\" in text
+    assert rf"b & 0.210{half}$^{{\dagger}}$ & 1234 \\" in text and rf"c\_1 & 0.400{half} &" in text
     assert r"\toprule" in text and r"\bottomrule" in text and r"\label{tab:avbench}" in text
-    (footnote,) = [line for line in text.splitlines() if "footnotesize" in line]
-    assert r"bold: shown to be best; $^{\dagger}$ not distinguishable from the best" in footnote
+    (footnote,) = [line for line in text.splitlines() if "scriptsize" in line]
+    assert (
+        r"bold: shown to be best (Holm over the pairs of a column); $^{\dagger}$ not distinguishable from the best"
+        in footnote
+    )
     assert "| b | 0.210 ± 0.010† | 1234 |" in paper.as_markdown(table)
     assert "s,b,0.210 ± 0.010†,1234" in paper.as_csv(table)
 
@@ -148,11 +170,47 @@ def test_too_few_clips_are_a_dash_in_a_paper(frame):
     assert "| a | – |" in text and "– not measured, or of too few clips" in text and "n = 6" not in text
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")
-def test_a_table_for_a_paper_compiles_as_it_is(frame, tmp_path):
-    (tmp_path / "x.tex").write_text(PREAMBLE + paper.as_latex(papers(frame)) + "\\end{document}\n", encoding="utf-8")
-    subprocess.run(["pdflatex", "-halt-on-error", "x.tex"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
-    assert (tmp_path / "x.pdf").stat().st_size > 0
+def compiled(text, place):
+    """The log of a document that holds nothing but the text, and what it says of too wide lines."""
+    place.mkdir()
+    (place / "x.tex").write_text(PREAMBLE + text + "\\end{document}\n", encoding="utf-8")
+    command = ["pdflatex", "-halt-on-error", "x.tex"]
+    done = subprocess.run(command, cwd=place, capture_output=True, timeout=60)
+    assert done.returncode == 0 and (place / "x.pdf").stat().st_size > 0, done.stdout.decode(errors="replace")[-800:]
+    return [line for line in done.stdout.decode(errors="replace").splitlines() if "Overfull" in line]
+
+
+HOSTILE = "50%_of & {x} #1 $2 ^~\\ «éðąšŁ» <a> µ 模型 a--b `"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed (Debian: texlive-latex-recommended)")
+def test_a_table_for_a_paper_compiles_as_it_is_and_fits_a_page(frame, tmp_path):
+    hostile = frame.replace({"model": {"a": HOSTILE}, "subset": {"s": HOSTILE}}).assign(unit="50 %_µ")
+    tiny = frame.assign(value=frame["value"] * -1e-7, low=frame["low"] * -1e-7, high=frame["high"] * -1e-7)
+    many = [frame.assign(metric=frame["metric"] + f"_{k}", model="toyworld-" + frame["model"]) for k in "xy"]
+    for name, rows in {"usual": frame, "hostile": hostile, "tiny": tiny, "many": pd.concat(many)}.items():
+        overfull = compiled(paper.as_latex(papers(rows)), tmp_path / f"short {name}")
+        assert name == "hostile" or not overfull
+        compiled(set_as_latex(subset_tables(rows), LEGEND), tmp_path / f"long {name}")
+
+
+def test_latex_knows_every_letter_and_joins_no_hyphens():
+    assert escaped_for_latex("a--b---c_%éð模") == r"a-{}-b-{}-{}-c\_\%éU+00F0U+6A21"
+
+
+@pytest.mark.parametrize(
+    ("short", "best", "text"),
+    [
+        ("-0.017 ± 0.119", False, r"$-$0.017\,{\tiny$\pm$\,0.119}"),
+        ("8.3e-05 ± 2.8e-05†", False, r"8.3\,{\tiny$\pm$\,2.8}$\,\cdot\,10^{-5}$$^{\dagger}$"),
+        ("8.3e-05 ± 2.8e-06", True, r"\textbf{8.3}$\,\cdot\,10^{-5}$\,{\tiny$\pm$\,2.8$\,\cdot\,10^{-6}$}"),
+        ("n = 6: too few", False, "n = 6: too few"),
+        ("–", False, "–"),
+    ],
+)
+def test_numbers_in_latex(short, best, text):
+    assert paper._latex_cell(Cell(short, best), r"\tiny") == text
 
 
 def test_a_narrow_console_gets_more_tables_and_no_less_text(frame):

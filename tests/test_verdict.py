@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from avbench.comparison.differences import TO_TARGET
-from avbench.comparison.verdict import arm_verdict, effect, verdict
+from avbench.comparison.verdict import ahead, arm_verdict, effect, verdict
 
 COLUMNS = [
     *("metric", "direction", "kind", "difference", "unit", "p", "p_holm", "needed", "better", "missing", "too_few")
@@ -23,8 +23,9 @@ def frames(rows, subset="s", run="b"):
             "subset": row.subset,
             "metric": row.metric,
             "model": model,
-            "value": NAN if row.missing else VALUES[model],
+            "value": NAN if isinstance(row.missing, str) else VALUES[model],
             "missing": row.missing if model == "a" else None,
+            "direction": row.direction,
         }
         for row in found.itertuples()
         for model in ("a", run)
@@ -50,6 +51,8 @@ def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_se
         "No difference shown between a and b (23 prompts, 2 comparisons).",
         "The nearest to showing is warping error: about 190 prompts would settle it.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
+        "s has no reference of real clips, so kvd cannot be had there, and 2 metrics that should match real clips "
+        "cannot be judged: give one by --reference (`avbench reference for` builds it from a data set).",
     ]
 
 
@@ -107,6 +110,8 @@ def test_nothing_comparable_says_so_and_why():
     assert verdict(*frames([SILENT, ALONE])) == [
         "Nothing could be compared between a and b.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
+        "s has no reference of real clips, so kvd cannot be had there: give one by --reference (`avbench reference "
+        "for` builds it from a data set).",
     ]
     scores, found = frames([WON])
     apart = scores.assign(subset=["s", "t"])
@@ -189,3 +194,39 @@ def test_an_open_comparison_of_arms_names_the_trainings_or_prompts_that_would_se
     ]
     neither = arms.assign(needed_trainings=NAN, needed_prompts=NAN, least_p=0.01)
     assert len(arm_verdict(scores, neither, [])) == 1
+
+
+FEW = "4 prompts: too few to show a difference, at least 6 are needed"
+
+
+def test_few_prompts_are_no_comparison_whatever_their_p():
+    won = ("lpips", "lower", "clips", -0.1, "", 0.001, 0.002, 30, None, None, FEW)
+    assert verdict(*frames([won])) == [
+        "Nothing could be compared between a and b.",
+        "1 metric could not be compared: only 4 prompts of at least 6 (1).",
+    ]
+    scores, found = together(frames([won]), frames([won], run="c"))
+    ranked = scores.assign(letters=scores["model"].map({"a": "a", "b": "b", "c": "c"}), rank=[1, 2, 3])
+    assert verdict(ranked, found)[0] == "No difference shown among a, b and c.", "letters of few prompts order nothing"
+
+
+def test_one_run_of_few_clips_allows_no_conclusion():
+    scores, _ = frames([WON])
+    (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=4), None)
+    assert sentence == (
+        "b on s: the table has its numbers. Numbers of 4 clips allow no conclusion: at least 6 prompts are needed."
+    )
+
+
+def marks(rows, *pairs):
+    scores, found = together(frames(rows), *pairs)
+    return {row.model for row, mark in zip(scores.itertuples(), ahead(scores, found), strict=True) if mark}
+
+
+def test_a_table_marks_what_the_verdict_calls_better_and_nothing_else():
+    assert marks([WON]) == {"b"}
+    assert marks([OPEN]) == marks([SILENT]) == set()
+    assert marks([WON], frames([WORSE], run="c")) == {"b"}, "a is better than c, and worse than b"
+    assert marks([WORSE]) == {"a"}
+    scores, _ = frames([WON])
+    assert not ahead(scores, None).any()

@@ -5,6 +5,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from command_line import run_avbench
 from file_server import COMMIT, serving
 
 from avbench.core import InputError, Protocol
@@ -105,8 +106,8 @@ def test_a_broken_connection_is_taken_up_again(publish, server):
 
 def test_an_interrupted_download_continues_in_the_next_call(publish, server, tmp_path):
     server.cuts = [2_100_000, 0]
-    said = refused()
-    assert "broke off after 2." in said and "the same command continues there" in said
+    message = refused()
+    assert "broke off after 2." in message and "the same command continues there" in message
     assert weights.missing(["tiny"]) == ["tiny"] and left_over(tmp_path / "cache")
     assert weights.fetch("tiny").read_bytes() == DATA
     assert int(server.asked[-1][2].removeprefix("bytes=").removesuffix("-")) >= 2_000_000
@@ -214,10 +215,11 @@ def test_one_sentence_says_what_is_missing(publish, monkeypatch):
     monkeypatch.delitem(PUBLISHED, "odd")
     with pytest.raises(InputError) as caught:
         weights.require(["tiny", "big", "odd", "tiny"])
-    said = str(caught.value)
-    assert said.startswith("3 weights are missing: tiny (about 4 MB, from http") and "\n" not in said
-    assert "odd (get it from its page, then `avbench weights fetch odd --file PATH`)" in said
-    assert "`avbench weights fetch tiny big --accept-licence CC-BY-NC-4.0` fetches about 4 MB and more" in said
+    message = str(caught.value)
+    assert message.startswith("3 weights are missing: tiny (about 4 MB, from 127.0.0.1:") and "\n" not in message
+    assert "odd (get it from its page, then `avbench weights fetch odd --file PATH`)" in message
+    assert "`avbench weights fetch tiny big --accept-licence CC-BY-NC-4.0` fetches about 4 MB and more" in message
+    assert message.endswith("and so does --fetch with the same licences")
 
 
 def test_a_folder_comes_from_the_hub_at_one_commit(publish, server, hub):
@@ -275,6 +277,21 @@ def test_the_users_file_replaces_a_fetched_folder(publish, hub, tmp_path):
     (tmp_path / "mine").write_bytes(b"mine")
     weights.fetch("tiny", file=tmp_path / "mine")
     assert weights.locate("tiny").read_bytes() == b"mine" and weights.fetched("tiny") is None
+
+
+def test_the_command_line_fetches_lists_and_verifies(publish, server, monkeypatch):
+    assert "not fetched" in run_avbench("weights", "list", "--format", "csv").stdout
+    publish(WebFile(f"{server.address}/w.pth"), accept="CC-BY-NC-4.0")
+    assert "--accept-licence CC-BY-NC-4.0" in run_avbench("weights", "fetch", "tiny", code=2).stderr
+    done = run_avbench("weights", "fetch", "tiny", "--accept-licence", "CC-BY-NC-4.0")
+    assert "tiny: " in done.stdout and "Licence: free, accepted as CC-BY-NC-4.0." in done.stderr
+    assert f",fetched,,free,its page,{SHA256[:12]}" in run_avbench("weights", "list", "--format", "csv").stdout
+    assert "tiny: ok" in run_avbench("weights", "verify").stdout
+    weights.locate("tiny").write_bytes(b"damaged")
+    assert "tiny: weight 'tiny' is damaged" in run_avbench("weights", "verify", code=1).stdout
+    assert ",damaged," in run_avbench("weights", "list", "--format", "csv").stdout
+    words = ("run", "toyworld:", "--metric", "silence", "--accept-licence", "CC-BY-NC-4.0")
+    assert "--accept-licence has no effect without --fetch" in run_avbench(*words, code=2).stderr
 
 
 def test_the_table_of_addresses_is_sound():

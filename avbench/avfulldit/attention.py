@@ -67,7 +67,7 @@ class Widening(nn.Module):
         if not len(self.streams):
             return opened.query, opened.key, opened.value
         new = [
-            stream.project(x, norm, self._head_dim)
+            stream.project(x, norm, self._head_dim)  # pyright: ignore[reportCallIssue]  # a ModuleList has no item type
             for stream, norm, x in zip(self.streams, self._norms[0], opened.inputs, strict=True)
         ]
         own = (opened.query, opened.key, opened.value)
@@ -84,7 +84,8 @@ class Widening(nn.Module):
         if not len(self.streams):
             return own, None
         parts = attended[:, :, heads:].flatten(2).split([x.shape[1] for x in opened.inputs], dim=1)
-        return own, torch.cat([stream.out(part) for stream, part in zip(self.streams, parts, strict=True)], dim=1)
+        out = [stream.out(part) for stream, part in zip(self.streams, parts, strict=True)]  # pyright: ignore[reportCallIssue]
+        return own, torch.cat(out, dim=1)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Pair = tuple[Tensor, Tensor | None]
-"""Video and, where there is sound, audio."""
+Pair = tuple[Tensor | None, Tensor | None]
+"""Video and audio; None for a modality that the model lacks."""
 
 
 def stream(*name: object) -> torch.Generator:
@@ -80,6 +80,8 @@ class Sampling:
     video_negative: str = ""
     """The caption that guidance leads away from."""
     audio_negative: str = ""
+    audio_again: float = 0.0
+    """Above 0, the sound is sampled a second time beside the finished video (see `pipeline`), with this guidance."""
 
     def grid(self) -> Tensor:
         """Timesteps from 1 to 0, ``[steps + 1]``."""
@@ -141,4 +143,4 @@ def _halved(a: Pair, b: Pair) -> Pair:
 def _mapped(rule: Callable[[Tensor, Tensor], Tensor], a: Pair, b: Pair) -> Pair:
     """Apply a function to the video parts and, if both have sound, to the audio parts."""
     one, other = (None if x is None or y is None else rule(x, y) for x, y in zip(a, b, strict=True))
-    return one, other  # type: ignore[return-value]  # a T2A tower has no video
+    return one, other

@@ -30,6 +30,9 @@ def vocabulary(captions: Iterable[str]) -> list[str]:
 class CaptionEncoder(nn.Module):
     """Captions → `Text`. Words beyond `length` are cut; words outside the vocabulary share one embedding."""
 
+    empty: Tensor
+    """Ids of the caption without words, ``[1, length]``."""
+
     def __init__(self, words: Sequence[str], width: int, length: int, layers: int = 2, heads: int = 4) -> None:
         super().__init__()
         self.words, self.length, self.width = tuple(words), length, width

@@ -1,15 +1,22 @@
 """Defines the commands for data: subsets, curate, reference, weights."""
 
 import json
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avbench.cli.options import AcceptLicence, Device, Form, FVDProtocols, Metrics, Replace, Workers
+from avbench.cli.options import AcceptLicence, Device, Form, FVDProtocols, Metrics, Replace, Workers, folder_to_write
 from avbench.cli.printing import print_line, print_list, print_listing, refuse, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import named_metrics, work_of, worker_count
+
+if TYPE_CHECKING:
+    from avbench.core import Subset
+    from avbench.curation.choice import Decided
+    from avbench.subsets.datasets import Pool
 
 
 @subsets_app.command("list")
@@ -45,7 +52,9 @@ def subsets_lint(
 @subsets_app.command("import")
 def subsets_import(
     pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
-    out: Annotated[Path, typer.Option(help="Subset folder to write; its name is the subset's.")],
+    out: Annotated[
+        Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=folder_to_write)
+    ],
     split: Annotated[str | None, typer.Option(help="train, val or test; all by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The most prompts to take, spread over the set.")] = None,
     caption: Annotated[
@@ -68,7 +77,9 @@ def subsets_import(
 @app.command()
 def curate(
     pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
-    out: Annotated[Path, typer.Option(help="Subset folder to write; its name is the subset's.")],
+    out: Annotated[
+        Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=folder_to_write)
+    ],
     rule: Annotated[str, typer.Option(help="large-motion, object-contact, ambient, or one of --rules.")],
     rules: Annotated[
         Path | None, typer.Option(help="Your own rules, a TOML file; docs/curate.md describes its form.")
@@ -81,25 +92,34 @@ def curate(
 ) -> None:
     """Choose a subset of real clips by written rules; the same command again resumes where it stopped."""
     _require_curation()
-    from avbench.curation import choice, sheet
-    from avbench.curation import pool as stage
-    from avbench.curation import rules as written
     from avbench.storage.clip_files import clips_in
     from avbench.subsets import datasets
 
-    opened, chosen = datasets.opened(pool), written.read(rules or written.SHIPPED)
-    chosen.of(rule)
+    opened = datasets.opened(pool)
     if opened.name == "folder":
         for sentence in clips_in(opened.folder).remark(frames_too=True):
             print_line(f"note: {sentence}", err=True)
-    place = work or out.with_name(f"{out.name}.work")
-    tasks = stage.unmeasured(opened, place, limit)
-    show_progress("measuring", len(tasks), stage.measure(tasks, place, workers=worker_count(workers)))
-    decided = choice.decide(choice.load(opened, place, limit), chosen, rule)
-    subset = choice.save(opened, decided, chosen, out, limit)
-    files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
-    sheet.write_sheet([(one.id, opened.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
+    subset, decided = _chosen(opened, rule, rules, out, work or out.with_name(f"{out.name}.work"), limit, workers)
     print_line(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
+
+
+def _chosen(
+    pool: "Pool", rule: str, rules: Path | None, out: Path, work: Path, limit: int | None, workers: int | None
+) -> "tuple[Subset, Decided]":
+    """Measure a pool and write the subset of the clips that a rule keeps."""
+    from avbench.curation import choice, sheet
+    from avbench.curation import pool as stage
+    from avbench.curation import rules as written
+
+    known = written.read(rules or written.SHIPPED)
+    known.of(rule)
+    tasks = stage.unmeasured(pool, work, limit)
+    show_progress("measuring", len(tasks), stage.measure(tasks, work, workers=worker_count(workers)))
+    decided = choice.decide(choice.load(pool, work, limit), known, rule)
+    subset = choice.save(pool, decided, known, out, limit)
+    files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
+    sheet.write_sheet([(one.id, pool.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
+    return subset, decided
 
 
 def _require_curation() -> None:
@@ -134,7 +154,9 @@ def reference_build(
     ] = Path("runs/references"),
     workers: Workers = None,
     device: Device = "auto",
-    out: Annotated[Path, typer.Option(help="Folder that holds the references.")] = Path("reference_stats"),
+    out: Annotated[Path, typer.Option(help="Folder that holds the references.", callback=folder_to_write)] = Path(
+        "reference_stats"
+    ),
     replace: Replace = False,
 ) -> None:
     """Build a reference; the same command gives the same bytes."""
@@ -157,10 +179,74 @@ def reference_build(
     print_line(f"{sha256}  {target}")
 
 
+@reference_app.command("for")
+def reference_for(
+    name: Annotated[str, typer.Argument(metavar="SUBSET", help="object-contact, large-motion or ambient.")],
+    pool: Annotated[
+        str, typer.Option("--from", help="A data set that you hold: reader:FOLDER (`list datasets`), or a folder.")
+    ],
+    split: Annotated[str | None, typer.Option(help="train, val or test; all by default.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the data set.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the clips; by default the reader's.")] = None,
+    metric: Metrics = None,
+    fvd_protocol: FVDProtocols = None,
+    rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
+    work: Annotated[
+        Path, typer.Option(help="Folder for measurements and the chosen clips; a rerun resumes in it.")
+    ] = Path("runs/references"),
+    workers: Workers = None,
+    device: Device = "auto",
+    out: Annotated[Path, typer.Option(help="Folder that gets the reference, as SUBSET.")] = Path("references"),
+    replace: Replace = False,
+) -> None:
+    """Build the reference of a subset: choose real clips of a data set by the subset's rule, and measure them."""
+    _require_curation()
+    from avbench import api
+    from avbench.curation.match import matches
+    from avbench.features.measure import require_weights
+    from avbench.metrics import reference
+    from avbench.metrics.evaluate import features_of
+    from avbench.subsets import datasets
+    from avbench.subsets.loading import load
+
+    asked, opened = load(name), datasets.of_split(datasets.opened(pool), split)
+    metrics = named_metrics(metric, fvd_protocol)
+    require_weights(features_of(metrics))
+    place = work / f"{asked.name}-{opened.name}"
+    subset, decided = _chosen(opened, asked.name, None, place, work / f"{opened.name}.work", limit, workers)
+    found = matches(asked, subset, decided.table.loc[decided.kept])
+    about = {
+        "made_for": {"subset": asked.name, "digest": asked.digest},
+        "chosen": f"{subset.card['chosen']}, of {opened.name}, by the rule {asked.name}",
+        "match": {one.tag: round(one.overlap, 4) for one in found if one.clips},
+        "command": shlex.join(["avbench", "reference", "for", asked.name, "--from", f"{opened.name}:FOLDER"]),
+    }
+    source, licence = f"clips:{opened.folder}", licence or opened.reader.licence
+    clips = api.RealClips(subset, source, (0,), licence, rows or reference.ROWS, about)
+    how = work_of(workers, replace=replace, device=device)
+    sha256 = api.build_reference(clips, metrics, place / "run", out / asked.name, how)
+    print_line(f"{len(subset.prompts)} clips: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
+    for one in found:
+        print_line(one.sentence)
+    for sentence in [*_length(asked, decided), *reference.remarks(reference.load(out / asked.name))]:
+        print_line(f"note: {sentence}", err=True)
+    print_line(f"{sha256}  {out / asked.name}")
+
+
+def _length(asked: "Subset", decided: "Decided") -> Iterator[str]:
+    """Say if the chosen clips last much longer or shorter than the subset recommends."""
+    import numpy as np
+
+    stated = asked.card.get("recommended", {}).get("seconds")
+    real = float(np.nanmedian(decided.table["seconds"].to_numpy(float)[decided.kept]))
+    if stated and not 0.5 <= real / stated <= 2:
+        yield f"the clips last {real:.3g} s in the median, and {asked.name} recommends {stated:g} s: cut them to that"
+
+
 @reference_app.command("merge")
 def reference_merge(
     shards: Annotated[list[Path], typer.Argument(help="Reference folders of one subset, in any order.")],
-    out: Annotated[Path, typer.Option(help="Reference folder to write.")],
+    out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=folder_to_write)],
     rows: Annotated[
         int | None, typer.Option(min=2, help="The most rows to keep; statistics still cover all clips.")
     ] = None,
@@ -181,7 +267,7 @@ def reference_import(
     feature: Annotated[str, typer.Option(help="The feature that the statistics are of, for example i3d-stylegan-v.")],
     source: Annotated[str, typer.Option(help="Which clips were used, and where the file comes from.")],
     licence: Annotated[str, typer.Option(help="Licence of the statistics.")],
-    out: Annotated[Path, typer.Option(help="Reference folder to write.")],
+    out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=folder_to_write)],
     column: Annotated[str, typer.Option(help="The name of the embedding among that feature's values.")] = "logits",
     n: Annotated[int | None, typer.Option(min=2, help="Number of clips, if the file does not hold it.")] = None,
 ) -> None:

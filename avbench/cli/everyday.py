@@ -1,5 +1,7 @@
 """Defines the everyday commands: score, run, compare, report, check, list, doctor."""
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +17,7 @@ from avbench.cli.options import (
     Columns,
     Config,
     Device,
+    Explain,
     Fetch,
     Form,
     FVDProtocols,
@@ -31,6 +34,7 @@ from avbench.cli.options import (
     Subsets,
     View,
     Workers,
+    folder_to_write,
 )
 from avbench.cli.printing import (
     Printed,
@@ -86,6 +90,8 @@ class Shown:
     details: bool = False
     every: bool = False
     """All metrics instead of those that fit."""
+    explain: Sequence[str] = ()
+    """The metrics that the page explains."""
 
 
 @app.command()
@@ -105,7 +111,10 @@ def score(
     plan: PlanAt = None,
     workers: Workers = None,
     device: Device = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for measurements, tables and the page.")] = Path("runs/score"),
+    explain: Explain = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for measurements, tables and the page.", callback=folder_to_write)
+    ] = Path("runs/score"),
     replace: Replace = False,
     details: Details = False,
     every: All = False,
@@ -123,6 +132,7 @@ def score(
         refuse(
             f"--name gives {next(one for one in name if name.count(one) > 1)!r} twice; give each folder its own name"
         )
+    _require_explained(explain)
     found = api.score(
         dict(zip(name, folders, strict=True)) if name else folders,
         reference=reference,
@@ -138,7 +148,7 @@ def score(
         reporter=PRINTED,
         shard=shard,
     )
-    _finish(found, shard_place(out, shard), workers, shown=Shown(details, every))
+    _finish(found, shard_place(out, shard), workers, shown=Shown(details, every, explain or ()))
 
 
 @app.command()
@@ -163,6 +173,7 @@ def run(
     allow: Allow = None,
     workers: Workers = None,
     device: Device = "auto",
+    explain: Explain = None,
     out: Out = Path("runs"),
     replace: Replace = False,
     details: Details = False,
@@ -180,7 +191,7 @@ def run(
     from avbench import api
 
     settings = parsed_settings(setting or ())
-
+    _require_explained(explain)
     place = shard_place(out, shard)
 
     def begun(folder: Path) -> None:
@@ -211,7 +222,7 @@ def run(
         reporter=Printed(PRINTED.notes, begun),
         shard=shard,
     )
-    _finish(found, place, workers, fvd_protocol, shown=Shown(details, every))
+    _finish(found, place, workers, fvd_protocol, shown=Shown(details, every, explain or ()))
 
 
 @app.command()
@@ -227,6 +238,9 @@ def compare(
     caption: Annotated[
         str, typer.Option(help="full, or short: with md, latex or csv one table for a paper, with a one-line footnote.")
     ] = "full",
+    figure: Annotated[
+        Path | None, typer.Option(help="Also write the forest plot of all metrics to this .pdf, .png or .svg.")
+    ] = None,
     unpaired: Unpaired = False,
     details: Details = False,
     every: All = False,
@@ -237,18 +251,25 @@ def compare(
     """
     from avbench import api
     from avbench.core import nearest
-    from avbench.report import boards, paper, printed, tables, vbench
+    from avbench.report import boards, figures, paper, printed, tables, vbench
 
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
     arms = api.named_arms(runs)
     _refuse_with_arms(
-        arms is not None, unpaired=unpaired, reference=reference, columns=columns, caption=caption != "full"
+        arms is not None,
+        unpaired=unpaired,
+        reference=reference,
+        columns=columns,
+        caption=caption != "full",
+        figure=figure,
     )
     if arms:
         chosen = Chosen(metric, all_pairs, plan, allow, unpaired)
         _print_arms(_compared_arms(arms, chosen), form, details=details)
         return
+    if figure:
+        figures.checked_form(figure)
     found = api.compare(
         runs,
         metrics=metric,
@@ -260,8 +281,15 @@ def compare(
     )
     for sentence in found.notes:
         PRINTED.note(sentence)
+    if figure:
+        for place in found.save_figure(figure):
+            print_line(f"figure: {place}", err=True)
     if caption == "short" and form in paper.FORMS:
-        print_line(paper.FORMS[form](paper.paper_table(found.scores, metric)).rstrip("\n"))
+        from avbench.comparison.leaderboard import leaderboard
+
+        names = [*dict.fromkeys(found.scores["metric"])]
+        ranked = leaderboard(found.runs, allow=allow or (), test_distances=True, place=reference, metrics=names)
+        print_line(paper.FORMS[form](paper.paper_table(ranked, metric)).rstrip("\n"))
         return
     if form in ("csv", "json"):
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
@@ -269,6 +297,10 @@ def compare(
     if form == "console":
         print_verdict(found.verdict)
         print_scores(found.scores, found.differences, details=details, every=every)
+        print_line(
+            f"`avbench report {shlex.join(map(str, runs))} --out DIR` writes the page with the clips and plots"
+            + ("" if details else "; --details prints every comparison")
+        )
     else:
         print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
         if len(found.differences):
@@ -331,11 +363,12 @@ def check(
 @app.command()
 def report(
     runs: RunsOrArms,
-    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.", callback=folder_to_write)],
     media: Annotated[
         str, typer.Option(help="inside or beside: the clips in the page, or in media/ beside it.")
     ] = "inside",
     flow: Annotated[bool, typer.Option("--flow", help="Show the flow over the clips as well.")] = False,
+    explain: Explain = None,
     votes: Annotated[list[Path] | None, typer.Option(help="Votes that an earlier page exported; repeatable.")] = None,
     metric: Metrics = None,
     plan: PlanAt = None,
@@ -355,7 +388,7 @@ def report(
     if media not in MEDIA:
         refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
     arms = api.named_arms(runs)
-    _refuse_with_arms(arms is not None, unpaired=unpaired, reference=reference, flow=flow, votes=votes)
+    _refuse_with_arms(arms is not None, unpaired=unpaired, reference=reference, flow=flow, explain=explain, votes=votes)
     if arms:
         compared = _compared_arms(arms, Chosen(metric, False, plan, allow, unpaired))
         page = compared.save_report(out)
@@ -364,7 +397,7 @@ def report(
         return
     views = [opened_run(Path(path), reads_clips=True) for path in runs]
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
-    options = PageOptions(media, flow, tuple(votes or ()), worker_count(workers))
+    options = PageOptions(media, flow, explain or (), tuple(votes or ()), worker_count(workers))
     page = found.save_report(out, options, PRINTED)
     _print_comparison(found, page, shown=Shown(details, every))
 
@@ -460,13 +493,21 @@ def _print_arms(found: "ArmComparison", form: str, *, details: bool) -> None:
         print_tables(arm_tables.training_tables(found.trainings), "", form)
 
 
+def _require_explained(metrics: list[str] | None) -> None:
+    """Refuse a metric that no page can explain, before hours are spent."""
+    if metrics:
+        from avbench.report.page.explain import explained
+
+        explained(metrics)
+
+
 def _finish(
     found: "Comparison", out: Path, workers: int | None, fvd_protocols: list[str] | None = None, *, shown: "Shown"
 ) -> None:
     """Write the report of a comparison and print the answer; exit code 1 if clips were lost or nothing was measured."""
     from avbench.report.writing import PageOptions
 
-    page = found.save_report(out, PageOptions(workers=worker_count(workers)), PRINTED)
+    page = found.save_report(out, PageOptions(explain=shown.explain, workers=worker_count(workers)), PRINTED)
     _print_comparison(found, page, fvd_protocols, shown=shown)
     if found.scores["value"].isna().to_numpy().all():
         refuse("nothing could be measured; the notes below the table say why", code=1)

@@ -3,6 +3,7 @@
 An option that may be repeated also takes several values with commas between them.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +47,18 @@ def _numbers(least: int) -> Callable[[list[str] | None], list[int] | None]:
         return None if parts is None else [int(text) for text in parts]
 
     return parsed
+
+
+def folder_to_write(path: Path) -> Path:
+    """Refuse a path where no folder can be made or written."""
+    there = next(place for place in (path, *path.absolute().parents) if os.access(place, os.F_OK))
+    if not there.is_dir():
+        msg = f"{there} is a file; name a folder"
+        raise typer.BadParameter(msg)
+    if not os.access(there, os.W_OK):
+        msg = f"{there} cannot be written by you; name another folder"
+        raise typer.BadParameter(msg)
+    return path
 
 
 def _form(form: str) -> str:
@@ -95,7 +108,7 @@ Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; one 
 Device = Annotated[
     str, typer.Option("--device", help="Where networks measure: auto (a GPU, if there is one), cpu, cuda or cuda:0,1.")
 ]
-Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
+Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.", callback=folder_to_write)]
 ReferenceAt = Annotated[
     Path | None,
     typer.Option(
@@ -137,6 +150,12 @@ PlannedTrainings = Annotated[
 ShardOf = Annotated[
     str | None,
     typer.Option("--shard", help="i/n: only the i-th of n parts, into shards/i-of-n; `runs merge` puts them together."),
+]
+Explain = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Show on the page what this metric saw of each clip; repeatable, or a,b.", callback=split_at_commas
+    ),
 ]
 Replace = Annotated[
     bool,

@@ -107,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
             sys.exit(2)
         code, sentence = exit_code_and_message(error)
+        if type(error).__name__ == "NoSuchOption" and (path := _path_like_an_option(words)):
+            sentence = f"{path} is read as an option, because it begins with '-'; write ./{path} for the path"
         if "--debug" in words:
             import traceback
 
@@ -128,6 +130,13 @@ def exit_code_and_message(error: Exception) -> tuple[int, str]:
         return 2, ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
     where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     return 70, f"{type(error).__name__}: {first_line(error)}{where}: {_FAULT}"
+
+
+def _path_like_an_option(words: Sequence[str]) -> str | None:
+    """The first word that begins as an option does and is a path that exists."""
+    from pathlib import Path
+
+    return next((word for word in words if word.startswith("-") and Path(word).exists()), None)
 
 
 def _sentence(message: str) -> str:

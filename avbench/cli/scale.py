@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avbench.cli.options import Form, Runs
+from avbench.cli.options import Form, Runs, folder_to_write
 from avbench.cli.printing import duration, print_line, print_listing, refuse
 from avbench.cli.program import app, cache_app, runs_app
 
@@ -21,7 +21,9 @@ MOST_SENTENCES = 10
 
 @runs_app.command("merge")
 def merge_runs(
-    out: Annotated[Path, typer.Argument(help="Run folder to create, or to add the parts to.")],
+    out: Annotated[
+        Path, typer.Argument(help="Run folder to create, or to add the parts to.", callback=folder_to_write)
+    ],
     runs: Runs,
 ) -> None:
     """Merge the parts of one run, such as its shards, exactly; in any order, as often as you like."""

@@ -40,11 +40,12 @@ def named_metrics(
 ) -> list["Metric"]:
     """Return the named metrics and those of a preset of columns, or the default ones, and those of FVD protocols."""
     from avbench import api
+    from avbench.metrics.columns import Wanted, wanted_metrics
     from avbench.metrics.evaluate import fvd_metrics
 
     api.note_unusable_metrics(PRINTED)
     how = api.fetching(fetch, work_of())
-    return api.wanted_metrics(api.Wanted(names, columns, fvd_metrics(fvd_protocols or ()), how), PRINTED.note)
+    return wanted_metrics(Wanted(names, columns, fvd_metrics(fvd_protocols or ()), how), PRINTED.note)
 
 
 def allowed_to_fetch(fetch: bool, licences: Sequence[str] | None) -> "bool | Sequence[str]":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avbench.cli.options import Workers
+from avbench.cli.options import Workers, folder_to_write
 from avbench.cli.printing import print_line, refuse, show_progress, show_training
 from avbench.cli.program import train_app
 from avbench.cli.steps import opened_run, worker_count
@@ -20,7 +20,12 @@ Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
 Batch = Annotated[int, typer.Option(min=1, help="Examples per step, over all processes.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
 Seed = Annotated[int, typer.Option(help="Seed of the data, their order, noise, timesteps and first weights.")]
-Target = Annotated[Path, typer.Option("--out", help="Folder to write; the same command given again resumes there.")]
+Target = Annotated[
+    Path,
+    typer.Option(
+        "--out", help="Folder to write; the same command given again resumes there.", callback=folder_to_write
+    ),
+]
 
 
 @train_app.command("examples")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from avbench.comparison.arms import Arm, pairing, require_alike
+from avbench.comparison.arms import Arm, pairing, require_alike, unlike_models
 from avbench.comparison.differences import (
     MACRO,
     MICRO,
@@ -67,7 +67,7 @@ class ArmTables:
     differences: pd.DataFrame
     """One row per (subset, metric, run, against): COLUMNS."""
     notes: list[str]
-    """How trainings were paired, one sentence per pair of arms."""
+    """What makes an arm doubtful, and how trainings were paired: one sentence each."""
 
 
 @threadpool_limits.wrap(limits=1)
@@ -99,7 +99,7 @@ def arm_differences(
         msg = f"{len(arms)} arm was given; give at least two, as in A=runs/a-* B=runs/b-*"
         raise InputError(msg)
     read = [_Read(arm, metrics, allow) for arm in arms]
-    rows, notes = [], []
+    rows, notes = [], [sentence for arm in arms if (sentence := unlike_models(arm))]
     for one, other in pairs if pairs is not None else [(place, 0) for place in range(1, len(arms))]:
         order, sentence = pairing(arms[one], arms[other], paired_trainings)
         notes.append(sentence)

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import has_magic
 from pathlib import Path
+from typing import Any
 
 from avbench.comparison.differences import Side
 from avbench.comparison.score_table import check_comparable
-from avbench.core import InputError, checked_id, nearest
+from avbench.core import InputError, Run, checked_id, nearest
 from avbench.statistics.trainings import LEAST_TRAININGS
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
@@ -86,6 +87,54 @@ def pairing(arm: Arm, against: Arm, asked: bool | None = None) -> tuple[list[int
         )
     ends = f"{against.trainings[0].path.name} with {arm.trainings[0].path.name}"
     return list(range(sizes[0])), f"Trainings of {names} are paired in the order of their names ({ends}, and so on)."
+
+
+def unlike_models(arm: Arm) -> str | None:
+    """A sentence that the trainings of an arm look like different models, or None.
+
+    What trainings of one recipe may differ in is left out: paths, seeds, the machine, and the hashes of their weights.
+    """
+    first, *others = arm.trainings
+    recipe, name = _recipe(first.run()), first.path.name
+    for training in others:
+        other = _recipe(training.run())
+        differing = [
+            f"{field} {recipe.get(field)!r} in {name}, {other.get(field)!r} in {training.path.name}"
+            for field in dict.fromkeys([*recipe, *other])
+            if recipe.get(field) != other.get(field) and not (field == _SIZE and _close(recipe[_SIZE], other[_SIZE]))
+        ]
+        if differing:  # another provider has other settings, which say no more
+            named = differing[: 1 if differing[0].startswith("provider") else _NAMED]
+            return f"Trainings of {arm.name} may not be one recipe: {'; '.join(named)}."
+    return None
+
+
+_NAMED = 3
+"""Fields that the sentence names."""
+_SIZE = "bytes of the weights and inputs"
+_NOT_OF_A_RECIPE = re.compile("seed|device|batch|dtype|folder|path|checkpoint|weights|inputs|imports_sha256")
+
+
+def _recipe(run: Run) -> dict[str, Any]:
+    """Provider, settings of the model, and the size of its files, which is that of its architecture."""
+    plain = {
+        name: value
+        for name, value in run.settings.items()
+        if not _NOT_OF_A_RECIPE.search(name) and not (isinstance(value, str) and "/" in value)
+    }
+    return {"provider": run.model.partition(":")[0], **plain, _SIZE: _bytes(run.settings)}
+
+
+def _bytes(settings: Any) -> int:
+    """The sum of all sizes of files in settings."""
+    if not isinstance(settings, Mapping):
+        return 0
+    return sum(value if name == "bytes" else _bytes(value) for name, value in settings.items())
+
+
+def _close(one: int, other: int) -> bool:
+    """Whether sizes differ by no more than cards and headers of one architecture do."""
+    return abs(one - other) <= 0.01 * max(one, other)
 
 
 def require_alike(arm: Arm, sides: Sequence[Side], allow: Sequence[str]) -> None:

@@ -157,7 +157,18 @@ def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | N
         found = _of_distance(metric, run, against, against.subsets[where[0]], place)
         too_few = metric.too_few(found["pairs"], scores[0].reference_clips) if "pairs" in found else None
         return margin | found | {"too_few": too_few}
-    return margin | _of_clips(run.values[where], against.values[where], common_target(metric, *scores))
+    values = run.values[where], against.values[where]
+    return margin | _of_clips(*values, common_target(metric, *scores)) | {"too_few": _too_few_prompts(*values)}
+
+
+def _too_few_prompts(a: pd.Series, b: pd.Series) -> str | None:
+    """The sentence that the prompts of both, or those of either side without a common one, show no difference."""
+    prompts = join(a, b).prompts
+    counts = [len({*prompts})] if prompts else [one.index.get_level_values("prompt").nunique() for one in (a, b)]
+    if min(counts) >= paired.LEAST_PROMPTS:
+        return None
+    noun = "prompt" if min(counts) == 1 else "prompts"
+    return f"{min(counts)} {noun}: too few to show a difference, at least {paired.LEAST_PROMPTS} are needed"
 
 
 def kind_of(metric: Metric) -> str:
@@ -230,15 +241,15 @@ def _numbers(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
 
 
 def _of_distance(metric: Metric, a: Side, b: Side, subset: Subset, place: Path | None) -> dict[str, Any]:
-    sides = [side.column(metric, subset.name) for side in (a, b)]
-    both, either = {*sides[0][0]} & {*sides[1][0]}, {*sides[0][0]} | {*sides[1][0]}
+    ours, theirs = (side.column(metric, subset.name) for side in (a, b))
+    both, either = {*ours[0]} & {*theirs[0]}, {*ours[0]} | {*theirs[0]}
     row = {"kind": "distance", "paired": True, "prompts": len({key.prompt for key in both})}
     try:
         real = reference.find(subset, place)
         if real is None:
             msg = f"{subset.name} has no reference"
             raise NotMeasurable(msg)
-        found = distances.difference(metric, *sides, real, protocol_of(metric.feature), subset)
+        found = distances.difference(metric, ours, theirs, real, protocol_of(metric.feature), subset)
     except (NotMeasurable, InputError) as reason:
         return row | {"missing": str(reason)}
     numbers = {"difference": found.value, "error": found.sd, "p": found.p, "pairs": found.pairs}
@@ -258,7 +269,8 @@ def in_family(frame: pd.DataFrame, known: Mapping[str, Metric], plan: Plan) -> i
     """Add directions, units and Holm's correction to compared rows, and return what the family counts, at least 1."""
     frame["direction"] = [known[name].direction.value for name in frame["metric"]]
     frame["unit"] = [known[name].unit for name in frame["metric"]]
-    primary = np.array([plan.primary(row.subset, row.metric) for row in frame.itertuples()]) & frame["p"].notna()
+    places = zip(frame["subset"], frame["metric"], strict=True)
+    primary = np.array([plan.primary(subset, metric) for subset, metric in places]) & frame["p"].notna()
     frame["primary"], frame["family"] = primary, primary.sum()
     frame.loc[primary, "p_holm"] = paired.holm(frame.loc[primary, "p"])
     return max(1, int(primary.sum()))

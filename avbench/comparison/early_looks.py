@@ -88,13 +88,13 @@ def early_looks(runs: Sequence[RunFolder]) -> Iterator[str]:
                     yield sentence
 
 
-def looking(items: Iterable[Item], look: Callable[[], str | None], say: Callable[[str], None]) -> Iterator[Item]:
+def looking(items: Iterable[Item], look: Callable[[], str | None], report: Callable[[str], None]) -> Iterator[Item]:
     """Yield the items of a long job, and now and then, between two of them, say what a look at it finds.
 
     A look that fails is the last one.
     """
     begun = last = time.monotonic()
-    pause, said = LOOK_SECONDS, None
+    pause, reported = LOOK_SECONDS, None
     for item in items:
         yield item
         now = time.monotonic()
@@ -105,8 +105,8 @@ def looking(items: Iterable[Item], look: Callable[[], str | None], say: Callable
         except Exception:  # whatever it is, it must not end a job of days
             pause = float("inf")
             continue
-        if sentence and sentence != said:
-            say(sentence)
-            said = sentence
+        if sentence and sentence != reported:
+            report(sentence)
+            reported = sentence
         last = time.monotonic()
         pause = max(LOOK_SECONDS, (last - now) / LOOK_SHARE, _GROWTH * (last - begun))

@@ -128,20 +128,21 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         gated = [where for where, margin in wanted.items() if margin is not None]
         if not gated:
             known = ", ".join(dict.fromkeys(metric for _, metric in had)) or "none"
+            lacks = "no margin of the plan is of the baseline's scores" if plan.margins else "no plan has a margin"
             msg = (
-                f"no margin of the plan is of the baseline's scores, so nothing is gated; they have: {known} (--init "
-                "writes a plan from the baseline's own noise)"
+                f"{lacks}, so nothing is gated; the baseline has: {known} (`avbench check RUN --baseline {baseline} "
+                "--init` writes a plan from the baseline's own noise)"
             )
             raise InputError(msg)
         found = differences([before, folder], plan=plan, place=place)
-        rows = {(row.subset, row.metric): row for row in found.itertuples()}
+        rows = dict(zip(zip(found["subset"], found["metric"], strict=True), found.itertuples(), strict=True))
         checks = [
             _clips(before, folder, {subset for subset, _ in _on_subsets(wanted, had)}),
             *_margins(wanted, rows, had, folder),
             *_coverage(_on_subsets(gated, had), before, folder),
         ]
-    tested = [number for number, one in enumerate(checks) if one.p is not None]
-    adjusted = dict(zip(tested, paired.holm([checks[number].p for number in tested]), strict=True))
+    tested = {number: one.p for number, one in enumerate(checks) if one.p is not None}
+    adjusted = dict(zip(tested, paired.holm([*tested.values()]), strict=True))
     verdicts = [
         Verdict(
             one.name,
@@ -183,13 +184,16 @@ def initial_plan(baseline: Path) -> str:
     with _opened(baseline) as before:
         scores, _ = before.scores()
     found = {(one.subset, one.metric): margin for one in scores if (margin := _noise(one))}
+    without = [f"{one.subset}/{one.metric}" for one in scores if (one.subset, one.metric) not in found]
     if not found:
         msg = f"{baseline} has no number with an interval, so no margin can be taken from it"
         raise InputError(msg)
+    rest = [f"# Not checked, for want of a known noise or of a better side: {', '.join(without)}."] if without else []
     lines = [
         "# Margins for `avbench check`: a change below them does not stop a merge.",
         "# Each is the noise of the baseline: half the 95 % interval over prompts, or two standard deviations of a",
         "# distance's null. Lower what must not get worse, and remove what may.",
+        *rest,
         "[margin]",
         *(f"{json.dumps('/'.join(where))} = {margin:.3g}" for where, margin in found.items()),
     ]
@@ -199,8 +203,9 @@ def initial_plan(baseline: Path) -> str:
 def _noise(score: Score) -> float | None:
     """What another choice of prompts may change, or None where that is not known or no side is better."""
     metric = known_metrics().get(score.metric)
-    has_side = metric and metric.direction is not Direction.NEITHER
-    if score.value is None or not has_side or (metric.direction is Direction.BAND and score.reference is None):
+    if score.value is None or metric is None or metric.direction is Direction.NEITHER:
+        return None
+    if metric.direction is Direction.BAND and score.reference is None:
         return None
     if score.interval:
         return (score.interval[1] - score.interval[0]) / 2

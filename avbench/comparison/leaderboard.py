@@ -162,13 +162,16 @@ class _Table:
         return np.sum(weights * means, axis=1), np.sqrt(total), dof
 
     def p_values(self, *, micro: bool) -> np.ndarray:
-        """``[models, models]``: p of no difference, NaN where a pair has too few clips in common."""
+        """``[models, models]``: p of no difference, NaN where a pair has too few prompts in common."""
         off = self.off()
         p = np.full((len(off), len(off)), np.nan)
         for one in range(len(off) - 1):
             mean, error, dof = self.means(off[one] - off[one + 1 :], micro=micro)
-            found = np.where(np.isnan(error), np.nan, paired.t_test(mean, error, dof))
-            p[one, one + 1 :] = p[one + 1 :, one] = np.where((mean == 0) & ~np.isnan(error), 1.0, found)
+            there = ~np.isnan(off[one] - off[one + 1 :])
+            prompts = np.count_nonzero(np.add.reduceat(there, self.prompts, axis=1), axis=1)
+            able = ~np.isnan(error) & (prompts >= paired.LEAST_PROMPTS)
+            found = np.where(mean == 0, 1.0, paired.t_test(mean, error, dof))
+            p[one, one + 1 :] = p[one + 1 :, one] = np.where(able, found, np.nan)
         return p
 
 

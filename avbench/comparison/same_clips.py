@@ -1,16 +1,27 @@
-"""Says what about the clips of runs makes a comparison doubtful: equal files, and another size, rate or length."""
+"""Says what about the clips of runs limits a comparison: clips without a partner or without a value, equal files, and
+another size, rate or length.
+"""
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
+from avbench.comparison.verdict import all_of
 from avbench.core import InputError, Key, Sample
+from avbench.features.measure import current_rows
+from avbench.metrics.evaluate import read_values
+from avbench.metrics.table import known_metrics
 from avbench.storage.media import read_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
 _READ = 3
 """Clips whose form is looked at, per subset and pair of runs."""
+_NAMED = 3
+"""Clips that a sentence names; the others are counted."""
 _LENGTH = 1.1
 """Lengths up to this factor apart count as one: a frame more or less is usual."""
 
@@ -31,12 +42,15 @@ class _Form:
 
 
 def remarks(runs: Sequence[RunFolder]) -> list[str]:
-    """Sentences on clips that are one file, within a run and between the first run and another, and on unlike forms.
+    """Sentences on clips without a value or without a partner in the first run, on equal files, and on unlike forms.
 
     Forms are compared on the first clips that both have, and only of subsets without a clip spec: others are conformed.
     """
     made = [{key: one for key, one in sorted(run.samples().items()) if one.path is not None} for run in runs]
-    found = [sentence for run, clips in zip(runs, made, strict=True) for sentence in _copies(run.path.name, clips)]
+    found = [sentence for run, clips in zip(runs, made, strict=True) for sentence in _without_value(run, clips)]
+    for run, clips in zip(runs[1:], made[1:], strict=True):
+        found += _alone((runs[0].path.name, run.path.name), (made[0], clips))
+    found += [sentence for run, clips in zip(runs, made, strict=True) for sentence in _copies(run, clips)]
     for run, clips in zip(runs[1:], made[1:], strict=True):
         shared = [key for key in made[0] if key in clips]
         names = f"{runs[0].path.name} and {run.path.name}"
@@ -47,14 +61,71 @@ def remarks(runs: Sequence[RunFolder]) -> list[str]:
     return found
 
 
-def _copies(name: str, clips: Mapping[Key, Sample]) -> Iterator[str]:
-    of_file = defaultdict(list)
+def _without_value(run: RunFolder, clips: Mapping[Key, Sample]) -> Iterator[str]:
+    """A sentence for each reason why clips have no value of metrics that other clips of their subset have one of."""
+    if not (run.path / VALUES_FILE).is_file():  # it was not evaluated
+        return
+    known = known_metrics()
+    reasons = functools.cache(functools.partial(_reasons, run))
+    lacking: dict[tuple[str, tuple[Key, ...]], list[str]] = {}
+    groups: Any = read_values(run).groupby(["subset", "metric"], sort=False)
+    for (subset, name), values in groups:
+        has = {Key(*one) for one in values[[*Key._fields]].itertuples(index=False, name=None)}
+        without = [key for key in clips if key.subset == subset and key not in has]
+        if not without or values["value"].isna().all():
+            continue
+        why = reasons(known[name].beside) | reasons(known[name].feature)
+        for reason in dict.fromkeys(why.get(key, "not measured") for key in without):
+            keys = tuple(key for key in without if why.get(key, "not measured") == reason)
+            lacking.setdefault((reason, keys), []).append(name.replace("_", " "))
+    for (why, keys), names in lacking.items():
+        total = sum(key.subset == keys[0].subset for key in clips)
+        has = "has" if len(keys) == 1 else "have"
+        counted = f"{len(keys)} of {total} clips of {run.path.name}"
+        yield f"{counted} {has} no value of {all_of(names)}: {why} ({_listed(keys)})."
+
+
+def _reasons(run: RunFolder, feature: str) -> dict[Key, str]:
+    """Key of a clip → why a feature has no value of it."""
+    with suppress(InputError):  # there is none, or it needs the clips of another run
+        rows = current_rows(run, feature, names=()).values()
+        return {row.key: row.missing for row in rows if row.missing}
+    return {}
+
+
+def _alone(names: tuple[str, str], made: tuple[Mapping[Key, Sample], Mapping[Key, Sample]]) -> Iterator[str]:
+    """Sentences on clips that only one of two runs has, on the subsets that both have."""
+    both = set.intersection(*({key.subset for key in one} for one in made))
+    if both and not made[0].keys() & made[1].keys():
+        yield (
+            f"{names[0]} and {names[1]} have no clip of the same prompt and seed, so their clips are compared without "
+            "partners, which shows less."
+        )
+        return
+    for here, there in ((0, 1), (1, 0)):
+        if keys := [key for key in made[here] if key.subset in both and key not in made[there]]:
+            yield (
+                f"{len(keys)} of {sum(key.subset in both for key in made[here])} clips of {names[here]} without a "
+                f"partner in {names[there]} count in no comparison: {_listed(keys)}."
+            )
+
+
+def _listed(keys: Sequence[Key]) -> str:
+    """The first clips by name; the others are counted."""
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return ", ".join(f"{key.prompt}-{key.seed}" for key in keys[:_NAMED]) + more
+
+
+def _copies(run: RunFolder, clips: Mapping[Key, Sample]) -> Iterator[str]:
+    """A sentence on equal files. One prompt that two subsets share is asked for twice; its clips are no copies."""
+    asked = {(subset.name, one.id): (one.id, one.video_caption) for subset in run.subsets() for one in subset.prompts}
+    of_file: defaultdict[str | None, dict[Any, Key]] = defaultdict(dict)
     for key, sample in clips.items():
-        of_file[sample.sha256].append(key)
-    if copies := [keys for keys in of_file.values() if len(keys) > 1]:
+        of_file[sample.sha256].setdefault((asked[key.subset, key.prompt], key.seed), key)
+    if copies := [[*keys.values()] for keys in of_file.values() if len(keys) > 1]:
         one, other = (f"{key.prompt}-{key.seed}" for key in copies[0][:2])
-        count = sum(map(len, copies))
-        yield f"{count} of {len(clips)} clips of {name} are copies of one another, for example {one} and {other}."
+        count, total = sum(map(len, copies)), sum(map(len, of_file.values()))
+        yield (f"{count} of {total} clips of {run.path.name} are copies of one another, for example {one} and {other}.")
 
 
 def _moved(names: str, first: Mapping[Key, Sample], clips: Mapping[Key, Sample]) -> Iterator[str]:

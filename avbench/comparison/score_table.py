@@ -22,6 +22,7 @@ from avbench.storage.sharing import without_folders
 SAMPLING = (
     *("steps", "num_inference_steps", "sampler", "scheduler", "solver", "shift", "video_guidance", "audio_guidance"),
     *("guidance", "guidance_scale", "guidance_scale_2", "negative_prompt", "video_negative", "audio_negative", "dtype"),
+    "audio_again",
 )
 """Settings that say how a model was sampled, not which it is: where two models both have one, it must be equal."""
 
@@ -179,8 +180,8 @@ class Joined:
 def clip_values(folder: RunFolder) -> dict[Where, pd.Series]:
     """(subset, metric) → value by (prompt, seed), of the clips that could be measured."""
     table = read_values(folder).dropna(subset="value")
-    grouped = table.groupby(["subset", "metric"], sort=False)
-    return {where: group.set_index(["prompt", "seed"])["value"] for where, group in grouped}
+    groups: Any = table.groupby(["subset", "metric"], sort=False)
+    return {where: group.set_index(["prompt", "seed"])["value"] for where, group in groups}
 
 
 def join(a: pd.Series, b: pd.Series) -> Joined:
@@ -204,13 +205,15 @@ def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
     rows = []
     for folder in folders:
         values = read_values(folder)
-        amounts = values[values["metric"] == "motion_amount"].set_index([*Key._fields])["value"]
-        for (subset, name), of_metric in values[values["metric"].isin(shown)].groupby(["subset", "metric"], sort=False):
+        amounts: Any = values[values["metric"] == "motion_amount"].set_index([*Key._fields])["value"]
+        groups: Any = values[values["metric"].isin(shown)].groupby(["subset", "metric"], sort=False)
+        for (subset, name), of_metric in groups:
             known = (
                 of_metric.set_index([*Key._fields])["value"].to_frame("value").join(amounts.rename("amount")).dropna()
             )
             bins = np.digitize(known["amount"], MOTION_BINS) - 1
-            for index, in_bin in known.groupby(bins)["value"]:
+            for index in np.unique(bins):
+                in_bin = known["value"].to_numpy()[bins == index]
                 if len(in_bin) >= LEAST_IN_BIN:
                     edges = {"low": MOTION_BINS[index], "high": MOTION_BINS[index + 1]}
                     made = {"subset": subset, "metric": name, "model": folder.path.name, "bin": int(index)}

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, sided, worsening
+from avbench.core import Direction
+from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
 
 MOST_NAMED = 4
@@ -40,25 +42,33 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         nearest comparison, and what could not be compared, grouped by reason. Of more runs: their order with the places
         that are open, one sentence for each pair, and the rest for all pairs together.
     """
-    frame = frame[~frame["subset"].isin(POOLS)]
+    frame = frame.loc[~frame["subset"].isin(POOLS)]
     models, subsets = list(dict.fromkeys(frame["model"])), list(dict.fromkeys(frame["subset"]))
     if differences is None or differences.empty:
         where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
         if len(models) == 1:
-            return [f"{models[0]} on {where}: the table has its numbers. Give a second one to compare it with."]
+            alone = f"{models[0]} on {where}: the table has its numbers. {_why_alone(frame)}"
+            return [alone, *_without_reference(frame)]
         if differences is None:
-            return [f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."]
-        return [f"Nothing could be compared: {_all_of(models)} have no metric on a common subset."]
-    own = differences[~differences["subset"].isin(POOLS)]
-    pairs = [
-        _Pair(str(run), str(against), rows, frame)
-        for (run, against), rows in own.groupby(["run", "against"], sort=False)
-    ]
+            alone = f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."
+            return [alone, *_without_reference(frame)]
+        return [f"Nothing could be compared: {all_of(models)} have no metric on a common subset."]
+    own = differences.loc[~differences["subset"].isin(POOLS)]
+    groups: Any = own.groupby(["run", "against"], sort=False)
+    pairs = [_Pair(run, against, rows, frame) for (run, against), rows in groups]
     if len(pairs) == 1:
         found = [*_of_two(pairs[0])]
     else:
         found = [*_order(models, frame, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
-    return [*found, *_nearest(pairs), *_not_compared(own, frame), *_lost_subsets(frame)]
+    return [*found, *_nearest(pairs), *_not_compared(own, frame), *_lost_subsets(frame), *_without_reference(frame)]
+
+
+def _why_alone(frame: pd.DataFrame) -> str:
+    """What one run lacks for a verdict."""
+    clips = int(np.nanmax(frame["n"].to_numpy(float))) if "n" in frame else LEAST_PROMPTS
+    if clips < LEAST_PROMPTS:
+        return f"Numbers of {_counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
+    return "Give a second one to compare it with."
 
 
 def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
@@ -70,12 +80,13 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
         planned: prompts that both will have.
     """
     after = f"Preliminary, after {done} of {_counted(planned, 'prompt')}"
-    pairs = [_Pair(*names, rows, pd.DataFrame()) for names, rows in differences.groupby(["run", "against"])]
+    groups: Any = differences.groupby(["run", "against"])
+    pairs = [_Pair(run, against, rows, pd.DataFrame()) for (run, against), rows in groups]
     (pair,) = pairs or [None]
-    if pair is None or not pair.made:
-        return f"{after}: nothing can be compared yet."
     if done < LEAST_PROMPTS:
         return f"{after}: these are too few prompts to see a difference; {LEAST_PROMPTS} are the least."
+    if pair is None or not pair.made:
+        return f"{after}: nothing can be compared yet."
     ahead = [
         f"{name} is ahead so far in {_named(won)} ({len(won)} of {_counted(pair.made, 'comparison')})"
         for name, won in ((pair.run, pair.better), (pair.against, pair.worse))
@@ -87,7 +98,7 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
 
 def _named(rows: Sequence[Any]) -> str:
     names = [_words(name) for name in dict.fromkeys(row.metric for row in rows)]
-    return _all_of(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more"])
+    return all_of(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more"])
 
 
 def arm_verdict(scores: pd.DataFrame, differences: pd.DataFrame, pairings: Sequence[str]) -> list[str]:
@@ -122,6 +133,18 @@ def effect(row: Any) -> float:
     return float(size / row.detectable) if row.detectable > 0 else float(np.copysign(np.inf, size))
 
 
+def ahead(frame: pd.DataFrame, differences: pd.DataFrame | None) -> pd.Series:
+    """Which rows of a score table the verdict calls better than another run, and worse than none: True or False."""
+    if differences is None or differences.empty:
+        return pd.Series(False, frame.index)
+    rows: list[Any] = [*differences.itertuples()]
+    shown = [row for row in rows if isinstance(row.better, str)]
+    won = {(row.subset, row.metric, row.better) for row in shown}
+    lost = {(row.subset, row.metric, row.against if row.better == row.run else row.run) for row in shown}
+    where = pd.Series([*zip(frame["subset"], frame["metric"], frame["model"], strict=True)], frame.index, dtype=object)
+    return where.isin(won - lost)
+
+
 def is_shown(row: Any) -> bool:
     """Whether a difference is more than chance after Holm's correction, and rests on enough clips."""
     return bool(pd.notna(row.p_holm) and row.p_holm < ALPHA and row.difference and pd.isna(row.too_few))
@@ -135,11 +158,13 @@ def reason(row: Any, frame: pd.DataFrame) -> str:
         frame: the scores of the same runs.
     """
     if isinstance(row.too_few, str):
-        return f"too few clips, {row.too_few.partition(':')[0]}"
+        few = row.too_few.partition(":")[0]
+        return f"only {few} of at least {LEAST_PROMPTS}" if "prompt" in few else f"too few clips, {few}"
     short = re.split(r"[:(;]", str(row.missing or "no value"), maxsplit=1)[0].strip()
     here = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
-    of_both = frame[here & frame["model"].isin((row.run, row.against))]
-    lacking = [one.model for one in of_both.itertuples() if str(one.missing).startswith(short)]
+    of_both = frame.loc[here & frame["model"].isin((row.run, row.against))]
+    missing = zip(of_both["model"], of_both["missing"], strict=True)
+    lacking = [model for model, why in missing if str(why).startswith(short)]
     if "no reference" in short:
         return "no reference"
     if unable := re.fullmatch(r"\w+ cannot measure any of the (\d+) clips", short):
@@ -154,13 +179,13 @@ class _Pair:
 
     def __init__(self, run: str, against: str, rows: pd.DataFrame, frame: pd.DataFrame) -> None:
         self.run, self.against, self.frame = run, against, frame
-        self.several = rows["subset"].nunique() > 1
-        made = rows[rows["p"].notna() & rows["too_few"].isna()]
+        self.several = len({*rows["subset"]}) > 1
+        made = rows.loc[rows["p"].notna() & rows["too_few"].isna()]
         self.made = len(made)
         """Comparisons that could be made."""
         self.size = _size(made)
         """How much the comparisons rest on, in words."""
-        largest_first = sorted(made.itertuples(), key=lambda row: -abs(effect(row)))
+        largest_first: list[Any] = sorted(made.itertuples(), key=lambda row: -abs(effect(row)))
         self.better = [row for row in largest_first if row.better == run]
         self.worse = [row for row in largest_first if row.better == against]
         self.beside = [row for row in largest_first if not sided(row) and is_shown(row)]
@@ -192,8 +217,8 @@ class _Pair:
 
     def _share(self, row: Any, subject: str) -> str:
         """The difference in percent of the other run's value, where both values are above 0."""
-        here = self.frame[(self.frame["subset"] == row.subset) & (self.frame["metric"] == row.metric)]
-        values = here.set_index("model")["value"]
+        here = self.frame.loc[(self.frame["subset"] == row.subset) & (self.frame["metric"] == row.metric)]
+        values: dict[str, float] = dict(zip(here["model"], here["value"].to_numpy(float), strict=True))
         other = values.get(self.against if subject == self.run else self.run, np.nan)
         known = other > 0 and values.get(subject, np.nan) > 0 and abs(row.difference) < 10 * other
         return f" or {100 * abs(row.difference) / other:.2g} %" if known else ""
@@ -237,7 +262,7 @@ def _order(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Ite
     ahead = _ahead(models, frame, own)
     worth = {one: sum(ahead[one, other] - ahead[other, one] for other in models if other != one) for one in models}
     if not any(ahead.values()):
-        yield f"No difference shown among {_all_of(models)}."
+        yield f"No difference shown among {all_of(models)}."
         return
     groups: list[list[str]] = []
     for one in sorted(models, key=lambda one: -worth[one]):
@@ -246,7 +271,7 @@ def _order(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Ite
             groups[-1].append(one)
         else:
             groups.append([one])
-    named = [group[0] if len(group) == 1 else f"{_all_of(group)} ({_why_together(group, ahead)})" for group in groups]
+    named = [group[0] if len(group) == 1 else f"{all_of(group)} ({_why_together(group, ahead)})" for group in groups]
     yield f"Best to worst: {', then '.join(named)}." if len(groups) > 1 else f"No clear order: {named[0]}."
 
 
@@ -263,11 +288,16 @@ def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Cou
     Letters and ranks of the score table tell of every pair, but not of distances; the paired comparisons have those.
     """
     ahead: Counter[tuple[str, str]] = Counter()
-    for row in own[own["better"].notna()].itertuples():
+    rows: list[Any] = [*own.loc[own["better"].notna()].itertuples()]
+    for row in rows:
         if row.kind == "distance" or "letters" not in frame:
             ahead[row.better, row.against if row.better == row.run else row.run] += 1
+    few = {*own.loc[own["too_few"].notna(), ["subset", "metric"]].itertuples(index=False, name=None)}
     if "letters" in frame:
-        for _, column in frame[frame["letters"] != ""].groupby(["subset", "metric"], sort=False):
+        groups: Any = frame.loc[frame["letters"] != ""].groupby(["subset", "metric"], sort=False)
+        for where, column in groups:
+            if where in few:
+                continue
             for one, other in itertools.permutations(column.itertuples(), 2):
                 if one.rank < other.rank and not {*one.letters} & {*other.letters}:
                     ahead[one.model, other.model] += 1
@@ -308,6 +338,22 @@ def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
         yield f"{what}: {named}."
 
 
+def _without_reference(frame: pd.DataFrame) -> list[str]:
+    """What cannot be had because a subset has no reference: a sentence for all such subsets, or none."""
+    lacking = frame[frame["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
+    if lacking.empty:
+        return []
+    subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
+    bands = frame[frame["subset"].isin(subsets) & (frame["direction"] == Direction.BAND.value) & frame["value"].notna()]
+    count = len({*bands["metric"]})
+    aimless = f", and {_counted(count, 'metric')} that should match real clips cannot be judged" if count else ""
+    have = "has" if len(subsets) == 1 else "have"
+    return [
+        f"{all_of(subsets)} {have} no reference of real clips, so {all_of(metrics)} cannot be had there{aimless}: "
+        "give one by --reference (`avbench reference for` builds it from a data set)."
+    ]
+
+
 def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:
     """Subsets that not every run has: they count in no comparison with a run that lacks them."""
     had = frame.groupby("subset", sort=False)["model"].unique()
@@ -315,20 +361,20 @@ def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:
         lacking = [model for model in dict.fromkeys(frame["model"]) if model not in models]
         if lacking:
             has = "has" if len(lacking) == 1 else "have"
-            yield f"{_all_of(lacking)} {has} no clips of {subset}: nothing is compared there."
+            yield f"{all_of(lacking)} {has} no clips of {subset}: nothing is compared there."
 
 
 def _size(made: pd.DataFrame) -> str:
     """The numbers of prompts, and of arms those of trainings before them."""
-    prompts = _range(made["prompts"], "prompt")
+    prompts = _range(made["prompts"].to_numpy(float), "prompt")
     if "trainings" not in made:
         return prompts
-    per_arm = _range(pd.concat([made["trainings"], made["trainings_against"]]), "training")
+    per_arm = _range(made[["trainings", "trainings_against"]].to_numpy(float), "training")
     return f"{per_arm} per arm, {prompts}"
 
 
-def _range(column: pd.Series, noun: str) -> str:
-    counts = {int(count) for count in column.dropna()}
+def _range(known: np.ndarray, noun: str) -> str:
+    counts = {int(count) for count in known[~np.isnan(known)]}
     low, high = (min(counts), max(counts)) if counts else (0, 0)
     return _counted(low, noun) if low == high else f"{low} to {high} {noun}s"
 
@@ -341,7 +387,8 @@ def _words(metric: object) -> str:
     return str(metric).replace("_", " ")
 
 
-def _all_of(names: Sequence[str]) -> str:
+def all_of(names: Sequence[str]) -> str:
+    """Names as a part of a sentence: ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

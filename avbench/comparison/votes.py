@@ -25,8 +25,8 @@ from avbench.storage.reading import read_json, shaped
 
 CHOICES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 """Each possible vote, and its value for the clip on the left."""
-FORMAT = 1
-"""Format of exported files; their field `avbench_votes` holds it."""
+FORMAT = 2
+"""Format of exported files; their field `avbench_votes` holds it. Votes of format 1 do not say how they were shown."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ _ONE_WAY = "every vote between it and the others went one way, so its strength h
 
 
 def remarks(votes: pd.DataFrame) -> list[str]:
-    """Return sentences on what the strengths leave open: which runs were never compared."""
+    """Return sentences on what the strengths leave open, such as runs that never met, and on how clips were shown."""
     met = pairs(votes)
     sentences: list[str] = []
     runs = sorted({*met["run"], *met["against"]})
@@ -139,7 +139,38 @@ def remarks(votes: pd.DataFrame) -> list[str]:
     many = {each.group for each in strengths(votes) if each.value is not None}
     if len(many) > 1:
         sentences.append("Strengths of different groups cannot be compared: votes do not connect them both ways.")
-    return sentences
+    return sentences + _conforming(votes)
+
+
+def _conforming(votes: pd.DataFrame) -> list[str]:
+    """Return a sentence on what was done to clips so that votes stayed blind; none where nothing is known."""
+    known = [one for one in (votes["conformed"] if "conformed" in votes else ()) if isinstance(one, Mapping)]
+    counts = {words: sum(one[name] not in (None, False) for one in known) for name, words in _DONE.items()}
+    parts = [f"{count} {words}" for words, count in counts.items() if count]
+    return [f"So that no clip was given away, of {len(known)} votes' pairs {'; '.join(parts)}."] if parts else []
+
+
+@dataclass(frozen=True)
+class Conformed:
+    """What the page did to both clips of a vote so that nothing but their content tells them apart."""
+
+    muted: bool = False
+    """One had no sound, so both were played without."""
+    aspect: float | None = None
+    """Width over height that both were cropped to; None if they had one shape."""
+    seconds: float | None = None
+    """Where both ended; None if they had one length."""
+    quieter_db: float | None = None
+    """By how much the louder one was turned down; None if they were equally loud, or played without sound."""
+
+
+_DONE = {
+    "muted": "played without sound, because one of the clips has none",
+    "aspect": "cropped to one shape",
+    "seconds": "ended with the shorter clip",
+    "quieter_db": "played equally loud, the louder clip turned down",
+}
+"""Field of Conformed → what was done, for `remarks`."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +181,8 @@ class _Vote:
     left: str
     right: str
     vote: str
+    conformed: Conformed | None = None
+    """None in files of format 1."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +202,8 @@ def _checked(path: Path) -> _Ballot:
     if not isinstance(plain, dict) or type(made := plain.get("avbench_votes")) is not int:
         msg = f"{path} is not a file of votes that a report's page exported"
         raise InputError(msg)
-    if made != FORMAT:
-        msg = f"{path} is of the format {made}, and this avbench reads {FORMAT}: install a later one"
+    if not 1 <= made <= FORMAT:
+        msg = f"{path} is of the format {made}, and this avbench reads 1 to {FORMAT}: install a later one"
         raise InputError(msg)
     ballot, seen = shaped(json.dumps(plain), _Ballot, str(path)), set()
     for number, vote in enumerate(ballot.votes, start=1):

@@ -7,6 +7,7 @@ note gives the command that fetches them; a metric that is asked for by its own 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from avbench.core import InputError, nearest
 from avbench.features.measure import weights_of
@@ -29,7 +30,6 @@ class ColumnSet:
 
 
 _VBENCH_DETECTORS = "needs GRiT, an object detector"
-_VICLIP = "needs ViCLIP, a video-text network"
 
 COLUMNS: dict[str, ColumnSet] = {
     "fast": ColumnSet(
@@ -45,7 +45,6 @@ COLUMNS: dict[str, ColumnSet] = {
                 "vbench_flickering",
                 "onset_rate",
                 "sync_excess",
-                "av_align",
                 "loudness",
                 "silence",
                 "clipping",
@@ -62,6 +61,8 @@ COLUMNS: dict[str, ColumnSet] = {
             "dynamic degree": "vbench_dynamic_degree",
             "aesthetic quality": "aesthetic_quality",
             "imaging quality": "imaging_quality",
+            "temporal style": "temporal_style",
+            "overall consistency": "overall_consistency",
         },
         {
             "object class": _VBENCH_DETECTORS,
@@ -71,8 +72,6 @@ COLUMNS: dict[str, ColumnSet] = {
             "spatial relationship": _VBENCH_DETECTORS,
             "scene": "needs Tag2Text, a captioner",
             "appearance style": "compares with style prompts of VBench's own list by CLIP",
-            "temporal style": _VICLIP,
-            "overall consistency": _VICLIP,
         },
     ),
     "t2av": ColumnSet(
@@ -85,14 +84,19 @@ COLUMNS: dict[str, ColumnSet] = {
             "FAD (PANNs), 5 of 11": "fad_panns",
             "FVD": "fvd",
             "AV-Align": "av_align",
+            "Audiobox-Aesthetics CE, 7 of 11": "audiobox_enjoyment",
+            "Audiobox-Aesthetics CU, 7 of 11": "audiobox_usefulness",
+            "Audiobox-Aesthetics PC, 7 of 11": "audiobox_complexity",
+            "Audiobox-Aesthetics PQ, 7 of 11": "audiobox_quality",
+            "audio–video similarity by PE-AV": "pe_av",
+            "audio–video similarity by PE-AV, above chance": "pe_av_excess",
+            "WER, 4 of 11": "wer",
             "aesthetic quality, 6 of 11 (with technical quality)": "aesthetic_quality",
             "technical quality, 6 of 11 (with aesthetic quality)": "imaging_quality",
         },
         {
-            "audio–video embedding, 7 of 11": "needs ImageBind or PE-AV",
-            "Audiobox-Aesthetics, 7 of 11": "needs its package",
+            "audio–video embedding, 7 of 11": "needs ImageBind, as the papers use it; pe_av is another network's",
             "lip sync, 7 of 11": "needs SyncNet",
-            "WER, 4 of 11": "needs Whisper",
             "physics judge, 3 of 11": "needs a vision-language model",
         },
     ),
@@ -105,7 +109,7 @@ COLUMNS: dict[str, ColumnSet] = {
             "ImageQual": "imaging_quality",
         },
         {
-            "TextConsis": "the paper does not say what it is",
+            "TextConsis": "the paper does not say what it is; its values fit overall_consistency",
             "Physics": "needs VideoPhy-2's scorer, and the paper does not say which of its numbers is meant",
             "FAD": "the paper does not say which network's",
             "CLAP": "needs MS-CLAP",
@@ -114,6 +118,13 @@ COLUMNS: dict[str, ColumnSet] = {
     ),
 }
 """Name → preset."""
+
+
+PACKAGES: dict[str, tuple[str, str]] = {
+    "av-align": ("librosa", "pip install 'avbench[sync]'"),
+    "clap-text-audio": ("transformers", "pip install 'avbench[towers]'"),
+}
+"""Feature of a preset → a package that avbench does not install by itself, and the command that does."""
 
 
 def columns_named(name: str) -> ColumnSet:
@@ -158,6 +169,7 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
         if found.lacking:
             lacking = "; ".join(f"{column} ({why})" for column, why in found.lacking.items())
             note(f"columns of {wanted.columns} that avbench does not compute: {lacking}")
+    of_set = [name for name in of_set if _has_packages(name, note)]
     if wanted.fetch:
         of_set = fetched(of_set, own, wanted.fetch, note)
     usable, sentence = with_weights(of_set)
@@ -167,6 +179,16 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
         msg = f"nothing is left of the columns {wanted.columns}: {sentence or 'their weights could not be fetched'}"
         raise InputError(msg)
     return chosen_metrics([*own, *usable])
+
+
+def _has_packages(name: str, note: Callable[[str], None]) -> bool:
+    """Whether the packages of a metric are installed; if not, that is noted."""
+    for feature in features_of(chosen_metrics([name])):
+        package, command = PACKAGES.get(feature, ("", ""))
+        if package and find_spec(package) is None:
+            note(f"{name} is left out: it needs {package}; run `{command}`")
+            return False
+    return True
 
 
 def with_weights(names: Sequence[str]) -> tuple[list[str], str | None]:

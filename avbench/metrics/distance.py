@@ -406,7 +406,7 @@ def _well_conditioned_root(scatter: np.ndarray) -> np.ndarray | None:
 
 
 def _in_parts(places: np.ndarray) -> list[np.ndarray]:
-    """Rows that are copied at a time."""
+    """Split places into parts that are small enough for their rows to be copied at once."""
     return np.array_split(places, 1 + len(places) // _AT_ONCE)
 
 

@@ -46,6 +46,8 @@ from avbench.storage.plug_ins import failure
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
 NEAR_FILE = "near_copies.csv"
+NO_REFERENCE = "has no reference statistics"
+"""Words in the reason for a distance without a value: no real clips are known of its subset."""
 
 
 def chosen_metrics(names: Sequence[str] | None) -> list[Metric]:
@@ -353,8 +355,8 @@ class _Task:
         """The reference. Raises NotMeasurable if there is none."""
         if self.real is None:
             msg = (
-                f"{self.subset.name} has no reference statistics to compare with (see `avbench reference "
-                "build`, and give --reference)"
+                f"{self.subset.name} {NO_REFERENCE} to compare with (see `avbench reference build`, and give "
+                "--reference)"
             )
             raise NotMeasurable(msg)
         return self.real

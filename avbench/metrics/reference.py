@@ -309,8 +309,11 @@ def pack(
     licence: str | None = None,
     *,
     rows: int = ROWS,
+    about: Mapping[str, Any] | None = None,
 ) -> str:
     """Make a reference of a measured run; return the sha256 of its columns.
+
+    The card also gets the fields of `about`, which say how its clips were chosen.
 
     A feature without a value for any clip is left out, and the card gives the reason. Rows are read one by one, so that
     memory does not grow with the clips. Embeddings are stored as float32, as the networks return them; scalars as
@@ -369,6 +372,7 @@ def pack(
         "licence": licence or NOT_STATED,
         "command": shlex.join(command),
         "versions": run.versions,
+        **(about or {}),
     }
     if left_out:
         card["left_out"] = left_out

@@ -4,12 +4,15 @@ In a column where one model is shown to be ahead, the best number is bold, and a
 distinguished from it. A column where no model is shown to be ahead has no marks.
 """
 
+import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from avbench.comparison.verdict import all_of
 from avbench.core import csv_text
 from avbench.report.tables import (
     ARROWS,
@@ -23,6 +26,7 @@ from avbench.report.tables import (
 )
 
 DAGGER = "†"
+_ACRONYMS = ("fad", "fvd", "kad", "kvd", "lpips")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def _head(column: str) -> str:
     """A metric in words, its direction, and its unit in brackets."""
     name, *parts = column.split(" ")
     sign = parts.pop(0) if parts and parts[0] in ARROWS.values() else ""
-    return " ".join(part for part in (name.replace("_", " "), sign, f"({' '.join(parts)})" if parts else "") if part)
+    words = " ".join(word.upper() if word in _ACRONYMS else word for word in name.split("_"))
+    return " ".join(part for part in (words, sign, f"({' '.join(parts)})" if parts else "") if part)
 
 
 def _marked(table: SubsetTable, frame: pd.DataFrame, places: dict[str, int]) -> list[tuple[str, list[Cell]]]:
@@ -94,7 +99,7 @@ def _footnote(
         parts.append("± half of the 95 % interval over prompts")
     parts += [f"{sign} {meaning}" for sign, meaning in signs.items() if any(sign in column for column in columns)]
     if any(cell.best for cell in cells):
-        parts.append("bold: shown to be best")
+        parts.append("bold: shown to be best (Holm over the pairs of a column)")
     if any(DAGGER in cell.short for cell in cells):
         parts.append(f"{DAGGER} not distinguishable from the best")
     if any("–" in cell.short for cell in cells):
@@ -103,17 +108,18 @@ def _footnote(
 
 
 def as_latex(table: PaperTable) -> str:
-    """A table with the rules of booktabs, a caption and a label."""
+    """A table with the rules of booktabs, a caption and a label, in a font that fits it into a page of one column."""
     across = len(table.columns) + 1
     several = len(table.subsets) > 1
+    size, smaller = next((one for one in _FONTS if _width(table, one) <= _PAGE_POINTS), _FONTS[-1])[:2]
     lines = [
         "% in the preamble: \\usepackage{booktabs}",
-        *("\\begin{table}", "\\centering"),
-        f"\\caption{{Scores on {escaped_for_latex(' and '.join(name for name, _ in table.subsets))}.}}",
+        *("\\begin{table}", f"\\centering{size}\\setlength{{\\tabcolsep}}{{4pt}}"),
+        f"\\caption{{Scores on {escaped_for_latex(all_of([name for name, _ in table.subsets]))}.}}",
         "\\label{tab:avbench}",
         f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         "\\toprule",
-        _latex_row(["Model", *map(escaped_for_latex, table.columns)]),
+        _latex_row(["Model", *map(_latex_head, table.columns)]),
     ]
     for subset, rows in table.subsets:
         lines.append("\\midrule")
@@ -121,9 +127,73 @@ def as_latex(table: PaperTable) -> str:
             lines.append(f"\\multicolumn{{{across}}}{{l}}{{\\emph{{{escaped_for_latex(subset)}}}}} \\\\")
         for model, cells in rows:
             name = f"\\emph{{{model}}}" if model == STANDARD else escaped_for_latex(model)
-            lines.append(_latex_row([name, *(escaped_for_latex(one.short, bold=one.best) for one in cells)]))
-    foot = f"\\par\\smallskip{{\\footnotesize {escaped_for_latex(table.footnote)}}}"
+            lines.append(_latex_row([name, *(_latex_cell(one, smaller) for one in cells)]))
+    foot = f"\\par\\smallskip{{\\scriptsize {escaped_for_latex(table.footnote)}}}"
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", foot, "\\end{table}", ""])
+
+
+_PAGE_POINTS = 325
+"""Room for a table: a little less than the width of the text in class article."""
+_FONTS = (
+    ("", "\\footnotesize", 4.9, 4.0),
+    ("\\small", "\\scriptsize", 4.5, 3.6),
+    ("\\footnotesize", "\\tiny", 4.1, 2.9),
+    ("\\scriptsize", "\\tiny", 3.6, 2.9),
+)
+"""Fonts for numbers and for their half-widths, the largest first, and the points that a letter takes in each."""
+_LINE = 12
+"""Letters in a line of a column's head."""
+
+
+def _width(table: PaperTable, font: tuple[str, str, float, float]) -> float:
+    """The points that a table takes about."""
+    _, _, letter, small = font
+    rows = [row for _, of_subset in table.subsets for row in of_subset]
+    widths = [letter * max(len(model) for model, _ in rows)]
+    for place, head in enumerate(table.columns):
+        parts = [cells[place].short.partition(" ± ") for _, cells in rows]
+        cells = [letter * len(value) + small * (len(half) + 2) * bool(half) for value, _, half in parts]
+        widths.append(max(*cells, *(letter * len(line) for line in _lines(head))))
+    return sum(widths) + 8 * len(widths)
+
+
+def _lines(head: str) -> list[str]:
+    """A column's head in lines; the sign stays with the word before it, and the unit has a line of its own."""
+    name, bracket, unit = head.partition(" (")
+    words = re.sub(" (?=[^a-zA-Z0-9]$)", "\u00a0", name)  # a sign stays behind its word
+    wrapped = textwrap.wrap(words, _LINE, break_long_words=False, break_on_hyphens=False)
+    return [*wrapped, *([f"({unit}"] if bracket else [])]
+
+
+def _latex_head(head: str) -> str:
+    lines = [escaped_for_latex(line) for line in _lines(head)]
+    if len(lines) == 1:
+        return lines[0]
+    return "\\begin{tabular}[b]{@{}r@{}}" + " \\\\ ".join(lines) + "\\end{tabular}"
+
+
+_NUMBER = re.compile(r"(?P<value>-?[0-9.]+)(e(?P<power>-?[0-9]+))?( ± (?P<half>[0-9.]+)(e(?P<half_power>-?[0-9]+))?)?")
+
+
+def _latex_cell(cell: Cell, smaller: str) -> str:
+    """A number, bold where it is best, with its half-width in a smaller font, and its dagger."""
+    text = cell.short.removesuffix(DAGGER)
+    dagger = escaped_for_latex(DAGGER) if text != cell.short else ""
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return escaped_for_latex(text, bold=cell.best) + dagger
+    value, half = found["value"].replace("-", "$-$"), found["half"] or ""
+    shown = f"\\textbf{{{value}}}" if cell.best else value
+    power, half_power = _power(found["power"]), _power(found["half_power"])
+    if half and power != half_power:
+        shown, half = shown + power, half + half_power
+        power = ""
+    return shown + (f"\\,{{{smaller}$\\pm$\\,{half}}}" if half else "") + power + dagger
+
+
+def _power(digits: str | None) -> str:
+    """A power of ten, of which the text has the exponent."""
+    return f"$\\,\\cdot\\,10^{{{int(digits)}}}$" if digits else ""
 
 
 def _latex_row(cells: Sequence[str]) -> str:

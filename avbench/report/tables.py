@@ -6,6 +6,9 @@ rests on too few clips is replaced by a sentence. A cell without a number, or wi
 """
 
 import math
+import re
+import textwrap
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +20,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from avbench.comparison.verdict import is_shown
+from avbench.comparison.verdict import ahead, is_shown
 from avbench.core import one_line
 
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
@@ -32,6 +35,14 @@ _LATEX = {
     "↑": r"$\uparrow$",
     "−": "$-$",
     "²": "$^2$",
+    "³": "$^3$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "µ": r"$\mu$",
+    "μ": r"$\mu$",
+    "°": r"$^{\circ}$",
+    "`": "{`}",
+    "\u00a0": "~",
     "Δ": r"$\Delta$",
     "…": r"\ldots{}",
     "<": "$<$",
@@ -54,6 +65,8 @@ RANKS_LEGEND = (
     "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column). After "
     "them the rank, with the places that the data leave open."
 )
+STAR = "* is shown to be better, as said above; of ≈, to be nearer to the reference's value."
+"""Explains the star of the compact table."""
 MOST_COLUMNS = 8
 """Columns of the compact table, the models' names included."""
 POOLED = {"macro": "all subsets, each counted alike", "micro": "all subsets, each clip counted alike"}
@@ -129,7 +142,7 @@ def compact(
     every: bool = False,
     every_by: str = "--all",
 ) -> Group:
-    """One small table of all subsets, for rich: numbers with half-widths, and a star where a run is shown to be ahead.
+    """One small table of all subsets, for rich: numbers with half-widths, and a star where the verdict has a winner.
 
     Args:
         frame: `leaderboard.leaderboard`; its pools are left out, because distances are not in them.
@@ -138,7 +151,8 @@ def compact(
         every: whether all metrics stand there, in as many tables as they need, instead of MOST_COLUMNS.
         every_by: how the reader gets all metrics; it stands beside the names of those left out.
     """
-    tables = [table for table in subset_tables(frame) if table.subset not in POOLED]
+    marked = frame.assign(best=ahead(frame, differences))
+    tables = [table for table in subset_tables(marked) if table.subset not in POOLED]
     several = len(tables) > 1
     names = dict.fromkeys(column.split(" ")[0] for table in tables for column in table.columns)
     rows_of_pairs: list[Any] = [] if differences is None else [*differences.itertuples()]
@@ -161,8 +175,8 @@ def compact(
     blocks = [*_fitting(whole, width)]
     if not every:
         blocks = [blocks[0][: MOST_COLUMNS - 1]]
-    parts: list[RichTable | Text] = [_rich(whole, columns, None) for columns in blocks]
-    message = "± is half of a 95 % interval." + (" * is shown to be ahead." if "*" in str(rows) else "")
+    parts: list[RichTable | Text] = [_rich(whole, columns, None, width) for columns in blocks]
+    message = "± is half of a 95 % interval." + (f" {STAR}" if "*" in str(rows) else "")
     there = {order[place] for columns in blocks for place in columns}
     left_out = [name for name in names if name not in there]
     if left_out:
@@ -187,21 +201,23 @@ def set_for_console(tables: Iterable[SubsetTable], legend: str, width: int) -> G
     for table in tables:
         title: Text | None = Text(table.subset, style="bold")
         for columns in _fitting(table, width):
-            parts.append(_rich(table, columns, title))
+            parts.append(_rich(table, columns, title, width))
             title = None
         parts.extend(Text(f"{number} {note}", style="dim") for number, note in enumerate(table.notes, start=1))
         parts.append(Text())
     return Group(*parts, Text(legend, style="dim"))
 
 
-def _rich(table: SubsetTable, columns: Sequence[int], title: Text | None) -> RichTable:
+def _rich(table: SubsetTable, columns: Sequence[int], title: Text | None, width: int) -> RichTable:
     """Some of a table's columns, for rich."""
     found = RichTable(Column(table.head, no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for column in columns:
         found.add_column(_broken_head(table.columns[column]), justify="right", no_wrap=True)
     for name, cells in table.rows:
         texts = [Text(_broken(cells[column].text), "bold green" if cells[column].best else "") for column in columns]
-        found.add_row(Text(name), *texts, style="dim" if name.strip() == STANDARD else "")
+        found.add_row(
+            Text(_folded(name, _name_width(table, width))), *texts, style="dim" if name.strip() == STANDARD else ""
+        )
     return found
 
 
@@ -357,9 +373,20 @@ def p_value(value: float) -> str:
     return "<0.001" if value < 0.0005 else f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
 
 
+def _name_width(table: SubsetTable, width: int) -> int:
+    """Letters for the names of the rows: longer ones are folded, so that numbers are never cut."""
+    return min(max(len(name) for name, _ in table.rows), max(width // 2 - 3, 12))
+
+
+def _folded(name: str, width: int) -> str:
+    """A name in lines of this width, broken at hyphens if possible, each as far to the right as the first."""
+    indent = " " * (len(name) - len(name.lstrip()))
+    return "\n".join(textwrap.wrap(name.strip(), width, initial_indent=indent, subsequent_indent=indent))
+
+
 def _fitting(table: SubsetTable, width: int) -> Iterator[list[int]]:
     """Yield groups of column numbers that fit side by side, in their order; each group has at least one."""
-    room = width - max(len(name) for name, _ in table.rows) - 3
+    room = width - _name_width(table, width) - 3
     fitting: list[int] = []
     taken = 0
     for number, head in enumerate(table.columns):
@@ -383,9 +410,21 @@ def _broken(text: str) -> str:
 
 
 def escaped_for_latex(text: str, *, bold: bool = False) -> str:
-    """Escape text for LaTeX, with commands for signs that its fonts lack."""
-    escaped = "".join(_LATEX.get(letter, letter) for letter in one_line(text))
+    """Escape text for LaTeX, with commands for signs that its fonts lack; a letter beyond them becomes its number."""
+    known = (_LATEX.get(letter) or _in_latex(letter) for letter in one_line(text))
+    escaped = re.sub("-(?=-)", "-{}", "".join(known))  # two hyphens would become a dash
     return f"\\textbf{{{escaped}}}" if bold else escaped
+
+
+def _in_latex(letter: str) -> str:
+    """The letter itself if the fonts of LaTeX have it without a package, else its number."""
+    base, *accents = unicodedata.normalize("NFD", letter)
+    known = (letter in _LATEX_LETTERS or base.isascii()) and {*accents} <= _LATEX_ACCENTS
+    return letter if known else f"U+{ord(letter):04X}"
+
+
+_LATEX_LETTERS = "ßæÆøØœŒłŁ–—"
+_LATEX_ACCENTS = {*"\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"}
 
 
 def escaped(text: str) -> str:

@@ -11,7 +11,7 @@ from avbench.comparison.score_table import over_motion
 from avbench.core import csv_text
 from avbench.report import printed, tables
 from avbench.report.folder import alone
-from avbench.report.page import clips, page
+from avbench.report.page import clips, explain, page
 from avbench.storage.run_folder import RunFolder, write_json, write_whole
 
 LARGE_PAGE_BYTES = 150_000_000
@@ -26,6 +26,8 @@ class PageOptions:
     """Where clips are stored: ``inside`` the page, or ``beside`` it in ``media/``."""
     flow: bool = False
     """Whether the clips are shown with their optical flow as well."""
+    explain: Sequence[str] = ()
+    """Metrics whose explanations are shown with the clips; see `page.explain`."""
     votes: Sequence[Path] = ()
     """Votes that earlier pages exported."""
     workers: int = 0
@@ -58,8 +60,9 @@ def write_report(
         The page.
 
     Raises:
-        InputError: something cannot be written, or a vote cannot be read.
+        InputError: something cannot be written, a vote cannot be read, or a metric cannot be explained.
     """
+    asked = explain.explained(options.explain, set(frame["metric"]), flow=options.flow)
     papers = printed.sections(runs)
     waiting = f"another avbench writes its report to {out}; waiting for it"
     with alone(out, lambda: note(waiting)):
@@ -76,11 +79,11 @@ def write_report(
         write_whole(out / "differences.csv", csv_text(differences).encode())
         over = over_motion(runs)
         write_whole(out / "over_motion.csv", csv_text(over).encode())
-        count, made = clips.prepare(runs, out / "media", flow=options.flow, workers=options.workers)
+        count, made = clips.prepare(runs, out / "media", pictures=asked.pictures, workers=options.workers)
         follow("page: clips", count, made)
         voted = ballots.read(options.votes) if options.votes else None
         html = page.render(
-            runs, frame, over, out / "media", differences, media=options.media, flow=options.flow, votes=voted
+            runs, frame, over, out / "media", differences, media=options.media, explained=asked, votes=voted
         )
         write_whole(out / "report.html", html.encode())
     if options.media == "inside" and len(html) > LARGE_PAGE_BYTES:

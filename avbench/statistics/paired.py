@@ -119,7 +119,7 @@ def paired_difference(
     rounding = 1e-9 * max(np.abs(x).max(), np.abs(y).max())
     interval = None
     if error is not None and len(strata.stratum) >= LEAST_PROMPTS:
-        half_width = stats.t.ppf((1 + level) / 2, dof) * error
+        half_width = float(stats.t.ppf((1 + level) / 2, dof)) * error
         low, high = _studentised(per_clip, strata, value, error, level, rounding)
         interval = min(low, value - half_width), max(high, value + half_width)
     blocks = _sign_blocks(len(strata.stratum), permutations)
@@ -241,7 +241,8 @@ def detectable(error: float | None, dof: float, *, family: int = 1, alpha: float
         return None
     level = alpha / family
     most = (stats.t.isf(level / 2, dof) + stats.t.isf(0.01, dof)) * 2
-    return error * float(optimize.brentq(lambda size: power(size, 1.0, dof, level) - 0.8, 1e-6, most))
+    root = optimize.root_scalar(lambda size: power(size, 1.0, dof, level) - 0.8, bracket=(1e-6, most), method="brentq")
+    return error * float(root.root)
 
 
 def prompts_needed(

@@ -98,7 +98,12 @@ PUBLISHED: dict[str, Published] = {
             "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/musiq_spaq_ckpt-358bb6af.pth",
             "sha256:358bb6af",  # in its file name, the convention of torch.hub
         ),
+        109,
         accept="PolyForm-Noncommercial-1.0.0",
+    ),
+    "viclip-l14-internvid": Published(
+        WebFile("https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/ViClip-InternVid-10M-FLT.pth"),
+        1713,
     ),
     "amt-s": Published(HubFiles("lalala125/AMT", ("amt-s.pth",)), 12, accept="CC-BY-NC-4.0"),
     "raft-large-c-t-v1": Published(WebFile(f"{_TORCH}/raft_large_C_T_V1-22a6c225.pth", "sha256:22a6c225"), 21),
@@ -122,6 +127,25 @@ PUBLISHED: dict[str, Published] = {
             "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
         ),
         615,
+    ),
+    "audiobox-aesthetics": Published(
+        HubFiles("facebook/audiobox-aesthetics", ("config.json", "model.safetensors")), 415
+    ),
+    "whisper": Published(
+        HubFiles(
+            "openai/whisper-large-v3",
+            (
+                *("config.json", "generation_config.json", "model.safetensors", "normalizer.json"),
+                *("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"),
+            ),
+        ),
+        3087,
+    ),
+    "pe-av": Published(
+        HubFiles(
+            "facebook/pe-av-large",
+            ("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
+        )
     ),
     "synchformer": Published(
         WebFile(

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.parse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,14 +189,14 @@ USER_PROVIDED: dict[str, UserProvided] = {
             name="musiq-spaq",
             address="https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/"
             "musiq_spaq_ckpt-358bb6af.pth",
-            licence="Apache-2.0 (google-research/musiq); converted by IQA-PyTorch, which is not for commercial use",
+            licence="Apache-2.0 (google-research/musiq); converted by IQA-PyTorch: not for commercial use",
             what="MUSIQ, trained on SPAQ: the network of VBench's imaging quality",
         ),
         UserProvided(
             name="viclip-l14-internvid",
             address="https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/"
             "ViClip-InternVid-10M-FLT.pth",
-            licence="see the model card of OpenGVLab/ViCLIP",
+            licence="MIT, as on the model card of OpenGVLab/ViCLIP",
             what="ViCLIP-L/14, trained on InternVid-10M-FLT: the network of VBench's overall consistency",
         ),
         UserProvided(
@@ -228,6 +229,26 @@ USER_PROVIDED: dict[str, UserProvided] = {
             "pytorch_model.bin; for clap_text_audio also tokenizer.json)",
             licence="Apache-2.0, as on its model card",
             what="CLAP as a folder that transformers reads: sounds and texts in one space",
+        ),
+        UserProvided(
+            name="audiobox-aesthetics",
+            address="https://huggingface.co/facebook/audiobox-aesthetics (a folder: config.json, model.safetensors)",
+            licence="CC BY 4.0 (facebookresearch/audiobox-aesthetics)",
+            what="Audiobox-Aesthetics: WavLM with four heads that judge a sound",
+        ),
+        UserProvided(
+            name="whisper",
+            address="https://huggingface.co/openai/whisper-large-v3 (a folder: config.json, generation_config.json, "
+            "model.safetensors, normalizer.json, preprocessor_config.json, tokenizer.json, tokenizer_config.json)",
+            licence="Apache-2.0, as on its model card",
+            what="Whisper as a folder that transformers reads; another size can be provided instead",
+        ),
+        UserProvided(
+            name="pe-av",
+            address="https://huggingface.co/facebook/pe-av-large (a folder: config.json, model.safetensors, "
+            "processor_config.json, tokenizer.json, tokenizer_config.json)",
+            licence="Apache-2.0, as on its model card",
+            what="PE-AV as a folder that transformers reads: sounds, videos and texts in one space",
         ),
         UserProvided(
             name="synchformer",
@@ -349,16 +370,25 @@ def require(names: Iterable[str]) -> None:
 def how_to_fetch(lacking: Sequence[str]) -> str:
     """One sentence on missing weights: what they are, how large, and the command that fetches them."""
     able = [name for name in lacking if name in WEIGHTS or name in PUBLISHED]
-    parts = [f"{name} ({_size(name)}, from {_address(name)})" for name in able]
+    parts = [f"{name} ({_size(name)}, from {_host(name)})" for name in able]
     parts += [f"{name} ({_by_hand(name)})" for name in lacking if name not in able]
-    how = f"; `{fetch_command(able)}` fetches {_all_of(able)}, and so does --fetch" if able else ""
+    how = f"; `{fetch_command(able)}` fetches {_all_of(able)}, {_in_place(able)}" if able else ""
     return f"{len(lacking)} {'weight is' if len(lacking) == 1 else 'weights are'} missing: {', '.join(parts)}{how}"
+
+
+def _in_place(names: Sequence[str]) -> str:
+    """A clause on the option that fetches weights while they are needed."""
+    return "and so does --fetch" + (" with the same licences" if _licences(names) else "")
 
 
 def fetch_command(names: Sequence[str]) -> str:
     """The command that fetches these weights."""
-    licences = dict.fromkeys(PUBLISHED[name].accept for name in names if name in PUBLISHED and PUBLISHED[name].accept)
-    return " ".join(["avbench weights fetch", *names, *(f"--accept-licence {one}" for one in licences)])
+    return " ".join(["avbench weights fetch", *names, *(f"--accept-licence {one}" for one in _licences(names))])
+
+
+def _licences(names: Sequence[str]) -> list[str]:
+    """The licences of these weights that must be accepted, each once."""
+    return [*dict.fromkeys(PUBLISHED[name].accept for name in names if name in PUBLISHED and PUBLISHED[name].accept)]
 
 
 def _is_there(name: str) -> bool:
@@ -377,8 +407,10 @@ def _all_of(names: Sequence[str]) -> str:
     return f"about {known:.0f} MB" + (" and more" if None in sizes else "")
 
 
-def _address(name: str) -> str:
-    return f"the package {WEIGHTS[name].package}" if name in WEIGHTS else PUBLISHED[name].source.address
+def _host(name: str) -> str:
+    if name in WEIGHTS:
+        return f"the package {WEIGHTS[name].package}"
+    return urllib.parse.urlsplit(PUBLISHED[name].source.address).netloc
 
 
 def _by_hand(name: str) -> str:
@@ -419,7 +451,7 @@ def user_provided(name: str) -> tuple[Path, str]:
         how = _by_hand(name)
         if published := PUBLISHED.get(name):
             fetches = f"`{fetch_command([name])}` downloads it ({published.size}) from {published.source.address}"
-            how = f"{fetches}, and so does --fetch; or {how}"
+            how = f"{fetches}, {_in_place([name])}; or {how}"
         msg = f"weight {name!r} is {gone}; {how}"
         raise InputError(msg)
     status = path.stat()
@@ -446,7 +478,7 @@ def _record_path(name: str) -> Path:
 class UserProvidedProtocol:
     """A descriptor for a feature's `protocol`: it fills in the sha256 of user-provided weights when it is read.
 
-    An empty field such as ``weights_sha256`` gets the hash of the weight that the field ``weights`` names.
+    A field such as ``weights_sha256`` gets the hash of the user-provided weight that the field ``weights`` names.
     """
 
     def __init__(self, protocol: Protocol) -> None:
@@ -469,7 +501,8 @@ class UserProvidedProtocol:
 
     @property
     def _fields(self) -> list[str]:
-        return [name for name, value in self._protocol.describe().items() if name.endswith("_sha256") and not value]
+        values, end = self._protocol.describe(), "_sha256"
+        return [one for one in values if one.endswith(end) and values.get(one.removesuffix(end)) in USER_PROVIDED]
 
 
 @functools.lru_cache

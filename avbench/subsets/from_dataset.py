@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from avbench.core import InputError, Prompt, Subset
-from avbench.subsets.datasets import Entry, Pool, remarks
+from avbench.subsets.datasets import Entry, Pool, remarks, splits_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def as_subset(
         one for one in whole if (split is None or one.split == split) and (one.path is None or one.path.is_file())
     ]
     if not usable:
-        sides = ", ".join(sorted({one.split for one in whole if one.split})) or "none"
+        sides = splits_of(whole)
         msg = f"{pool.folder}: none of {len(whole)} entries can be used (splits there: {sides}); are the clips in it?"
         raise InputError(msg)
     if limit is not None and limit < len(usable):

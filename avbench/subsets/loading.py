@@ -14,7 +14,7 @@ from typing import Any
 
 import tomli_w
 
-from avbench.core import ClipSpec, InputError, Prompt, Subset, nearest
+from avbench.core import ClipSpec, InputError, Prompt, Subset, checked_id, nearest
 from avbench.storage import shipped
 from avbench.storage.clip_files import clips_in, without_suffix
 from avbench.storage.media import MEDIA_SUFFIXES
@@ -104,7 +104,22 @@ def from_prompts_file(path: Path) -> Subset:
         InputError: see `prompt_files.read_any`.
     """
     name = path.parent.name if path.stem == "prompts" else path.stem
-    return Subset(name or path.stem, 1, read_any(path), None, {"purpose": f"prompts of {path.name}"})
+    return Subset(_as_name(name or path.stem), 1, read_any(path), None, {"purpose": f"prompts of {path.name}"})
+
+
+def _as_name(text: str) -> str:
+    """The name itself, or, where it cannot be an id, as of ``-dash`` and ``my clips``, the id that is nearest to it."""
+    try:
+        return checked_id(text, "subset name")
+    except InputError:
+        return _as_id(text)
+
+
+def _as_id(text: str) -> str:
+    # an id has only ASCII letters; names that differ in other letters must not become one id
+    mark = "" if text.isascii() else f"-{sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")
+    return (plain[-120 + len(mark) :].lstrip("-_") or "clip") + mark
 
 
 def from_folder(folder: Path, name: str | None = None) -> Subset:
@@ -117,10 +132,7 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
     found = clips_in(folder)
     for path in found.clips:
         stem = without_suffix(path.relative_to(folder))
-        # an id has only ASCII letters; names that differ in other letters must not become one id
-        mark = "" if stem.isascii() else f"-{sha256(stem.encode()).hexdigest()[:8]}"
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")
-        identifier = (plain[-120 + len(mark) :] or "clip") + mark
+        identifier = _as_id(stem)
         if identifier in prompts:
             msg = f"{path} and {prompts[identifier].tags['file']} would both have the id {identifier!r}; rename one"
             raise InputError(msg)
@@ -128,9 +140,8 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
     if not prompts:
         msg = f"{folder}: no clip in it; suffixes read: {', '.join(MEDIA_SUFFIXES)}"
         raise InputError("; ".join([msg, *found.remark(frames_too=True)]))
-    return Subset(
-        name or folder.resolve().name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"}
-    )
+    made_name = name or _as_name(folder.resolve().name)
+    return Subset(made_name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"})
 
 
 def write(subset: Subset, folder: Path) -> None:

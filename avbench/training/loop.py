@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from avbench.avfulldit.checkpoint import Parts
 from avbench.avfulldit.flow import Timesteps, between, seed_of, stream
+from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import InputError, first_line
 from avbench.training.examples import Batch, sent
 from avbench.training.machine import Machine
@@ -137,10 +138,15 @@ class Objective(nn.Module):
         ):
             if clean is None or encoder is None:
                 continue
-            latents = self._codec.encode(clean) if clean.dtype == torch.uint8 else clean.float()
+            if clean.dtype == torch.uint8:
+                assert self._codec is not None
+                latents = self._codec.encode(clean)
+            else:
+                latents = clean.float()
             inputs[what] = between(latents, noises[what], t)
             targets[what] = noises[what] - latents
             if isinstance(captions, Tensor):
+                assert isinstance(encoder, CaptionEncoder)
                 inputs[f"{what}_text"] = encoder(torch.where(kept[:, None], captions, encoder.empty))
             else:
                 shown = [caption if keep else "" for caption, keep in zip(captions, kept.tolist(), strict=True)]
@@ -327,7 +333,8 @@ class Stepper:
                 return self._step(batch, t, kept, noises)
             self._inputs = [part.clone() for part in given]
             held = iter(self._inputs)
-            still = Batch(batch.rows, *(next(held) if isinstance(part, Tensor) else part for part in batch[1:]))
+            tensors = {name: next(held) for name, part in batch._asdict().items() if isinstance(part, Tensor)}
+            still = batch._replace(**tensors)
             at, keep = next(held), next(held)
             noise = {what: next(held) for what in noises}
             graph = torch.cuda.CUDAGraph()
@@ -354,9 +361,10 @@ class Stepper:
         for optimiser in self._optimisers:
             optimiser.step()
         with torch.no_grad():
-            moves = torch._foreach_sub(self._current, self._averaged)
-            torch._foreach_mul_(moves, self._share)
-            torch._foreach_add_(self._averaged, moves)
+            # torch has no public name for operations on lists.
+            moves = torch._foreach_sub(self._current, self._averaged)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_mul_(moves, self._share)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_add_(self._averaged, moves)  # pyright: ignore[reportPrivateImportUsage]
         return Losses(*(None if part is None else part.detach() for part in losses)), probe.detach()
 
 
@@ -425,7 +433,8 @@ def _reported(
     if bad := [mean for mean in means if mean is not None and not np.isfinite(mean)]:
         msg = f"the loss before step {step} is {bad[0]}: try a lower learning rate than {plan.learning_rate:g}"
         raise InputError(msg)
-    return Progress(step, *means, before.seconds + seconds, digest)
+    video_loss, audio_loss = means
+    return Progress(step, video_loss, audio_loss, before.seconds + seconds, digest)
 
 
 def _load(path: Path, asked: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:

@@ -36,17 +36,19 @@ class Muon(torch.optim.Optimizer):
                 self._step_alike(weights, group["lr"], group["momentum"], group["weight_decay"])
 
     def _step_alike(self, weights: list[Tensor], rate: float | Tensor, momentum: float, weight_decay: float) -> None:
-        gradients = [weight.grad for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight]["average"] = torch.zeros_like(weight)
         averages = [self.state[weight]["average"] for weight in weights]
-        torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        ahead = torch._foreach_lerp(gradients, averages, momentum)
+        # torch has no public name for operations on lists.
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)  # pyright: ignore[reportPrivateImportUsage]
+        ahead = torch._foreach_lerp(gradients, averages, momentum)  # pyright: ignore[reportPrivateImportUsage]
         steps = orthogonalised(torch.stack([step.flatten(1) for step in ahead]))
         steps = steps * (rate * _ADAM_SIZE * max(steps.shape[1:]) ** 0.5)
-        torch._foreach_mul_(weights, 1 - rate * weight_decay)
-        torch._foreach_sub_(weights, [step.view_as(weight) for step, weight in zip(steps, weights, strict=True)])
+        torch._foreach_mul_(weights, 1 - rate * weight_decay)  # pyright: ignore[reportPrivateImportUsage]
+        changes = [step.view_as(weight) for step, weight in zip(steps, weights, strict=True)]
+        torch._foreach_sub_(weights, changes)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def sheets(folders: Sequence[RunFolder], count: int = PROMPTS, seed: int = SEED)
         raise InputError(msg)
     prompts = {(subset.name, prompt.id): prompt for subset in folders[0].subsets() for prompt in subset.prompts}
     drawn = np.random.default_rng(seed).choice(len(shared), min(count, len(shared)), replace=False)
-    pictures, sounds = [], []
+    clip_rows, sound_rows = [], []
     for key in (shared[index] for index in sorted(drawn)):
         prompt = prompts[key.subset, key.prompt]
         title = f"{key.subset} {key.prompt}: {prompt.video_caption}"
@@ -55,11 +55,11 @@ def sheets(folders: Sequence[RunFolder], count: int = PROMPTS, seed: int = SEED)
             strips += [_line(folder.path.name, strip.shape[1]), strip]
             if clip.audio is not None:
                 sounds.append(np.vstack([_line(folder.path.name, _SOUND_SIZE[0]), _spectrogram(clip, prompt)]))
-        pictures += [_line(title, strips[-1].shape[1]), *strips]
+        clip_rows += [_line(title, strips[-1].shape[1]), *strips]
         if sounds:
             row = np.hstack(sounds)
-            sounds += [_line(title, row.shape[1]), row]
-    return {name: _stacked(rows) for name, rows in (("clips", pictures), ("sound", sounds)) if rows}
+            sound_rows += [_line(title, row.shape[1]), row]
+    return {name: _stacked(rows) for name, rows in (("clips", clip_rows), ("sound", sound_rows)) if rows}
 
 
 def _spectrogram(clip: Clip, prompt: Prompt) -> np.ndarray:

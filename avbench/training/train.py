@@ -18,10 +18,11 @@ import torch
 
 from avbench.avfulldit import checkpoint
 from avbench.avfulldit.checkpoint import Parts
-from avbench.avfulldit.codec import PixelCodecConfig
+from avbench.avfulldit.codec import PixelCodec, PixelCodecConfig
 from avbench.avfulldit.flow import Sampling
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.pipeline import Wish, make
+from avbench.avfulldit.pretrained import HuggingFaceText
 from avbench.avfulldit.rope import AudioPositions
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
@@ -270,13 +271,16 @@ def make_arm(arm: str, video: Path, audio: Path, plan: Plan, session: Session) -
 
 def joined(video_parts: Parts, audio_parts: Parts, layers: int, positions: AudioPositions = "sync") -> Parts:
     """Join two towers in their last `layers` layers; τ follows from the rates of their codecs."""
-    assert video_parts.video_codec is not None and audio_parts.audio_codec is not None
-    config, sound = video_parts.video_codec.config, audio_parts.audio_codec.config
+    video_codec, audio_codec = video_parts.video_codec, audio_parts.audio_codec
+    assert isinstance(video_codec, PixelCodec) and isinstance(
+        audio_codec, SpectrogramCodec
+    )  # pretrained towers: pair.py
+    config, sound = video_codec.config, audio_codec.config
     second = video_parts.clip_spec.sample_rate or sound.sample_rate
     tau = (config.frames / float(video_parts.clip_spec.fps)) / (sound.samples_per_latent / second)
     dit = AVFullDiT(video_parts.dit.video, audio_parts.dit.audio, JointConfig(layers, tau, positions))
-    texts, codecs = (video_parts.video_text, audio_parts.audio_text), (video_parts.video_codec, audio_parts.audio_codec)
-    return Parts(dit, video_parts.clip_spec, *texts, *codecs, sampling=video_parts.sampling)
+    texts = video_parts.video_text, audio_parts.audio_text
+    return Parts(dit, video_parts.clip_spec, *texts, video_codec, audio_codec, sampling=video_parts.sampling)
 
 
 def go_on(arm: Path, plan: Plan, session: Session) -> Iterator[Progress]:
@@ -306,7 +310,9 @@ def _trained(
     parts: Parts, plan: Plan, data: Examples, session: Session, more: Mapping[str, Any] | None = None
 ) -> Iterator[Progress]:
     objective = Objective(parts, plan)
-    feed = Feed(data, torch.device(session.machine.device), parts.video_text, parts.audio_text)
+    video_text, audio_text = parts.video_text, parts.audio_text
+    assert not isinstance(video_text, HuggingFaceText) and not isinstance(audio_text, HuggingFaceText)
+    feed = Feed(data, torch.device(session.machine.device), video_text, audio_text)
     source = {name: value for name, value in data.card.items() if name != "audio_codec"}
     show = functools.partial(_show, parts, data, session)
     last = None

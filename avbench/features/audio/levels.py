@@ -17,6 +17,7 @@ filters "DeMan", which are those of the recommendation, agrees to 0.004 LU on no
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage, signal
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
@@ -127,7 +128,7 @@ def _block_powers(wave: np.ndarray, rate: int, protocol: LevelsProtocol) -> np.n
     factor = -(-protocol.least_rate // rate)
     if factor > 1:
         wave, rate = signal.resample_poly(wave, factor, 1, axis=1), factor * rate
-    weighted = signal.sosfilt(k_weighting(rate), wave)
+    weighted = np.asarray(signal.sosfilt(k_weighting(rate), wave))
     so_far = np.concatenate(([0.0], np.cumsum((weighted**2).sum(axis=0))))
     length = _block_length(rate, protocol)
     starts = np.floor(np.arange(4 * wave.shape[1] / length + 1) * (protocol.block / 4 * rate)).astype(int)
@@ -139,11 +140,11 @@ def _block_length(rate: int, protocol: LevelsProtocol) -> int:
     return round(protocol.block * rate)
 
 
-def _lufs(power: np.ndarray) -> np.ndarray:
+def _lufs(power: ArrayLike) -> np.ndarray:
     return -0.691 + _decibels(power, -1000)
 
 
-def _decibels(power: np.ndarray, floor: float) -> np.ndarray:
+def _decibels(power: ArrayLike, floor: float) -> np.ndarray:
     return 10 * np.log10(np.maximum(power, 10 ** (floor / 10)))
 
 

@@ -180,9 +180,13 @@ class CLAPNetwork:
             msg = "CLAP needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
             raise InputError(msg) from None
         try:
-            local = {"local_files_only": True, "trust_remote_code": False}
-            self._extractor = ClapFeatureExtractor.from_pretrained(folder, **local)
-            model, report = ClapModel.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, **local)
+            self._extractor = ClapFeatureExtractor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            # With output_loading_info it returns a pair.
+            model, report = ClapModel.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
+                folder, output_loading_info=True, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # transformers, torch and safetensors each raise their own errors
             msg = f"{folder} cannot be read as a CLAP: {first_line(error)}"
             raise InputError(msg) from None
@@ -228,10 +232,11 @@ def _read_with_arrays(path: Path) -> dict[str, np.ndarray]:
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
         msg = f"{path} can be read without running its code only by torch 2.6 or later"
         raise InputError(msg)
-    rebuild = np.empty(0).__reduce__()[0]
+    reduced = np.empty(0).__reduce__()
+    assert not isinstance(reduced, str)
     kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]
     # numpy has renamed the module that rebuilds arrays, and the file has the old name.
-    names = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    names = [(reduced[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     with torch.serialization.safe_globals([*names, np.ndarray, np.dtype, *kinds]):
         return read_state_dict(path)
 
@@ -303,11 +308,11 @@ class Cnn14(nn.ModuleDict):
 
     def log_mel(self, x: torch.Tensor) -> torch.Tensor:
         """``[clips, samples]`` → ``[clips, frames, bands]`` in decibels."""
-        waves = self["spectrogram_extractor"]["stft"]
-        window = waves["conv_real"].kernel_size[0]
-        x = functional.pad(x[:, None], (window // 2, window // 2), mode="reflect")
-        power = waves["conv_real"](x) ** 2 + waves["conv_imag"](x) ** 2
-        return 10 * torch.log10((power.transpose(1, 2) @ self["logmel_extractor"]["melW"]).clamp(min=1e-10))
+        real, imaginary = (self.get_submodule(f"spectrogram_extractor.stft.conv_{part}") for part in ("real", "imag"))
+        half = PANNsProtocol().window // 2
+        x = functional.pad(x[:, None], (half, half), mode="reflect")
+        power = real(x) ** 2 + imaginary(x) ** 2
+        return 10 * torch.log10((power.transpose(1, 2) @ self.get_parameter("logmel_extractor.melW")).clamp(min=1e-10))
 
 
 class ConvBlock(nn.Module):

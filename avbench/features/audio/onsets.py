@@ -122,7 +122,7 @@ def _levels(wave: np.ndarray, lead: int, protocol: OnsetProtocol) -> np.ndarray:
 
 def _decibels(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
     """Levels ``[frames, bands]`` of all whole windows."""
-    window = signal.get_window("hann", protocol.window)
+    window = np.asarray(signal.get_window("hann", protocol.window))
     cuts = np.lib.stride_tricks.sliding_window_view(wave, protocol.window)[:: protocol.hop]
     spectrum = np.fft.rfft(cuts * window, protocol.transform)
     power = (spectrum.real**2 + spectrum.imag**2) @ _triangles(protocol) * (2 / window.sum()) ** 2

@@ -50,7 +50,9 @@ class DISFlow:
 
     def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
         """Flow from one working frame to another, both ``[height, width, 3]`` uint8."""
-        return self._dis.calc(*(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following)), None)
+        before, after = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following))
+        # With None, which the stubs forget, OpenCV allocates the flow.
+        return self._dis.calc(before, after, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable if it has fewer than 4 frames or its frames are too small for flow."""

@@ -122,7 +122,7 @@ def working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, 
 
 def working(frame: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
     """A frame resized to the working size."""
-    height, width = working_size(*frame.shape[:2], protocol)
+    height, width = working_size(frame.shape[0], frame.shape[1], protocol)
     if (height, width) == frame.shape[:2]:
         return np.ascontiguousarray(frame)
     shrinks = height < frame.shape[0]
@@ -139,7 +139,14 @@ def grid(height: int, width: int) -> np.ndarray:
 
 def sampled(image: np.ndarray, places: np.ndarray) -> np.ndarray:
     """An image or a flow at `places`, interpolated linearly; beyond the border, the border's value."""
-    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # The stubs forget that the second map is None where the first holds both coordinates.
+    return cv2.remap(  # pyright: ignore[reportCallIssue]
+        image,
+        places,
+        None,  # pyright: ignore[reportArgumentType]
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
 
 
 def outside(places: np.ndarray, border: float) -> np.ndarray:
@@ -172,15 +179,47 @@ def _where(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return cv2.copyTo(flow, mask.view(np.uint8), np.zeros_like(flow))
 
 
+def remaining(
+    frame: np.ndarray, following: np.ndarray, forward: np.ndarray, backward: np.ndarray, protocol: FlowProtocol
+) -> tuple[np.ndarray, np.ndarray]:
+    """What warping leaves of two working frames, for each pixel: the parts of `Pair.error`.
+
+    Returns:
+        ``[height, width]`` float32 squared differences, summed over R, G and B in 0...1, and the mask of the visible
+        pixels, over which the error is the mean.
+    """
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    way = _Way(forward, grid(*grey.shape) + forward, backward, grey, grey)
+    returns = ~way.misses(protocol.occlusion_relative, protocol.occlusion_absolute)
+    visible = _visible(way, returns & ~outside(way.target, 0), protocol)
+    return _squares(frame, following, way.target) / 255.0**2, visible
+
+
 def _warping_error(
     frame: np.ndarray, following: np.ndarray, there: _Way, returns_inside: np.ndarray, protocol: FlowProtocol
 ) -> tuple[float, float]:
     """Mean over visible pixels of |frame k+1 at x + forward(x) − frame k at x|², and the share of visible pixels.
 
     The formula is that of Lai et al. (2018): RGB in 0...1, squares summed over the channels. (Their script divides by
-    a mask of three channels and so prints a third of this.) Everything lies on the grid of frame k. Let f = (u, v) be
-    the forward flow, b the backward flow fetched along it, b(x + f(x)), and ∇ the forward difference. A pixel is
-    invisible in frame k+1 if |f + b|² > 0.01 (|f|² + |b|²) + 0.5, and lies on a motion boundary if
+    a mask of three channels and so prints a third of this.) Everything lies on the grid of frame k.
+    """
+    visible = _visible(there, returns_inside, protocol)
+    count = int(np.count_nonzero(visible))
+    if not count:
+        return 0.0, 0.0
+    total = float(np.sum(_squares(frame, following, there.target), where=visible, dtype=np.float64))
+    return total / (count * 255.0**2), count / visible.size
+
+
+def _squares(frame: np.ndarray, following: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return square(sampled(following.astype(np.float32), target) - frame)
+
+
+def _visible(there: _Way, returns_inside: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
+    """Mask of the pixels that the warping error is computed over.
+
+    Let f = (u, v) be the forward flow, b the backward flow fetched along it, b(x + f(x)), and ∇ the forward difference.
+    A pixel is invisible in frame k+1 if |f + b|² > 0.01 (|f|² + |b|²) + 0.5, and lies on a motion boundary if
     |∇u|² + |∇v|² > 0.01 |f|² + 0.002. Both tests are those of Sundaram et al. (2010) and Ruder et al. (2016).
     Unlike in the published script, pixels whose target lies outside the frame are left out as well.
     The absolute constants are in pixels²; this is one reason why the working size is part of the protocol.
@@ -188,13 +227,7 @@ def _warping_error(
     slope2 = np.zeros(returns_inside.shape, dtype=np.float32)
     slope2[:, :-1] += square(np.diff(there.flow, axis=1))
     slope2[:-1] += square(np.diff(there.flow, axis=0))
-    visible = returns_inside & (slope2 <= protocol.boundary_relative * there.length2 + protocol.boundary_absolute)
-    count = int(np.count_nonzero(visible))
-    if not count:
-        return 0.0, 0.0
-    difference = sampled(following.astype(np.float32), there.target) - frame
-    total = float(np.sum(square(difference), where=visible, dtype=np.float64))
-    return total / (count * 255.0**2), count / visible.size
+    return returns_inside & (slope2 <= protocol.boundary_relative * there.length2 + protocol.boundary_absolute)
 
 
 def square(vectors: np.ndarray) -> np.ndarray:

@@ -36,8 +36,8 @@ class RAFTProtocol(FlowProtocol):
     weights_sha256: str = ""
     precision: str = "float32"
     notes: Notes = noted(
-        **FlowProtocol().notes
-        | {
+        **{
+            **FlowProtocol().notes,
             "algorithm": "torchvision's raft_large (Teed and Deng, 2020) on RGB in -1...1.",
             "padding": "Sides are padded to multiples of 8 by repeating the edge pixels.",
         }

@@ -96,7 +96,7 @@ def _protocol(net: str, meaning: str = "") -> Any:
     """The protocol of a network for consecutive frames, or for the meaning ``reference`` or ``seeds``."""
     kind = PairedLPIPSProtocol if meaning == "reference" else LPIPSProtocol
     name = "-".join(part for part in ("lpips", net, meaning) if part)
-    protocol = kind(name, net=net, **_NETS[net])
+    protocol = replace(kind(name, net=net), **_NETS[net])
     if meaning:
         protocol = replace(protocol, meaning=meaning, notes={"meaning": _MEANINGS[meaning]})
     return UserProvidedProtocol(protocol) if net == "squeeze" else protocol
@@ -118,7 +118,8 @@ class LPIPS:
         heads = _package_heads(self.protocol)
         fill = _fill_from_torchvision if self.protocol.net == "squeeze" else _fill_from_flax
         trunk = fill(self.protocol, heads)
-        self._trunk = trunk.to(self.device, memory_format=torch.channels_last)
+        # The stubs forget memory_format.
+        self._trunk = trunk.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._heads = [torch.from_numpy(head).to(self.device) for head in heads]
 
     @exact()

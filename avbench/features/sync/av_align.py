@@ -100,7 +100,13 @@ def motion_curve(frames: np.ndarray) -> np.ndarray:
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     means = []
     for before, after in itertools.pairwise(grey):
-        flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        # With None, which the stubs forget, OpenCV allocates the flow.
+        flow = cv2.calcOpticalFlowFarneback(  # pyright: ignore[reportCallIssue]
+            before,
+            after,
+            None,  # pyright: ignore[reportArgumentType]
+            *(0.5, 3, 15, 3, 5, 1.2, 0),
+        )
         means.append(float(np.hypot(flow[..., 0], flow[..., 1]).mean()))
     return np.array([means[0], *means])
 

@@ -293,7 +293,8 @@ class Summary(nn.TransformerEncoderLayer):
         super().__init__(shape.width, shape.heads, 4 * shape.width, **options)
         self.cls_token = _token(1, shape.width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    # The checkpoint's names are those of the base class, whose other arguments nobody needs.
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The summary of one batch."""
         return super().forward(torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1))[:, 0]
 
@@ -311,7 +312,7 @@ class AST(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features of the sound of each segment."""
         x = self.ast["embeddings"](x)
-        for layer in self.ast["encoder"]["layer"]:
+        for layer in self.ast.get_submodule("encoder.layer").children():
             x = layer(x)
         x = self.ast["layernorm"](x)[:, 2:].unflatten(1, (12, 6)).transpose(1, 2)
         return self.freq_attn_agg(x.flatten(0, 1)).unflatten(0, (-1, 6))
@@ -347,9 +348,9 @@ class ASTLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[segments, 74, width]`` → the same."""
-        y, inner = self.layernorm_before(x), self.attention["attention"]
-        y = attended(inner["query"](y), inner["key"](y), inner["value"](y), self.heads)
-        x = x + self.attention["output"]["dense"](y)
+        y = self.layernorm_before(x)
+        query, key, value = (self.attention.get_submodule(f"attention.{name}")(y) for name in ("query", "key", "value"))
+        x = x + self.attention.get_submodule("output.dense")(attended(query, key, value, self.heads))
         y = self.intermediate["dense"](self.layernorm_after(x))
         return x + self.output["dense"](functional.gelu(y))
 

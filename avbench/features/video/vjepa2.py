@@ -61,7 +61,8 @@ class VJEPA2:
             msg = "V-JEPA 2 needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
             raise InputError(msg) from None
         try:
-            model, report = VJEPA2Model.from_pretrained(
+            # With output_loading_info it returns a pair.
+            model, report = VJEPA2Model.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
                 folder,
                 local_files_only=True,
                 trust_remote_code=False,

@@ -37,6 +37,7 @@ class SamplingSettings:
     audio_guidance: float | None = None
     video_negative: str | None = None
     audio_negative: str | None = None
+    audio_again: float | None = None
     device: str | None = None
 
 
@@ -79,12 +80,15 @@ class AVFullDiT:
         self._parts.sampling = replace(self._parts.sampling, **asked)
         self._parts.dit.eval()
         _move(self._parts, device)
+        sampled = asdict(self._parts.sampling)
+        if not self._parts.sampling.audio_again:  # runs that began before this setting existed can be continued
+            del sampled["audio_again"]
         self.settings: Mapping[str, Any] = {
             "arm": self._parts.arm,
             "weights": {name: fingerprint(path) for name, path in places.items()},
             "device": device,
             **(_of_pair(self._parts) if joined else {}),
-            **asdict(self._parts.sampling),
+            **sampled,
         }
 
     def generate(self, requests: Sequence[Request]) -> list[Made]:
@@ -114,6 +118,10 @@ class AVFullDiT:
 def _check(given: Mapping[str, Any]) -> None:
     """Raise InputError on an invalid setting, before anything is loaded."""
     check_positive(**{name: given[name] for name in ("steps", "shift", "fps", "width", "height") if name in given})
+    again = given.get("audio_again", 0)
+    if isinstance(again, bool) or not isinstance(again, int | float) or not 0 <= again < float("inf"):
+        msg = f"audio_again is {again!r}; it must be 0, for no second pass over the sound, or a weight above 0"
+        raise InputError(msg)
     for name, known in (("solver", _SOLVERS), ("dtype", _DTYPES)):
         if name in given and given[name] not in known:
             msg = f"{name} {given[name]!r} is unknown; {nearest(str(given[name]), known)}"

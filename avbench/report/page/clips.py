@@ -1,8 +1,9 @@
 """Encodes clips for the browser as small H.264 and AAC files, each made once.
 
 They lie in a folder, `media/` beside the page, named by the sha256 of the clip's own bytes: ``<sha256>.mp4``,
-``<sha256>.json`` (size, rate and waveform) and, where asked for, ``<sha256>.flow.mp4``. They are lossy and scaled, for
-viewing only, and are never measured. A clip that cannot be shown is tried again by the next report.
+``<sha256>.json`` (size, rate, waveform and loudness) and, for each picture that explains a metric, for example
+``<sha256>.flow.mp4``. They are lossy and scaled, for viewing only, and are never measured. A clip that cannot be shown
+is tried again by the next report.
 """
 
 import base64
@@ -18,9 +19,9 @@ import cv2
 import numpy as np
 from scipy import signal
 
-from avbench.core import Audio, Clip, InputError
-from avbench.features.flow import DISFlow
-from avbench.features.flow.pairs import pair, working
+from avbench.core import Audio, Clip, InputError, NotMeasurable
+from avbench.features.audio.levels import Levels
+from avbench.report.page.pictures import PICTURES
 from avbench.storage import worker_pool
 from avbench.storage.content import require_unchanged
 from avbench.storage.media import read_clip, write_clip
@@ -30,7 +31,7 @@ from avbench.storage.run_folder import RunFolder, write_json
 LONGEST_SIDE = 480
 """Longest side in pixels; larger clips are scaled down to it."""
 _TINY_SIDE = 160
-_RECIPE = f"longest side {LONGEST_SIDE}, up to {_TINY_SIDE} doubled; crf 24; 64 kbit/s; 240 peaks; motion"
+_RECIPE = f"longest side {LONGEST_SIDE}, up to {_TINY_SIDE} doubled; crf 24; 64 kbit/s; 240 peaks; loudness"
 """Settings of the encoding; a file made with other settings is made again."""
 _PEAKS = 240
 _SMALL = {"crf": 24, "sound_bits_per_second": 64_000}
@@ -46,9 +47,11 @@ class Task:
 
 
 def prepare(
-    folders: Sequence[RunFolder], place: Path, *, flow: bool = False, workers: int = 0
+    folders: Sequence[RunFolder], place: Path, *, pictures: Sequence[str] = (), workers: int = 0
 ) -> tuple[int, Iterator[Task]]:
     """Encode the runs' clips into the folder `place`: return how many are missing, and an iterator that makes them.
+
+    `pictures` are names of PICTURES that each clip gets as well.
 
     Raises:
         InputError: a clip of a run is not the one that was sampled and measured; a file cannot be written.
@@ -61,13 +64,13 @@ def prepare(
         for sample in folder.samples().values()
         if sample.path is not None and sample.sha256 is not None
     }
-    todo = [task for task in wanted.values() if not _ready(place, task.sha256, flow)]
-    build = functools.partial(_maker, place, flow)
+    todo = [task for task in wanted.values() if not is_ready(place, task.sha256, pictures)]
+    build = functools.partial(_maker, place, tuple(pictures))
 
     def make() -> Iterator[Task]:
         for task, found in worker_pool.map_unordered(build, todo, workers=workers, survive_crashes=True):
             if isinstance(found, worker_pool.WorkerCrashed):
-                known = {"recipe": _RECIPE, "flow": flow, "missing": str(worker_pool.WorkerCrashed("preparing"))}
+                known = {"recipe": _RECIPE, "missing": str(worker_pool.WorkerCrashed("preparing"))}
                 write_json(place / f"{task.sha256}.json", known)
             yield task
 
@@ -75,51 +78,92 @@ def prepare(
 
 
 def card(place: Path, sha256: str) -> dict[str, Any]:
-    """Return what `prepare` recorded of a clip: width, height, frames, fps, seconds, peaks, flow; or `missing`, a
-    sentence.
+    """Return what `prepare` recorded of a clip: its size, rate, length, peaks, loudness and pictures; or `missing`.
+
+    `missing` is a sentence. `loudness` is in LUFS, None where nothing can be heard. `pictures` has for each picture its
+    recipe, and `missing`, a sentence where the clip cannot have it, else None.
     """
     return read_json(place / f"{sha256}.json")
 
 
-def flow_picture(flow: np.ndarray, most: float) -> np.ndarray:
-    """Colour flow ``[height, width, 2]`` by the colour wheel; returns ``[height, width, 3]`` uint8.
-
-    Hue is direction (red to the right, then clockwise), brightness is speed, full at `most` pixels a frame.
-    """
-    angle = np.rad2deg(np.arctan2(flow[..., 1], flow[..., 0])) % 360
-    speed = np.clip(np.hypot(flow[..., 0], flow[..., 1]) / max(most, 1e-6), 0, 1)
-    hsv = np.stack([angle, np.ones_like(angle), speed], axis=-1).astype(np.float32)
-    return (cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255).round().astype(np.uint8)
-
-
-def _ready(place: Path, sha256: str, flow: bool) -> bool:
+def _known(place: Path, sha256: str) -> dict[str, Any]:
+    """Return the card of a clip whose file is there and was made by today's recipe; else an empty one."""
     try:
         known = card(place, sha256)
     except InputError:
-        return False
-    files = [place / f"{sha256}.mp4", *([place / f"{sha256}.flow.mp4"] if flow else [])]
-    made = "missing" not in known and known["recipe"] == _RECIPE and (known["flow"] or not flow)
-    return made and all(path.is_file() for path in files)
+        return {}
+    usable = "missing" not in known and known["recipe"] == _RECIPE and (place / f"{sha256}.mp4").is_file()
+    return known if usable else {}
 
 
-def _maker(place: Path, flow: bool) -> Callable[[Task], None]:
+def _lacking(place: Path, sha256: str, known: dict[str, Any], pictures: Sequence[str]) -> list[str]:
+    """Return the pictures that have to be drawn."""
+    had = known.get("pictures", {})
+
+    def there(name: str) -> bool:
+        made = name in had and had[name]["recipe"] == PICTURES[name].recipe
+        return made and (had[name]["missing"] is not None or (place / f"{sha256}.{name}.mp4").is_file())
+
+    return [name for name in pictures if not there(name)]
+
+
+def is_ready(place: Path, sha256: str, pictures: Sequence[str] = ()) -> bool:
+    """Whether a clip lies in the folder with these pictures, made by today's recipes."""
+    known = _known(place, sha256)
+    return bool(known) and not _lacking(place, sha256, known, pictures)
+
+
+def _maker(place: Path, pictures: Sequence[str]) -> Callable[[Task], None]:
     def make(task: Task) -> None:
         place.mkdir(parents=True, exist_ok=True)
-        known: dict[str, Any] = {"recipe": _RECIPE, "flow": flow}
+        known = _known(place, task.sha256)
+        lacking = _lacking(place, task.sha256, known, pictures)
         try:
             clip = read_clip(task.source)
         except InputError as reason:
-            known["missing"] = str(reason)
+            known = {"recipe": _RECIPE, "missing": str(reason)}
         else:
             # what cannot be written is no fault of the clip: it ends the report
-            write_clip(_playable(clip), place / f"{task.sha256}.mp4", lossless=False, **_SMALL)
-            if flow:
-                write_clip(_playable(_flow_clip(clip)), place / f"{task.sha256}.flow.mp4", lossless=False, **_SMALL)
-            known |= {"width": clip.width, "height": clip.height, "frames": len(clip.frames), "fps": float(clip.fps)}
-            known |= {"seconds": clip.seconds, "peaks": _peaks(clip)}
+            known = known or _encoded(clip, place / f"{task.sha256}.mp4")
+            for name in lacking:
+                known["pictures"][name] = _drawn(clip, name, place / f"{task.sha256}.{name}.mp4")
         write_json(place / f"{task.sha256}.json", known)  # last: what it names is there
 
     return make
+
+
+def encode(clip: Clip, place: Path, sha256: str) -> None:
+    """Encode a clip that is no run's, such as a reference's, without pictures. Raises InputError if it cannot."""
+    place.mkdir(parents=True, exist_ok=True)
+    write_json(place / f"{sha256}.json", _encoded(clip, place / f"{sha256}.mp4"))
+
+
+def _encoded(clip: Clip, path: Path) -> dict[str, Any]:
+    playable = _playable(clip)
+    write_clip(playable, path, lossless=False, **_SMALL)
+    known = {"recipe": _RECIPE, "width": clip.width, "height": clip.height, "frames": len(clip.frames)}
+    known |= {"fps": float(clip.fps), "seconds": clip.seconds, "peaks": _peaks(clip), "loudness": _loudness(playable)}
+    return {**known, "pictures": {}}
+
+
+def _drawn(clip: Clip, name: str, path: Path) -> dict[str, Any]:
+    picture = PICTURES[name]
+    try:
+        write_clip(_playable(picture.draw(clip)), path, lossless=False, **_SMALL)
+    except NotMeasurable as reason:
+        return {"recipe": picture.recipe, "missing": str(reason)}
+    return {"recipe": picture.recipe, "missing": None}
+
+
+def _loudness(playable: Clip) -> float | None:
+    """Return the loudness in LUFS, at which blind votes level two clips; None where nothing can be heard."""
+    if playable.audio is None:
+        return None
+    block = round(Levels.protocol.block * playable.audio.sample_rate) + 1
+    lacking = max(0, block - playable.audio.samples)  # shorter sounds have no loudness, but they can be heard
+    audio = replace(playable.audio, waveform=np.pad(playable.audio.waveform, [(0, 0), (0, lacking)]))
+    levels = Levels()(replace(playable, audio=audio))
+    return None if levels["silent"] else round(levels["loudness"], 2)
 
 
 def _playable(clip: Clip) -> Clip:
@@ -145,25 +189,6 @@ def _plain_sound(audio: Audio) -> Audio:
         wave = signal.resample_poly(audio.waveform, ratio.numerator, ratio.denominator, axis=1)
         audio = Audio(np.clip(wave, -1, 1).astype(np.float32), 48000)
     return audio
-
-
-def _flow_clip(clip: Clip) -> Clip:
-    """Return the flow from each frame to the next, coloured, as a silent clip of equal length; the last frame is
-    repeated.
-    """
-    look = DISFlow()
-    if min(clip.width, clip.height) < look.protocol.minimum_side or len(clip.frames) < 2:
-        return Clip(np.zeros_like(clip.frames), clip.fps)
-    frames = [working(frame, look.protocol) for frame in clip.frames]
-    flows = np.stack(
-        [
-            pair(one, two, look.flow(one, two), look.flow(two, one), look.protocol).motion
-            for one, two in itertools.pairwise(frames)
-        ]
-    )
-    most = float(np.quantile(np.hypot(flows[..., 0], flows[..., 1]), 0.995))
-    pictures = [cv2.resize(flow_picture(flow, most), (clip.width, clip.height)) for flow in flows]
-    return Clip(np.stack([*pictures, pictures[-1]]), clip.fps)
 
 
 def _peaks(clip: Clip) -> str | None:

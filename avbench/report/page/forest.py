@@ -54,13 +54,16 @@ class _Row:
         return max((abs(mark.at) for mark in self.marks), default=-1.0)
 
 
-def forest(rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str]) -> Markup:
-    """Draw the plot in both widths.
+def forest(
+    rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str], widths: Sequence[int] = (WIDE, NARROW)
+) -> Markup:
+    """Draw the plot in both widths, one drawing after the other.
 
     Args:
         rows: rows of `differences.differences` of one pair of runs, without pools; of one subset or of several.
         frame: the scores of the runs.
         colours: of each run.
+        widths: the widths to draw it in.
     """
     run, against = str(rows["run"].iloc[0]), str(rows["against"].iloc[0])
     found = [
@@ -71,8 +74,8 @@ def forest(rows: pd.DataFrame, frame: pd.DataFrame, colours: Mapping[str, str]) 
     axis_end = min(max(1.15 * most, 1.5), _FARTHEST)
     prompts = np.nanmax([0.0, *rows["prompts"].to_numpy(float)])
     counted = f"the smallest difference that can be shown with {prompts:.0f} prompts"
-    both = [_Plot(width, axis_end, run, against, colours).drawn(found, counted) for width in (WIDE, NARROW)]
-    return Markup("").join(both)
+    drawn = [_Plot(width, axis_end, run, against, colours).drawn(found, counted) for width in widths]
+    return Markup("").join(drawn)
 
 
 def _row(metric: str, rows: Sequence[Any], frame: pd.DataFrame) -> _Row:
@@ -179,7 +182,7 @@ class _Plot:
         subset = max(row.marks, key=lambda mark: (mark.winner is not None, abs(mark.at))).subset
         return svg.group(
             [Markup("<title>{}</title>").format(label), *parts],
-            **{"class_": "choice", "role": "button", "tabindex": 0, "aria_label": label},
+            **{"class_": "choice", "role": "button", "tabindex": 0},  # its title is its name
             **{"data_metric": row.metric, "data_subset": subset},
         )
 
@@ -205,4 +208,8 @@ class _Plot:
 
 
 def _cut(words: str, most: int) -> str:
-    return words if len(words) <= most else words[: most - 1] + "…"
+    """Shorten a text in its middle: names of runs that are compared often begin, or end, alike."""
+    if len(words) <= most:
+        return words
+    head = (most - 1) // 2
+    return f"{words[:head]}…{words[head + 1 - most :]}"

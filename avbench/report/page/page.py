@@ -1,7 +1,7 @@
 """Renders the page: one HTML file that opens offline, with tables, figures, synchronised clips and blind votes.
 
 The first screen has the answer: the verdict, a forest plot, and one pair of clips. Prompts and names may come from
-anybody. So data is embedded as JSON, and page.js sets it as text, never as markup; as a second barrier, a content
+anybody. So data is embedded as JSON, and the scripts set it as text, never as markup; as a second barrier, a content
 security policy allows only this script, by its hash, and no network. Figures are SVG in the page itself.
 """
 
@@ -9,8 +9,8 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ from avbench.features.measure import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
 from avbench.report import boards, printed
-from avbench.report.page import clips, plots
+from avbench.report.page import clips, explain, plots
 from avbench.report.page.ballots import strength_cells
+from avbench.report.page.explain import NOTHING, Explained
 from avbench.report.page.forest import forest
+from avbench.report.page.pictures import PICTURES
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, file_sha256
@@ -39,6 +41,8 @@ from avbench.subsets import loading
 MEDIA = ("inside", "beside")
 """Where the clips are stored: in the page, or in `media/` beside it."""
 _HERE = Path(__file__).parent
+_SCRIPTS = ("data", "plots", "navigation", "origins", "player", "watch", "first", "strips", "gallery", "votes", "start")
+"""Files of the folder script/, in the order in which they run, as one script."""
 STYLE = _HERE / "page.css"
 """The looks of all pages."""
 _MINOR = ("p", "p Holm", "detectable", "needed", "clips")
@@ -52,7 +56,7 @@ def render(
     place: Path,
     differences: pd.DataFrame | None = None,
     media: str = "inside",
-    flow: bool = False,
+    explained: Explained = NOTHING,
     votes: pd.DataFrame | None = None,
 ) -> str:
     """The page's HTML.
@@ -65,13 +69,13 @@ def render(
             page.
         differences: the paired comparisons of the runs, where they were made.
         media: one of MEDIA.
-        flow: whether the clips' flow is shown as well; `clips.prepare` must have made it.
+        explained: what explains metrics; `clips.prepare` must have made its pictures.
         votes: blind votes of `votes.read`, where there are some.
     """
-    script = (_HERE / "page.js").read_text()
+    script = "\n".join((_HERE / "script" / f"{name}.js").read_text() for name in _SCRIPTS)
     runs = [folder.path.name for folder in folders]
     subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
-    shown, cards = _clips(folders, place, flow)
+    shown, cards = _clips(folders, place, explained)
     own = None if differences is None else differences[~differences["subset"].isin(POOLS)]
     groups: Any = () if own is None else own.groupby(["run", "against"], sort=False)
     pairs: dict[tuple[str, str], pd.DataFrame] = dict(iter(groups))
@@ -81,9 +85,14 @@ def render(
         "runs": [{"name": name, "colour": look} for name, look in colours.items()],
         "metrics": _metrics(frame),
         "subsets": subsets,
+        "asked": [[*folder.run().subsets] for folder in folders],
         "values": _values(folders, subsets),
         "clips": shown,
         "cards": cards,
+        "pictures": [
+            {"name": name, "label": PICTURES[name].label, "words": PICTURES[name].words} for name in explained.pictures
+        ],
+        "curves": [*explained.curves],
         "inside": media == "inside",
         "scores": _records(frame),
         "differences": _differences(differences),
@@ -124,7 +133,12 @@ def render(
         script=Markup(script),
         policy=_policy(script),
         media={sha: _base64(place / f"{sha}.mp4") for sha in cards if media == "inside"},
-        flows={sha: _base64(place / f"{sha}.flow.mp4") for sha in cards if media == "inside" and flow},
+        pictures={
+            f"{name}-{sha}": _base64(place / f"{sha}.{name}.mp4")
+            for sha, known in cards.items()
+            for name, why in known["pictures"].items()
+            if media == "inside" and why is None
+        },
     )
 
 
@@ -203,9 +217,30 @@ def _subset(index: int, subset: Subset, folders: Sequence[RunFolder]) -> dict[st
         "anchor": f"subset-{index}",
         "digest": subset.digest,
         "why": subset.card.get("purpose", ""),
-        "prompts": [{"id": one.id, "video": one.video_caption, "audio": one.audio_caption} for one in subset.prompts],
+        "prompts": [
+            {"id": one.id, "video": one.video_caption, "audio": one.audio_caption, "tags": of_one}
+            for one, of_one in zip(subset.prompts, _tags(subset), strict=True)
+        ],
         "seeds": seeds,
     }
+
+
+_MOST_TAGS = 40
+"""A tag of more values than that is no filter; nor is one that every prompt has its own value of."""
+
+
+def _tags(subset: Subset) -> list[dict[str, list[str]]]:
+    """Return for each prompt the tags by which the gallery can be filtered: name → values."""
+    plain = [
+        {name: value if isinstance(value, list | tuple) else [value] for name, value in one.tags.items()}
+        for one in subset.prompts
+    ]
+    values: dict[str, set[str]] = {}
+    for name, found in (pair for tags in plain for pair in tags.items()):
+        if not any(isinstance(one, Mapping) for one in found):
+            values.setdefault(name, set()).update(map(str, found))
+    useful = {name for name, found in values.items() if 1 < len(found) < min(len(plain), _MOST_TAGS + 1)}
+    return [{name: [*map(str, found)] for name, found in tags.items() if name in useful} for tags in plain]
 
 
 def _items(subset: dict[str, Any]) -> list[Key]:
@@ -234,29 +269,43 @@ def _values(folders: Sequence[RunFolder], subsets: Sequence[dict[str, Any]]) -> 
     return found
 
 
-def _clips(folders: Sequence[RunFolder], place: Path, flow: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def _clips(folders: Sequence[RunFolder], place: Path, explained: Explained) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return ``subset/prompt/seed`` → one clip per run, and the record of each encoded file by sha256."""
     shown: dict[str, list[Any]] = {}
     cards: dict[str, Any] = {}
     for index, folder in enumerate(folders):
         heard = _times(folder, "onsets", "onset_seconds")
         seen = _times(folder, "flow-dis", "event_seconds")
+        curves, near = explain.curves(folder, explained), explain.neighbours(folder, explained, place)
         for key, sample in sorted(folder.samples().items()):
             clip: dict[str, Any] = {
                 "onsets": heard.get(key),
                 "changes": seen.get(key),
                 "contacts": _contacts(folder, key),
+                **({"curves": curves[key]} if key in curves else {}),
             }
+            if beside := near.get(key):
+                clip["near"] = {name: one if isinstance(one, str) else asdict(one) for name, one in beside.items()}
+                for one in beside.values():
+                    if not isinstance(one, str) and one.sha256 is not None:
+                        cards.setdefault(one.sha256, _card(clips.card(place, one.sha256), ()))
             missing = sample.failure
             if sample.sha256 is not None:
                 known = clips.card(place, sample.sha256)
                 missing = known.get("missing")
                 if missing is None:
-                    names = ("width", "height", "frames", "fps", "seconds", "peaks")
-                    cards[sample.sha256] = {**{name: known[name] for name in names}, "flow": flow}
+                    cards[sample.sha256] = _card(known, explained.pictures)
             clip |= {"sha256": sample.sha256, "missing": without_folders(missing)}
+            clip |= {"refused": True} if sample.refused else {}
             shown.setdefault("/".join(map(str, key)), [None] * len(folders))[index] = clip
     return shown, cards
+
+
+def _card(known: Mapping[str, Any], pictures: Sequence[str]) -> dict[str, Any]:
+    """Return what the page needs of an encoded file; of each picture why it is missing, or None."""
+    names = ("width", "height", "frames", "fps", "seconds", "peaks", "loudness")
+    why = {name: known["pictures"][name]["missing"] for name in pictures}
+    return {**{name: known[name] for name in names}, "pictures": why}
 
 
 def _times(folder: RunFolder, feature: str, name: str) -> dict[Key, list[float]]:

@@ -44,7 +44,7 @@ class Budget:
         return cls(path, usual if mib is None else mib * 2**20, _number(FRAMES_VARIABLE) or _FRAMES)
 
     def check_frames(self, count: int, size: tuple[int, ...], *, beside: int = 0) -> None:
-        """Raise MediaError if `count` frames of `size` (width, height) and `beside` more in memory are too many."""
+        """Raise MediaError if `count` frames of `size` (width, height), and `beside` others in memory, are too many."""
         pixels = size[0] * size[1]
         if pixels > MAX_PIXELS:
             msg = f"{self.path} has frames of {size[0]}x{size[1]}; at most {MAX_PIXELS:,} pixels are read"

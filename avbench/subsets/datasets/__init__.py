@@ -11,7 +11,7 @@ the group ``avbench.datasets``, each a `Reader`.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -190,6 +190,27 @@ def opened(pool: str) -> Pool:
         msg = f"pool {pool!r}: the folder {folder} does not exist"
         raise InputError(msg)
     return Pool(name, READERS[name] if name in READERS else outside.usable[name].load(Reader), folder)
+
+
+def of_split(pool: Pool, split: str | None) -> Pool:
+    """The pool with the entries of one split only; all of them for None."""
+    if split is None:
+        return pool
+
+    def read(folder: Path) -> Iterator[Entry]:
+        found = [one for one in pool.reader.entries(folder) if one.split == split]
+        if not found:
+            sides = splits_of(pool.reader.entries(folder))
+            msg = f"{folder}: no entry of {pool.name} is of the split {split!r}; splits there: {sides}"
+            raise InputError(msg)
+        yield from found
+
+    return replace(pool, reader=replace(pool.reader, read=read))
+
+
+def splits_of(found: Iterable[Entry]) -> str:
+    """The names of the splits of entries, for a sentence."""
+    return ", ".join(sorted({one.split for one in found if one.split})) or "none"
 
 
 def entries(pool: str) -> Iterator[Entry]:

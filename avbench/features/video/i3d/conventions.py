@@ -45,7 +45,7 @@ class StyleGANV(I3DLogits):
     The start of the random window is derived from the clip's own pixels, so that a row depends on the clip alone.
     """
 
-    protocol: I3DProtocol = ConventionProtocol(
+    protocol = ConventionProtocol(
         name="i3d-stylegan-v",
         frame_choice="first / random",
         antialias=False,
@@ -66,7 +66,7 @@ class StyleGANV(I3DLogits):
 class CDFVD(I3DLogits):
     """``logits`` of a random window of 16 frames, after the loader's crop to a square of 256."""
 
-    protocol: I3DProtocol = ConventionProtocol(
+    protocol = ConventionProtocol(
         name="i3d-cd-fvd",
         frame_choice="random",
         aspect="centre crop",

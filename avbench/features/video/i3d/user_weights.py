@@ -19,7 +19,9 @@ from avbench.storage.weights import UserProvidedProtocol, locate
 class TorchScript(StyleGANV):
     """StyleGAN-V's protocol with its own file, a TorchScript program: torch's interpreter runs the code in the file."""
 
-    protocol = UserProvidedProtocol(replace(StyleGANV.protocol, name="i3d-torchscript", weights="i3d-torchscript"))
+    protocol = UserProvidedProtocol(
+        replace(StyleGANV.protocol, name="i3d-torchscript", weights="i3d-torchscript", weights_sha256="")
+    )
 
     def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:
         path = locate("i3d-torchscript")
@@ -30,7 +32,7 @@ class TorchScript(StyleGANV):
             raise InputError(msg) from None
 
         def network(x: torch.Tensor) -> torch.Tensor:
-            with torch.jit.fuser("none"):
+            with torch.jit.fuser("none"):  # pyright: ignore[reportPrivateImportUsage]  # torch documents it
                 # As FastVideo found, the program drops the batch axis of a single clip.
                 return program(x, rescale=False, resize=False, return_features=True).reshape(1, -1)
 
@@ -40,7 +42,9 @@ class TorchScript(StyleGANV):
 class Pretrained400(CDFVD):
     """cd-fvd's protocol with its own file, a state dict with pytorch-i3d's names."""
 
-    protocol = UserProvidedProtocol(replace(CDFVD.protocol, name="i3d-pretrained-400", weights="i3d-pretrained-400"))
+    protocol = UserProvidedProtocol(
+        replace(CDFVD.protocol, name="i3d-pretrained-400", weights="i3d-pretrained-400", weights_sha256="")
+    )
 
     def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return Inception(PyTorchCheckpoint(read_state_dict(locate("i3d-pretrained-400"))), self._device)

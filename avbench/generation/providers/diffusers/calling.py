@@ -26,9 +26,12 @@ NAMES: dict[str, tuple[str, ...]] = {
     "negative_prompt": ("negative_prompt",),
 }
 """Setting → the names that pipelines give it."""
-_FRAME_STEPS = {"CogVideoX": 8}
+_FRAME_STEPS = {"CogVideoX": 8, "ConsisID": 8}
 """Start of a class name → step; frame counts are a multiple of it plus one. It overrides the VAE's factor, because
-CogVideoX's VAE makes another number of frames from an even number of latents."""
+CogVideoX's VAE, which ConsisID has too, makes another number of frames from an even number of latents."""
+_TEMPORAL = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio", "vae_temporal_scale_factor")
+_SPATIAL = ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_spatial_scale_factor", "vae_scale_factor")
+"""Names that pipelines give the factors of their VAE."""
 _SIZE_STEPS = {"LTX": 32}
 
 
@@ -48,13 +51,13 @@ def default(pipeline: type, setting: str) -> Any:
 def frame_step(pipe: Any) -> int:
     """The step of frame counts: the model makes k·step + 1 frames; 1 if it makes any number."""
     own = next((step for start, step in _FRAME_STEPS.items() if type(pipe).__name__.startswith(start)), None)
-    return own or _first(pipe, ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")) or 1
+    return own or _first(pipe, _TEMPORAL) or 1
 
 
 def size_step(pipe: Any) -> int:
     """The number that width and height must be multiples of."""
     own = next((step for start, step in _SIZE_STEPS.items() if type(pipe).__name__.startswith(start)), 16)
-    vae = _first(pipe, ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_scale_factor")) or 8
+    vae = _first(pipe, _SPATIAL) or 8
     config = getattr(getattr(pipe, "transformer", None), "config", {})
     patch = config.get("patch_size", 1)
     return math.lcm(own, vae * int(patch[-1] if isinstance(patch, tuple | list) else patch or 1))

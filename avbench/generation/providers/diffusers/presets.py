@@ -1,8 +1,16 @@
-"""Lists the published sampling settings of models, found by the pipeline's class and config."""
+"""Lists the published sampling settings of models, found by the pipeline's class and config.
 
-from collections.abc import Mapping
+A class has one preset, and its checkpoints may be distilled to a few steps without guidance, for which the steps and
+the guidance of the full model are wrong. So a checkpoint that calls itself distilled gets neither.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from avbench.storage.reading import read_json, read_text
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,19 @@ _BY_CLASS = {
 NATIVE_FPS: dict[str, float] = {
     "Allegro": 15,
     "AnimateDiff": 8,
+    "AnyFlow": 16,
+    "ChronoEdit": 16,
     "CogVideoX": 8,
+    "ConsisID": 8,
+    "Cosmos2_5": 16,
     "EasyAnimate": 8,
     "Helios": 24,
     "HunyuanVideo": 24,
+    "HunyuanVideoFramepack": 30,
     "Kandinsky5": 24,
+    "Latte": 8,
+    "LucyEdit": 24,
+    "Mochi": 30,
     "MotifVideo": 24,
     "SanaVideo": 16,
     "SanaImageToVideo": 16,
@@ -97,3 +113,47 @@ def native_fps(class_name: str, index: Mapping[str, Any]) -> float | None:
         return 24
     starts = [start for start in NATIVE_FPS if class_name.startswith(start)]
     return NATIVE_FPS[max(starts, key=len)] if starts else None
+
+
+_DISTILLED = re.compile(
+    r"distill|lightning|turbo|few-?steps?\b|(?<![a-z0-9.])[1-8]-?steps?\b|causvid|self-forcing|lightx2v|fastwan|\b(?:dmd2?|lcm)\b"
+)
+"""Words in the name or the card of a checkpoint that was distilled to a few steps."""
+_FEW_STEP_SCHEDULERS = ("LCM", "TCD", "DMD")
+_OF_FULL_MODEL = ("steps", "guidance", "guidance_2", "flow_shift", "negative_prompt")
+"""Fields of a preset that are wrong for a distilled checkpoint."""
+
+
+def distilled(folder: Path, index: Mapping[str, Any], others: Iterable[Path] = ()) -> str | None:
+    """Where a checkpoint says that it is distilled, in words; None if it does not.
+
+    Args:
+        folder: the pipeline's folder, or its snapshot in the hub's cache.
+        index: its ``model_index.json``.
+        others: files and folders that are put into it: a part, LoRAs.
+    """
+    for where, words in _called(folder, index, others):
+        if found := _DISTILLED.search(re.sub(r"[\s_]+", "-", words.lower())):
+            return f"{where} has the word {found[0]!r}"
+    config = folder / "scheduler" / "scheduler_config.json"
+    name = str(read_json(config).get("_class_name", "")) if config.is_file() else ""
+    return f"its scheduler is {name}" if any(one in name for one in _FEW_STEP_SCHEDULERS) else None
+
+
+def _called(folder: Path, index: Mapping[str, Any], others: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """What a checkpoint is called, and where."""
+    for path in (folder, *others):
+        hub = [part for part in path.parts if part.startswith("models--")]
+        yield f"the name {path.name if not hub else hub[-1].removeprefix('models--')}", hub[-1] if hub else path.name
+    yield "its model_index.json", str(index.get("_name_or_path", ""))
+    if (folder / "README.md").is_file():
+        card = read_text(folder / "README.md")
+        heading = re.search(r"^# .+$", card, re.MULTILINE)
+        head = card.partition("---")[2].partition("\n---")[0] if card.startswith("---") else ""
+        # the text below them may speak of other checkpoints
+        yield "its card", f"{head} {heading[0] if heading else ''}"
+
+
+def of_family(preset: Mapping[str, Any]) -> dict[str, Any]:
+    """What a class's preset says of a distilled checkpoint: size, length, rate and precision."""
+    return {name: None if name in _OF_FULL_MODEL else value for name, value in preset.items()}

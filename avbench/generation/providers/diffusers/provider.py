@@ -36,7 +36,7 @@ from avbench.generation.providers.diffusers.loading import (
     refuse_pickles,
     slot_of,
 )
-from avbench.generation.providers.diffusers.presets import PRESETS, native_fps, preset_name
+from avbench.generation.providers.diffusers.presets import PRESETS, distilled, native_fps, of_family, preset_name
 from avbench.generation.providers.diffusers.ranks import Ranks, generator
 from avbench.generation.table import Made, Request, check_positive, grouped
 from avbench.storage.content import content_sha256
@@ -144,6 +144,11 @@ class Diffusers:
             msg = f"{pipeline.__name__} needs {', '.join(other)} besides a caption, which no prompt here can give"
             raise InputError(msg)
         name, known = _preset(asked.preset, pipeline, index)
+        added = [self._part_path, *(one.file for one in self._source.adapters)]
+        evidence = distilled(self._source.folder, index, [one for one in added if one]) if not asked.preset else None
+        if evidence:
+            _require_own_settings(asked, pipeline, evidence)
+            name, known = None, of_family(known)
         self._placement = held.placement(known, allow_pickle=loaded.allow_pickle)
         self._images = Path(asked.images or ".")
         self._caption = asked.caption or ("{video} {audio}" if "audio" in makes(pipeline) else "{video}")
@@ -189,6 +194,7 @@ class Diffusers:
             "component": self._source.slot or loaded.component,
             "lora_scale": _alone([one.scale for one in self._source.adapters]),
             **_components(self._source.adapters),
+            **({"distilled": evidence} if evidence else {}),
         }
 
     def prepare(self) -> None:
@@ -213,6 +219,8 @@ class Diffusers:
             messages.append(
                 f"sampled with preset {self._chosen} ({source}), which its class chose; -M preset= overrides it"
             )
+        if evidence := self.settings.get("distilled"):
+            messages.append(f"taken for distilled, because {evidence}: steps and guidance are those that you gave")
         if dropped := self.settings["dropped"]:
             messages.append(f"{self.settings['class']} has no argument for {', '.join(dropped)}")
         frames = self._wanted.get("frames")
@@ -399,6 +407,17 @@ def _preset(asked: str | None, pipeline: type, index: Mapping[str, Any]) -> tupl
         raise InputError(msg)
     name = asked or preset_name(pipeline.__name__, index)
     return (None, {}) if name in (None, "none") else (name, asdict(PRESETS[name]))
+
+
+def _require_own_settings(asked: "CallSettings", pipeline: type, evidence: str) -> None:
+    """Raise InputError if the steps or the guidance of a distilled checkpoint are not given."""
+    open_ = [one for one in ("steps", "guidance") if getattr(asked, one) is None and calling.argument(pipeline, one)]
+    if open_:
+        msg = (
+            f"this {pipeline.__name__} is distilled, because {evidence}, so the preset of its class does not fit: give "
+            f"{' and '.join(f'-M {one}=' for one in open_)} as its card says (-M preset=none takes the pipeline's own)"
+        )
+        raise InputError(msg)
 
 
 def _fps(pipeline: type, index: Mapping[str, Any], wanted: Mapping[str, Any]) -> Fraction:

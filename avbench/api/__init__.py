@@ -1,0 +1,60 @@
+r"""What the command line does, callable from Python: score folders of clips, run models, compare runs.
+
+```python
+import avbench
+
+found = avbench.score(["out/a", "out/b"], reference="real/")
+print("\n".join(found.verdict))
+found.save_report("report/")
+```
+"""
+
+from avbench.api.choices import (
+    chosen_subsets,
+    fetching,
+    model_folders,
+    named_arms,
+    named_folders,
+    shard_folder,
+    share_of,
+    shared_columns,
+)
+from avbench.api.comparing import compare, compare_arms, compared
+from avbench.api.references import RealClips, build_reference, reference_of
+from avbench.api.results import ArmComparison, Comparison, of_metrics
+from avbench.api.running import DEMO_MODELS, run
+from avbench.api.scoring import score
+from avbench.api.stages import evaluated, measured, opened, sampled
+from avbench.api.work import Reporter, SamplingJob, Silent, Work, note_unusable_metrics
+
+__all__ = [
+    "DEMO_MODELS",
+    "ArmComparison",
+    "Comparison",
+    "RealClips",
+    "Reporter",
+    "SamplingJob",
+    "Silent",
+    "Work",
+    "build_reference",
+    "chosen_subsets",
+    "compare",
+    "compare_arms",
+    "compared",
+    "evaluated",
+    "fetching",
+    "measured",
+    "model_folders",
+    "named_arms",
+    "named_folders",
+    "note_unusable_metrics",
+    "of_metrics",
+    "opened",
+    "reference_of",
+    "run",
+    "sampled",
+    "score",
+    "shard_folder",
+    "share_of",
+    "shared_columns",
+]

@@ -1,0 +1,169 @@
+"""Turns what a user typed into folders, models, subsets, metrics and weights."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from avbench.api.work import Work
+from avbench.core import InputError, Shard, Subset, checked_id
+from avbench.generation import table as generators
+from avbench.generation.detect import detect
+from avbench.metrics.columns import columns_named
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_merge import take_share
+from avbench.storage.weights import Fetching
+from avbench.subsets.loading import TOY_SUBSETS, from_prompts_file, load, viewed
+
+
+def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str, Path]:
+    """Map a name to each folder; folders with equal names get the names of their parent folders in front.
+
+    Raises:
+        InputError: no folder is given, or one is given twice.
+    """
+    if isinstance(folders, Mapping):
+        pairs: list[tuple[str | None, Path]] = [
+            (checked_id(name, "model name"), Path(folder)) for name, folder in folders.items()
+        ]
+    else:
+        listed = [folders] if isinstance(folders, str | Path) else folders
+        pairs = [(name, Path(path)) for name, path in map(generators.split_name, map(str, listed))]
+    if not pairs:
+        msg = "give at least one folder of clips"
+        raise InputError(msg)
+    places = [folder.resolve() for _, folder in pairs]
+    if twice := [place for place in places if places.count(place) > 1]:
+        msg = f"{twice[0]} is given twice"
+        raise InputError(msg)
+    names: list[str] = [name or "" for name, _ in pairs]
+    for depth in range(1, max(len(place.parts) for place in places) + 1):
+        alike = {name for name in names if not name or names.count(name) > 1}
+        for number, (given, _) in enumerate(pairs):
+            if given is None and names[number] in alike:
+                names[number] = generators.run_name("clips:" + "-".join(places[number].parts[-depth:]))
+    if twice := [name for name in names if names.count(name) > 1]:
+        msg = f"two of the folders would be called {twice[0]!r}: give names, as in first={pairs[0][1]}"
+        raise InputError(msg)
+    return dict(zip(names, (folder for _, folder in pairs), strict=True))
+
+
+def model_folders(out: Path, models: Sequence[str]) -> dict[Path, str]:
+    """Run folder → model. Raises InputError where two models would share a folder."""
+    found: dict[Path, str] = {}
+    for typed in models:
+        name, model = generators.split_name(typed)
+        place = out / (name or generators.run_name(model))
+        if place in found:
+            msg = f"two of these models would share the run folder {place}: give one a name, NAME=MODEL"
+            raise InputError(msg)
+        found[place] = model
+    return found
+
+
+def chosen_subsets(
+    names: Sequence[str | Subset] | None,
+    prompts: str | Path | None,
+    views: Sequence[str] = (),
+    limit: int | None = None,
+) -> list[Subset]:
+    """Return the named subsets, the subset of a prompts file, or the toy subsets; as these views, with at most `limit`
+    prompts.
+
+    Raises:
+        InputError: subsets and prompts are given together, or one cannot be read.
+    """
+    if names and prompts:
+        msg = "give --subset or --prompts, not both"
+        raise InputError(msg)
+    if prompts:
+        found = [from_prompts_file(Path(prompts))]
+    else:
+        found = [one if isinstance(one, Subset) else load(one) for one in names or TOY_SUBSETS]
+    for view in views:
+        found = [viewed(one, view) for one in found]
+    return [one.limited(limit) for one in found]
+
+
+def named_arms(typed: Sequence[str]) -> dict[str, list[str]] | None:
+    """Arm → paths or patterns, of words such as ``a=runs/a-*``; None where no word has a name.
+
+    A name that is given several times has all the runs.
+
+    Raises:
+        InputError: some words have a name, and others have none.
+    """
+    found: dict[str, list[str]] = {}
+    alone = []
+    for name, path in map(generators.split_name, typed):
+        if name is None:
+            alone.append(path)
+        else:
+            found.setdefault(name, []).append(path)
+    if found and alone:
+        msg = f"{alone[0]} has no name, and {next(iter(found))} is an arm: name every run, as in NAME={alone[0]}"
+        raise InputError(msg)
+    return found or None
+
+
+def shared_columns(runs: Sequence[RunFolder], columns: str, note: Callable[[str], None]) -> list[str]:
+    """The metrics of a preset of columns that every run was scored by; the others are noted.
+
+    Raises:
+        InputError: the preset is unknown, or the runs share none of its metrics.
+    """
+    asked = [*dict.fromkeys(columns_named(columns).columns.values())]
+    scored = [{score.metric for score in run.scores()[0]} for run in runs]
+    shared = [name for name in asked if all(name in one for one in scored)]
+    places = " ".join(str(run.path) for run in runs)
+    how = f"`avbench measure {places} --columns {columns} --fetch`, then `avbench evaluate` with the same columns"
+    if not shared:
+        msg = f"no run was scored by a metric of the columns {columns}: {how}"
+        raise InputError(msg)
+    if len(shared) < len(asked):
+        note(f"not computed for every run: {', '.join(one for one in asked if one not in shared)}; {how} add them")
+    return shared
+
+
+def fetching(fetch: bool | Sequence[str], work: Work) -> Fetching | None:
+    """How weights are downloaded: not at all for False, else under the licences that are named."""
+    if fetch is False:
+        return None
+    accepted = () if fetch is True else tuple(fetch)
+    return Fetching(accepted, functools.partial(work.reporter.follow, unit="MB"))
+
+
+def shard_folder(out: Path, shard: Shard | None) -> Path:
+    """The folder for the run folders of a shard: ``out/shards/2-of-4``; `out` itself where there is no shard."""
+    return out if shard is None else out / "shards" / shard.folder
+
+
+def share_of(run: Path, shard: Shard | None) -> Path:
+    """Create or update the run folder in which one shard of a finished run is measured, and return it.
+
+    It lies beside the run, as `shard_folder` says. If no shard is given, or if the run is this shard already, the run
+    itself is returned.
+
+    Raises:
+        InputError: the run is another shard, or a clip of it was changed since it was made.
+    """
+    folder = RunFolder(run)
+    if shard is None or folder.run().shard == str(shard):
+        return run
+    place = shard_folder(run.parent, shard) / run.name
+    take_share(folder, shard, place)
+    return place
+
+
+def require_no_clips(models: Sequence[str]) -> None:
+    """Raise InputError on a folder of finished clips, which must not be scored against the toy prompts by accident."""
+    for typed in models:
+        _, model = generators.split_name(typed)
+        kind, colon, target = model.partition(":")
+        folder = Path(target if kind == "clips" else model)
+        if folder.is_dir() and (kind == "clips" or (not colon and detect(folder).kind == "clips")):
+            place = f"./{folder}" if str(folder).startswith("-") else folder
+            msg = (
+                f"{typed} is a folder of finished clips: `avbench score {place}` scores it; name a subset or "
+                "a prompts file (--subset, --prompts) if the clips were made for its prompts"
+            )
+            raise InputError(msg)

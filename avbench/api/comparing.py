@@ -1,0 +1,104 @@
+"""Compares finished runs, and arms of several trainings."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from avbench.api.choices import shared_columns
+from avbench.api.results import ArmComparison, Comparison
+from avbench.comparison.arm_differences import arm_differences
+from avbench.comparison.arms import opened_arms
+from avbench.comparison.differences import differences
+from avbench.comparison.leaderboard import leaderboard
+from avbench.comparison.plan import Plan
+from avbench.comparison.same_clips import remarks
+from avbench.comparison.verdict import arm_verdict, verdict
+from avbench.metrics.evaluate import chosen_metrics
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_view import RunView
+
+
+def compare(
+    runs: Sequence[str | Path],
+    *,
+    metrics: Sequence[str] | None = None,
+    columns: str | None = None,
+    all_pairs: bool = False,
+    plan: Plan | None = None,
+    allow: Sequence[str] = (),
+    reference: str | Path | None = None,
+) -> Comparison:
+    """Compare evaluated run folders, each with the first, or every one with every other.
+
+    Args:
+        runs: run folders.
+        metrics: only these.
+        columns: only those of a preset of columns that every run has; a note of the comparison names the others.
+        all_pairs: whether every run is compared with every other.
+        plan: primary questions and margins.
+        allow: fields in which runs may differ; a difference in any other field is an error.
+        reference: a reference folder instead of the shipped ones.
+
+    Raises:
+        InputError: a folder holds no evaluated run, or two runs were made differently in a field that is not allowed.
+    """
+    views = [RunView(Path(path)) for path in runs]
+    pairs = [(b, a) for b in range(len(views)) for a in range(b)] if all_pairs else None
+    place = None if reference is None else Path(reference)
+    notes: list[str] = []
+    if columns:
+        shared = shared_columns(views, columns, notes.append)
+        metrics = [*(one.name for one in chosen_metrics(metrics)), *shared] if metrics else shared
+    found = compared(views, pairs=pairs, plan=plan, allow=allow, reference=place, metrics=metrics)
+    return dataclasses.replace(found, notes=notes)
+
+
+def compare_arms(
+    arms: Mapping[str, str | Path | Sequence[str | Path]],
+    *,
+    metrics: Sequence[str] | None = None,
+    all_pairs: bool = False,
+    plan: Plan | None = None,
+    allow: Sequence[str] = (),
+    paired_trainings: bool | None = None,
+) -> ArmComparison:
+    """Compare arms that were trained several times, each with the first, or every one with every other.
+
+    ```python
+    found = avbench.compare_arms({"t2v": "runs/t2v-*", "t2av": "runs/t2av-*"})
+    ```
+
+    Args:
+        arms: name → evaluated run folders, one per training: paths, or patterns such as ``runs/a-*``.
+        metrics: only these.
+        all_pairs: whether every arm is compared with every other.
+        plan: primary questions and margins.
+        allow: fields in which runs may differ all the same.
+        paired_trainings: whether trainings have partners in the other arm, which shared the order of the data and the
+            noise; None pairs them by the number that their names end in, else by the order of the names.
+
+    Raises:
+        InputError: an arm has fewer than two trainings, or its trainings were not made and measured alike.
+    """
+    opened = opened_arms(arms)
+    pairs = [(b, a) for b in range(len(opened)) for a in range(b)] if all_pairs else None
+    found = arm_differences(
+        opened, pairs=pairs, plan=plan, allow=allow, metrics=metrics, paired_trainings=paired_trainings
+    )
+    answer = arm_verdict(found.scores, found.differences, found.notes)
+    return ArmComparison(found.scores, found.trainings, found.differences, found.notes, answer)
+
+
+def compared(
+    runs: Sequence[RunFolder],
+    *,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    plan: Plan | None = None,
+    allow: Sequence[str] = (),
+    reference: Path | None = None,
+    metrics: Sequence[str] | None = None,
+) -> Comparison:
+    """Compare opened runs; `pairs` are indices (run, against), by default each run against the first."""
+    frame = leaderboard(runs, allow=allow, metrics=metrics)
+    found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
+    return Comparison(tuple(runs), frame, found, [*verdict(frame, found), *remarks(runs)])

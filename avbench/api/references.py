@@ -1,0 +1,93 @@
+"""Builds references from clips, or finds the one that was built before."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avbench.api.stages import measured, sampled
+from avbench.api.work import SamplingJob, Work
+from avbench.core import InputError, Subset, digest
+from avbench.features.measure import protocol_of, requires
+from avbench.features.table import Requires
+from avbench.metrics import reference as references
+from avbench.metrics.evaluate import SHIPPED, features_of
+from avbench.metrics.table import Metric
+from avbench.storage.content import cache_folder, content_sha256
+from avbench.subsets.loading import from_folder
+
+
+def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
+    """Return the reference folder `path` itself, or a reference that is built from the real clips in `path`.
+
+    A built reference is kept in the cache under a hash of the clips and the protocols, and used again.
+
+    Raises:
+        InputError: the folder holds neither a reference nor clips, or a clip cannot be read.
+    """
+    if path == SHIPPED or any(path.glob("card.json")) or any(path.glob("*/card.json")):
+        return path
+    if not path.exists():
+        msg = f"reference {path} does not exist"
+        raise InputError(msg)
+    try:
+        subset = from_folder(path)
+    except InputError as error:
+        msg = f"{path} holds no reference: there is no card.json in it, and no clips to build one of ({error})"
+        raise InputError(msg) from None
+    able = [one for one in metrics if requires(one.feature) is not Requires.REFERENCE_CLIP]
+    content = {prompt.id: content_sha256(path / str(prompt.tags["file"])) for prompt in subset.prompts}
+    protocols = [protocol_of(feature) for feature in features_of(able)]
+    key = digest({"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)})[:16]
+    place = cache_folder() / "references" / key
+    if (place / "card.json").is_file():
+        return place
+    making = place.with_name(f"{key}.work") / subset.name
+    build_reference(RealClips(subset, f"clips:{path}"), able, making, place, work)
+    shutil.rmtree(making.parent, ignore_errors=True)
+    return place
+
+
+@dataclass(frozen=True)
+class RealClips:
+    """What a reference is built of."""
+
+    subset: Subset
+    model: str
+    """Where the clips come from: ``clips:FOLDER`` or ``toyworld:``."""
+    seeds: Sequence[int] = (0,)
+    licence: str | None = None
+    """Licence of the clips; None if their owner gave none. Clips of the embedded world are avbench's own."""
+    rows: int = references.ROWS
+    """The most rows to keep; statistics still cover all clips."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the reference's card: how the clips were chosen."""
+
+
+def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, place: Path, work: Work) -> str:
+    """Make and measure clips, and build a reference from them; the same call resumes where it stopped.
+
+    Args:
+        clips: what to measure.
+        metrics: the metrics that the reference will serve.
+        making: run folder for the clips while they are measured.
+        place: the reference folder.
+        work: how.
+
+    Returns:
+        The sha256 of the reference's columns.
+
+    Raises:
+        InputError: a clip cannot be made or measured, because a reference needs all clips.
+    """
+    view, failed = sampled(making, clips.model, SamplingJob([clips.subset], clips.seeds), work)
+    if failed:
+        msg = f"{failed} clips could not be made, and a reference needs all of them: repair or remove them"
+        raise InputError(msg)
+    if lost := measured(view, metrics, work):
+        msg = f"{lost} clips could not be measured, and a reference needs all of them: give the command again"
+        raise InputError(msg)
+    licence = clips.licence or ("Apache-2.0" if clips.model.startswith("toyworld:") else None)
+    protocols = [protocol_of(feature) for feature in features_of(metrics)]
+    return references.pack(view, clips.subset, protocols, place, licence, rows=clips.rows, about=clips.about)

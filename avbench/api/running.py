@@ -1,0 +1,136 @@
+"""Samples models, measures their clips and compares them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avbench.api.choices import chosen_subsets, fetching, model_folders, require_no_clips, shard_folder
+from avbench.api.comparing import compared
+from avbench.api.references import reference_of
+from avbench.api.results import Comparison
+from avbench.api.stages import early_look_at, evaluated, measured, opened, sampled
+from avbench.api.work import Reporter, SamplingJob, work_of
+from avbench.comparison import paper_presets
+from avbench.comparison.plan import Plan
+from avbench.core import InputError, Shard, Subset
+from avbench.features.measure import require_weights
+from avbench.metrics.columns import Wanted, fetched, wanted_metrics
+from avbench.metrics.evaluate import features_of, fvd_metrics
+
+DEMO_MODELS = (
+    "avfulldit:toy-t2v",
+    "avfulldit:toy-t2av",
+    "toyworld:",
+    "toyworld:frozen",
+    "toyworld:noisy",
+    "toyworld:no-contact",
+)
+"""What `run` compares if no model is named: AVFullDiT without and with sound; the embedded world that it learned, which
+is the best it can reach; and three models, each wrong in one known way."""
+
+
+def run(
+    models: str | Sequence[str] | None = None,
+    *,
+    subsets: str | Sequence[str | Subset] | None = None,
+    prompts: str | Path | None = None,
+    views: Sequence[str] = (),
+    limit: int | None = None,
+    seeds: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    metrics: Sequence[str] | None = None,
+    columns: str | None = None,
+    fetch: bool | Sequence[str] = False,
+    fvd_protocols: Sequence[str] = (),
+    reference: str | Path | None = None,
+    against: str | Path | None = None,
+    plan: Plan | None = None,
+    allow: Sequence[str] = (),
+    out: str | Path = "runs",
+    workers: int | None = None,
+    device: str = "auto",
+    replace: bool = False,
+    reporter: Reporter | None = None,
+    shard: str | None = None,
+) -> Comparison:
+    """Sample models on subsets, measure, and compare each with the first.
+
+    Args:
+        models: ``provider:target``, a path, or ``name=…`` of either. Without any: both bundled arms of AVFullDiT, the
+            embedded world, and three known-bad models (DEMO_MODELS).
+        subsets: names or folders; the toy subsets where neither they nor prompts are given.
+        prompts: a prompts file instead.
+        views: ``lite``, ``short``, ``dev``, ``test`` or ``tag=value`` of each subset, one after another.
+        limit: only the first prompts of each subset.
+        seeds: clips per prompt.
+        settings: of the models.
+        preset: a paper's settings, by name or as a .toml file; arguments given here override them.
+        metrics: their names; those of the preset, or the default metrics, where neither they nor columns are given.
+        columns: a preset of columns, such as ``t2av`` (`metrics/columns.py`); metrics of it that lack weights are left
+            out.
+        fetch: whether missing weights are downloaded; the short names of licences that you accept, where weights ask
+            for that.
+        fvd_protocols: names of published codes whose FVD is computed as well, or ``all``.
+        reference: a folder of real clips or a reference folder, instead of the shipped ones.
+        against: the run folder that holds the reference clips, for metrics that need one.
+        plan: primary questions and margins.
+        allow: fields in which runs may differ; a difference in any other field is an error.
+        out: folder that gets one run folder per model. The same call again resumes where it stopped.
+        workers: processes; one per core where not given.
+        device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
+            ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
+        replace: delete and make again what belongs to another model or other settings; otherwise it is an error.
+        reporter: where messages and progress go.
+        shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
+
+    Raises:
+        InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
+    """
+    part = None if shard is None else Shard.parse(shard)
+    work = work_of(workers, replace, reporter, device)
+    given = [models] if isinstance(models, str) else [*(models or DEMO_MODELS)]
+    names = [subsets] if isinstance(subsets, str) else subsets
+    chosen = paper_presets.load(preset) if preset else None
+    if chosen and not models:
+        msg = f"the preset {preset} needs models: name them"
+        raise InputError(msg)
+    downloads, besides = fetching(fetch, work), fvd_metrics(fvd_protocols)
+    if chosen and not metrics and not columns:
+        if downloads:
+            fetched([one.metric for one in chosen.columns if one.metric], (), downloads, work.reporter.note)
+        metrics_of_paper = [metric.name for metric in chosen.metrics()[0]]
+        wanted_now = Wanted(metrics_of_paper, besides=besides, fetch=downloads)
+    else:
+        wanted_now = Wanted(metrics, columns, besides, downloads)
+    computed = wanted_metrics(wanted_now, work.reporter.note)
+    require_weights(features_of(computed))
+    metrics = [metric.name for metric in computed] if columns else metrics
+    if names is None and prompts is None:
+        require_no_clips(given)
+    file = None if prompts is None else Path(prompts)
+    wanted = chosen_subsets(chosen.subsets if chosen and not names and not file else names, file, views, limit)
+    subset_names = None if names is None else [one.name if isinstance(one, Subset) else one for one in names]
+    own_settings = dict(settings or {})
+    typed = paper_presets.Given(subset_names, file, views, limit, seeds, metrics, own_settings)
+    folders = model_folders(shard_folder(Path(out), part), given)
+    real = None if reference is None else reference_of(Path(reference), computed, work)
+    beside = None if against is None else opened(against, work)
+    records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]
+    if chosen:
+        wanted, seeds = paper_presets.in_form(chosen, wanted), seeds or chosen.seeds
+        for sentence in dict.fromkeys(one for each in records if each for one in each["left_out"].values()):
+            work.reporter.note(f"a column of {chosen.name} is left out: {sentence}")
+    opened_runs, failed = [], 0
+    for (place, model), record in zip(folders.items(), records, strict=True):
+        of_paper = paper_presets.settings(chosen, model, own_settings) if chosen else {}
+        asked = SamplingJob(wanted, range(seeds or 1), {**own_settings, **of_paper}, record, part)
+        view, missing = sampled(place, model, asked, work)
+        compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
+        look = early_look_at(opened_runs[0], view, computed, real) if compares else None
+        failed += missing + measured(view, computed, work, beside, look)
+        evaluated(view, computed, real, beside)
+        opened_runs.append(view)
+    found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
+    return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed)

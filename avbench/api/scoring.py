@@ -1,0 +1,106 @@
+"""Scores folders of finished clips."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from avbench.api.choices import fetching, named_folders, shard_folder
+from avbench.api.comparing import compared
+from avbench.api.references import reference_of
+from avbench.api.results import Comparison
+from avbench.api.stages import early_look_at, evaluated, measured, sampled
+from avbench.api.work import Reporter, SamplingJob, work_of
+from avbench.comparison.plan import Plan
+from avbench.core import Shard, Subset
+from avbench.features.measure import require_weights
+from avbench.generation import sample as sampling
+from avbench.generation.providers.clips import ClipsFolder
+from avbench.metrics.columns import Wanted, wanted_metrics
+from avbench.metrics.evaluate import features_of
+from avbench.subsets.from_folders import paired
+
+MOST_SEEDS = 64
+"""How many seeds of a prompt are looked for in a folder of clips."""
+
+
+def score(
+    folders: str | Path | Mapping[str, str | Path] | Sequence[str | Path],
+    *,
+    reference: str | Path | None = None,
+    prompts: str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    columns: str | None = None,
+    fetch: bool | Sequence[str] = False,
+    out: str | Path = "runs/score",
+    plan: Plan | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    replace: bool = False,
+    reporter: Reporter | None = None,
+    shard: str | None = None,
+) -> Comparison:
+    """Score folders of finished clips, and compare each with the first.
+
+    Clips of several folders are paired by file name, or by the prompts that they were made for.
+
+    Args:
+        folders: one folder or several; ``{"name": folder}`` or ``"name=folder"`` gives a model another name than its
+            folder's.
+        reference: a folder of real clips, or a reference folder (`avbench reference build`), for distances such as FVD.
+        prompts: a prompts file; if None, one inside or beside a folder is used if it names the clips.
+        metrics: their names; the default metrics where neither they nor columns are given.
+        columns: a preset of columns, such as ``t2av`` (`metrics/columns.py`); metrics of it that lack weights are left
+            out.
+        fetch: whether missing weights are downloaded; the short names of licences that you accept, where weights ask
+            for that.
+        out: folder that gets one run folder per model. The same call again measures what is new.
+        plan: primary questions and margins.
+        workers: processes; one per core where not given.
+        device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
+            ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
+        replace: measure changed clips again; otherwise they are an error.
+        reporter: where messages and progress go.
+        shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
+
+    Raises:
+        InputError: a folder holds no clips, or another argument is wrong.
+    """
+    part = None if shard is None else Shard.parse(shard)
+    work = work_of(workers, replace, reporter, device)
+    named = named_folders(folders)
+    chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
+    require_weights(features_of(chosen))
+    found = paired([*named.values()], None if prompts is None else Path(prompts), _fits)
+    if found.prompts_file and prompts is None:
+        work.reporter.note(f"the prompts are those of {found.prompts_file}")
+    if found.alone and not found.prompts_file:
+        work.reporter.note(
+            f"{found.alone} clips are in only some of the folders; they count in the scores, but have no partner to be "
+            "compared with"
+        )
+    real = None if reference is None else reference_of(Path(reference), chosen, work)
+    place = shard_folder(Path(out), part)
+    views, failed = [], 0
+    for name, folder in named.items():
+        seeds, lacking = _in_folder(folder, found.subset, part)
+        view, missing = sampled(place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, shard=part), work)
+        look = early_look_at(views[0], view, chosen, real) if views else None
+        failed += missing - lacking + measured(view, chosen, work, look=look)
+        evaluated(view, chosen, real)
+        views.append(view)
+    return dataclasses.replace(compared(views, plan=plan, reference=real), notes=[*work.reporter.notes], failed=failed)
+
+
+def _fits(folder: Path, subset: Subset) -> bool:
+    """Whether a clip in a folder is named after one of a subset's prompts."""
+    return any(map(ClipsFolder(str(folder)).has, sampling.plan([subset], [0])))
+
+
+def _in_folder(folder: Path, subset: Subset, shard: Shard | None) -> tuple[range, int]:
+    """Return the seeds, counted from 0, for which a folder has clips, and how many clips of a shard it lacks."""
+    model = ClipsFolder(str(folder))
+    seeds = 0
+    while seeds < MOST_SEEDS and any(map(model.has, sampling.plan([subset], [seeds]))):
+        seeds += 1
+    asked = range(max(1, seeds))
+    return asked, sum(not model.has(request) for request in sampling.plan([subset], asked, shard))

@@ -1,0 +1,140 @@
+"""Runs one stage on one run and reports it: sample, open, measure, evaluate."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avbench.api.work import SamplingJob, Work
+from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
+from avbench.core import Key, Score
+from avbench.features.measure import measure as measure_clips
+from avbench.generation import sample as sampling
+from avbench.metrics.evaluate import evaluate, features_of
+from avbench.metrics.table import Metric
+from avbench.storage.content import counted
+from avbench.storage.progress import recorded
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_view import RunView
+
+MOST_LISTED = 5
+"""A note names at most so many clips and counts the others."""
+
+
+def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[RunView, int]:
+    """Make the clips of a model; return the run and how many clips failed, without those that the model refused."""
+    folder = RunFolder(path)
+    with folder.writing():
+        count, made, remarks = sampling.sample(
+            folder,
+            model,
+            asked.settings,
+            asked.subsets,
+            asked.seeds,
+            workers=work.processes,
+            preset=asked.preset,
+            replace=work.replace,
+            shard=asked.shard,
+        )
+        work.reporter.begun(path)
+        for remark in remarks:
+            work.reporter.note(remark)
+        work.reporter.follow(f"{path.name}: sample", count, recorded(path, "sample", count, made))
+    view = opened(path, work)
+    samples = view.samples().values()
+    if other := [one for one in samples if one.spec_mismatch]:
+        first = f"for example {other[0].key.prompt}: {other[0].spec_mismatch}"
+        work.reporter.note(
+            f"{len(other)} of {len(samples)} clips do not have the form of the clip spec ({first}); the files are kept "
+            "as they are, and conformed to the clip spec while they are measured"
+        )
+    if remarked := [one for one in samples if one.remark]:
+        first = f"for example {remarked[0].key.prompt}: {remarked[0].remark}"
+        work.reporter.note(
+            f"{len(remarked)} of {len(samples)} clips were read with a remark ({first}); {path}/samples.jsonl has all"
+        )
+    if refused := sum(one.refused for one in samples):
+        work.reporter.note(f"{refused} clips were refused by the model; {path}/samples.jsonl says why")
+    failed = [one for one in samples if one.failure and not one.refused]
+    _list("not made", {one.key: str(one.failure) for one in failed}, work)
+    return view, len(failed)
+
+
+def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView:
+    """Open a run folder and note clips whose files are gone, if clips will be read; their measured rows are kept.
+
+    Raises:
+        InputError: the folder holds no run, or a clip file was changed since it was sampled.
+    """
+    view = RunView(Path(path))
+    if view.gone and reads_clips:
+        first = view.path / str(view.gone[0].path)
+        work.reporter.note(
+            f"{counted(view.gone, view)} no longer there (for example {first}); what was measured of them is kept"
+        )
+    return view
+
+
+def measured(
+    view: RunFolder,
+    metrics: Sequence[Metric],
+    work: Work,
+    against: RunFolder | None = None,
+    look: Callable[[], str | None] | None = None,
+) -> int:
+    """Measure what these metrics need of a run, note each clip for which that failed, and return how many they are.
+
+    `look` returns a preliminary verdict; it is called now and then, and the reporter gets its sentence.
+    """
+    lost: dict[Key, Mapping[str, str]] = {}
+
+    def noting(tasks: Iterable[Any]) -> Iterator[Any]:
+        for task in tasks:
+            lost.update({one.key: task.failed for one in task.samples if task.failed})
+            yield task
+
+    with view.writing():
+        count, tasks = measure_clips(
+            view, features_of(metrics), workers=work.processes, against=against, device=work.device
+        )
+        noted = noting(recorded(view.path, "measure", count, tasks))
+        shown = looking(noted, look, work.reporter.preliminary) if look else noted
+        work.reporter.follow(f"{view.path.name}: measure", count, shown)
+    _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, work)
+    return len(lost)
+
+
+def _reasons(failed: Mapping[str, str]) -> str:
+    """``i3d, flow: the reason``"""
+    of_reason: dict[str, list[str]] = {}
+    for feature, reason in failed.items():
+        of_reason.setdefault(reason, []).append(feature)
+    return "; ".join(f"{', '.join(features)}: {reason}" for reason, features in of_reason.items())
+
+
+def evaluated(
+    view: RunFolder, metrics: Sequence[Metric], reference: Path | None = None, against: RunFolder | None = None
+) -> list[Score]:
+    """Score a measured run, with its folder locked for other avbench processes."""
+    with view.writing():
+        return evaluate(view, metrics, place=reference, against=against)
+
+
+def early_look_at(
+    first: RunFolder, run: RunFolder, metrics: Sequence[Metric], place: Path | None
+) -> Callable[[], str | None]:
+    """A function that compares a run, as far as it is measured, with the first one, which is finished."""
+
+    @functools.cache
+    def finished() -> MeasuredSoFar:
+        return MeasuredSoFar(first.path, metrics, place)
+
+    return lambda: early_look(MeasuredSoFar(run.path, metrics, place), finished(), place)
+
+
+def _list(what: str, clips: Mapping[Key, str], work: Work) -> None:
+    """Note the first MOST_LISTED clips with their reasons, and how many more there are."""
+    for key, why in [*clips.items()][:MOST_LISTED]:
+        work.reporter.note(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}")
+    if len(clips) > MOST_LISTED:
+        work.reporter.note(f"{what}: {len(clips) - MOST_LISTED} more")

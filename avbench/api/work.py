@@ -1,0 +1,101 @@
+"""Defines how work is done and reported: settings that change no number, and where messages and progress go."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from avbench.core import Shard, Subset
+from avbench.features import devices
+from avbench.metrics.table import problems
+from avbench.storage.worker_pool import default_workers
+
+
+class Reporter(Protocol):
+    """Where messages and progress go. The command line prints them; `Silent` keeps the messages."""
+
+    notes: list[str]
+    """The sentences that were noted."""
+
+    def note(self, sentence: str) -> None:
+        """Take a sentence for the user."""
+        ...
+
+    def begun(self, folder: Path) -> None:
+        """Called when a run folder has its run.json, before the first clip is made."""
+        ...
+
+    def preliminary(self, sentence: str) -> None:
+        """Take the preliminary verdict on a run that is still being measured."""
+        ...
+
+    def follow(self, stage: str, count: int, items: Iterable[Any], unit: str = "clips") -> None:
+        """Take every item of a long job, which has this name and this many items, and show progress."""
+        ...
+
+
+class Silent:
+    """Keeps the notes and shows no progress."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        """Keep a sentence."""
+        self.notes.append(sentence)
+
+    def begun(self, folder: Path) -> None:
+        """Do nothing."""
+
+    def preliminary(self, sentence: str) -> None:
+        """Do nothing: it is out of date when the comparison is there."""
+
+    def follow(self, stage: str, count: int, items: Iterable[Any], unit: str = "clips") -> None:
+        """Take every item."""
+        for _ in items:
+            pass
+
+
+@dataclass(frozen=True)
+class Work:
+    """Settings of the work itself, which change no number."""
+
+    workers: int | None = None
+    """Worker processes; one per core where not given, 0 for none."""
+    replace: bool = False
+    """Whether clips of another model, or clips that have changed, are deleted and made again."""
+    reporter: Reporter = field(default_factory=Silent)
+    device: str = "auto"
+    """Where networks measure: ``auto`` (the GPUs, if there are any), ``cpu``, ``cuda`` or ``cuda:0,1``."""
+
+    @property
+    def processes(self) -> int:
+        """How many processes."""
+        return default_workers() if self.workers is None else self.workers
+
+
+@dataclass(frozen=True)
+class SamplingJob:
+    """What a model is asked to make: prompts, seeds and settings."""
+
+    subsets: Sequence[Subset]
+    seeds: Sequence[int] = (0,)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    preset: Mapping[str, Any] | None = None
+    """The record of a paper's preset, for run.json."""
+    shard: Shard | None = None
+    """The part of the clips to make; all of them if None."""
+
+
+def work_of(workers: int | None, replace: bool, reporter: Reporter | None, device: str) -> Work:
+    """Settings of the work, checked, with a note on each metric that cannot be used."""
+    devices.require(device)  # before anything is made
+    reporter = reporter or Silent()
+    note_unusable_metrics(reporter)
+    return Work(workers, replace, reporter, device)
+
+
+def note_unusable_metrics(reporter: Reporter) -> None:
+    """Note each metric of an installed package that cannot be used."""
+    for sentence in problems().values():
+        reporter.note(sentence)

@@ -1,0 +1,150 @@
+"""Counts the words of a prompt's speech that a clip gets wrong, by Whisper: the word error rate.
+
+A prompt says what is spoken by its tag ``speech``, the words alone. In a prompts file it is a field of that name:
+
+    {"id": "p1", "video_caption": "A woman greets the camera.", "speech": "Hello, nice to meet you."}
+
+Whisper (Radford et al., 2023) transcribes the sound: in English, greedily, without timestamps. Words and transcript go
+through Whisper's own normaliser of English text, which removes case, punctuation and fillers and unifies spellings,
+contractions and numbers. Errors are the substitutions, deletions and insertions of the shortest edit, as jiwer counts
+them. A silent track says nothing, so every word is an error; Whisper does not hear it, since it invents words for
+silence, and it may do so for noise and music, too. Papers take their numbers from different Whispers: compare only
+numbers of one checkpoint.
+
+Network, spectrogram, tokenizer and normaliser are transformers' own. The user provides the weights as the folder of the
+hub. No number of the real weights was checked.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, first_line, noted
+from avbench.features.audio import waveform
+from avbench.features.audio.networks import SoundProtocol
+from avbench.features.networks import exact, require_complete
+from avbench.features.table import Requires
+from avbench.storage.reading import read_json
+from avbench.storage.weights import UserProvidedProtocol, locate
+
+
+@dataclass(frozen=True)
+class SpeechProtocol(SoundProtocol):
+    """The settings that decide a clip's errors, besides the clip and the words."""
+
+    name: str = "whisper"
+    version: int = 1
+    rate: int = 16000
+    shortest: int = 1
+    longest: int = 480000
+    """Samples: what Whisper reads at once. A longer sound is not measured."""
+    language: str = "en"
+    decoding: str = "greedy, no timestamps"
+    text: str = "tag speech"
+    normaliser: str = "Whisper's, English"
+    output: str = "edits, words"
+    weights: str = "whisper"
+    notes: Notes = noted(
+        **waveform.MIXED_DOWN,
+        silent_below="dBFS: a track without a sample above it is silent, and every word is an error.",
+    )
+
+
+class Speech:
+    """The feature ``whisper``. Values of one clip:
+
+    - ``errors``: words that were substituted, left out or added.
+    - ``words``: words that the prompt's tag ``speech`` has.
+    - ``heard``: words of the transcript.
+
+    The constructor raises InputError without transformers, or if the folder holds no Whisper with its tokenizer.
+    """
+
+    protocol = UserProvidedProtocol(SpeechProtocol())
+    requires = Requires.PROMPT
+    on_gpu = True
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        folder = locate(SpeechProtocol.weights)
+        try:
+            from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
+            from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+        except ImportError:
+            msg = "Whisper needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
+            raise InputError(msg) from None
+        self._normalised = EnglishTextNormalizer(read_json(_required(folder, "normalizer.json")))
+        _required(folder, "tokenizer.json")
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            self._extractor = WhisperFeatureExtractor.from_pretrained(folder, **local)
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+            loaded: Any = WhisperForConditionalGeneration.from_pretrained(
+                folder, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **local
+            )
+        except Exception as error:  # transformers, torch and safetensors each raise their own errors
+            msg = f"{folder} cannot be read as a Whisper: {first_line(error)}"
+            raise InputError(msg) from None
+        model, report = loaded
+        require_complete(report, "model", folder, "Whisper")
+        self._model = model.eval().requires_grad_(False).to(self._device)
+
+    def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, float]:
+        """Measure one clip. Raises NotMeasurable if the prompt has no words, the clip no sound, or more than 30 s."""
+        words = self._words(prompt)
+        said = self._normalised(self.transcript(clip)).split()
+        return {"errors": float(edits(words, said)), "words": float(len(words)), "heard": float(len(said))}
+
+    @exact()
+    def transcript(self, clip: Clip) -> str:
+        """What Whisper hears, not yet normalised; nothing in a silent track."""
+        audio, seen = waveform.sound_of(clip), self.protocol
+        try:
+            mono = waveform.mixed_down(audio, seen.silent_below)
+        except NotMeasurable:
+            return ""
+        wave = waveform.resampled(mono, audio.sample_rate, seen.rate)
+        if len(wave) > seen.longest:
+            most = seen.longest / seen.rate
+            msg = f"the clip has {audio.seconds:.4g} s of sound; Whisper reads {most:g} s at once"
+            raise NotMeasurable(msg)
+        inputs = self._extractor(wave, sampling_rate=seen.rate, return_tensors="pt", return_attention_mask=True)
+        several = getattr(self._model.generation_config, "is_multilingual", False)
+        asked = {"language": seen.language, "task": "transcribe"} if several else {}
+        found = self._model.generate(
+            inputs["input_features"].to(self._device),
+            attention_mask=inputs["attention_mask"].to(self._device),
+            do_sample=False,
+            num_beams=1,
+            **asked,
+        )
+        return self._tokenizer.decode(found[0], skip_special_tokens=True)
+
+    def _words(self, prompt: Prompt) -> list[str]:
+        speech = prompt.tags.get("speech")
+        words = self._normalised(speech).split() if isinstance(speech, str) else []
+        if not any(letter.isalnum() for word in words for letter in word):
+            msg = "the prompt has no words to be spoken, in its tag `speech`"
+            raise NotMeasurable(msg)
+        return words
+
+
+def edits(words: list[str], said: list[str]) -> int:
+    """The fewest substitutions, deletions and insertions that turn one list into the other (Levenshtein)."""
+    row = np.arange(len(said) + 1)
+    for word in words:
+        changed = row[:-1] + [word != other for other in said]
+        best = np.concatenate([row[:1] + 1, np.minimum(changed, row[1:] + 1)])
+        # An insertion costs 1 for each place to the left.
+        row = np.minimum.accumulate(best - np.arange(len(best))) + np.arange(len(best))
+    return int(row[-1])
+
+
+def _required(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        msg = f"{folder} has no {name}; put it beside the weights of Whisper"
+        raise InputError(msg)
+    return folder / name

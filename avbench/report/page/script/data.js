@@ -1,0 +1,20 @@
+// The page's script begins: the data, and what every part uses. What comes from the data is set as text only.
+"use strict";
+const $ = (id) => document.getElementById(id);
+const data = JSON.parse($("data").textContent);
+const runNames = data.runs.map((run) => run.name);
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const words = (metric) => metric.replaceAll("_", " ");
+const short = (value) => (value === null || value === undefined ? "–" : String(+value.toPrecision(4)));
+
+function bytes(encoded) {
+  const text = atob(encoded), made = new Uint8Array(text.length);
+  for (let k = 0; k < text.length; k++) made[k] = text.charCodeAt(k);
+  return made;
+}

@@ -1,0 +1,40 @@
+// ---- strips: the best, the median and the worst clip of each run, by any metric
+
+function strip(box) {
+  const at = +box.dataset.subset, name = data.subsets[at].name, known = data.values[name] ?? {};
+  const select = box.querySelector(".strip-metric"), thumbs = box.querySelector(".thumbs"), made = [];
+  const metrics = Object.keys(known);
+  options(select, metrics.map(words), Math.max(0, metrics.indexOf(pair.row?.metric)));
+  if (!metrics.length) { box.hidden = true; return; }
+  function fill() {
+    retire(made);
+    const metric = metrics[select.value], target = data.scores.find((one) => one.subset === name && one.metric === metric && one.reference !== null)?.reference;
+    const matched = way(metric) === "band" && target !== undefined, sided = matched || ["lower", "higher"].includes(way(metric));
+    const cost = (value) => (matched ? Math.abs(value - target) : way(metric) === "higher" ? -value : value);
+    const heads = sided ? ["best", "median", "worst"] : ["least", "median", "most"];
+    thumbs.replaceChildren(...data.runs.flatMap((run, index) => {
+      const ranked = items(at).map((one, item) => ({ one, value: known[metric][index][item], clip: clipsOf(at, one)[index] }))
+        .filter(({ value, clip }) => value !== null && clip && data.cards[clip.sha256]).sort((a, b) => cost(a.value) - cost(b.value));
+      if (!ranked.length) return [];
+      const title = element("p", { className: "run" }, element("i"), run.name);
+      title.firstChild.style.background = run.colour;
+      return [title, ...heads.map((head, k) => {
+        const { one, value, clip } = ranked[Math.round(k / 2 * (ranked.length - 1))], card = data.cards[clip.sha256];
+        const video = element("video", { src: address(clip.sha256), muted: true, loop: true, playsInline: true, preload: "metadata" });
+        video.style.aspectRatio = `${card.width} / ${card.height}`;
+        if (data.inside) made.push(video.src);
+        const button = element("button", { type: "button", className: "thumb" }, video, element("span", { textContent: `${head}: ${short(value)}` }));
+        button.setAttribute("aria-label", `${head}: ${short(value)}, ${words(metric)} of ${run.name}, ${one.prompt.id}: watch`);
+        button.addEventListener("click", () => openIn(name, metric, one.prompt.id));
+        for (const begins of ["pointerenter", "focus"]) button.addEventListener(begins, () => { video.play().catch(() => {}); });
+        for (const ends of ["pointerleave", "blur"]) button.addEventListener(ends, () => video.pause());
+        return button;
+      })];
+    }));
+  }
+  select.addEventListener("change", fill);
+  fill();
+}
+const strips = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) { strips.unobserve(entry.target); strip(entry.target); }
+}, { rootMargin: "300px" });

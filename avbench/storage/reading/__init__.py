@@ -1,0 +1,68 @@
+"""Reads files that somebody else may have written: JSON, TOML, CSV, Parquet, arrays and archives.
+
+Each function takes a path and returns the content, or raises InputError with one sentence that names the file and what
+is wrong with it. None runs code from a file, waits for a pipe or a device, or allocates memory before the size was
+checked against `Limits`; the environment variable `AVBENCH_FILE_MEMORY` (bytes) changes the limit of memory.
+
+pydantic checks types from the type hints of a dataclass or a TypedDict, strictly: text is never converted to a number
+nor a number to text, and unknown fields are refused.
+"""
+
+from avbench.storage.reading.archives import require_zip_memory, unpack
+from avbench.storage.reading.arrays import read_npz, read_tensors, require_gguf, tensor_header
+from avbench.storage.reading.files import (
+    Limits,
+    decoded,
+    inside,
+    limits,
+    opened,
+    read_bytes,
+    read_text,
+    require_memory,
+    require_no_way_out,
+)
+from avbench.storage.reading.tables import csv_head, csv_lines, csv_rows, read_parquet
+from avbench.storage.reading.text import (
+    parsed,
+    raw_lines,
+    read_json,
+    read_lines,
+    read_toml,
+    require_plain,
+    stream_lines,
+    with_checksum,
+    without_checksum,
+)
+from avbench.storage.reading.types import shaped
+
+__all__ = [
+    "Limits",
+    "csv_head",
+    "csv_lines",
+    "csv_rows",
+    "decoded",
+    "inside",
+    "limits",
+    "opened",
+    "parsed",
+    "raw_lines",
+    "read_bytes",
+    "read_json",
+    "read_lines",
+    "read_npz",
+    "read_parquet",
+    "read_tensors",
+    "read_text",
+    "read_toml",
+    "require_gguf",
+    "require_memory",
+    "require_no_way_out",
+    "require_plain",
+    "require_zip_memory",
+    "shaped",
+    "stream_lines",
+    "tensor_header",
+    "unpack",
+    "with_checksum",
+    "without_checksum",
+]

@@ -1,0 +1,159 @@
+"""Opens ordinary files and limits their size; checks that nothing in a folder leads out of it."""
+
+import io
+import os
+import stat
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from avbench.core import InputError, first_line
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest sizes that one file may have."""
+
+    text_bytes: int = 256 * 2**20
+    """Size of a JSON, TOML or text file that is read at once, or of one line of a longer file."""
+    memory_bytes: int = 2**30
+    """Unpacked size of the arrays or the table in a file."""
+    depth: int = 100
+    """How deep lists and objects may be nested."""
+    header_bytes: int = 100_000_000
+    """Size of the header of a safetensors file; safetensors' own readers allow as much."""
+    fields: int = 100_000
+    """Number of fields in a GGUF file, and of tensors."""
+    items: int = 10_000_000
+    """Number of items in one field of a GGUF file, because its reader takes them one by one."""
+
+
+def limits() -> Limits:
+    """Return the limits; the environment variable AVBENCH_FILE_MEMORY changes the one of memory.
+
+    Raises:
+        InputError: AVBENCH_FILE_MEMORY is not a whole number above 0.
+    """
+    asked = os.environ.get("AVBENCH_FILE_MEMORY")
+    if asked is None:
+        return Limits()
+    if not asked.isdecimal() or not int(asked):
+        msg = f"AVBENCH_FILE_MEMORY is {asked!r}; it must be a whole number of bytes, such as {Limits.memory_bytes}"
+        raise InputError(msg)
+    return Limits(memory_bytes=int(asked))
+
+
+def require_memory(path: Path, needed: int, most: int | None = None) -> None:
+    """Raise InputError if a file would take more memory than is allowed. Call it before allocating.
+
+    Args:
+        path: the file.
+        needed: bytes.
+        most: bytes; `Limits.memory_bytes` where not given.
+    """
+    allowed = most if most is not None else limits().memory_bytes
+    if needed > allowed:
+        hint = "" if most is not None else " (raise the limit with the environment variable AVBENCH_FILE_MEMORY)"
+        msg = f"{path} would take {size_text(needed)} of memory; at most {size_text(allowed)} are allowed{hint}"
+        raise InputError(msg)
+
+
+def size_text(count: int) -> str:
+    """A number of bytes for people: ``1.5 GB``."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def opened(path: Path) -> io.BufferedReader:
+    """Open an ordinary file for reading bytes. Raises InputError at once on a pipe, a device or a folder."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        msg = f"{path} cannot be read: {os_reason(error)}"
+        raise InputError(msg) from None
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device"
+        msg = f"{path} is {kind}; an ordinary file is needed here"
+        raise InputError(msg)
+    return os.fdopen(number, "rb")
+
+
+def os_reason(error: Exception) -> str:
+    """Why the system refused, in its words."""
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """Read an ordinary file. Raises InputError if it has more than `most` bytes (default `Limits.text_bytes`)."""
+    most = limits().text_bytes if most is None else most
+    with opened(path) as file:
+        try:
+            content = file.read(most + 1)
+        except OSError as error:
+            msg = f"{path} cannot be read: {os_reason(error)}"
+            raise InputError(msg) from None
+    if len(content) > most:
+        msg = f"{path} is larger than {size_text(most)}, the most that such a file may have"
+        raise InputError(msg)
+    return content
+
+
+def read_text(path: Path, most: int | None = None) -> str:
+    """Read a UTF-8 text file, without the byte order mark at its beginning."""
+    return decoded(read_bytes(path, most), str(path))
+
+
+def decoded(content: bytes, where: str) -> str:
+    """Decode UTF-8, without the byte order mark at its beginning. Raises InputError on other bytes."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        sentence = f"not UTF-8: byte {error.start + 1} is {error.object[error.start]:#04x}"
+        raise unreadable(where, sentence) from None
+
+
+def unreadable(where: str, sentence: str) -> InputError:
+    """Build the error. `where` is empty if the caller adds the file's name itself."""
+    return InputError(f"{where}: {sentence}" if where else sentence)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the path of `name` inside `folder`. Raises InputError if it is absolute or contains ``..``.
+
+    Links are checked by `require_no_way_out`.
+    """
+    pure = PurePosixPath(name)
+    if not name or pure.is_absolute() or ".." in pure.parts or "\0" in name or "\\" in name:
+        msg = f"{folder}: {name!r} is not a path inside it"
+        raise InputError(msg)
+    return folder / pure
+
+
+def require_no_way_out(folder: Path, skip: Container[str] = ()) -> None:
+    """Raise InputError if `folder` contains a link that leads out of it, or anything but files and folders.
+
+    Args:
+        folder: a folder that may come from somebody else.
+        skip: names of folders directly in it that are not checked inside.
+    """
+    root = folder.resolve()
+    todo = [folder]
+    while todo:
+        place = todo.pop()
+        try:
+            entries = list(os.scandir(place))
+        except OSError as error:
+            msg = f"{place} cannot be read: {os_reason(error)}"
+            raise InputError(msg) from None
+        for entry in entries:
+            if entry.is_symlink():
+                if not Path(entry.path).resolve().is_relative_to(root):
+                    msg = f"{entry.path} is a link to a place outside {folder}; nothing is read or written there"
+                    raise InputError(msg)
+            elif entry.is_dir():
+                if place != folder or entry.name not in skip:
+                    todo.append(Path(entry.path))
+            elif not entry.is_file():
+                msg = f"{entry.path} is neither a file nor a folder; remove it"
+                raise InputError(msg)

@@ -1,0 +1,91 @@
+"""Writes the tables of docs/columns.md from the code.
+
+    python benchmarks/column_table.py
+
+One row for each metric that a preset of columns names, with what its feature's docstring says of the agreement with its
+authors' code, and the weights of that feature; costs are those of costs.csv, which metric_reference.py measures.
+"""
+
+import csv
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from avbench.core import resolve
+from avbench.features.measure import weights_of
+from avbench.features.table import FEATURES
+from avbench.metrics.columns import COLUMNS
+from avbench.metrics.evaluate import chosen_metrics, features_of
+from avbench.metrics.table import Metric
+from avbench.storage.published import PUBLISHED
+from avbench.storage.weights import USER_PROVIDED, WEIGHTS
+
+PAGE = Path(__file__).parent.parent / "docs" / "columns.md"
+COSTS = Path(__file__).parent / "costs.csv"
+NOT_A_PAPER = ("fast",)
+SEE = {"fvd": "see [FVD, ours and others'](fvd.md)"}
+"""Metric → what stands for the agreement if its feature's docstring does not state one."""
+MARKS = "<!-- columns -->\n", "<!-- /columns -->"
+
+
+def page(text: str) -> str:
+    """The page's text with its tables written anew."""
+    before, _, rest = text.partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    heads = ["column", "metric", "agreement with its authors' code", "weights", "licence", "cost of a clip"]
+    with COSTS.open() as file:
+        costs = {row["feature"]: float(row["milliseconds"]) for row in csv.DictReader(file)}
+    tables = _table(heads, list(_rows(costs))), _table(["column", "why not"], list(_lacking()))
+    return f"{before}{MARKS[0]}{tables[0]}\n\nNot computed:\n\n{tables[1]}\n{MARKS[1]}{after}"
+
+
+def _rows(costs: Mapping[str, float]) -> Iterator[list[str]]:
+    printed: dict[str, list[str]] = {}
+    for name, one in COLUMNS.items():
+        for column, metric in one.columns.items():
+            if name not in NOT_A_PAPER:
+                printed.setdefault(metric, []).append(f"{name}: {column}")
+    for metric in chosen_metrics([*printed]):
+        features = features_of([metric])
+        names = weights_of(features)
+        yield [
+            "<br>".join(printed[metric.name]),
+            f"`{metric.name}`",
+            _agreement(metric),
+            "<br>".join(f"`{name}`, {_size(name)}" for name in names) or "none",
+            "<br>".join((WEIGHTS.get(name) or USER_PROVIDED[name]).licence for name in names) or "–",
+            _cost([costs.get(feature) for feature in features]),
+        ]
+
+
+def _lacking() -> Iterator[list[str]]:
+    for name, one in COLUMNS.items():
+        for column, why in one.lacking.items():
+            yield [f"{name}: {column}", why]
+
+
+def _agreement(metric: Metric) -> str:
+    """What the module of a metric's feature says of agreement, in its own sentences."""
+    text = " ".join(inspect.cleandoc(resolve(f"{FEATURES[metric.feature].partition(':')[0]}:__doc__")).split())
+    sentences = re.split(r"(?<=[.)])\s+(?=[A-Z])", text)
+    stated = [one for one in sentences if re.search(r"\bagrees? (?:to|with)\b|^Agreement", one)]
+    found = [one.removeprefix("Agreement: ") for one in stated]
+    return " ".join(found) or SEE.get(metric.name, "see [every metric](metrics.md)")
+
+
+def _size(name: str) -> str:
+    return WEIGHTS[name].megabytes if name in WEIGHTS else PUBLISHED[name].size if name in PUBLISHED else "by hand"
+
+
+def _cost(milliseconds: list[float | None]) -> str:
+    known = [one for one in milliseconds if one is not None]
+    return f"{sum(known):.3g} ms" if len(known) == len(milliseconds) else "not measured"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["-"] * len(head), *rows])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))

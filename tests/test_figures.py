@@ -1,0 +1,60 @@
+"""The forest plot as a file for a paper: on white, without a dark mode, one for each pair of runs."""
+
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from command_line import run_avbench
+from made_runs import evaluated, made_run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("figures")
+    return [
+        evaluated(made_run(place / name, seed=seed, lpips=0.01 * seed, names=["toy-control"])).path
+        for seed, name in enumerate("abc")
+    ]
+
+
+def test_svg_is_drawn_for_print(runs, tmp_path):
+    done = run_avbench("compare", *runs[:2], "--figure", tmp_path / "forest.svg")
+    assert done.stderr.strip().endswith("figure: " + str(tmp_path / "forest.svg"))
+    text = (tmp_path / "forest.svg").read_text()
+    words = "".join(ElementTree.fromstring(text).itertext())
+    assert "← a better" in words and "lpips consecutive" in words and "with 24 prompts" in words
+    assert "prefers-color-scheme" not in text and text.count("<svg") == 1
+
+
+def test_several_pairs_have_a_file_each(runs, tmp_path):
+    run_avbench("compare", *runs, "--figure", tmp_path / "x.svg")
+    assert {path.name for path in tmp_path.iterdir()} == {"x-b-a.svg", "x-c-a.svg"}
+
+
+@pytest.mark.parametrize(("form", "head"), [("pdf", b"%PDF"), ("png", b"\x89PNG")])
+def test_pdf_and_png_are_made_of_the_same_drawing(runs, tmp_path, form, head):
+    try:
+        import cairosvg  # noqa: F401
+    except (ImportError, OSError) as error:
+        pytest.skip(f"cairosvg cannot be used here: {error}")  # it needs the system's libcairo
+    run_avbench("compare", *runs[:2], "--figure", tmp_path / f"forest.{form}")
+    assert (tmp_path / f"forest.{form}").read_bytes().startswith(head)
+
+
+def test_without_cairosvg_one_sentence_says_what_to_do(runs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cairosvg", None)
+    done = run_avbench("compare", *runs[:2], "--figure", tmp_path / "forest.pdf", code=2)
+    assert "pip install 'avbench[figures]', or write .svg" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("forest.jpg", "'jpg' is unknown; did you mean"), ("forest", "'none' is unknown")]
+)
+def test_another_suffix_is_refused_before_anything_is_computed(runs, tmp_path, name, sentence):
+    done = run_avbench("compare", *runs[:2], "--figure", tmp_path / name, code=2)
+    assert sentence in done.stderr and "png" in done.stderr and not done.stdout
+
+
+def test_one_run_has_nothing_to_draw(runs, tmp_path):
+    done = run_avbench("compare", runs[0], "--figure", tmp_path / "forest.svg", code=2)
+    assert "no two runs were compared" in done.stderr
