@@ -251,10 +251,11 @@ class Kernel:
         half = len(models) // 2
         to_models, to_real = np.zeros(len(models)), np.zeros(len(models))
         size = max(1, _HELD // len(self._rows))
+        of_models, of_real = self._rows[models], self._rows[real]
         for block in (slice(start, start + size) for start in range(0, len(models), size)):
-            rows = self._rows[models[block]]
-            to_models[block] = self._of(rows, self._rows[models]).sum(axis=1)
-            to_real[block] = self._of(rows, self._rows[real]).sum(axis=1)
+            rows = of_models[block]
+            to_models[block] = self._of(rows, of_models).sum(axis=1)
+            to_real[block] = self._of(rows, of_real).sum(axis=1)
         return (to_models - self._own[models]) / (half * (half - 1)) - 2 * to_real / (half * len(real))
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:

@@ -54,9 +54,9 @@ def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:
             f"{metric.name}: embeddings of shapes {' and '.join(str(one.shape[1:]) for one in sets)} cannot be compared"
         )
         raise InputError(msg)
-    clips = np.concatenate(sets)
+    clips = np.concatenate(sets, dtype=np.float64)
     windows = clips.shape[1] if clips.ndim == 3 else 1
-    features = _flat(clips).astype(np.float64, copy=False)
+    features = _flat(clips)
     if metric.pooled:
         statistic: Pooled = resolve(metric.pooled)(features, **metric.settings)
     else:
