@@ -110,9 +110,9 @@ def test_what_was_done_to_stay_blind_is_counted_and_old_files_are_still_read(tmp
     new["avbench_votes"] = 2
     for vote, done in zip(new["votes"], ({"muted": True}, {"muted": True, "seconds": 2.0}), strict=True):
         vote["conformed"] = {"muted": False, "aspect": None, "seconds": None, "quieter_db": None, **done}
-    told = votes.remarks(read(tmp_path, old, new))
-    assert told[-1].startswith("So that no clip was given away, of 2 votes' pairs 2 played without sound")
-    assert "1 ended with the shorter clip." in told[-1] and "cropped" not in told[-1]
+    found = votes.remarks(read(tmp_path, old, new))
+    assert found[-1].startswith("So that no clip was given away, of 2 votes' pairs 2 played without sound")
+    assert "1 ended with the shorter clip." in found[-1] and "cropped" not in found[-1]
     assert not any("given away" in one for one in votes.remarks(read(tmp_path, old)))
     with pytest.raises(InputError, match="reads 1 to 2: install a later one"):
         read(tmp_path, {**new, "avbench_votes": 3})
