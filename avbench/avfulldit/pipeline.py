@@ -80,10 +80,16 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
         return of_video, of_audio
 
     latents, audio_latents = integrate(velocity, (video, audio), sampling)
-    heard = texts[1]
-    if sampling.audio_again and video is not None and latents is not None and audio is not None and heard is not None:
+    audio_text = texts[1]
+    if (
+        sampling.audio_again
+        and video is not None
+        and latents is not None
+        and audio is not None
+        and audio_text is not None
+    ):
         # without the negative captions
-        own = Text(heard.states[-batch:], None if heard.mask is None else heard.mask[-batch:])
+        own = Text(audio_text.states[-batch:], None if audio_text.mask is None else audio_text.mask[-batch:])
         audio_latents = _sound_again(parts, velocity, (video, latents), audio, own)
     for what, part in (("video", latents), ("audio", audio_latents)):
         if part is not None and (bad := int((~part.isfinite()).sum())):
