@@ -2,10 +2,16 @@
 
 import pandas as pd
 import pytest
+from made_runs import METRICS as METRICS_OF_ROWS
+from made_runs import evaluated, made_run
 
+from avbench.comparison.differences import differences
+from avbench.comparison.leaderboard import leaderboard
 from avbench.metrics.table import METRICS
 from avbench.metrics.vbench_total import QUALITY, SEMANTIC, total
+from avbench.report.page import page as page_file
 from avbench.report.vbench import totals
+from avbench.report.writing import PageOptions, write_report
 
 VALUES = {
     "vbench_subject": 0.95,
@@ -63,3 +69,22 @@ def test_the_table_says_what_it_is_made_of():
     assert table.notes[1].startswith("7 of 16 dimensions; not computed of those that avbench has: overall_consistency")
     assert table.notes[2] == "2 of 7 dimensions" and "vbench_subject" in table.notes[3]
     assert not [*totals(board({"one": {"imaging_quality": 0.5}, "other": {"fvd": 3.0}}))]
+
+
+def test_the_page_and_the_tables_file_have_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_file, "_clips", lambda *asked: ({}, {}))  # the run has none
+    run = evaluated(made_run(tmp_path / "run", names=["toy-control"]))
+    frame = leaderboard([run])
+    frame["metric"] = frame["metric"].replace(dict(zip(METRICS_OF_ROWS, QUALITY, strict=False)))
+    page = write_report(
+        [run], frame, differences([run]), tmp_path / "out", PageOptions(workers=0), follow=taken, note=[].append
+    )
+    words = "A total without all sixteen dimensions is partial"
+    assert words in page.read_text() and "toy-control: VBench" in page.read_text()
+    assert words in (tmp_path / "out" / "table.md").read_text()
+
+
+def taken(stage, count, items):
+    """Take the items of a job."""
+    for _ in items:
+        pass

@@ -9,7 +9,7 @@ import pandas as pd
 from avbench.comparison import votes as ballots
 from avbench.comparison.score_table import over_motion
 from avbench.core import csv_text
-from avbench.report import printed, tables
+from avbench.report import printed, tables, vbench
 from avbench.report.folder import alone
 from avbench.report.page import clips, explain, page
 from avbench.storage.run_folder import RunFolder, write_json, write_whole
@@ -66,7 +66,10 @@ def write_report(
     papers = printed.sections(runs)
     waiting = f"another avbench writes its report to {out}; waiting for it"
     with alone(out, lambda: note(waiting)):
-        beside = "".join(f"\n{tables.set_as_markdown([one.table], one.legend)}" for one in papers)
+        others = [([one.table], one.legend) for one in papers]
+        if totals := [*vbench.totals(frame)]:
+            others.insert(0, (totals, vbench.LEGEND))
+        beside = "".join(f"\n{tables.set_as_markdown(found, legend)}" for found, legend in others)
         write_whole(out / "table.md", (tables.markdown(frame) + beside).encode())
         if papers:
             write_whole(out / "printed.csv", csv_text(printed.frame(papers)).encode())

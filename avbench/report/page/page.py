@@ -26,7 +26,7 @@ from avbench.core.version import __version__
 from avbench.features.measure import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
-from avbench.report import boards, printed
+from avbench.report import boards, printed, vbench
 from avbench.report.page import clips, explain, plots
 from avbench.report.page.ballots import strength_cells
 from avbench.report.page.explain import NOTHING, Explained
@@ -122,6 +122,8 @@ def render(
         },
         figures=_figures(folders, frame, over, differences),
         coverage=_coverage(folders, frame),
+        totals=[*vbench.totals(frame)],
+        totals_legend=vbench.LEGEND,
         papers=printed.sections(folders),
         voted=None if votes is None else _voted(votes),
         pretty=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
