@@ -1,6 +1,7 @@
 """A paper's preset: what it asks, what took the place of what, and printed values that stay what they are."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -77,6 +78,14 @@ def test_options_come_before_the_preset():
     overridden = paper_presets.record(PAPER, "diffusers:a/b", given, asked)["overridden"]
     assert "sampler: steps 4 instead of 50" in overridden and "seeds: 3 a prompt instead of 1" in overridden
     assert any(one.startswith("clip: toy-control keeps its own form") for one in overridden)
+
+
+def test_earlier_names_of_fields_are_read(tmp_path):
+    """Runs that were recorded with them, and presets of one's own."""
+    text = (Path(paper_presets.__file__).parent / f"{NAME}.toml").read_text()
+    earlier = text.replace("\ncaveat = ", "\nunlike = ").replace("\ndescription = ", "\nsaid = ")
+    (tmp_path / "own.toml").write_text(earlier)
+    assert "\nsaid = " in earlier and paper_presets.load(str(tmp_path / "own.toml")) == PAPER
 
 
 def test_what_cannot_be_is_a_sentence(tmp_path, monkeypatch):
