@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from avbench.comparison.differences import TO_TARGET
-from avbench.comparison.verdict import ahead, arm_verdict, effect, verdict
+from avbench.comparison.verdict import ahead, arm_verdict, effect, percent, verdict
 
 COLUMNS = [
     *("metric", "direction", "kind", "difference", "unit", "p", "p_holm", "needed", "better", "missing", "too_few")
@@ -236,3 +236,16 @@ def test_a_table_marks_what_the_verdict_calls_better_and_nothing_else():
     assert marks([WORSE]) == {"a"}
     scores, _ = frames([WON])
     assert not ahead(scores, None).any()
+
+
+def test_one_reason_of_several_runs_is_said_once():
+    unable = "flow cannot measure any of the 24 clips: nothing moves"
+    frame, found = together(*(frames([("event_rate", *SILENT[1:-1], unable)], run=run) for run in "bc"))
+    frame["missing"] = frame["model"].map({"a": None, "b": unable, "c": unable})
+    assert verdict(frame, found)[-1] == (
+        "2 comparisons could not be made: none of 24 clips can be measured, in b and c (2)."
+    )
+
+
+def test_percentages_have_no_exponents():
+    assert [percent(one) for one in (0.012, 0.674, 1.31, 12.5)] == ["1.2 %", "67 %", "131 %", "1250 %"]

@@ -50,7 +50,7 @@ def remarks(runs: Sequence[RunFolder]) -> list[str]:
     found = [sentence for run, clips in zip(runs, made, strict=True) for sentence in _without_value(run, clips)]
     for run, clips in zip(runs[1:], made[1:], strict=True):
         found += _alone((runs[0].path.name, run.path.name), (made[0], clips))
-    found += [sentence for run, clips in zip(runs, made, strict=True) for sentence in _copies(run, clips)]
+    found += [sentence for run, clips in zip(runs, made, strict=True) for sentence in _copies(run.path.name, clips)]
     for run, clips in zip(runs[1:], made[1:], strict=True):
         shared = [key for key in made[0] if key in clips]
         names = f"{runs[0].path.name} and {run.path.name}"
@@ -116,16 +116,15 @@ def _listed(keys: Sequence[Key]) -> str:
     return ", ".join(f"{key.prompt}-{key.seed}" for key in keys[:_NAMED]) + more
 
 
-def _copies(run: RunFolder, clips: Mapping[Key, Sample]) -> Iterator[str]:
-    """A sentence on equal files. One prompt that two subsets share is asked for twice; its clips are no copies."""
-    asked = {(subset.name, one.id): (one.id, one.video_caption) for subset in run.subsets() for one in subset.prompts}
+def _copies(name: str, clips: Mapping[Key, Sample]) -> Iterator[str]:
+    """A sentence on equal files. Clips of one prompt in two subsets are no copies: it was asked for twice."""
     of_file: defaultdict[str | None, dict[Any, Key]] = defaultdict(dict)
     for key, sample in clips.items():
-        of_file[sample.sha256].setdefault((asked[key.subset, key.prompt], key.seed), key)
+        of_file[sample.sha256].setdefault((key.prompt, key.seed), key)
     if copies := [[*keys.values()] for keys in of_file.values() if len(keys) > 1]:
         one, other = (f"{key.prompt}-{key.seed}" for key in copies[0][:2])
         count, total = sum(map(len, copies)), sum(map(len, of_file.values()))
-        yield (f"{count} of {total} clips of {run.path.name} are copies of one another, for example {one} and {other}.")
+        yield (f"{count} of {total} clips of {name} are copies of one another, for example {one} and {other}.")
 
 
 def _moved(names: str, first: Mapping[Key, Sample], clips: Mapping[Key, Sample]) -> Iterator[str]:

@@ -6,7 +6,7 @@ Console, page, markdown and the Python API all print these sentences. They are m
 
 import itertools
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -221,7 +221,7 @@ class _Pair:
         values: dict[str, float] = dict(zip(here["model"], here["value"].to_numpy(float), strict=True))
         other = values.get(self.against if subject == self.run else self.run, np.nan)
         known = other > 0 and values.get(subject, np.nan) > 0 and abs(row.difference) < 10 * other
-        return f" or {100 * abs(row.difference) / other:.2g} %" if known else ""
+        return f" or {percent(abs(row.difference) / other)}" if known else ""
 
 
 def _of_two(pair: _Pair) -> Iterator[str]:
@@ -336,8 +336,16 @@ def _settling(row: Any) -> tuple[float, str] | None:
 def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
     lost = own[own["p"].isna() | own["too_few"].notna()]
     if len(lost):
-        reasons = Counter(reason(row, frame) for row in lost.itertuples())
-        named = ", ".join(f"{why} ({count})" for why, count in reasons.most_common())
+        counts: Counter[str] = Counter()
+        runs: defaultdict[str, list[str]] = defaultdict(list)
+        for row in lost.itertuples():
+            why, _, run = reason(row, frame).partition(", in ")
+            counts[why] += 1
+            runs[why] += [run] if run else []
+        named = ", ".join(
+            f"{why}{f', in {all_of([*dict.fromkeys(runs[why])])}' if runs[why] else ''} ({count})"
+            for why, count in counts.most_common()
+        )
         alone = own[["subset", "run", "against"]].drop_duplicates().shape[0] == 1
         what = (
             f"{_counted(len(lost), 'metric')} could not be compared"
@@ -345,6 +353,11 @@ def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
             else (f"{_counted(len(lost), 'comparison')} could not be made")
         )
         yield f"{what}: {named}."
+
+
+def percent(share: float) -> str:
+    """A share for people, with two digits at least."""
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
 def _without_reference(frame: pd.DataFrame) -> list[str]:
