@@ -87,3 +87,12 @@ def test_show_prints_the_answer_and_the_table_of_the_command_line(tmp_path, caps
     sentences = [*found.verdict, "± is half of a 95 % interval."]
     assert all(sentence in text for sentence in sentences for text in (shown, printed))
     assert LEGEND not in shown, "the long tables are in the report"
+
+
+def test_the_latex_table_is_that_of_the_command_line(tmp_path):
+    runs = [evaluated(made_run(tmp_path / name, names=["toy-control"], seed=k)).path for k, name in enumerate("ab")]
+    found = api.compare(runs)
+    asked = ["--format", "latex", "--caption", "short", "--metric", "lpips_consecutive"]
+    assert found.to_latex(["lpips_consecutive"]).strip() == run_avbench("compare", *runs, *asked).stdout.strip()
+    with pytest.raises(InputError, match="fvd was not computed"):
+        found.to_latex(["fvd"])

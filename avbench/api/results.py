@@ -12,7 +12,7 @@ from avbench.api.work import Reporter, Silent
 from avbench.comparison.arm_differences import ArmTables
 from avbench.core import InputError
 from avbench.metrics.evaluate import chosen_metrics, read_values
-from avbench.report import arm_report, arm_tables, tables
+from avbench.report import arm_report, arm_tables, paper, tables
 from avbench.report.figures import write_forests
 from avbench.report.writing import PageOptions, write_report
 from avbench.storage.run_folder import RunFolder
@@ -68,12 +68,12 @@ class Comparison:
         console.print(tables.compact(self.scores, self.differences, console.width, every=all_metrics, every_by=how))
 
     def to_latex(self, metrics: Sequence[str] | None = None) -> str:
-        """LaTeX tables, one per subset, of these metrics or of all.
+        """One LaTeX table for a paper, of these metrics or of all: as ``--format latex --caption short``.
 
         Raises:
             InputError: a metric is unknown or was not computed.
         """
-        return tables.set_as_latex(tables.subset_tables(of_metrics(self.scores, metrics)), tables.LEGEND)
+        return paper.as_latex(paper.paper_table(of_metrics(self.scores, metrics), metrics))
 
     def save_figure(self, path: str | Path) -> list[Path]:
         """Write the forest plot of each pair of runs as .pdf, .png or .svg, and return the files.
