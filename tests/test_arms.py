@@ -292,6 +292,7 @@ def test_the_verdict_on_arms_begins_its_remarks_with_unlike_models(place, tmp_pa
     assert "arm None in a-0, 't2av' in a-1" in sentence
 
 
+@pytest.mark.slow
 def test_a_table_for_a_paper_tests_distances_as_well(place):
     words = ("--metric", "motion_amount_distance", "--caption", "short", "--format", "md")
     text = run_avbench("compare", place / "a-0", place / "b-0", *words).stdout

@@ -67,6 +67,7 @@ def test_the_named_colours_are_seen(arm):
 
 
 @pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.slow
 def test_another_caption_makes_another_clip_of_the_same_noise(arm):
     (red,), (blue,) = (
         make(parts(arm), [Wish("ball", 0, f"A {colour} wooden ball falls onto the floor.", "")], 1)

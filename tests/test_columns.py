@@ -85,6 +85,7 @@ def test_the_tables_of_the_page_are_the_code():
     assert page.read_text() == bench["page"](page.read_text()), "run benchmarks/column_table.py"
 
 
+@pytest.mark.slow
 def test_the_command_line_measures_scores_and_compares_columns(tmp_path):
     clips = ("toyworld:", "toyworld:frozen", "--subset", "toy-control", "--limit", "2", "--workers", "0")
     out = tmp_path / "runs"

@@ -196,6 +196,7 @@ def test_the_network_is_the_one_of_the_papers(state):
     close(network(pictures, sounds), oracle.logits(pictures, sounds))
 
 
+@pytest.mark.slow
 def test_the_spectrogram_is_librosas():
     librosa = pytest.importorskip("librosa")
     t = np.arange(10240) / 16000

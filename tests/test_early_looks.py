@@ -87,6 +87,7 @@ def test_what_was_said_is_not_said_again_and_a_look_that_fails_is_the_last(monke
     assert sentences == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_score_says_it_while_the_second_folder_is_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(early_looks, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(early_looks, "LOOK_SHARE", 1e9)

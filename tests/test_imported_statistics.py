@@ -214,6 +214,7 @@ def test_whole_numbers_of_any_type_are_counts_and_tensors_are_means(tmp_path):
         b"\x80\x04" + b"]" * 100_000 + b"a" * 99_999 + b".",
     ],
 )
+@pytest.mark.slow
 def test_a_pickle_takes_no_more_memory_than_it_fills(tmp_path, content):
     path = tmp_path / "stats.pkl"
     path.write_bytes(content)
@@ -224,6 +225,7 @@ def test_a_pickle_takes_no_more_memory_than_it_fills(tmp_path, content):
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "kB"
 
 
+@pytest.mark.slow
 def test_a_small_file_does_not_unpack_to_a_large_one(tmp_path):
     big = np.zeros((6000, 6000))
     np.savez_compressed(tmp_path / "big.npz", mu=np.zeros(6000), sigma=big)

@@ -151,7 +151,7 @@ def build(squeezenet, monkeypatch, tmp_path):
     return lambda net, meaning: getattr(feature_module, NETS[net][meaning])()
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", [pytest.param(net, marks=[] if net == "alex" else pytest.mark.slow) for net in NETS])
 def test_every_net_gives_the_packages_values(build, net):
     feature = build(net, 0)
     clip = noise(6, 3, height=40, width=48)

@@ -70,6 +70,7 @@ def test_other_rates_and_channels_are_brought_to_one(feature):
 
 
 @pytest.mark.parametrize("seconds", [1, 2, 3.3])
+@pytest.mark.slow
 def test_the_spectrogram_is_librosas(seconds):
     librosa = pytest.importorskip("librosa")
     wave = tune(seconds) + 0.05 * np.random.default_rng(0).standard_normal(round(16000 * seconds))

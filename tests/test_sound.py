@@ -92,6 +92,7 @@ def test_steady_sounds_have_no_onset(name):
     assert onsets(steady()[name]).tolist() == []
 
 
+@pytest.mark.slow
 def test_noise_fires_at_most_once_a_minute():
     found = [measure(0.1 * np.random.default_rng(k).standard_normal(60 * 16000))["onset_count"] for k in range(3)]
     assert sum(found) <= 3

@@ -53,6 +53,7 @@ def test_every_family_makes_clips_of_the_spec(family):
         assert (clip.audio.waveform * 32768 % 1 == 0).all()  # on the 16-bit grid
 
 
+@pytest.mark.slow
 def test_the_same_in_another_process():
     here = [fingerprint(family, 7) for family in FAMILIES]
     code = "from test_toyworld import *; print(*[fingerprint(family, 7) for family in reversed(FAMILIES)])"

@@ -63,6 +63,7 @@ def test_the_time_in_which_events_can_be_found_is_told():
     assert short["event_from"] == short["event_until"]
 
 
+@pytest.mark.slow
 def test_collisions_of_the_world_are_found_in_time():
     """The first blow of two balls, of sixteen scenes."""
     missed = 0

@@ -363,6 +363,7 @@ def test_a_change_that_is_not_the_files_is_refused(wan, tmp_path, monkeypatch):
             loaded(wan, lora=str(tmp_path / "l.safetensors"))
 
 
+@pytest.mark.slow
 def test_of_two_experts_each_gets_its_own(two_experts, tmp_path):
     high, low = pairs(), pairs()
     save_file(high, tmp_path / "high.safetensors")
