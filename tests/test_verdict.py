@@ -142,11 +142,21 @@ def test_many_models_stand_in_order_and_against_the_first():
     ],
 )
 def test_open_places_are_said(letters, order):
-    open_ = ("lpips", "lower", "clips", 0.0, "", 1.0, 1.0, NAN, None, None)
-    scores, found = together(frames([open_]), frames([open_], run="c"))
+    better = {name: None if {*letters["a"]} & {*letters[name]} else "a" for name in "bc"}
+    rows = {name: ("lpips", "lower", "clips", 0.1, "", 1.0, 1.0, NAN, better[name], None) for name in "bc"}
+    scores, found = together(frames([rows["b"]]), frames([rows["c"]], run="c"))
     ranks = {"a": 1, "b": 2, "c": 3}
     ranked = scores.assign(letters=scores["model"].map(letters), rank=scores["model"].map(ranks))
     assert verdict(ranked, found)[0] == order
+
+
+def test_the_order_says_of_a_pair_what_the_sentence_on_it_says():
+    """Letters are corrected within a column, and comparisons over all of them: only these count for their pairs."""
+    scores, found = together(frames([OPEN]), frames([OPEN], run="c"))
+    ranked = scores.assign(letters=scores["model"].map({"a": "a", "b": "b", "c": "c"}), rank=[1, 2, 3])
+    sentences = verdict(ranked, found)
+    assert sentences[0] == "No clear order: b, a and c (not all told apart)."
+    assert sentences[1] == "No difference shown between a and b (1 comparison)."
 
 
 def test_runs_that_were_not_told_apart_are_not_put_into_an_order():

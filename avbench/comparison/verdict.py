@@ -294,13 +294,14 @@ def _why_together(group: Sequence[str], ahead: Counter[tuple[str, str]]) -> str:
 def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Counter[tuple[str, str]]:
     """(One, other) → in how many metrics on a subset one is shown to be better.
 
-    Letters and ranks of the score table tell of every pair, but not of distances; the paired comparisons have those.
+    The paired comparisons decide of the pairs that they have, as in the sentences on those pairs. Of other pairs the
+    letters and ranks of the score table tell, without distances.
     """
     ahead: Counter[tuple[str, str]] = Counter()
     rows: list[Any] = [*own.loc[own["better"].notna()].itertuples()]
     for row in rows:
-        if row.kind == "distance" or "letters" not in frame:
-            ahead[row.better, row.against if row.better == row.run else row.run] += 1
+        ahead[row.better, row.against if row.better == row.run else row.run] += 1
+    compared = {frozenset(pair) for pair in own[["run", "against"]].itertuples(index=False, name=None)}
     few = {*own.loc[own["too_few"].notna(), ["subset", "metric"]].itertuples(index=False, name=None)}
     if "letters" in frame:
         groups: Any = frame.loc[frame["letters"] != ""].groupby(["subset", "metric"], sort=False)
@@ -308,7 +309,8 @@ def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Cou
             if where in few:
                 continue
             for one, other in itertools.permutations(column.itertuples(), 2):
-                if one.rank < other.rank and not {*one.letters} & {*other.letters}:
+                known = frozenset((one.model, other.model)) in compared
+                if not known and one.rank < other.rank and not {*one.letters} & {*other.letters}:
                     ahead[one.model, other.model] += 1
     return ahead
 

@@ -83,12 +83,13 @@ function blind(on) {
   $("list").hidden = on;
   bench.part("before").hidden = bench.part("after").hidden = on;
   document.querySelector(".bench").classList.toggle("blind", on);
+  document.body.classList.toggle("ballot", on);
 }
 const voting = () => !$("voting").hidden;
 
 async function nextPair() {
   const pair = pairNow(), { votes, pairs, ended } = ballot;
-  $("progress").textContent = pair ? `pair ${votes.length + 1} of ${pairs.length}` : ended ? `ended after ${votes.length} of ${pairs.length} pairs` : `all ${pairs.length} pairs voted`;
+  $("progress").textContent = pair ? `pair ${votes.length + 1} of ${pairs.length}` : ended ? `ended after ${votes.length} of ${pairs.length} pairs` : `all ${pairs.length} pairs voted: export them`;
   document.querySelectorAll("[data-vote]").forEach((button) => { button.disabled = !pair; });
   $("undo").disabled = !votes.length || ended;
   $("export").disabled = !votes.length;
@@ -122,6 +123,7 @@ function exportVotes() {
   const digests = Object.fromEntries(data.subsets.map((one) => [one.name, one.digest]));
   const plain = { avbench_votes: 2, seed: ballot.seed, runs: runNames, subsets: digests, votes: ballot.votes };
   download(new Blob([JSON.stringify(plain, null, 1)], { type: "application/json" }), `votes-${ballot.seed}.json`);
+  $("changed").textContent = `${ballot.votes.length} votes are in votes-${ballot.seed}.json, among your downloads.`;
   ballot.saved = true;
 }
 // Who has seen the names is no longer blind, so the ballot ends.
