@@ -8,6 +8,7 @@ from made_runs import evaluated, made_run
 from avbench import api
 from avbench.api import scoring
 from avbench.core import Clip, InputError
+from avbench.metrics.evaluate import chosen_metrics
 from avbench.report.tables import LEGEND
 from avbench.storage.media import write_clip
 from avbench.subsets.from_folders import paired
@@ -96,3 +97,16 @@ def test_the_latex_table_is_that_of_the_command_line(tmp_path):
     assert found.to_latex(["lpips_consecutive"]).strip() == run_avbench("compare", *runs, *asked).stdout.strip()
     with pytest.raises(InputError, match="fvd was not computed"):
         found.to_latex(["fvd"])
+
+
+def test_text_where_a_list_belongs_is_one_item(tmp_path):
+    assert [one.name for one in chosen_metrics("motion_amount, onset_rate")] == ["motion_amount", "onset_rate"]
+    run = evaluated(made_run(tmp_path / "runs" / "a", names=["toy-control"])).path
+    assert len(api.compare(str(run)).runs) == 1
+    with pytest.raises(InputError, match=f"it has no run.json; the runs in it are {run}$"):
+        api.compare(run.parent)
+    with pytest.raises(InputError, match="give at least one run folder"):
+        api.compare([])
+    with pytest.raises(InputError, match="5 is no folder: give a path"):
+        api.score(5, out=tmp_path / "out")
+    assert api.fetching("CC-BY-NC-4.0", api.Work()).accepted == ("CC-BY-NC-4.0",)

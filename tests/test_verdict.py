@@ -51,8 +51,9 @@ def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_se
         "No difference shown between a and b (23 prompts, 2 comparisons).",
         "The nearest to showing is warping error: about 190 prompts would settle it.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
-        "s has no reference of real clips, so kvd cannot be had there, and 2 metrics that should match real clips "
-        "cannot be judged: give one by --reference (`avbench reference for` builds it from a data set).",
+        "There is no reference of real clips, so kvd cannot be had, and of 2 metrics that should match real clips "
+        "a difference can be shown, but not which side is better: give one by --reference (`avbench reference for` "
+        "builds it from a data set).",
     ]
 
 
@@ -110,7 +111,7 @@ def test_nothing_comparable_says_so_and_why():
     assert verdict(*frames([SILENT, ALONE])) == [
         "Nothing could be compared between a and b.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
-        "s has no reference of real clips, so kvd cannot be had there: give one by --reference (`avbench reference "
+        "There is no reference of real clips, so kvd cannot be had: give one by --reference (`avbench reference "
         "for` builds it from a data set).",
     ]
     scores, found = frames([WON])
@@ -259,3 +260,13 @@ def test_one_reason_of_several_runs_is_said_once():
 
 def test_percentages_have_no_exponents():
     assert [percent(one) for one in (0.012, 0.674, 1.31, 12.5)] == ["1.2 %", "67 %", "131 %", "1250 %"]
+
+
+def test_clips_that_are_the_reference_itself_are_said_with_the_answer():
+    frame, found = frames([WON])
+    frame = frame.assign(shared=frame["model"].map({"a": 0, "b": 23}), n=23)
+    words = (
+        "All 23 clips of b are in the reference itself, so it is near the reference by that alone: numbers that rest"
+    )
+    assert any(sentence.startswith(words) for sentence in verdict(frame, found))
+    assert not any("in the reference" in sentence for sentence in verdict(frame.assign(shared=0), found))

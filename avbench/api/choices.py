@@ -1,7 +1,7 @@
 """Turns what a user typed into folders, models, subsets, metrics and weights."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from avbench.api.work import Work
@@ -27,6 +27,9 @@ def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str 
         ]
     else:
         listed = [folders] if isinstance(folders, str | Path) else folders
+        if not isinstance(listed, Iterable):
+            msg = f"{folders!r} is no folder: give a path, a list of paths, or a dictionary from names to paths"
+            raise InputError(msg)
         pairs = [(name, Path(path)) for name, path in map(generators.split_name, map(str, listed))]
     if not pairs:
         msg = "give at least one folder of clips"
@@ -124,11 +127,11 @@ def shared_columns(runs: Sequence[RunFolder], columns: str, note: Callable[[str]
     return shared
 
 
-def fetching(fetch: bool | Sequence[str], work: Work) -> Fetching | None:
+def fetching(fetch: bool | str | Sequence[str], work: Work) -> Fetching | None:
     """How weights are downloaded: not at all for False, else under the licences that are named."""
     if fetch is False:
         return None
-    accepted = () if fetch is True else tuple(fetch)
+    accepted = () if fetch is True else (fetch,) if isinstance(fetch, str) else tuple(fetch)
     return Fetching(accepted, functools.partial(work.reporter.follow, unit="MB"))
 
 

@@ -13,13 +13,14 @@ from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.same_clips import remarks
 from avbench.comparison.verdict import arm_verdict, verdict
+from avbench.core import InputError
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
 
 
 def compare(
-    runs: Sequence[str | Path],
+    runs: str | Path | Sequence[str | Path],
     *,
     metrics: Sequence[str] | None = None,
     columns: str | None = None,
@@ -31,7 +32,7 @@ def compare(
     """Compare evaluated run folders, each with the first, or every one with every other.
 
     Args:
-        runs: run folders.
+        runs: one run folder or several.
         metrics: only these.
         columns: only those of a preset of columns that every run has; a note of the comparison names the others.
         all_pairs: whether every run is compared with every other.
@@ -42,7 +43,10 @@ def compare(
     Raises:
         InputError: a folder holds no evaluated run, or two runs were made differently in a field that is not allowed.
     """
-    views = [RunView(Path(path)) for path in runs]
+    views = [RunView(Path(path)) for path in ([runs] if isinstance(runs, str | Path) else runs)]
+    if not views:
+        msg = "give at least one run folder"
+        raise InputError(msg)
     pairs = [(b, a) for b in range(len(views)) for a in range(b)] if all_pairs else None
     place = None if reference is None else Path(reference)
     notes: list[str] = []

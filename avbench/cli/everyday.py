@@ -510,9 +510,10 @@ def _finish(
     page = found.save_report(out, PageOptions(explain=shown.explain, workers=worker_count(workers)), PRINTED)
     _print_comparison(found, page, fvd_protocols, shown=shown)
     if found.scores["value"].isna().to_numpy().all():
-        refuse("nothing could be measured; the notes below the table say why", code=1)
+        refuse("nothing could be measured; the notes and the answer say why", code=1)
     if found.failed:
-        refuse(f"{found.failed} clips could not be made or measured; the notes below the table say why", code=1)
+        what = "1 clip" if found.failed == 1 else f"{found.failed} clips"
+        refuse(f"{what} could not be made or measured; the notes above say why", code=1)
 
 
 def _print_comparison(

@@ -48,7 +48,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
         if len(models) == 1:
             alone = f"{models[0]} on {where}: the table has its numbers. {_why_alone(frame)}"
-            return [alone, *_without_reference(frame)]
+            return [alone, *_in_reference(frame), *_without_reference(frame)]
         if differences is None:
             alone = f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."
             return [alone, *_without_reference(frame)]
@@ -60,7 +60,8 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         found = [*_of_two(pairs[0])]
     else:
         found = [*_order(models, frame, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
-    return [*found, *_nearest(pairs), *_not_compared(own, frame), *_lost_subsets(frame), *_without_reference(frame)]
+    limits = (_in_reference(frame), _nearest(pairs), _not_compared(own, frame), _lost_subsets(frame))
+    return [*found, *itertools.chain(*limits), *_without_reference(frame)]
 
 
 def _why_alone(frame: pd.DataFrame) -> str:
@@ -315,6 +316,28 @@ def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Cou
     return ahead
 
 
+def _in_reference(frame: pd.DataFrame) -> Iterator[str]:
+    """A sentence for each run with clips that are in the reference itself."""
+    if "shared" not in frame:
+        return
+    rows = frame.loc[(frame["shared"].fillna(0) > 0) & ~frame["subset"].isin(POOLS)]
+    of_subset = "" if frame["subset"].nunique() == 1 else " of {}"
+    groups: Any = rows.groupby(["model", "subset"], sort=False)
+    for (model, subset), of_run in groups:
+        row = of_run.loc[of_run["shared"].idxmax()]
+        there = f"in the reference{of_subset.format(subset)} itself"
+        if row["shared"] >= row["n"]:
+            yield (
+                f"All {row['n']:.0f} clips of {model} are {there}, so it is near the reference by that alone: numbers "
+                "that rest on the reference cannot judge it."
+            )
+        else:
+            yield (
+                f"{row['shared']:.0f} of {row['n']:.0f} clips of {model} are {there}, which brings it nearer to the "
+                "reference by that alone."
+            )
+
+
 def _nearest(pairs: Sequence[_Pair]) -> Iterator[str]:
     """The open comparison that the smallest study would settle, where it is larger than this one."""
     known = [(*found, pair, row) for pair in pairs for row in pair.open if (found := _settling(row))]
@@ -370,10 +393,16 @@ def _without_reference(frame: pd.DataFrame) -> list[str]:
     subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
     bands = frame[frame["subset"].isin(subsets) & (frame["direction"] == Direction.BAND.value) & frame["value"].notna()]
     count = len({*bands["metric"]})
-    aimless = f", and {_counted(count, 'metric')} that should match real clips cannot be judged" if count else ""
-    have = "has" if len(subsets) == 1 else "have"
+    aimless = (
+        f", and of {_counted(count, 'metric')} that should match real clips a difference can be shown, but not which "
+        "side is better"
+        if count
+        else ""
+    )
+    alone = frame["subset"].nunique() == 1
+    where = "There is" if alone else f"{all_of(subsets)} {'has' if len(subsets) == 1 else 'have'}"
     return [
-        f"{all_of(subsets)} {have} no reference of real clips, so {all_of(metrics)} cannot be had there{aimless}: "
+        f"{where} no reference of real clips, so {all_of(metrics)} cannot be had{'' if alone else ' there'}{aimless}: "
         "give one by --reference (`avbench reference for` builds it from a data set)."
     ]
 

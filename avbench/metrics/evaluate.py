@@ -50,13 +50,15 @@ NO_REFERENCE = "has no reference statistics"
 """Words in the reason for a distance without a value: no real clips are known of its subset."""
 
 
-def chosen_metrics(names: Sequence[str] | None) -> list[Metric]:
-    """The metrics with these names, in the table's order; the default ones for None.
+def chosen_metrics(names: str | Sequence[str] | None) -> list[Metric]:
+    """The metrics with these names, in the table's order; the default ones for None. ``"a,b"`` counts as two names.
 
     Raises:
         InputError: a name is unknown, or is that of another package's metric which cannot be used.
     """
     known = known_metrics()
+    if isinstance(names, str):
+        names = [name.strip() for name in names.split(",")]
     for name in names or ():
         if name not in known:
             msg = problems().get(name) or f"metric {name!r} is unknown; {nearest(name, known)}"
@@ -414,10 +416,11 @@ def _score(
     if not keys:
         raise NotMeasurable(_most_frequent(why))
     metric = task.metric
+    judged = metric.column or (task.real is not None and metric.direction is Direction.BAND)
+    shared = len(task.known.shared([samples[key] for key in keys])) if judged else 0
     if not metric.column:
-        return _mean(task, keys, np.asarray(resolve(metric.function)(measured)))
+        return _mean(task, keys, np.asarray(resolve(metric.function)(measured)), shared)
     x = distances.embedding(measured, metric.column, "the run")
-    shared = len(task.known.shared([samples[key] for key in keys]))
     if metric.per_clip:
         y = _reference_embedding(task)
         return _mean(task, keys, distances.value(metric, x, y), shared)

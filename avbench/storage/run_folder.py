@@ -195,6 +195,13 @@ def read_subset(path: Path) -> Subset:
         raise InputError(msg) from None
 
 
+def no_run(path: Path) -> InputError:
+    """The error on a folder that is no run. It names the runs that lie in the folder, if there are some."""
+    runs = sorted(str(one.parent) for one in path.glob("*/run.json"))
+    inside = f"; the runs in it are {', '.join(runs[:4])}{' and more' if len(runs) > 4 else ''}" if runs else ""
+    return InputError(f"{path} is not a run folder: it has no run.json{inside}")
+
+
 class RunFolder:
     """Reads and writes one run folder. Nothing is created on disk before `start`.
 

@@ -32,7 +32,7 @@ from avbench.core import (
 )
 from avbench.storage import reading
 from avbench.storage.content import UNREADABLE, holds, require_unchanged
-from avbench.storage.run_folder import RunFolder, StoredRow, line_of, stored_rows, write_whole, writing_whole
+from avbench.storage.run_folder import RunFolder, StoredRow, line_of, no_run, stored_rows, write_whole, writing_whole
 from avbench.storage.worker_pool import WorkerCrashed
 
 _FAILED = (str(WorkerCrashed("measuring")), UNREADABLE)
@@ -76,8 +76,7 @@ def merge(out: Path, parts: Sequence[Path]) -> Merged:
     folders = [RunFolder(place) for place in sorted(places.values(), key=lambda place: (place != into, str(place)))]
     for folder in folders:
         if not _is_run(folder.path):
-            msg = f"{folder.path} is not a run folder: it has no run.json"
-            raise InputError(msg)
+            raise no_run(folder.path)
         require_unchanged(folder)
     run = _common_run(folders)
     keys = planned_keys(folders[0].subsets(), run.seeds)

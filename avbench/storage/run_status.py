@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from avbench.core import InputError, Key, Sample
 from avbench.storage.progress import Progress, read_progress
-from avbench.storage.run_folder import VALUES_FILE, RunFolder, stored_rows
+from avbench.storage.run_folder import VALUES_FILE, RunFolder, no_run, stored_rows
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ def status(folder: RunFolder) -> Status:
         InputError: there is no run in the folder, or one of its files is damaged.
     """
     if not (folder.path / "run.json").is_file():
-        msg = f"{folder.path} is not a run folder: it has no run.json"
-        raise InputError(msg)
+        raise no_run(folder.path)
     run, samples, progress = folder.run(), folder.samples(), read_progress(folder.path)
     planned = folder.planned_keys()
     counts = tuple(_count(name, planned, samples) for name in run.subsets)

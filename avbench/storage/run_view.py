@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from avbench.core import InputError, Sample
+from avbench.core import Sample
 from avbench.storage.content import require_unchanged
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import RunFolder, no_run
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -51,8 +51,7 @@ class RunView(RunFolder):
         super().__init__(path)
         self._known: dict[str, Any] = {}
         if not (path / "run.json").is_file():
-            msg = f"{path} is not a run folder: it has no run.json"
-            raise InputError(msg)
+            raise no_run(path)
         self.gone: tuple[Sample, ...] = require_unchanged(self)
         """The samples whose files are missing; their measured rows are kept."""
 
