@@ -1,5 +1,6 @@
 """The front door: folders get names, models get folders, clips get partners, and what is given is what is recorded."""
 
+import cv2
 import numpy as np
 import pytest
 from command_line import run_avbench
@@ -110,3 +111,15 @@ def test_text_where_a_list_belongs_is_one_item(tmp_path):
     with pytest.raises(InputError, match="5 is no folder: give a path"):
         api.score(5, out=tmp_path / "out")
     assert api.fetching("CC-BY-NC-4.0", api.Work()).accepted == ("CC-BY-NC-4.0",)
+
+
+def test_folders_of_frames_are_clips_once_their_rate_is_given(tmp_path):
+    for clip in "xy":
+        (tmp_path / "model" / clip).mkdir(parents=True)
+        for number, frame in enumerate(noise(ord(clip)).frames[:6]):
+            cv2.imwrite(str(tmp_path / "model" / clip / f"{number:03}.png"), frame)
+    asked = {"metrics": ["motion_amount"], "out": tmp_path / "out", "workers": 0}
+    with pytest.raises(InputError, match=r"no clip in it; .* has no frame rate; `score --fps` gives one"):
+        api.score(tmp_path / "model", **asked)
+    found = api.score(tmp_path / "model", fps=8, **asked)
+    assert [*found.clips["prompt"]] == ["x", "y"] and found.scores["n"].item() == 2

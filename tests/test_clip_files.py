@@ -73,7 +73,7 @@ def test_everybody_who_reads_a_folder_reads_the_same(real):
 
 def test_frames_are_named_where_they_cannot_be_read(tmp_path):
     written(tmp_path / "fr/1.png")
-    with pytest.raises(InputError, match=r"no clip in it; .*fr \(a folder of images, which has no rate\)"):
+    with pytest.raises(InputError, match=r"no clip in it; .*fr \(a folder of images, which has no frame rate; "):
         loading.from_folder(tmp_path)
 
 

@@ -28,6 +28,7 @@ def score(
     *,
     reference: str | Path | None = None,
     prompts: str | Path | None = None,
+    fps: float | str | None = None,
     metrics: Sequence[str] | None = None,
     columns: str | None = None,
     fetch: bool | Sequence[str] = False,
@@ -47,6 +48,7 @@ def score(
         folders: one folder or several; ``{"name": folder}`` or ``"name=folder"`` gives a model another name than its
             folder's.
         reference: a folder of real clips, or a reference folder (`avbench reference build`), for distances such as FVD.
+        fps: the frame rate of folders of numbered frames, such as 25 or ``30000/1001``; without it they are no clips.
         prompts: a prompts file; if None, one inside or beside a folder is used if it names the clips.
         metrics: their names; the default metrics where neither they nor columns are given.
         columns: a preset of columns, such as ``t2av`` (`metrics/columns.py`); metrics of it that lack weights are left
@@ -70,7 +72,8 @@ def score(
     named = named_folders(folders)
     chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
     require_weights(features_of(chosen))
-    found = paired([*named.values()], None if prompts is None else Path(prompts), _fits)
+    found = paired([*named.values()], None if prompts is None else Path(prompts), _fits, frames=fps is not None)
+    settings = {} if fps is None else {"fps": fps}
     if found.prompts_file and prompts is None:
         work.reporter.note(f"the prompts are those of {found.prompts_file}")
     if found.alone and not found.prompts_file:
@@ -83,7 +86,9 @@ def score(
     views, failed = [], 0
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part)
-        view, missing = sampled(place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, shard=part), work)
+        view, missing = sampled(
+            place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, settings, shard=part), work
+        )
         look = early_look_at(views[0], view, chosen, real) if views else None
         failed += missing - lacking + measured(view, chosen, work, look=look)
         evaluated(view, chosen, real)

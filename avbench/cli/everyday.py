@@ -104,6 +104,7 @@ def score(
         Path | None, typer.Option(help="The prompts of the clips; a file inside or beside the folders is found.")
     ] = None,
     name: Name = None,
+    fps: Annotated[str | None, typer.Option(help="Frame rate of folders of numbered frames: 25, 30000/1001.")] = None,
     metric: Metrics = None,
     columns: Columns = None,
     fetch: Fetch = False,
@@ -137,6 +138,7 @@ def score(
         dict(zip(name, folders, strict=True)) if name else folders,
         reference=reference,
         prompts=prompts,
+        fps=fps,
         metrics=metric,
         columns=columns,
         fetch=allowed_to_fetch(fetch, accept_licence),

@@ -39,7 +39,9 @@ class Found:
         """
         left_out = [*self.left_out]
         if frames_too:
-            left_out += [(path, "a folder of images, which has no rate") for path in self.frames]
+            left_out += [
+                (path, "a folder of images, which has no frame rate; `score --fps` gives one") for path in self.frames
+            ]
         if not left_out:
             return []
         named = [f"{path.relative_to(self.folder)} ({why})" for path, why in left_out]

@@ -32,7 +32,9 @@ def prompts_file_of(folders: Sequence[Path]) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def paired(folders: Sequence[Path], prompts: Path | None, fits: Callable[[Path, Subset], bool]) -> Paired:
+def paired(
+    folders: Sequence[Path], prompts: Path | None, fits: Callable[[Path, Subset], bool], *, frames: bool = False
+) -> Paired:
     """Make the subset of the clips in folders.
 
     Args:
@@ -40,13 +42,18 @@ def paired(folders: Sequence[Path], prompts: Path | None, fits: Callable[[Path, 
         prompts: a prompts file. If it is None, a file inside or beside a folder is used if it matches clips of one of
             them; otherwise each clip's name, without its suffix, is a prompt.
         fits: whether a clip in a folder has the name of one of a subset's prompts.
+        frames: whether folders of numbered frames count as clips.
 
     Raises:
         InputError: a folder is missing or has no clip, or the prompts file cannot be read.
     """
     for folder in folders:
         _require_clips(folder)
-    stems = [{without_suffix(path.relative_to(folder)) for path in clips_in(folder).clips} for folder in folders]
+    stems = []
+    for folder in folders:
+        found = clips_in(folder)
+        paths = (*found.clips, *found.frames) if frames else found.clips
+        stems.append({without_suffix(path.relative_to(folder)) for path in paths})
     if prompts is not None:
         return Paired(from_prompts_file(prompts), prompts, _alone(stems))
     if lying := prompts_file_of(folders):
@@ -55,7 +62,7 @@ def paired(folders: Sequence[Path], prompts: Path | None, fits: Callable[[Path, 
             return Paired(subset, lying, _alone(stems))
     united: dict[str, Prompt] = {}
     for folder in folders:
-        for prompt in from_folder(folder).prompts:
+        for prompt in from_folder(folder, frames=frames).prompts:
             united.setdefault(prompt.id, prompt)
     ordered = tuple(united[identifier] for identifier in sorted(united))
     return Paired(Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"}), None, _alone(stems))

@@ -122,15 +122,20 @@ def _as_id(text: str) -> str:
     return (plain[-120 + len(mark) :].lstrip("-_") or "clip") + mark
 
 
-def from_folder(folder: Path, name: str | None = None) -> Subset:
+def from_folder(folder: Path, name: str | None = None, *, frames: bool = False) -> Subset:
     """Make a subset of a folder of clips without prompts: each clip becomes a prompt, named by its path.
+
+    Args:
+        folder: the folder.
+        name: the subset's name; the folder's where not given.
+        frames: whether folders of numbered frames count as clips; they have no frame rate of their own.
 
     Raises:
         InputError: the folder holds no clip, or the names of two clips give the same id.
     """
     prompts: dict[str, Prompt] = {}
     found = clips_in(folder)
-    for path in found.clips:
+    for path in sorted((*found.clips, *found.frames)) if frames else found.clips:
         stem = without_suffix(path.relative_to(folder))
         identifier = _as_id(stem)
         if identifier in prompts:
@@ -138,8 +143,8 @@ def from_folder(folder: Path, name: str | None = None) -> Subset:
             raise InputError(msg)
         prompts[identifier] = Prompt(identifier, stem, tags={"file": str(path.relative_to(folder))})
     if not prompts:
-        msg = f"{folder}: no clip in it; suffixes read: {', '.join(MEDIA_SUFFIXES)}"
-        raise InputError("; ".join([msg, *found.remark(frames_too=True)]))
+        why = found.remark(frames_too=True) or [f"suffixes read: {', '.join(MEDIA_SUFFIXES)}"]
+        raise InputError("; ".join([f"{folder}: no clip in it", *why]))
     made_name = name or _as_name(folder.resolve().name)
     return Subset(made_name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"})
 
