@@ -29,11 +29,11 @@ def test_what_was_not_brought_is_asked_for(cache, name):
         with pytest.raises(InputError, match=f"then `avbench weights fetch {name} --file PATH`"):
             ask()
     file = cache / "mine.bin"
-    file.write_bytes(b"mine")
+    file.write_bytes(b"PKmine")
     weights.fetch(name, file=file)
     assert protocol_of(name).weights_sha256 == weights.file_sha256(file)
     first = protocol_of(name).digest
-    file.write_bytes(b"other")
+    file.write_bytes(b"PKother")
     assert protocol_of(name).digest != first, "another file is another protocol"
     file.unlink()
     with pytest.raises(InputError, match="no longer at"):

@@ -12,7 +12,7 @@ from avbench.core import InputError, Protocol
 from avbench.storage import weights
 from avbench.storage.published import PUBLISHED, HubFiles, Published, WebFile
 
-DATA = np.random.default_rng(0).bytes(3_500_000)
+DATA = b"PK" + np.random.default_rng(0).bytes(3_500_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
@@ -274,9 +274,9 @@ def test_a_mirror_takes_the_place_of_every_address(publish, server, hub, monkeyp
 def test_the_users_file_replaces_a_fetched_folder(publish, hub, tmp_path):
     publish(hub)
     weights.fetch("tiny")
-    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "mine").write_bytes(b"PKmine")
     weights.fetch("tiny", file=tmp_path / "mine")
-    assert weights.locate("tiny").read_bytes() == b"mine" and weights.fetched("tiny") is None
+    assert weights.locate("tiny").read_bytes() == b"PKmine" and weights.fetched("tiny") is None
 
 
 def test_the_command_line_fetches_lists_and_verifies(publish, server, monkeypatch):
@@ -308,3 +308,9 @@ def test_the_table_of_addresses_is_sound():
             assert len(source.revision) in (0, 40), name
         forbids = any(word in weights.USER_PROVIDED[name].licence.lower() for word in ("not for commercial", "-nc"))
         assert bool(one.accept) == forbids, name
+
+
+def test_a_file_that_holds_no_weights_is_refused(publish, tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom")
+    done = run_avbench("weights", "fetch", "tiny", "--file", tmp_path / "clip.mp4", code=2)
+    assert "clip.mp4 is no file of weights: it is neither of PyTorch nor safetensors" in done.stderr

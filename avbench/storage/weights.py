@@ -203,12 +203,24 @@ def provide(name: str, file: Path) -> Path:
     if not file.exists():
         msg = f"weight {name!r}: {file} does not exist"
         raise InputError(msg)
+    _require_weights(name, file)
     link = folder() / weight.name
     link.parent.mkdir(parents=True, exist_ok=True)
     _remove(link)
     _record_path(name).unlink(missing_ok=True)  # it describes the weight that was there before
     link.symlink_to(file.resolve())
     return link
+
+
+def _require_weights(name: str, file: Path) -> None:
+    """Raise InputError on a file that does not begin as files of weights do."""
+    if file.is_dir():
+        return
+    with file.open("rb") as opened:
+        head = opened.read(9)
+    if not head.startswith((b"PK", b"\x80", b"\x89HDF")) and head[8:] != b"{":
+        msg = f"weight {name!r}: {file} is no file of weights: it is neither of PyTorch nor safetensors"
+        raise InputError(msg)
 
 
 def _remove(path: Path) -> None:
