@@ -12,7 +12,7 @@ from avbench.core import InputError, Protocol
 from avbench.storage import weights
 from avbench.storage.published import PUBLISHED, HubFiles, Published, WebFile
 
-DATA = b"PK" + np.random.default_rng(0).bytes(3_500_000)
+DATA = b"PK" + np.random.default_rng(0).bytes(3_499_998)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
