@@ -77,7 +77,7 @@ def test_what_explains_a_metric():
     [
         ("warping_eror", None, "is unknown; did you mean 'warping_error'"),
         ("loudness", None, "'loudness' has no explanation; .*warping_error"),
-        ("warping_error", ["fvd", "loudness"], "was not scored in these runs; .*fvd"),
+        ("warping_error", ["fvd", "loudness"], "is not among the metrics that are scored; .*fvd"),
     ],
 )
 def test_what_cannot_be_explained_is_refused_with_the_choices(name, scored, message):
@@ -88,6 +88,11 @@ def test_what_cannot_be_explained_is_refused_with_the_choices(name, scored, mess
 def test_the_command_refuses_before_anything_is_measured(tmp_path):
     done = run_avbench("score", tmp_path / "nowhere", "--explain", "loudness", code=None)
     assert done.exit_code == 2 and "--explain: metric 'loudness' has no explanation" in done.output
+
+
+def test_the_command_refuses_a_metric_that_it_will_not_score(tmp_path):
+    done = run_avbench("score", tmp_path, "--metric", "motion_amount", "--explain", "sync_excess", code=2)
+    assert "metric 'sync_excess' is not among the metrics that are scored; choices: motion_amount" in done.stderr
 
 
 def test_every_explainer_names_metrics_and_pictures_that_there_are():

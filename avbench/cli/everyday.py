@@ -133,7 +133,7 @@ def score(
         refuse(
             f"--name gives {next(one for one in name if name.count(one) > 1)!r} twice; give each folder its own name"
         )
-    _require_explained(explain)
+    _require_explained(explain, metric, others=columns is not None)
     found = api.score(
         dict(zip(name, folders, strict=True)) if name else folders,
         reference=reference,
@@ -193,7 +193,7 @@ def run(
     from avbench import api
 
     settings = parsed_settings(setting or ())
-    _require_explained(explain)
+    _require_explained(explain, metric, others=bool(columns or preset or fvd_protocol))
     place = shard_place(out, shard)
 
     def begun(folder: Path) -> None:
@@ -495,12 +495,16 @@ def _print_arms(found: "ArmComparison", form: str, *, details: bool) -> None:
         print_tables(arm_tables.training_tables(found.trainings), "", form)
 
 
-def _require_explained(metrics: list[str] | None) -> None:
-    """Refuse a metric that no page can explain, before hours are spent."""
-    if metrics:
+def _require_explained(explain: list[str] | None, metrics: list[str] | None, *, others: bool) -> None:
+    """Refuse a metric that no page can explain, or that will not be scored, before hours are spent.
+
+    Without `others`, `metrics` are all that will be scored, or the default ones if there are none.
+    """
+    if explain:
+        from avbench.metrics.evaluate import chosen_metrics
         from avbench.report.page.explain import explained
 
-        explained(metrics)
+        explained(explain, None if others else {one.name for one in chosen_metrics(metrics)})
 
 
 def _finish(

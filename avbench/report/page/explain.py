@@ -94,13 +94,13 @@ def explained(asked: Sequence[str], scored: Collection[str] | None = None, *, fl
         InputError: a metric is unknown, was not scored, or has no explanation.
     """
     known = known_metrics()
-    able = [name for name, one in known.items() if _is_distance(one) or any(_explainers(one))]
-    able = [name for name in able if scored is None or name in scored]
+    explainable = [name for name, one in known.items() if _is_distance(one) or any(_explainers(one))]
+    able = [name for name in explainable if scored is None or name in scored]
     for name in asked:
         if name not in able:
             why = "is unknown" if name not in known else "has no explanation"
-            if scored is not None and name in known and name not in scored:
-                why = "was not scored in these runs"
+            if name in explainable:
+                why = "is not among the metrics that are scored"
             msg = f"--explain: metric {name!r} {why}; {nearest(name, able)}"
             raise InputError(msg)
     metrics = [known[name] for name in dict.fromkeys(asked)]
