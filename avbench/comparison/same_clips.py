@@ -134,7 +134,8 @@ def _moved(names: str, first: Mapping[Key, Sample], clips: Mapping[Key, Sample])
     moved = [(owner, key) for owner, key in found if owner not in clips or clips[owner].sha256 != clips[key].sha256]
     if moved:
         one, other = (f"{key.prompt}-{key.seed}" for key in moved[0])
-        yield f"{len(moved)} clips are the same file in {names}, but of another prompt: {one} is {other} in the second."
+        are = "1 clip is" if len(moved) == 1 else f"{len(moved)} clips are"
+        yield f"{are} the same file in {names}, but of another prompt: {one} is {other} in the second."
 
 
 def _forms(
