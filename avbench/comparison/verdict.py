@@ -321,7 +321,7 @@ def _in_reference(frame: pd.DataFrame) -> Iterator[str]:
     if "shared" not in frame:
         return
     rows = frame.loc[(frame["shared"].fillna(0) > 0) & ~frame["subset"].isin(POOLS)]
-    of_subset = "" if frame["subset"].nunique() == 1 else " of {}"
+    of_subset = "" if len(set(frame["subset"])) == 1 else " of {}"
     groups: Any = rows.groupby(["model", "subset"], sort=False)
     for (model, subset), of_run in groups:
         row = of_run.loc[of_run["shared"].idxmax()]
@@ -399,7 +399,7 @@ def _without_reference(frame: pd.DataFrame) -> list[str]:
         if count
         else ""
     )
-    alone = frame["subset"].nunique() == 1
+    alone = len(set(frame["subset"])) == 1
     where = "There is" if alone else f"{all_of(subsets)} {'has' if len(subsets) == 1 else 'have'}"
     return [
         f"{where} no reference of real clips, so {all_of(metrics)} cannot be had{'' if alone else ' there'}{aimless}: "
