@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from avbench.core import InputError
+from avbench.core import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +66,42 @@ def filled(network: Network, state: Mapping[str, "torch.Tensor | np.ndarray"], w
 def without(state: Mapping[str, Any], unused: str) -> dict[str, Any]:
     """The tensors whose names do not begin with `unused`."""
     return {name: value for name, value in state.items() if not name.startswith(unused)}
+
+
+LOCAL: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""How everything of transformers is read: from the folder alone, running none of its code."""
+
+
+@contextlib.contextmanager
+def read_as(what: str, folder: Path) -> Iterator[None]:
+    """Turn any error of reading the folder into an InputError that calls its content `what`."""
+    try:
+        yield
+    except Exception as error:  # transformers, torch and safetensors each raise their own errors
+        msg = f"{folder} cannot be read as a {what}: {first_line(error)}"
+        raise InputError(msg) from None
+
+
+def pretrained(kind: Any, folder: Path, what: str, parts: Iterable[str], **options: Any) -> Any:
+    """A network of transformers with a folder's weights, in float32, ready to infer on the CPU.
+
+    Args:
+        kind: its class.
+        folder: what the user provided.
+        what: what an error calls the network.
+        parts: the beginnings of the names of weights of which none may be missing or left over; ``""`` means all.
+        options: more options of ``from_pretrained``.
+
+    Raises:
+        InputError: the folder cannot be read, or its weights are not those of the network.
+    """
+    import torch
+
+    with read_as(what, folder):  # with output_loading_info it returns a pair
+        model, report = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, **LOCAL, **options)
+    for part in parts:
+        require_complete(report, part, folder, what)
+    return model.eval().requires_grad_(False)
 
 
 def require_complete(report: Mapping[str, Iterable[str]], part: str, folder: Path, what: str) -> None:

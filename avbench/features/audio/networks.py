@@ -29,9 +29,9 @@ from scipy import signal
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, Protocol, first_line, noted
+from avbench.core import Clip, InputError, Notes, Protocol, noted
 from avbench.features.audio import waveform
-from avbench.features.networks import exact, filled, require_complete, without
+from avbench.features.networks import LOCAL, exact, filled, pretrained, read_as, without
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
@@ -179,23 +179,12 @@ class CLAPNetwork:
         except ImportError:
             msg = "CLAP needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
             raise InputError(msg) from None
-        try:
-            self._extractor = ClapFeatureExtractor.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-            # With output_loading_info it returns a pair.
-            model, report = ClapModel.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
-                folder, output_loading_info=True, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:  # transformers, torch and safetensors each raise their own errors
-            msg = f"{folder} cannot be read as a CLAP: {first_line(error)}"
-            raise InputError(msg) from None
-        for part in self.parts:
-            require_complete(report, part, folder, "CLAP")
+        with read_as("CLAP", folder):
+            self._extractor = ClapFeatureExtractor.from_pretrained(folder, **LOCAL)
+        self._model = pretrained(ClapModel, folder, "CLAP", self.parts).to(self._device)
         if self._extractor.sampling_rate != CLAPProtocol.rate:
             msg = f"{folder} holds another CLAP: it needs {self._extractor.sampling_rate} samples a second"
             raise InputError(msg)
-        self._model = model.eval().requires_grad_(False).to(self._device)
 
     def sound(self, clip: Clip, protocol: CLAPProtocol) -> torch.Tensor:
         """``[1, 512]`` of length 1. Raises NotMeasurable without sound, below 1 s of sound, or if it is silent."""

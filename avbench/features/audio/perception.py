@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, first_line, noted
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, noted
 from avbench.features.audio.networks import SOUND_NOTES, SoundProtocol, mono_waveform
-from avbench.features.networks import exact, require_complete
+from avbench.features.networks import LOCAL, exact, pretrained, read_as
 from avbench.features.table import Requires
 from avbench.storage.weights import UserProvidedProtocol, locate
 
@@ -71,18 +71,9 @@ class Pair:
         except ImportError:
             msg = "PE-AV needs transformers 5 or later; run `pip install -U transformers`"
             raise InputError(msg) from None
-        try:
-            local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-            self._processor: Any = PeAudioVideoProcessor.from_pretrained(folder, **local)
-            loaded: Any = PeAudioVideoModel.from_pretrained(
-                folder, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **local
-            )
-        except Exception as error:  # transformers, torch and safetensors each raise their own errors
-            msg = f"{folder} cannot be read as a PE-AV: {first_line(error)}"
-            raise InputError(msg) from None
-        model, report = loaded
-        require_complete(report, "", folder, "PE-AV")
-        self._model = model.eval().requires_grad_(False).to(self._device)
+        with read_as("PE-AV", folder):
+            self._processor: Any = PeAudioVideoProcessor.from_pretrained(folder, **LOCAL)
+        self._model = pretrained(PeAudioVideoModel, folder, "PE-AV", [""], use_safetensors=True).to(self._device)
 
     @exact()
     def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, float | np.ndarray]:

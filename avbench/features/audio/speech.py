@@ -18,15 +18,14 @@ random pairs of sentences with those of jiwer 4.0.0. No number of the real weigh
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, first_line, noted
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, noted
 from avbench.features.audio import waveform
 from avbench.features.audio.networks import SoundProtocol
-from avbench.features.networks import exact, require_complete
+from avbench.features.networks import LOCAL, exact, pretrained, read_as
 from avbench.features.table import Requires
 from avbench.storage.reading import read_json
 from avbench.storage.weights import UserProvidedProtocol, locate
@@ -79,19 +78,11 @@ class Speech:
             raise InputError(msg) from None
         self._normalised = EnglishTextNormalizer(read_json(_required(folder, "normalizer.json")))
         _required(folder, "tokenizer.json")
-        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            self._extractor = WhisperFeatureExtractor.from_pretrained(folder, **local)
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-            loaded: Any = WhisperForConditionalGeneration.from_pretrained(
-                folder, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **local
-            )
-        except Exception as error:  # transformers, torch and safetensors each raise their own errors
-            msg = f"{folder} cannot be read as a Whisper: {first_line(error)}"
-            raise InputError(msg) from None
-        model, report = loaded
-        require_complete(report, "model", folder, "Whisper")
-        self._model = model.eval().requires_grad_(False).to(self._device)
+        with read_as("Whisper", folder):
+            self._extractor = WhisperFeatureExtractor.from_pretrained(folder, **LOCAL)
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        whisper = pretrained(WhisperForConditionalGeneration, folder, "Whisper", ["model"], use_safetensors=True)
+        self._model = whisper.to(self._device)
 
     def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, float]:
         """Measure one clip. Raises NotMeasurable if the prompt has no words, the clip no sound, or more than 30 s."""

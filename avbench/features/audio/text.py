@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, first_line, noted
 from avbench.features.audio.networks import SOUND_NOTES, CLAPNetwork, CLAPProtocol
-from avbench.features.networks import exact
+from avbench.features.networks import LOCAL, exact
 from avbench.features.table import Requires
 from avbench.storage.weights import UserProvidedProtocol
 
@@ -62,8 +62,7 @@ class TextAudio(CLAPNetwork):
             )
             raise InputError(msg)
         try:
-            local = {"local_files_only": True, "trust_remote_code": False}
-            self._tokenizer = AutoTokenizer.from_pretrained(self._folder, **local)
+            self._tokenizer = AutoTokenizer.from_pretrained(self._folder, **LOCAL)
         except Exception as error:  # transformers raises whatever its readers raise
             msg = f"{self._folder} has no tokenizer that can be read: {first_line(error)}"
             raise InputError(msg) from None

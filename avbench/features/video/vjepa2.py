@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, first_line, noted
-from avbench.features.networks import exact, require_complete
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, noted
+from avbench.features.networks import exact, pretrained
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -60,21 +60,8 @@ class VJEPA2:
         except ImportError:
             msg = "V-JEPA 2 needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
             raise InputError(msg) from None
-        try:
-            # With output_loading_info it returns a pair.
-            model, report = VJEPA2Model.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
-                folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-                dtype=torch.float32,
-            )
-        except Exception as error:  # transformers, torch and safetensors each raise their own errors
-            msg = f"{folder} cannot be read as a V-JEPA 2: {first_line(error)}"
-            raise InputError(msg) from None
-        require_complete(report, "encoder", folder, "V-JEPA 2")
-        self._model = model.eval().requires_grad_(False).to(self._device)
+        model = pretrained(VJEPA2Model, folder, "V-JEPA 2", ["encoder"], use_safetensors=True)
+        self._model = model.to(self._device)
 
     @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
