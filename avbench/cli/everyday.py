@@ -511,6 +511,7 @@ def _finish(
     found: "Comparison", out: Path, workers: int | None, fvd_protocols: list[str] | None = None, *, shown: "Shown"
 ) -> None:
     """Write the report of a comparison and print the answer; exit code 1 if clips were lost or nothing was measured."""
+    from avbench.comparison.verdict import counted
     from avbench.report.writing import PageOptions
 
     page = found.save_report(out, PageOptions(explain=shown.explain, workers=worker_count(workers)), PRINTED)
@@ -518,8 +519,7 @@ def _finish(
     if found.scores["value"].isna().to_numpy().all():
         refuse("nothing could be measured; the notes and the answer say why", code=1)
     if found.failed:
-        what = "1 clip" if found.failed == 1 else f"{found.failed} clips"
-        refuse(f"{what} could not be made or measured; the notes above say why", code=1)
+        refuse(f"{counted(found.failed, 'clip')} could not be made or measured; the notes above say why", code=1)
 
 
 def _print_comparison(

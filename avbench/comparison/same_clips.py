@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from avbench.comparison.verdict import all_of
+from avbench.comparison.verdict import all_of, counted
 from avbench.core import InputError, Key, Sample
 from avbench.features.measure import current_rows
 from avbench.metrics.evaluate import read_values
@@ -134,7 +134,7 @@ def _moved(names: str, first: Mapping[Key, Sample], clips: Mapping[Key, Sample])
     moved = [(owner, key) for owner, key in found if owner not in clips or clips[owner].sha256 != clips[key].sha256]
     if moved:
         one, other = (f"{key.prompt}-{key.seed}" for key in moved[0])
-        are = "1 clip is" if len(moved) == 1 else f"{len(moved)} clips are"
+        are = f"{counted(len(moved), 'clip')} {'is' if len(moved) == 1 else 'are'}"
         yield f"{are} the same file in {names}, but of another prompt: {one} is {other} in the second."
 
 

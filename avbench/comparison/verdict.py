@@ -68,7 +68,7 @@ def _why_alone(frame: pd.DataFrame) -> str:
     """What one run lacks for a verdict."""
     clips = int(np.nanmax(frame["n"].to_numpy(float))) if "n" in frame else LEAST_PROMPTS
     if clips < LEAST_PROMPTS:
-        return f"Numbers of {_counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
+        return f"Numbers of {counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
     return "Give a second one to compare it with."
 
 
@@ -80,7 +80,7 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
         done: prompts that both have.
         planned: prompts that both will have.
     """
-    after = f"Preliminary, after {done} of {_counted(planned, 'prompt')}"
+    after = f"Preliminary, after {done} of {counted(planned, 'prompt')}"
     groups: Any = differences.groupby(["run", "against"])
     pairs = [_Pair(run, against, rows, pd.DataFrame()) for (run, against), rows in groups]
     (pair,) = pairs or [None]
@@ -89,7 +89,7 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
     if pair is None or not pair.made:
         return f"{after}: nothing can be compared yet."
     ahead = [
-        f"{name} is ahead so far in {_named(won)} ({len(won)} of {_counted(pair.made, 'comparison')})"
+        f"{name} is ahead so far in {_named(won)} ({len(won)} of {counted(pair.made, 'comparison')})"
         for name, won in ((pair.run, pair.better), (pair.against, pair.worse))
         if won
     ]
@@ -226,7 +226,7 @@ class _Pair:
 
 
 def _of_two(pair: _Pair) -> Iterator[str]:
-    size = f"{pair.size}, {_counted(pair.made, 'comparison')}"
+    size = f"{pair.size}, {counted(pair.made, 'comparison')}"
     if not pair.made:
         yield f"Nothing could be compared between {pair.against} and {pair.run}."
     elif not pair.better and not pair.worse:
@@ -234,7 +234,7 @@ def _of_two(pair: _Pair) -> Iterator[str]:
         yield f"{what} shown between {pair.against} and {pair.run} ({size})."
     for name, other, won in ((pair.run, pair.against, pair.better), (pair.against, pair.run, pair.worse)):
         if won:
-            share = f"{len(won)} of {_counted(pair.made, 'comparison')} ({pair.size})"
+            share = f"{len(won)} of {counted(pair.made, 'comparison')} ({pair.size})"
             yield f"{name} is better than {other} in {share}: {pair.findings(won, name)}."
     if pair.beside:
         found = pair.findings(pair.beside, pair.run)
@@ -245,7 +245,7 @@ def _of_many(pair: _Pair) -> Iterator[str]:
     parts = []
     for how, found in (("worse", pair.worse), ("better", pair.better)):
         if found:
-            size = f"{len(found)} of {_counted(pair.made, 'comparison')}" if not parts else str(len(found))
+            size = f"{len(found)} of {counted(pair.made, 'comparison')}" if not parts else str(len(found))
             parts.append(
                 f"{how} {'than ' + pair.against + ' ' if not parts else ''}in {size}: "
                 f"{pair.findings(found, pair.run, MOST_NAMED_OF_MANY)}"
@@ -253,7 +253,7 @@ def _of_many(pair: _Pair) -> Iterator[str]:
     if parts:
         yield f"{pair.run} is {'; it is '.join(parts)}."
     elif pair.made:
-        yield f"No difference shown between {pair.against} and {pair.run} ({_counted(pair.made, 'comparison')})."
+        yield f"No difference shown between {pair.against} and {pair.run} ({counted(pair.made, 'comparison')})."
     else:
         yield f"Nothing could be compared between {pair.against} and {pair.run}."
 
@@ -373,9 +373,9 @@ def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
         )
         alone = own[["subset", "run", "against"]].drop_duplicates().shape[0] == 1
         what = (
-            f"{_counted(len(lost), 'metric')} could not be compared"
+            f"{counted(len(lost), 'metric')} could not be compared"
             if alone
-            else (f"{_counted(len(lost), 'comparison')} could not be made")
+            else (f"{counted(len(lost), 'comparison')} could not be made")
         )
         yield f"{what}: {named}."
 
@@ -394,7 +394,7 @@ def _without_reference(frame: pd.DataFrame) -> list[str]:
     bands = frame[frame["subset"].isin(subsets) & (frame["direction"] == Direction.BAND.value) & frame["value"].notna()]
     count = len({*bands["metric"]})
     aimless = (
-        f", and of {_counted(count, 'metric')} that should match real clips a difference can be shown, but not which "
+        f", and of {counted(count, 'metric')} that should match real clips a difference can be shown, but not which "
         "side is better"
         if count
         else ""
@@ -429,10 +429,11 @@ def _size(made: pd.DataFrame) -> str:
 def _range(known: np.ndarray, noun: str) -> str:
     counts = {int(count) for count in known[~np.isnan(known)]}
     low, high = (min(counts), max(counts)) if counts else (0, 0)
-    return _counted(low, noun) if low == high else f"{low} to {high} {noun}s"
+    return counted(low, noun) if low == high else f"{low} to {high} {noun}s"
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``1 clip``, ``2 clips``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 

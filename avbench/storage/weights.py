@@ -152,7 +152,7 @@ def how_to_fetch(lacking: Sequence[str]) -> str:
     able = [name for name in lacking if name in WEIGHTS or name in PUBLISHED]
     parts = [f"{name} ({_size(name)}, from {_host(name)})" for name in able]
     parts += [f"{name} ({_by_hand(name)})" for name in lacking if name not in able]
-    how = f"; `{fetch_command(able)}` fetches {_all_of(able)}, {_in_place(able)}" if able else ""
+    how = f"; `{fetch_command(able)}` fetches {_total_size(able)}, {_in_place(able)}" if able else ""
     return f"{len(lacking)} {'weight is' if len(lacking) == 1 else 'weights are'} missing: {', '.join(parts)}{how}"
 
 
@@ -181,7 +181,7 @@ def _size(name: str) -> str:
     return WEIGHTS[name].megabytes if name in WEIGHTS else PUBLISHED[name].size
 
 
-def _all_of(names: Sequence[str]) -> str:
+def _total_size(names: Sequence[str]) -> str:
     sizes = [WEIGHTS[name].size_bytes / 1e6 if name in WEIGHTS else PUBLISHED[name].megabytes for name in names]
     known = sum(size for size in sizes if size)
     return f"about {known:.0f} MB" + (" and more" if None in sizes else "")
