@@ -123,3 +123,23 @@ def test_folders_of_frames_are_clips_once_their_rate_is_given(tmp_path):
         api.score(tmp_path / "model", **asked)
     found = api.score(tmp_path / "model", fps=8, **asked)
     assert [*found.clips["prompt"]] == ["x", "y"] and found.scores["n"].item() == 2
+
+
+def test_what_cannot_have_a_value_is_said_at_once_and_not_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = {"metrics": ["motion_frechet", "onset_rate"], "out": tmp_path / "out", "workers": 0}
+    models, notes = [clips(tmp_path / name, *"abc") for name in ("one", "two")], []
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "measured", lambda *given, look: notes.append([*given[2].reporter.notes]) or 0)
+        api.score(models, **asked)
+    assert notes[0] == [
+        "not measured, for lack of real clips to compare with: motion_frechet; --reference FOLDER names some",
+        "the clips of one have no sound, so onset_rate will have no value",
+    ]
+    found = api.score(models, **asked)
+    assert {place.name.partition("@")[0] for run in found.runs for place in run.feature_folders()} == {"onsets"}
+    why = found.scores.set_index("metric")["missing"]
+    assert why["motion_frechet"].str.contains("no reference").all()
+    assert why["onset_rate"].str.startswith("the clip has no sound").all()
+    found = api.score(models, reference=clips(tmp_path / "real", *"xyz"), **asked)
+    assert any(place.name.startswith("flow-dis@") for place in found.runs[0].feature_folders()), "there are real clips"

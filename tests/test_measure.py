@@ -3,6 +3,7 @@
 import pytest
 
 from avbench.core import InputError
+from avbench.features.audio.onsets import Onsets
 from avbench.features.measure import current_rows, measure, protocol_of
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
@@ -49,6 +50,13 @@ def test_a_feature_of_one_clip_is_measured_again_where_the_clip_is_another(folde
     assert key not in current_rows(folder, "onsets")
     assert measured(folder, "onsets") == 1
     assert len(current_rows(folder, "onsets")) == 4
+
+
+def test_a_network_of_sound_is_not_built_for_clips_without_sound(tmp_path, monkeypatch):
+    folder = run(tmp_path / "mute", "avfulldit:toy-t2v", prompts=1)
+    monkeypatch.setattr(Onsets, "__init__", lambda self: pytest.fail("built"))
+    assert measured(folder, "onsets") == 2
+    assert {row.missing for row in current_rows(folder, "onsets").values()} == {"the clip has no sound"}
 
 
 def test_a_prompts_clips_are_seen_together_and_again_where_one_is_another(folder):

@@ -8,7 +8,7 @@ from avbench.api.choices import fetching, named_folders, shard_folder
 from avbench.api.comparing import compared
 from avbench.api.references import reference_of
 from avbench.api.results import Comparison
-from avbench.api.stages import early_look_at, evaluated, measured, sampled
+from avbench.api.stages import early_look_at, evaluated, measurable, measured, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
 from avbench.core import Shard, Subset
@@ -90,7 +90,7 @@ def score(
             place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, settings, shard=part), work
         )
         look = early_look_at(views[0], view, chosen, real) if views else None
-        failed += missing - lacking + measured(view, chosen, work, look=look)
+        failed += missing - lacking + measured(view, measurable(view, chosen, real, work), work, look=look)
         evaluated(view, chosen, real)
         views.append(view)
     return dataclasses.replace(compared(views, plan=plan, reference=real), notes=[*work.reporter.notes], failed=failed)

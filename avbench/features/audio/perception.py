@@ -122,6 +122,7 @@ class AudioVideo(Pair):
     """The feature ``pe-av``: ``one`` is the frames' vector, ``other`` the sound's."""
 
     ends = ("frames", "sound")
+    needs_sound = True
     protocol = UserProvidedProtocol(replace(_PROTOCOL, name="pe-av"))
 
 
@@ -136,4 +137,5 @@ class TextAudio(Pair):
     """The feature ``pe-text-audio``: ``one`` is the sound's vector, ``other`` the audio caption's."""
 
     ends = ("sound", "audio_caption")
+    needs_sound = True
     protocol = UserProvidedProtocol(replace(_PROTOCOL, name="pe-text-audio"))
