@@ -94,6 +94,7 @@ def sample(
     run = dataclasses.replace(
         _run(folder.path.name, model, fingerprint, subsets, seeds), shard=None if shard is None else str(shard)
     )
+    run = _as_held(folder, run)
     if replace and _another(folder, run, subsets):
         throw_away(folder)
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
@@ -158,6 +159,17 @@ def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[S
         versions[outside] = number
     machine = {"system": platform.platform(), "processor": platform.machine(), "cores": str(os.cpu_count())}
     return Run(name, model, settings, {one.name: one.digest for one in subsets}, tuple(seeds), versions, machine)
+
+
+def _as_held(folder: RunFolder, run: Run) -> Run:
+    """The run with its model as the folder's run spells it, where both are the same path written in two ways."""
+    if not (folder.path / "run.json").exists():
+        return run
+    held = folder.run()
+    clips = run.model.startswith("clips:") and held.model.startswith("clips:")
+    # The settings of finished clips hold their absolute folder, so it is known also from another working folder.
+    same = clips and run.settings.get("folder") == held.settings.get("folder")
+    return dataclasses.replace(run, model=held.model) if same or generators.same_place(run.model, held.model) else run
 
 
 def _another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:
