@@ -70,6 +70,11 @@ def needs_sound(feature: str) -> bool:
     return getattr(feature_class(feature), "needs_sound", False)
 
 
+def reads_captions(feature: str) -> bool:
+    """Whether a feature compares a clip with its prompt's video caption."""
+    return getattr(feature_class(feature), "reads_captions", False)
+
+
 def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
     """The protocol of a feature, which is known without its weights.
 

@@ -128,6 +128,8 @@ class Feature(typing.Protocol):
     protocol: Protocol
     requires: Requires
     """Requires.CLIP where a class has none."""
+    reads_captions: bool
+    """Whether it compares a clip with its video caption; False where a class has none."""
     needs_sound: bool
     """Whether it measures only clips with a sound track, and is not built for others; False where a class has none."""
     on_gpu: bool

@@ -130,6 +130,7 @@ class TextVideo(Pair):
     """The feature ``pe-text-video``: ``one`` is the frames' vector, ``other`` the video caption's."""
 
     ends = ("frames", "video_caption")
+    reads_captions = True
     protocol = UserProvidedProtocol(replace(_PROTOCOL, name="pe-text-video"))
 
 
