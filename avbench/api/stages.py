@@ -9,7 +9,7 @@ from typing import Any
 from avbench.api.work import SamplingJob, Work
 from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
 from avbench.comparison.verdict import all_of
-from avbench.core import Key, MediaError, Score
+from avbench.core import Key, MediaError, Score, clip_name
 from avbench.features.measure import measure as measure_clips
 from avbench.features.measure import needs_sound
 from avbench.generation import sample as sampling
@@ -62,7 +62,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
     if refused := sum(one.refused for one in samples):
         work.reporter.note(f"{refused} clips were refused by the model; {path}/samples.jsonl says why")
     failed = [one for one in samples if one.failure and not one.refused]
-    _list("not made", {one.key: str(one.failure) for one in failed}, work)
+    _list("not made", {one.key: str(one.failure) for one in failed}, view, work)
     return view, len(failed)
 
 
@@ -136,7 +136,7 @@ def measured(
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted
         work.reporter.follow(f"{view.path.name}: measure", count, shown)
-    _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, work)
+    _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, view, work)
     return len(lost)
 
 
@@ -168,9 +168,9 @@ def early_look_at(
     return lambda: early_look(MeasuredSoFar(run.path, metrics, place), finished(), place)
 
 
-def _list(what: str, clips: Mapping[Key, str], work: Work) -> None:
+def _list(what: str, clips: Mapping[Key, str], run: RunFolder, work: Work) -> None:
     """Note the first MOST_LISTED clips with their reasons, and how many more there are."""
     for key, why in [*clips.items()][:MOST_LISTED]:
-        work.reporter.note(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}")
+        work.reporter.note(f"{what}: {key.subset} {clip_name(key, run.run().seeds)}: {why}")
     if len(clips) > MOST_LISTED:
         work.reporter.note(f"{what}: {len(clips) - MOST_LISTED} more")

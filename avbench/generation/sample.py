@@ -23,7 +23,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from avbench.core import ClipSpec, InputError, Key, Refused, Run, Sample, Shard, Subset, UnusableError, planned_keys
+from avbench.core import (
+    ClipSpec,
+    InputError,
+    Key,
+    Refused,
+    Run,
+    Sample,
+    Shard,
+    Subset,
+    UnusableError,
+    clip_name,
+    planned_keys,
+)
 from avbench.core.version import __version__
 from avbench.generation import table as generators
 from avbench.generation.first_clips import BarrenError, FirstClips
@@ -106,7 +118,7 @@ def sample(
         key, why = next(iter(stale.items()))
         msg = (
             f"{len(stale)} of {sum(one.path is not None for one in samples.values())} clips of {folder.path} have "
-            f"changed, for example {key.prompt}-{key.seed}: {why}; give "
+            f"changed, for example {clip_name(key, seeds)}: {why}; give "
             "another --out (--work for a reference), or --replace to make them again"
         )
         raise InputError(msg)
@@ -330,9 +342,9 @@ def _kept(
         )
     except Exception as error:
         if _no_space(error):
-            clip_name = f"{request.key.prompt}-{request.key.seed}"
+            clip = clip_name(request.key, folder.run().seeds)
             msg = (
-                f"{folder.path}: the disk is full, no space is left for the clip {clip_name}; free some, and give the "
+                f"{folder.path}: the disk is full, no space is left for the clip {clip}; free some, and give the "
                 "same command again"
             )
             raise InputError(msg) from error
