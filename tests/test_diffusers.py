@@ -463,7 +463,7 @@ def test_nan_and_a_missing_image_cost_their_prompts_only(built, tmp_path):
     assert [one.failure is None for one in made] == [True, False, True]
     assert sample(*asked)[0] == 1
     shutil.copy(tmp_path / "red.png", tmp_path / "blue.png")
-    with pytest.raises(InputError, match=r"1 of 2 clips of .* blue-0: it came from image:"):
+    with pytest.raises(InputError, match=r"1 of 2 clips of .* blue: it came from image:"):
         sample(*asked)
     kept = next(one for one in folder.samples().values() if one.path)
     assert (

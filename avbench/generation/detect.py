@@ -8,15 +8,16 @@ weight is read. The formats are those of diffusers 0.42.
 import dataclasses
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, digest
+from avbench.core import InputError, MediaError, digest
 from avbench.storage.clip_files import clips_in, visible_files
 from avbench.storage.content import content_sha256
-from avbench.storage.media import IMAGE_SUFFIXES
+from avbench.storage.media import IMAGE_SUFFIXES, has_sound
 from avbench.storage.reading import opened, read_json, require_gguf, tensor_header
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
@@ -42,7 +43,7 @@ class Detected:
     class_name: str | None = None
     """The model class that its files name."""
     makes: str = ""
-    """``video`` or ``video + audio``; empty where that depends on the base pipeline."""
+    """``video`` or ``video + audio``; empty where that depends on the base pipeline, or no clip can be read."""
     needs: tuple[str, ...] = ()
     """What the user must give besides captions, in words."""
     model: str | None = None
@@ -159,11 +160,19 @@ def _folder(path: Path) -> Detected:
         return detect(weights[0])
     found = clips_in(path)
     if found.clips or found.frames or any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
-        return Detected(path, "clips", None, "video", (), f"clips:{path}")
+        return Detected(path, "clips", None, _held([*found.clips, *found.frames]), (), f"clips:{path}")
     listed = sorted(file.name for file in path.iterdir())
     shown = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
     msg = f"{path} is no model: found {shown or 'nothing in it'}; what is recognised: {_MODELS}"
     raise InputError(msg)
+
+
+def _held(clips: Sequence[Path]) -> str:
+    """What the first clip that can be read holds."""
+    for clip in clips:
+        with suppress(MediaError):
+            return "video + audio" if has_sound(clip) else "video"
+    return ""
 
 
 def _pipeline(path: Path, name: str) -> Detected:
