@@ -55,6 +55,8 @@ TITLES = {
     "vbench.quality": "VBench: imaging and aesthetic quality",
     "vbench.viclip": "VBench: overall consistency and temporal style",
     "vbench.consistency": "VBench: consistency; text alignment",
+    "judge.qwen": "Physics: a vision-language model as a judge",
+    "judge.served": "Physics: a judge behind a server",
     "toyworld": "Physics of the embedded world",
 }
 """Module of features, below avbench.features → title of its section."""
@@ -94,7 +96,7 @@ NOTED = (
 """Sentences of docstrings that the shared notes or the table of metrics state."""
 USUAL_VALUES = {"mono": "mean", "resampler": "resample_poly", "silent_below": -90.0}
 """Values of protocols that the shared notes state, beside float32 and native."""
-LEFT_OUT = ("name", "version", "weights_sha256", "head_sha256", "heads_sha256", "reference_clips")
+LEFT_OUT = ("name", "version", "weights_sha256", "head_sha256", "heads_sha256", "questions_sha256", "reference_clips")
 """Values of protocols that only identify files and versions."""
 SHARED = {
     "frechet_distance": "Fréchet distance",

@@ -64,6 +64,8 @@ FEATURES: dict[str, str] = {
     "vbench-aesthetic": "avbench.features.vbench.quality:AestheticQuality",
     "viclip": "avbench.features.vbench.viclip:ViCLIP",
     "text-alignment": "avbench.features.vbench.consistency:TextAlignment",
+    "physics-judge": "avbench.features.judge.qwen:PhysicsJudge",
+    "physics-judge-served": "avbench.features.judge.served:ServedJudge",
     "toy-physics": "avbench.features.toyworld:ToyPhysics",
 }
 """Feature id → ``module:class``, imported when used."""

@@ -147,6 +147,17 @@ PUBLISHED: dict[str, Published] = {
             ("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
         )
     ),
+    "qwen-vl": Published(
+        HubFiles(
+            "Qwen/Qwen2.5-VL-7B-Instruct",
+            (
+                *("config.json", "chat_template.json", "generation_config.json", "preprocessor_config.json"),
+                *("tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"),
+                *(f"model-{number:05}-of-00005.safetensors" for number in range(1, 6)),
+            ),
+        ),
+        16584,
+    ),
     "synchformer": Published(
         WebFile(
             "https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",

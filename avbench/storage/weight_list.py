@@ -215,6 +215,16 @@ USER_PROVIDED: dict[str, UserProvided] = {
             what="PE-AV as a folder that transformers reads: sounds, videos and texts in one space",
         ),
         UserProvided(
+            name="qwen-vl",
+            address="https://huggingface.co/Qwen/Qwen2.5-VL-7B-Instruct (a folder: config.json, chat_template.json, "
+            "generation_config.json, preprocessor_config.json, tokenizer.json, tokenizer_config.json, "
+            "model.safetensors.index.json, model-00001-of-00005.safetensors, model-00002-of-00005.safetensors, "
+            "model-00003-of-00005.safetensors, model-00004-of-00005.safetensors, model-00005-of-00005.safetensors)",
+            licence="Apache-2.0, as on its model card",
+            what="Qwen2.5-VL as a folder that transformers reads: a vision-language model. Another Qwen2.5-VL or "
+            "Qwen3-VL can be provided instead",
+        ),
+        UserProvided(
             name="synchformer",
             address="https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",
             licence="MIT (v-iashin/Synchformer)",
