@@ -15,7 +15,7 @@ from avbench.core import Clip, InputError, NotMeasurable
 from avbench.features.judge.questions import QUESTIONS, JudgeProtocol, rated
 from avbench.features.judge.qwen import PhysicsJudge
 from avbench.features.judge.served import ServedJudge
-from avbench.features.measure import protocol_of
+from avbench.features.measure import protocol_of, require_weights
 from avbench.metrics.judge import physics_judge, physics_judge_spread
 from avbench.storage import weights
 
@@ -248,7 +248,7 @@ def test_a_server_must_be_named(monkeypatch, address, message):
     if address:
         monkeypatch.setenv("AVBENCH_JUDGE", address)
     with pytest.raises(InputError, match=message) as refused:
-        protocol_of("physics-judge-served")
+        require_weights(["physics-judge-served"])
     assert "word" not in str(refused.value)
 
 
