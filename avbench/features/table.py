@@ -55,6 +55,7 @@ FEATURES: dict[str, str] = {
     "whisper": "avbench.features.audio.speech:Speech",
     "av-align": "avbench.features.sync.av_align:AVAlign",
     "synchformer": "avbench.features.sync.synchformer:Synchformer",
+    "syncnet": "avbench.features.sync.syncnet:SyncNet",
     "raft-vbench": "avbench.features.vbench.dynamic_degree:VBenchRAFT",
     "vbench-flicker": "avbench.features.vbench.pixels:Flicker",
     "vbench-smoothness": "avbench.features.vbench.smoothness:MotionSmoothness",

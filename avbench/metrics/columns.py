@@ -93,11 +93,12 @@ COLUMNS: dict[str, ColumnSet] = {
             "WER, 4 of 11": "wer",
             "aesthetic quality, 6 of 11 (with technical quality)": "aesthetic_quality",
             "technical quality, 6 of 11 (with aesthetic quality)": "imaging_quality",
+            "lip sync (LSE-D), 7 of 11": "lip_sync_distance",
+            "lip sync (LSE-C), 7 of 11": "lip_sync_confidence",
             "physics judge, 3 of 11": "physics_judge",
         },
         {
             "audio–video embedding, 7 of 11": "needs ImageBind, as the papers use it; pe_av is another network's",
-            "lip sync, 7 of 11": "needs SyncNet",
         },
     ),
     "hearing-helps-seeing": ColumnSet(

@@ -588,6 +588,24 @@ _LISTED: tuple[Metric, ...] = (
         ),
     ),
     *_on_request(
+        "syncnet",
+        "sync",
+        (
+            "lip_sync_distance",
+            Direction.LOWER,
+            "",
+            _POSITIVE,
+            "Distance of lips and speech at their best shift in time: SyncNet's LSE-D, for clips with a face.",
+        ),
+        (
+            "lip_sync_confidence",
+            Direction.HIGHER,
+            "",
+            _POSITIVE,
+            "How much nearer lips and speech are at their best shift than at others: SyncNet's LSE-C.",
+        ),
+    ),
+    *_on_request(
         "physics-judge",
         "judge",
         (

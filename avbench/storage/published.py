@@ -147,6 +147,15 @@ PUBLISHED: dict[str, Published] = {
             ("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
         )
     ),
+    "syncnet": Published(WebFile("https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"), 55),
+    "yunet": Published(
+        WebFile(
+            "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/"
+            "face_detection_yunet_2023mar.onnx",
+            "sha256:8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",  # in its repository
+        ),
+        1,
+    ),
     "qwen-vl": Published(
         HubFiles(
             "Qwen/Qwen2.5-VL-7B-Instruct",
