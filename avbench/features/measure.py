@@ -1,9 +1,10 @@
 """Stage 3: clips → rows. Each clip is decoded once and passed to every feature that has no current row of it.
 
 A row is current as long as the bytes of the clips it was computed from and its feature's protocol stay the same; both
-are checked. Most features take one clip. Some also take its prompt, or the reference clip of its prompt, which another
-run holds under the same key, or the prompt's clips under other seeds. A clip that does not have the form its subset
-asks for is conformed while it is decoded, and its rows belong to its bytes under that conversion.
+are checked. Equal clips, such as those of a prompt that two subsets share, are measured once. Most features take one
+clip. Some also take its prompt, or the reference clip of its prompt, which another run holds under the same key, or the
+prompt's clips under other seeds. A clip that does not have the form its subset asks for is conformed while it is
+decoded, and its rows belong to its bytes under that conversion.
 """
 
 import dataclasses
@@ -186,23 +187,27 @@ def measure(
     def work() -> Iterator[Task]:
         build = functools.partial(_worker, folder.path, against.path if against else None, device)
         forms = forms_of(folder), forms_of(against) if against else {}
-        left = []
+        waiting: dict[str, list[Task]] = {}
         for task in todo:
             rows, rest = _known(cache, task, protocols, forms)
             for feature, row in rows:
                 folder.add_row(protocols[feature], row)
             if rest.features:
-                left.append(rest)
+                waiting.setdefault(_input_of(rest, forms), []).append(rest)
             else:
                 yield rest
-        for task, found in worker_pool.map_unordered(build, left, workers=workers, survive_crashes=True):
+        firsts = [alike[0] for alike in waiting.values()]
+        for task, found in worker_pool.map_unordered(build, firsts, workers=workers, survive_crashes=True):
             rows = _each_alone(build, task, forms) if isinstance(found, worker_pool.WorkerCrashed) else found
+            failed = {feature: row.missing for feature, row in rows if (row.missing or "").startswith(_FAILED)}
             for feature, row in rows:
-                folder.add_row(protocols[feature], row)
                 if cache and row.values is not None:
                     cache.keep(protocols[feature], _cached_as(feature, task, row.clip_sha256), row.values, row.gpu)
-            failed = {feature: row.missing for feature, row in rows if (row.missing or "").startswith(_FAILED)}
-            yield dataclasses.replace(task, failed=failed)
+            for each in waiting[_input_of(task, forms)]:
+                keys = dict(zip((one.key for one in task.samples), (one.key for one in each.samples), strict=True))
+                for feature, row in rows:
+                    folder.add_row(protocols[feature], dataclasses.replace(row, key=keys[row.key]))
+                yield dataclasses.replace(each, failed=failed)
 
     return len(todo), work()
 
@@ -228,6 +233,16 @@ def _known(
         made = zip(_as_rows(feature, task, values, None, forms), gpus, strict=True)
         rows += [(feature, dataclasses.replace(row, gpu=gpu)) for row, gpu in made]
     return rows, dataclasses.replace(task, features=tuple(left))
+
+
+def _input_of(task: Task, forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]]) -> str:
+    """A hash of everything that decides a task's values."""
+    return digest(
+        [
+            [feature, *(_cached_as(feature, task, one) for one in _hashes(feature, task, forms))]
+            for feature in task.features
+        ]
+    )
 
 
 def _cached_as(feature: str, task: Task, clip_sha256: str) -> str:
