@@ -16,8 +16,8 @@ face is measured, not each. In clips this short the shifts reach beyond the soun
 Numbers of papers have other protocols.
 
 The network and the cepstrum are written anew. The user provides both networks' weights. On random weights and given
-boxes of a face, both numbers agree with those of the authors' code and of python_speech_features to 1e-4. No number of
-the real weights was checked.
+boxes of a face, distances of about 290 and confidences of about 1.6 agree with those of the authors' code with
+python_speech_features to 1e-3. No number of the real weights was checked.
 """
 
 from dataclasses import dataclass, field
@@ -196,7 +196,7 @@ def cepstrum(wave: np.ndarray, protocol: SyncNetProtocol) -> np.ndarray:
     corners = np.floor((protocol.transform + 1) * corners / protocol.rate)
     bands = power @ waveform.triangles(corners, np.arange(power.shape[1]))
     tiny = np.finfo(np.float64).eps
-    found = fft.dct(np.log(np.where(bands == 0, tiny, bands)), type=2, norm="ortho")[:, : protocol.cepstrum]
+    found = np.asarray(fft.dct(np.log(np.where(bands == 0, tiny, bands)), type=2, norm="ortho"))[:, : protocol.cepstrum]
     found = found * (1 + protocol.lifter / 2 * np.sin(np.pi * np.arange(protocol.cepstrum) / protocol.lifter))
     energy = power.sum(axis=1)
     found[:, 0] = np.log(np.where(energy == 0, tiny, energy))
