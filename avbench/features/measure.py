@@ -126,8 +126,11 @@ def weights_of(features: Sequence[str]) -> list[str]:
 
 
 def require_weights(features: Sequence[str]) -> None:
-    """Raise InputError with the command to run if weights are missing, before hours are spent."""
+    """Raise InputError, before hours are spent, if weights are missing, or settings of the environment."""
     weights.require(weights_of(features))
+    for kind in map(feature_class, features):
+        if not isinstance(inspect.getattr_static(kind, "protocol"), weights.UserProvidedProtocol):
+            _ = kind.protocol  # reading it needs the settings; that of weights would hash gigabytes
 
 
 def measure(

@@ -56,6 +56,7 @@ FEATURES: dict[str, str] = {
     "whisper": "avbench.features.audio.speech:Speech",
     "av-align": "avbench.features.sync.av_align:AVAlign",
     "synchformer": "avbench.features.sync.synchformer:Synchformer",
+    "syncnet": "avbench.features.sync.syncnet:SyncNet",
     "raft-vbench": "avbench.features.vbench.dynamic_degree:VBenchRAFT",
     "vbench-flicker": "avbench.features.vbench.pixels:Flicker",
     "vbench-smoothness": "avbench.features.vbench.smoothness:MotionSmoothness",
@@ -65,6 +66,8 @@ FEATURES: dict[str, str] = {
     "vbench-aesthetic": "avbench.features.vbench.quality:AestheticQuality",
     "viclip": "avbench.features.vbench.viclip:ViCLIP",
     "text-alignment": "avbench.features.vbench.consistency:TextAlignment",
+    "physics-judge": "avbench.features.judge.qwen:PhysicsJudge",
+    "physics-judge-served": "avbench.features.judge.served:ServedJudge",
     "toy-physics": "avbench.features.toyworld:ToyPhysics",
 }
 """Feature id → ``module:class``, imported when used."""
