@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -338,7 +339,8 @@ def test_presets_fit_the_classes_that_they_are_for(built):
     for name, (class_name, *_, preset) in FAMILIES.items():
         model = generators.build(str(built(name)), {})
         assert model.settings["preset"] == preset and not model.settings["dropped"], class_name
-        assert model.settings["flow_shift"] is None, "the scheduler is the checkpoint's own"
+        wanted = PRESETS[preset].flow_shift
+        assert model.settings["flow_shift"] == wanted and model._decided.sampler.flow_shift == wanted
         assert model.settings["fps"] == str(PRESETS[preset].fps) and PRESETS[preset].source in model.remarks([])[0]
     asked = generators.build(str(built("wan2.1")), {"preset": "wan2.1-720p", "steps": 3})
     assert (asked.settings["flow_shift"], asked.settings["width"], asked.settings["steps"]) == (5.0, 1280, 3)
@@ -395,7 +397,7 @@ def test_every_class_for_captions_has_a_rate_and_mochi_its_frames():
         assert hasattr(diffusers, f"{name}Pipeline"), name
     parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "transformer"))
     mochi = diffusers.MochiPipeline(diffusers.FlowMatchEulerDiscreteScheduler(), **parts)
-    assert (calling.snapped_frames(mochi, 14), calling.snapped_size(mochi, 60)) == (19, 64)
+    assert (calling.snapped(mochi, "frames", 14), calling.snapped(mochi, "width", 60)) == (19, 64)
 
 
 @pytest.mark.slow
@@ -544,7 +546,7 @@ def test_ranks_that_share_a_sequence_make_the_same_clip(built):
     try:
         first, second = (one.clip for one in model.generate([request(), request(seed=1)]))
         assert near(first, clip(built("wan2.1"))) and near(second, clip(built("wan2.1"), request(seed=1)))
-        model._call = {"num_inference_steps": -1}
+        model._decided = replace(model._decided, call={"num_inference_steps": -1})
         with pytest.raises(Exception, match=r"."):
             model.generate([request()])
         assert model._ranks is None and not torch.distributed.is_initialized()

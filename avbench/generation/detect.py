@@ -31,6 +31,17 @@ _ADAPTERS = ("lora", "lokr_w", "hada_w", ".oft_", "dora_scale")
 _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
 
 
+_INPUTS = (
+    ("image", r"ImageToVideo|Image2Video|(?<!T)I2V|Cosmos2?VideoToWorld"),
+    ("video", r"VideoToVideo|Upsample|Inpaint"),
+    ("control_video", "Control"),
+    ("conditioning_frames", "Control"),
+    ("id_cond", "ConsisID"),
+    ("id_vit_hidden", "ConsisID"),
+)
+"""Argument → class names of pipelines that need it although their signature makes it optional. TI2V needs none."""
+
+
 @dataclass(frozen=True)
 class Detected:
     """What was detected at a path."""
@@ -128,10 +139,7 @@ def needs(pipeline: type) -> tuple[str, ...]:
         for name, one in arguments.items()
         if one.default is one.empty and one.kind not in free and name not in ("self", "prompt")
     }
-    # Image- and video-to-video pipelines need their input although the signature makes it optional; TI2V does not.
-    for what, words in (("image", r"ImageToVideo|Image2Video|(?<!T)I2V"), ("video", "VideoToVideo|Upsample")):
-        if what in arguments and re.search(words, pipeline.__name__):
-            required.add(what)
+    required |= {what for what, words in _INPUTS if what in arguments and re.search(words, pipeline.__name__)}
     return tuple(sorted(required))
 
 
