@@ -8,7 +8,7 @@ without a message. Frames come as ``[1, time, height, width, 3]`` floats in 0…
 import importlib.util
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -32,9 +32,9 @@ _FRAMES = {"CogVideoX": (1, 8), "ConsisID": (1, 8), "Helios": (33, 33)}
 
 CogVideoX's VAE, which ConsisID has too, makes another number of frames from an even number of latents. Helios makes
 windows of 33 frames."""
-_FIXED_LENGTHS = {"Latte": "video_length", "AnyFlowFAR": "chunk_partition"}
+_FIXED_LENGTHS: dict[str, str | int] = {"Latte": "video_length", "AnyFlowFAR": "chunk_partition", "ChronoEdit": 5}
 """Start of a class name → field of its transformer's config that fixes the number of frames: the number itself, or the
-latents of each chunk."""
+latents of each chunk. ChronoEdit, which edits an image, makes five frames."""
 _TEMPORAL = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio", "vae_temporal_scale_factor")
 _SPATIAL = ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_spatial_scale_factor", "vae_scale_factor")
 """Names that pipelines give the factors of their VAE."""
@@ -54,16 +54,17 @@ def default(pipeline: type, setting: str) -> Any:
     return None if value is inspect.Parameter.empty else value
 
 
-def chosen(pipeline: type) -> dict[str, Any]:
-    """Arguments that avbench chooses where the class has them: sound is asked for, clips are kept as they are made
-    instead of being resized afterwards, and captions are cleaned only if the packages for it are installed.
+def chosen(pipeline: type, parts: Container[str]) -> dict[str, Any]:
+    """Arguments that avbench chooses where the class has them.
+
+    Sound is asked for if the checkpoint can make it. Clips are kept as they are made, not resized afterwards. Captions are
+    cleaned only if the packages for it are installed, because the class itself would leave it out without a record.
     """
     cleaners = all(importlib.util.find_spec(name) is not None for name in ("bs4", "ftfy"))
-    choices = {"enable_sound": True, "use_resolution_binning": False}
-    parameters = inspect.signature(pipeline.__call__).parameters
-    if "clean_caption" in parameters and parameters["clean_caption"].default:
-        choices["clean_caption"] = cleaners  # else the class itself leaves it out, and the run would not record it
-    return {name: value for name, value in choices.items() if name in parameters}
+    choices = {"enable_sound": "sound_tokenizer" in parts, "use_resolution_binning": False}
+    if default(pipeline, "clean_caption"):
+        choices["clean_caption"] = cleaners
+    return {name: value for name, value in choices.items() if argument(pipeline, name)}
 
 
 def grid(pipe: Any, setting: str) -> tuple[int, int]:
@@ -88,7 +89,7 @@ def snapped(pipe: Any, setting: str, value: int) -> int:
     """
     least, step = grid(pipe, setting)
     if setting == "frames" and (field := _of_class(pipe, _FIXED_LENGTHS)):
-        length = pipe.transformer.config[field]
+        length = field if isinstance(field, int) else pipe.transformer.config[field]
         return int(length) if isinstance(length, int) else (sum(length) - 1) * step + 1
     return least + max(0, -(-(value - least) // step)) * step
 

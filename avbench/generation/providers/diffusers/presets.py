@@ -93,7 +93,7 @@ PRESETS: dict[str, Preset] = {
     "allegro": Preset(_EXAMPLE, 1280, 720, 88, 15, 100, 7.5, **_PRECISE),
     "animatediff": Preset(_EXAMPLE, 512, 512, 16, 8, 50, 7.5),
     "easyanimate": Preset(_EXAMPLE, 512, 512, 49, 8, 50, 6.0, negative_prompt="bad detailed"),
-    "chronoedit": Preset(_EXAMPLE, 832, 480, 81, 16, 50, 5.0, **_PRECISE),
+    "chronoedit": Preset(_EXAMPLE, 832, 480, 5, 16, 50, 5.0, **_PRECISE),
     "hunyuanvideo": Preset(_HUNYUAN, 1280, 720, 129, 24, 50, 6.0, flow_shift=7.0),
     "hunyuanvideo-i2v": Preset(_EXAMPLE, 1280, 720, 129, 24, 50, 6.0),
     "hunyuanvideo1.5": Preset(_HUNYUAN15, None, None, 121, 24, 50, None),
@@ -262,8 +262,8 @@ def stated(folder: Path) -> dict[str, Any]:
 
 
 def few_step_presets(name: str | None) -> list[str]:
-    """The presets for distilled models of a preset's family, which begin with the same letters."""
-    family = re.match(r"[a-z]+[\d.-]*\d|[a-z]+", name or "")
+    """The presets for distilled models of a preset's family: those with the same letters and number before the rest."""
+    family = re.match(r"[a-z-]+\d+(\.\d+)?", name or "")
     return [one for one, preset in PRESETS.items() if preset.few_steps and family and one.startswith(family[0])]
 
 

@@ -155,7 +155,7 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
         source=PRESETS[name].source if name and not asked.preset else None,
         values={**({} if guider is None else {"guidance": guider}), **kept},
         sent={key: value for key, value in kept.items() if key not in unsent},
-        call={**calling.chosen(pipeline), **call, **_checked_call(asked.call or {}, pipeline)},
+        call={**calling.chosen(pipeline, parts_of(source.index)), **call, **_checked_call(asked.call or {}, pipeline)},
         fps=_fps(pipeline, source.index, wanted),
         sampler=Sampler(shift, wanted["guidance"] if guided else None),
         vae_dtype=known.get("vae_dtype"),
