@@ -1,10 +1,13 @@
 """Every class of diffusers that makes video from captions: built tiny, detected, given its preset, and run once."""
 
 import json
+import re
+import shutil
 
 import diffusers
 import pytest
 import tiny_families
+import tiny_pipelines
 import torch
 from diffusers.pipelines.cosmos import (
     pipeline_cosmos2_5_predict,
@@ -101,6 +104,65 @@ def test_a_class_is_detected_given_its_preset_and_run(tmp_path, name):
         assert abs(first.audio.seconds - first.seconds) < 0.04
 
 
+def modular(name, place, blocks=None):
+    """A pipeline as diffusers saves it in modular form; its index names absolute paths, which no longer exist."""
+    tiny_pipelines.build(name, place / "classic")
+    kind = diffusers.ModularPipeline.from_pretrained if blocks is None else blocks().init_pipeline
+    pipe = kind(str(place / "classic"))
+    pipe.load_components(dtype=torch.float32)
+    pipe.save_pretrained(str(place / "saved"))
+    shutil.rmtree(place / "classic")
+    return shutil.move(place / "saved", place / "modular")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_modular_pipeline_is_run(tmp_path):
+    folder = modular("wan2.1", tmp_path)
+    seen = detect(folder)
+    assert (seen.kind, seen.class_name, seen.makes) == ("modular pipeline", "WanModularPipeline", "video")
+    assert seen.model == f"diffusers:{folder}"
+    published = generators.build(str(folder), {}).settings
+    assert (published["preset"], published["guidance"], published["flow_shift"]) == ("wan2.1-480p", 5.0, 3.0)
+    assert published["dropped"] == [] and published["vae_dtype"] == "float32"
+    small = {"width": 60, "height": 60, "frames": 10, "steps": 2, "preset": "none"}
+    clips = []
+    for other in ({}, {}, {"guidance": 1.5}, {"flow_shift": 9.0}, {"negative_prompt": "a cat"}):
+        (made,) = generators.build(str(folder), {**small, **other}).generate([request("a red ball falls")])
+        assert made.call == {"width": 64, "height": 64, "num_frames": 13}
+        clips.append(made.clip.frames)
+    assert clips[0].shape == (13, 64, 64, 3) and clips[0].std() > 5
+    assert (clips[0] == clips[1]).all() and all((clips[0] != one).any() for one in clips[2:])
+    for settings, words in (
+        ({"offload": "model"}, "-M offload=model: a modular pipeline does not take it"),
+        ({"call": {"sigma": 1}}, "WanModularPipeline has no argument 'sigma'"),
+        ({"guidance_2": 3.0}, "WanModularPipeline has no argument for guidance_2"),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            generators.build(str(folder), settings)
+    weights = next((folder / "transformer").glob("*.safetensors"))
+    weights.rename(weights.with_suffix(".gone"))
+    with pytest.raises(InputError, match="its part transformer could not be loaded"):
+        generators.build(str(folder), small).prepare()
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(InputError, match="names the part vae, which is not in the folder"):
+        generators.build(str(folder), small).prepare()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_modular_pipeline_with_sound(tmp_path):
+    from diffusers.modular_pipelines.ltx2.modular_blocks_ltx2 import LTX2AutoBlocks
+
+    folder = modular("ltx2", tmp_path, LTX2AutoBlocks)
+    assert detect(folder).makes == "video + audio"
+    model = generators.build(str(folder), {"width": 64, "height": 64, "frames": 10, "steps": 2})
+    assert model.settings["preset"] == "ltx-2" and model.settings["fps"] == "24"
+    clip = model.generate([request("a bell")])[0].clip
+    assert clip.frames.shape == (17, 64, 64, 3) and clip.audio.sample_rate == 24_000
+    assert abs(clip.audio.seconds - clip.seconds) < 0.04
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_guidance_of_a_guider(tmp_path):
@@ -118,7 +180,7 @@ def test_every_preset_fits_a_class_of_this_diffusers():
     named = {presets.preset_name(f"{start}Pipeline", {}) for start in presets._BY_CLASS}
     indices = ({"expand_timesteps": True}, {"transformer_2": ["diffusers", "X"]}, {"is_distilled": True})
     for start in presets._BY_CLASS:
-        assert hasattr(diffusers, f"{start}Pipeline"), start
+        assert any(hasattr(diffusers, f"{start}{end}") for end in ("Pipeline", "ModularPipeline")), start
         named |= {presets.preset_name(f"{start}Pipeline", index) for index in indices}
     by_name_only = {"wan2.1-720p", "wan2.1-lightx2v", "wan2.2-lightning", "ltx-2-distilled", "kandinsky5-distilled"}
     assert named | by_name_only == {*presets.PRESETS} and not named & by_name_only

@@ -57,8 +57,8 @@ def default(pipeline: type, setting: str) -> Any:
 def chosen(pipeline: type, parts: Container[str]) -> dict[str, Any]:
     """Arguments that avbench chooses where the class has them.
 
-    Sound is asked for if the checkpoint can make it. Clips are kept as they are made, not resized afterwards. Captions are
-    cleaned only if the packages for it are installed, because the class itself would leave it out without a record.
+    Sound is asked for if the checkpoint can make it. Clips are kept as they are made, not resized afterwards. Captions
+    are cleaned only if the packages for it are installed: the class itself would leave it out without a record.
     """
     cleaners = all(importlib.util.find_spec(name) is not None for name in ("bs4", "ftfy"))
     choices = {"enable_sound": "sound_tokenizer" in parts, "use_resolution_binning": False}

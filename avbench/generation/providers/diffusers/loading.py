@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line, masked, nearest
-from avbench.generation.detect import PICKLES, Detected, diffusers
+from avbench.generation import modular
+from avbench.generation.detect import PICKLES, Detected, diffusers, is_modular
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
@@ -106,6 +107,9 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Pa
         folder = Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", "README.md"], **asked))
         if (folder / "model_index.json").is_file():
             return Path(diffusers().DiffusionPipeline.download(target, trust_remote_code=False, **asked))
+        if is_modular(folder):
+            parts = [f"{part}/*" for part in modular.parts_in(folder).values()]
+            return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *parts], **asked))
         return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *_HUB_WEIGHTS], **asked))
     except Exception as error:  # the hub's client raises dozens of kinds, each with its reason
         where = "the hub did not give it" if fetch else "the hub's cache does not hold it"
@@ -130,6 +134,8 @@ def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> 
     """
     name = index["_class_name"]
     _check_libraries(folder, index, trusted=trusted)
+    if is_modular(folder):
+        return modular.pipeline_class(folder)
     if isinstance(name, str):
         kind = getattr(diffusers(), name, None)
         if kind is None:
@@ -212,12 +218,19 @@ def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> 
         apply(pipe, source.adapters)
         _place(pipe, placement)
         if sampler.guidance is not None:
-            pipe.guider = pipe.guider.new(guidance_scale=sampler.guidance)
+            _put(pipe, guider=pipe.guider.new(guidance_scale=sampler.guidance))
     pipe.set_progress_bar_config(disable=True)
     if sampler.flow_shift is not None:
         field = shift_field(pipe.scheduler)
-        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **{field: sampler.flow_shift})
+        changed = type(pipe.scheduler).from_config(pipe.scheduler.config, **{field: sampler.flow_shift})
+        _put(pipe, scheduler=changed)
     return pipe
+
+
+def _put(pipe: Any, **parts: Any) -> None:
+    """Replace parts of a pipeline; a modular one has another name for it."""
+    with hushed():
+        (pipe.update_components if hasattr(pipe, "update_components") else pipe.register_modules)(**parts)
 
 
 def own_scheduler(source: Source) -> Any:

@@ -125,6 +125,9 @@ PRESETS: dict[str, Preset] = {
 _BY_CLASS = {
     "Wan": "wan2.1-480p",
     "WanImageToVideo": "wan2.1-i2v-480p",
+    "WanImage2Video": "wan2.1-i2v-480p",
+    "Wan22": "wan2.2-a14b",
+    "Wan22Image2Video": "wan2.2-i2v-a14b",
     "WanVACE": "wan2.1-vace",
     "LTX": "ltx-video",
     "LTXImageToVideo": "ltx-video",
@@ -157,6 +160,7 @@ _BY_CLASS = {
     "SanaImageToVideo": "sana-video",
     "Helios": "helios",
     "HeliosPyramid": "helios-mid",
+    "HeliosPyramidDistilled": "helios-distilled",
     "AnyFlow": "anyflow",
     "AnyFlowFAR": "anyflow",
     "MotifVideo": "motif-video",
@@ -167,7 +171,10 @@ _BY_CLASS = {
     "Cosmos2_5_PredictBase": "cosmos2.5",
     "Cosmos3Omni": "cosmos3",
 }
-"""Class, without Pipeline at its end, → the preset of its full models, or of its only ones."""
+"""Class, without Pipeline or ModularPipeline at its end, → the preset of its full models, or of its only ones."""
+
+_OF_TWO = {"wan2.1-480p": "wan2.2-a14b", "wan2.1-i2v-480p": "wan2.2-i2v-a14b"}
+"""Preset of a Wan class → that of its models with two transformers."""
 
 NATIVE_FPS: dict[str, float] = {
     "Allegro": 15,
@@ -204,10 +211,9 @@ def preset_name(class_name: str, index: Mapping[str, Any]) -> str | None:
         return "wan2.2-5b"
     if class_name == "HeliosPyramidPipeline" and index.get("is_distilled"):
         return "helios-distilled"
-    name = _BY_CLASS.get(class_name.removesuffix("Pipeline"))
-    if name in ("wan2.1-480p", "wan2.1-i2v-480p") and (index.get("transformer_2") or [None])[0]:
-        return "wan2.2-a14b" if class_name == "WanPipeline" else "wan2.2-i2v-a14b"
-    return name
+    name = _BY_CLASS.get(class_name.removesuffix("Pipeline").removesuffix("Modular"))
+    both = (index.get("transformer_2") or [None])[0]
+    return _OF_TWO.get(name, name) if name and both else name
 
 
 def native_fps(class_name: str, index: Mapping[str, Any]) -> float | None:
@@ -278,6 +284,7 @@ def _called(folder: Path, index: Mapping[str, Any], others: Iterable[Path]) -> I
         hub = [part for part in path.parts if part.startswith("models--")]
         yield f"the name {path.name if not hub else hub[-1].removeprefix('models--')}", hub[-1] if hub else path.name
     yield "its model_index.json", str(index.get("_name_or_path", ""))
+    yield f"its class {index.get('_class_name')}", str(index.get("_class_name", ""))
     if (folder / "README.md").is_file():
         card = read_text(folder / "README.md")
         heading = re.search(r"^# .+$", card, re.MULTILINE)

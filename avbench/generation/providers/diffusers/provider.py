@@ -21,6 +21,7 @@ from typing import Any
 
 from avbench.core import ClipSpec, InputError, Prompt
 from avbench.generation.detect import Detected, detect, fingerprint, index_of, makes, needs
+from avbench.generation.modular import Modular
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import Adapter, config_beside, read_adapters
 from avbench.generation.providers.diffusers.loading import (
@@ -42,6 +43,7 @@ from avbench.storage.run_folder import file_sha256
 
 _FITTED = ("width", "height", "frames")
 """Settings that are rounded up to what the model can make."""
+_UNMODULAR = ("device_map", "offload", "context_parallel")
 _COUNTS = (*_FITTED, "steps")
 _PARTS = ("component", "single file", "GGUF", "pickle")
 
@@ -122,6 +124,11 @@ class Diffusers:
             raise InputError(msg)
         if held.vae_dtype is not None and "vae" not in parts_of(index):
             msg = f"-M vae_dtype={held.vae_dtype} does nothing: this {pipeline.__name__} has no part named vae"
+            raise InputError(msg)
+        if issubclass(pipeline, Modular) and (
+            unfit := [one for one in _UNMODULAR if getattr(held, one) not in (None, 1)]
+        ):
+            msg = f"-M {unfit[0]}={getattr(held, unfit[0])}: a modular pipeline does not take it"
             raise InputError(msg)
         added = [self._part_path, *(one.file for one in self._source.adapters)]
         self._decided = decide(asked, self._source, [one for one in added if one])
@@ -297,7 +304,7 @@ def _source(target: str, asked: Loaded) -> Source:
             loras = [str(path), *loras]
         else:
             part = seen
-    elif seen.kind not in ("pipeline", "custom pipeline"):
+    elif seen.kind not in ("pipeline", "custom pipeline", "modular pipeline"):
         other = f"; run it as {seen.model}" if seen.model else ", which is known but cannot be run yet"
         msg = f"diffusers:{target} is no pipeline but {seen.kind} ({seen.class_name or seen.path.name}){other}"
         raise InputError(msg)
