@@ -17,6 +17,7 @@ from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics.columns import Wanted, wanted_metrics
 from avbench.metrics.evaluate import features_of
+from avbench.storage.ray_actors import RayActors
 from avbench.subsets.from_folders import paired
 
 MOST_SEEDS = 64
@@ -34,7 +35,7 @@ def score(
     fetch: bool | Sequence[str] = False,
     out: str | Path = "runs/score",
     plan: Plan | None = None,
-    workers: int | None = None,
+    workers: int | RayActors | None = None,
     device: str = "auto",
     replace: bool = False,
     reporter: Reporter | None = None,
@@ -57,7 +58,7 @@ def score(
             for that.
         out: folder that gets one run folder per model. The same call again measures what is new.
         plan: primary questions and margins.
-        workers: processes; one per core where not given.
+        workers: processes; one per core where not given. Or ``avbench.RayActors(…)``, on this machine or a cluster.
         device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
             ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
         replace: measure changed clips again; otherwise they are an error.

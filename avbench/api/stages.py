@@ -31,7 +31,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
             asked.settings,
             asked.subsets,
             asked.seeds,
-            workers=work.processes,
+            workers=work.pool,
             preset=asked.preset,
             replace=work.replace,
             shard=asked.shard,
@@ -94,9 +94,7 @@ def measured(
             yield task
 
     with view.writing():
-        count, tasks = measure_clips(
-            view, features_of(metrics), workers=work.processes, against=against, device=work.device
-        )
+        count, tasks = measure_clips(view, features_of(metrics), workers=work.pool, against=against, device=work.device)
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted
         work.reporter.follow(f"{view.path.name}: measure", count, shown)
