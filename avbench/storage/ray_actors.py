@@ -27,8 +27,8 @@ from avbench.storage.worker_pool import Result, Task, WorkerCrashed, WorkerTimed
 
 _TRIES = 2
 """After so many deaths of its actor a task is given up."""
-_LOADS = 3
-"""After so many deaths while it loads, an actor is given up."""
+_LOADS_AGAIN = 2
+"""How often loading is repeated after deaths of the actor. Ray does it, as soon as it has restarted the actor."""
 _CONNECT_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 80 * 2**20
 """Ray's least: paths and rows are small."""
@@ -82,17 +82,13 @@ class RayActors:
         import ray
 
         if not ray.is_initialized():
-            address = self._address
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            own = {
-                "num_cpus": max(default_workers(), self.count or 1),
-                "include_dashboard": False,
-                "object_store_memory": _OBJECT_STORE_BYTES,
-            }
+            address, own = self._address, {}
+            if address == "local":
+                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+                cores = max(default_workers(), self.count or 1)
+                own = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
             try:
-                ray.init(
-                    address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {})
-                )
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
             except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
                 msg = f"Ray at {address!r} cannot be used: {_first_line(error)}"
                 raise InputError(msg) from error
@@ -141,8 +137,6 @@ class _Slot:
     number: int | None = None
     """Of the task in flight; None while it loads, or is idle."""
     deadline: float = math.inf
-    loads: int = 0
-    """How often in a row it died while it loaded."""
 
 
 @dataclass
@@ -166,10 +160,10 @@ class _Crew:
                 number, slot.number = slot.number, None
                 crashed = isinstance(result, WorkerCrashed)
                 if number is None:
-                    self._loaded(slot, result)
+                    _require_loaded(result)
                     continue
                 deaths[number] += crashed
-                if deaths[number] in range(1, tries) and not isinstance(result, WorkerTimedOut):
+                if crashed and deaths[number] < tries and not isinstance(result, WorkerTimedOut):
                     waiting.appendleft(number)
                     self._load(slot)
                     continue
@@ -188,8 +182,9 @@ class _Crew:
         import ray
 
         here = Surroundings(str(Path.cwd()), tuple(sys.path), _settings(), _versions())
-        wanted = {"num_cpus": 1, "num_gpus": min(1, self.how.gpus()), "max_restarts": -1, "max_task_retries": 0}
-        slot = _Slot(ray.remote(**wanted)(Actor).remote(here))
+        one_gpu = min(1, self.how.gpus())
+        kind = ray.remote(num_cpus=1, num_gpus=one_gpu, max_restarts=-1, max_task_retries=_LOADS_AGAIN)(Actor)
+        slot = _Slot(kind.remote(here))
         self.slots.append(slot)
         self._load(slot)
 
@@ -203,7 +198,7 @@ class _Crew:
         slot.call, slot.deadline = slot.actor.load.remote(self.build), math.inf
 
     def _give(self, slot: _Slot, number: int, tasks: Sequence[Any]) -> None:
-        slot.number, slot.call = number, slot.actor.call.remote(tasks[number])
+        slot.number, slot.call = number, slot.actor.call.options(max_task_retries=0).remote(tasks[number])
         slot.deadline = time.monotonic() + (self.how.item_seconds or math.inf)
 
     def _ended(self) -> tuple[_Slot, Any]:
@@ -227,23 +222,6 @@ class _Crew:
             crash = WorkerCrashed()
             crash.__cause__ = error
             return slot, crash
-
-    def _loaded(self, slot: _Slot, result: Any) -> None:
-        """After a call of `load`, which is repeated if the actor died. Raises InputError if that does not help."""
-        from ray.exceptions import ActorDiedError
-
-        if not isinstance(result, WorkerCrashed):
-            slot.loads = 0
-            return
-        slot.loads += 1
-        if slot.loads < _LOADS and not isinstance(result.__cause__, ActorDiedError):  # which Ray does not restart
-            self._load(slot)
-            return
-        msg = (
-            f"a Ray actor died {slot.loads} times while it loaded; each machine needs avbench, and memory for the model "
-            f"or the networks ({_first_line(result.__cause__ or result)})"
-        )
-        raise InputError(msg) from result.__cause__
 
 
 @dataclass(frozen=True)
@@ -301,6 +279,16 @@ class Actor:
         """Do one task."""
         assert self._work is not None  # `load` comes first
         return self._work(task)
+
+
+def _require_loaded(result: Any) -> None:
+    """Raise InputError if an actor died while it loaded."""
+    if isinstance(result, WorkerCrashed):
+        msg = (
+            f"a Ray actor died while it loaded, {_LOADS_AGAIN + 1} times: its machine needs avbench, and memory for "
+            f"the model or the networks ({_first_line(result.__cause__ or result)})"
+        )
+        raise InputError(msg) from result.__cause__
 
 
 def _require_listening(address: str) -> None:
