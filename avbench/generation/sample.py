@@ -44,7 +44,6 @@ from avbench.generation.table import Generator, Made, Request
 from avbench.storage import worker_pool
 from avbench.storage.content import altered
 from avbench.storage.media import read_clip, write_clip
-from avbench.storage.progress import peak_memory_mib
 from avbench.storage.run_folder import RunFolder, file_sha256, write_json
 
 JOURNAL = "jobs"
@@ -301,7 +300,7 @@ def _forget_gpu_peak() -> None:
 
 def _peaks() -> dict[str, float]:
     """Return the peak memory in MiB."""
-    peaks = {"peak_memory_mib": peak_memory_mib(resource.RUSAGE_SELF)}
+    peaks = {"peak_memory_mib": worker_pool.peak_memory_mib(resource.RUSAGE_SELF)}
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         peaks["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
