@@ -2,8 +2,8 @@
 
 An actor is a long-lived process with one CPU core, or one GPU, and one thread. It builds its worker function once,
 which holds a model or the networks, and has one call in flight. Only calls and their results cross the wire; clips stay
-in files, so every machine must see the same folders. Ray restarts an actor that died; this process decides what happens
-to its task, so no task is repeated without its knowledge.
+in files, so every machine must see the same folders. Ray restarts an actor that dies while it is idle. If one dies
+during a call, this process starts another and decides what happens to the task, so nothing is repeated unknown to it.
 """
 
 import importlib.metadata
@@ -27,8 +27,8 @@ from avbench.storage.worker_pool import Result, Task, WorkerCrashed, WorkerTimed
 
 _TRIES = 2
 """After so many deaths of its actor a task is given up."""
-_LOADS_AGAIN = 2
-"""How often loading is repeated after deaths of the actor. Ray does it, as soon as it has restarted the actor."""
+_LOADS = 3
+"""After so many deaths per actor, in a row and while they loaded, the work is given up."""
 _CONNECT_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 80 * 2**20
 """Ray's least: paths and rows are small."""
@@ -132,7 +132,7 @@ class _Slot:
     """An actor, and the call that it has in flight."""
 
     actor: Any
-    call: Any = None
+    call: Any
     """None if it is idle."""
     number: int | None = None
     """Of the task in flight; None while it loads, or is idle."""
@@ -146,6 +146,8 @@ class _Crew:
     how: RayActors
     build: Callable[[], Callable[[Any], Any]]
     slots: list[_Slot] = field(default_factory=list)
+    lost_loads: int = 0
+    """How many actors in a row died while they loaded."""
 
     def done(self, tasks: Sequence[Any], count: int, tries: int) -> Iterator[tuple[Any, Any]]:
         """Yield each task with its result, or with the `WorkerCrashed` of its last try."""
@@ -159,17 +161,20 @@ class _Crew:
                 slot, result = self._ended()
                 number, slot.number = slot.number, None
                 crashed = isinstance(result, WorkerCrashed)
+                if crashed:  # its core or GPU must be free, because we may be asked to `run_isolated` meanwhile
+                    self._dismiss(slot)
                 if number is None:
-                    _require_loaded(result)
+                    self.lost_loads = self.lost_loads + 1 if crashed else 0
+                    if crashed:
+                        self._require_hope(result, _LOADS * count)
+                        self._hire()
                     continue
                 deaths[number] += crashed
                 if crashed and deaths[number] < tries and not isinstance(result, WorkerTimedOut):
                     waiting.appendleft(number)
-                    self._load(slot)
+                    self._hire()
                     continue
                 left -= 1
-                if crashed:  # its core or GPU must be free, because we may be asked to `run_isolated` meanwhile
-                    self._dismiss(slot)
                 yield tasks[number], result
                 if crashed and waiting:
                     self._hire()
@@ -183,10 +188,9 @@ class _Crew:
 
         here = Surroundings(str(Path.cwd()), tuple(sys.path), _settings(), _versions())
         one_gpu = min(1, self.how.gpus())
-        kind = ray.remote(num_cpus=1, num_gpus=one_gpu, max_restarts=-1, max_task_retries=_LOADS_AGAIN)(Actor)
-        slot = _Slot(kind.remote(here))
-        self.slots.append(slot)
-        self._load(slot)
+        kind = ray.remote(num_cpus=1, num_gpus=one_gpu, max_restarts=-1, max_task_retries=1)(Actor)
+        actor: Any = kind.remote(here)
+        self.slots.append(_Slot(actor, actor.load.remote(self.build)))
 
     def _dismiss(self, slot: _Slot) -> None:
         import ray
@@ -194,11 +198,17 @@ class _Crew:
         ray.kill(slot.actor, no_restart=True)
         self.slots.remove(slot)
 
-    def _load(self, slot: _Slot) -> None:
-        slot.call, slot.deadline = slot.actor.load.remote(self.build), math.inf
+    def _require_hope(self, crash: WorkerCrashed, most: int) -> None:
+        """Raise InputError if too many actors died while they loaded."""
+        if self.lost_loads >= most:
+            msg = (
+                f"{self.lost_loads} Ray actors in a row died while they loaded; their machines need avbench, and "
+                f"memory for the model or the networks ({_first_line(crash.__cause__ or crash)})"
+            )
+            raise InputError(msg) from crash.__cause__
 
     def _give(self, slot: _Slot, number: int, tasks: Sequence[Any]) -> None:
-        slot.number, slot.call = number, slot.actor.call.options(max_task_retries=0).remote(tasks[number])
+        slot.number, slot.call = number, slot.actor.call.options(max_task_retries=0).remote(self.build, tasks[number])
         slot.deadline = time.monotonic() + (self.how.item_seconds or math.inf)
 
     def _ended(self) -> tuple[_Slot, Any]:
@@ -275,20 +285,12 @@ class Actor:
             msg = f"{error} (on the machine {host} of the Ray cluster)"
             raise InputError(msg) from error
 
-    def call(self, task: Any) -> Any:
+    def call(self, build: Callable[[], Callable[[Any], Any]], task: Any) -> Any:
         """Do one task."""
-        assert self._work is not None  # `load` comes first
+        if self._work is None:  # Ray restarted the actor after it had loaded
+            self.load(build)
+        assert self._work is not None
         return self._work(task)
-
-
-def _require_loaded(result: Any) -> None:
-    """Raise InputError if an actor died while it loaded."""
-    if isinstance(result, WorkerCrashed):
-        msg = (
-            f"a Ray actor died while it loaded, {_LOADS_AGAIN + 1} times: its machine needs avbench, and memory for "
-            f"the model or the networks ({_first_line(result.__cause__ or result)})"
-        )
-        raise InputError(msg) from result.__cause__
 
 
 def _require_listening(address: str) -> None:
