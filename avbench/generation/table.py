@@ -57,7 +57,8 @@ class Generator(typing.Protocol):
     """The interface of a generator. These attributes are optional:
 
     - `prepare()` is called once in each process before the first clip.
-    - `most_workers` is the largest number of processes that may run it.
+    - `most_workers` is the largest number of worker processes that may run it; Ray's actors, which have a core or a GPU
+      each, are not limited.
     - `concurrency` is the number of calls of `generate` that may run at once, in threads of one process; for a
       generator that waits for others instead of computing.
     - `source(request)` is for clips that come from something that can change under the same name. It returns the

@@ -16,7 +16,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from avbench.core import InputError
 
@@ -36,6 +37,60 @@ class WorkerCrashed(Exception):
 
     def __init__(self, doing: str = "making") -> None:
         super().__init__(f"the process that was {doing} it died, twice ({_CAUSES})")
+
+
+_OVERDUE = "it was stopped after the time limit"
+
+
+class WorkerTimedOut(WorkerCrashed):
+    """Returned instead of a result: the task took longer than its time limit, so its worker was killed."""
+
+    def __init__(self, seconds: float) -> None:
+        Exception.__init__(self, f"{_OVERDUE} of {seconds:g} s")
+
+
+NOT_MEASURED = (str(WorkerCrashed("measuring")), _OVERDUE)
+"""How a sentence begins that stands in place of a value because of the worker, not because of the clip."""
+
+
+class Pool(Protocol):
+    """Where tasks are done. `LocalPool` has worker processes of this machine, `ray_actors.RayActors` those of Ray.
+
+    Workers survive crashes of each other, and each is limited to one thread. `build` makes the worker function, once
+    in each worker; it, the tasks and the results must be picklable.
+    """
+
+    def map_unordered(
+        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, Any]]:
+        """Yield (task, result) as each task is done, in any order; a `WorkerCrashed` stands for a result.
+
+        An exception in a worker is raised here.
+        """
+        ...
+
+    def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Any:
+        """Run one task in a worker of its own, once. A crash is returned as `WorkerCrashed`, not raised."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalPool:
+    """Worker processes of this machine; with 0 of them, tasks are done in this process."""
+
+    workers: int = 0
+    threads: bool = False
+    """Use threads of this process instead."""
+
+    def map_unordered(
+        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, Any]]:
+        """See `map_unordered` below."""
+        return map_unordered(build, tasks, workers=self.workers, threads=self.threads, survive_crashes=True)
+
+    def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
+        """See `run_isolated` below."""
+        return run_isolated(build, task)
 
 
 def default_workers() -> int:
