@@ -133,8 +133,8 @@ def test_a_class_and_a_packages_provider(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("shape", "path"),
-    [("openai", "v1"), ("openrouter", "api/v1"), ("veo", "v1beta")],
-    ids=["openai", "openrouter", "veo"],
+    [("openai", "v1"), ("openrouter", "api/v1"), ("veo", "v1beta"), ("fal", "fal")],
+    ids=["openai", "openrouter", "veo", "fal"],
 )
 def test_a_video_server(tmp_path, shape, path):
     with socket.socket() as probe:
