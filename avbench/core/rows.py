@@ -5,7 +5,7 @@ Conventions: a row's values are floats or float arrays of one shape per name. Co
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,11 @@ class Key(NamedTuple):
     subset: str
     prompt: str
     seed: int
+
+
+def clip_name(key: Key, seeds: Collection[int]) -> str:
+    """What a clip is called in sentences: by its prompt, and by its seed where its run has other seeds than 0."""
+    return f"{key.prompt}-{key.seed}" if {key.seed, *seeds} - {0} else key.prompt
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,19 @@ def features_of(metrics: Sequence[Metric]) -> list[str]:
     return list(dict.fromkeys(every))
 
 
+def without_reference(metrics: Sequence[Metric], subsets: Sequence[Subset], place: Path | None) -> list[Metric]:
+    """Those of these metrics that can have no value, because they compare with real clips and there are none.
+
+    Args:
+        metrics: the metrics that are wanted.
+        subsets: of the run; one with a shipped reference is enough.
+        place: the reference that `reference_to_use` returned.
+    """
+    if place is not None or any(one.name in reference.names() for one in subsets):
+        return []
+    return [metric for metric in metrics if metric.column]
+
+
 @threadpool_limits.wrap(limits=1)
 def evaluate(
     folder: RunFolder,
@@ -439,12 +452,14 @@ def _described(metric: Metric, feature: Protocol, subset: Subset, real: referenc
 
 
 def _score(task: _Task, of_clips: _Measured, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFrame | None]:
+    metric = task.metric
+    # A metric without its reference has that reason, and not that no clip was measured for it.
+    real = task.known if metric.column else task.real
     keys, measured = of_clips.columns
     if not keys:
         raise NotMeasurable(_most_frequent(of_clips.reasons))
-    metric = task.metric
-    judged = metric.column or (task.real is not None and metric.direction is Direction.BAND)
-    shared = len(task.known.shared([samples[key] for key in keys])) if judged else 0
+    judged = real if metric.column or metric.direction is Direction.BAND else None
+    shared = len(judged.shared([samples[key] for key in keys])) if judged else 0
     if not metric.column:
         return _mean(task, keys, np.asarray(resolve(metric.function)(measured)), shared)
     x = distances.embedding(measured, metric.column, "the run")
