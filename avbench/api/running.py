@@ -9,7 +9,7 @@ from avbench.api.choices import chosen_subsets, fetching, model_folders, require
 from avbench.api.comparing import compared
 from avbench.api.references import reference_of
 from avbench.api.results import Comparison
-from avbench.api.stages import early_look_at, evaluated, measured, opened, sampled
+from avbench.api.stages import early_look_at, evaluated, measurable, measured, opened, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison import paper_presets
 from avbench.comparison.plan import Plan
@@ -130,7 +130,7 @@ def run(
         view, missing = sampled(place, model, asked, work)
         compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
         look = early_look_at(opened_runs[0], view, computed, real) if compares else None
-        failed += missing + measured(view, computed, work, beside, look)
+        failed += missing + measured(view, measurable(view, computed, real, work), work, beside, look)
         evaluated(view, computed, real, beside)
         opened_runs.append(view)
     found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)

@@ -43,8 +43,9 @@ class Silent:
         self.notes: list[str] = []
 
     def note(self, sentence: str) -> None:
-        """Keep a sentence."""
-        self.notes.append(sentence)
+        """Keep a sentence, unless it was kept already."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def begun(self, folder: Path) -> None:
         """Do nothing."""

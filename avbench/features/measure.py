@@ -30,7 +30,7 @@ from avbench.core import (
     digest,
 )
 from avbench.features import devices
-from avbench.features.table import FEATURES, Requires, feature_class, package_of
+from avbench.features.table import FEATURES, NO_SOUND, Requires, feature_class, package_of
 from avbench.storage import features_cache, plug_ins, weights, worker_pool
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.content import UNREADABLE, counted, holds, require_unchanged
@@ -64,6 +64,16 @@ _FAILED = (*worker_pool.NOT_MEASURED, UNREADABLE)
 def requires(feature: str) -> Requires:
     """The arguments that a feature is called with."""
     return Requires(getattr(feature_class(feature), "requires", Requires.CLIP))
+
+
+def needs_sound(feature: str) -> bool:
+    """Whether a feature measures only clips with sound."""
+    return getattr(feature_class(feature), "needs_sound", False)
+
+
+def reads_captions(feature: str) -> bool:
+    """Whether a feature compares a clip with its prompt's video caption."""
+    return getattr(feature_class(feature), "reads_captions", False)
 
 
 def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
@@ -116,8 +126,11 @@ def weights_of(features: Sequence[str]) -> list[str]:
 
 
 def require_weights(features: Sequence[str]) -> None:
-    """Raise InputError with the command to run if weights are missing, before hours are spent."""
+    """Raise InputError, before hours are spent, if weights are missing, or settings of the environment."""
     weights.require(weights_of(features))
+    for kind in map(feature_class, features):
+        if not isinstance(inspect.getattr_static(kind, "protocol"), weights.UserProvidedProtocol):
+            _ = kind.protocol  # reading it needs the settings; that of weights would hash gigabytes
 
 
 def measure(
@@ -319,10 +332,13 @@ def _worker(folder: Path, against: Path | None, device: str) -> Callable[[Task],
     own_place = functools.cache(functools.partial(devices.of_this_process, device))
 
     def on(place: str, feature: str, *seen: Any) -> list[Row]:
-        if (feature, place) not in built:
-            kind: Any = feature_class(feature)
-            built[feature, place] = kind(device=place) if place != devices.CPU else kind()
-        rows = _rows(feature, built[feature, place], *seen)
+        def look(*of_clip: Any) -> Any:
+            if (feature, place) not in built:  # not before a clip comes that it can measure: its network may be large
+                kind: Any = feature_class(feature)
+                built[feature, place] = kind(device=place) if place != devices.CPU else kind()
+            return built[feature, place](*of_clip)
+
+        rows = _rows(feature, look, *seen)
         gpu = devices.card(place)
         return [row if row.values is None else dataclasses.replace(row, gpu=gpu) for row in rows]
 
@@ -412,6 +428,8 @@ def _rows(
         for one in (*clips, *([reference] if kind is Requires.REFERENCE_CLIP else [])):
             if isinstance(one, NotMeasurable):
                 raise one
+            if one is not None and one.audio is None and needs_sound(feature):
+                raise NotMeasurable(NO_SOUND)
         match kind:
             case Requires.CLIP:
                 made = [look(clips[0])]

@@ -34,6 +34,7 @@ from avbench.core import (
     Shard,
     Subset,
     UnusableError,
+    clip_name,
     field_differences,
     planned_keys,
 )
@@ -107,6 +108,7 @@ def sample(
     run = dataclasses.replace(
         _run(folder.path.name, model, fingerprint, subsets, seeds), shard=None if shard is None else str(shard)
     )
+    run = _as_held(folder, run)
     if replace and _another(folder, run, subsets):
         throw_away(folder)
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
@@ -118,7 +120,7 @@ def sample(
         key, why = next(iter(stale.items()))
         msg = (
             f"{len(stale)} of {sum(one.path is not None for one in samples.values())} clips of {folder.path} have "
-            f"changed, for example {key.prompt}-{key.seed}: {why}; give "
+            f"changed, for example {clip_name(key, seeds)}: {why}; give "
             "another --out (--work for a reference), or --replace to make them again"
         )
         raise InputError(msg)
@@ -176,6 +178,17 @@ def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[S
         versions[outside] = number
     machine = {"system": platform.platform(), "processor": platform.machine(), "cores": str(os.cpu_count())}
     return Run(name, model, settings, {one.name: one.digest for one in subsets}, tuple(seeds), versions, machine)
+
+
+def _as_held(folder: RunFolder, run: Run) -> Run:
+    """The run with its model as the folder's run spells it, where both are the same path written in two ways."""
+    if not (folder.path / "run.json").exists():
+        return run
+    held = folder.run()
+    clips = run.model.startswith("clips:") and held.model.startswith("clips:")
+    # The settings of finished clips hold their absolute folder, so it is known also from another working folder.
+    same = clips and run.settings.get("folder") == held.settings.get("folder")
+    return dataclasses.replace(run, model=held.model) if same or generators.same_place(run.model, held.model) else run
 
 
 def _another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:
@@ -348,9 +361,9 @@ def _kept(
         )
     except Exception as error:
         if _no_space(error):
-            clip_name = f"{request.key.prompt}-{request.key.seed}"
+            clip = clip_name(request.key, folder.run().seeds)
             msg = (
-                f"{folder.path}: the disk is full, no space is left for the clip {clip_name}; free some, and give the "
+                f"{folder.path}: the disk is full, no space is left for the clip {clip}; free some, and give the "
                 "same command again"
             )
             raise InputError(msg) from error

@@ -9,6 +9,7 @@ import re
 import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,21 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
     kind = resolve(GENERATORS[provider]) if provider in GENERATORS else outside[provider].load()
     asks = "journal" in check_settings(kind, settings, provider)
     return kind(target, **settings, **({"journal": journal} if asks else {}))
+
+
+def same_place(model: str, other: str) -> bool:
+    """Whether two models are one file or folder, named by two paths: ``clips:out/a`` and ``clips:/home/me/out/a``."""
+    provider, path = _provider_and_path(model)
+    their_provider, their_path = _provider_and_path(other)
+    return provider == their_provider and path.exists() and path.resolve() == their_path.resolve()
+
+
+def _provider_and_path(model: str) -> tuple[str, Path]:
+    if Path(model).exists():
+        with suppress(InputError):
+            model = detect(Path(model)).model or model
+    provider, _, target = model.partition(":")
+    return provider, Path(target)
 
 
 def outside_identity(model: str, generator: Generator, settings: Mapping[str, Any]) -> dict[str, Any]:
