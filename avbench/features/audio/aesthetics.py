@@ -82,6 +82,7 @@ class Audiobox:
     wavlm: ClassVar[Mapping[str, Any]] = {}
     """Fields of transformers' WavLMConfig that differ from its defaults, which are those of WavLM Base+."""
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

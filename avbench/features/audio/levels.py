@@ -82,6 +82,7 @@ class Levels:
     """
 
     protocol = LevelsProtocol()
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         pass

@@ -69,6 +69,7 @@ class Musicnn:
 
     protocol = MusicnnProtocol()
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         import torch

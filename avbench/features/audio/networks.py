@@ -129,6 +129,7 @@ class VGGish:
     protocol = UserProvidedProtocol(VGGishProtocol())
     width = 64
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -151,6 +152,7 @@ class PANNs:
     protocol = UserProvidedProtocol(PANNsProtocol())
     width = 64
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -200,6 +202,7 @@ class CLAP(CLAPNetwork):
 
     protocol = UserProvidedProtocol(CLAPProtocol())
     on_gpu = True
+    streams = True
 
     @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:

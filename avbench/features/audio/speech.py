@@ -66,6 +66,7 @@ class Speech:
     protocol = UserProvidedProtocol(SpeechProtocol())
     requires = Requires.PROMPT
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

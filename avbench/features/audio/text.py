@@ -48,6 +48,7 @@ class TextAudio(CLAPNetwork):
     protocol = UserProvidedProtocol(TextAudioProtocol())
     requires = Requires.PROMPT
     on_gpu = True
+    streams = True
     parts = ("audio", "text")
 
     def __init__(self, device: str = "cpu") -> None:

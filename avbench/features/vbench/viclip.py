@@ -86,6 +86,7 @@ class ViCLIP:
     requires = Requires.PROMPT
     shape = ViCLIPShape()
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         from open_clip import SimpleTokenizer
