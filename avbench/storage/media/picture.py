@@ -54,7 +54,9 @@ class Picture:
                 self.remarks.append(
                     f"its pixels are {shape}: its {_by(stored)} pixels were scaled to {_by(size)} square ones"
                 )
-            self._frames = np.empty((self._expected(image.nbytes), *image.shape), np.uint8)
+            expected = self._expected(image.nbytes)
+            self.held_whole = expected * image.nbytes <= self._most_held
+            self._frames = np.empty((expected if self.held_whole else 0, *image.shape), np.uint8)
         elif image.shape != self.shape:
             msg = f"{self.path} changes its picture size from {self.size} to {_by(image.shape[1::-1])}"
             raise MediaError(msg)
