@@ -1,12 +1,15 @@
 """Rows are made once, of the very bytes that lie there, also where a feature sees several clips."""
 
+import dataclasses
+
 import pytest
 
 from avbench.core import InputError
+from avbench.features.audio.onsets import Onsets
 from avbench.features.measure import current_rows, measure, protocol_of
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import RunFolder, values_to_json
 from avbench.subsets import loading
 
 SEEDS, REFERENCE = "lpips-alex-seeds", "lpips-alex-reference"
@@ -49,6 +52,29 @@ def test_a_feature_of_one_clip_is_measured_again_where_the_clip_is_another(folde
     assert key not in current_rows(folder, "onsets")
     assert measured(folder, "onsets") == 1
     assert len(current_rows(folder, "onsets")) == 4
+
+
+def test_a_network_of_sound_is_not_built_for_clips_without_sound(tmp_path, monkeypatch):
+    folder = run(tmp_path / "mute", "avfulldit:toy-t2v", prompts=1)
+    monkeypatch.setattr(Onsets, "__init__", lambda self: pytest.fail("built"))
+    assert measured(folder, "onsets") == 2
+    assert {row.missing for row in current_rows(folder, "onsets").values()} == {"the clip has no sound"}
+
+
+def test_equal_clips_are_measured_once(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run")
+    subset = loading.load("toy-object-contact").limited(2)
+    _, made, _ = sample(folder, "toyworld:", {}, [subset, dataclasses.replace(subset, name="copy")], [0, 1])
+    assert len(list(made)) == 8
+    looks, look = [], Onsets.__call__
+    monkeypatch.setattr(Onsets, "__call__", lambda self, clip: looks.append(clip) or look(self, clip))
+    assert measured(folder, "onsets", SEEDS) == 12, "each clip of each subset is reported"
+    assert len(looks) == 4
+    for feature in ("onsets", SEEDS):
+        rows = current_rows(folder, feature)
+        assert len(rows) == 8
+        for key, row in rows.items():
+            assert values_to_json(row.values) == values_to_json(rows[key._replace(subset="copy")].values)
 
 
 def test_a_prompts_clips_are_seen_together_and_again_where_one_is_another(folder):

@@ -6,8 +6,8 @@ with at most one event, by the assignment with the most matches and, among those
 within `TOLERANCE_SECONDS`. Onsets near the clip's ends, where no event can be found, do not count. The agreement by
 chance is measured: the same onsets are shifted cyclically by many offsets that are not small, and matched again. The
 lag is the offset at which strong events and loud onsets coincide best; of nearly equal offsets the smaller one is
-taken. The three versions of AV-Align and DeSync follow their published code: features/sync/av_align.py and
-features/sync/synchformer.py.
+taken. The three versions of AV-Align, DeSync and SyncNet's numbers follow their published code: av_align.py,
+synchformer.py and syncnet.py of features/sync.
 
 A clip without onsets or without events has nothing to match and is not measurable; the published code returns 0 or
 divides by 0.
@@ -109,6 +109,16 @@ def sync_lag(columns: Columns) -> np.ndarray:
 def sync_offset(columns: Columns) -> np.ndarray:
     """`sync_lag` without its sign, [clips]."""
     return np.abs(sync_lag(columns))
+
+
+def lip_sync_distance(columns: Columns) -> np.ndarray:
+    """SyncNet's distance of lips and sound at their best shift, LSE-D, [clips]."""
+    return np.asarray(columns["distance"], dtype=np.float64)
+
+
+def lip_sync_confidence(columns: Columns) -> np.ndarray:
+    """Median of that distance over the shifts less its smallest, LSE-C, [clips]."""
+    return np.asarray(columns["confidence"], dtype=np.float64)
 
 
 def _each(columns: Columns, number: Callable[[_Times], float], margin: float = 0.0) -> np.ndarray:

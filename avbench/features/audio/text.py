@@ -47,6 +47,7 @@ class TextAudio(CLAPNetwork):
 
     protocol = UserProvidedProtocol(TextAudioProtocol())
     requires = Requires.PROMPT
+    needs_sound = True
     on_gpu = True
     streams = True
     parts = ("audio", "text")

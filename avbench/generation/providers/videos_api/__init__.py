@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, Key, Refused, digest, frame_rate, nearest
-from avbench.generation.providers.videos_api.http import Answer, BrokenError, Deadline, LostError, Server
 from avbench.generation.providers.videos_api.journal import Journal, Step
 from avbench.generation.providers.videos_api.shapes import (
     SHAPES,
@@ -43,6 +42,7 @@ from avbench.generation.providers.videos_api.shapes import (
     model_report,
 )
 from avbench.generation.table import Made, Request, check_positive, grouped
+from avbench.storage.servers import Answer, BrokenError, Deadline, LostError, Server
 
 _DOWNLOADS = 6
 _ASKING_SECONDS = 10.0
