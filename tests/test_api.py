@@ -9,6 +9,7 @@ from made_runs import evaluated, made_run
 from avbench import api
 from avbench.api import scoring
 from avbench.core import Clip, InputError
+from avbench.features.audio.onsets import Onsets
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.report.tables import LEGEND
 from avbench.storage.media import write_clip
@@ -123,3 +124,38 @@ def test_folders_of_frames_are_clips_once_their_rate_is_given(tmp_path):
         api.score(tmp_path / "model", **asked)
     found = api.score(tmp_path / "model", fps=8, **asked)
     assert [*found.clips["prompt"]] == ["x", "y"] and found.scores["n"].item() == 2
+
+
+def test_what_cannot_have_a_value_is_said_at_once_and_not_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = {"metrics": ["motion_frechet", "onset_rate"], "out": tmp_path / "out", "workers": 0}
+    models, notes = [clips(tmp_path / name, *"abc") for name in ("one", "two")], []
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "measured", lambda *given, look: notes.append([*given[2].reporter.notes]) or 0)
+        api.score(models, **asked)
+    assert notes[0] == [
+        "not measured, for lack of real clips to compare with: motion_frechet; --reference FOLDER names some",
+        "the clips of one have no sound, so onset_rate will have no value",
+    ]
+    found = api.score(models, **asked)
+    assert {place.name.partition("@")[0] for run in found.runs for place in run.feature_folders()} == {"onsets"}
+    why = found.scores.set_index("metric")["missing"]
+    assert why["motion_frechet"].str.contains("no reference").all()
+    assert why["onset_rate"].str.startswith("the clip has no sound").all()
+    found = api.score(models, reference=clips(tmp_path / "real", *"xyz"), **asked)
+    assert any(place.name.startswith("flow-dis@") for place in found.runs[0].feature_folders()), "there are real clips"
+
+
+def test_a_prompts_file_that_lies_there_and_is_wrong_is_said_with_what_to_do(tmp_path):
+    model = clips(tmp_path / "model", "a", "b")
+    (model / "prompts.jsonl").write_text('{"id": "a", "prompt": "a ball"}\n{"id": "b"}\n')
+    found = r"prompts.jsonl, line 2: no video caption; .* correct it, name another one by --prompts, or rename it"
+    with pytest.raises(InputError, match=found):
+        api.score(model, out=tmp_path / "out")
+
+
+def test_file_names_for_captions_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(Onsets, "reads_captions", True, raising=False)
+    asked = {"metrics": ["onset_rate"], "out": tmp_path / "out", "workers": 0}
+    found = api.score(clips(tmp_path / "model", "c1"), **asked)
+    assert any("so file names are the captions of onset_rate, for example 'c1'" in note for note in found.notes)

@@ -1,6 +1,8 @@
 """Which files are clips: hidden ones never, everything that the reader reads, names in either Unicode form."""
 
 import json
+import os
+import shutil
 import unicodedata
 
 import numpy as np
@@ -150,3 +152,18 @@ def test_mov_and_m4v_become_clips(tmp_path):
 
 def test_a_runs_name_is_plain_letters():
     assert run_name("clips:out/café é") == "cafe-e" and run_name("clips:out/日本") == "clips"
+
+
+def test_a_name_that_is_no_text_is_set_aside_or_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture = Clip(np.zeros((2, 16, 16, 3), np.uint8), 8)
+    (tmp_path / "a").mkdir()
+    write_clip(picture, tmp_path / "a" / "good.mkv")
+    bad = os.fsdecode(b"caf\xe9")
+    shutil.copy(tmp_path / "a" / "good.mkv", tmp_path / "a" / f"{bad}.mkv")
+    assert [path.name for path in clips_in(tmp_path / "a").clips] == ["good.mkv"]
+    assert len(loading.from_folder(tmp_path / "a").prompts) == 1
+    assert "its name is not UTF-8; rename it" in clips_in(tmp_path / "a").remark()[0]
+    shutil.copytree(tmp_path / "a", tmp_path / bad)
+    with pytest.raises(InputError, match="its path is not UTF-8; rename the folder"):
+        loading.from_folder(tmp_path / bad)

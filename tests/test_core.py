@@ -19,6 +19,7 @@ from avbench.core import (
     Row,
     Score,
     Subset,
+    clip_name,
     columns,
     field_differences,
     first_line,
@@ -186,3 +187,8 @@ def test_what_others_say_is_repeated_without_keys(monkeypatch):
     assert first_line(ValueError("hf_abcdefghijklmnop cannot read it\nmore")) == "*** cannot read it"
     plain = "the basic requirement: MyOwn files, 12 of 20, part=1, are not a bearer of anything"
     assert masked(plain, key) == plain
+
+
+def test_a_clip_is_called_by_its_prompt_and_by_its_seed_where_there_are_several():
+    assert clip_name(Key("s", "c3", 0), [0]) == "c3"
+    assert clip_name(Key("s", "c3", 0), [0, 1]) == "c3-0" and clip_name(Key("s", "c3", 1), [1]) == "c3-1"

@@ -11,7 +11,7 @@ import tiny_pipelines
 from safetensors.numpy import save_file
 
 from avbench.avfulldit import bundled
-from avbench.core import Clip, InputError
+from avbench.core import Audio, Clip, InputError
 from avbench.generation import table as generators
 from avbench.generation.detect import detect, makes, needs
 from avbench.report.lists import listing
@@ -64,8 +64,7 @@ def test_the_other_kinds(tmp_path):
     modular = tmp_path / "modular"
     modular.mkdir()
     (modular / "modular_model_index.json").write_text('{"_class_name": "LTX2ModularPipeline"}')
-    assert detect(modular).model is None
-    with pytest.raises(InputError, match=r"modular pipeline \(LTX2ModularPipeline\), which cannot be run"):
+    with pytest.raises(InputError, match=r"its modular_model_index\.json names no part"):
         generators.build(str(modular), {})
     clips = tmp_path / "clips"
     clips.mkdir()
@@ -123,3 +122,17 @@ def test_the_list_says_what_a_path_is(wan):
     assert heads == ("path", str(wan)) and ("class", "WanPipeline") in rows
     with pytest.raises(InputError, match="a path can only be listed as a model"):
         listing("metrics", wan)
+
+
+def test_what_a_folder_of_clips_holds_is_listed(tmp_path):
+    sound = Audio(np.zeros((1, 800), np.float32), 16000)
+    for name, audio in (("mute", None), ("heard", sound)):
+        (tmp_path / name).mkdir()
+        write_clip(Clip(np.zeros((2, 16, 16, 3), np.uint8), 8, audio), tmp_path / name / "one.mkv")
+    (tmp_path / "heard" / "one.xyz").touch()
+    assert detect(tmp_path / "mute").makes == "video"
+    listed = dict(listing("models", tmp_path / "heard")[1])
+    assert listed["is"] == "a folder of clips: 1 file, 0 folders of numbered frames"
+    assert listed["holds"] == "video + audio" and "makes" not in listed
+    assert "one.xyz (its suffix is not read)" in listed["note"]
+    assert listed["score it by"] == f"avbench score {tmp_path / 'heard'}"

@@ -22,8 +22,19 @@ def test_svg_is_drawn_for_print(runs, tmp_path):
     assert done.stderr.strip().endswith("figure: " + str(tmp_path / "forest.svg"))
     text = (tmp_path / "forest.svg").read_text()
     words = "".join(ElementTree.fromstring(text).itertext())
-    assert "← a better" in words and "lpips consecutive" in words and "with 24 prompts" in words
+    assert "← a better" in words and "lpips consecutive" in words and "24 prompts can show in 2 comp" in words
     assert "prefers-color-scheme" not in text and text.count("<svg") == 1
+
+
+def test_too_few_prompts_for_any_full_mark_are_said(tmp_path):
+    runs = [
+        evaluated(made_run(tmp_path / n, seed=k, lpips=k, names=["toy-control"], count=6)).path
+        for k, n in enumerate("ab")
+    ]
+    run_avbench("compare", *runs, "--figure", tmp_path / "forest.svg")
+    text = (tmp_path / "forest.svg").read_text()
+    few = "6 prompts can show no difference in 2 comparisons, however large: at least 7 prompts are needed"
+    assert few in "".join(ElementTree.fromstring(text).itertext()) and "mark full" not in text
 
 
 def test_several_pairs_have_a_file_each(runs, tmp_path):

@@ -78,6 +78,23 @@ def test_a_regression_fails_and_is_told_in_every_form(tmp_path, baseline):
     assert suite.get("failures") == str(len(failed)) and "**failed**" in summary.read_text()
 
 
+def test_a_check_that_fails_does_not_say_that_a_loss_can_pass(tmp_path, baseline):
+    worse = evaluated(made_run(tmp_path / "worse", seed=2, lpips=0.004))
+    (tmp_path / "tight.toml").write_text("[margin]\nlpips_consecutive = 1e-6\nonset_rate = 1e-6\n")
+    found = {one.name: one for one in gate.check(worse, baseline, plan.read(tmp_path / "tight.toml"))}
+    failed, passed = found["toy-control/lpips_consecutive"], found["toy-control/onset_rate"]
+    assert failed.failed and "smallest detectable" in failed.message and "can pass" not in failed.message
+    assert not passed.failed and passed.message.endswith("with so few clips a loss above the margin can pass")
+
+
+def test_a_run_of_another_subset_cannot_be_compared(tmp_path):
+    gate.update(evaluated(made_run(tmp_path / "before", names=["toy-control"])), tmp_path / "baseline.zip", "first")
+    (tmp_path / "plan.toml").write_text(PLAN)
+    result = check(tmp_path, evaluated(made_run(tmp_path / "other", names=["toy-object-contact"])))
+    assert result.exit_code == 2
+    assert "other has clips of toy-object-contact" in result.stderr and "no subset in common" in result.stderr
+
+
 def test_a_change_smaller_than_its_margin_passes(tmp_path, baseline):
     assert check(tmp_path, evaluated(made_run(tmp_path / "slight", seed=1, lpips=0.0005))).exit_code == 0
 

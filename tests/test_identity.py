@@ -15,7 +15,7 @@ from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.features.measure import measure
 from avbench.generation.identity import named_paths, source_files
 from avbench.generation.sample import sample
-from avbench.generation.table import build
+from avbench.generation.table import build, same_place
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.hook import score
 from avbench.report.page import clips as page_clips
@@ -68,7 +68,7 @@ def test_new_clips_under_the_same_names_are_not_the_old_ones(mine):
     assert run() == before, "the bytes are the same"
     for number in range(3):
         moving(Path(f"gen/p{number}.mkv"), 5 + number)
-    with pytest.raises(InputError, match=r"3 of 3 clips of run have changed, .* p0-0: it came from a file .*--rep"):
+    with pytest.raises(InputError, match=r"3 of 3 clips of run have changed, .* p0: it came from a file .*--rep"):
         run()
     assert evaluate(RunFolder(Path("run")), MOVES) == [before], "what was refused has changed nothing"
     after = run(replace=True)
@@ -172,6 +172,17 @@ def test_another_run_in_the_folder_is_thrown_away_when_asked(mine):
     assert run(model="clips:gen2", replace=True).n == 2
     assert len(Path("run/samples.jsonl").read_text().splitlines()) == 3, "nothing of the other run is left"
     assert {one.name for one in Path("run/clips/p").iterdir()} == {"p1-0.mkv", "p2-0.mkv"}
+
+
+def test_one_folder_by_two_paths_is_one_run(mine, monkeypatch):
+    run()
+    for model in (f"clips:{Path('gen').resolve()}", "clips:./gen", "gen", str(Path("gen").resolve())):
+        run(model=model)
+    assert RunFolder(Path("run")).run().model == "clips:gen"
+    monkeypatch.chdir("gen")
+    asked = [loading.from_prompts_file(Path("../p.jsonl"))]
+    assert sample(RunFolder(Path("../run")), f"clips:{Path().resolve()}", {}, asked, [0])[0] == 0
+    assert not same_place("clips:p0.mkv", "clips:p1.mkv") and not same_place("toyworld:", "toyworld:frozen")
 
 
 # ---- code and checkpoints
@@ -281,7 +292,7 @@ def test_a_full_disk_ends_the_run_and_is_no_failure_of_a_clip(mine, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("avbench.generation.sample.shutil.copyfile", full)
-    with pytest.raises(InputError, match="run: the disk is full, no space is left for the clip p0-0; free some"):
+    with pytest.raises(InputError, match="run: the disk is full, no space is left for the clip p0; free some"):
         run()
     monkeypatch.undo()
     monkeypatch.chdir(mine)

@@ -54,6 +54,13 @@ def test_a_feature_of_one_clip_is_measured_again_where_the_clip_is_another(folde
     assert len(current_rows(folder, "onsets")) == 4
 
 
+def test_a_network_of_sound_is_not_built_for_clips_without_sound(tmp_path, monkeypatch):
+    folder = run(tmp_path / "mute", "avfulldit:toy-t2v", prompts=1)
+    monkeypatch.setattr(Onsets, "__init__", lambda self: pytest.fail("built"))
+    assert measured(folder, "onsets") == 2
+    assert {row.missing for row in current_rows(folder, "onsets").values()} == {"the clip has no sound"}
+
+
 def test_equal_clips_are_measured_once(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     subset = loading.load("toy-object-contact").limited(2)

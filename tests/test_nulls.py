@@ -1,5 +1,7 @@
 """A permutation null is right about chance: p-values are even, excesses centred, labels swapped in pairs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -160,6 +162,33 @@ def test_the_derivative_of_a_kernel_distance_leaves_nothing_out():
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("windows", [1, 4])
+def test_the_difference_of_kernel_distances_is_read_off_the_derivative(windows):
+    clips = spread(np.random.default_rng(16), 80).reshape(-1, windows, 8)
+    metric = next(metric for metric in METRICS if metric.name == "kvd")
+    pairs = 20 // windows
+    pooled = distances.pooled(metric, *np.split(clips, [pairs, 2 * pairs]))
+    measured = _swaps(pooled, 2 * pairs, np.zeros((1, pairs), dtype=bool))[0]
+    computed = []
+    pooled = replace(pooled, statistic=_Counted(pooled.statistic, computed))
+    assert swap_test(pooled, pairs, 2 * pairs).value == pytest.approx(measured, rel=1e-9)
+    assert not computed
+
+
+class _Counted:
+    """A pooled distance that counts how often it is computed."""
+
+    def __init__(self, pooled, computed):
+        self._pooled, self._computed = pooled, computed
+
+    def __getattr__(self, name):
+        return getattr(self._pooled, name)
+
+    def __call__(self, first, second):
+        self._computed.append(len(first))
+        return self._pooled(first, second)
+
+
 @pytest.mark.parametrize("options", [{}, {"ddof": 0}, {"epsilon": 1e-2}])
 @pytest.mark.parametrize(("n", "real"), [(60, 80), (60, 6), (7, 80)])
 def test_the_derivative_of_a_frechet_distance_goes_with_the_distance(n, real, options):
@@ -172,6 +201,8 @@ def test_the_derivative_of_a_frechet_distance_goes_with_the_distance(n, real, op
 
 def test_a_derivative_that_points_the_other_way_is_no_evidence():
     class Odd(Kernel):
+        influence_is_exact = False
+
         def influence(self, models, real):
             return -super().influence(models, real)
 

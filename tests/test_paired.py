@@ -12,9 +12,12 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from avbench.core import InputError
 from avbench.statistics.paired import (
+    LEAST_PROMPTS,
     detectable,
     equivalence,
+    flip_test,
     holm,
+    least_prompts,
     letters,
     paired_difference,
     power,
@@ -150,6 +153,12 @@ def test_power_is_statsmodels():
     needed = prompts_needed(0.3, 1 / np.sqrt(24), 24)
     assert needed == np.ceil(known.solve_power(effect_size=0.3, alpha=0.05, power=0.8))
     assert detectable(None, 0) is None and detectable(0.0, 10) is None
+    assert prompts_needed(9.0, 1.0, 6) == LEAST_PROMPTS, "fewer show nothing, however large the difference"
+    for family in (1, 10, 40):
+        least = least_prompts(family=family)
+        assert prompts_needed(99.0, 0.1, 6, family=family) == least == prompts_needed(1.0, 0.0, 6, family=family)
+        flipped = [flip_test(np.ones(count), range(count)) for count in (least - 1, least)]
+        assert flipped[0] >= 0.05 / family > flipped[1]
     assert prompts_needed(0.0, 1.0, 10) is None and prompts_needed(1e-9, 1.0, 10) is None
 
 

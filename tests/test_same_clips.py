@@ -14,8 +14,8 @@ from avbench.features.measure import protocol_of
 from avbench.storage.run_folder import RunFolder, file_sha256
 
 SAME = "2 of the 3 clips that a and b share are the same file in both."
-COPIES = "2 of 3 clips of b are copies of one another, for example c0-0 and c2-0."
-FORM = "differ in form (c2-0: 64×48, 8 frames/s, 1 s in a, 64×48, 4 frames/s, 2 s in b), and numbers depend on it"
+COPIES = "2 of 3 clips of b are copies of one another, for example c0 and c2."
+FORM = "differ in form (c2: 64×48, 8 frames/s, 1 s in a, 64×48, 4 frames/s, 2 s in b), and numbers depend on it"
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_prompt_that_two_subsets_share_has_no_copies(folders, tmp_path):
         (run.path / "clips" / subset).mkdir(parents=True, exist_ok=True)
         path = shutil.copy(folders[0] / f"{prompt}.mkv", run.path / "clips" / subset / f"{prompt}-0.mkv")
         run.add_sample(Sample(Key(subset, prompt, 0), f"clips/{subset}/{path.name}", file_sha256(path), 0.0))
-    assert remarks([run]) == ["2 of 3 clips of out are copies of one another, for example c0-0 and c2-0."]
+    assert remarks([run]) == ["2 of 3 clips of out are copies of one another, for example c0 and c2."]
 
 
 def test_copies_are_counted_within_a_run_and_between_two(folders, tmp_path):
@@ -81,7 +81,7 @@ def test_clips_that_changed_places_are_said(folders, tmp_path):
         shutil.copy(a / f"{one}.mkv", b / f"{other}.mkv")
     same, moved = remarks(sampled(folders, tmp_path))
     assert same == "1 of the 3 clips that a and b share are the same file in both."
-    assert moved == "2 clips are the same file in a and b, but of another prompt: c1-0 is c0-0 in the second."
+    assert moved == "2 clips are the same file in a and b, but of another prompt: c1 is c0 in the second."
 
 
 def test_another_rate_is_said_and_clips_that_are_gone_are_passed_over(folders, tmp_path):
@@ -109,7 +109,7 @@ def test_clips_without_a_partner_are_counted_and_named(tmp_path):
     a, b = made_run(tmp_path / "a", count=9), made_run(tmp_path / "b", count=4, names=["toy-control"])
     first = sorted(prompt.id for prompt in SUBSETS["toy-control"].prompts[4:9])[0]
     (remark,) = remarks([a, b])
-    assert remark.startswith(f"5 of 9 clips of a without a partner in b count in no comparison: {first}-0, ")
+    assert remark.startswith(f"5 of 9 clips of a without a partner in b count in no comparison: {first}, ")
     assert remark.endswith(" and 2 more.") and remark.count(",") == 2
     (other,) = remarks([b, a])
     assert other.startswith("5 of 9 clips of a without a partner in b"), "whichever comes first"
@@ -129,5 +129,5 @@ def test_a_mute_clip_is_said_once_for_all_metrics(tmp_path):
     for feature in ("onsets", "lpips-alex"):
         folder.add_row(protocol_of(feature), Row(key, sample.sha256, None, "the clip has no sound"))
     assert remarks([evaluated(folder)]) == [
-        f"1 of 24 clips of a has no value of lpips consecutive and onset rate: the clip has no sound ({key.prompt}-0)."
+        f"1 of 24 clips of a has no value of lpips consecutive and onset rate: the clip has no sound ({key.prompt})."
     ]

@@ -51,7 +51,7 @@ def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_se
         "No difference shown between a and b (23 prompts, 2 comparisons).",
         "The nearest to showing is warping error: about 190 prompts would settle it.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
-        "There is no reference of real clips, so kvd cannot be had, and of 2 metrics that should match real clips "
+        "There is no reference of real clips, so kvd has no value, and of 2 metrics that should match real clips "
         "a difference can be shown, but not which side is better: give one by --reference (`avbench reference for` "
         "builds it from a data set).",
     ]
@@ -111,7 +111,7 @@ def test_nothing_comparable_says_so_and_why():
     assert verdict(*frames([SILENT, ALONE])) == [
         "Nothing could be compared between a and b.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
-        "There is no reference of real clips, so kvd cannot be had: give one by --reference (`avbench reference "
+        "There is no reference of real clips, so kvd has no value: give one by --reference (`avbench reference "
         "for` builds it from a data set).",
     ]
     scores, found = frames([WON])

@@ -8,15 +8,18 @@ from avbench.api.choices import fetching, named_folders, shard_folder
 from avbench.api.comparing import compared
 from avbench.api.references import reference_of
 from avbench.api.results import Comparison
-from avbench.api.stages import early_look_at, evaluated, measured, sampled
+from avbench.api.stages import early_look_at, evaluated, measurable, measured, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
+from avbench.comparison.verdict import all_of
 from avbench.core import Shard, Subset
-from avbench.features.measure import require_weights
+from avbench.features.measure import reads_captions, require_weights
 from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics.columns import Wanted, wanted_metrics
 from avbench.metrics.evaluate import features_of
+from avbench.metrics.table import Metric
+from avbench.storage.ray_actors import RayActors
 from avbench.subsets.from_folders import paired
 
 MOST_SEEDS = 64
@@ -34,7 +37,7 @@ def score(
     fetch: bool | Sequence[str] = False,
     out: str | Path = "runs/score",
     plan: Plan | None = None,
-    workers: int | None = None,
+    workers: int | RayActors | None = None,
     device: str = "auto",
     replace: bool = False,
     reporter: Reporter | None = None,
@@ -57,7 +60,7 @@ def score(
             for that.
         out: folder that gets one run folder per model. The same call again measures what is new.
         plan: primary questions and margins.
-        workers: processes; one per core where not given.
+        workers: processes; one per core where not given. Or ``avbench.RayActors(…)``, on this machine or a cluster.
         device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
             ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
         replace: measure changed clips again; otherwise they are an error.
@@ -76,6 +79,12 @@ def score(
     settings = {} if fps is None else {"fps": fps}
     if found.prompts_file and prompts is None:
         work.reporter.note(f"the prompts are those of {found.prompts_file}")
+    if not found.prompts_file and (reading := _with_captions(chosen)):
+        first = found.subset.prompts[0].video_caption
+        work.reporter.note(
+            f"there is no prompts file, so file names are the captions of {all_of(reading)}, for example {first!r}; "
+            "--prompts FILE names the captions"
+        )
     if found.alone and not found.prompts_file:
         work.reporter.note(
             f"{found.alone} clips are in only some of the folders; they count in the scores, but have no partner to be "
@@ -90,10 +99,15 @@ def score(
             place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, settings, shard=part), work
         )
         look = early_look_at(views[0], view, chosen, real) if views else None
-        failed += missing - lacking + measured(view, chosen, work, look=look)
+        failed += missing - lacking + measured(view, measurable(view, chosen, real, work), work, look=look)
         evaluated(view, chosen, real)
         views.append(view)
     return dataclasses.replace(compared(views, plan=plan, reference=real), notes=[*work.reporter.notes], failed=failed)
+
+
+def _with_captions(metrics: Sequence[Metric]) -> list[str]:
+    """The metrics that compare clips with their captions."""
+    return [one.name for one in metrics if any(map(reads_captions, features_of([one])))]
 
 
 def _fits(folder: Path, subset: Subset) -> bool:

@@ -2,21 +2,27 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from avbench.api.work import SamplingJob, Work
 from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
-from avbench.core import Key, Score
+from avbench.comparison.verdict import all_of
+from avbench.core import Key, MediaError, Score, clip_name
 from avbench.features.measure import measure as measure_clips
+from avbench.features.measure import needs_sound
 from avbench.generation import sample as sampling
-from avbench.metrics.evaluate import evaluate, features_of
+from avbench.metrics.evaluate import evaluate, features_of, reference_to_use, without_reference
 from avbench.metrics.table import Metric
 from avbench.storage.content import counted
+from avbench.storage.media import has_sound
 from avbench.storage.progress import recorded
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
 
+LOOKED_AT = 20
+"""So many clips are looked at to find out whether clips have sound."""
 MOST_LISTED = 5
 """A note names at most so many clips and counts the others."""
 
@@ -31,7 +37,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
             asked.settings,
             asked.subsets,
             asked.seeds,
-            workers=work.processes,
+            workers=work.pool,
             preset=asked.preset,
             replace=work.replace,
             shard=asked.shard,
@@ -56,7 +62,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
     if refused := sum(one.refused for one in samples):
         work.reporter.note(f"{refused} clips were refused by the model; {path}/samples.jsonl says why")
     failed = [one for one in samples if one.failure and not one.refused]
-    _list("not made", {one.key: str(one.failure) for one in failed}, work)
+    _list("not made", {one.key: str(one.failure) for one in failed}, view, work)
     return view, len(failed)
 
 
@@ -73,6 +79,36 @@ def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView
             f"{counted(view.gone, view)} no longer there (for example {first}); what was measured of them is kept"
         )
     return view
+
+
+def measurable(view: RunView, metrics: Sequence[Metric], reference: Path | None, work: Work) -> list[Metric]:
+    """The metrics for which a run's clips are worth measuring; a note says at once which of them will have no value.
+
+    Without a reference, clips are not measured for metrics that compare with real clips. Metrics of sound stay for
+    clips without sound: those cost nothing, and each gets the reason that it has no value.
+    """
+    idle = without_reference(metrics, view.subsets(), reference_to_use([view], reference))
+    if idle:
+        work.reporter.note(
+            f"not measured, for lack of real clips to compare with: {all_of([one.name for one in idle])}; "
+            "--reference FOLDER names some"
+        )
+    hearing = [one.name for one in metrics if one not in idle and any(map(needs_sound, features_of([one])))]
+    if hearing and (silent := _without_sound(view)):
+        work.reporter.note(f"{silent} of {view.path.name} have no sound, so {all_of(hearing)} will have no value")
+    return [one for one in metrics if one not in idle]
+
+
+def _without_sound(view: RunView) -> str | None:
+    """Which clips have no sound, in words, if all of the first LOOKED_AT that can be read have none; else None."""
+    places = [view.path / str(one.path) for one in view.samples().values() if one.path is not None]
+    heard = []
+    for place in places[:LOOKED_AT]:
+        with suppress(MediaError):
+            heard.append(has_sound(place))
+    if not heard or any(heard):
+        return None
+    return "the clips" if len(places) <= LOOKED_AT else f"the first {LOOKED_AT} clips"
 
 
 def measured(
@@ -94,13 +130,11 @@ def measured(
             yield task
 
     with view.writing():
-        count, tasks = measure_clips(
-            view, features_of(metrics), workers=work.processes, against=against, device=work.device
-        )
+        count, tasks = measure_clips(view, features_of(metrics), workers=work.pool, against=against, device=work.device)
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted
         work.reporter.follow(f"{view.path.name}: measure", count, shown)
-    _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, work)
+    _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, view, work)
     return len(lost)
 
 
@@ -132,9 +166,9 @@ def early_look_at(
     return lambda: early_look(MeasuredSoFar(run.path, metrics, place), finished(), place)
 
 
-def _list(what: str, clips: Mapping[Key, str], work: Work) -> None:
+def _list(what: str, clips: Mapping[Key, str], run: RunFolder, work: Work) -> None:
     """Note the first MOST_LISTED clips with their reasons, and how many more there are."""
     for key, why in [*clips.items()][:MOST_LISTED]:
-        work.reporter.note(f"{what}: {key.subset} {key.prompt}-{key.seed}: {why}")
+        work.reporter.note(f"{what}: {key.subset} {clip_name(key, run.run().seeds)}: {why}")
     if len(clips) > MOST_LISTED:
         work.reporter.note(f"{what}: {len(clips) - MOST_LISTED} more")

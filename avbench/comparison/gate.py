@@ -120,7 +120,8 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         place: a reference of the user's own.
 
     Raises:
-        InputError: the two cannot be compared, or no margin of the plan is of a score of the baseline.
+        InputError: the two cannot be compared, because they were made differently or have no subset in common, or no
+            margin of the plan is of a score of the baseline.
     """
     with _opened(baseline) as before:
         had = {(one.subset, one.metric): one for one in before.scores()[0]}
@@ -134,6 +135,13 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
                 "--init` writes a plan from the baseline's own noise)"
             )
             raise InputError(msg)
+        checked = dict.fromkeys(subset for subset, _ in _on_subsets(gated, had))
+        if not {*checked} & {*folder.run().subsets}:
+            msg = (
+                f"{folder.path} has clips of {', '.join(folder.run().subsets)}, and {baseline} is checked on "
+                f"{', '.join(checked)}: they have no subset in common, so nothing can be compared"
+            )
+            raise InputError(msg)
         found = differences([before, folder], plan=plan, place=place)
         rows = dict(zip(zip(found["subset"], found["metric"], strict=True), found.itertuples(), strict=True))
         checks = [
@@ -143,16 +151,7 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         ]
     tested = {number: one.p for number, one in enumerate(checks) if one.p is not None}
     adjusted = dict(zip(tested, paired.holm([*tested.values()]), strict=True))
-    verdicts = [
-        Verdict(
-            one.name,
-            one.fails or not adjusted.get(number, 1.0) >= plan.alpha,
-            without_folders(one.message),
-            adjusted.get(number),
-            compared=one.compared,
-        )
-        for number, one in enumerate(checks)
-    ]
+    verdicts = [one.verdict(adjusted.get(number), plan.alpha) for number, one in enumerate(checks)]
     verdicts += [
         Verdict(name, failed=False, message=without_folders(message), skipped=True)
         for name, message in _skipped(wanted, had, plan)
@@ -170,6 +169,14 @@ class _Check:
     fails: bool = False
     """Whether it fails whatever p is."""
     compared: bool = True
+    if_passed: str = ""
+    """What is added to the message unless the check fails."""
+
+    def verdict(self, p: float | None, alpha: float) -> Verdict:
+        """The verdict, given p after Holm's correction."""
+        failed = self.fails or not (1.0 if p is None else p) >= alpha
+        message = self.message if failed or not self.if_passed else f"{self.message}: {self.if_passed}"
+        return Verdict(self.name, failed, without_folders(message), p, compared=self.compared)
 
 
 def initial_plan(baseline: Path) -> str:
@@ -286,10 +293,9 @@ def _margin(name: str, margin: float, row: Any) -> _Check:
         why = "not tested, because a subset has clips of one prompt only"
         return _Check(name, f"{why}: {message}", fails=True, compared=False)
     seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
-    if 0 < margin < row.detectable:
-        seen += ": with so few clips a loss above the margin can pass"
+    may_pass = "with so few clips a loss above the margin can pass" if 0 < margin < row.detectable else ""
     p = paired.tail(worse - margin, row.error, row.dof)  # of "worse by the margin or less"
-    return _Check(name, f"{message}, {seen}", p if sided(row) else min(1.0, 2 * p))
+    return _Check(name, f"{message}, {seen}", p if sided(row) else min(1.0, 2 * p), if_passed=may_pass)
 
 
 def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:

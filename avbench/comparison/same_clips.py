@@ -4,14 +4,14 @@ another size, rate or length.
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from avbench.comparison.verdict import all_of, counted
-from avbench.core import InputError, Key, Sample
+from avbench.core import InputError, Key, Sample, clip_name
 from avbench.features.measure import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
@@ -20,8 +20,10 @@ from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
 _READ = 3
 """Clips whose form is looked at, per subset and pair of runs."""
-_NAMED = 3
+_MOST = 3
 """Clips that a sentence names; the others are counted."""
+_Named = Callable[[Key], str]
+"""What a clip is called."""
 _LENGTH = 1.1
 """Lengths up to this factor apart count as one: a frame more or less is usual."""
 
@@ -47,21 +49,23 @@ def remarks(runs: Sequence[RunFolder]) -> list[str]:
     Forms are compared on the first clips that both have, and only of subsets without a clip spec: others are conformed.
     """
     made = [{key: one for key, one in sorted(run.samples().items()) if one.path is not None} for run in runs]
-    found = [sentence for run, clips in zip(runs, made, strict=True) for sentence in _without_value(run, clips)]
+    named = functools.partial(clip_name, seeds={key.seed for clips in made for key in clips})
+    found = [sentence for run, clips in zip(runs, made, strict=True) for sentence in _without_value(run, clips, named)]
     for run, clips in zip(runs[1:], made[1:], strict=True):
-        found += _alone((runs[0].path.name, run.path.name), (made[0], clips))
-    found += [sentence for run, clips in zip(runs, made, strict=True) for sentence in _copies(run.path.name, clips)]
+        found += _alone((runs[0].path.name, run.path.name), (made[0], clips), named)
+    for run, clips in zip(runs, made, strict=True):
+        found += _copies(run.path.name, clips, named)
     for run, clips in zip(runs[1:], made[1:], strict=True):
         shared = [key for key in made[0] if key in clips]
         names = f"{runs[0].path.name} and {run.path.name}"
         if same := [key for key in shared if made[0][key].sha256 == clips[key].sha256]:
             found.append(f"{len(same)} of the {len(shared)} clips that {names} share are the same file in both.")
-        found += _moved(names, made[0], clips)
-        found += _forms((runs[0], run), (made[0], clips), shared)
+        found += _moved(names, made[0], clips, named)
+        found += _forms((runs[0], run), (made[0], clips), shared, named)
     return found
 
 
-def _without_value(run: RunFolder, clips: Mapping[Key, Sample]) -> Iterator[str]:
+def _without_value(run: RunFolder, clips: Mapping[Key, Sample], named: _Named) -> Iterator[str]:
     """A sentence for each reason why clips have no value of metrics that other clips of their subset have one of."""
     if not (run.path / VALUES_FILE).is_file():  # it was not evaluated
         return
@@ -82,7 +86,7 @@ def _without_value(run: RunFolder, clips: Mapping[Key, Sample]) -> Iterator[str]
         total = sum(key.subset == keys[0].subset for key in clips)
         has = "has" if len(keys) == 1 else "have"
         counted = f"{len(keys)} of {total} clips of {run.path.name}"
-        yield f"{counted} {has} no value of {all_of(names)}: {why} ({_listed(keys)})."
+        yield f"{counted} {has} no value of {all_of(names)}: {why} ({_listed(keys, named)})."
 
 
 def _reasons(run: RunFolder, feature: str) -> dict[Key, str]:
@@ -93,7 +97,9 @@ def _reasons(run: RunFolder, feature: str) -> dict[Key, str]:
     return {}
 
 
-def _alone(names: tuple[str, str], made: tuple[Mapping[Key, Sample], Mapping[Key, Sample]]) -> Iterator[str]:
+def _alone(
+    names: tuple[str, str], made: tuple[Mapping[Key, Sample], Mapping[Key, Sample]], named: _Named
+) -> Iterator[str]:
     """Sentences on clips that only one of two runs has, on the subsets that both have."""
     both = set.intersection(*({key.subset for key in one} for one in made))
     if both and not made[0].keys() & made[1].keys():
@@ -106,40 +112,43 @@ def _alone(names: tuple[str, str], made: tuple[Mapping[Key, Sample], Mapping[Key
         if keys := [key for key in made[here] if key.subset in both and key not in made[there]]:
             yield (
                 f"{len(keys)} of {sum(key.subset in both for key in made[here])} clips of {names[here]} without a "
-                f"partner in {names[there]} count in no comparison: {_listed(keys)}."
+                f"partner in {names[there]} count in no comparison: {_listed(keys, named)}."
             )
 
 
-def _listed(keys: Sequence[Key]) -> str:
+def _listed(keys: Sequence[Key], named: _Named) -> str:
     """The first clips by name; the others are counted."""
-    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return ", ".join(f"{key.prompt}-{key.seed}" for key in keys[:_NAMED]) + more
+    more = f" and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
+    return ", ".join(map(named, keys[:_MOST])) + more
 
 
-def _copies(name: str, clips: Mapping[Key, Sample]) -> Iterator[str]:
+def _copies(name: str, clips: Mapping[Key, Sample], named: _Named) -> Iterator[str]:
     """A sentence on equal files. Clips of one prompt in two subsets are no copies: it was asked for twice."""
     of_file: defaultdict[str | None, dict[Any, Key]] = defaultdict(dict)
     for key, sample in clips.items():
         of_file[sample.sha256].setdefault((key.prompt, key.seed), key)
     if copies := [[*keys.values()] for keys in of_file.values() if len(keys) > 1]:
-        one, other = (f"{key.prompt}-{key.seed}" for key in copies[0][:2])
+        one, other = map(named, copies[0][:2])
         count, total = sum(map(len, copies)), sum(map(len, of_file.values()))
         yield (f"{count} of {total} clips of {name} are copies of one another, for example {one} and {other}.")
 
 
-def _moved(names: str, first: Mapping[Key, Sample], clips: Mapping[Key, Sample]) -> Iterator[str]:
+def _moved(names: str, first: Mapping[Key, Sample], clips: Mapping[Key, Sample], named: _Named) -> Iterator[str]:
     """A sentence on files that another prompt or seed has in the first run, unless it has them in both."""
     owners = {sample.sha256: key for key, sample in first.items()}
     found = [(owners[sample.sha256], key) for key, sample in clips.items() if sample.sha256 in owners]
     moved = [(owner, key) for owner, key in found if owner not in clips or clips[owner].sha256 != clips[key].sha256]
     if moved:
-        one, other = (f"{key.prompt}-{key.seed}" for key in moved[0])
+        one, other = map(named, moved[0])
         are = f"{counted(len(moved), 'clip')} {'is' if len(moved) == 1 else 'are'}"
         yield f"{are} the same file in {names}, but of another prompt: {one} is {other} in the second."
 
 
 def _forms(
-    runs: tuple[RunFolder, RunFolder], made: tuple[Mapping[Key, Sample], Mapping[Key, Sample]], shared: Sequence[Key]
+    runs: tuple[RunFolder, RunFolder],
+    made: tuple[Mapping[Key, Sample], Mapping[Key, Sample]],
+    shared: Sequence[Key],
+    named: _Named,
 ) -> Iterator[str]:
     for subset in [one.name for one in runs[0].subsets() if one.clip_spec is None]:
         for key in [key for key in shared if key.subset == subset][:_READ]:
@@ -148,7 +157,7 @@ def _forms(
             except InputError:  # it is gone; what was measured of it is kept
                 continue
             if not one.fits(other):
-                clip, names = f"{key.prompt}-{key.seed}", [run.path.name for run in runs]
+                clip, names = named(key), [run.path.name for run in runs]
                 yield (
                     f"The clips differ in form ({clip}: {one} in {names[0]}, {other} in {names[1]}), and numbers "
                     "depend on it: a difference may come from the form alone."

@@ -386,7 +386,7 @@ def percent(share: float) -> str:
 
 
 def _without_reference(frame: pd.DataFrame) -> list[str]:
-    """What cannot be had because a subset has no reference: a sentence for all such subsets, or none."""
+    """Which metrics have no value because a subset has no reference: a sentence for all such subsets, or none."""
     lacking = frame[frame["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
     if lacking.empty:
         return []
@@ -401,8 +401,9 @@ def _without_reference(frame: pd.DataFrame) -> list[str]:
     )
     alone = len(set(frame["subset"])) == 1
     where = "There is" if alone else f"{all_of(subsets)} {'has' if len(subsets) == 1 else 'have'}"
+    lack = f"{all_of(metrics)} {'has' if len(metrics) == 1 else 'have'} no value{'' if alone else ' there'}"
     return [
-        f"{where} no reference of real clips, so {all_of(metrics)} cannot be had{'' if alone else ' there'}{aimless}: "
+        f"{where} no reference of real clips, so {lack}{aimless}: "
         "give one by --reference (`avbench reference for` builds it from a data set)."
     ]
 

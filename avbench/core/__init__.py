@@ -22,7 +22,7 @@ from avbench.core.protocol import (
     require_same_protocol,
     without_notes,
 )
-from avbench.core.rows import Columns, Key, Moments, Row, Value, columns
+from avbench.core.rows import Columns, Key, Moments, Row, Value, clip_name, columns
 from avbench.core.run import Run, Sample
 from avbench.core.score import Direction, Null, Score
 from avbench.core.shard import Shard, dealt_prompts, planned_keys
@@ -54,6 +54,7 @@ __all__ = [
     "UnusableError",
     "Value",
     "checked_id",
+    "clip_name",
     "columns",
     "csv_text",
     "dealt_prompts",

@@ -30,7 +30,7 @@ from avbench.core import (
     digest,
 )
 from avbench.features import devices
-from avbench.features.table import FEATURES, Requires, feature_class, package_of
+from avbench.features.table import FEATURES, NO_SOUND, Requires, feature_class, package_of
 from avbench.storage import features_cache, plug_ins, weights, worker_pool
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.content import UNREADABLE, counted, holds, require_unchanged
@@ -55,15 +55,25 @@ class Task:
 
 CRASHED = str(worker_pool.WorkerCrashed("measuring"))
 """The sentence that replaces the value after a crash."""
-_TRIED_AGAIN = (CRASHED, UNREADABLE, plug_ins.FAILED)
+_TRIED_AGAIN = (*worker_pool.NOT_MEASURED, UNREADABLE, plug_ins.FAILED)
 """The next `measure` tries a row again whose sentence begins like one of these."""
-_FAILED = (CRASHED, UNREADABLE)
+_FAILED = (*worker_pool.NOT_MEASURED, UNREADABLE)
 """Of these, what is counted as a failure of the run."""
 
 
 def requires(feature: str) -> Requires:
     """The arguments that a feature is called with."""
     return Requires(getattr(feature_class(feature), "requires", Requires.CLIP))
+
+
+def needs_sound(feature: str) -> bool:
+    """Whether a feature measures only clips with sound."""
+    return getattr(feature_class(feature), "needs_sound", False)
+
+
+def reads_captions(feature: str) -> bool:
+    """Whether a feature compares a clip with its prompt's video caption."""
+    return getattr(feature_class(feature), "reads_captions", False)
 
 
 def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
@@ -127,7 +137,7 @@ def measure(
     folder: RunFolder,
     features: Sequence[str],
     *,
-    workers: int = 0,
+    workers: int | worker_pool.Pool = 0,
     against: RunFolder | None = None,
     device: str = devices.CPU,
 ) -> tuple[int, Iterator[Task]]:
@@ -138,7 +148,7 @@ def measure(
     Args:
         folder: the run.
         features: their ids.
-        workers: processes, or 0 for this one. Each has its own networks, on the GPU too.
+        workers: processes, or 0 for this one; or another pool of workers. Each has its own networks, on the GPU too.
         against: the run that holds the reference clips.
         device: where networks run (see `devices.resolve`).
 
@@ -151,7 +161,9 @@ def measure(
             be measured and no longer exists.
     """
     require_weights(features)
-    devices.require(device)
+    if isinstance(workers, int):
+        devices.require(device)
+    pool = worker_pool.LocalPool(workers) if isinstance(workers, int) else workers
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_of(feature, against) for feature in features}
     current = {feature: current_keys(folder, feature, against, without=_TRIED_AGAIN) for feature in features}
@@ -197,8 +209,9 @@ def measure(
             else:
                 yield rest
         firsts = [alike[0] for alike in waiting.values()]
-        for task, found in worker_pool.map_unordered(build, firsts, workers=workers, survive_crashes=True):
-            rows = _each_alone(build, task, forms) if isinstance(found, worker_pool.WorkerCrashed) else found
+        for task, found in pool.map_unordered(build, firsts):
+            crashed = isinstance(found, worker_pool.WorkerCrashed)
+            rows = _each_alone(functools.partial(pool.run_isolated, build), task, found, forms) if crashed else found
             failed = {feature: row.missing for feature, row in rows if (row.missing or "").startswith(_FAILED)}
             for feature, row in rows:
                 if cache and row.values is not None:
@@ -319,10 +332,13 @@ def _worker(folder: Path, against: Path | None, device: str) -> Callable[[Task],
     own_place = functools.cache(functools.partial(devices.of_this_process, device))
 
     def on(place: str, feature: str, *seen: Any) -> list[Row]:
-        if (feature, place) not in built:
-            kind: Any = feature_class(feature)
-            built[feature, place] = kind(device=place) if place != devices.CPU else kind()
-        rows = _rows(feature, built[feature, place], *seen)
+        def look(*of_clip: Any) -> Any:
+            if (feature, place) not in built:  # not before a clip comes that it can measure: its network may be large
+                kind: Any = feature_class(feature)
+                built[feature, place] = kind(device=place) if place != devices.CPU else kind()
+            return built[feature, place](*of_clip)
+
+        rows = _rows(feature, look, *seen)
         gpu = devices.card(place)
         return [row if row.values is None else dataclasses.replace(row, gpu=gpu) for row in rows]
 
@@ -361,17 +377,19 @@ def _worker(folder: Path, against: Path | None, device: str) -> Callable[[Task],
 
 
 def _each_alone(
-    build: Callable[[], Callable[[Task], list[tuple[str, Row]]]],
+    run_isolated: Callable[[Task], list[tuple[str, Row]] | worker_pool.WorkerCrashed],
     task: Task,
+    crash: worker_pool.WorkerCrashed,
     forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
 ) -> list[tuple[str, Row]]:
     """Rows of a task that crashed its worker: each feature is tried alone; one that crashes again gets a sentence."""
     rows: list[tuple[str, Row]] = []
     for feature in task.features:
         one = dataclasses.replace(task, features=(feature,))
-        alone = worker_pool.run_isolated(build, one) if len(task.features) > 1 else worker_pool.WorkerCrashed()
+        alone = run_isolated(one) if len(task.features) > 1 else crash
         if isinstance(alone, worker_pool.WorkerCrashed):
-            rows += [(feature, row) for row in _as_rows(feature, task, [None] * len(task.samples), CRASHED, forms)]
+            why = str(alone) if isinstance(alone, worker_pool.WorkerTimedOut) else CRASHED
+            rows += [(feature, row) for row in _as_rows(feature, task, [None] * len(task.samples), why, forms)]
         else:
             rows += alone
     return rows
@@ -410,6 +428,8 @@ def _rows(
         for one in (*clips, *([reference] if kind is Requires.REFERENCE_CLIP else [])):
             if isinstance(one, NotMeasurable):
                 raise one
+            if one is not None and one.audio is None and needs_sound(feature):
+                raise NotMeasurable(NO_SOUND)
         match kind:
             case Requires.CLIP:
                 made = [look(clips[0])]

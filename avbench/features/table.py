@@ -4,8 +4,9 @@ A feature is a class that is built without arguments. Its class attribute `proto
 the clip that decides its numbers, and is known without loading weights. Calling the feature on a clip returns one row
 of named floats or float arrays, or raises NotMeasurable with a sentence that is shown in place of a value.
 
-A feature that needs more than a clip names what it needs in its class attribute `requires`. One whose network can run
-on a GPU has the class attribute ``on_gpu = True`` and is built as ``Feature(device=...)``.
+A feature that needs more than a clip names what it needs in its class attribute `requires`. One that needs sound has
+the class attribute ``needs_sound = True``. One whose network can run on a GPU has ``on_gpu = True`` and is built as
+``Feature(device=...)``.
 
 Other packages add features by the entry-point group ``avbench.features``: name → class.
 """
@@ -108,6 +109,10 @@ def package_of(feature: str) -> str | None:
     return None if feature in FEATURES else plug_ins().usable[feature].package
 
 
+NO_SOUND = "the clip has no sound"
+"""Why a feature that needs sound has no values of a clip."""
+
+
 class Requires(enum.StrEnum):
     """The arguments that a feature is called with."""
 
@@ -127,6 +132,10 @@ class Feature(typing.Protocol):
     protocol: Protocol
     requires: Requires
     """Requires.CLIP where a class has none."""
+    reads_captions: bool
+    """Whether it compares a clip with its video caption; False where a class has none."""
+    needs_sound: bool
+    """Whether it measures only clips with a sound track, and is not built for others; False where a class has none."""
     on_gpu: bool
     """Whether it takes the argument `device` and runs there; False where a class has none."""
 

@@ -9,6 +9,7 @@ import re
 import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ class Generator(typing.Protocol):
     """The interface of a generator. These attributes are optional:
 
     - `prepare()` is called once in each process before the first clip.
-    - `most_workers` is the largest number of processes that may run it.
+    - `most_workers` is the largest number of worker processes that may run it; Ray's actors, which have a core or a GPU
+      each, are not limited.
     - `concurrency` is the number of calls of `generate` that may run at once, in threads of one process; for a
       generator that waits for others instead of computing.
     - `source(request)` is for clips that come from something that can change under the same name. It returns the
@@ -120,6 +122,21 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
     kind = resolve(GENERATORS[provider]) if provider in GENERATORS else outside[provider].load()
     asks = "journal" in check_settings(kind, settings, provider)
     return kind(target, **settings, **({"journal": journal} if asks else {}))
+
+
+def same_place(model: str, other: str) -> bool:
+    """Whether two models are one file or folder, named by two paths: ``clips:out/a`` and ``clips:/home/me/out/a``."""
+    provider, path = _provider_and_path(model)
+    their_provider, their_path = _provider_and_path(other)
+    return provider == their_provider and path.exists() and path.resolve() == their_path.resolve()
+
+
+def _provider_and_path(model: str) -> tuple[str, Path]:
+    if Path(model).exists():
+        with suppress(InputError):
+            model = detect(Path(model)).model or model
+    provider, _, target = model.partition(":")
+    return provider, Path(target)
 
 
 def outside_identity(model: str, generator: Generator, settings: Mapping[str, Any]) -> dict[str, Any]:

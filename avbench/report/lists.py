@@ -3,6 +3,7 @@
 Modules that import scipy are imported by the lists that need them, because that takes seconds.
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from avbench.comparison.verdict import counted
 from avbench.core import InputError, Subset, nearest
 from avbench.features import table as features
 from avbench.generation import table as generators
 from avbench.metrics import table as metrics
 from avbench.report.tables import escaped, escaped_for_latex
+from avbench.storage.clip_files import clips_in
 from avbench.storage.plug_ins import PlugIn
 from avbench.subsets import datasets, loading
 
@@ -90,6 +93,15 @@ def _detected(path: Path) -> Listing:
         "needs": ", ".join(seen.needs) or "a caption",
         "run as": seen.model or "cannot be run",
     }
+    if seen.kind == "clips":
+        found = clips_in(path)
+        known = {
+            "is": f"a folder of clips: {counted(len(found.clips), 'file')}, {counted(len(found.frames), 'folder')} of "
+            "numbered frames",
+            "holds": seen.makes or "no clip that can be read",
+            "score it by": f"avbench score {shlex.quote(str(path))}" + (" --fps RATE" if found.frames else ""),
+            "note": "; ".join(found.remark()),
+        }
     return ("path", str(path)), [(name, value) for name, value in known.items() if value]
 
 

@@ -17,6 +17,7 @@ mean from that value less the distance of B's; below 0, A is nearer. The referen
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -250,17 +251,26 @@ def prompts_needed(
 ) -> int | None:
     """How many prompts, with as many seeds each, would detect a true difference of the observed size (80 %, by Holm).
 
-    None if more than a million would be needed.
+    At least `least_prompts`. None if more than a million would be needed.
     """
     if error is None or value == 0:
         return None
+    least = least_prompts(family=family, alpha=alpha)
     if error == 0:
-        return prompts
+        return max(prompts, least)
     spread = error * np.sqrt(prompts)  # standard deviation of one prompt's difference
 
     return fewest(
-        lambda count: power(value, spread / np.sqrt(count), count - 1, alpha / family) >= 0.8, 2, MOST_PROMPTS
+        lambda count: power(value, spread / np.sqrt(count), count - 1, alpha / family) >= 0.8, least, MOST_PROMPTS
     )
+
+
+def least_prompts(*, family: int = 1, alpha: float = ALPHA) -> int:
+    """The fewest prompts with which the first of a family can be shown, however large its difference is.
+
+    The smallest p of the exact test of n prompts, 2/2ⁿ, must be below alpha / family; LEAST_PROMPTS in a family of one.
+    """
+    return max(LEAST_PROMPTS, math.floor(math.log2(family / alpha)) + 2)
 
 
 def fewest(enough: Callable[[int], bool], least: int, most: int) -> int | None:

@@ -91,7 +91,9 @@ class Components:
         if not self.crossed:
             return None
         return paired.fewest(
-            lambda count: self._finds(effect, trainings, count, alpha / family), 2, paired.MOST_PROMPTS
+            lambda count: self._finds(effect, trainings, count, alpha / family),
+            paired.LEAST_PROMPTS,
+            paired.MOST_PROMPTS,
         )
 
     def _finds(self, effect: float, trainings: int, prompts: int, alpha: float) -> bool:

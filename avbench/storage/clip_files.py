@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from avbench.core import InputError
 from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
 
 _BESIDE = (
@@ -50,13 +51,18 @@ class Found:
 
 
 def clips_in(folder: Path) -> Found:
-    """Find the clips in a folder and the folders below it."""
+    """Find the clips in a folder and the folders below it. Raises InputError if the folder's own path is not UTF-8."""
+    if not _is_text(folder.resolve()):
+        msg = f"{folder} cannot be written into results, because its path is not UTF-8; rename the folder"
+        raise InputError(msg)
     left_out: list[tuple[Path, str]] = []
     clips: list[Path] = []
     frames: set[Path] = set()
     for path in _walked(folder, lambda path, why: left_out.append((path, why))):
         suffix = path.suffix.lower()
-        if suffix in MEDIA_SUFFIXES:
+        if suffix in (*MEDIA_SUFFIXES, *IMAGE_SUFFIXES) and not _is_text(path.relative_to(folder)):
+            left_out.append((path, "its name is not UTF-8; rename it"))
+        elif suffix in MEDIA_SUFFIXES:
             clips.append(path)
         elif suffix in IMAGE_SUFFIXES and path.parent != folder:
             frames.add(path.parent)
@@ -104,6 +110,15 @@ def as_spelled(folder: Path, name: str) -> Path:
 def same_name(text: str) -> str:
     """Return a name in composed Unicode (NFC), so that names that look equal are equal."""
     return unicodedata.normalize("NFC", text)
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path is Unicode text, and not bytes in another encoding: only text can be written into results."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _walked(folder: Path, leave_out: Callable[[Path, str], None]) -> Iterator[Path]:

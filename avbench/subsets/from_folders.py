@@ -57,7 +57,14 @@ def paired(
     if prompts is not None:
         return Paired(from_prompts_file(prompts), prompts, _alone(stems))
     if lying := prompts_file_of(folders):
-        subset = from_prompts_file(lying)
+        try:
+            subset = from_prompts_file(lying)
+        except InputError as error:
+            msg = (
+                f"{error}. This file was found with the clips and would be their prompts: correct it, name another one "
+                "by --prompts, or rename it to have clips paired by file name"
+            )
+            raise InputError(msg) from None
         if any(fits(folder, subset) for folder in folders):
             return Paired(subset, lying, _alone(stems))
     united: dict[str, Prompt] = {}

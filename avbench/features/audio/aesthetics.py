@@ -81,6 +81,7 @@ class Audiobox:
     protocol = UserProvidedProtocol(AudioboxProtocol())
     wavlm: ClassVar[Mapping[str, Any]] = {}
     """Fields of transformers' WavLMConfig that differ from its defaults, which are those of WavLM Base+."""
+    needs_sound = True
     on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:

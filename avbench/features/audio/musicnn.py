@@ -68,6 +68,7 @@ class Musicnn:
     """The feature ``musicnn``. The constructor raises InputError if the weights are missing."""
 
     protocol = MusicnnProtocol()
+    needs_sound = True
     on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:

@@ -128,6 +128,7 @@ class VGGish:
 
     protocol = UserProvidedProtocol(VGGishProtocol())
     width = 64
+    needs_sound = True
     on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
@@ -150,6 +151,7 @@ class PANNs:
 
     protocol = UserProvidedProtocol(PANNsProtocol())
     width = 64
+    needs_sound = True
     on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
@@ -199,6 +201,7 @@ class CLAP(CLAPNetwork):
     """The feature ``clap``. The constructor raises InputError without transformers, or if the folder holds no CLAP."""
 
     protocol = UserProvidedProtocol(CLAPProtocol())
+    needs_sound = True
     on_gpu = True
 
     @exact()

@@ -122,6 +122,7 @@ class AudioVideo(Pair):
     """The feature ``pe-av``: ``one`` is the frames' vector, ``other`` the sound's."""
 
     ends = ("frames", "sound")
+    needs_sound = True
     protocol = UserProvidedProtocol(replace(_PROTOCOL, name="pe-av"))
 
 
@@ -129,6 +130,7 @@ class TextVideo(Pair):
     """The feature ``pe-text-video``: ``one`` is the frames' vector, ``other`` the video caption's."""
 
     ends = ("frames", "video_caption")
+    reads_captions = True
     protocol = UserProvidedProtocol(replace(_PROTOCOL, name="pe-text-video"))
 
 
@@ -136,4 +138,5 @@ class TextAudio(Pair):
     """The feature ``pe-text-audio``: ``one`` is the sound's vector, ``other`` the audio caption's."""
 
     ends = ("sound", "audio_caption")
+    needs_sound = True
     protocol = UserProvidedProtocol(replace(_PROTOCOL, name="pe-text-audio"))

@@ -65,6 +65,7 @@ class Speech:
 
     protocol = UserProvidedProtocol(SpeechProtocol())
     requires = Requires.PROMPT
+    needs_sound = True
     on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:

@@ -47,6 +47,7 @@ class TextAudio(CLAPNetwork):
 
     protocol = UserProvidedProtocol(TextAudioProtocol())
     requires = Requires.PROMPT
+    needs_sound = True
     on_gpu = True
     parts = ("audio", "text")
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import signal
 
 from avbench.core import Audio, Clip, NotMeasurable
+from avbench.features.table import NO_SOUND
 
 MIXED_DOWN = {
     "mono": "The channels are averaged.",
@@ -22,8 +23,7 @@ SILENCE = "dBFS: a track without a sample above it is silent and is not measured
 def sound_of(clip: Clip) -> Audio:
     """The clip's sound. Raises NotMeasurable where it has none."""
     if clip.audio is None:
-        msg = "the clip has no sound"
-        raise NotMeasurable(msg)
+        raise NotMeasurable(NO_SOUND)
     return clip.audio
 
 

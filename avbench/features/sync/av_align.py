@@ -59,6 +59,7 @@ class AVAlign:
     """
 
     protocol = AVAlignProtocol()
+    needs_sound = True
 
     def __init__(self, device: str = "cpu") -> None:
         try:

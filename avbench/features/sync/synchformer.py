@@ -111,6 +111,7 @@ class Synchformer:
 
     protocol = UserProvidedProtocol(SynchformerProtocol())
     shape = Shape()
+    needs_sound = True
     on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:

@@ -193,6 +193,7 @@ class TextAlignment:
 
     protocol = UserProvidedProtocol(TextAlignmentProtocol())
     requires = Requires.PROMPT
+    reads_captions = True
     shape = CLIPShape()
     on_gpu = True
 

@@ -84,6 +84,7 @@ class ViCLIP:
 
     protocol = UserProvidedProtocol(ViCLIPProtocol())
     requires = Requires.PROMPT
+    reads_captions = True
     shape = ViCLIPShape()
     on_gpu = True
 

@@ -76,7 +76,8 @@ class ClipsFolder:
             key = request.key
             listed = ", ".join(path.name for path in candidates)
             problem = f"several files match: {listed}" if candidates else "no file matches"
-            msg = f"{problem}; looked in {self._folder} for {key.prompt}-{key.seed} and the caption-{key.seed}"
+            also = " with or without the '-0'" if key.seed == 0 else ""
+            msg = f"{problem}; looked in {self._folder} for {key.prompt}-{key.seed}{also}, and for its caption"
             raise InputError(msg)
         return candidates[0]
 

@@ -1,9 +1,11 @@
 """Draws the forest plot of a pair of runs: every metric's difference on one axis, whatever its unit.
 
-A difference stands in units of the metric's smallest detectable one (`verdict.effect`): to the left one run is better,
-to the right the other. A full mark is a difference that is shown, in the colour of the better run; an open grey one is
-not shown. A metric has one mark per subset. Metrics without a better side stand below, and what could not be compared
-says why in its row. A row is a button: the page shows the clips behind it.
+A difference stands in units of the metric's smallest detectable one (`verdict.effect`), which allows for the number of
+comparisons: to the left one run is better, to the right the other. A full mark is a difference that is shown, in the
+colour of the better run; an open grey one is not shown. Near 1 a mark may be either, because the unit is that of
+Student's t and the test is exact; with too few prompts for the exact test no mark is full, and the caption says so. A
+metric has one mark per subset. Metrics without a better side stand below, and what could not be compared says why in
+its row. A row is a button: the page shows the clips behind it.
 """
 
 import math
@@ -17,9 +19,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from avbench.comparison.differences import sided, worsening
-from avbench.comparison.verdict import effect, is_shown, reason
+from avbench.comparison.verdict import counted, effect, is_shown, reason
 from avbench.report.page import svg
 from avbench.report.tables import p_value
+from avbench.statistics.paired import least_prompts
 
 WIDE, NARROW = 720, 360
 """Widths of the two drawings of each plot, in pixels: the page shows the one that fits."""
@@ -72,10 +75,23 @@ def forest(
     found.sort(key=lambda row: (not row.marks, not row.sided, not row.shown, -row.farthest))
     most = max((row.farthest for row in found), default=0.0)
     axis_end = min(max(1.15 * most, 1.5), _FARTHEST)
-    prompts = np.nanmax([0.0, *rows["prompts"].to_numpy(float)])
-    counted = f"the smallest difference that can be shown with {prompts:.0f} prompts"
-    drawn = [_Plot(width, axis_end, run, against, colours).drawn(found, counted) for width in widths]
+    captions = _captions(rows)
+    drawn = [_Plot(width, axis_end, run, against, colours).drawn(found, captions) for width in widths]
     return Markup("").join(drawn)
+
+
+def _captions(rows: pd.DataFrame) -> tuple[str, str]:
+    """What 1 on the axis is, for the wide and for the narrow drawing; or that no mark can be full."""
+    prompts, family = (int(np.nanmax([0.0, *rows[name].to_numpy(float)])) for name in ("prompts", "family"))
+    least = least_prompts(family=max(1, family))
+    if rows["paired"].eq(True).any() and prompts < least:
+        few = f"{counted(prompts, 'prompt')} can show no difference in {counted(family, 'comparison')}"
+        return f"{few}, however large: at least {least} prompts are needed", "too few prompts to show a difference"
+    shown = "1 is about the smallest difference that"
+    return (
+        f"{shown} {counted(prompts, 'prompt')} can show in {counted(family, 'comparison')}",
+        f"{shown} can be shown",
+    )
 
 
 def _row(metric: str, rows: Sequence[Any], frame: pd.DataFrame) -> _Row:
@@ -123,7 +139,7 @@ class _Plot:
         start, end = (14.0, self.width - 14.0) if self.narrow else (190.0, self.width - 190.0)
         return svg.Scale(-self.axis_end, self.axis_end, start, end)
 
-    def drawn(self, rows: Sequence[_Row], counted: str) -> Markup:
+    def drawn(self, rows: Sequence[_Row], captions: tuple[str, str]) -> Markup:
         """The whole drawing: metrics with a better side, metrics without one, the axis, and what was not compared."""
         parts, y, room = [], 0.0, 13 if self.narrow else 36
         left, right = _cut(self.against, room), _cut(self.run, room)
@@ -141,8 +157,7 @@ class _Plot:
                 parts.append(self._row(row, y, height))
                 y += height
         if y:
-            words = "1 is the smallest difference that can be shown" if self.narrow else f"1 is {counted}"
-            parts.insert(0, svg.across(self.axis, 22, y, words))
+            parts.insert(0, svg.across(self.axis, 22, y, captions[self.narrow]))
             y += 42
         for words in self._not_compared(rows):
             y += 17

@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from avbench.comparison import votes as ballots
 from avbench.comparison.same_clips import remarks
 from avbench.comparison.verdict import POOLS, effect, is_shown, verdict
-from avbench.core import Key, Run, Subset
+from avbench.core import Key, Run, Subset, clip_name
 from avbench.core.version import __version__
 from avbench.features.measure import current_rows
 from avbench.metrics.evaluate import read_values
@@ -361,7 +361,7 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
     found = []
     for subset in _subsets(folders):
         for folder in (one for one in folders if subset.name in one.run().subsets):
-            samples = folder.samples()
+            samples, seeds = folder.samples(), folder.run().seeds
             asked = [key for key in folder.planned_keys() if key.subset == subset.name]
             here = frame.loc[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
             gaps = [(row["metric"], row["unmeasured"], row["missing"]) for row in _records(here) if row["unmeasured"]]
@@ -371,7 +371,7 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
                     "subset": subset.name,
                     "run": folder.path.name,
                     "asked": len(asked),
-                    "failed": without_folders([(f"{key.prompt}, seed {key.seed}", why) for key, why in failed if why]),
+                    "failed": without_folders([(clip_name(key, seeds), why) for key, why in failed if why]),
                     "gaps": without_folders(gaps),
                     "measured": len(here) - len(gaps),
                     "metrics": len(here),

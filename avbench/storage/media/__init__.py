@@ -1,8 +1,9 @@
 """Reads media files into clips, exactly or not at all, and writes clips to files.
 
-`read_clip` reads mp4, mov, mkv, webm, avi, gif and folders of numbered frames; `write_clip` writes lossless mkv or
-ordinary mp4. Only this package deals with codecs. Every failure is a `MediaError`: one sentence that names the file.
-Each decision that the reader had to make is a sentence in `Clip.remarks`.
+`read_clip` reads mp4, mov, mkv, webm, avi, gif and folders of numbered frames, `has_sound` looks for a sound track in
+one, and `write_clip` writes lossless mkv or ordinary mp4. Only this package deals with codecs. Every failure is a
+`MediaError`: one sentence that names the file. Each decision that the reader had to make is a sentence in
+`Clip.remarks`.
 
 Time (timing.py). Frames count from the first frame's timestamp, and sample 0 sounds at that moment: a track that starts
 late gets zeros in front, one that starts early is trimmed, and a gap of more than 50 ms inside the track is filled with
@@ -38,9 +39,9 @@ sound, and the missing end of a fragmented mp4 that was cut between two fragment
 
 import av.logging
 
-from avbench.storage.media.reading import IMAGE_SUFFIXES, MEDIA_SUFFIXES, read_clip
+from avbench.storage.media.reading import IMAGE_SUFFIXES, MEDIA_SUFFIXES, has_sound, read_clip
 from avbench.storage.media.writing import write_clip
 
 av.logging.set_level(None)
 
-__all__ = ["IMAGE_SUFFIXES", "MEDIA_SUFFIXES", "read_clip", "write_clip"]
+__all__ = ["IMAGE_SUFFIXES", "MEDIA_SUFFIXES", "has_sound", "read_clip", "write_clip"]

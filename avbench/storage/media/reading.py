@@ -26,6 +26,8 @@ MEDIA_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".qt"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """Suffixes of the frames in a folder."""
 
+_SOUND_FILES = ("audio.wav", "audio.flac")
+"""Names of the sound in a folder of frames."""
 # Only these formats are tried: libav would also read a text as a terminal recording, and the files in a playlist.
 _VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _SOUND_FORMATS = "wav,flac"
@@ -71,6 +73,19 @@ def read_clip(path: Path, *, fps: Fraction | None = None) -> Clip:
             msg = f"{path} does not exist"
             raise MediaError(msg)
         return _read_folder(path, fps) if path.is_dir() else _read_file(path, fps)
+
+
+def has_sound(path: Path) -> bool:
+    """Whether a video file has a sound track, or a folder of frames a sound file; nothing is decoded.
+
+    Raises:
+        MediaError: the file is no media file, or is damaged.
+    """
+    with telling(path, "read"):
+        if path.is_dir():
+            return any((path / name).exists() for name in _SOUND_FILES)
+        with _opened(path, _VIDEO_FORMATS) as container:
+            return bool(container.streams.audio)
 
 
 def _read_file(path: Path, fps: Fraction | None) -> Clip:
@@ -165,7 +180,7 @@ def _numbered(folder: Path) -> list[Path]:
 
 
 def _folder_sound(folder: Path) -> Audio | None:
-    files = [folder / name for name in ("audio.wav", "audio.flac") if (folder / name).exists()]
+    files = [folder / name for name in _SOUND_FILES if (folder / name).exists()]
     if not files:
         return None
     if len(files) > 1:
