@@ -99,6 +99,7 @@ class ImageBind:
     protocol = UserProvidedProtocol(ImageBindProtocol())
     shape = Shape()
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
