@@ -35,7 +35,7 @@ from avbench.storage import features_cache, plug_ins, weights, worker_pool
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.content import UNREADABLE, counted, holds, require_unchanged
 from avbench.storage.features_cache import FeaturesCache
-from avbench.storage.media import read_clip
+from avbench.storage.media import StoredClip, read_clip
 from avbench.storage.run_folder import RunFolder
 
 
@@ -55,6 +55,8 @@ class Task:
 
 CRASHED = str(worker_pool.WorkerCrashed("measuring"))
 """The sentence that replaces the value after a crash."""
+_MOST_HELD = 64 * 2**20
+"""Bytes. A clip whose frames take more stays in its file, and is decoded anew for each feature that reads it."""
 _TRIED_AGAIN = (*worker_pool.NOT_MEASURED, UNREADABLE, plug_ins.FAILED)
 """The next `measure` tries a row again whose sentence begins like one of these."""
 _FAILED = (*worker_pool.NOT_MEASURED, UNREADABLE)
@@ -361,7 +363,9 @@ def _worker(folder: Path, against: Path | None, device: str) -> Callable[[Task],
         ):
             reference = _read(against, task.reference, their) if task.reference.path is not None else None
         rows = []
-        for feature in task.features:
+        for feature in sorted(task.features, key=_streams, reverse=True):  # the others need whole clips
+            if not _streams(feature):
+                clips, reference = [_whole(clip) for clip in clips], _whole(reference)
             try:
                 known = measured(feature, task, clips, reference, (forms, their))
             except Exception as error:
@@ -403,13 +407,29 @@ def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip |
         msg = f"{path} is missing or is not the clip that was sampled"
         raise InputError(msg)
     try:
-        clip = read_clip(path)
-    except MediaError as error:
-        return NotMeasurable(f"{UNREADABLE}: {str(error).removeprefix(f'{path} cannot be read: ')}")
-    try:
+        clip = read_clip(path, most_held=_MOST_HELD)
         return in_form(clip, forms[sample.key.subset]) if sample.spec_mismatch else clip
+    except MediaError as error:
+        return _unreadable(error, path)
     except NotMeasurable as reason:
         return reason
+
+
+def _unreadable(error: MediaError, path: Path | None = None) -> NotMeasurable:
+    return NotMeasurable(f"{UNREADABLE}: {str(error).removeprefix(f'{path} cannot be read: ')}")
+
+
+def _streams(feature: str) -> bool:
+    """Whether a feature takes clips whose frames stay in their file."""
+    return getattr(feature_class(feature), "streams", False)
+
+
+def _whole(clip: Any) -> Any:
+    """A clip with all its frames in memory."""
+    try:
+        return clip.whole() if isinstance(clip, StoredClip) else clip
+    except MediaError as error:
+        return _unreadable(error)
 
 
 def _rows(
@@ -444,6 +464,8 @@ def _rows(
                 made = [look(clips[0], reference)]
     except NotMeasurable as reason:
         made, missing = [None] * len(clips), str(reason)
+    except MediaError as error:  # of a file that was whole when the clip was read
+        made, missing = [None] * len(clips), str(_unreadable(error))
     return _as_rows(feature, task, made, missing, forms)
 
 
