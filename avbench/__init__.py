@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from avbench.metrics.hook import score as training_hook
     from avbench.storage.media import read_clip as load_clip
     from avbench.storage.media import write_clip as save_clip
+    from avbench.storage.ray_actors import RayActors
 
 __all__ = [
     "ArmComparison",
@@ -19,6 +20,7 @@ __all__ = [
     "Comparison",
     "InputError",
     "Prompt",
+    "RayActors",
     "Silent",
     "Subset",
     "__version__",
@@ -35,6 +37,7 @@ _PLACES = {
         ("ArmComparison", "Comparison", "Silent", "compare", "compare_arms", "run", "score"), "avbench.api"
     ),
     **dict.fromkeys(("Audio", "Clip", "ClipSpec", "InputError", "Prompt", "Subset"), "avbench.core"),
+    "RayActors": "avbench.storage.ray_actors",
     "__version__": "avbench.core.version",
     "training_hook": "avbench.metrics.hook:score",
     "load_clip": "avbench.storage.media:read_clip",

@@ -46,15 +46,19 @@ TITLES = {
     "audio.text": "Sound and its caption: CLAP",
     "audio.aesthetics": "Sound: Audiobox-Aesthetics",
     "audio.perception": "Sound, picture and captions: PE-AV",
+    "audio.imagebind": "Sound and picture: ImageBind",
     "audio.speech": "Speech: word error rate",
     "sync.av_align": "AV-Align",
     "sync.synchformer": "DeSync by Synchformer",
+    "sync.syncnet": "Lip sync by SyncNet",
     "vbench.dynamic_degree": "VBench: dynamic degree",
     "vbench.pixels": "VBench: temporal flickering",
     "vbench.smoothness": "VBench: motion smoothness",
     "vbench.quality": "VBench: imaging and aesthetic quality",
     "vbench.viclip": "VBench: overall consistency and temporal style",
     "vbench.consistency": "VBench: consistency; text alignment",
+    "judge.qwen": "Physics: a vision-language model as a judge",
+    "judge.served": "Physics: a judge behind a server",
     "toyworld": "Physics of the embedded world",
 }
 """Module of features, below avbench.features → title of its section."""
@@ -94,7 +98,16 @@ NOTED = (
 """Sentences of docstrings that the shared notes or the table of metrics state."""
 USUAL_VALUES = {"mono": "mean", "resampler": "resample_poly", "silent_below": -90.0}
 """Values of protocols that the shared notes state, beside float32 and native."""
-LEFT_OUT = ("name", "version", "weights_sha256", "head_sha256", "heads_sha256", "reference_clips")
+LEFT_OUT = (
+    "name",
+    "version",
+    "weights_sha256",
+    "head_sha256",
+    "heads_sha256",
+    "detector_sha256",
+    "questions_sha256",
+    "reference_clips",
+)
 """Values of protocols that only identify files and versions."""
 SHARED = {
     "frechet_distance": "Fréchet distance",
@@ -267,7 +280,7 @@ def _protocol(kind: type) -> Mapping[str, Any]:
     held = next(vars(one)["protocol"] for one in kind.__mro__ if "protocol" in vars(one))
     protocol = getattr(held, "_protocol", held)
     values = dict(protocol.values())
-    files = () if protocol is held else [one for one in ("weights", "head") if one in values]
+    files = () if protocol is held else [one for one in ("weights", "head", "detector") if one in values]
     return values | {name: f"{values[name]}†" for name in files}
 
 
@@ -298,6 +311,8 @@ def _like(kind: type, listed: Iterable[type]) -> type | None:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_value(one)}" for name, one in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import time
+
+from avbench.core import InputError
 
 VICTIM = "AVBENCH_TEST_VICTIM"
 """Environment variable that workers inherit: what a process dies of."""
@@ -15,6 +18,31 @@ def dies_of(what):
 
 def echo():
     return dies_of
+
+
+def obedient(folder):
+    """A worker that notes each call in a file named after its task, and then does what the task says after its name."""
+
+    def one(task):
+        name, _, what = task.partition(" ")
+        with (folder / name).open("a") as calls:
+            calls.write(f"{os.getpid()}\n")
+        first = len((folder / name).read_text().splitlines()) == 1
+        if what == "dies" or (what == "dies once" and first):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "hangs":
+            time.sleep(3600)
+        if what == "raises":
+            msg = f"{name} is wrong"
+            raise InputError(msg)
+        return name.upper()
+
+    return one
+
+
+def unbuildable():
+    msg = "the weights are not here"
+    raise InputError(msg)
 
 
 def measuring(folder, against, places):

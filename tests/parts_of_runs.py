@@ -68,6 +68,16 @@ def content(place, *, times=False):
     return found
 
 
+def in_order(place):
+    """What a run folder holds, with the lines of its files in one order: workers write them as clips are done."""
+    found = content(place)
+    for name, one in found.items():
+        if name.endswith("rows.jsonl"):
+            found[name] = sorted(one.splitlines())
+    found["samples.jsonl"] = sorted(found["samples.jsonl"], key=json.dumps)
+    return found
+
+
 def whole(place):
     """The run that one process made without a stop."""
     return part(place / WHOLE.name, KEYS)

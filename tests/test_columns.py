@@ -7,7 +7,8 @@ import pytest
 from command_line import run_avbench
 
 from avbench.comparison import paper_presets
-from avbench.core import InputError
+from avbench.core import InputError, resolve
+from avbench.features.table import FEATURES
 from avbench.metrics import columns
 from avbench.metrics.columns import COLUMNS, Wanted, columns_named, wanted_metrics
 from avbench.metrics.evaluate import chosen_metrics
@@ -48,8 +49,7 @@ def test_what_lacks_weights_is_left_out_with_the_command(tmp_path):
     notes = []
     found = wanted_metrics(Wanted(columns="t2av"), notes.append)
     assert [one.name for one in found] == ["av_align"]
-    lacking, left_out = notes
-    assert "lip sync, 7 of 11 (needs SyncNet)" in lacking
+    (left_out,) = notes
     assert "clap_text_audio, desync" in left_out and "`avbench weights fetch " in left_out and "\n" not in left_out
     (tmp_path / "mine").write_bytes(b"PKmine")
     weights.provide("clap", tmp_path / "mine")
@@ -62,6 +62,22 @@ def test_what_lacks_a_package_is_left_out_with_the_command(monkeypatch):
     with pytest.raises(InputError, match="nothing is left of the columns t2av"):
         wanted_metrics(Wanted(columns="t2av"), notes.append)
     assert "av_align is left out: it needs librosa; run `pip install 'avbench[sync]'`" in notes
+
+
+@pytest.mark.parametrize("metric", ["pe_av", "wer", "physics_judge", "kvd_vjepa2", "fad_clap"])
+def test_nothing_is_fetched_for_a_metric_whose_package_is_missing(monkeypatch, metric):
+    monkeypatch.setattr(columns, "find_spec", lambda name: None)
+    monkeypatch.setattr(weights, "fetch", lambda *_, **__: pytest.fail("it fetches"))
+    with pytest.raises(InputError, match=rf"{metric} cannot be computed: it needs transformers; run `pip install 'avb"):
+        wanted_metrics(Wanted([metric], fetch=weights.Fetching()), [].append)
+
+
+def test_every_feature_that_imports_transformers_is_known_to_need_it():
+    """A feature of which this is not known would have its weights fetched in vain."""
+    for feature, place in FEATURES.items():
+        module = resolve(f"{place.partition(':')[0]}:__file__")
+        if "from transformers import" in Path(module).read_text() and feature not in ("vggish", "panns-cnn14"):
+            assert columns.PACKAGES[feature][0] == "transformers", feature
 
 
 def test_nothing_left_is_an_error_and_named_metrics_stay():

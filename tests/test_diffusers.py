@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -338,7 +339,8 @@ def test_presets_fit_the_classes_that_they_are_for(built):
     for name, (class_name, *_, preset) in FAMILIES.items():
         model = generators.build(str(built(name)), {})
         assert model.settings["preset"] == preset and not model.settings["dropped"], class_name
-        assert model.settings["flow_shift"] is None, "the scheduler is the checkpoint's own"
+        wanted = PRESETS[preset].flow_shift
+        assert model.settings["flow_shift"] == wanted and model._decided.sampler.flow_shift == wanted
         assert model.settings["fps"] == str(PRESETS[preset].fps) and PRESETS[preset].source in model.remarks([])[0]
     asked = generators.build(str(built("wan2.1")), {"preset": "wan2.1-720p", "steps": 3})
     assert (asked.settings["flow_shift"], asked.settings["width"], asked.settings["steps"]) == (5.0, 1280, 3)
@@ -358,7 +360,9 @@ CARD = "---\nlicence: other\n---\n# LTX-2\n\nA distilled checkpoint is elsewhere
         ("Wan 4 steps", CARD, "X", "the name Wan 4 steps has the word '4-steps'"),
         ("wan", CARD.replace("# LTX-2", "# LTX-2 Turbo"), "X", "its card has the word 'turbo'"),
         ("wan", CARD.replace("other", "other\ntags: [lcm]"), "X", "its card has the word 'lcm'"),
+        ("Kandinsky-5.0-T2V-Lite-nocfg-5s", "", "X", "the name Kandinsky-5.0-T2V-Lite-nocfg-5s has the word 'nocfg'"),
         ("wan", "", "FlowMatchLCMScheduler", "its scheduler is FlowMatchLCMScheduler"),
+        ("alpha", "", "HeliosDMDScheduler", "its scheduler is HeliosDMDScheduler"),
     ],
 )
 def test_a_distilled_checkpoint_is_known_by_what_it_calls_itself(tmp_path, name, card, scheduler, evidence):
@@ -368,13 +372,21 @@ def test_a_distilled_checkpoint_is_known_by_what_it_calls_itself(tmp_path, name,
     (folder / "scheduler/scheduler_config.json").write_text(json.dumps({"_class_name": scheduler}))
     assert distilled(folder, {}) == evidence
     assert distilled(folder, {"_name_or_path": "b/causvid"}) is not None
+    if evidence is None:
+        (folder / "transformer").mkdir()
+        (folder / "transformer/config.json").write_text('{"use_meanflow": true}')
+        assert distilled(folder, {}) == "its transformer/config.json says use_meanflow"
     assert distilled(folder, {}, [Path("Wan21_lightx2v_rank32.safetensors")]) is not None
 
 
 def test_a_distilled_checkpoint_gets_no_steps_of_the_full_model(built, tmp_path):
     folder = tmp_path / "ltx-2-distilled"
     shutil.copytree(built("ltx2"), folder)
-    with pytest.raises(InputError, match=r"is distilled, because the name .*: give -M steps= and -M guidance="):
+    with pytest.raises(
+        InputError,
+        match=r"is distilled, because the name .*: give -M steps= and -M guidance= as its card says, or -M "
+        r"preset=ltx-2-distilled if it is that model",
+    ):
         generators.build(str(folder), {})
     with pytest.raises(InputError, match=r"give -M guidance= as its card says"):
         generators.build(str(folder), {"steps": 8})
@@ -385,6 +397,45 @@ def test_a_distilled_checkpoint_gets_no_steps_of_the_full_model(built, tmp_path)
     assert "has the word 'distill'" in settings["distilled"] and "taken for distilled" in model.remarks([])[0]
     full = generators.build(str(folder), {"preset": "ltx-2"})
     assert full.settings["preset"] == "ltx-2" and "distilled" not in full.settings
+    few = generators.build(str(folder), {"preset": "ltx-2-distilled"}).settings
+    assert few["steps"] == len(few["call"]["sigmas"]) == 8 and few["call"]["audio_guidance_scale"] == 1.0
+    with pytest.raises(InputError, match=r"-M steps=4 does nothing: preset ltx-2-distilled gives the noise level"):
+        generators.build(str(folder), {"preset": "ltx-2-distilled", "steps": 4})
+
+
+def test_the_card_of_a_distilled_checkpoint_decides(built, tmp_path):
+    folder = tmp_path / "wan-turbo"
+    shutil.copytree(built("wan2.1"), folder)
+    code = "```python\nvideo = pipe(prompt, num_inference_steps=4, guidance_scale=1.0).frames[0]\n```\n"
+    (folder / "README.md").write_text(f"# A model\n\n{code}{code}")
+    model = generators.build(str(folder), {})
+    assert model.settings["from_card"] == {"steps": 4, "guidance": 1.0} and model.settings["preset"] is None
+    assert (model.settings["steps"], model.settings["guidance"], model.settings["flow_shift"]) == (4, 1.0, None)
+    assert "the code in its card gave steps 4, guidance 1.0" in model.remarks([])[0]
+    own = generators.build(str(folder), {"steps": 6}).settings
+    assert own["from_card"] == {"guidance": 1.0} and own["steps"] == 6, "what the user gives comes first"
+    (folder / "README.md").write_text(f"{code}{code.replace('=4', '=8')}")
+    with pytest.raises(InputError, match=r"give -M steps= as its card says, or -M preset=wan2\.1-lightx2v"):
+        generators.build(str(folder), {})
+
+
+def test_the_flow_shift_of_a_preset_is_used_wherever_the_note_names_it(built, tmp_path):
+    """Wan 2.2's scheduler is published with 3.0, and its authors sample with 12.0."""
+    model = generators.build(str(built("wan2.2-a14b")), {})
+    assert model.settings["scheduler"] == {"class": "UniPCMultistepScheduler", "flow_shift": 3.0}
+    assert model.settings["flow_shift"] == 12.0
+    assert "with flow shift 12.0 instead of the checkpoint's 3.0" in model.remarks([])[0]
+    assert load(model._source, CPU, model._decided.sampler).scheduler.config["flow_shift"] == 12.0
+    folder = tmp_path / "another"
+    shutil.copytree(built("wan2.1"), folder)
+    diffusers.DDIMScheduler().save_pretrained(folder / "scheduler")
+    index = index_of(folder)
+    (folder / "model_index.json").write_text(json.dumps({**index, "scheduler": ["diffusers", "DDIMScheduler"]}))
+    other = generators.build(str(folder), {})
+    assert other.settings["flow_shift"] is None and other.settings["dropped"] == ["flow_shift"]
+    assert other.settings["scheduler"] == {"class": "DDIMScheduler", "flow_shift": None}
+    with pytest.raises(InputError, match="flow_shift: DDIMScheduler has none"):
+        generators.build(str(folder), {"preset": "wan2.1-480p"}).prepare()
 
 
 def test_every_class_for_captions_has_a_rate_and_mochi_its_frames():
@@ -395,7 +446,7 @@ def test_every_class_for_captions_has_a_rate_and_mochi_its_frames():
         assert hasattr(diffusers, f"{name}Pipeline"), name
     parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "transformer"))
     mochi = diffusers.MochiPipeline(diffusers.FlowMatchEulerDiscreteScheduler(), **parts)
-    assert (calling.snapped_frames(mochi, 14), calling.snapped_size(mochi, 60)) == (19, 64)
+    assert (calling.snapped(mochi, "frames", 14), calling.snapped(mochi, "width", 60)) == (19, 64)
 
 
 @pytest.mark.slow
@@ -544,7 +595,7 @@ def test_ranks_that_share_a_sequence_make_the_same_clip(built):
     try:
         first, second = (one.clip for one in model.generate([request(), request(seed=1)]))
         assert near(first, clip(built("wan2.1"))) and near(second, clip(built("wan2.1"), request(seed=1)))
-        model._call = {"num_inference_steps": -1}
+        model._decided = replace(model._decided, call={"num_inference_steps": -1})
         with pytest.raises(Exception, match=r"."):
             model.generate([request()])
         assert model._ranks is None and not torch.distributed.is_initialized()

@@ -36,6 +36,7 @@ ELSEWHERE = {
     },
     **{name: "needs a reference of its own protocol" for name in ("fvd_common_metrics", "fvd_asva", "fvd_fastvideo")},
     "fvd_javisbench": "needs a reference of its own protocol",
+    **dict.fromkeys(("physics_judge_served", "physics_judge_spread_served"), "needs a server"),
 }
 
 

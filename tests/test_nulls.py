@@ -1,5 +1,7 @@
 """A permutation null is right about chance: p-values are even, excesses centred, labels swapped in pairs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -144,6 +146,19 @@ def test_what_differs_is_found():
         assert swap_test(distance(np.concatenate([near, far, real])), 60, 200).value == pytest.approx(-found.value)
 
 
+def test_of_very_many_clips_fewer_permutations_are_drawn(monkeypatch):
+    random = np.random.default_rng(17)
+    pooled = Kernel(np.concatenate([spread(random, 60), spread(random, 140)]))
+    whole = permutation_null(pooled, range(60), range(60, 200))
+    monkeypatch.setattr("avbench.statistics.uncertainty.MOST_EXCHANGED", 200 * 150)
+    fewer = permutation_null(pooled, range(60), range(60, 200))
+    assert (whole.permutations, fewer.permutations) == (1000, 150)
+    assert fewer.p * 151 == pytest.approx(round(fewer.p * 151)), "a share of the draws, and of the measured one"
+    assert abs(fewer.mean - whole.mean) < 0.5 * whole.sd and fewer.sd == pytest.approx(whole.sd, rel=0.3)
+    monkeypatch.setattr("avbench.statistics.uncertainty.MOST_EXCHANGED", 200)
+    assert permutation_null(pooled, range(60), range(60, 200)).permutations == 99
+
+
 def swapped(pooled, pairs, real, draws=40):
     """The difference of two distances under random swaps, by its definition and by the derivative."""
     swaps = np.random.default_rng(9).random((draws, pairs)) < 0.5
@@ -160,6 +175,33 @@ def test_the_derivative_of_a_kernel_distance_leaves_nothing_out():
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("windows", [1, 4])
+def test_the_difference_of_kernel_distances_is_read_off_the_derivative(windows):
+    clips = spread(np.random.default_rng(16), 80).reshape(-1, windows, 8)
+    metric = next(metric for metric in METRICS if metric.name == "kvd")
+    pairs = 20 // windows
+    pooled = distances.pooled(metric, *np.split(clips, [pairs, 2 * pairs]))
+    measured = _swaps(pooled, 2 * pairs, np.zeros((1, pairs), dtype=bool))[0]
+    computed = []
+    pooled = replace(pooled, statistic=_Counted(pooled.statistic, computed))
+    assert swap_test(pooled, pairs, 2 * pairs).value == pytest.approx(measured, rel=1e-9)
+    assert not computed
+
+
+class _Counted:
+    """A pooled distance that counts how often it is computed."""
+
+    def __init__(self, pooled, computed):
+        self._pooled, self._computed = pooled, computed
+
+    def __getattr__(self, name):
+        return getattr(self._pooled, name)
+
+    def __call__(self, first, second):
+        self._computed.append(len(first))
+        return self._pooled(first, second)
+
+
 @pytest.mark.parametrize("options", [{}, {"ddof": 0}, {"epsilon": 1e-2}])
 @pytest.mark.parametrize(("n", "real"), [(60, 80), (60, 6), (7, 80)])
 def test_the_derivative_of_a_frechet_distance_goes_with_the_distance(n, real, options):
@@ -172,6 +214,8 @@ def test_the_derivative_of_a_frechet_distance_goes_with_the_distance(n, real, op
 
 def test_a_derivative_that_points_the_other_way_is_no_evidence():
     class Odd(Kernel):
+        influence_is_exact = False
+
         def influence(self, models, real):
             return -super().influence(models, real)
 

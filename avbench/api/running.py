@@ -17,6 +17,7 @@ from avbench.core import InputError, Shard, Subset
 from avbench.features.measure import require_weights
 from avbench.metrics.columns import Wanted, fetched, wanted_metrics
 from avbench.metrics.evaluate import features_of, fvd_metrics
+from avbench.storage.ray_actors import RayActors
 
 DEMO_MODELS = (
     "avfulldit:toy-t2v",
@@ -49,7 +50,7 @@ def run(
     plan: Plan | None = None,
     allow: Sequence[str] = (),
     out: str | Path = "runs",
-    workers: int | None = None,
+    workers: int | RayActors | None = None,
     device: str = "auto",
     replace: bool = False,
     reporter: Reporter | None = None,
@@ -78,7 +79,7 @@ def run(
         plan: primary questions and margins.
         allow: fields in which runs may differ; a difference in any other field is an error.
         out: folder that gets one run folder per model. The same call again resumes where it stopped.
-        workers: processes; one per core where not given.
+        workers: processes; one per core where not given. Or ``avbench.RayActors(…)``, on this machine or a cluster.
         device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
             ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
         replace: delete and make again what belongs to another model or other settings; otherwise it is an error.

@@ -19,6 +19,7 @@ from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics.columns import Wanted, wanted_metrics
 from avbench.metrics.evaluate import features_of
 from avbench.metrics.table import Metric
+from avbench.storage.ray_actors import RayActors
 from avbench.subsets.from_folders import paired
 
 MOST_SEEDS = 64
@@ -36,7 +37,7 @@ def score(
     fetch: bool | Sequence[str] = False,
     out: str | Path = "runs/score",
     plan: Plan | None = None,
-    workers: int | None = None,
+    workers: int | RayActors | None = None,
     device: str = "auto",
     replace: bool = False,
     reporter: Reporter | None = None,
@@ -59,7 +60,7 @@ def score(
             for that.
         out: folder that gets one run folder per model. The same call again measures what is new.
         plan: primary questions and margins.
-        workers: processes; one per core where not given.
+        workers: processes; one per core where not given. Or ``avbench.RayActors(…)``, on this machine or a cluster.
         device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
             ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
         replace: measure changed clips again; otherwise they are an error.

@@ -37,7 +37,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
             asked.settings,
             asked.subsets,
             asked.seeds,
-            workers=work.processes,
+            workers=work.pool,
             preset=asked.preset,
             replace=work.replace,
             shard=asked.shard,
@@ -130,9 +130,7 @@ def measured(
             yield task
 
     with view.writing():
-        count, tasks = measure_clips(
-            view, features_of(metrics), workers=work.processes, against=against, device=work.device
-        )
+        count, tasks = measure_clips(view, features_of(metrics), workers=work.pool, against=against, device=work.device)
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted
         work.reporter.follow(f"{view.path.name}: measure", count, shown)

@@ -1,5 +1,6 @@
 """Defines how work is done and reported: settings that change no number, and where messages and progress go."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 from avbench.core import Shard, Subset
 from avbench.features import devices
 from avbench.metrics.table import problems
+from avbench.storage.ray_actors import RayActors
 from avbench.storage.worker_pool import default_workers
 
 
@@ -61,8 +63,8 @@ class Silent:
 class Work:
     """Settings of the work itself, which change no number."""
 
-    workers: int | None = None
-    """Worker processes; one per core where not given, 0 for none."""
+    workers: int | RayActors | None = None
+    """Worker processes of this machine; one per core where not given, 0 for none. Or Ray's actors."""
     replace: bool = False
     """Whether clips of another model, or clips that have changed, are deleted and made again."""
     reporter: Reporter = field(default_factory=Silent)
@@ -71,8 +73,15 @@ class Work:
 
     @property
     def processes(self) -> int:
-        """How many processes."""
-        return default_workers() if self.workers is None else self.workers
+        """How many processes of this machine."""
+        return self.workers if isinstance(self.workers, int) else default_workers()
+
+    @property
+    def pool(self) -> int | RayActors:
+        """What clips are made and measured by: so many processes, or Ray's actors."""
+        if isinstance(self.workers, RayActors):
+            return dataclasses.replace(self.workers, device=self.device)
+        return self.processes
 
 
 @dataclass(frozen=True)
@@ -88,9 +97,10 @@ class SamplingJob:
     """The part of the clips to make; all of them if None."""
 
 
-def work_of(workers: int | None, replace: bool, reporter: Reporter | None, device: str) -> Work:
+def work_of(workers: int | RayActors | None, replace: bool, reporter: Reporter | None, device: str) -> Work:
     """Settings of the work, checked, with a note on each metric that cannot be used."""
-    devices.require(device)  # before anything is made
+    if not isinstance(workers, RayActors):  # whose machines may have other devices
+        devices.require(device)  # before anything is made
     reporter = reporter or Silent()
     note_unusable_metrics(reporter)
     return Work(workers, replace, reporter, device)

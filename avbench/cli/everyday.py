@@ -11,16 +11,19 @@ import typer
 from avbench.cli.config import write_config
 from avbench.cli.options import (
     AcceptLicence,
+    Address,
     Against,
     Allow,
     AskedBy,
     Columns,
     Config,
     Device,
+    Engine,
     Explain,
     Fetch,
     Form,
     FVDProtocols,
+    ItemTimeout,
     Limit,
     Metrics,
     Models,
@@ -54,6 +57,7 @@ from avbench.cli.steps import (
     PRINTED,
     allowed_to_fetch,
     chosen_subsets,
+    chosen_workers,
     opened_run,
     parsed_settings,
     shard_place,
@@ -63,6 +67,7 @@ from avbench.cli.steps import (
 
 if TYPE_CHECKING:
     from avbench.api import ArmComparison, Comparison
+    from avbench.storage.ray_actors import RayActors
 
 CAPTIONS = ("full", "short")
 Details = Annotated[
@@ -111,6 +116,9 @@ def score(
     accept_licence: AcceptLicence = None,
     plan: PlanAt = None,
     workers: Workers = None,
+    engine: Engine = "local",
+    address: Address = None,
+    item_timeout: ItemTimeout = None,
     device: Device = "auto",
     explain: Explain = None,
     out: Annotated[
@@ -134,6 +142,7 @@ def score(
             f"--name gives {next(one for one in name if name.count(one) > 1)!r} twice; give each folder its own name"
         )
     _require_explained(explain, metric, others=columns is not None)
+    by = chosen_workers(workers, engine, address, item_timeout)
     found = api.score(
         dict(zip(name, folders, strict=True)) if name else folders,
         reference=reference,
@@ -144,13 +153,13 @@ def score(
         fetch=allowed_to_fetch(fetch, accept_licence),
         out=out,
         plan=written_plan(plan),
-        workers=workers,
+        workers=by,
         device=device,
         replace=replace,
         reporter=PRINTED,
         shard=shard,
     )
-    _finish(found, shard_place(out, shard), workers, shown=Shown(details, every, explain or ()))
+    _finish(found, shard_place(out, shard), by, shown=Shown(details, every, explain or ()))
 
 
 @app.command()
@@ -174,6 +183,9 @@ def run(
     plan: PlanAt = None,
     allow: Allow = None,
     workers: Workers = None,
+    engine: Engine = "local",
+    address: Address = None,
+    item_timeout: ItemTimeout = None,
     device: Device = "auto",
     explain: Explain = None,
     out: Out = Path("runs"),
@@ -194,7 +206,7 @@ def run(
 
     settings = parsed_settings(setting or ())
     _require_explained(explain, metric, others=bool(columns or preset or fvd_protocol))
-    place = shard_place(out, shard)
+    place, by = shard_place(out, shard), chosen_workers(workers, engine, address, item_timeout)
 
     def begun(folder: Path) -> None:
         if folder.parent == place:  # and not that of a reference's clips
@@ -218,13 +230,13 @@ def run(
         plan=written_plan(plan),
         allow=allow or (),
         out=out,
-        workers=workers,
+        workers=by,
         device=device,
         replace=replace,
         reporter=Printed(PRINTED.notes, begun),
         shard=shard,
     )
-    _finish(found, place, workers, fvd_protocol, shown=Shown(details, every, explain or ()))
+    _finish(found, place, by, fvd_protocol, shown=Shown(details, every, explain or ()))
 
 
 @app.command()
@@ -508,7 +520,12 @@ def _require_explained(explain: list[str] | None, metrics: list[str] | None, *, 
 
 
 def _finish(
-    found: "Comparison", out: Path, workers: int | None, fvd_protocols: list[str] | None = None, *, shown: "Shown"
+    found: "Comparison",
+    out: Path,
+    workers: "int | RayActors | None",
+    fvd_protocols: list[str] | None = None,
+    *,
+    shown: "Shown",
 ) -> None:
     """Write the report of a comparison and print the answer; exit code 1 if clips were lost or nothing was measured."""
     from avbench.comparison.verdict import counted

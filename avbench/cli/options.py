@@ -113,6 +113,17 @@ Columns = Annotated[
     typer.Option("--columns", help="A preset of metrics: vbench, t2av, hearing-helps-seeing or fast (`list columns`)."),
 ]
 Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; one per core by default, 0 for none.")]
+Engine = Annotated[
+    str, typer.Option("--engine", help="What workers are: local (processes of this machine) or ray (Ray's actors).")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster, as host:port or auto; RAY_ADDRESS by default, else Ray starts on this machine."),
+]
+ItemTimeout = Annotated[
+    float | None,
+    typer.Option(help="With --engine ray: seconds after which a clip that is being made or measured is given up."),
+]
 Device = Annotated[
     str, typer.Option("--device", help="Where networks measure: auto (a GPU, if there is one), cpu, cuda or cuda:0,1.")
 ]

@@ -7,13 +7,16 @@ import typer
 
 from avbench.cli.options import (
     AcceptLicence,
+    Address,
     Against,
     Allow,
     Columns,
     Device,
+    Engine,
     Fetch,
     Form,
     FVDProtocols,
+    ItemTimeout,
     Limit,
     Metrics,
     Out,
@@ -36,6 +39,7 @@ from avbench.cli.program import app
 from avbench.cli.steps import (
     allowed_to_fetch,
     chosen_subsets,
+    chosen_workers,
     evaluate_run,
     measure_run,
     named_metrics,
@@ -58,6 +62,9 @@ def sample(
     limit: Limit = None,
     setting: Settings = None,
     workers: Workers = None,
+    engine: Engine = "local",
+    address: Address = None,
+    item_timeout: ItemTimeout = None,
     out: Out = Path("runs"),
     replace: Replace = False,
     shard: ShardOf = None,
@@ -68,7 +75,8 @@ def sample(
     ((place, model),) = model_folders(shard_place(out, shard), [model]).items()
     subsets, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
     asked = SamplingJob(subsets, range(seeds), settings, shard=parsed_shard(shard))
-    if failures := sample_run(place, model, asked, workers, replace=replace):
+    work = work_of(chosen_workers(workers, engine, address, item_timeout), replace=replace)
+    if failures := sample_run(place, model, asked, work):
         refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     print_line(place)
 
@@ -83,6 +91,9 @@ def measure(
     fetch: Fetch = False,
     accept_licence: AcceptLicence = None,
     workers: Workers = None,
+    engine: Engine = "local",
+    address: Address = None,
+    item_timeout: ItemTimeout = None,
     device: Device = "auto",
     shard: ShardOf = None,
 ) -> None:
@@ -91,7 +102,7 @@ def measure(
 
     metrics = named_metrics(metric, fvd_protocol, columns, allowed_to_fetch(fetch, accept_licence))
     places = [share_of(path, parsed_shard(shard)) for path in runs]
-    work = work_of(workers, device=device)
+    work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device)
     if lost := sum([measure_run(path, metrics, work, against) for path in places]):
         refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
 

@@ -11,25 +11,45 @@ if TYPE_CHECKING:
     from avbench.comparison.plan import Plan
     from avbench.core import Shard, Subset
     from avbench.metrics.table import Metric
+    from avbench.storage.ray_actors import RayActors
     from avbench.storage.run_folder import RunFolder
     from avbench.storage.run_view import RunView
 
+ENGINES = ("local", "ray")
 PRINTED = Printed()
 """Notes of one command, each printed once."""
 
 
-def work_of(workers: int | None = None, *, replace: bool = False, device: str = "auto") -> "Work":
+def chosen_workers(
+    count: int | None, engine: str, address: str | None, item_seconds: float | None
+) -> "int | RayActors | None":
+    """The workers that --workers, --engine, --address and --item-timeout ask for."""
+    if engine not in ENGINES:
+        from avbench.core import nearest
+
+        refuse(f"engine {engine!r} is unknown; {nearest(engine, ENGINES)}")
+    if engine == "ray":
+        from avbench.storage.ray_actors import RayActors
+
+        return RayActors(count, address, item_seconds)
+    for option, value in {"--address": address, "--item-timeout": item_seconds}.items():
+        if value is not None:
+            refuse(f"{option} has no effect without `--engine ray`")
+    return count
+
+
+def work_of(workers: "int | RayActors | None" = None, *, replace: bool = False, device: str = "auto") -> "Work":
     """Settings of the work for a command: its notes are printed."""
     from avbench.api import Work
 
     return Work(workers, replace, PRINTED, device)
 
 
-def sample_run(place: Path, model: str, asked: "SamplingJob", workers: int | None, *, replace: bool = False) -> int:
+def sample_run(place: Path, model: str, asked: "SamplingJob", work: "Work") -> int:
     """Sample a run; return how many clips failed, without those that the model refused."""
     from avbench.api import sampled
 
-    return sampled(place, model, asked, work_of(workers, replace=replace))[1]
+    return sampled(place, model, asked, work)[1]
 
 
 def named_metrics(
@@ -130,8 +150,8 @@ def shard_place(out: Path, shard: str | None) -> Path:
     return shard_folder(out, parsed_shard(shard))
 
 
-def worker_count(asked: int | None) -> int:
-    """How many processes: as asked, or one per core."""
+def worker_count(asked: "int | RayActors | None") -> int:
+    """How many processes of this machine: as asked, or one per core."""
     return work_of(asked).processes
 
 

@@ -73,16 +73,16 @@ def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
             raise InputError(msg)
     stacked = {}
     for name in names:
-        arrays = [np.asarray((row.values or {})[name], dtype=np.float64) for row in measured]
+        arrays = [np.asarray((row.values or {})[name]) for row in measured]
         if len({array.ndim for array in arrays}) > 1:
             msg = f"{name} has different numbers of dimensions in these rows: {sorted({one.ndim for one in arrays})}"
             raise InputError(msg)
         if len({array.shape for array in arrays}) == 1:
-            stacked[name] = np.stack(arrays)
+            stacked[name] = np.stack(arrays, dtype=np.float64)
         else:
             stacked[name] = np.empty(len(arrays), dtype=object)
             for index, array in enumerate(arrays):
-                stacked[name][index] = array
+                stacked[name][index] = array.astype(np.float64)
     return keys, stacked
 
 

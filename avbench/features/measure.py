@@ -35,7 +35,7 @@ from avbench.storage import features_cache, plug_ins, weights, worker_pool
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.content import UNREADABLE, counted, holds, require_unchanged
 from avbench.storage.features_cache import FeaturesCache
-from avbench.storage.media import read_clip
+from avbench.storage.media import StoredClip, read_clip
 from avbench.storage.run_folder import RunFolder
 
 
@@ -55,9 +55,11 @@ class Task:
 
 CRASHED = str(worker_pool.WorkerCrashed("measuring"))
 """The sentence that replaces the value after a crash."""
-_TRIED_AGAIN = (CRASHED, UNREADABLE, plug_ins.FAILED)
+_MOST_HELD = 64 * 2**20
+"""Bytes. A clip whose frames take more stays in its file, and is decoded anew for each feature that reads it."""
+_TRIED_AGAIN = (*worker_pool.NOT_MEASURED, UNREADABLE, plug_ins.FAILED)
 """The next `measure` tries a row again whose sentence begins like one of these."""
-_FAILED = (CRASHED, UNREADABLE)
+_FAILED = (*worker_pool.NOT_MEASURED, UNREADABLE)
 """Of these, what is counted as a failure of the run."""
 
 
@@ -126,15 +128,18 @@ def weights_of(features: Sequence[str]) -> list[str]:
 
 
 def require_weights(features: Sequence[str]) -> None:
-    """Raise InputError with the command to run if weights are missing, before hours are spent."""
+    """Raise InputError, before hours are spent, if weights are missing, or settings of the environment."""
     weights.require(weights_of(features))
+    for kind in map(feature_class, features):
+        if not isinstance(inspect.getattr_static(kind, "protocol"), weights.UserProvidedProtocol):
+            _ = kind.protocol  # reading it needs the settings; that of weights would hash gigabytes
 
 
 def measure(
     folder: RunFolder,
     features: Sequence[str],
     *,
-    workers: int = 0,
+    workers: int | worker_pool.Pool = 0,
     against: RunFolder | None = None,
     device: str = devices.CPU,
 ) -> tuple[int, Iterator[Task]]:
@@ -145,7 +150,7 @@ def measure(
     Args:
         folder: the run.
         features: their ids.
-        workers: processes, or 0 for this one. Each has its own networks, on the GPU too.
+        workers: processes, or 0 for this one; or another pool of workers. Each has its own networks, on the GPU too.
         against: the run that holds the reference clips.
         device: where networks run (see `devices.resolve`).
 
@@ -158,7 +163,9 @@ def measure(
             be measured and no longer exists.
     """
     require_weights(features)
-    devices.require(device)
+    if isinstance(workers, int):
+        devices.require(device)
+    pool = worker_pool.LocalPool(workers) if isinstance(workers, int) else workers
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_of(feature, against) for feature in features}
     current = {feature: current_keys(folder, feature, against, without=_TRIED_AGAIN) for feature in features}
@@ -204,8 +211,9 @@ def measure(
             else:
                 yield rest
         firsts = [alike[0] for alike in waiting.values()]
-        for task, found in worker_pool.map_unordered(build, firsts, workers=workers, survive_crashes=True):
-            rows = _each_alone(build, task, forms) if isinstance(found, worker_pool.WorkerCrashed) else found
+        for task, found in pool.map_unordered(build, firsts):
+            crashed = isinstance(found, worker_pool.WorkerCrashed)
+            rows = _each_alone(functools.partial(pool.run_isolated, build), task, found, forms) if crashed else found
             failed = {feature: row.missing for feature, row in rows if (row.missing or "").startswith(_FAILED)}
             for feature, row in rows:
                 if cache and row.values is not None:
@@ -355,7 +363,9 @@ def _worker(folder: Path, against: Path | None, device: str) -> Callable[[Task],
         ):
             reference = _read(against, task.reference, their) if task.reference.path is not None else None
         rows = []
-        for feature in task.features:
+        for feature in sorted(task.features, key=_streams, reverse=True):  # the others need whole clips
+            if not _streams(feature):
+                clips, reference = [_whole(clip) for clip in clips], _whole(reference)
             try:
                 known = measured(feature, task, clips, reference, (forms, their))
             except Exception as error:
@@ -371,17 +381,19 @@ def _worker(folder: Path, against: Path | None, device: str) -> Callable[[Task],
 
 
 def _each_alone(
-    build: Callable[[], Callable[[Task], list[tuple[str, Row]]]],
+    run_isolated: Callable[[Task], list[tuple[str, Row]] | worker_pool.WorkerCrashed],
     task: Task,
+    crash: worker_pool.WorkerCrashed,
     forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
 ) -> list[tuple[str, Row]]:
     """Rows of a task that crashed its worker: each feature is tried alone; one that crashes again gets a sentence."""
     rows: list[tuple[str, Row]] = []
     for feature in task.features:
         one = dataclasses.replace(task, features=(feature,))
-        alone = worker_pool.run_isolated(build, one) if len(task.features) > 1 else worker_pool.WorkerCrashed()
+        alone = run_isolated(one) if len(task.features) > 1 else crash
         if isinstance(alone, worker_pool.WorkerCrashed):
-            rows += [(feature, row) for row in _as_rows(feature, task, [None] * len(task.samples), CRASHED, forms)]
+            why = str(alone) if isinstance(alone, worker_pool.WorkerTimedOut) else CRASHED
+            rows += [(feature, row) for row in _as_rows(feature, task, [None] * len(task.samples), why, forms)]
         else:
             rows += alone
     return rows
@@ -395,13 +407,29 @@ def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip |
         msg = f"{path} is missing or is not the clip that was sampled"
         raise InputError(msg)
     try:
-        clip = read_clip(path)
-    except MediaError as error:
-        return NotMeasurable(f"{UNREADABLE}: {str(error).removeprefix(f'{path} cannot be read: ')}")
-    try:
+        clip = read_clip(path, most_held=_MOST_HELD)
         return in_form(clip, forms[sample.key.subset]) if sample.spec_mismatch else clip
+    except MediaError as error:
+        return _unreadable(error, path)
     except NotMeasurable as reason:
         return reason
+
+
+def _unreadable(error: MediaError, path: Path | None = None) -> NotMeasurable:
+    return NotMeasurable(f"{UNREADABLE}: {str(error).removeprefix(f'{path} cannot be read: ')}")
+
+
+def _streams(feature: str) -> bool:
+    """Whether a feature takes clips whose frames stay in their file."""
+    return getattr(feature_class(feature), "streams", False)
+
+
+def _whole(clip: Any) -> Any:
+    """A clip with all its frames in memory."""
+    try:
+        return clip.whole() if isinstance(clip, StoredClip) else clip
+    except MediaError as error:
+        return _unreadable(error)
 
 
 def _rows(
@@ -436,6 +464,8 @@ def _rows(
                 made = [look(clips[0], reference)]
     except NotMeasurable as reason:
         made, missing = [None] * len(clips), str(reason)
+    except MediaError as error:  # of a file that was whole when the clip was read
+        made, missing = [None] * len(clips), str(_unreadable(error))
     return _as_rows(feature, task, made, missing, forms)
 
 

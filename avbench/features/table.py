@@ -6,7 +6,8 @@ of named floats or float arrays, or raises NotMeasurable with a sentence that is
 
 A feature that needs more than a clip names what it needs in its class attribute `requires`. One that needs sound has
 the class attribute ``needs_sound = True``. One whose network can run on a GPU has ``on_gpu = True`` and is built as
-``Feature(device=...)``.
+``Feature(device=...)``. One that reads a clip's frames in order, by slices or by indices along the first axis has
+``streams = True``: the frames of a long clip are then `StoredFrames`, which are decoded when it asks for them.
 
 Other packages add features by the entry-point group ``avbench.features``: name → class.
 """
@@ -53,9 +54,11 @@ FEATURES: dict[str, str] = {
     "pe-av": "avbench.features.audio.perception:AudioVideo",
     "pe-text-video": "avbench.features.audio.perception:TextVideo",
     "pe-text-audio": "avbench.features.audio.perception:TextAudio",
+    "imagebind": "avbench.features.audio.imagebind:ImageBind",
     "whisper": "avbench.features.audio.speech:Speech",
     "av-align": "avbench.features.sync.av_align:AVAlign",
     "synchformer": "avbench.features.sync.synchformer:Synchformer",
+    "syncnet": "avbench.features.sync.syncnet:SyncNet",
     "raft-vbench": "avbench.features.vbench.dynamic_degree:VBenchRAFT",
     "vbench-flicker": "avbench.features.vbench.pixels:Flicker",
     "vbench-smoothness": "avbench.features.vbench.smoothness:MotionSmoothness",
@@ -65,6 +68,8 @@ FEATURES: dict[str, str] = {
     "vbench-aesthetic": "avbench.features.vbench.quality:AestheticQuality",
     "viclip": "avbench.features.vbench.viclip:ViCLIP",
     "text-alignment": "avbench.features.vbench.consistency:TextAlignment",
+    "physics-judge": "avbench.features.judge.qwen:PhysicsJudge",
+    "physics-judge-served": "avbench.features.judge.served:ServedJudge",
     "toy-physics": "avbench.features.toyworld:ToyPhysics",
 }
 """Feature id → ``module:class``, imported when used."""
@@ -134,6 +139,8 @@ class Feature(typing.Protocol):
     """Whether it measures only clips with a sound track, and is not built for others; False where a class has none."""
     on_gpu: bool
     """Whether it takes the argument `device` and runs there; False where a class has none."""
+    streams: bool
+    """Whether it takes clips whose frames are `StoredFrames`; False where a class has none: it gets arrays."""
 
     def __call__(self, clip: Clip) -> Mapping[str, Value]:
         """Measure one clip. Raises NotMeasurable if the clip cannot be measured."""

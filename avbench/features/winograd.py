@@ -80,8 +80,8 @@ class Winograd:
                 product.baddbmm_(seen[:, later * of_frame :][:, : frames * of_frame], kernel)
             pixels = (self._to_image @ product.view(points, -1)).view(_TILE, _TILE, frames, -1, columns, out)
             result[:, row : row + step] = pixels.permute(2, 3, 0, 4, 1, 5)
-        result = result.view(frames, rows * _TILE, columns * _TILE, out)[:, :height, :width]
-        return (result + self._bias).permute(0, 3, 1, 2)
+        result = result.view(frames, rows * _TILE, columns * _TILE, out)[:, :height, :width].contiguous()
+        return result.add_(self._bias).permute(0, 3, 1, 2)
 
 
 class Conv2d(nn.Conv2d):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, MediaError, digest
+from avbench.generation import modular
 from avbench.storage.clip_files import clips_in, visible_files
 from avbench.storage.content import content_sha256
 from avbench.storage.media import IMAGE_SUFFIXES, has_sound
@@ -30,6 +31,17 @@ _COUNTED = (
 _ADAPTERS = ("lora", "lokr_w", "hada_w", ".oft_", "dora_scale")
 """In the names of a LoRA's tensors, and of its relatives, whose tensors are then refused by name."""
 _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
+
+
+_INPUTS = (
+    ("image", r"ImageToVideo|Image2Video|(?<!T)I2V|Cosmos2?VideoToWorld"),
+    ("video", r"VideoToVideo|Upsample|Inpaint"),
+    ("control_video", "Control"),
+    ("conditioning_frames", "Control"),
+    ("id_cond", "ConsisID"),
+    ("id_vit_hidden", "ConsisID"),
+)
+"""Argument → class names of pipelines that need it although their signature makes it optional. TI2V needs none."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +111,27 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def index_of(folder: Path) -> dict[str, Any]:
-    """Read a pipeline's ``model_index.json``. Raises InputError if it is not an object that names a class."""
-    return _plain(folder / "model_index.json", "_class_name")
+    """Read a pipeline's ``model_index.json``, or a modular pipeline's index in the same form: library and class a part.
+
+    Raises InputError if it is not an object that names a class.
+    """
+    if not is_modular(folder):
+        return _plain(folder / "model_index.json", "_class_name")
+    plain = _plain(folder / modular.INDEX, "_class_name")
+    return {name: value[:2] if isinstance(value, list) else value for name, value in plain.items()}
+
+
+def is_modular(folder: Path) -> bool:
+    """Whether a folder holds a modular pipeline and no classic one."""
+    return (folder / modular.INDEX).is_file() and not (folder / "model_index.json").is_file()
 
 
 def output_fields(pipeline: type) -> set[str]:
-    """Return the fields of a pipeline's output: those of the dataclasses that the code of its call names."""
+    """Return the fields of a pipeline's output: those of the dataclasses that the code of its call names, or a modular
+    pipeline's own list.
+    """
+    if outputs := getattr(pipeline, "outputs", None):
+        return {*outputs}
     call = inspect.unwrap(pipeline.__call__)
     known = getattr(call, "__globals__", {})
     named = [known.get(name) for name in (call.__code__.co_names if known else ())]
@@ -129,10 +156,7 @@ def needs(pipeline: type) -> tuple[str, ...]:
         for name, one in arguments.items()
         if one.default is one.empty and one.kind not in free and name not in ("self", "prompt")
     }
-    # Image- and video-to-video pipelines need their input although the signature makes it optional; TI2V does not.
-    for what, words in (("image", r"ImageToVideo|Image2Video|(?<!T)I2V"), ("video", "VideoToVideo|Upsample")):
-        if what in arguments and re.search(words, pipeline.__name__):
-            required.add(what)
+    required |= {what for what, words in _INPUTS if what in arguments and re.search(words, pipeline.__name__)}
     return tuple(sorted(required))
 
 
@@ -141,9 +165,9 @@ def _folder(path: Path) -> Detected:
     if (path / "model_index.json").is_file():
         name = index_of(path)["_class_name"]
         return _pipeline(path, name) if isinstance(name, str) else _custom(path, name)
-    if (path / "modular_model_index.json").is_file():
-        name = _plain(path / "modular_model_index.json", "_class_name")["_class_name"]
-        return Detected(path, "modular pipeline", str(name), "", ("a classic pipeline of the same model",), None)
+    if is_modular(path):
+        kind = modular.pipeline_class(path)
+        return _checked(path, "modular pipeline", kind)
     if (path / "adapter_config.json").is_file() or (path / "pytorch_lora_weights.safetensors").is_file():
         return Detected(path, "LoRA", None, "", ("-M base=PIPELINE",), model)
     if (path / "config.json").is_file():
@@ -180,11 +204,15 @@ def _pipeline(path: Path, name: str) -> Detected:
     if kind is None:
         msg = f"{path} is a pipeline of the class {name}, which this diffusers does not know"
         raise InputError(msg)
+    return _checked(path, "pipeline", kind)
+
+
+def _checked(path: Path, what: str, kind: type) -> Detected:
     made = makes(kind)
     if not made:
-        msg = f"{path} is a pipeline of class {name}, which makes no video"
+        msg = f"{path} is a {what} of class {kind.__name__}, which makes no video"
         raise InputError(msg)
-    return Detected(path, "pipeline", name, made, needs(kind), f"diffusers:{path}")
+    return Detected(path, what, kind.__name__, made, needs(kind), f"diffusers:{path}")
 
 
 def _custom(path: Path, name: object) -> Detected:

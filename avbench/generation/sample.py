@@ -12,6 +12,7 @@ import dataclasses
 import errno
 import functools
 import gc
+import json
 import os
 import platform
 import resource
@@ -34,6 +35,7 @@ from avbench.core import (
     Subset,
     UnusableError,
     clip_name,
+    field_differences,
     planned_keys,
 )
 from avbench.core.version import __version__
@@ -43,7 +45,6 @@ from avbench.generation.table import Generator, Made, Request
 from avbench.storage import worker_pool
 from avbench.storage.content import altered
 from avbench.storage.media import read_clip, write_clip
-from avbench.storage.progress import peak_memory_mib
 from avbench.storage.run_folder import RunFolder, file_sha256, write_json
 
 JOURNAL = "jobs"
@@ -67,7 +68,7 @@ def sample(
     subsets: Sequence[Subset],
     seeds: Sequence[int],
     *,
-    workers: int = 0,
+    workers: int | worker_pool.Pool = 0,
     generator: Generator | None = None,
     preset: Mapping[str, Any] | None = None,
     replace: bool = False,
@@ -81,8 +82,9 @@ def sample(
         settings: the model's settings.
         subsets: the subsets whose prompts are sampled.
         seeds: each gives one clip per prompt.
-        workers: number of processes; with 0 or 1 the generator works in this one. A generator with `concurrency` runs
-            in that many threads of this process instead.
+        workers: number of processes; with 0 or 1 the generator works in this one. Or another pool of workers, each of
+            which builds the generator. A generator with `concurrency` runs in that many threads of this process
+            instead.
         generator: an object in memory, which stays in this process.
         preset: the record of a paper preset, for run.json.
         replace: delete the folder's run if it is of another model, settings or prompts, and make single clips again
@@ -128,16 +130,21 @@ def sample(
     done = {key for key, made in samples.items() if (made.path is not None or made.refused) and key not in stale}
     todo = [request for request in requests if request.key not in done]
     batches = _batches(todo, generator.batch_size)
-    most = getattr(generator, "most_workers", workers)
-    processes = 0 if alone else min(workers, most)
-    count = threads or (processes if processes > 1 else 0)  # this process has the model already
-    build = functools.partial(_worker, (lambda: generator) if threads or not count else source, folder.path)
+    if threads or alone or isinstance(workers, int):
+        processes = 0 if alone or not isinstance(workers, int) else workers
+        processes = min(processes, getattr(generator, "most_workers", processes))
+        count = threads or (processes if processes > 1 else 0)  # this process has the model already
+        pool, elsewhere = worker_pool.LocalPool(count, bool(threads)), bool(count and not threads)
+    else:
+        pool, elsewhere = workers, True
+    built = functools.partial(_as_recorded, source, folder.path) if elsewhere else lambda: generator
+    build = functools.partial(_worker, built, folder.path)
 
     def make() -> Iterator[Sample]:
-        for requests, samples in worker_pool.map_unordered(
-            build, batches, workers=count, threads=bool(threads), survive_crashes=True
-        ):
-            for one in _after_crash(build, requests) if isinstance(samples, worker_pool.WorkerCrashed) else samples:
+        for requests, samples in pool.map_unordered(build, batches):
+            if isinstance(samples, worker_pool.WorkerCrashed):
+                samples = _after_crash(functools.partial(pool.run_isolated, build), requests, samples)
+            for one in samples:
                 folder.add_sample(one)
                 yield one
 
@@ -267,13 +274,25 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
     return make
 
 
+def _as_recorded(source: Callable[[], Generator], folder: Path) -> Generator:
+    """Build the generator in a worker, maybe on another machine. Raises InputError if it is not the run's."""
+    generator, recorded = source(), RunFolder(folder).run().settings
+    here = {**recorded, **json.loads(json.dumps(generator.settings))}
+    if differing := field_differences(here, recorded):
+        msg = f"the model would have other settings here than {folder}/run.json says: {'; '.join(differing)}"
+        raise InputError(msg)
+    return generator
+
+
 def _after_crash(
-    build: Callable[[], Callable[[Sequence[Request]], list[Sample]]], requests: Sequence[Request]
+    run_isolated: Callable[[Sequence[Request]], list[Sample] | worker_pool.WorkerCrashed],
+    requests: Sequence[Request],
+    crash: worker_pool.WorkerCrashed,
 ) -> list[Sample]:
     """Try each request of a batch that crashed its process in isolation; a single request is recorded as failed."""
     made: list[Sample] = []
     for request in requests:
-        alone = worker_pool.run_isolated(build, [request]) if len(requests) > 1 else worker_pool.WorkerCrashed()
+        alone = run_isolated([request]) if len(requests) > 1 else crash
         made += [_failed(request, alone, 0.0)] if isinstance(alone, worker_pool.WorkerCrashed) else alone
     return made
 
@@ -294,7 +313,7 @@ def _forget_gpu_peak() -> None:
 
 def _peaks() -> dict[str, float]:
     """Return the peak memory in MiB."""
-    peaks = {"peak_memory_mib": peak_memory_mib(resource.RUSAGE_SELF)}
+    peaks = {"peak_memory_mib": worker_pool.peak_memory_mib(resource.RUSAGE_SELF)}
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         peaks["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)

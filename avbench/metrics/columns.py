@@ -88,16 +88,16 @@ COLUMNS: dict[str, ColumnSet] = {
             "Audiobox-Aesthetics CU, 7 of 11": "audiobox_usefulness",
             "Audiobox-Aesthetics PC, 7 of 11": "audiobox_complexity",
             "Audiobox-Aesthetics PQ, 7 of 11": "audiobox_quality",
+            "audio–video embedding (ImageBind), 7 of 11": "imagebind",
+            "audio–video embedding (ImageBind), above chance": "imagebind_excess",
             "audio–video similarity by PE-AV": "pe_av",
             "audio–video similarity by PE-AV, above chance": "pe_av_excess",
             "WER, 4 of 11": "wer",
             "aesthetic quality, 6 of 11 (with technical quality)": "aesthetic_quality",
             "technical quality, 6 of 11 (with aesthetic quality)": "imaging_quality",
-        },
-        {
-            "audio–video embedding, 7 of 11": "needs ImageBind, as the papers use it; pe_av is another network's",
-            "lip sync, 7 of 11": "needs SyncNet",
-            "physics judge, 3 of 11": "needs a vision-language model",
+            "lip sync (LSE-D), 7 of 11": "lip_sync_distance",
+            "lip sync (LSE-C), 7 of 11": "lip_sync_confidence",
+            "physics judge, 3 of 11": "physics_judge",
         },
     ),
     "hearing-helps-seeing": ColumnSet(
@@ -120,11 +120,15 @@ COLUMNS: dict[str, ColumnSet] = {
 """Name → preset."""
 
 
+_OF_TRANSFORMERS = (
+    *("vjepa2", "clap", "clap-text-audio", "audiobox", "pe-av", "pe-text-video", "pe-text-audio", "whisper"),
+    "physics-judge",
+)
 PACKAGES: dict[str, tuple[str, str]] = {
     "av-align": ("librosa", "pip install 'avbench[sync]'"),
-    "clap-text-audio": ("transformers", "pip install 'avbench[towers]'"),
+    **dict.fromkeys(_OF_TRANSFORMERS, ("transformers", "pip install 'avbench[towers]'")),
 }
-"""Feature of a preset → a package that avbench does not install by itself, and the command that does."""
+"""Feature → a package that avbench does not install by itself, and the command that does."""
 
 
 def columns_named(name: str) -> ColumnSet:
@@ -157,8 +161,9 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
         note: takes a sentence for each column that cannot be had, and for metrics that are left out of a preset.
 
     Raises:
-        InputError: a name is unknown, the weights of a metric that is named cannot be fetched, or nothing is left of a
-            preset. Weights that are missing and not fetched are no error here; see `require_weights`.
+        InputError: a name is unknown, the weights of a metric that is named cannot be fetched or a package that it
+            needs is missing, or nothing is left of a preset. Weights that are missing and not fetched are no error
+            here; see `require_weights`.
     """
     own = [] if wanted.columns and wanted.metrics is None else [one.name for one in chosen_metrics(wanted.metrics)]
     own += wanted.besides
@@ -169,8 +174,15 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
         if found.lacking:
             lacking = "; ".join(f"{column} ({why})" for column, why in found.lacking.items())
             note(f"columns of {wanted.columns} that avbench does not compute: {lacking}")
-    of_set = [name for name in of_set if _has_packages(name, note)]
+    for name in of_set:
+        if lacking := _lacking_package(name):
+            note(f"{name} is left out: {lacking}")
+    of_set = [name for name in of_set if not _lacking_package(name)]
     if wanted.fetch:
+        for name in own:  # before gigabytes are downloaded for it
+            if lacking := _lacking_package(name):
+                msg = f"{name} cannot be computed: {lacking}"
+                raise InputError(msg)
         of_set = fetched(of_set, own, wanted.fetch, note)
     usable, sentence = with_weights(of_set)
     if sentence:
@@ -181,14 +193,13 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
     return chosen_metrics([*own, *usable])
 
 
-def _has_packages(name: str, note: Callable[[str], None]) -> bool:
-    """Whether the packages of a metric are installed; if not, that is noted."""
+def _lacking_package(name: str) -> str | None:
+    """Which package a metric lacks, and the command that installs it; None if it lacks none."""
     for feature in features_of(chosen_metrics([name])):
         package, command = PACKAGES.get(feature, ("", ""))
         if package and find_spec(package) is None:
-            note(f"{name} is left out: it needs {package}; run `{command}`")
-            return False
-    return True
+            return f"it needs {package}; run `{command}`"
+    return None
 
 
 def with_weights(names: Sequence[str]) -> tuple[list[str], str | None]:

@@ -13,6 +13,7 @@ interval does not help: resampling with replacement raises the distance, away fr
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,8 +32,9 @@ _WELL_CONDITIONED = 1e-2
 with those by matrix roots."""
 (_SYGST,) = linalg.get_lapack_funcs(("sygst",), dtype=np.float64)
 _LARGEST_GRAM = 8192  # rows, half a gigabyte: above it the Fréchet draws go by covariances
-_AT_ONCE = 1024  # rows that are copied at once; the kernel of more is computed in blocks, anew for each call
-_HELD = 2**23  # values of a kernel, and of indicators of draws, that are held at a time then
+_AT_ONCE = 1024  # rows that are copied at once; the kernel of more is computed in tiles, anew for each call
+_HELD = 2**23  # distances that are held at a time
+_IN_CACHE = 2**16  # values that are worked on while they are in the processor's cache
 _SIZES = 15  # of the subsets that the extrapolation rests on
 _DRAWS = 4  # of each size
 
@@ -214,6 +216,8 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, *, degree: int = 3, coef0: flo
 class Kernel:
     """`kernel_distance` between any two parts of pooled rows; of many rows the kernel is never held as a whole."""
 
+    influence_is_exact = True
+
     def __init__(self, features: np.ndarray, *, degree: int = 3, coef0: float = 1.0) -> None:
         self._rows, self._degree, self._coef0 = features, degree, coef0
         self._own = (np.square(features).sum(axis=1) / features.shape[1] + coef0) ** degree
@@ -224,22 +228,34 @@ class Kernel:
         """The kernel of many rows is computed again for every call."""
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Distances ``[draws]`` between rows ``first`` ``[draws, n]`` and ``second`` ``[draws, m]``."""
-        n, m = first.shape[1], second.shape[1]
-        within_first, within_second = (-self._own[part].sum(axis=1) for part in (first, second))
-        between = np.zeros(len(first))
-        at_once = max(1, _HELD // len(self._rows))
-        for start, kernel in self._blocks():  # of the upper triangle: what is beside its diagonal counts twice
-            size = len(kernel)
-            for draws in (slice(begin, begin + at_once) for begin in range(0, len(first), at_once)):
-                in_first, in_second = (_indicators(part[draws], len(self._rows))[start:] for part in (first, second))
-                for part, other, within in (
-                    (in_first, in_second, within_first[draws]),
-                    (in_second, in_first, within_second[draws]),
-                ):
-                    diagonal, beside = kernel[:, :size] @ part[:size], kernel[:, size:] @ part[size:]
-                    within += np.einsum("id,id->d", part[:size], diagonal + 2 * beside)
-                    between[draws] += np.einsum("id,id->d", other[:size], diagonal / 2 + beside)
+        """Distances ``[draws]`` between rows ``first`` ``[draws, n]`` and ``second`` ``[draws, m]``.
+
+        With S(a, b) the sum of the kernel over two parts, S(second, second) and S(first, second) follow from S(first,
+        first) and the sums over a row, if the two parts together are all rows. Then only one side is multiplied.
+        """
+        n, m, count = first.shape[1], second.shape[1], len(self._rows)
+        in_first, in_second = _indicators(first, count), _indicators(second, count)
+        within_first, within_second, between = np.zeros((3, len(first)))
+        sums = np.zeros(count)
+        for above, left, kernel in self._tiles():
+            twice = 1 if above == left else 2  # of the triangle, what is beside the diagonal counts twice
+            of_first = kernel @ in_first[left].astype(np.float64)
+            within_first += twice * np.einsum("id,id->d", in_first[above], of_first)
+            if n + m == count:
+                sums[above] += kernel.sum(axis=1)
+                if twice == 2:
+                    sums[left] += kernel.sum(axis=0)
+                continue
+            of_second = kernel @ in_second[left].astype(np.float64)
+            within_second += twice * np.einsum("id,id->d", in_second[above], of_second)
+            between += twice / 2 * np.einsum("id,id->d", in_second[above], of_first)
+            between += twice / 2 * np.einsum("id,id->d", in_first[above], of_second)
+        if n + m == count:
+            from_first = sums @ in_first
+            between = from_first - within_first
+            within_second = sums.sum() - from_first - between
+        within_first -= self._own @ in_first
+        within_second -= self._own @ in_second
         return within_first / (n * (n - 1)) + within_second / (m * (m - 1)) - 2 * between / (n * m)
 
     def influence(self, models: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -249,25 +265,22 @@ class Kernel:
         within A less sums within B are sums over A less sums over B of a row's kernel with all rows of both.
         """
         half = len(models) // 2
-        to_models, to_real = np.zeros(len(models)), np.zeros(len(models))
-        size = max(1, _HELD // len(self._rows))
-        of_models, of_real = self._rows[models], self._rows[real]
-        for block in (slice(start, start + size) for start in range(0, len(models), size)):
-            rows = of_models[block]
-            to_models[block] = self._of(rows, of_models).sum(axis=1)
-            to_real[block] = self._of(rows, of_real).sum(axis=1)
+        sides = _indicators(np.stack([models]), len(self._rows)), _indicators(np.stack([real]), len(self._rows))
+        weights = np.concatenate(sides, axis=1, dtype=np.float64)
+        sums = np.zeros_like(weights)
+        for above, left, kernel in self._tiles():
+            sums[above] += kernel @ weights[left]
+            if above != left:
+                sums[left] += kernel.T @ weights[above]
+        to_models, to_real = sums[models].T
         return (to_models - self._own[models]) / (half * (half - 1)) - 2 * to_real / (half * len(real))
 
-    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield some rows of the kernel at a time: the index of the first, and ``[rows, columns from that index
-        on]``.
-        """
-        if len(self._rows) <= _AT_ONCE:
-            yield 0, self._whole
-            return
-        size = max(1, _HELD // len(self._rows))
-        for start in range(0, len(self._rows), size):
-            yield start, self._of(self._rows[start : start + size], self._rows[start:])
+    def _tiles(self) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Yield the tiles of the kernel on and above its diagonal: the places of their rows and columns, and values."""
+        places = [slice(start, start + _AT_ONCE) for start in range(0, len(self._rows), _AT_ONCE)]
+        for above, left in itertools.combinations_with_replacement(places, 2):
+            whole = len(places) == 1
+            yield above, left, self._whole if whole else self._of(self._rows[above], self._rows[left])
 
     @functools.cached_property
     def _whole(self) -> np.ndarray:
@@ -275,12 +288,13 @@ class Kernel:
 
     def _of(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         kernel = rows @ others.T
-        kernel /= rows.shape[1]
-        kernel += self._coef0
-        raised = kernel.copy()
-        for _ in range(self._degree - 1):  # a power of floats takes twenty times as long
-            raised *= kernel
-        return raised
+        for part in np.array_split(kernel.reshape(-1), 1 + kernel.size // _IN_CACHE):
+            part /= rows.shape[1]
+            part += self._coef0
+            once = part.copy()
+            for _ in range(self._degree - 1):  # a power of floats takes twenty times as long
+                part *= once
+        return kernel
 
 
 def neighbour_share(x: np.ndarray, y: np.ndarray, *, measure: str, k: int) -> float:
@@ -333,22 +347,37 @@ class Neighbours:
 def nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index ``[n]`` of the row of `y` nearest to each row of `x`, and the Euclidean distances ``[n]``."""
     x, y = _checked(x, y, fewest=1)
-    apart = cdist(x, y)
-    index = apart.argmin(axis=1)
-    return index, apart[np.arange(len(index)), index]
+    return _nearest(x, y, others=False)
 
 
-def nearness(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _nearest(x: np.ndarray, y: np.ndarray, *, others: bool) -> tuple[np.ndarray, np.ndarray]:
+    """As `nearest`; with `others`, where both are the same rows, no row is its own neighbour."""
+    size = max(1, _HELD // len(y))
+    found = []
+    for start in range(0, len(x), size):
+        apart = cdist(x[start : start + size], y)
+        rows = np.arange(len(apart))
+        if others:
+            apart[rows, start + rows] = np.inf
+        index = apart.argmin(axis=1)
+        found.append((index, apart[rows, index]))
+    index, apart = (np.concatenate(part) for part in zip(*found, strict=True))
+    return index, apart
+
+
+def nearness(apart: np.ndarray, y: np.ndarray) -> np.ndarray:
     """For each model clip, the share of real clips whose nearest neighbour is no further than the clip's own, ``[n]``.
 
     One is added to both counts of the share: an exact copy gets 1 / (m + 1), and clips of the reference's own
     distribution are spread evenly between 0 and 1.
+
+    Args:
+        apart: ``[n]``: the distance of each model clip to its nearest real clip, as of `nearest`.
+        y: the real clips.
     """
     y = _checked(y)[0]
-    apart = cdist(y, y)
-    np.fill_diagonal(apart, np.inf)
-    usual = np.sort(apart.min(axis=1))
-    return (1 + np.searchsorted(usual, nearest(x, y)[1], side="right")) / (1 + len(usual))
+    usual = np.sort(_nearest(y, y, others=True)[1])
+    return (1 + np.searchsorted(usual, apart, side="right")) / (1 + len(usual))
 
 
 NEAR_COPY = 0.01
@@ -364,7 +393,7 @@ def near_copies(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if len(y) < (needed := round(1 / NEAR_COPY) - 1):
         msg = f"near copies are defined by the nearest {NEAR_COPY:.0%} of real pairs: {needed} real clips, not {len(y)}"
         raise NotMeasurable(msg)
-    return (nearness(x, y) <= NEAR_COPY).astype(np.float64)
+    return (nearness(nearest(x, y)[1], y) <= NEAR_COPY).astype(np.float64)
 
 
 def _of_all(pooled: "Kernel | Neighbours", n: int, m: int) -> float:
@@ -372,10 +401,11 @@ def _of_all(pooled: "Kernel | Neighbours", n: int, m: int) -> float:
 
 
 def _indicators(parts: np.ndarray, count: int) -> np.ndarray:
-    """Columns of 0 and 1: ``[count, draws]``."""
-    shown = np.zeros((len(parts), count))
-    np.put_along_axis(shown, parts, 1.0, axis=1)
-    return shown.T
+    """``[count, draws]``: whether a row is in the part of a draw."""
+    shown = np.zeros((count, len(parts)), dtype=bool)
+    for draw, part in enumerate(parts):
+        shown[part, draw] = True
+    return shown
 
 
 def _from_roots(gap: np.ndarray, root_x: np.ndarray, root_y: np.ndarray, epsilon: float) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from avbench.core import Columns, Direction, InputError, Key, Moments, NotMeasurable, Null, Protocol, Subset, resolve
+from avbench.metrics import distance
 from avbench.metrics.reference import Reference
 from avbench.metrics.table import Metric
 from avbench.statistics import uncertainty
@@ -28,6 +29,21 @@ def embedding(columns: Columns, name: str, whose: str) -> np.ndarray:
         msg = f"{whose} has no {name!r} of one size for all clips; it has {', '.join(columns) or 'nothing'}"
         raise NotMeasurable(msg)
     return columns[name] if columns[name].ndim > 1 else columns[name][:, None]
+
+
+def real_embedding(metric: Metric, real: Reference, protocol: Protocol, subset: Subset) -> np.ndarray:
+    """The column of the reference that a metric compares the run's with. Raises the errors of `Reference.columns`."""
+    return embedding(real.columns(protocol, subset)[0], metric.reference_column or metric.column, "the reference")
+
+
+def nearest_real(
+    metric: Metric, measured: Columns, real: Reference, protocol: Protocol, subset: Subset
+) -> tuple[list[Key], np.ndarray]:
+    """The reference clip nearest to each clip in the features that a metric compares, and the distances ``[clips]``."""
+    y = real_embedding(metric, real, protocol, subset)
+    index, apart = distance.nearest(embedding(measured, metric.column, "the run"), y)
+    known = real.keys(protocol, subset)
+    return [known[place] for place in index], apart
 
 
 def value(metric: Metric, x: np.ndarray, y: np.ndarray) -> Any:
@@ -96,14 +112,13 @@ def difference(
         NotMeasurable: fewer than 2 pairs, or a reference without rows.
         InputError: different protocols or embeddings.
     """
-    known, _ = real.columns(protocol, subset)
+    reference = real_embedding(metric, real, protocol, subset)
     both = sorted({*a[0]} & {*b[0]})
     sides = [
         embedding(columns, metric.column, "a model")[[where[key] for key in both]]
         for keys, columns in (a, b)
         for where in [{key: index for index, key in enumerate(keys)}]
     ]
-    reference = embedding(known, metric.reference_column or metric.column, "the reference")
     return uncertainty.swap_test(pooled(metric, *sides, reference), len(both), len(reference))
 
 
@@ -124,6 +139,10 @@ class _OfClips:
     @property
     def draws_at_once(self) -> int:
         return getattr(self.statistic, "draws_at_once", uncertainty.CHUNK)
+
+    @property
+    def influence_is_exact(self) -> bool:
+        return getattr(self.statistic, "influence_is_exact", False)
 
     @property
     def influence(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:

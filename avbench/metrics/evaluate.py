@@ -7,7 +7,7 @@ on one kind of processor, the same rows give the same bytes.
 import collections
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,36 +160,67 @@ class _Found:
     """Rows of near_copies.csv."""
 
 
-def _with_rows(
-    metrics: Sequence[Metric], folder: RunFolder, against: RunFolder | None
-) -> Iterator[tuple[Metric, Mapping[Key, Row]]]:
-    """Each metric with the rows of its feature, metrics of one feature together: the rows of few are in memory."""
+class _Measured:
+    """What a feature, and the one beside it if there is one, measured of the clips of a subset."""
 
-    @functools.lru_cache(maxsize=2)
-    def rows(feature: str) -> dict[Key, Row]:
-        return current_rows(folder, feature, against)
+    def __init__(self, rows: Mapping[Key, Row], run: _Run, subset: Subset) -> None:
+        expected = [key for key in run.planned if key.subset == subset.name]
+        of_subset = {key: rows[key] for key in expected if key in rows}
+        self.reasons = collections.Counter(_reason(key, run.samples, of_subset) for key in expected)
+        """Why clips have no values → their number; None → the number of those that have."""
+        self.refused = sum(key in run.samples and run.samples[key].refused for key in expected)
+        self.gpus = _gpus_used(of_subset.values())
+        self._rows = [*of_subset.values()]
 
-    places = {feature: place for place, feature in enumerate(features_of(metrics))}
-    for (feature, beside), group in itertools.groupby(
-        sorted(metrics, key=lambda one: (places[one.feature], places.get(one.beside, -1))),
-        key=lambda one: (one.feature, one.beside),
-    ):
-        measured = _joined(rows(feature), rows(beside)) if beside else rows(feature)
-        yield from ((metric, measured) for metric in group)
+    @functools.cached_property
+    def columns(self) -> tuple[list[Key], Columns]:
+        """Keys and values of the clips that have values. The rows are dropped, since they take as much memory.
+
+        Raises:
+            InputError: rows do not fit each other.
+        """
+        found = columns(self._rows)
+        self._rows.clear()
+        return found
 
 
 def _all_found(
     folder: RunFolder, metrics: Sequence[Metric], place: Path | None, against: RunFolder | None
 ) -> list[_Found]:
-    """What each metric finds on each subset, a subset's metrics together."""
+    """What each metric finds on each subset, a subset's metrics together.
+
+    Metrics of the same features follow each other, so that the values of few features are in memory.
+    """
     subsets = folder.subsets()
     reals = {subset.name: reference.find(subset, place) for subset in subsets}
     run = _Run(folder.samples(), sorted(folder.planned_keys()), forms_of(folder), against)
+    held: dict[str, dict[Key, Row]] = {}
+
+    def measured(features: Sequence[str], later: Sequence[str]) -> dict[str, _Measured]:
+        """By subset. The rows of features that are used `later` stay in memory."""
+        for name in features:
+            held[name] = held[name] if name in held else current_rows(folder, name, against)
+        rows = functools.reduce(_joined, [held[name] for name in features])
+        for name in held.keys() - {*later}:
+            del held[name]
+        return {subset.name: _Measured(rows, run, subset) for subset in subsets}
+
+    groups = _by_features(metrics)
     found: dict[tuple[str, str], _Found] = {}
-    for metric, measured in _with_rows(metrics, folder, against):
-        for subset in subsets:
-            found[subset.name, metric.name] = _found(metric, measured, run, subset, reals[subset.name])
+    for group, following in itertools.zip_longest(groups, groups[1:], fillvalue=()):
+        of_subset = measured(features_of(group[:1]), features_of(following[:1]))
+        for metric, subset in itertools.product(group, subsets):
+            name = subset.name
+            found[name, metric.name] = _found(metric, of_subset[name], run, subset, reals[name])
+        del of_subset  # before the next rows are read
     return [found[subset.name, metric.name] for subset in subsets for metric in metrics]
+
+
+def _by_features(metrics: Sequence[Metric]) -> list[Sequence[Metric]]:
+    """The metrics in groups of the same features; groups with the same first feature follow each other."""
+    places = {feature: place for place, feature in enumerate(features_of(metrics))}
+    ordered = sorted(metrics, key=lambda one: (places[one.feature], places.get(one.beside, -1)))
+    return [[*group] for _, group in itertools.groupby(ordered, key=lambda one: (one.feature, one.beside))]
 
 
 def _table(found: Sequence[_Found]) -> pd.DataFrame:
@@ -224,28 +255,22 @@ def evaluated_so_far(folder: RunFolder, metrics: Sequence[Metric], place: Path |
     return SoFar([one.score for one in found], {one.score.protocol: one.protocol for one in found}, _table(found))
 
 
-def _found(
-    metric: Metric, measured: Mapping[Key, Row], run: _Run, subset: Subset, real: reference.Reference | None
-) -> _Found:
+def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real: reference.Reference | None) -> _Found:
     """Score one metric on one subset. An error affects this score only, and becomes the reason that it has no value."""
-    samples = run.samples
-    expected = [key for key in run.planned if key.subset == subset.name]
-    of_subset = {key: measured[key] for key in expected if key in measured}
     feature = protocol_of(metric.feature, run.against)
     protocol = _described(metric, feature, subset, real)
     if subset.name in run.forms:
         protocol["clip_form"] = run.forms[subset.name].describe()
-    if sentence := _gpus_used(of_subset.values()):
-        protocol["notes"] = {"device": sentence}
+    if measured.gpus:
+        protocol["notes"] = {"device": measured.gpus}
     if metric.beside:
         protocol["beside"] = protocol_of(metric.beside, run.against).describe()
-    why = collections.Counter(_reason(key, samples, of_subset) for key in expected)
-    refused = sum(key in samples and samples[key].refused for key in expected)
-    task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, sum(why.values()), refused)
+    asked = sum(measured.reasons.values())
+    task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, asked, measured.refused)
     try:
-        score, per_clip = _score(task, of_subset, samples, why)
+        score, per_clip = _score(task, measured, run.samples)
         asked_for = metric.name == "near_copies" and score.value is not None
-        return _Found(score, protocol, per_clip, _near_copies(task, of_subset) if asked_for else None)
+        return _Found(score, protocol, per_clip, _near_copies(task, measured) if asked_for else None)
     except (NotMeasurable, InputError) as reason:
         sentence = str(reason)
     except Exception as error:  # of a plug-in, of linear algebra, of memory: the other metrics have their numbers
@@ -365,6 +390,10 @@ class _Task:
         """Columns and prompts of the reference. Raises NotMeasurable without one, InputError if it does not fit."""
         return self.known.columns(self.feature, self.subset)
 
+    def reference_embedding(self) -> np.ndarray:
+        """The column that the metric compares the run's with. Raises the same errors."""
+        return distances.real_embedding(self.metric, self.known, self.feature, self.subset)
+
     @property
     def known(self) -> reference.Reference:
         """The reference. Raises NotMeasurable if there is none."""
@@ -422,27 +451,25 @@ def _described(metric: Metric, feature: Protocol, subset: Subset, real: referenc
     }
 
 
-def _score(
-    task: _Task, rows: Mapping[Key, Row], samples: Mapping[Key, Sample], why: Mapping[str | None, int]
-) -> tuple[Score, pd.DataFrame | None]:
+def _score(task: _Task, of_clips: _Measured, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFrame | None]:
     metric = task.metric
     # A metric without its reference has that reason, and not that no clip was measured for it.
     real = task.known if metric.column else task.real
-    keys, measured = columns(rows.values())
+    keys, measured = of_clips.columns
     if not keys:
-        raise NotMeasurable(_most_frequent(why))
+        raise NotMeasurable(_most_frequent(of_clips.reasons))
     judged = real if metric.column or metric.direction is Direction.BAND else None
     shared = len(judged.shared([samples[key] for key in keys])) if judged else 0
     if not metric.column:
         return _mean(task, keys, np.asarray(resolve(metric.function)(measured)), shared)
     x = distances.embedding(measured, metric.column, "the run")
     if metric.per_clip:
-        y = _reference_embedding(task)
+        y = task.reference_embedding()
         return _mean(task, keys, distances.value(metric, x, y), shared)
     if moments := task.known.moments(task.feature, metric.reference_column or metric.column, task.subset):
         value = distances.value_of_moments(metric, x, moments)
         return task.scored(value=value, n=len(keys), reference_clips=moments.n, shared=shared), None
-    y, prompts = _reference_embedding(task), task.reference_columns()[1]
+    y, prompts = task.reference_embedding(), task.reference_columns()[1]
     score = task.scored(
         value=float(distances.value(metric, x, y)),
         n=len(keys),
@@ -452,11 +479,6 @@ def _score(
         shared=shared,
     )
     return score, None
-
-
-def _reference_embedding(task: _Task) -> np.ndarray:
-    known, _ = task.reference_columns()
-    return distances.embedding(known, task.metric.reference_column or task.metric.column, "the reference")
 
 
 def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 0) -> tuple[Score, pd.DataFrame]:
@@ -480,18 +502,17 @@ def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 
     return score, table
 
 
-def _near_copies(task: _Task, rows: Mapping[Key, Row]) -> pd.DataFrame:
+def _near_copies(task: _Task, of_clips: _Measured) -> pd.DataFrame:
     """Each clip with its nearest reference clip: one row per clip, the nearest first."""
-    keys, measured = columns(rows.values())
-    x, y = distances.embedding(measured, task.metric.column, "the run"), _reference_embedding(task)
-    index, apart = distance.nearest(x, y)
-    real_keys = task.known.keys(task.feature, task.subset)
+    keys, measured = of_clips.columns
+    real, apart = distances.nearest_real(task.metric, measured, task.known, task.feature, task.subset)
+    nearness = distance.nearness(apart, task.reference_embedding())
     table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(
-        nearest_prompt=[real_keys[place].prompt for place in index],
-        nearest_seed=[real_keys[place].seed for place in index],
+        nearest_prompt=[key.prompt for key in real],
+        nearest_seed=[key.seed for key in real],
         distance=apart,
-        nearness=distance.nearness(x, y),
-        near_copy=distance.near_copies(x, y).astype(bool),
+        nearness=nearness,
+        near_copy=nearness <= distance.NEAR_COPY,
     )
     return table.sort_values(["nearness", *Key._fields], kind="stable")
 

@@ -541,6 +541,24 @@ _LISTED: tuple[Metric, ...] = (
         ),
     ),
     *_on_request(
+        "imagebind",
+        "sound",
+        (
+            "imagebind",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "Similarity of the picture and the sound: cosine of ImageBind, which some papers print times 100.",
+        ),
+        (
+            "imagebind_excess",
+            Direction.HIGHER,
+            "",
+            (-2.0, 2.0),
+            "`imagebind` less its chance level: the picture's mean similarity to the sounds of other clips.",
+        ),
+    ),
+    *_on_request(
         "pe-text-video",
         "sound",
         (
@@ -585,6 +603,42 @@ _LISTED: tuple[Metric, ...] = (
             "",
             _POSITIVE,
             "Word error rate of the prompt's speech, by Whisper; more words than asked for can make it exceed 1.",
+        ),
+    ),
+    *_on_request(
+        "syncnet",
+        "sync",
+        (
+            "lip_sync_distance",
+            Direction.LOWER,
+            "",
+            _POSITIVE,
+            "Distance of lips and speech at their best shift in time: SyncNet's LSE-D, for clips with a face.",
+        ),
+        (
+            "lip_sync_confidence",
+            Direction.HIGHER,
+            "",
+            _POSITIVE,
+            "How much nearer lips and speech are at their best shift than at others: SyncNet's LSE-C.",
+        ),
+    ),
+    *_on_request(
+        "physics-judge",
+        "judge",
+        (
+            "physics_judge",
+            Direction.HIGHER,
+            "",
+            (1.0, 5.0),
+            "Physical plausibility as a vision-language model rates it, by VideoPhy-2's and VideoScore2's questions.",
+        ),
+        (
+            "physics_judge_spread",
+            Direction.NEITHER,
+            "",
+            (0.0, 4.0),
+            "How much `physics_judge` depends on the words of the questions: standard deviation over them.",
         ),
     ),
     Metric(
@@ -678,20 +732,26 @@ _LISTED: tuple[Metric, ...] = (
     _lpips("squeeze", "seeds", "`lpips_seeds` with SqueezeNet."),
 )
 
-_ALSO_WITH_RAFT = ("warping_error", "motion_amount", "event_rate", "sync_excess", "flow_consistency", "acceleration")
+_WITH_RAFT = ("warping_error", "motion_amount", "event_rate", "sync_excess", "flow_consistency", "acceleration")
+_ALSO_WITH: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("raft", "flow-raft", "flow by RAFT", _WITH_RAFT),
+    ("served", "physics-judge-served", "a model behind a server", ("physics_judge", "physics_judge_spread")),
+)
+"""Ending of the name, feature, what it is in words, and the metrics that are also computed from this feature."""
 
 METRICS: tuple[Metric, ...] = (
     *_LISTED,
     *(
         replace(
             metric,
-            name=f"{metric.name}_raft",
-            feature="flow-raft",
-            question=f"`{metric.name}` with flow by RAFT.",
+            name=f"{metric.name}_{ending}",
+            feature=feature,
+            question=f"`{metric.name}` with {what}.",
             usual=False,
         )
+        for ending, feature, what, names in _ALSO_WITH
         for metric in _LISTED
-        if metric.name in _ALSO_WITH_RAFT
+        if metric.name in names
     ),
 )
 

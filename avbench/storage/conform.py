@@ -61,8 +61,9 @@ def in_form(clip: Clip, form: ClipForm) -> Clip:
         msg = f"the clip lasts {clip.seconds:.3g} s, but its subset needs {spec.seconds:.3g} s"
         raise NotMeasurable(msg)
     starts = [ceil(k * clip.fps / spec.fps - Fraction(1, 2)) for k in range(spec.frames)]
-    chosen = [clip.frames[min(start, len(clip.frames) - 1)] for start in starts]
-    frames = np.stack([_sized(frame, spec.width, spec.height) for frame in chosen])
+    frames = np.empty((spec.frames, spec.height, spec.width, 3), np.uint8)
+    for place, start in enumerate(starts):  # in order, as the frames may be in a file
+        frames[place] = _sized(clip.frames[min(start, len(clip.frames) - 1)], spec.width, spec.height)
     return Clip(frames, spec.fps, None if clip.audio is None else _sound(clip.audio, spec), clip.remarks)
 
 

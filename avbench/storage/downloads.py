@@ -126,10 +126,15 @@ def from_hub(source: HubFiles, revision: str) -> tuple[str, list[Path]]:
     import huggingface_hub
 
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    away = _is_away(endpoint or huggingface_hub.constants.ENDPOINT, source, revision)
     found = []
     try:
         for name in source.files:
-            path = Path(huggingface_hub.hf_hub_download(source.repository, name, revision=revision, endpoint=endpoint))
+            path = Path(
+                huggingface_hub.hf_hub_download(
+                    source.repository, name, revision=revision, endpoint=endpoint, local_files_only=away
+                )
+            )
             revision = path.parents[len(Path(name).parts) - 1].name  # …/snapshots/COMMIT/NAME
             found.append(path)
     except Exception as error:  # the hub's client raises dozens of kinds, each with its reason
@@ -138,6 +143,23 @@ def from_hub(source: HubFiles, revision: str) -> tuple[str, list[Path]]:
     for path in found:
         _require_as_named(path)
     return revision, found
+
+
+def _is_away(endpoint: str, source: HubFiles, revision: str) -> bool:
+    """Whether the hub is offline by setting, or cannot be reached; its own client tries for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    try:
+        # Only whether something answers; the client that downloads checks certificates, with the user's settings.
+        address = f"{endpoint}/{source.repository}/resolve/{revision}/{source.files[0]}"
+        httpx.head(address, timeout=_TIMEOUT.connect, verify=False)
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        return True
+    except httpx.HTTPError:
+        return False
+    return False
 
 
 def _refusal(source: HubFiles, revision: str, error: Exception) -> str:

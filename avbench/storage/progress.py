@@ -8,7 +8,6 @@ import contextlib
 import os
 import platform
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from avbench.core import InputError
+from avbench.storage import worker_pool
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import PROGRESS_FILE, write_json
 
@@ -62,7 +62,8 @@ def recorded(folder: Path, stage: str, total: int, items: Iterator[Item]) -> Ite
     place = folder / PROGRESS_FILE
 
     def written(progress: Progress) -> float:
-        peak = max(peak_memory_mib(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        peaks = [worker_pool.peak_memory_mib(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        peak = max(*peaks, worker_pool.most_memory_mib)
         with contextlib.suppress(OSError, InputError):  # a full disk is for the job itself to report
             write_json(place, asdict(replace(progress, updated=time.time(), peak_memory_mib=peak)))
         return time.monotonic()
@@ -85,8 +86,3 @@ def read_progress(folder: Path) -> Progress | None:
     """Return the progress of the last command in a run folder, or None if there is no record."""
     place = folder / PROGRESS_FILE
     return read_json(place, Progress) if place.is_file() else None
-
-
-def peak_memory_mib(who: int) -> float:
-    """Peak memory of ``resource.RUSAGE_SELF`` or ``RUSAGE_CHILDREN`` in MiB. The system counts KiB, macOS bytes."""
-    return round(resource.getrusage(who).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), 1)

@@ -147,6 +147,29 @@ PUBLISHED: dict[str, Published] = {
             ("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
         )
     ),
+    "syncnet": Published(WebFile("https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model"), 55),
+    "yunet": Published(
+        WebFile(
+            "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/"
+            "face_detection_yunet_2023mar.onnx",
+            "sha256:8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",  # in its repository
+        ),
+        1,
+    ),
+    "qwen-vl": Published(
+        HubFiles(
+            "Qwen/Qwen2.5-VL-7B-Instruct",
+            (
+                *("config.json", "chat_template.json", "generation_config.json", "preprocessor_config.json"),
+                *("tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"),
+                *(f"model-{number:05}-of-00005.safetensors" for number in range(1, 6)),
+            ),
+        ),
+        16584,
+    ),
+    "imagebind": Published(
+        WebFile("https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth"), 4803, accept="CC-BY-NC-4.0"
+    ),
     "synchformer": Published(
         WebFile(
             "https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",

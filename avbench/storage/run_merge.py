@@ -33,9 +33,9 @@ from avbench.core import (
 from avbench.storage import reading
 from avbench.storage.content import UNREADABLE, holds, require_unchanged
 from avbench.storage.run_folder import RunFolder, StoredRow, line_of, no_run, stored_rows, write_whole, writing_whole
-from avbench.storage.worker_pool import WorkerCrashed
+from avbench.storage.worker_pool import NOT_MEASURED
 
-_FAILED = (str(WorkerCrashed("measuring")), UNREADABLE)
+_FAILED = (*NOT_MEASURED, UNREADABLE)
 """A row whose sentence begins with one of these is replaced by any other row."""
 _SEPARATOR = "; "
 

@@ -215,6 +215,35 @@ USER_PROVIDED: dict[str, UserProvided] = {
             what="PE-AV as a folder that transformers reads: sounds, videos and texts in one space",
         ),
         UserProvided(
+            name="syncnet",
+            address="https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
+            licence="not stated by its authors; their code is MIT (joonson/syncnet_python)",
+            what="SyncNet: the network of LSE-C and LSE-D",
+        ),
+        UserProvided(
+            name="yunet",
+            address="https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/"
+            "face_detection_yunet_2023mar.onnx",
+            licence="MIT (ShiqiYu/libfacedetection)",
+            what="YuNet as an ONNX file that OpenCV reads: finds faces, for lip_sync_*",
+        ),
+        UserProvided(
+            name="qwen-vl",
+            address="https://huggingface.co/Qwen/Qwen2.5-VL-7B-Instruct (a folder: config.json, chat_template.json, "
+            "generation_config.json, preprocessor_config.json, tokenizer.json, tokenizer_config.json, "
+            "model.safetensors.index.json, model-00001-of-00005.safetensors, model-00002-of-00005.safetensors, "
+            "model-00003-of-00005.safetensors, model-00004-of-00005.safetensors, model-00005-of-00005.safetensors)",
+            licence="Apache-2.0, as on its model card",
+            what="Qwen2.5-VL as a folder that transformers reads: a vision-language model. Another Qwen2.5-VL or "
+            "Qwen3-VL can be provided instead",
+        ),
+        UserProvided(
+            name="imagebind",
+            address="https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",
+            licence="CC BY-NC 4.0 (facebookresearch/ImageBind): not for commercial use",
+            what="ImageBind-Huge: sounds and pictures in one space",
+        ),
+        UserProvided(
             name="synchformer",
             address="https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",
             licence="MIT (v-iashin/Synchformer)",

@@ -218,8 +218,8 @@ def _require_weights(name: str, file: Path) -> None:
         return
     with file.open("rb") as opened:
         head = opened.read(9)
-    if not head.startswith((b"PK", b"\x80", b"\x89HDF")) and head[8:] != b"{":
-        msg = f"weight {name!r}: {file} is no file of weights: it is neither of PyTorch nor safetensors"
+    if not head.startswith((b"PK", b"\x80", b"\x89HDF", b"\x08")) and head[8:] != b"{":
+        msg = f"weight {name!r}: {file} is no file of weights: it is neither of PyTorch nor safetensors nor ONNX"
         raise InputError(msg)
 
 

@@ -9,13 +9,15 @@ import contextlib
 import multiprocessing
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from avbench.core import InputError
 
@@ -23,8 +25,10 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _worker: Callable[[Any], Any] | None = None
+most_memory_mib = 0.0
+"""Peak memory of the largest worker process so far."""
 
-
+_SLOW_IMPORTS = ("avbench.features.measure", "cv2", "lpips", "scipy.signal", "torch")
 _CAUSES = "killed for its memory, or a crash in compiled code"
 
 
@@ -33,6 +37,60 @@ class WorkerCrashed(Exception):
 
     def __init__(self, doing: str = "making") -> None:
         super().__init__(f"the process that was {doing} it died, twice ({_CAUSES})")
+
+
+_OVERDUE = "it was stopped after the time limit"
+
+
+class WorkerTimedOut(WorkerCrashed):
+    """Returned instead of a result: the task took longer than its time limit, so its worker was killed."""
+
+    def __init__(self, seconds: float) -> None:
+        Exception.__init__(self, f"{_OVERDUE} of {seconds:g} s")
+
+
+NOT_MEASURED = (str(WorkerCrashed("measuring")), _OVERDUE)
+"""How a sentence begins that stands in place of a value because of the worker, not because of the clip."""
+
+
+class Pool(Protocol):
+    """Where tasks are done. `LocalPool` has worker processes of this machine, `ray_actors.RayActors` those of Ray.
+
+    Workers survive crashes of each other, and each is limited to one thread. `build` makes the worker function, once
+    in each worker; it, the tasks and the results must be picklable.
+    """
+
+    def map_unordered(
+        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, Any]]:
+        """Yield (task, result) as each task is done, in any order; a `WorkerCrashed` stands for a result.
+
+        An exception in a worker is raised here.
+        """
+        ...
+
+    def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Any:
+        """Run one task in a worker of its own, once. A crash is returned as `WorkerCrashed`, not raised."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalPool:
+    """Worker processes of this machine; with 0 of them, tasks are done in this process."""
+
+    workers: int = 0
+    threads: bool = False
+    """Use threads of this process instead."""
+
+    def map_unordered(
+        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, Any]]:
+        """See `map_unordered` below."""
+        return map_unordered(build, tasks, workers=self.workers, threads=self.threads, survive_crashes=True)
+
+    def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
+        """See `run_isolated` below."""
+        return run_isolated(build, task)
 
 
 def default_workers() -> int:
@@ -82,7 +140,7 @@ def map_unordered(
             with _ctrl_c_held_back():
                 futures = {pool.submit(_call, build, tasks[number]): number for number in left}
             for future in as_completed(futures):
-                number, result = futures.pop(future), future.result()
+                number, result = futures.pop(future), _result(future)
                 left.remove(number)
                 yield tasks[number], result
         except BrokenProcessPool:
@@ -107,7 +165,7 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
     try:
         with _ctrl_c_held_back():
             future = pool.submit(_call, build, task)
-        return future.result()
+        return _result(future)
     except BrokenProcessPool:
         return WorkerCrashed()
     finally:
@@ -125,8 +183,10 @@ def _ctrl_c_held_back() -> Iterator[None]:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, spawn, initializer=_prepare, initargs=(os.getpid(),))
+    """Worker processes. On Linux they are copies of one process that has done the slow imports and nothing else."""
+    how = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    how.set_forkserver_preload([*_SLOW_IMPORTS])
+    return ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
 
 
 def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], count: int) -> Iterator[tuple[Task, Result]]:
@@ -167,20 +227,36 @@ def one_thread() -> None:
         torch.set_num_threads(1)
 
 
-def _prepare(parent: int) -> None:
+def _prepare(environment: dict[str, str]) -> None:
+    os.environ.clear()  # the process that this one is a copy of may be older than a variable
+    os.environ.update(environment)
     one_thread()
-    # A worker waits on a pipe that it holds open itself, so it would not notice that its parent was killed.
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    # A worker waits on a pipe that it holds open itself, so it would not notice that the program was killed.
+    threading.Thread(target=_end_with_program, daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        threading.Event().wait(0.5)
+def _end_with_program() -> None:
+    program = multiprocessing.parent_process()
+    assert program is not None  # this runs in workers only
+    program.join()
     os._exit(1)
 
 
-def _call(build: Callable[[], Callable[[Any], Any]], task: Any) -> Any:
+def _call(build: Callable[[], Callable[[Any], Any]], task: Any) -> tuple[Any, float]:
+    """The result of a task, and the peak memory of this process in MiB."""
     global _worker
     if _worker is None:
         _worker = build()
-    return _worker(task)
+    return _worker(task), peak_memory_mib(resource.RUSAGE_SELF)
+
+
+def _result(future: Future[tuple[Any, float]]) -> Any:
+    global most_memory_mib
+    result, memory = future.result()
+    most_memory_mib = max(most_memory_mib, memory)
+    return result
+
+
+def peak_memory_mib(who: int) -> float:
+    """Peak memory of ``resource.RUSAGE_SELF`` or ``RUSAGE_CHILDREN`` in MiB. The system counts KiB, macOS bytes."""
+    return round(resource.getrusage(who).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), 1)

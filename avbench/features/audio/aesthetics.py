@@ -83,6 +83,7 @@ class Audiobox:
     """Fields of transformers' WavLMConfig that differ from its defaults, which are those of WavLM Base+."""
     needs_sound = True
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

@@ -82,6 +82,7 @@ class Levels:
     """
 
     protocol = LevelsProtocol()
+    streams = True
     needs_sound = True
 
     def __init__(self, device: str = "cpu") -> None:

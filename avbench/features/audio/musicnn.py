@@ -70,6 +70,7 @@ class Musicnn:
     protocol = MusicnnProtocol()
     needs_sound = True
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         import torch

@@ -30,18 +30,21 @@ class Network(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features of each patch."""
-        x = self.first(x)
-        # Where a filter's length is even, TensorFlow pads one more frame at the end.
-        rhythms = [functional.pad(x, ((length - 1) // 2, length // 2)) for length in (128, 64, 32)]
-        heard = [layer(x) for layer in self.timbral]
-        heard += [layer(padded) for layer, padded in zip(self.temporal, rhythms, strict=True)]
-        front = torch.cat([each.amax(dim=2) for each in heard], dim=1)
+        front = torch.cat([self._front(patch) for patch in self.first(x).split(1)])  # of all at once it is large
         one = self.middle[0](front)
         two = self.middle[1](one) + one
         three = self.middle[2](two) + two
         x = torch.cat((front, one, two, three), dim=1)
         x = torch.stack((x.amax(dim=2), x.mean(dim=2)), dim=2).flatten(1)
         return self.dense(self.pooled(x))
+
+    def _front(self, x: torch.Tensor) -> torch.Tensor:
+        """Timbre and rhythm, ``[patches, 561, frames]``: the highest of all bands."""
+        # Where a filter's length is even, TensorFlow pads one more frame at the end.
+        rhythms = [functional.pad(x, ((length - 1) // 2, length // 2)) for length in (128, 64, 32)]
+        heard = [layer(x) for layer in self.timbral]
+        heard += [layer(padded) for layer, padded in zip(self.temporal, rhythms, strict=True)]
+        return torch.cat([each.amax(dim=2) for each in heard], dim=1)
 
 
 class Layer(nn.Module):

@@ -130,6 +130,7 @@ class VGGish:
     width = 64
     needs_sound = True
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -153,6 +154,7 @@ class PANNs:
     width = 64
     needs_sound = True
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -203,6 +205,7 @@ class CLAP(CLAPNetwork):
     protocol = UserProvidedProtocol(CLAPProtocol())
     needs_sound = True
     on_gpu = True
+    streams = True
 
     @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:

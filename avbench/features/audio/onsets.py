@@ -65,6 +65,7 @@ class Onsets:
     """
 
     protocol = OnsetProtocol()
+    streams = True
     needs_sound = True
 
     def __init__(self, device: str = "cpu") -> None:

@@ -59,6 +59,7 @@ class Pair:
 
     requires = Requires.PROMPT
     on_gpu = True
+    streams = True
     ends: ClassVar[tuple[str, str]]
     """Of ``sound``, ``frames``, ``audio_caption`` and ``video_caption``."""
     protocol: Any
@@ -98,10 +99,11 @@ class Pair:
         return self._model.audio_model.audio_head(found.pooler_output)
 
     def _frames(self, clip: Clip) -> torch.Tensor:
-        frames, reader = np.array(clip.frames), self._processor.video_processor
+        reader, last = self._processor.video_processor, len(clip.frames) - 1
+        chosen: list[int] | slice = slice(None)
         if count := reader.num_frames:  # evenly spaced, as transformers chooses them
-            frames = frames[[int(place * (len(frames) - 1) / (count - 1)) for place in range(count)]]
-        read = reader(videos=[frames], do_sample_frames=False, return_tensors="pt")
+            chosen = [int(place * last / (count - 1)) for place in range(count)]
+        read = reader(videos=[np.array(clip.frames[chosen])], do_sample_frames=False, return_tensors="pt")
         found = self._model.video_model.video_encoder(read["pixel_values_videos"].to(self._device))
         return self._model.video_model.video_head(found.pooler_output)
 

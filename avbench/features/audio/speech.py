@@ -67,6 +67,7 @@ class Speech:
     requires = Requires.PROMPT
     needs_sound = True
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

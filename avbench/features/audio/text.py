@@ -49,6 +49,7 @@ class TextAudio(CLAPNetwork):
     requires = Requires.PROMPT
     needs_sound = True
     on_gpu = True
+    streams = True
     parts = ("audio", "text")
 
     def __init__(self, device: str = "cpu") -> None:

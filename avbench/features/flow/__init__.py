@@ -44,6 +44,7 @@ class DISFlow:
     """
 
     protocol = FlowProtocol()
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)

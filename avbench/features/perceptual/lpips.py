@@ -110,6 +110,7 @@ class LPIPS:
 
     protocol = _protocol("alex")
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         import torch
@@ -126,14 +127,17 @@ class LPIPS:
     def consecutive(self, frames: np.ndarray) -> np.ndarray:
         """LPIPS [time - 1] of each of ``[time, height, width, 3]`` uint8 frames and the next one."""
         self._require_size(frames)
-        pairs = []
-        last: list[torch.Tensor] = []
+        # Filled in place: small arrays that stay would be strewn over the memory that the features leave free.
+        pairs = np.empty(len(frames) - 1, np.float32)
+        done, last = 0, []
         for layers in self._features(frames):
             if last:
-                pairs.append(self._distances(last, [x[:1] for x in layers]))
-            pairs.append(self._distances([x[:-1] for x in layers], [x[1:] for x in layers]))
-            last = [x[-1:] for x in layers]
-        return np.concatenate(pairs)
+                pairs[done] = self._distances(last, [x[:1] for x in layers])[0]
+                done += 1
+            within = len(layers[0]) - 1
+            pairs[done : done + within] = self._distances([x[:-1] for x in layers], [x[1:] for x in layers])
+            done, last = done + within, [x[-1:] for x in layers]
+        return pairs
 
     @exact()
     def between(self, clips: Sequence[np.ndarray]) -> np.ndarray:
@@ -142,13 +146,13 @@ class LPIPS:
             msg = f"LPIPS compares frames of one shape; these have {' and '.join(map(str, sorted(shapes)))}"
             raise InputError(msg)
         self._require_size(clips[0])
-        parts = []
+        found, done = np.zeros((len(clips), len(clips), len(clips[0]))), 0
         for layers in zip(*(self._features(frames) for frames in clips), strict=True):
-            part = np.zeros((len(clips), len(clips), len(layers[0][0])))
+            part = slice(done, done + len(layers[0][0]))
             for a, b in itertools.combinations(range(len(clips)), 2):
-                part[a, b] = part[b, a] = self._distances(layers[a], layers[b])
-            parts.append(part)
-        return np.concatenate(parts, axis=2)
+                found[a, b, part] = found[b, a, part] = self._distances(layers[a], layers[b])
+            done = part.stop
+        return found
 
     def _features(self, frames: np.ndarray) -> Iterator[list["torch.Tensor"]]:
         """Batches of frames as layers of features [frames, channel, height, width] of length 1 at each place."""
@@ -156,7 +160,7 @@ class LPIPS:
 
         from avbench.features.perceptual.trunk import standardised
 
-        pixels = frames[0, ..., 0].size
+        pixels = frames.shape[1] * frames.shape[2]
         on_cpu = self.device.type == "cpu"
         count = max(1, _CPU_PIXELS // pixels) if on_cpu else max(_GPU_FRAMES, _GPU_PIXELS // pixels)
         for start in range(0, len(frames), count):

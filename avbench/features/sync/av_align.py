@@ -59,6 +59,7 @@ class AVAlign:
     """
 
     protocol = AVAlignProtocol()
+    streams = True
     needs_sound = True
 
     def __init__(self, device: str = "cpu") -> None:

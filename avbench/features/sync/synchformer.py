@@ -34,6 +34,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, center_crop,
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
 from avbench.features.audio import waveform
 from avbench.features.networks import exact, filled, without
+from avbench.features.sync.frame_rate import at_rate
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
@@ -163,12 +164,6 @@ def mono_waveform(clip: Clip, protocol: SynchformerProtocol) -> np.ndarray:
         raise NotMeasurable(msg)
     mono = waveform.mixed_down(audio, protocol.silent_below)
     return waveform.resampled(mono, audio.sample_rate, protocol.rate).astype(np.float32)
-
-
-def at_rate(count: int, fps: Fraction, rate: int) -> np.ndarray:
-    """Indices of the frames, among `count`, that are shown at another rate, chosen as ffmpeg's filter fps does."""
-    times = [(2 * k * rate / fps + 1) // 2 for k in range(count + 1)]
-    return np.searchsorted(times[:-1], np.arange(times[-1]), side="right") - 1
 
 
 def log_mel(segments: torch.Tensor, protocol: SynchformerProtocol) -> torch.Tensor:

@@ -126,6 +126,7 @@ class SubjectConsistency:
     )
     shape = Shape()
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -164,6 +165,7 @@ class BackgroundConsistency:
     )
     shape = CLIPShape()
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -196,6 +198,7 @@ class TextAlignment:
     reads_captions = True
     shape = CLIPShape()
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         from open_clip import SimpleTokenizer, image_transform

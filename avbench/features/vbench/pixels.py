@@ -40,6 +40,7 @@ class Flicker:
     """The feature ``vbench-flicker``."""
 
     protocol = FlickerProtocol()
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         pass
@@ -50,6 +51,6 @@ class Flicker:
             msg = "the clip has one frame; flickering is a difference of frames and needs 2"
             raise NotMeasurable(msg)
         # In 16 bits, because differences of 8-bit values would wrap around.
-        pairs = itertools.pairwise(clip.frames.astype(np.int16))
-        differences = [np.abs(following - frame).mean() for frame, following in pairs]
+        pairs = itertools.pairwise(clip.frames)
+        differences = [np.abs(following.astype(np.int16) - frame).mean() for frame, following in pairs]
         return {"flickering": (255 - float(np.mean(differences))) / 255}

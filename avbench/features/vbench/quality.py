@@ -105,6 +105,7 @@ class ImagingQuality:
     protocol = UserProvidedProtocol(ImagingProtocol())
     shape = MUSIQShape()
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -133,6 +134,7 @@ class AestheticQuality:
     protocol = UserProvidedProtocol(AestheticProtocol())
     shape = CLIPShape(embedding=768, patch=14, width=1024, depth=24, text_width=768, text_heads=12)  # OpenAI's ViT-L/14
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

@@ -87,6 +87,7 @@ class ViCLIP:
     reads_captions = True
     shape = ViCLIPShape()
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         from open_clip import SimpleTokenizer

@@ -60,6 +60,7 @@ class VideoMAE:
     protocol = UserProvidedProtocol(VideoMAEProtocol())
     shape = Shape()
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

@@ -51,6 +51,7 @@ class VJEPA2:
 
     protocol = UserProvidedProtocol(VJEPA2Protocol())
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

@@ -13,7 +13,7 @@ from typing import Any
 from avbench.core import InputError, Key, NotMeasurable, Prompt, Row, Subset, columns, nearest
 from avbench.features.measure import current_rows, protocol_of
 from avbench.generation.table import Request, build
-from avbench.metrics import distance, distances, reference
+from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
 from avbench.metrics.table import Metric, known_metrics
 from avbench.report.page import clips
@@ -167,13 +167,8 @@ def _nearest(
         msg = f"{subset.name} has no reference, so there is no nearest real clip"
         raise NotMeasurable(msg)
     keys, measured = columns(rows.values())
-    protocol = protocol_of(metric.feature)
-    known = real.columns(protocol, subset)[0]
-    x = distances.embedding(measured, metric.column, "the run")
-    y = distances.embedding(known, metric.reference_column or metric.column, "the reference")
-    index, apart = distance.nearest(x, y)
-    there = real.keys(protocol, subset)
-    return {key: (there[at], float(far)) for key, at, far in zip(keys, index, apart, strict=True)}
+    there, apart = distances.nearest_real(metric, measured, real, protocol_of(metric.feature), subset)
+    return {key: (at, float(far)) for key, at, far in zip(keys, there, apart, strict=True)}
 
 
 def _shown(real: reference.Reference | None, prompts: Mapping[str, Prompt], place: Path) -> Callable[[Key], str | None]:

@@ -5,6 +5,7 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
 
 _UNSPECIFIED, _BT709, _BT601 = 2, 1, 5  # AVColorSpace
@@ -42,7 +43,8 @@ def as_seen(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     image = _rgb(frame)
     if size != (frame.width, frame.height):
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    rotation = frame.side_data.get("DISPLAYMATRIX")
+    # Not `frame.side_data`, which keeps the frame alive until Python collects cycles: 70 MiB and more for a clip.
+    rotation = SideDataContainer(frame).get("DISPLAYMATRIX")  # pyright: ignore[reportCallIssue]
     matrix = b"" if rotation is None else bytes(rotation)
     if len(matrix) < 20:
         return image

@@ -1,4 +1,7 @@
-"""Collects the frames of one picture track while they are decoded."""
+"""Collects the frames of one picture track, and their times, while they are decoded.
+
+Of a long clip only the times are kept: its frames are decoded again when they are asked for (stored.py).
+"""
 
 import math
 import re
@@ -20,10 +23,14 @@ _SQUARE_BY_HABIT = ("gif",)  # viewers of pictures and gifs ignore the declared 
 
 
 class Picture:
-    """Frames of one stream with their times in seconds of the container's clock."""
+    """Frames of one stream with their times in seconds of the container's clock.
 
-    def __init__(self, path: Path, stream: av.VideoStream, budget: Budget) -> None:
+    If the frames take more than `most_held` bytes, they are not held.
+    """
+
+    def __init__(self, path: Path, stream: av.VideoStream, budget: Budget, *, most_held: float = math.inf) -> None:
         self.path, self.stream, self.budget = path, stream, budget
+        self.held_whole, self._most_held = True, most_held
         self.tick = tick_of(stream, path)
         self.times: list[Fraction] = []
         self.held = Fraction(0)
@@ -38,7 +45,7 @@ class Picture:
         count = len(self.times)
         size = square_size(frame.width, frame.height, self._pixel)
         self.budget.check_frames(count + 1, size)
-        image = as_seen(frame, size)
+        image = self.image(frame)
         if not count:
             self.remarks += colour_remarks(frame)
             if size != (stored := (frame.width, frame.height)):
@@ -47,17 +54,26 @@ class Picture:
                 self.remarks.append(
                     f"its pixels are {shape}: its {_by(stored)} pixels were scaled to {_by(size)} square ones"
                 )
-            self._frames = np.empty((self._expected(image.nbytes), *image.shape), np.uint8)
+            expected = self._expected(image.nbytes)
+            self.held_whole = expected * image.nbytes <= self._most_held
+            self._frames = np.empty((expected if self.held_whole else 0, *image.shape), np.uint8)
         elif image.shape != self.shape:
             msg = f"{self.path} changes its picture size from {self.size} to {_by(image.shape[1::-1])}"
             raise MediaError(msg)
-        elif count == len(self._frames):
+        if self.held_whole and (count + 1) * image.nbytes > self._most_held:
+            self.held_whole, self._frames = False, np.empty((0, *image.shape), np.uint8)
+        elif self.held_whole and count == len(self._frames):
             # In place, because the system remaps large blocks instead of copying. No view of the array exists yet.
             self._frames.resize((count + max(16, count // 4), *self.shape), refcheck=False)
-        self._frames[count] = image
+        if self.held_whole:
+            self._frames[count] = image
         ticks = frame.dts if frame.pts is None else frame.pts
         self.times.append(self.end if ticks is None else ticks * self.tick)
         self.held = (frame.duration or 0) * self.tick
+
+    def image(self, frame: av.VideoFrame) -> np.ndarray:
+        """A decoded frame as it is meant to be shown, ``[height, width, 3]`` uint8 RGB."""
+        return as_seen(frame, square_size(frame.width, frame.height, self._pixel))
 
     def _expected(self, frame_bytes: int) -> int:
         """Return how many frames the container promises, within the budget. Unwritten pages take no memory."""
@@ -68,7 +84,7 @@ class Picture:
 
     @property
     def frames(self) -> np.ndarray:
-        """All frames ``[time, height, width, 3]`` in order. After this no more frames can be taken."""
+        """All frames ``[time, height, width, 3]`` in order, if they are held. After this no more can be taken."""
         if len(self._frames) != len(self.times):
             self._frames.resize((len(self.times), *self.shape), refcheck=False)
         return self._frames
@@ -118,8 +134,8 @@ class Picture:
         if self.tick < stretch <= most:
             self.times[0] += stretch
 
-    def at(self, fps: Fraction | None) -> tuple[np.ndarray, Fraction]:
-        """Return the frames ``[time, height, width, 3]`` at the constant rate `fps`, or at the stream's own rate."""
+    def at(self, fps: Fraction | None) -> tuple[np.ndarray | slice, Fraction]:
+        """Return the indices of the frames to show at the constant rate `fps`, or at the stream's own, and the rate."""
         if not self.times:
             msg = f"{self.path} holds no frames"
             raise MediaError(msg)
@@ -137,12 +153,11 @@ class Picture:
         fps = frame_rate(fps or grid.rate)
         count = max(1, math.ceil(grid.count * fps / grid.rate))
         if fps == grid.rate and list(grid.places) == list(range(count)):
-            return self.frames, fps
+            return slice(None), fps
         self.budget.check_frames(count, self.shape[1::-1], beside=len(times))
         # Frame k shows the last source frame whose place is not after it.
         now = [k * grid.rate // fps for k in range(count)]
-        shown = np.searchsorted(np.array(grid.places), now, side="right") - 1
-        return self.frames[shown], fps
+        return np.searchsorted(np.array(grid.places), now, side="right") - 1, fps
 
     def _declared(self) -> list[Fraction]:
         """Return the rates that the container declares, the most trusted first."""

@@ -1,5 +1,7 @@
 """Reads media files and folders of frames into clips."""
 
+import functools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from avbench.storage.media.failures import telling
 from avbench.storage.media.integrity import check_whole, is_fragmented
 from avbench.storage.media.picture import Picture
 from avbench.storage.media.sound import Sound
+from avbench.storage.media.stored import Convert, StoredClip, StoredFrames
 
 MEDIA_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".qt", ".3gp", ".3g2", ".mj2", ".mk3d")
 """Suffixes of the files that `read_clip` is meant for. It detects the format from the content, not from the suffix."""
@@ -47,13 +50,15 @@ _BESIDE = {
 """Marks of a track that goes beside the film's own."""
 
 
-def read_clip(path: Path, *, fps: Fraction | None = None) -> Clip:
+def read_clip(path: Path, *, fps: Fraction | None = None, most_held: float = math.inf) -> Clip:
     """Read a video file, or a folder of numbered frames, with its sound.
 
     Args:
         path: a file, or a folder of png, jpg, bmp or webp frames, sorted by the last number in each name. The file
             audio.wav or audio.flac in the folder is the sound. Other files in it are ignored.
         fps: frames per second. Required for a folder. A file is resampled to this rate by sample-and-hold.
+        most_held: bytes. If a file's frames take more, they are checked and not held in memory: the clip is a
+            `StoredClip`, which decodes them again when they are asked for.
 
     Returns:
         The clip: frames ``[time, height, width, 3]`` uint8 RGB, and audio ``[channels, samples]`` float32 in −1…1. A
@@ -72,7 +77,7 @@ def read_clip(path: Path, *, fps: Fraction | None = None) -> Clip:
         if not path.exists():
             msg = f"{path} does not exist"
             raise MediaError(msg)
-        return _read_folder(path, fps) if path.is_dir() else _read_file(path, fps)
+        return _read_folder(path, fps) if path.is_dir() else _read_file(path, fps, most_held)
 
 
 def has_sound(path: Path) -> bool:
@@ -88,7 +93,7 @@ def has_sound(path: Path) -> bool:
             return bool(container.streams.audio)
 
 
-def _read_file(path: Path, fps: Fraction | None) -> Clip:
+def _read_file(path: Path, fps: Fraction | None, most_held: float) -> Clip:
     with _opened(path, _VIDEO_FORMATS) as container:
         budget, fragmented = Budget.of(path, path.stat().st_size), is_fragmented(path)
         # Cover art is stored as a video stream.
@@ -97,7 +102,7 @@ def _read_file(path: Path, fps: Fraction | None) -> Clip:
             msg = f"{path} has no video stream"
             raise MediaError(msg)
         stream, remarks = _default(videos, "picture")
-        picture, sound = Picture(path, stream, budget), None
+        picture, sound = Picture(path, stream, budget, most_held=most_held), None
         if container.streams.audio:
             track, others = _default(container.streams.audio, "sound")
             sound = Sound(path, track, budget, fragmented=fragmented)
@@ -107,10 +112,25 @@ def _read_file(path: Path, fps: Fraction | None) -> Clip:
         _decode(path, container, picture, sound)
         if sound and fragmented:
             picture.squeeze(sound.patience)
-        frames, rate = picture.at(fps)
+        shown, rate = picture.at(fps)
         _check_end(path, container, [picture, sound] if sound else [picture], fragmented=fragmented)
-    audio = sound.audio(picture.origin) if sound else None
-    return Clip(frames, rate, audio, tuple(remarks + picture.remarks))
+        decode = functools.partial(_images, path, stream.index)
+    rest = rate, sound.audio(picture.origin) if sound else None, tuple(remarks + picture.remarks)
+    if picture.held_whole:
+        return Clip(picture.frames[shown], *rest)
+    stored: Any = StoredFrames(decode, picture.shape, np.arange(len(picture.times))[shown])
+    return StoredClip(stored, *rest)
+
+
+def _images(path: Path, index: int) -> Iterator[Convert]:
+    """Decode the track with this index, in a file that was read before; a frame is converted when it is called."""
+    with telling(path, "read"), _opened(path, _VIDEO_FORMATS, checked=True) as container:
+        stream: Any = container.streams[index]
+        picture = Picture(path, stream, Budget.of(path, path.stat().st_size))
+        for _, frame in _decoded(path, container, picture):
+            yield functools.partial(picture.image, frame)
+    msg = f"{path} was changed while it was measured: it has fewer frames than before"
+    raise MediaError(msg)
 
 
 def _default(streams: Sequence[_Track], what: str) -> tuple[_Track, list[str]]:
@@ -195,8 +215,9 @@ def _folder_sound(folder: Path) -> Audio | None:
 
 
 @contextmanager
-def _opened(path: Path, formats: str) -> Iterator[av.container.InputContainer]:
-    check_whole(path)
+def _opened(path: Path, formats: str, *, checked: bool = False) -> Iterator[av.container.InputContainer]:
+    if not checked:
+        check_whole(path)
     # libav cannot mistake an absolute path for a URL, and the whitelists keep it from opening any other file.
     options = {"format_whitelist": formats, "protocol_whitelist": "file", **_STRICT}
     with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
@@ -204,8 +225,16 @@ def _opened(path: Path, formats: str) -> Iterator[av.container.InputContainer]:
 
 
 def _decode(path: Path, container: av.container.InputContainer, *tracks: "Picture | Sound | None") -> None:
-    """Decode the tracks' streams in one pass. Raise MediaError on a packet or frame that libav calls damaged."""
-    wanted: dict[int, Any] = {track.stream.index: track for track in tracks if track}
+    """Decode the tracks' streams in one pass, and let each take its frames."""
+    for track, frame in _decoded(path, container, *(track for track in tracks if track)):
+        track.take(frame)
+
+
+def _decoded(
+    path: Path, container: av.container.InputContainer, *tracks: "Picture | Sound"
+) -> Iterator[tuple[Any, Any]]:
+    """Yield each track with each frame. Raise MediaError on a packet or frame that libav calls damaged."""
+    wanted: dict[int, Any] = {track.stream.index: track for track in tracks}
     for track in wanted.values():
         codec = track.stream.codec_context
         if codec is None:
@@ -224,7 +253,7 @@ def _decode(path: Path, container: av.container.InputContainer, *tracks: "Pictur
             if packet.is_corrupt or frame.is_corrupt:
                 msg = f"{path} is damaged or cut short: {packet.stream.type} packet at {packet.pts} is not whole"
                 raise MediaError(msg)
-            wanted[packet.stream.index].take(frame)
+            yield wanted[packet.stream.index], frame
 
 
 def _check_end(

@@ -54,6 +54,7 @@ class I3DLogits:
 
     protocol = I3DProtocol()
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         import torch
@@ -83,7 +84,7 @@ class I3DLogits:
         )
         # One at a time, because a whole large clip in float32 leaves the cache and takes much memory.
         x = torch.cat([resized(planes(frame[None], self._device)) for frame in frames])
-        return self.seen(x / 127.5 - 1)
+        return self.seen(x.div_(127.5).sub_(1))
 
     @exact()
     def seen(self, x: "torch.Tensor") -> np.ndarray:

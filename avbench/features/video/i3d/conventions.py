@@ -231,7 +231,10 @@ def _require(clip: Clip, frames: int) -> None:
 
 
 def _random_window(frames: np.ndarray, length: int) -> slice:
-    seed = int.from_bytes(hashlib.sha256(np.ascontiguousarray(frames).tobytes()).digest()[:8], "big")
+    hashed = hashlib.sha256()
+    for frame in frames:
+        hashed.update(np.ascontiguousarray(frame).data)
+    seed = int.from_bytes(hashed.digest()[:8], "big")
     start = int(np.random.default_rng(seed).integers(len(frames) - length + 1))
     return slice(start, start + length)
 

@@ -5,9 +5,10 @@ without a message. Frames come as ``[1, time, height, width, 3]`` floats in 0…
 ``[1, channels, samples]``, ``[1, samples]`` or ``[channels, samples]``. A part of the pipeline holds its sample rate.
 """
 
+import importlib.util
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -26,9 +27,14 @@ NAMES: dict[str, tuple[str, ...]] = {
     "negative_prompt": ("negative_prompt",),
 }
 """Setting → the names that pipelines give it."""
-_FRAME_STEPS = {"CogVideoX": 8, "ConsisID": 8}
-"""Start of a class name → step; frame counts are a multiple of it plus one. It overrides the VAE's factor, because
-CogVideoX's VAE, which ConsisID has too, makes another number of frames from an even number of latents."""
+_FRAMES = {"CogVideoX": (1, 8), "ConsisID": (1, 8), "Helios": (33, 33)}
+"""Start of a class name → least number and step of its frames, where they do not follow from the VAE's factor.
+
+CogVideoX's VAE, which ConsisID has too, makes another number of frames from an even number of latents. Helios makes
+windows of 33 frames."""
+_FIXED_LENGTHS: dict[str, str | int] = {"Latte": "video_length", "AnyFlowFAR": "chunk_partition", "ChronoEdit": 5}
+"""Start of a class name → field of its transformer's config that fixes the number of frames: the number itself, or the
+latents of each chunk. ChronoEdit, which edits an image, makes five frames."""
 _TEMPORAL = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio", "vae_temporal_scale_factor")
 _SPATIAL = ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_spatial_scale_factor", "vae_scale_factor")
 """Names that pipelines give the factors of their VAE."""
@@ -36,9 +42,9 @@ _SIZE_STEPS = {"LTX": 32}
 
 
 def argument(pipeline: type, setting: str) -> str | None:
-    """A pipeline's name for a setting, or None if it has no such argument."""
+    """A pipeline's name for a setting, or for an argument with a name of its own; None if it has no such argument."""
     parameters = inspect.signature(pipeline.__call__).parameters
-    return next((name for name in NAMES[setting] if name in parameters), None)
+    return next((name for name in NAMES.get(setting, (setting,)) if name in parameters), None)
 
 
 def default(pipeline: type, setting: str) -> Any:
@@ -48,31 +54,44 @@ def default(pipeline: type, setting: str) -> Any:
     return None if value is inspect.Parameter.empty else value
 
 
-def frame_step(pipe: Any) -> int:
-    """The step of frame counts: the model makes k·step + 1 frames; 1 if it makes any number."""
-    own = next((step for start, step in _FRAME_STEPS.items() if type(pipe).__name__.startswith(start)), None)
-    return own or _first(pipe, _TEMPORAL) or 1
+def chosen(pipeline: type, parts: Container[str]) -> dict[str, Any]:
+    """Arguments that avbench chooses where the class has them.
+
+    Sound is asked for if the checkpoint can make it. Clips are kept as they are made, not resized afterwards. Captions
+    are cleaned only if the packages for it are installed: the class itself would leave it out without a record.
+    """
+    cleaners = all(importlib.util.find_spec(name) is not None for name in ("bs4", "ftfy"))
+    choices = {"enable_sound": "sound_tokenizer" in parts, "use_resolution_binning": False}
+    if default(pipeline, "clean_caption"):
+        choices["clean_caption"] = cleaners
+    return {name: value for name, value in choices.items() if argument(pipeline, name)}
 
 
-def size_step(pipe: Any) -> int:
-    """The number that width and height must be multiples of."""
-    own = next((step for start, step in _SIZE_STEPS.items() if type(pipe).__name__.startswith(start)), 16)
-    vae = _first(pipe, _SPATIAL) or 8
-    config = getattr(getattr(pipe, "transformer", None), "config", {})
-    patch = config.get("patch_size", 1)
-    return math.lcm(own, vae * int(patch[-1] if isinstance(patch, tuple | list) else patch or 1))
+def grid(pipe: Any, setting: str) -> tuple[int, int]:
+    """The least value and the step of ``frames``, ``width`` or ``height`` that the model can make."""
+    vae = getattr(pipe, "vae", None)
+    if type(vae).__name__ == "AutoencoderKLAllegro":  # what its tiles do not cover would stay black
+        axis = ("frames", "height", "width").index(setting)
+        return int(vae.kernel[axis]), int(vae.stride[axis])
+    if setting == "frames":
+        step = _first(pipe, _TEMPORAL) or 1
+        return _of_class(pipe, _FRAMES) or (1, step)
+    patch = getattr(getattr(pipe, "transformer", None), "config", {}).get("patch_size", 1)
+    factor = (_first(pipe, _SPATIAL) or 8) * int(patch[-1] if isinstance(patch, tuple | list) else patch or 1)
+    step = math.lcm(_of_class(pipe, _SIZE_STEPS) or 16, factor)
+    return step, step
 
 
-def snapped_frames(pipe: Any, frames: int) -> int:
-    """The smallest number of frames, at least `frames`, that the model makes."""
-    step = frame_step(pipe)
-    return -(-(frames - 1) // step) * step + 1
+def snapped(pipe: Any, setting: str, value: int) -> int:
+    """The smallest number of ``frames``, ``width`` or ``height``, at least `value`, that the model can make.
 
-
-def snapped_size(pipe: Any, size: int) -> int:
-    """The smallest size, at least `size`, that the model makes."""
-    step = size_step(pipe)
-    return -(-size // step) * step
+    It is the model's only length, also for a greater `value`, if it has just one.
+    """
+    least, step = grid(pipe, setting)
+    if setting == "frames" and (field := _of_class(pipe, _FIXED_LENGTHS)):
+        length = field if isinstance(field, int) else pipe.transformer.config[field]
+        return int(length) if isinstance(length, int) else (sum(length) - 1) * step + 1
+    return least + max(0, -(-(value - least) // step)) * step
 
 
 def clip_of(output: Any, pipe: Any, fps: Fraction) -> Clip:
@@ -118,6 +137,11 @@ def _sample_rate(output: Any, pipe: Any) -> int:
             return int(config[field])
     msg = f"{type(pipe).__name__} made sound, but no part of it gives the sample rate"
     raise InputError(msg)
+
+
+def _of_class(pipe: Any, table: Mapping[str, Any]) -> Any:
+    """The entry of a table by starts of class names; None if it has none."""
+    return next((value for start, value in table.items() if type(pipe).__name__.startswith(start)), None)
 
 
 def _first(pipe: Any, names: tuple[str, ...]) -> int | None:

@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line, masked, nearest
-from avbench.generation.detect import PICKLES, Detected, diffusers
+from avbench.generation import modular
+from avbench.generation.detect import PICKLES, Detected, diffusers, is_modular
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+_TILED_ONLY = ("AutoencoderKLAllegro",)
+"""VAEs that decode nothing as a whole."""
+_ATTENTION = {"AnyFlowFARTransformer3DModel": "flex"}
+"""Transformer → the kernels of attention that it needs, where diffusers' native ones do not do."""
 _CACHES = {"first-block": "FirstBlockCacheConfig"}
 
 
@@ -58,6 +63,19 @@ class Placement:
     """Number of devices that share every clip's sequence."""
 
 
+@dataclass(frozen=True)
+class Sampler:
+    """What is changed in the parts that guide the sampling; None leaves it as the checkpoint has it."""
+
+    flow_shift: float | None = None
+    """The scheduler's shift of noise levels."""
+    guidance: float | None = None
+    """The scale of the guider, in pipelines whose call takes none."""
+
+
+_AS_IT_IS = Sampler()
+
+
 def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Path:
     """Return an existing path unchanged; else the path of a hub repository, from the cache or, if allowed, the hub.
 
@@ -86,9 +104,12 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Pa
                 beside = str(Path(file).with_name("adapter_config.json"))
                 huggingface_hub.hf_hub_download(f"{owner}/{name}", beside, **asked)
             return found
-        folder = Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json"], **asked))
+        folder = Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", "README.md"], **asked))
         if (folder / "model_index.json").is_file():
             return Path(diffusers().DiffusionPipeline.download(target, trust_remote_code=False, **asked))
+        if is_modular(folder):
+            parts = [f"{part}/*" for part in modular.parts_in(folder).values()]
+            return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *parts], **asked))
         return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *_HUB_WEIGHTS], **asked))
     except Exception as error:  # the hub's client raises dozens of kinds, each with its reason
         where = "the hub did not give it" if fetch else "the hub's cache does not hold it"
@@ -113,6 +134,8 @@ def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> 
     """
     name = index["_class_name"]
     _check_libraries(folder, index, trusted=trusted)
+    if is_modular(folder):
+        return modular.pipeline_class(folder)
     if isinstance(name, str):
         kind = getattr(diffusers(), name, None)
         if kind is None:
@@ -179,10 +202,8 @@ def refuse_pickles(paths: Sequence[Path]) -> None:
                 raise InputError(msg)
 
 
-def load(source: Source, placement: Placement, flow_shift: float | None = None) -> Any:
+def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> Any:
     """Load a pipeline, insert the parts that replace its own, and place it on its device.
-
-    `flow_shift`, if given, is set in its scheduler.
 
     Raises:
         InputError: something cannot be loaded, or what was loaded differs from what was given.
@@ -196,17 +217,43 @@ def load(source: Source, placement: Placement, flow_shift: float | None = None) 
         _check_filled(pipe, source)
         apply(pipe, source.adapters)
         _place(pipe, placement)
+        if sampler.guidance is not None:
+            _put(pipe, guider=pipe.guider.new(guidance_scale=sampler.guidance))
     pipe.set_progress_bar_config(disable=True)
-    if flow_shift is not None:
-        config = pipe.scheduler.config
-        known = [key for key in ("flow_shift", "shift") if key in config]
-        idle = known and (config.get("use_dynamic_shifting") or not config.get("use_flow_sigmas", True))
-        if not known or idle:
-            has = "has none" if not known else "does not use it: use_dynamic_shifting or use_flow_sigmas in its config"
-            msg = f"flow_shift: {type(pipe.scheduler).__name__} {has}"
-            raise InputError(msg)
-        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **{known[0]: flow_shift})
+    if sampler.flow_shift is not None:
+        field = shift_field(pipe.scheduler)
+        changed = type(pipe.scheduler).from_config(pipe.scheduler.config, **{field: sampler.flow_shift})
+        _put(pipe, scheduler=changed)
     return pipe
+
+
+def _put(pipe: Any, **parts: Any) -> None:
+    """Replace parts of a pipeline; a modular one has another name for it."""
+    with hushed():
+        (pipe.update_components if hasattr(pipe, "update_components") else pipe.register_modules)(**parts)
+
+
+def own_scheduler(source: Source) -> Any:
+    """The scheduler of a checkpoint, which has no weights; None if it has none, or one that is not of diffusers."""
+    library, name = source.index.get("scheduler") or (None, None)
+    if library != "diffusers" or not hasattr(diffusers(), str(name)):
+        return None
+    with _quiet(), _telling(f"{source.folder / 'scheduler'} cannot be loaded as {name}"):
+        return getattr(diffusers(), name).from_pretrained(
+            str(source.folder), subfolder="scheduler", local_files_only=True
+        )
+
+
+def shift_field(scheduler: Any) -> str:
+    """The name that a scheduler gives its flow shift. Raises InputError if it has none or does not use it."""
+    config = scheduler.config
+    known = [name for name in ("flow_shift", "shift") if name in config]
+    idle = known and (config.get("use_dynamic_shifting") or not config.get("use_flow_sigmas", True))
+    if not known or idle:
+        has = "has none" if not known else "does not use it: use_dynamic_shifting or use_flow_sigmas in its config"
+        msg = f"flow_shift: {type(scheduler).__name__} {has}"
+        raise InputError(msg)
+    return known[0]
 
 
 def _dtype(name: str) -> Any:
@@ -276,10 +323,10 @@ def _place(pipe: Any, placement: Placement) -> None:
     for dit in dits:
         if hasattr(dit, "set_attention_backend"):  # always, because an earlier pipeline's choice would remain
             with hushed():
-                dit.set_attention_backend(placement.attention or "native")
+                dit.set_attention_backend(placement.attention or _ATTENTION.get(type(dit).__name__, "native"))
         if placement.cache and hasattr(dit, "enable_cache"):
             dit.enable_cache(getattr(diffusers(), _CACHES[placement.cache])(placement.cache_threshold))
-    if placement.vae_tiling:
+    if placement.vae_tiling or type(getattr(pipe, "vae", None)).__name__ in _TILED_ONLY:
         pipe.vae.enable_tiling()
     if placement.offload == "model":
         pipe.enable_model_cpu_offload(device=placement.device)

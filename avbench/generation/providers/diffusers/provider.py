@@ -13,16 +13,15 @@ An image-to-video model starts from the image in the prompt's tag ``image``: a p
 images=`` (by default the working folder). The image's centre is cropped to the clip's shape.
 """
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from avbench.core import ClipSpec, InputError, Prompt, frame_rate, nearest
+from avbench.core import ClipSpec, InputError, Prompt
 from avbench.generation.detect import Detected, detect, fingerprint, index_of, makes, needs
+from avbench.generation.modular import Modular
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import Adapter, config_beside, read_adapters
 from avbench.generation.providers.diffusers.loading import (
@@ -36,15 +35,16 @@ from avbench.generation.providers.diffusers.loading import (
     refuse_pickles,
     slot_of,
 )
-from avbench.generation.providers.diffusers.presets import PRESETS, distilled, native_fps, of_family, preset_name
 from avbench.generation.providers.diffusers.ranks import Ranks, generator
-from avbench.generation.table import Made, Request, check_positive, grouped
+from avbench.generation.providers.diffusers.settings import CallSettings, decide
+from avbench.generation.table import Made, Request, captioned, check_positive, grouped
 from avbench.storage.content import content_sha256
 from avbench.storage.run_folder import file_sha256
 
-_OURS = {"prompt", "generator", "output_type"}
-"""Arguments of a pipeline that avbench always sets itself."""
-_COUNTS = ("width", "height", "frames", "steps")
+_FITTED = ("width", "height", "frames")
+"""Settings that are rounded up to what the model can make."""
+_UNMODULAR = ("device_map", "offload", "context_parallel")
+_COUNTS = (*_FITTED, "steps")
 _PARTS = ("component", "single file", "GGUF", "pickle")
 
 
@@ -59,30 +59,6 @@ class Loaded:
     revision: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
-
-
-@dataclass(frozen=True)
-class CallSettings:
-    """What the pipeline is asked for."""
-
-    preset: str | None = None
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    fps: float | str | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    guidance_2: float | None = None
-    negative_prompt: str | None = None
-    flow_shift: float | None = None
-    caption: str | None = None
-    images: str | None = None
-    call: Mapping[str, Any] | None = None
-    """Further arguments of the pipeline itself."""
-
-    def of_call(self) -> dict[str, Any]:
-        """The settings of calling.NAMES that were given."""
-        return {name: value for name, value in vars(self).items() if name in calling.NAMES and value is not None}
 
 
 @dataclass(frozen=True)
@@ -101,15 +77,15 @@ class Held:
     vae_tiling: bool = False
     context_parallel: int = 1
 
-    def placement(self, preset: Mapping[str, Any], *, allow_pickle: bool) -> Placement:
-        """What was left open, chosen. Raises InputError where settings do not go together."""
+    def placement(self, vae_dtype: str | None, *, allow_pickle: bool) -> Placement:
+        """What was left open, chosen; `vae_dtype` is the preset's. Raises InputError if settings do not go together."""
         if self.cache_threshold is not None and self.cache is None:
             msg = f"-M cache_threshold={self.cache_threshold} does nothing without -M cache="
             raise InputError(msg)
         device = self.device or _device()
         chosen = {
             "dtype": self.dtype or ("float32" if device == "cpu" else "bfloat16"),
-            "vae_dtype": self.vae_dtype or preset.get("vae_dtype"),
+            "vae_dtype": self.vae_dtype or vae_dtype,
             "device": device,
             "cache_threshold": 0.05 if self.cache_threshold is None else self.cache_threshold,
         }
@@ -137,73 +113,48 @@ class Diffusers:
         if not loaded.allow_pickle:
             refuse_pickles([one for one in (self._source.folder, self._part_path) if one is not None])
         self._needs = needs(pipeline)
+        if calling.argument(pipeline, "prompt") is None:
+            msg = f"{pipeline.__name__} takes no caption, so nothing here can tell it what to make"
+            raise InputError(msg)
         if asked.images is not None and "image" not in self._needs:
             msg = f"-M images={asked.images} does nothing: {pipeline.__name__} takes no image"
             raise InputError(msg)
         if other := [name for name in self._needs if name != "image"]:
             msg = f"{pipeline.__name__} needs {', '.join(other)} besides a caption, which no prompt here can give"
             raise InputError(msg)
-        name, known = _preset(asked.preset, pipeline, index)
-        added = [self._part_path, *(one.file for one in self._source.adapters)]
-        evidence = distilled(self._source.folder, index, [one for one in added if one]) if not asked.preset else None
-        if evidence:
-            _require_own_settings(asked, pipeline, evidence)
-            name, known = None, of_family(known)
-        self._placement = held.placement(known, allow_pickle=loaded.allow_pickle)
-        self._images = Path(asked.images or ".")
-        self._caption = asked.caption or ("{video} {audio}" if "audio" in makes(pipeline) else "{video}")
-        preset_shift = known.get("flow_shift") if asked.preset else None
-        self._flow_shift = asked.flow_shift if asked.flow_shift is not None else preset_shift
-        given = asked.of_call()
-        wanted = {**{key: known[key] for key in calling.NAMES if known.get(key) is not None}, **given}
-        self._fps = _fps(pipeline, index, wanted)
-        dropped = [key for key in wanted if key != "fps" and calling.argument(pipeline, key) is None]
-        if "guidance_2" in given and "guidance_2" not in dropped and "transformer_2" not in parts_of(index):
-            msg = f"-M guidance_2={asked.guidance_2} does nothing: this {pipeline.__name__} has no second transformer"
-            raise InputError(msg)
         if held.vae_dtype is not None and "vae" not in parts_of(index):
             msg = f"-M vae_dtype={held.vae_dtype} does nothing: this {pipeline.__name__} has no part named vae"
             raise InputError(msg)
-        if mine := [key for key in dropped if key in given]:
-            msg = f"{pipeline.__name__} has no argument for {', '.join(mine)}"
+        if issubclass(pipeline, Modular) and (
+            unfit := [one for one in _UNMODULAR if getattr(held, one) not in (None, 1)]
+        ):
+            msg = f"-M {unfit[0]}={getattr(held, unfit[0])}: a modular pipeline does not take it"
             raise InputError(msg)
-        self._wanted = {key: value for key, value in wanted.items() if key not in (*dropped, "fps")}
-        self._call = dict(asked.call or {})
-        accepted = inspect.signature(pipeline.__call__).parameters
-        if ours := sorted(self._call.keys() & _OURS):
-            msg = f"-M call: {ours[0]} is set by avbench itself and cannot be given"
-            raise InputError(msg)
-        if unknown := [key for key in self._call if key not in accepted]:
-            msg = f"-M call: {pipeline.__name__} has no argument {unknown[0]!r}; {nearest(unknown[0], accepted)}"
-            raise InputError(msg)
-        self._chosen = name if name and not asked.preset else None
+        added = [self._part_path, *(one.file for one in self._source.adapters)]
+        self._decided = decide(asked, self._source, [one for one in added if one])
+        self._placement = held.placement(self._decided.vae_dtype, allow_pickle=loaded.allow_pickle)
+        self._images = Path(asked.images or ".")
+        self._caption = asked.caption or ("{video} {audio}" if "audio" in makes(pipeline) else "{video}")
         self._pipe: Any = None
         self._ranks: Ranks | None = None
         self.settings: Mapping[str, Any] = {
             "class": pipeline.__name__,
-            "preset": name,
-            **dict.fromkeys(calling.NAMES),
-            **self._wanted,
-            "fps": str(self._fps),
-            "flow_shift": self._flow_shift,
+            **self._decided.recorded(),
             "caption": self._caption,
-            "dropped": dropped,
-            "call": self._call,
             **asdict(self._placement),
             "weights": {one: fingerprint(path) for one, path in self._weights().items()},
             "component": self._source.slot or loaded.component,
             "lora_scale": _alone([one.scale for one in self._source.adapters]),
             **_components(self._source.adapters),
-            **({"distilled": evidence} if evidence else {}),
         }
 
     def prepare(self) -> None:
         """Load the pipeline. Raises InputError if it cannot be loaded."""
         if self._pipe is not None:
             return
-        pipe = load(self._source, self._placement, self._flow_shift)
+        pipe = load(self._source, self._placement, self._decided.sampler)
         if self._placement.context_parallel > 1:
-            self._ranks = Ranks(self._source, self._placement, self._flow_shift, pipe)
+            self._ranks = Ranks(self._source, self._placement, self._decided.sampler, pipe)
         self._pipe = pipe
 
     def generate(self, requests: Sequence[Request]) -> list[Made]:
@@ -213,21 +164,14 @@ class Diffusers:
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """List choices that were made for the user, unsupported settings, and clips that would be too short."""
-        messages = []
-        if self._chosen:
-            source = PRESETS[self._chosen].source
-            messages.append(
-                f"sampled with preset {self._chosen} ({source}), which its class chose; -M preset= overrides it"
-            )
-        if evidence := self.settings.get("distilled"):
-            messages.append(f"taken for distilled, because {evidence}: steps and guidance are those that you gave")
+        messages = self._decided.remarks()
         if dropped := self.settings["dropped"]:
             messages.append(f"{self.settings['class']} has no argument for {', '.join(dropped)}")
-        frames = self._wanted.get("frames")
+        frames, fps = self._decided.sent.get("frames"), self._decided.fps
         asked = max((one.clip_spec.seconds for one in requests if one.clip_spec is not None), default=0.0)
-        if frames is not None and frames / self._fps < asked:
+        if frames is not None and frames / fps < asked:
             messages.append(
-                f"clips of {frames} frames at {self._fps} fps last {float(frames / self._fps):.2f} s, but a subset "
+                f"clips of {frames} frames at {fps} fps last {float(frames / fps):.2f} s, but a subset "
                 f"asks for {asked:.2f} s: they will be too short to be measured; give -M frames="
             )
         return messages
@@ -240,11 +184,8 @@ class Diffusers:
         for setting, value in self._form(request.clip_spec).items():
             if name := calling.argument(pipeline, setting):
                 call[name] = value
-        call |= self._call
-        accepted = inspect.signature(pipeline.__call__).parameters
-        if "enable_sound" in accepted:  # Cosmos 3 makes no sound unless asked to
-            call.setdefault("enable_sound", True)
-        fitted = [calling.argument(pipeline, one) for one in ("width", "height", "frames")]
+        call |= self._decided.call
+        fitted = [calling.argument(pipeline, one) for one in _FITTED]
         recorded = {name: value for name, value in call.items() if name in fitted}  # the others are in the settings
         if "image" in self._needs:
             call["image"], recorded["image_sha256"] = self._image(prompt, call.get("width"), call.get("height"))
@@ -260,21 +201,17 @@ class Diffusers:
                 self._ranks.end()
                 self._ranks = self._pipe = None
             raise
-        return Made(calling.clip_of(output, self._pipe, self._fps), call=recorded)
+        return Made(calling.clip_of(output, self._pipe, self._decided.fps), call=recorded)
 
     def _form(self, spec: ClipSpec | None) -> dict[str, Any]:
         """The settings of a request, with the size and length rounded to what the model can make."""
         wanted: dict[str, Any] = {}
         if spec is not None:
-            frames = math.ceil(spec.frames / spec.fps * self._fps)
+            frames = math.ceil(spec.frames / spec.fps * self._decided.fps)
             wanted = {"width": spec.width, "height": spec.height, "frames": frames}
-        wanted |= {**self._wanted, "fps": float(self._fps)}
-        for size in ("width", "height"):
-            if size in wanted:
-                wanted[size] = calling.snapped_size(self._pipe, wanted[size])
-        if "frames" in wanted:
-            wanted["frames"] = calling.snapped_frames(self._pipe, wanted["frames"])
-        return wanted
+        wanted |= {**self._decided.sent, "fps": float(self._decided.fps)}
+        fitted = {one: calling.snapped(self._pipe, one, wanted[one]) for one in _FITTED if one in wanted}
+        return {**wanted, **fitted}
 
     def source(self, request: Request) -> str | None:
         """The hash of the image that a clip starts from, if it starts from one."""
@@ -287,7 +224,7 @@ class Diffusers:
         return f"image:{content_sha256(path)}"
 
     def _captioned(self, prompt: Prompt) -> str:
-        return self._caption.format(video=prompt.video_caption, audio=prompt.audio_caption or "").strip()
+        return captioned(self._caption, prompt.video_caption, prompt.audio_caption or "", "caption")
 
     def _image(self, prompt: Prompt, width: int | None, height: int | None) -> tuple[Any, str]:
         from PIL import Image, ImageOps
@@ -341,11 +278,7 @@ def _check_kinds(settings: Mapping[str, Any]) -> None:
         if value is not None and (strange or not isinstance(value, kinds)):
             msg = f"-M {name}={value}: {words}"
             raise InputError(msg)
-    try:
-        str(settings["caption"] or "").format(video="", audio="")
-    except (LookupError, ValueError, AttributeError) as error:
-        msg = f"-M caption={settings['caption']} cannot be filled in ({error!r}); it may hold {{video}} and {{audio}}"
-        raise InputError(msg) from None
+    captioned(settings["caption"] or "", "", "", "caption")
 
 
 def _source(target: str, asked: Loaded) -> Source:
@@ -367,7 +300,7 @@ def _source(target: str, asked: Loaded) -> Source:
             loras = [str(path), *loras]
         else:
             part = seen
-    elif seen.kind not in ("pipeline", "custom pipeline"):
+    elif seen.kind not in ("pipeline", "custom pipeline", "modular pipeline"):
         other = f"; run it as {seen.model}" if seen.model else ", which is known but cannot be run yet"
         msg = f"diffusers:{target} is no pipeline but {seen.kind} ({seen.class_name or seen.path.name}){other}"
         raise InputError(msg)
@@ -399,34 +332,6 @@ def _alone(values: Sequence[Any]) -> Any:
 def _components(adapters: Sequence[Adapter]) -> dict[str, Any]:
     """The components of several LoRAs; for a single one the setting `component` holds it."""
     return {"lora_components": [one.component for one in adapters]} if len(adapters) > 1 else {}
-
-
-def _preset(asked: str | None, pipeline: type, index: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    if asked is not None and asked not in (*PRESETS, "none"):
-        msg = f"preset {asked!r} is unknown; {nearest(asked, [*PRESETS, 'none'])}"
-        raise InputError(msg)
-    name = asked or preset_name(pipeline.__name__, index)
-    return (None, {}) if name in (None, "none") else (name, asdict(PRESETS[name]))
-
-
-def _require_own_settings(asked: "CallSettings", pipeline: type, evidence: str) -> None:
-    """Raise InputError if the steps or the guidance of a distilled checkpoint are not given."""
-    open_ = [one for one in ("steps", "guidance") if getattr(asked, one) is None and calling.argument(pipeline, one)]
-    if open_:
-        msg = (
-            f"this {pipeline.__name__} is distilled, because {evidence}, so the preset of its class does not fit: give "
-            f"{' and '.join(f'-M {one}=' for one in open_)} as its card says (-M preset=none takes the pipeline's own)"
-        )
-        raise InputError(msg)
-
-
-def _fps(pipeline: type, index: Mapping[str, Any], wanted: Mapping[str, Any]) -> Fraction:
-    """The frame rate of the clips: the given one, else the pipeline's own, else that of its training."""
-    fps = wanted.get("fps") or calling.default(pipeline, "fps") or native_fps(pipeline.__name__, index)
-    if fps is None:
-        msg = f"{pipeline.__name__} does not give the frame rate of its clips: give -M fps="
-        raise InputError(msg)
-    return frame_rate(fps)
 
 
 def _device() -> str:

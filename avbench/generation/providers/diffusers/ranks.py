@@ -18,7 +18,7 @@ from typing import Any
 
 from avbench.core import InputError, first_line
 from avbench.generation.detect import diffusers
-from avbench.generation.providers.diffusers.loading import Placement, Source, hushed, load
+from avbench.generation.providers.diffusers.loading import Placement, Sampler, Source, hushed, load
 
 _LONGEST = timedelta(minutes=30)
 _GRACE_SECONDS = 3
@@ -28,14 +28,14 @@ _DITS = ("transformer", "transformer_2")
 class Ranks:
     """The processes of the other ranks, and this process's membership in the group."""
 
-    def __init__(self, source: Source, placement: Placement, flow_shift: float | None, pipe: Any) -> None:
+    def __init__(self, source: Source, placement: Placement, sampler: Sampler, pipe: Any) -> None:
         """Start them and add `pipe` to their group. Raises InputError if one cannot load the pipeline or join."""
         spawn, port = multiprocessing.get_context("spawn"), _free_port()
         self._ends: list[Connection] = []
         processes = []
         for rank in range(1, placement.context_parallel):
             ours, theirs = spawn.Pipe()
-            asked = (theirs, rank, port, source, placement, flow_shift)
+            asked = (theirs, rank, port, source, placement, sampler)
             processes.append(spawn.Process(target=_serve, args=asked, daemon=True))
             processes[-1].start()
             theirs.close()
@@ -75,16 +75,14 @@ def generator(seed: int) -> Any:
     return torch.Generator("cpu").manual_seed(seed)
 
 
-def _serve(
-    end: Connection, rank: int, port: int, source: Source, placement: Placement, flow_shift: float | None
-) -> None:
+def _serve(end: Connection, rank: int, port: int, source: Source, placement: Placement, sampler: Sampler) -> None:
     import torch
 
     if placement.device == "cpu":
         torch.set_num_threads(1)
     try:
         own = placement.device if placement.device == "cpu" else f"cuda:{rank}"
-        pipe = load(source, replace(placement, device=own), flow_shift)
+        pipe = load(source, replace(placement, device=own), sampler)
     except Exception as error:
         end.send(first_line(error))
         return

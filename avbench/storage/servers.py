@@ -2,7 +2,7 @@
 
 A request is repeated if the server cannot have received it (no connection, 429, 503). If repeating does no harm, it is
 also repeated after any lost answer (5xx, a broken connection). Pauses double from the first one up to a minute, with
-jitter, unless Retry-After gives another; a clip's `Deadline` ends them all. The key is sent only to the server's own
+jitter, unless Retry-After gives another; a `Deadline` ends them all. The key is sent only to the server's own
 origin, also after redirects, and is removed from every message.
 """
 
@@ -52,10 +52,10 @@ class Answer:
 
 
 class Deadline:
-    """The time at which waiting for one clip ends."""
+    """The time at which waiting for one clip, or for what `wanted` names, ends."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._end = seconds, time.monotonic() + seconds
+    def __init__(self, seconds: float, wanted: str = "clip") -> None:
+        self._seconds, self._end, self._wanted = seconds, time.monotonic() + seconds, wanted
 
     @property
     def left(self) -> float:
@@ -70,7 +70,8 @@ class Deadline:
 
     def passed(self, what: str) -> InputError:
         """The error that the deadline has passed."""
-        return InputError(f"no clip within {self._seconds:g} s: {what}; the same command continues from there")
+        msg = f"no {self._wanted} within {self._seconds:g} s: {what}; the same command continues from there"
+        return InputError(msg)
 
 
 class Server:
@@ -87,7 +88,7 @@ class Server:
 
         Args:
             method: GET or POST.
-            path: relative to the server's address.
+            path: relative to the server's address, or a whole address that the server gave.
             deadline: when to give up.
             twice: whether repeating does no harm. If it does, a lost answer raises LostError instead.
             request: arguments of httpx: files, json, params, headers.
@@ -96,8 +97,8 @@ class Server:
             LostError: see `twice`.
             InputError: the deadline passed, or the answer is not JSON.
         """
-        headers = {**self._key_header, **request.pop("headers", {})}
         url = self._url(path)
+        headers = {**(self._key_header if self._own(url) else {}), **request.pop("headers", {})}
         for pause in self._pauses():
             after = None
             try:

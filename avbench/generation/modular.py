@@ -1,0 +1,104 @@
+"""Gives a modular pipeline of diffusers the form of the other pipelines: a class with a call.
+
+A modular pipeline (``modular_model_index.json``) is made of blocks, which name its inputs and outputs. Here they become
+the parameters of a class's call and the fields of what it returns, so that everything that reads those of a classic
+pipeline reads these. Each part is loaded from the folder itself. Where diffusers' loader only warns that a part is
+missing, the pipeline is refused.
+"""
+
+import inspect
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from avbench.core import InputError
+from avbench.storage.reading import read_json
+
+INDEX = "modular_model_index.json"
+
+
+class Modular:
+    """A loaded modular pipeline; the subclass of `pipeline_class` adds the signature of its call."""
+
+    folder: ClassVar[Path]
+    outputs: ClassVar[tuple[str, ...]]
+    guider_scale: ClassVar[float | None]
+    """The guidance of its guider, which its call does not take."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_pipe"], name)
+
+    @classmethod
+    def from_pretrained(cls, folder: str, *, dtype: Any, **options: Any) -> "Modular":
+        """Load the parts that the folder's index names; `options` holds parts to take instead, and the loader's own.
+
+        Raises:
+            InputError: a part is not in the folder, or could not be loaded.
+        """
+        pipe = _opened(Path(folder))
+        listed = parts_in(Path(folder))
+        given = {name: options.pop(name) for name in [*options] if name in listed}
+        if absent := [name for name in listed if name not in given and not (Path(folder) / listed[name]).is_dir()]:
+            msg = (
+                f"{folder}: its {INDEX} names the part {absent[0]}, which is not in the folder; save the whole "
+                "pipeline with save_pretrained"
+            )
+            raise InputError(msg)
+        names = [name for name in listed if name not in given]
+        pipe.load_components(names, pretrained_model_name_or_path=folder, dtype=dtype, **options)
+        pipe.update_components(**given)
+        if missing := [name for name in listed if getattr(pipe, name, None) is None]:
+            msg = f"{folder}: its part {missing[0]} could not be loaded"
+            raise InputError(msg)
+        return cls(pipe)
+
+
+def pipeline_class(folder: Path) -> type:
+    """The class of the modular pipeline in a folder, with the inputs of its blocks as parameters; no weight is read.
+
+    Raises:
+        InputError: its index names no part, or blocks that this diffusers does not know.
+    """
+    if not parts_in(folder):
+        msg = f"{folder}: its {INDEX} names no part of the pipeline"
+        raise InputError(msg)
+    pipe = _opened(folder)
+    kinds = inspect.Parameter
+    inputs = {one.name: one.default for one in pipe.blocks.inputs if one.name}
+    parameters = [kinds("self", kinds.POSITIONAL_ONLY)]
+    parameters += [kinds(name, kinds.KEYWORD_ONLY, default=default) for name, default in inputs.items()]
+    outputs = tuple(one.name for one in pipe.blocks.outputs)
+
+    def call(self: Modular, **arguments: Any) -> SimpleNamespace:
+        state = self._pipe(**arguments)
+        return SimpleNamespace(**{name: state.get(name) for name in outputs})
+
+    call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    scale = getattr(getattr(pipe, "guider", None), "config", {}).get("guidance_scale")
+    fields = {"folder": folder, "outputs": outputs, "guider_scale": scale, "__call__": call}
+    return type(type(pipe).__name__, (Modular,), fields)
+
+
+def parts_in(folder: Path) -> dict[str, str]:
+    """Part that the index of a modular pipeline names → its folder inside the pipeline's."""
+    plain = read_json(folder / INDEX)
+    parts = {name: value for name, value in plain.items() if isinstance(value, list) and len(value) > 2 and value[1]}
+    return {name: str(value[2].get("subfolder") or name) for name, value in parts.items()}
+
+
+def _opened(folder: Path) -> Any:
+    from avbench.generation.detect import diffusers
+
+    guiders = logging.getLogger("diffusers.guiders.guider_utils")
+    before, guiders.disabled = guiders.disabled, True  # it warns that guiders are experimental
+    try:
+        return diffusers().ModularPipeline.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        msg = f"{folder} cannot be opened as a modular pipeline: {error}"
+        raise InputError(msg) from None
+    finally:
+        guiders.disabled = before

@@ -1,0 +1,79 @@
+"""Hands out the frames of a long clip from its file, so that few of them are in memory at a time.
+
+`StoredFrames` has the parts of an array's interface that a feature needs which reads frames in order, or only some:
+``len``, ``shape``, iteration, and an index, a slice or a list of indices of frames. The file is decoded up to the frame
+that is asked for; a frame before the last one that was read starts decoding anew. Pixels are those of `Clip.frames`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from avbench.core.clip import Clip, frame_rate
+from avbench.core.errors import MediaError
+
+Convert = Callable[[], np.ndarray]
+"""Makes ``[height, width, 3]`` uint8 RGB of a decoded frame."""
+
+
+class StoredFrames:
+    """``[time, height, width, 3]`` uint8 RGB, decoded when asked for. Raises MediaError if the file is gone by then."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, decode: Callable[[], Iterator[Convert]], size: tuple[int, ...], shown: np.ndarray) -> None:
+        """Take how to decode the file from its start, a frame's shape, and which decoded frame each frame shows."""
+        self.shape = (len(shown), *size)
+        self._decode, self._shown = decode, shown
+        self._start()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, chosen: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        if isinstance(chosen, int | np.integer):
+            return self._image(self._shown[chosen])
+        decoded = self._shown[chosen]
+        frames = np.empty((len(decoded), *self.shape[1:]), np.uint8)
+        for place, number in enumerate(decoded):
+            frames[place] = self._image(number)
+        return frames
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:]
+
+    def _start(self) -> None:
+        self._frames, self._next, self._last = self._decode(), 0, np.empty(0, np.uint8)
+
+    def _image(self, number: int) -> np.ndarray:
+        """The decoded frame with this number, read-only."""
+        if number < self._next - 1:
+            self._start()
+        while self._next <= number:
+            try:
+                convert = next(self._frames)
+            except MediaError:
+                self._start()
+                raise
+            self._next += 1
+            if self._next > number:
+                self._last = np.ascontiguousarray(convert())
+                self._last.flags.writeable = False
+        return self._last
+
+
+class StoredClip(Clip):
+    """A clip whose frames stay in its file; `whole` reads them."""
+
+    frames: Any  # StoredFrames
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fps", frame_rate(self.fps))
+
+    def whole(self) -> Clip:
+        """The clip with all its frames in memory."""
+        return Clip(np.asarray(self.frames), self.fps, self.audio, self.remarks)

@@ -1,0 +1,28 @@
+"""Looks at processes, and waits for what they do."""
+
+import time
+from pathlib import Path
+
+
+def wait_until(true, seconds=120):
+    stop = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < stop, "it never happened"
+        time.sleep(0.02)
+
+
+def children_named(name, parent):
+    """Processes below a process whose command begins with a name."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            above = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            title = (place / "cmdline").read_bytes()
+        except OSError:
+            continue
+        found.append((int(place.name), above, title.decode(errors="replace")))
+    below, size = {parent}, 0
+    while len(below) > size:
+        size = len(below)
+        below |= {pid for pid, above, _ in found if above in below}
+    return [pid for pid, _, title in found if pid in below and title.startswith(name)]

@@ -1,0 +1,226 @@
+"""Every class of diffusers that makes video from captions: built tiny, detected, given its preset, and run once."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import diffusers
+import pytest
+import tiny_families
+import tiny_pipelines
+import torch
+from diffusers.pipelines.cosmos import (
+    pipeline_cosmos2_5_predict,
+    pipeline_cosmos2_video2world,
+    pipeline_cosmos_text2world,
+)
+from PIL import Image
+
+from avbench.core import InputError, Key, Prompt
+from avbench.generation import table as generators
+from avbench.generation.detect import detect
+from avbench.generation.providers.diffusers import presets
+from avbench.generation.table import Request
+
+PYRAMID = {"steps": None, "call": {"pyramid_num_inference_steps_list": [1, 1, 1]}}
+"""Helios with a pyramid takes no number of steps."""
+LONG = {"call": {"max_sequence_length": 1024}}
+"""The template of these captions is longer, in bytes, than what is read of it."""
+CASES = {
+    "mochi": ("mochi", 13, 30),
+    "latte": ("latte", 16, 8),
+    "allegro": ("allegro", 24, 15, {"size": 128}),
+    "animatediff": ("animatediff", 10, 8),
+    "easyanimate": ("easyanimate", 13, 8, {"negative_prompt": "bad"}),
+    "hunyuanvideo": ("hunyuanvideo", 13, 24, LONG),
+    "hunyuanvideo1.5": ("hunyuanvideo1.5", 13, 24),
+    "kandinsky5": ("kandinsky5", 13, 24, LONG),
+    "kandinsky5-i2v": ("kandinsky5", 13, 24, LONG),
+    "kandinsky6": ("kandinsky6", 13, 24, {"rate": 16_000}),
+    "skyreels-v2": ("skyreels-v2", 13, 24),
+    "skyreels-v2-i2v": ("skyreels-v2-i2v", 13, 24),
+    "skyreels-v2-df": ("skyreels-v2-df", 13, 24),
+    "skyreels-v2-df-i2v": ("skyreels-v2-df-i2v", 13, 24),
+    "sana-video": ("sana-video", 13, 16),
+    "sana-video-i2v": ("sana-video", 13, 16),
+    "helios": ("helios", 33, 24),
+    "helios-pyramid": ("helios-mid", 33, 24, PYRAMID),
+    "helios-distilled": ("helios-distilled", 33, 24, PYRAMID),
+    "motif-video": ("motif-video", 13, 24),
+    "anyflow": ("anyflow", 13, 16),
+    "anyflow-far": ("anyflow", 9, 16),
+    "wan-vace": ("wan2.1-vace", 13, 16),
+    "chronoedit": ("chronoedit", 5, 16),
+    "cogvideox-i2v": ("cogvideox", 17, 8),
+    "ltx-i2v": ("ltx-video", 17, 25),
+    "ltx-condition": ("ltx-video", 17, 25),
+    "ltx-2-i2v": ("ltx-2", 17, 24, {"rate": 24_000}),
+    "ltx-2-condition": ("ltx-2", 17, 24, {"rate": 24_000}),
+    "ltx-2-in-context": ("ltx-2", 17, 24, {"rate": 24_000}),
+    "cosmos1": ("cosmos1", 17, 30),
+    "cosmos2": ("cosmos2", 13, 16),
+    "cosmos2.5": ("cosmos2.5", 13, 16),
+    "cosmos3": ("cosmos3", 13, 24, {"rate": 16_000}),
+}
+"""Pipeline → preset, frames made of 10 that are asked, fps, and what is particular to it; 60 pixels become 64."""
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    torch.set_num_threads(1)
+    for module in (pipeline_cosmos_text2world, pipeline_cosmos2_video2world, pipeline_cosmos2_5_predict):
+        monkeypatch.setattr(module, "CosmosSafetyChecker", tiny_families.Guardrail)
+
+
+def request(caption, seed=0):
+    return Request(Key("small", "one", seed), Prompt("one", caption, "a thud", tags={"image": "red.png"}), None)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_a_class_is_detected_given_its_preset_and_run(tmp_path, name):
+    preset, frames, fps, *rest = CASES[name]
+    own = dict(*rest)
+    size, rate = own.pop("size", 64), own.pop("rate", None)
+    folder = tiny_families.build(name, tmp_path / "model")
+    Image.new("RGB", (90, 50), (200, 30, 30)).save(tmp_path / "red.png")
+    seen = detect(folder)
+    assert seen.makes == ("video + audio" if rate else "video")
+    images = {"images": str(tmp_path)} if "image" in seen.needs else {}
+    published = generators.build(str(folder), images).settings
+    values = presets.PRESETS[preset]
+    assert published["preset"] == preset and published["dropped"] == [], name
+    assert (published["frames"], published["fps"], published["steps"]) == (values.frames, str(fps), values.steps)
+    assert published["flow_shift"] == values.flow_shift and values.fps == fps
+    settings = {"preset": "none", "width": 60, "height": 60, "frames": 10, "steps": 2, **images, **own}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    model = generators.build(str(folder), settings)
+    first, second = (one.clip for one in model.generate([request("a red ball falls"), request("a bell")]))
+    assert first.frames.shape == (frames, size, size, 3) and first.fps == fps
+    assert first.frames.std() > 5 and (first.frames != second.frames).any(), "another caption is another clip"
+    assert (first.audio and first.audio.sample_rate) == rate
+    if rate:
+        assert abs(first.audio.seconds - first.seconds) < 0.04
+
+
+def modular(name, place, blocks=None):
+    """A pipeline as diffusers saves it in modular form; its index names absolute paths, which no longer exist."""
+    tiny_pipelines.build(name, place / "classic")
+    kind = diffusers.ModularPipeline.from_pretrained if blocks is None else blocks().init_pipeline
+    pipe = kind(str(place / "classic"))
+    pipe.load_components(dtype=torch.float32)
+    pipe.save_pretrained(str(place / "saved"))
+    shutil.rmtree(place / "classic")
+    return shutil.move(place / "saved", place / "modular")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_modular_pipeline_is_run(tmp_path):
+    folder = modular("wan2.1", tmp_path)
+    seen = detect(folder)
+    assert (seen.kind, seen.class_name, seen.makes) == ("modular pipeline", "WanModularPipeline", "video")
+    assert seen.model == f"diffusers:{folder}"
+    published = generators.build(str(folder), {}).settings
+    assert (published["preset"], published["guidance"], published["flow_shift"]) == ("wan2.1-480p", 5.0, 3.0)
+    assert published["dropped"] == [] and published["vae_dtype"] == "float32"
+    small = {"width": 60, "height": 60, "frames": 10, "steps": 2, "preset": "none"}
+    clips = []
+    for other in ({}, {}, {"guidance": 1.5}, {"flow_shift": 9.0}, {"negative_prompt": "a cat"}):
+        (made,) = generators.build(str(folder), {**small, **other}).generate([request("a red ball falls")])
+        assert made.call == {"width": 64, "height": 64, "num_frames": 13}
+        clips.append(made.clip.frames)
+    assert clips[0].shape == (13, 64, 64, 3) and clips[0].std() > 5
+    assert (clips[0] == clips[1]).all() and all((clips[0] != one).any() for one in clips[2:])
+    for settings, words in (
+        ({"offload": "model"}, "-M offload=model: a modular pipeline does not take it"),
+        ({"call": {"sigma": 1}}, "WanModularPipeline has no argument 'sigma'"),
+        ({"guidance_2": 3.0}, "WanModularPipeline has no argument for guidance_2"),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            generators.build(str(folder), settings)
+    weights = next((folder / "transformer").glob("*.safetensors"))
+    weights.rename(weights.with_suffix(".gone"))
+    with pytest.raises(InputError, match="its part transformer could not be loaded"):
+        generators.build(str(folder), small).prepare()
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(InputError, match="names the part vae, which is not in the folder"):
+        generators.build(str(folder), small).prepare()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_modular_pipeline_with_sound(tmp_path):
+    from diffusers.modular_pipelines.ltx2.modular_blocks_ltx2 import LTX2AutoBlocks
+
+    folder = modular("ltx2", tmp_path, LTX2AutoBlocks)
+    assert detect(folder).makes == "video + audio"
+    model = generators.build(str(folder), {"width": 64, "height": 64, "frames": 10, "steps": 2})
+    assert model.settings["preset"] == "ltx-2" and model.settings["fps"] == "24"
+    clip = model.generate([request("a bell")])[0].clip
+    assert clip.frames.shape == (17, 64, 64, 3) and clip.audio.sample_rate == 24_000
+    assert abs(clip.audio.seconds - clip.seconds) < 0.04
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_guidance_of_a_guider(tmp_path):
+    """The call of HunyuanVideo 1.5 takes no guidance; a part of the checkpoint holds it."""
+    folder = str(tiny_families.build("hunyuanvideo1.5", tmp_path / "model"))
+    small = {"width": 64, "height": 64, "frames": 5, "steps": 2}
+    plain, other = (generators.build(folder, {**small, **each}) for each in ({}, {"guidance": 1.5}))
+    assert (plain.settings["guidance"], other.settings["guidance"]) == (6.0, 1.5)
+    assert plain.settings["dropped"] == other.settings["dropped"] == []
+    one, two = (each.generate([request("a bell")])[0].clip for each in (plain, other))
+    assert (one.frames != two.frames).any()
+
+
+def test_every_preset_fits_a_class_of_this_diffusers():
+    named = {presets.preset_name(f"{start}Pipeline", {}) for start in presets._BY_CLASS}
+    indices = ({"expand_timesteps": True}, {"transformer_2": ["diffusers", "X"]}, {"is_distilled": True})
+    for start in presets._BY_CLASS:
+        assert any(hasattr(diffusers, f"{start}{end}") for end in ("Pipeline", "ModularPipeline")), start
+        named |= {presets.preset_name(f"{start}Pipeline", index) for index in indices}
+    by_name_only = {"wan2.1-720p", "wan2.1-lightx2v", "wan2.2-lightning", "ltx-2-distilled", "kandinsky5-distilled"}
+    assert named | by_name_only == {*presets.PRESETS} and not named & by_name_only
+
+
+def test_the_docs_list_every_preset_as_it_is():
+    page = (Path(__file__).parent.parent / "docs/models.md").read_text()
+    rows = re.findall(
+        r"^\| `([\w.-]+)` \| ([^|]+) \| (\d+) \| (\d+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \| (.+) \|$", page, re.M
+    )
+    assert [row[0] for row in rows] == [*presets.PRESETS]
+    for name, size, frames, fps, steps, guidance, shift, source in rows:
+        preset = presets.PRESETS[name]
+        assert size == (f"{preset.width}×{preset.height}" if preset.width else "the checkpoint's"), name
+        assert (int(frames), float(fps), source) == (preset.frames, preset.fps, preset.source), name
+        assert steps == (str(preset.steps) if preset.steps else f"3 × {preset.call[next(iter(preset.call))][0]}"), name
+        assert guidance.split(",")[0] == ("the guider's" if preset.guidance is None else str(preset.guidance)), name
+        assert shift.strip() == ("" if preset.flow_shift is None else str(preset.flow_shift)), name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ConsisIDPipeline", "id_cond, id_vit_hidden"),
+        ("AnimateDiffControlNetPipeline", "conditioning_frames"),
+        ("CogVideoXFunControlPipeline", "control_video"),
+        ("EasyAnimateInpaintPipeline", "video"),
+        ("WanAnimatePipeline", "face_video, pose_video"),
+        ("StableVideoDiffusionPipeline", "takes no caption"),
+    ],
+)
+def test_what_needs_more_than_a_caption_and_an_image_is_refused(tmp_path, name, words):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    with pytest.raises(InputError, match=words):
+        generators.build(str(tmp_path), {})
+
+
+def test_cosmos_without_its_guardrail_is_refused_in_words(tmp_path, monkeypatch):
+    folder = tiny_families.build("cosmos2.5", tmp_path / "model")
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="cosmos_guardrail"):
+        generators.build(str(folder), {"steps": 1}).prepare()
