@@ -26,10 +26,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from avbench.core import Key, Prompt, Row, Run, Sample, Subset, digest
+from avbench.core import Key, Prompt, Row, Run, Sample, Subset, columns, digest
 from avbench.features.measure import protocol_of
 from avbench.metrics import reference
 from avbench.metrics.distance import Frechet, Kernel, frechet_distance
+from avbench.metrics.sync import sync_excess
 from avbench.statistics import paired, uncertainty
 from avbench.storage.run_folder import RunFolder, append_line
 
@@ -146,6 +147,14 @@ def means(n: int) -> float:
     return paired.paired_difference(a, b, [*range(n)]).p
 
 
+def sync(n: int) -> float:
+    """The mean agreement of sound and picture above chance, of n clips."""
+    random = np.random.default_rng(n)
+    each = [values("flow-dis", random, 0) | values("onsets", random, 0) for _ in range(n)]
+    rows = [Row(Key(SUBSET, f"p{number:06}", 0), "", one) for number, one in enumerate(each)]
+    return float(np.nanmean(sync_excess(columns(rows)[1])))
+
+
 PARTS: dict[str, Callable[[], float]] = {
     "FVD of 2,048 clips to 2,048": lambda: frechet_distance(*np.split(two_sets(2048, 2048), 2)),
     "1,000 permutations of FVD, n = 256": lambda: null(Frechet, 256),
@@ -154,7 +163,9 @@ PARTS: dict[str, Callable[[], float]] = {
     "1,000 permutations of KVD, n = 6,000": lambda: null(Kernel, 6000),
     "swaps of FVD, 64 pairs": lambda: swaps(Frechet, 64),
     "swaps of KVD, 1,000 pairs": lambda: swaps(Kernel, 1000),
+    "swaps of KVD, 5,000 pairs": lambda: swaps(Kernel, 5000),
     "a mean of 20,000 clips": lambda: means(20_000),
+    "sync excess of 2,000 clips": lambda: sync(2000),
 }
 
 
@@ -237,14 +248,15 @@ def main() -> None:
         make(work, clips, options.rise)
         a, b, real = work / "a", work / "b", work / "reference"
         commands: dict[str, list[str | Path]] = {
-            "evaluate": ["evaluate", a, b, "--reference", real, *named],
+            "evaluate": ["evaluate", a, "--reference", real, *named],
             "compare": ["compare", a, b, "--format", "json", "--reference", real, *named],
         }
         for verb in options.verb or commands:
             if verb == "compare" and not (b / "scores.json").exists():
-                spent(HERE, *commands["evaluate"])
+                spent(HERE, "evaluate", a, b, *commands["evaluate"][2:])
             found = in_turns(checkouts, options.rounds, *commands[verb])
-            table.add_row(*shown(f"{verb}, 2 x {clips:,} clips", verb, found))
+            runs = "2 x " if verb == "compare" else ""
+            table.add_row(*shown(f"{verb}, {runs}{clips:,} clips", verb, found))
     Console().print(table)
 
 

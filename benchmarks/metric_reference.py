@@ -46,6 +46,7 @@ TITLES = {
     "audio.text": "Sound and its caption: CLAP",
     "audio.aesthetics": "Sound: Audiobox-Aesthetics",
     "audio.perception": "Sound, picture and captions: PE-AV",
+    "audio.imagebind": "Sound and picture: ImageBind",
     "audio.speech": "Speech: word error rate",
     "sync.av_align": "AV-Align",
     "sync.synchformer": "DeSync by Synchformer",

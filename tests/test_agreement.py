@@ -156,7 +156,7 @@ def test_rows_are_mapped_by_run_by_file_and_by_caption(runs, tmp_path):
     assert list(votes["vote"]) == ["left", "right", "tie"]
     assert list(votes["left"]) == ["near", "far", "near"]
     assert list(votes["rater"])[:2] == ["u", "2"]
-    assert "row 3" in list(votes["rater"])[2]
+    assert "line 3" in list(votes["rater"])[2]
 
 
 def test_rows_that_cannot_be_mapped_are_counted_with_the_reason(runs, tmp_path):
@@ -177,8 +177,8 @@ def test_rows_that_cannot_be_mapped_are_counted_with_the_reason(runs, tmp_path):
     assert len(found.votes) == 1
     message = " ".join(found.left_out)
     for part in (
-        "1 of 8, because the same rater judged the same two clips in an earlier row (first in row 2",
-        "2 of 8, because a name is neither a run (near, far) nor a clip of one (first in row 3, 'near' and 'unknown",
+        "1 of 8, because the same rater judged the same two clips in an earlier line (first in line 3",
+        "2 of 8, because a name is neither a run (near, far) nor a clip of one (first in line 4, 'near' and 'unknown",
         "the run has no clip of the prompt",
         "not of the same prompt and seed",
         "of another prompt than the row",
@@ -191,7 +191,9 @@ def test_rows_that_cannot_be_mapped_are_counted_with_the_reason(runs, tmp_path):
     ("content", "message"),
     [
         ("prompt,clip_a,clip_b,choice\n", "no column 'rater'"),
-        (HEAD + "p,near,far,left,u\n", "choices: a, b, same"),
+        (HEAD + "p,near,far,left,u\n", "line 2: the column 'choice' is 'left'; choices: a, b, same"),
+        ("", "line 1 has no column 'prompt'; it is empty"),
+        (HEAD + '"p', "line 2: a text in quotes has no closing quote"),
         (HEAD + "p,near,x,a,u\n", "no vote is left"),
         (HEAD + "p,near,far,a,u,more\n", "6 cells"),
     ],
@@ -203,6 +205,8 @@ def test_bad_files_are_refused(runs, tmp_path, content, message):
         agreement.read([path], runs)
     with pytest.raises(InputError, match="--run"):
         agreement.read([path], [])
+    with pytest.raises(InputError, match=r"votes.tsv is no file of votes, by its suffix: a page exports .json"):
+        agreement.read([tmp_path / "votes.tsv"], runs)
 
 
 def test_the_command_prints_the_answer_first(runs, tmp_path):

@@ -133,8 +133,8 @@ def test_a_class_and_a_packages_provider(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("shape", "path"),
-    [("openai", "v1"), ("openrouter", "api/v1"), ("veo", "v1beta")],
-    ids=["openai", "openrouter", "veo"],
+    [("openai", "v1"), ("openrouter", "api/v1"), ("veo", "v1beta"), ("fal", "fal")],
+    ids=["openai", "openrouter", "veo", "fal"],
 )
 def test_a_video_server(tmp_path, shape, path):
     with socket.socket() as probe:
@@ -164,7 +164,7 @@ def test_a_video_server(tmp_path, shape, path):
 def test_the_docs_say_of_every_row_whether_it_was_run():
     table = (HERE.parent / "docs/models.md").read_text().partition("| provider |")[2].partition("\n\n")[0]
     rows = [line.split("|")[1:-1] for line in table.splitlines()[2:]]
-    assert len(rows) == 14
+    assert len(rows) == 31
     for row in rows:
         assert re.match(
             r"(run with small random weights|run with real weights|run; |run with a class|not run)", row[3].strip()

@@ -88,7 +88,7 @@ def test_what_is_no_model_is_told_in_a_sentence(tmp_path):
         ('{"_class_name": "AVPipeline"}', "does not know"),
         ('{"_class_name": 3}', "must be a name, or a file and a name"),
         ("{}", "does not name a _class_name"),
-        ("{", "model_index.json: Expecting"),
+        ("{", "model_index.json: not JSON"),
     ):
         index.write_text(content)
         with pytest.raises(InputError, match=words):

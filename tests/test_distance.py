@@ -166,6 +166,18 @@ def test_draws_of_pooled_rows_are_the_distance_of_their_features(n, m, d, option
     np.testing.assert_allclose(Frechet(pool, **options)(first, second[:, :4]), right, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("n", "m"), [(12, 15), (40, 7)])
+def test_draws_of_a_kernel_distance_are_the_distance_of_their_features(monkeypatch, n, m):
+    monkeypatch.setattr("avbench.metrics.distance._AT_ONCE", 8)
+    pool = np.concatenate([features(36, n, 20), features(37, m, 20, shift=0.2)])
+    first, second = parts(n + m, n, m)
+    right = [kernel_distance(pool[a], pool[b]) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(Kernel(pool)(first, second), right, rtol=1e-9)
+    # and where the two parts are not all there is
+    right = [kernel_distance(pool[a], pool[b[:4]]) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(Kernel(pool)(first, second[:, :4]), right, rtol=1e-9)
+
+
 def test_draws_hold_for_rows_that_are_alike():
     pool = np.repeat(features(27, 6, 30), 5, axis=0)  # six different rows, 30 clips
     first, second = parts(30, 12, 18)
@@ -258,6 +270,16 @@ def test_near_copies_are_flagged_and_real_clips_hardly_ever():
     assert 0.4 < usual.mean() < 0.6 and nearness(np.zeros(1), real)[0] == pytest.approx(1 / 301)
     with pytest.raises(NotMeasurable, match="99 real clips, not 50"):
         near_copies(fresh, real[:50])
+
+
+def test_nearest_clips_in_blocks_are_the_nearest_clips(monkeypatch):
+    x, y = features(38, 23, 5), features(39, 150, 5)
+    whole = *nearest(x, y), nearness(nearest(x, y)[1], y)
+    apart = np.linalg.norm(x[:, None] - y[None], axis=-1)
+    assert whole[0].tolist() == apart.argmin(axis=1).tolist()
+    monkeypatch.setattr("avbench.metrics.distance._HELD", 600)  # four rows
+    for one, other in zip((*nearest(x, y), nearness(nearest(x, y)[1], y)), whole, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_every_distance_refuses_what_it_cannot_measure():

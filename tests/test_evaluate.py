@@ -12,7 +12,7 @@ from avbench.comparison import score_table
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import scores_frame
-from avbench.core import InputError, Key, Moments, Row, Run, Sample, digest
+from avbench.core import InputError, Key, Moments, Row, Run, Sample, columns, digest
 from avbench.features.measure import current_rows, protocol_of
 from avbench.features.video.i3d import I3DLogits
 from avbench.features.video.i3d.conventions import ASVA
@@ -77,6 +77,25 @@ def test_scores_do_not_depend_on_the_number_of_threads(tmp_path):
             scored(folder, tmp_path / "reference", "fvd")
         written.append((folder.path / "scores.json").read_bytes())
     assert written[0] == written[1]
+
+
+def test_metrics_of_one_feature_stack_its_rows_once(tmp_path, real, monkeypatch):
+    read, stacked = [], []
+    folder = made_up(tmp_path / "run", logits(1, 40, [0]))
+
+    def reading(folder, feature, against=None):
+        read.append(feature)
+        return current_rows(folder, feature, against)
+
+    def stacking(rows):
+        stacked.append(rows)
+        return columns([*rows])
+
+    monkeypatch.setattr("avbench.metrics.evaluate.current_rows", reading)
+    monkeypatch.setattr("avbench.metrics.evaluate.columns", stacking)
+    found = scored(folder, real, "fvd", "kvd", "precision")
+    assert all(score.value is not None for score in found.values())
+    assert read == ["i3d-k400"] and stacked == [[]], "one list of rows, which was emptied"
 
 
 def test_a_metric_that_fails_costs_its_own_score_only(tmp_path, real, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import diffusers
 import pytest
@@ -184,6 +185,21 @@ def test_every_preset_fits_a_class_of_this_diffusers():
         named |= {presets.preset_name(f"{start}Pipeline", index) for index in indices}
     by_name_only = {"wan2.1-720p", "wan2.1-lightx2v", "wan2.2-lightning", "ltx-2-distilled", "kandinsky5-distilled"}
     assert named | by_name_only == {*presets.PRESETS} and not named & by_name_only
+
+
+def test_the_docs_list_every_preset_as_it_is():
+    page = (Path(__file__).parent.parent / "docs/models.md").read_text()
+    rows = re.findall(
+        r"^\| `([\w.-]+)` \| ([^|]+) \| (\d+) \| (\d+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \| (.+) \|$", page, re.M
+    )
+    assert [row[0] for row in rows] == [*presets.PRESETS]
+    for name, size, frames, fps, steps, guidance, shift, source in rows:
+        preset = presets.PRESETS[name]
+        assert size == (f"{preset.width}×{preset.height}" if preset.width else "the checkpoint's"), name
+        assert (int(frames), float(fps), source) == (preset.frames, preset.fps, preset.source), name
+        assert steps == (str(preset.steps) if preset.steps else f"3 × {preset.call[next(iter(preset.call))][0]}"), name
+        assert guidance.split(",")[0] == ("the guider's" if preset.guidance is None else str(preset.guidance)), name
+        assert shift.strip() == ("" if preset.flow_shift is None else str(preset.flow_shift)), name
 
 
 @pytest.mark.parametrize(

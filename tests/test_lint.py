@@ -93,7 +93,7 @@ def test_a_subset_in_order_has_no_findings(mine, quick):
         (prompt("b", "Two dogs race.", reference_clip="/etc/clip"), "reference_clip '/etc/clip' is a path that leads"),
         (prompt("b", "Two dogs race."), None),
         (b'{"id": "b", "video_caption": "Two d\xff"}', "not UTF-8: byte 36 is 0xff"),
-        (b'{"id": "b", ', "Expecting property name"),
+        (b'{"id": "b", ', "a name in double quotes is missing"),
         (b"[" * 100_000, "nested more than 100 deep"),
         (prompt("b", "Two dogs race Toyota trucks."), "the word 'toyota' is on the list of a brand"),
         (prompt("b", "Emma's dogs race."), "the word 'emma' is on the list of a person's name"),

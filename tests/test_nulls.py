@@ -146,6 +146,19 @@ def test_what_differs_is_found():
         assert swap_test(distance(np.concatenate([near, far, real])), 60, 200).value == pytest.approx(-found.value)
 
 
+def test_of_very_many_clips_fewer_permutations_are_drawn(monkeypatch):
+    random = np.random.default_rng(17)
+    pooled = Kernel(np.concatenate([spread(random, 60), spread(random, 140)]))
+    whole = permutation_null(pooled, range(60), range(60, 200))
+    monkeypatch.setattr("avbench.statistics.uncertainty.MOST_EXCHANGED", 200 * 150)
+    fewer = permutation_null(pooled, range(60), range(60, 200))
+    assert (whole.permutations, fewer.permutations) == (1000, 150)
+    assert fewer.p * 151 == pytest.approx(round(fewer.p * 151)), "a share of the draws, and of the measured one"
+    assert abs(fewer.mean - whole.mean) < 0.5 * whole.sd and fewer.sd == pytest.approx(whole.sd, rel=0.3)
+    monkeypatch.setattr("avbench.statistics.uncertainty.MOST_EXCHANGED", 200)
+    assert permutation_null(pooled, range(60), range(60, 200)).permutations == 99
+
+
 def swapped(pooled, pairs, real, draws=40):
     """The difference of two distances under random swaps, by its definition and by the derivative."""
     swaps = np.random.default_rng(9).random((draws, pairs)) < 0.5

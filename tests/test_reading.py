@@ -32,8 +32,10 @@ GOOD = {"name": "a", "count": 1}
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "Expecting value"),
-        (b"{", "Expecting"),
+        (b"", "it is empty, and must hold JSON"),
+        (b"{", "not JSON at column 2: a name in double quotes is missing"),
+        (b'{"a": 1\n"b"', "not JSON at line 2, column 1: a comma or a closing bracket is missing"),
+        (b'{"a": "b', "the text that begins there has no closing quote"),
         (b'{"a": NaN}', "NaN is no JSON value"),
         (b'{"a": -Infinity}', "-Infinity is no JSON value"),
         (b'{"a": 1e999}', "inf is not a finite number"),
@@ -44,7 +46,7 @@ GOOD = {"name": "a", "count": 1}
         (b'["\\ud800"]', "half a surrogate pair"),
         (b'{"\\udfff": 1}', "half a surrogate pair"),
         (b'["\xe4"]', "not UTF-8: byte 3 is 0xe4"),
-        (b"\0" * 100, "Expecting value"),
+        (b"\0" * 100, "not JSON at column 1: a value is missing"),
         ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
     ],
 )

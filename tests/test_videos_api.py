@@ -203,6 +203,26 @@ def test_veo_and_its_key_stays_at_home(service, tmp_path):
     assert downloads == [False], "the address it was redirected to is another host's"
 
 
+def test_fal_asks_for_the_result_and_its_key_stays_at_home(service, tmp_path):
+    words = ("fal", "fal-forbidden", "fal-broken", "fal-wrong")
+    model = service.url("fal").replace("#m", "#owner/app/text-to-video")
+    made = run(tmp_path, model, *words, shape="fal", extra={"resolution": "480p", "num_frames": None})
+    assert made["fal"].path and read_clip(tmp_path / made["fal"].path).frames.shape == (8, 64, 64, 3)
+    assert (
+        made["fal-forbidden"].refused and "content_policy_violation: It was flagged." in made["fal-forbidden"].failure
+    )
+    assert "runner_disconnected: Runner disconnected" in made["fal-broken"].failure
+    assert "the server answers 400: invalid_size" in made["fal-wrong"].failure
+    (job,) = (job for job in service.jobs() if " fal " in job["prompt"])
+    expected = {"prompt": "a fal cat it meows", "seed": 0, "frames_per_second": 8, "resolution": "480p"}
+    assert job["asked"] == expected
+    downloads = [one["key"] for one in read_lines(service.folder / "downloads.jsonl") if one["id"] == job["id"]]
+    assert downloads == [False], "the clip lies on another host"
+    again = run(tmp_path, model, *words, shape="fal", extra={"resolution": "480p", "num_frames": None})
+    assert again["fal"] == made["fal"] and service.count(" fal-forbidden ") == 1
+    assert service.count(" fal-broken ") == 2, "what the server says has failed is submitted anew"
+
+
 def test_other_peoples_jobs_are_not_taken_for_lost_ones(service, tmp_path):
     """A lost answer that two listed jobs could belong to is told, not guessed."""
     run(tmp_path / "other", service.url(), "twin")

@@ -435,7 +435,7 @@ def test_settings_that_would_do_nothing_are_refused(wan):
         ({"guidance": "much"}, "guidance=much: it must be a number"),
         ({"frames": 2.5}, "frames=2.5: it must be a whole number"),
         ({"call": 5}, "call=5: it must be an object"),
-        ({"caption": "{vid}"}, "it may hold {video} and {audio}"),
+        ({"caption": "{vid}"}, "its fields may be {video} and {audio}"),
         ({"lora": 5}, "diffusers:5 is neither a path nor a repository"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):

@@ -77,8 +77,13 @@ class Handler(BaseHTTPRequestHandler):
             SEEN[what] = SEEN.get(what, 0) + 1
             return SEEN[what] <= times
 
+    def with_key(self):
+        return any(self.headers.get(name) for name in ("x-goog-api-key", "authorization"))
+
     def locked_out(self):
-        given = self.headers.get("authorization", "").removeprefix("Bearer ") or self.headers.get("x-goog-api-key")
+        given = self.headers.get("authorization", "").removeprefix("Bearer ").removeprefix("Key ") or self.headers.get(
+            "x-goog-api-key"
+        )
         if given in (None, "", KEY):
             return False
         self.answer(401, {"error": {"message": f"Incorrect API key provided: {given}", "code": "invalid_api_key"}})
@@ -126,6 +131,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(502, {"error": {"message": "gateway"}})
         if veo:
             return self.answer(200, {"name": job["id"]})
+        if self.path.startswith("/fal/"):
+            app = "/".join(self.path.split("/")[:4])  # what follows owner and app is left out, as fal.ai does
+            place = f"http://127.0.0.1:{PORT}{app}/requests/{name}"
+            urls = {"status_url": f"{place}/status", "response_url": place}
+            return self.answer(200, {"status": "IN_QUEUE", "request_id": name, "queue_position": 0, **urls})
         if self.path.startswith("/api/v1"):
             return self.answer(202, {"id": job["id"], "polling_url": f"{self.path}/{job['id']}", "status": "pending"})
         return self.answer(200, {**self.public(job), "status": "queued"})
@@ -152,6 +162,8 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/v1/videos":
             return self.list(dict(urllib.parse.parse_qsl(query)))
         name = path.removesuffix("/content").rpartition("/")[2]
+        if path.startswith("/fal/"):
+            return self.fal(path)
         job = JOBS.get(name) or JOBS.get(f"operations/{name}")
         if path.startswith("/redirected"):
             return self.send(302, b"", "text/plain", location=f"http://localhost:{PORT}/v1/videos/{name}/content")
@@ -191,10 +203,26 @@ class Handler(BaseHTTPRequestHandler):
             plain["response"] = {"generateVideoResponse": reasons}
         return self.answer(200, plain)
 
+    def fal(self, path):
+        """The status of a request; once it is completed, its result."""
+        name = path.removesuffix("/status").rpartition("/")[2]
+        job = JOBS[name]
+        prompt = job["prompt"]
+        if not path.endswith("/status"):
+            if "forbidden" in prompt:
+                detail = {"loc": ["body", "prompt"], "msg": "It was flagged.", "type": "content_policy_violation"}
+                return self.answer(422, {"detail": [detail]})
+            address = f"http://localhost:{PORT}/redirected/{name}"  # another host, as fal.ai's files are
+            return self.answer(200, {"video": {"url": address}, "seed": job["asked"]["seed"]})
+        if self.first(f"state {name}", 1):
+            return self.answer(202, {"status": "IN_PROGRESS"})
+        ended = {"error": "Runner disconnected", "error_type": "runner_disconnected"} if "broken" in prompt else {}
+        return self.answer(200, {"status": "COMPLETED", **ended})
+
     def content(self, job):
         prompt, body = job["prompt"], clip_bytes(job)
         with LOCK:
-            append_line(FOLDER / "downloads.jsonl", {"id": job["id"], "key": bool(self.headers.get("x-goog-api-key"))})
+            append_line(FOLDER / "downloads.jsonl", {"id": job["id"], "key": self.with_key()})
         if ("early" in prompt and self.first(f"content {job['id']}", 2)) or self.unlucky(0.1):
             return self.answer(404, {"detail": "still in-progress"})
         if "expired" in prompt:

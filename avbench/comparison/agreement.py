@@ -69,6 +69,12 @@ def read(files: Sequence[Path], folders: Sequence[RunFolder]) -> preferences.Pre
         InputError: a file cannot be read, a preference file is given without runs, or no vote is left.
     """
     studies = [path for path in files if path.suffix.lower() in preferences.SUFFIXES]
+    if others := [path for path in files if path.suffix.lower() not in (".json", *preferences.SUFFIXES)]:
+        msg = (
+            f"{others[0]} is no file of votes, by its suffix: a page exports .json, and preferences of other studies "
+            f"are {' or '.join(preferences.SUFFIXES)}"
+        )
+        raise InputError(msg)
     if studies and not folders:
         msg = f"{studies[0]} is a preference file; name the runs that it is about with --run"
         raise InputError(msg)
@@ -80,8 +86,10 @@ def read(files: Sequence[Path], folders: Sequence[RunFolder]) -> preferences.Pre
     known = votes["left"].isin(names) & votes["right"].isin(names)
     left_out = [*found.left_out]
     if not known.all():
-        others = sorted({*votes["left"], *votes["right"]} - {*names})
-        left_out.append(f"{(~known).sum()} of {len(votes)} votes are on runs that were not given: {', '.join(others)}.")
+        unknown = sorted({*votes["left"], *votes["right"]} - {*names})
+        left_out.append(
+            f"{(~known).sum()} of {len(votes)} votes are on runs that were not given: {', '.join(unknown)}."
+        )
     if not known.any():
         msg = " ".join(["no vote is left to be counted.", *left_out])
         raise InputError(msg)

@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from avbench.core import InputError, Key, nearest, one_line
-from avbench.storage.reading import csv_rows, parsed, read_text
+from avbench.storage.reading import numbered_csv_rows, parsed, read_text
 from avbench.storage.run_folder import RunFolder
 
 SUFFIXES = (".csv", ".jsonl")
@@ -52,11 +52,11 @@ def read(paths: Sequence[Path], folders: Sequence[RunFolder]) -> Preferences:
     seen: set[tuple[Any, ...]] = set()
     for path in paths:
         reasons: dict[str, list[tuple[int, dict[str, str]]]] = {}
-        number = 0
-        for number, row in enumerate(_rows(path), start=1):
-            vote, found = CHOICES[_choice(row, f"{path}, row {number}")], clips.pair(row)
+        of_file = [*_rows(path)]
+        for line, row in of_file:
+            vote, found = CHOICES[_choice(row, f"{path}, line {line}")], clips.pair(row)
             if not isinstance(found, str):
-                rater = row["rater"].strip() or f"{path}, row {number}"
+                rater = row["rater"].strip() or f"{path}, line {line}"
                 where = (
                     rater,
                     found["subset"],
@@ -68,23 +68,23 @@ def read(paths: Sequence[Path], folders: Sequence[RunFolder]) -> Preferences:
                     seen.add(where)
                     rows.append({"file": path.name, "rater": rater, **found, "vote": vote})
                     continue
-                found = "the same rater judged the same two clips in an earlier row"
-            reasons.setdefault(found, []).append((number, row))
-        left_out += [_sentence(path, number, reason, which) for reason, which in reasons.items()]
+                found = "the same rater judged the same two clips in an earlier line"
+            reasons.setdefault(found, []).append((line, row))
+        left_out += [_sentence(path, len(of_file), reason, which) for reason, which in reasons.items()]
     columns = ["file", "rater", "subset", "prompt", "seed", "left", "right", "vote"]
     return Preferences(pd.DataFrame(rows, columns=columns), left_out)
 
 
 def _sentence(path: Path, rows: int, reason: str, which: Sequence[tuple[int, dict[str, str]]]) -> str:
-    number, row = which[0]
+    line, row = which[0]
     clips = " and ".join(repr(one_line(row[side])[:60]) for side in ("clip_a", "clip_b"))
-    return f"{path}: rows left out: {len(which)} of {rows}, because {reason} (first in row {number}, {clips})."
+    return f"{path}: rows left out: {len(which)} of {rows}, because {reason} (first in line {line}, {clips})."
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    """The rows, every cell as text. Raises InputError if a column of NEEDED is missing."""
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows, every cell as text, with their lines' numbers. Raises InputError if a column of NEEDED is missing."""
     if path.suffix.lower() == ".csv":
-        yield from csv_rows(path, NEEDED)
+        yield from numbered_csv_rows(path, NEEDED)
         return
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -93,13 +93,13 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         if missing := [name for name in NEEDED if name not in row]:
             msg = f"{path}, line {number} has no field {missing[0]!r}; it has {', '.join(map(str, row)) or 'none'}"
             raise InputError(msg)
-        yield {str(name): "" if value is None else str(value) for name, value in row.items()}
+        yield number, {str(name): "" if value is None else str(value) for name, value in row.items()}
 
 
 def _choice(row: dict[str, str], where: str) -> str:
     choice = row["choice"].strip().lower()
     if choice not in CHOICES:
-        msg = f"{where}: the choice is {row['choice'][:40]!r}; {nearest(choice, CHOICES)}"
+        msg = f"{where}: the column 'choice' is {row['choice'][:40]!r}; {nearest(choice, CHOICES)}"
         raise InputError(msg)
     return choice
 

@@ -56,6 +56,7 @@ FEATURES: dict[str, str] = {
     "pe-av": "avbench.features.audio.perception:AudioVideo",
     "pe-text-video": "avbench.features.audio.perception:TextVideo",
     "pe-text-audio": "avbench.features.audio.perception:TextAudio",
+    "imagebind": "avbench.features.audio.imagebind:ImageBind",
     "whisper": "avbench.features.audio.speech:Speech",
     "av-align": "avbench.features.sync.av_align:AVAlign",
     "synchformer": "avbench.features.sync.synchformer:Synchformer",

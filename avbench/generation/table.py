@@ -24,6 +24,7 @@ GENERATORS: dict[str, str] = {
     "clips": "avbench.generation.providers.clips:ClipsFolder",
     "avfulldit": "avbench.generation.providers.avfulldit:AVFullDiT",
     "diffusers": "avbench.generation.providers.diffusers.provider:Diffusers",
+    "fastvideo": "avbench.generation.providers.fastvideo:FastVideo",
     "videos-api": "avbench.generation.providers.videos_api:VideosAPI",
     "cmd": "avbench.generation.providers.cmd:Command",
     "python": "avbench.generation.providers.python:OwnModel",
@@ -183,6 +184,15 @@ def grouped(settings: Mapping[str, Any], *groups: type) -> list[Any]:
     ]
 
 
+def captioned(template: str, video: str, audio: str, setting: str) -> str:
+    """Fill the captions into a template. Raises InputError that names the setting if it has other fields."""
+    try:
+        return template.format(video=video, audio=audio).strip()
+    except (LookupError, ValueError, AttributeError) as error:
+        msg = f"-M {setting}={template} cannot be filled in ({error!r}); its fields may be {{video}} and {{audio}}"
+        raise InputError(msg) from None
+
+
 def check_positive(**numbers: Any) -> None:
     """Raise InputError unless every setting is a number above 0."""
     for name, number in numbers.items():
@@ -210,7 +220,7 @@ def run_name(model: str) -> str:
     provider, colon, target = model.partition(":")
     if not colon:
         provider, target = "clips", model
-    paths = ("clips", "diffusers")
+    paths = ("clips", "diffusers", "fastvideo")
     if provider == "avfulldit" and "+" in target:
         target = "-".join(Path(part).stem for part in target.split("+"))
     last = Path(target).name if provider in paths else target.replace("/", "-")

@@ -88,6 +88,8 @@ COLUMNS: dict[str, ColumnSet] = {
             "Audiobox-Aesthetics CU, 7 of 11": "audiobox_usefulness",
             "Audiobox-Aesthetics PC, 7 of 11": "audiobox_complexity",
             "Audiobox-Aesthetics PQ, 7 of 11": "audiobox_quality",
+            "audio–video embedding (ImageBind), 7 of 11": "imagebind",
+            "audio–video embedding (ImageBind), above chance": "imagebind_excess",
             "audio–video similarity by PE-AV": "pe_av",
             "audio–video similarity by PE-AV, above chance": "pe_av_excess",
             "WER, 4 of 11": "wer",
@@ -96,9 +98,6 @@ COLUMNS: dict[str, ColumnSet] = {
             "lip sync (LSE-D), 7 of 11": "lip_sync_distance",
             "lip sync (LSE-C), 7 of 11": "lip_sync_confidence",
             "physics judge, 3 of 11": "physics_judge",
-        },
-        {
-            "audio–video embedding, 7 of 11": "needs ImageBind, as the papers use it; pe_av is another network's",
         },
     ),
     "hearing-helps-seeing": ColumnSet(

@@ -92,6 +92,19 @@ def pe_text_audio_excess(columns: Columns) -> np.ndarray:
     return _excess(columns, "one", "other", "audio caption")
 
 
+def imagebind(columns: Columns) -> np.ndarray:
+    """Cosine of ImageBind's vectors of frames and sound, ``[clips]``."""
+    return np.asarray(columns["similarity"], dtype=np.float64)
+
+
+def imagebind_excess(columns: Columns) -> np.ndarray:
+    """`imagebind` less the mean cosine of the frames with the sounds of the other clips, ``[clips]``.
+
+    Raises NotMeasurable if all clips have one sound.
+    """
+    return _excess(columns, "one", "other", "sound")
+
+
 def audiobox_enjoyment(columns: Columns) -> np.ndarray:
     """Audiobox-Aesthetics' content enjoyment (CE), ``[clips]``."""
     return np.asarray(columns["enjoyment"], dtype=np.float64)

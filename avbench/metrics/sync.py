@@ -2,18 +2,17 @@
 
 avbench's own metrics compare abrupt changes of motion (events; features/flow/tracks.py) with onsets
 (features/audio/onsets.py), both in seconds, so that a score does not depend on the frame rate. Each onset is matched
-with at most one event, by the assignment with the most matches and, among those, the smallest errors; a match lies
-within `TOLERANCE_SECONDS`. Onsets near the clip's ends, where no event can be found, do not count. The agreement by
-chance is measured: the same onsets are shifted cyclically by many offsets that are not small, and matched again. The
-lag is the offset at which strong events and loud onsets coincide best; of nearly equal offsets the smaller one is
-taken. The three versions of AV-Align, DeSync and SyncNet's numbers follow their published code: av_align.py,
-synchformer.py and syncnet.py of features/sync.
+with at most one event, so that there are as many matches as possible; a match lies within `TOLERANCE_SECONDS`. Onsets
+near the clip's ends, where no event can be found, do not count. The agreement by chance is measured: the same onsets
+are shifted cyclically by many offsets that are not small, and matched again. The lag is the offset at which strong
+events and loud onsets coincide best; of nearly equal offsets the smaller one is taken. The three versions of AV-Align,
+DeSync and SyncNet's numbers follow their published code: av_align.py, synchformer.py and syncnet.py of features/sync.
 
 A clip without onsets or without events has nothing to match and is not measurable; the published code returns 0 or
 divides by 0.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,15 +75,6 @@ class _Times(NamedTuple):
     seconds: float
     """Length of the sound."""
 
-    def slid(self, offset: float) -> "_Times":
-        """The clip with its sound shifted cyclically by `offset`."""
-        return self._replace(onsets=(self.onsets + offset) % self.seconds)
-
-    def matchable_onsets(self) -> np.ndarray:
-        """The onsets that an event could match."""
-        inside = (self.onsets >= self.first - TOLERANCE_SECONDS) & (self.onsets <= self.last + TOLERANCE_SECONDS)
-        return self.onsets[inside]
-
 
 def sync_agreement(columns: Columns) -> np.ndarray:
     """Matches over the mean number of events and onsets, [clips] in 0...1, without subtracting chance."""
@@ -141,15 +131,23 @@ def _has_both(clip: _Times, margin: float) -> bool:
 
 
 def _agreement(clip: _Times) -> float:
-    onsets = clip.matchable_onsets()
-    misses = np.abs(_matched(clip.events, onsets))
-    return 2 * int(np.sum(misses <= TOLERANCE_SECONDS)) / (len(clip.events) + len(onsets))
+    return float(_agreements(clip, clip.onsets[None])[0])
 
 
 def _by_chance(clip: _Times) -> np.ndarray:
     """Agreement at offsets of at least NULL_LEAST_SECONDS around the clip: ``[offsets]``."""
     least = min(NULL_LEAST_SECONDS, clip.seconds / 4)
-    return np.array([_agreement(clip.slid(by)) for by in np.linspace(least, clip.seconds - least, NULL_SHIFTS)])
+    offsets = np.linspace(least, clip.seconds - least, NULL_SHIFTS)
+    return _agreements(clip, (clip.onsets + offsets[:, None]) % clip.seconds)
+
+
+def _agreements(clip: _Times, onsets: np.ndarray) -> np.ndarray:
+    """Agreement of the clip's events with each row of onsets ``[rows, onsets]``: ``[rows]``."""
+    inside = (onsets >= clip.first - TOLERANCE_SECONDS) & (onsets <= clip.last + TOLERANCE_SECONDS)
+    matchable = np.sort(np.where(inside, onsets, np.inf), axis=1)
+    events = np.sort(clip.events).tolist()
+    matches = np.array([_matches(events, row) for row in matchable.tolist()])
+    return 2 * matches / (len(events) + inside.sum(axis=1))
 
 
 def _lag(clip: _Times) -> float:
@@ -165,9 +163,16 @@ def _nearness(clip: _Times, lag: float) -> float:
     return float(worth[linear_sum_assignment(-worth)].sum())
 
 
-def _matched(events: np.ndarray, onsets: np.ndarray) -> np.ndarray:
-    """How much later each matched onset is than its event, in seconds; as many as the fewer of both."""
-    apart = onsets[None, :] - events[:, None]
-    cost = np.abs(apart)
-    rows, at = linear_sum_assignment(np.where(cost <= TOLERANCE_SECONDS, cost, 1e3 + np.minimum(cost, 1e2)))
-    return apart[rows, at]
+def _matches(events: Sequence[float], onsets: Sequence[float]) -> int:
+    """The most matches between events and onsets, both in rising order.
+
+    Each onset takes the earliest event within reach that is free: no other choice leaves more to later onsets.
+    """
+    count = place = 0
+    for onset in onsets:
+        while place < len(events) and onset - events[place] > TOLERANCE_SECONDS:
+            place += 1
+        if place < len(events) and events[place] - onset <= TOLERANCE_SECONDS:
+            count += 1
+            place += 1
+    return count

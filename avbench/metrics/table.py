@@ -541,6 +541,24 @@ _LISTED: tuple[Metric, ...] = (
         ),
     ),
     *_on_request(
+        "imagebind",
+        "sound",
+        (
+            "imagebind",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "Similarity of the picture and the sound: cosine of ImageBind, which some papers print times 100.",
+        ),
+        (
+            "imagebind_excess",
+            Direction.HIGHER,
+            "",
+            (-2.0, 2.0),
+            "`imagebind` less its chance level: the picture's mean similarity to the sounds of other clips.",
+        ),
+    ),
+    *_on_request(
         "pe-text-video",
         "sound",
         (

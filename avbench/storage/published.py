@@ -167,6 +167,9 @@ PUBLISHED: dict[str, Published] = {
         ),
         16584,
     ),
+    "imagebind": Published(
+        WebFile("https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth"), 4803, accept="CC-BY-NC-4.0"
+    ),
     "synchformer": Published(
         WebFile(
             "https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",

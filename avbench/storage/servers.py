@@ -88,7 +88,7 @@ class Server:
 
         Args:
             method: GET or POST.
-            path: relative to the server's address.
+            path: relative to the server's address, or a whole address that the server gave.
             deadline: when to give up.
             twice: whether repeating does no harm. If it does, a lost answer raises LostError instead.
             request: arguments of httpx: files, json, params, headers.
@@ -97,8 +97,8 @@ class Server:
             LostError: see `twice`.
             InputError: the deadline passed, or the answer is not JSON.
         """
-        headers = {**self._key_header, **request.pop("headers", {})}
         url = self._url(path)
+        headers = {**(self._key_header if self._own(url) else {}), **request.pop("headers", {})}
         for pause in self._pauses():
             after = None
             try:

@@ -238,6 +238,12 @@ USER_PROVIDED: dict[str, UserProvided] = {
             "Qwen3-VL can be provided instead",
         ),
         UserProvided(
+            name="imagebind",
+            address="https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",
+            licence="CC BY-NC 4.0 (facebookresearch/ImageBind): not for commercial use",
+            what="ImageBind-Huge: sounds and pictures in one space",
+        ),
+        UserProvided(
             name="synchformer",
             address="https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth",
             licence="MIT (v-iashin/Synchformer)",

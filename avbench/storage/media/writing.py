@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import av.container
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from avbench.core.clip import Audio, Clip
 from avbench.core.errors import MediaError
@@ -66,8 +67,9 @@ def _encode(clip: Clip, path: Path, lossy: tuple[int, int] | None) -> None:
     with av.open(str(path.absolute()), "w", format="matroska" if lossless else "mp4", options=options) as container:
         video = _video_stream(container, clip, lossy and lossy[0])
         sound = None if clip.audio is None else _audio_stream(container, clip.audio, lossy and lossy[1])
+        reformatter = VideoReformatter()  # one for all frames: it prepares its tables once
         for k, frame in enumerate(clip.frames):
-            container.mux(video.encode(_video_frame(frame, k, video)))
+            container.mux(video.encode(_video_frame(frame, k, video, reformatter)))
             if sound is not None:
                 # Sound is interleaved with its frames; the sound after the last frame is written with that frame.
                 codes, audio = sound
@@ -98,10 +100,10 @@ def _video_stream(container: av.container.OutputContainer, clip: Clip, crf: int 
     return video
 
 
-def _video_frame(image: np.ndarray, k: int, video: av.VideoStream) -> av.VideoFrame:
+def _video_frame(image: np.ndarray, k: int, video: av.VideoStream, reformatter: VideoReformatter) -> av.VideoFrame:
     matrix = None if video.pix_fmt == "bgr0" else video.codec_context.colorspace
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    frame = frame.reformat(format=video.pix_fmt, dst_colorspace=matrix)
+    frame = reformatter.reformat(frame, format=video.pix_fmt, dst_colorspace=matrix)
     frame.pts, frame.time_base = k, 1 / video.codec_context.framerate
     return frame
 

@@ -21,7 +21,7 @@ from avbench.storage.reading.files import (
     require_memory,
     require_no_way_out,
 )
-from avbench.storage.reading.tables import csv_head, csv_lines, csv_rows, read_parquet
+from avbench.storage.reading.tables import csv_head, csv_lines, csv_rows, numbered_csv_rows, read_parquet
 from avbench.storage.reading.text import (
     parsed,
     raw_lines,
@@ -43,6 +43,7 @@ __all__ = [
     "decoded",
     "inside",
     "limits",
+    "numbered_csv_rows",
     "opened",
     "parsed",
     "raw_lines",

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     import pandas as pd
 from avbench.storage.reading.files import opened, read_text, require_memory
 
+_CSV_ERRORS = {
+    "unexpected end of data": "a text in quotes has no closing quote",
+    "',' expected after '\"'": "text follows a closing quote; inside a text in quotes, double every quote",
+}
+"""A message of Python's csv → the same in words."""
 _WORDS = {str: "texts", int: "whole numbers", float: "numbers"}
 
 
@@ -28,7 +33,7 @@ def csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:
-        msg = f"{path}, line {reader.line_num}: {error}"
+        msg = f"{path}, line {reader.line_num}: {_CSV_ERRORS.get(str(error), error)}"
         raise InputError(msg) from None
 
 
@@ -38,7 +43,14 @@ def csv_head(path: Path) -> list[str]:
 
 
 def csv_rows(path: Path, needed: Iterable[str] = ()) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV file with a header row, as column name → cell. A short row is filled with empty cells.
+    """Yield what `numbered_csv_rows` yields, without the numbers of lines."""
+    return (row for _, row in numbered_csv_rows(path, needed))
+
+
+def numbered_csv_rows(path: Path, needed: Iterable[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of a CSV file with a header row: the number of a row's last line, and column name → cell.
+
+    A short row is filled with empty cells.
 
     Raises:
         InputError: it is not UTF-8 or not CSV, lacks a column of `needed`, or a row has more cells than the header.
@@ -46,14 +58,15 @@ def csv_rows(path: Path, needed: Iterable[str] = ()) -> Iterator[dict[str, str]]
     lines = csv_lines(path)
     _, head = next(lines, (0, []))
     if missing := [name for name in needed if name not in head]:
-        msg = f"{path} has no column {missing[0]!r}; it has {', '.join(head[:20]) or 'none'}"
+        has = f"it has {', '.join(head[:20])}" if head else "it is empty"
+        msg = f"{path}, line 1 has no column {missing[0]!r}; {has}"
         raise InputError(msg)
     for number, row in lines:
         if len(row) > len(head):
             msg = f"{path}, line {number} has {len(row)} cells where the head has {len(head)}"
             raise InputError(msg)
         if row:
-            yield dict(itertools.zip_longest(head, row, fillvalue=""))
+            yield number, dict(itertools.zip_longest(head, row, fillvalue=""))
 
 
 def read_parquet(path: Path, kinds: Mapping[str, type]) -> "pd.DataFrame":

@@ -14,6 +14,18 @@ from avbench.storage.reading.files import decoded, limits, opened, read_bytes, r
 from avbench.storage.reading.types import shaped
 
 T = TypeVar("T")
+_JSON_ERRORS = {
+    "Expecting ','": "a comma or a closing bracket is missing",
+    "Expecting ':'": "a colon is missing",
+    "Expecting value": "a value is missing",
+    "Expecting property name": "a name in double quotes is missing",
+    "Illegal trailing comma": "a comma stands before a closing bracket",
+    "Extra data": "more text follows the end of the value",
+    "Unterminated string": "the text that begins there has no closing quote",
+    "Invalid control character": "a text holds a line break or another control character",
+    "Invalid \\": "a backslash is not followed by what JSON allows",
+}
+"""How a message of Python's json begins → the same in words."""
 _TOO_DEEP = "lists or objects are nested more than {} deep"
 _CHECKSUM = re.compile(rb',? ?"crc32": "([0-9a-f]{8})"\}\n?$')
 _CHECKSUM_BYTES = len(', "crc32": "01234567"}\n')
@@ -59,12 +71,23 @@ def parsed(
         plain = json.loads(text, parse_constant=constant)
     except InputError:
         raise
-    except ValueError as error:  # invalid JSON, or a number of thousands of digits
-        raise unreadable(where, "a number has too many digits" if "digits" in str(error) else str(error)) from None
+    except json.JSONDecodeError as error:
+        raise unreadable(where, _not_json(error)) from None
+    except ValueError:  # a number of thousands of digits
+        raise unreadable(where, "a number has too many digits") from None
     except RecursionError:
         raise unreadable(where, _TOO_DEEP.format(limits().depth)) from None
     require_plain(plain, where)
     return plain if shape is None else shaped(text, shape, where, known_only=known_only)
+
+
+def _not_json(error: json.JSONDecodeError) -> str:
+    """Where and why a text is not JSON, in words. A text of one line has no line number: its file may have others."""
+    if not error.doc.strip():
+        return "it is empty, and must hold JSON"
+    line = f"line {error.lineno}, " if "\n" in error.doc.strip() else ""
+    why = next((words for begin, words in _JSON_ERRORS.items() if error.msg.startswith(begin)), error.msg.lower())
+    return f"not JSON at {line}column {error.colno}: {why}"
 
 
 def require_plain(value: object, where: str) -> None:

@@ -37,7 +37,7 @@ from avbench.generation.providers.diffusers.loading import (
 )
 from avbench.generation.providers.diffusers.ranks import Ranks, generator
 from avbench.generation.providers.diffusers.settings import CallSettings, decide
-from avbench.generation.table import Made, Request, check_positive, grouped
+from avbench.generation.table import Made, Request, captioned, check_positive, grouped
 from avbench.storage.content import content_sha256
 from avbench.storage.run_folder import file_sha256
 
@@ -224,7 +224,7 @@ class Diffusers:
         return f"image:{content_sha256(path)}"
 
     def _captioned(self, prompt: Prompt) -> str:
-        return self._caption.format(video=prompt.video_caption, audio=prompt.audio_caption or "").strip()
+        return captioned(self._caption, prompt.video_caption, prompt.audio_caption or "", "caption")
 
     def _image(self, prompt: Prompt, width: int | None, height: int | None) -> tuple[Any, str]:
         from PIL import Image, ImageOps
@@ -278,11 +278,7 @@ def _check_kinds(settings: Mapping[str, Any]) -> None:
         if value is not None and (strange or not isinstance(value, kinds)):
             msg = f"-M {name}={value}: {words}"
             raise InputError(msg)
-    try:
-        str(settings["caption"] or "").format(video="", audio="")
-    except (LookupError, ValueError, AttributeError) as error:
-        msg = f"-M caption={settings['caption']} cannot be filled in ({error!r}); it may hold {{video}} and {{audio}}"
-        raise InputError(msg) from None
+    captioned(settings["caption"] or "", "", "", "caption")
 
 
 def _source(target: str, asked: Loaded) -> Source:

@@ -7,8 +7,8 @@ jobs: a job of this prompt, not older than the intent, that belongs to no clip. 
 sent again, with the same Idempotency-Key.
 
 Three risks remain. A server that accepts a job after it was asked for its list, or that forgets its jobs, is paid
-twice. A server without a list (OpenRouter, Veo) leaves a lost job as a failure until ``-M resubmit=true``. A job of the
-same prompt that somebody else sent in the same minute may be mistaken for ours.
+twice. A server without a list (OpenRouter, Veo, fal.ai) leaves a lost job as a failure until ``-M resubmit=true``.
+A job of the same prompt that somebody else sent in the same minute may be mistaken for ours.
 
 What the server reports that it runs, in its list of models and in its answers to jobs, is recorded. If its list reports
 something else when a run continues, the run is refused before anything is paid. If only the answer to a job does,
@@ -26,7 +26,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,14 @@ from avbench.core import InputError, Key, Refused, digest, frame_rate, nearest
 from avbench.generation.providers.videos_api.journal import Journal, Step
 from avbench.generation.providers.videos_api.shapes import (
     SHAPES,
+    State,
     Wish,
     checked_job,
     error_words,
     is_refusal,
     model_report,
 )
-from avbench.generation.table import Made, Request, check_positive, grouped
+from avbench.generation.table import Made, Request, captioned, check_positive, grouped
 from avbench.storage.servers import Answer, BrokenError, Deadline, LostError, Server
 
 _DOWNLOADS = 6
@@ -84,7 +85,7 @@ class Content:
         if self.body not in (None, "json", "multipart"):
             msg = f"body {self.body!r} is unknown; choices: json, multipart"
             raise InputError(msg)
-        _filled(self.text, "", "")
+        captioned(self.text, "", "", "text")
 
     @property
     def form(self) -> dict[str, Any]:
@@ -178,6 +179,8 @@ class VideosAPI:
     def source(self, request: Request) -> str | None:
         """What the server reports that it runs under the model's name; None if it does not report it."""
         with self._asking:
+            if self._shape.reports is None:
+                return None
             if self._reported == _NOT_ASKED:
                 deadline = Deadline(min(_ASKING_SECONDS, self._handling.deadline))
                 try:
@@ -312,6 +315,8 @@ class VideosAPI:
                 msg_0 = f"the server answers {answer.status} to a poll of job {job}"
                 raise self._error(msg_0, answer.plain)
             state = self._shape.state(job, answer.plain)
+            if state.kind == "done" and self._shape.result:
+                state = self._result(state, self._shape.result, deadline)
             if state.kind == "done":
                 return state.address
             if state.kind != "working":
@@ -321,6 +326,14 @@ class VideosAPI:
             wait = answer.headers.get("openai-poll-after-ms", "")
             deadline.pause(int(wait) / 1000 if wait.isdigit() else pause, f"job {job} is still {state.words}")
             pause = min(pause * 1.5, max(30.0, self._handling.poll_seconds))
+
+    def _result(self, state: State, read: Callable[[Mapping[str, Any]], State], deadline: Deadline) -> State:
+        """Ask for the result of a job that is done; where its clip is, or why there is none."""
+        answer = self._server.ask("GET", state.address, deadline)
+        if answer.good and isinstance(answer.plain, dict):
+            return read(answer.plain)
+        words = error_words(answer.plain) or "without a reason"
+        return State("refused" if is_refusal(words) else "failed", f"its result answers {answer.status}: {words}")
 
     def _fetched(self, key: Key, job: str, address: str, deadline: Deadline) -> Path:
         """Download a clip; one that is not there yet, or was cut off, is requested again a few times."""
@@ -359,20 +372,13 @@ class VideosAPI:
         if form["frames"] is None or form["fps"] is None:
             msg = "these prompts do not say how many frames are wanted at which rate: give -M frames= and -M fps="
             raise InputError(msg)
-        text = _filled(self._content.text, request.prompt.video_caption, request.prompt.audio_caption or "")
+        captions = request.prompt.video_caption, request.prompt.audio_caption or ""
+        text = captioned(self._content.text, *captions, "text")
         return Wish(self._model, text, request.key.seed, **form)
 
     def _error(self, what: str, plain: Any) -> InputError:
         words = self._server.clean(error_words(plain))
         return Refused(words) if is_refusal(words) else InputError(f"{what}: {words or 'without a reason'}")
-
-
-def _filled(text: str, video: str, audio: str) -> str:
-    try:
-        return text.format(video=video, audio=audio).strip()
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        msg = f"text {text!r} cannot be filled in ({error}); its fields may be {{video}} and {{audio}}"
-        raise InputError(msg) from None
 
 
 def _key(name: str | None) -> str | None:

@@ -3,7 +3,8 @@
 ``openai``: OpenAI's Videos API as vLLM-Omni, SGLang and LiteLLM serve it (the service of that name was switched off in
 September 2026); ``num_frames``, ``fps``, ``seed`` and ``generate_sound`` are vLLM-Omni's and SGLang's additions.
 ``openrouter``: OpenRouter's /api/v1/videos; no fps, whole seconds. ``veo``: Gemini API's predictLongRunning; no seed.
-Written from their public documentation; no service of the three was called.
+``fal``: fal.ai's queue: a request is submitted, its status polled, and its result asked for, which names the clip.
+Written from their public documentation; no service of the four was called.
 """
 
 import json
@@ -50,7 +51,7 @@ class State:
     words: str = ""
     """The server's own words."""
     address: str = ""
-    """The address of the clip, relative to the server's."""
+    """The address of the clip, or of the result that names it (see `Shape.result`); relative to the server's."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,20 @@ class Shape:
     """Path of the list of jobs; None if there is no list."""
     multipart: bool
     """Whether a form is sent by default; otherwise JSON."""
-    reports: Callable[[str], str]
-    """Model → path at which the server reports what it runs: a list of models, or this one."""
+    reports: Callable[[str], str] | None
+    """Model → path at which the server reports what it runs: a list of models, or this one; None if it does not."""
     remark: str = ""
+    result: Callable[[Mapping[str, Any]], State] | None = None
+    """Result of a job → where its clip is; None if the address of a job that is done is the clip itself."""
 
 
 def error_words(plain: Any) -> str:
     """Code and message of an error, in any of the usual forms."""
     error = plain.get("error", plain) if isinstance(plain, Mapping) else plain
+    if isinstance(error, Mapping) and isinstance(error.get("detail"), list):  # of fal.ai: one entry for each field
+        return "; ".join(error_words(one) for one in error["detail"])
     if isinstance(error, Mapping):
-        parts = [error.get(name) for name in ("code", "type", "status", "message", "detail")]
+        parts = [error.get(name) for name in ("code", "type", "status", "message", "msg", "detail")]
         return ": ".join(str(part) for part in parts if part not in (None, ""))
     return str(error or "")
 
@@ -159,6 +164,26 @@ def _veo_state(job: str, plain: Mapping[str, Any]) -> State:
     return State("done", "done", samples[0]["video"]["uri"]) if samples else _ended("it is done and names no clip")
 
 
+def _fal_body(wish: Wish) -> dict[str, Any]:
+    fps = wish.fps.numerator if wish.fps.denominator == 1 else float(wish.fps)
+    return {"prompt": wish.prompt, "seed": wish.seed, "num_frames": wish.frames, "frames_per_second": fps}
+
+
+def _fal_state(job: str, plain: Mapping[str, Any]) -> State:
+    status = str(plain.get("status"))
+    if plain.get("error"):
+        return _ended(": ".join(str(plain[name]) for name in ("error_type", "error") if plain.get(name)))
+    if status == "COMPLETED":
+        return State("done", status, str(plain.get("response_url") or job.removesuffix("/status")))
+    return State("working", status) if status in ("IN_QUEUE", "IN_PROGRESS") else _ended(f"its status is {status!r}")
+
+
+def _fal_result(plain: Mapping[str, Any]) -> State:
+    video = plain.get("video") or next(iter(plain.get("videos") or ()), None)
+    address = video.get("url") if isinstance(video, Mapping) else video
+    return State("done", "done", address) if isinstance(address, str) else _ended("its result names no video")
+
+
 def _bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
@@ -198,6 +223,20 @@ SHAPES: dict[str, Shape] = {
         multipart=False,
         reports=lambda model: f"models/{model}",
         remark="seed, frames and fps cannot be requested: clips are not reproducible, and are kept as they come",
+    ),
+    "fal": Shape(
+        submit=lambda model: model,
+        body=_fal_body,
+        identifier="status_url",
+        poll=lambda job: job,
+        state=_fal_state,
+        key_header=lambda key: {"Authorization": f"Key {key}"},
+        listing=None,
+        multipart=False,
+        reports=None,
+        remark="each model has fields of its own: prompt, seed, num_frames and frames_per_second are sent, and others "
+        "by -M extra=",
+        result=_fal_result,
     ),
 }
 
