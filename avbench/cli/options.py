@@ -79,6 +79,13 @@ def _form(form: str) -> str:
     return form
 
 
+def _precision(asked: str | None) -> str | None:
+    from avbench.features.devices import require_precision
+
+    require_precision(asked)
+    return asked
+
+
 Models = Annotated[
     list[str] | None,
     typer.Argument(help="provider:target, for example clips:FOLDER or toyworld:; NAME=provider:target names its run."),
@@ -126,6 +133,15 @@ ItemTimeout = Annotated[
 ]
 Device = Annotated[
     str, typer.Option("--device", help="Where networks measure: auto (a GPU, if there is one), cpu, cuda or cuda:0,1.")
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        callback=_precision,
+        help="fp32 (default) or bf16, for I3D and LPIPS where the hardware has it: other numbers, never compared with "
+        "those of fp32.",
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.", callback=folder_beside_runs)]
 ReferenceAt = Annotated[
