@@ -118,7 +118,7 @@ def modular(name, place, blocks=None):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_modular_pipeline_is_run(tmp_path):
+def test_a_modular_pipeline_is_run(tmp_path, capfd):
     folder = modular("wan2.1", tmp_path)
     seen = detect(folder)
     assert (seen.kind, seen.class_name, seen.makes) == ("modular pipeline", "WanModularPipeline", "video")
@@ -133,6 +133,7 @@ def test_a_modular_pipeline_is_run(tmp_path):
         assert made.call == {"width": 64, "height": 64, "num_frames": 13}
         clips.append(made.clip.frames)
     assert clips[0].shape == (13, 64, 64, 3) and clips[0].std() > 5
+    assert "2/2" not in capfd.readouterr().err, "no bar for each clip"
     assert (clips[0] == clips[1]).all() and all((clips[0] != one).any() for one in clips[2:])
     for settings, words in (
         ({"offload": "model"}, "-M offload=model: a modular pipeline does not take it"),

@@ -38,7 +38,7 @@ from avbench.cli.options import (
     Subsets,
     View,
     Workers,
-    folder_to_write,
+    folder_beside_runs,
 )
 from avbench.cli.printing import (
     Printed,
@@ -124,7 +124,7 @@ def score(
     precision: Precision = None,
     explain: Explain = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for measurements, tables and the page.", callback=folder_to_write)
+        Path, typer.Option(help="Folder for measurements, tables and the page.", callback=folder_beside_runs)
     ] = Path("runs/score"),
     replace: Replace = False,
     details: Details = False,
@@ -382,7 +382,7 @@ def check(
 @app.command()
 def report(
     runs: RunsOrArms,
-    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.", callback=folder_to_write)],
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.", callback=folder_beside_runs)],
     media: Annotated[
         str, typer.Option(help="inside or beside: the clips in the page, or in media/ beside it.")
     ] = "inside",

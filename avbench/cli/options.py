@@ -61,6 +61,14 @@ def folder_to_write(path: Path) -> Path:
     return path
 
 
+def folder_beside_runs(path: Path) -> Path:
+    """Refuse, besides, a run folder: it holds the measurements of one run and nothing else."""
+    if (path / "run.json").exists():
+        msg = f"{path} is a run folder, which holds one run's measurements; name another folder"
+        raise typer.BadParameter(msg)
+    return folder_to_write(path)
+
+
 def _form(form: str) -> str:
     from avbench.core import InputError, nearest
 
@@ -135,7 +143,7 @@ Precision = Annotated[
         "those of fp32.",
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.", callback=folder_to_write)]
+Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.", callback=folder_beside_runs)]
 ReferenceAt = Annotated[
     Path | None,
     typer.Option(
