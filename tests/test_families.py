@@ -15,6 +15,8 @@ from diffusers.pipelines.cosmos import (
     pipeline_cosmos2_video2world,
     pipeline_cosmos_text2world,
 )
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
 from avbench.core import InputError, Key, Prompt
@@ -149,6 +151,28 @@ def test_a_modular_pipeline_is_run(tmp_path, capfd):
     shutil.rmtree(folder / "vae")
     with pytest.raises(InputError, match="names the part vae, which is not in the folder"):
         generators.build(str(folder), small).prepare()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_lora_and_a_part_of_ones_own_in_a_modular_pipeline(tmp_path):
+    folder = modular("wan2.1", tmp_path)
+    network = diffusers.WanTransformer3DModel.from_pretrained(folder / "transformer")
+    network.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False))
+    layers = get_peft_model_state_dict(network)
+    diffusers.WanPipeline.save_lora_weights(tmp_path / "lora", transformer_lora_layers=layers)
+    tuned = diffusers.WanTransformer3DModel.from_pretrained(folder / "transformer")
+    with torch.no_grad():
+        tuned.patch_embedding.weight.mul_(2)
+    tuned.save_pretrained(tmp_path / "tuned")
+    small = {"width": 64, "height": 64, "frames": 5, "steps": 2, "preset": "none"}
+
+    def frames(model=folder, **settings):
+        return generators.build(str(model), {**small, **settings}).generate([request("a bell")])[0].clip.frames
+
+    plain, lora = frames(), str(tmp_path / "lora")
+    assert (frames(lora=lora) != plain).any() and (frames(lora=lora, lora_scale=0.0) == plain).all()
+    assert (frames(tmp_path / "tuned", base=str(folder)) != plain).any()
 
 
 @pytest.mark.slow
