@@ -202,6 +202,18 @@ def test_the_guidance_of_a_guider(tmp_path):
     assert (one.frames != two.frames).any()
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_transformer_that_embeds_no_guidance_gets_none(tmp_path):
+    folder = tiny_families.build("hunyuanvideo", tmp_path / "model")
+    assert generators.build(str(folder), {}).settings["guidance"] == 6.0
+    config = folder / "transformer" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "guidance_embeds": False}))
+    settings = generators.build(str(folder), {}).settings
+    assert settings["guidance"] is None and settings["dropped"] == ["guidance"]
+    with pytest.raises(InputError, match=r"-M guidance=6\.0 does nothing: .* embeds no guidance"):
+        generators.build(str(folder), {"guidance": 6.0})
+
+
 def test_every_preset_fits_a_class_of_this_diffusers():
     named = {presets.preset_name(f"{start}Pipeline", {}) for start in presets._BY_CLASS}
     indices = ({"expand_timesteps": True}, {"transformer_2": ["diffusers", "X"]}, {"is_distilled": True})
