@@ -90,7 +90,9 @@ class RayActors:
             try:
                 ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
             except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
-                msg = f"Ray at {address!r} cannot be used: {_first_line(error)}"
+                token = "; if it asks for a token, as clusters of Ray 2.60 do, set RAY_AUTH_MODE=token"
+                refused = isinstance(error, ConnectionError) and address != "auto"
+                msg = f"Ray at {address!r} cannot be used: {_first_line(error)}{token if refused else ''}"
                 raise InputError(msg) from error
         if self.device == "cuda" and not self.gpus():
             msg = "device 'cuda' is not there: no machine of the Ray cluster has a GPU"
@@ -319,7 +321,7 @@ def _versions() -> dict[str, str]:
     found = {"avbench": __version__, "python": platform.python_version()}
     for package in _COMPARED:
         try:
-            found[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package).partition("+")[0]  # the rest is of the device
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
