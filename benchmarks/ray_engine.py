@@ -50,6 +50,7 @@ class ActorCpu:
     def __init__(self) -> None:
         self.seconds: dict[int, float] = {}
         """Process number of an actor → its CPU seconds."""
+        self._older = frozenset(_actors())
         self._stop = threading.Event()
         self._looking = threading.Thread(target=self._look, daemon=True)
 
@@ -63,13 +64,20 @@ class ActorCpu:
 
     def _look(self) -> None:
         while not self._stop.wait(0.1):
-            for place in Path("/proc").glob("[0-9]*"):
-                try:
-                    if (place / "cmdline").read_bytes().startswith(b"ray::Actor"):
-                        user, system = (place / "stat").read_text().rpartition(")")[2].split()[11:13]
-                        self.seconds[int(place.name)] = (int(user) + int(system)) / _TICKS
-                except OSError:
-                    continue
+            self.seconds.update({actor: seconds for actor, seconds in _actors().items() if actor not in self._older})
+
+
+def _actors() -> dict[int, float]:
+    """Process number → CPU seconds of each actor on this machine; those of the stage before may still be ending."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if (place / "cmdline").read_bytes().startswith(b"ray::Actor"):
+                user, system = (place / "stat").read_text().rpartition(")")[2].split()[11:13]
+                found[int(place.name)] = (int(user) + int(system)) / _TICKS
+        except OSError:
+            continue
+    return found
 
 
 def cost(actors: int, clips: int, work: Path) -> Cost:
