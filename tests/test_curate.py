@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,7 +18,9 @@ import pytest
 from avbench.core import Audio, InputError
 from avbench.curation import choice, duplicates, pool, rules
 from avbench.curation.camera import WithoutCamera
+from avbench.curation.match import AMOUNTS
 from avbench.curation.measures import MEASURES
+from avbench.storage import shipped
 from avbench.storage.media import write_clip
 from avbench.storage.run_folder import append_line
 from avbench.subsets.datasets import opened
@@ -214,3 +217,14 @@ def test_shipped_rules():
     assert all(one.measure in MEASURES and one.origin for rule in RULES for one in written.of(rule))
     with pytest.raises(InputError, match="'ambience' is unknown"):
         written.of("ambience")
+
+
+def test_the_cards_state_the_limits_of_the_amounts_of_motion():
+    limits = ", ".join(f"{most:g}" for most in AMOUNTS.values() if most < float("inf"))
+    cards = [card.read_text() for card in shipped.folder("subsets").glob("*/card.toml")]
+    stated = [line for card in cards for line in card.splitlines() if line.startswith("amount = [")]
+    assert len(stated) == 3
+    for line in stated:
+        words, _, comment = line.partition("#")
+        assert tomllib.loads(words) == {"amount": [*AMOUNTS]}
+        assert f"to {limits} frame diagonals a second" in comment

@@ -34,6 +34,14 @@ def made(folder, place, **options):
     return count
 
 
+def test_no_report_is_written_into_a_run_folder(folder):
+    with (
+        pytest.raises(InputError, match="run is a run folder, which holds measurements"),
+        alone(folder.path, lambda: None),
+    ):
+        pass
+
+
 def test_a_full_disk_is_told_and_the_next_report_tries_again(folder, tmp_path, monkeypatch):
     good = folder.samples()[Key("s", "a", 0)].sha256
 

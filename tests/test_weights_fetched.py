@@ -97,6 +97,18 @@ def test_the_record_is_a_note_of_the_protocol_and_decides_no_number(publish, tmp
     assert Tiny.protocol.weights_sha256 == SHA256
 
 
+def test_a_record_is_read_once_until_it_changes(publish, monkeypatch):
+    weights.fetch("tiny")
+    reads, read = [], weights.read_json
+    monkeypatch.setattr(weights, "read_json", lambda *given: reads.append(given) or read(*given))
+    weights._record.cache_clear()
+    noted = [Tiny.protocol.notes["fetched"] for _ in range(3)]
+    assert len(reads) == 1
+    (record,) = weights.folder().glob("tiny.json")
+    record.write_text(record.read_text().replace("first download", "second download"))
+    assert "second download" in Tiny.protocol.notes["fetched"] != noted[0] and len(reads) == 2
+
+
 def test_a_broken_connection_is_taken_up_again(publish, server):
     server.cuts = [1_000_000, 1_200_000]
     assert weights.fetch("tiny").read_bytes() == DATA

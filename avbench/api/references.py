@@ -9,7 +9,7 @@ from typing import Any
 from avbench.api.stages import measured, sampled
 from avbench.api.work import SamplingJob, Work
 from avbench.core import InputError, Subset, digest
-from avbench.features.measure import protocol_of, requires
+from avbench.features.measure import protocol_in, protocol_of, requires
 from avbench.features.table import Requires
 from avbench.metrics import reference as references
 from avbench.metrics.evaluate import SHIPPED, features_of
@@ -38,7 +38,7 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
         raise InputError(msg) from None
     able = [one for one in metrics if requires(one.feature) is not Requires.REFERENCE_CLIP]
     content = {prompt.id: content_sha256(path / str(prompt.tags["file"])) for prompt in subset.prompts}
-    protocols = [protocol_of(feature) for feature in features_of(able)]
+    protocols = [protocol_of(feature, precision=work.precision) for feature in features_of(able)]
     key = digest({"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)})[:16]
     place = cache_folder() / "references" / key
     if (place / "card.json").is_file():
@@ -89,5 +89,5 @@ def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, p
         msg = f"{lost} clips could not be measured, and a reference needs all of them: give the command again"
         raise InputError(msg)
     licence = clips.licence or ("Apache-2.0" if clips.model.startswith("toyworld:") else None)
-    protocols = [protocol_of(feature) for feature in features_of(metrics)]
+    protocols = [protocol_in(view, feature) for feature in features_of(metrics)]
     return references.pack(view, clips.subset, protocols, place, licence, rows=clips.rows, about=clips.about)

@@ -76,7 +76,7 @@ class Comparison:
         return paper.as_latex(paper.paper_table(of_metrics(self.scores, metrics), metrics))
 
     def save_figure(self, path: str | Path) -> list[Path]:
-        """Write the forest plot of each pair of runs as .pdf, .png or .svg, and return the files.
+        """Write the forest plot of each pair of runs as .svg, or with cairosvg as .pdf or .png, and return the files.
 
         Raises:
             InputError: the suffix is another, cairosvg is not installed and the form needs it, or nothing was compared.

@@ -52,6 +52,7 @@ def run(
     out: str | Path = "runs",
     workers: int | RayActors | None = None,
     device: str = "auto",
+    precision: str | None = None,
     replace: bool = False,
     reporter: Reporter | None = None,
     shard: str | None = None,
@@ -82,6 +83,8 @@ def run(
         workers: processes; one per core where not given. Or ``avbench.RayActors(…)``, on this machine or a cluster.
         device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
             ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
+        precision: of I3D and LPIPS, ``fp32`` or ``bf16``, whose numbers differ and are never compared; None keeps that
+            of the run's rows, or takes ``fp32``.
         replace: delete and make again what belongs to another model or other settings; otherwise it is an error.
         reporter: where messages and progress go.
         shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
@@ -90,7 +93,7 @@ def run(
         InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
     """
     part = None if shard is None else Shard.parse(shard)
-    work = work_of(workers, replace, reporter, device)
+    work = work_of(workers, replace, reporter, device, precision)
     given = [models] if isinstance(models, str) else [*(models or DEMO_MODELS)]
     names = [subsets] if isinstance(subsets, str) else subsets
     chosen = paper_presets.load(preset) if preset else None

@@ -39,6 +39,7 @@ def score(
     plan: Plan | None = None,
     workers: int | RayActors | None = None,
     device: str = "auto",
+    precision: str | None = None,
     replace: bool = False,
     reporter: Reporter | None = None,
     shard: str | None = None,
@@ -63,6 +64,8 @@ def score(
         workers: processes; one per core where not given. Or ``avbench.RayActors(…)``, on this machine or a cluster.
         device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
             ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
+        precision: of I3D and LPIPS, ``fp32`` or ``bf16``, whose numbers differ and are never compared; None keeps that
+            of the run's rows, or takes ``fp32``.
         replace: measure changed clips again; otherwise they are an error.
         reporter: where messages and progress go.
         shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
@@ -71,7 +74,7 @@ def score(
         InputError: a folder holds no clips, or another argument is wrong.
     """
     part = None if shard is None else Shard.parse(shard)
-    work = work_of(workers, replace, reporter, device)
+    work = work_of(workers, replace, reporter, device, precision)
     named = named_folders(folders)
     chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
     require_weights(features_of(chosen))

@@ -10,6 +10,7 @@ from avbench.api.work import SamplingJob, Work
 from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
 from avbench.comparison.verdict import all_of
 from avbench.core import Key, MediaError, Score, clip_name
+from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
 from avbench.features.measure import needs_sound
 from avbench.generation import sample as sampling
@@ -130,12 +131,22 @@ def measured(
             yield task
 
     with view.writing():
-        count, tasks = measure_clips(view, features_of(metrics), workers=work.pool, against=against, device=work.device)
+        how = {"workers": work.pool, "device": work.device, "precision": work.precision}
+        count, tasks = measure_clips(view, features_of(metrics), against=against, **how)
+        if count and work.precision == "bf16" and (sentence := _slow(work)):
+            work.reporter.note(sentence)
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted
         work.reporter.follow(f"{view.path.name}: measure", count, shown)
     _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, view, work)
     return len(lost)
+
+
+def _slow(work: Work) -> str | None:
+    """A sentence where this machine's CPU measures, and is slower in bfloat16; of Ray's machines nothing is known."""
+    if not isinstance(work.workers, int | None) or devices.resolve(work.device) != (devices.CPU,):
+        return None
+    return devices.slow_in_bfloat16()
 
 
 def _reasons(failed: Mapping[str, str]) -> str:

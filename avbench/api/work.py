@@ -61,7 +61,7 @@ class Silent:
 
 @dataclass(frozen=True)
 class Work:
-    """Settings of the work itself, which change no number."""
+    """Settings of the work itself; only the precision changes numbers, and stands in their protocols."""
 
     workers: int | RayActors | None = None
     """Worker processes of this machine; one per core where not given, 0 for none. Or Ray's actors."""
@@ -70,6 +70,8 @@ class Work:
     reporter: Reporter = field(default_factory=Silent)
     device: str = "auto"
     """Where networks measure: ``auto`` (the GPUs, if there are any), ``cpu``, ``cuda`` or ``cuda:0,1``."""
+    precision: str | None = None
+    """Of I3D and LPIPS: ``fp32`` or ``bf16``; None means that of a run's rows, or ``fp32`` where there are none."""
 
     @property
     def processes(self) -> int:
@@ -97,13 +99,16 @@ class SamplingJob:
     """The part of the clips to make; all of them if None."""
 
 
-def work_of(workers: int | RayActors | None, replace: bool, reporter: Reporter | None, device: str) -> Work:
+def work_of(
+    workers: int | RayActors | None, replace: bool, reporter: Reporter | None, device: str, precision: str | None
+) -> Work:
     """Settings of the work, checked, with a note on each metric that cannot be used."""
     if not isinstance(workers, RayActors):  # whose machines may have other devices
         devices.require(device)  # before anything is made
+    devices.require_precision(precision)
     reporter = reporter or Silent()
     note_unusable_metrics(reporter)
-    return Work(workers, replace, reporter, device)
+    return Work(workers, replace, reporter, device, precision)
 
 
 def note_unusable_metrics(reporter: Reporter) -> None:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avbench.cli.options import AcceptLicence, Device, Form, FVDProtocols, Metrics, Replace, Workers, folder_to_write
+from avbench.cli.options import (
+    AcceptLicence,
+    Device,
+    Form,
+    FVDProtocols,
+    Metrics,
+    Precision,
+    Replace,
+    Workers,
+    folder_to_write,
+)
 from avbench.cli.printing import print_line, print_list, print_listing, refuse, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import named_metrics, work_of, worker_count
@@ -154,6 +164,7 @@ def reference_build(
     ] = Path("runs/references"),
     workers: Workers = None,
     device: Device = "auto",
+    precision: Precision = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the references.", callback=folder_to_write)] = Path(
         "reference_stats"
     ),
@@ -172,7 +183,7 @@ def reference_build(
     source = model or (f"clips:{what}" if bare else "toyworld:")
     clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference.ROWS)
     target, metrics = out / asked.name, named_metrics(metric, fvd_protocol)
-    how = work_of(workers, replace=replace, device=device)
+    how = work_of(workers, replace=replace, device=device, precision=precision)
     sha256 = api.build_reference(clips, metrics, work / asked.name, target, how)
     for sentence in reference.remarks(reference.load(target)):
         print_line(f"note: {sentence}", err=True)
@@ -196,6 +207,7 @@ def reference_for(
     ] = Path("runs/references"),
     workers: Workers = None,
     device: Device = "auto",
+    precision: Precision = None,
     out: Annotated[Path, typer.Option(help="Folder that gets the reference, as SUBSET.")] = Path("references"),
     replace: Replace = False,
 ) -> None:
@@ -223,7 +235,7 @@ def reference_for(
     }
     source, licence = f"clips:{opened.folder}", licence or opened.reader.licence
     clips = api.RealClips(subset, source, (0,), licence, rows or reference.ROWS, about)
-    how = work_of(workers, replace=replace, device=device)
+    how = work_of(workers, replace=replace, device=device, precision=precision)
     sha256 = api.build_reference(clips, metrics, place / "run", out / asked.name, how)
     print_line(f"{len(subset.prompts)} clips: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
     for one in found:

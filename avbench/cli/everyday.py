@@ -29,6 +29,7 @@ from avbench.cli.options import (
     Models,
     Out,
     PlanAt,
+    Precision,
     Prompts,
     ReferenceAt,
     Replace,
@@ -37,7 +38,7 @@ from avbench.cli.options import (
     Subsets,
     View,
     Workers,
-    folder_to_write,
+    folder_beside_runs,
 )
 from avbench.cli.printing import (
     Printed,
@@ -120,9 +121,10 @@ def score(
     address: Address = None,
     item_timeout: ItemTimeout = None,
     device: Device = "auto",
+    precision: Precision = None,
     explain: Explain = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for measurements, tables and the page.", callback=folder_to_write)
+        Path, typer.Option(help="Folder for measurements, tables and the page.", callback=folder_beside_runs)
     ] = Path("runs/score"),
     replace: Replace = False,
     details: Details = False,
@@ -155,6 +157,7 @@ def score(
         plan=written_plan(plan),
         workers=by,
         device=device,
+        precision=precision,
         replace=replace,
         reporter=PRINTED,
         shard=shard,
@@ -187,6 +190,7 @@ def run(
     address: Address = None,
     item_timeout: ItemTimeout = None,
     device: Device = "auto",
+    precision: Precision = None,
     explain: Explain = None,
     out: Out = Path("runs"),
     replace: Replace = False,
@@ -232,6 +236,7 @@ def run(
         out=out,
         workers=by,
         device=device,
+        precision=precision,
         replace=replace,
         reporter=Printed(PRINTED.notes, begun),
         shard=shard,
@@ -377,7 +382,7 @@ def check(
 @app.command()
 def report(
     runs: RunsOrArms,
-    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.", callback=folder_to_write)],
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.", callback=folder_beside_runs)],
     media: Annotated[
         str, typer.Option(help="inside or beside: the clips in the page, or in media/ beside it.")
     ] = "inside",

@@ -61,6 +61,14 @@ def folder_to_write(path: Path) -> Path:
     return path
 
 
+def folder_beside_runs(path: Path) -> Path:
+    """Refuse, besides, a run folder: it holds the measurements of one run and nothing else."""
+    if (path / "run.json").exists():
+        msg = f"{path} is a run folder, which holds one run's measurements; name another folder"
+        raise typer.BadParameter(msg)
+    return folder_to_write(path)
+
+
 def _form(form: str) -> str:
     from avbench.core import InputError, nearest
 
@@ -69,6 +77,13 @@ def _form(form: str) -> str:
         msg = f"format {form!r} is unknown; {nearest(form, FORMS)}"
         raise InputError(msg)
     return form
+
+
+def _precision(asked: str | None) -> str | None:
+    from avbench.features.devices import require_precision
+
+    require_precision(asked)
+    return asked
 
 
 Models = Annotated[
@@ -119,7 +134,16 @@ ItemTimeout = Annotated[
 Device = Annotated[
     str, typer.Option("--device", help="Where networks measure: auto (a GPU, if there is one), cpu, cuda or cuda:0,1.")
 ]
-Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.", callback=folder_to_write)]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        callback=_precision,
+        help="fp32 (default) or bf16, for I3D and LPIPS where the hardware has it: other numbers, never compared with "
+        "those of fp32.",
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.", callback=folder_beside_runs)]
 ReferenceAt = Annotated[
     Path | None,
     typer.Option(

@@ -23,6 +23,7 @@ from avbench.cli.options import (
     PlannedPrompts,
     PlannedSeeds,
     PlannedTrainings,
+    Precision,
     Prompts,
     ReferenceAt,
     Replace,
@@ -95,6 +96,7 @@ def measure(
     address: Address = None,
     item_timeout: ItemTimeout = None,
     device: Device = "auto",
+    precision: Precision = None,
     shard: ShardOf = None,
 ) -> None:
     """Measure the clips of run folders."""
@@ -102,7 +104,7 @@ def measure(
 
     metrics = named_metrics(metric, fvd_protocol, columns, allowed_to_fetch(fetch, accept_licence))
     places = [share_of(path, parsed_shard(shard)) for path in runs]
-    work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device)
+    work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device, precision=precision)
     if lost := sum([measure_run(path, metrics, work, against) for path in places]):
         refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
 
@@ -117,10 +119,11 @@ def evaluate(
     against: Against = None,
     workers: Workers = None,
     device: Device = "auto",
+    precision: Precision = None,
 ) -> None:
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
     metrics = named_metrics(metric, fvd_protocol, columns)
-    work, lost, scored = work_of(workers, device=device), 0, False
+    work, lost, scored = work_of(workers, device=device, precision=precision), 0, False
     for path in runs:
         if fvd_protocol:
             lost += measure_run(path, metrics, work, against)

@@ -38,11 +38,17 @@ def chosen_workers(
     return count
 
 
-def work_of(workers: "int | RayActors | None" = None, *, replace: bool = False, device: str = "auto") -> "Work":
+def work_of(
+    workers: "int | RayActors | None" = None,
+    *,
+    replace: bool = False,
+    device: str = "auto",
+    precision: str | None = None,
+) -> "Work":
     """Settings of the work for a command: its notes are printed."""
     from avbench.api import Work
 
-    return Work(workers, replace, PRINTED, device)
+    return Work(workers, replace, PRINTED, device, precision)
 
 
 def sample_run(place: Path, model: str, asked: "SamplingJob", work: "Work") -> int:

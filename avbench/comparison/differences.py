@@ -31,7 +31,7 @@ from avbench.comparison.score_table import (
     sharable,
 )
 from avbench.core import Columns, Direction, InputError, Key, NotMeasurable, Row, Score, Subset, columns
-from avbench.features.measure import current_rows, protocol_of
+from avbench.features.measure import current_rows, protocol_in
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
 from avbench.metrics.table import Metric, known_metrics
@@ -249,7 +249,7 @@ def _of_distance(metric: Metric, a: Side, b: Side, subset: Subset, place: Path |
         if real is None:
             msg = f"{subset.name} has no reference"
             raise NotMeasurable(msg)
-        found = distances.difference(metric, ours, theirs, real, protocol_of(metric.feature), subset)
+        found = distances.difference(metric, ours, theirs, real, protocol_in(a.folder, metric.feature), subset)
     except (NotMeasurable, InputError) as reason:
         return row | {"missing": str(reason)}
     numbers = {"difference": found.value, "error": found.sd, "p": found.p, "pairs": found.pairs}

@@ -15,7 +15,7 @@ import pandas as pd
 from avbench.core import Prompt, Subset
 
 AMOUNTS = {"still": 0.02, "small": 0.08, "medium": 0.25, "large": float("inf")}
-"""Amount of motion as the subsets' cards define it → the largest, in frame diagonals a second."""
+"""Amount of motion → the largest, in frame diagonals a second. The comments in the subsets' cards state the same."""
 COMPARED = ("amount", "contacts", "materials", "action", "motion", "actors")
 """The tags that are compared, if the prompts have them."""
 _SHOWN = 4

@@ -1,16 +1,21 @@
-"""Chooses where the networks of features run: on the CPU, or on GPUs through CUDA.
+"""Chooses where the networks of features run, on the CPU or on GPUs through CUDA, and in which precision.
 
 The device does not belong to a protocol: in float32, without TF32, GPU and CPU agree within the tolerances of
-docs/speed.md. Each row records the GPU that computed it.
+docs/speed.md. Each row records the GPU that computed it. The precision belongs to it: bfloat16, which some networks can
+compute in, gives other numbers.
 """
 
 import os
 import re
+import time
 
 from avbench.core import InputError, nearest
 
 AUTO, CPU = "auto", "cpu"
 _GPUS = re.compile(r"cuda(:\d+(,\d+)*)?")
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PRECISIONS = {"fp32": FLOAT32, "bf16": BFLOAT16}
+"""What ``--precision`` takes → the field `precision` of a protocol, and the type in torch."""
 
 
 def resolve(asked: str) -> tuple[str, ...]:
@@ -57,6 +62,37 @@ def card(device: str) -> str | None:
     import torch
 
     return torch.cuda.get_device_name(device)
+
+
+def require_precision(asked: str | None) -> None:
+    """Raise InputError where a precision is none of PRECISIONS; None is allowed."""
+    if asked is not None and asked not in PRECISIONS:
+        msg = f"precision {asked!r} is unknown; {nearest(asked, PRECISIONS)}"
+        raise InputError(msg)
+
+
+def slow_in_bfloat16() -> str | None:
+    """A sentence where this processor takes longer for a convolution in bfloat16 than in float32; else None."""
+    import torch
+    from torch.nn import functional
+
+    def seconds(kind: torch.dtype) -> float:
+        x, weight = (torch.ones(shape, dtype=kind) for shape in ((1, 64, 56, 56), (64, 64, 3, 3)))
+        spent = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            functional.conv2d(x, weight, padding=1)
+            spent.append(time.perf_counter() - begin)
+        return min(spent)
+
+    with torch.inference_mode():
+        ratio = seconds(torch.bfloat16) / seconds(torch.float32)
+    if ratio <= 1:
+        return None
+    return (
+        f"this processor takes {ratio:.2g} times as long in bfloat16 as in float32 (one convolution was timed); "
+        "--precision fp32 is faster here"
+    )
 
 
 def is_out_of_memory(error: Exception) -> bool:

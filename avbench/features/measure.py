@@ -78,17 +78,20 @@ def reads_captions(feature: str) -> bool:
     return getattr(feature_class(feature), "reads_captions", False)
 
 
-def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
+def protocol_of(feature: str, against: RunFolder | None = None, precision: str | None = None) -> Protocol:
     """The protocol of a feature, which is known without its weights.
 
     Args:
         feature: its id.
         against: the run that holds the reference clips. A feature that needs one lists them all in its protocol.
+        precision: ``bf16`` for that of a network that can compute in it, else ``fp32``.
 
     Raises:
         InputError: the feature is unknown, the user has to provide its weights, or it needs `against`.
     """
     protocol = feature_class(feature).protocol
+    if precision == "bf16" and _has_bfloat16(feature):
+        protocol = dataclasses.replace(protocol, **{"precision": devices.BFLOAT16})
     if package := package_of(feature):
         protocol = dataclasses.replace(protocol, package=package)
     if requires(feature) is not Requires.REFERENCE_CLIP:
@@ -99,6 +102,41 @@ def protocol_of(feature: str, against: RunFolder | None = None) -> Protocol:
     forms = forms_of(against)
     clips = [[*key, _seen(sample, forms)] for key, sample in sorted(against.samples().items())]
     return dataclasses.replace(protocol, **{"reference_clips": digest(clips)})
+
+
+def protocol_in(
+    folder: RunFolder, feature: str, against: RunFolder | None = None, precision: str | None = None
+) -> Protocol:
+    """The protocol under which a run's rows of a feature were measured, or are to be.
+
+    A network that can compute in bfloat16 has a protocol for each precision. A run holds its rows in one of them.
+
+    Args:
+        folder: the run.
+        feature: its id.
+        against: the run that holds the reference clips.
+        precision: ``fp32`` or ``bf16``; None means that of the run's rows, or ``fp32`` where there are none.
+
+    Raises:
+        InputError: as `protocol_of`, or the run has rows of another precision than the given one.
+    """
+    devices.require_precision(precision)
+    exact = protocol_of(feature, against)
+    if not _has_bfloat16(feature):
+        return exact
+    known = {name: dataclasses.replace(exact, **{"precision": kind}) for name, kind in devices.PRECISIONS.items()}
+    there = [name for name, protocol in known.items() if folder.has_rows(protocol)]
+    if precision and there and precision not in there:
+        msg = (
+            f"{folder.path} has rows of {feature} in the precision {there[0]}, and {precision} was asked for: a run "
+            "holds one of them; leave --precision out, or make a run of another name"
+        )
+        raise InputError(msg)
+    return known[precision or next(iter(there), "fp32")]
+
+
+def _has_bfloat16(feature: str) -> bool:
+    return getattr(feature_class(feature), "in_bfloat16", False)
 
 
 def forms_of(folder: RunFolder) -> dict[str, ClipForm]:
@@ -142,6 +180,7 @@ def measure(
     workers: int | worker_pool.Pool = 0,
     against: RunFolder | None = None,
     device: str = devices.CPU,
+    precision: str | None = None,
 ) -> tuple[int, Iterator[Task]]:
     """Measure what has no current rows. If a worker crashes, the clip loses one feature's values and nothing else.
 
@@ -153,21 +192,22 @@ def measure(
         workers: processes, or 0 for this one; or another pool of workers. Each has its own networks, on the GPU too.
         against: the run that holds the reference clips.
         device: where networks run (see `devices.resolve`).
+        precision: of the networks that can compute in bfloat16 (see `protocol_in`).
 
     Returns:
         The number of tasks, most of one clip each, and an iterator that does them and yields each when its rows are
         written.
 
     Raises:
-        InputError: an unknown feature, missing weights, a clip that was changed since it was sampled, or one that is to
-            be measured and no longer exists.
+        InputError: an unknown feature, missing weights, a clip that was changed since it was sampled, one that is to be
+            measured and no longer exists, or rows of another precision.
     """
     require_weights(features)
     if isinstance(workers, int):
         devices.require(device)
     pool = worker_pool.LocalPool(workers) if isinstance(workers, int) else workers
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
-    protocols = {feature: protocol_of(feature, against) for feature in features}
+    protocols = {feature: protocol_in(folder, feature, against, precision) for feature in features}
     current = {feature: current_keys(folder, feature, against, without=_TRIED_AGAIN) for feature in features}
     made = _in_order_of_making(folder)
     references = against.samples() if against else {}
@@ -199,7 +239,8 @@ def measure(
     cache = features_cache.asked_for()
 
     def work() -> Iterator[Task]:
-        build = functools.partial(_worker, folder.path, against.path if against else None, device)
+        half = {one for one, protocol in protocols.items() if getattr(protocol, "precision", "") == devices.BFLOAT16}
+        build = functools.partial(_worker, folder.path, against.path if against else None, device, half)
         forms = forms_of(folder), forms_of(against) if against else {}
         waiting: dict[str, list[Task]] = {}
         for task in todo:
@@ -285,7 +326,7 @@ def current_rows(
         against: the run that holds the reference clips.
         names: only the values of these names; all for None.
     """
-    rows = folder.rows(protocol_of(feature, against), names)
+    rows = folder.rows(protocol_in(folder, feature, against), names)
     current = _current(folder, feature, against, {key: row.clip_sha256 for key, row in rows.items()})
     return {key: row for key, row in rows.items() if key in current}
 
@@ -294,7 +335,8 @@ def current_keys(
     folder: RunFolder, feature: str, against: RunFolder | None = None, *, without: tuple[str, ...] = ()
 ) -> set[Key]:
     """The keys of `current_rows`, without a value in memory; not of rows whose sentence begins as one of `without`."""
-    return _current(folder, feature, against, folder.row_hashes(protocol_of(feature, against), without=without))
+    protocol = protocol_in(folder, feature, against)
+    return _current(folder, feature, against, folder.row_hashes(protocol, without=without))
 
 
 def _current(folder: RunFolder, feature: str, against: RunFolder | None, made_of: Mapping[Key, str]) -> set[Key]:
@@ -327,7 +369,10 @@ def _all_seen(
     return digest([_seen(sample, forms), *others]) if others else _seen(sample, forms)
 
 
-def _worker(folder: Path, against: Path | None, device: str) -> Callable[[Task], list[tuple[str, Row]]]:
+def _worker(
+    folder: Path, against: Path | None, device: str, half: Collection[str]
+) -> Callable[[Task], list[tuple[str, Row]]]:
+    """The function that measures a task; features in `half` compute in bfloat16."""
     built: dict[tuple[str, str], Callable] = {}
     forms = forms_of(RunFolder(folder))
     their = forms_of(RunFolder(against)) if against else {}
@@ -337,7 +382,8 @@ def _worker(folder: Path, against: Path | None, device: str) -> Callable[[Task],
         def look(*of_clip: Any) -> Any:
             if (feature, place) not in built:  # not before a clip comes that it can measure: its network may be large
                 kind: Any = feature_class(feature)
-                built[feature, place] = kind(device=place) if place != devices.CPU else kind()
+                how = {"device": place} if place != devices.CPU else {}
+                built[feature, place] = kind(**how, **({"precision": devices.BFLOAT16} if feature in half else {}))
             return built[feature, place](*of_clip)
 
         rows = _rows(feature, look, *seen)

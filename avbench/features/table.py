@@ -6,8 +6,10 @@ of named floats or float arrays, or raises NotMeasurable with a sentence that is
 
 A feature that needs more than a clip names what it needs in its class attribute `requires`. One that needs sound has
 the class attribute ``needs_sound = True``. One whose network can run on a GPU has ``on_gpu = True`` and is built as
-``Feature(device=...)``. One that reads a clip's frames in order, by slices or by indices along the first axis has
-``streams = True``: the frames of a long clip are then `StoredFrames`, which are decoded when it asks for them.
+``Feature(device=...)``; one whose network can also compute in bfloat16 has ``in_bfloat16 = True`` and is built as
+``Feature(precision="bfloat16")``, with that value in its protocol's field `precision`. One that reads a clip's frames
+in order, by slices or by indices along the first axis has ``streams = True``: the frames of a long clip are then
+`StoredFrames`, which are decoded when it asks for them.
 
 Other packages add features by the entry-point group ``avbench.features``: name → class.
 """
@@ -139,6 +141,8 @@ class Feature(typing.Protocol):
     """Whether it measures only clips with a sound track, and is not built for others; False where a class has none."""
     on_gpu: bool
     """Whether it takes the argument `device` and runs there; False where a class has none."""
+    in_bfloat16: bool
+    """Whether it takes the argument `precision`; False where a class has none."""
     streams: bool
     """Whether it takes clips whose frames are `StoredFrames`; False where a class has none: it gets arrays."""
 

@@ -32,6 +32,15 @@ class Modular:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_pipe"], name)
 
+    def set_progress_bar_config(self, **config: Any) -> None:
+        """Set it in the blocks at every depth; diffusers sets it in the outermost only."""
+        waiting = [self._pipe._blocks]
+        while waiting:
+            block = waiting.pop()
+            waiting += dict(getattr(block, "sub_blocks", None) or {}).values()
+            if hasattr(block, "set_progress_bar_config"):
+                block.set_progress_bar_config(**config)
+
     @classmethod
     def from_pretrained(cls, folder: str, *, dtype: Any, **options: Any) -> "Modular":
         """Load the parts that the folder's index names; `options` holds parts to take instead, and the loader's own.

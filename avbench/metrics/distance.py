@@ -115,6 +115,7 @@ class Frechet:
             _, lengths, basis = linalg.svd(_shortened(self._rows), full_matrices=False)
             self._rows = self._rows @ basis[lengths > 1e-10 * max(lengths.max(initial=0), 1e-300)].T
             self._scatter = self._rows.T @ self._rows
+        self._sum = self._rows.sum(axis=0)
         self.rounding = _ROUNDING * float(np.trace(self._scatter)) / len(features)
         """How far rounding can move a distance between two equal parts away from 0."""
         self._gram_fits = len(features) <= _LARGEST_GRAM and not epsilon
@@ -177,11 +178,13 @@ class Frechet:
     def _by_covariance(self, a: np.ndarray, b: np.ndarray) -> float:
         if len(a) > len(b):
             a, b = b, a
-        rows_a, mean_b = self._rows[a], self._rows[b].mean(axis=0)
-        mean_a = rows_a.mean(axis=0)
-        raw_a = rows_a.T @ rows_a
-        # If the two parts together are all rows, the other part's scatter is the remainder.
-        raw_b = self._scatter - raw_a if len(a) + len(b) == len(self._rows) else self._rows[b].T @ self._rows[b]
+        rows_a = self._rows[a]
+        mean_a, raw_a = rows_a.mean(axis=0), rows_a.T @ rows_a
+        if len(a) + len(b) == len(self._rows):  # the other part is what is left of all rows
+            mean_b, raw_b = (self._sum - len(a) * mean_a) / len(b), self._scatter - raw_a
+        else:
+            rows_b = self._rows[b]
+            mean_b, raw_b = rows_b.mean(axis=0), rows_b.T @ rows_b
         cov_a = (raw_a - len(a) * np.outer(mean_a, mean_a)) / (len(a) - self._ddof)
         cov_b = (raw_b - len(b) * np.outer(mean_b, mean_b)) / (len(b) - self._ddof)
         for covariance in (cov_a, cov_b):
@@ -220,7 +223,8 @@ class Kernel:
 
     def __init__(self, features: np.ndarray, *, degree: int = 3, coef0: float = 1.0) -> None:
         self._rows, self._degree, self._coef0 = features, degree, coef0
-        self._own = (np.square(features).sum(axis=1) / features.shape[1] + coef0) ** degree
+        squares = [np.square(features[part]).sum(axis=1) for part in _in_parts(np.arange(len(features)))]
+        self._own = (np.concatenate(squares) / features.shape[1] + coef0) ** degree
         self.rounding = _ROUNDING * float(self._own.max())
         """How far rounding can move a distance: it is a sum of kernel values, and none is larger than a row's value
         with itself."""

@@ -162,6 +162,8 @@ def _flat(embeddings: np.ndarray) -> np.ndarray:
 
 def _windows(clips: np.ndarray, windows: int) -> np.ndarray:
     """Indices of clips ``[draws, n]`` → of their windows ``[draws, n · windows]``; a clip's windows stay together."""
+    if windows == 1:
+        return clips
     return (clips[..., None] * windows + np.arange(windows)).reshape(len(clips), -1)
 
 

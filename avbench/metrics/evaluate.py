@@ -35,7 +35,7 @@ from avbench.core import (
     resolve,
     without_notes,
 )
-from avbench.features.measure import current_keys, current_rows, forms_of, protocol_of, requires
+from avbench.features.measure import current_keys, current_rows, forms_of, protocol_in, requires
 from avbench.features.table import Requires
 from avbench.metrics import distance, distances, reference
 from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
@@ -141,6 +141,7 @@ def evaluate(
 class _Run:
     """What is read of a run, once for all metrics."""
 
+    folder: RunFolder
     samples: Mapping[Key, Sample]
     planned: Sequence[Key]
     """The keys that the run should have, sorted."""
@@ -193,7 +194,7 @@ def _all_found(
     """
     subsets = folder.subsets()
     reals = {subset.name: reference.find(subset, place) for subset in subsets}
-    run = _Run(folder.samples(), sorted(folder.planned_keys()), forms_of(folder), against)
+    run = _Run(folder, folder.samples(), sorted(folder.planned_keys()), forms_of(folder), against)
     held: dict[str, dict[Key, Row]] = {}
 
     def measured(features: Sequence[str], later: Sequence[str]) -> dict[str, _Measured]:
@@ -257,14 +258,14 @@ def evaluated_so_far(folder: RunFolder, metrics: Sequence[Metric], place: Path |
 
 def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real: reference.Reference | None) -> _Found:
     """Score one metric on one subset. An error affects this score only, and becomes the reason that it has no value."""
-    feature = protocol_of(metric.feature, run.against)
+    feature = protocol_in(run.folder, metric.feature, run.against)
     protocol = _described(metric, feature, subset, real)
     if subset.name in run.forms:
         protocol["clip_form"] = run.forms[subset.name].describe()
     if measured.gpus:
         protocol["notes"] = {"device": measured.gpus}
     if metric.beside:
-        protocol["beside"] = protocol_of(metric.beside, run.against).describe()
+        protocol["beside"] = protocol_in(run.folder, metric.beside, run.against).describe()
     asked = sum(measured.reasons.values())
     task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, asked, measured.refused)
     try:

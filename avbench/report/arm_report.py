@@ -20,6 +20,9 @@ FIGURES_LEGEND = (
     "differ, the tables say: intervals of arms may overlap where paired trainings differ surely."
 )
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+"""The content security policy of the page: no script, no network."""
+
 
 def write_arm_report(found: ArmTables, answer: Sequence[str], out: Path) -> Path:
     """Write scores.csv, trainings.csv, differences.csv, arms.md with figures/, and arms.html.
@@ -89,6 +92,8 @@ def _page(found: ArmTables, answer: Sequence[str], figures: dict[str, list[plots
         subsets=every,
         figures_legend=FIGURES_LEGEND,
         legend=f"{arm_tables.VALUES_LEGEND} {arm_tables.LEGEND}",
+        title=" · ".join(map(str, names)),
+        policy=_POLICY,
         style=Markup(STYLE.read_text()),
         version=__version__,
     )

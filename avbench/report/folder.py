@@ -18,8 +18,11 @@ def alone(place: Path, waiting: Callable[[], None]) -> Iterator[None]:
         waiting: called once if another process is writing, before waiting for it.
 
     Raises:
-        InputError: something in it cannot be read or written: the disk is full, for example.
+        InputError: it is a run folder, or something in it cannot be read or written: the disk is full, for example.
     """
+    if (place / "run.json").exists():
+        msg = f"{place} is a run folder, which holds measurements; name another folder for the report"
+        raise InputError(msg)
     try:
         place.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place / ".lock")  # a link in its place is refused, not followed

@@ -151,7 +151,10 @@ def permutation_null(
     if not within:
         strata = np.zeros(count, dtype=np.intp)
     random = np.random.default_rng(_SEED)
-    order = np.stack([np.arange(count), *(_exchanged(strata, n, random) for _ in range(permutations))])
+    order = np.empty((1 + permutations, count), dtype=np.int32)
+    order[0] = np.arange(count)
+    for places in order[1:]:
+        places[:] = _exchanged(strata, n, random)
     values = _each(pooled, order[:, :n], order[:, n:])
     measured, drawn = values[0], values[1:]
     slack = max(getattr(pooled, "rounding", 0.0), 1e-9 * abs(measured))

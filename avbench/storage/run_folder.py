@@ -406,6 +406,10 @@ class RunFolder:
         known = stored_rows(self._feature(protocol) / "rows.jsonl")
         return {key: row.clip_sha256 for key, row in known.items() if not (row.missing or "").startswith(without)}
 
+    def has_rows(self, protocol: Protocol) -> bool:
+        """Whether any row was measured under exactly this protocol."""
+        return (self._feature(protocol) / "rows.jsonl").exists()
+
     def stream_rows(self, protocol: Protocol) -> Iterator[Row]:
         """Yield what `rows` returns in the order of keys, with one row in memory at a time."""
         path = self._feature(protocol) / "rows.jsonl"

@@ -260,7 +260,16 @@ def user_provided(name: str) -> tuple[Path, str]:
 def fetched(name: str) -> Fetched | None:
     """The record of a downloaded weight; None if it was not downloaded, but provided by the user."""
     path = _record_path(name)
-    return read_json(path, Fetched) if path.is_file() else None
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return _record(path.resolve(), status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache
+def _record(path: Path, changed: int, size: int) -> Fetched:
+    """What the record at `path` holds; read again when it was changed."""
+    return read_json(path, Fetched)
 
 
 def _record_path(name: str) -> Path:

@@ -110,17 +110,21 @@ class LPIPS:
 
     protocol = _protocol("alex")
     on_gpu = True
+    in_bfloat16 = True
     streams = True
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", precision: str = "float32") -> None:
         import torch
 
-        self.device = torch.device(device)
+        self.protocol = replace(self.protocol, precision=precision)
+        self.device, self._dtype = torch.device(device), getattr(torch, precision)
         heads = _package_heads(self.protocol)
         fill = _fill_from_torchvision if self.protocol.net == "squeeze" else _fill_from_flax
         trunk = fill(self.protocol, heads)
         # The stubs forget memory_format.
-        self._trunk = trunk.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._trunk = trunk.to(  # pyright: ignore[reportCallIssue]
+            self.device, self._dtype, memory_format=torch.channels_last
+        )
         self._heads = [torch.from_numpy(head).to(self.device) for head in heads]
 
     @exact()
@@ -164,7 +168,8 @@ class LPIPS:
         on_cpu = self.device.type == "cpu"
         count = max(1, _CPU_PIXELS // pixels) if on_cpu else max(_GPU_FRAMES, _GPU_PIXELS // pixels)
         for start in range(0, len(frames), count):
-            layers = self._trunk(standardised(frames[start : start + count], self.device))
+            layers = self._trunk(standardised(frames[start : start + count], self.device).to(self._dtype))
+            layers = [layer.float() for layer in layers]  # distances are float32 in any precision
             yield [layer.div_(torch.linalg.vector_norm(layer, dim=1, keepdim=True) + _EPSILON) for layer in layers]
 
     def _distances(self, a: list["torch.Tensor"], b: list["torch.Tensor"]) -> np.ndarray:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, Key, NotMeasurable, Prompt, Row, Subset, columns, nearest
-from avbench.features.measure import current_rows, protocol_of
+from avbench.core import InputError, Key, NotMeasurable, Prompt, Protocol, Row, Subset, columns, nearest
+from avbench.features.measure import current_rows, protocol_in
 from avbench.generation.table import Request, build
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
@@ -140,7 +140,7 @@ def neighbours(folder: RunFolder, asked: Explained, place: Path) -> dict[Key, di
         for metric in asked.distances:
             rows = {key: row for key, row in current_rows(folder, metric.feature).items() if key.subset == subset.name}
             try:
-                near = _nearest(metric, rows, real, subset)
+                near = _nearest(metric, rows, real, subset, protocol_in(folder, metric.feature))
             except (InputError, NotMeasurable) as reason:
                 near = dict.fromkeys(rows, str(reason))
             for key, one in near.items():
@@ -161,13 +161,13 @@ def _is_distance(metric: Metric) -> bool:
 
 
 def _nearest(
-    metric: Metric, rows: Mapping[Key, Row], real: reference.Reference | None, subset: Subset
+    metric: Metric, rows: Mapping[Key, Row], real: reference.Reference | None, subset: Subset, protocol: Protocol
 ) -> dict[Key, tuple[Key, float]]:
     if real is None:
         msg = f"{subset.name} has no reference, so there is no nearest real clip"
         raise NotMeasurable(msg)
     keys, measured = columns(rows.values())
-    there, apart = distances.nearest_real(metric, measured, real, protocol_of(metric.feature), subset)
+    there, apart = distances.nearest_real(metric, measured, real, protocol, subset)
     return {key: (at, float(far)) for key, at, far in zip(keys, there, apart, strict=True)}
 
 

@@ -7,7 +7,7 @@ codes, and user_weights.py reads the weights files of other codes.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,12 +54,14 @@ class I3DLogits:
 
     protocol = I3DProtocol()
     on_gpu = True
+    in_bfloat16 = True
     streams = True
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", precision: str = "float32") -> None:
         import torch
 
-        self._device = torch.device(device)
+        self.protocol = replace(self.protocol, precision=precision)
+        self._device, self._dtype = torch.device(device), getattr(torch, precision)
         self._network = self._load()
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
@@ -96,13 +98,14 @@ class I3DLogits:
         if len(x) < MIN_FRAMES:
             msg = f"I3D needs at least {MIN_FRAMES} frames and got {len(x)}"
             raise NotMeasurable(msg)
-        x = x.to(self._device).transpose(0, 1)[None].contiguous(memory_format=torch.channels_last_3d)
+        x = x.to(self._device, self._dtype).transpose(0, 1)[None].contiguous(memory_format=torch.channels_last_3d)
         return self._network(x)[0].float().cpu().numpy()
 
     def _load(self) -> Callable[["torch.Tensor"], "torch.Tensor"]:
         from avbench.features.video.i3d.network import Inception, TensorFlowCheckpoint
 
-        return Inception(TensorFlowCheckpoint(read_arrays(locate(self.protocol.weights))), self._device)
+        checkpoint = TensorFlowCheckpoint(read_arrays(locate(self.protocol.weights)))
+        return Inception(checkpoint, self._device, self._dtype)
 
 
 def planes(frames: np.ndarray, device: "torch.device | str" = "cpu") -> "torch.Tensor":

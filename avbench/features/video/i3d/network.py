@@ -148,14 +148,14 @@ class PyTorchCheckpoint(Checkpoint):
 
 
 class Inception:
-    """The network: [1, 3, time, 224, 224] → [1, 400]."""
+    """The network: [1, 3, time, 224, 224] → [1, 400]. Its last average and the classifier are float32."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self._convs: dict[str, _Conv] = {}
         self._by_tiles: dict[str, Winograd] = {}
 
         def keep(name: str, conv: _Conv) -> None:
-            weight, bias = (tensor.to(device) for tensor in conv)
+            weight, bias = (tensor.to(device, torch.float32 if name == "Logits" else dtype) for tensor in conv)
             self._convs[name] = weight.contiguous(memory_format=torch.channels_last_3d), bias
 
         keep("Conv3d_1a_7x7", checkpoint.conv("Conv3d_1a_7x7", 7, 3, 64))
@@ -190,7 +190,7 @@ class Inception:
             if block == "Mixed_5b":
                 x = max_pool(x, (2, 2, 2), (2, 2, 2))
             x = self._mixed(block, x)
-        x = functional.avg_pool3d(x, (2, 7, 7), stride=1)
+        x = functional.avg_pool3d(x.float(), (2, 7, 7), stride=1)
         return functional.conv3d(x, *self._convs["Logits"]).mean(dim=(2, 3, 4))
 
     def _mixed(self, block: str, x: torch.Tensor) -> torch.Tensor:
@@ -233,9 +233,13 @@ def rectified_conv(
     torch itself sends most of these convolutions to a slower loop (`slow_conv3d`), because it judges by sizes alone.
     """
     if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        kind = x.dtype
+        if kind != torch.float32 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            # What such hardware does: the sum of products of rounded numbers is float32, and rounded in the end.
+            x, weight, bias = x.float(), weight.float(), bias.float()
         return torch.ops.mkldnn._convolution_pointwise(
             x, weight, bias, padding, (stride,) * 3, (1, 1, 1), 1, "relu", [], ""
-        )
+        ).to(kind)
     return functional.conv3d(x, weight, bias, stride=stride, padding=padding).relu_()
 
 

@@ -22,6 +22,7 @@ class TorchScript(StyleGANV):
     protocol = UserProvidedProtocol(
         replace(StyleGANV.protocol, name="i3d-torchscript", weights="i3d-torchscript", weights_sha256="")
     )
+    in_bfloat16 = False
 
     def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:
         path = locate("i3d-torchscript")
@@ -47,4 +48,5 @@ class Pretrained400(CDFVD):
     )
 
     def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        return Inception(PyTorchCheckpoint(read_state_dict(locate("i3d-pretrained-400"))), self._device)
+        checkpoint = PyTorchCheckpoint(read_state_dict(locate("i3d-pretrained-400")))
+        return Inception(checkpoint, self._device, self._dtype)

@@ -69,7 +69,7 @@ def chosen(pipeline: type, parts: Container[str]) -> dict[str, Any]:
 
 def grid(pipe: Any, setting: str) -> tuple[int, int]:
     """The least value and the step of ``frames``, ``width`` or ``height`` that the model can make."""
-    vae = getattr(pipe, "vae", None)
+    vae: Any = getattr(pipe, "vae", None)
     if type(vae).__name__ == "AutoencoderKLAllegro":  # what its tiles do not cover would stay black
         axis = ("frames", "height", "width").index(setting)
         return int(vae.kernel[axis]), int(vae.stride[axis])

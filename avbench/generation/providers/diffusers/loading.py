@@ -235,8 +235,8 @@ def _put(pipe: Any, **parts: Any) -> None:
 
 def own_scheduler(source: Source) -> Any:
     """The scheduler of a checkpoint, which has no weights; None if it has none, or one that is not of diffusers."""
-    library, name = source.index.get("scheduler") or (None, None)
-    if library != "diffusers" or not hasattr(diffusers(), str(name)):
+    library, name = map(str, source.index.get("scheduler") or (None, None))
+    if library != "diffusers" or not hasattr(diffusers(), name):
         return None
     with _quiet(), _telling(f"{source.folder / 'scheduler'} cannot be loaded as {name}"):
         return getattr(diffusers(), name).from_pretrained(
