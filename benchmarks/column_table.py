@@ -6,11 +6,13 @@ One row for each metric that a preset of columns names, with what its feature's 
 authors' code, and the weights of that feature; costs are those of costs.csv, which metric_reference.py measures.
 """
 
-import csv
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from avbench.core import resolve
 from avbench.features.measure import weights_of
@@ -20,9 +22,9 @@ from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import Metric
 from avbench.storage.published import PUBLISHED
 from avbench.storage.weights import USER_PROVIDED, WEIGHTS
+from benchmarks.metric_reference import Cost, known_costs
 
 PAGE = Path(__file__).parent.parent / "docs" / "columns.md"
-COSTS = Path(__file__).parent / "costs.csv"
 NOT_A_PAPER = ("fast",)
 SEE = {"fvd": "see [FVD, ours and others'](fvd.md)"}
 """Metric → what stands for the agreement if its feature's docstring does not state one."""
@@ -34,13 +36,11 @@ def page(text: str) -> str:
     before, _, rest = text.partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
     heads = ["column", "metric", "agreement with its authors' code", "weights", "licence", "cost of a clip"]
-    with COSTS.open() as file:
-        costs = {row["feature"]: float(row["milliseconds"]) for row in csv.DictReader(file)}
-    tables = _table(heads, list(_rows(costs))), _table(["column", "why not"], list(_lacking()))
+    tables = _table(heads, list(_rows(known_costs()))), _table(["column", "why not"], list(_lacking()))
     return f"{before}{MARKS[0]}{tables[0]}\n\nNot computed:\n\n{tables[1]}\n{MARKS[1]}{after}"
 
 
-def _rows(costs: Mapping[str, float]) -> Iterator[list[str]]:
+def _rows(costs: Mapping[str, Cost]) -> Iterator[list[str]]:
     printed: dict[str, list[str]] = {}
     for name, one in COLUMNS.items():
         for column, metric in one.columns.items():
@@ -78,9 +78,9 @@ def _size(name: str) -> str:
     return WEIGHTS[name].megabytes if name in WEIGHTS else PUBLISHED[name].size if name in PUBLISHED else "by hand"
 
 
-def _cost(milliseconds: list[float | None]) -> str:
-    known = [one for one in milliseconds if one is not None]
-    return f"{sum(known):.3g} ms" if len(known) == len(milliseconds) else "not measured"
+def _cost(found: list[Cost | None]) -> str:
+    costs = [one for one in found if one is not None]
+    return " and ".join(one.words for one in costs) if len(costs) == len(found) else "not measured"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

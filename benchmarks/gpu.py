@@ -16,6 +16,7 @@ drawn at 256x256, and smooth noise of 832x480 with 81 frames. The same table is 
 
 import argparse
 import contextlib
+import functools
 import inspect
 import json
 import multiprocessing
@@ -196,16 +197,22 @@ def built(name: str, device: str, sizes: Sizes, precision: str = "float32") -> t
     if name not in SOME_BLOCKS:
         with contextlib.suppress(InputError):
             return kind(device=device, **({} if precision == "float32" else {"precision": precision})), "real weights"
+    blocks = sizes.blocks or SOME_BLOCKS.get(name, 12)
+    remark = "random weights" + (f", {blocks} blocks" if name in SOME_BLOCKS else "")
+    return invented(name, device, functools.partial(INVENTED[name], blocks=blocks), precision), remark
+
+
+def invented(name: str, device: str, fill: Callable[[Any], None], precision: str = "float32") -> Any:
+    """A feature that was built without weights, to which `fill` has given networks."""
     torch.manual_seed(0)
+    kind: Any = feature_class(name)
     stored = inspect.getattr_static(kind, "protocol")
     plain = getattr(stored, "_protocol", stored)  # without the hash of weights that are not there
     feature: Any = object.__new__(type(kind.__name__, (kind,), {"protocol": plain}))
     feature._device, feature._dtype = torch.device(device), getattr(torch, precision)
     feature.device = feature._device
-    blocks = sizes.blocks or SOME_BLOCKS.get(name, 12)
-    remark = "random weights" + (f", {blocks} blocks" if name in SOME_BLOCKS else "")
-    INVENTED[name](feature, blocks)
-    return feature, remark
+    fill(feature)
+    return feature
 
 
 def _i3d(feature: Any, blocks: int) -> None:

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from avbench.core import Audio, Clip, Key, NotMeasurable
+from avbench.core import Audio, Clip, Key, NotMeasurable, Row, columns
 from avbench.features.sync.av_align import AVAlign, peak_times
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.table import Request
-from avbench.metrics.sync import av_align, av_align_2024, av_align_javisbench
+from avbench.metrics.sync import av_align, av_align_2024, av_align_excess, av_align_javisbench
 from avbench.subsets import loading
 
 librosa = pytest.importorskip("librosa")
@@ -100,15 +100,39 @@ def test_peaks_are_strict_and_inside():
     assert peak_times(np.array([0.0, 0.05, 0, 0.2, 0]), 10, 0.1).tolist() == [0.3]
 
 
+def stacked(*rows):
+    """The columns of clips with these rows."""
+    return columns(Row(Key("made", str(number), 0), "", values) for number, values in enumerate(rows))[1]
+
+
 def test_what_has_nothing_to_match_is_not_scored():
     feature = AVAlign()
     still = feature(flash([], [1.0, 2.0]))
     silent = feature(flash([6, 14], []))
     both = feature(flash([6, 14], [0.75, 1.75]))
-    rows = {name: np.array([one[name] for one in (still, silent, both)]) for name in both}
+    rows = stacked(still, silent, both)
     for metric in (av_align, av_align_2024, av_align_javisbench):
         assert np.isnan(metric(rows)).tolist() == [True, True, False]
     with pytest.raises(NotMeasurable, match="no sound"):
         feature(Clip(np.zeros((5, 32, 32, 3), np.uint8), 8))
     with pytest.raises(NotMeasurable, match="need 3 frames, and this clip has 2"):
         feature(Clip(np.zeros((2, 32, 32, 3), np.uint8), 8, Audio(np.zeros((1, 16000), np.float32), 16000)))
+
+
+def test_excess_is_what_is_left_above_the_sounds_of_other_clips():
+    """Of three clips, two whose sounds fit them and one whose sound fits the second."""
+    feature = AVAlign()
+    made = [flash([6, 14], [0.75, 1.75]), flash([10, 18], [1.25, 2.25]), flash([6, 14], [1.25, 2.25])]
+    rows = stacked(*[feature(clip) for clip in made])
+    own, left = av_align(rows), av_align_excess(rows)
+    assert own.tolist() == [1, 1, 0]
+    # The first clip's picture has 0 with both other sounds; the second 0 and 1; the third 1 and 0.
+    np.testing.assert_allclose(left, [1 - 0, 1 - 0.5, 0 - 0.5])
+
+
+def test_excess_needs_another_clip_and_refuses_what_av_align_refuses():
+    feature = AVAlign()
+    both, still = feature(flash([6, 14], [0.75, 1.75])), feature(flash([], [1.0, 2.0]))
+    with pytest.raises(NotMeasurable, match="one clip has onsets and peaks of motion"):
+        av_align_excess(stacked(both, still))
+    assert np.isnan(av_align_excess(stacked(still, still))).all()

@@ -48,7 +48,7 @@ def test_fast_columns_need_no_weights():
 def test_what_lacks_weights_is_left_out_with_the_command(tmp_path):
     notes = []
     found = wanted_metrics(Wanted(columns="t2av"), notes.append)
-    assert [one.name for one in found] == ["av_align"]
+    assert [one.name for one in found] == ["av_align", "av_align_excess"]
     (left_out,) = notes
     assert "clap_text_audio, desync" in left_out and "`avbench weights fetch " in left_out and "\n" not in left_out
     (tmp_path / "mine").write_bytes(b"PKmine")

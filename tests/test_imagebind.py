@@ -13,6 +13,7 @@ from avbench.features.audio import imagebind
 from avbench.features.audio.imagebind import ImageBind, ImageBindProtocol, Shape
 from avbench.metrics.sound import imagebind_excess
 from avbench.storage import weights
+from avbench.storage.media import StoredClip, read_clip, write_clip
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "imagebind.json").read_text())
 TINY = Shape(embedding=24, width=32, depth=2, heads=2, sound_width=48, sound_depth=2, sound_heads=3)
@@ -59,6 +60,13 @@ def test_the_vectors_are_those_of_its_authors(feature, seed):
     for end in ("one", "other"):
         np.testing.assert_allclose(found[end][:8], right[end], atol=GOLDEN["tolerance"])
         assert np.linalg.norm(found[end]) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_clip_in_its_file_has_the_same_vectors(feature, tmp_path):
+    write_clip(made_clip(0), tmp_path / "a.mkv")
+    held, stored = read_clip(tmp_path / "a.mkv"), read_clip(tmp_path / "a.mkv", most_held=0)
+    assert isinstance(stored, StoredClip)
+    np.testing.assert_array_equal(feature(stored)["one"], feature(held)["one"])
 
 
 def test_sounds_that_it_cannot_hear_are_refused(feature):

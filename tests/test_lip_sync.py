@@ -14,6 +14,7 @@ from avbench.features.sync.faces import Detector, Finding, followed
 from avbench.features.sync.syncnet import SyncNet
 from avbench.metrics.sync import lip_sync_confidence, lip_sync_distance
 from avbench.storage import weights
+from avbench.storage.media import read_clip, write_clip
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "syncnet.json").read_text())
 
@@ -38,6 +39,15 @@ def test_the_numbers_are_those_of_its_authors(feature, seed):
     assert (found["offset"], found["frames"]) == (right["offset"], right["frames"])
     assert found["confidence"] == pytest.approx(right["confidence"], abs=GOLDEN["tolerance"])
     assert found["distance"] == pytest.approx(right["distance"], abs=GOLDEN["tolerance"])
+
+
+def test_a_face_is_cut_out_of_frames_in_their_file(tmp_path):
+    write_clip(talking(0), tmp_path / "a.mkv")
+    stored, found = read_clip(tmp_path / "a.mkv", most_held=0), Detector(DETECTOR, Finding())
+    face = followed([found.boxes(frame) for frame in stored.frames], Finding())[0]
+    cut = faces.cut_out(stored.frames, face, Finding())
+    assert cut.shape == (60, 224, 224, 3)
+    np.testing.assert_array_equal(cut, faces.cut_out(talking(0).frames, face, Finding()))
 
 
 @pytest.mark.slow

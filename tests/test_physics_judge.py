@@ -18,6 +18,7 @@ from avbench.features.judge.served import ServedJudge
 from avbench.features.measure import protocol_of, require_weights
 from avbench.metrics.judge import physics_judge, physics_judge_spread
 from avbench.storage import weights
+from avbench.storage.media import read_clip, write_clip
 
 PROTOCOL = JudgeProtocol("made", 1)
 
@@ -224,6 +225,14 @@ def test_a_large_frame_is_reduced(server):
     ServedJudge()(Clip(np.zeros((2, 480, 1536, 3), np.uint8), 8))
     picture = server.asked[0][2]["messages"][0]["content"][0]["image_url"]["url"].split(",")[1]
     assert cv2.imdecode(np.frombuffer(base64.b64decode(picture), np.uint8), 1).shape == (240, 768, 3)
+
+
+def test_a_clip_in_its_file_is_shown_as_one_in_memory(server, tmp_path):
+    write_clip(clip(0, count=40), tmp_path / "a.mkv")
+    for most_held in (10**9, 0):
+        ServedJudge()(read_clip(tmp_path / "a.mkv", most_held=most_held))
+    first, second = (server.asked[place][2]["messages"] for place in (0, len(QUESTIONS)))
+    assert first == second
 
 
 def test_the_model_belongs_to_the_protocol_and_its_address_does_not(server, monkeypatch):

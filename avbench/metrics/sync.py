@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from avbench.core import Columns
+from avbench.core import Columns, NotMeasurable
+from avbench.features.sync.matching import matched_once, over_union
 
 TOLERANCE_SECONDS = 0.1
 LAG_SECONDS = 0.5
@@ -30,6 +31,8 @@ NULL_SHIFTS = 99
 """Number of offsets, evenly spread around the clip."""
 NULL_LEAST_SECONDS = 0.2
 """Smaller offsets are too near to 0 to count as chance."""
+OTHERS = 20
+"""Other clips whose sounds give `av_align` by chance."""
 
 
 def av_align(columns: Columns) -> np.ndarray:
@@ -45,6 +48,26 @@ def av_align_2024(columns: Columns) -> np.ndarray:
 def av_align_javisbench(columns: Columns) -> np.ndarray:
     """JavisBench's score, [clips]: it can exceed 1."""
     return _measurable(columns, "av_align_javisbench", "peaks")
+
+
+def av_align_excess(columns: Columns) -> np.ndarray:
+    """`av_align` less its chance level: the picture's mean score with the sounds of `OTHERS` other clips, [clips].
+
+    These are evenly spaced among the clips in the order of their keys. Raises NotMeasurable if there is no other clip.
+    """
+    scores = av_align(columns)
+    able = np.flatnonzero(np.isfinite(scores))
+    if len(able) == 1:
+        msg = "one clip has onsets and peaks of motion; chance is measured with the sounds of other clips"
+        raise NotMeasurable(msg)
+    count = min(OTHERS, len(able) - 1)
+    apart = np.linspace(1, len(able) - 1, count).round().astype(int) if count > 0 else np.zeros(0, int)
+    for place, clip in enumerate(able):
+        peaks, window = columns["peak_seconds"][clip], float(columns["frame_seconds"][clip])
+        sounds = [columns["onset_seconds"][other] for other in able[(place + apart) % len(able)]]
+        chance = [over_union(matched_once(one, peaks, window), len(one) + len(peaks)) for one in sounds]
+        scores[clip] -= np.mean(chance)
+    return scores
 
 
 def desync(columns: Columns) -> np.ndarray:

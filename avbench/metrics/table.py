@@ -295,6 +295,13 @@ _LISTED: tuple[Metric, ...] = (
             "`av_align` as TempoTokens computed it before February 2025; it can exceed 1.",
         ),
         ("av_align_javisbench", Direction.HIGHER, "", _POSITIVE, "`av_align` as in JavisBench; it can exceed 1."),
+        (
+            "av_align_excess",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "`av_align` less its chance level: the picture's mean agreement with the sounds of other clips.",
+        ),
         unable="they have no onset, or no peak of motion",
     ),
     *_on_request(

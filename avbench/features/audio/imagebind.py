@@ -100,6 +100,7 @@ class ImageBind:
     shape = Shape()
     needs_sound = True
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

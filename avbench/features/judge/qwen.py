@@ -56,6 +56,7 @@ class PhysicsJudge:
 
     protocol = UserProvidedProtocol(QwenProtocol())
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)

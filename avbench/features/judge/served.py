@@ -85,6 +85,7 @@ class ServedJudge:
     """The feature ``physics-judge-served``; its values are those of `rated`."""
 
     protocol: Any = _OfTheEnvironment(ServedProtocol())
+    streams = True
 
     def __init__(self) -> None:
         """Read the environment. Raises InputError as `target` does; nothing is sent."""

@@ -12,7 +12,8 @@ number of matches divided by the size of the union. Three versions have the same
 - ``av_align_javisbench``: as ``av_align_2024``, with 1e-6 added to the denominator.
 
 The window is one frame, so a score depends on the frame rate, and the least peak makes it depend on the resolution:
-compare only clips of one form. Camera motion counts as motion. Random onsets and peaks often agree by chance.
+compare only clips of one form. Camera motion counts as motion. Random onsets and peaks often agree by chance, so a
+metric subtracts the mean score that the picture has with the sounds of other clips.
 """
 
 import itertools
@@ -23,6 +24,7 @@ import numpy as np
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, noted
 from avbench.features.audio.waveform import sound_of
+from avbench.features.sync.matching import matched_once, over_union
 
 _WINDOW = 2048
 """Samples of the window of librosa's spectrogram."""
@@ -33,7 +35,7 @@ class AVAlignProtocol(Protocol):
     """The settings that decide a clip's AV-Align, besides the clip."""
 
     name: str = "av-align"
-    version: int = 1
+    version: int = 2
     fps: str = "native"
     mono: str = "mean"
     resampler: str = "librosa"
@@ -53,7 +55,8 @@ class AVAlignProtocol(Protocol):
 
 
 class AVAlign:
-    """The feature ``av-align``: the scores of the three versions, and how many peaks they rest on.
+    """The feature ``av-align``: the scores of the three versions, how many peaks they rest on, and the times of onsets
+    and of today's peaks, from which the score with another clip's sound follows.
 
     The constructor raises InputError if librosa is not installed.
     """
@@ -91,8 +94,11 @@ class AVAlign:
             "onsets": float(len(sounds)),
             "peaks": float(len(peaks)),
             "clear_peaks": float(len(clear)),
-            "av_align": _over_union(_matched_once(sounds, clear, 1 / fps), len(sounds) + len(clear)),
-            "av_align_2024": _over_union(reused, len(sounds) + len(peaks)),
+            "onset_seconds": sounds,
+            "peak_seconds": clear,
+            "frame_seconds": 1 / fps,
+            "av_align": over_union(matched_once(sounds, clear, 1 / fps), len(sounds) + len(clear)),
+            "av_align_2024": over_union(reused, len(sounds) + len(peaks)),
             "av_align_javisbench": reused / (len(sounds) + len(peaks) - reused + 1e-6),
         }
 
@@ -118,18 +124,3 @@ def peak_times(motion: np.ndarray, fps: float, floor: float) -> np.ndarray:
     inner = motion[1:-1]
     peaks = (inner > motion[:-2]) & (inner > motion[2:]) & (inner >= floor)
     return (np.flatnonzero(peaks) + 1) / fps
-
-
-def _matched_once(sounds: np.ndarray, peaks: np.ndarray, window: float) -> float:
-    """The number of matches if each sound, in order, takes the first free peak less than `window` away."""
-    free = list(peaks)
-    for sound in sounds:
-        near = next((peak for peak in free if abs(sound - peak) < window), None)
-        if near is not None:
-            free.remove(near)
-    return float(len(peaks) - len(free))
-
-
-def _over_union(matches: float, both: int) -> float:
-    """Matches over the union; 0 where the union is empty, which the metric leaves out."""
-    return matches / (both - matches) if both > matches else 0.0

@@ -5,6 +5,7 @@ Here it is YuNet (Wu et al., 2023), by OpenCV's own FaceDetectorYN; both were tr
 pixels of the frame, ``(left, top, right, bottom)``.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,11 +119,11 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
     return shared / (both - shared)
 
 
-def cut_out(frames: np.ndarray, face: Face, finding: Finding) -> np.ndarray:
+def cut_out(frames: Iterable[np.ndarray], face: Face, finding: Finding) -> np.ndarray:
     """The face in its frames, resized: ``[frames, size, size, 3]``.
 
     Args:
-        frames: those in which the face is, ``[frames, height, width, 3]``.
+        frames: those in which the face is, ``[height, width, 3]`` each.
         face: it.
         finding: the settings.
     """

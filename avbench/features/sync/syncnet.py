@@ -112,6 +112,7 @@ class SyncNet:
     shape = Shape()
     needs_sound = True
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -129,7 +130,7 @@ class SyncNet:
         chosen = at_rate(len(clip.frames), clip.fps, protocol.fps)
         face = _measured_face([self._detector.boxes(clip.frames[place]) for place in chosen], protocol)
         places = chosen[face.first : face.first + len(face.boxes)]
-        pictures = faces.cut_out(clip.frames[places], face, protocol.faces)
+        pictures = faces.cut_out((clip.frames[place] for place in places), face, protocol.faces)
         samples = protocol.rate // protocol.fps
         heard = wave[face.first * samples : (face.first + len(pictures)) * samples]
         if (both := min(len(pictures), len(heard) // samples)) < protocol.least_frames:
