@@ -1,10 +1,12 @@
 """What cannot be measured gets a sentence, not a number: every feature and metric that needs no brought weights."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from avbench.core import Audio, Clip, InputError, Key, NotMeasurable, Row, columns, resolve
-from avbench.features.table import FEATURES
+from avbench.features.table import FEATURES, NO_SOUND, feature_class
 from avbench.metrics.table import METRICS
 from avbench.subsets import loading
 
@@ -39,6 +41,18 @@ def values(feature, clip):
         return look(clip, prompt) if getattr(look, "requires", "clip") == "prompt" else look(clip)
     except NotMeasurable as reason:
         return str(reason)
+
+
+def test_features_that_need_sound_say_so():
+    """A module that takes a clip's sound imports one of three names; of PE-AV, one feature leaves the sound out."""
+    for feature in FEATURES:
+        kind = feature_class(feature)
+        modules = [sys.modules[base.__module__] for base in kind.__mro__[:-1]]
+        takes = any({"sound_of", "mono_waveform", "waveform"} & {*vars(module)} for module in modules)
+        frames_alone = getattr(kind, "ends", ("sound",)) == ("frames", "video_caption")
+        assert getattr(kind, "needs_sound", False) == (takes and not frames_alone), feature
+        if feature in WEIGHTLESS and takes:
+            assert values(feature, CLIPS["no sound"]) == NO_SOUND
 
 
 @pytest.mark.parametrize("name", CLIPS)

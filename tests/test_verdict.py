@@ -57,6 +57,12 @@ def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_se
     ]
 
 
+def test_nothing_is_said_of_differences_where_there_is_one_run():
+    scores, _ = frames([OPEN, ALONE])
+    without = verdict(scores[scores["model"] == "b"], None)[-1]
+    assert "kvd has no value: give one by --reference" in without and "difference" not in without
+
+
 def test_what_is_shown_is_named_with_its_size_in_percent_and_its_certainty():
     first, second = verdict(*frames([WON, OPEN]))
     assert first == "b is better than a in 1 of 2 comparisons (23 prompts): fvd (lower by 120 or 25 %, p 0.004)."
@@ -179,7 +185,7 @@ def test_neighbours_that_win_some_metrics_each_have_no_order():
 def test_one_run_is_not_compared():
     scores, _ = frames([WON])
     (sentence,) = verdict(scores[scores["model"] == "b"], None)
-    assert sentence == "b on s: the table has its numbers. Give a second one to compare it with."
+    assert sentence == "b on s: the table has its numbers. Give a second model to compare it with."
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def _why_alone(frame: pd.DataFrame) -> str:
     clips = int(np.nanmax(frame["n"].to_numpy(float))) if "n" in frame else LEAST_PROMPTS
     if clips < LEAST_PROMPTS:
         return f"Numbers of {counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
-    return "Give a second one to compare it with."
+    return "Give a second model to compare it with."
 
 
 def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
@@ -396,7 +396,7 @@ def _without_reference(frame: pd.DataFrame) -> list[str]:
     aimless = (
         f", and of {counted(count, 'metric')} that should match real clips a difference can be shown, but not which "
         "side is better"
-        if count
+        if count and frame["model"].nunique() > 1
         else ""
     )
     alone = len(set(frame["subset"])) == 1

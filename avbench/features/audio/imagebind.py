@@ -98,6 +98,7 @@ class ImageBind:
 
     protocol = UserProvidedProtocol(ImageBindProtocol())
     shape = Shape()
+    needs_sound = True
     on_gpu = True
     streams = True
 

@@ -110,6 +110,7 @@ class SyncNet:
 
     protocol = UserProvidedProtocol(SyncNetProtocol())
     shape = Shape()
+    needs_sound = True
     on_gpu = True
     streams = True
 
