@@ -133,7 +133,7 @@ def measured(
     with view.writing():
         how = {"workers": work.pool, "device": work.device, "precision": work.precision}
         count, tasks = measure_clips(view, features_of(metrics), against=against, **how)
-        if count and work.precision == "bf16" and (sentence := _slow(work)):
+        if count and work.precision == "bf16" and (sentence := _slow(work)) not in (None, *work.reporter.notes):
             work.reporter.note(sentence)
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted
