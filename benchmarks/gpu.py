@@ -7,6 +7,7 @@ For each feature that is a network: seconds per clip on the CPU with one thread,
 GPU's share of what it reaches in a product of large matrices, its memory, and the largest difference of a value,
 relative to the largest value of its array, and absolute. Then clips per second of the usual networks where several
 processes share the GPU, as they do in `avbench measure`, and the sampling of AVFullDiT's bundled arm.
+A second table holds bfloat16 beside float32 on the GPU, for the networks that ``--precision bf16`` is for.
 
 Real weights are used where the cache has them; else random ones of the same shape, which cost the same. The largest
 transformers have fewer blocks here, so that the CPU finishes; the table says so. Clips are those of the embedded world,
@@ -83,6 +84,8 @@ JOBS = (
     (ARM, "sampled"),
 )
 """Feature and clip, those that take the CPU longest first."""
+IN_BFLOAT16 = (("i3d-k400", "toy"), ("i3d-k400", "large"), ("lpips-alex", "toy"), ("lpips-alex", "large"))
+"""Feature and clip of the table of precisions."""
 
 Answer = dict[str, Any]
 
@@ -105,6 +108,9 @@ def main() -> None:
         wait(on_cpu.values(), timeout=max(0.0, options.cpu_seconds - (time.monotonic() - begin)))
         rows = [row(job, finished(on_cpu[job]), on_gpu[job], peak) for job in JOBS]
     table(rows, ("feature", "clip", "cpu", "gpu", "times", "relative", "absolute", "gigabytes", "of_peak", "remark"))
+    halved = [in_both_precisions(*job, options.device, sizes) for job in IN_BFLOAT16]
+    print_line("\nbfloat16 beside float32, on the device:")
+    table(halved, ("feature", "clip", "float32", "bfloat16", "times", "relative", "absolute", "remark"))
     print_line(f"\nI3D's network alone, clips at a time: {batches}")
     shared = {count: together(count, options.device, sizes) for count in options.processes}
     print_line(f"\nprocesses that share the device → clips/s through {', '.join(USUAL)}: {shared}")
@@ -115,6 +121,7 @@ def main() -> None:
         "cores": default_workers(),
         "flops_of_large_products": peak,
         "features": rows,
+        "bfloat16": halved,
         "i3d_network_seconds_per_clip": batches,
         "clips_per_second_by_processes": shared,
         "seconds": round(time.monotonic() - begin, 1),
@@ -145,6 +152,21 @@ def measured(name: str, clip: str, device: str, sizes: Sizes, rounds: int) -> An
         return {"skipped": f"{type(error).__name__}: {first_line(error)}"}
 
 
+def in_both_precisions(name: str, clip: str, device: str, sizes: Sizes) -> Answer:
+    """Seconds per clip on the device in float32 and in bfloat16, and the differences of the values."""
+    shown = clip_of(clip, sizes)
+    line: Answer = {"feature": name, "clip": clip}
+    values = {}
+    for precision in ("float32", "bfloat16"):
+        look, line["remark"] = built(name, device, sizes, precision)
+        look(shown)
+        line[precision], found = timed(lambda look=look: look(shown), ROUNDS)
+        values[precision] = _plain(found)
+    line["times"] = line["float32"] / line["bfloat16"]
+    line["relative"], line["absolute"] = difference(values["float32"], values["bfloat16"])
+    return line
+
+
 def timed(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:
     """The median of the seconds that it takes, and what it returns; results lie on the CPU, so they are waited for."""
     spent, result = [], None
@@ -168,17 +190,18 @@ def _plain(values: Any) -> dict[str, list[float]]:
     return {name: np.ravel(np.asarray(value, np.float64)).tolist() for name, value in values.items()}
 
 
-def built(name: str, device: str, sizes: Sizes) -> tuple[Callable[[Clip], Any], str]:
+def built(name: str, device: str, sizes: Sizes, precision: str = "float32") -> tuple[Callable[[Clip], Any], str]:
     """The feature with real weights where there are some, else with random ones, and what is to be said of it."""
     kind: Any = feature_class(name)
     if name not in SOME_BLOCKS:
         with contextlib.suppress(InputError):
-            return kind(device=device), "real weights"
+            return kind(device=device, **({} if precision == "float32" else {"precision": precision})), "real weights"
     torch.manual_seed(0)
     stored = inspect.getattr_static(kind, "protocol")
     plain = getattr(stored, "_protocol", stored)  # without the hash of weights that are not there
     feature: Any = object.__new__(type(kind.__name__, (kind,), {"protocol": plain}))
-    feature._device = feature.device = torch.device(device)
+    feature._device, feature._dtype = torch.device(device), getattr(torch, precision)
+    feature.device = feature._device
     blocks = sizes.blocks or SOME_BLOCKS.get(name, 12)
     remark = "random weights" + (f", {blocks} blocks" if name in SOME_BLOCKS else "")
     INVENTED[name](feature, blocks)
@@ -200,7 +223,7 @@ def _i3d(feature: Any, blocks: int) -> None:
                 return self._random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
             return np.full(shape, float(name.endswith("var")))
 
-    feature._network = network.Inception(Invented(), feature._device)
+    feature._network = network.Inception(Invented(), feature._device, feature._dtype)
 
 
 def _lpips(feature: Any, blocks: int) -> None:
@@ -211,7 +234,7 @@ def _lpips(feature: Any, blocks: int) -> None:
     for layer in trunk.modules():
         if isinstance(layer, nn.Conv2d):
             layer.reset_parameters()
-    feature._trunk = _ready(trunk, feature).to(memory_format=torch.channels_last)
+    feature._trunk = _ready(trunk, feature).to(feature._dtype, memory_format=torch.channels_last)
     channels = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}[net]
     feature._heads = [torch.rand(count).to(feature.device) for count in channels]
 

@@ -160,7 +160,7 @@ PARTS: dict[str, Callable[[], float]] = {
     "1,000 permutations of FVD, n = 256": lambda: null(Frechet, 256),
     "1,000 permutations of FVD, n = 2,048": lambda: null(Frechet, 2048),
     "1,000 permutations of KVD, n = 2,048": lambda: null(Kernel, 2048),
-    "1,000 permutations of KVD, n = 6,000": lambda: null(Kernel, 6000),
+    "1,000 permutations of KVD, n = 4,096": lambda: null(Kernel, 4096),
     "swaps of FVD, 64 pairs": lambda: swaps(Frechet, 64),
     "swaps of KVD, 1,000 pairs": lambda: swaps(Kernel, 1000),
     "swaps of KVD, 5,000 pairs": lambda: swaps(Kernel, 5000),

@@ -8,9 +8,11 @@ turn of each. The table has medians over the rounds, in CPU seconds, so that oth
 the ratio of the two, and the largest difference of any value, relative to the largest value of its array. `start` is
 what importing and loading the networks costs each process once. `all` is the sum of a clip, and `memory` the MiB that
 the process took at most up to that clip; clips come in order of size. Without `--beside` only this version is measured.
+With `--peers`, what people piece together without avbench (speed_peers.py) is measured in the same turns.
 """
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -35,6 +37,8 @@ from avbench.storage.media import write_clip
 HERE = Path(__file__).resolve().parent.parent
 FEATURES = ("i3d-k400", "lpips-alex", "flow-dis", "onsets", "levels", "musicnn", "av-align")
 DECODE = "decode"
+OF_PEERS = (DECODE, "i3d-k400", "lpips-alex", "flow-dis")
+"""What speed_peers.py has."""
 CLIPS = {
     "toy": (16, 64, 64, 8),
     "16x256x256": (16, 256, 256, 8),
@@ -62,26 +66,35 @@ def made(frames: int, height: int, width: int, fps: int) -> Clip:
     return Clip(shown, Fraction(fps), Audio(noise, 16000))
 
 
-def serve(features: Sequence[str]) -> None:
+def serve(features: Sequence[str], *, peers: bool) -> None:
     """Answer lines ``[file, feature]`` with seconds and values, and first with the seconds that starting took."""
-    from avbench.features.measure import feature_class
+    from avbench.features import measure
     from avbench.storage.media import read_clip
     from avbench.storage.worker_pool import one_thread
 
     one_thread()
-    looks = {feature: feature_class(feature)() for feature in features if feature != DECODE}
+    # As `measure` reads a clip: earlier versions hold all its frames, and so do the peers.
+    most = getattr(measure, "_MOST_HELD", None)
+    read = functools.partial(read_clip, **({} if most is None or peers else {"most_held": most}))
+    if peers:
+        import speed_peers
+
+        looks, decode = speed_peers.looks(), speed_peers.decode
+    else:
+        looks: dict[str, Any] = {one: measure.feature_class(one)() for one in features if one != DECODE}
+
+        def decode(file: Path) -> dict[str, float]:
+            return {"frames": len(read(file).frames)}
+
     sys.stdout.write(json.dumps({"seconds": time.process_time()}) + "\n")
     sys.stdout.flush()
+    clip = None
     for line in sys.stdin:
         file, feature = json.loads(line)
-        begin = time.process_time()
         clip = None  # before the next is read: a worker holds one at a time
-        clip = read_clip(Path(file))
-        if feature != DECODE:
-            begin = time.process_time()
-            values = looks[feature](clip)
-        else:
-            values = {"frames": len(clip.frames)}
+        clip = read(Path(file)) if feature != DECODE else None
+        begin = time.process_time()
+        values = decode(Path(file)) if clip is None else looks[feature](clip)
         seconds = time.process_time() - begin
         shown = {name: np.ravel(np.asarray(value, dtype=np.float64)).tolist() for name, value in values.items()}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
@@ -92,9 +105,17 @@ def serve(features: Sequence[str]) -> None:
 class Version:
     """One version of avbench in a process of its own."""
 
-    def __init__(self, folder: Path, features: Sequence[str]) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(Path(__file__).resolve()), "--serve", "--features", *features]
+    def __init__(self, folder: Path, features: Sequence[str], *, peers: bool = False) -> None:
+        places = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
+        command = [
+            sys.executable,
+            str(Path(__file__).resolve()),
+            "--serve",
+            *["--peers"] * peers,
+            "--features",
+            *features,
+        ]
         self._process = subprocess.Popen(
             command, env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -137,35 +158,42 @@ def main() -> None:
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=list(CLIPS))
     parser.add_argument("--features", nargs="+", choices=(DECODE, *FEATURES), default=[DECODE, *FEATURES])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", action="store_true", help="measure cd-fvd, lpips and OpenCV in the same turns")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.features)
+        serve(options.features, peers=options.peers)
         return
-    versions = [Version(folder.resolve(), options.features) for folder in (options.beside, HERE) if folder]
-    compared = ("before", "now", "before / now", "difference") if options.beside else ("CPU seconds",)
-    table = Table("clip", "feature", *compared)
-    starts = [version.start for version in versions]
-    rows = [("", "start", starts, 0.0)]
+    versions = {"now": Version(HERE, options.features)}
+    if options.beside:
+        versions = {"before": Version(options.beside.resolve(), options.features), **versions}
+    if options.peers:
+        versions["peers"] = Version(HERE, options.features, peers=True)
+    others = [name for name in versions if name != "now"]
+    table = Table("clip", "feature", *versions, *(f"{name} / now" for name in others), "difference")
+    rows = [("", "start", {name: version.start for name, version in versions.items()}, "")]
     with tempfile.TemporaryDirectory() as folder:
         for name in (one for one in CLIPS if one in options.clips):
             file = Path(folder, f"{name}.mp4")
             write_clip(made(*CLIPS[name]), file, lossless=False)
-            peaks, sums = [0.0] * len(versions), np.zeros(len(versions))
+            peaks: dict[str, float] = {}
+            sums = dict.fromkeys(versions, 0.0)
             for feature in options.features:
-                turns = [[version.ask(file, feature) for version in versions] for _ in range(options.rounds)]
-                spent = [statistics.median(turn[k]["seconds"] for turn in turns) for k in range(len(versions))]
-                rows.append((name, feature, spent, difference(turns[0][-1], turns[0][0])))
-                peaks, sums = [answer["mib"] for answer in turns[-1]], sums + spent
-            rows += [(name, "all", sums.tolist(), 0.0), (name, "memory", peaks, 0.0)]
-    for version in versions:
+                asked = [one for one in versions if one != "peers" or feature in OF_PEERS]
+                turns = [{one: versions[one].ask(file, feature) for one in asked} for _ in range(options.rounds)]
+                spent = {one: statistics.median(turn[one]["seconds"] for turn in turns) for one in asked}
+                apart = f"{difference(turns[0]['now'], turns[0]['before']):.1e}" if options.beside else ""
+                rows.append((name, feature, spent, apart))
+                peaks |= {one: turns[-1][one]["mib"] for one in asked}
+                sums = {one: seconds + spent.get(one, 0.0) for one, seconds in sums.items()}
+            rows += [(name, "all", sums, ""), (name, "memory", peaks, "")]
+    for version in versions.values():
         version.close()
     for name, feature, spent, apart in rows:
-        cells = [f"{seconds:.3f}" for seconds in spent]
-        if options.beside:
-            cells += [f"{spent[0] / spent[1]:.2f}", f"{apart:.1e}"]
-        table.add_row(name, feature, *cells)
-    Console(width=100).print(table)
+        cells = [f"{spent[one]:.3f}" if one in spent else "-" for one in versions]
+        cells += [f"{spent[one] / spent['now']:.2f}" if one in spent else "-" for one in others]
+        table.add_row(name, feature, *cells, apart)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

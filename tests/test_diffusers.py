@@ -272,7 +272,8 @@ def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model = generators.build(str(built("ltx")), {"preset": "wan2.2-a14b"})
     assert model.settings["dropped"] == ["guidance_2"]
-    assert "LTXPipeline has no argument for guidance_2" in model.remarks([request()])
+    left_out = "left out of the preset, because this checkpoint does not take it: guidance_2"
+    assert left_out in model.remarks([request()])
     for settings, words in (
         ({"guidance_2": 3.0}, "has no argument for guidance_2"),
         ({"call": {"sigma": 1}}, "has no argument 'sigma'"),
@@ -370,13 +371,13 @@ def test_a_distilled_checkpoint_is_known_by_what_it_calls_itself(tmp_path, name,
     (folder / "scheduler").mkdir(parents=True)
     (folder / "README.md").write_text(card)
     (folder / "scheduler/scheduler_config.json").write_text(json.dumps({"_class_name": scheduler}))
-    assert distilled(folder, {}) == evidence
+    assert distilled(folder, {}) == (evidence and (evidence, folder))
     assert distilled(folder, {"_name_or_path": "b/causvid"}) is not None
+    assert distilled(folder, {}, [Path("Wan21_lightx2v_rank32.safetensors")]) is not None
     if evidence is None:
         (folder / "transformer").mkdir()
         (folder / "transformer/config.json").write_text('{"use_meanflow": true}')
-        assert distilled(folder, {}) == "its transformer/config.json says use_meanflow"
-    assert distilled(folder, {}, [Path("Wan21_lightx2v_rank32.safetensors")]) is not None
+        assert distilled(folder, {}) == ("its transformer/config.json says use_meanflow", folder)
 
 
 def test_a_distilled_checkpoint_gets_no_steps_of_the_full_model(built, tmp_path):
@@ -417,6 +418,19 @@ def test_the_card_of_a_distilled_checkpoint_decides(built, tmp_path):
     (folder / "README.md").write_text(f"{code}{code.replace('=4', '=8')}")
     with pytest.raises(InputError, match=r"give -M steps= as its card says, or -M preset=wan2\.1-lightx2v"):
         generators.build(str(folder), {})
+
+
+def test_the_card_of_a_few_step_lora_decides_and_not_that_of_its_base(built, lora, tmp_path):
+    folder, few = tmp_path / "wan", tmp_path / "lora-4steps"
+    shutil.copytree(built("wan2.1"), folder)
+    (folder / "README.md").write_text("pipe(prompt, num_inference_steps=50, guidance_scale=5.0)")
+    shutil.copytree(lora, few)
+    file = (few / "pytorch_lora_weights.safetensors").rename(few / "wan_4steps.safetensors")
+    with pytest.raises(InputError, match=r"because the name wan_4steps.*: give -M steps= and -M guidance="):
+        generators.build(str(folder), {"lora": str(file)})
+    (few / "README.md").write_text("pipe(prompt, num_inference_steps=4, guidance_scale=1.0)")
+    settings = generators.build(str(folder), {"lora": str(file)}).settings
+    assert (settings["steps"], settings["guidance"]) == (4, 1.0)
 
 
 def test_the_flow_shift_of_a_preset_is_used_wherever_the_note_names_it(built, tmp_path):

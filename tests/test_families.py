@@ -15,6 +15,8 @@ from diffusers.pipelines.cosmos import (
     pipeline_cosmos2_video2world,
     pipeline_cosmos_text2world,
 )
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
 from avbench.core import InputError, Key, Prompt
@@ -153,6 +155,28 @@ def test_a_modular_pipeline_is_run(tmp_path, capfd):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+def test_a_lora_and_a_part_of_ones_own_in_a_modular_pipeline(tmp_path):
+    folder = modular("wan2.1", tmp_path)
+    network = diffusers.WanTransformer3DModel.from_pretrained(folder / "transformer")
+    network.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False))
+    layers = get_peft_model_state_dict(network)
+    diffusers.WanPipeline.save_lora_weights(tmp_path / "lora", transformer_lora_layers=layers)
+    tuned = diffusers.WanTransformer3DModel.from_pretrained(folder / "transformer")
+    with torch.no_grad():
+        tuned.patch_embedding.weight.mul_(2)
+    tuned.save_pretrained(tmp_path / "tuned")
+    small = {"width": 64, "height": 64, "frames": 5, "steps": 2, "preset": "none"}
+
+    def frames(model=folder, **settings):
+        return generators.build(str(model), {**small, **settings}).generate([request("a bell")])[0].clip.frames
+
+    plain, lora = frames(), str(tmp_path / "lora")
+    assert (frames(lora=lora) != plain).any() and (frames(lora=lora, lora_scale=0.0) == plain).all()
+    assert (frames(tmp_path / "tuned", base=str(folder)) != plain).any()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_a_modular_pipeline_with_sound(tmp_path):
     from diffusers.modular_pipelines.ltx2.modular_blocks_ltx2 import LTX2AutoBlocks
 
@@ -176,6 +200,18 @@ def test_the_guidance_of_a_guider(tmp_path):
     assert plain.settings["dropped"] == other.settings["dropped"] == []
     one, two = (each.generate([request("a bell")])[0].clip for each in (plain, other))
     assert (one.frames != two.frames).any()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_transformer_that_embeds_no_guidance_gets_none(tmp_path):
+    folder = tiny_families.build("hunyuanvideo", tmp_path / "model")
+    assert generators.build(str(folder), {}).settings["guidance"] == 6.0
+    config = folder / "transformer" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "guidance_embeds": False}))
+    settings = generators.build(str(folder), {}).settings
+    assert settings["guidance"] is None and settings["dropped"] == ["guidance"]
+    with pytest.raises(InputError, match=r"-M guidance=6\.0 does nothing: .* embeds no guidance"):
+        generators.build(str(folder), {"guidance": 6.0})
 
 
 def test_every_preset_fits_a_class_of_this_diffusers():

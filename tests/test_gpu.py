@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import avbench
 from avbench import api
 from avbench.core import Direction, InputError, NotMeasurable, Protocol
 from avbench.features import devices, measure, networks, table
@@ -145,6 +146,17 @@ def test_exact_inference_ignores_what_a_training_has_set_and_puts_it_back():
         assert torch.get_float32_matmul_precision() == "high" and torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@on_gpu
+@pytest.mark.parametrize("feature", ["i3d-k400", "lpips-alex"])
+def test_bfloat16_on_a_gpu_is_near_the_cpus(folder, feature):
+    """Both round to 8 bits of a mantissa, but add in another order."""
+    kind = table.feature_class(feature)
+    clip = avbench.load_clip(folder.path / next(iter(folder.samples().values())).path)
+    name = "logits" if feature == "i3d-k400" else "per_pair"
+    on_cpu, there = (kind(device=device, precision="bfloat16")(clip)[name] for device in ("cpu", "cuda:0"))
+    assert there == pytest.approx(on_cpu, abs=0.03 * abs(on_cpu).max())
 
 
 @on_gpu

@@ -223,7 +223,8 @@ class Kernel:
 
     def __init__(self, features: np.ndarray, *, degree: int = 3, coef0: float = 1.0) -> None:
         self._rows, self._degree, self._coef0 = features, degree, coef0
-        self._own = (np.square(features).sum(axis=1) / features.shape[1] + coef0) ** degree
+        squares = [np.square(features[part]).sum(axis=1) for part in _in_parts(np.arange(len(features)))]
+        self._own = (np.concatenate(squares) / features.shape[1] + coef0) ** degree
         self.rounding = _ROUNDING * float(self._own.max())
         """How far rounding can move a distance: it is a sum of kernel values, and none is larger than a row's value
         with itself."""

@@ -28,7 +28,7 @@ _worker: Callable[[Any], Any] | None = None
 most_memory_mib = 0.0
 """Peak memory of the largest worker process so far."""
 
-_SLOW_IMPORTS = ("avbench.features.measure", "cv2", "lpips", "scipy.signal", "torch")
+_SLOW_IMPORTS = ("avbench.features.measure", "cv2", "scipy.signal", "torch")
 _CAUSES = "killed for its memory, or a crash in compiled code"
 
 

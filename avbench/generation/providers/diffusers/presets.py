@@ -238,29 +238,29 @@ _IN_CARDS = {"steps": r"num_inference_steps\s*=\s*(\d+)", "guidance": r"\bguidan
 """Setting → how the code in a card gives it."""
 
 
-def distilled(folder: Path, index: Mapping[str, Any], others: Iterable[Path] = ()) -> str | None:
-    """Where a checkpoint says that it is distilled, in words; None if it does not.
+def distilled(folder: Path, index: Mapping[str, Any], others: Iterable[Path] = ()) -> tuple[str, Path] | None:
+    """Where a checkpoint says that it is distilled, in words, and the file or folder that says so; None if it does not.
 
     Args:
         folder: the pipeline's folder, or its snapshot in the hub's cache.
         index: its ``model_index.json``.
         others: files and folders that are put into it: a part, LoRAs.
     """
-    for where, words in _called(folder, index, others):
+    for where, words, place in _called(folder, index, others):
         if found := _DISTILLED.search(re.sub(r"[\s_]+", "-", words.lower())):
-            return f"{where} has the word {found[0]!r}"
+            return f"{where} has the word {found[0]!r}", place
     name = str(_config(folder / "scheduler" / "scheduler_config.json").get("_class_name", ""))
     if any(one in name for one in _FEW_STEP_SCHEDULERS):
-        return f"its scheduler is {name}"
+        return f"its scheduler is {name}", folder
     flags = [(file, name) for file, names in _FLAGS.items() for name in names if _config(folder / file).get(name)]
-    return next((f"its {file} says {name}" for file, name in flags), None)
+    return next(((f"its {file} says {name}", folder) for file, name in flags), None)
 
 
-def stated(folder: Path) -> dict[str, Any]:
+def stated(place: Path) -> dict[str, Any]:
     """The steps and the guidance that the code in a checkpoint's card gives; what it gives twice differently is left
-    out.
+    out. The card of a file lies beside it.
     """
-    card = folder / "README.md"
+    card = (place if place.is_dir() else place.parent) / "README.md"
     text = read_text(card) if card.is_file() else ""
     found = {setting: {*re.findall(pattern, text)} for setting, pattern in _IN_CARDS.items()}
     kinds = {"steps": int, "guidance": float}
@@ -273,24 +273,30 @@ def few_step_presets(name: str | None) -> list[str]:
     return [one for one, preset in PRESETS.items() if preset.few_steps and family and one.startswith(family[0])]
 
 
+def transformer_config(folder: Path) -> Mapping[str, Any]:
+    """The config of a pipeline's transformer; empty if there is none."""
+    return _config(folder / "transformer" / "config.json")
+
+
 def _config(path: Path) -> Mapping[str, Any]:
     plain = read_json(path) if path.is_file() else {}
     return plain if isinstance(plain, Mapping) else {}
 
 
-def _called(folder: Path, index: Mapping[str, Any], others: Iterable[Path]) -> Iterator[tuple[str, str]]:
-    """What a checkpoint is called, and where."""
+def _called(folder: Path, index: Mapping[str, Any], others: Iterable[Path]) -> Iterator[tuple[str, str, Path]]:
+    """What a checkpoint is called, where, and the file or folder that is called so."""
     for path in (folder, *others):
         hub = [part for part in path.parts if part.startswith("models--")]
-        yield f"the name {path.name if not hub else hub[-1].removeprefix('models--')}", hub[-1] if hub else path.name
-    yield "its model_index.json", str(index.get("_name_or_path", ""))
-    yield f"its class {index.get('_class_name')}", str(index.get("_class_name", ""))
+        name = path.name if not hub else hub[-1].removeprefix("models--")
+        yield f"the name {name}", hub[-1] if hub else path.name, path
+    yield "its model_index.json", str(index.get("_name_or_path", "")), folder
+    yield f"its class {index.get('_class_name')}", str(index.get("_class_name", "")), folder
     if (folder / "README.md").is_file():
         card = read_text(folder / "README.md")
         heading = re.search(r"^# .+$", card, re.MULTILINE)
         head = card.partition("---")[2].partition("\n---")[0] if card.startswith("---") else ""
         # the text below them may speak of other checkpoints
-        yield "its card", f"{head} {heading[0] if heading else ''}"
+        yield "its card", f"{head} {heading[0] if heading else ''}", folder
 
 
 def of_family(preset: Mapping[str, Any]) -> dict[str, Any]:

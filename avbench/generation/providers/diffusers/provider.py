@@ -165,8 +165,6 @@ class Diffusers:
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """List choices that were made for the user, unsupported settings, and clips that would be too short."""
         messages = self._decided.remarks()
-        if dropped := self.settings["dropped"]:
-            messages.append(f"{self.settings['class']} has no argument for {', '.join(dropped)}")
         frames, fps = self._decided.sent.get("frames"), self._decided.fps
         asked = max((one.clip_spec.seconds for one in requests if one.clip_spec is not None), default=0.0)
         if frames is not None and frames / fps < asked:

@@ -22,6 +22,7 @@ from avbench.generation.providers.diffusers.presets import (
     of_family,
     preset_name,
     stated,
+    transformer_config,
 )
 from avbench.storage.reading import read_json
 
@@ -108,6 +109,10 @@ class Decided:
             read = ", ".join(f"{name} {value}" for name, value in self.card.items())
             taken = f"the code in its card gave {read}" if read else "steps and guidance are those that you gave"
             messages.append(f"taken for distilled, because {self.evidence}: {taken}")
+        if self.dropped:
+            messages.append(
+                f"left out of the preset, because this checkpoint does not take it: {', '.join(self.dropped)}"
+            )
         return messages
 
 
@@ -124,11 +129,12 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
     """
     pipeline, given = source.pipeline, asked.of_call()
     name, known = _preset(asked.preset, pipeline, source.index)
-    evidence, card = None, {}
+    found, card = None, {}
     if not asked.preset and not known.get("few_steps"):
-        evidence = distilled(source.folder, source.index, added)
-    if evidence:
-        card = {key: value for key, value in stated(source.folder).items() if key not in given}
+        found = distilled(source.folder, source.index, added)
+    evidence = found and found[0]
+    if found and evidence:
+        card = {key: value for key, value in stated(found[1]).items() if key not in given}
         _require_own_settings({*given, *card}, pipeline, evidence, few_step_presets(name))
         name, known = None, {**of_family(known), **card}
     wanted = {**{key: known[key] for key in calling.NAMES if known.get(key) is not None}, **given}
@@ -137,6 +143,9 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
     guided = "guidance" in dropped and guider is not None
     if guided:
         dropped.remove("guidance")
+    embedded = calling.argument(pipeline, "true_cfg_scale") and "guidance" in wanted
+    if embedded and transformer_config(source.folder).get("guidance_embeds") is False:
+        dropped.append("guidance")
     _refuse_idle(asked, dropped, source)
     scheduler, shift = own_scheduler(source), asked.flow_shift
     if shift is None and (shift := known.get("flow_shift")) is not None and not asked.preset and not _shifts(scheduler):
@@ -169,6 +178,12 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
 def _refuse_idle(asked: CallSettings, dropped: Sequence[str], source: Source) -> None:
     """Raise InputError if a value that the user gave would do nothing."""
     name = source.pipeline.__name__
+    if asked.guidance is not None and "guidance" in dropped and calling.argument(source.pipeline, "guidance"):
+        msg = (
+            f"-M guidance={asked.guidance} does nothing: the transformer of this {name} embeds no guidance "
+            "(guidance_embeds in its config); -M call= gives true_cfg_scale"
+        )
+        raise InputError(msg)
     if mine := [key for key in dropped if key in asked.of_call()]:
         msg = f"{name} has no argument for {', '.join(mine)}"
         raise InputError(msg)
