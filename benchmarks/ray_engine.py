@@ -7,7 +7,7 @@ Both make the same clips of the embedded world and measure the default metrics, 
 Ray is started before. Each actor starts and loads its networks, once for sampling and once for measuring, which is
 included. Other load on the machine spoils wall time, so the table has CPU seconds too. The busiest actor's are what the
 wall time would be on a machine with a free core for each actor; what the command itself needs bounds how many actors it
-can feed.
+can feed. Actors of other Ray work on the machine would be counted too.
 """
 
 import argparse
