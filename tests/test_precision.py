@@ -1,8 +1,8 @@
 """bfloat16 is a precision of its own: near float32, kept apart from it, and refused beside it."""
 
 import json
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,8 +96,8 @@ def test_a_wrong_precision_names_the_nearest():
 @pytest.mark.parametrize(("seconds", "said"), [((4.0, 2.0), "takes 2.0 times as long in bfloat16"), ((1.0, 2.0), None)])
 def test_a_processor_that_is_slow_at_it_is_said_to_be(monkeypatch, seconds, said):
     ticks = iter([tick for spent in seconds for k in range(3) for tick in (10.0 * k, 10.0 * k + spent)])
-    monkeypatch.setattr(time, "process_time", lambda: next(ticks))
-    sentence = devices.slow_in_bfloat16.__wrapped__()  # without its memory
+    monkeypatch.setattr(devices, "time", SimpleNamespace(process_time=lambda: next(ticks)))
+    sentence = devices.slow_in_bfloat16.__wrapped__()  # without its cache
     assert sentence is None if said is None else said in sentence
 
 
