@@ -367,3 +367,6 @@ def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
     prompts = tmp_path / "p.jsonl"
     prompts.write_text(json.dumps({"id": "x", "prompt": "a cat", "tags": SUBSET.prompts[0].to_json()["tags"]}))
     assert set(score(ToyWorld(""), prompts, metrics=["motion_amount"])) == {"p/motion_amount"}
+    without = score(ToyWorld(""), prompts, metrics=["motion_frechet", "onset_rate"], out=tmp_path / "without")
+    assert set(without) == {"p/onset_rate"} and "no reference" in without.missing["p/motion_frechet"]
+    assert [place.name.partition("@")[0] for place in RunFolder(tmp_path / "without").feature_folders()] == ["onsets"]

@@ -12,6 +12,7 @@ import pytest
 from tiny_qwen import qwen_folder
 
 from avbench.core import Clip, InputError, NotMeasurable
+from avbench.features.judge import served
 from avbench.features.judge.questions import QUESTIONS, JudgeProtocol, rated
 from avbench.features.judge.qwen import PhysicsJudge
 from avbench.features.judge.served import ServedJudge
@@ -184,7 +185,12 @@ class Chat(BaseHTTPRequestHandler):
 
 def likely(**chances):
     """The answer of OpenAI's chat API whose first token has these probabilities."""
-    top = [{"token": token.replace("_", " "), "logprob": math.log(chance)} for token, chance in chances.items()]
+    return logarithms(**{token: math.log(chance) for token, chance in chances.items()})
+
+
+def logarithms(**chances):
+    """The same of their logarithms."""
+    top = [{"token": token.replace("_", " "), "logprob": chance} for token, chance in chances.items()]
     return 200, {"choices": [{"logprobs": {"content": [{**top[0], "top_logprobs": top}]}}]}
 
 
@@ -266,6 +272,10 @@ def test_a_server_must_be_named(monkeypatch, address, message):
     [
         ((200, {"choices": [{"message": {"content": "4"}}]}), "gives no log-probabilities"),
         ((200, {"choices": [{"logprobs": None}]}), "gives no log-probabilities"),
+        (logarithms(**{"4": float("nan"), "2": -1.0}), "gives no log-probabilities"),
+        (logarithms(**{"4": 5.0}), "gives no log-probabilities"),
+        (logarithms(**{"4": -0.1, "2": -0.1}), "gives no log-probabilities"),
+        (logarithms(**{"4": 1e6}), "gives no log-probabilities"),
         ((404, {"error": "no model for sk-secret-0123456789"}), r"answers 404: .*no model for \*\*\*"),
     ],
 )  # fmt: skip
@@ -274,6 +284,13 @@ def test_a_server_that_does_not_answer_ends_measuring(server, monkeypatch, says,
     server.says = lambda body: says
     with pytest.raises(InputError, match=message):
         ServedJudge()(clip(0))
+
+
+def test_a_dead_server_is_said_in_seconds(monkeypatch):
+    monkeypatch.setattr(served, "_FIRST_SECONDS", 0.5)
+    monkeypatch.setenv("AVBENCH_JUDGE", "http://127.0.0.1:9/v1#m")
+    with pytest.raises(InputError, match=r"no sign of the judge within 0\.5 s: 127\.0\.0\.1 cannot be reached"):
+        ServedJudge()
 
 
 def test_a_server_whose_model_talks_has_no_rating(server):

@@ -59,7 +59,7 @@ def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_se
 
 def test_nothing_is_said_of_differences_where_there_is_one_run():
     scores, _ = frames([OPEN, ALONE])
-    without = verdict(scores[scores["model"] == "b"], None)[-1]
+    without = verdict(scores[scores["model"] == "a"], None)[-1]
     assert "kvd has no value: give one by --reference" in without and "difference" not in without
 
 

@@ -24,7 +24,7 @@ from avbench.api.references import RealClips, build_reference, reference_of
 from avbench.api.results import ArmComparison, Comparison, of_metrics
 from avbench.api.running import DEMO_MODELS, run
 from avbench.api.scoring import score
-from avbench.api.stages import evaluated, measured, opened, sampled
+from avbench.api.stages import evaluated, measurable, measured, opened, sampled
 from avbench.api.work import Reporter, SamplingJob, Silent, Work, note_unusable_metrics
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "compared",
     "evaluated",
     "fetching",
+    "measurable",
     "measured",
     "model_folders",
     "named_arms",

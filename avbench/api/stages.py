@@ -14,7 +14,7 @@ from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
 from avbench.features.measure import needs_sound
 from avbench.generation import sample as sampling
-from avbench.metrics.evaluate import evaluate, features_of, reference_to_use, without_reference
+from avbench.metrics.evaluate import evaluate, features_of, without_reference
 from avbench.metrics.table import Metric
 from avbench.storage.content import counted
 from avbench.storage.media import has_sound
@@ -88,7 +88,7 @@ def measurable(view: RunView, metrics: Sequence[Metric], reference: Path | None,
     Without a reference, clips are not measured for metrics that compare with real clips. Metrics of sound stay for
     clips without sound: those cost nothing, and each gets the reason that it has no value.
     """
-    idle = without_reference(metrics, view.subsets(), reference_to_use([view], reference))
+    idle = without_reference(view, metrics, reference)
     if idle:
         work.reporter.note(
             f"not measured, for lack of real clips to compare with: {all_of([one.name for one in idle])}; "
@@ -133,7 +133,7 @@ def measured(
     with view.writing():
         how = {"workers": work.pool, "device": work.device, "precision": work.precision}
         count, tasks = measure_clips(view, features_of(metrics), against=against, **how)
-        if count and work.precision == "bf16" and (sentence := _slow(work)):
+        if count and work.precision == "bf16" and (sentence := _slow(work)) not in (None, *work.reporter.notes):
             work.reporter.note(sentence)
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted

@@ -122,11 +122,13 @@ def evaluate(
     precision: Precision = None,
 ) -> None:
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
+    from avbench.api import measurable
+
     metrics = named_metrics(metric, fvd_protocol, columns)
     work, lost, scored = work_of(workers, device=device, precision=precision), 0, False
     for path in runs:
         if fvd_protocol:
-            lost += measure_run(path, metrics, work, against)
+            lost += measure_run(path, measurable(opened_run(path), metrics, reference, work), work, against)
         scored |= evaluate_run(path, metrics, work, reference, against)
     if fvd_protocol:
         from avbench.comparison.leaderboard import leaderboard

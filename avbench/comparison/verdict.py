@@ -396,7 +396,7 @@ def _without_reference(frame: pd.DataFrame) -> list[str]:
     aimless = (
         f", and of {counted(count, 'metric')} that should match real clips a difference can be shown, but not which "
         "side is better"
-        if count and frame["model"].nunique() > 1
+        if count and len({*frame["model"]}) > 1
         else ""
     )
     alone = len(set(frame["subset"])) == 1

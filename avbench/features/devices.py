@@ -5,6 +5,7 @@ docs/speed.md. Each row records the GPU that computed it. The precision belongs 
 compute in, gives other numbers.
 """
 
+import functools
 import os
 import re
 import time
@@ -71,6 +72,7 @@ def require_precision(asked: str | None) -> None:
         raise InputError(msg)
 
 
+@functools.cache
 def slow_in_bfloat16() -> str | None:
     """A sentence where this processor takes longer for a convolution in bfloat16 than in float32; else None."""
     import torch

@@ -121,7 +121,7 @@ def sample(
         msg = (
             f"{len(stale)} of {sum(one.path is not None for one in samples.values())} clips of {folder.path} have "
             f"changed, for example {clip_name(key, seeds)}: {why}; give "
-            "another --out (--work for a reference), or --replace to make them again"
+            "another --out (of `reference build`: --work), or --replace to make them again"
         )
         raise InputError(msg)
     if stale:

@@ -81,15 +81,13 @@ def features_of(metrics: Sequence[Metric]) -> list[str]:
     return list(dict.fromkeys(every))
 
 
-def without_reference(metrics: Sequence[Metric], subsets: Sequence[Subset], place: Path | None) -> list[Metric]:
+def without_reference(folder: RunFolder, metrics: Sequence[Metric], place: Path | None) -> list[Metric]:
     """Those of these metrics that can have no value, because they compare with real clips and there are none.
 
-    Args:
-        metrics: the metrics that are wanted.
-        subsets: of the run; one with a shipped reference is enough.
-        place: the reference that `reference_to_use` returned.
+    One subset of the run with a shipped reference is enough. `place` is a reference of the user's own.
     """
-    if place is not None or any(one.name in reference.names() for one in subsets):
+    subsets = folder.subsets()
+    if reference_to_use([folder], place) is not None or any(one.name in reference.names() for one in subsets):
         return []
     return [metric for metric in metrics if metric.column]
 

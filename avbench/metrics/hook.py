@@ -29,7 +29,7 @@ from avbench.features.measure import measure, require_weights
 from avbench.generation.providers.python import OwnModel
 from avbench.generation.sample import sample, throw_away
 from avbench.generation.table import Generator, Request
-from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of
+from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, without_reference
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets.loading import from_prompts_file, load
 
@@ -89,7 +89,8 @@ def score(
             asked = [_subset(one).limited(limit) for one in several]
             _require_another_folder(folder, model, replace=replace)
             _drain(_sampled(folder, model, settings or {}, asked, range(seeds), replace=replace))
-        _drain(measure(folder, features_of(chosen), workers=workers)[1])
+        idle = without_reference(folder, chosen, reference)  # they get their reason without a measurement
+        _drain(measure(folder, features_of([one for one in chosen if one not in idle]), workers=workers)[1])
         return Scores(evaluate(folder, chosen, place=reference))
 
 

@@ -32,6 +32,10 @@ from avbench.storage.servers import Deadline, Server
 ADDRESS, KEY = "AVBENCH_JUDGE", "AVBENCH_JUDGE_KEY"
 _SECONDS = 600.0
 """For one answer, waiting for a busy server included."""
+_FIRST_SECONDS = 10.0
+"""For a sign that the server is there."""
+_ROUNDING = 0.01
+"""Probabilities may sum to so much more than 1, in a server's short floats."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,11 @@ class ServedJudge:
     streams = True
 
     def __init__(self) -> None:
-        """Read the environment. Raises InputError as `target` does; nothing is sent."""
+        """Read the environment, and look whether the server is there. Raises InputError as `target` does, or if not."""
         self._address, self._model = target()
         key = os.environ.get(KEY, "").strip() or None
         self._server = Server(self._address, key, {"Authorization": f"Bearer {key}"} if key else {}, first_pause=1.0)
+        self._server.ask("GET", "models", Deadline(_FIRST_SECONDS, "sign of the judge"))
 
     def __call__(self, clip: Clip) -> dict[str, float | np.ndarray]:
         """Judge one clip.
@@ -125,8 +130,10 @@ class ServedJudge:
             raise InputError(msg)
         try:
             first = answer.plain["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-            likely = [(str(one["token"]).strip(), math.exp(min(0.0, float(one["logprob"])))) for one in first]
-        except (KeyError, IndexError, TypeError, ValueError):
+            likely = [(str(one["token"]).strip(), math.exp(float(one["logprob"]))) for one in first]
+            if not sum(chance for _, chance in likely) <= 1 + _ROUNDING:  # nor if one is NaN
+                raise ValueError
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
             msg = (
                 f"the judge at {self._address} gives no log-probabilities of its answer's first token, which are "
                 "needed (`logprobs` and `top_logprobs` of OpenAI's chat API)"

@@ -84,7 +84,7 @@ def _captions(rows: pd.DataFrame) -> tuple[str, str]:
     """What 1 on the axis is, for the wide and for the narrow drawing; or that no mark can be full."""
     prompts, family = (int(np.nanmax([0.0, *rows[name].to_numpy(float)])) for name in ("prompts", "family"))
     least = least_prompts(family=max(1, family))
-    if rows["paired"].eq(True).any() and prompts < least:
+    if True in {*rows["paired"]} and prompts < least:
         few = f"{counted(prompts, 'prompt')} can show no difference in {counted(family, 'comparison')}"
         return f"{few}, however large: at least {least} prompts are needed", "too few prompts to show a difference"
     shown = "1 is about the smallest difference that"
