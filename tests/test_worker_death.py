@@ -60,10 +60,10 @@ def test_a_clip_that_crashes_a_measuring_worker_loses_one_features_values_and_is
 def test_a_clip_that_cannot_be_read_for_a_while_loses_its_values_and_is_tried_again(folder, monkeypatch):
     victim, other = sorted(folder.samples().values(), key=lambda one: one.key)
 
-    def no_threads_left(path):
+    def no_threads_left(path, **how):
         if path == folder.path / victim.path:
             raise MediaError(f"{path} cannot be read: resource temporarily unavailable")
-        return read_clip(path)
+        return read_clip(path, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(stage, "read_clip", no_threads_left)
