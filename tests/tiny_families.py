@@ -10,7 +10,7 @@ import diffusers
 import tiny_pipelines
 import torch
 import transformers
-from tiny_pipelines import WAN_DIT, WIDTH, flow_match, shaken, t5, tokenizer, umt5, unipc, wan_vae
+from tiny_pipelines import WAN_DIT, WIDTH, cogvideox_parts, flow_match, shaken, t5, tokenizer, umt5, unipc, wan_vae
 
 WAN_LIKE = {**WAN_DIT, "cross_attn_norm": True, "rope_max_seq_len": 64}
 """Of the transformers that were made from Wan's."""
@@ -396,17 +396,7 @@ def chronoedit():
 
 
 def cogvideox_i2v():
-    vae = diffusers.AutoencoderKLCogVideoX(
-        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=2,
-        sample_height=32, sample_width=32,
-    ).eval()  # fmt: skip
-    dit = diffusers.CogVideoXTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=16, in_channels=8, out_channels=4, time_embed_dim=8,
-        text_embed_dim=WIDTH, num_layers=1, sample_width=4, sample_height=4, sample_frames=9,
-        max_text_seq_length=226, use_rotary_positional_embeddings=True,
-    )  # fmt: skip
-    parts = {"tokenizer": tokenizer(), "text_encoder": t5(), "scheduler": diffusers.CogVideoXDDIMScheduler()}
-    return diffusers.CogVideoXImageToVideoPipeline(**parts, vae=vae, transformer=shaken(dit))
+    return diffusers.CogVideoXImageToVideoPipeline(**cogvideox_parts(8))
 
 
 def kandinsky5_i2v():

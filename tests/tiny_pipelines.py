@@ -176,20 +176,23 @@ def ltx2(place):
     ).save_pretrained(place)
 
 
-def cogvideox(place):
+def cogvideox_parts(in_channels):
+    """The parts of a CogVideoX whose transformer takes so many channels: 4, or 8 with a picture."""
     vae = diffusers.AutoencoderKLCogVideoX(
         latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=2,
         sample_height=32, sample_width=32,
     ).eval()  # fmt: skip
     dit = diffusers.CogVideoXTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8,
+        num_attention_heads=2, attention_head_dim=16, in_channels=in_channels, out_channels=4, time_embed_dim=8,
         text_embed_dim=WIDTH, num_layers=1, sample_width=4, sample_height=4, sample_frames=9,
         max_text_seq_length=226, use_rotary_positional_embeddings=True,
     )  # fmt: skip
-    parts = {"tokenizer": tokenizer(), "text_encoder": t5(), "vae": vae}
-    diffusers.CogVideoXPipeline(
-        **parts, transformer=shaken(dit), scheduler=diffusers.CogVideoXDDIMScheduler()
-    ).save_pretrained(place)
+    parts = {"tokenizer": tokenizer(), "text_encoder": t5(), "scheduler": diffusers.CogVideoXDDIMScheduler()}
+    return {**parts, "vae": vae, "transformer": shaken(dit)}
+
+
+def cogvideox(place):
+    diffusers.CogVideoXPipeline(**cogvideox_parts(4)).save_pretrained(place)
 
 
 BUILDERS = {
