@@ -333,7 +333,10 @@ def test_scrubbing_shows_the_same_frame_everywhere(inside):
 def test_sound_of_one_arm_at_a_time(inside):
     tab = inside.page
     muted = "[...document.querySelectorAll('#player video:not(.over)')].map(one => one.muted)"
-    tab.evaluate("open(0)")
+    tab.evaluate(
+        "open(0); $('clips').scrollIntoView({behavior: 'instant'})"
+    )  # keys are for the clips only where these are in view
+    wait_until(tab, "inView.has('reach')")
     assert tab.evaluate(muted) == [True, True, True]
     tab.keyboard.press("2")
     assert tab.evaluate(muted) == [True, False, True]
