@@ -199,7 +199,9 @@ class Inception:
         second = self._conv(f"{block}/1", second)
         third = self._conv(f"{block}/2", third)
         fourth = self._conv(f"{block}/3", max_pool(x, (3, 3, 3), (1, 1, 1)))
-        return torch.cat((first, second, third, fourth), dim=1)
+        # By this axis, because torch.cat would otherwise give up channels last where one part has a single clip's strides.
+        parts = [part.movedim(1, -1) for part in (first, second, third, fourth)]
+        return torch.cat(parts, dim=-1).movedim(-1, 1)
 
     def _conv(self, name: str, x: torch.Tensor, stride: int = 1) -> torch.Tensor:
         weight, bias = self._convs[name]
