@@ -346,7 +346,7 @@ def _protocol(kind: type) -> Mapping[str, Any]:
     held = next(vars(one)["protocol"] for one in kind.__mro__ if "protocol" in vars(one))
     protocol = getattr(held, "_protocol", held)
     values = dict(protocol.values())
-    files = () if protocol is held else [one for one in ("weights", "head", "detector") if one in values]
+    files = () if protocol is held else [one for one in ("weights", "head", "detector", "tokenizer") if one in values]
     return values | {name: f"{values[name]}†" for name in files}
 
 
