@@ -133,8 +133,8 @@ def sample(
     first = _first_alike(generator, [*(one for one in requests if one.key in made), *todo])
     copies: dict[Key, list[Key]] = {}
     for request in todo:
-        if (source := first[request.key]) != request.key:
-            copies.setdefault(source, []).append(request.key)
+        if (alike := first[request.key]) != request.key:
+            copies.setdefault(alike, []).append(request.key)
     batches = _batches([one for one in todo if first[one.key] == one.key], generator.batch_size)
     if threads or alone or isinstance(workers, int):
         processes = 0 if alone or not isinstance(workers, int) else workers
