@@ -278,3 +278,75 @@ def test_a_bundled_arm_says_what_decides_a_clip():
     assert arm.asked(base) == arm.asked(tagged)
     assert arm.asked(base) != arm.asked(request(seed=1))
     assert arm.asked(base) != arm.asked(replace(base, prompt=replace(base.prompt, video_caption="a cube")))
+
+
+OWN = """
+from avbench.core import Clip
+from avbench.generation.table import Made
+import numpy as np
+
+
+class Own:
+    def __init__(self, wrong=None):
+        if wrong == "built":
+            raise ValueError("no weights")
+        self.settings = ["dark"] if wrong == "settings" else {"wrong": wrong}
+        self.batch_size = "4" if wrong == "batch" else 1
+
+    def generate(self, requests):
+        with open("made.txt", "a") as file:
+            file.write("one\\n")
+        if requests[0].prompt.video_caption == "broken":
+            raise ValueError("not " + requests[0].prompt.id)
+        return [Made(Clip(np.full((2, 16, 16, 3), 90, np.uint8), 8), truth={"balls": 1})]
+
+    def asked(self, request):
+        if self.settings["wrong"] == "asked":
+            raise KeyError("caption")
+        return [request.prompt.video_caption] if self.settings["wrong"] == "list" else request.prompt.video_caption
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    (tmp_path / "own_of_test.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "python:own_of_test:Own"
+    sys.modules.pop("own_of_test", None)
+
+
+def test_a_class_of_the_user_says_which_requests_are_equal(own_module, tmp_path):
+    """The ground truth is copied with the clip, and a copied failure names the prompt whose failure it was."""
+    prompts = (Prompt("a", "a ball"), Prompt("b", "broken"), Prompt("c", "a ball"), Prompt("d", "broken"))
+    folder = RunFolder(tmp_path / "run")
+    made = {one.key.prompt: one for one in sample(folder, own_module, {}, [Subset("one", 1, prompts, None)], [0])[1]}
+    assert (tmp_path / "made.txt").read_text().count("one") == 3, (
+        "a ball once, and the broken one again after its error"
+    )
+    assert made["a"].sha256 == made["c"].sha256
+    for name in "ac":
+        assert json.loads((folder.path / f"clips/one/{name}-0.truth.json").read_text()) == {"balls": 1}
+    assert made["b"].failure == "ValueError: not b"
+    assert made["d"].failure.endswith("the same request as for the prompt one/b, which failed: ValueError: not b")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("built", "building own_of_test:Own failed: ValueError: no weights"),
+        ("settings", r"Own\.settings is \['dark'\]; it must be a dict"),
+        ("batch", r"Own\.batch_size is '4'; it must be a whole number of at least 1"),
+        ("asked", "asked of Own failed: KeyError: 'caption'"),
+        ("list", r"returned \['a ball'\], which cannot be a key of a dictionary"),
+    ],
+)
+def test_an_error_of_the_users_class_is_said_to_be_its_own(own_module, tmp_path, wrong, sentence):
+    with pytest.raises(InputError, match=sentence):
+        sample(
+            RunFolder(tmp_path / "run"),
+            own_module,
+            {"wrong": wrong},
+            [Subset("one", 1, (Prompt("a", "a ball"),), None)],
+            [0],
+        )

@@ -171,25 +171,52 @@ def _first_alike(generator: Generator, requests: Sequence[Request]) -> dict[Key,
     if asked is None:
         return {request.key: request.key for request in requests}
     first: dict[object, Key] = {}
-    return {one.key: first.setdefault((asked(one), one.clip_spec), one.key) for one in requests}
+    alike = {}
+    for one in requests:
+        decides = (asked(one), one.clip_spec)
+        try:
+            alike[one.key] = first.setdefault(decides, one.key)
+        except TypeError:
+            msg = (
+                f"asked(request) of the model returned {decides[0]!r:.200}, which cannot be a key of a dictionary; it "
+                "must return text, numbers, or tuples of them"
+            )
+            raise InputError(msg) from None
+    return alike
 
 
 def _copied(folder: RunFolder, sample: Sample, key: Key) -> Sample:
     """Record for `key` what came of an equal request, with a copy of its clip."""
     if sample.path is None:
-        return dataclasses.replace(sample, key=key)
+        return dataclasses.replace(sample, key=key, failure=_copied_failure(sample, key))
     path, stem = folder.path / sample.path, folder.clip_stem(key)
     copy = stem.with_name(stem.name + path.suffix)
-    part = copy.with_name(f".{copy.name}.part")
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, part)
-        part.replace(copy)
+        _copy_whole(path, copy)
+        truth = folder.clip_stem(sample.key).with_name(f"{folder.clip_stem(sample.key).name}.truth.json")
+        if truth.exists():
+            _copy_whole(truth, stem.with_name(f"{stem.name}.truth.json"))
     except OSError as error:
         if _no_space(error):
             raise _disk_full(folder, key) from error
         raise
     return dataclasses.replace(sample, key=key, path=copy.relative_to(folder.path).as_posix())
+
+
+def _copied_failure(sample: Sample, key: Key) -> str | None:
+    """Why a copied request failed; the reason may name the prompt, so another prompt is told whose reason it is."""
+    if sample.failure is None or sample.key.prompt == key.prompt:
+        return sample.failure
+    where = f"{sample.key.subset}/{sample.key.prompt}"
+    return f"the model gets the same request as for the prompt {where}, which failed: {sample.failure}"
+
+
+def _copy_whole(path: Path, copy: Path) -> None:
+    """Copy a file in one step: a killed process leaves no incomplete copy."""
+    part = copy.with_name(f".{copy.name}.part")
+    shutil.copyfile(path, part)
+    part.replace(copy)
 
 
 def _batches(requests: Sequence[Request], size: int) -> list[list[Request]]:

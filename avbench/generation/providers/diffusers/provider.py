@@ -214,7 +214,7 @@ class Diffusers:
     def asked(self, request: Request) -> tuple[object, ...]:
         """What decides a clip, besides the settings."""
         prompt = request.prompt
-        image = prompt.tags.get("image") if "image" in self._needs else None
+        image = repr(prompt.tags.get("image")) if "image" in self._needs else None  # a wrong tag may be a list
         return self._captioned(prompt), image, request.clip_spec, request.key.seed
 
     def source(self, request: Request) -> str | None:
