@@ -6,7 +6,8 @@ The Fréchet video motion distance (FVMD; Liu et al., 2024, arXiv 2407.16124) co
 accelerations of 20 by 20 points, which a network tracks through 16 frames of 256 by 256 pixels. Here the points are
 tracked in two other ways: by pyramids of Lucas and Kanade, and exactly, from the embedded world's own states, which no
 network can do better. The exact tracks are also summed up in the histogram of `motion_frechet` instead of FVMD's. Every
-distance is computed on the same clips and has a null of its own at the same number of clips.
+distance is computed on the same clips and has a null of its own at the same number of clips. Of equal tracks the
+histograms are those of the package fvmd 1.0.0.
 
 A change of the picture alone leaves the exact tracks as they are, so it has no cell there.
 """
