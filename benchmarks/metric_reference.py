@@ -39,7 +39,7 @@ from avbench.toyworld import Scene, make_clip
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 COSTS = Path(__file__).parent / "costs.csv"
-LARGER = {"flow-raft": 4, "raft-vbench": 4, "vbench-smoothness": 4, "synchformer": 40, "syncnet": 40}
+LARGER = {"flow-raft": 4, "raft-vbench": 4, "vbench-smoothness": 4, "dover": 40, "synchformer": 40, "syncnet": 40}
 """Features that refuse 64×64 pixels or 2 s → frames of the clip on which they are measured instead."""
 BETTER = {
     Direction.HIGHER: "higher",
@@ -53,6 +53,7 @@ TITLES = {
     "video.i3d.user_weights": "FVD with the weights files of other codes",
     "video.videomae": "VideoMAE",
     "video.vjepa2": "V-JEPA 2",
+    "video.dover": "Technical and aesthetic quality: DOVER",
     "perceptual.lpips": "LPIPS",
     "flow": "Motion by optical flow",
     "flow.raft": "Motion by optical flow, with RAFT",

@@ -43,6 +43,12 @@ def _vjepa2(feature: Any) -> None:
     feature._model = _ready(VJEPA2Model(config))
 
 
+def _dover(feature: Any) -> None:
+    from avbench.features.video.dover_network import Network
+
+    feature._network = _ready(Network(feature.shape))
+
+
 def _synchformer(feature: Any) -> None:
     from avbench.features.sync.synchformer import Network, Shape
 
@@ -137,6 +143,7 @@ NETWORKS: dict[str, Callable[[Any], None]] = {
     },
     "videomae-g-ssv2": _videomae,
     "vjepa2": _vjepa2,
+    "dover": _dover,
     "synchformer": _synchformer,
     "raft-vbench": _vbench_raft,
     "vbench-imaging": _musiq,
