@@ -63,6 +63,7 @@ TITLES = {
     "audio.musicnn": "Audio distances: musicnn",
     "audio.networks": "Audio distances: VGGish, PANNs and CLAP",
     "audio.text": "Sound and its caption: CLAP",
+    "audio.ms_clap": "Sound and its caption: MS-CLAP",
     "audio.aesthetics": "Sound: Audiobox-Aesthetics",
     "audio.perception": "Sound, picture and captions: PE-AV",
     "audio.imagebind": "Sound and picture: ImageBind",
@@ -124,6 +125,7 @@ LEFT_OUT = (
     "head_sha256",
     "heads_sha256",
     "detector_sha256",
+    "tokenizer_sha256",
     "questions_sha256",
     "reference_clips",
 )
@@ -348,7 +350,7 @@ def _protocol(kind: type) -> Mapping[str, Any]:
     held = next(vars(one)["protocol"] for one in kind.__mro__ if "protocol" in vars(one))
     protocol = getattr(held, "_protocol", held)
     values = dict(protocol.values())
-    files = () if protocol is held else [one for one in ("weights", "head", "detector") if one in values]
+    files = () if protocol is held else [one for one in ("weights", "head", "detector", "tokenizer") if one in values]
     return values | {name: f"{values[name]}†" for name in files}
 
 

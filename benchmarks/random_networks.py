@@ -129,6 +129,20 @@ def _clap_text(feature: Any) -> None:
     feature._tokenizer = Words()
 
 
+def _ms_clap(feature: Any) -> None:
+    from avbench.features.audio.ms_clap import Network
+
+    class Words:
+        """In the tokenizer's place: as many tokens as words."""
+
+        pad_token_id = 0
+
+        def __call__(self, text: str) -> dict[str, list[int]]:
+            return {"input_ids": [5] * (len(text.split()) + 1)}
+
+    feature._network, feature._tokenizer = _ready(Network(feature.shape)), Words()
+
+
 def _perception(feature: Any) -> None:
     from transformers import (
         PeAudioFeatureExtractor,
@@ -242,6 +256,7 @@ NETWORKS: dict[str, Callable[[Any], None]] = {
     "text-alignment": _text_alignment,
     "viclip": _viclip,
     "clap-text-audio": _clap_text,
+    "ms-clap-text-audio": _ms_clap,
     "audiobox": _audiobox,
     "imagebind": _imagebind,
     "syncnet": _syncnet,

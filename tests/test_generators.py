@@ -3,17 +3,20 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import pytest
 
-from avbench.core import Clip, InputError, Key, Prompt
+from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, Subset
 from avbench.generation import table as generators
 from avbench.generation.providers.toyworld import CHANGES, WORLDS, ToyWorld
-from avbench.generation.table import Request
-from avbench.storage.media import write_clip
+from avbench.generation.sample import sample
+from avbench.generation.table import Made, Request
+from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets.loading import load
 from avbench.toyworld.inverse import bodies
@@ -212,3 +215,138 @@ def test_what_one_prompt_does_to_a_model_costs_that_prompt_only(tmp_path):
     assert "NaN" in found["nan"].failure
     asked = (tmp_path / "asked.txt").read_text().split()
     assert all(asked.count(word) >= 2 for word in ("killed", "exits", "memory", "nan"))
+
+
+class Counting:
+    """Makes a clip of a brightness that caption and seed decide, and counts."""
+
+    batch_size = 1
+    settings: ClassVar = {}
+
+    def __init__(self):
+        self.made = 0
+
+    def generate(self, requests):
+        return [self.one(*self.asked(request)) for request in requests]
+
+    def one(self, caption, seed):
+        self.made += 1
+        if caption == "broken":
+            message = "this caption is not liked"
+            raise InputError(message)
+        return Made(Clip(np.full((2, 16, 16, 3), 10 * len(caption) + seed, np.uint8), 8))
+
+    def asked(self, request):
+        return request.prompt.video_caption, request.key.seed
+
+    def remarks(self, requests):
+        return []
+
+
+def test_a_prompt_of_two_subsets_is_sampled_once(tmp_path):
+    """Other tags do not matter, another seed and clip spec do; a later call copies the clip of an earlier one."""
+    one = Subset("one", 1, (Prompt("a", "a ball"), Prompt("b", "broken")), None)
+    two = Subset("two", 1, (Prompt("a", "a ball", tags={"why": "it moves"}), Prompt("b", "broken")), None)
+    other = Subset("other", 1, (Prompt("a", "a ball"),), ClipSpec(2, 16, 16, Fraction(8)))
+    folder, generator = RunFolder(tmp_path / "run"), Counting()
+
+    def sampled(*subsets):
+        generator.made = 0
+        count, making, _ = sample(folder, "python:counting", {}, subsets, (0, 1), generator=generator, replace=True)
+        return count, {made.key: made for made in making}
+
+    count, made = sampled(one, two, other)
+    assert count == len(made) == 10
+    assert generator.made == 6
+    for seed in (0, 1):
+        first, copy = made[Key("one", "a", seed)], made[Key("two", "a", seed)]
+        assert copy == replace(first, key=copy.key, path=f"clips/two/a-{seed}.mkv")
+        assert read_clip(folder.path / copy.path).frames[0, 0, 0, 0] == 60 + seed
+        assert made[Key("two", "b", seed)].failure == made[Key("one", "b", seed)].failure
+    copy = made[Key("two", "a", 1)]
+    (folder.path / copy.path).unlink()
+    count, made = sampled(one, two, other)
+    assert count == 5 and generator.made == 2 and made[copy.key] == copy
+    assert (folder.path / copy.path).exists()
+
+
+def test_a_bundled_arm_says_what_decides_a_clip():
+    """A subset's reasons for a prompt do not, caption and seed do."""
+    arm = generators.build("avfulldit:toy-t2v", {})
+    base = request()
+    tagged = replace(base, key=base.key._replace(subset="x"), prompt=replace(base.prompt, tags={}))
+    assert arm.asked(base) == arm.asked(tagged)
+    assert arm.asked(base) != arm.asked(request(seed=1))
+    assert arm.asked(base) != arm.asked(replace(base, prompt=replace(base.prompt, video_caption="a cube")))
+
+
+OWN = """
+from avbench.core import Clip
+from avbench.generation.table import Made
+import numpy as np
+
+
+class Own:
+    def __init__(self, wrong=None):
+        if wrong == "built":
+            raise ValueError("no weights")
+        self.settings = ["dark"] if wrong == "settings" else {"wrong": wrong}
+        self.batch_size = "4" if wrong == "batch" else 1
+
+    def generate(self, requests):
+        with open("made.txt", "a") as file:
+            file.write("one\\n")
+        if requests[0].prompt.video_caption == "broken":
+            raise ValueError("not " + requests[0].prompt.id)
+        return [Made(Clip(np.full((2, 16, 16, 3), 90, np.uint8), 8), truth={"balls": 1})]
+
+    def asked(self, request):
+        if self.settings["wrong"] == "asked":
+            raise KeyError("caption")
+        return [request.prompt.video_caption] if self.settings["wrong"] == "list" else request.prompt.video_caption
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    (tmp_path / "own_of_test.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "python:own_of_test:Own"
+    sys.modules.pop("own_of_test", None)
+
+
+def test_a_class_of_the_user_says_which_requests_are_equal(own_module, tmp_path):
+    """The ground truth is copied with the clip, and a copied failure names the prompt whose failure it was."""
+    prompts = (Prompt("a", "a ball"), Prompt("b", "broken"), Prompt("c", "a ball"), Prompt("d", "broken"))
+    folder = RunFolder(tmp_path / "run")
+    made = {one.key.prompt: one for one in sample(folder, own_module, {}, [Subset("one", 1, prompts, None)], [0])[1]}
+    assert (tmp_path / "made.txt").read_text().count("one") == 3, (
+        "a ball once, and the broken one again after its error"
+    )
+    assert made["a"].sha256 == made["c"].sha256
+    for name in "ac":
+        assert json.loads((folder.path / f"clips/one/{name}-0.truth.json").read_text()) == {"balls": 1}
+    assert made["b"].failure == "ValueError: not b"
+    assert made["d"].failure.endswith("the same request as for the prompt one/b, which failed: ValueError: not b")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("built", "building own_of_test:Own failed: ValueError: no weights"),
+        ("settings", r"Own\.settings is \['dark'\]; it must be a dict"),
+        ("batch", r"Own\.batch_size is '4'; it must be a whole number of at least 1"),
+        ("asked", "asked of Own failed: KeyError: 'caption'"),
+        ("list", r"returned \['a ball'\], which cannot be a key of a dictionary"),
+    ],
+)
+def test_an_error_of_the_users_class_is_said_to_be_its_own(own_module, tmp_path, wrong, sentence):
+    with pytest.raises(InputError, match=sentence):
+        sample(
+            RunFolder(tmp_path / "run"),
+            own_module,
+            {"wrong": wrong},
+            [Subset("one", 1, (Prompt("a", "a ball"),), None)],
+            [0],
+        )

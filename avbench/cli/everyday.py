@@ -459,7 +459,7 @@ def doctor(
         print_line(f"{one.mark}: {one.name}: {one.words}")
         failed += one.ok is False
     if failed:
-        refuse(f"{failed} checks failed", code=1)
+        refuse(f"{failed} check{'' if failed == 1 else 's'} failed", code=1)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ FEATURES: dict[str, str] = {
     "panns-cnn14": "avbench.features.audio.networks:PANNs",
     "clap": "avbench.features.audio.networks:CLAP",
     "clap-text-audio": "avbench.features.audio.text:TextAudio",
+    "ms-clap-text-audio": "avbench.features.audio.ms_clap:MSCLAP",
     "audiobox": "avbench.features.audio.aesthetics:Audiobox",
     "pe-av": "avbench.features.audio.perception:AudioVideo",
     "pe-text-video": "avbench.features.audio.perception:TextVideo",

@@ -129,7 +129,13 @@ def sample(
             (folder.path / name).unlink(missing_ok=True)
     done = {key for key, made in samples.items() if (made.path is not None or made.refused) and key not in stale}
     todo = [request for request in requests if request.key not in done]
-    batches = _batches(todo, generator.batch_size)
+    made = {key: samples[key] for key in done if samples[key].path is not None}
+    first = _first_alike(generator, [*(one for one in requests if one.key in made), *todo])
+    copies: dict[Key, list[Key]] = {}
+    for request in todo:
+        if (alike := first[request.key]) != request.key:
+            copies.setdefault(alike, []).append(request.key)
+    batches = _batches([one for one in todo if first[one.key] == one.key], generator.batch_size)
     if threads or alone or isinstance(workers, int):
         processes = 0 if alone or not isinstance(workers, int) else workers
         processes = min(processes, getattr(generator, "most_workers", processes))
@@ -140,16 +146,77 @@ def sample(
     built = functools.partial(_as_recorded, source, folder.path) if elsewhere else lambda: generator
     build = functools.partial(_worker, built, folder.path)
 
+    def copied(one: Sample) -> Iterator[Sample]:
+        return (_copied(folder, one, key) for key in copies.get(one.key, ()))
+
     def make() -> Iterator[Sample]:
+        for one in (copy for key in copies if key in made for copy in copied(made[key])):
+            folder.add_sample(one)
+            yield one
         for requests, samples in pool.map_unordered(build, batches):
             if isinstance(samples, worker_pool.WorkerCrashed):
                 samples = _after_crash(functools.partial(pool.run_isolated, build), requests, samples)
             for one in samples:
-                folder.add_sample(one)
-                yield one
+                for each in (one, *copied(one)):
+                    folder.add_sample(each)
+                    yield each
 
     every = requests if shard is None else plan(subsets, seeds)  # a file of another shard is no file without a prompt
     return len(todo), make(), generator.remarks(every)
+
+
+def _first_alike(generator: Generator, requests: Sequence[Request]) -> dict[Key, Key]:
+    """Map every request to the first one that gets an equal clip, which may be itself."""
+    asked = getattr(generator, "asked", None)
+    if asked is None:
+        return {request.key: request.key for request in requests}
+    first: dict[object, Key] = {}
+    alike = {}
+    for one in requests:
+        decides = (asked(one), one.clip_spec)
+        try:
+            alike[one.key] = first.setdefault(decides, one.key)
+        except TypeError:
+            msg = (
+                f"asked(request) of the model returned {decides[0]!r:.200}, which cannot be a key of a dictionary; it "
+                "must return text, numbers, or tuples of them"
+            )
+            raise InputError(msg) from None
+    return alike
+
+
+def _copied(folder: RunFolder, sample: Sample, key: Key) -> Sample:
+    """Record for `key` what came of an equal request, with a copy of its clip."""
+    if sample.path is None:
+        return dataclasses.replace(sample, key=key, failure=_copied_failure(sample, key))
+    path, stem = folder.path / sample.path, folder.clip_stem(key)
+    copy = stem.with_name(stem.name + path.suffix)
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        _copy_whole(path, copy)
+        truth = folder.clip_stem(sample.key).with_name(f"{folder.clip_stem(sample.key).name}.truth.json")
+        if truth.exists():
+            _copy_whole(truth, stem.with_name(f"{stem.name}.truth.json"))
+    except OSError as error:
+        if _no_space(error):
+            raise _disk_full(folder, key) from error
+        raise
+    return dataclasses.replace(sample, key=key, path=copy.relative_to(folder.path).as_posix())
+
+
+def _copied_failure(sample: Sample, key: Key) -> str | None:
+    """Why a copied request failed; the reason may name the prompt, so another prompt is told whose reason it is."""
+    if sample.failure is None or sample.key.prompt == key.prompt:
+        return sample.failure
+    where = f"{sample.key.subset}/{sample.key.prompt}"
+    return f"the model gets the same request as for the prompt {where}, which failed: {sample.failure}"
+
+
+def _copy_whole(path: Path, copy: Path) -> None:
+    """Copy a file in one step: a killed process leaves no incomplete copy."""
+    part = copy.with_name(f".{copy.name}.part")
+    shutil.copyfile(path, part)
+    part.replace(copy)
 
 
 def _batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
@@ -361,13 +428,16 @@ def _kept(
         )
     except Exception as error:
         if _no_space(error):
-            clip = clip_name(request.key, folder.run().seeds)
-            msg = (
-                f"{folder.path}: the disk is full, no space is left for the clip {clip}; free some, and give the "
-                "same command again"
-            )
-            raise InputError(msg) from error
+            raise _disk_full(folder, request.key) from error
         return _failed(request, error, seconds)
+
+
+def _disk_full(folder: RunFolder, key: Key) -> InputError:
+    clip = clip_name(key, folder.run().seeds)
+    return InputError(
+        f"{folder.path}: the disk is full, no space is left for the clip {clip}; free some, and give the same command "
+        "again"
+    )
 
 
 def _no_space(error: BaseException) -> bool:

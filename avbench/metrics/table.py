@@ -523,6 +523,24 @@ _LISTED: tuple[Metric, ...] = (
         ),
     ),
     *_on_request(
+        "ms-clap-text-audio",
+        "sound",
+        (
+            "ms_clap_text_audio",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "Similarity of the sound and its caption: cosine of MS-CLAP, not comparable with `clap_text_audio`.",
+        ),
+        (
+            "ms_clap_text_audio_excess",
+            Direction.HIGHER,
+            "",
+            (-2.0, 2.0),
+            "`ms_clap_text_audio` less its chance level: the sound's mean similarity to the captions of other prompts.",
+        ),
+    ),
+    *_on_request(
         "audiobox",
         "sound",
         (

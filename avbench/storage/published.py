@@ -129,6 +129,10 @@ PUBLISHED: dict[str, Published] = {
         ),
         615,
     ),
+    "ms-clap-2023": Published(HubFiles("microsoft/msclap", ("CLAP_weights_2023.pth",)), 640),
+    "gpt2-tokenizer": Published(
+        HubFiles("openai-community/gpt2", ("config.json", "merges.txt", "tokenizer.json", "vocab.json")), 3
+    ),
     "audiobox-aesthetics": Published(
         HubFiles("facebook/audiobox-aesthetics", ("config.json", "model.safetensors")), 415
     ),

@@ -201,6 +201,19 @@ USER_PROVIDED: dict[str, UserProvided] = {
             what="CLAP as a folder that transformers reads: sounds and texts in one space",
         ),
         UserProvided(
+            name="ms-clap-2023",
+            address="https://huggingface.co/microsoft/msclap (CLAP_weights_2023.pth)",
+            licence="MIT (microsoft/CLAP)",
+            what="MS-CLAP, checkpoint of 2023: sounds and texts in one space, for ms_clap_text_audio",
+        ),
+        UserProvided(
+            name="gpt2-tokenizer",
+            address="https://huggingface.co/openai-community/gpt2 (a folder: config.json, merges.txt, tokenizer.json, "
+            "vocab.json)",
+            licence="MIT (openai/gpt-2)",
+            what="GPT-2's tokenizer as a folder that transformers reads, for MS-CLAP's captions",
+        ),
+        UserProvided(
             name="audiobox-aesthetics",
             address="https://huggingface.co/facebook/audiobox-aesthetics (a folder: config.json, model.safetensors)",
             licence="CC BY 4.0 (facebookresearch/audiobox-aesthetics)",

@@ -93,11 +93,13 @@ class AVFullDiT:
 
     def generate(self, requests: Sequence[Request]) -> list[Made]:
         """Sample the requests in one batch."""
-        wishes = [
-            Wish(one.prompt.id, one.key.seed, one.prompt.video_caption, one.prompt.audio_caption or "")
-            for one in requests
-        ]
+        wishes = [self.asked(one) for one in requests]
         return [Made(clip) for clip in make(self._parts, wishes, self.batch_size)]
+
+    def asked(self, request: Request) -> Wish:
+        """What decides a clip, besides the settings."""
+        prompt = request.prompt
+        return Wish(prompt.id, request.key.seed, prompt.video_caption, prompt.audio_caption or "")
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """Report caption words that the encoders do not know, and prompts that lack a caption."""

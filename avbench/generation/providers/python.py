@@ -1,14 +1,17 @@
 """Runs a user's class or function as a generator: ``python:package.module:Class``, or an object in memory.
 
 A class is built with the ``-M`` settings; its `generate` takes requests and returns, for each, a Made, a Clip, or the
-path of a finished file. `settings`, `batch_size` and `remarks` are optional. A function takes one request and returns
-one of the three. The module is also looked up in the current folder, as ``python -m`` does.
+path of a finished file. `settings`, `batch_size`, `concurrency`, `remarks`, `source` and `asked` are optional. A
+function takes one request and returns one of the three. The module is also looked up in the current folder, as
+``python -m`` does.
 """
 
 import importlib
 import inspect
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,8 @@ class OwnModel:
         kind = _kind(model)
         if inspect.isclass(model):
             check_settings(model, settings, f"python:{target}")
-            model = model(**settings)
+            with _own_error(f"building {target}"):
+                model = model(**settings)
         elif settings:
             msg = f"{target} is not a class, so it takes no settings: {', '.join(settings)}"
             raise InputError(msg)
@@ -35,12 +39,17 @@ class OwnModel:
             raise InputError(msg)
         self._model = model
         self.batch_size: int = getattr(model, "batch_size", 1)
+        if type(self.batch_size) is not int or self.batch_size < 1:
+            msg = f"{kind.__name__}.batch_size is {self.batch_size!r}; it must be a whole number of at least 1"
+            raise InputError(msg)
         if hasattr(model, "concurrency"):
             self.concurrency = model.concurrency
-        given = {**settings, **getattr(model, "settings", {})}
+        given = {**settings, **_plain(getattr(model, "settings", {}), f"{kind.__name__}.settings")}
         self.settings: Mapping[str, Any] = {**given, **identity(kind, given.values())}
         if hasattr(model, "source"):
-            self.source = model.source
+            self.source = self._own("source")
+        if hasattr(model, "asked"):
+            self.asked = self._own("asked")
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
         """Make the clips. Raises InputError if the object returns another number or type of results."""
@@ -55,7 +64,41 @@ class OwnModel:
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """Return the object's remarks, if it has any."""
-        return self._model.remarks(requests) if hasattr(self._model, "remarks") else []
+        return self._own("remarks")(requests) if hasattr(self._model, "remarks") else []
+
+    def _own(self, name: str) -> Callable[[Any], Any]:
+        """A method of the user's object, whose errors are said to be its own."""
+
+        def called(given: Any) -> Any:
+            with _own_error(f"{name} of {_kind(self._model).__name__}"):
+                return getattr(self._model, name)(given)
+
+        return called
+
+
+@contextmanager
+def _own_error(what: str) -> Iterator[None]:
+    """Raise InputError where the user's code raises an error, which is no fault of avbench."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        msg = f"{what} failed: {type(error).__name__}: {first_line(error)}"
+        raise InputError(msg) from error
+
+
+def _plain(settings: Any, what: str) -> Mapping[str, Any]:
+    """The settings, if they can be recorded. Raises InputError otherwise."""
+    try:
+        json.dumps(settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        msg = f"{what} cannot be recorded as JSON ({first_line(error)}); give numbers, text, lists and dicts of them"
+        raise InputError(msg) from None
+    if not isinstance(settings, Mapping):
+        msg = f"{what} is {settings!r}; it must be a dict of names and values"
+        raise InputError(msg)
+    return settings
 
 
 def _kind(model: Any) -> Any:

@@ -211,6 +211,12 @@ class Diffusers:
         fitted = {one: calling.snapped(self._pipe, one, wanted[one]) for one in _FITTED if one in wanted}
         return {**wanted, **fitted}
 
+    def asked(self, request: Request) -> tuple[object, ...]:
+        """What decides a clip, besides the settings."""
+        prompt = request.prompt
+        image = repr(prompt.tags.get("image")) if "image" in self._needs else None  # a wrong tag may be a list
+        return self._captioned(prompt), image, request.clip_spec, request.key.seed
+
     def source(self, request: Request) -> str | None:
         """The hash of the image that a clip starts from, if it starts from one."""
         if "image" not in self._needs:
