@@ -67,11 +67,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arm", default="toy-t2av", choices=[name for name in bundled() if name != "toy-audio"])
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 6, 8, 12, 16, 24])
+    parser.add_argument("--shift", type=float, help="instead of the checkpoint's, which is 2")
     parser.add_argument("--limit", type=int, help="only the first prompts")
     options = parser.parse_args()
     columns: dict[str, pd.Series] = {}
     for steps in options.steps:
-        run = make_run(f"avfulldit:{options.arm}", options.out / f"steps-{steps}", options, f"steps={steps}")
+        settings = [f"steps={steps}"] + ([] if options.shift is None else [f"shift={options.shift}"])
+        run = make_run(f"avfulldit:{options.arm}", options.out / f"steps-{steps}", options, *settings)
         seconds = pd.Series({"seconds per clip": f"{clip_seconds(options.arm, steps):.1f}"})
         columns[f"{steps} steps"] = pd.concat([seconds, table([run]).iloc[:, 0]])
     columns["the world"] = table([make_run("toyworld:", options.out / "world", options)]).iloc[:, 0]

@@ -8,11 +8,12 @@ turn of each. The table has medians over the rounds, in CPU seconds, so that oth
 the ratio of the two, and the largest difference of any value, relative to the largest value of its array. `start` is
 what importing and loading the networks costs each process once. `all` is the sum of a clip, and `memory` the MiB that
 the process took at most up to that clip; clips come in order of size. Without `--beside` only this version is measured.
-With `--peers`, what people piece together without avbench (speed_peers.py) is measured in the same turns.
+With `--peers`, what people piece together without avbench (speed_peers.py) is measured in the same turns. Its weights
+are random, so its values are compared in `16-frames` alone: 16 frames, evenly spread over a clip that stays in its
+file.
 """
 
 import argparse
-import functools
 import json
 import os
 import resource
@@ -21,7 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -36,16 +38,17 @@ from avbench.storage.media import write_clip
 
 HERE = Path(__file__).resolve().parent.parent
 FEATURES = ("i3d-k400", "lpips-alex", "flow-dis", "onsets", "levels", "musicnn", "av-align")
-DECODE = "decode"
-OF_PEERS = (DECODE, "i3d-k400", "lpips-alex", "flow-dis")
+DECODE, SPREAD = "decode", "16-frames"
+OF_PEERS = (DECODE, SPREAD, "i3d-k400", "lpips-alex", "flow-dis")
 """What speed_peers.py has."""
 CLIPS = {
     "toy": (16, 64, 64, 8),
     "16x256x256": (16, 256, 256, 8),
     "81x480x832": (81, 480, 832, 16),
     "121x720x1280": (121, 720, 1280, 24),
+    "721x480x832": (721, 480, 832, 16),
 }
-"""Name → frames, height, width and frames per second."""
+"""Name → frames, height, width and frames per second. The last is measured only where it is named."""
 
 Reply = dict[str, Any]
 
@@ -66,36 +69,60 @@ def made(frames: int, height: int, width: int, fps: int) -> Clip:
     return Clip(shown, Fraction(fps), Audio(noise, 16000))
 
 
-def serve(features: Sequence[str], *, peers: bool) -> None:
-    """Answer lines ``[file, feature]`` with seconds and values, and first with the seconds that starting took."""
+def spread(frames: int) -> np.ndarray:
+    """The numbers of the 16 frames."""
+    return np.linspace(0, frames - 1, 16).round().astype(int)
+
+
+def checksums(images: np.ndarray) -> dict[str, Any]:
+    """Numbers that are equal where frames are."""
+    return {"crc32": [zlib.crc32(image.tobytes()) for image in images]}
+
+
+def own(features: Sequence[str]) -> dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]]:
+    """Feature → what makes its input of a file, which is not timed, and what is timed."""
     from avbench.features import measure
     from avbench.storage.media import read_clip
+
+    # As `measure` reads a clip: earlier versions hold all its frames.
+    most = getattr(measure, "_MOST_HELD", None)
+
+    def read(file: Path, most: float | None = most) -> Clip:
+        return read_clip(file) if most is None else read_clip(file, most_held=most)
+
+    return {
+        DECODE: (Path, lambda file: {"frames": len(read(file).frames)}),
+        SPREAD: (
+            lambda file: read(file, None if most is None else 0),
+            lambda clip: {"frames": clip.frames[spread(len(clip.frames))]},
+        ),
+        **{one: (read, measure.feature_class(one)()) for one in features if one not in (DECODE, SPREAD)},
+    }
+
+
+def serve(features: Sequence[str], *, peers: bool) -> None:
+    """Answer lines ``[file, feature]`` with seconds and values, and first with the seconds that starting took."""
     from avbench.storage.worker_pool import one_thread
 
     one_thread()
-    # As `measure` reads a clip: earlier versions hold all its frames, and so do the peers.
-    most = getattr(measure, "_MOST_HELD", None)
-    read = functools.partial(read_clip, **({} if most is None or peers else {"most_held": most}))
     if peers:
         import speed_peers
 
-        looks, decode = speed_peers.looks(), speed_peers.decode
+        looks = speed_peers.looks(spread)
     else:
-        looks: dict[str, Any] = {one: measure.feature_class(one)() for one in features if one != DECODE}
-
-        def decode(file: Path) -> dict[str, float]:
-            return {"frames": len(read(file).frames)}
-
+        looks = own(features)
     sys.stdout.write(json.dumps({"seconds": time.process_time()}) + "\n")
     sys.stdout.flush()
-    clip = None
+    given: Any = None
     for line in sys.stdin:
         file, feature = json.loads(line)
-        clip = None  # before the next is read: a worker holds one at a time
-        clip = read(Path(file)) if feature != DECODE else None
+        given = None  # before the next is read: a worker holds one at a time
+        prepare, look = looks[feature]
+        given = prepare(Path(file))
         begin = time.process_time()
-        values = decode(Path(file)) if clip is None else looks[feature](clip)
+        values = look(given)
         seconds = time.process_time() - begin
+        values = checksums(values["frames"]) if feature == SPREAD else values
         shown = {name: np.ravel(np.asarray(value, dtype=np.float64)).tolist() for name, value in values.items()}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
         sys.stdout.write(json.dumps({"seconds": seconds, "values": shown, "mib": peak}) + "\n")
@@ -155,10 +182,10 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beside", type=Path, help="the folder of another version of avbench")
-    parser.add_argument("--clips", nargs="+", choices=CLIPS, default=list(CLIPS))
-    parser.add_argument("--features", nargs="+", choices=(DECODE, *FEATURES), default=[DECODE, *FEATURES])
+    parser.add_argument("--clips", nargs="+", choices=CLIPS, default=list(CLIPS)[:-1])
+    parser.add_argument("--features", nargs="+", choices=(DECODE, SPREAD, *FEATURES), default=[DECODE, *FEATURES])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", action="store_true", help="measure cd-fvd, lpips and OpenCV in the same turns")
+    parser.add_argument("--peers", action="store_true", help="measure cd-fvd, lpips, OpenCV and torchcodec as well")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -182,7 +209,8 @@ def main() -> None:
                 asked = [one for one in versions if one != "peers" or feature in OF_PEERS]
                 turns = [{one: versions[one].ask(file, feature) for one in asked} for _ in range(options.rounds)]
                 spent = {one: statistics.median(turn[one]["seconds"] for turn in turns) for one in asked}
-                apart = f"{difference(turns[0]['now'], turns[0]['before']):.1e}" if options.beside else ""
+                beside = "before" if options.beside else "peers" if options.peers and feature == SPREAD else None
+                apart = f"{difference(turns[0]['now'], turns[0][beside]):.1e}" if beside else ""
                 rows.append((name, feature, spent, apart))
                 peaks |= {one: turns[-1][one]["mib"] for one in asked}
                 sums = {one: seconds + spent.get(one, 0.0) for one, seconds in sums.items()}

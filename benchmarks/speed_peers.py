@@ -2,7 +2,8 @@
 
 Decoding is PyAV's of every frame to RGB; FVD's features are cd-fvd's I3D of the first 16 frames with its own
 preprocessing; LPIPS is the `lpips` package's, pair by pair; flow is OpenCV's DIS (medium) between the frames as they
-are, with the warping error along it. Weights are random, because they change no cost, so no value is compared.
+are, with the warping error along it. Weights are random, because they change no cost, so no value of a network is
+compared. 16 frames of a clip are torchcodec's, opened and searched anew each time.
 """
 
 import importlib.util
@@ -18,18 +19,40 @@ import numpy as np
 import torch
 
 from avbench.core import Clip
+from avbench.storage.media import read_clip
 
 
-def decode(file: Path) -> dict[str, float]:
+def looks(
+    spread: Callable[[int], np.ndarray],
+) -> dict[str, tuple[Callable[[Path], Any], Callable[[Any], dict[str, Any]]]]:
+    """Feature of avbench → what makes its input of a file, which is not timed, and the peer's computation.
+
+    `spread` gives the numbers of the frames of ``16-frames``.
+    """
+    return {
+        "decode": (Path, _decode),
+        "16-frames": (Path, _torchcodec(spread)),
+        "i3d-k400": (read_clip, _cd_fvd()),
+        "lpips-alex": (read_clip, _lpips()),
+        "flow-dis": (read_clip, _flow),
+    }
+
+
+def _decode(file: Path) -> dict[str, float]:
     """Every frame as RGB."""
     with av.open(str(file)) as container:
         container.streams.video[0].codec_context.thread_count = 1
         return {"frames": len([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])}
 
 
-def looks() -> dict[str, Callable[[Clip], dict[str, Any]]]:
-    """Feature of avbench → the peer's computation on a decoded clip."""
-    return {"i3d-k400": _cd_fvd(), "lpips-alex": _lpips(), "flow-dis": _flow}
+def _torchcodec(spread: Callable[[int], np.ndarray]) -> Callable[[Path], dict[str, Any]]:
+    def look(file: Path) -> dict[str, Any]:
+        from torchcodec.decoders import VideoDecoder  # type: ignore[import-not-found]
+
+        decoder = VideoDecoder(str(file), dimension_order="NHWC", num_ffmpeg_threads=1)
+        return {"frames": decoder.get_frames_at(spread(len(decoder)).tolist()).data.numpy()}
+
+    return look
 
 
 def _cd_fvd() -> Callable[[Clip], dict[str, Any]]:

@@ -45,11 +45,11 @@ def unbuildable():
     raise InputError(msg)
 
 
-def measuring(folder, against, places):
+def measuring(*given):
     """The worker of `measure`, which dies of one clip in one feature."""
     from avbench.features import measure
 
-    look = measure._worker(folder, against, places)
+    look = measure._worker(*given)
 
     def one(task):
         for feature in task.features:

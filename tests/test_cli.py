@@ -11,7 +11,7 @@ from made_runs import SUBSETS, evaluated, made_run
 from avbench.cli import printing
 from avbench.cli.program import PANELS, app
 from avbench.core import InputError, Run
-from avbench.generation.table import split_name
+from avbench.generation.table import GENERATORS, split_name
 from avbench.storage.run_folder import RunFolder
 
 
@@ -169,3 +169,8 @@ def test_an_evaluation_that_gives_no_number_says_why_and_exits_1(tmp_path):
     done = run_avbench("evaluate", tmp_path / "run", "--metric", "loudness", code=1)
     assert "loudness of toy-object-contact has no value: the clip was not " in done.stderr
     assert "no metric has a value" in done.stderr
+
+
+def test_every_kind_of_model_is_listed():
+    listed = run_avbench("list", "models", "--format", "csv").stdout
+    assert all(f"\n{name}:" in listed for name in GENERATORS)

@@ -125,6 +125,20 @@ def test_padding_never_wins_a_maximum(time, kernel, stride):
     assert right.max() < 0
 
 
+def test_channels_stay_last_in_memory_from_layer_to_layer(feature, monkeypatch):
+    # Otherwise the values are the same, and the network takes half as long again.
+    steps = {"max_pool": [], "rectified_conv": []}
+
+    def watched(known, found):
+        return lambda x, *rest: found.append(x.stride(1)) or known(x, *rest)
+
+    for name, found in steps.items():
+        monkeypatch.setattr(network, name, watched(getattr(network, name), found))
+    feature.logits(noise(5, frames=9).frames)
+    assert len(steps["max_pool"]) == 13 and len(steps["rectified_conv"]) > 30
+    assert {step for found in steps.values() for step in found} == {1}
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(7, 2), (3, 1), (1, 1)])
 def test_convolutions_agree_with_and_without_onednn(kernel, stride, monkeypatch):
     random = torch.Generator().manual_seed(1)

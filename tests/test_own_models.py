@@ -213,6 +213,9 @@ def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
     found = run_avbench("doctor", "--out", tmp_path / "runs", code=None)
     assert "FFV1 and FLAC comes back as it was" in found.output and "by flow-dis" in found.output
     assert found.exit_code == 1 and "failed: disk: " in found.output
+    assert "$AVBENCH_JUDGE is not set" in found.output and "bf16: " in found.output and "ray" in found.output
+    monkeypatch.setenv("AVBENCH_JUDGE", "http://localhost:9/v1#model")
+    assert "failed: judge server: " in run_avbench("doctor", "--out", tmp_path / "runs", code=None).output
     assert run_avbench("doctor", "--model", "toyworl:", code=None).exit_code == 1
 
 

@@ -199,6 +199,24 @@ def test_sections_have_different_names_and_printing_unfolds_the_tables(inside):
 
 
 @pytest.mark.browser
+def test_a_link_leads_to_its_section_however_much_grows_on_the_way(out, inside, browser):
+    """Strips, player and gallery are built as they come near the screen; the section that was asked for stays in place."""
+    names = inside.page.locator("nav a").evaluate_all("all => all.map(one => one.hash)")
+    assert {"#clips", "#gallery", "#origins"} < {*names}
+    top = "document.querySelector({!r}).getBoundingClientRect().top"
+    lowest = "scrollY + innerHeight >= document.documentElement.scrollHeight - 1"
+    for name in names:  # a page of its own each, in which nothing is built yet
+        opened = Opened(browser, out / "report.html")
+        tab = opened.page
+        tab.locator(f"nav a[href='{name}']").click()
+        for _ in range(4):
+            tab.wait_for_timeout(250)
+            at = tab.evaluate(top.format(name))
+            assert -2 <= at <= 80 or (0 < at < 900 and tab.evaluate(lowest)), (name, at)
+        opened.context.close()
+
+
+@pytest.mark.browser
 def test_everything_that_can_be_pressed_has_a_name_and_text_has_contrast(inside):
     tab = inside.page
     nameless = tab.evaluate(

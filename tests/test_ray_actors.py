@@ -6,6 +6,7 @@ Ray takes 10 to 30 seconds to start, so most of these tests are slow; those of o
 import functools
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -161,6 +162,16 @@ def test_a_run_of_actors_has_the_bytes_of_a_run_of_one_process(one_process, ray,
     run_avbench("measure", tmp_path / "toyworld", *NETWORKS, *actors)
     run_avbench("evaluate", tmp_path / "toyworld", *NETWORKS)
     assert in_order(tmp_path / "toyworld") == in_order(one_process)
+
+
+@pytest.mark.slow
+def test_actors_compute_in_bfloat16_as_one_process_does(one_process, ray, tmp_path):
+    for name, workers in {"one": ("--workers", 0), "actors": ("--engine", "ray", "--workers", 2)}.items():
+        shutil.copytree(one_process, tmp_path / name, ignore=shutil.ignore_patterns("features", "scores.json"))
+        run_avbench("measure", tmp_path / name, "--metric", "fvd,lpips_consecutive", "--precision", "bf16", *workers)
+    assert in_order(tmp_path / "actors") == in_order(tmp_path / "one")
+    protocols = [path.read_text() for path in tmp_path.glob("*/features/*/protocol.json")]
+    assert len(protocols) == 4 and all('"bfloat16"' in one for one in protocols)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A wheel in a fresh environment finds its subsets and references, far from any checkout."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -31,7 +32,8 @@ def test_an_installed_wheel_finds_what_it_ships(tmp_path):
         "    print(avbench.__file__, name, len(subset.prompts), found)\n"
         "print(avbench.__file__, *bundled())"
     )
-    done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
+    elsewhere = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path, env=elsewhere)
     lines = [line.split() for line in done.stdout.splitlines()]
     assert all(line[0].startswith(str(site)) for line in lines)
     assert [line[1:] for line in lines] == [

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from avbench.core import Clip, Key
+from avbench.core import Clip, InputError, Key
 from avbench.core.version import __version__
+from avbench.features import devices
+from avbench.features.judge import served
 from avbench.features.measure import feature_class
 from avbench.features.table import FEATURES
 from avbench.generation import table as generators
@@ -24,7 +26,7 @@ from avbench.storage import weights
 from avbench.storage.media import read_clip, write_clip
 from avbench.subsets.loading import load
 
-_PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python", "httpx", "diffusers", "transformers")
+_PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python", "httpx", "diffusers", "transformers", "ray")
 _LEAST_DISK_BYTES = 2 * 10**9
 _CHEAP = ("flow-dis", "onsets", "levels")
 
@@ -33,6 +35,10 @@ def checks(out: Path) -> Iterator[Check]:
     """Run every check; `out` is the folder where runs would be written."""
     for name, look in (("versions", _versions), ("devices", _devices), ("disk", lambda: _disk(out))):
         yield _check(name, look)
+    yield _bf16()
+    asked = bool(os.environ.get(served.ADDRESS, "").strip())
+    unset = f"${served.ADDRESS} is not set; only physics_judge_served needs it"
+    yield _check("judge server", _judge_server) if asked else Check("judge server", None, unset)
     yield from _weights()
     clip = _check("toy clip", lambda: f"the embedded world makes {len(_toy_clip().frames)} frames with sound")
     yield clip
@@ -47,7 +53,7 @@ class _Trouble(Exception):
 def _check(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, True, look())
-    except _Trouble as trouble:
+    except (_Trouble, InputError) as trouble:
         return Check(name, False, str(trouble))
     except Exception as error:
         return Check(name, False, f"{type(error).__name__}: {error}")
@@ -71,6 +77,17 @@ def _devices() -> str:
         return f"{cores} cores, no GPU that torch can use"
     cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return f"{cores} cores, " + ", ".join(f"{card.name} with {card.total_memory / 1e9:.0f} GB" for card in cards)
+
+
+def _bf16() -> Check:
+    slow = devices.slow_in_bfloat16()
+    return Check("bf16", None if slow else True, slow or "one convolution was faster in bfloat16 than in float32")
+
+
+def _judge_server() -> str:
+    served.ServedJudge()
+    address, model = served.target()
+    return f"{address} answers; the model is {model}"
 
 
 def _disk(out: Path) -> str:

@@ -96,6 +96,9 @@ COLUMNS: dict[str, ColumnSet] = {
             "WER, 4 of 11": "wer",
             "aesthetic quality, 6 of 11 (with technical quality)": "aesthetic_quality",
             "technical quality, 6 of 11 (with aesthetic quality)": "imaging_quality",
+            "technical quality by DOVER": "dover_technical",
+            "aesthetic quality by DOVER": "dover_aesthetic",
+            "overall quality by DOVER": "dover_overall",
             "lip sync (LSE-D), 7 of 11": "lip_sync_distance",
             "lip sync (LSE-C), 7 of 11": "lip_sync_confidence",
             "physics judge, 3 of 11": "physics_judge",
@@ -108,12 +111,12 @@ COLUMNS: dict[str, ColumnSet] = {
             "Dynamic": "vbench_dynamic_degree",
             "SubjQual": "vbench_subject",
             "ImageQual": "imaging_quality",
+            "CLAP": "ms_clap_text_audio",
         },
         {
             "TextConsis": "the paper does not say what it is; its values fit overall_consistency",
             "Physics": "needs VideoPhy-2's scorer, and the paper does not say which of its numbers is meant",
             "FAD": "the paper does not say which network's",
-            "CLAP": "needs MS-CLAP, whose package msclap requires numpy below 2 and transformers below 5",
             "Sync": "needs 4.8 s, and the paper's clips last 2 s",
         },
     ),
@@ -122,8 +125,8 @@ COLUMNS: dict[str, ColumnSet] = {
 
 
 _OF_TRANSFORMERS = (
-    *("vjepa2", "clap", "clap-text-audio", "audiobox", "pe-av", "pe-text-video", "pe-text-audio", "whisper"),
-    "physics-judge",
+    *("vjepa2", "clap", "clap-text-audio", "ms-clap-text-audio", "audiobox", "pe-av", "pe-text-video"),
+    *("pe-text-audio", "whisper", "physics-judge"),
 )
 PACKAGES: dict[str, tuple[str, str]] = {
     "av-align": ("librosa", "pip install 'avbench[sync]'"),

@@ -38,6 +38,19 @@ def clap_text_audio_excess(columns: Columns) -> np.ndarray:
     return _excess(columns, "sound", "text", "audio caption")
 
 
+def ms_clap_text_audio(columns: Columns) -> np.ndarray:
+    """Cosine of MS-CLAP's vectors of the sound and its caption, ``[clips]``."""
+    return np.asarray(columns["similarity"], dtype=np.float64)
+
+
+def ms_clap_text_audio_excess(columns: Columns) -> np.ndarray:
+    """`ms_clap_text_audio` less the mean cosine of the sound with the other captions of the clips, ``[clips]``.
+
+    Raises NotMeasurable if all clips have one caption.
+    """
+    return _excess(columns, "sound", "text", "audio caption")
+
+
 def _excess(columns: Columns, own: str, other: str, what: str) -> np.ndarray:
     """`similarity` less its chance level: the mean cosine of a clip's vector `own` with other clips' vectors `other`.
 

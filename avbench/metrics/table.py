@@ -450,6 +450,31 @@ _LISTED: tuple[Metric, ...] = (
         ),
     ),
     *_on_request(
+        "dover",
+        "quality",
+        (
+            "dover_technical",
+            Direction.HIGHER,
+            "",
+            _SHARE,
+            "Technical quality of the clip, from 0 to 1: few distortions such as noise, blur and jitter, by DOVER.",
+        ),
+        (
+            "dover_aesthetic",
+            Direction.HIGHER,
+            "",
+            _SHARE,
+            "Aesthetic quality of the clip, from 0 to 1: content and composition, by DOVER.",
+        ),
+        (
+            "dover_overall",
+            Direction.HIGHER,
+            "",
+            _SHARE,
+            "Quality of the clip, from 0 to 1: `dover_technical` and `dover_aesthetic` together, as DOVER weighs them.",
+        ),
+    ),
+    *_on_request(
         "viclip",
         "vbench",
         (
@@ -495,6 +520,24 @@ _LISTED: tuple[Metric, ...] = (
             "",
             (-2.0, 2.0),
             "`clap_text_audio` less its chance level: the sound's mean similarity to the captions of other prompts.",
+        ),
+    ),
+    *_on_request(
+        "ms-clap-text-audio",
+        "sound",
+        (
+            "ms_clap_text_audio",
+            Direction.HIGHER,
+            "",
+            (-1.0, 1.0),
+            "Similarity of the sound and its caption: cosine of MS-CLAP, not comparable with `clap_text_audio`.",
+        ),
+        (
+            "ms_clap_text_audio_excess",
+            Direction.HIGHER,
+            "",
+            (-2.0, 2.0),
+            "`ms_clap_text_audio` less its chance level: the sound's mean similarity to the captions of other prompts.",
         ),
     ),
     *_on_request(

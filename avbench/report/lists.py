@@ -130,6 +130,7 @@ def _models() -> Listing:
         "clips:FOLDER": "clips",
         "avfulldit:NAME-OR-FOLDER": "avfulldit",
         "diffusers:PATH-OR-OWNER/NAME": "diffusers",
+        "fastvideo:PATH-OR-OWNER/NAME": "fastvideo",
         "videos-api:URL#MODEL": "videos-api",
         "cmd:SCRIPT ARGS…": "cmd",
         "python:package.module:Class": "python",

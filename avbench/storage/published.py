@@ -101,6 +101,7 @@ PUBLISHED: dict[str, Published] = {
         109,
         accept="PolyForm-Noncommercial-1.0.0",
     ),
+    "dover": Published(HubFiles("teowu/DOVER", ("DOVER.pth",)), 225, accept="S-Lab-1.0"),
     "viclip-l14-internvid": Published(
         WebFile("https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/ViClip-InternVid-10M-FLT.pth"),
         1713,
@@ -127,6 +128,10 @@ PUBLISHED: dict[str, Published] = {
             "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
         ),
         615,
+    ),
+    "ms-clap-2023": Published(HubFiles("microsoft/msclap", ("CLAP_weights_2023.pth",)), 640),
+    "gpt2-tokenizer": Published(
+        HubFiles("openai-community/gpt2", ("config.json", "merges.txt", "tokenizer.json", "vocab.json")), 3
     ),
     "audiobox-aesthetics": Published(
         HubFiles("facebook/audiobox-aesthetics", ("config.json", "model.safetensors")), 415

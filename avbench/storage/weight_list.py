@@ -157,6 +157,12 @@ USER_PROVIDED: dict[str, UserProvided] = {
             what="MUSIQ, trained on SPAQ: the network of VBench's imaging quality",
         ),
         UserProvided(
+            name="dover",
+            address="https://huggingface.co/teowu/DOVER/resolve/main/DOVER.pth",
+            licence="S-Lab License 1.0 (VQAssessment/DOVER): not for commercial use",
+            what="DOVER: technical and aesthetic quality of videos",
+        ),
+        UserProvided(
             name="viclip-l14-internvid",
             address="https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/"
             "ViClip-InternVid-10M-FLT.pth",
@@ -193,6 +199,19 @@ USER_PROVIDED: dict[str, UserProvided] = {
             "pytorch_model.bin; for clap_text_audio also tokenizer.json)",
             licence="Apache-2.0, as on its model card",
             what="CLAP as a folder that transformers reads: sounds and texts in one space",
+        ),
+        UserProvided(
+            name="ms-clap-2023",
+            address="https://huggingface.co/microsoft/msclap (CLAP_weights_2023.pth)",
+            licence="MIT (microsoft/CLAP)",
+            what="MS-CLAP, checkpoint of 2023: sounds and texts in one space, for ms_clap_text_audio",
+        ),
+        UserProvided(
+            name="gpt2-tokenizer",
+            address="https://huggingface.co/openai-community/gpt2 (a folder: config.json, merges.txt, tokenizer.json, "
+            "vocab.json)",
+            licence="MIT (openai/gpt-2)",
+            what="GPT-2's tokenizer as a folder that transformers reads, for MS-CLAP's captions",
         ),
         UserProvided(
             name="audiobox-aesthetics",

@@ -273,24 +273,37 @@ class VGGishNetwork(nn.Module):
         return self.embeddings(self.features(x).permute(0, 2, 3, 1).flatten(1))
 
 
-class Cnn14(nn.ModuleDict):
+class LogMel(nn.ModuleDict):
+    """The spectrogram of torchlibrosa, whose window and bands are arrays with the names of its checkpoints."""
+
+    def __init__(self, window: int, hop: int, bands: int) -> None:
+        bins = window // 2 + 1
+        waves = {f"conv_{part}": nn.Conv1d(1, bins, window, hop, bias=False) for part in ("real", "imag")}
+        super().__init__(
+            {
+                "spectrogram_extractor": nn.ModuleDict({"stft": nn.ModuleDict(waves)}),
+                "logmel_extractor": nn.ParameterDict({"melW": nn.Parameter(torch.empty(bins, bands))}),
+            }
+        )
+        self._half = window // 2
+
+    def log_mel(self, x: torch.Tensor) -> torch.Tensor:
+        """``[clips, samples]`` → ``[clips, frames, bands]`` in decibels."""
+        real, imaginary = (self.get_submodule(f"spectrogram_extractor.stft.conv_{part}") for part in ("real", "imag"))
+        x = functional.pad(x[:, None], (self._half, self._half), mode="reflect")
+        power = real(x) ** 2 + imaginary(x) ** 2
+        return 10 * torch.log10((power.transpose(1, 2) @ self.get_parameter("logmel_extractor.melW")).clamp(min=1e-10))
+
+
+class Cnn14(LogMel):
     """``[clips, samples]`` → ``[clips, 32 width]``; parameters have the names of PANNs' checkpoint."""
 
     def __init__(self, width: int = 64) -> None:
         settings = PANNsProtocol()
-        bins, window = settings.window // 2 + 1, settings.window
-        waves = {f"conv_{part}": nn.Conv1d(1, bins, window, settings.hop, bias=False) for part in ("real", "imag")}
+        super().__init__(settings.window, settings.hop, settings.bands)
         widths = [1, *(width * 2**step for step in range(6))]
         blocks = {f"conv_block{n}": ConvBlock(*widths[n - 1 : n + 1]) for n in range(1, 7)}
-        super().__init__(
-            {
-                "spectrogram_extractor": nn.ModuleDict({"stft": nn.ModuleDict(waves)}),
-                "logmel_extractor": nn.ParameterDict({"melW": nn.Parameter(torch.empty(bins, settings.bands))}),
-                "bn0": nn.BatchNorm2d(settings.bands),
-                **blocks,
-                "fc1": nn.Linear(widths[-1], widths[-1]),
-            }
-        )
+        self.update({"bn0": nn.BatchNorm2d(settings.bands), **blocks, "fc1": nn.Linear(widths[-1], widths[-1])})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features of each clip."""
@@ -300,14 +313,6 @@ class Cnn14(nn.ModuleDict):
             x = functional.avg_pool2d(self[f"conv_block{n}"](x), 2)
         x = self["conv_block6"](x).mean(dim=3)
         return functional.relu(self["fc1"](x.amax(dim=2) + x.mean(dim=2)))
-
-    def log_mel(self, x: torch.Tensor) -> torch.Tensor:
-        """``[clips, samples]`` → ``[clips, frames, bands]`` in decibels."""
-        real, imaginary = (self.get_submodule(f"spectrogram_extractor.stft.conv_{part}") for part in ("real", "imag"))
-        half = PANNsProtocol().window // 2
-        x = functional.pad(x[:, None], (half, half), mode="reflect")
-        power = real(x) ** 2 + imaginary(x) ** 2
-        return 10 * torch.log10((power.transpose(1, 2) @ self.get_parameter("logmel_extractor.melW")).clamp(min=1e-10))
 
 
 class ConvBlock(nn.Module):

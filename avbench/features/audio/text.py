@@ -9,6 +9,8 @@ random weights: the cosine is that of transformers' ClapModel, to 1e-6. No numbe
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.nn import functional
@@ -54,36 +56,45 @@ class TextAudio(CLAPNetwork):
 
     def __init__(self, device: str = "cpu") -> None:
         super().__init__(device)
-        from transformers import AutoTokenizer
-
-        files = ["tokenizer.json"], ["vocab.json", "merges.txt"]
-        if not any(all((self._folder / name).is_file() for name in names) for names in files):
-            # without its files transformers makes a tokenizer to which every word is unknown
-            msg = (
-                f"{self._folder} has no tokenizer: put tokenizer.json, or vocab.json and merges.txt, beside the weights"
-            )
-            raise InputError(msg)
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(self._folder, **LOCAL)
-        except Exception as error:  # transformers raises whatever its readers raise
-            msg = f"{self._folder} has no tokenizer that can be read: {first_line(error)}"
-            raise InputError(msg) from None
+        self._tokenizer = tokenizer_in(self._folder)
 
     @exact()
     def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, float | np.ndarray]:
         """Measure one clip. Raises NotMeasurable without an audio caption, or where CLAP cannot hear the sound."""
-        if not (prompt.audio_caption or "").strip():
-            msg = "the prompt has no audio caption"
-            raise NotMeasurable(msg)
+        caption = audio_caption(prompt)
         limits = {"truncation": True, "max_length": self.protocol.tokens}
-        tokens = self._tokenizer(prompt.audio_caption, return_tensors="pt", **limits).to(self._device)
+        tokens = self._tokenizer(caption, return_tensors="pt", **limits).to(self._device)
         read = self._model.text_model(tokens["input_ids"], attention_mask=tokens["attention_mask"])
         text = functional.normalize(self._model.text_projection(read.pooler_output), dim=-1)
         sound = self.sound(clip, self.protocol)
-        whole = len(self._tokenizer(prompt.audio_caption)["input_ids"])
+        whole = len(self._tokenizer(caption)["input_ids"])
         return {
             "similarity": float((sound.double() @ text.double().T).item()),
             "sound": sound[0].cpu().numpy(),
             "text": text[0].cpu().numpy(),
             "truncated": float(whole > self.protocol.tokens),
         }
+
+
+def audio_caption(prompt: Prompt) -> str:
+    """The prompt's audio caption. Raises NotMeasurable if it has none."""
+    if not (prompt.audio_caption or "").strip():
+        msg = "the prompt has no audio caption"
+        raise NotMeasurable(msg)
+    return str(prompt.audio_caption)
+
+
+def tokenizer_in(folder: Path) -> Any:
+    """The tokenizer of a folder that transformers reads. Raises InputError if it has none."""
+    from transformers import AutoTokenizer
+
+    files = ["tokenizer.json"], ["vocab.json", "merges.txt"]
+    if not any(all((folder / name).is_file() for name in names) for names in files):
+        # without its files transformers makes a tokenizer to which every word is unknown
+        msg = f"{folder} has no tokenizer: put tokenizer.json, or vocab.json and merges.txt, into it"
+        raise InputError(msg)
+    try:
+        return AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except Exception as error:  # transformers raises whatever its readers raise
+        msg = f"{folder} has no tokenizer that can be read: {first_line(error)}"
+        raise InputError(msg) from None

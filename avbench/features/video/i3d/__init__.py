@@ -6,7 +6,8 @@ codes, and user_weights.py reads the weights files of other codes.
 """
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -70,9 +71,9 @@ class I3DLogits:
         if len(clip.frames) < asked:
             msg = f"I3D takes {asked} frames and this clip has {len(clip.frames)}"
             raise NotMeasurable(msg)
-        return {"logits": self.logits(clip.frames[:asked])}
+        return {"logits": self.logits(itertools.islice(clip.frames, asked))}  # one at a time, which takes less memory
 
-    def logits(self, frames: np.ndarray) -> np.ndarray:
+    def logits(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         """Logits [400] float32 of all of ``[time, height, width, 3]`` uint8 frames; at least 9 are needed."""
         import torch
         from torch.nn import functional
@@ -93,12 +94,12 @@ class I3DLogits:
         """Logits [400] float32 of the network's input: ``[time, 3, 224, 224]``, by convention in -1...1."""
         import torch
 
-        from avbench.features.video.i3d.network import MIN_FRAMES
+        from avbench.features.video.i3d.network import MIN_FRAMES, as_clip
 
         if len(x) < MIN_FRAMES:
             msg = f"I3D needs at least {MIN_FRAMES} frames and got {len(x)}"
             raise NotMeasurable(msg)
-        x = x.to(self._device, self._dtype).transpose(0, 1)[None].contiguous(memory_format=torch.channels_last_3d)
+        x = as_clip(x.to(self._device, self._dtype)).contiguous(memory_format=torch.channels_last_3d)
         return self._network(x)[0].float().cpu().numpy()
 
     def _load(self) -> Callable[["torch.Tensor"], "torch.Tensor"]:

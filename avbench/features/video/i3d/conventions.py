@@ -11,6 +11,7 @@ network agrees was not measured. user_weights.py reads both files, if the user p
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,9 +100,9 @@ class FVDComparison(I3DLogits):
         ),
     )
 
-    def logits(self, frames: np.ndarray) -> np.ndarray:
+    def logits(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         """Logits [400] of all of ``[time, height, width, 3]`` uint8 frames."""
-        return self.seen(_legacy_bilinear(planes(frames)) / 127.5 - 1)
+        return self.seen(torch.cat([_legacy_bilinear(planes(frame[None])) for frame in frames]) / 127.5 - 1)
 
 
 class CommonMetrics(I3DLogits):

@@ -70,7 +70,7 @@ function activate(event) {
   const { run, against } = data.pairs[choice.closest(".pair").dataset.pair];
   const row = data.differences.find((one) => one.run === run && one.against === against && one.metric === choice.dataset.metric && one.subset === choice.dataset.subset);
   chooseRow(row);
-  if (!$("answer").contains(choice)) $("answer").scrollIntoView();
+  if (!$("answer").contains(choice)) goTo($("answer"));
 }
 document.addEventListener("click", activate);
 document.addEventListener("keydown", activate);

@@ -9,3 +9,19 @@ const sections = new IntersectionObserver((entries) => {
   if (first) links.get(first).closest("ul").scrollLeft = links.get(first).offsetLeft - innerWidth / 3;
 }, { rootMargin: "-25% 0px -55% 0px" });
 for (const id of links.keys()) sections.observe($(id));
+
+// Sections grow when they come near the screen. The one that was asked for keeps its place meanwhile, until the reader
+// scrolls or three seconds have passed.
+let kept;
+function goTo(section) {
+  kept?.disconnect();
+  const now = kept = new ResizeObserver(() => section.scrollIntoView());
+  now.observe(document.body);
+  setTimeout(() => now.disconnect(), 3000);
+}
+for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) addEventListener(kind, () => kept?.disconnect(), { passive: true });
+addEventListener("click", (event) => {
+  const section = $(event.target.closest("a[href^='#']")?.hash.slice(1));
+  if (section) goTo(section);
+});
+if (location.hash && $(location.hash.slice(1))) goTo($(location.hash.slice(1)));

@@ -84,6 +84,6 @@ function openIn(name, metric, prompt, seed = null) {
   chooseSubset(at);
   chooseMetric(metric);
   open(item);
-  $("clips").scrollIntoView();
+  goTo($("clips"));
   $("clips").focus({ preventScroll: true });
 }
