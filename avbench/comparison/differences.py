@@ -267,7 +267,7 @@ def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.Dat
 
 def could_be_made(frame: pd.DataFrame) -> pd.Series:
     """Mark the comparisons that can show a difference: they have a p-value, and clips enough for their metric."""
-    return frame["p"].notna() & frame["too_few"].isna()
+    return pd.Series(frame["p"].notna() & frame["too_few"].isna())
 
 
 def in_family(frame: pd.DataFrame, known: Mapping[str, Metric], plan: Plan) -> int:
