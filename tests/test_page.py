@@ -139,7 +139,10 @@ def test_the_first_screen_has_verdict_forest_plot_and_one_pair_of_clips(out, ins
 
     assert "toyworld-flickering is worse than toyworld in 1 of 1 comparison" in tab.locator(".answer").inner_text()
     assert bottom(".answer") < bottom(".pair:visible svg:visible") < 900 and bottom("#show video") < 900
-    assert "difference that 24 prompts can show in 4 comparisons" in tab.locator("#answer .pair:visible").inner_text()
+    assert (
+        "difference that 24 prompts can show in 1 comparison, corrected for 4"
+        in tab.locator("#answer .pair:visible").inner_text()
+    )
     arms = tab.locator("#show .arm").all_inner_texts()
     assert ["toyworld" in arms[0], "flickering" in arms[1], len(arms)] == [True, True, 2], "the pair, and not all runs"
     assert "warping error on toy-object-contact: toyworld is shown to be better" in tab.locator("#found").inner_text()
@@ -200,7 +203,7 @@ def test_sections_have_different_names_and_printing_unfolds_the_tables(inside):
 
 @pytest.mark.browser
 def test_a_link_leads_to_its_section_however_much_grows_on_the_way(out, inside, browser):
-    """Strips, player and gallery are built as they come near the screen; the section that was asked for stays in place."""
+    """Strips, player and gallery are built near the screen; the section that was asked for stays in its place."""
     names = inside.page.locator("nav a").evaluate_all("all => all.map(one => one.hash)")
     assert {"#clips", "#gallery", "#origins"} < {*names}
     top = "document.querySelector({!r}).getBoundingClientRect().top"
