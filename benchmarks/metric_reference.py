@@ -39,8 +39,9 @@ from avbench.toyworld import Scene, make_clip
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 COSTS = Path(__file__).parent / "costs.csv"
-LARGER = {"flow-raft": 4, "raft-vbench": 4, "vbench-smoothness": 4, "synchformer": 40, "syncnet": 40}
+LARGER = {"flow-raft": 4, "raft-vbench": 4, "vbench-smoothness": 4, "dover": 40, "synchformer": 40, "syncnet": 40}
 """Features that refuse 64×64 pixels or 2 s → frames of the clip on which they are measured instead."""
+USUAL_CLIP = "16 frames of 64×64 with 2 s of sound"
 BETTER = {
     Direction.HIGHER: "higher",
     Direction.LOWER: "lower",
@@ -53,6 +54,7 @@ TITLES = {
     "video.i3d.user_weights": "FVD with the weights files of other codes",
     "video.videomae": "VideoMAE",
     "video.vjepa2": "V-JEPA 2",
+    "video.dover": "Technical and aesthetic quality: DOVER",
     "perceptual.lpips": "LPIPS",
     "flow": "Motion by optical flow",
     "flow.raft": "Motion by optical flow, with RAFT",
@@ -199,27 +201,29 @@ def costs(features: Iterable[str]) -> dict[str, Cost]:
     scenes = loading.load("toy-object-contact").prompts[:5]
     clips = [(make_clip(Scene.from_json(prompt.tags["scene"]), 0)[0], prompt) for prompt in scenes]
     for name in features:
-        if (look := _built(name)) is None:
+        if (found := _built(name)) is None:
             continue
+        look, said = found
         if name in LARGER:
             clip, words = _larger(clips[0][0], LARGER[name])
-            known[name] = Cost(_milliseconds(look, name, clip, clips[0][1]), words)
+            known[name] = Cost(_milliseconds(look, name, clip, clips[0][1]), f"{words} {said}".strip())
             continue
         with contextlib.suppress(NotMeasurable):
             spent = [_milliseconds(look, name, *clips[0])]  # the first call also sets up the libraries
             spent = [_milliseconds(look, name, *one) for one in clips] if spent[0] < 10_000 else spent
-            known[name] = Cost(statistics.median(spent))
+            known[name] = Cost(statistics.median(spent), f"{USUAL_CLIP} {said}" if said else "")
     return known
 
 
-def _built(name: str) -> Any | None:
-    """The feature, with random weights where there are no real ones; None if it cannot run here."""
+def _built(name: str) -> tuple[Any, str] | None:
+    """The feature, with random weights where there are no real ones, and what is said of those; None without any."""
     from benchmarks import random_networks
 
     try:
-        return resolve(FEATURES[name])()
+        return resolve(FEATURES[name])(), ""
     except InputError:
-        return random_networks.built(name)
+        look = random_networks.built(name)
+        return look and (look, random_networks.SAID.get(name, ""))
 
 
 def _larger(clip: Clip, frames: int) -> tuple[Clip, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from avbench.core.errors import MediaError
-from avbench.storage.media import read_clip
+from avbench.storage.media import read_clip, write_clip
 
 FILM = Fraction(24000, 1001)
 VIDEO_OF = {".mp4": "libx264", ".mkv": "ffv1", ".webm": "libvpx-vp9", ".avi": "mpeg4", ".gif": "gif"}
@@ -115,3 +115,16 @@ def refusal(path: Path, **keywords: object) -> str:
     assert path.name in message
     assert "\n" not in message
     return message
+
+
+def assert_same_in_its_file(feature, clip, folder):
+    """Of a clip that stays in its file, a feature has the values of the clip in memory, and decodes the file once."""
+    path = folder / "in-its-file.mkv"
+    write_clip(clip, path)
+    stored, again = read_clip(path, most_held=0), []
+    decode = stored.frames._decode
+    stored.frames._decode = lambda: again.append(1) or decode()
+    found, right = feature(stored), feature(read_clip(path))
+    assert not again and found.keys() == right.keys()
+    for name, value in right.items():
+        np.testing.assert_array_equal(found[name], value)

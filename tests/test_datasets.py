@@ -197,8 +197,12 @@ def test_a_set_becomes_a_subset_that_lints(tmp_path):
     assert as_subset(pool, "m", limit=2).subset == as_subset(pool, "m", limit=2).subset
     with pytest.raises(InputError, match=r"cannot be filled, 'colour'"):
         as_subset(pool, "m", caption="{colour} thing")
-    with pytest.raises(InputError, match=r"none of 4 entries can be used \(splits there: test, train\)"):
+    with pytest.raises(InputError, match="no entry of avsync15 is of the split 'val'; splits there: test, train"):
         as_subset(pool, "m", split="val")
+    asva(tmp_path / "lists")
+    shutil.rmtree(tmp_path / "lists" / "videos")
+    with pytest.raises(InputError, match=r"none of 4 entries can be used \(splits there: test, train\)"):
+        as_subset(datasets.opened(f"avsync15:{tmp_path}/lists"), "m", split="test")
     run_avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--out", tmp_path / "mixed")
     (finding,) = lint([str(tmp_path / "mixed")])[0]
     assert "mixes training clips with others: test, train" in str(finding)

@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from made_media import assert_same_in_its_file
 from PIL import Image
 from torch.nn import functional
 
@@ -274,8 +275,10 @@ def test_both_ends_are_looked_at(cache, state, monkeypatch):
 
 def test_of_the_shortest_clip_both_ends_are_one(cache, state):
     provide(cache, state)
-    values = Synchformer()(made_clip(4.8, fps=10, rate=8000))
+    feature, clip = Synchformer(), made_clip(4.8, fps=10, rate=8000)
+    values = feature(clip)
     assert values["first_lag"] == values["last_lag"]
+    assert_same_in_its_file(feature, clip, cache)
 
 
 @pytest.mark.parametrize(("place", "lag"), [(0, 2.0), (10, 0.0), (18, -1.6), (20, -2.0)])

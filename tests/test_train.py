@@ -4,6 +4,7 @@ import functools
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -97,8 +98,18 @@ def test_examples_go_on_where_they_stopped(trained, tmp_path):
     assert len((tmp_path / "captions.jsonl").read_text().splitlines()) == 4
     assert list(train.make_examples("toyworld", 9, 0, tmp_path, 1)) == [5, 6, 7, 8, 9]
     assert {name: (tmp_path / name).read_bytes() for name in whole} == whole
-    with pytest.raises(InputError, match="clips differ"):
+    with pytest.raises(InputError, match="clips is 9 there and 10 here"):
         list(train.make_examples("toyworld", 10, 0, tmp_path, 1))
+
+
+@pytest.mark.parametrize(("video", "audio", "wrong"), [("t2v", "t2v", "audio"), ("audio", "audio", "video")])
+def test_a_tower_of_the_other_kind_is_refused_before_anything_is_trained(video, audio, wrong, monkeypatch):
+    codecs = {"t2v": (object(), None), "audio": (None, object())}
+    parts = {name: SimpleNamespace(video_codec=one, audio_codec=two) for name, (one, two) in codecs.items()}
+    monkeypatch.setattr(train.checkpoint, "load", lambda folder: parts[folder.name])
+    arm = train.make_arm("t2v", Path(video), Path(audio), None, SimpleNamespace(examples=None))
+    with pytest.raises(InputError, match=f"is no {wrong} tower; give a folder that `avbench train tower {wrong}`"):
+        next(arm)
 
 
 @pytest.mark.slow

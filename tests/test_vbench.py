@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from made_media import assert_same_in_its_file
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.optical_flow import raft_large
@@ -101,7 +102,7 @@ def test_edges_are_repeated_to_a_multiple_of_8():
 
 
 @pytest.mark.slow
-def test_raft_is_torchvisions(cache):
+def test_raft_is_torchvisions(cache, monkeypatch):
     torch.manual_seed(0)
     network = raft_large(weights=None).eval()
     provide("raft-large-c-t-v1", network.state_dict(), cache / "raft.pth")
@@ -118,6 +119,12 @@ def test_raft_is_torchvisions(cache):
     assert row["dynamic_scores"].shape == (2,)
     assert row["dynamic_scores"][0] == pytest.approx(lengths[-int(len(lengths) * 0.05) :].mean(), rel=1e-4)
     assert {row["dynamic"], row["static"]} <= {0.0, 1.0}
+    assert_same_in_its_file(feature, Clip(frames, 8), cache)
+    monkeypatch.setattr(feature, "magnitudes", lambda one, other: np.abs(one[..., 0] - other[..., 0].astype(float)))
+    clip = Clip(RNG.integers(0, 256, (11, 128, 136, 3), dtype=np.uint8), 24)
+    assert_same_in_its_file(feature, clip, cache)
+    speeds = [dynamic_degree.fastest(feature.magnitudes(*clip.frames[[k, k + 3]]), 0.05) for k in (0, 3, 6)]
+    np.testing.assert_array_equal(feature(clip)["dynamic_scores"], speeds)
     with pytest.raises(NotMeasurable, match="VBench samples one, and motion needs 2"):
         feature(Clip(frames, 30))
     with pytest.raises(NotMeasurable, match="80x48; RAFT needs 121 pixels"):
@@ -295,9 +302,10 @@ def test_openais_torchscript_is_read_for_its_tensors(cache, clip_network):
 def test_smoothness_compares_the_frames_left_out():
     frames = np.zeros((6, 2, 2, 3), dtype=np.uint8)
     frames[1], frames[3], frames[5] = 255, 0, 255  # the last has no successor and does not count
-    made = np.zeros((2, 2, 2, 3), dtype=np.uint8)
-    assert smoothness(frames, made) == 0.5
-    assert smoothness(frames, frames[[1, 3]]) == 1
+    assert smoothness(frames, lambda *_: np.zeros((2, 2, 3), dtype=np.uint8)) == 0.5
+    middle = {0: frames[1], 2: frames[3]}
+    frames[2] = 2
+    assert smoothness(frames, lambda before, _: middle[int(before[0, 0, 0])]) == 1
 
 
 def blank():
@@ -348,6 +356,7 @@ def test_smoothness_of_a_checkpoint(cache):
     assert feature(Clip(frames, 8))["smoothness"] == pytest.approx(1 - (0 + 20) / 2 / 255, abs=1.01 / 255)
     frozen = Clip(np.repeat(RNG.integers(0, 256, (1, 120, 131, 3), dtype=np.uint8), 3, axis=0), 8)
     assert feature(frozen)["smoothness"] > 1 - 1.01 / 255
+    assert_same_in_its_file(feature, Clip(frames, 8), cache)
     with pytest.raises(NotMeasurable, match="needs 3 frames, one and its two neighbours, and this clip has 2"):
         feature(Clip(frames[:2], 8))
     with pytest.raises(NotMeasurable, match="80x48; AMT-S needs 113 pixels"):

@@ -34,6 +34,7 @@ FEATURES: dict[str, str] = {
     "i3d-pretrained-400": "avbench.features.video.i3d.user_weights:Pretrained400",
     "videomae-g-ssv2": "avbench.features.video.videomae:VideoMAE",
     "vjepa2": "avbench.features.video.vjepa2:VJEPA2",
+    "dover": "avbench.features.video.dover:DOVER",
     "lpips-alex": "avbench.features.perceptual.lpips:ConsecutiveLPIPS",
     "lpips-vgg": "avbench.features.perceptual.lpips:VGGConsecutive",
     "lpips-squeeze": "avbench.features.perceptual.lpips:SqueezeConsecutive",

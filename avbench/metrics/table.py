@@ -450,6 +450,31 @@ _LISTED: tuple[Metric, ...] = (
         ),
     ),
     *_on_request(
+        "dover",
+        "quality",
+        (
+            "dover_technical",
+            Direction.HIGHER,
+            "",
+            _SHARE,
+            "Technical quality of the clip, from 0 to 1: few distortions such as noise, blur and jitter, by DOVER.",
+        ),
+        (
+            "dover_aesthetic",
+            Direction.HIGHER,
+            "",
+            _SHARE,
+            "Aesthetic quality of the clip, from 0 to 1: content and composition, by DOVER.",
+        ),
+        (
+            "dover_overall",
+            Direction.HIGHER,
+            "",
+            _SHARE,
+            "Quality of the clip, from 0 to 1: `dover_technical` and `dover_aesthetic` together, as DOVER weighs them.",
+        ),
+    ),
+    *_on_request(
         "viclip",
         "vbench",
         (

@@ -101,6 +101,7 @@ PUBLISHED: dict[str, Published] = {
         109,
         accept="PolyForm-Noncommercial-1.0.0",
     ),
+    "dover": Published(HubFiles("teowu/DOVER", ("DOVER.pth",)), 225, accept="S-Lab-1.0"),
     "viclip-l14-internvid": Published(
         WebFile("https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/ViClip-InternVid-10M-FLT.pth"),
         1713,

@@ -157,6 +157,12 @@ USER_PROVIDED: dict[str, UserProvided] = {
             what="MUSIQ, trained on SPAQ: the network of VBench's imaging quality",
         ),
         UserProvided(
+            name="dover",
+            address="https://huggingface.co/teowu/DOVER/resolve/main/DOVER.pth",
+            licence="S-Lab License 1.0 (VQAssessment/DOVER): not for commercial use",
+            what="DOVER: technical and aesthetic quality of videos",
+        ),
+        UserProvided(
             name="viclip-l14-internvid",
             address="https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/"
             "ViClip-InternVid-10M-FLT.pth",

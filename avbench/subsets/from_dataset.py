@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from avbench.core import InputError, Prompt, Subset
-from avbench.subsets.datasets import Entry, Pool, remarks, splits_of
+from avbench.subsets.datasets import Entry, Pool, no_split, remarks, splits_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ def as_subset(
     usable = [
         one for one in whole if (split is None or one.split == split) and (one.path is None or one.path.is_file())
     ]
+    if split is not None and not any(one.split == split for one in whole):
+        raise no_split(pool, split, whole)
     if not usable:
         sides = splits_of(whole)
         msg = f"{pool.folder}: none of {len(whole)} entries can be used (splits there: {sides}); are the clips in it?"

@@ -450,7 +450,10 @@ def _load(path: Path, asked: Mapping[str, Any], device: torch.device) -> dict[st
         raise InputError(msg)
     if state["plan"] != asked:
         changed = [name for name in asked if state["plan"].get(name) != asked[name]]
-        msg = f"{path} belongs to another training: {', '.join(changed)} differ; choose another folder"
+        differing = ", ".join(
+            f"{name} is {state['plan'].get(name)!r} there and {asked[name]!r} here" for name in changed
+        )
+        msg = f"{path} belongs to another training ({differing}); choose another folder"
         raise InputError(msg)
     return state
 

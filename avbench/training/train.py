@@ -124,7 +124,8 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
     if card is None:
         card = {**asked, "audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
     if changed := [name for name in asked if card.get(name) != asked[name]]:
-        msg = f"{out} holds other examples: {', '.join(changed)} differ; choose another folder"
+        differing = ", ".join(f"{name} is {card.get(name)!r} there and {asked[name]!r} here" for name in changed)
+        msg = f"{out} holds other examples ({differing}); choose another folder"
         raise InputError(msg)
     sound = SpectrogramCodec(checkpoint.config_part(card["audio_codec"], SpectrogramCodecConfig))
     shapes = {
@@ -263,6 +264,13 @@ def make_arm(arm: str, video: Path, audio: Path, plan: Plan, session: Session) -
     """Train one arm, ``t2v`` or ``t2av``, from two pretrained towers; write its checkpoint."""
     data = session.examples
     video_parts, audio_parts = checkpoint.load(video), checkpoint.load(audio)
+    for what, folder, codec in (
+        ("video", video, video_parts.video_codec),
+        ("audio", audio, audio_parts.audio_codec),
+    ):
+        if codec is None:
+            msg = f"{folder} is no {what} tower; give a folder that `avbench train tower {what}` wrote"
+            raise InputError(msg)
     torch.manual_seed(plan.seed)
     parts = video_parts if arm == "t2v" else joined(video_parts, audio_parts, JOINT_LAYERS)
     towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in (("video", video), ("audio", audio))}

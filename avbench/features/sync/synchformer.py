@@ -21,6 +21,7 @@ features (up to 14) agree with av-benchmark's copy of the authors' code to 1e-5,
 80 s of one CPU core; a longer one up to twice that.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -113,6 +114,7 @@ class Synchformer:
     shape = Shape()
     needs_sound = True
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -133,7 +135,7 @@ class Synchformer:
         starts = sorted({*ends[0], *ends[1]})
         cuts = np.stack([wave[hop * k : hop * k + protocol.samples] for k in starts])
         sounds = self._network.afeat_extractor(log_mel(torch.from_numpy(cuts).to(self._device), protocol))
-        chosen = (clip.frames[frames[step * k : step * k + protocol.frames]] for k in starts)
+        chosen = _together(clip.frames, (frames[step * k : step * k + protocol.frames] for k in starts))
         # One segment at a time, because each has 1569 tokens.
         pictures = torch.cat([self._network.vfeat_extractor(self._planes(each)[None]) for each in chosen])
         places = [[starts.index(k) for k in end] for end in ends]
@@ -150,6 +152,14 @@ class Synchformer:
     def _lag(logits: torch.Tensor) -> float:
         # The middle one of the 21 classes is 0 s, and there are five classes to a second.
         return (10 - int(logits.argmax())) / 5
+
+
+def _together(frames: np.ndarray, groups: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Each group of frames as an array. Groups overlap and ascend, and each frame is read once."""
+    held: dict[int, np.ndarray] = {}
+    for group in groups:
+        held = {number: held[number] if number in held else frames[number] for number in group}
+        yield np.stack([held[number] for number in group])
 
 
 def mono_waveform(clip: Clip, protocol: SynchformerProtocol) -> np.ndarray:

@@ -66,6 +66,7 @@ class VBenchRAFT:
 
     protocol = UserProvidedProtocol(VBenchRAFTProtocol())
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._raft = RAFT(VBenchRAFTProtocol.weights, device)
@@ -73,7 +74,8 @@ class VBenchRAFT:
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable if one frame is sampled, or if the frames are too small."""
         protocol, count, short = self.protocol, len(clip.frames), min(clip.height, clip.width)
-        sampled = range(0, count, max(1, round(clip.fps / 8)))
+        step = max(1, round(clip.fps / 8))
+        sampled = range(0, count, step)
         if len(sampled) < 2:
             msg = f"of {count} frames at {float(clip.fps):g} a second VBench samples one, and motion needs 2"
             raise NotMeasurable(msg)
@@ -82,19 +84,27 @@ class VBenchRAFT:
             msg = f"the frames are {clip.width}x{clip.height}; RAFT needs {least} pixels on either side"
             raise NotMeasurable(msg)
         coarse, fine = list(itertools.pairwise(sampled)), list(itertools.pairwise(range(count)))
-        ends = [(0, count - 1), (count - 1, 0)]
-        scores = {pair: self._speeds(clip, *pair) for pair in {*coarse, *fine, *ends}}
+        wanted = {*coarse, *fine}
+        scores: dict[tuple[int, int], tuple[float, float]] = {}
+        recent: dict[int, np.ndarray] = {}
+        first = last = clip.frames[0]
+        for after, last in enumerate(clip.frames):
+            for before in {after - 1, after - step}:
+                if (before, after) in wanted:
+                    scores[before, after] = self._speeds(recent[before], last)
+            recent[after] = last
+            recent.pop(after - step, None)
         speeds = [scores[pair][0] for pair in coarse]
-        there, back = (scores[pair][1] for pair in ends)
+        there, back = self._speeds(first, last)[1], self._speeds(last, first)[1]
         return {
             "dynamic": float(dynamic(speeds, len(sampled), short)),
             "dynamic_scores": np.array(speeds),
             "static": float(static([scores[pair][1] for pair in fine], (there, back), count, short)),
         }
 
-    def _speeds(self, clip: Clip, before: int, after: int) -> tuple[float, float]:
+    def _speeds(self, frame: np.ndarray, following: np.ndarray) -> tuple[float, float]:
         """Mean speed of the fastest 5 % and of the fastest 2 % of the pixels from one frame to another."""
-        magnitudes = self.magnitudes(clip.frames[before], clip.frames[after])
+        magnitudes = self.magnitudes(frame, following)
         return fastest(magnitudes, self.protocol.dynamic_share), fastest(magnitudes, self.protocol.static_share)
 
     def magnitudes(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:

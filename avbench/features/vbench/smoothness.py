@@ -14,6 +14,7 @@ random weights the network agrees with its authors' to 3e-5, and the number with
 the real weights was checked.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,7 @@ class MotionSmoothness:
 
     protocol = UserProvidedProtocol(SmoothnessProtocol())
     on_gpu = True
+    streams = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
@@ -81,9 +83,7 @@ class MotionSmoothness:
             least = protocol.minimum_side - protocol.multiple + 1
             msg = f"the frames are {clip.width}x{clip.height}; AMT-S needs {least} pixels on either side"
             raise NotMeasurable(msg)
-        kept = clip.frames[::2]
-        made = [self.between(kept[k], kept[k + 1]) for k in range(len(kept) - 1)]
-        return {"smoothness": smoothness(clip.frames, np.array(made))}
+        return {"smoothness": smoothness(clip.frames, self.between)}
 
     @exact()
     def between(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
@@ -96,10 +96,16 @@ class MotionSmoothness:
         return (made * 255).clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
 
 
-def smoothness(frames: np.ndarray, made: np.ndarray) -> float:
-    """VBench's rule: compares frames 1, 3, 5, ... of a clip with the frames interpolated in their place; all uint8."""
-    left_out = frames[1::2][: len(made)].astype(np.int16)
-    return (255 - float(np.abs(left_out - made).mean())) / 255
+def smoothness(frames: Iterable[np.ndarray], between: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
+    """VBench's rule: compares frames 1, 3, 5, ... with what `between` makes of their neighbours; all uint8."""
+    shown = iter(frames)
+    before, apart, size = next(shown), 0, 0
+    for left_out, following in zip(shown, shown, strict=False):  # a last frame without a successor does not count
+        made = between(before, following)
+        apart += int(np.abs(left_out.astype(np.int16) - made).sum())
+        size += made.size
+        before = following
+    return (255 - apart / size) / 255
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

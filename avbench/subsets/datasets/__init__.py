@@ -200,12 +200,17 @@ def of_split(pool: Pool, split: str | None) -> Pool:
     def read(folder: Path) -> Iterator[Entry]:
         found = [one for one in pool.reader.entries(folder) if one.split == split]
         if not found:
-            sides = splits_of(pool.reader.entries(folder))
-            msg = f"{folder}: no entry of {pool.name} is of the split {split!r}; splits there: {sides}"
-            raise InputError(msg)
+            raise no_split(pool, split, pool.reader.entries(folder))
         yield from found
 
     return replace(pool, reader=replace(pool.reader, read=read))
+
+
+def no_split(pool: Pool, split: str, found: Iterable[Entry]) -> InputError:
+    """The error on a split that the set does not have."""
+    return InputError(
+        f"{pool.folder}: no entry of {pool.name} is of the split {split!r}; splits there: {splits_of(found)}"
+    )
 
 
 def splits_of(found: Iterable[Entry]) -> str:
@@ -233,8 +238,9 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
     for split, stated in pool.reader.counts.items():
         here = counts.total() if split == "all" else counts[split]
         if here != stated:
-            of = "entries" if split == "all" else f"entries of the split {split}"
-            messages.append(f"{here:,} {of} were found; {pool.name} should have {stated:,}")
+            of = "" if split == "all" else f" of the split {split}"
+            were = "entry was" if here == 1 else "entries were"
+            messages.append(f"{here:,} {were} found{of}; {pool.name} should have {stated:,}")
     for name, known in pool.reader.hashes.items():
         path = pool.folder / name
         if path.is_file() and hash_of(path, "git") != known:
