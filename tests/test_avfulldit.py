@@ -394,7 +394,7 @@ class TestTraining:
     def test_another_plan_is_refused(self, tmp_path):
         data = examples(tmp_path)
         trained("t2v", PLAN, tmp_path / "run", data, stop=2)
-        with pytest.raises(InputError, match="learning_rate is .* there and .* here"):
+        with pytest.raises(InputError, match=r"learning_rate is .* there and .* here"):
             trained("t2v", dataclasses.replace(PLAN, learning_rate=1.0), tmp_path / "run", data)
 
     @pytest.mark.slow

@@ -192,9 +192,10 @@ def _without_value(frame: pd.DataFrame) -> Iterator[str]:
     """Yield a sentence for each reason of a missing value, but for a lack of a reference, which the verdict says."""
     rows = frame.loc[frame["value"].isna() & ~frame["subset"].isin(POOLED)].dropna(subset="missing")
     rows = rows.loc[~rows["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
-    for why, of_reason in rows.groupby("missing", sort=False):
+    groups: Any = rows.groupby("missing", sort=False)
+    for why, of_reason in groups:
         metrics, models = (list(dict.fromkeys(of_reason[name])) for name in ("metric", "model"))
-        whose = f" in {all_of(models)}" if frame["model"].nunique() > 1 else ""
+        whose = f" in {all_of(models)}" if len({*frame["model"]}) > 1 else ""
         yield f"{all_of(metrics)} {'has' if len(metrics) == 1 else 'have'} no value{whose}: {why}."
 
 
