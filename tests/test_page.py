@@ -203,7 +203,7 @@ def test_sections_have_different_names_and_printing_unfolds_the_tables(inside):
 
 @pytest.mark.browser
 def test_a_link_leads_to_its_section_however_much_grows_on_the_way(out, inside, browser):
-    """Strips, player and gallery are built as they come near the screen; the section asked for keeps its place."""
+    """Strips, player and gallery are built near the screen; the section that was asked for stays in its place."""
     names = inside.page.locator("nav a").evaluate_all("all => all.map(one => one.hash)")
     assert {"#clips", "#gallery", "#origins"} < {*names}
     top = "document.querySelector({!r}).getBoundingClientRect().top"
