@@ -174,3 +174,9 @@ def test_an_evaluation_that_gives_no_number_says_why_and_exits_1(tmp_path):
 def test_every_kind_of_model_is_listed():
     listed = run_avbench("list", "models", "--format", "csv").stdout
     assert all(f"\n{name}:" in listed for name in GENERATORS)
+
+
+@pytest.mark.parametrize("words", [("weights", "list"), ("list", "metrics")])
+def test_a_list_that_is_piped_has_the_width_of_a_page(words):
+    lines = run_avbench(*words).stdout.splitlines()
+    assert max(len(line) for line in lines) <= printing.PIPED_LIST_WIDTH and not any("…" in line for line in lines)

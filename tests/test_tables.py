@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from avbench.comparison.leaderboard import _best
+from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.metrics.table import METRICS
 from avbench.report import boards, paper
 from avbench.report.tables import (
@@ -116,6 +117,17 @@ def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     assert "1 more metric: kvd." in whole.export_text(), "a column without a value is not shown"
     whole.print(compact(wide, None, 1000, every=True))
     assert "more metrics" not in whole.export_text()
+
+
+def test_the_compact_table_says_why_a_value_is_missing(frame):
+    """The verdict does where runs are compared, and where there is no reference."""
+    lost = frame[:2].assign(value=np.nan, low=np.nan, high=np.nan)
+    unlike = lost.assign(metric=["precision", "recall"], missing="other precision")
+    rows = pd.concat([frame, unlike, lost.assign(metric="vendi", missing=f"s {NO_REFERENCE}")], ignore_index=True)
+    screen = Console(width=1000, record=True, file=io.StringIO())
+    screen.print(compact(rows, None, 1000))
+    text = screen.export_text()
+    assert "precision and recall have no value in a and b: other precision." in text and NO_REFERENCE not in text
 
 
 @pytest.mark.parametrize("width", [40, 60])

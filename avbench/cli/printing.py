@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 LINE_SECONDS = 60
 """Seconds between two lines of progress if stderr is no terminal."""
 UNLIMITED_WIDTH = 100_000
-"""A line width in letters that no table reaches."""
+"""A line width in letters that no sentence reaches."""
+PIPED_LIST_WIDTH = 120
+"""Width in letters of a list if stdout is no terminal; csv and json are for programs."""
 
 
 def print_protocols(frame: "pd.DataFrame", names: Sequence[str]) -> None:
@@ -97,7 +99,8 @@ def print_listing(heads: Sequence[str], rows: Sequence[Sequence[str]], form: str
     if form in ("csv", "json"):
         print_frame(pd.DataFrame(rows, columns=[*heads]), form)
     elif form == "console":
-        terminal().print(lists.for_console(heads, rows))
+        console = terminal()
+        console.print(lists.for_console(heads, rows), width=None if console.is_terminal else PIPED_LIST_WIDTH)
     else:
         print_line({"md": lists.as_markdown, "latex": lists.as_latex}[form](heads, rows))
 
@@ -184,7 +187,7 @@ def terminal(*, stderr: bool = False) -> Any:
     """Return the console for tables and bars. It shows text from files without markup and with control characters
     escaped.
 
-    If it is a file or a pipe, lines are never cut or wrapped.
+    If it is a file or a pipe, sentences and scores are never cut or wrapped.
     """
     from rich.console import Console
     from rich.segment import Segment

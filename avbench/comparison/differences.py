@@ -267,7 +267,8 @@ def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.Dat
 
 def could_be_made(frame: pd.DataFrame) -> pd.Series:
     """Mark the comparisons that can show a difference: they have a p-value, and clips enough for their metric."""
-    return pd.Series(frame["p"].notna() & frame["too_few"].isna())
+    p, too_few = pd.Series(frame["p"]), pd.Series(frame["too_few"])
+    return p.notna() & too_few.isna()
 
 
 def in_family(frame: pd.DataFrame, known: Mapping[str, Metric], plan: Plan) -> int:

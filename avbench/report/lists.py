@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
+from rich.table import Column, Table
 
 from avbench.comparison.verdict import counted
 from avbench.core import InputError, Subset, nearest
@@ -63,8 +63,8 @@ def problems(what: str) -> list[str]:
 
 
 def for_console(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A list, for rich."""
-    table = Table(*heads)
+    """A list, for rich; what does not fit is wrapped and never cut."""
+    table = Table(*(Column(head, overflow="fold") for head in heads))
     for row in rows:
         table.add_row(*row)
     return table

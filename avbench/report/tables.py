@@ -20,8 +20,9 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from avbench.comparison.verdict import ahead, is_shown
+from avbench.comparison.verdict import ahead, all_of, is_shown
 from avbench.core import one_line
+from avbench.metrics.evaluate import NO_REFERENCE
 
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
 _LATEX = {
@@ -182,7 +183,20 @@ def compact(
     if left_out:
         more = "1 more metric" if len(left_out) == 1 else f"{len(left_out)} more metrics"
         message += f" {every_by} shows {more}: {', '.join(left_out)}."
-    return Group(*parts, Text(message, style="dim"))
+    compared = differences is not None and not differences.empty  # then the verdict has the reasons
+    notes = [] if compared else [Text(sentence, style="dim") for sentence in _without_value(frame)]
+    return Group(*parts, *notes, Text(message, style="dim"))
+
+
+def _without_value(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence for each reason of a missing value, but for a lack of a reference, which the verdict says."""
+    rows = frame.loc[frame["value"].isna() & ~frame["subset"].isin(POOLED)].dropna(subset="missing")
+    rows = rows.loc[~rows["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
+    groups: Any = rows.groupby("missing", sort=False)
+    for why, of_reason in groups:
+        metrics, models = (list(dict.fromkeys(of_reason[name])) for name in ("metric", "model"))
+        whose = f" in {all_of(models)}" if len({*frame["model"]}) > 1 else ""
+        yield f"{all_of(metrics)} {'has' if len(metrics) == 1 else 'have'} no value{whose}: {why}."
 
 
 def _starred(cell: Cell) -> Cell:
