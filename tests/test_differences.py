@@ -10,11 +10,12 @@ from command_line import run_avbench
 from made_runs import SUBSETS, by_hand, evaluated, made_run
 
 from avbench.comparison import plan
-from avbench.comparison.differences import differences
+from avbench.comparison.differences import differences, in_family
 from avbench.comparison.leaderboard import find, leaderboard
 from avbench.comparison.power import planned
 from avbench.comparison.score_table import scores_frame
 from avbench.core import InputError
+from avbench.metrics.table import known_metrics
 from avbench.storage.run_folder import read_json, write_json
 
 
@@ -61,6 +62,17 @@ def test_runs_without_a_common_seed_are_compared_unpaired(tmp_path, runs):
     row = found.loc[("toy-control", "lpips_consecutive", "other")]
     assert not row["paired"] and row["p"] < 0.001 and row["better"] == "good"
     assert "macro" not in found.index.get_level_values("subset")
+
+
+def test_a_comparison_of_too_few_clips_is_in_the_family_only_if_a_plan_declares_it():
+    names = ("lpips_consecutive", "onset_rate", "fvd")
+    given = {"subset": "s", "metric": names, "p": (0.03, 0.04, 0.5), "p_holm": np.nan, "too_few": (None, None, "few")}
+    found = pd.DataFrame(given)
+    assert in_family(found, known_metrics(), plan.Plan()) == 2
+    assert list(found["p_holm"])[:2] == [0.06, 0.06] and np.isnan(found["p_holm"][2])
+    asked = plan.from_plain({"question": [{"name": "q", "subset": "s", "metric": name} for name in names]})
+    found = pd.DataFrame(given)
+    assert in_family(found, known_metrics(), asked) == 3 and found["p_holm"][0] == pytest.approx(0.09)
 
 
 def test_only_declared_questions_are_the_family(runs):

@@ -26,6 +26,14 @@ def test_svg_is_drawn_for_print(runs, tmp_path):
     assert "prefers-color-scheme" not in text and text.count("<svg") == 1
 
 
+def test_the_plot_counts_the_comparisons_that_the_answer_counts(tmp_path):
+    """Two metrics on two subsets; the correction also counts the two metrics pooled over both."""
+    runs = [evaluated(made_run(tmp_path / name, seed=seed, lpips=0.01 * seed)).path for seed, name in enumerate("ab")]
+    done = run_avbench("compare", *runs, "--figure", tmp_path / "forest.svg")
+    words = "".join(ElementTree.fromstring((tmp_path / "forest.svg").read_text()).itertext())
+    assert "in 2 of 4 comparisons" in done.stdout and "can show in 4 comparisons, corrected for 6" in words
+
+
 def test_too_few_prompts_for_any_full_mark_are_said(tmp_path):
     runs = [
         evaluated(made_run(tmp_path / n, seed=k, lpips=k, names=["toy-control"], count=6)).path

@@ -181,6 +181,7 @@ def test_no_sound_anywhere_is_a_sentence(folder_of_clips, tmp_path):
     [
         (["run", "toyworld:forzen"], "did you mean 'frozen'"),
         (["run", "nowhere:x"], "unknown provider"),
+        (["run", "nowhere"], "there is no file or folder of that name"),
         (["run", "toyworld:frozen", "-M", "speed=1"], "no setting 'speed'"),
         (["run", "toyworld:", "-M", "strength=1"], "has no strength"),
         (["run", "toyworld:", "--subset", "toy-contol"], "did you mean 'toy-control'"),

@@ -265,12 +265,22 @@ def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.Dat
     return frame.assign(**followed.astype(dict.fromkeys(FOLLOWING, float)))
 
 
+def could_be_made(frame: pd.DataFrame) -> pd.Series:
+    """Mark the comparisons that can show a difference: they have a p-value, and clips enough for their metric."""
+    return frame["p"].notna() & frame["too_few"].isna()
+
+
 def in_family(frame: pd.DataFrame, known: Mapping[str, Metric], plan: Plan) -> int:
-    """Add directions, units and Holm's correction to compared rows, and return what the family counts, at least 1."""
+    """Add directions, units and Holm's correction to compared rows, and return what the family counts, at least 1.
+
+    Comparisons that could not be made are no members: how many clips there are is known before any number, so leaving
+    them out causes no false alarm. A plan's questions stay members for as long as they have a p-value, as declared.
+    """
     frame["direction"] = [known[name].direction.value for name in frame["metric"]]
     frame["unit"] = [known[name].unit for name in frame["metric"]]
     places = zip(frame["subset"], frame["metric"], strict=True)
-    primary = np.array([plan.primary(subset, metric) for subset, metric in places]) & frame["p"].notna()
+    candidates = frame["p"].notna() if plan.questions else could_be_made(frame)
+    primary = np.array([plan.primary(subset, metric) for subset, metric in places]) & candidates
     frame["primary"], frame["family"] = primary, primary.sum()
     frame.loc[primary, "p_holm"] = paired.holm(frame.loc[primary, "p"])
     return max(1, int(primary.sum()))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, sided, worsening
+from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, could_be_made, sided, worsening
 from avbench.core import Direction
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
@@ -181,7 +181,7 @@ class _Pair:
     def __init__(self, run: str, against: str, rows: pd.DataFrame, frame: pd.DataFrame) -> None:
         self.run, self.against, self.frame = run, against, frame
         self.several = len({*rows["subset"]}) > 1
-        made = rows.loc[rows["p"].notna() & rows["too_few"].isna()]
+        made = rows.loc[could_be_made(rows)]
         self.made = len(made)
         """Comparisons that could be made."""
         self.size = _size(made)
@@ -359,7 +359,7 @@ def _settling(row: Any) -> tuple[float, str] | None:
 
 
 def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
-    lost = own[own["p"].isna() | own["too_few"].notna()]
+    lost = own[~could_be_made(own)]
     if len(lost):
         counts: Counter[str] = Counter()
         runs: defaultdict[str, list[str]] = defaultdict(list)

@@ -120,6 +120,8 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
                 raise InputError(msg)
             return build(seen.model, settings, journal)
         unknown = f"give provider:target; unknown provider, {nearest(provider, [*GENERATORS, *outside])}"
+        if not colon:
+            unknown += "; and there is no file or folder of that name"
         msg = f"model {model!r}: {plug_ins().problems.get(provider, unknown)}"
         raise InputError(msg)
     kind = resolve(GENERATORS[provider]) if provider in GENERATORS else outside[provider].load()

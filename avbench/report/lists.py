@@ -106,13 +106,19 @@ def _detected(path: Path) -> Listing:
 
 
 def _cached(path: Path) -> Path:
-    """Return the cached path of a hub repository; any other path is returned unchanged."""
+    """Return the cached path of a hub repository; an absolute path is returned unchanged.
+
+    Raises InputError if the repository is not in the cache.
+    """
     from avbench.generation.providers.diffusers.loading import local_folder
 
     try:
         return local_folder(str(path), None, fetch=False)
     except InputError:
-        return path
+        if path.is_absolute():
+            return path
+        msg = f"{path} does not exist here, and avbench does not find it in the cache of the Hugging Face hub either"
+        raise InputError(msg) from None
 
 
 def _models() -> Listing:

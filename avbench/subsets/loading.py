@@ -61,7 +61,8 @@ def folder_of(name: str) -> Path:
 
 def _unknown(name: str) -> str:
     choices = nearest(name, [*names(), *plug_ins().usable])
-    return f"subset {name!r} is unknown; {choices}, or a folder with card.toml and prompts.jsonl"
+    gone = f"; there is no folder {name}" if _is_path(name) else ""
+    return f"subset {name!r} is unknown; {choices}, or a folder with card.toml and prompts.jsonl{gone}"
 
 
 def _is_path(name: str) -> bool:

@@ -56,7 +56,7 @@ class MSCLAPProtocol(SoundProtocol):
     end: str = " <|endoftext|>"
     padding: str = "!"
     tokens: int = 77
-    read: str = "after all but padding"
+    read: str = "last true token"
     output: str = "unit projections"
     weights: str = "ms-clap-2023"
     tokenizer: str = "gpt2-tokenizer"

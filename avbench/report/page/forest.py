@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from avbench.comparison.differences import sided, worsening
+from avbench.comparison.differences import could_be_made, sided, worsening
 from avbench.comparison.verdict import counted, effect, is_shown, reason
 from avbench.report.page import svg
 from avbench.report.tables import p_value
@@ -83,15 +83,14 @@ def forest(
 def _captions(rows: pd.DataFrame) -> tuple[str, str]:
     """What 1 on the axis is, for the wide and for the narrow drawing; or that no mark can be full."""
     prompts, family = (int(np.nanmax([0.0, *rows[name].to_numpy(float)])) for name in ("prompts", "family"))
+    here = int(could_be_made(rows).sum())
+    many = counted(here, "comparison") + (f", corrected for {family}" if family != here else "")
     least = least_prompts(family=max(1, family))
     if True in {*rows["paired"]} and prompts < least:
-        few = f"{counted(prompts, 'prompt')} can show no difference in {counted(family, 'comparison')}"
+        few = f"{counted(prompts, 'prompt')} can show no difference in {many}"
         return f"{few}, however large: at least {least} prompts are needed", "too few prompts to show a difference"
     shown = "1 is about the smallest difference that"
-    return (
-        f"{shown} {counted(prompts, 'prompt')} can show in {counted(family, 'comparison')}",
-        f"{shown} can be shown",
-    )
+    return f"{shown} {counted(prompts, 'prompt')} can show in {many}", f"{shown} can be shown"
 
 
 def _row(metric: str, rows: Sequence[Any], frame: pd.DataFrame) -> _Row:
