@@ -132,15 +132,15 @@ def _clap_text(feature: Any) -> None:
 def _ms_clap(feature: Any) -> None:
     from avbench.features.audio.ms_clap import Network
 
-    class Words:
-        """In the tokenizer's place: as many tokens as words."""
+    class Listed(Words):
+        """The same tokens as a list."""
 
         pad_token_id = 0
 
-        def __call__(self, text: str) -> dict[str, list[int]]:
-            return {"input_ids": [5] * (len(text.split()) + 1)}
+        def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+            return {"input_ids": super().__call__(text)["input_ids"][0].tolist()}
 
-    feature._network, feature._tokenizer = _ready(Network(feature.shape)), Words()
+    feature._network, feature._tokenizer = _ready(Network(feature.shape)), Listed()
 
 
 def _perception(feature: Any) -> None:

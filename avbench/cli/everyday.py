@@ -446,6 +446,7 @@ def doctor(
 ) -> None:
     """Check this machine, or a model: one line per check, and exit code 1 if one failed."""
     from avbench.cli.machine_checks import checks
+    from avbench.comparison.verdict import counted
     from avbench.generation import contract
     from avbench.generation import table as generators
 
@@ -459,7 +460,7 @@ def doctor(
         print_line(f"{one.mark}: {one.name}: {one.words}")
         failed += one.ok is False
     if failed:
-        refuse(f"{failed} check{'' if failed == 1 else 's'} failed", code=1)
+        refuse(f"{counted(failed, 'check')} failed", code=1)
 
 
 @dataclass(frozen=True)

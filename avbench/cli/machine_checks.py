@@ -33,12 +33,9 @@ _CHEAP = ("flow-dis", "onsets", "levels")
 
 def checks(out: Path) -> Iterator[Check]:
     """Run every check; `out` is the folder where runs would be written."""
-    for name, look in (("versions", _versions), ("devices", _devices), ("disk", lambda: _disk(out))):
+    machine = (("versions", _versions), ("devices", _devices), ("disk", lambda: _disk(out)), ("bf16", _bf16))
+    for name, look in (*machine, ("judge server", _judge_server)):
         yield _check(name, look)
-    yield _bf16()
-    asked = bool(os.environ.get(served.ADDRESS, "").strip())
-    unset = f"${served.ADDRESS} is not set; only physics_judge_served needs it"
-    yield _check("judge server", _judge_server) if asked else Check("judge server", None, unset)
     yield from _weights()
     clip = _check("toy clip", lambda: f"the embedded world makes {len(_toy_clip().frames)} frames with sound")
     yield clip
@@ -50,9 +47,15 @@ class _Trouble(Exception):
     """What is wrong, in a sentence; None if nothing is."""
 
 
+class _NotApplicable(Exception):
+    """Why a check does not apply to this machine, in a sentence."""
+
+
 def _check(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, True, look())
+    except _NotApplicable as reason:
+        return Check(name, None, str(reason))
     except (_Trouble, InputError) as trouble:
         return Check(name, False, str(trouble))
     except Exception as error:
@@ -79,12 +82,16 @@ def _devices() -> str:
     return f"{cores} cores, " + ", ".join(f"{card.name} with {card.total_memory / 1e9:.0f} GB" for card in cards)
 
 
-def _bf16() -> Check:
-    slow = devices.slow_in_bfloat16()
-    return Check("bf16", None if slow else True, slow or "one convolution was faster in bfloat16 than in float32")
+def _bf16() -> str:
+    if slow := devices.slow_in_bfloat16():
+        raise _NotApplicable(slow)
+    return "one convolution was faster in bfloat16 than in float32"
 
 
 def _judge_server() -> str:
+    if not os.environ.get(served.ADDRESS, "").strip():
+        msg = f"${served.ADDRESS} is not set; only physics_judge_served needs it"
+        raise _NotApplicable(msg)
     served.ServedJudge()
     address, model = served.target()
     return f"{address} answers; the model is {model}"

@@ -193,10 +193,9 @@ def _copied(folder: RunFolder, sample: Sample, key: Key) -> Sample:
     copy = stem.with_name(stem.name + path.suffix)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        _copy_whole(path, copy)
-        truth = folder.clip_stem(sample.key).with_name(f"{folder.clip_stem(sample.key).name}.truth.json")
-        if truth.exists():
-            _copy_whole(truth, stem.with_name(f"{stem.name}.truth.json"))
+        _put(path, copy)
+        if (truth := folder.truth_path(sample.key)).exists():
+            _put(truth, folder.truth_path(key))
     except OSError as error:
         if _no_space(error):
             raise _disk_full(folder, key) from error
@@ -206,17 +205,17 @@ def _copied(folder: RunFolder, sample: Sample, key: Key) -> Sample:
 
 def _copied_failure(sample: Sample, key: Key) -> str | None:
     """Why a copied request failed; the reason may name the prompt, so another prompt is told whose reason it is."""
-    if sample.failure is None or sample.key.prompt == key.prompt:
+    if sample.key.prompt == key.prompt:
         return sample.failure
     where = f"{sample.key.subset}/{sample.key.prompt}"
     return f"the model gets the same request as for the prompt {where}, which failed: {sample.failure}"
 
 
-def _copy_whole(path: Path, copy: Path) -> None:
-    """Copy a file in one step: a killed process leaves no incomplete copy."""
-    part = copy.with_name(f".{copy.name}.part")
-    shutil.copyfile(path, part)
-    part.replace(copy)
+def _put(source: Path, path: Path, how: Callable[[Path, Path], object] = shutil.copyfile) -> None:
+    """Copy or move a file to `path` in one step: a killed process leaves no incomplete one there."""
+    part = path.with_name(f".{path.name}.part")
+    how(source, part)
+    part.replace(path)
 
 
 def _batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
@@ -404,14 +403,12 @@ def _kept(
         stem.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(made.clip, Path):
             path = stem.with_name(stem.name + made.clip.suffix)
-            part = path.with_name(f".{path.name}.part")
-            (shutil.move if made.moved else shutil.copyfile)(made.clip, part)
-            part.replace(path)
+            _put(made.clip, path, shutil.move if made.moved else shutil.copyfile)
         else:
             path = stem.with_name(stem.name + ".mkv")
             write_clip(clip, path)
         if made.truth is not None:
-            write_json(stem.with_name(stem.name + ".truth.json"), made.truth)
+            write_json(folder.truth_path(request.key), made.truth)
         name = path.relative_to(folder.path).as_posix()
         copied = isinstance(made.clip, Path) and not made.moved  # then its own hash identifies its origin
         source = source_of(request) if source_of and not copied else None

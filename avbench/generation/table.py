@@ -67,7 +67,8 @@ class Generator(typing.Protocol):
       with the origin; None if it is unknown. It raises InputError if the origin is gone. When a run is resumed, clips
       whose `source` has changed are reported.
     - `asked(request)` is for a generator that makes equal clips of equal requests, bit by bit. It returns everything of
-      the request that decides the clip, the seed included. A prompt of two subsets is then sampled once and copied.
+      the request that decides the clip besides the clip spec, the seed included. A prompt of two subsets is then
+      sampled once and copied.
 
     A class with many settings may take them as ``**settings`` and name dataclasses in `setting_groups`, whose fields
     are the settings (see `grouped`). A class with a parameter `journal` gets a folder inside the run folder, for what

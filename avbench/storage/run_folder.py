@@ -360,6 +360,11 @@ class RunFolder:
         """Path of a clip without its suffix."""
         return self.path / "clips" / key.subset / f"{key.prompt}-{key.seed}"
 
+    def truth_path(self, key: Key) -> Path:
+        """Path of a clip's ground truth, which exists where its maker knew it."""
+        stem = self.clip_stem(key)
+        return stem.with_name(f"{stem.name}.truth.json")
+
     def samples(self) -> dict[Key, Sample]:
         """Read samples.jsonl. If a key has several lines, the last one counts."""
         path = self.path / "samples.jsonl"

@@ -221,9 +221,9 @@ def _put_clip(home: RunFolder, place: RunFolder, sample: Sample) -> None:
     target = place.path / sample.path
     if not (target.is_file() and holds(target, str(sample.sha256))):
         _put(home.path / sample.path, target)
-    truth = f"{stem}.truth.json"
-    if (home.path / truth).is_file() and not (place.path / truth).is_file():
-        _put(home.path / truth, place.path / truth)
+    truth, there = home.truth_path(sample.key), place.truth_path(sample.key)
+    if truth.is_file() and not there.is_file():
+        _put(truth, there)
 
 
 def _put(source: Path, target: Path) -> None:

@@ -449,13 +449,15 @@ def _load(path: Path, asked: Mapping[str, Any], device: torch.device) -> dict[st
         msg = f"{path} is not a training's state; remove it to begin again"
         raise InputError(msg)
     if state["plan"] != asked:
-        changed = [name for name in asked if state["plan"].get(name) != asked[name]]
-        differing = ", ".join(
-            f"{name} is {state['plan'].get(name)!r} there and {asked[name]!r} here" for name in changed
-        )
-        msg = f"{path} belongs to another training ({differing}); choose another folder"
+        msg = f"{path} belongs to another training ({differing(state['plan'], asked)}); choose another folder"
         raise InputError(msg)
     return state
+
+
+def differing(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Those of the fields asked for that a folder holds with another value, in words; empty if there are none."""
+    changed = (name for name, value in asked.items() if there.get(name) != value)
+    return ", ".join(f"{name} is {there.get(name)!r} there and {asked[name]!r} here" for name in changed)
 
 
 def _save(

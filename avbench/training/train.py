@@ -34,7 +34,7 @@ from avbench.storage.run_folder import file_sha256, write_json
 from avbench.subsets import loading
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
 from avbench.training.examples import CAPTIONS, CARD, Examples, Feed
-from avbench.training.loop import AUDIO_ONLY, Objective, Plan, Progress, train
+from avbench.training.loop import AUDIO_ONLY, Objective, Plan, Progress, differing, train
 from avbench.training.machine import Machine
 
 FIRST_SEED = 2_000_000
@@ -123,9 +123,8 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
     card = read_json(out / CARD, dict) if (out / CARD).exists() else None
     if card is None:
         card = {**asked, "audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
-    if changed := [name for name in asked if card.get(name) != asked[name]]:
-        differing = ", ".join(f"{name} is {card.get(name)!r} there and {asked[name]!r} here" for name in changed)
-        msg = f"{out} holds other examples ({differing}); choose another folder"
+    if changed := differing(card, asked):
+        msg = f"{out} holds other examples ({changed}); choose another folder"
         raise InputError(msg)
     sound = SpectrogramCodec(checkpoint.config_part(card["audio_codec"], SpectrogramCodecConfig))
     shapes = {

@@ -69,9 +69,7 @@ def forest(
         widths: the widths to draw it in.
     """
     run, against = str(rows["run"].iloc[0]), str(rows["against"].iloc[0])
-    found = [
-        _row(str(metric), [*of_metric.itertuples()], frame) for metric, of_metric in rows.groupby("metric", sort=False)
-    ]
+    found = [_row(str(metric), of_metric, frame) for metric, of_metric in rows.groupby("metric", sort=False)]
     found.sort(key=lambda row: (not row.marks, not row.sided, not row.shown, -row.farthest))
     most = max((row.farthest for row in found), default=0.0)
     axis_end = min(max(1.15 * most, 1.5), _FARTHEST)
@@ -93,8 +91,8 @@ def _captions(rows: pd.DataFrame) -> tuple[str, str]:
     return f"{shown} {counted(prompts, 'prompt')} can show in {many}", f"{shown} can be shown"
 
 
-def _row(metric: str, rows: Sequence[Any], frame: pd.DataFrame) -> _Row:
-    made = [row for row in rows if pd.notna(row.p) and pd.isna(row.too_few)]
+def _row(metric: str, of_metric: pd.DataFrame, frame: pd.DataFrame) -> _Row:
+    rows, made = [*of_metric.itertuples()], [*of_metric[could_be_made(of_metric)].itertuples()]
     marks = tuple(_mark(row) for row in made)
     has_side = any(sided(row) for row in made) if made else True
     return _Row(metric, marks, _note(rows, made, marks, frame), has_side)

@@ -334,8 +334,7 @@ class _Truth:
 
 def _contacts(folder: RunFolder, key: Key) -> list[float] | None:
     """Times of the contacts in seconds, if the clip's maker knew them."""
-    stem = folder.clip_stem(key)
-    path = stem.with_name(stem.name + ".truth.json")
+    path = folder.truth_path(key)
     if not path.exists():
         return None
     known = read_json(path, _Truth, known_only=False)

@@ -212,10 +212,10 @@ class Diffusers:
         return {**wanted, **fitted}
 
     def asked(self, request: Request) -> tuple[object, ...]:
-        """What decides a clip, besides the settings."""
+        """What decides a clip, besides the settings and the clip spec."""
         prompt = request.prompt
         image = repr(prompt.tags.get("image")) if "image" in self._needs else None  # a wrong tag may be a list
-        return self._captioned(prompt), image, request.clip_spec, request.key.seed
+        return self._captioned(prompt), image, request.key.seed
 
     def source(self, request: Request) -> str | None:
         """The hash of the image that a clip starts from, if it starts from one."""

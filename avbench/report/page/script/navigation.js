@@ -20,8 +20,9 @@ function goTo(section) {
   setTimeout(() => now.disconnect(), 3000);
 }
 for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) addEventListener(kind, () => kept?.disconnect(), { passive: true });
-addEventListener("click", (event) => {
-  const section = $(event.target.closest("a[href^='#']")?.hash.slice(1));
+function follow(hash) {
+  const section = $(hash?.slice(1));
   if (section) goTo(section);
-});
-if (location.hash && $(location.hash.slice(1))) goTo($(location.hash.slice(1)));
+}
+addEventListener("click", (event) => follow(event.target.closest("a[href^='#']")?.hash));
+follow(location.hash);
