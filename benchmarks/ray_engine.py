@@ -42,7 +42,7 @@ class Cost:
     wall_seconds: float
     worker_cpu_seconds: float
     busiest_cpu_seconds: float
-    """Of the worker that had most to do: in sampling, and in measuring."""
+    """Of the worker that had most to do: in sampling, and in measuring. One process samples in the command itself."""
     command_cpu_seconds: float
 
 
@@ -101,7 +101,7 @@ def cost(workers: int | RayActors, clips: int, work: Path) -> Cost:
     assert not failed, by.reporter.notes
     stages = [of.seconds.values() for of in (sampling, measuring)]
     own = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) - command
-    return Cost(wall, sum(map(sum, stages)), sum(map(max, stages)), own)
+    return Cost(wall, sum(map(sum, stages)), sum(max(of, default=0.0) for of in stages), own)
 
 
 def main() -> None:
