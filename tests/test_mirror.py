@@ -275,3 +275,14 @@ def test_what_is_no_mirror_is_not_pulled(tmp_path):
     assert (
         "store/.mirror.json" in run_avbench("runs", "pull", f"file://{tmp_path}/store", tmp_path / "c", code=2).output
     )
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(fsspec.config.conf, "s3", server)
+    storage = fsspec.filesystem("s3")
+    storage.mkdir("evil")
+    made(tmp_path / "a", "s3://evil", 1)
+    storage.pipe_file("evil/world/../../out", b"x")
+    with pytest.raises(InputError, match="is not a path inside it"):
+        pulled("s3://evil", tmp_path / "copy")
+    assert not [*tmp_path.glob("out"), *tmp_path.parent.glob("out")]

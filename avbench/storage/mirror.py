@@ -324,11 +324,11 @@ class Mirror:
         write_json(self._folder / STATE_FILE, asdict(_Synced(self.url, *by, dict(sorted(files.items())))))
 
     def _listed(self) -> list[str]:
-        """The names of the mirror's files, without its own."""
+        """The names of the mirror's files; of those that begin with a dot, none is the run's."""
         self._storage.invalidate_cache()
         found = self._asked(self._storage.find, self._root)
         names = (str(one).removeprefix(self._root).lstrip("/") for one in found)
-        return sorted(name for name in names if name != STATE_FILE)
+        return sorted(name for name in names if not name.rpartition("/")[2].startswith("."))
 
     def _exists(self, name: str) -> bool:
         self._storage.invalidate_cache()
