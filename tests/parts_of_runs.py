@@ -59,7 +59,7 @@ def content(place, *, times=False):
     found = {}
     for path in sorted(place.rglob("*")):
         name = path.relative_to(place).as_posix()
-        if path.is_file() and path.name not in (".lock", ".progress.json"):
+        if path.is_file() and path.name not in (".lock", ".progress.json", ".mirror.json"):
             found[name] = path.read_bytes()
     if not times and "samples.jsonl" in found:
         lines = [json.loads(line) for line in found["samples.jsonl"].splitlines()]

@@ -26,11 +26,13 @@ from avbench.api.running import DEMO_MODELS, run
 from avbench.api.scoring import score
 from avbench.api.stages import evaluated, measurable, measured, opened, sampled
 from avbench.api.work import Reporter, SamplingJob, Silent, Work, note_unusable_metrics
+from avbench.storage.mirror import Mirrors
 
 __all__ = [
     "DEMO_MODELS",
     "ArmComparison",
     "Comparison",
+    "Mirrors",
     "RealClips",
     "Reporter",
     "SamplingJob",

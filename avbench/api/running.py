@@ -17,6 +17,7 @@ from avbench.core import InputError, Shard, Subset
 from avbench.features.measure import require_weights
 from avbench.metrics.columns import Wanted, fetched, wanted_metrics
 from avbench.metrics.evaluate import features_of, fvd_metrics
+from avbench.storage.mirror import Mirrors
 from avbench.storage.ray_actors import RayActors
 
 DEMO_MODELS = (
@@ -56,6 +57,7 @@ def run(
     replace: bool = False,
     reporter: Reporter | None = None,
     shard: str | None = None,
+    mirror: str | None = None,
 ) -> Comparison:
     """Sample models on subsets, measure, and compare each with the first.
 
@@ -88,12 +90,15 @@ def run(
         replace: delete and make again what belongs to another model or other settings; otherwise it is an error.
         reporter: where messages and progress go.
         shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
+        mirror: an address of object storage, such as ``s3://bucket/runs``, that gets a copy of each run folder while
+            it is written (docs/scale.md). A run that another machine began there is continued.
 
     Raises:
         InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
     """
     part = None if shard is None else Shard.parse(shard)
-    work = work_of(workers, replace, reporter, device, precision)
+    mirrors = None if mirror is None else Mirrors(Path(out), mirror)
+    work = work_of(workers, replace, reporter, device, precision, mirrors)
     given = [models] if isinstance(models, str) else [*(models or DEMO_MODELS)]
     names = [subsets] if isinstance(subsets, str) else subsets
     chosen = paper_presets.load(preset) if preset else None
@@ -134,7 +139,7 @@ def run(
         compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
         look = early_look_at(opened_runs[0], view, computed, real) if compares else None
         failed += missing + measured(view, measurable(view, computed, real, work), work, beside, look)
-        evaluated(view, computed, real, beside)
+        evaluated(view, computed, real, beside, work)
         opened_runs.append(view)
     found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
     return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed)

@@ -19,6 +19,7 @@ from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics.columns import Wanted, wanted_metrics
 from avbench.metrics.evaluate import features_of
 from avbench.metrics.table import Metric
+from avbench.storage.mirror import Mirrors
 from avbench.storage.ray_actors import RayActors
 from avbench.subsets.from_folders import paired
 
@@ -43,6 +44,7 @@ def score(
     replace: bool = False,
     reporter: Reporter | None = None,
     shard: str | None = None,
+    mirror: str | None = None,
 ) -> Comparison:
     """Score folders of finished clips, and compare each with the first.
 
@@ -69,12 +71,15 @@ def score(
         replace: measure changed clips again; otherwise they are an error.
         reporter: where messages and progress go.
         shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
+        mirror: an address of object storage, such as ``s3://bucket/runs``, that gets a copy of each run folder while
+            it is written (docs/scale.md). A run that another machine began there is continued.
 
     Raises:
         InputError: a folder holds no clips, or another argument is wrong.
     """
     part = None if shard is None else Shard.parse(shard)
-    work = work_of(workers, replace, reporter, device, precision)
+    mirrors = None if mirror is None else Mirrors(Path(out), mirror)
+    work = work_of(workers, replace, reporter, device, precision, mirrors)
     named = named_folders(folders)
     chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
     require_weights(features_of(chosen))
@@ -103,7 +108,7 @@ def score(
         )
         look = early_look_at(views[0], view, chosen, real) if views else None
         failed += missing - lacking + measured(view, measurable(view, chosen, real, work), work, look=look)
-        evaluated(view, chosen, real)
+        evaluated(view, chosen, real, work=work)
         views.append(view)
     return dataclasses.replace(compared(views, plan=plan, reference=real), notes=[*work.reporter.notes], failed=failed)
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from avbench.metrics.evaluate import evaluate, features_of, without_reference
 from avbench.metrics.table import Metric
 from avbench.storage.content import counted
 from avbench.storage.media import has_sound
+from avbench.storage.mirror import Mirror
 from avbench.storage.progress import recorded
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
@@ -31,7 +32,7 @@ MOST_LISTED = 5
 def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[RunView, int]:
     """Make the clips of a model; return the run and how many clips failed, without those that the model refused."""
     folder = RunFolder(path)
-    with folder.writing():
+    with _writing(folder, work) as mirror:
         count, made, remarks = sampling.sample(
             folder,
             model,
@@ -42,6 +43,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
             preset=asked.preset,
             replace=work.replace,
             shard=asked.shard,
+            mirror=mirror,
         )
         work.reporter.begun(path)
         for remark in remarks:
@@ -130,8 +132,8 @@ def measured(
             lost.update({one.key: task.failed for one in task.samples if task.failed})
             yield task
 
-    with view.writing():
-        how = {"workers": work.pool, "device": work.device, "precision": work.precision}
+    with _writing(view, work) as mirror:
+        how = {"workers": work.pool, "device": work.device, "precision": work.precision, "mirror": mirror}
         count, tasks = measure_clips(view, features_of(metrics), against=against, **how)
         if count and work.precision == "bf16" and (sentence := _slow(work)) not in (None, *work.reporter.notes):
             work.reporter.note(sentence)
@@ -158,11 +160,23 @@ def _reasons(failed: Mapping[str, str]) -> str:
 
 
 def evaluated(
-    view: RunFolder, metrics: Sequence[Metric], reference: Path | None = None, against: RunFolder | None = None
+    view: RunFolder,
+    metrics: Sequence[Metric],
+    reference: Path | None = None,
+    against: RunFolder | None = None,
+    work: Work | None = None,
 ) -> list[Score]:
     """Score a measured run, with its folder locked for other avbench processes."""
-    with view.writing():
+    with _writing(view, work or Work()):
         return evaluate(view, metrics, place=reference, against=against)
+
+
+@contextmanager
+def _writing(folder: RunFolder, work: Work) -> Iterator[Mirror | None]:
+    """Lock a run folder, and keep its mirror up to date while the block writes it."""
+    mirror = work.mirror_of(folder.path)
+    with folder.writing(), mirror.kept() if mirror else nullcontext():
+        yield mirror
 
 
 def early_look_at(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from avbench.core import Shard, Subset
 from avbench.features import devices
 from avbench.metrics.table import problems
+from avbench.storage.mirror import Mirror, Mirrors
 from avbench.storage.ray_actors import RayActors
 from avbench.storage.worker_pool import default_workers
 
@@ -72,6 +73,12 @@ class Work:
     """Where networks measure: ``auto`` (the GPUs, if there are any), ``cpu``, ``cuda`` or ``cuda:0,1``."""
     precision: str | None = None
     """Of I3D and LPIPS: ``fp32`` or ``bf16``; None means that of a run's rows, or ``fp32`` where there are none."""
+    mirrors: Mirrors | None = None
+    """Where run folders are copied to while they are written."""
+
+    def mirror_of(self, run: Path) -> Mirror | None:
+        """The mirror of a run folder, if it has one."""
+        return None if self.mirrors is None else self.mirrors.of(run)
 
     @property
     def processes(self) -> int:
@@ -100,7 +107,12 @@ class SamplingJob:
 
 
 def work_of(
-    workers: int | RayActors | None, replace: bool, reporter: Reporter | None, device: str, precision: str | None
+    workers: int | RayActors | None,
+    replace: bool,
+    reporter: Reporter | None,
+    device: str,
+    precision: str | None,
+    mirrors: Mirrors | None = None,
 ) -> Work:
     """Settings of the work, checked, with a note on each metric that cannot be used."""
     if not isinstance(workers, RayActors):  # whose machines may have other devices
@@ -108,7 +120,7 @@ def work_of(
     devices.require_precision(precision)
     reporter = reporter or Silent()
     note_unusable_metrics(reporter)
-    return Work(workers, replace, reporter, device, precision)
+    return Work(workers, replace, reporter, device, precision, mirrors)
 
 
 def note_unusable_metrics(reporter: Reporter) -> None:

@@ -26,6 +26,7 @@ from avbench.cli.options import (
     ItemTimeout,
     Limit,
     Metrics,
+    MirrorAt,
     Models,
     Out,
     PlanAt,
@@ -130,6 +131,7 @@ def score(
     details: Details = False,
     every: All = False,
     shard: ShardOf = None,
+    mirror: MirrorAt = None,
 ) -> None:
     """Find out which of several folders of clips is better. Nothing else is needed.
 
@@ -161,6 +163,7 @@ def score(
         replace=replace,
         reporter=PRINTED,
         shard=shard,
+        mirror=mirror,
     )
     _finish(found, shard_place(out, shard), by, shown=Shown(details, every, explain or ()))
 
@@ -198,6 +201,7 @@ def run(
     every: All = False,
     config: Config = None,
     shard: ShardOf = None,
+    mirror: MirrorAt = None,
 ) -> None:
     """Sample, measure and compare models; print the answer and the tables, and write the page.
 
@@ -240,6 +244,7 @@ def run(
         replace=replace,
         reporter=Printed(PRINTED.notes, begun),
         shard=shard,
+        mirror=mirror,
     )
     _finish(found, place, by, fvd_protocol, shown=Shown(details, every, explain or ()))
 

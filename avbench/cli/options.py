@@ -186,6 +186,13 @@ ShardOf = Annotated[
     str | None,
     typer.Option("--shard", help="i/n: only the i-th of n parts, into shards/i-of-n; `runs merge` puts them together."),
 ]
+MirrorAt = Annotated[
+    str | None,
+    typer.Option(
+        "--mirror",
+        help="Keep a copy of each run folder here, and continue what another machine began: s3://bucket/runs, gs://…",
+    ),
+]
 Explain = Annotated[
     list[str] | None,
     typer.Option(

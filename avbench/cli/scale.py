@@ -1,4 +1,4 @@
-"""Defines the commands for runs that take long or that many machines make: status, runs merge, cache."""
+"""Defines the commands for runs that take long or that many machines make: status, runs, cache."""
 
 import dataclasses
 import json
@@ -36,6 +36,36 @@ def merge_runs(
         counts = ", ".join(f"{count} of {subset}" for subset, count in found.missing.items())
         shards = f"; not given: shard {', '.join(found.absent)}" if found.absent else ""
         print_line(f"missing: {counts}{shards}; merge again when they are there")
+
+
+@runs_app.command("push")
+def push_run(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    url: Annotated[str, typer.Argument(help="Address of its copy: s3://bucket/runs/NAME, gs://…")],
+) -> None:
+    """Copy a run folder to object storage; given again, only what changed."""
+    from avbench.storage.mirror import Mirror
+    from avbench.storage.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    folder.run()  # or there is nothing to copy
+    with folder.writing(), Mirror(run, url).kept():
+        pass
+    print_line(f"{url}: equal to {run}")
+
+
+@runs_app.command("pull")
+def pull_run(
+    url: Annotated[str, typer.Argument(help="Address of a run: s3://bucket/runs/NAME, gs://…")],
+    run: Annotated[Path, typer.Argument(help="Run folder to create or to update.", callback=folder_to_write)],
+) -> None:
+    """Copy a run from object storage to a folder, also while another machine writes it; given again, what changed."""
+    from avbench.storage.mirror import Mirror
+    from avbench.storage.run_folder import RunFolder
+
+    with RunFolder(run).writing():
+        Mirror(run, url).pull()
+    print_line(f"{run}: equal to {url}")
 
 
 @app.command()

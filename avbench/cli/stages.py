@@ -19,6 +19,7 @@ from avbench.cli.options import (
     ItemTimeout,
     Limit,
     Metrics,
+    MirrorAt,
     Out,
     PlannedPrompts,
     PlannedSeeds,
@@ -69,6 +70,7 @@ def sample(
     out: Out = Path("runs"),
     replace: Replace = False,
     shard: ShardOf = None,
+    mirror: MirrorAt = None,
 ) -> None:
     """Make the clips of one model, and nothing else."""
     from avbench.api import SamplingJob, model_folders
@@ -76,7 +78,8 @@ def sample(
     ((place, model),) = model_folders(shard_place(out, shard), [model]).items()
     subsets, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
     asked = SamplingJob(subsets, range(seeds), settings, shard=parsed_shard(shard))
-    work = work_of(chosen_workers(workers, engine, address, item_timeout), replace=replace)
+    mirrors = None if mirror is None else (out, mirror)
+    work = work_of(chosen_workers(workers, engine, address, item_timeout), replace=replace, mirrors=mirrors)
     if failures := sample_run(place, model, asked, work):
         refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     print_line(place)

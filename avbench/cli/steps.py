@@ -44,11 +44,12 @@ def work_of(
     replace: bool = False,
     device: str = "auto",
     precision: str | None = None,
+    mirrors: tuple[Path, str] | None = None,
 ) -> "Work":
-    """Settings of the work for a command: its notes are printed."""
-    from avbench.api import Work
+    """Settings of the work for a command: its notes are printed. `mirrors` is a folder of runs and an address."""
+    from avbench.api import Mirrors, Work
 
-    return Work(workers, replace, PRINTED, device, precision)
+    return Work(workers, replace, PRINTED, device, precision, None if mirrors is None else Mirrors(*mirrors))
 
 
 def sample_run(place: Path, model: str, asked: "SamplingJob", work: "Work") -> int:

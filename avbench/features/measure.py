@@ -36,6 +36,7 @@ from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.content import UNREADABLE, counted, holds, require_unchanged
 from avbench.storage.features_cache import FeaturesCache
 from avbench.storage.media import StoredClip, read_clip
+from avbench.storage.mirror import Mirror, Place, WorkerFolder
 from avbench.storage.run_folder import RunFolder
 
 
@@ -181,6 +182,7 @@ def measure(
     against: RunFolder | None = None,
     device: str = devices.CPU,
     precision: str | None = None,
+    mirror: Mirror | None = None,
 ) -> tuple[int, Iterator[Task]]:
     """Measure what has no current rows. If a worker crashes, the clip loses one feature's values and nothing else.
 
@@ -193,6 +195,7 @@ def measure(
         against: the run that holds the reference clips.
         device: where networks run (see `devices.resolve`).
         precision: of the networks that can compute in bfloat16 (see `protocol_in`).
+        mirror: of the folder, from which workers take clips that do not see the folder.
 
     Returns:
         The number of tasks, most of one clip each, and an iterator that does them and yields each when its rows are
@@ -240,8 +243,9 @@ def measure(
 
     def work() -> Iterator[Task]:
         half = {one for one, protocol in protocols.items() if getattr(protocol, "precision", "") == devices.BFLOAT16}
-        build = functools.partial(_worker, folder.path, against.path if against else None, device, half)
         forms = forms_of(folder), forms_of(against) if against else {}
+        places = Place(folder.path) if mirror is None else mirror.place(), Place(against.path) if against else None
+        build = functools.partial(_worker, places, forms, device, half)
         waiting: dict[str, list[Task]] = {}
         for task in todo:
             rows, rest = _known(cache, task, protocols, forms)
@@ -370,12 +374,22 @@ def _all_seen(
 
 
 def _worker(
-    folder: Path, against: Path | None, device: str, half: Collection[str]
+    places: tuple[Place, Place | None],
+    forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
+    device: str,
+    half: Collection[str],
 ) -> Callable[[Task], list[tuple[str, Row]]]:
-    """The function that measures a task; features in `half` compute in bfloat16."""
+    """The function that measures a task.
+
+    Args:
+        places: of the run, and of the run that holds the reference clips.
+        forms: of both (see `forms_of`).
+        device: where networks run.
+        half: features that compute in bfloat16.
+    """
     built: dict[tuple[str, str], Callable] = {}
-    forms = forms_of(RunFolder(folder))
-    their = forms_of(RunFolder(against)) if against else {}
+    folder, against = (None if one is None else one.opened() for one in places)
+    assert folder is not None
     own_place = functools.cache(functools.partial(devices.of_this_process, device))
 
     def on(place: str, feature: str, *seen: Any) -> list[Row]:
@@ -400,26 +414,26 @@ def _worker(
         return on(devices.CPU, feature, *seen)
 
     def look(task: Task) -> list[tuple[str, Row]]:
-        clips = [_read(folder, sample, forms) for sample in task.samples]
+        clips = [_read(folder, sample, forms[0]) for sample in task.samples]
         reference = None
         if (
             task.reference is not None
             and against is not None
             and any(requires(one) is Requires.REFERENCE_CLIP for one in task.features)
         ):
-            reference = _read(against, task.reference, their) if task.reference.path is not None else None
+            reference = _read(against, task.reference, forms[1]) if task.reference.path is not None else None
         rows = []
         for feature in sorted(task.features, key=_streams, reverse=True):  # the others need whole clips
             if not _streams(feature):
                 clips, reference = [_whole(clip) for clip in clips], _whole(reference)
             try:
-                known = measured(feature, task, clips, reference, (forms, their))
+                known = measured(feature, task, clips, reference, forms)
             except Exception as error:
                 if (package := package_of(feature)) is None:
                     error.add_note(f"while {feature} measured {task.samples[0].path}")
                     raise
                 why = plug_ins.failure(package, error)
-                known = _as_rows(feature, task, [None] * len(task.samples), why, (forms, their))
+                known = _as_rows(feature, task, [None] * len(task.samples), why, forms)
             rows += [(feature, row) for row in known]
         return rows
 
@@ -445,10 +459,10 @@ def _each_alone(
     return rows
 
 
-def _read(folder: Path, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip | NotMeasurable:
+def _read(folder: WorkerFolder, sample: Sample, forms: Mapping[str, ClipForm]) -> Clip | NotMeasurable:
     """The clip in the form that its subset asks for, or the reason why it cannot be conformed."""
     assert sample.path is not None and sample.sha256 is not None  # only finished clips are measured
-    path = folder / sample.path
+    path = folder.clip(sample)
     if not path.is_file() or not holds(path, sample.sha256):
         msg = f"{path} is missing or is not the clip that was sampled"
         raise InputError(msg)

@@ -45,6 +45,7 @@ from avbench.generation.table import Generator, Made, Request
 from avbench.storage import worker_pool
 from avbench.storage.content import altered
 from avbench.storage.media import read_clip, write_clip
+from avbench.storage.mirror import Mirror, Place, WorkerFolder
 from avbench.storage.run_folder import RunFolder, file_sha256, write_json
 
 JOURNAL = "jobs"
@@ -73,6 +74,7 @@ def sample(
     preset: Mapping[str, Any] | None = None,
     replace: bool = False,
     shard: Shard | None = None,
+    mirror: Mirror | None = None,
 ) -> tuple[int, Iterator[Sample], list[str]]:
     """Start or resume a run.
 
@@ -90,6 +92,7 @@ def sample(
         replace: delete the folder's run if it is of another model, settings or prompts, and make single clips again
             that have changed.
         shard: make only this part of the run; all of it where not given.
+        mirror: of the folder, through which workers hand clips over that do not see the folder.
 
     Returns:
         The number of clips still to be made; an iterator that makes them and yields each one when it is safely on
@@ -143,13 +146,14 @@ def sample(
         pool, elsewhere = worker_pool.LocalPool(count, bool(threads)), bool(count and not threads)
     else:
         pool, elsewhere = workers, True
-    built = functools.partial(_as_recorded, source, folder.path) if elsewhere else lambda: generator
-    build = functools.partial(_worker, built, folder.path)
 
     def copied(one: Sample) -> Iterator[Sample]:
         return (_copied(folder, one, key) for key in copies.get(one.key, ()))
 
     def make() -> Iterator[Sample]:
+        place = Place(folder.path) if mirror is None else mirror.place()
+        built = functools.partial(_as_recorded, source, folder.path) if elsewhere else lambda: generator
+        build = functools.partial(_worker, built, place)
         for one in (copy for key in copies if key in made for copy in copied(made[key])):
             folder.add_sample(one)
             yield one
@@ -157,6 +161,8 @@ def sample(
             if isinstance(samples, worker_pool.WorkerCrashed):
                 samples = _after_crash(functools.partial(pool.run_isolated, build), requests, samples)
             for one in samples:
+                if mirror is not None:
+                    mirror.collect(one)
                 for each in (one, *copied(one)):
                     folder.add_sample(each)
                     yield each
@@ -300,11 +306,12 @@ def _short(source: str) -> str:
     return f"a file with the sha256 {source[:12]}…" if len(source) == _SHA256_LETTERS else source[:300]
 
 
-def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence[Request]], list[Sample]]:
+def _worker(source: Callable[[], Generator], place: Place) -> Callable[[Sequence[Request]], list[Sample]]:
+    folder = place.opened()
     generator = source()
     if prepare := getattr(generator, "prepare", None):
         prepare()
-    run_folder, source_of = RunFolder(folder), getattr(generator, "source", None)
+    source_of = getattr(generator, "source", None)
     first = FirstClips()
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
@@ -333,7 +340,7 @@ def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence
         seconds = (time.perf_counter() - started) / len(requests)
         peaks = _peaks()
         return [
-            dataclasses.replace(_kept(run_folder, request, each, seconds, source_of), **peaks)
+            dataclasses.replace(_kept(folder, request, each, seconds, source_of), **peaks)
             for request, each in zip(requests, made, strict=True)
         ]
 
@@ -387,7 +394,7 @@ def _peaks() -> dict[str, float]:
 
 
 def _kept(
-    folder: RunFolder,
+    place: WorkerFolder,
     request: Request,
     made: Made | InputError,
     seconds: float,
@@ -396,6 +403,7 @@ def _kept(
     """Store a clip in the run folder and return its record; an error gives a record of the failure."""
     if isinstance(made, Exception):
         return _failed(request, made, seconds)
+    folder = place.run
     try:
         stem = folder.clip_stem(request.key)
         clip = read_clip(made.clip) if isinstance(made.clip, Path) else made.clip
@@ -409,6 +417,7 @@ def _kept(
             write_clip(clip, path)
         if made.truth is not None:
             write_json(folder.truth_path(request.key), made.truth)
+        place.hand_over(path, *([folder.truth_path(request.key)] if made.truth is not None else []))
         name = path.relative_to(folder.path).as_posix()
         copied = isinstance(made.clip, Path) and not made.moved  # then its own hash identifies its origin
         source = source_of(request) if source_of and not copied else None

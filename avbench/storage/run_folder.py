@@ -8,7 +8,7 @@ clips/<subset>/<prompt>-<seed>.mkv, and .truth.json with the ground truth where 
 jobs/                          a generator's own files: the jobs of a video server, the files of a script
 features/<feature>@<protocol>/rows.jsonl, protocol.json
 scores.json, values.parquet, near_copies.csv
-.progress.json                 how far the last command came; no part of the run
+.progress.json, .mirror.json   how far the last command came, and the state of the mirror; no part of the run
 ```
 
 Each line is appended in one write; a line that a kill cut off is dropped when the file is next read. Whole files are
@@ -72,6 +72,8 @@ formats are converted while they are read."""
 VALUES_FILE = "values.parquet"
 PROGRESS_FILE = ".progress.json"
 """The progress of the last command; see storage/progress.py."""
+MIRROR_FILE = ".mirror.json"
+"""What the folder and its mirror had in common last; see storage/mirror.py."""
 _LOCK_SECONDS = 0.2
 """How long a writer waits for the lock: longer than `is_being_written` may hold it."""
 _ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
@@ -227,7 +229,7 @@ class RunFolder:
         Raises:
             InputError: the folder holds another run; the message names what differs.
         """
-        known = {"run.json", "subsets", ".lock", PROGRESS_FILE}
+        known = {"run.json", "subsets", ".lock", PROGRESS_FILE, MIRROR_FILE}
         fresh = not (self.path / "run.json").exists()
         if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
             shutil.rmtree(self.path / "subsets", ignore_errors=True)

@@ -1,0 +1,288 @@
+"""The mirror of a run folder in object storage: another machine continues it, and nothing is lost or made twice."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import fsspec
+import pytest
+from command_line import run_avbench
+from parts_of_runs import content, in_order
+
+from avbench.api import Mirrors, SamplingJob, Work, evaluated, measured, sampled
+from avbench.core import InputError
+from avbench.features.measure import measure
+from avbench.generation.sample import sample
+from avbench.metrics.evaluate import chosen_metrics
+from avbench.storage import mirror as mirrors
+from avbench.storage.mirror import Mirror
+from avbench.storage.run_folder import RunFolder
+from avbench.subsets.loading import load
+
+METRICS = ["onset_rate", "motion_amount"]
+SUBSET = load("toy-control")
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server that speaks S3."""
+    moto = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = moto.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {"endpoint_url": f"http://{host}:{port}", "key": "key", "secret": "secret"}
+    server.stop()
+
+
+@pytest.fixture(params=["s3", "file"])
+def store(request, tmp_path, monkeypatch):
+    """An empty place in object storage: over the wire, and in a folder."""
+    if request.param == "file":
+        return f"file://{tmp_path}/store"
+    monkeypatch.setitem(fsspec.config.conf, "s3", request.getfixturevalue("server"))
+    storage, bucket = fsspec.filesystem("s3"), f"bucket-{os.getpid()}-{time.monotonic_ns()}"
+    storage.mkdir(bucket)
+    return f"s3://{bucket}/runs"
+
+
+@pytest.fixture
+def folder_store(tmp_path):
+    return f"file://{tmp_path}/store"
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """Let the rest of the test run as if on another machine, by the session that a process there would have."""
+
+    def other(name):
+        monkeypatch.setattr(mirrors, "_SESSION", name)
+
+    other("first")
+    return other
+
+
+def made(out, store, limit, model="toyworld:", **how):
+    """Sample, measure and score a run that has a mirror."""
+    work = Work(0, device="cpu", mirrors=Mirrors(out, store), **how)
+    view, failed = sampled(out / "world", model, SamplingJob([SUBSET.limited(limit)]), work)
+    metrics = chosen_metrics(METRICS)
+    assert failed == measured(view, metrics, work) == 0
+    evaluated(view, metrics, work=work)
+    return view.path
+
+
+def pulled(store, folder):
+    with RunFolder(folder).writing():
+        Mirror(folder, f"{store}/world").pull()
+    return folder
+
+
+def samples(folder):
+    return RunFolder(folder).samples()
+
+
+def test_another_machine_continues_and_makes_nothing_twice(store, tmp_path, machine):
+    first = made(tmp_path / "a", store, 4)
+    machine("second")
+    second = made(tmp_path / "b", store, 7)
+    kept = samples(first)
+    assert len(kept) == 4 and {key: one for key, one in samples(second).items() if key in kept} == kept
+    machine("third")
+    copy = pulled(store, tmp_path / "copy")
+    assert content(copy) == content(second)
+    alone = made(tmp_path / "alone", f"file://{tmp_path}/other", 7)
+    assert in_order(copy) == in_order(alone)
+
+
+def test_a_folder_that_is_behind_catches_up(store, tmp_path, machine):
+    made(tmp_path / "a", store, 3)
+    machine("second")
+    second = made(tmp_path / "b", store, 5)
+    machine("first again")
+    assert content(made(tmp_path / "a", store, 5)) == content(second)
+
+
+def test_a_folder_that_was_copied_may_go_on(folder_store, tmp_path, machine):
+    made(tmp_path / "a", folder_store, 3)
+    machine("second")
+    copy = pulled(folder_store, tmp_path / "copy")
+    assert run_avbench("measure", copy, "--metric", "silence", "--workers", "0").exit_code == 0
+    machine("third")
+    assert f"{folder_store}/world: equal to {copy}" in run_avbench("runs", "push", copy, f"{folder_store}/world").output
+    run_avbench("runs", "pull", f"{folder_store}/world", tmp_path / "again")
+    assert content(tmp_path / "again") == content(copy)
+
+
+def test_two_folders_that_both_went_on_are_refused(folder_store, tmp_path, machine):
+    made(tmp_path / "a", folder_store, 2)
+    machine("second")
+    copy = pulled(folder_store, tmp_path / "copy")
+    machine("first")
+    run_avbench("measure", tmp_path / "a/world", "--metric", "av_align", "--workers", "0")
+    run_avbench("runs", "push", tmp_path / "a/world", f"{folder_store}/world")
+    machine("second")
+    run_avbench("measure", copy, "--metric", "silence", "--workers", "0")
+    refused = run_avbench("runs", "push", copy, f"{folder_store}/world", code=2).output
+    assert "both changed since they were equal" in refused and "avbench runs merge" in refused
+    other = pulled(folder_store, tmp_path / "other")
+    assert "2 of 2 clips" in run_avbench("runs", "merge", tmp_path / "merged", other, copy).output
+    assert len([*(tmp_path / "merged/features").iterdir()]) == 4, "those of both, and those that both had"
+
+
+def test_a_mirror_that_another_process_writes_is_refused_until_it_is_silent(
+    folder_store, tmp_path, machine, monkeypatch
+):
+    folder = RunFolder(made(tmp_path / "a", folder_store, 2))
+    with folder.writing(), Mirror(folder.path, f"{folder_store}/world").kept():
+        machine("second")
+        with pytest.raises(InputError, match=r"is being written by process \d+ on .* \(last sign \d+ s ago\); wait"):
+            made(tmp_path / "b", folder_store, 3)
+        assert len(samples(pulled(folder_store, tmp_path / "copy"))) == 2, "reading is allowed"
+        monkeypatch.setattr(mirrors, "_SILENT_SECONDS", 0)
+        assert len(samples(made(tmp_path / "b", folder_store, 3))) == 3
+        machine("first")
+
+
+SLOWLY = """
+import time
+import avbench.generation.sample as sampling
+import avbench.storage.mirror as mirrors
+from avbench.cli import main
+mirrors.PUSH_SECONDS = mirrors._PAUSES = mirrors._SILENT_SECONDS = 0
+write = sampling.write_clip
+sampling.write_clip = lambda *given: time.sleep(0.1) or write(*given)
+main()
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_of_a_machine_that_is_killed(folder_store, tmp_path, machine, monkeypatch):
+    """Whatever moment it is lost in, the lines in the mirror have their clips there, and are not made again."""
+    monkeypatch.setattr(mirrors, "_SILENT_SECONDS", 0)
+    lines, before = tmp_path / "store/world/samples.jsonl", {}
+    for turn in range(3):
+        words = ["sample", "world=toyworld:", "--subset", "toy-control", "--limit", "60", "--workers", "0"]
+        command = [sys.executable, "-c", SLOWLY, *words, "--out", tmp_path / str(turn), "--mirror", folder_store]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            until = time.monotonic() + 60
+            while not lines.exists() or lines.read_bytes().count(b"\n") < 4 * (turn + 1):
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+        machine(f"reader {turn}")
+        now = samples(pulled(folder_store, tmp_path / f"copy {turn}"))
+        assert len(now) >= 4 * (turn + 1)
+        assert {key: one for key, one in now.items() if key in before} == before
+        before = now
+    machine("last")
+    assert {key: one for key, one in samples(made(tmp_path / "b", folder_store, 60)).items() if key in before} == before
+
+
+class OtherMachine:
+    """A pool whose workers see another disk at the path of the run folder: theirs is there while they work."""
+
+    def __init__(self, folder, disk):
+        self.folder, self.theirs, self.ours = folder, disk / "theirs", disk / "ours"
+
+    def map_unordered(self, build, tasks):
+        work = self.there(build)
+        for task in tasks:
+            yield task, self.there(work, task)
+
+    def there(self, call, *given):
+        session = mirrors._SESSION
+        self.folder.rename(self.ours)
+        if self.theirs.exists():
+            self.theirs.rename(self.folder)
+        mirrors._SESSION = "of a worker"
+        try:
+            return call(*given)
+        finally:
+            mirrors._SESSION = session
+            if self.folder.exists():
+                self.folder.rename(self.theirs)
+            self.ours.rename(self.folder)
+
+
+def test_workers_that_see_another_disk_get_and_give_their_clips_through_the_mirror(store, tmp_path):
+    (tmp_path / "disk").mkdir()
+    path = tmp_path / "a/world"
+    pool = OtherMachine(path, tmp_path / "disk")
+    folder, mirror, subset = RunFolder(path), Mirror(path, f"{store}/world"), SUBSET.limited(3)
+    with folder.writing(), mirror.kept():
+        _, clips, _ = sample(folder, "toyworld:", {}, [subset], [0], workers=pool, mirror=mirror)
+        assert all(one.path for one in clips)
+        for clip in (path / "clips").rglob("*.mkv"):
+            (pool.theirs / clip.relative_to(path)).unlink()  # the one that measures is a third machine
+        _, tasks = measure(folder, ["onsets", "flow-dis"], workers=pool, mirror=mirror)
+        assert not any(task.failed for task in tasks)
+    assert not list(pool.theirs.rglob("samples.jsonl")), "the command alone writes lines"
+    alone = RunFolder(tmp_path / "b/world")
+    with alone.writing():
+        assert all(one.path for one in sample(alone, "toyworld:", {}, [subset], [0])[1])
+        assert not any(task.failed for task in measure(alone, ["onsets", "flow-dis"])[1])
+    assert content(path) == content(alone.path)
+    assert content(pulled(store, tmp_path / "copy")) == content(path)
+
+
+def test_a_clip_that_was_deleted_to_save_space_stays_in_the_mirror_and_what_is_replaced_does_not(
+    folder_store, tmp_path
+):
+    place = made(tmp_path / "a", folder_store, 2)
+    clip = next(iter(samples(place).values())).path
+    (place / clip).unlink()
+    assert run_avbench("runs", "push", place, f"{folder_store}/world").exit_code == 0
+    assert (tmp_path / "store/world" / clip).exists()
+    there = made(tmp_path / "a", folder_store, 1, "toyworld:noisy", replace=True)
+    assert content(there) == content(tmp_path / "store/world")
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("bucket/runs", "'bucket/runs/world' is no address that fsspec knows: write, for example, s3://bucket/runs"),
+        ("s4://bucket/runs", "is no address that fsspec knows"),
+        ("file:///dev/null/store", "the mirror file:///dev/null/store/world cannot be used"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_before_a_clip_is_made(address, sentence, tmp_path):
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        made(tmp_path / "a", address, 2)
+    assert not list(tmp_path.rglob("*.mkv"))
+
+
+def test_a_bucket_that_does_not_exist_and_a_server_that_is_gone_are_named(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(fsspec.config.conf, "s3", server)
+    with pytest.raises(InputError, match="the mirror s3://no-such-bucket/world cannot be used: The specified bucket"):
+        made(tmp_path / "a", "s3://no-such-bucket", 2)
+    fast = {"config_kwargs": {"retries": {"max_attempts": 0}, "connect_timeout": 1}}
+    monkeypatch.setitem(fsspec.config.conf, "s3", {**server, **fast, "endpoint_url": "http://127.0.0.1:9"})
+    fsspec.filesystem("s3").clear_instance_cache()
+    with pytest.raises(InputError, match="the mirror s3://bucket/world cannot be used: Could not connect"):
+        made(tmp_path / "a", "s3://bucket", 2)
+
+
+def test_what_is_no_mirror_is_not_pulled(tmp_path):
+    (tmp_path / "store").mkdir()
+    refused = run_avbench("runs", "pull", f"file://{tmp_path}/store", tmp_path / "copy", code=2).output
+    assert "holds no mirror of a run: it has no .mirror.json" in refused
+    (tmp_path / "store/.mirror.json").write_text(json.dumps({"session": 3}))
+    assert (
+        "store/.mirror.json" in run_avbench("runs", "pull", f"file://{tmp_path}/store", tmp_path / "c", code=2).output
+    )
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(fsspec.config.conf, "s3", server)
+    storage = fsspec.filesystem("s3")
+    storage.mkdir("evil")
+    made(tmp_path / "a", "s3://evil", 1)
+    storage.pipe_file("evil/world/../../out", b"x")
+    with pytest.raises(InputError, match="is not a path inside it"):
+        pulled("s3://evil", tmp_path / "copy")
+    assert not [*tmp_path.glob("out"), *tmp_path.parent.glob("out")]
