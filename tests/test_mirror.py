@@ -77,8 +77,7 @@ def made(out, store, limit, model="toyworld:", **how):
 
 
 def pulled(store, folder):
-    with RunFolder(folder).writing():
-        Mirror(folder, f"{store}/world").pull()
+    Mirror(folder, f"{store}/world").pull()
     return folder
 
 
@@ -270,7 +269,12 @@ def test_a_bucket_that_does_not_exist_and_a_server_that_is_gone_are_named(server
 def test_what_is_no_mirror_is_not_pulled(tmp_path):
     (tmp_path / "store").mkdir()
     refused = run_avbench("runs", "pull", f"file://{tmp_path}/store", tmp_path / "copy", code=2).output
-    assert "holds no mirror of a run: it has no .mirror.json" in refused
+    assert "is no mirror of a run: it has no .mirror.json" in refused and not (tmp_path / "copy").exists()
+    (tmp_path / "store/mine").mkdir()
+    (tmp_path / "store/mine/run.json").write_text("{}")
+    refused = run_avbench("runs", "pull", f"file://{tmp_path}/store", tmp_path / "copy", code=2).output
+    assert "it has no .mirror.json; the runs in it are mine" in refused
+    assert "store is not a run folder" in run_avbench("runs", "push", tmp_path / "store", "file:///x", code=2).output
     (tmp_path / "store/.mirror.json").write_text(json.dumps({"session": 3}))
     assert (
         "store/.mirror.json" in run_avbench("runs", "pull", f"file://{tmp_path}/store", tmp_path / "c", code=2).output

@@ -11,6 +11,7 @@ import typer
 from avbench.cli.options import Form, Runs, folder_to_write
 from avbench.cli.printing import duration, print_line, print_listing, refuse
 from avbench.cli.program import app, cache_app, runs_app
+from avbench.cli.steps import opened_run
 
 if TYPE_CHECKING:
     from avbench.storage.run_status import Status
@@ -45,11 +46,8 @@ def push_run(
 ) -> None:
     """Copy a run folder to object storage; given again, only what changed."""
     from avbench.storage.mirror import Mirror
-    from avbench.storage.run_folder import RunFolder
 
-    folder = RunFolder(run)
-    folder.run()  # or there is nothing to copy
-    with folder.writing(), Mirror(run, url).kept():
+    with opened_run(run).writing(), Mirror(run, url).kept():
         pass
     print_line(f"{url}: equal to {run}")
 
@@ -61,10 +59,8 @@ def pull_run(
 ) -> None:
     """Copy a run from object storage to a folder, also while another machine writes it; given again, what changed."""
     from avbench.storage.mirror import Mirror
-    from avbench.storage.run_folder import RunFolder
 
-    with RunFolder(run).writing():
-        Mirror(run, url).pull()
+    Mirror(run, url).pull()
     print_line(f"{run}: equal to {url}")
 
 

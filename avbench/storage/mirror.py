@@ -179,15 +179,18 @@ class Mirror:
         self.download([*([truth] if self._exists(truth) else []), sample.path])
 
     def pull(self) -> None:
-        """Make the folder equal to the mirror, also while another process writes it. The folder must be locked.
+        """Make the folder equal to the mirror, also while another process writes the mirror.
 
         Raises:
-            InputError: nothing is there, or the folder has changed since both were equal.
+            InputError: nothing is there, or the folder has changed since both were equal, or it is being written.
         """
         if self._writer() is None:
-            msg = f"{self.url} holds no mirror of a run: it has no {STATE_FILE}"
+            runs = [name.removesuffix("/run.json") for name in self._listed() if name.endswith("/run.json")]
+            inside = f"; the runs in it are {', '.join(runs[:4])}{' and more' if len(runs) > 4 else ''}" if runs else ""
+            msg = f"{self.url} is no mirror of a run: it has no {STATE_FILE}{inside}"
             raise InputError(msg)
-        self._take_over(only_read=True)
+        with RunFolder(self._folder).writing():
+            self._take_over(only_read=True)
 
     def push(self, *, ended: bool = False) -> None:
         """Upload what changed in the folder, and delete from the mirror what the run has no more."""
