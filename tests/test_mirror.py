@@ -266,6 +266,19 @@ def test_a_bucket_that_does_not_exist_and_a_server_that_is_gone_are_named(server
         made(tmp_path / "a", "s3://bucket", 2)
 
 
+def test_storage_that_fails_at_the_end_loses_nothing(folder_store, tmp_path):
+    place, there = made(tmp_path / "a", folder_store, 2), tmp_path / "store/world"
+    with pytest.raises(
+        InputError, match=r"cannot be used: .*has everything, and the same command uploads what is missing"
+    ):
+        with RunFolder(place).writing(), Mirror(place, f"{folder_store}/world").kept():
+            there.rename(tmp_path / "aside")
+            there.write_text("no folder")
+    there.unlink()
+    (tmp_path / "aside").rename(there)
+    assert content(made(tmp_path / "a", folder_store, 3)) == content(there)
+
+
 def test_what_is_no_mirror_is_not_pulled(tmp_path):
     (tmp_path / "store").mkdir()
     refused = run_avbench("runs", "pull", f"file://{tmp_path}/store", tmp_path / "copy", code=2).output

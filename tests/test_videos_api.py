@@ -131,7 +131,7 @@ def test_every_failure_is_a_clip_or_a_sentence(service, tmp_path):
         path for path in (tmp_path / "r" / "jobs").iterdir() if path.name not in ("jobs.jsonl", "s--codec-0.mp4")
     ]
     # the same command again: refusals stand, jobs that came to nothing are submitted anew, others only asked for
-    again = run(tmp_path / "r", service.url(), *GOOD, *BAD, deadline=0.5, most_megabytes=1, concurrency=20)
+    again = run(tmp_path / "r", service.url(), *GOOD, *BAD, deadline=3, most_megabytes=1, concurrency=20)
     assert {word for word, one in again.items() if one.path} == set(GOOD)
     for word in [*GOOD, *BAD]:
         assert service.count(f" {word} ") == (word not in ("banned", "wrong")) + (word in ONE_MORE), word

@@ -159,12 +159,12 @@ class Mirror:
         except BaseException as error:
             stop.set()
             try:
-                self.push(ended=True)
+                self._push_all()
             except InputError as why:
                 error.add_note(str(why))
             raise
         stop.set()
-        self.push(ended=True)
+        self._push_all()
 
     def place(self) -> Place:
         """What workers need to open the folder. What describes the run is in the mirror afterwards."""
@@ -201,6 +201,13 @@ class Mirror:
             finally:
                 self._remember(known)
             self._sign(ended=ended)
+
+    def _push_all(self) -> None:
+        try:
+            self.push(ended=True)
+        except InputError as error:
+            msg = f"{error}; {self._folder} has everything, and the same command uploads what is missing"
+            raise InputError(msg) from error
 
     def _push(self, known: dict[str, Stamp]) -> None:
         """Upload what changed since a file had the stamp in `known`, and put the new stamps there."""
