@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,6 +240,15 @@ def test_a_clip_that_was_deleted_to_save_space_stays_in_the_mirror_and_what_is_r
     assert (tmp_path / "store/world" / clip).exists()
     there = made(tmp_path / "a", folder_store, 1, "toyworld:noisy", replace=True)
     assert content(there) == content(tmp_path / "store/world")
+
+
+def test_a_folder_that_is_deleted_while_it_is_written_stays_in_the_mirror(folder_store, tmp_path):
+    place = made(tmp_path / "a", folder_store, 2)
+    before = content(tmp_path / "store/world")
+    with RunFolder(place).writing(), Mirror(place, f"{folder_store}/world").kept():
+        for path in place.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert content(tmp_path / "store/world") == before
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ _TOGETHER = 64
 _LAST = "run.json", "samples.jsonl", "scores.json"
 """They come after all others, in this order, because they make others valid."""
 _CLIPS, _TRUTH = "clips/", ".truth.json"
+"""How the names of clips begin, and of their ground truth end."""
 _SESSION = uuid.uuid4().hex
 """Of this process; a child process has another, and takes part in its parent's by a `Place`."""
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
@@ -172,8 +173,8 @@ class Mirror:
         return Place(self._folder, self.url, _SESSION)
 
     def collect(self, sample: Sample) -> None:
-        """Download the clip of a worker that handed it over, and its ground truth."""
-        if sample.path is None or (self._folder / sample.path).is_file():
+        """Download the clip of a worker that handed it over, and its ground truth, unless they are here."""
+        if sample.path is None or _holds(self._folder / sample.path, sample.sha256):
             return
         truth = self._name(RunFolder(self._folder).truth_path(sample.key))
         self.download([*([truth] if self._exists(truth) else []), sample.path])
@@ -193,11 +194,13 @@ class Mirror:
             self._take_over(only_read=True)
 
     def push(self, *, ended: bool = False) -> None:
-        """Upload what changed in the folder, and delete from the mirror what the run has no more."""
+        """Upload what changed in the folder; at the end also delete from the mirror what the run has no more."""
         with self._busy:
             known = dict(self._synced().files)
             try:
                 self._push(known)
+                if ended and (self._folder / "run.json").exists():  # or somebody deleted the folder meanwhile
+                    self._delete(known)
             finally:
                 self._remember(known)
             self._sign(ended=ended)
@@ -220,9 +223,12 @@ class Mirror:
                 known.update({name: there[name] for name in names})
                 if time.monotonic() - self._signed > PUSH_SECONDS:
                     self._sign()
-        if gone := known.keys() - there.keys():
+
+    def _delete(self, known: dict[str, Stamp]) -> None:
+        """Delete what is in `known` and no longer in the folder, and take it out of `known`."""
+        if gone := known.keys() - _stamps(self._folder).keys():
             named = {sample.path for sample in RunFolder(self._folder).samples().values()}
-            for name in gone - named:  # a clip that was deleted to save space is kept in the mirror
+            for name in sorted(gone - named):  # a clip that was deleted to save space is kept in the mirror
                 if self._exists(name):
                     self._asked(self._storage.rm_file, self._at(name))
             for name in gone:
@@ -320,10 +326,8 @@ class Mirror:
     def _writer(self) -> _Writer | None:
         if not self._exists(STATE_FILE):
             return None
-        where = f"{self.url}/{STATE_FILE}"
-        return reading.shaped(
-            reading.decoded(self._asked(self._storage.cat_file, self._at(STATE_FILE)), where), _Writer, where
-        )
+        content, where = self._asked(self._storage.cat_file, self._at(STATE_FILE)), f"{self.url}/{STATE_FILE}"
+        return reading.shaped(reading.decoded(content, where), _Writer, where)
 
     def _synced(self) -> _Synced:
         path = self._folder / STATE_FILE
