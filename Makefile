@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 .PHONY: demo test test-all check docs setup clean checkpoints
 
 demo: $(VENV)/.ready
-	$(BIN)/avbench run --limit 20 --out runs/demo
+	$(BIN)/avbench run --limit 24 --out runs/demo
 
 test: $(VENV)/.ready-dev
 	$(BIN)/pytest -n auto --dist loadfile
