@@ -131,7 +131,7 @@ def test_what_cannot_have_a_value_is_said_at_once_and_not_measured(tmp_path, mon
     asked = {"metrics": ["motion_frechet", "onset_rate"], "out": tmp_path / "out", "workers": 0}
     models, notes = [clips(tmp_path / name, *"abc") for name in ("one", "two")], []
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "measured", lambda *given, look: notes.append([*given[2].reporter.notes]) or 0)
+        patch.setattr(scoring, "measured", lambda *given, look, others: notes.append([*given[2].reporter.notes]) or 0)
         api.score(models, **asked)
     assert notes[0] == [
         "not measured, for lack of real clips to compare with: motion_frechet; --reference FOLDER names some",

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from avbench.core import InputError
@@ -52,6 +53,20 @@ def test_a_feature_of_one_clip_is_measured_again_where_the_clip_is_another(folde
     assert key not in current_rows(folder, "onsets")
     assert measured(folder, "onsets") == 1
     assert len(current_rows(folder, "onsets")) == 4
+
+
+def test_values_of_equal_clips_are_taken_from_another_run(folder, tmp_path, monkeypatch):
+    assert measured(folder, "onsets") == 4
+    same, other = run(tmp_path / "same", "toyworld:"), run(tmp_path / "other", "toyworld:noisy")
+    remake(same, next(key for key in sorted(same.samples())))
+    monkeypatch.setattr(Onsets, "__init__", lambda self: pytest.fail("built"))
+    count, tasks = measure(same, ["onsets"], others=[other, folder])
+    assert len(list(tasks)) == count == 4
+    values = {row.clip_sha256: row.values for row in current_rows(folder, "onsets").values()}
+    for row in current_rows(same, "onsets").values():
+        np.testing.assert_equal(row.values, values.get(row.clip_sha256))
+    with pytest.raises(pytest.fail.Exception, match="built"):  # the sound is the same, but not the file
+        list(measure(other, ["onsets"], others=[folder])[1])
 
 
 def test_a_network_of_sound_is_not_built_for_clips_without_sound(tmp_path, monkeypatch):

@@ -138,7 +138,7 @@ def run(
         view, missing = sampled(place, model, asked, work)
         compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
         look = early_look_at(opened_runs[0], view, computed, real) if compares else None
-        failed += missing + measured(view, measurable(view, computed, real, work), work, beside, look)
+        failed += missing + measured(view, measurable(view, computed, real, work), work, beside, look, opened_runs)
         evaluated(view, computed, real, beside, work)
         opened_runs.append(view)
     found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)

@@ -107,7 +107,9 @@ def score(
             place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, settings, shard=part), work
         )
         look = early_look_at(views[0], view, chosen, real) if views else None
-        failed += missing - lacking + measured(view, measurable(view, chosen, real, work), work, look=look)
+        failed += (
+            missing - lacking + measured(view, measurable(view, chosen, real, work), work, look=look, others=views)
+        )
         evaluated(view, chosen, real, work=work)
         views.append(view)
     return dataclasses.replace(compared(views, plan=plan, reference=real), notes=[*work.reporter.notes], failed=failed)

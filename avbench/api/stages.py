@@ -120,10 +120,12 @@ def measured(
     work: Work,
     against: RunFolder | None = None,
     look: Callable[[], str | None] | None = None,
+    others: Sequence[RunFolder] = (),
 ) -> int:
     """Measure what these metrics need of a run, note each clip for which that failed, and return how many they are.
 
-    `look` returns a preliminary verdict; it is called now and then, and the reporter gets its sentence.
+    Values that the runs `others` have of equal clips are taken over. `look` returns a preliminary verdict; it is called
+    now and then, and the reporter gets its sentence.
     """
     lost: dict[Key, Mapping[str, str]] = {}
 
@@ -134,7 +136,7 @@ def measured(
 
     with _writing(view, work) as mirror:
         how = {"workers": work.pool, "device": work.device, "precision": work.precision, "mirror": mirror}
-        count, tasks = measure_clips(view, features_of(metrics), against=against, **how)
+        count, tasks = measure_clips(view, features_of(metrics), against=against, others=others, **how)
         if count and work.precision == "bf16" and (sentence := _slow(work)) not in (None, *work.reporter.notes):
             work.reporter.note(sentence)
         noted = noting(recorded(view.path, "measure", count, tasks))

@@ -1,20 +1,20 @@
 """Stage 3: clips → rows. Each clip is decoded once and passed to every feature that has no current row of it.
 
 A row is current as long as the bytes of the clips it was computed from and its feature's protocol stay the same; both
-are checked. Equal clips, such as those of a prompt that two subsets share, are measured once. Most features take one
-clip. Some also take its prompt, or the reference clip of its prompt, which another run holds under the same key, or the
-prompt's clips under other seeds. A clip that does not have the form its subset asks for is conformed while it is
-decoded, and its rows belong to its bytes under that conversion.
+are checked. Equal clips, such as those of a prompt that two subsets share or of two models, are measured once. Most
+features take one clip. Some also take its prompt, or the reference clip of its prompt, which another run holds under
+the same key, or the prompt's clips under other seeds. A clip that does not have the form its subset asks for is
+conformed while it is decoded, and its rows belong to its bytes under that conversion.
 """
 
 import dataclasses
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from avbench.core import (
     Clip,
@@ -37,7 +37,10 @@ from avbench.storage.content import UNREADABLE, counted, holds, require_unchange
 from avbench.storage.features_cache import FeaturesCache
 from avbench.storage.media import StoredClip, read_clip
 from avbench.storage.mirror import Mirror, Place, WorkerFolder
+from avbench.storage.other_runs import OtherRuns
 from avbench.storage.run_folder import RunFolder
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ def measure(
     device: str = devices.CPU,
     precision: str | None = None,
     mirror: Mirror | None = None,
+    others: Sequence[RunFolder] = (),
 ) -> tuple[int, Iterator[Task]]:
     """Measure what has no current rows. If a worker crashes, the clip loses one feature's values and nothing else.
 
@@ -196,6 +200,7 @@ def measure(
         device: where networks run (see `devices.resolve`).
         precision: of the networks that can compute in bfloat16 (see `protocol_in`).
         mirror: of the folder, from which workers take clips that do not see the folder.
+        others: runs whose values of equal clips are taken over.
 
     Returns:
         The number of tasks, most of one clip each, and an iterator that does them and yields each when its rows are
@@ -247,8 +252,9 @@ def measure(
         places = Place(folder.path) if mirror is None else mirror.place(), Place(against.path) if against else None
         build = functools.partial(_worker, places, forms, device, half)
         waiting: dict[str, list[Task]] = {}
+        sources = [*([cache] if cache else []), *([_of_others(others, todo, forms)] if others else [])]
         for task in todo:
-            rows, rest = _known(cache, task, protocols, forms)
+            rows, rest = _known(sources, task, protocols, forms)
             for feature, row in rows:
                 folder.add_row(protocols[feature], row)
             if rest.features:
@@ -272,20 +278,32 @@ def measure(
     return len(todo), work()
 
 
+def _of_others(
+    runs: Sequence[RunFolder],
+    todo: Sequence[Task],
+    forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
+) -> OtherRuns:
+    """What other runs have of the clips of these tasks."""
+    clips = {one.sha256 for task in todo for one in task.samples if one.sha256}
+    wanted = {seen for task in todo for feature in task.features for seen in _hashes(feature, task, forms)}
+    return OtherRuns(runs, clips, wanted)
+
+
 def _known(
-    cache: FeaturesCache | None,
+    sources: Sequence[FeaturesCache | OtherRuns],
     task: Task,
     protocols: Mapping[str, Protocol],
     forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]],
 ) -> tuple[list[tuple[str, Row]], Task]:
-    """The rows of a task that the cache has, and the task with the features that are left to measure."""
-    if cache is None:
+    """The rows of a task whose values are known, and the task with the features that are left to measure."""
+    if not sources:
         return [], task
     rows: list[tuple[str, Row]] = []
     left = []
     for feature in task.features:
         seen = _hashes(feature, task, forms)
-        found = [cache.find(protocols[feature], _cached_as(feature, task, one)) for one in seen]
+        asked = [_cached_as(feature, task, one) for one in seen]
+        found = [_first(source.find(protocols[feature], one) for source in sources) for one in asked]
         if any(one is None for one in found):
             left.append(feature)
             continue
@@ -293,6 +311,10 @@ def _known(
         made = zip(_as_rows(feature, task, values, None, forms), gpus, strict=True)
         rows += [(feature, dataclasses.replace(row, gpu=gpu)) for row, gpu in made]
     return rows, dataclasses.replace(task, features=tuple(left))
+
+
+def _first(found: Iterable[Found | None]) -> Found | None:
+    return next((one for one in found if one is not None), None)
 
 
 def _input_of(task: Task, forms: tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]]) -> str:

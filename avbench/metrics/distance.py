@@ -34,6 +34,7 @@ with those by matrix roots."""
 _LARGEST_GRAM = 8192  # rows, half a gigabyte: above it the Fréchet draws go by covariances
 _AT_ONCE = 1024  # rows that are copied at once; the kernel of more is computed in tiles, anew for each call
 _HELD = 2**23  # distances that are held at a time
+_BLOCKS = 2**18  # products of rows of several draws that are computed together
 _IN_CACHE = 2**16  # values that are worked on while they are in the processor's cache
 _SIZES = 15  # of the subsets that the extrapolation rests on
 _DRAWS = 4  # of each size
@@ -127,9 +128,11 @@ class Frechet:
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Distances ``[draws]`` between rows ``first`` ``[draws, n]`` and ``second`` ``[draws, m]``."""
         rank, fewer, more = self._rows.shape[1], *sorted((first.shape[1], second.shape[1]))
-        by_gram = self._gram_fits and (more <= rank or 3 * fewer <= rank)
-        one = self._by_gram if by_gram else self._by_covariance
-        return np.array([one(a, b) for a, b in zip(first, second, strict=True)])
+        if self._gram_fits and (more <= rank or 3 * fewer <= rank):
+            step = max(1, _BLOCKS // (fewer * more))
+            parts = [slice(start, start + step) for start in range(0, len(first), step)]
+            return np.concatenate([self._by_gram(first[part], second[part]) for part in parts])
+        return np.array([self._by_covariance(a, b) for a, b in zip(first, second, strict=True)])
 
     def influence(self, models: np.ndarray, real: np.ndarray) -> np.ndarray:
         """``[models]``: the derivative of the distance to `real`, by half of the models' rows, at all of them together.
@@ -162,18 +165,21 @@ class Frechet:
             scatter += rows.T @ rows
         return mean, scatter
 
-    def _by_gram(self, a: np.ndarray, b: np.ndarray) -> float:
-        mean_a, mean_b = self._rows[a].mean(axis=0), self._rows[b].mean(axis=0)
-        block = self._gram[np.ix_(a, b)]
+    def _by_gram(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Of several draws together, because each step of a single small one takes longer to call than to compute."""
+        n, m, count = first.shape[1], second.shape[1], len(self._rows)
+        mean_a, mean_b = (
+            _indicators(side, count).T.astype(np.float64) @ self._rows / side.shape[1] for side in (first, second)
+        )
+        block = self._gram[first[:, :, None], second[:, None, :]]
+        block -= block.mean(axis=2, keepdims=True)
         block -= block.mean(axis=1, keepdims=True)
-        block -= block.mean(axis=0, keepdims=True)
         own = np.diagonal(self._gram)
-        scatter_a = own[a].sum() - len(a) * (mean_a @ mean_a)
-        scatter_b = own[b].sum() - len(b) * (mean_b @ mean_b)
-        over_a, over_b = len(a) - self._ddof, len(b) - self._ddof
-        shared = _sum_of_lengths(block) / np.sqrt(over_a * over_b)
-        gap = mean_a - mean_b
-        return float(gap @ gap + scatter_a / over_a + scatter_b / over_b - 2 * shared)
+        scatter_a = own[first].sum(axis=1) - n * np.square(mean_a).sum(axis=1)
+        scatter_b = own[second].sum(axis=1) - m * np.square(mean_b).sum(axis=1)
+        over_a, over_b = n - self._ddof, m - self._ddof
+        shared = _sums_of_lengths(block) / np.sqrt(over_a * over_b)
+        return np.square(mean_a - mean_b).sum(axis=1) + scatter_a / over_a + scatter_b / over_b - 2 * shared
 
     def _by_covariance(self, a: np.ndarray, b: np.ndarray) -> float:
         if len(a) > len(b):
@@ -426,7 +432,8 @@ def _shared_by_cholesky(cov_x: np.ndarray, cov_y: np.ndarray) -> float | None:
     if root is None:
         return None
     lengths = linalg.eigvalsh(_congruent(cov_x, root), overwrite_a=True, check_finite=False)
-    return _sum_of_roots(lengths)
+    (total,), (exact,) = _sums_of_roots(lengths[None])
+    return float(total) if exact else None
 
 
 def _well_conditioned_root(scatter: np.ndarray) -> np.ndarray | None:
@@ -450,32 +457,34 @@ def _congruent(symmetric: np.ndarray, lower: np.ndarray) -> np.ndarray:
     return product
 
 
-def _sum_of_lengths(block: np.ndarray) -> float:
-    """The sum of the singular values of a matrix whose columns and rows sum to 0.
+def _sums_of_lengths(blocks: np.ndarray) -> np.ndarray:
+    """``[draws]``: the sum of the singular values of each matrix of ``[draws, n, m]``; its columns and rows sum to 0.
 
     Computed from the eigenvalues of B Bᵀ, after the one that is known to be 0 was raised to their mean; or from the
     singular values, if other eigenvalues are so near 0 that their roots would be inexact.
     """
-    if len(block) > block.shape[1]:
-        block = block.T
-    product = block @ block.T
-    lifted = np.trace(product) / len(product)
-    product += lifted / len(product)
-    found = _sum_of_roots(linalg.eigvalsh(product, overwrite_a=True, check_finite=False))
-    if found is None:
-        return float(np.asarray(linalg.svdvals(block, check_finite=False)).sum())
-    return found - float(np.sqrt(lifted))
+    if blocks.shape[1] > blocks.shape[2]:
+        blocks = blocks.transpose(0, 2, 1)
+    products = blocks @ blocks.transpose(0, 2, 1)
+    size = products.shape[1]
+    lifted = np.trace(products, axis1=1, axis2=2) / size
+    products += lifted[:, None, None] / size
+    sums, exact = _sums_of_roots(np.linalg.eigvalsh(products))
+    sums -= np.sqrt(lifted)
+    for draw in np.flatnonzero(~exact):
+        sums[draw] = np.asarray(linalg.svdvals(blocks[draw], check_finite=False)).sum()
+    return sums
 
 
-def _sum_of_roots(squares: np.ndarray) -> float | None:
-    """Return the sum of the roots of eigenvalues in rising order; None if rounding may move it by more than 1e-10 of
+def _sums_of_roots(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of the roots of each row of eigenvalues, which rise, and whether rounding moves it by less than 1e-10 of
     itself.
     """
-    if squares[0] <= 0:
-        return None
-    roots = np.sqrt(squares)
-    moved = np.finfo(float).eps * squares[-1] * np.sum(1 / roots)
-    return float(roots.sum()) if moved < 1e-10 * roots.sum() else None
+    positive = squares[:, 0] > 0
+    roots = np.sqrt(np.where(positive[:, None], squares, 1))
+    sums = roots.sum(axis=1)
+    moved = np.finfo(float).eps * squares[:, -1] * (1 / roots).sum(axis=1)
+    return sums, positive & (moved < 1e-10 * sums)
 
 
 def _shortened(rows: np.ndarray) -> np.ndarray:

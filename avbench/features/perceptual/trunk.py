@@ -45,7 +45,9 @@ class Trunk(nn.Module):
         super().__init__()
         with torch.device("meta"):  # no random numbers are drawn
             self.features = nn.Sequential(*{"alex": _alex, "vgg": _vgg, "squeeze": _squeeze}[net]())
-        self.features.to_empty(device="cpu")
+        for layer in self.features.modules():  # as `to_empty`, which imports sympy and takes half a second for it
+            for name, weight in [*layer.named_parameters(recurse=False)]:
+                setattr(layer, name, nn.Parameter(torch.empty(weight.shape)))
         self._taps = _TAPS[net]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
