@@ -1,6 +1,7 @@
 """Habits of the command line: help, formats, comma lists, config files, runs that grow, Ctrl-C."""
 
 import json
+import signal
 import tomllib
 from dataclasses import replace
 
@@ -137,16 +138,26 @@ def test_a_run_grows_and_does_not_shrink(tmp_path):
         folder.start(Run("a", "other:one", {}, {large.name: large.digest}, (0, 1), {}, {}), [large])
 
 
-def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_kill_end_with_what_is_kept(tmp_path, monkeypatch, stopped_by, code):
     made_run(tmp_path / "a", names=["toy-control"], count=3)
-
-    def stopped(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("avbench.api.stages.measure_clips", stopped)
-    done = run_avbench("measure", tmp_path / "a", code=None)
-    assert done.exit_code == 130
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("avbench.api.stages.measure_clips", lambda *_, **__: signal.raise_signal(stopped_by))
+    done = run_avbench("measure", tmp_path / "a", code=code)
     assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to continue." in done.stderr
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_handler_of_sigterm_that_is_there_keeps_the_signal(tmp_path, monkeypatch):
+    made_run(tmp_path / "a", names=["toy-control"], count=3)
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append("mine"))
+    try:
+        monkeypatch.setattr("avbench.api.stages.measure_clips", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+        run_avbench("measure", tmp_path / "a", code=None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == ["mine"]
 
 
 def test_a_line_of_progress_where_there_is_no_terminal(monkeypatch, capsys):

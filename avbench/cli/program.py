@@ -1,7 +1,10 @@
 """Defines the program `avbench`: its groups of commands, its help panels, and how errors become exit codes."""
 
+import contextlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -19,8 +22,12 @@ ANYWHERE = ("--quiet", "-q", "--debug")
 """Options of the program itself that may also stand after the name of a command."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which `kill`, Slurm and Kubernetes send: it stops a command in the same way as Ctrl-C."""
+
+
 class Program(TyperGroup):
-    """The commands in the order of PANELS. Ctrl-C ends them with a sentence and exit code 130."""
+    """The commands in the order of PANELS. Ctrl-C ends them with a sentence and exit code 130, SIGTERM with 143."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -42,10 +49,29 @@ class Program(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         try:
-            return super().invoke(ctx)
+            with _terminated_in_order():
+                return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             print_error(" ".join(["Stopped.", *getattr(stop, "__notes__", ())]))
-            raise typer.Exit(130) from None
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
+
+
+@contextlib.contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM, unless whoever runs this process handles the signal."""
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not default or threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 app = typer.Typer(
@@ -95,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. An error is printed as one sentence; with `--debug` the traceback comes first.
 
     Exit codes: 1 if a command did not succeed, 2 for a user's mistake or a file that cannot be read or written, 70
-    for a fault of avbench, 130 for Ctrl-C.
+    for a fault of avbench, 130 for Ctrl-C, 143 for SIGTERM.
     """
     from avbench.cli.steps import PRINTED
 
