@@ -6,11 +6,12 @@ import tomllib
 from dataclasses import replace
 
 import pytest
+import typer
 from command_line import run_avbench
 from made_runs import SUBSETS, evaluated, made_run
 
 from avbench.cli import printing
-from avbench.cli.program import PANELS, app
+from avbench.cli.program import PANELS, OneValueEach, app
 from avbench.core import InputError, Run
 from avbench.generation.table import GENERATORS, split_name
 from avbench.storage.run_folder import RunFolder
@@ -83,6 +84,34 @@ def test_a_config_file_gives_options_and_the_run_writes_its_own(tmp_path, monkey
     assert RunFolder(tmp_path / "runs/a").run().settings["strength"] == 0.5
     again = run_avbench("run", "--config", "runs/run.toml")
     assert again.exit_code == 0, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run --prompts a.txt --prompts b.txt", "--prompts takes one value, but was given 'a.txt' and 'b.txt'"),
+        ("run --limit=1 --limit 2 --limit 1", "--limit takes one value, but was given '1' and '2'"),
+        ("run --config a.toml --config b.toml", "--config takes one value, but was given 'a.toml' and 'b.toml'"),
+        ("reference show toy-control --format md --format csv", "--format takes one value, but was given 'md' and"),
+    ],
+)
+def test_an_option_for_one_value_refuses_two(words, said):
+    assert said in run_avbench(*words.split(), code=2).stderr
+
+
+def test_every_command_refuses_two_values_for_one():
+    commands = [typer.main.get_command(app)]
+    for one in commands:
+        commands += getattr(one, "commands", {}).values()
+    leaves = [one for one in commands if not hasattr(one, "commands")]
+    assert len(leaves) > 30 and all(isinstance(one, OneValueEach) for one in leaves)
+
+
+def test_lists_flags_and_equal_values_may_be_repeated():
+    words = "list metrics --format csv --format csv -q -q".split()
+    assert run_avbench(*words).stdout == run_avbench("list", "metrics", "--format", "csv").stdout
+    said = run_avbench("run", *"-M a=1 -M b=2 --metric onset_rate --metric nonsense".split(), code=2).stderr
+    assert "nonsense" in said, "each value of a list counts"
 
 
 def test_run_toml_is_there_before_the_first_clip_and_a_refused_command_leaves_it(tmp_path, monkeypatch):
