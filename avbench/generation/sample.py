@@ -344,7 +344,7 @@ def _as_recorded(source: Callable[[], Generator], folder: Path) -> Generator:
     """Build the generator in a worker, maybe on another machine. Raises InputError if it is not the run's."""
     generator, recorded = source(), RunFolder(folder).run().settings
     here = {**recorded, **json.loads(json.dumps(generator.settings))}
-    if differing := field_differences(here, recorded):
+    if differing := field_differences(here, recorded, "{} here, {} there".format):
         msg = f"the model would have other settings here than {folder}/run.json says: {'; '.join(differing)}"
         raise InputError(msg)
     return generator

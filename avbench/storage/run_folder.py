@@ -247,7 +247,8 @@ class RunFolder:
     def objection(self, run: Run, subsets: Sequence[Subset]) -> str | None:
         """Why this run cannot continue in the folder, or None if it is the folder's run or extends it."""
         there = self.run()
-        differing = field_differences(run.identity(), there.identity())
+        said = "{} was asked for, the folder holds {}".format
+        differing = field_differences(run.identity(), there.identity(), said)
         another = f"{self.path} holds another run ({'; '.join(differing)}). Ask for the run that it holds"
         same_model = replace(run, subsets=there.subsets, seeds=there.seeds).identity() == there.identity()
         if not differing or not same_model:
