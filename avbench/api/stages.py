@@ -30,7 +30,7 @@ MOST_LISTED = 5
 
 def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[RunView, int]:
     """Make the clips of a model; return the run and how many clips failed, without those that the model refused."""
-    folder = RunFolder(path)
+    folder = RunFolder(path, asked.placed_by)
     with folder.writing():
         count, made, remarks = sampling.sample(
             folder,

@@ -97,7 +97,10 @@ def protocol_of(feature: str, against: RunFolder | None = None, precision: str |
     if requires(feature) is not Requires.REFERENCE_CLIP:
         return protocol
     if against is None:
-        msg = f"{feature} compares with reference clips: give the run that holds them, --against RUN"
+        msg = (
+            f"{feature} compares with reference clips: give the run that holds them, with --against RUN of run, "
+            "measure or evaluate"
+        )
         raise InputError(msg)
     forms = forms_of(against)
     clips = [[*key, _seen(sample, forms)] for key, sample in sorted(against.samples().items())]

@@ -120,8 +120,8 @@ def sample(
         key, why = next(iter(stale.items()))
         msg = (
             f"{len(stale)} of {sum(one.path is not None for one in samples.values())} clips of {folder.path} have "
-            f"changed, for example {clip_name(key, seeds)}: {why}; give "
-            "another --out (of `reference build`: --work), or --replace to make them again"
+            f"changed, for example {clip_name(key, seeds)}: {why}; give --replace to make them again"
+            f"{folder.or_elsewhere}"
         )
         raise InputError(msg)
     if stale:

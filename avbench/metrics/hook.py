@@ -82,7 +82,9 @@ def score(
             folder = RunFolder(model)
             folder.run()
         else:
-            folder = RunFolder(out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avbench-"))) / "run")
+            folder = RunFolder(
+                out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avbench-"))) / "run", "`out`"
+            )
         stack.enter_context(folder.writing())
         if not isinstance(model, Path):
             several = subset if isinstance(subset, Sequence) and not isinstance(subset, str) else [subset]
