@@ -88,6 +88,32 @@ def test_single_clips_are_replaced_and_the_others_kept(mine):
     assert len(added) == 2 and "no file matches" in added[1]
 
 
+def test_score_measures_what_was_rendered_anew_and_says_so(mine):
+    """Its run folders hold copies of the user's clips, so nothing is lost."""
+    words = ("score", "gen", "--metric", "motion_amount", "--workers", 0, "--out")
+
+    def lines():
+        files = (*Path("o/gen").rglob("rows.jsonl"), Path("o/gen/samples.jsonl"))
+        return [file.read_text().count("\n") for file in files]
+
+    run_avbench(*words, "o")
+    assert lines() == [3, 3]
+    moving(Path("gen/p1.mkv"), 9)
+    said = run_avbench(*words, "o").stderr
+    assert "note: 1 of 3 clips of o/gen has changed, for example p1: it came from a file with the sha256 " in said
+    assert "; what has changed is measured again, and the other clips are kept" in said
+    assert lines() == [4, 4], "the other clips are neither copied nor measured again"
+    run_avbench(*words, "fresh")
+    assert RunFolder(Path("o/gen")).scores() == RunFolder(Path("fresh/gen")).scores()
+    assert "changed" not in run_avbench(*words, "o").stderr
+    (copy,) = Path("o/gen/clips").glob("*/p2-0.mkv")
+    moving(copy, 5)
+    said = run_avbench(*words, "o", code=2).stderr
+    assert f"p2: {copy} is not the file that was made; the same command with --replace redoes what has changed" in said
+    run_avbench(*words, "o", "--replace")
+    assert RunFolder(Path("o/gen")).scores() == RunFolder(Path("fresh/gen")).scores()
+
+
 def test_swapped_files_of_one_size_and_time_are_noticed(mine):
     for name, value in (("p0", 1), ("p1", 2), ("p2", 3)):
         Path(f"gen/{name}.mkv").unlink()

@@ -249,7 +249,8 @@ def test_an_error_about_the_run_folder_names_the_option_that_decides_it(tmp_path
     assert locked == f"avbench: w/real is being written by another avbench; wait for it, or give another {option}\n"
     another = run_avbench(*words, "other/real", *how, code=2).stderr
     assert f"Ask for the run that it holds, or give another {option}, or give --replace" in another
-    write_clip(grey(7), tmp_path / "real/c1.mkv")
+    (copy,) = (tmp_path / "w/real/clips").glob("*/c1-0.mkv")
+    write_clip(grey(7), copy)
     assert f"or give another {option}\n" in run_avbench(*words, "real", *how, code=2).stderr
 
 

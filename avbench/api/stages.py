@@ -41,6 +41,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
             workers=work.pool,
             preset=asked.preset,
             replace=work.replace,
+            renew=asked.renew,
             shard=asked.shard,
         )
         work.reporter.begun(path)
