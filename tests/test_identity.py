@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from command_line import run_avbench
 
+from avbench.avfulldit import checkpoint
 from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.features.measure import measure
 from avbench.generation.identity import named_paths, source_files
@@ -212,6 +213,23 @@ def test_one_folder_by_two_paths_is_one_run(mine, monkeypatch):
 
 
 # ---- code and checkpoints
+
+
+def test_a_checkpoint_is_known_by_its_bytes_from_another_folder(mine, monkeypatch):
+    shutil.copytree(Path(checkpoint.__file__).parent / "checkpoints/toy-t2v", "mine")
+    asked, settings = [loading.load("toy-control").limited(1)], {"steps": 1}
+    list(sample(RunFolder(Path("run")), "avfulldit:mine", settings, asked, [0])[1])
+    Path("below").mkdir()
+    monkeypatch.chdir("below")
+    folder = RunFolder(Path("../run"))
+    for model in ("avfulldit:../mine", "../mine", "avfulldit:toy-t2v"):
+        assert sample(folder, model, settings, asked, [0])[0] == 0
+    assert folder.run().model == "avfulldit:mine"
+    with pytest.raises(InputError, match="steps: 2 was asked for, the folder holds 1"):
+        sample(folder, "avfulldit:../mine", {"steps": 2}, asked, [0])
+    with pytest.raises(InputError, match=r"settings\.weights\.model\.sha256"):
+        sample(folder, "avfulldit:toy-t2av", settings, asked, [0])
+
 
 MAKER = """
 from fractions import Fraction

@@ -253,14 +253,16 @@ def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[S
 
 
 def _as_held(folder: RunFolder, run: Run) -> Run:
-    """The run with its model as the folder's run spells it, where both are the same path written in two ways."""
+    """The run with its model as the folder's run spells it, where both are the same files, named by other paths."""
     if not (folder.path / "run.json").exists():
         return run
     held = folder.run()
     clips = run.model.startswith("clips:") and held.model.startswith("clips:")
     # The settings of finished clips hold their absolute folder, so it is known also from another working folder.
     same = clips and run.settings.get("folder") == held.settings.get("folder")
-    return dataclasses.replace(run, model=held.model) if same or generators.same_place(run.model, held.model) else run
+    same = same or generators.same_place(run.model, held.model)
+    same = same or generators.same_weights(run.settings, held.settings)
+    return dataclasses.replace(run, model=held.model) if same else run
 
 
 def _another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:
