@@ -9,7 +9,7 @@ from typing import Any
 from avbench.api.stages import measured, sampled
 from avbench.api.work import SamplingJob, Work
 from avbench.core import InputError, Subset, digest
-from avbench.features.measure import protocol_in, protocol_of, requires
+from avbench.features.measure import protocol_in, protocol_of, require_reference_clips, requires
 from avbench.features.table import Requires
 from avbench.metrics import reference as references
 from avbench.metrics.evaluate import SHIPPED, features_of
@@ -84,6 +84,7 @@ def build_reference(
     Raises:
         InputError: a clip cannot be made or measured, because a reference needs all clips.
     """
+    require_reference_clips(features_of(metrics))
     view, failed = sampled(making, clips.model, SamplingJob([clips.subset], clips.seeds, placed_by=placed_by), work)
     if failed:
         msg = f"{failed} clips could not be made, and a reference needs all of them: repair or remove them"

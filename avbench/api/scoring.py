@@ -13,7 +13,7 @@ from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import all_of
 from avbench.core import Shard, Subset
-from avbench.features.measure import reads_captions, require_weights
+from avbench.features.measure import reads_captions, require_reference_clips, require_weights
 from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics.columns import Wanted, wanted_metrics
@@ -80,6 +80,7 @@ def score(
     named = named_folders(folders)
     chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
     require_weights(features_of(chosen))
+    require_reference_clips(features_of(chosen))
     found = paired([*named.values()], None if prompts is None else Path(prompts), _fits, frames=fps is not None)
     settings = {} if fps is None else {"fps": fps}
     if found.prompts_file and prompts is None:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from avbench.core import Clip, InputError, Score, Subset
-from avbench.features.measure import measure, require_weights
+from avbench.features.measure import measure, require_reference_clips, require_weights
 from avbench.generation.providers.python import OwnModel
 from avbench.generation.sample import sample, throw_away
 from avbench.generation.table import Generator, Request
@@ -77,6 +77,7 @@ def score(
     """
     chosen = chosen_metrics(metrics)
     require_weights(features_of(chosen))
+    require_reference_clips(features_of(chosen))
     with _undisturbed(), contextlib.ExitStack() as stack:
         if isinstance(model, Path):
             folder = RunFolder(model)
