@@ -26,3 +26,16 @@ def children_named(name, parent):
         size = len(below)
         below |= {pid for pid, above, _ in found if above in below}
     return [pid for pid, _, title in found if pid in below and title.startswith(name)]
+
+
+def processes_of(session):
+    """Processes of a session that run; those that ended and were not waited for are left out."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, its_session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(its_session) == session and state != "Z":
+            found.append(int(place.name))
+    return found

@@ -1,15 +1,17 @@
 """Habits of the command line: help, formats, comma lists, config files, runs that grow, Ctrl-C."""
 
 import json
+import signal
 import tomllib
 from dataclasses import replace
 
 import pytest
+import typer
 from command_line import run_avbench
 from made_runs import SUBSETS, evaluated, made_run
 
 from avbench.cli import printing
-from avbench.cli.program import PANELS, app
+from avbench.cli.program import PANELS, OneValueEach, app
 from avbench.core import InputError, Run
 from avbench.generation.table import GENERATORS, split_name
 from avbench.storage.run_folder import RunFolder
@@ -84,6 +86,34 @@ def test_a_config_file_gives_options_and_the_run_writes_its_own(tmp_path, monkey
     assert again.exit_code == 0, again.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run --prompts a.txt --prompts b.txt", "--prompts takes one value, but was given 'a.txt' and 'b.txt'"),
+        ("run --limit=1 --limit 2 --limit 1", "--limit takes one value, but was given '1' and '2'"),
+        ("run --config a.toml --config b.toml", "--config takes one value, but was given 'a.toml' and 'b.toml'"),
+        ("reference show toy-control --format md --format csv", "--format takes one value, but was given 'md' and"),
+    ],
+)
+def test_an_option_for_one_value_refuses_two(words, said):
+    assert said in run_avbench(*words.split(), code=2).stderr
+
+
+def test_every_command_refuses_two_values_for_one():
+    commands = [typer.main.get_command(app)]
+    for one in commands:
+        commands += getattr(one, "commands", {}).values()
+    leaves = [one for one in commands if not hasattr(one, "commands")]
+    assert len(leaves) > 30 and all(isinstance(one, OneValueEach) for one in leaves)
+
+
+def test_lists_flags_and_equal_values_may_be_repeated():
+    words = "list metrics --format csv --format csv -q -q".split()
+    assert run_avbench(*words).stdout == run_avbench("list", "metrics", "--format", "csv").stdout
+    said = run_avbench("run", *"-M a=1 -M b=2 --metric onset_rate --metric nonsense".split(), code=2).stderr
+    assert "nonsense" in said, "each value of a list counts"
+
+
 def test_run_toml_is_there_before_the_first_clip_and_a_refused_command_leaves_it(tmp_path, monkeypatch):
     """A killed run can be given again from its folder."""
     monkeypatch.chdir(tmp_path)
@@ -137,16 +167,26 @@ def test_a_run_grows_and_does_not_shrink(tmp_path):
         folder.start(Run("a", "other:one", {}, {large.name: large.digest}, (0, 1), {}, {}), [large])
 
 
-def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_kill_end_with_what_is_kept(tmp_path, monkeypatch, stopped_by, code):
     made_run(tmp_path / "a", names=["toy-control"], count=3)
-
-    def stopped(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("avbench.api.stages.measure_clips", stopped)
-    done = run_avbench("measure", tmp_path / "a", code=None)
-    assert done.exit_code == 130
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("avbench.api.stages.measure_clips", lambda *_, **__: signal.raise_signal(stopped_by))
+    done = run_avbench("measure", tmp_path / "a", code=code)
     assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to continue." in done.stderr
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_handler_of_sigterm_that_is_there_keeps_the_signal(tmp_path, monkeypatch):
+    made_run(tmp_path / "a", names=["toy-control"], count=3)
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append("mine"))
+    try:
+        monkeypatch.setattr("avbench.api.stages.measure_clips", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+        run_avbench("measure", tmp_path / "a", code=None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == ["mine"]
 
 
 def test_a_line_of_progress_where_there_is_no_terminal(monkeypatch, capsys):

@@ -123,6 +123,7 @@ def test_subsets():
 def test_unlike_protocols_are_named_by_field():
     ours, theirs = Protocol("i3d", 1).describe(), Protocol("i3d", 2).describe()
     assert field_differences(ours, theirs) == ["version: 1 against 2"]
+    assert field_differences(ours, theirs, "{} here, {} there".format) == ["version: 1 here, 2 there"]
     with pytest.raises(InputError, match="version: 1 against 2"):
         require_same_protocol(ours, theirs, "two scores")
     assert Protocol("i3d", 1).digest != Protocol("i3d", 2).digest

@@ -227,6 +227,27 @@ def test_a_lora_on_its_base(built, lora):
         generators.build(base, {"lora": str(built("wan2.1") / "transformer" / "diffusion_pytorch_model.safetensors")})
 
 
+@pytest.mark.parametrize(
+    ("target", "settings", "said"),
+    [
+        ("wan2.1", {"lora": "style.safetensors"}, "-M lora=style.safetensors is neither a path nor"),
+        ("wan2.1", {"lora": [{"path": "my/style"}]}, "-M lora=my/style is no path here, and the hub"),
+        ("wan2.1", {"lora": "note.txt"}, "-M lora: note.txt is no model: it is a file .txt"),
+        ("wan2.1/transformer", {"base": "wan"}, "-M base=wan is neither a path nor"),
+        ("wan2.1/transformer", {"base": "."}, "-M base=. is no pipeline: it has no model_index.json"),
+        ("wan-i2v", {"images": "nowhere"}, "-M images=nowhere: there is no such folder"),
+    ],
+)
+def test_a_file_that_a_setting_names_is_reported_as_that_setting(built, tmp_path, monkeypatch, target, settings, said):
+    name, _, part = target.partition("/")
+    model = built(name) / part
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "note.txt").touch()
+    with pytest.raises(InputError, match=re.escape(said)):
+        generators.build(str(model), settings)
+
+
 def test_a_lora_of_another_model_is_refused(built, lora):
     with pytest.raises(
         InputError, match=r"LoRA layers match nothing in the transformer of LTXPipeline: .*\(Target modul"

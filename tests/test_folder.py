@@ -77,7 +77,7 @@ def test_another_run_is_refused_by_field(tmp_path):
     folder.start(a_run(seeds=(0, 1)), [SUBSET])  # nothing was made yet
     folder.start(a_run(), [SUBSET])
     folder.add_sample(Sample(Key("s", "p", 0), None, None, 0.1, failure="out of memory"))
-    with pytest.raises(InputError, match=r"seeds: \[7\] against \[0\]"):
+    with pytest.raises(InputError, match=r"seeds: \[7\] was asked for, the folder holds \[0\]"):
         folder.start(a_run(seeds=(7,)), [SUBSET])
     folder.start(a_run(seeds=(0, 7)), [SUBSET])  # it extends the run
     assert folder.run().seeds == (0, 7) and len(folder.samples()) == 1

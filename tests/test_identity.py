@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from command_line import run_avbench
 
+from avbench.avfulldit import checkpoint
 from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.features.measure import measure
 from avbench.generation.identity import named_paths, source_files
@@ -86,6 +87,32 @@ def test_single_clips_are_replaced_and_the_others_kept(mine):
     assert found.n == 2 and found.unmeasured == 1
     added = Path("run/samples.jsonl").read_text().splitlines()[len(lines) :]
     assert len(added) == 2 and "no file matches" in added[1]
+
+
+def test_score_measures_what_was_rendered_anew_and_says_so(mine):
+    """Its run folders hold copies of the user's clips, so nothing is lost."""
+    words = ("score", "gen", "--metric", "motion_amount", "--workers", 0, "--out")
+
+    def lines():
+        files = (*Path("o/gen").rglob("rows.jsonl"), Path("o/gen/samples.jsonl"))
+        return [file.read_text().count("\n") for file in files]
+
+    run_avbench(*words, "o")
+    assert lines() == [3, 3]
+    moving(Path("gen/p1.mkv"), 9)
+    said = run_avbench(*words, "o").stderr
+    assert "note: 1 of 3 clips of o/gen has changed, for example p1: it came from a file with the sha256 " in said
+    assert "; what has changed is measured again, and the other clips are kept" in said
+    assert lines() == [4, 4], "the other clips are neither copied nor measured again"
+    run_avbench(*words, "fresh")
+    assert RunFolder(Path("o/gen")).scores() == RunFolder(Path("fresh/gen")).scores()
+    assert "changed" not in run_avbench(*words, "o").stderr
+    (copy,) = Path("o/gen/clips").glob("*/p2-0.mkv")
+    moving(copy, 5)
+    said = run_avbench(*words, "o", code=2).stderr
+    assert f"p2: {copy} is not the file that was made; the same command with --replace redoes what has changed" in said
+    run_avbench(*words, "o", "--replace")
+    assert RunFolder(Path("o/gen")).scores() == RunFolder(Path("fresh/gen")).scores()
 
 
 def test_swapped_files_of_one_size_and_time_are_noticed(mine):
@@ -186,6 +213,23 @@ def test_one_folder_by_two_paths_is_one_run(mine, monkeypatch):
 
 
 # ---- code and checkpoints
+
+
+def test_a_checkpoint_is_known_by_its_bytes_from_another_folder(mine, monkeypatch):
+    shutil.copytree(Path(checkpoint.__file__).parent / "checkpoints/toy-t2v", "mine")
+    asked, settings = [loading.load("toy-control").limited(1)], {"steps": 1}
+    list(sample(RunFolder(Path("run")), "avfulldit:mine", settings, asked, [0])[1])
+    Path("below").mkdir()
+    monkeypatch.chdir("below")
+    folder = RunFolder(Path("../run"))
+    for model in ("avfulldit:../mine", "../mine", "avfulldit:toy-t2v"):
+        assert sample(folder, model, settings, asked, [0])[0] == 0
+    assert folder.run().model == "avfulldit:mine"
+    with pytest.raises(InputError, match="steps: 2 was asked for, the folder holds 1"):
+        sample(folder, "avfulldit:../mine", {"steps": 2}, asked, [0])
+    with pytest.raises(InputError, match=r"settings\.weights\.model\.sha256"):
+        sample(folder, "avfulldit:toy-t2av", settings, asked, [0])
+
 
 MAKER = """
 from fractions import Fraction

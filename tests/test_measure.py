@@ -116,7 +116,7 @@ def test_one_seed_has_no_diversity(tmp_path):
 
 def test_clips_stand_beside_their_reference_clips(folder, tmp_path):
     noisy = run(tmp_path / "noisy", "toyworld:noisy")
-    with pytest.raises(InputError, match="give the run that holds them, --against RUN"):
+    with pytest.raises(InputError, match="give the run that holds them, with --against RUN of run, m"):
         measured(noisy, REFERENCE)
     assert measured(noisy, REFERENCE, against=folder) == 4
     assert measured(noisy, REFERENCE, against=folder) == 0

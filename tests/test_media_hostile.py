@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import socket
 import struct
 import subprocess
@@ -122,6 +123,45 @@ def test_mutated_files_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None
     found = read_all(corpus)
     assert sum(one.startswith("told") for one in found.values()) > len(found) / 3
     assert all(corpus.name in one for one in found.values() if one.startswith("told"))
+
+
+# --- what the sentence says -------------------------------------------------------------------------------------
+
+MISTAKEN = {
+    "page.mp4": (b"<!DOCTYPE html><html>404</html>", "it is a web page"),
+    "answer.mp4": (b'{"error": "no such job"}', "it is a text"),
+    "pointer.mp4": (b"version https://git-lfs.github.com/spec/v1\nsize 5\n", "it is a pointer of Git LFS"),
+    "zeros.mkv": (bytes(5000), "it is zeros only, as an interrupted copy leaves them"),
+    "picture.mp4": (cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes(), "it is a picture"),
+    "sound.mp4": (b"RIFF\x24\0\0\0WAVEfmt " + bytes(28), "it is sound"),
+    "archive.mp4": (b"PK\x03\x04" + bytes(100), "it is a zip archive"),
+    "noise.mp4": (random.Random(0).randbytes(5000), "it is not video in a form that avbench reads"),
+}
+"""Name → content, and what is said of it first; the decoder's own words follow in brackets."""
+
+
+@pytest.mark.parametrize("name", MISTAKEN)
+def test_a_file_that_is_no_video_is_told_by_what_it_is(tmp_path: Path, name: str) -> None:
+    content, words = MISTAKEN[name]
+    (tmp_path / name).write_bytes(content)
+    assert re.search(rf"cannot be read: {words}.* \(invalid (data found|argument).*\)$", refusal(tmp_path / name))
+
+
+def test_a_damaged_video_is_told_in_plain_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_clip(Clip(moving(8), 8), path, lossless=False)
+    whole = path.read_bytes()
+    content = whole.index(b"mdat") + 4
+    path.write_bytes(whole[: whole.index(b"moov") - 4] + bytes(4) + whole[content - 4 :])  # its encoder was killed
+    assert "cannot be read: it is cut off: its index is missing, which is written last (inv" in refusal(path)
+    path.write_bytes(whole[:content] + bytes(one ^ 90 for one in whole[content:]))
+    assert "cannot be read: it is damaged or cut off (invalid data found" in refusal(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    assert f"is cut short: {len(whole) // 2} of at least {len(whole)} bytes are there" in refusal(path)
+    make_folder(tmp_path / "frames", ["0.png"])
+    (tmp_path / "frames/0.png").write_bytes(whole)
+    with pytest.raises(MediaError, match=r"0\.png cannot be read: it is video \(inv"):
+        read_clip(tmp_path / "frames", fps=Fraction(8))
 
 
 # --- small files, large memory ----------------------------------------------------------------------------------

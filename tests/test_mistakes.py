@@ -63,6 +63,13 @@ MISTAKES = {
     "score texts --out a": "a is a run folder",
     "run toyworld: --out a": "a is a run folder",
     "reference build texts --out file": "'--out': file is a file",
+    "reference build texts --work file": "'--work': file is a file",
+    "reference for ambient --from texts --work file": "'--work': file is a file",
+    "curate texts --rule ambient --out new --work file": "'--work': file is a file",
+    **{
+        f"{words} --metric lpips_reference": "with --against RUN of run, measure or evaluate"
+        for words in ("score texts", "run toyworld: --limit 1", "reference build texts")
+    },
     "train examples --out file": "'--out': file is a file",
     "runs merge file a": "file is a file",
     "score -dash": "-dash is read as an option, because it begins with '-'; write ./-dash for the path",

@@ -4,16 +4,19 @@ import gc
 import json
 import random
 import re
+import subprocess
 import sys
 import threading
 import weakref
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_line import run_avbench
+from processes import wait_until
 
 from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.generation.contract import check
@@ -277,6 +280,23 @@ def test_a_script_that_hangs_is_ended(here):
         build("cmd:no-such-thing --x", {})
     with pytest.raises(InputError, match="No closing quotation"):
         build("cmd:python 'x", {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_stopped_command_leaves_no_script_behind(here, concurrency):
+    """Also of those that threads wait for."""
+    (here / "wait.sh").write_text("sleep 1000 &\necho $! > $1.pid\nwait\n")
+    words = ["sample", "cmd:sh wait.sh", "-M", f"concurrency={concurrency}", "-M", "batch=1", "--limit", "3"]
+    words = [sys.executable, "-m", "avbench", *words, "--subset", "toy-control", "--out", "o"]
+    command = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    found = partial((here / "o").glob, "*/jobs/*/*.pid")
+    wait_until(lambda: len([one for one in found() if one.read_text().strip()]) == concurrency)
+    command.terminate()
+    assert "Stopped. 0 of 3 clips are kept" in command.communicate(timeout=60)[1]
+    assert command.returncode == 143
+    sleeping = [Path(f"/proc/{one.read_text().strip()}") for one in found()]
+    wait_until(lambda: not any(one.exists() for one in sleeping), seconds=10)
 
 
 # ---- refusals, and work that waits

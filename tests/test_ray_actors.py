@@ -17,7 +17,7 @@ import dying_workers
 import pytest
 from command_line import run_avbench
 from parts_of_runs import in_order
-from processes import children_named, wait_until
+from processes import children_named, processes_of, wait_until
 
 from avbench.core import InputError
 from avbench.features import measure as stage
@@ -215,6 +215,23 @@ def test_a_model_with_other_settings_on_an_actors_machine_is_refused(one_process
 
 def lines(place):
     return place.read_bytes().count(b"\n") if place.exists() else 0
+
+
+@pytest.mark.slow
+def test_a_terminated_command_ends_as_one_with_local_workers_does(tmp_path):
+    """Ray puts a handler of its own in the place of ours."""
+    words = [*map(str, (*TOY, "--engine", "ray", "--workers", 2, "--out", tmp_path))]
+    words = [sys.executable, "-m", "avbench", "sample", "toyworld:", *words]
+    made = tmp_path / "toyworld" / "samples.jsonl"
+    command = subprocess.Popen(words, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: lines(made) >= 1)
+    command.terminate()
+    said = command.communicate(timeout=60)[1]
+    kept = (
+        f"Stopped. {lines(made)} of 4 clips are kept in {tmp_path}/toyworld; give the same command again to continue."
+    )
+    assert (command.returncode, said) == (143, f"{kept}\n")
+    wait_until(lambda: not processes_of(command.pid), seconds=30)
 
 
 @pytest.mark.slow

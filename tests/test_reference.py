@@ -233,6 +233,31 @@ def test_the_command_builds_a_reference_of_silent_clips_and_stops_early_at_a_bro
     assert run_avbench(*words, code=None).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "option"), [(("reference", "build"), "--work"), (("score",), "--out")], ids=["reference", "score"]
+)
+def test_an_error_about_the_run_folder_names_the_option_that_decides_it(tmp_path, monkeypatch, words, option):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("real", "other/real"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(2):
+            write_clip(grey(number), tmp_path / folder / f"c{number}.mkv")
+    how = ("--metric", "motion_amount", "--workers", 0, option, "w")
+    run_avbench(*words, "real", *how)
+    with RunFolder(tmp_path / "w/real").writing():
+        locked = run_avbench(*words, "real", *how, code=2).stderr
+    assert locked == f"avbench: w/real is being written by another avbench; wait for it, or give another {option}\n"
+    another = run_avbench(*words, "other/real", *how, code=2).stderr
+    assert f"Ask for the run that it holds, or give another {option}, or give --replace" in another
+    (copy,) = (tmp_path / "w/real/clips").glob("*/c1-0.mkv")
+    write_clip(grey(7), copy)
+    assert f"or give another {option}\n" in run_avbench(*words, "real", *how, code=2).stderr
+
+
+def grey(level):
+    return Clip(np.full((8, 64, 64, 3), 100 + level, np.uint8), 8)
+
+
 def test_unlike_shards_are_not_merged(shard, tmp_path):
     other = loading.load("toy-large-motion").limited(5)
     with pytest.raises(InputError, match="different subsets"):
@@ -241,7 +266,7 @@ def test_unlike_shards_are_not_merged(shard, tmp_path):
     card = json.loads((place / "card.json").read_text())
     card["protocols"]["onsets"]["threshold"] = 9.0
     (place / "card.json").write_text(json.dumps(card))
-    with pytest.raises(InputError, match=r"shards were made under different protocols .*onsets"):
+    with pytest.raises(InputError, match=r"shards .*/a and .*/c were .*: onsets\.threshold: 2\.5 against 9\.0"):
         reference.merge([shard("a", range(4)), place], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 

@@ -83,9 +83,9 @@ def place_of(key):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": "made:other"}, "model: 'made:other' against 'made:up'"),
-        ({"settings": {"steps": 5}}, r"settings\.steps: 5 against 4"),
-        ({"settings": {"steps": 4, "weights": "ab"}}, r"settings\.weights: 'ab' against '\(absent\)'"),
+        ({"model": "made:other"}, "model: 'made:other' there, 'made:up' in .*/a"),
+        ({"settings": {"steps": 5}}, r"settings\.steps: 5 there, 4 in .*/a"),
+        ({"settings": {"steps": 4, "weights": "ab"}}, r"settings\.weights: 'ab' there, '\(absent\)' in .*/a"),
         ({"seeds": (0, 1, 2)}, "seeds"),
         ({"asked": {}}, r"asked\.steps|asked"),
         ({"preset": {"name": "paper"}}, "preset"),

@@ -121,7 +121,7 @@ def test_run_makes_the_table_of_a_shard_from_its_own_clips(tmp_path):
     command = page._commands(folder, folder.run())["sample"]
     assert f"--out {tmp_path} --shard 2/3" in command
     again = run_avbench("sample", "toyworld:", *TOY, "--out", place, code=2)
-    assert "holds another run (shard: '(absent)' against '2/3')" in again.stderr
+    assert "holds another run (shard: '(absent)' was asked for, the folder holds '2/3')" in again.stderr
 
 
 @pytest.mark.slow

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from command_line import run_avbench
 
+from avbench.avfulldit import checkpoint
 from avbench.core import InputError
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder
@@ -112,6 +114,39 @@ def test_a_tower_of_the_other_kind_is_refused_before_anything_is_trained(video, 
         next(arm)
 
 
+def test_missing_inputs_are_noticed_before_the_machine_is_timed(tmp_path, monkeypatch):
+    def timed():
+        pytest.fail("the machine was timed")
+
+    monkeypatch.setattr(machine.Machine, "measured", timed)
+    monkeypatch.chdir(tmp_path)
+    bundled = Path(checkpoint.__file__).parent / "checkpoints"
+    data = tmp_path / "examples"
+    data.mkdir()
+    begun = ["train", "arms", "--out", "toy", "--video", bundled / "toy-t2v", "--audio"]
+    arms = [*begun, bundled / "toy-audio"]
+    tower = ["train", "tower", "video", "--out", "tower"]
+
+    def refused(*words):
+        return run_avbench(*words, "--examples", data, code=2).stderr
+
+    for words in (tower, arms):
+        assert f"{data}/card.json" in refused(*words)
+    for name in ("video.npy", "audio.npy"):
+        np.save(data / name, np.zeros((2, 1), np.uint8))
+    (data / "card.json").write_text('{"clips": 2}')
+    assert "arm 't3v' is unknown" in refused(*arms, "--arm", "t2v", "--arm", "t3v")
+    assert "nowhere is no AVFullDiT checkpoint" in refused(*begun, "nowhere")
+    assert "is no audio tower" in refused(*begun, bundled / "toy-t2v")
+    for folder in ("tower", "toy-t2av"):
+        Path(folder).mkdir()
+        torch.save({"plan": {"steps": 1}}, Path(folder) / "state.pt")
+    assert "tower/state.pt belongs to another training (steps is 1 there and 12000 here" in refused(*tower)
+    assert "toy-t2av/state.pt belongs to another training" in refused(*arms), "the second arm is checked, too"
+    Path("toy-t2v").touch()
+    assert "toy-t2v is a file; name a folder" in refused(*arms)
+
+
 @pytest.mark.slow
 def test_the_arms_can_be_run(trained, tmp_path):
     place, _ = trained
@@ -138,6 +173,9 @@ def test_a_folder_of_clips(tmp_path):
     run_avbench("train", "examples", "--data", tmp_path, "--clips", 2, "--workers", 0, "--out", tmp_path / "examples")
     video = np.load(tmp_path / "examples" / "video.npy")
     assert np.array_equal(video[1], read_clip(tmp_path / "1.mkv").frames)
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({**lines[0], "file": "9.mkv"}))
+    with pytest.raises(InputError, match=r"line 1: 9\.mkv is not there"):
+        list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "again", 1))
     (tmp_path / "prompts.jsonl").write_text('{"file": "0.mkv"}')
     with pytest.raises(InputError, match="line 1 lacks video_caption"):
         list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "again", 1))

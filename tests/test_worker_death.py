@@ -1,10 +1,17 @@
 """A worker that crashes while it measures, or makes the page, costs its clip, which is named; the rest goes on."""
 
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
 from types import SimpleNamespace
 
 import dying_workers
 import pytest
 from command_line import run_avbench
+from processes import processes_of, wait_until
 
 from avbench.core import InputError, MediaError
 from avbench.curation import pool
@@ -111,3 +118,33 @@ def test_a_crash_costs_one_task_or_ends_the_work_with_a_sentence(monkeypatch, wo
         return
     with pytest.raises(InputError, match=r"a worker process died .* give fewer --workers, or more memory"):
         list(working)
+
+
+RUN = "run toyworld: --subset toy-control --limit 8 --metric onset_rate,motion_amount --workers 2 --out o".split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_a_command_that_is_stopped_takes_its_workers_along_and_says_what_is_kept(tmp_path, stopped_by, code, send):
+    """By `kill`, Slurm or Kubernetes, or by Ctrl-C; the signal goes to the command, or to all of its processes."""
+    words = [sys.executable, "-m", "avbench", *RUN]
+    command = subprocess.Popen(words, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    made = tmp_path / "o/toyworld/samples.jsonl"
+    wait_until(lambda: made.exists() and made.read_text().count("\n") >= 2)
+    send(command.pid, stopped_by)
+    _, said = command.communicate(timeout=60)
+    kept = made.read_text().count("\n")
+    assert said == f"Stopped. {kept} of 8 clips are kept in o/toyworld; give the same command again to continue.\n"
+    assert command.returncode == code and 2 <= kept < 8
+    wait_until(lambda: not processes_of(command.pid), seconds=10)
+
+
+def test_a_stop_ends_the_worker_that_tries_a_task_alone(tmp_path):
+    """Nobody waits for a task that hangs there."""
+    pid = tmp_path / "one"
+    threading.Thread(target=lambda: (wait_until(pid.exists), os.kill(os.getpid(), signal.SIGINT))).start()
+    with pytest.raises(KeyboardInterrupt):
+        worker_pool.run_isolated(functools.partial(dying_workers.obedient, tmp_path), "one hangs")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)

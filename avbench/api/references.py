@@ -9,7 +9,7 @@ from typing import Any
 from avbench.api.stages import measured, sampled
 from avbench.api.work import SamplingJob, Work
 from avbench.core import InputError, Subset, digest
-from avbench.features.measure import protocol_in, protocol_of, requires
+from avbench.features.measure import protocol_in, protocol_of, require_reference_clips, requires
 from avbench.features.table import Requires
 from avbench.metrics import reference as references
 from avbench.metrics.evaluate import SHIPPED, features_of
@@ -65,7 +65,9 @@ class RealClips:
     """Further fields of the reference's card: how the clips were chosen."""
 
 
-def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, place: Path, work: Work) -> str:
+def build_reference(
+    clips: RealClips, metrics: Sequence[Metric], making: Path, place: Path, work: Work, *, placed_by: str | None = None
+) -> str:
     """Make and measure clips, and build a reference from them; the same call resumes where it stopped.
 
     Args:
@@ -74,6 +76,7 @@ def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, p
         making: run folder for the clips while they are measured.
         place: the reference folder.
         work: how.
+        placed_by: the option that decides `making`, for error messages.
 
     Returns:
         The sha256 of the reference's columns.
@@ -81,7 +84,8 @@ def build_reference(clips: RealClips, metrics: Sequence[Metric], making: Path, p
     Raises:
         InputError: a clip cannot be made or measured, because a reference needs all clips.
     """
-    view, failed = sampled(making, clips.model, SamplingJob([clips.subset], clips.seeds), work)
+    require_reference_clips(features_of(metrics))
+    view, failed = sampled(making, clips.model, SamplingJob([clips.subset], clips.seeds, placed_by=placed_by), work)
     if failed:
         msg = f"{failed} clips could not be made, and a reference needs all of them: repair or remove them"
         raise InputError(msg)

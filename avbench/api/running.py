@@ -14,7 +14,7 @@ from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison import paper_presets
 from avbench.comparison.plan import Plan
 from avbench.core import InputError, Shard, Subset
-from avbench.features.measure import require_weights
+from avbench.features.measure import require_reference_clips, require_weights
 from avbench.metrics.columns import Wanted, fetched, wanted_metrics
 from avbench.metrics.evaluate import features_of, fvd_metrics
 from avbench.storage.mirror import Mirrors
@@ -115,6 +115,7 @@ def run(
         wanted_now = Wanted(metrics, columns, besides, downloads)
     computed = wanted_metrics(wanted_now, work.reporter.note)
     require_weights(features_of(computed))
+    require_reference_clips(features_of(computed), None if against is None else Path(against))
     metrics = [metric.name for metric in computed] if columns else metrics
     if names is None and prompts is None:
         require_no_clips(given)

@@ -13,7 +13,7 @@ from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import all_of
 from avbench.core import Shard, Subset
-from avbench.features.measure import reads_captions, require_weights
+from avbench.features.measure import reads_captions, require_reference_clips, require_weights
 from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics.columns import Wanted, wanted_metrics
@@ -61,14 +61,16 @@ def score(
             out.
         fetch: whether missing weights are downloaded; the short names of licences that you accept, where weights ask
             for that.
-        out: folder that gets one run folder per model. The same call again measures what is new.
+        out: folder that gets one run folder per model. The same call again measures what is new, and clips that have
+            changed, which a note counts.
         plan: primary questions and margins.
         workers: processes; one per core where not given. Or ``avbench.RayActors(…)``, on this machine or a cluster.
         device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
             ``cuda:0,1``. Numbers agree within the tolerances of docs/speed.md.
         precision: of I3D and LPIPS, ``fp32`` or ``bf16``, whose numbers differ and are never compared; None keeps that
             of the run's rows, or takes ``fp32``.
-        replace: measure changed clips again; otherwise they are an error.
+        replace: start again where a run folder holds clips of another folder; take clips out that are gone. Otherwise
+            these are errors.
         reporter: where messages and progress go.
         shard: ``i/n``: only this part of the clips, in a folder of its own below `out` (see `shard_folder`).
         mirror: an address of object storage, such as ``s3://bucket/runs``, that gets a copy of each run folder while
@@ -83,6 +85,7 @@ def score(
     named = named_folders(folders)
     chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
     require_weights(features_of(chosen))
+    require_reference_clips(features_of(chosen))
     found = paired([*named.values()], None if prompts is None else Path(prompts), _fits, frames=fps is not None)
     settings = {} if fps is None else {"fps": fps}
     if found.prompts_file and prompts is None:
@@ -104,7 +107,7 @@ def score(
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part)
         view, missing = sampled(
-            place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, settings, shard=part), work
+            place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, settings, shard=part, renew=True), work
         )
         look = early_look_at(views[0], view, chosen, real) if views else None
         failed += (

@@ -31,7 +31,7 @@ MOST_LISTED = 5
 
 def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[RunView, int]:
     """Make the clips of a model; return the run and how many clips failed, without those that the model refused."""
-    folder = RunFolder(path)
+    folder = RunFolder(path, asked.placed_by)
     with _writing(folder, work) as mirror:
         count, made, remarks = sampling.sample(
             folder,
@@ -42,6 +42,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
             workers=work.pool,
             preset=asked.preset,
             replace=work.replace,
+            renew=asked.renew,
             shard=asked.shard,
             mirror=mirror,
         )

@@ -104,6 +104,10 @@ class SamplingJob:
     """The record of a paper's preset, for run.json."""
     shard: Shard | None = None
     """The part of the clips to make; all of them if None."""
+    renew: bool = False
+    """Whether clips whose origin has changed are made again without `Work.replace`, with a note."""
+    placed_by: str | None = "--out"
+    """The option that decides the run folder, for error messages."""
 
 
 def work_of(

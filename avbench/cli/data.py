@@ -95,7 +95,10 @@ def curate(
         Path | None, typer.Option(help="Your own rules, a TOML file; docs/curate.md describes its form.")
     ] = None,
     work: Annotated[
-        Path | None, typer.Option(help="Folder for the measurements of the pool; several rules may share it.")
+        Path | None,
+        typer.Option(
+            help="Folder for the measurements of the pool; several rules may share it.", callback=folder_to_write
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the pool.")] = None,
     workers: Workers = None,
@@ -160,7 +163,10 @@ def reference_build(
     name: Annotated[str | None, typer.Option(help="Name of the reference, for a folder of clips.")] = None,
     rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
     work: Annotated[
-        Path, typer.Option(help="Folder for the clips while they are measured; a rerun resumes in it.")
+        Path,
+        typer.Option(
+            help="Folder for the clips while they are measured; a rerun resumes in it.", callback=folder_to_write
+        ),
     ] = Path("runs/references"),
     workers: Workers = None,
     device: Device = "auto",
@@ -184,7 +190,7 @@ def reference_build(
     clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference.ROWS)
     target, metrics = out / asked.name, named_metrics(metric, fvd_protocol)
     how = work_of(workers, replace=replace, device=device, precision=precision)
-    sha256 = api.build_reference(clips, metrics, work / asked.name, target, how)
+    sha256 = api.build_reference(clips, metrics, work / asked.name, target, how, placed_by="--work")
     for sentence in reference.remarks(reference.load(target)):
         print_line(f"note: {sentence}", err=True)
     print_line(f"{sha256}  {target}")
@@ -203,7 +209,10 @@ def reference_for(
     fvd_protocol: FVDProtocols = None,
     rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
     work: Annotated[
-        Path, typer.Option(help="Folder for measurements and the chosen clips; a rerun resumes in it.")
+        Path,
+        typer.Option(
+            help="Folder for measurements and the chosen clips; a rerun resumes in it.", callback=folder_to_write
+        ),
     ] = Path("runs/references"),
     workers: Workers = None,
     device: Device = "auto",
@@ -236,7 +245,7 @@ def reference_for(
     source, licence = f"clips:{opened.folder}", licence or opened.reader.licence
     clips = api.RealClips(subset, source, (0,), licence, rows or reference.ROWS, about)
     how = work_of(workers, replace=replace, device=device, precision=precision)
-    sha256 = api.build_reference(clips, metrics, place / "run", out / asked.name, how)
+    sha256 = api.build_reference(clips, metrics, place / "run", out / asked.name, how, placed_by="--work")
     print_line(f"{len(subset.prompts)} clips: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
     for one in found:
         print_line(one.sentence)

@@ -6,7 +6,7 @@ An option that may be repeated also takes several values with commas between the
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -49,8 +49,13 @@ def _numbers(least: int) -> Callable[[list[str] | None], list[int] | None]:
     return parsed
 
 
-def folder_to_write(path: Path) -> Path:
-    """Refuse a path where no folder can be made or written."""
+_Place = TypeVar("_Place", Path, Path | None)
+
+
+def folder_to_write(path: _Place) -> _Place:
+    """Refuse a path where no folder can be made or written; None stays None."""
+    if path is None:
+        return path
     there = next(place for place in (path, *path.absolute().parents) if os.access(place, os.F_OK))
     if not there.is_dir():
         msg = f"{there} is a file; name a folder"

@@ -1,11 +1,15 @@
 """Defines the program `avbench`: its groups of commands, its help panels, and how errors become exit codes."""
 
+import contextlib
+import copy
+import signal
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from avbench.cli.printing import keep_quiet, print_error, print_line
 
@@ -19,8 +23,12 @@ ANYWHERE = ("--quiet", "-q", "--debug")
 """Options of the program itself that may also stand after the name of a command."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which `kill`, Slurm and Kubernetes send: it stops a command in the same way as Ctrl-C."""
+
+
 class Program(TyperGroup):
-    """The commands in the order of PANELS. Ctrl-C ends them with a sentence and exit code 130."""
+    """The commands in the order of PANELS. Ctrl-C ends them with a sentence and exit code 130, SIGTERM with 143."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -42,30 +50,86 @@ class Program(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         try:
-            return super().invoke(ctx)
+            with _terminated_in_order():
+                return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             print_error(" ".join(["Stopped.", *getattr(stop, "__notes__", ())]))
-            raise typer.Exit(130) from None
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
 
-app = typer.Typer(
+@contextlib.contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM, unless whoever runs this process handles the signal."""
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not default or threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class OneValueEach(TyperCommand):
+    """A command that refuses two different values of an option that takes one. The last would silently win."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the command's name."""
+        if not ctx.resilient_parsing:
+            self._require_one_value_each(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _require_one_value_each(self, ctx: Any, args: list[str]) -> None:
+        collecting = copy.copy(self)
+        collecting.params = [copy.copy(one) for one in self.params]
+        single = [one for one in collecting.params if isinstance(one, TyperOption) and _takes_one_value(one)]
+        for one in single:
+            one.multiple = True
+        given, _, _ = collecting.make_parser(ctx).parse_args([*args])
+        for one in single:
+            if len(values := [*dict.fromkeys(given.get(one.name) or ())]) > 1:
+                option = max(one.opts, key=len)
+                ctx.fail(f"{option} takes one value, but was given {' and '.join(map(repr, values))}; give it once")
+
+
+def _takes_one_value(option: TyperOption) -> bool:
+    return not (option.multiple or option.is_flag or option.count)
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Group(typer.Typer):
+    """A group of commands that are `OneValueEach`."""
+
+    def command(self, *name: Any, **settings: Any) -> Callable[[_Function], _Function]:
+        """Decorate the function of a command."""
+        return super().command(*name, **{"cls": OneValueEach, **settings})
+
+
+app = Group(
     cls=Program,
     help="Evaluate text-to-video and text-to-audio-video models, with numbers that can be defended.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-reference_app = typer.Typer(help="Reference statistics: what models are measured against.", no_args_is_help=True)
-weights_app = typer.Typer(help="Third-party weights: name, source, sha256, licence.", no_args_is_help=True)
+reference_app = Group(help="Reference statistics: what models are measured against.", no_args_is_help=True)
+weights_app = Group(help="Third-party weights: name, source, sha256, licence.", no_args_is_help=True)
 app.add_typer(reference_app, name="reference")
 app.add_typer(weights_app, name="weights")
-train_app = typer.Typer(help="Train AVFullDiT: examples, towers, and the two arms.", no_args_is_help=True)
+train_app = Group(help="Train AVFullDiT: examples, towers, and the two arms.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
-runs_app = typer.Typer(help="Run folders: merge shards, copy to and from object storage.", no_args_is_help=True)
+runs_app = Group(help="Run folders: merge shards, copy to and from object storage.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
-cache_app = typer.Typer(help="The features cache, which runs and machines share.", no_args_is_help=True)
+cache_app = Group(help="The features cache, which runs and machines share.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
-subsets_app = typer.Typer(help="Subsets: the prompts that models are given.", no_args_is_help=True)
+subsets_app = Group(help="Subsets: the prompts that models are given.", no_args_is_help=True)
 app.add_typer(subsets_app, name="subsets")
 
 
@@ -95,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. An error is printed as one sentence; with `--debug` the traceback comes first.
 
     Exit codes: 1 if a command did not succeed, 2 for a user's mistake or a file that cannot be read or written, 70
-    for a fault of avbench, 130 for Ctrl-C.
+    for a fault of avbench, 130 for Ctrl-C, 143 for SIGTERM.
     """
     from avbench.cli.steps import PRINTED
 

@@ -11,6 +11,7 @@ from avbench.cli.program import train_app
 from avbench.cli.steps import opened_run, worker_count
 
 if TYPE_CHECKING:
+    from avbench.training.examples import Examples as ReadExamples
     from avbench.training.machine import Machine
     from avbench.training.train import Session
 
@@ -30,7 +31,11 @@ Target = Annotated[
 
 @train_app.command("examples")
 def train_examples(
-    out: Target, data: Data = "toyworld", clips: int = 24_300, seed: Seed = 0, workers: Workers = None
+    out: Target,
+    data: Data = "toyworld",
+    clips: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 24_300,
+    seed: Seed = 0,
+    workers: Workers = None,
 ) -> None:
     """Make training clips, which many trainings can use; training can begin while they are made."""
     from avbench.training.train import make_examples
@@ -51,12 +56,13 @@ def train_tower(
     """Train one tower from scratch."""
     from avbench.core import nearest
     from avbench.training.loop import Plan
-    from avbench.training.train import TOWERS, make_tower
+    from avbench.training.train import TOWERS, make_tower, require_tower_inputs
 
     if what not in TOWERS:
         refuse(f"tower {what!r} is unknown; {nearest(what, TOWERS)}")
-    plan = Plan(steps, batch, learning_rate=rate, seed=seed)
-    show_training(make_tower(what, plan, _session(examples, out, _machine())), f"{what} tower: {out}", steps)
+    plan, data = Plan(steps, batch, learning_rate=rate, seed=seed), _opened(examples)
+    require_tower_inputs(plan, data, out)
+    show_training(make_tower(what, plan, _session(data, out, _machine())), f"{what} tower: {out}", steps)
 
 
 @train_app.command("arms")
@@ -75,7 +81,7 @@ def train_arms(
     """Train the T2V and the T2AV arm from the same towers, and check that all settings were identical."""
     from avbench.core import nearest
     from avbench.training.loop import Plan
-    from avbench.training.train import ARMS, make_arm, same_settings
+    from avbench.training.train import ARMS, make_arm, require_arm_inputs, same_settings
 
     plan = Plan(
         steps,
@@ -86,12 +92,15 @@ def train_arms(
         audio_weight=audio_weight,
         seed=seed,
     )
-    machine = _machine()  # measured once, so that both arms train alike
-    folders = {one: out.with_name(f"{out.name}-{one}") for one in ARMS}
-    for one in arm or ARMS:
+    folders = {one: folder_to_write(out.with_name(f"{out.name}-{one}")) for one in ARMS}
+    for one in arm or ():
         if one not in ARMS:
             refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
-        session = _session(examples, folders[one], machine)
+    data = _opened(examples)
+    require_arm_inputs(video, audio, plan, data, [folders[one] for one in arm or ARMS])
+    machine = _machine()  # measured once, so that both arms train alike
+    for one in arm or ARMS:
+        session = _session(data, folders[one], machine)
         show_training(make_arm(one, video, audio, plan, session), f"{one}: {folders[one]}", steps)
     if all((folder / "card.json").exists() for folder in folders.values()):
         if differing := same_settings(*folders.values()):
@@ -138,8 +147,13 @@ def _machine() -> "Machine":
     return machine
 
 
-def _session(examples: Path, out: Path, machine: "Machine") -> "Session":
+def _opened(examples: Path) -> "ReadExamples":
     from avbench.training.examples import Examples
+
+    return Examples.open(examples)
+
+
+def _session(data: "ReadExamples", out: Path, machine: "Machine") -> "Session":
     from avbench.training.train import Session
 
-    return Session(Examples.open(examples), out, machine, report_every=50 if machine.device == "cuda" else 1)
+    return Session(data, out, machine, report_every=50 if machine.device == "cuda" else 1)

@@ -14,7 +14,7 @@ in a sentence, under the value's name. Rewording a note changes no digest and in
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from avbench.core.errors import InputError
@@ -72,9 +72,20 @@ def without_notes(described: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def field_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """The fields in which two plain mappings differ, each as ``name: ours against theirs``."""
-    return [f"{name}: {one!r} against {other!r}" for name, (one, other) in different_fields(ours, theirs).items()]
+def field_differences(
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    said: Callable[[str, str], str] = "{} against {}".format,
+) -> list[str]:
+    """The fields in which two plain mappings differ, each as ``name: ours against theirs``.
+
+    Args:
+        ours: one mapping.
+        theirs: the other.
+        said: makes words of the two values. They must say whose each value is, unless the sentence around them names
+            both owners in this order.
+    """
+    return [f"{name}: {said(repr(one), repr(other))}" for name, (one, other) in different_fields(ours, theirs).items()]
 
 
 def different_fields(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

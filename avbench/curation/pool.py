@@ -80,7 +80,7 @@ def measure(tasks: Sequence[Task], work: Path, *, workers: int = 0) -> Iterator[
         InputError: another process writes the work folder.
     """
     path = rows_path(work)
-    with RunFolder(work).writing():
+    with RunFolder(work, "--work").writing():
         for task, found in worker_pool.map_unordered(_Worker, tasks, workers=workers, survive_crashes=True):
             row = {**_row(task), "missing": _DIED} if isinstance(found, worker_pool.WorkerCrashed) else found
             append_line(path, row, durable=True)

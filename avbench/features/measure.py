@@ -100,9 +100,8 @@ def protocol_of(feature: str, against: RunFolder | None = None, precision: str |
         protocol = dataclasses.replace(protocol, package=package)
     if requires(feature) is not Requires.REFERENCE_CLIP:
         return protocol
-    if against is None:
-        msg = f"{feature} compares with reference clips: give the run that holds them, --against RUN"
-        raise InputError(msg)
+    require_reference_clips([feature], against)
+    assert against is not None
     forms = forms_of(against)
     clips = [[*key, _seen(sample, forms)] for key, sample in sorted(against.samples().items())]
     return dataclasses.replace(protocol, **{"reference_clips": digest(clips)})
@@ -175,6 +174,17 @@ def require_weights(features: Sequence[str]) -> None:
     for kind in map(feature_class, features):
         if not isinstance(inspect.getattr_static(kind, "protocol"), weights.UserProvidedProtocol):
             _ = kind.protocol  # reading it needs the settings; that of weights would hash gigabytes
+
+
+def require_reference_clips(features: Sequence[str], against: Path | RunFolder | None = None) -> None:
+    """Raise InputError, before hours are spent, if a feature needs the run of reference clips and there is none."""
+    needing = [one for one in features if requires(one) is Requires.REFERENCE_CLIP]
+    if needing and against is None:
+        msg = (
+            f"{needing[0]} compares with reference clips: give the run that holds them, with --against RUN of run, "
+            "measure or evaluate"
+        )
+        raise InputError(msg)
 
 
 def measure(

@@ -73,6 +73,7 @@ def sample(
     generator: Generator | None = None,
     preset: Mapping[str, Any] | None = None,
     replace: bool = False,
+    renew: bool = False,
     shard: Shard | None = None,
     mirror: Mirror | None = None,
 ) -> tuple[int, Iterator[Sample], list[str]]:
@@ -91,6 +92,8 @@ def sample(
         preset: the record of a paper preset, for run.json.
         replace: delete the folder's run if it is of another model, settings or prompts, and make single clips again
             that have changed.
+        renew: make single clips again whose origin has changed, with a remark; for clips of which the folder holds
+            only copies.
         shard: make only this part of the run; all of it where not given.
         mirror: of the folder, through which workers hand clips over that do not see the folder.
 
@@ -118,15 +121,18 @@ def sample(
     threads = getattr(generator, "concurrency", None)
     folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)
     samples = folder.samples()
-    stale = _stale(folder, generator, requests, samples)
-    if stale and not replace:
-        key, why = next(iter(stale.items()))
+    lost, changed = _stale(folder, generator, requests, samples)
+    stale = {**lost, **changed}
+    if (refused := lost if renew else stale) and not replace:
         msg = (
-            f"{len(stale)} of {sum(one.path is not None for one in samples.values())} clips of {folder.path} have "
-            f"changed, for example {clip_name(key, seeds)}: {why}; give "
-            "another --out (of `reference build`: --work), or --replace to make them again"
+            f"{_counted(refused, folder, samples, seeds)}; the same command with --replace redoes what has changed and "
+            f"keeps the other clips{folder.or_elsewhere}"
         )
         raise InputError(msg)
+    remarks = []
+    if renew and changed:
+        what = _counted(changed, folder, samples, seeds)
+        remarks.append(f"{what}; what has changed is measured again, and the other clips are kept")
     if stale:
         for name in _SCORED:  # they were computed from clips that are now replaced
             (folder.path / name).unlink(missing_ok=True)
@@ -168,7 +174,7 @@ def sample(
                     yield each
 
     every = requests if shard is None else plan(subsets, seeds)  # a file of another shard is no file without a prompt
-    return len(todo), make(), generator.remarks(every)
+    return len(todo), make(), [*remarks, *generator.remarks(every)]
 
 
 def _first_alike(generator: Generator, requests: Sequence[Request]) -> dict[Key, Key]:
@@ -253,14 +259,16 @@ def _run(name: str, model: str, settings: Mapping[str, Any], subsets: Sequence[S
 
 
 def _as_held(folder: RunFolder, run: Run) -> Run:
-    """The run with its model as the folder's run spells it, where both are the same path written in two ways."""
+    """The run with its model as the folder's run spells it, where both are the same files, named by other paths."""
     if not (folder.path / "run.json").exists():
         return run
     held = folder.run()
     clips = run.model.startswith("clips:") and held.model.startswith("clips:")
     # The settings of finished clips hold their absolute folder, so it is known also from another working folder.
     same = clips and run.settings.get("folder") == held.settings.get("folder")
-    return dataclasses.replace(run, model=held.model) if same or generators.same_place(run.model, held.model) else run
+    same = same or generators.same_place(run.model, held.model)
+    same = same or generators.same_weights(run.settings, held.settings)
+    return dataclasses.replace(run, model=held.model) if same else run
 
 
 def _another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:
@@ -280,25 +288,38 @@ def throw_away(folder: RunFolder) -> None:
 
 def _stale(
     folder: RunFolder, generator: Generator, requests: Sequence[Request], samples: Mapping[Key, Sample]
-) -> dict[Key, str]:
-    """Map the clips whose file or origin has changed since they were made to a sentence that says how."""
+) -> tuple[dict[Key, str], dict[Key, str]]:
+    """Map the clips whose file was changed or whose origin is gone, and those whose origin has changed, to a sentence
+    that says how.
+    """
     here = altered(folder)
-    stale = {one.key: f"{folder.path / str(one.path)} is not the file that was made" for one in here.changed}
-    stale |= {one.key: f"{folder.path / str(one.path)} is no longer there" for one in here.gone}
+    lost = {one.key: f"{folder.path / str(one.path)} is not the file that was made" for one in here.changed}
+    lost |= {one.key: f"{folder.path / str(one.path)} is no longer there" for one in here.gone}
+    changed = {}
     if source_of := getattr(generator, "source", None):
         for request in requests:
             sample = samples.get(request.key)
-            if sample is not None and sample.path is not None and request.key not in stale:
+            if sample is not None and sample.path is not None and request.key not in lost:
                 try:
                     now = source_of(request)
                 except InputError as error:
-                    stale[request.key] = str(error)
+                    lost[request.key] = str(error)
                     continue
                 # a finished file is kept byte for byte, so its own hash is that of its origin
                 before = sample.source or (sample.sha256 if now and len(now) == _SHA256_LETTERS else None)
                 if now and before and now != before:
-                    stale[request.key] = f"it came from {_short(before)}, and would now come from {_short(now)}"
-    return stale
+                    changed[request.key] = f"it came from {_short(before)}, and would now come from {_short(now)}"
+    return lost, changed
+
+
+def _counted(stale: Mapping[Key, str], folder: RunFolder, samples: Mapping[Key, Sample], seeds: Sequence[int]) -> str:
+    """Say how many of a run's clips have changed, and how one of them has."""
+    key, why = next(iter(stale.items()))
+    made = sum(one.path is not None for one in samples.values())
+    return (
+        f"{len(stale)} of {made} clips of {folder.path} {'has' if len(stale) == 1 else 'have'} changed, for example "
+        f"{clip_name(key, seeds)}: {why}"
+    )
 
 
 def _short(source: str) -> str:
@@ -351,7 +372,7 @@ def _as_recorded(source: Callable[[], Generator], folder: Path) -> Generator:
     """Build the generator in a worker, maybe on another machine. Raises InputError if it is not the run's."""
     generator, recorded = source(), RunFolder(folder).run().settings
     here = {**recorded, **json.loads(json.dumps(generator.settings))}
-    if differing := field_differences(here, recorded):
+    if differing := field_differences(here, recorded, "{} here, {} there".format):
         msg = f"the model would have other settings here than {folder}/run.json says: {'; '.join(differing)}"
         raise InputError(msg)
     return generator

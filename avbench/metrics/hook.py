@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from avbench.core import Clip, InputError, Score, Subset
-from avbench.features.measure import measure, require_weights
+from avbench.features.measure import measure, require_reference_clips, require_weights
 from avbench.generation.providers.python import OwnModel
 from avbench.generation.sample import sample, throw_away
 from avbench.generation.table import Generator, Request
@@ -77,12 +77,15 @@ def score(
     """
     chosen = chosen_metrics(metrics)
     require_weights(features_of(chosen))
+    require_reference_clips(features_of(chosen))
     with _undisturbed(), contextlib.ExitStack() as stack:
         if isinstance(model, Path):
             folder = RunFolder(model)
             folder.run()
         else:
-            folder = RunFolder(out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avbench-"))) / "run")
+            folder = RunFolder(
+                out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avbench-"))) / "run", "`out`"
+            )
         stack.enter_context(folder.writing())
         if not isinstance(model, Path):
             several = subset if isinstance(subset, Sequence) and not isinstance(subset, str) else [subset]

@@ -425,13 +425,14 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
         InputError: shards of different subsets, protocols or features; one clip with different bytes; or shards with
             moments that share clips, which would be counted twice.
     """
-    shards = sorted((load(each) for each in places), key=lambda shard: digest(shard.card["sha256"]))
-    first = shards[0]
-    for shard in shards[1:]:
+    loaded = sorted(((load(each), each) for each in places), key=lambda one: digest(one[0].card["sha256"]))
+    shards = [shard for shard, _ in loaded]
+    first, its_place = loaded[0]
+    for shard, from_place in loaded[1:]:
         if (shard.subset, shard.subset_digest) != (first.subset, first.subset_digest):
             msg = f"shards of different subsets cannot be merged: {first.subset} and {shard.subset}, or other versions"
             raise InputError(msg)
-        require_same_protocol(first.protocols, shard.protocols, "shards")
+        require_same_protocol(first.protocols, shard.protocols, f"the shards {its_place} and {from_place}")
     clips = _union(shards)
     kept = chosen_keys(_keys(first.subset, clips), rows)
     values: dict[str, Columns] = {}

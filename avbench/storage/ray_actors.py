@@ -12,8 +12,10 @@ import logging
 import math
 import os
 import platform
+import signal
 import socket
 import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,6 +89,7 @@ class RayActors:
                 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
                 cores = max(default_workers(), self.count or 1)
                 own = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+            handler = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
             except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
@@ -94,6 +97,8 @@ class RayActors:
                 refused = isinstance(error, ConnectionError) and address != "auto"
                 msg = f"Ray at {address!r} cannot be used: {_first_line(error)}{token if refused else ''}"
                 raise InputError(msg) from error
+            if callable(handler) and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray has put its own in the place of our caller's
         if self.device == "cuda" and not self.gpus():
             msg = "device 'cuda' is not there: no machine of the Ray cluster has a GPU"
             raise InputError(msg)

@@ -210,8 +210,16 @@ class RunFolder:
     Every method raises InputError if the folder contains a link out of it, or a file in a wrong format.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, placed_by: str | None = None) -> None:
+        """Nothing is read yet.
+
+        Args:
+            path: of the folder.
+            placed_by: the option that decides the path, such as ``--out``; errors advise another value of it.
+        """
         self._path = path
+        self.or_elsewhere = f", or give another {placed_by}" if placed_by else ""
+        """Ends a sentence of advice."""
 
     @functools.cached_property
     def path(self) -> Path:
@@ -237,7 +245,7 @@ class RunFolder:
             self.write_run(run)
             return
         if why := self.objection(run, subsets):
-            msg = f"{why}, or give another --out (--work for a reference), or --replace to delete it and start again"
+            msg = f"{why}{self.or_elsewhere}, or give --replace to delete it and start again"
             raise InputError(msg)
         there = self.run()
         if run.identity() != there.identity():
@@ -249,7 +257,8 @@ class RunFolder:
     def objection(self, run: Run, subsets: Sequence[Subset]) -> str | None:
         """Why this run cannot continue in the folder, or None if it is the folder's run or extends it."""
         there = self.run()
-        differing = field_differences(run.identity(), there.identity())
+        said = "{} was asked for, the folder holds {}".format
+        differing = field_differences(run.identity(), there.identity(), said)
         another = f"{self.path} holds another run ({'; '.join(differing)}). Ask for the run that it holds"
         same_model = replace(run, subsets=there.subsets, seeds=there.seeds).identity() == there.identity()
         if not differing or not same_model:
@@ -261,7 +270,7 @@ class RunFolder:
             counts = ", ".join(f"{len(one.prompts)} of {name}" for name, one in held.items())
             return (
                 f"{self.path} holds more than was asked for (prompts: {counts}; seeds: {len(there.seeds)}), and a run "
-                "cannot shrink. Ask for at least as much (--limit, --seeds)"
+                "cannot shrink. Ask for at least as many prompts and seeds"
             )
         return another
 
@@ -324,7 +333,7 @@ class RunFolder:
         try:
             held = FileLock(place).acquire(timeout=_LOCK_SECONDS)  # a link in the lock's place is refused, not followed
         except Timeout:
-            msg = f"{self.path} is being written by another avbench; wait for it, or give another --out"
+            msg = f"{self.path} is being written by another avbench; wait for it{self.or_elsewhere}"
             raise InputError(msg) from None
         except OSError as error:
             msg = f"{place} cannot be written: {error.strerror}"

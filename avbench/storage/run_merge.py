@@ -102,7 +102,7 @@ def take_share(source: RunFolder, shard: Shard, out: Path) -> None:
     run = replace(whole, name=out.name, shard=str(shard))
     if _is_run(out):
         held = RunFolder(out)
-        _require_equal(held, held.run().identity(), run.identity())
+        _require_equal(held, held.run().identity(), run.identity(), source.path)
         folders = [held, source]
     _write(out, run, folders, planned_keys(source.subsets(), run.seeds, shard))
 
@@ -115,7 +115,8 @@ def _common_run(folders: Sequence[RunFolder]) -> Run:
     """Return the run to which all parts belong; differing versions and machines are listed side by side."""
     runs = [replace(folder.run(), shard=None) for folder in folders]
     for folder, run in zip(folders, runs, strict=True):
-        _require_equal(folder, run.identity() | _chosen(run), runs[0].identity() | _chosen(runs[0]))
+        first = runs[0].identity() | _chosen(runs[0])
+        _require_equal(folder, run.identity() | _chosen(run), first, folders[0].path)
     versions, machine = ([getattr(run, name) for run in runs] for name in ("versions", "machine"))
     return replace(runs[0], versions=_side_by_side(versions), machine=_side_by_side(machine))
 
@@ -124,8 +125,9 @@ def _chosen(run: Run) -> dict[str, Any]:
     return {"asked": dict(run.asked), "preset": run.preset}
 
 
-def _require_equal(folder: RunFolder, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    if differing := field_differences(ours, theirs):
+def _require_equal(folder: RunFolder, ours: Mapping[str, Any], theirs: Mapping[str, Any], others: Path) -> None:
+    """Raise InputError where the folder's fields, `ours`, are not those of `others`."""
+    if differing := field_differences(ours, theirs, lambda one, other: f"{one} there, {other} in {others}"):
         msg = f"{folder.path} belongs to another run and cannot be merged: {'; '.join(differing)}"
         raise InputError(msg)
 

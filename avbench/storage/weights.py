@@ -158,7 +158,7 @@ def how_to_fetch(lacking: Sequence[str]) -> str:
 
 def _in_place(names: Sequence[str]) -> str:
     """A clause on the option that fetches weights while they are needed."""
-    return "and so does --fetch" + (" with the same licences" if _licences(names) else "")
+    return "and so does --fetch of score, run and measure" + (" with the same licences" if _licences(names) else "")
 
 
 def fetch_command(names: Sequence[str]) -> str:

@@ -135,24 +135,18 @@ def map_unordered(
         return
     left = list(range(len(tasks)))
     while left:
-        pool = _pool(min(workers, len(left)))
         try:
-            with _ctrl_c_held_back():
-                futures = {pool.submit(_call, build, tasks[number]): number for number in left}
-            for future in as_completed(futures):
-                number, result = futures.pop(future), _result(future)
-                left.remove(number)
-                yield tasks[number], result
+            with _pool(min(workers, len(left))) as pool:
+                with _ctrl_c_held_back():
+                    futures = {pool.submit(_call, build, tasks[number]): number for number in left}
+                for future in as_completed(futures):
+                    number, result = futures.pop(future), _result(future)
+                    left.remove(number)
+                    yield tasks[number], result
         except BrokenProcessPool:
             if not survive_crashes:
                 msg = f"a worker process died ({_CAUSES}): give fewer --workers, or more memory"
                 raise InputError(msg) from None
-        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the tasks in progress any more
-            for process in [*(pool._processes or {}).values()]:
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
         # tasks start in order, so the one that crashed is among the first that are left
         suspects, left = left[: 2 * workers], left[2 * workers :]
         for number in suspects:
@@ -161,15 +155,13 @@ def map_unordered(
 
 def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
     """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
-    pool = _pool(1)
     try:
-        with _ctrl_c_held_back():
-            future = pool.submit(_call, build, task)
-        return _result(future)
+        with _pool(1) as pool:
+            with _ctrl_c_held_back():
+                future = pool.submit(_call, build, task)
+            return _result(future)
     except BrokenProcessPool:
         return WorkerCrashed()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -182,11 +174,23 @@ def _ctrl_c_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Worker processes. On Linux they are copies of one process that has done the slow imports and nothing else."""
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes. On Linux they are copies of one process that has done the slow imports and nothing else.
+
+    Ctrl-C, and a caller who takes no more results, end them in the middle of their tasks.
+    """
     how = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     how.set_forkserver_preload([*_SLOW_IMPORTS])
-    return ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
+    pool = ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
+    try:
+        yield pool
+    except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the tasks in progress any more
+        for process in [*(pool._processes or {}).values()]:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], count: int) -> Iterator[tuple[Task, Result]]:

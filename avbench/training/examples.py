@@ -71,8 +71,8 @@ class Examples:
             msg = f"{folder} holds no training examples: {error}"
             raise InputError(msg) from None
         for what, array in (("video.npy", video), ("audio.npy", audio)):
-            if len(array) != card["clips"]:
-                msg = f"{folder}: {what} holds {len(array)} examples, {CARD} says {card['clips']}"
+            if len(array) != (clips := card.get("clips")):
+                msg = f"{folder}: {what} holds {len(array)} examples, {CARD} says {clips}"
                 raise InputError(msg)
         return cls(folder, video, audio, card)
 

@@ -229,7 +229,7 @@ def train(
     optimisers = _optimisers(objective, plan, device)
     weights = objective.state_dict()
     average = {name: weight.detach().clone() for name, weight in weights.items()}
-    identity = {**asdict(plan), "source": dict(source)}
+    identity = _identity(plan, source)
     state = _load(folder / STATE, identity, device)
     done = Progress(0, None, None, 0.0, "")
     if state is not None:
@@ -435,6 +435,16 @@ def _reported(
         raise InputError(msg)
     video_loss, audio_loss = means
     return Progress(step, video_loss, audio_loss, before.seconds + seconds, digest)
+
+
+def require_own_state(folder: Path, plan: Plan, source: Mapping[str, Any]) -> None:
+    """Raise InputError if a folder holds the state of another training, or a damaged one."""
+    _load(folder / STATE, _identity(plan, source), torch.device("cpu"))
+
+
+def _identity(plan: Plan, source: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training's state belongs to."""
+    return {**asdict(plan), "source": dict(source)}
 
 
 def _load(path: Path, asked: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:

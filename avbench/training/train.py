@@ -8,7 +8,7 @@ import functools
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,14 @@ from avbench.storage.run_folder import file_sha256, write_json
 from avbench.subsets import loading
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
 from avbench.training.examples import CAPTIONS, CARD, Examples, Feed
-from avbench.training.loop import AUDIO_ONLY, Objective, Plan, Progress, differing, train
+from avbench.training.loop import AUDIO_ONLY, Objective, Plan, Progress, differing, require_own_state, train
 from avbench.training.machine import Machine
 
 FIRST_SEED = 2_000_000
 """Seeds of training clips lie far from those of runs (0 …) and references (1 000 000 …)."""
+
+TOYWORLD = "toyworld"
+"""The data that are made instead of read."""
 
 Source = tuple[np.ndarray, np.ndarray | None, str, str]
 """One clip to train on: frames, mono waveform, its two captions."""
@@ -75,9 +78,6 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
     lines = _captioned(folder)
 
     def make(number: int) -> Source:
-        if number >= len(lines):
-            msg = f"{folder} holds {len(lines)} clips; --clips must not exceed that"
-            raise InputError(msg)
         line = lines[number]
         clip = read_clip(folder / line["file"])
         if objection := CLIP_SPEC.objection(clip):
@@ -108,11 +108,14 @@ def _captioned(folder: Path) -> list[dict[str, Any]]:
         if Path(line["file"]).suffix not in MEDIA_SUFFIXES:
             msg = f"{folder}/prompts.jsonl, line {number}: {line['file']} is none of {', '.join(MEDIA_SUFFIXES)}"
             raise InputError(msg)
+        if not (folder / line["file"]).is_file():
+            msg = f"{folder}/prompts.jsonl, line {number}: {line['file']} is not there"
+            raise InputError(msg)
     return lines
 
 
 def _source(data: str, seed: int) -> Callable[[int], Source]:
-    return _toy_source(seed) if data == "toyworld" else _folder_source(Path(data))
+    return _toy_source(seed) if data == TOYWORLD else _folder_source(Path(data))
 
 
 def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> Iterator[int]:
@@ -120,6 +123,9 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
     spec = CLIP_SPEC
     assert spec.samples is not None
     asked = {"data": data, "clips": count, "seed": seed}
+    if data != TOYWORLD and count > (there := len(_captioned(Path(data)))):
+        msg = f"{data} holds {there} clips; --clips must not exceed that"
+        raise InputError(msg)
     card = read_json(out / CARD, dict) if (out / CARD).exists() else None
     if card is None:
         card = {**asked, "audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
@@ -219,6 +225,27 @@ class Session:
     """Seconds after which the training stops, to be resumed."""
 
 
+def require_tower_inputs(plan: Plan, data: Examples, out: Path) -> None:
+    """Raise InputError if `make_tower` could not begin or resume in `out`."""
+    require_own_state(out, _of_tower(plan), _described(data))
+
+
+def require_arm_inputs(video: Path, audio: Path, plan: Plan, data: Examples, folders: Iterable[Path]) -> None:
+    """Raise InputError if `make_arm` could not begin or resume in one of the folders."""
+    load_towers(video, audio)
+    for folder in folders:
+        require_own_state(folder, plan, _described(data))
+
+
+def _of_tower(plan: Plan) -> Plan:
+    return replace(plan, train_text=True)
+
+
+def _described(data: Examples) -> dict[str, Any]:
+    """What a training's state and card say of its examples."""
+    return {name: value for name, value in data.card.items() if name != "audio_codec"}
+
+
 def make_tower(what: str, plan: Plan, session: Session) -> Iterator[Progress]:
     """Train a tower (``video`` or ``audio``) from scratch; write its checkpoint."""
     data = session.examples
@@ -227,7 +254,7 @@ def make_tower(what: str, plan: Plan, session: Session) -> Iterator[Progress]:
     captions = [line[what] for line in data.captions[: plan.reached(0, len(data))]]
     torch.manual_seed(plan.seed)
     parts = new_tower(what, TOWERS[what], sound, vocabulary(captions))
-    yield from _trained(parts, replace(plan, train_text=True), data, session)
+    yield from _trained(parts, _of_tower(plan), data, session)
 
 
 def new_tower(
@@ -262,6 +289,15 @@ ARMS = ("t2v", "t2av")
 def make_arm(arm: str, video: Path, audio: Path, plan: Plan, session: Session) -> Iterator[Progress]:
     """Train one arm, ``t2v`` or ``t2av``, from two pretrained towers; write its checkpoint."""
     data = session.examples
+    video_parts, audio_parts = load_towers(video, audio)
+    torch.manual_seed(plan.seed)
+    parts = video_parts if arm == "t2v" else joined(video_parts, audio_parts, JOINT_LAYERS)
+    towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in (("video", video), ("audio", audio))}
+    yield from _trained(parts, plan, data, session, {"towers": towers})
+
+
+def load_towers(video: Path, audio: Path) -> tuple[Parts, Parts]:
+    """Load two pretrained towers. Raises InputError if a folder holds none, or one of the other kind."""
     video_parts, audio_parts = checkpoint.load(video), checkpoint.load(audio)
     for what, folder, codec in (
         ("video", video, video_parts.video_codec),
@@ -270,10 +306,7 @@ def make_arm(arm: str, video: Path, audio: Path, plan: Plan, session: Session) -
         if codec is None:
             msg = f"{folder} is no {what} tower; give a folder that `avbench train tower {what}` wrote"
             raise InputError(msg)
-    torch.manual_seed(plan.seed)
-    parts = video_parts if arm == "t2v" else joined(video_parts, audio_parts, JOINT_LAYERS)
-    towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in (("video", video), ("audio", audio))}
-    yield from _trained(parts, plan, data, session, {"towers": towers})
+    return video_parts, audio_parts
 
 
 def joined(video_parts: Parts, audio_parts: Parts, layers: int, positions: AudioPositions = "sync") -> Parts:
@@ -320,7 +353,7 @@ def _trained(
     video_text, audio_text = parts.video_text, parts.audio_text
     assert not isinstance(video_text, HuggingFaceText) and not isinstance(audio_text, HuggingFaceText)
     feed = Feed(data, torch.device(session.machine.device), video_text, audio_text)
-    source = {name: value for name, value in data.card.items() if name != "audio_codec"}
+    source = _described(data)
     show = functools.partial(_show, parts, data, session)
     last = None
     for last in train(

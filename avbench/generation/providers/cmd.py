@@ -22,10 +22,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from avbench.core import InputError
 from avbench.generation.detect import fingerprint
@@ -81,6 +82,8 @@ class Command:
             journal = Path(tempfile.mkdtemp(prefix="avbench-"))
             weakref.finalize(self, shutil.rmtree, journal, ignore_errors=True)
         self._journal = journal
+        self._scripts = _Scripts()
+        weakref.finalize(self, self._scripts.end)
         self.settings: Mapping[str, Any] = {"command": self._words, **_content_hashes(self._words, inputs)}
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
@@ -126,26 +129,56 @@ class Command:
     def _run(self, folder: Path) -> tuple[str | None, str | None]:
         """Run the script; return the kind of its failure and a sentence about it, or None twice."""
         with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as errors:
-            process = subprocess.Popen(
-                [*self._words, str(folder / "requests.json")],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=errors,
-                start_new_session=True,
-            )
             try:
-                code = process.wait(self._timeout_seconds)
-            except BaseException as error:
-                # Kill its children too. It was not waited for yet, so its process number is still its own.
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                if not isinstance(error, subprocess.TimeoutExpired):
-                    raise
+                code = self._scripts.run(
+                    [*self._words, str(folder / "requests.json")], out, errors, self._timeout_seconds
+                )
+            except subprocess.TimeoutExpired:
                 return _SLOW, f"the script did not end within {self._timeout_seconds:g} s; {_last_words(folder)}"
         if code == 0:
             return None, None
         ended = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
         return _BROKEN, f"the script ended with {ended}; {_last_words(folder)}"
+
+
+class _Scripts:
+    """Runs scripts, maybe several in threads. None survives this process, whose end such a thread does not notice."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._changing, self._over = threading.Lock(), False
+
+    def run(self, words: Sequence[str], out: BinaryIO, errors: BinaryIO, seconds: float) -> int:
+        """Run a script and return its exit code. Raises TimeoutExpired, and kills it, if it takes too long."""
+        with self._changing:
+            if self._over:
+                msg = "avbench is ending"
+                raise InputError(msg)
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True
+            )
+            self._running.add(process)
+        try:
+            return process.wait(seconds)
+        except BaseException:
+            _kill(process)
+            raise
+        finally:
+            self._running.discard(process)
+
+    def end(self) -> None:
+        """Kill what runs, and let nothing start any more."""
+        with self._changing:
+            self._over = True
+        for process in [*self._running]:
+            _kill(process)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a script and its children."""
+    if process.poll() is None:  # it was not waited for yet, so its process number is still its own
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _content_hashes(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str, Any]:

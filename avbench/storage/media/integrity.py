@@ -1,5 +1,9 @@
-"""Checks that a media file is complete, in ways that libav does not: ends of gifs, checksums of mkv, boxes of mp4."""
+"""Checks that a media file is complete, in ways that libav does not: ends of gifs, checksums of mkv, boxes of mp4.
 
+It also tells from the first bytes of a file that is no media file what it is instead.
+"""
+
+import mmap
 import os
 import stat
 import zlib
@@ -47,9 +51,62 @@ def check_whole(path: Path) -> None:
             for kind, end in _boxes(file, found.st_size):
                 if end > found.st_size and kind in _NEEDED_BOXES:
                     msg = (
-                        f"{path} is cut short: it has {found.st_size} bytes, and its box {kind.decode()} ends at {end}"
+                        f"{path} is cut short: {found.st_size} of at least {end} bytes are there (its box "
+                        f"{kind.decode()} ends later)"
                     )
                     raise MediaError(msg)
+
+
+_PICTURE, _SOUND = "a picture", "sound"
+_BEGINNINGS = {
+    b"\x89PNG": _PICTURE,
+    b"\xff\xd8\xff": _PICTURE,
+    b"BM": _PICTURE,
+    b"fLaC": _SOUND,
+    b"ID3": _SOUND,
+    b"OggS": _SOUND,
+    b"GIF8": "video",
+    b"\x1a\x45\xdf\xa3": "video",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; `git lfs pull` fetches it",
+}
+"""First bytes of a file → what it holds."""
+_OF_RIFF = {b"AVI ": "video", b"WAVE": _SOUND, b"WEBP": _PICTURE}
+_LOOKED_AT = 512
+"""So many bytes at the beginning tell a text."""
+
+
+def is_other_content(path: Path, wanted: str) -> str | None:
+    """Say what a file holds, as "it is …", if its first bytes show that it does not hold `wanted`; else None.
+
+    Args:
+        path: of the file.
+        wanted: ``video``, ``a picture`` or ``sound``.
+    """
+    with path.open("rb") as file:
+        start = file.read(_LOOKED_AT)
+    found = next((what for begin, what in _BEGINNINGS.items() if start.startswith(begin)), None)
+    if start[:4] == b"RIFF":
+        found = _OF_RIFF.get(start[8:12])
+    if start[4:8] in _FIRST_BOXES:
+        found = "video"
+    if found is None and not start.strip(b"\0"):
+        found = "zeros only, as an interrupted copy leaves them"
+    if found is None and not start.translate(None, bytes(range(32, 127)) + b"\t\r\n"):
+        found = "a web page" if start.lstrip()[:5].lower() in (b"<html", b"<!doc") else "a text"
+    if found == wanted:
+        return None
+    return f"it is {found}" if found else f"it is not {wanted} in a form that avbench reads"
+
+
+def lacks_index(path: Path) -> bool:
+    """Whether a file is an mp4 without the box that lists its contents, which many programs write last."""
+    with path.open("rb") as file:
+        if file.read(8)[4:] not in _FIRST_BOXES:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(b"moov") == content.find(b"moof") == -1
 
 
 def is_fragmented(path: Path) -> bool:

@@ -158,7 +158,7 @@ def _read_folder(path: Path, fps: Fraction | None) -> Clip:
     budget = Budget.of(path, sum(file.stat().st_size for file in files))
     frames = np.empty((0, 0, 0, 3), np.uint8)
     for number, file in enumerate(files):
-        with telling(file, "read"), _opened(file, _IMAGE_FORMATS) as container:
+        with telling(file, "read", "a picture"), _opened(file, _IMAGE_FORMATS) as container:
             image = Picture(file, container.streams.video[0], budget)
             _decode(file, container, image, None)
         if len(image.times) != 1:
@@ -207,7 +207,7 @@ def _folder_sound(folder: Path) -> Audio | None:
         msg = f"{folder} holds both audio.wav and audio.flac; keep only the one that is the sound"
         raise MediaError(msg)
     file = files[0]
-    with telling(file, "read"), _opened(file, _SOUND_FORMATS) as container:
+    with telling(file, "read", "sound"), _opened(file, _SOUND_FORMATS) as container:
         sound = Sound(file, container.streams.audio[0], Budget.of(file, file.stat().st_size))
         _decode(file, container, None, sound)
         _check_end(file, container, [sound])
@@ -238,7 +238,7 @@ def _decoded(
     for track in wanted.values():
         codec = track.stream.codec_context
         if codec is None:
-            msg = f"{path} has a {track.stream.type} stream of an unknown codec"
+            msg = f"{path} has {track.stream.type} that is encoded in an unknown way (its codec has no known name)"
             raise MediaError(msg)
         if isinstance(codec, av.VideoCodecContext):
             if not codec.width * codec.height:
@@ -251,7 +251,7 @@ def _decoded(
         frames: Any = packet.decode()
         for frame in frames:
             if packet.is_corrupt or frame.is_corrupt:
-                msg = f"{path} is damaged or cut short: {packet.stream.type} packet at {packet.pts} is not whole"
+                msg = f"{path} is damaged or cut short: its {packet.stream.type} is not whole (packet at {packet.pts})"
                 raise MediaError(msg)
             yield wanted[packet.stream.index], frame
 

@@ -94,8 +94,13 @@ def read_adapters(
             msg = f"-M lora: {unknown[0]!r} is unknown; {nearest(str(unknown[0]), ('path', 'component', 'scale'))}"
             raise InputError(msg)
         path = find(str(plain.get("path")))
-        if detect(path).kind != "LoRA":
-            msg = f"{path} is no LoRA: none of its tensors has the name of a LoRA's"
+        try:
+            kind = detect(path).kind
+        except InputError as error:
+            msg = f"-M lora: {error}"
+            raise InputError(msg) from None
+        if kind != "LoRA":
+            msg = f"-M lora: {path} is no LoRA: none of its tensors has the name of a LoRA's"
             raise InputError(msg)
         file, strength = lora_file(path), plain.get("scale", scale)
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):

@@ -76,10 +76,16 @@ class Sampler:
 _AS_IT_IS = Sampler()
 
 
-def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Path:
+def local_folder(target: str, revision: str | None, *, fetch: bool = True, given_as: str = "diffusers:") -> Path:
     """Return an existing path unchanged; else the path of a hub repository, from the cache or, if allowed, the hub.
 
     ``owner/name`` is a pipeline, or a part or LoRA under its usual file names; ``owner/name/FILE`` is one file.
+
+    Args:
+        target: the path or name.
+        revision: of the repository.
+        fetch: whether the hub is asked for what its cache lacks.
+        given_as: what stands before the target where the user wrote it, for errors: ``-M lora=``.
 
     Raises:
         InputError: it is neither, or cannot be fetched; the message gives the hub's reason.
@@ -90,7 +96,7 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Pa
     name, _, file = rest.partition("/")
     if not name or target.startswith((".", "/")) or "" in target.split("/"):
         msg = (
-            f"diffusers:{masked(target)} is neither a path nor a repository of the hub (owner/name, or owner/name/FILE)"
+            f"{given_as}{masked(target)} is neither a path nor a repository of the hub (owner/name, or owner/name/FILE)"
         )
         raise InputError(msg)
     import huggingface_hub
@@ -113,7 +119,7 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True) -> Pa
         return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *_HUB_WEIGHTS], **asked))
     except Exception as error:  # the hub's client raises dozens of kinds, each with its reason
         where = "the hub did not give it" if fetch else "the hub's cache does not hold it"
-        msg = f"diffusers:{target} is no path here, and {where}: {first_line(error)}"
+        msg = f"{given_as}{target} is no path here, and {where}: {first_line(error)}"
         raise InputError(msg) from None
 
 

@@ -13,6 +13,7 @@ An image-to-video model starts from the image in the prompt's tag ``image``: a p
 images=`` (by default the working folder). The image's centre is cropped to the clip's shape.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import ClipSpec, InputError, Prompt
-from avbench.generation.detect import Detected, detect, fingerprint, index_of, makes, needs
+from avbench.generation.detect import Detected, detect, fingerprint, index_of, is_modular, makes, needs
 from avbench.generation.modular import Modular
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import Adapter, config_beside, read_adapters
@@ -118,6 +119,9 @@ class Diffusers:
             raise InputError(msg)
         if asked.images is not None and "image" not in self._needs:
             msg = f"-M images={asked.images} does nothing: {pipeline.__name__} takes no image"
+            raise InputError(msg)
+        if asked.images is not None and not Path(asked.images).is_dir():
+            msg = f"-M images={asked.images}: there is no such folder"
             raise InputError(msg)
         if other := [name for name in self._needs if name != "image"]:
             msg = f"{pipeline.__name__} needs {', '.join(other)} besides a caption, which no prompt here can give"
@@ -299,7 +303,10 @@ def _source(target: str, asked: Loaded) -> Source:
             what = f"a {seen.kind}" + (f" ({seen.class_name})" if seen.class_name else "")
             msg = f"{target} is {what}, not a whole pipeline: give the pipeline it belongs to, -M base=FOLDER"
             raise InputError(msg)
-        folder = local_folder(base, revision)
+        folder = local_folder(base, revision, given_as="-M base=")
+        if not (folder / "model_index.json").is_file() and not is_modular(folder):
+            msg = f"-M base={base} is no pipeline: it has no model_index.json"
+            raise InputError(msg)
         if seen.kind == "LoRA":
             loras = [str(path), *loras]
         else:
@@ -324,7 +331,8 @@ def _source(target: str, asked: Loaded) -> Source:
     pipeline = pipeline_class(folder, index, trusted=asked.trust_remote_code)
     slot = slot_of(index, part, asked.component) if part else None
     scale = 1.0 if asked.lora_scale is None else asked.lora_scale
-    adapters = read_adapters(loras, asked.component, scale, parts_of(index), lambda one: local_folder(one, None))
+    find = functools.partial(local_folder, revision=None, given_as="-M lora=")
+    adapters = read_adapters(loras, asked.component, scale, parts_of(index), find)
     return Source(folder, index, pipeline, part, slot, adapters, asked.trust_remote_code)
 
 
