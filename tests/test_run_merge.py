@@ -98,6 +98,15 @@ def test_parts_of_another_run_are_refused(tmp_path, changes, words):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_parts_of_one_model_by_two_paths_are_merged(tmp_path):
+    """Machines may keep a checkpoint in different folders; its bytes say that it is the same."""
+    weights = {"weights": {"model": {"sha256": "ab"}}}
+    one = part(tmp_path / "a", KEYS[:4], model="avfulldit:/one/mine", settings=weights).path
+    other = part(tmp_path / "b", KEYS[4:], model="avfulldit:/other/mine", settings=weights).path
+    assert merge(tmp_path / "whole", [one, other]).made == len(KEYS)
+    assert RunFolder(tmp_path / "whole").run().model == "avfulldit:/one/mine"
+
+
 def test_other_prompts_are_refused(tmp_path):
     one, other = part(tmp_path / "a", KEYS[:4]).path, RunFolder(tmp_path / "b")
     fewer = [subset.limited(2) for subset in SUBSETS]

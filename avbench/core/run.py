@@ -49,6 +49,14 @@ class Run:
         }
         return plain if self.shard is None else {**plain, "shard": self.shard}
 
+    def same_weights(self, other: "Run") -> bool:
+        """Whether the settings are equal and hold the hashes of all the model's files, wherever these lie."""
+        files = self.settings.get("weights")
+        if not isinstance(files, Mapping) or not files or self.settings != other.settings:
+            return False
+        hashed = [files] if "sha256" in files else files.values()
+        return all(isinstance(one, Mapping) and "sha256" in one for one in hashed)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values for run.json."""
         made = {"versions": dict(self.versions), "machine": dict(self.machine), "asked": dict(self.asked)}

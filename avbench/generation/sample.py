@@ -267,7 +267,7 @@ def _as_held(folder: RunFolder, run: Run) -> Run:
     # The settings of finished clips hold their absolute folder, so it is known also from another working folder.
     same = clips and run.settings.get("folder") == held.settings.get("folder")
     same = same or generators.same_place(run.model, held.model)
-    same = same or generators.same_weights(run.settings, held.settings)
+    same = same or run.same_weights(held)
     return dataclasses.replace(run, model=held.model) if same else run
 
 

@@ -137,16 +137,6 @@ def same_place(model: str, other: str) -> bool:
     return provider == their_provider and path.exists() and path.resolve() == their_path.resolve()
 
 
-def same_weights(settings: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two models have equal settings that hold the hashes of all their files, wherever these lie."""
-    files = settings.get("weights")
-    if not isinstance(files, Mapping) or not files or settings != other:
-        return False
-    return all(
-        isinstance(one, Mapping) and "sha256" in one for one in ([files] if "sha256" in files else files.values())
-    )
-
-
 def _provider_and_path(model: str) -> tuple[str, Path]:
     if Path(model).exists():
         with suppress(InputError):
