@@ -95,7 +95,7 @@ def test_crashes_cost_one_task_in_either_pool(pool, ray, tmp_path):
     tasks = ["a", "b dies", "c", "d dies once", "e"]
     found = dict(pool.map_unordered(functools.partial(dying_workers.obedient, tmp_path), tasks))
     crash = found.pop("b dies")
-    assert str(crash) == str(WorkerCrashed()) and calls(tmp_path)["b"] == 2
+    assert str(crash) == str(WorkerCrashed()) and calls(tmp_path)["b"] in (2, 3)  # who crashed a pool is not known
     assert found == {"a": "A", "c": "C", "d dies once": "D", "e": "E"}
 
 

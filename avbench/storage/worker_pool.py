@@ -117,7 +117,7 @@ def map_unordered(
         tasks: each is passed to the worker function.
         workers: number of worker processes; 0 means this process.
         threads: use threads of this process that share one worker function, for work that mostly waits.
-        survive_crashes: a task that crashes its worker twice, once in the pool and once in isolation, yields
+        survive_crashes: after a crash in the pool, a task that crashes its worker in isolation twice yields
             `WorkerCrashed`, and the other tasks are still done.
 
     Raises:
@@ -150,7 +150,10 @@ def map_unordered(
         # tasks start in order, so the one that crashed is among the first that are left
         suspects, left = left[: 2 * workers], left[2 * workers :]
         for number in suspects:
-            yield tasks[number], run_isolated(build, tasks[number])
+            alone = run_isolated(build, tasks[number])
+            if isinstance(alone, WorkerCrashed):  # for the first time, if another task crashed in the pool
+                alone = run_isolated(build, tasks[number])
+            yield tasks[number], alone
 
 
 def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
