@@ -10,7 +10,7 @@ what importing and loading the networks costs each process once. `all` is the su
 the process took at most up to that clip; clips come in order of size. Without `--beside` only this version is measured.
 With `--peers`, what people piece together without avbench (speed_peers.py) is measured in the same turns. Its weights
 are random, so its values are compared in `16-frames` alone: 16 frames, evenly spread over a clip that stays in its
-file.
+file. With `--bf16` features that can compute in bfloat16 do so in a column of their own; the others are measured anew.
 """
 
 import argparse
@@ -79,8 +79,8 @@ def checksums(images: np.ndarray) -> dict[str, Any]:
     return {"crc32": [zlib.crc32(image.tobytes()) for image in images]}
 
 
-def own(features: Sequence[str]) -> dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]]:
-    """Feature → what makes its input of a file, which is not timed, and what is timed."""
+def own(features: Sequence[str], *, half: bool) -> dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]]:
+    """Feature → what makes its input of a file, which is not timed, and what is timed; with `half` in bfloat16."""
     from avbench.features import measure
     from avbench.storage.media import read_clip
 
@@ -90,17 +90,21 @@ def own(features: Sequence[str]) -> dict[str, tuple[Callable[[Path], Any], Calla
     def read(file: Path, most: float | None = most) -> Clip:
         return read_clip(file) if most is None else read_clip(file, most_held=most)
 
+    def built(feature: str) -> Callable[[Clip], Any]:
+        kind: Any = measure.feature_class(feature)
+        return kind(precision="bfloat16") if half and getattr(kind, "in_bfloat16", False) else kind()
+
     return {
         DECODE: (Path, lambda file: {"frames": len(read(file).frames)}),
         SPREAD: (
             lambda file: read(file, None if most is None else 0),
             lambda clip: {"frames": clip.frames[spread(len(clip.frames))]},
         ),
-        **{one: (read, measure.feature_class(one)()) for one in features if one not in (DECODE, SPREAD)},
+        **{one: (read, built(one)) for one in features if one not in (DECODE, SPREAD)},
     }
 
 
-def serve(features: Sequence[str], *, peers: bool) -> None:
+def serve(features: Sequence[str], *, peers: bool, half: bool) -> None:
     """Answer lines ``[file, feature]`` with seconds and values, and first with the seconds that starting took."""
     from avbench.storage.worker_pool import one_thread
 
@@ -110,7 +114,7 @@ def serve(features: Sequence[str], *, peers: bool) -> None:
 
         looks = speed_peers.looks(spread)
     else:
-        looks = own(features)
+        looks = own(features, half=half)
     sys.stdout.write(json.dumps({"seconds": time.process_time()}) + "\n")
     sys.stdout.flush()
     given: Any = None
@@ -132,14 +136,14 @@ def serve(features: Sequence[str], *, peers: bool) -> None:
 class Version:
     """One version of avbench in a process of its own."""
 
-    def __init__(self, folder: Path, features: Sequence[str], *, peers: bool = False) -> None:
+    def __init__(self, folder: Path, features: Sequence[str], *how: str) -> None:
         places = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
         command = [
             sys.executable,
             str(Path(__file__).resolve()),
             "--serve",
-            *["--peers"] * peers,
+            *how,
             "--features",
             *features,
         ]
@@ -186,16 +190,19 @@ def main() -> None:
     parser.add_argument("--features", nargs="+", choices=(DECODE, SPREAD, *FEATURES), default=[DECODE, *FEATURES])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", action="store_true", help="measure cd-fvd, lpips, OpenCV and torchcodec as well")
+    parser.add_argument("--bf16", action="store_true", help="measure in bfloat16 as well what can compute in it")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.features, peers=options.peers)
+        serve(options.features, peers=options.peers, half=options.bf16)
         return
     versions = {"now": Version(HERE, options.features)}
     if options.beside:
         versions = {"before": Version(options.beside.resolve(), options.features), **versions}
+    if options.bf16:
+        versions["bf16"] = Version(HERE, options.features, "--bf16")
     if options.peers:
-        versions["peers"] = Version(HERE, options.features, peers=True)
+        versions["peers"] = Version(HERE, options.features, "--peers")
     others = [name for name in versions if name != "now"]
     table = Table("clip", "feature", *versions, *(f"{name} / now" for name in others), "difference")
     rows = [("", "start", {name: version.start for name, version in versions.items()}, "")]
