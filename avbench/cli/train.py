@@ -11,14 +11,15 @@ from avbench.cli.program import train_app
 from avbench.cli.steps import opened_run, worker_count
 
 if TYPE_CHECKING:
+    from avbench.training.examples import Examples
     from avbench.training.machine import Machine
     from avbench.training.train import Session
 
 Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
-Examples = Annotated[Path, typer.Option(help="Folder of the examples.")]
+ExamplesFolder = Annotated[Path, typer.Option(help="Folder of the examples.")]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
 Batch = Annotated[int, typer.Option(min=1, help="Examples per step, over all processes.")]
-Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+Rate = Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")]
 Seed = Annotated[int, typer.Option(help="Seed of the data, their order, noise, timesteps and first weights.")]
 Target = Annotated[
     Path,
@@ -30,7 +31,11 @@ Target = Annotated[
 
 @train_app.command("examples")
 def train_examples(
-    out: Target, data: Data = "toyworld", clips: int = 24_300, seed: Seed = 0, workers: Workers = None
+    out: Target,
+    data: Data = "toyworld",
+    clips: Annotated[int, typer.Option(min=1, help="How many to make.")] = 24_300,
+    seed: Seed = 0,
+    workers: Workers = None,
 ) -> None:
     """Make training clips, which many trainings can use; training can begin while they are made."""
     from avbench.training.train import make_examples
@@ -42,7 +47,7 @@ def train_examples(
 def train_tower(
     what: Annotated[str, typer.Argument(help="video or audio")],
     out: Target,
-    examples: Examples,
+    examples: ExamplesFolder,
     steps: Steps = 12_000,
     batch: Batch = 16,
     rate: Rate = 2e-3,
@@ -50,13 +55,15 @@ def train_tower(
 ) -> None:
     """Train one tower from scratch."""
     from avbench.core import nearest
+    from avbench.training.examples import Examples
     from avbench.training.loop import Plan
     from avbench.training.train import TOWERS, make_tower
 
     if what not in TOWERS:
         refuse(f"tower {what!r} is unknown; {nearest(what, TOWERS)}")
     plan = Plan(steps, batch, learning_rate=rate, seed=seed)
-    show_training(make_tower(what, plan, _session(examples, out, _machine())), f"{what} tower: {out}", steps)
+    data = Examples.open(examples)
+    show_training(make_tower(what, plan, _session(data, out, _machine(out))), f"{what} tower: {out}", steps)
 
 
 @train_app.command("arms")
@@ -64,18 +71,23 @@ def train_arms(
     out: Annotated[Path, typer.Option(help="Folders to write, without the -t2v and -t2av at their ends.")],
     video: Annotated[Path, typer.Option(help="Checkpoint of the video tower.")],
     audio: Annotated[Path, typer.Option(help="Checkpoint of the audio tower.")],
-    examples: Examples,
+    examples: ExamplesFolder,
     arm: Annotated[list[str] | None, typer.Option(help="t2v or t2av; both by default.")] = None,
     steps: Steps = 4600,
     batch: Batch = 16,
     rate: Rate = 1e-3,
-    audio_weight: Annotated[float, typer.Option(help="Weight λ_a of the audio loss; λ_v is 1.")] = 1.0,
+    audio_weight: Annotated[float, typer.Option(min=0.0, help="Weight λ_a of the audio loss; λ_v is 1.")] = 1.0,
     seed: Seed = 1,
 ) -> None:
     """Train the T2V and the T2AV arm from the same towers, and check that all settings were identical."""
     from avbench.core import nearest
+    from avbench.training.examples import Examples
     from avbench.training.loop import Plan
-    from avbench.training.train import ARMS, make_arm, same_settings
+    from avbench.training.train import ARMS, load_towers, make_arm, same_settings
+
+    for one in arm or ARMS:
+        if one not in ARMS:
+            refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
 
     plan = Plan(
         steps,
@@ -86,12 +98,12 @@ def train_arms(
         audio_weight=audio_weight,
         seed=seed,
     )
-    machine = _machine()  # measured once, so that both arms train alike
     folders = {one: out.with_name(f"{out.name}-{one}") for one in ARMS}
+    data = Examples.open(examples)
+    load_towers(video, audio)  # a wrong folder is refused before the machine is measured, which takes a minute
+    machine = _machine(*folders.values())  # one for both arms
     for one in arm or ARMS:
-        if one not in ARMS:
-            refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
-        session = _session(examples, folders[one], machine)
+        session = _session(data, folders[one], machine)
         show_training(make_arm(one, video, audio, plan, session), f"{one}: {folders[one]}", steps)
     if all((folder / "card.json").exists() for folder in folders.values()):
         if differing := same_settings(*folders.values()):
@@ -127,19 +139,20 @@ def train_report(
             write_whole(out.with_name(f"{out.stem}-{name}.png"), png(picture))
 
 
-def _machine() -> "Machine":
-    """Choose the fastest way to train on this machine."""
-    from avbench.training.machine import Machine
+def _machine(*folders: Path) -> "Machine":
+    """Return how the trainings in these folders were begun, or else choose the fastest way on this machine."""
+    from avbench.training.loop import begun_on
+    from avbench.training.machine import Machine, silence_torch
 
-    machine = Machine.measured()
+    silence_torch()
+    machine = next(filter(None, map(begun_on, folders)), None) or Machine.measured()
     print_line(
         f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True
     )
     return machine
 
 
-def _session(examples: Path, out: Path, machine: "Machine") -> "Session":
-    from avbench.training.examples import Examples
+def _session(data: "Examples", out: Path, machine: "Machine") -> "Session":
     from avbench.training.train import Session
 
-    return Session(Examples.open(examples), out, machine, report_every=50 if machine.device == "cuda" else 1)
+    return Session(data, out, machine, report_every=50 if machine.device == "cuda" else 1)
