@@ -144,7 +144,7 @@ def sample(
     else:
         pool, elsewhere = workers, True
     built = functools.partial(_as_recorded, source, folder.path) if elsewhere else lambda: generator
-    build = functools.partial(_worker, built, folder.path)
+    build = functools.partial(_worker, built, folder.path, stops=not alone)  # a model in training may be broken today
 
     def copied(one: Sample) -> Iterator[Sample]:
         return (_copied(folder, one, key) for key in copies.get(one.key, ()))
@@ -300,12 +300,14 @@ def _short(source: str) -> str:
     return f"a file with the sha256 {source[:12]}…" if len(source) == _SHA256_LETTERS else source[:300]
 
 
-def _worker(source: Callable[[], Generator], folder: Path) -> Callable[[Sequence[Request]], list[Sample]]:
+def _worker(
+    source: Callable[[], Generator], folder: Path, *, stops: bool
+) -> Callable[[Sequence[Request]], list[Sample]]:
     generator = source()
     if prepare := getattr(generator, "prepare", None):
         prepare()
     run_folder, source_of = RunFolder(folder), getattr(generator, "source", None)
-    first = FirstClips()
+    first = FirstClips(stops=stops)
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()
