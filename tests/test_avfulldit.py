@@ -384,6 +384,15 @@ class TestTraining:
         losses = [(tmp_path / run / "losses.csv").read_text().splitlines() for run in ("whole", "cut")]
         assert [line.rsplit(",", 1)[0] for line in losses[0]] == [line.rsplit(",", 1)[0] for line in losses[1]]
 
+    def test_slow_steps_are_saved_before_there_are_many(self, tmp_path):
+        data, made = examples(tmp_path), parts("t2v")
+        feed = Feed(data, torch.device("cpu"), made.video_text, made.audio_text)
+        rest = len(data), data.card, tmp_path / "run", Machine()
+        next(iter(train(Objective(made, PLAN), feed, *rest, save_seconds=0.0)))
+        assert next(iter(train(Objective(made, PLAN), feed, *rest))).step == 1  # of the state
+        next(iter(train(Objective(made, PLAN), feed, len(data), data.card, tmp_path / "other", Machine())))
+        assert not (tmp_path / "other" / "state.pt").exists()
+
     def test_both_arms_are_shown_the_same_video(self, tmp_path):
         data = examples(tmp_path)
         seen = {arm: trained(arm, PLAN, tmp_path / arm, data)[1].seen_sha256 for arm in ("t2v", "t2av")}

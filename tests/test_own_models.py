@@ -376,7 +376,7 @@ def test_a_training_loop_gets_plain_numbers_and_is_left_alone():
 @pytest.mark.slow
 def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
     asked = {"subset": SUBSET, "metrics": ["motion_amount"], "limit": 2}
-    named = score("toyworld:", **asked, out=tmp_path / "kept")
+    named = score("toyworld:", **asked, out=str(tmp_path / "kept"))
     assert named == score(ToyWorld(""), **asked) == score(tmp_path / "kept", metrics=["motion_amount"])
     assert named["toy-control/motion_amount"] > 0
 
@@ -385,6 +385,13 @@ def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
 
     scores = score(failing, **asked)
     assert scores == {} and "CUDA out of memory" in scores.missing["toy-control/motion_amount"]
+
+    def black(request):
+        spec = request.clip_spec
+        return Clip(np.zeros((spec.frames, spec.height, spec.width, 3), np.uint8), spec.fps)
+
+    scores = score(black, **{**asked, "limit": 3})
+    assert scores == {} and "black (3 of 3 clips)" in scores.missing["toy-control/motion_amount"]
     with pytest.raises(InputError, match=r"run\.json"):
         score(tmp_path / "nothing", metrics=["motion_amount"])
     prompts = tmp_path / "p.jsonl"

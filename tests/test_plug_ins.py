@@ -147,6 +147,9 @@ def test_a_run_goes_on_where_a_plug_in_fails(tmp_path, install):
     assert scores["onset_rate"].value is not None
     assert scores["raises"].missing == "failed in the package bulbs 1.5: ZeroDivisionError: division by zero"
     assert "failed in the package bulbs 1.5: ZeroDivisionError: no light" in scores["dark"].missing
+    both = (clips(tmp_path / "b"), clips(tmp_path / "c"))
+    said = run_avbench("score", *both, *asked, "--workers", 0, "--out", tmp_path / "out2").stdout
+    assert "raises failed in the package bulbs 1.5: ZeroDivisionError: division by zero (1)" in said
 
 
 def test_what_a_feature_failed_at_is_measured_again(tmp_path, install):

@@ -139,7 +139,7 @@ def test_bad_files_cost_themselves_only(folder_of_clips, tmp_path):
     asked = ["--prompts", prompts, *QUICK, "--metric", "fvd"]
     done = run_avbench("run", f"clips:{folder_of_clips}", *asked, *ALONE, "--out", tmp_path, code=1)
     assert "4 clips could not be made" in done.stderr
-    assert "match no prompt: stranger.mkv" in done.stderr
+    assert "belong to no prompt of this run: stranger.mkv" in done.stderr
     run = RunFolder(tmp_path / folder_of_clips.name)
     failures = {key.prompt: sample.failure for key, sample in run.samples().items() if sample.failure}
     assert set(failures) == {"corrupt", "truncated", "empty", "absent"}

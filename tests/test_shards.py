@@ -150,7 +150,7 @@ def test_score_takes_a_shard_of_finished_clips(one_run, tmp_path):
             (clips / clip.name).write_bytes(clip.read_bytes())
     for number in (1, 2):
         output = run_avbench("score", clips, *QUICK, "--out", tmp_path / "out", "--shard", f"{number}/2").output
-        assert "match no prompt" not in output
+        assert "belong to no prompt of this run" not in output
     found = [*(tmp_path / "out/shards").glob("*/clips")]
     run_avbench("runs", "merge", tmp_path / "out/clips", *found)
     assert sum(one.path is not None for one in RunFolder(tmp_path / "out/clips").samples().values()) == 5

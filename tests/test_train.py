@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import torch
 from command_line import run_avbench
 
 from avbench.avfulldit import checkpoint
-from avbench.core import InputError
+from avbench.core import Audio, Clip, InputError
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
@@ -109,7 +110,7 @@ def test_a_tower_of_the_other_kind_is_refused_before_anything_is_trained(video, 
     codecs = {"t2v": (object(), None), "audio": (None, object())}
     parts = {name: SimpleNamespace(video_codec=one, audio_codec=two) for name, (one, two) in codecs.items()}
     monkeypatch.setattr(train.checkpoint, "load", lambda folder: parts[folder.name])
-    arm = train.make_arm("t2v", Path(video), Path(audio), None, SimpleNamespace(examples=None))
+    arm = train.make_arm("t2v", Path(video), Path(audio), None, SimpleNamespace())
     with pytest.raises(InputError, match=f"is no {wrong} tower; give a folder that `avbench train tower {wrong}`"):
         next(arm)
 
@@ -148,6 +149,25 @@ def test_missing_inputs_are_noticed_before_the_machine_is_timed(tmp_path, monkey
 
 
 @pytest.mark.slow
+def test_a_training_is_continued_as_it_was_begun(trained, tmp_path):
+    place, _ = trained
+    data, plan = train.Examples.open(place / "examples"), train.Plan(2, batch=2, seed=3)
+    towers = place / "video", place / "audio"
+    begun = train.Session(data, tmp_path / "t2v", machine.Machine("cpu", "bfloat16"), stop_after=0)
+    assert [at.step for at in train.make_arm("t2v", *towers, plan, begun)] == [1]
+    assert not (tmp_path / "t2v" / "card.json").exists()
+    with pytest.raises(
+        InputError, match=r"the training of .*t2v is not finished: give its `avbench train tower` again"
+    ):
+        train.load_towers(tmp_path / "t2v", place / "audio")
+    later = train.Session(data, tmp_path / "t2v", machine.Machine("cpu", "float32"))
+    with pytest.raises(InputError, match=r"towers\.audio is '\w+' there and '\w+' here"):
+        list(train.make_arm("t2v", place / "video", place / "toy-t2av", plan, later))
+    assert [at.step for at in train.make_arm("t2v", *towers, plan, later)] == [1, 2]
+    assert json.loads((tmp_path / "t2v" / "card.json").read_text())["machine"]["precision"] == "bfloat16"
+
+
+@pytest.mark.slow
 def test_the_arms_can_be_run(trained, tmp_path):
     place, _ = trained
     model = f"avfulldit:{place / 'toy-t2av'}"
@@ -176,6 +196,19 @@ def test_a_folder_of_clips(tmp_path):
     (tmp_path / "prompts.jsonl").write_text(json.dumps({**lines[0], "file": "9.mkv"}))
     with pytest.raises(InputError, match=r"line 1: 9\.mkv is not there"):
         list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "again", 1))
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    large, short = np.zeros((32, 48, 96, 3), np.uint8), np.zeros((8, 64, 64, 3), np.uint8)
+    large[::2, :, :48] = 200  # every second frame, which stays at half the rate
+    for name, frames, fps in (("0", large, 16), ("1", short, 8)):
+        sound = Audio(np.zeros((2, 44_100 * len(frames) // fps), np.float32), 44_100)
+        write_clip(Clip(frames, Fraction(fps), sound), tmp_path / f"{name}.mkv")
+    words = ("train", "examples", "--data", tmp_path, "--workers", 0, "--out", tmp_path / "conformed")
+    run_avbench(*words, "--clips", 1)
+    video = np.load(tmp_path / "conformed" / "video.npy")
+    assert video.shape == (1, 16, 64, 64, 3) and video[0, :, 32, 8].min() > 150 and video[0, :, 32, 56].max() < 50
+    with pytest.raises(InputError, match=r"1\.mkv: the clip lasts 1 s, but its subset needs 2 s; remove its line"):
+        list(train.make_examples(str(tmp_path), 2, 0, tmp_path / "short", 1))
+    assert "--clips" in run_avbench(*words, "--clips", 0, code=2).output
     (tmp_path / "prompts.jsonl").write_text('{"file": "0.mkv"}')
     with pytest.raises(InputError, match="line 1 lacks video_caption"):
         list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "again", 1))

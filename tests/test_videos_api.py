@@ -156,6 +156,14 @@ def test_a_wrong_key_is_told_without_it(service, tmp_path, monkeypatch):
     assert "pass" not in str(refused.value) and "abc" not in str(refused.value)
 
 
+def test_a_server_that_nobody_started_is_told_at_the_start(service, tmp_path):
+    stopped = Service(tmp_path / "stopped")
+    (remark,) = build(stopped.url(), {**FORM, "deadline": 60}).remarks([])
+    assert remark.startswith(f"http://127.0.0.1:{stopped.port}/v1 cannot be reached (")
+    assert "waits for it for 60 s (-M deadline=)" in remark
+    assert build(service.url(), FORM).remarks([]) == []
+
+
 def test_settings_are_checked_before_anything_is_sent(service, tmp_path):
     for wrong, message in (
         ({"shape": "opanai"}, "did you mean 'openai'"),

@@ -231,7 +231,12 @@ _QUIET = False
 
 def show_training(steps: "Iterable[Progress]", what: str, total: int) -> None:
     """Show the progress of a training, and its last losses below the bar."""
-    if last := show_progress(what, total, steps, "steps", at="step"):
+    try:
+        last = show_progress(what, total, steps, "steps", at="step")
+    except KeyboardInterrupt as stop:
+        stop.add_note("Give the same command again to continue; at most 5 minutes of training are lost.")
+        raise
+    if last:
         losses = [("video", last.video_loss), ("audio", last.audio_loss)]
         message = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses if loss is not None)
         print_line(f"{what}: step {last.step}, {message}")

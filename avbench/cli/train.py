@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from avbench.training.train import Session
 
 Data = Annotated[str, typer.Option(help="toyworld, or a folder of clips with a prompts.jsonl.")]
-Examples = Annotated[Path, typer.Option(help="Folder of the examples.")]
+ExamplesFolder = Annotated[Path, typer.Option(help="Folder of the examples.")]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
 Batch = Annotated[int, typer.Option(min=1, help="Examples per step, over all processes.")]
-Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+Rate = Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")]
 Seed = Annotated[int, typer.Option(help="Seed of the data, their order, noise, timesteps and first weights.")]
 Target = Annotated[
     Path,
@@ -33,7 +33,7 @@ Target = Annotated[
 def train_examples(
     out: Target,
     data: Data = "toyworld",
-    clips: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 24_300,
+    clips: Annotated[int, typer.Option(min=1, help="Number of clips to make.")] = 24_300,
     seed: Seed = 0,
     workers: Workers = None,
 ) -> None:
@@ -47,7 +47,7 @@ def train_examples(
 def train_tower(
     what: Annotated[str, typer.Argument(help="video or audio")],
     out: Target,
-    examples: Examples,
+    examples: ExamplesFolder,
     steps: Steps = 12_000,
     batch: Batch = 16,
     rate: Rate = 2e-3,
@@ -62,7 +62,7 @@ def train_tower(
         refuse(f"tower {what!r} is unknown; {nearest(what, TOWERS)}")
     plan, data = Plan(steps, batch, learning_rate=rate, seed=seed), _opened(examples)
     require_tower_inputs(plan, data, out)
-    show_training(make_tower(what, plan, _session(data, out, _machine())), f"{what} tower: {out}", steps)
+    show_training(make_tower(what, plan, _session(data, out, _machine(out))), f"{what} tower: {out}", steps)
 
 
 @train_app.command("arms")
@@ -70,12 +70,12 @@ def train_arms(
     out: Annotated[Path, typer.Option(help="Folders to write, without the -t2v and -t2av at their ends.")],
     video: Annotated[Path, typer.Option(help="Checkpoint of the video tower.")],
     audio: Annotated[Path, typer.Option(help="Checkpoint of the audio tower.")],
-    examples: Examples,
+    examples: ExamplesFolder,
     arm: Annotated[list[str] | None, typer.Option(help="t2v or t2av; both by default.")] = None,
     steps: Steps = 4600,
     batch: Batch = 16,
     rate: Rate = 1e-3,
-    audio_weight: Annotated[float, typer.Option(help="Weight λ_a of the audio loss; λ_v is 1.")] = 1.0,
+    audio_weight: Annotated[float, typer.Option(min=0.0, help="Weight λ_a of the audio loss; λ_v is 1.")] = 1.0,
     seed: Seed = 1,
 ) -> None:
     """Train the T2V and the T2AV arm from the same towers, and check that all settings were identical."""
@@ -98,7 +98,7 @@ def train_arms(
             refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
     data = _opened(examples)
     require_arm_inputs(video, audio, plan, data, [folders[one] for one in arm or ARMS])
-    machine = _machine()  # measured once, so that both arms train alike
+    machine = _machine(*folders.values())  # one for both arms
     for one in arm or ARMS:
         session = _session(data, folders[one], machine)
         show_training(make_arm(one, video, audio, plan, session), f"{one}: {folders[one]}", steps)
@@ -136,11 +136,13 @@ def train_report(
             write_whole(out.with_name(f"{out.stem}-{name}.png"), png(picture))
 
 
-def _machine() -> "Machine":
-    """Choose the fastest way to train on this machine."""
-    from avbench.training.machine import Machine
+def _machine(*folders: Path) -> "Machine":
+    """Return how the trainings in these folders were begun, or else choose the fastest way on this machine."""
+    from avbench.training.loop import begun_on
+    from avbench.training.machine import Machine, silence_torch
 
-    machine = Machine.measured()
+    silence_torch()
+    machine = next(filter(None, map(begun_on, folders)), None) or Machine.measured()
     print_line(
         f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True
     )

@@ -17,6 +17,7 @@ from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, could_be_mad
 from avbench.core import Direction
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
+from avbench.storage.plug_ins import FAILED
 
 MOST_NAMED = 4
 """Metrics that one sentence names; the others are counted."""
@@ -161,6 +162,8 @@ def reason(row: Any, frame: pd.DataFrame) -> str:
     if isinstance(row.too_few, str):
         few = row.too_few.partition(":")[0]
         return f"only {few} of at least {LEAST_PROMPTS}" if "prompt" in few else f"too few clips, {few}"
+    if str(row.missing).startswith(FAILED):  # its author needs the whole sentence
+        return f"{row.metric} {row.missing}"
     short = re.split(r"[:(;]", str(row.missing or "no value"), maxsplit=1)[0].strip()
     here = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
     of_both = frame.loc[here & frame["model"].isin((row.run, row.against))]

@@ -20,8 +20,9 @@ _ENOUGH = 2
 class FirstClips:
     """Inspects the clips of a process until the first one that is not empty. Threads of the process share it."""
 
-    def __init__(self) -> None:
-        self._sure = False
+    def __init__(self, *, stops: bool = True) -> None:
+        """With `stops` False empty clips are replaced by errors, however many there are."""
+        self._stops, self._sure = stops, False
         self._nothing = 0
         self._lock = threading.Lock()
 
@@ -43,7 +44,7 @@ class FirstClips:
                 return [*made]
             faults = [one for one in inspected if isinstance(one, UnusableError)]
             self._nothing += len(faults)
-            if self._nothing >= _ENOUGH and faults:
+            if self._stops and self._nothing >= _ENOUGH and faults:
                 msg = (
                     f"the first {self._nothing} clips are empty ({faults[0]}), so the run stops. Possible reasons are "
                     "weights that do not belong together, too low a precision (-M dtype=) or a filter in the model"

@@ -159,7 +159,7 @@ def sample(
     def make() -> Iterator[Sample]:
         place = Place(folder.path) if mirror is None else mirror.place()
         built = functools.partial(_as_recorded, source, folder.path) if elsewhere else lambda: generator
-        build = functools.partial(_worker, built, place)
+        build = functools.partial(_worker, built, place, stops=not alone)  # a model in training may be broken today
         for one in (copy for key in copies if key in made for copy in copied(made[key])):
             folder.add_sample(one)
             yield one
@@ -327,13 +327,15 @@ def _short(source: str) -> str:
     return f"a file with the sha256 {source[:12]}…" if len(source) == _SHA256_LETTERS else source[:300]
 
 
-def _worker(source: Callable[[], Generator], place: Place) -> Callable[[Sequence[Request]], list[Sample]]:
+def _worker(
+    source: Callable[[], Generator], place: Place, *, stops: bool
+) -> Callable[[Sequence[Request]], list[Sample]]:
     folder = place.opened()
     generator = source()
     if prepare := getattr(generator, "prepare", None):
         prepare()
     source_of = getattr(generator, "source", None)
-    first = FirstClips()
+    first = FirstClips(stops=stops)
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()

@@ -52,9 +52,9 @@ def score(
     seeds: int = 1,
     limit: int | None = None,
     settings: Mapping[str, Any] | None = None,
-    reference: Path | None = None,
+    reference: str | Path | None = None,
     workers: int = 0,
-    out: Path | None = None,
+    out: str | Path | None = None,
     replace: bool = False,
 ) -> Scores:
     """Sample a subset, measure its clips and evaluate them.
@@ -75,7 +75,7 @@ def score(
     Raises:
         InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
     """
-    chosen = chosen_metrics(metrics)
+    chosen, place = chosen_metrics(metrics), None if reference is None else Path(reference)
     require_weights(features_of(chosen))
     require_reference_clips(features_of(chosen))
     with _undisturbed(), contextlib.ExitStack() as stack:
@@ -84,7 +84,8 @@ def score(
             folder.run()
         else:
             folder = RunFolder(
-                out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avbench-"))) / "run", "`out`"
+                Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avbench-"))) / "run",
+                "`out`",
             )
         stack.enter_context(folder.writing())
         if not isinstance(model, Path):
@@ -92,9 +93,9 @@ def score(
             asked = [_subset(one).limited(limit) for one in several]
             _require_another_folder(folder, model, replace=replace)
             _drain(_sampled(folder, model, settings or {}, asked, range(seeds), replace=replace))
-        idle = without_reference(folder, chosen, reference)  # they get their reason without a measurement
+        idle = without_reference(folder, chosen, place)  # they get their reason without a measurement
         _drain(measure(folder, features_of([one for one in chosen if one not in idle]), workers=workers)[1])
-        return Scores(evaluate(folder, chosen, place=reference))
+        return Scores(evaluate(folder, chosen, place=place))
 
 
 def _require_another_folder(folder: RunFolder, model: Any, *, replace: bool) -> None:

@@ -119,6 +119,16 @@ class Server:
             deadline.pause(own if after is None else after, reason)
         raise AssertionError  # the sequence of pauses is endless
 
+    def unreachable(self) -> str | None:
+        """Return why nobody answers at the server's address, or None if somebody does; one try, without the key."""
+        try:
+            self._client.head(self._base, timeout=5.0)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return f"{self.clean(str(self._base)).rstrip('/')} cannot be reached ({self.clean(first_line(error))})"
+        except httpx.HTTPError:  # somebody is there
+            pass
+        return None
+
     def download(self, address: str, path: Path, deadline: Deadline, *, most_bytes: int) -> str | None:
         """Download an address to `path`; the file appears only once it is complete.
 

@@ -193,7 +193,9 @@ def train(
     folder: Path,
     machine: Machine,
     *,
+    origin: Mapping[str, Any] | None = None,
     save_every: int = 200,
+    save_seconds: float = 300.0,
     report_every: int = 1,
     stop_after: float | None = None,
     on_save: Callable[[Progress, Mapping[str, Tensor]], None] | None = None,
@@ -206,8 +208,10 @@ def train(
         total: how many examples there are.
         source: describes where the batches come from; a state made from another source is refused.
         folder: holds the state and the losses.
-        machine: device, precision, and whether to compile.
+        machine: device, precision, and whether to compile; of a resumed training, what `begun_on` returns.
+        origin: what the first weights were, such as the hashes of two towers; a state of others is refused.
         save_every: steps between states; a multiple of `report_every`.
+        save_seconds: seconds of training after which a report saves the state as well.
         report_every: steps between reports. On a GPU each report waits for the device.
         stop_after: seconds after which the state is saved and the training left unfinished.
         on_save: gets the progress and the averaged weights whenever the state was saved.
@@ -217,7 +221,7 @@ def train(
 
     Raises:
         InputError: accelerate is missing, the batch does not divide among the processes, the folder's state belongs
-            to another plan or source, or the loss is no longer a number.
+            to another plan, source or origin, or the loss is no longer a number.
     """
     plan = objective.plan
     accelerator = _accelerator(machine)
@@ -229,7 +233,7 @@ def train(
     optimisers = _optimisers(objective, plan, device)
     weights = objective.state_dict()
     average = {name: weight.detach().clone() for name, weight in weights.items()}
-    identity = _identity(plan, source)
+    identity = _identity(plan, source, origin)
     state = _load(folder / STATE, identity, device)
     done = Progress(0, None, None, 0.0, "")
     if state is not None:
@@ -243,6 +247,7 @@ def train(
         objective.dit.compile()
     wrapped = accelerator.prepare_model(objective) if accelerator.num_processes > 1 else objective
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
+    saved = done.seconds
     started = time.perf_counter()
     pending: list[tuple[bytes, Losses, Tensor]] = []
     stepper = Stepper(objective, wrapped, optimisers, average, machine, device)
@@ -268,8 +273,9 @@ def train(
         late = stop_after is not None and done.seconds > stop_after
         if accelerator.is_main_process:
             _log(folder / LOSSES, done)
-            if (step + 1) % save_every == 0 or last or late:
-                _save(folder / STATE, objective, optimisers, average, done, identity)
+            if (step + 1) % save_every == 0 or last or late or done.seconds - saved >= save_seconds:
+                _save(folder / STATE, objective, optimisers, average, done, identity, machine)
+                saved = done.seconds
                 if on_save is not None:
                     on_save(done, average)
         yield done
@@ -437,17 +443,41 @@ def _reported(
     return Progress(step, video_loss, audio_loss, before.seconds + seconds, digest)
 
 
-def require_own_state(folder: Path, plan: Plan, source: Mapping[str, Any]) -> None:
+def require_own_state(
+    folder: Path, plan: Plan, source: Mapping[str, Any], origin: Mapping[str, Any] | None = None
+) -> None:
     """Raise InputError if a folder holds the state of another training, or a damaged one."""
-    _load(folder / STATE, _identity(plan, source), torch.device("cpu"))
+    _load(folder / STATE, _identity(plan, source, origin), torch.device("cpu"))
 
 
-def _identity(plan: Plan, source: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(plan: Plan, source: Mapping[str, Any], origin: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a training's state belongs to."""
-    return {**asdict(plan), "source": dict(source)}
+    return {**asdict(plan), "source": dict(source), **(origin or {})}
+
+
+def begun_on(folder: Path) -> Machine | None:
+    """Return how the training in a folder was begun, None if there is none: it goes on like that, because another
+    precision would be another training. Raises InputError if it needs a GPU and there is none.
+    """
+    state = _read_state(folder / STATE, torch.device("cpu"))
+    if state is None or "machine" not in state:
+        return None
+    machine = Machine(**state["machine"])
+    if machine.device == "cuda" and not torch.cuda.is_available():
+        msg = f"{folder} was begun on a GPU, and here is none: go on where one is, or choose another folder"
+        raise InputError(msg)
+    return machine
 
 
 def _load(path: Path, asked: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:
+    state = _read_state(path, device)
+    if state is not None and state["plan"] != asked:
+        msg = f"{path} belongs to another training ({differing(state['plan'], asked)}); choose another folder"
+        raise InputError(msg)
+    return state
+
+
+def _read_state(path: Path, device: torch.device) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
@@ -458,16 +488,21 @@ def _load(path: Path, asked: Mapping[str, Any], device: torch.device) -> dict[st
     if not isinstance(state, dict) or not isinstance(state.get("plan"), dict):
         msg = f"{path} is not a training's state; remove it to begin again"
         raise InputError(msg)
-    if state["plan"] != asked:
-        msg = f"{path} belongs to another training ({differing(state['plan'], asked)}); choose another folder"
-        raise InputError(msg)
     return state
 
 
 def differing(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """Those of the fields asked for that a folder holds with another value, in words; empty if there are none."""
-    changed = (name for name, value in asked.items() if there.get(name) != value)
-    return ", ".join(f"{name} is {there.get(name)!r} there and {asked[name]!r} here" for name in changed)
+    return ", ".join(_changes(there, asked))
+
+
+def _changes(there: Mapping[str, Any], asked: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    for name, new in asked.items():
+        old = there.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _changes(old, new, f"{within}{name}.")
+        elif old != new:
+            yield f"{within}{name} is {old!r} there and {new!r} here"
 
 
 def _save(
@@ -477,6 +512,7 @@ def _save(
     average: Mapping[str, Tensor],
     progress: Progress,
     identity: Mapping[str, Any],
+    machine: Machine,
 ) -> None:
     part = path.with_name(path.name + ".part")
     state = {
@@ -485,6 +521,7 @@ def _save(
         "average": average,
         "progress": asdict(progress),
         "plan": dict(identity),
+        "machine": asdict(machine),
     }
     torch.save(state, part)
     part.replace(path)

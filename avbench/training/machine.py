@@ -5,6 +5,7 @@ Whether compiled blocks are faster differs as well, and compiling needs a C++ co
 """
 
 import contextlib
+import logging
 import os
 import time
 import warnings
@@ -48,6 +49,14 @@ class Machine:
         slow, fast = (_product_seconds(dtype) for dtype in (torch.float32, torch.bfloat16))
         precision: Precision = "bfloat16" if slow / fast > _CLEARLY_FASTER else "float32"
         return cls("cpu", precision, compile=compiling_pays(precision))
+
+
+def silence_torch() -> None:
+    """Turn off two messages of torch about which nobody can do anything: an RMS norm under autocast is not fused, and
+    there is a CUDA toolkit but no GPU.
+    """
+    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def compiling_pays(precision: Precision) -> bool:

@@ -26,7 +26,7 @@ from avbench.avfulldit.pretrained import HuggingFaceText
 from avbench.avfulldit.rope import AudioPositions
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
-from avbench.core import InputError
+from avbench.core import InputError, NotMeasurable
 from avbench.core.version import __version__
 from avbench.storage import worker_pool
 from avbench.storage.reading import parsed, read_json, read_text
@@ -34,7 +34,17 @@ from avbench.storage.run_folder import file_sha256, write_json
 from avbench.subsets import loading
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
 from avbench.training.examples import CAPTIONS, CARD, Examples, Feed
-from avbench.training.loop import AUDIO_ONLY, Objective, Plan, Progress, differing, require_own_state, train
+from avbench.training.loop import (
+    AUDIO_ONLY,
+    STATE,
+    Objective,
+    Plan,
+    Progress,
+    begun_on,
+    differing,
+    require_own_state,
+    train,
+)
 from avbench.training.machine import Machine
 
 FIRST_SEED = 2_000_000
@@ -73,16 +83,19 @@ def _toy_source(seed: int) -> Callable[[int], Source]:
 
 
 def _folder_source(folder: Path) -> Callable[[int], Source]:
+    """Clips of any size and rate, conformed to the world's clip spec as for measuring."""
+    from avbench.storage.conform import ClipForm, in_form
     from avbench.storage.media import read_clip
 
-    lines = _captioned(folder)
+    lines, form = _captioned(folder), ClipForm.of(CLIP_SPEC)
 
     def make(number: int) -> Source:
         line = lines[number]
-        clip = read_clip(folder / line["file"])
-        if objection := CLIP_SPEC.objection(clip):
-            msg = f"{folder / line['file']}: {objection}"
-            raise InputError(msg)
+        try:
+            clip = in_form(read_clip(folder / line["file"]), form)
+        except NotMeasurable as reason:
+            msg = f"{folder / line['file']}: {reason}; remove its line, or give a longer clip"
+            raise InputError(msg) from None
         wave = None if clip.audio is None else clip.audio.waveform.mean(axis=0)
         return clip.frames, wave, line["video_caption"], line.get("audio_caption") or ""
 
@@ -217,6 +230,7 @@ class Session:
     examples: Examples
     out: Path
     machine: Machine
+    """How a training is run that begins; one that is resumed is run as it was begun."""
     report_every: int = 1
     save_every: int = 200
     show_every: int = 1000
@@ -234,7 +248,13 @@ def require_arm_inputs(video: Path, audio: Path, plan: Plan, data: Examples, fol
     """Raise InputError if `make_arm` could not begin or resume in one of the folders."""
     load_towers(video, audio)
     for folder in folders:
-        require_own_state(folder, plan, _described(data))
+        require_own_state(folder, plan, _described(data), _origin(video, audio))
+
+
+def _origin(video: Path, audio: Path) -> dict[str, Any]:
+    """What an arm's state and card say of the towers that it was made from."""
+    places = {"video": video, "audio": audio}
+    return {"towers": {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in places.items()}}
 
 
 def _of_tower(plan: Plan) -> Plan:
@@ -254,7 +274,7 @@ def make_tower(what: str, plan: Plan, session: Session) -> Iterator[Progress]:
     captions = [line[what] for line in data.captions[: plan.reached(0, len(data))]]
     torch.manual_seed(plan.seed)
     parts = new_tower(what, TOWERS[what], sound, vocabulary(captions))
-    yield from _trained(parts, _of_tower(plan), data, session)
+    yield from _trained(parts, _of_tower(plan), session)
 
 
 def new_tower(
@@ -288,16 +308,18 @@ ARMS = ("t2v", "t2av")
 
 def make_arm(arm: str, video: Path, audio: Path, plan: Plan, session: Session) -> Iterator[Progress]:
     """Train one arm, ``t2v`` or ``t2av``, from two pretrained towers; write its checkpoint."""
-    data = session.examples
     video_parts, audio_parts = load_towers(video, audio)
     torch.manual_seed(plan.seed)
     parts = video_parts if arm == "t2v" else joined(video_parts, audio_parts, JOINT_LAYERS)
-    towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in (("video", video), ("audio", audio))}
-    yield from _trained(parts, plan, data, session, {"towers": towers})
+    yield from _trained(parts, plan, session, _origin(video, audio))
 
 
 def load_towers(video: Path, audio: Path) -> tuple[Parts, Parts]:
-    """Load two pretrained towers. Raises InputError if a folder holds none, or one of the other kind."""
+    """Load two towers. Raises InputError if a folder holds no tower, an unfinished one, or one of the other kind."""
+    for folder in (video, audio):
+        if (folder / STATE).exists() and not (folder / checkpoint.CONFIG).exists():
+            msg = f"the training of {folder} is not finished: give its `avbench train tower` again"
+            raise InputError(msg)
     video_parts, audio_parts = checkpoint.load(video), checkpoint.load(audio)
     for what, folder, codec in (
         ("video", video, video_parts.video_codec),
@@ -327,7 +349,7 @@ def go_on(arm: Path, plan: Plan, session: Session) -> Iterator[Progress]:
     """Train a finished arm further; its earlier card is kept in the new one, as ``before``."""
     before = read_json(arm / checkpoint.CARD, dict)
     parts = checkpoint.load(arm)
-    yield from _trained(parts, plan, session.examples, session, {"towers": before["towers"], "before": before})
+    yield from _trained(parts, plan, session, {"towers": before["towers"], "before": before})
 
 
 def same_settings(a: Path, b: Path) -> list[str]:
@@ -346,9 +368,10 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return differing + ["before"] * (("before" in a) != ("before" in b))
 
 
-def _trained(
-    parts: Parts, plan: Plan, data: Examples, session: Session, more: Mapping[str, Any] | None = None
-) -> Iterator[Progress]:
+def _trained(parts: Parts, plan: Plan, session: Session, origin: Mapping[str, Any] | None = None) -> Iterator[Progress]:
+    """Train parts as the session asks; `origin` goes into the card."""
+    session = replace(session, machine=begun_on(session.out) or session.machine)
+    data = session.examples
     objective = Objective(parts, plan)
     video_text, audio_text = parts.video_text, parts.audio_text
     assert not isinstance(video_text, HuggingFaceText) and not isinstance(audio_text, HuggingFaceText)
@@ -363,6 +386,7 @@ def _trained(
         source,
         session.out,
         session.machine,
+        origin=origin,
         save_every=session.save_every,
         report_every=session.report_every,
         stop_after=session.stop_after,
@@ -372,7 +396,7 @@ def _trained(
     if last is not None and last.step < plan.steps:
         return
     if os.environ.get("RANK", "0") == "0":  # of several processes one writes
-        checkpoint.save(parts, session.out, {**_card(plan, source, session.machine, last), **(more or {})})
+        checkpoint.save(parts, session.out, {**_card(plan, source, session.machine, last), **(origin or {})})
 
 
 def _show(parts: Parts, data: Examples, session: Session, at: Progress, average: Mapping[str, torch.Tensor]) -> None:

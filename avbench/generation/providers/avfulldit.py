@@ -153,7 +153,9 @@ def _move(parts: Parts, device: str) -> None:
 def _folder(target: str) -> Path:
     folder = bundled(target) or Path(target)
     if not folder.is_dir():
-        msg = f"avfulldit:{target} is neither bundled nor a folder; bundled: {nearest(target, bundled())}"
+        arms = [str(place) for end in ("t2v", "t2av") if (place := Path(f"{target}-{end}")).is_dir()]
+        choices = f"did you mean {' or '.join(arms)}?" if arms else nearest(target, bundled())
+        msg = f"avfulldit:{target} is neither a folder nor bundled; {choices}"
         raise InputError(msg)
     return folder
 

@@ -64,7 +64,10 @@ class ClipsFolder:
         if not unused:
             return self._left_out
         shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
-        return [f"{len(unused)} of {len(found)} files in {self._folder} match no prompt: {shown}", *self._left_out]
+        return [
+            f"{len(unused)} of {len(found)} files in {self._folder} belong to no prompt of this run: {shown}",
+            *self._left_out,
+        ]
 
     def _one(self, request: Request) -> Made:
         path = self._path(request)

@@ -167,8 +167,12 @@ class VideosAPI:
         return [self._one(request) for request in requests]
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """List the settings that the service does not support."""
-        return [self._shape.remark] if self._shape.remark else []
+        """List the settings that the service does not support, and say if nobody answers yet."""
+        remarks = [self._shape.remark] if self._shape.remark else []
+        if reason := self._server.unreachable():
+            waits = f"a missing clip waits for it for {self._handling.deadline:g} s (-M deadline=)"
+            remarks.append(f"{reason}: {waits}; Ctrl-C ends that, and the same command goes on")
+        return remarks
 
     def _one(self, request: Request) -> Made:
         deadline = Deadline(self._handling.deadline)
