@@ -105,6 +105,7 @@ def map_unordered(
     workers: int,
     threads: bool = False,
     survive_crashes: bool = False,
+    imports: Sequence[str] = _SLOW_IMPORTS,
 ) -> Iterator[tuple[Task, Any]]:
     """Yield (task, result) as each task is done, in any order.
 
@@ -119,6 +120,7 @@ def map_unordered(
         threads: use threads of this process that share one worker function, for work that mostly waits.
         survive_crashes: a task that crashes its worker twice, once in the pool and once in isolation, yields
             `WorkerCrashed`, and the other tasks are still done.
+        imports: modules that are imported once for all workers of this program; its first workers decide.
 
     Raises:
         InputError: a worker process crashed, without `survive_crashes`.
@@ -135,7 +137,7 @@ def map_unordered(
         return
     left = list(range(len(tasks)))
     while left:
-        pool = _pool(min(workers, len(left)))
+        pool = _pool(min(workers, len(left)), imports)
         try:
             with _ctrl_c_held_back():
                 futures = {pool.submit(_call, build, tasks[number]): number for number in left}
@@ -182,10 +184,10 @@ def _ctrl_c_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> ProcessPoolExecutor:
     """Worker processes. On Linux they are copies of one process that has done the slow imports and nothing else."""
     how = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    how.set_forkserver_preload([*_SLOW_IMPORTS])
+    how.set_forkserver_preload([*imports])
     return ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
 
 
