@@ -96,7 +96,7 @@ def test_the_protocols_of_the_usual_metrics_need_no_torch():
 
 
 def test_the_workers_of_the_page_do_without_torch():
-    """It would cost `avbench report` seconds and 300 MiB."""
+    """It would cost `avbench report` a second and 300 MiB."""
     code = (
         "import functools\n"
         "from avbench.report.page import clips\n"
