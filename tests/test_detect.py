@@ -66,6 +66,10 @@ def test_the_other_kinds(tmp_path):
     (modular / "modular_model_index.json").write_text('{"_class_name": "LTX2ModularPipeline"}')
     with pytest.raises(InputError, match=r"its modular_model_index\.json names no part"):
         generators.build(str(modular), {})
+    for index in ("null", "[]", "3", '{"vae": ["diffusers", "AutoencoderKLWan", "vae"]}'):
+        (modular / "modular_model_index.json").write_text(index)
+        with pytest.raises(InputError, match=r"modular_model_index\.json: (the whole|vae) is"):
+            detect(modular)
     clips = tmp_path / "clips"
     clips.mkdir()
     write_clip(Clip(np.zeros((2, 16, 16, 3), np.uint8), 8), clips / "one.mkv")

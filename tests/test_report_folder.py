@@ -64,6 +64,9 @@ def test_what_could_not_be_shown_is_tried_again_and_what_is_gone_is_made_again(f
     (good,) = place.glob("*.mp4")
     good.unlink()
     assert made(folder, place) == 2 and good.is_file()
+    for damaged in ("null", "[]", "{}"):
+        good.with_suffix(".json").write_text(damaged)
+        assert made(folder, place) == 2 and "width" in clips.card(place, good.stem)
     before = good.stat().st_mtime_ns
     assert made(folder, place, pictures=["flow"]) == 2
     assert good.stat().st_mtime_ns == before, "a picture is added to a clip that is not encoded again"

@@ -145,6 +145,9 @@ def test_another_protocol_under_the_same_name_is_refused(tmp_path):
         InputError, match=r"were made under different protocols and cannot be compared: bins: 3 against 4"
     ):
         merge(tmp_path / "whole", [one, other])
+    (place / "protocol.json").write_text("null")
+    with pytest.raises(InputError, match=r"protocol\.json: the whole is None"):
+        merge(tmp_path / "whole", [one, other])
 
 
 def test_a_clip_that_was_changed_is_refused(tmp_path):

@@ -94,8 +94,11 @@ def pipeline_class(folder: Path) -> type:
 
 def parts_in(folder: Path) -> dict[str, str]:
     """Part that the index of a modular pipeline names → its folder inside the pipeline's."""
-    plain = read_json(folder / INDEX)
+    plain = read_json(folder / INDEX, dict)
     parts = {name: value for name, value in plain.items() if isinstance(value, list) and len(value) > 2 and value[1]}
+    if wrong := [name for name, value in parts.items() if not isinstance(value[2], dict)]:
+        msg = f"{folder / INDEX}: {wrong[0]} is {plain[wrong[0]]!r}; it must be a library, a class and an object"
+        raise InputError(msg)
     return {name: str(value[2].get("subfolder") or name) for name, value in parts.items()}
 
 

@@ -492,7 +492,7 @@ class RunFolder:
         if not path.is_file():
             msg = f"{path} is missing: run `avbench evaluate {self.path}`"
             raise InputError(msg)
-        plain = read_json(scored) if scored.exists() else {}
+        plain = read_json(scored, dict) if scored.exists() else {}
         if "clips" in plain and plain["clips"] != self._clips_digest():
             msg = (
                 f"{self.path} was evaluated before some of its clips were made, or made again, so its scores do not "

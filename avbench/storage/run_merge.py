@@ -249,7 +249,7 @@ def _write_rows(place: Path, folders: Sequence[RunFolder], samples: Mapping[Key,
         for feature in folder.feature_folders():
             homes.setdefault(feature.name, []).append(feature)
     for name, features in homes.items():
-        protocols = [reading.read_json(feature / "protocol.json") for feature in features]
+        protocols = [reading.read_json(feature / "protocol.json", dict) for feature in features]
         for feature, protocol in zip(features, protocols, strict=True):
             require_same_protocol(protocols[0], protocol, f"the rows in {features[0]} and {feature}")
         rows: dict[Key, list[StoredRow]] = {}

@@ -105,6 +105,7 @@ def map_unordered(
     workers: int,
     threads: bool = False,
     survive_crashes: bool = False,
+    imports: Sequence[str] = _SLOW_IMPORTS,
 ) -> Iterator[tuple[Task, Any]]:
     """Yield (task, result) as each task is done, in any order.
 
@@ -119,6 +120,7 @@ def map_unordered(
         threads: use threads of this process that share one worker function, for work that mostly waits.
         survive_crashes: after a crash in the pool, a task that crashes its worker in isolation twice yields
             `WorkerCrashed`, and the other tasks are still done.
+        imports: modules that are imported once for all workers of this program; its first workers decide.
 
     Raises:
         InputError: a worker process crashed, without `survive_crashes`.
@@ -136,7 +138,7 @@ def map_unordered(
     left = list(range(len(tasks)))
     while left:
         try:
-            with _pool(min(workers, len(left))) as pool:
+            with _pool(min(workers, len(left)), imports) as pool:
                 with _ctrl_c_held_back():
                     futures = {pool.submit(_call, build, tasks[number]): number for number in left}
                 for future in as_completed(futures):
@@ -178,13 +180,13 @@ def _ctrl_c_held_back() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[ProcessPoolExecutor]:
     """Worker processes. On Linux they are copies of one process that has done the slow imports and nothing else.
 
     Ctrl-C, and a caller who takes no more results, end them in the middle of their tasks.
     """
     how = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    how.set_forkserver_preload([*_SLOW_IMPORTS])
+    how.set_forkserver_preload([*imports])
     pool = ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
     try:
         yield pool

@@ -204,10 +204,6 @@ def _encoder(
     return encode
 
 
-def _json_of(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.exists() else None
-
-
 TOWERS: dict[str, dict[str, Any]] = {
     "video": {"width": 256, "heads": 4, "layers": 8, "levels": [64, 128], "text": "cross", "qk_norm": "width"},
     "audio": {"width": 192, "heads": 3, "layers": 6, "text": "sequence", "qk_norm": "head"},

@@ -78,7 +78,7 @@ class Speech:
         except ImportError:
             msg = "Whisper needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
             raise InputError(msg) from None
-        self._normalised = EnglishTextNormalizer(read_json(_required(folder, "normalizer.json")))
+        self._normalised = EnglishTextNormalizer(read_json(_required(folder, "normalizer.json"), dict))
         _required(folder, "tokenizer.json")
         with read_as("Whisper", folder):
             self._extractor = WhisperFeatureExtractor.from_pretrained(folder, **LOCAL)

@@ -68,7 +68,9 @@ def prepare(
     build = functools.partial(_maker, place, tuple(pictures))
 
     def make() -> Iterator[Task]:
-        for task, found in worker_pool.map_unordered(build, todo, workers=workers, survive_crashes=True):
+        imports = [__name__]  # nothing here needs torch
+        found_of = worker_pool.map_unordered(build, todo, workers=workers, survive_crashes=True, imports=imports)
+        for task, found in found_of:
             if isinstance(found, worker_pool.WorkerCrashed):
                 known = {"recipe": _RECIPE, "missing": str(worker_pool.WorkerCrashed("preparing"))}
                 write_json(place / f"{task.sha256}.json", known)
@@ -83,7 +85,7 @@ def card(place: Path, sha256: str) -> dict[str, Any]:
     `missing` is a sentence. `loudness` is in LUFS, None where nothing can be heard. `pictures` has for each picture its
     recipe, and `missing`, a sentence where the clip cannot have it, else None.
     """
-    return read_json(place / f"{sha256}.json")
+    return read_json(place / f"{sha256}.json", dict)
 
 
 def _known(place: Path, sha256: str) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def _known(place: Path, sha256: str) -> dict[str, Any]:
         known = card(place, sha256)
     except InputError:
         return {}
-    usable = "missing" not in known and known["recipe"] == _RECIPE and (place / f"{sha256}.mp4").is_file()
+    usable = "missing" not in known and known.get("recipe") == _RECIPE and (place / f"{sha256}.mp4").is_file()
     return known if usable else {}
 
 

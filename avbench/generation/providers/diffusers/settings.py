@@ -204,11 +204,16 @@ def _checked_call(call: Mapping[str, Any], pipeline: type) -> Mapping[str, Any]:
     return call
 
 
+@dataclass(frozen=True)
+class _Guider:
+    guidance_scale: float | None = None
+
+
 def _guider_scale(source: Source) -> float | None:
     """The guidance that a checkpoint's own guider has; None if it has no guider."""
     config = source.folder / "guider" / "guider_config.json"
     if config.is_file():
-        return read_json(config).get("guidance_scale")
+        return read_json(config, _Guider, known_only=False).guidance_scale
     return getattr(source.pipeline, "guider_scale", None)
 
 
