@@ -235,6 +235,18 @@ def test_an_emptied_mirror_deletes_nothing_and_is_filled_again(store, tmp_path, 
     assert content(pulled(store, tmp_path / "copy")) == before
 
 
+@pytest.mark.parametrize("record", [True, False])
+def test_a_folder_that_was_emptied_is_filled_from_its_mirror(folder_store, tmp_path, machine, record):
+    place = made(tmp_path / "a", folder_store, 3)
+    before = samples(place)
+    for name in ("clips", "features", "subsets"):
+        shutil.rmtree(place / name)
+    for path in place.iterdir():
+        if not (record and path.name == ".mirror.json"):
+            path.unlink()
+    assert samples(made(tmp_path / "a", folder_store, 3)) == before, "no clip is made again"
+
+
 def test_a_mirror_that_is_deleted_while_it_is_written_is_filled_again(folder_store, tmp_path):
     place = made(tmp_path / "a", folder_store, 2)
     with RunFolder(place).writing(), Mirror(place, f"{folder_store}/world").kept():

@@ -282,9 +282,11 @@ class Mirror:
         if here.url != self.url:
             msg = f"{self._folder} has the mirror {here.url}: give that address, or delete {self._folder / STATE_FILE}"
             raise InputError(msg)
-        if writer is not None and writer.session == _SESSION and not only_read:
-            return
         now, own = _stamps(self._folder), writer is not None and here.is_of(writer)
+        if "run.json" in here.files and "run.json" not in now:  # somebody emptied the folder
+            own = False
+        if own and writer is not None and writer.session == _SESSION and not only_read:
+            return
         if own and only_read and now == here.files:
             return
         if writer is not None and writer.is_alive() and not (own or only_read):
