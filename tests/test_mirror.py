@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import fsspec
 import pytest
@@ -138,14 +139,155 @@ def test_a_mirror_that_another_process_writes_is_refused_until_it_is_silent(
     folder_store, tmp_path, machine, monkeypatch
 ):
     folder = RunFolder(made(tmp_path / "a", folder_store, 2))
-    with folder.writing(), Mirror(folder.path, f"{folder_store}/world").kept():
+    taken_over = pytest.raises(InputError, match=r"was taken over by process \d+ on .*, because this one gave no sign")
+    with taken_over, folder.writing(), Mirror(folder.path, f"{folder_store}/world").kept():
         machine("second")
         with pytest.raises(InputError, match=r"is being written by process \d+ on .* \(last sign \d+ s ago\); wait"):
             made(tmp_path / "b", folder_store, 3)
         assert len(samples(pulled(folder_store, tmp_path / "copy"))) == 2, "reading is allowed"
         monkeypatch.setattr(mirrors, "_SILENT_SECONDS", 0)
-        assert len(samples(made(tmp_path / "b", folder_store, 3))) == 3
+        second = made(tmp_path / "b", folder_store, 3)
         machine("first")
+        (folder.path / "features/mine/rows.jsonl").parent.mkdir()
+        (folder.path / "features/mine/rows.jsonl").write_text("what was made meanwhile")
+    assert content(second) == content(tmp_path / "store/world"), "the second one's mirror is left alone"
+
+
+def test_a_writer_whose_clock_is_ahead_is_named_so(folder_store, tmp_path, machine):
+    made(tmp_path / "a", folder_store, 2)
+    record = tmp_path / "store/world/.mirror.json"
+    there = json.loads(record.read_text())
+    record.write_text(json.dumps({**there, "updated": there["updated"] + 86400, "ended": False}))
+    machine("second")
+    with pytest.raises(InputError, match=r"\(last sign 8\d{4} s ahead of this machine's clock\).* or after you delete"):
+        made(tmp_path / "b", folder_store, 3)
+    record.unlink()
+    assert len(samples(made(tmp_path / "b", folder_store, 3))) == 3
+
+
+def test_a_mirror_without_the_record_of_its_writer_is_continued_and_not_overwritten(store, tmp_path, machine):
+    first = made(tmp_path / "a", store, 4)
+    storage, root = fsspec.url_to_fs(store)
+    storage.rm_file(f"{root}/world/.mirror.json")
+    machine("second")
+    assert content(pulled(store, tmp_path / "copy")) == content(first)
+    with pytest.raises(InputError, match="holds more than was asked for"):
+        made(tmp_path / "b", store, 2)
+    assert content(pulled(store, tmp_path / "again")) == content(first)
+
+
+def test_a_download_that_was_killed_goes_on(folder_store, tmp_path, machine, monkeypatch):
+    first = made(tmp_path / "a", folder_store, 5)
+    machine("second")
+    monkeypatch.setattr(mirrors, "_TOGETHER", 2)
+    get = Mirror._get
+    for limit in range(1, 12):
+        calls = iter(range(limit))
+
+        def killed(self, names, places, calls=calls):
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            get(self, names, places)
+
+        monkeypatch.setattr(Mirror, "_get", killed)
+        with suppress(KeyboardInterrupt):
+            pulled(folder_store, tmp_path / "copy")
+        lines = samples(tmp_path / "copy").values()
+        assert all((tmp_path / "copy" / one.path).exists() for one in lines), "lines come after their clips"
+    monkeypatch.setattr(Mirror, "_get", get)
+    assert content(pulled(folder_store, tmp_path / "copy")) == content(first)
+    next((tmp_path / "copy/clips").rglob("*.mkv")).unlink()
+    assert content(pulled(folder_store, tmp_path / "copy")) == content(first), "pull brings back what was deleted here"
+
+
+@pytest.mark.parametrize("same_machine", [True, False])
+def test_what_is_deleted_or_cut_in_the_mirror_is_uploaded_again(store, tmp_path, machine, same_machine):
+    made(tmp_path / "a", store, 3)
+    machine("second")
+    place = made(tmp_path / "b", store, 3)
+    storage, root = fsspec.url_to_fs(store)
+    clips = sorted(storage.find(f"{root}/world/clips"))
+    clips = [clip for clip in clips if clip.endswith(".mkv")]
+    storage.rm_file(clips[0])
+    storage.pipe_file(clips[1], b"cut")
+    before = content(place)
+    machine("third")
+    out = "b" if same_machine else "a"
+    assert content(made(tmp_path / out, store, 3)) == before
+    assert content(pulled(store, tmp_path / "copy")) == before
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_an_emptied_mirror_deletes_nothing_and_is_filled_again(store, tmp_path, machine, record):
+    first = made(tmp_path / "a", store, 3)
+    machine("second")
+    made(tmp_path / "b", store, 3)
+    before = content(first)
+    storage, root = fsspec.url_to_fs(store)
+    for name in storage.find(f"{root}/world"):
+        if not (record and name.endswith("/.mirror.json")):
+            storage.rm_file(name)
+    storage.invalidate_cache()
+    with pytest.raises(InputError, match="has no run yet: it has no run.json" if record else "is no mirror of a run"):
+        pulled(store, tmp_path / "copy")
+    machine("third")
+    assert content(made(tmp_path / "a", store, 3)) == before
+    assert content(pulled(store, tmp_path / "copy")) == before
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_a_folder_that_was_emptied_is_filled_from_its_mirror(folder_store, tmp_path, machine, record):
+    place = made(tmp_path / "a", folder_store, 3)
+    before = samples(place)
+    for name in ("clips", "features", "subsets"):
+        shutil.rmtree(place / name)
+    for path in place.iterdir():
+        if not (record and path.name == ".mirror.json"):
+            path.unlink()
+    assert samples(made(tmp_path / "a", folder_store, 3)) == before, "no clip is made again"
+
+
+def test_a_mirror_that_is_deleted_while_it_is_written_is_filled_again(folder_store, tmp_path):
+    place = made(tmp_path / "a", folder_store, 2)
+    with RunFolder(place).writing(), Mirror(place, f"{folder_store}/world").kept():
+        shutil.rmtree(tmp_path / "store/world")
+    assert content(tmp_path / "store/world") == content(place)
+
+
+@pytest.mark.parametrize("name", ["run.json", "samples.jsonl"])
+def test_a_damaged_mirror_is_refused_and_overwrites_nothing(folder_store, tmp_path, machine, name):
+    first = made(tmp_path / "a", folder_store, 2)
+    machine("second")
+    made(tmp_path / "b", folder_store, 3)
+    before = content(first)
+    damaged = tmp_path / "store/world" / name
+    damaged.write_bytes(b"{" + damaged.read_bytes()[:40] + b"\n")
+    machine("first again")
+    with pytest.raises(InputError, match=rf"the mirror is damaged: {folder_store}/world/{name}"):
+        made(tmp_path / "a", folder_store, 3)
+    assert content(first) == before
+    with pytest.raises(InputError, match="the mirror is damaged"):
+        pulled(folder_store, tmp_path / "copy")
+    machine("second again")
+    second = made(tmp_path / "b", folder_store, 3)
+    assert content(tmp_path / "store/world") == content(second), "its last writer mends it"
+
+
+def test_a_signature_that_did_not_arrive_leaves_the_folder_the_writer(folder_store, tmp_path, machine, monkeypatch):
+    place, there = made(tmp_path / "a", folder_store, 2), tmp_path / "store/world"
+    run_avbench("measure", place, "--metric", "silence", "--workers", "0")
+    machine("first again")
+    put = Mirror._put
+
+    def refused(*_given):
+        raise InputError("no right to write")
+
+    monkeypatch.setattr(Mirror, "_put", refused)
+    with pytest.raises(InputError, match="no right to write"):
+        made(tmp_path / "a", folder_store, 2)
+    monkeypatch.setattr(Mirror, "_put", put)
+    machine("first once more")
+    assert content(made(tmp_path / "a", folder_store, 2)) == content(there)
 
 
 SLOWLY = """

@@ -21,7 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from avbench.core import InputError, Sample, first_line
 from avbench.storage import reading
 from avbench.storage.content import holds
 from avbench.storage.run_folder import MIRROR_FILE as STATE_FILE
-from avbench.storage.run_folder import RunFolder, write_json
+from avbench.storage.run_folder import RunFolder, write_json, writing_whole
 
 PUSH_SECONDS = 30.0
 """The least time between two uploads. An upload that takes long is followed by a longer pause."""
@@ -62,17 +62,34 @@ class _Synced:
     taken: float | None = None
     """When that process had last signed, if what it wrote was taken over into this folder; None if it wrote here."""
     files: Mapping[str, Stamp] = field(default_factory=dict)
+    signing: str = ""
+    """Of a process that writes here and was about to sign the mirror: perhaps it has."""
+
+    def is_of(self, writer: "_Writer") -> bool:
+        """Whether nobody else wrote the mirror since both were equal."""
+        if writer.session and writer.session == self.signing:
+            return True
+        ended = writer.ended and writer.updated == self.taken
+        return bool(writer.session) and writer.session == self.session and (self.taken is None or ended)
 
 
 @dataclass(frozen=True)
 class _Writer:
     """The mirror's .mirror.json: its last writer. Times are seconds since 1970."""
 
-    session: str
-    host: str
-    process: int
-    updated: float
+    session: str = ""
+    host: str = ""
+    process: int = 0
+    updated: float = 0.0
     ended: bool = False
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended, and gave a sign lately."""
+        return not self.ended and time.time() - self.updated < _SILENT_SECONDS
+
+
+class _TakenOver(InputError):
+    """Another process writes the mirror now."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +213,7 @@ class Mirror:
     def push(self, *, ended: bool = False) -> None:
         """Upload what changed in the folder; at the end also delete from the mirror what the run has no more."""
         with self._busy:
-            known = dict(self._synced().files)
+            known = dict(self._synced().files) if self._is_ours() else {}  # somebody deleted the mirror: all is new
             try:
                 self._push(known)
                 if ended and (self._folder / "run.json").exists():  # or somebody deleted the folder meanwhile
@@ -208,6 +225,8 @@ class Mirror:
     def _push_all(self) -> None:
         try:
             self.push(ended=True)
+        except _TakenOver:
+            raise
         except InputError as error:
             msg = f"{error}; {self._folder} has everything, and the same command uploads what is missing"
             raise InputError(msg) from error
@@ -221,7 +240,7 @@ class Mirror:
             for names in _in_order(changed):
                 self._put([lines[name][0] if name in lines else self._folder / name for name in names], names)
                 known.update({name: there[name] for name in names})
-                if time.monotonic() - self._signed > PUSH_SECONDS:
+                if time.monotonic() - self._signed > PUSH_SECONDS and self._is_ours():
                     self._sign()
 
     def _delete(self, known: dict[str, Stamp]) -> None:
@@ -244,9 +263,7 @@ class Mirror:
         for part in _parts([*names]):
             places = [reading.inside(self._folder, name) for name in part]
             beside = [place.with_name(f".{place.name}.{os.getpid()}.part") for place in places]
-            for place in places:
-                place.parent.mkdir(parents=True, exist_ok=True)
-            self._asked(self._storage.get, [*map(self._at, part)], [*map(str, beside)])
+            self._get(part, beside)
             for one, place in zip(beside, places, strict=True):
                 one.replace(place)
 
@@ -265,35 +282,105 @@ class Mirror:
         if here.url != self.url:
             msg = f"{self._folder} has the mirror {here.url}: give that address, or delete {self._folder / STATE_FILE}"
             raise InputError(msg)
-        taken_over = writer is not None and writer.ended and writer.updated == here.taken
-        if writer is None or (writer.session == here.session and (here.taken is None or taken_over)):
+        now, own = _stamps(self._folder), writer is not None and here.is_of(writer)
+        if "run.json" in here.files and "run.json" not in now:  # somebody emptied the folder
+            own = False
+        if own and writer is not None and writer.session == _SESSION and not only_read:
             return
-        if not writer.ended and time.time() - writer.updated < _SILENT_SECONDS and not only_read:
+        if own and only_read and now == here.files:
+            return
+        if writer is not None and writer.is_alive() and not (own or only_read):
             raise self._in_use(writer)
-        now = _stamps(self._folder)
-        if changed := sorted(name for name, stamp in now.items() if here.files.get(name) != stamp):
-            msg = (
-                f"{self._folder} and its mirror {self.url} both changed since they were equal ({len(changed)} files "
-                f"here, for example {changed[0]}): get the mirror into another folder with `avbench runs pull`, and "
-                "put both together with `avbench runs merge`"
-            )
-            raise InputError(msg)
         there = self._listed()
-        for name in now.keys() - set(there):
-            (self._folder / name).unlink()
-        for names in _in_order([name for name in there if not name.startswith(_CLIPS) or name.endswith(_TRUTH)]):
-            self.download(names)
-        clips = {one.path: one.sha256 for one in RunFolder(self._folder).samples().values() if one.path is not None}
-        self.download(
-            name for name, sha256 in clips.items() if name in there and not _holds(self._folder / name, sha256)
-        )
-        self._remember(_stamps(self._folder), writer)
+        if "run.json" not in there or (own and not only_read):
+            if only_read:
+                msg = f"{self.url} has no run yet: it has no run.json"
+                raise InputError(msg)
+            # what somebody deleted or cut in the mirror is uploaded again
+            self._remember({name: stamp for name, stamp in here.files.items() if there.get(name) == stamp[0]})
+            return
+        with tempfile.TemporaryDirectory(prefix="avbench-mirror-") as work:
+            names = [name for part in _in_order([one for one in there if not one.startswith(_CLIPS)]) for name in part]
+            new = self._described(Path(work), names)
+            clips = {one.path: one.sha256 for one in new.samples().values() if one.path is not None}
+            unknown = [name for name, stamp in now.items() if here.files.get(name) != stamp]
+            if changed := self._not_in_mirror(unknown, clips, there):
+                msg = (
+                    f"{self._folder} has {len(changed)} files that its mirror {self.url} has not, or not with the same "
+                    f"content, for example {changed[0]}: both changed since they were equal, or never were. Get the "
+                    "mirror into another folder with `avbench runs pull`, and put both together with "
+                    "`avbench runs merge`"
+                )
+                raise InputError(msg)
+            lacking = [name for name, sha256 in clips.items() if not _holds(self._folder / name, sha256)]
+            truths = {self._name(RunFolder(self._folder).truth_path(key)) for key in new.samples()}
+            arriving = [name for name in (*lacking, *sorted(truths)) if name in there]
+            self.download(arriving)
+            for name in now.keys() - there.keys() - clips.keys() - truths:
+                (self._folder / name).unlink()
+            for name in names:  # the lines come after the clips that they name
+                with writing_whole(reading.inside(self._folder, name)) as file, (new.path / name).open("rb") as source:
+                    shutil.copyfileobj(source, file)
+        stamps, equal = _stamps(self._folder), {*arriving, *names}
+        files = {name: stamp for name, stamp in stamps.items() if name in equal or there.get(name) == stamp[0]}
+        if own:
+            self._remember(files)
+        else:
+            self._remember(
+                files, session=(writer or _Writer()).session, taken=(writer or _Writer()).updated, signing=""
+            )
+
+    def _described(self, work: Path, names: Sequence[str]) -> RunFolder:
+        """All but the clips, downloaded in this order into an empty folder. Raises InputError if the run is damaged."""
+        for part in _in_order(names):
+            self._get(part, [reading.inside(work, name) for name in part])
+        found = RunFolder(work)
+        try:
+            found.run()
+            found.samples()
+        except InputError as error:
+            msg = f"the mirror is damaged: {str(error).replace(str(work), self.url)}"
+            raise InputError(msg) from None
+        return found
+
+    def _not_in_mirror(self, names: Sequence[str], clips: Mapping[str, str | None], there: Iterable[str]) -> list[str]:
+        """Those of some files of the folder whose content the mirror does not have, sorted.
+
+        A command that was killed while it downloaded leaves files without a stamp that the mirror has.
+        """
+        others = [name for name in names if name in there and name not in clips]
+        differ = {*names} - {*others} - {name for name in names if _holds(self._folder / name, clips.get(name))}
+        for part in _parts(others):
+            with tempfile.TemporaryDirectory(prefix="avbench-mirror-") as work:
+                copies = [Path(work) / str(number) for number in range(len(part))]
+                self._get(part, copies)
+                for name, copy in zip(part, copies, strict=True):
+                    here, content = (self._folder / name).read_bytes(), copy.read_bytes()
+                    if content != here and not (name.endswith(".jsonl") and content.startswith(here)):
+                        differ.add(name)
+        return sorted(differ)
+
+    def _is_ours(self) -> bool:
+        """Whether this process has signed the mirror; False if nobody has. Raises _TakenOver if another one has."""
+        writer = self._writer()
+        if writer is None or not writer.session:
+            return False
+        if writer.session != _SESSION:
+            msg = (
+                f"{self.url} was taken over by process {writer.process} on {writer.host}, because this one gave no "
+                f"sign for {_SILENT_SECONDS:.0f} s; {self._folder} has everything that was made here: give the same "
+                "command again when the other one has ended"
+            )
+            raise _TakenOver(msg)
+        return True
 
     def _in_use(self, writer: _Writer) -> InputError:
+        age = round(time.time() - writer.updated)
+        ago = f"{age} s ago" if age >= 0 else f"{-age} s ahead of this machine's clock"
         return InputError(
-            f"{self.url} is being written by process {writer.process} on {writer.host} (last sign "
-            f"{max(0, round(time.time() - writer.updated))} s ago); wait until it has ended. If it was killed, the "
-            f"same command works once its last sign is {_SILENT_SECONDS:.0f} s old"
+            f"{self.url} is being written by process {writer.process} on {writer.host} (last sign {ago}); wait until "
+            f"it has ended. If it was killed, the same command works once its last sign is {_SILENT_SECONDS:.0f} s "
+            f"old, or after you delete {self.url}/{STATE_FILE}"
         )
 
     def _upload_now_and_then(self, stop: threading.Event) -> None:
@@ -315,17 +402,19 @@ class Mirror:
         return found
 
     def _sign(self, *, ended: bool = False) -> None:
-        """Record this process as the mirror's writer; first in the folder, so that it knows its own signature."""
-        self._remember(self._synced().files)
+        """Record this process as the mirror's writer; first in the folder, so that it knows its signature if killed."""
+        self._remember(self._synced().files, signing=_SESSION)
         writer = _Writer(_SESSION, platform.node(), os.getpid(), time.time(), ended)
         with tempfile.TemporaryDirectory(prefix="avbench-mirror-") as work:
             write_json(path := Path(work) / STATE_FILE, asdict(writer))
             self._put([path], [STATE_FILE])
+        self._remember(self._synced().files, session=_SESSION, taken=None, signing="")
         self._signed = time.monotonic()
 
     def _writer(self) -> _Writer | None:
+        """The mirror's last writer: one without a name if somebody deleted its record; None if no run is there."""
         if not self._exists(STATE_FILE):
-            return None
+            return _Writer(ended=True) if self._exists("run.json") else None
         content, where = self._asked(self._storage.cat_file, self._at(STATE_FILE)), f"{self.url}/{STATE_FILE}"
         return reading.shaped(reading.decoded(content, where), _Writer, where)
 
@@ -333,16 +422,16 @@ class Mirror:
         path = self._folder / STATE_FILE
         return reading.read_json(path, _Synced) if path.exists() else _Synced(self.url)
 
-    def _remember(self, files: Mapping[str, Stamp], taken_from: _Writer | None = None) -> None:
-        by = (_SESSION, None) if taken_from is None else (taken_from.session, taken_from.updated)
-        write_json(self._folder / STATE_FILE, asdict(_Synced(self.url, *by, dict(sorted(files.items())))))
+    def _remember(self, files: Mapping[str, Stamp], **changes: str | float | None) -> None:
+        now = replace(self._synced(), files=dict(sorted(files.items())), **changes)
+        write_json(self._folder / STATE_FILE, asdict(now))
 
-    def _listed(self) -> list[str]:
-        """The names of the mirror's files; of those that begin with a dot, none is the run's."""
+    def _listed(self) -> dict[str, int]:
+        """The sizes of the mirror's files, by name; of those that begin with a dot, none is the run's."""
         self._storage.invalidate_cache()
-        found = self._asked(self._storage.find, self._root)
-        names = (str(one).removeprefix(self._root).lstrip("/") for one in found)
-        return sorted(name for name in names if not name.rpartition("/")[2].startswith("."))
+        found = self._asked(self._storage.find, self._root, None, False, True)
+        sizes = {str(path).removeprefix(self._root).lstrip("/"): one["size"] for path, one in sorted(found.items())}
+        return {name: size for name, size in sizes.items() if not name.rpartition("/")[2].startswith(".")}
 
     def _exists(self, name: str) -> bool:
         self._storage.invalidate_cache()
@@ -350,6 +439,11 @@ class Mirror:
 
     def _put(self, sources: Sequence[Path], names: Sequence[str]) -> None:
         self._asked(self._storage.put, [*map(str, sources)], [*map(self._at, names)])
+
+    def _get(self, names: Sequence[str], places: Sequence[Path]) -> None:
+        for place in places:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        self._asked(self._storage.get, [*map(self._at, names)], [*map(str, places)])
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
