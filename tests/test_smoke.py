@@ -18,6 +18,8 @@ VERBS = {
     "compare": ("runs/toyworld", "runs/toyworld-noisy"),
     "status": ("runs/toyworld", "runs/toyworld-noisy"),
     "runs merge": ("merged/toyworld", "runs/toyworld"),
+    "runs push": ("runs/toyworld", "file://PLACE/store/toyworld"),
+    "runs pull": ("file://PLACE/store/toyworld", "pulled/toyworld"),
     "leaderboard": ("runs",),
     "power": ("runs/toyworld", "runs/toyworld-noisy"),
     "check": ("runs/toyworld", "--baseline", "baseline.zip", "--update", "--reason", "the first"),
@@ -77,6 +79,7 @@ def place(tmp_path_factory):
 def test_every_verb_ends_well(place, monkeypatch):
     monkeypatch.chdir(place)
     for verb, words in VERBS.items():
+        words = [str(word).replace("PLACE", str(place)) for word in words]
         done = run_avbench(*verb.split(), *words, code=None)
         assert done.exit_code == 0, f"avbench {verb}: {done.output}"
         assert "Traceback" not in done.output, verb

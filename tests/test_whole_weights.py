@@ -436,7 +436,7 @@ def test_settings_that_would_do_nothing_are_refused(wan):
         ({"frames": 2.5}, "frames=2.5: it must be a whole number"),
         ({"call": 5}, "call=5: it must be an object"),
         ({"caption": "{vid}"}, "its fields may be {video} and {audio}"),
-        ({"lora": 5}, "diffusers:5 is neither a path nor a repository"),
+        ({"lora": 5}, "-M lora=5 is neither a path nor a repository"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             generators.build(str(wan), {**SETTINGS, **settings})
