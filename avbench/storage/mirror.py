@@ -326,9 +326,8 @@ class Mirror:
         if own:
             self._remember(files)
         else:
-            self._remember(
-                files, session=(writer or _Writer()).session, taken=(writer or _Writer()).updated, signing=""
-            )
+            last = writer or _Writer()
+            self._remember(files, session=last.session, taken=last.updated, signing="")
 
     def _described(self, work: Path, names: Sequence[str]) -> RunFolder:
         """All but the clips, downloaded in this order into an empty folder. Raises InputError if the run is damaged."""
