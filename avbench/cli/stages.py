@@ -73,12 +73,12 @@ def sample(
     mirror: MirrorAt = None,
 ) -> None:
     """Make the clips of one model, and nothing else."""
-    from avbench.api import SamplingJob, model_folders
+    from avbench.api import Mirrors, SamplingJob, model_folders
 
     ((place, model),) = model_folders(shard_place(out, shard), [model]).items()
     subsets, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
     asked = SamplingJob(subsets, range(seeds), settings, shard=parsed_shard(shard))
-    mirrors = None if mirror is None else (out, mirror)
+    mirrors = None if mirror is None else Mirrors(out, mirror)
     work = work_of(chosen_workers(workers, engine, address, item_timeout), replace=replace, mirrors=mirrors)
     if failures := sample_run(place, model, asked, work):
         refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)

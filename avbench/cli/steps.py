@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from avbench.comparison.plan import Plan
     from avbench.core import Shard, Subset
     from avbench.metrics.table import Metric
+    from avbench.storage.mirror import Mirrors
     from avbench.storage.ray_actors import RayActors
     from avbench.storage.run_folder import RunFolder
     from avbench.storage.run_view import RunView
@@ -44,12 +45,12 @@ def work_of(
     replace: bool = False,
     device: str = "auto",
     precision: str | None = None,
-    mirrors: tuple[Path, str] | None = None,
+    mirrors: "Mirrors | None" = None,
 ) -> "Work":
-    """Settings of the work for a command: its notes are printed. `mirrors` is a folder of runs and an address."""
-    from avbench.api import Mirrors, Work
+    """Settings of the work for a command: its notes are printed."""
+    from avbench.api import Work
 
-    return Work(workers, replace, PRINTED, device, precision, None if mirrors is None else Mirrors(*mirrors))
+    return Work(workers, replace, PRINTED, device, precision, mirrors)
 
 
 def sample_run(place: Path, model: str, asked: "SamplingJob", work: "Work") -> int:
