@@ -15,7 +15,8 @@ from avbench.features import measure as measuring
 from avbench.features.measure import current_rows, measure
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, features_of
-from avbench.storage.media import StoredClip, read_clip, write_clip
+from avbench.storage.media import StoredClip, read_clip, reading, write_clip
+from avbench.storage.media.stored import StoredFrames
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 
@@ -53,6 +54,47 @@ def test_stored_frames_are_those_in_memory(tmp_path, kind, fps):
         np.testing.assert_array_equal(stored.whole().audio.waveform, held.audio.waveform)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "x264", "fewer"),
+    [
+        ("a.mp4", "libx264", "bframes=3", True),
+        ("a.mkv", "libx264", "bframes=6:b-pyramid=none", True),
+        ("a.avi", "libx264", "bframes=8:b-pyramid=strict", True),
+        ("a.mov", "libx264", "bframes=3:open-gop=1:keyint=10", True),
+        ("a.mp4", "libx264", "bframes=0", False),
+        ("a.mp4", "libx264", "bframes=3:tff=1", False),  # interlaced
+        ("a.mp4", "libx265", "", False),
+    ],
+)
+def test_frames_that_no_other_needs_are_left_out(tmp_path, monkeypatch, name, codec, x264, fewer):
+    random = np.random.default_rng(0)
+    images = np.clip(moving(40) + random.normal(0, 3, (40, 48, 64, 3)), 0, 255).astype(np.uint8)
+    path = make(tmp_path / name, images, 24, codec=codec, pixels="yuv420p", x264=x264)
+    held, decoded, decode = read_clip(path).frames, [], reading._decoded
+
+    def counted(*args, **keywords):
+        for found in decode(*args, **keywords):
+            decoded.append(found)
+            yield found
+
+    monkeypatch.setattr(reading, "_decoded", counted)
+    stored = read_clip(path, most_held=0).frames
+    decoded.clear()
+    np.testing.assert_array_equal(stored[[0, 39]], held[[0, 39]])
+    assert (len(decoded) < 35) == fewer, len(decoded)
+    for chosen in ([1, 2], [17], [5, 3], random.permutation(40)[:9], slice(None, None, 7), slice(None)):
+        np.testing.assert_array_equal(stored[chosen], held[chosen])
+
+
+def test_a_frame_that_is_missing_the_second_time_is_named():
+    frames = StoredFrames(
+        lambda _: iter((k, lambda: np.zeros((1, 1, 3), np.uint8)) for k in (0, 2)), (1, 1, 3), np.arange(3)
+    )
+    assert frames[2].shape == (1, 1, 3)
+    with pytest.raises(MediaError, match="its frame 1 cannot be found again: the file was changed"):
+        frames[1]
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
 def test_a_clip_is_held_up_to_the_bytes_that_are_allowed(tmp_path, name):
     write_clip(Clip(moving(4), 8), tmp_path / name, lossless=name == "a.mkv")
@@ -66,7 +108,9 @@ def test_a_file_that_changes_meanwhile_is_named(tmp_path):
     write_clip(Clip(moving(12), 8), path)
     stored = read_clip(path, most_held=0)
     write_clip(Clip(moving(4), 8), path)
-    with pytest.raises(MediaError, match=r"a\.mkv was changed while it was measured: it has fewer frames than before"):
+    with pytest.raises(
+        MediaError, match=r"a\.mkv was changed while it was measured: it no longer has the frames that it had"
+    ):
         stored.whole()
     path.unlink()
     with pytest.raises(MediaError, match=r"a\.mkv cannot be read: no such file"):

@@ -33,6 +33,9 @@ class Picture:
         self.held_whole, self._most_held = True, most_held
         self.tick = tick_of(stream, path)
         self.times: list[Fraction] = []
+        self.stamps: list[int | None] = []
+        """The presentation timestamp of each frame, as it is in the file."""
+        self.interlaced = False
         self.held = Fraction(0)
         self.remarks: list[str] = []
         self._variable = False
@@ -67,6 +70,8 @@ class Picture:
             self._frames.resize((count + max(16, count // 4), *self.shape), refcheck=False)
         if self.held_whole:
             self._frames[count] = image
+        self.stamps.append(frame.pts)
+        self.interlaced |= frame.interlaced_frame
         ticks = frame.dts if frame.pts is None else frame.pts
         self.times.append(self.end if ticks is None else ticks * self.tick)
         self.held = (frame.duration or 0) * self.tick

@@ -3,7 +3,7 @@
 import functools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
@@ -114,7 +114,7 @@ def _read_file(path: Path, fps: Fraction | None, most_held: float) -> Clip:
             picture.squeeze(sound.patience)
         shown, rate = picture.at(fps)
         _check_end(path, container, [picture, sound] if sound else [picture], fragmented=fragmented)
-        decode = functools.partial(_images, path, stream.index)
+        decode = functools.partial(_images, path, stream.index, _numbers(picture))
     rest = rate, sound.audio(picture.origin) if sound else None, tuple(remarks + picture.remarks)
     if picture.held_whole:
         return Clip(picture.frames[shown], *rest)
@@ -122,15 +122,38 @@ def _read_file(path: Path, fps: Fraction | None, most_held: float) -> Clip:
     return StoredClip(stored, *rest)
 
 
-def _images(path: Path, index: int) -> Iterator[Convert]:
-    """Decode the track with this index, in a file that was read before; a frame is converted when it is called."""
+def _numbers(picture: Picture) -> dict[int, int]:
+    """Timestamp → number of each frame, where frames can be left out by them; otherwise nothing.
+
+    In progressive H.264 no frame is predicted from one that is marked as no reference, so the others stay the same to
+    the bit without it. Other codecs do not promise that, and an interlaced frame may be half a reference.
+    """
+    codec, stamps = picture.stream.codec_context.name, picture.stamps
+    numbers = {stamp: number for number, stamp in enumerate(stamps) if stamp is not None}
+    return numbers if codec == "h264" and not picture.interlaced and len(numbers) == len(stamps) else {}
+
+
+def _images(
+    path: Path, index: int, numbers: Mapping[int, int], needed: Callable[[int], bool]
+) -> Iterator[tuple[int, Convert]]:
+    """Decode the track with this index, in a file that was read before; a frame is converted when it is called.
+
+    Frames that are not needed are left out where `numbers`, of `_numbers`, allow it.
+    """
+    changed = MediaError(f"{path} was changed while it was measured: it no longer has the frames that it had")
+
+    def not_needed(stamp: int | None) -> bool:
+        number = None if stamp is None else numbers.get(stamp)
+        return number is not None and not needed(number)
+
     with telling(path, "read"), _opened(path, _VIDEO_FORMATS, checked=True) as container:
         stream: Any = container.streams[index]
         picture = Picture(path, stream, Budget.of(path, path.stat().st_size))
-        for _, frame in _decoded(path, container, picture):
-            yield functools.partial(picture.image, frame)
-    msg = f"{path} was changed while it was measured: it has fewer frames than before"
-    raise MediaError(msg)
+        for count, (_, frame) in enumerate(_decoded(path, container, picture, not_needed=not_needed)):
+            if numbers and frame.pts not in numbers:
+                raise changed
+            yield numbers[frame.pts] if numbers else count, functools.partial(picture.image, frame)
+    raise changed
 
 
 def _default(streams: Sequence[_Track], what: str) -> tuple[_Track, list[str]]:
@@ -231,9 +254,15 @@ def _decode(path: Path, container: av.container.InputContainer, *tracks: "Pictur
 
 
 def _decoded(
-    path: Path, container: av.container.InputContainer, *tracks: "Picture | Sound"
+    path: Path,
+    container: av.container.InputContainer,
+    *tracks: "Picture | Sound",
+    not_needed: Callable[[int | None], bool] | None = None,
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield each track with each frame. Raise MediaError on a packet or frame that libav calls damaged."""
+    """Yield each track with each frame. Raise MediaError on a packet or frame that libav calls damaged.
+
+    A frame whose timestamp is not needed is left out if it is no reference of others.
+    """
     wanted: dict[int, Any] = {track.stream.index: track for track in tracks}
     for track in wanted.values():
         codec = track.stream.codec_context
@@ -248,6 +277,8 @@ def _decoded(
         codec.options = _STRICT
         codec.thread_count = 1  # clips are read by as many processes as there are cores, each with one thread
     for packet in container.demux(*(track.stream for track in wanted.values())):
+        if not_needed:
+            packet.stream.codec_context.skip_frame = "NONREF" if not_needed(packet.pts) else "DEFAULT"
         frames: Any = packet.decode()
         for frame in frames:
             if packet.is_corrupt or frame.is_corrupt:

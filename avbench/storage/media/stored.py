@@ -2,7 +2,8 @@
 
 `StoredFrames` has the parts of an array's interface that a feature needs which reads frames in order, or only some:
 ``len``, ``shape``, iteration, and an index, a slice or a list of indices of frames. The file is decoded up to the frame
-that is asked for; a frame before the last one that was read starts decoding anew. Pixels are those of `Clip.frames`.
+that is asked for; a frame before the last one that was read starts decoding anew. Frames in between that no other
+frame is predicted from are left out where that is exact (`reading`). Pixels are those of `Clip.frames`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,16 +17,22 @@ from avbench.core.errors import MediaError
 Convert = Callable[[], np.ndarray]
 """Makes ``[height, width, 3]`` uint8 RGB of a decoded frame."""
 
+Decode = Callable[[Callable[[int], bool]], Iterator[tuple[int, Convert]]]
+"""Decodes a file from its start into numbered frames; it may leave out a frame that is not needed, by the function that
+it is given, at the time when that frame would be decoded."""
+
 
 class StoredFrames:
     """``[time, height, width, 3]`` uint8 RGB, decoded when asked for. Raises MediaError if the file is gone by then."""
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, decode: Callable[[], Iterator[Convert]], size: tuple[int, ...], shown: np.ndarray) -> None:
+    def __init__(self, decode: Decode, size: tuple[int, ...], shown: np.ndarray) -> None:
         """Take how to decode the file from its start, a frame's shape, and which decoded frame each frame shows."""
         self.shape = (len(shown), *size)
         self._decode, self._shown = decode, shown
+        self._asked: frozenset[int] = frozenset()
+        self._last_asked = -1
         self._start()
 
     def __len__(self) -> int:
@@ -35,9 +42,11 @@ class StoredFrames:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, chosen: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        if isinstance(chosen, int | np.integer):
-            return self._image(self._shown[chosen])
         decoded = self._shown[chosen]
+        self._asked = frozenset(np.ravel(decoded).tolist())
+        self._last_asked = max(self._asked, default=-1)
+        if np.ndim(decoded) == 0:
+            return self._image(int(decoded))
         frames = np.empty((len(decoded), *self.shape[1:]), np.uint8)
         for place, number in enumerate(decoded):
             frames[place] = self._image(number)
@@ -47,22 +56,29 @@ class StoredFrames:
         return self[:]
 
     def _start(self) -> None:
-        self._frames, self._next, self._last = self._decode(), 0, np.empty(0, np.uint8)
+        self._frames, self._at, self._last = self._decode(self._needed), -1, np.empty(0, np.uint8)
+
+    def _needed(self, number: int) -> bool:
+        """Whether a frame must be decoded for its own sake; what will be asked for after the last one is not known."""
+        return number in self._asked or number > self._last_asked
 
     def _image(self, number: int) -> np.ndarray:
         """The decoded frame with this number, read-only."""
-        if number < self._next - 1:
+        if number < self._at:
             self._start()
-        while self._next <= number:
+        while self._at < number:
             try:
-                convert = next(self._frames)
+                self._at, convert = next(self._frames)
+                if self._at == number:
+                    self._last = np.ascontiguousarray(convert())
+                    self._last.flags.writeable = False
             except MediaError:
                 self._start()
                 raise
-            self._next += 1
-            if self._next > number:
-                self._last = np.ascontiguousarray(convert())
-                self._last.flags.writeable = False
+        if self._at > number:
+            self._start()
+            msg = f"its frame {number} cannot be found again: the file was changed while it was measured"
+            raise MediaError(msg)
         return self._last
 
 
