@@ -1,5 +1,6 @@
 """Networks measure on a GPU as on the CPU; the tests that need one are skipped where there is none."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,6 +8,7 @@ import avbench
 from avbench import api
 from avbench.core import Direction, InputError, NotMeasurable, Protocol
 from avbench.features import devices, measure, networks, table
+from avbench.features.perceptual.lpips import ConsecutiveLPIPS
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import evaluate
 from avbench.metrics.table import Metric
@@ -15,6 +17,8 @@ from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+FULL = "CUDA out of memory. Tried to allocate 2 GiB."
 
 
 class Gauge:
@@ -31,8 +35,7 @@ class Gauge:
         if self.device != "cpu":
             type(self).seen += 1
             if type(self).seen > 2:
-                msg = "CUDA out of memory. Tried to allocate 2 GiB."
-                raise RuntimeError(msg)
+                raise RuntimeError(FULL)
         return {"value": 1.0}
 
 
@@ -101,6 +104,45 @@ def test_another_error_on_the_gpu_is_not_taken_for_a_full_one(folder, two_cards,
     monkeypatch.setattr(Gauge, "__call__", broken)
     with pytest.raises(RuntimeError, match="device-side assert"):
         rows_of(folder, "gauge", "cuda:0")
+
+
+def test_a_full_gpu_halves_the_batch_and_goes_on():
+    asked = []
+
+    def compute(part):
+        asked.append(part.stop - part.start)
+        if asked[-1] > 3:
+            raise RuntimeError(FULL)
+        return list(range(20))[part]
+
+    assert [k for found in devices.in_batches(compute, 20, 16) for k in found] == list(range(20))
+    assert asked == [16, 8, 4, *[2] * 10]
+
+    def full(part):
+        raise RuntimeError(FULL)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        devices.in_batches(full, 20, 16)
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_lpips_is_the_same_in_any_batch(most, monkeypatch):
+    random = np.random.default_rng(0)
+    clips = [random.integers(0, 256, (11, 64, 48, 3), np.uint8) for _ in range(2)]
+    look = ConsecutiveLPIPS()
+    found, trunk = [], look._trunk
+    for most_frames in (1, most):
+
+        def narrow(x, most_frames=most_frames):
+            if len(x) > most_frames:
+                raise RuntimeError(FULL)
+            return trunk(x)
+
+        monkeypatch.setattr(look, "_trunk", narrow)
+        found.append((look.consecutive(clips[0]), look.between(clips)))
+    (pairs, table_of_two), (again, table_again) = found
+    assert pairs.shape == (10,) and again == pytest.approx(pairs, abs=1e-6)
+    assert table_again == pytest.approx(table_of_two, abs=1e-6) and table_again[0, 1].min() > 0.05
 
 
 def test_features_without_a_network_stay_on_the_cpu(folder, two_cards):

@@ -9,10 +9,13 @@ import functools
 import os
 import re
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from avbench.core import InputError, nearest
 
 AUTO, CPU = "auto", "cpu"
+Found = TypeVar("Found")
 _GPUS = re.compile(r"cuda(:\d+(,\d+)*)?")
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = {"fp32": FLOAT32, "bf16": BFLOAT16}
@@ -101,3 +104,23 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether a computation failed because the GPU's memory is full."""
     words = ("out of memory", "ALLOC_FAILED", "NOT_INITIALIZED")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def in_batches(compute: Callable[[slice], Found], count: int, at_once: int) -> list[Found]:
+    """What a function finds of `count` frames, `at_once` at a time; half as many from where the GPU's memory is full.
+
+    Raises:
+        RuntimeError: the memory does not suffice for a single frame, or the function failed otherwise.
+    """
+    found, start = [], 0
+    while start < count:
+        part = slice(start, min(start + at_once, count))
+        try:
+            found.append(compute(part))
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or part.stop - start == 1:
+                raise
+            at_once = (part.stop - start) // 2
+            continue
+        start = part.stop
+    return found

@@ -16,7 +16,7 @@ networks cannot be compared.
 import hashlib
 import importlib.util
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, noted
+from avbench.features.devices import in_batches
 from avbench.features.networks import exact, filled, without
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
@@ -133,14 +134,17 @@ class LPIPS:
         self._require_size(frames)
         # Filled in place: small arrays that stay would be strewn over the memory that the features leave free.
         pairs = np.empty(len(frames) - 1, np.float32)
-        done, last = 0, []
-        for layers in self._features(frames):
+        last: list[torch.Tensor] = []
+
+        def compare(part: slice) -> None:
+            nonlocal last
+            layers = self._features(frames[part])
             if last:
-                pairs[done] = self._distances(last, [x[:1] for x in layers])[0]
-                done += 1
-            within = len(layers[0]) - 1
-            pairs[done : done + within] = self._distances([x[:-1] for x in layers], [x[1:] for x in layers])
-            done, last = done + within, [x[-1:] for x in layers]
+                pairs[part.start - 1] = self._distances(last, [x[:1] for x in layers])[0]
+            pairs[part.start : part.stop - 1] = self._distances([x[:-1] for x in layers], [x[1:] for x in layers])
+            last = [x[-1:] for x in layers]
+
+        self._in_batches(compare, frames)
         return pairs
 
     @exact()
@@ -150,27 +154,31 @@ class LPIPS:
             msg = f"LPIPS compares frames of one shape; these have {' and '.join(map(str, sorted(shapes)))}"
             raise InputError(msg)
         self._require_size(clips[0])
-        found, done = np.zeros((len(clips), len(clips), len(clips[0]))), 0
-        for layers in zip(*(self._features(frames) for frames in clips), strict=True):
-            part = slice(done, done + len(layers[0][0]))
+        found = np.zeros((len(clips), len(clips), len(clips[0])))
+
+        def compare(part: slice) -> None:
+            layers = [self._features(frames[part]) for frames in clips]
             for a, b in itertools.combinations(range(len(clips)), 2):
                 found[a, b, part] = found[b, a, part] = self._distances(layers[a], layers[b])
-            done = part.stop
+
+        self._in_batches(compare, clips[0])
         return found
 
-    def _features(self, frames: np.ndarray) -> Iterator[list["torch.Tensor"]]:
-        """Batches of frames as layers of features [frames, channel, height, width] of length 1 at each place."""
+    def _in_batches(self, compare: Callable[[slice], None], frames: np.ndarray) -> None:
+        pixels = frames.shape[1] * frames.shape[2]
+        on_cpu = self.device.type == "cpu"
+        count = max(1, _CPU_PIXELS // pixels) if on_cpu else max(_GPU_FRAMES, _GPU_PIXELS // pixels)
+        in_batches(compare, len(frames), count)
+
+    def _features(self, frames: np.ndarray) -> list["torch.Tensor"]:
+        """Layers of features [frames, channel, height, width] of length 1 at each place."""
         import torch
 
         from avbench.features.perceptual.trunk import standardised
 
-        pixels = frames.shape[1] * frames.shape[2]
-        on_cpu = self.device.type == "cpu"
-        count = max(1, _CPU_PIXELS // pixels) if on_cpu else max(_GPU_FRAMES, _GPU_PIXELS // pixels)
-        for start in range(0, len(frames), count):
-            layers = self._trunk(standardised(frames[start : start + count], self.device).to(self._dtype))
-            layers = [layer.float() for layer in layers]  # distances are float32 in any precision
-            yield [layer.div_(torch.linalg.vector_norm(layer, dim=1, keepdim=True) + _EPSILON) for layer in layers]
+        layers = self._trunk(standardised(frames, self.device).to(self._dtype))
+        layers = [layer.float() for layer in layers]  # distances are float32 in any precision
+        return [layer.div_(torch.linalg.vector_norm(layer, dim=1, keepdim=True) + _EPSILON) for layer in layers]
 
     def _distances(self, a: list["torch.Tensor"], b: list["torch.Tensor"]) -> np.ndarray:
         import torch

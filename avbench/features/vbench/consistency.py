@@ -29,6 +29,7 @@ from torch.nn import functional
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, Protocol, first_line, noted
+from avbench.features.devices import in_batches
 from avbench.features.networks import exact, filled
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_state_dict
@@ -250,8 +251,8 @@ def _require_two(clip: Clip) -> None:
 
 
 def in_parts(features: Any, frames: np.ndarray, at_once: int = _AT_ONCE) -> np.ndarray:
-    """What a function of ``[frames, height, width, 3]`` finds, calling it on `at_once` frames at a time."""
-    return np.concatenate([features(frames[k : k + at_once]) for k in range(0, len(frames), at_once)])
+    """What a function of ``[frames, height, width, 3]`` finds in batches of `at_once` frames (`in_batches`)."""
+    return np.concatenate(in_batches(lambda part: features(frames[part]), len(frames), at_once))
 
 
 def planes(frames: np.ndarray, device: torch.device) -> torch.Tensor:
