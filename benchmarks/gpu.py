@@ -298,9 +298,7 @@ def _raft(feature: Any, blocks: int) -> None:
 
     from avbench.features.flow.raft import RAFT
 
-    raft = object.__new__(RAFT)
-    raft._device, raft._network = feature._device, _ready(raft_large(), feature)
-    feature._raft = raft
+    feature._raft = RAFT(raft_large().eval().requires_grad_(False), feature._device)
 
 
 def _synchformer(feature: Any, blocks: int) -> None:

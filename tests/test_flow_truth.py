@@ -118,8 +118,11 @@ def test_raft_runs_with_the_weights_that_are_brought(tmp_path, monkeypatch):
     )
     with torch.inference_mode():
         expected = network(one / 127.5 - 1, two / 127.5 - 1, num_flow_updates=20)[-1][0, :, 2:134, 2:142]
-    np.testing.assert_allclose(found, expected.permute(1, 2, 0).numpy(), atol=1e-3)
+    np.testing.assert_allclose(found, expected.permute(1, 2, 0).numpy(), atol=1e-4)
+    encoded = []
+    look._raft._network.feature_encoder.register_forward_hook(lambda *_: encoded.append(1))
     assert set(look(Clip(frames, 8))) == set(DISFlow()(Clip(frames, 8)))
+    assert len(encoded) == len(frames), "each frame is encoded once for three pairs there and back"
     torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "other.pth")
     weights.provide("raft-large-c-t-v1", tmp_path / "other.pth")
     with pytest.raises(InputError, match="as torchvision's raft_large, does not fit"):

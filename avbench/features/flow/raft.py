@@ -5,12 +5,16 @@ FlyingThings3D); the user provides them. The network runs 20 iterations, as in V
 default is 12. It was tested on random weights only: no number computed with the real weights was checked.
 """
 
+from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional
+from torchvision.models.optical_flow import raft as torchvision_raft
 from torchvision.models.optical_flow import raft_large
+from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
 
 from avbench.core import Notes, noted
 from avbench.features.flow import DISFlow
@@ -21,6 +25,8 @@ from avbench.storage.weights import UserProvidedProtocol, locate
 
 MULTIPLE = 8
 """RAFT needs frames whose sides are multiples of this many pixels."""
+_REMEMBERED = 4
+"""Frames whose encoding is kept: `VBenchRAFT` compares a frame with the previous one and with one up to 3 before."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class RAFTFlow(DISFlow):
     on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
-        self._raft = RAFT(RAFTProtocol.weights, device)
+        self._raft = brought(RAFTProtocol.weights, device)
 
     def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
         """Flow from one working frame to another, both ``[height, width, 3]`` uint8."""
@@ -64,22 +70,55 @@ class RAFTFlow(DISFlow):
         return np.ascontiguousarray(found[top : top + height, left : left + width])
 
 
-class RAFT:
-    """The network with the user's weights. Raises InputError if the file is missing or a tensor is wrong."""
+class _Encoded(NamedTuple):
+    """What the network needs of one frame, at an eighth of its size."""
 
-    def __init__(self, weight: str, device: str = "cpu") -> None:
-        self._device = torch.device(device)
-        path = locate(weight)
-        self._network = filled(raft_large(), read_state_dict(path), f"{path}, as torchvision's raft_large,")
-        self._network.to(self._device)
+    features: torch.Tensor
+    """Compared with those of the other frame."""
+    hidden: torch.Tensor
+    context: torch.Tensor
+
+
+class RAFT:
+    """The network on frames. One that comes again soon, as in the next pair or the other way round, is encoded once."""
+
+    def __init__(self, network: torchvision_raft.RAFT, device: str = "cpu") -> None:
+        self._device, self._network = torch.device(device), network.to(device)
+        self._recent: deque[tuple[np.ndarray, _Encoded]] = deque(maxlen=_REMEMBERED)
 
     @exact()
     def __call__(self, frame: np.ndarray, following: np.ndarray, iterations: int) -> np.ndarray:
         """Flow between two uint8 RGB frames: ``[height, width, 2]`` float32 in pixels of the padded frame."""
-        x = torch.from_numpy(np.stack((frame, following))).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        x = functional.pad(x, border(*frame.shape[:2]), mode="replicate")
-        found = self._network(x[:1], x[1:], num_flow_updates=iterations)[-1][0]
+        network, start, end = self._network, self._encoded(frame), self._encoded(following)
+        assert network.mask_predictor is not None  # only the small network has none
+        network.corr_block.build_pyramid(start.features, end.features)
+        height, width = start.features.shape[2:]
+        origin = make_coords_grid(1, height, width, str(self._device))
+        target, hidden = origin, start.hidden
+        for _ in range(iterations):
+            alike = network.corr_block.index_pyramid(centroids_coords=target)
+            hidden, change = network.update_block(hidden, start.context, alike, target - origin)
+            target = target + change
+        found = upsample_flow(flow=target - origin, up_mask=network.mask_predictor(hidden))[0]
         return found.permute(1, 2, 0).cpu().numpy()
+
+    def _encoded(self, frame: np.ndarray) -> _Encoded:
+        for known, encoded in self._recent:
+            if known is frame:
+                return encoded
+        network = self._network
+        x = torch.from_numpy(np.array(frame[None])).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = functional.pad(x, border(*frame.shape[:2]), mode="replicate")
+        hidden, context = network.context_encoder(x).split(network.update_block.hidden_state_size, dim=1)
+        encoded = _Encoded(network.feature_encoder(x), hidden.tanh(), context.relu())
+        self._recent.append((frame, encoded))
+        return encoded
+
+
+def brought(weight: str, device: str) -> RAFT:
+    """RAFT with the user's weights. Raises InputError if the file is missing or a tensor is wrong."""
+    path = locate(weight)
+    return RAFT(filled(raft_large(), read_state_dict(path), f"{path}, as torchvision's raft_large,"), device)
 
 
 def border(height: int, width: int) -> tuple[int, int, int, int]:
