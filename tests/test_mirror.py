@@ -20,8 +20,9 @@ from avbench.core import InputError
 from avbench.features.measure import measure
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics
-from avbench.storage import mirror as mirrors
+from avbench.storage import mirror_state
 from avbench.storage.mirror import Mirror
+from avbench.storage.object_storage import Storage
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets.loading import load
 
@@ -62,7 +63,7 @@ def machine(monkeypatch):
     """Let the rest of the test run as if on another machine, by the session that a process there would have."""
 
     def other(name):
-        monkeypatch.setattr(mirrors, "_SESSION", name)
+        monkeypatch.setattr(mirror_state, "SESSION", name)
 
     other("first")
     return other
@@ -145,7 +146,7 @@ def test_a_mirror_that_another_process_writes_is_refused_until_it_is_silent(
         with pytest.raises(InputError, match=r"is being written by process \d+ on .* \(last sign \d+ s ago\); wait"):
             made(tmp_path / "b", folder_store, 3)
         assert len(samples(pulled(folder_store, tmp_path / "copy"))) == 2, "reading is allowed"
-        monkeypatch.setattr(mirrors, "_SILENT_SECONDS", 0)
+        monkeypatch.setattr(mirror_state, "SILENT_SECONDS", 0)
         second = made(tmp_path / "b", folder_store, 3)
         machine("first")
         (folder.path / "features/mine/rows.jsonl").parent.mkdir()
@@ -179,8 +180,8 @@ def test_a_mirror_without_the_record_of_its_writer_is_continued_and_not_overwrit
 def test_a_download_that_was_killed_goes_on(folder_store, tmp_path, machine, monkeypatch):
     first = made(tmp_path / "a", folder_store, 5)
     machine("second")
-    monkeypatch.setattr(mirrors, "_TOGETHER", 2)
-    get = Mirror._get
+    monkeypatch.setattr(mirror_state, "TOGETHER", 2)
+    get = Storage.get
     for limit in range(1, 12):
         calls = iter(range(limit))
 
@@ -189,12 +190,12 @@ def test_a_download_that_was_killed_goes_on(folder_store, tmp_path, machine, mon
                 raise KeyboardInterrupt
             get(self, names, places)
 
-        monkeypatch.setattr(Mirror, "_get", killed)
+        monkeypatch.setattr(Storage, "get", killed)
         with suppress(KeyboardInterrupt):
             pulled(folder_store, tmp_path / "copy")
         lines = samples(tmp_path / "copy").values()
         assert all((tmp_path / "copy" / one.path).exists() for one in lines), "lines come after their clips"
-    monkeypatch.setattr(Mirror, "_get", get)
+    monkeypatch.setattr(Storage, "get", get)
     assert content(pulled(folder_store, tmp_path / "copy")) == content(first)
     next((tmp_path / "copy/clips").rglob("*.mkv")).unlink()
     assert content(pulled(folder_store, tmp_path / "copy")) == content(first), "pull brings back what was deleted here"
@@ -277,15 +278,15 @@ def test_a_signature_that_did_not_arrive_leaves_the_folder_the_writer(folder_sto
     place, there = made(tmp_path / "a", folder_store, 2), tmp_path / "store/world"
     run_avbench("measure", place, "--metric", "silence", "--workers", "0")
     machine("first again")
-    put = Mirror._put
+    put = Storage.put
 
     def refused(*_given):
         raise InputError("no right to write")
 
-    monkeypatch.setattr(Mirror, "_put", refused)
+    monkeypatch.setattr(Storage, "put", refused)
     with pytest.raises(InputError, match="no right to write"):
         made(tmp_path / "a", folder_store, 2)
-    monkeypatch.setattr(Mirror, "_put", put)
+    monkeypatch.setattr(Storage, "put", put)
     machine("first once more")
     assert content(made(tmp_path / "a", folder_store, 2)) == content(there)
 
@@ -293,9 +294,9 @@ def test_a_signature_that_did_not_arrive_leaves_the_folder_the_writer(folder_sto
 SLOWLY = """
 import time
 import avbench.generation.sample as sampling
-import avbench.storage.mirror as mirrors
+from avbench.storage import mirror, mirror_state
 from avbench.cli import main
-mirrors.PUSH_SECONDS = mirrors._PAUSES = mirrors._SILENT_SECONDS = 0
+mirror.PUSH_SECONDS = mirror._PAUSES = mirror_state.SILENT_SECONDS = 0
 write = sampling.write_clip
 sampling.write_clip = lambda *given: time.sleep(0.1) or write(*given)
 main()
@@ -305,7 +306,7 @@ main()
 @pytest.mark.slow
 def test_nothing_is_lost_of_a_machine_that_is_killed(folder_store, tmp_path, machine, monkeypatch):
     """Whatever moment it is lost in, the lines in the mirror have their clips there, and are not made again."""
-    monkeypatch.setattr(mirrors, "_SILENT_SECONDS", 0)
+    monkeypatch.setattr(mirror_state, "SILENT_SECONDS", 0)
     lines, before = tmp_path / "store/world/samples.jsonl", {}
     for turn in range(3):
         words = ["sample", "world=toyworld:", "--subset", "toy-control", "--limit", "60", "--workers", "0"]
@@ -337,15 +338,15 @@ class OtherMachine:
             yield task, self.there(work, task)
 
     def there(self, call, *given):
-        session = mirrors._SESSION
+        session = mirror_state.SESSION
         self.folder.rename(self.ours)
         if self.theirs.exists():
             self.theirs.rename(self.folder)
-        mirrors._SESSION = "of a worker"
+        mirror_state.SESSION = "of a worker"
         try:
             return call(*given)
         finally:
-            mirrors._SESSION = session
+            mirror_state.SESSION = session
             if self.folder.exists():
                 self.folder.rename(self.theirs)
             self.ours.rename(self.folder)

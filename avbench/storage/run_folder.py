@@ -73,7 +73,7 @@ VALUES_FILE = "values.parquet"
 PROGRESS_FILE = ".progress.json"
 """The progress of the last command; see storage/progress.py."""
 MIRROR_FILE = ".mirror.json"
-"""What the folder and its mirror had in common last; see storage/mirror.py."""
+"""What the folder and its mirror had in common last; see storage/mirror_state.py."""
 _LOCK_SECONDS = 0.2
 """How long a writer waits for the lock: longer than `is_being_written` may hold it."""
 _ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
