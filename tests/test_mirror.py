@@ -274,19 +274,73 @@ def test_a_damaged_mirror_is_refused_and_overwrites_nothing(folder_store, tmp_pa
     assert content(tmp_path / "store/world") == content(second), "its last writer mends it"
 
 
+@pytest.mark.parametrize("cut", [0, 20])
+def test_a_damaged_record_of_a_side_is_named_and_written_again_after_it_is_deleted(folder_store, tmp_path, cut):
+    place = made(tmp_path / "a", folder_store, 2)
+    before = content(place)
+    sides = {
+        place: "delete that file: the next command compares both sides and writes it again",
+        tmp_path / "store/world": "if no command writes the mirror now, delete that file",
+    }
+    for side, advice in sides.items():
+        record = side / ".mirror.json"
+        record.write_bytes(record.read_bytes()[:cut])
+        with pytest.raises(InputError, match=rf"{record}, which .* is damaged \(.*\); {advice}"):
+            made(tmp_path / "a", folder_store, 2)
+        record.unlink()
+        assert content(made(tmp_path / "a", folder_store, 2)) == before == content(tmp_path / "store/world")
+
+
+WRITING = """
+import pathlib, sys
+from avbench.storage.object_storage import Storage
+storage, content = Storage(sys.argv[1]), pathlib.Path(sys.argv[2])
+while True:
+    storage.put([content], ["put"])
+    storage.write("written", content.read_bytes())
+"""
+
+
+def test_a_kill_leaves_only_whole_files_in_a_folder(tmp_path, folder_store):
+    there = [tmp_path / "store" / name for name in ("put", "written")]
+    (tmp_path / "content").write_bytes(bytes(range(256)) * 2**17)
+    for turn in range(4):
+        command = [sys.executable, "-c", WRITING, folder_store, tmp_path / "content"]
+        with subprocess.Popen(command) as process:
+            until = time.monotonic() + 60
+            while not all(path.exists() for path in there):
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.01)
+            time.sleep(0.037 * turn)
+            process.send_signal(signal.SIGKILL)
+        assert all(path.read_bytes() == (tmp_path / "content").read_bytes() for path in there)
+        assert {*Storage(folder_store).sizes()} == {"put", "written"}
+
+
+def test_what_a_killed_command_left_on_the_way_is_no_part_of_the_run_and_is_deleted(folder_store, tmp_path, machine):
+    place = made(tmp_path / "a", folder_store, 2)
+    for other, command in {"first": made, "second": lambda *_: pulled(folder_store, place)}.items():
+        machine(other)
+        (place / ".mirror.part/killed").mkdir(parents=True)
+        (place / ".mirror.part/killed/0").write_text("half of a file")
+        command(tmp_path / "a", folder_store, 2)
+        assert not (place / ".mirror.part").exists()
+        assert content(place) == content(tmp_path / "store/world")
+
+
 def test_a_signature_that_did_not_arrive_leaves_the_folder_the_writer(folder_store, tmp_path, machine, monkeypatch):
     place, there = made(tmp_path / "a", folder_store, 2), tmp_path / "store/world"
     run_avbench("measure", place, "--metric", "silence", "--workers", "0")
     machine("first again")
-    put = Storage.put
+    write = Storage.write
 
     def refused(*_given):
         raise InputError("no right to write")
 
-    monkeypatch.setattr(Storage, "put", refused)
+    monkeypatch.setattr(Storage, "write", refused)
     with pytest.raises(InputError, match="no right to write"):
         made(tmp_path / "a", folder_store, 2)
-    monkeypatch.setattr(Storage, "put", put)
+    monkeypatch.setattr(Storage, "write", write)
     machine("first once more")
     assert content(made(tmp_path / "a", folder_store, 2)) == content(there)
 

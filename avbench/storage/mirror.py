@@ -9,9 +9,7 @@ This module moves files. `mirror_state` knows what lies on both sides and who wr
 and writes the storage.
 """
 
-import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -116,24 +114,33 @@ class Mirror:
             InputError: another process writes the mirror, or both sides changed since they were equal, or the last
                 upload failed.
         """
-        self._take_over()
-        self._sides.sign()
-        if (writer := self._sides.writer()) is not None and not writer.is_this_process():
-            raise self._sides.in_use(writer)
+        with self._sides.cleared():
+            self._take_over()
+            self._sides.sign()
+            if (writer := self._sides.writer()) is not None and not writer.is_this_process():
+                raise self._sides.in_use(writer)
+            try:
+                with self._uploads():
+                    yield
+            except BaseException as error:
+                try:
+                    self._push_all()
+                except InputError as why:
+                    error.add_note(str(why))
+                raise
+            self._push_all()
+
+    @contextmanager
+    def _uploads(self) -> Iterator[None]:
+        """Upload what is new now and then while the block runs."""
         stop = threading.Event()
         uploading = threading.Thread(target=self._upload_now_and_then, args=(stop,), daemon=True)
         uploading.start()
         try:
             yield
-        except BaseException as error:
+        finally:
             stop.set()
-            try:
-                self._push_all()
-            except InputError as why:
-                error.add_note(str(why))
-            raise
-        stop.set()
-        self._push_all()
+            uploading.join()  # or it could sign after the last signature, which says that all is done
 
     def place(self) -> Place:
         """What workers need to open the folder. What describes the run is in the mirror afterwards."""
@@ -158,7 +165,7 @@ class Mirror:
             inside = f"; the runs in it are {', '.join(runs[:4])}{' and more' if len(runs) > 4 else ''}" if runs else ""
             msg = f"{self.url} is no mirror of a run: it has no {STATE_FILE}{inside}"
             raise InputError(msg)
-        with RunFolder(self._folder).writing():
+        with RunFolder(self._folder).writing(), self._sides.cleared():
             self._take_over(only_read=True)
 
     def push(self, *, ended: bool = False) -> None:
@@ -185,8 +192,8 @@ class Mirror:
 
     def _push(self, known: dict[str, Stamp]) -> None:
         """Upload what changed since a file had the stamp in `known`, and put the new stamps there."""
-        with tempfile.TemporaryDirectory(prefix="avbench-mirror-") as work:
-            lines = self._growing(Path(work))  # first, so that the clips that they name are found after it
+        with self._sides.working() as work:
+            lines = self._growing(work)  # first, so that the clips that they name are found after it
             there = {**stamps_in(self._folder), **{name: stamp for name, (_, stamp) in lines.items()}}
             changed = [name for name, stamp in there.items() if known.get(name) != stamp]
             for names in in_order(changed):
@@ -213,10 +220,12 @@ class Mirror:
         """Download files into the folder; each is complete or not there."""
         for part in parts([*names]):
             places = [reading.inside(self._folder, name) for name in part]
-            beside = [place.with_name(f".{place.name}.{os.getpid()}.part") for place in places]
-            self._storage.get(part, beside)
-            for one, place in zip(beside, places, strict=True):
-                one.replace(place)
+            with self._sides.working() as work:
+                arrived = [work / str(number) for number in range(len(part))]
+                self._storage.get(part, arrived)
+                for one, place in zip(arrived, places, strict=True):
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    one.replace(place)
 
     def download_plan(self) -> None:
         """Download what describes the run: its subsets, then run.json."""
@@ -250,9 +259,9 @@ class Mirror:
             # what somebody deleted or cut in the mirror is uploaded again
             self._sides.remember({name: stamp for name, stamp in here.files.items() if there.get(name) == stamp[0]})
             return
-        with tempfile.TemporaryDirectory(prefix="avbench-mirror-") as work:
+        with self._sides.working() as work:
             names = [name for part in in_order([one for one in there if not one.startswith(_CLIPS)]) for name in part]
-            new = self._described(Path(work), names)
+            new = self._described(work, names)
             clips = {one.path: one.sha256 for one in new.samples().values() if one.path is not None}
             unknown = [name for name, stamp in now.items() if here.files.get(name) != stamp]
             if changed := self._sides.not_in_mirror(unknown, clips, there):

@@ -8,10 +8,12 @@ life, and so is a folder that changed on both sides.
 import math
 import os
 import platform
+import shutil
 import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +23,7 @@ from avbench.storage import reading
 from avbench.storage.content import holds
 from avbench.storage.object_storage import Storage
 from avbench.storage.run_folder import MIRROR_FILE as STATE_FILE
-from avbench.storage.run_folder import write_json
+from avbench.storage.run_folder import MIRROR_WORK, json_bytes, write_json
 
 SESSION = uuid.uuid4().hex
 """Of this process; a child process has another, and takes part in its parent's by a `mirror.Place`."""
@@ -95,13 +97,29 @@ class Sides:
         """The mirror's last writer: one without a name if somebody deleted its record; None if no run is there."""
         if not self.storage.has(STATE_FILE):
             return Writer(ended=True) if self.storage.has("run.json") else None
-        where = f"{self.url}/{STATE_FILE}"
-        return reading.shaped(reading.decoded(self.storage.read(STATE_FILE), where), Writer, where)
+        try:
+            return reading.parsed(self.storage.read(STATE_FILE), "", Writer)
+        except InputError as error:
+            msg = (
+                f"{self.url}/{STATE_FILE}, which names the last writer of the mirror, is damaged ({error}); if no "
+                "command writes the mirror now, delete that file: the next command writes it again"
+            )
+            raise InputError(msg) from None
 
     def synced(self) -> Synced:
         """What was last equal on both sides."""
         path = self.folder / STATE_FILE
-        return reading.read_json(path, Synced) if path.exists() else Synced(self.url)
+        if not path.exists():
+            return Synced(self.url)
+        content = reading.read_bytes(path)
+        try:
+            return reading.parsed(content, "", Synced)
+        except InputError as error:
+            msg = (
+                f"{path}, which records what the mirror has, is damaged ({error}); delete that file: the next command "
+                "compares both sides and writes it again"
+            )
+            raise InputError(msg) from None
 
     def remember(self, files: Mapping[str, Stamp], **changes: str | float | None) -> None:
         """Record these files as equal on both sides, and changes of other fields."""
@@ -112,9 +130,7 @@ class Sides:
         """Record this process as the mirror's writer; first in the folder, so that it knows its signature if killed."""
         self.remember(self.synced().files, signing=SESSION)
         writer = Writer(SESSION, platform.node(), os.getpid(), time.time(), ended)
-        with tempfile.TemporaryDirectory(prefix="avbench-mirror-") as work:
-            write_json(path := Path(work) / STATE_FILE, asdict(writer))
-            self.storage.put([path], [STATE_FILE])
+        self.storage.write(STATE_FILE, json_bytes(asdict(writer)))
         self.remember(self.synced().files, session=SESSION, taken=None, signing="")
         self.signed_at = time.monotonic()
 
@@ -142,6 +158,24 @@ class Sides:
             f"old, or after you delete {self.url}/{STATE_FILE}"
         )
 
+    @contextmanager
+    def working(self) -> Iterator[Path]:
+        """An empty folder for files on their way, on the disk of the run folder."""
+        place = self.folder / MIRROR_WORK
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place) as work:
+            yield Path(work)
+
+    @contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Delete what killed commands left of files on their way. The folder must be locked."""
+        place = self.folder / MIRROR_WORK
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            yield
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
     def both_changed(self, names: Sequence[str]) -> InputError:
         """The error on a folder with files that the mirror has not."""
         return InputError(
@@ -158,8 +192,8 @@ class Sides:
         others = [name for name in names if name in there and name not in clips]
         differ = {*names} - {*others} - {name for name in names if has_clip(self.folder / name, clips.get(name))}
         for part in parts(others):
-            with tempfile.TemporaryDirectory(prefix="avbench-mirror-") as work:
-                copies = [Path(work) / str(number) for number in range(len(part))]
+            with self.working() as work:
+                copies = [work / str(number) for number in range(len(part))]
                 self.storage.get(part, copies)
                 for name, copy in zip(part, copies, strict=True):
                     here, content = (self.folder / name).read_bytes(), copy.read_bytes()
@@ -173,7 +207,7 @@ def stamps_in(folder: Path) -> dict[str, Stamp]:
     return {
         path.relative_to(folder).as_posix(): stamp_of(path)
         for path in sorted(folder.rglob("*"))
-        if not path.name.startswith(".") and path.is_file()
+        if not path.name.startswith(".") and path.is_file() and folder / MIRROR_WORK not in path.parents
     }
 
 

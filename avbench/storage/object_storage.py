@@ -2,13 +2,18 @@
 
 Addresses are those of fsspec (``s3://bucket/runs``, ``gs://…``, ``file:///…``), which finds credentials and servers as
 its packages do. A file is named by its path below the address, with ``/`` between its parts.
+
+Every write is whole: a killed process leaves the old content or the new. Object storage does so itself; in a folder
+(``file://``) a file is written under a temporary name and then renamed.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line
+from avbench.storage.run_folder import write_whole, writing_whole
 
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
@@ -23,6 +28,7 @@ class Storage:
         """Nothing is read or written yet. Raises InputError if fsspec cannot use the address."""
         self.url = url.rstrip("/")
         self._files, self._root = _opened(self.url)
+        self._is_folder = _is_local(self._files)
 
     def sizes(self) -> dict[str, int]:
         """The sizes of all files, by name, without those whose name begins with a dot."""
@@ -42,7 +48,18 @@ class Storage:
 
     def put(self, sources: Sequence[Path], names: Sequence[str]) -> None:
         """Upload files of this machine under these names."""
-        self._asked(self._files.put, [*map(str, sources)], [*map(self._at, names)])
+        if self._is_folder:
+            for source, name in zip(sources, names, strict=True):
+                self._asked(_copy_whole, source, Path(self._at(name)))
+        else:
+            self._asked(self._files.put, [*map(str, sources)], [*map(self._at, names)])
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file."""
+        if self._is_folder:
+            self._asked(write_whole, Path(self._at(name)), content)
+        else:
+            self._asked(self._files.pipe_file, self._at(name), content)
 
     def get(self, names: Sequence[str], places: Sequence[Path]) -> None:
         """Download files to these places; a killed process leaves incomplete ones there."""
@@ -67,6 +84,17 @@ class Storage:
             raise InputError(msg) from error
 
 
+def _is_local(files: Any) -> bool:
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(files, LocalFileSystem)
+
+
+def _copy_whole(source: Path, place: Path) -> None:
+    with source.open("rb") as content, writing_whole(place) as file:
+        shutil.copyfileobj(content, file)
+
+
 def _opened(url: str) -> tuple[Any, str]:
     """The file system of fsspec for an address, and the path in it."""
     import fsspec
@@ -76,7 +104,7 @@ def _opened(url: str) -> tuple[Any, str]:
         msg = f"{url!r} is no address that fsspec knows: write, for example, s3://bucket/runs or gs://bucket/runs"
         raise InputError(msg)
     try:
-        files, root = fsspec.url_to_fs(url, **({"auto_mkdir": True} if protocol in ("file", "local") else {}))
+        files, root = fsspec.url_to_fs(url)
     except ImportError as error:
         package = _PACKAGES.get(protocol)
         hint = f"pip install {package}" if package else first_line(error)
