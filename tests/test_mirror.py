@@ -1,5 +1,7 @@
 """The mirror of a run folder in object storage: another machine continues it, and nothing is lost or made twice."""
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -8,20 +10,23 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 
 import fsspec
 import pytest
 from command_line import run_avbench
-from parts_of_runs import content, in_order
+from parts_of_runs import KEYS, content, in_order, part
 
 from avbench.api import Mirrors, SamplingJob, Work, evaluated, measured, sampled
+from avbench.cli.steps import PRINTED
 from avbench.core import InputError
 from avbench.features.measure import measure
+from avbench.generation import sample as sampling
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics
+from avbench.storage import mirror as mirror_module
 from avbench.storage import mirror_state
 from avbench.storage.mirror import Mirror
+from avbench.storage.mirror_state import Sides
 from avbench.storage.object_storage import Storage
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets.loading import load
@@ -191,7 +196,7 @@ def test_a_download_that_was_killed_goes_on(folder_store, tmp_path, machine, mon
             get(self, names, places)
 
         monkeypatch.setattr(Storage, "get", killed)
-        with suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):
             pulled(folder_store, tmp_path / "copy")
         lines = samples(tmp_path / "copy").values()
         assert all((tmp_path / "copy" / one.path).exists() for one in lines), "lines come after their clips"
@@ -345,12 +350,164 @@ def test_a_signature_that_did_not_arrive_leaves_the_folder_the_writer(folder_sto
     assert content(made(tmp_path / "a", folder_store, 2)) == content(there)
 
 
+IMPATIENT = """
+from avbench.cli import main
+from avbench.storage import mirror_state
+mirror_state.SILENT_SECONDS = 0
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "sample"])
+def test_a_command_whose_mirror_is_taken_over_says_so_at_once_and_goes_on_without_it(
+    folder_store, tmp_path, monkeypatch, command
+):
+    words = "world=toyworld:", "--subset", "toy-control", "--workers", "0", "--mirror", folder_store
+    measuring = ["--metric", "onset_rate"] if command == "run" else []
+    other = [sys.executable, "-c", IMPATIENT, "sample", *words, "--limit", "5", "--out", tmp_path / "b"]
+    write, before = sampling.write_clip, []
+
+    def unreachable(*_given):
+        raise InputError("no network")
+
+    def taken_over_in_the_middle(*given):
+        if len([*(tmp_path / "a/world/clips").rglob("*.mkv")]) == 3 and not before:
+            with monkeypatch.context() as silent:
+                silent.setattr(Storage, "has", unreachable)
+                subprocess.run(other, check=True, capture_output=True)
+            before.append(content(tmp_path / "store/world"))
+            until = time.monotonic() + 30
+            while not any("was taken over by process" in note for note in PRINTED.notes):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        return write(*given)
+
+    monkeypatch.setattr(sampling, "write_clip", taken_over_in_the_middle)
+    monkeypatch.setattr(mirror_module, "PUSH_SECONDS", 0.05)
+    done = run_avbench(command, *words, *measuring, "--limit", "5", "--out", tmp_path / "a", code=1)
+    assert done.stderr.count("was taken over by process") == 1
+    assert "all is done, but not all is in the mirror" in done.stderr.splitlines()[-1]
+    assert len(samples(tmp_path / "a/world")) == 5 and (command == "sample" or (tmp_path / "a/report.html").exists())
+    assert [content(tmp_path / "store/world")] == before, "the other one's mirror is left alone"
+    monkeypatch.undo()
+    run_avbench("runs", "pull", f"{folder_store}/world", tmp_path / "copy")
+    merged = run_avbench("runs", "merge", tmp_path / "merged", tmp_path / "a/world", tmp_path / "copy").output
+    assert "5 of 5 clips" in merged, "as the sentence says"
+
+
+def test_a_command_gives_signs_of_life_while_an_upload_takes_long(folder_store, tmp_path, machine, monkeypatch):
+    monkeypatch.setattr(mirror_module, "PUSH_SECONDS", 0.05)
+    monkeypatch.setattr(mirror_state, "SILENT_SECONDS", 1)
+    record, put, signs = tmp_path / "store/world/.mirror.json", Storage.put, set()
+
+    def slow(self, sources, names):
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            signs.add(json.loads(record.read_text())["updated"])
+            time.sleep(0.01)
+        put(self, sources, names)
+
+    monkeypatch.setattr(Storage, "put", slow)
+    place = part(tmp_path / "a/world", KEYS[:2]).path
+    with RunFolder(place).writing(), Mirror(place, f"{folder_store}/world").kept():
+        pass
+    times = sorted(signs)
+    assert max(late - early for early, late in itertools.pairwise(times)) < 1 < times[-1] - times[0]
+
+
+STARTING = """
+import pathlib, sys, time
+from avbench.cli.steps import PRINTED
+from avbench.core import InputError
+from avbench.storage.mirror import Mirror
+me, other, place, url, rounds = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4], int(sys.argv[5])
+
+def meet(what):
+    (place / f"{what} {me}").touch()
+    until = time.monotonic() + 60
+    while not (place / f"{what} {other}").exists():
+        assert time.monotonic() < until
+
+for number in range(rounds):
+    mirror = Mirror(place / me / str(number), f"{url}/{number}")
+    meet(f"{number} begins")
+    try:
+        with mirror.kept():
+            print(number, flush=True)
+            meet(f"{number} ends")
+    except InputError as error:
+        assert "is being written by process" in str(error), error
+        meet(f"{number} ends")
+"""
+
+
+def test_of_two_commands_that_start_at_the_same_time_one_goes_on(store, tmp_path, request):
+    environment = {**os.environ}
+    if store.startswith("s3:"):
+        environment |= {f"FSSPEC_S3_{name.upper()}": one for name, one in request.getfixturevalue("server").items()}
+    commands = [[sys.executable, "-c", STARTING, *names, tmp_path, store, "10"] for names in (("a", "b"), ("b", "a"))]
+    with contextlib.ExitStack() as running:
+        started = [
+            running.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True))
+            for command in commands
+        ]
+        went_on = [process.communicate()[0].split() for process in started]
+    assert sorted(itertools.chain(*went_on), key=int) == [str(number) for number in range(10)]
+    assert not any(process.returncode for process in started)
+
+
+def test_a_command_that_is_overtaken_while_it_downloads_is_refused(store, tmp_path, machine, monkeypatch):
+    made(tmp_path / "a", store, 2)
+    take_over = Mirror._take_over
+    overtaken = []
+
+    def slowly(self, **how):
+        last = take_over(self, **how)
+        if not overtaken:
+            overtaken.append(self)
+            machine("third")
+            made(tmp_path / "c", store, 4)
+            machine("second")
+        return last
+
+    machine("second")
+    monkeypatch.setattr(Mirror, "_take_over", slowly)
+    with pytest.raises(InputError, match=r"was written by process .* in the meantime; give the same command again"):
+        made(tmp_path / "b", store, 3)
+    assert content(pulled(store, tmp_path / "copy")) == content(tmp_path / "c/world"), "nothing of it is lost"
+    assert len(samples(made(tmp_path / "b", store, 5))) == 5
+    storage, root = fsspec.url_to_fs(store)
+    assert not [name for name in storage.find(f"{root}/world") if "after" in name]
+
+
+def test_a_command_that_died_before_it_signed_holds_no_other_up_after_it_was_silent(
+    folder_store, tmp_path, machine, monkeypatch
+):
+    made(tmp_path / "a", folder_store, 2)
+    machine("second")
+
+    def killed(*_given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Sides, "_sign", killed)
+        dying.setattr(Storage, "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made(tmp_path / "b", folder_store, 3)
+    machine("third")
+    with pytest.raises(InputError, match="is being written by process"):
+        made(tmp_path / "b", folder_store, 3)
+    monkeypatch.setattr(mirror_state, "SILENT_SECONDS", 0)
+    assert len(samples(made(tmp_path / "b", folder_store, 3))) == 3
+    assert not [*(tmp_path / "store/world").glob(".mirror-after-*")]
+
+
 SLOWLY = """
 import time
 import avbench.generation.sample as sampling
 from avbench.storage import mirror, mirror_state
 from avbench.cli import main
-mirror.PUSH_SECONDS = mirror._PAUSES = mirror_state.SILENT_SECONDS = 0
+mirror.PUSH_SECONDS, mirror._PAUSES, mirror_state.SILENT_SECONDS = 0.01, 0, 0
 write = sampling.write_clip
 sampling.write_clip = lambda *given: time.sleep(0.1) or write(*given)
 main()

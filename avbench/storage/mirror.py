@@ -12,9 +12,9 @@ and writes the storage.
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from avbench.core import InputError, Sample
@@ -47,10 +47,12 @@ class Mirrors:
 
     out: Path
     url: str
+    lost: dict[Path, str] = field(default_factory=dict, compare=False)
+    """Run folder → the sentence on its mirror, which another process took over. The work on it goes on without."""
 
     def of(self, run: Path) -> "Mirror | None":
-        """The mirror of a run folder; None if the folder lies elsewhere."""
-        if not run.is_relative_to(self.out):
+        """The mirror of a run folder; None if the folder lies elsewhere, or its mirror is lost."""
+        if run in self.lost or not run.is_relative_to(self.out):
             return None
         return Mirror(run, f"{self.url.rstrip('/')}/{run.relative_to(self.out).as_posix()}")
 
@@ -104,43 +106,73 @@ class Mirror:
         """Nothing is read or written yet. Raises InputError if fsspec cannot use the address."""
         self._sides = Sides(folder, url)
         self._folder, self._storage, self.url = folder, self._sides.storage, self._sides.url
-        self._busy = threading.RLock()
+        self._busy, self._losing = threading.Lock(), threading.Lock()
+        self._lost: TakenOver | None = None
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self, lost: Callable[[str], None] | None = None) -> Iterator[None]:
         """Take over what the mirror has, and upload what the block writes to the folder. The folder must be locked.
+
+        Args:
+            lost: gets a sentence as soon as another process has taken the mirror over, which is possible after a long
+                silence. Nothing more is uploaded, and the block goes on. Without it the sentence is raised at the end.
 
         Raises:
             InputError: another process writes the mirror, or both sides changed since they were equal, or the last
                 upload failed.
         """
         with self._sides.cleared():
-            self._take_over()
-            self._sides.sign()
-            if (writer := self._sides.writer()) is not None and not writer.is_this_process():
-                raise self._sides.in_use(writer)
-            try:
-                with self._uploads():
-                    yield
-            except BaseException as error:
+            self._sides.sign_after(self._take_over())
+            with self._at_intervals(self._sides.sign_again, lost):
+                try:
+                    with self._at_intervals(self.push, lost, _PAUSES):
+                        yield
+                except BaseException as error:
+                    try:
+                        self._push_all()
+                    except InputError as why:
+                        error.add_note(str(why))
+                    raise
                 try:
                     self._push_all()
-                except InputError as why:
-                    error.add_note(str(why))
-                raise
-            self._push_all()
+                except TakenOver as error:
+                    if lost is None:
+                        raise
+                    self._give_up(error, lost)
 
     @contextmanager
-    def _uploads(self) -> Iterator[None]:
-        """Upload what is new now and then while the block runs."""
-        stop = threading.Event()
-        uploading = threading.Thread(target=self._upload_now_and_then, args=(stop,), daemon=True)
-        uploading.start()
+    def _at_intervals(
+        self, work: Callable[[], None], lost: Callable[[str], None] | None, pauses: int = 0
+    ) -> Iterator[None]:
+        """Do some work on the mirror now and then while the block runs, until another process has taken it over."""
+
+        def repeat() -> None:
+            pause = PUSH_SECONDS
+            while not stop.wait(pause):
+                begun = time.monotonic()
+                try:
+                    work()
+                except TakenOver as error:
+                    return self._give_up(error, lost)
+                except (InputError, OSError):
+                    pass  # the next time tries again; an error of the last upload is shown
+                pause = max(PUSH_SECONDS, pauses * (time.monotonic() - begun))
+
+        stop, working = threading.Event(), threading.Thread(target=repeat, daemon=True)
+        working.start()
         try:
             yield
         finally:
             stop.set()
-            uploading.join()  # or it could sign after the last signature, which says that all is done
+            working.join()  # or it could write after the last upload
+
+    def _give_up(self, error: TakenOver, lost: Callable[[str], None] | None) -> None:
+        """Write no more, and say so once."""
+        with self._losing:
+            if self._lost is None:
+                self._lost = error
+                if lost is not None:
+                    lost(str(error))
 
     def place(self) -> Place:
         """What workers need to open the folder. What describes the run is in the mirror afterwards."""
@@ -151,6 +183,8 @@ class Mirror:
         """Download the clip of a worker that handed it over, and its ground truth, unless they are here."""
         if sample.path is None or has_clip(self._folder / sample.path, sample.sha256):
             return
+        if self._lost is not None:  # and with it the way to the clip
+            raise self._lost
         truth = self._name(RunFolder(self._folder).truth_path(sample.key))
         self.download([*([truth] if self._storage.has(truth) else []), sample.path])
 
@@ -171,6 +205,8 @@ class Mirror:
     def push(self, *, ended: bool = False) -> None:
         """Upload what changed in the folder; at the end also delete from the mirror what the run has no more."""
         with self._busy:
+            if self._lost is not None:
+                raise self._lost
             ours = self._sides.is_ours()
             known = dict(self._sides.synced().files) if ours else {}  # somebody deleted the mirror: all is new
             try:
@@ -197,10 +233,10 @@ class Mirror:
             there = {**stamps_in(self._folder), **{name: stamp for name, (_, stamp) in lines.items()}}
             changed = [name for name, stamp in there.items() if known.get(name) != stamp]
             for names in in_order(changed):
+                if self._lost is not None:
+                    raise self._lost
                 self._storage.put([lines[name][0] if name in lines else self._folder / name for name in names], names)
                 known.update({name: there[name] for name in names})
-                if time.monotonic() - self._sides.signed_at > PUSH_SECONDS and self._sides.is_ours():
-                    self._sides.sign()
 
     def _delete(self, known: dict[str, Stamp]) -> None:
         """Delete what is in `known` and no longer in the folder, and take it out of `known`."""
@@ -236,8 +272,11 @@ class Mirror:
         """Whether this process sees the folder of the process that has this session."""
         return self._sides.synced().session == session
 
-    def _take_over(self, *, only_read: bool = False) -> None:
-        """Bring the folder to the state of the mirror, unless this folder's own process was its last writer."""
+    def _take_over(self, *, only_read: bool = False) -> Writer | None:
+        """Bring the folder to the state of the mirror, unless this folder's own process was its last writer.
+
+        Returns the mirror's last writer.
+        """
         writer, here = self._sides.writer(), self._sides.synced()
         if here.url != self.url:
             msg = f"{self._folder} has the mirror {here.url}: give that address, or delete {self._folder / STATE_FILE}"
@@ -246,9 +285,9 @@ class Mirror:
         if "run.json" in here.files and "run.json" not in now:  # somebody emptied the folder
             own = False
         if own and writer is not None and writer.is_this_process() and not only_read:
-            return
+            return writer
         if own and only_read and now == here.files:
-            return
+            return writer
         if writer is not None and writer.is_alive() and not (own or only_read):
             raise self._sides.in_use(writer)
         there = self._storage.sizes()
@@ -258,7 +297,7 @@ class Mirror:
                 raise InputError(msg)
             # what somebody deleted or cut in the mirror is uploaded again
             self._sides.remember({name: stamp for name, stamp in here.files.items() if there.get(name) == stamp[0]})
-            return
+            return writer
         with self._sides.working() as work:
             names = [name for part in in_order([one for one in there if not one.startswith(_CLIPS)]) for name in part]
             new = self._described(work, names)
@@ -282,6 +321,7 @@ class Mirror:
         else:
             last = writer or Writer()
             self._sides.remember(files, session=last.session, taken=last.updated, signing="")
+        return writer
 
     def _described(self, work: Path, names: Sequence[str]) -> RunFolder:
         """All but the clips, downloaded in this order into an empty folder. Raises InputError if the run is damaged."""
@@ -295,14 +335,6 @@ class Mirror:
             msg = f"the mirror is damaged: {str(error).replace(str(work), self.url)}"
             raise InputError(msg) from None
         return found
-
-    def _upload_now_and_then(self, stop: threading.Event) -> None:
-        pause = PUSH_SECONDS
-        while not stop.wait(pause):
-            begun = time.monotonic()
-            with suppress(InputError, OSError):  # the next one tries again; an error of the last one is shown
-                self.push()
-            pause = max(PUSH_SECONDS, _PAUSES * (time.monotonic() - begun))
 
     def _growing(self, work: Path) -> dict[str, tuple[Path, Stamp]]:
         """Copies of the files that lines are appended to, as they are now, with their stamps."""

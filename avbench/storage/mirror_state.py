@@ -1,24 +1,24 @@
 """Knows what lies on both sides of a mirror, a run folder and its copy in object storage, and who wrote it last.
 
 The folder's own ``.mirror.json`` records what was last equal on both sides, and the mirror's names its last writer.
-Nothing is locked: storage cannot do that everywhere. A second writer is refused while the first one shows signs of
-life, and so is a folder that changed on both sides.
+A second writer is refused while the first one shows signs of life, and so is a folder that changed on both sides. Of
+several processes that want to follow one writer, that one does which creates a file named after the writer's record.
 """
 
-import math
 import os
 import platform
 import shutil
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from avbench.core import InputError
+from avbench.core import InputError, digest
 from avbench.storage import reading
 from avbench.storage.content import holds
 from avbench.storage.object_storage import Storage
@@ -90,19 +90,21 @@ class Sides:
         """Nothing is read or written yet. Raises InputError if fsspec cannot use the address."""
         self.folder, self.storage = folder, Storage(url)
         self.url = self.storage.url
-        self.signed_at = -math.inf
-        """When this process signed last, on the clock of `time.monotonic`."""
+        self._busy, self._ended = threading.RLock(), False
 
     def writer(self) -> Writer | None:
         """The mirror's last writer: one without a name if somebody deleted its record; None if no run is there."""
         if not self.storage.has(STATE_FILE):
             return Writer(ended=True) if self.storage.has("run.json") else None
+        return self._writer_in(self.storage.read(STATE_FILE), STATE_FILE)
+
+    def _writer_in(self, content: bytes, name: str) -> Writer:
         try:
-            return reading.parsed(self.storage.read(STATE_FILE), "", Writer)
+            return reading.parsed(content, "", Writer)
         except InputError as error:
             msg = (
-                f"{self.url}/{STATE_FILE}, which names the last writer of the mirror, is damaged ({error}); if no "
-                "command writes the mirror now, delete that file: the next command writes it again"
+                f"{self.url}/{name}, which names a writer of the mirror, is damaged ({error}); if no command writes "
+                "the mirror now, delete that file: the next command writes it again"
             )
             raise InputError(msg) from None
 
@@ -123,16 +125,60 @@ class Sides:
 
     def remember(self, files: Mapping[str, Stamp], **changes: str | float | None) -> None:
         """Record these files as equal on both sides, and changes of other fields."""
-        now = replace(self.synced(), files=dict(sorted(files.items())), **changes)
-        write_json(self.folder / STATE_FILE, asdict(now))
+        self._change(files=dict(sorted(files.items())), **changes)
+
+    def _change(self, **changes: Any) -> None:
+        with self._busy:
+            write_json(self.folder / STATE_FILE, asdict(replace(self.synced(), **changes)))
 
     def sign(self, *, ended: bool = False) -> None:
-        """Record this process as the mirror's writer; first in the folder, so that it knows its signature if killed."""
-        self.remember(self.synced().files, signing=SESSION)
-        writer = Writer(SESSION, platform.node(), os.getpid(), time.time(), ended)
-        self.storage.write(STATE_FILE, json_bytes(asdict(writer)))
-        self.remember(self.synced().files, session=SESSION, taken=None, signing="")
-        self.signed_at = time.monotonic()
+        """Record that this process still writes the mirror, or that it has ended.
+
+        Raises TakenOver if another process has signed.
+        """
+        with self._busy:
+            self.is_ours()
+            self._sign(ended)
+
+    def sign_again(self) -> None:
+        """Give a sign of life, unless this process has ended its work, or somebody deleted the mirror.
+
+        Raises TakenOver if another process has signed.
+        """
+        with self._busy:
+            if not self._ended and self.is_ours():
+                self._sign()
+
+    def sign_after(self, last: Writer | None) -> None:
+        """Record this process as the mirror's writer after the `last` one, which has ended or is silent.
+
+        Raises:
+            InputError: another process did so, or is about to. If that one dies now, it counts as the last one once it
+                has been silent.
+        """
+        claims, before = [], last
+        while True:
+            claims.append(f".mirror-after-{digest(before and asdict(before))[:16]}.json")
+            before = self._writer_in(self.storage.create(claims[-1], _signature()), claims[-1])
+            if before.is_this_process():
+                break
+            if before.is_alive():
+                raise self.in_use(before)
+        try:
+            if (now := self.writer()) is not None and now != last:
+                raise self.in_use(now)
+            self._sign()
+        finally:
+            for name in claims:
+                self.storage.delete(name)
+
+    def _sign(self, ended: bool = False) -> None:
+        """Sign first in the folder, so that it knows its signature if killed, and then in the mirror."""
+        with self._busy:
+            self._change(signing=SESSION)
+            self.storage.write(STATE_FILE, _signature(ended))
+            self._change(session=SESSION, taken=None, signing="")
+            self._ended = ended
 
     def is_ours(self) -> bool:
         """Whether this process has signed the mirror; False if nobody has. Raises TakenOver if another one has."""
@@ -142,14 +188,18 @@ class Sides:
         if not writer.is_this_process():
             msg = (
                 f"{self.url} was taken over by process {writer.process} on {writer.host}, because this one gave no "
-                f"sign for {SILENT_SECONDS:.0f} s; {self.folder} has everything that was made here: give the same "
-                "command again when the other one has ended"
+                f"sign for {SILENT_SECONDS:.0f} s: nothing more is uploaded from here, and {self.folder} keeps all "
+                "that was made. When the other one has ended, get its work into another folder with `avbench runs "
+                "pull`, and put both together with `avbench runs merge`"
             )
             raise TakenOver(msg)
         return True
 
     def in_use(self, writer: Writer) -> InputError:
         """The error of a command that finds another writer at work."""
+        if writer.ended:
+            who = f"process {writer.process} on {writer.host}"
+            return InputError(f"{self.url} was written by {who} in the meantime; give the same command again")
         age = round(time.time() - writer.updated)
         ago = f"{age} s ago" if age >= 0 else f"{-age} s ahead of this machine's clock"
         return InputError(
@@ -200,6 +250,11 @@ class Sides:
                     if content != here and not (name.endswith(".jsonl") and content.startswith(here)):
                         differ.add(name)
         return sorted(differ)
+
+
+def _signature(ended: bool = False) -> bytes:
+    """What this process writes into the mirror as its writer."""
+    return json_bytes(asdict(Writer(SESSION, platform.node(), os.getpid(), time.time(), ended)))
 
 
 def stamps_in(folder: Path) -> dict[str, Stamp]:

@@ -7,8 +7,11 @@ Every write is whole: a killed process leaves the old content or the new. Object
 (``file://``) a file is written under a temporary name and then renamed.
 """
 
+import os
 import shutil
+import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,20 @@ class Storage:
         else:
             self._asked(self._files.pipe_file, self._at(name), content)
 
+    def create(self, name: str, content: bytes) -> bytes:
+        """Write a file unless it is there; return what it holds then. Of several calls at a time one writes it.
+
+        S3, Google Cloud Storage, Azure and folders decide which one. With a server that cannot, the last one writes it.
+        """
+        with suppress(Exception):  # what they raise if it is there differs
+            if self._is_folder:
+                _create_whole(Path(self._at(name)), content)
+            else:
+                self._files.pipe_file(self._at(name), content, mode="create")
+        if not self.has(name):
+            self.write(name, content)
+        return self.read(name)
+
     def get(self, names: Sequence[str], places: Sequence[Path]) -> None:
         """Download files to these places; a killed process leaves incomplete ones there."""
         for place in places:
@@ -93,6 +110,16 @@ def _is_local(files: Any) -> bool:
 def _copy_whole(source: Path, place: Path) -> None:
     with source.open("rb") as content, writing_whole(place) as file:
         shutil.copyfileobj(content, file)
+
+
+def _create_whole(place: Path, content: bytes) -> None:
+    """Write a file in one step. Raises FileExistsError if it is there."""
+    beside = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
+    write_whole(beside, content)
+    try:
+        os.link(beside, place)
+    finally:
+        beside.unlink()
 
 
 def _opened(url: str) -> tuple[Any, str]:
