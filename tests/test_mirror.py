@@ -1,5 +1,7 @@
 """The mirror of a run folder in object storage: another machine continues it, and nothing is lost or made twice."""
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -8,20 +10,24 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 
 import fsspec
 import pytest
 from command_line import run_avbench
-from parts_of_runs import content, in_order
+from parts_of_runs import KEYS, content, in_order, part
 
 from avbench.api import Mirrors, SamplingJob, Work, evaluated, measured, sampled
+from avbench.cli.steps import PRINTED
 from avbench.core import InputError
 from avbench.features.measure import measure
+from avbench.generation import sample as sampling
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics
-from avbench.storage import mirror as mirrors
+from avbench.storage import mirror as mirror_module
+from avbench.storage import mirror_state
 from avbench.storage.mirror import Mirror
+from avbench.storage.mirror_state import Sides
+from avbench.storage.object_storage import Storage
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets.loading import load
 
@@ -62,7 +68,7 @@ def machine(monkeypatch):
     """Let the rest of the test run as if on another machine, by the session that a process there would have."""
 
     def other(name):
-        monkeypatch.setattr(mirrors, "_SESSION", name)
+        monkeypatch.setattr(mirror_state, "SESSION", name)
 
     other("first")
     return other
@@ -145,7 +151,7 @@ def test_a_mirror_that_another_process_writes_is_refused_until_it_is_silent(
         with pytest.raises(InputError, match=r"is being written by process \d+ on .* \(last sign \d+ s ago\); wait"):
             made(tmp_path / "b", folder_store, 3)
         assert len(samples(pulled(folder_store, tmp_path / "copy"))) == 2, "reading is allowed"
-        monkeypatch.setattr(mirrors, "_SILENT_SECONDS", 0)
+        monkeypatch.setattr(mirror_state, "SILENT_SECONDS", 0)
         second = made(tmp_path / "b", folder_store, 3)
         machine("first")
         (folder.path / "features/mine/rows.jsonl").parent.mkdir()
@@ -179,8 +185,8 @@ def test_a_mirror_without_the_record_of_its_writer_is_continued_and_not_overwrit
 def test_a_download_that_was_killed_goes_on(folder_store, tmp_path, machine, monkeypatch):
     first = made(tmp_path / "a", folder_store, 5)
     machine("second")
-    monkeypatch.setattr(mirrors, "_TOGETHER", 2)
-    get = Mirror._get
+    monkeypatch.setattr(mirror_state, "TOGETHER", 2)
+    get = Storage.get
     for limit in range(1, 12):
         calls = iter(range(limit))
 
@@ -189,12 +195,12 @@ def test_a_download_that_was_killed_goes_on(folder_store, tmp_path, machine, mon
                 raise KeyboardInterrupt
             get(self, names, places)
 
-        monkeypatch.setattr(Mirror, "_get", killed)
-        with suppress(KeyboardInterrupt):
+        monkeypatch.setattr(Storage, "get", killed)
+        with contextlib.suppress(KeyboardInterrupt):
             pulled(folder_store, tmp_path / "copy")
         lines = samples(tmp_path / "copy").values()
         assert all((tmp_path / "copy" / one.path).exists() for one in lines), "lines come after their clips"
-    monkeypatch.setattr(Mirror, "_get", get)
+    monkeypatch.setattr(Storage, "get", get)
     assert content(pulled(folder_store, tmp_path / "copy")) == content(first)
     next((tmp_path / "copy/clips").rglob("*.mkv")).unlink()
     assert content(pulled(folder_store, tmp_path / "copy")) == content(first), "pull brings back what was deleted here"
@@ -273,29 +279,235 @@ def test_a_damaged_mirror_is_refused_and_overwrites_nothing(folder_store, tmp_pa
     assert content(tmp_path / "store/world") == content(second), "its last writer mends it"
 
 
+@pytest.mark.parametrize("cut", [0, 20])
+def test_a_damaged_record_of_a_side_is_named_and_written_again_after_it_is_deleted(folder_store, tmp_path, cut):
+    place = made(tmp_path / "a", folder_store, 2)
+    before = content(place)
+    sides = {
+        place: "delete that file: the next command compares both sides and writes it again",
+        tmp_path / "store/world": "if no command writes the mirror now, delete that file",
+    }
+    for side, advice in sides.items():
+        record = side / ".mirror.json"
+        record.write_bytes(record.read_bytes()[:cut])
+        with pytest.raises(InputError, match=rf"{record}, which .* is damaged \(.*\); {advice}"):
+            made(tmp_path / "a", folder_store, 2)
+        record.unlink()
+        assert content(made(tmp_path / "a", folder_store, 2)) == before == content(tmp_path / "store/world")
+
+
+WRITING = """
+import pathlib, sys
+from avbench.storage.object_storage import Storage
+storage, content = Storage(sys.argv[1]), pathlib.Path(sys.argv[2])
+while True:
+    storage.put([content], ["put"])
+    storage.write("written", content.read_bytes())
+"""
+
+
+def test_a_kill_leaves_only_whole_files_in_a_folder(tmp_path, folder_store):
+    there = [tmp_path / "store" / name for name in ("put", "written")]
+    (tmp_path / "content").write_bytes(bytes(range(256)) * 2**17)
+    for turn in range(4):
+        command = [sys.executable, "-c", WRITING, folder_store, tmp_path / "content"]
+        with subprocess.Popen(command) as process:
+            until = time.monotonic() + 60
+            while not all(path.exists() for path in there):
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.01)
+            time.sleep(0.037 * turn)
+            process.send_signal(signal.SIGKILL)
+        assert all(path.read_bytes() == (tmp_path / "content").read_bytes() for path in there)
+        assert {*Storage(folder_store).sizes()} == {"put", "written"}
+
+
+def test_what_a_killed_command_left_on_the_way_is_no_part_of_the_run_and_is_deleted(folder_store, tmp_path, machine):
+    place = made(tmp_path / "a", folder_store, 2)
+    for other, command in {"first": made, "second": lambda *_: pulled(folder_store, place)}.items():
+        machine(other)
+        (place / ".mirror.part/killed").mkdir(parents=True)
+        (place / ".mirror.part/killed/0").write_text("half of a file")
+        command(tmp_path / "a", folder_store, 2)
+        assert not (place / ".mirror.part").exists()
+        assert content(place) == content(tmp_path / "store/world")
+
+
 def test_a_signature_that_did_not_arrive_leaves_the_folder_the_writer(folder_store, tmp_path, machine, monkeypatch):
     place, there = made(tmp_path / "a", folder_store, 2), tmp_path / "store/world"
     run_avbench("measure", place, "--metric", "silence", "--workers", "0")
     machine("first again")
-    put = Mirror._put
+    write = Storage.write
 
     def refused(*_given):
         raise InputError("no right to write")
 
-    monkeypatch.setattr(Mirror, "_put", refused)
+    monkeypatch.setattr(Storage, "write", refused)
     with pytest.raises(InputError, match="no right to write"):
         made(tmp_path / "a", folder_store, 2)
-    monkeypatch.setattr(Mirror, "_put", put)
+    monkeypatch.setattr(Storage, "write", write)
     machine("first once more")
     assert content(made(tmp_path / "a", folder_store, 2)) == content(there)
+
+
+IMPATIENT = """
+from avbench.cli import main
+from avbench.storage import mirror_state
+mirror_state.SILENT_SECONDS = 0
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "sample"])
+def test_a_command_whose_mirror_is_taken_over_says_so_at_once_and_goes_on_without_it(
+    folder_store, tmp_path, monkeypatch, command
+):
+    words = "world=toyworld:", "--subset", "toy-control", "--workers", "0", "--mirror", folder_store
+    measuring = ["--metric", "onset_rate"] if command == "run" else []
+    other = [sys.executable, "-c", IMPATIENT, "sample", *words, "--limit", "5", "--out", tmp_path / "b"]
+    write, before = sampling.write_clip, []
+
+    def unreachable(*_given):
+        raise InputError("no network")
+
+    def taken_over_in_the_middle(*given):
+        if len([*(tmp_path / "a/world/clips").rglob("*.mkv")]) == 3 and not before:
+            with monkeypatch.context() as silent:
+                silent.setattr(Storage, "has", unreachable)
+                subprocess.run(other, check=True, capture_output=True)
+            before.append(content(tmp_path / "store/world"))
+            until = time.monotonic() + 30
+            while not any("was taken over by process" in note for note in PRINTED.notes):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        return write(*given)
+
+    monkeypatch.setattr(sampling, "write_clip", taken_over_in_the_middle)
+    monkeypatch.setattr(mirror_module, "PUSH_SECONDS", 0.05)
+    done = run_avbench(command, *words, *measuring, "--limit", "5", "--out", tmp_path / "a", code=1)
+    assert done.stderr.count("was taken over by process") == 1
+    assert "all is done, but not all is in the mirror" in done.stderr.splitlines()[-1]
+    assert len(samples(tmp_path / "a/world")) == 5 and (command == "sample" or (tmp_path / "a/report.html").exists())
+    assert [content(tmp_path / "store/world")] == before, "the other one's mirror is left alone"
+    monkeypatch.undo()
+    run_avbench("runs", "pull", f"{folder_store}/world", tmp_path / "copy")
+    merged = run_avbench("runs", "merge", tmp_path / "merged", tmp_path / "a/world", tmp_path / "copy").output
+    assert "5 of 5 clips" in merged, "as the sentence says"
+
+
+def test_a_command_gives_signs_of_life_while_an_upload_takes_long(folder_store, tmp_path, machine, monkeypatch):
+    monkeypatch.setattr(mirror_module, "PUSH_SECONDS", 0.05)
+    monkeypatch.setattr(mirror_state, "SILENT_SECONDS", 1)
+    record, put, signs = tmp_path / "store/world/.mirror.json", Storage.put, set()
+
+    def slow(self, sources, names):
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            signs.add(json.loads(record.read_text())["updated"])
+            time.sleep(0.01)
+        put(self, sources, names)
+
+    monkeypatch.setattr(Storage, "put", slow)
+    place = part(tmp_path / "a/world", KEYS[:2]).path
+    with RunFolder(place).writing(), Mirror(place, f"{folder_store}/world").kept():
+        pass
+    times = sorted(signs)
+    assert max(late - early for early, late in itertools.pairwise(times)) < 1 < times[-1] - times[0]
+
+
+STARTING = """
+import pathlib, sys, time
+from avbench.cli.steps import PRINTED
+from avbench.core import InputError
+from avbench.storage.mirror import Mirror
+me, other, place, url, rounds = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4], int(sys.argv[5])
+
+def meet(what):
+    (place / f"{what} {me}").touch()
+    until = time.monotonic() + 60
+    while not (place / f"{what} {other}").exists():
+        assert time.monotonic() < until
+
+for number in range(rounds):
+    mirror = Mirror(place / me / str(number), f"{url}/{number}")
+    meet(f"{number} begins")
+    try:
+        with mirror.kept():
+            print(number, flush=True)
+            meet(f"{number} ends")
+    except InputError as error:
+        assert "is being written by process" in str(error), error
+        meet(f"{number} ends")
+"""
+
+
+def test_of_two_commands_that_start_at_the_same_time_one_goes_on(store, tmp_path, request):
+    environment = {**os.environ}
+    if store.startswith("s3:"):
+        environment |= {f"FSSPEC_S3_{name.upper()}": one for name, one in request.getfixturevalue("server").items()}
+    commands = [[sys.executable, "-c", STARTING, *names, tmp_path, store, "10"] for names in (("a", "b"), ("b", "a"))]
+    with contextlib.ExitStack() as running:
+        started = [
+            running.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True))
+            for command in commands
+        ]
+        went_on = [process.communicate()[0].split() for process in started]
+    assert sorted(itertools.chain(*went_on), key=int) == [str(number) for number in range(10)]
+    assert not any(process.returncode for process in started)
+
+
+def test_a_command_that_is_overtaken_while_it_downloads_is_refused(store, tmp_path, machine, monkeypatch):
+    made(tmp_path / "a", store, 2)
+    take_over = Mirror._take_over
+    overtaken = []
+
+    def slowly(self, **how):
+        last = take_over(self, **how)
+        if not overtaken:
+            overtaken.append(self)
+            machine("third")
+            made(tmp_path / "c", store, 4)
+            machine("second")
+        return last
+
+    machine("second")
+    monkeypatch.setattr(Mirror, "_take_over", slowly)
+    with pytest.raises(InputError, match=r"was written by process .* in the meantime; give the same command again"):
+        made(tmp_path / "b", store, 3)
+    assert content(pulled(store, tmp_path / "copy")) == content(tmp_path / "c/world"), "nothing of it is lost"
+    assert len(samples(made(tmp_path / "b", store, 5))) == 5
+    storage, root = fsspec.url_to_fs(store)
+    assert not [name for name in storage.find(f"{root}/world") if "after" in name]
+
+
+def test_a_command_that_died_before_it_signed_holds_no_other_up_after_it_was_silent(
+    folder_store, tmp_path, machine, monkeypatch
+):
+    made(tmp_path / "a", folder_store, 2)
+    machine("second")
+
+    def killed(*_given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Sides, "_sign", killed)
+        dying.setattr(Storage, "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made(tmp_path / "b", folder_store, 3)
+    machine("third")
+    with pytest.raises(InputError, match="is being written by process"):
+        made(tmp_path / "b", folder_store, 3)
+    monkeypatch.setattr(mirror_state, "SILENT_SECONDS", 0)
+    assert len(samples(made(tmp_path / "b", folder_store, 3))) == 3
+    assert not [*(tmp_path / "store/world").glob(".mirror-after-*")]
 
 
 SLOWLY = """
 import time
 import avbench.generation.sample as sampling
-import avbench.storage.mirror as mirrors
+from avbench.storage import mirror, mirror_state
 from avbench.cli import main
-mirrors.PUSH_SECONDS = mirrors._PAUSES = mirrors._SILENT_SECONDS = 0
+mirror.PUSH_SECONDS, mirror._PAUSES, mirror_state.SILENT_SECONDS = 0.01, 0, 0
 write = sampling.write_clip
 sampling.write_clip = lambda *given: time.sleep(0.1) or write(*given)
 main()
@@ -305,7 +517,7 @@ main()
 @pytest.mark.slow
 def test_nothing_is_lost_of_a_machine_that_is_killed(folder_store, tmp_path, machine, monkeypatch):
     """Whatever moment it is lost in, the lines in the mirror have their clips there, and are not made again."""
-    monkeypatch.setattr(mirrors, "_SILENT_SECONDS", 0)
+    monkeypatch.setattr(mirror_state, "SILENT_SECONDS", 0)
     lines, before = tmp_path / "store/world/samples.jsonl", {}
     for turn in range(3):
         words = ["sample", "world=toyworld:", "--subset", "toy-control", "--limit", "60", "--workers", "0"]
@@ -337,15 +549,15 @@ class OtherMachine:
             yield task, self.there(work, task)
 
     def there(self, call, *given):
-        session = mirrors._SESSION
+        session = mirror_state.SESSION
         self.folder.rename(self.ours)
         if self.theirs.exists():
             self.theirs.rename(self.folder)
-        mirrors._SESSION = "of a worker"
+        mirror_state.SESSION = "of a worker"
         try:
             return call(*given)
         finally:
-            mirrors._SESSION = session
+            mirror_state.SESSION = session
             if self.folder.exists():
                 self.folder.rename(self.theirs)
             self.ours.rename(self.folder)

@@ -47,6 +47,8 @@ class Comparison:
     """What was decided or left out, one sentence each."""
     failed: int = 0
     """Clips that could not be made or measured."""
+    mirrors_lost: int = 0
+    """Run folders whose mirror another process took over, so that it has not what was made since; notes say which."""
 
     @functools.cached_property
     def clips(self) -> pd.DataFrame:

@@ -143,4 +143,5 @@ def run(
         evaluated(view, computed, real, beside, work)
         opened_runs.append(view)
     found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
-    return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed)
+    lost = len(mirrors.lost) if mirrors else 0
+    return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed, mirrors_lost=lost)

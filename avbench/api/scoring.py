@@ -115,7 +115,8 @@ def score(
         )
         evaluated(view, chosen, real, work=work)
         views.append(view)
-    return dataclasses.replace(compared(views, plan=plan, reference=real), notes=[*work.reporter.notes], failed=failed)
+    found, lost = compared(views, plan=plan, reference=real), len(mirrors.lost) if mirrors else 0
+    return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed, mirrors_lost=lost)
 
 
 def _with_captions(metrics: Sequence[Metric]) -> list[str]:

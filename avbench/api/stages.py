@@ -178,7 +178,8 @@ def evaluated(
 def _writing(folder: RunFolder, work: Work) -> Iterator[Mirror | None]:
     """Lock a run folder, and keep its mirror up to date while the block writes it."""
     mirror = work.mirror_of(folder.path)
-    with folder.writing(), mirror.kept() if mirror else nullcontext():
+    lost = functools.partial(work.lose_mirror, folder.path)
+    with folder.writing(), mirror.kept(lost) if mirror else nullcontext():
         yield mirror
 
 

@@ -80,6 +80,12 @@ class Work:
         """The mirror of a run folder, if it has one."""
         return None if self.mirrors is None else self.mirrors.of(run)
 
+    def lose_mirror(self, run: Path, sentence: str) -> None:
+        """Note that another process took the mirror of a run folder over, and do without it from now on."""
+        if self.mirrors is not None:
+            self.mirrors.lost[run] = sentence
+        self.reporter.note(sentence)
+
     @property
     def processes(self) -> int:
         """How many processes of this machine."""

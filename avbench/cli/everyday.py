@@ -56,6 +56,7 @@ from avbench.cli.printing import (
 )
 from avbench.cli.program import app
 from avbench.cli.steps import (
+    LOST_MIRROR,
     PRINTED,
     allowed_to_fetch,
     chosen_subsets,
@@ -538,7 +539,7 @@ def _finish(
     *,
     shown: "Shown",
 ) -> None:
-    """Write the report of a comparison and print the answer; exit code 1 if clips were lost or nothing was measured."""
+    """Write the report of a comparison and print the answer; exit code 1 if something was lost or not measured."""
     from avbench.comparison.verdict import counted
     from avbench.report.writing import PageOptions
 
@@ -548,6 +549,8 @@ def _finish(
         refuse("nothing could be measured; the notes and the answer say why", code=1)
     if found.failed:
         refuse(f"{counted(found.failed, 'clip')} could not be made or measured; the notes above say why", code=1)
+    if found.mirrors_lost:
+        refuse(LOST_MIRROR, code=1)
 
 
 def _print_comparison(

@@ -39,6 +39,7 @@ from avbench.cli.options import (
 from avbench.cli.printing import print_frame, print_line, print_protocols, print_tables, print_verdict, refuse, terminal
 from avbench.cli.program import app
 from avbench.cli.steps import (
+    LOST_MIRROR,
     allowed_to_fetch,
     chosen_subsets,
     chosen_workers,
@@ -83,6 +84,8 @@ def sample(
     if failures := sample_run(place, model, asked, work):
         refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     print_line(place)
+    if mirrors and mirrors.lost:
+        refuse(LOST_MIRROR, code=1)
 
 
 @app.command()

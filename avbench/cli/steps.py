@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ENGINES = ("local", "ray")
 PRINTED = Printed()
 """Notes of one command, each printed once."""
+LOST_MIRROR = "all is done, but not all is in the mirror: another command took it over, as a note above says"
+"""Why a command does not succeed that lost a mirror."""
 
 
 def chosen_workers(

@@ -9,6 +9,7 @@ jobs/                          a generator's own files: the jobs of a video serv
 features/<feature>@<protocol>/rows.jsonl, protocol.json
 scores.json, values.parquet, near_copies.csv
 .progress.json, .mirror.json   how far the last command came, and the state of the mirror; no part of the run
+.mirror.part/                  files on their way from or to the mirror; the next command deletes what a kill leaves
 ```
 
 Each line is appended in one write; a line that a kill cut off is dropped when the file is next read. Whole files are
@@ -73,7 +74,9 @@ VALUES_FILE = "values.parquet"
 PROGRESS_FILE = ".progress.json"
 """The progress of the last command; see storage/progress.py."""
 MIRROR_FILE = ".mirror.json"
-"""What the folder and its mirror had in common last; see storage/mirror.py."""
+"""What the folder and its mirror had in common last; see storage/mirror_state.py."""
+MIRROR_WORK = ".mirror.part"
+"""A folder for files on their way from or to the mirror."""
 _LOCK_SECONDS = 0.2
 """How long a writer waits for the lock: longer than `is_being_written` may hold it."""
 _ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
@@ -104,11 +107,12 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON in one step; equal values give equal bytes."""
-    write_whole(path, _json_bytes(value))
+    """Write a value as indented JSON in one step."""
+    write_whole(path, json_bytes(value))
 
 
-def _json_bytes(value: object) -> bytes:
+def json_bytes(value: object) -> bytes:
+    """A value as indented JSON; equal values give equal bytes."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -237,7 +241,7 @@ class RunFolder:
         Raises:
             InputError: the folder holds another run; the message names what differs.
         """
-        known = {"run.json", "subsets", ".lock", PROGRESS_FILE, MIRROR_FILE}
+        known = {"run.json", "subsets", ".lock", PROGRESS_FILE, MIRROR_FILE, MIRROR_WORK}
         fresh = not (self.path / "run.json").exists()
         if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
             shutil.rmtree(self.path / "subsets", ignore_errors=True)
@@ -544,7 +548,7 @@ class RunFolder:
             return path.read_bytes()
         plain = _read_sealed(path, f"`avbench evaluate {self.path}` writes the scores again")
         kept = {part: one for part, one in plain.items() if part == "protocols"}  # hashed, and they name no folder
-        return _json_bytes(_sealed({**without_folders(plain), **kept}))
+        return json_bytes(_sealed({**without_folders(plain), **kept}))
 
     def values(self) -> "pd.DataFrame":
         """Read values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.

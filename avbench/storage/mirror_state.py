@@ -1,0 +1,289 @@
+"""Knows what lies on both sides of a mirror, a run folder and its copy in object storage, and who wrote it last.
+
+The folder's own ``.mirror.json`` records what was last equal on both sides, and the mirror's names its last writer.
+A second writer is refused while the first one shows signs of life, and so is a folder that changed on both sides. Of
+several processes that want to follow one writer, that one does which creates a file named after the writer's record.
+"""
+
+import os
+import platform
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from avbench.core import InputError, digest
+from avbench.storage import reading
+from avbench.storage.content import holds
+from avbench.storage.object_storage import Storage
+from avbench.storage.run_folder import MIRROR_FILE as STATE_FILE
+from avbench.storage.run_folder import MIRROR_WORK, json_bytes, write_json
+
+SESSION = uuid.uuid4().hex
+"""Of this process; a child process has another, and takes part in its parent's by a `mirror.Place`."""
+SILENT_SECONDS = 300.0
+"""A writer that gave no sign for so long counts as dead."""
+TOGETHER = 64
+"""Files in one upload or download."""
+_LAST = "run.json", "samples.jsonl", "scores.json"
+"""They come after all others, in this order, because they make others valid."""
+
+Stamp = tuple[int, int]
+"""Size, and time of the last change in nanoseconds."""
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Synced:
+    """The folder's .mirror.json: what was last equal on both sides."""
+
+    url: str
+    session: str = ""
+    """Of the process that had written the mirror when both were equal."""
+    taken: float | None = None
+    """When that process had last signed, if what it wrote was taken over into this folder; None if it wrote here."""
+    files: Mapping[str, Stamp] = field(default_factory=dict)
+    signing: str = ""
+    """Of a process that writes here and was about to sign the mirror: perhaps it has."""
+
+    def is_of(self, writer: "Writer") -> bool:
+        """Whether nobody else wrote the mirror since both were equal."""
+        if writer.session and writer.session == self.signing:
+            return True
+        ended = writer.ended and writer.updated == self.taken
+        return bool(writer.session) and writer.session == self.session and (self.taken is None or ended)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """The mirror's .mirror.json: its last writer. Times are seconds since 1970."""
+
+    session: str = ""
+    host: str = ""
+    process: int = 0
+    updated: float = 0.0
+    ended: bool = False
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended, and gave a sign lately."""
+        return not self.ended and time.time() - self.updated < SILENT_SECONDS
+
+    def is_this_process(self) -> bool:
+        """Whether it is the process that asks."""
+        return self.session == SESSION
+
+
+class TakenOver(InputError):
+    """Another process writes the mirror now."""
+
+
+class Sides:
+    """A run folder and its mirror. Methods that look into the mirror raise InputError as `Storage` does."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        """Nothing is read or written yet. Raises InputError if fsspec cannot use the address."""
+        self.folder, self.storage = folder, Storage(url)
+        self.url = self.storage.url
+        self._busy, self._ended = threading.RLock(), False
+
+    def writer(self) -> Writer | None:
+        """The mirror's last writer: one without a name if somebody deleted its record; None if no run is there."""
+        if not self.storage.has(STATE_FILE):
+            return Writer(ended=True) if self.storage.has("run.json") else None
+        return self._writer_in(self.storage.read(STATE_FILE), STATE_FILE)
+
+    def _writer_in(self, content: bytes, name: str) -> Writer:
+        try:
+            return reading.parsed(content, "", Writer)
+        except InputError as error:
+            msg = (
+                f"{self.url}/{name}, which names a writer of the mirror, is damaged ({error}); if no command writes "
+                "the mirror now, delete that file: the next command writes it again"
+            )
+            raise InputError(msg) from None
+
+    def synced(self) -> Synced:
+        """What was last equal on both sides."""
+        path = self.folder / STATE_FILE
+        if not path.exists():
+            return Synced(self.url)
+        content = reading.read_bytes(path)
+        try:
+            return reading.parsed(content, "", Synced)
+        except InputError as error:
+            msg = (
+                f"{path}, which records what the mirror has, is damaged ({error}); delete that file: the next command "
+                "compares both sides and writes it again"
+            )
+            raise InputError(msg) from None
+
+    def remember(self, files: Mapping[str, Stamp], **changes: str | float | None) -> None:
+        """Record these files as equal on both sides, and changes of other fields."""
+        self._change(files=dict(sorted(files.items())), **changes)
+
+    def _change(self, **changes: Any) -> None:
+        with self._busy:
+            write_json(self.folder / STATE_FILE, asdict(replace(self.synced(), **changes)))
+
+    def sign(self, *, ended: bool = False) -> None:
+        """Record that this process still writes the mirror, or that it has ended.
+
+        Raises TakenOver if another process has signed.
+        """
+        with self._busy:
+            self.is_ours()
+            self._sign(ended)
+
+    def sign_again(self) -> None:
+        """Give a sign of life, unless this process has ended its work, or somebody deleted the mirror.
+
+        Raises TakenOver if another process has signed.
+        """
+        with self._busy:
+            if not self._ended and self.is_ours():
+                self._sign()
+
+    def sign_after(self, last: Writer | None) -> None:
+        """Record this process as the mirror's writer after the `last` one, which has ended or is silent.
+
+        Raises:
+            InputError: another process did so, or is about to. If that one dies now, it counts as the last one once it
+                has been silent.
+        """
+        claims, before = [], last
+        while True:
+            claims.append(f".mirror-after-{digest(before and asdict(before))[:16]}.json")
+            before = self._writer_in(self.storage.create(claims[-1], _signature()), claims[-1])
+            if before.is_this_process():
+                break
+            if before.is_alive():
+                raise self.in_use(before)
+        try:
+            if (now := self.writer()) is not None and now != last:
+                raise self.in_use(now)
+            self._sign()
+        finally:
+            for name in claims:
+                self.storage.delete(name)
+
+    def _sign(self, ended: bool = False) -> None:
+        """Sign first in the folder, so that it knows its signature if killed, and then in the mirror."""
+        with self._busy:
+            self._change(signing=SESSION)
+            self.storage.write(STATE_FILE, _signature(ended))
+            self._change(session=SESSION, taken=None, signing="")
+            self._ended = ended
+
+    def is_ours(self) -> bool:
+        """Whether this process has signed the mirror; False if nobody has. Raises TakenOver if another one has."""
+        writer = self.writer()
+        if writer is None or not writer.session:
+            return False
+        if not writer.is_this_process():
+            msg = (
+                f"{self.url} was taken over by process {writer.process} on {writer.host}, because this one gave no "
+                f"sign for {SILENT_SECONDS:.0f} s: nothing more is uploaded from here, and {self.folder} keeps all "
+                "that was made. When the other one has ended, get its work into another folder with `avbench runs "
+                "pull`, and put both together with `avbench runs merge`"
+            )
+            raise TakenOver(msg)
+        return True
+
+    def in_use(self, writer: Writer) -> InputError:
+        """The error of a command that finds another writer at work."""
+        if writer.ended:
+            who = f"process {writer.process} on {writer.host}"
+            return InputError(f"{self.url} was written by {who} in the meantime; give the same command again")
+        age = round(time.time() - writer.updated)
+        ago = f"{age} s ago" if age >= 0 else f"{-age} s ahead of this machine's clock"
+        return InputError(
+            f"{self.url} is being written by process {writer.process} on {writer.host} (last sign {ago}); wait until "
+            f"it has ended. If it was killed, the same command works once its last sign is {SILENT_SECONDS:.0f} s "
+            f"old, or after you delete {self.url}/{STATE_FILE}"
+        )
+
+    @contextmanager
+    def working(self) -> Iterator[Path]:
+        """An empty folder for files on their way, on the disk of the run folder."""
+        place = self.folder / MIRROR_WORK
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place) as work:
+            yield Path(work)
+
+    @contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Delete what killed commands left of files on their way. The folder must be locked."""
+        place = self.folder / MIRROR_WORK
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            yield
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def both_changed(self, names: Sequence[str]) -> InputError:
+        """The error on a folder with files that the mirror has not."""
+        return InputError(
+            f"{self.folder} has {len(names)} files that its mirror {self.url} has not, or not with the same content, "
+            f"for example {names[0]}: both changed since they were equal, or never were. Get the mirror into another "
+            "folder with `avbench runs pull`, and put both together with `avbench runs merge`"
+        )
+
+    def not_in_mirror(self, names: Sequence[str], clips: Mapping[str, str | None], there: Iterable[str]) -> list[str]:
+        """Those of some files of the folder whose content the mirror does not have, sorted.
+
+        A command that was killed while it downloaded leaves files without a stamp that the mirror has.
+        """
+        others = [name for name in names if name in there and name not in clips]
+        differ = {*names} - {*others} - {name for name in names if has_clip(self.folder / name, clips.get(name))}
+        for part in parts(others):
+            with self.working() as work:
+                copies = [work / str(number) for number in range(len(part))]
+                self.storage.get(part, copies)
+                for name, copy in zip(part, copies, strict=True):
+                    here, content = (self.folder / name).read_bytes(), copy.read_bytes()
+                    if content != here and not (name.endswith(".jsonl") and content.startswith(here)):
+                        differ.add(name)
+        return sorted(differ)
+
+
+def _signature(ended: bool = False) -> bytes:
+    """What this process writes into the mirror as its writer."""
+    return json_bytes(asdict(Writer(SESSION, platform.node(), os.getpid(), time.time(), ended)))
+
+
+def stamps_in(folder: Path) -> dict[str, Stamp]:
+    """The stamp of every file of a run folder, by name; not of those whose name begins with a dot."""
+    return {
+        path.relative_to(folder).as_posix(): stamp_of(path)
+        for path in sorted(folder.rglob("*"))
+        if not path.name.startswith(".") and path.is_file() and folder / MIRROR_WORK not in path.parents
+    }
+
+
+def stamp_of(path: Path) -> Stamp:
+    """The stamp of a file."""
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def has_clip(path: Path, sha256: str | None) -> bool:
+    """Whether a file is the clip with this hash; no file is one without a hash."""
+    return sha256 is not None and path.is_file() and holds(path, sha256)
+
+
+def in_order(names: Sequence[str]) -> Iterator[list[str]]:
+    """Names in groups that are uploaded or downloaded one after another, so that what makes others valid comes last."""
+    yield from parts([name for name in names if name not in _LAST])
+    yield from ([name] for name in _LAST if name in names)
+
+
+def parts(items: list[Found]) -> Iterator[list[Found]]:
+    """Items in groups of those that are uploaded or downloaded together."""
+    for start in range(0, len(items), TOGETHER):
+        yield items[start : start + TOGETHER]
