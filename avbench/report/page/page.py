@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from avbench.comparison import votes as ballots
 from avbench.comparison.same_clips import remarks
-from avbench.comparison.verdict import POOLS, effect, is_shown, verdict
+from avbench.comparison.verdict import POOLS, effect, verdict
 from avbench.core import Key, Run, Subset, clip_name
 from avbench.core.version import __version__
 from avbench.features.measure import current_rows
@@ -156,9 +156,7 @@ def _differences(differences: pd.DataFrame | None) -> list[dict[str, Any]]:
         return []
     rows = [*differences.itertuples()]
     effects = [None if pd.isna(one := effect(row)) else min(max(one, -1e6), 1e6) for row in rows]
-    return _records(
-        differences.assign(effect=pd.Series(effects, differences.index, dtype=object), shown=[*map(is_shown, rows)])
-    )
+    return _records(differences.assign(effect=pd.Series(effects, differences.index, dtype=object)))
 
 
 def _compared(differences: pd.DataFrame) -> list[dict[str, Any]]:
