@@ -167,7 +167,7 @@ def test_a_run_grows_and_does_not_shrink(tmp_path):
         folder.start(Run("a", "other:one", {}, {large.name: large.digest}, (0, 1), {}, {}), [large])
 
 
-@pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_ctrl_c_and_kill_end_with_what_is_kept(tmp_path, monkeypatch, stopped_by, code):
     made_run(tmp_path / "a", names=["toy-control"], count=3)
     before = signal.getsignal(signal.SIGTERM)
