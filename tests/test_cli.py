@@ -44,6 +44,12 @@ def test_lists_in_every_form(verb, form):
         assert json.loads(done.stdout)
 
 
+def test_a_list_is_cut_to_the_names_that_hold_a_word():
+    rows = json.loads(run_avbench("list", "metrics", "CLAP", "--format", "json").stdout)
+    names = [row["metric"] for row in rows]
+    assert "clap_text_audio" in names and "fad_clap" in names and all("clap" in name for name in names)
+
+
 def test_metric_filters_the_table_and_the_family(runs):
     whole = json.loads(run_avbench("compare", *runs, "--format", "json").stdout)
     part = json.loads(run_avbench("compare", *runs, "--format", "json", "--metric", "onset_rate").stdout)

@@ -25,6 +25,7 @@ from avbench.core import (
     first_line,
     frame_rate,
     masked,
+    nearest,
     require_same_protocol,
 )
 
@@ -193,3 +194,34 @@ def test_what_others_say_is_repeated_without_keys(monkeypatch):
 def test_a_clip_is_called_by_its_prompt_and_by_its_seed_where_there_are_several():
     assert clip_name(Key("s", "c3", 0), [0]) == "c3"
     assert clip_name(Key("s", "c3", 0), [0, 1]) == "c3-0" and clip_name(Key("s", "c3", 1), [1]) == "c3-1"
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "message"),
+    [
+        ("vido", ("video", "audio"), "did you mean 'video'? choices: audio, video"),
+        ("VIDEO", ("video", "audio"), "did you mean 'video'? choices: audio, video"),
+        ("x", (), "choices: none"),
+        (
+            "frame_9",
+            [f"frame_{number}" for number in range(9, 99)],
+            "did you mean 'frame_9', 'frame_98', 'frame_97' or 'frame_96'? there are 90 choices",
+        ),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_and_the_list(name, choices, message):
+    assert nearest(name, choices) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        ("FVD", "did you mean 'fvd' or 'kvd'? "),
+        ("clap", "did you mean 'fad_of_clap'? "),
+        ("fd", "did you mean 'fvd'? "),
+        ("xyzzy", ""),
+    ],
+)
+def test_where_choices_are_many_the_command_that_lists_them_is_named(name, guess):
+    choices = ("fvd", "kvd", "fad_of_clap")
+    assert nearest(name, choices, "`avbench list metrics`") == f"{guess}`avbench list metrics` lists all 3"
