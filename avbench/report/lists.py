@@ -207,7 +207,7 @@ def _references() -> Listing:
         (
             one.subset,
             str(max(one.card["clips"].values())),
-            one.card["command"],
+            one.card.get("command", ""),
             one.card["sha256"]["columns.safetensors"],
         )
         for one in found

@@ -35,7 +35,7 @@ from avbench.report.page.pictures import PICTURES
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, file_sha256
-from avbench.storage.sharing import without_folders
+from avbench.storage.sharing import shared_command, without_folders
 from avbench.subsets import loading
 
 MEDIA = ("inside", "beside")
@@ -404,9 +404,9 @@ def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
     beside = {name: [f"--{name}", path] for name, path in folder.scored_with().items()}
     scored = [word for words in beside.values() for word in words]
     return {
-        "sample": shlex.join(["avbench", "sample", run.model, *given, *asked, *seeds, *out]),
-        "measure": shlex.join(["avbench", "measure", str(folder.path), *beside.get("against", []), "--metric"]),
-        "evaluate": shlex.join(["avbench", "evaluate", str(folder.path), *scored, "--metric"]),
+        "sample": shared_command(["avbench", "sample", run.model, *given, *asked, *seeds, *out]),
+        "measure": shared_command(["avbench", "measure", str(folder.path), *beside.get("against", []), "--metric"]),
+        "evaluate": shared_command(["avbench", "evaluate", str(folder.path), *scored, "--metric"]),
     }
 
 
