@@ -121,6 +121,17 @@ def test_subsets():
         Subset("s", 1, (prompts[0], prompts[0]), None)
 
 
+def test_files_that_are_known_by_hashes_are_named_in_words():
+    one, other = "a" * 64, "b" * 64
+    ours = {"settings": {"weights": {"model": {"sha256": one, "bytes": 1}}, "files_sha256": {"x.py": one}, "steps": 4}}
+    theirs = {"settings": {"weights": {"model": {"sha256": other, "bytes": 2}}, "steps": 5}}
+    assert field_differences(ours, theirs) == [
+        "the file x.py: in one of the two only",
+        "settings.steps: 4 against 5",
+        "the model's files (model): other content",
+    ]
+
+
 def test_unlike_protocols_are_named_by_field():
     ours, theirs = Protocol("i3d", 1).describe(), Protocol("i3d", 2).describe()
     assert field_differences(ours, theirs) == ["version: 1 against 2"]
