@@ -142,7 +142,8 @@ You get the definition of each metric: what it measures, its direction and range
 source, and how closely it agrees with the original.
 
 ```
-avbench list metrics      # the same list in the terminal
+avbench list metrics          # the same list in the terminal
+avbench list metrics clap     # only the metrics with this word in their name
 ```
 
 This page is written by `python benchmarks/metric_reference.py` from the code. [What each metric

@@ -44,6 +44,12 @@ def test_lists_in_every_form(verb, form):
         assert json.loads(done.stdout)
 
 
+def test_a_list_is_cut_to_the_names_that_hold_a_word():
+    rows = json.loads(run_avbench("list", "metrics", "CLAP", "--format", "json").stdout)
+    names = [row["metric"] for row in rows]
+    assert "clap_text_audio" in names and "fad_clap" in names and all("clap" in name for name in names)
+
+
 def test_metric_filters_the_table_and_the_family(runs):
     whole = json.loads(run_avbench("compare", *runs, "--format", "json").stdout)
     part = json.loads(run_avbench("compare", *runs, "--format", "json", "--metric", "onset_rate").stdout)
@@ -167,7 +173,7 @@ def test_a_run_grows_and_does_not_shrink(tmp_path):
         folder.start(Run("a", "other:one", {}, {large.name: large.digest}, (0, 1), {}, {}), [large])
 
 
-@pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_ctrl_c_and_kill_end_with_what_is_kept(tmp_path, monkeypatch, stopped_by, code):
     made_run(tmp_path / "a", names=["toy-control"], count=3)
     before = signal.getsignal(signal.SIGTERM)

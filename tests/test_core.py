@@ -25,6 +25,7 @@ from avbench.core import (
     first_line,
     frame_rate,
     masked,
+    nearest,
     require_same_protocol,
 )
 
@@ -120,6 +121,17 @@ def test_subsets():
         Subset("s", 1, (prompts[0], prompts[0]), None)
 
 
+def test_files_that_are_known_by_hashes_are_named_in_words():
+    one, other = "a" * 64, "b" * 64
+    ours = {"settings": {"weights": {"model": {"sha256": one, "bytes": 1}}, "files_sha256": {"x.py": one}, "steps": 4}}
+    theirs = {"settings": {"weights": {"model": {"sha256": other, "bytes": 2}}, "steps": 5}}
+    assert field_differences(ours, theirs) == [
+        "the file x.py: in one of the two only",
+        "settings.steps: 4 against 5",
+        "the model's files (model): other content",
+    ]
+
+
 def test_unlike_protocols_are_named_by_field():
     ours, theirs = Protocol("i3d", 1).describe(), Protocol("i3d", 2).describe()
     assert field_differences(ours, theirs) == ["version: 1 against 2"]
@@ -193,3 +205,34 @@ def test_what_others_say_is_repeated_without_keys(monkeypatch):
 def test_a_clip_is_called_by_its_prompt_and_by_its_seed_where_there_are_several():
     assert clip_name(Key("s", "c3", 0), [0]) == "c3"
     assert clip_name(Key("s", "c3", 0), [0, 1]) == "c3-0" and clip_name(Key("s", "c3", 1), [1]) == "c3-1"
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "message"),
+    [
+        ("vido", ("video", "audio"), "did you mean 'video'? choices: audio, video"),
+        ("VIDEO", ("video", "audio"), "did you mean 'video'? choices: audio, video"),
+        ("x", (), "choices: none"),
+        (
+            "frame_9",
+            [f"frame_{number}" for number in range(9, 99)],
+            "did you mean 'frame_9', 'frame_98', 'frame_97' or 'frame_96'? there are 90 choices",
+        ),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_and_the_list(name, choices, message):
+    assert nearest(name, choices) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        ("FVD", "did you mean 'fvd' or 'kvd'? "),
+        ("clap", "did you mean 'fad_of_clap'? "),
+        ("fd", "did you mean 'fvd'? "),
+        ("xyzzy", ""),
+    ],
+)
+def test_where_choices_are_many_the_command_that_lists_them_is_named(name, guess):
+    choices = ("fvd", "kvd", "fad_of_clap")
+    assert nearest(name, choices, "`avbench list metrics`") == f"{guess}`avbench list metrics` lists all 3"

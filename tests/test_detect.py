@@ -124,7 +124,7 @@ def test_what_a_class_makes_and_needs(name, made, needed):
 def test_the_list_says_what_a_path_is(wan):
     heads, rows = listing("models", wan)
     assert heads == ("path", str(wan)) and ("class", "WanPipeline") in rows
-    with pytest.raises(InputError, match="a path can only be listed as a model"):
+    with pytest.raises(InputError, match=r"what lies at this path is listed by `avbench list models "):
         listing("metrics", wan)
 
 

@@ -10,7 +10,7 @@ from command_line import run_avbench
 from made_runs import SUBSETS, by_hand, evaluated, made_run
 
 from avbench.comparison import plan
-from avbench.comparison.differences import differences, in_family
+from avbench.comparison.differences import better, differences, in_family
 from avbench.comparison.leaderboard import find, leaderboard
 from avbench.comparison.power import planned
 from avbench.comparison.score_table import scores_frame
@@ -67,12 +67,28 @@ def test_runs_without_a_common_seed_are_compared_unpaired(tmp_path, runs):
 def test_a_comparison_of_too_few_clips_is_in_the_family_only_if_a_plan_declares_it():
     names = ("lpips_consecutive", "onset_rate", "fvd")
     given = {"subset": "s", "metric": names, "p": (0.03, 0.04, 0.5), "p_holm": np.nan, "too_few": (None, None, "few")}
+    given["difference"] = 0.1
     found = pd.DataFrame(given)
     assert in_family(found, known_metrics(), plan.Plan()) == 2
     assert list(found["p_holm"])[:2] == [0.06, 0.06] and np.isnan(found["p_holm"][2])
     asked = plan.from_plain({"question": [{"name": "q", "subset": "s", "metric": name} for name in names]})
     found = pd.DataFrame(given)
     assert in_family(found, known_metrics(), asked) == 3 and found["p_holm"][0] == pytest.approx(0.09)
+
+
+def test_what_is_shown_follows_the_alpha_of_the_plan_whether_or_not_a_side_is_better():
+    names = ("fvd", "onset_rate", "kvd", "lpips_consecutive", "sync_excess")
+    rest = {"subset": "s", "run": "b", "against": "a", "p_holm": np.nan, "kind": "clips"}
+    differing = {"p": (0.01, 0.012, 0.01, 0.01, np.nan), "difference": (0.1, 0.1, 0.1, 0.0, np.nan)}
+    few = (None, None, "few", None, None)
+    found = pd.DataFrame({"metric": names, **rest, **differing, "too_few": few})
+    wanted = {0.04: [True, True], 0.036: [True, True], 0.03: [False, False]}
+    for alpha, shown in wanted.items():
+        in_family(found, known_metrics(), plan.Plan(alpha=alpha))
+        assert list(found["p_holm"][[0, 1]]) == pytest.approx([0.03, 0.03])
+        assert list(found["shown"]) == [*shown, False, False, False], alpha
+        favoured = [better(row) for row in found.itertuples()]
+        assert favoured == ["a" if shown[0] else None, *[None] * 4], "no side of onset_rate is better"
 
 
 def test_only_declared_questions_are_the_family(runs):

@@ -1,5 +1,7 @@
 """The study of benchmarks/hearing: its arms differ in what they hear alone, and its numbers can be remade."""
 
+import argparse
+import json
 import re
 from pathlib import Path
 
@@ -103,6 +105,17 @@ def test_parts_of_the_physical_error_are_in_units_of_the_spread_of_t2v() -> None
     assert found["t2v", "0"] == 0
     assert found["t2v", "1"] == pytest.approx((2 / 2**0.5 + 1 / 0.5**0.5) / 2)
     assert found["t2av", "0"] == pytest.approx(1 / 2**0.5)
+
+
+def test_a_study_goes_on_as_it_was_begun(tmp_path: Path) -> None:
+    from avbench.training.machine import Machine
+    from benchmarks.hearing.study import machine_of
+
+    options = argparse.Namespace(folder=tmp_path, tiny=True, threads=torch.get_num_threads())
+    assert machine_of(options) == Machine("cpu", "float32")
+    begun = {"device": "cpu", "precision": "bfloat16", "compile": True, "graphs": False}
+    (tmp_path / "machine.json").write_text(json.dumps(begun))
+    assert machine_of(options) == Machine("cpu", "bfloat16", compile=True), "the machine is not measured again"
 
 
 def test_the_page_states_what_the_values_give() -> None:

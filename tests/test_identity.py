@@ -227,7 +227,7 @@ def test_a_checkpoint_is_known_by_its_bytes_from_another_folder(mine, monkeypatc
     assert folder.run().model == "avfulldit:mine"
     with pytest.raises(InputError, match="steps: 2 was asked for, the folder holds 1"):
         sample(folder, "avfulldit:../mine", {"steps": 2}, asked, [0])
-    with pytest.raises(InputError, match=r"settings\.weights\.model\.sha256"):
+    with pytest.raises(InputError, match=r"the model's files \(model\): other content"):
         sample(folder, "avfulldit:toy-t2av", settings, asked, [0])
 
 
@@ -264,10 +264,13 @@ def test_a_class_is_told_by_its_files_and_its_checkpoint(here):
     assert settings["source_sha256"] == file_sha256(here / "maker.py")
     asked = [Subset("s", 1, (Prompt("a", "a cat"),), None)]
     list(sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])[1])
-    for name in ("helper.py", "step.pt"):
+    kind = {"helper.py": "helper.py, which the model's code imports", "step.pt": "the file or folder step.pt"}
+    kind["maker.py"] = "the model's code"
+    for name in kind:
         before = (here / name).read_bytes()
-        (here / name).write_bytes(before + b"2")
-        with pytest.raises(InputError, match=rf"holds another run .*{name}"):
+        (here / name).write_bytes(before + b"# 2")
+        said = rf"holds another run \({kind[name]}: other content\). .* with its files and prompts as they were"
+        with pytest.raises(InputError, match=said):
             sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])
         (here / name).write_bytes(before)
     assert sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])[0] == 0

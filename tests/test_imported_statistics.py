@@ -1,8 +1,10 @@
 """Other tools' statistics are taken in as they are; nothing in a file is run, and nothing wrong gets through."""
 
+import json
 import os
 import pickle
 import resource
+import shlex
 
 import numpy as np
 import pytest
@@ -135,7 +137,7 @@ def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path)
         found.columns(StyleGANV.__mro__[1].protocol, subset)
 
 
-def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path):
+def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path, monkeypatch):
     options = ["--feature", "i3d-cd-fvd", "--source", "mine", "--licence", "CC0", "--out", tmp_path / "out"]
     good = write(tmp_path, "cd-fvd", feature_stats())
     evil = tmp_path / "evil"
@@ -144,7 +146,12 @@ def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path):
     assert "system, which builds no array; it was refused and not run" in refused.stderr
     assert not (tmp_path / "out").exists() and not (tmp_path / "was-run").exists()
     run_avbench("reference", "import", good, "--format", "cd-fvd", *options)
-    assert '"divisor": "n"' in run_avbench("reference", "show", tmp_path / "out").stdout
+    shown = run_avbench("reference", "show", tmp_path / "out").stdout
+    assert '"divisor": "n"' in shown
+    (tmp_path / "out/card.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    run_avbench(*shlex.split(json.loads(shown)["command"])[1:])
+    assert run_avbench("reference", "show", "out").stdout == shown
 
 
 @pytest.mark.parametrize(

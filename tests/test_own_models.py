@@ -11,6 +11,7 @@ import weakref
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path
-    for name in ("my_model", "bad_model"):
+    for name in ("my_model", "bad_model", "wrong_model"):
         sys.modules.pop(name, None)
 
 
@@ -71,16 +72,29 @@ def test_the_example_of_the_docs_keeps_the_contract(here):
 def test_what_is_wrong_with_a_class_is_a_sentence(here):
     (here / "my_model.py").write_text(example())
     (here / "bad_model.py").write_text("import nowhere")
+    (here / "wrong_model.py").write_text("class X:\n    def __init__(self):\n        self.y = 1 / 0\n")
     for model, settings, message in (
         ("python:my_model:Noise", {"brightnes": 1}, "did you mean 'brightness'"),
         ("python:my_model:Nois", {}, "did you mean 'Noise'"),
-        ("python:my_model:np", {}, "is not callable and has no method generate"),
+        ("python:my_model:np", {}, "is no generator: it is not callable and has no method generate"),
         ("python:my_model", {}, "write python:package.module:Class"),
-        ("python:my_modell:Noise", {}, "my_modell cannot be imported"),
-        ("python:bad_model:X", {}, "No module named 'nowhere'"),
+        ("python:my_modell:Noise", {}, "there is no module my_modell in"),
+        ("python:my_models.noise:Noise", {}, "there is no module my_models in"),
+        ("python:my_model.py:Noise", {}, "for the file my_model.py write python:my_model:Noise"),
+        ("python::Noise", {}, "write python:package.module:Class"),
+        ("python:bad_model:X", {}, "importing bad_model failed: ModuleNotFoundError: No module named 'nowhere'"),
+        ("python:wrong_model:X", {}, "building wrong_model:X failed: ZeroDivisionError"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             build(model, settings)
+        (said,) = check(lambda model=model, settings=settings: build(model, settings), SUBSET)
+        assert message in said.words and "plain values" not in said.words
+
+
+def test_settings_that_are_not_plain_values_are_told_apart_from_a_model_that_cannot_be_built():
+    model = SimpleNamespace(settings={"device": object()})
+    (said,) = check(lambda: model, SUBSET)
+    assert said.words.startswith("its settings are not plain values: ")
 
 
 def test_a_package_brings_a_provider(here):
@@ -229,6 +243,7 @@ import json, sys, time
 import numpy as np
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from avbench.core import Clip, Audio
 from avbench.storage.media import write_clip
 asked = json.load(open(sys.argv[-1]))

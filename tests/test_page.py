@@ -61,7 +61,16 @@ def folders(out):
 def differences(out):
     """Paired comparisons in the form that `compare.differences` gives: decided, open, missing, and pooled."""
     runs = [folder.path.name for folder in folders(out)]
-    common = {"against": runs[0], "kind": "clips", "paired": True, "p": 0.01, "p_holm": 0.02, "family": 4, "pairs": 3}
+    common = {
+        "against": runs[0],
+        "kind": "clips",
+        "paired": True,
+        "p": 0.01,
+        "p_holm": 0.02,
+        "shown": True,
+        "family": 4,
+        "pairs": 3,
+    }
     common |= {
         "prompts": 24,
         "primary": True,
@@ -90,7 +99,9 @@ def differences(out):
         {"subset": "macro", "metric": "warping_error", "run": runs[1], "better": runs[0], **values, **common},
     ]
     nothing = dict.fromkeys(("difference", "low", "high", "p", "p_holm", "detectable"), np.nan)
-    rows.append({**rows[1], **nothing, "subset": "toy-control", "missing": "the clips have <b>no</b> sound"})
+    rows.append(
+        {**rows[1], **nothing, "shown": False, "subset": "toy-control", "missing": "the clips have <b>no</b> sound"}
+    )
     return pd.DataFrame(rows)
 
 

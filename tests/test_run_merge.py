@@ -111,7 +111,9 @@ def test_other_prompts_are_refused(tmp_path):
     one, other = part(tmp_path / "a", KEYS[:4]).path, RunFolder(tmp_path / "b")
     fewer = [subset.limited(2) for subset in SUBSETS]
     other.start(replace(WHOLE, name="b", subsets={one.name: one.digest for one in fewer}), fewer)
-    with pytest.raises(InputError, match=r"b belongs to another run and cannot be merged: subsets\.fall: "):
+    with pytest.raises(
+        InputError, match=r"b belongs to another run and cannot be merged: the prompts of fall: other content"
+    ):
         merge(tmp_path / "whole", [one, other.path])
 
 

@@ -12,7 +12,7 @@ from avbench.comparison import gate, plan
 from avbench.core import Key, Sample
 from avbench.report.page import page
 from avbench.storage.run_folder import RunFolder, read_json, write_json
-from avbench.storage.sharing import without_folders
+from avbench.storage.sharing import shared_command, without_folders
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,14 @@ def with_paths(tmp_path):
     parts = {"values.parquet": (folder.path / "values.parquet").read_bytes()}
     folder.write_scores(scores, protocols, {"against": f"{tmp_path}/real"}, parts)
     return folder
+
+
+def test_a_command_for_others_can_be_given_where_the_paths_lie(tmp_path):
+    (tmp_path / "my clips").mkdir()
+    words = ["avbench", "score", tmp_path / "my clips", "--limit", 3]
+    options = {"licence": "CC BY 4.0", "metric": ["fvd", "fad"], "rows": None}
+    written = "avbench score 'my clips' --limit 3 --licence 'CC BY 4.0' --metric fvd --metric fad"
+    assert shared_command(words, options) == written
 
 
 def test_a_baseline_names_no_folder_and_is_compared_as_before(with_paths, tmp_path):

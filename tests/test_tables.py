@@ -96,7 +96,7 @@ def test_the_console_shows_every_number_at_eighty_columns(frame):
 
 def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     wide = pd.concat([frame, *(frame[:2].assign(metric=f"metric_number_{k}") for k in range(8))], ignore_index=True)
-    row = {"subset": "s", "run": "b", "against": "a", "difference": 0.5, "p_holm": 0.001, "too_few": None}
+    row = {"subset": "s", "run": "b", "against": "a", "difference": 0.5, "shown": True, "too_few": None}
     found = pd.DataFrame([row | {"metric": name, "better": "a"} for name in ("onset_rate", "metric_number_3")])
     screen = Console(width=60, record=True, file=io.StringIO())
     screen.print(compact(wide, found, 60))

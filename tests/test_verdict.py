@@ -18,6 +18,7 @@ def frames(rows, subset="s", run="b"):
     found = pd.DataFrame([(*row, None)[: len(COLUMNS)] for row in rows], columns=COLUMNS).assign(
         subset=subset, run=run, against="a", prompts=23, detectable=0.1
     )
+    found["shown"] = (found["p_holm"] < 0.05) & found["too_few"].isna()
     scores = [
         {
             "subset": row.subset,

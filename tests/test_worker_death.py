@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -124,10 +125,10 @@ RUN = "run toyworld: --subset toy-control --limit 8 --metric onset_rate,motion_a
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("send", [os.kill, os.killpg])
 def test_a_command_that_is_stopped_takes_its_workers_along_and_says_what_is_kept(tmp_path, stopped_by, code, send):
-    """By `kill`, Slurm or Kubernetes, or by Ctrl-C; the signal goes to the command, or to all of its processes."""
+    """By `kill`, Slurm or Kubernetes, by Ctrl-C, or by a closed terminal; to the command or to all of its processes."""
     words = [sys.executable, "-m", "avbench", *RUN]
     command = subprocess.Popen(words, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True)
     made = tmp_path / "o/toyworld/samples.jsonl"
@@ -138,6 +139,32 @@ def test_a_command_that_is_stopped_takes_its_workers_along_and_says_what_is_kept
     assert said == f"Stopped. {kept} of 8 clips are kept in o/toyworld; give the same command again to continue.\n"
     assert command.returncode == code and 2 <= kept < 8
     wait_until(lambda: not processes_of(command.pid), seconds=10)
+
+
+@pytest.mark.slow
+def test_a_command_whose_terminal_is_closed_ends_with_its_workers(tmp_path):
+    """Nothing can be printed there any more, which is no error."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-m", "avbench", *RUN])
+    made = tmp_path / "o/toyworld/samples.jsonl"
+    wait_until(lambda: made.exists() and made.read_text().count("\n") >= 2)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    assert 2 <= made.read_text().count("\n") < 8
+    wait_until(lambda: not processes_of(pid), seconds=10)
+
+
+@pytest.mark.slow
+def test_a_command_under_nohup_goes_on_when_its_terminal_is_closed(tmp_path):
+    words = ["nohup", sys.executable, "-m", "avbench", "sample", *RUN[1:6], "--out", "o"]
+    command = subprocess.Popen(words, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    made = tmp_path / "o/toyworld/samples.jsonl"
+    wait_until(made.exists)
+    os.killpg(command.pid, signal.SIGHUP)
+    _, said = command.communicate(timeout=60)
+    assert (command.returncode, made.read_text().count("\n")) == (0, 8), said
 
 
 def test_a_stop_ends_the_worker_that_tries_a_task_alone(tmp_path):

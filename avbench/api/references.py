@@ -15,6 +15,7 @@ from avbench.metrics import reference as references
 from avbench.metrics.evaluate import SHIPPED, features_of
 from avbench.metrics.table import Metric
 from avbench.storage.content import cache_folder, content_sha256
+from avbench.storage.sharing import shared_command
 from avbench.subsets.loading import from_folder
 
 
@@ -44,7 +45,9 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     if (place / "card.json").is_file():
         return place
     making = place.with_name(f"{key}.work") / subset.name
-    build_reference(RealClips(subset, f"clips:{path}"), able, making, place, work)
+    asked = {"name": subset.name, "metric": [one.name for one in able], "precision": work.precision}
+    about = {"command": shared_command(["avbench", "reference", "build", path], asked)}
+    build_reference(RealClips(subset, f"clips:{path}", about=about), able, making, place, work)
     shutil.rmtree(making.parent, ignore_errors=True)
     return place
 
@@ -62,7 +65,7 @@ class RealClips:
     rows: int = references.ROWS
     """The most rows to keep; statistics still cover all clips."""
     about: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of the reference's card: how the clips were chosen."""
+    """Further fields of the reference's card: how the clips were chosen, and the command."""
 
 
 def build_reference(

@@ -1,7 +1,6 @@
 """Defines the commands for data: subsets, curate, reference, weights."""
 
 import json
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -179,6 +178,7 @@ def reference_build(
     """Build a reference; the same command gives the same bytes."""
     from avbench import api
     from avbench.metrics import reference
+    from avbench.storage.sharing import shared_command
     from avbench.subsets.loading import from_folder, load
 
     bare = Path(what).is_dir() and not (Path(what) / "card.toml").exists()
@@ -187,7 +187,11 @@ def reference_build(
     start = first_seed if first_seed is not None else 0 if finished else reference.FIRST_SEED
     count = seeds or (1 if finished else 4)
     source = model or (f"clips:{what}" if bare else "toyworld:")
-    clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference.ROWS)
+    settings = {"name": asked.name} if bare else {}
+    settings |= {"model": model if bare else source, "seeds": count, "first-seed": start, "licence": licence}
+    settings |= {"metric": metric, "fvd-protocol": fvd_protocol, "rows": rows, "precision": precision}
+    about = {"command": shared_command(["avbench", "reference", "build", what], settings)}
+    clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference.ROWS, about)
     target, metrics = out / asked.name, named_metrics(metric, fvd_protocol)
     how = work_of(workers, replace=replace, device=device, precision=precision)
     sha256 = api.build_reference(clips, metrics, work / asked.name, target, how, placed_by="--work")
@@ -227,6 +231,7 @@ def reference_for(
     from avbench.features.measure import require_weights
     from avbench.metrics import reference
     from avbench.metrics.evaluate import features_of
+    from avbench.storage.sharing import shared_command
     from avbench.subsets import datasets
     from avbench.subsets.loading import load
 
@@ -236,11 +241,13 @@ def reference_for(
     place = work / f"{asked.name}-{opened.name}"
     subset, decided = _chosen(opened, asked.name, None, place, work / f"{opened.name}.work", limit, workers)
     found = matches(asked, subset, decided.table.loc[decided.kept])
+    settings = {"from": pool, "split": split, "limit": limit, "licence": licence, "metric": metric}
+    settings |= {"fvd-protocol": fvd_protocol, "rows": rows, "precision": precision}
     about = {
         "made_for": {"subset": asked.name, "digest": asked.digest},
         "chosen": f"{subset.card['chosen']}, of {opened.name}, by the rule {asked.name}",
         "match": {one.tag: round(one.overlap, 4) for one in found if one.clips},
-        "command": shlex.join(["avbench", "reference", "for", asked.name, "--from", f"{opened.name}:FOLDER"]),
+        "command": shared_command(["avbench", "reference", "for", asked.name], settings),
     }
     source, licence = f"clips:{opened.folder}", licence or opened.reader.licence
     clips = api.RealClips(subset, source, (0,), licence, rows or reference.ROWS, about)

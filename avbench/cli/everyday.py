@@ -432,11 +432,13 @@ def list_(
     what: Annotated[
         str, typer.Argument(help="models, subsets, metrics, columns, features, references, presets or datasets")
     ],
-    path: Annotated[Path | None, typer.Argument(help="With models: detect what lies at this path.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="List only names that hold this word; with models: what lies at this path.")
+    ] = None,
     form: Form = "console",
 ) -> None:
     """List models, subsets, metrics and so on; `list models PATH` detects what lies at a path."""
-    print_list(what, form, path)
+    print_list(what, form, name)
 
 
 @app.command()

@@ -81,11 +81,11 @@ def print_frame(frame: "pd.DataFrame", form: str) -> None:
     print_line(str(text).rstrip("\n"))
 
 
-def print_list(what: str, form: str, path: "Path | None" = None) -> None:
-    """Print the list of a kind, or what lies at a path, and a note for each plug-in that cannot be used."""
+def print_list(what: str, form: str, name: str | None = None) -> None:
+    """Print the list of a kind, or what `name` names in it, and a note for each plug-in that cannot be used."""
     from avbench.report import lists
 
-    print_listing(*lists.listing(what, path), form)
+    print_listing(*lists.listing(what, name), form)
     for sentence in lists.problems(what):
         print_line(f"note: {sentence}", err=True)
 

@@ -2,8 +2,11 @@
 
 import contextlib
 import copy
+import errno
+import os
 import signal
 import sys
+import termios
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, TypeVar
@@ -26,9 +29,20 @@ ANYWHERE = ("--quiet", "-q", "--debug")
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which `kill`, Slurm and Kubernetes send: it stops a command in the same way as Ctrl-C."""
 
+    exit_code = 143
+
+
+class HungUp(Terminated):
+    """SIGHUP, which a terminal sends when it is closed, and ssh when its connection is lost."""
+
+    exit_code = 129
+
+
+_STOPPED_BY = {signal.SIGTERM: Terminated, signal.SIGHUP: HungUp}
+
 
 class Program(TyperGroup):
-    """The commands in the order of PANELS. Ctrl-C ends them with a sentence and exit code 130, SIGTERM with 143."""
+    """The commands in the order of PANELS. Ctrl-C, SIGTERM and SIGHUP end them with a sentence and their exit code."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -54,25 +68,44 @@ class Program(TyperGroup):
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             print_error(" ".join(["Stopped.", *getattr(stop, "__notes__", ())]))
-            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
+            raise typer.Exit(stop.exit_code if isinstance(stop, Terminated) else 130) from None
 
 
 @contextlib.contextmanager
 def _terminated_in_order() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM, unless whoever runs this process handles the signal."""
+    """Raise `Terminated` on SIGTERM and SIGHUP, unless whoever runs this process handles or ignores the signal.
 
-    def stop(*_: object) -> None:
-        raise Terminated
+    A closed terminal sends SIGHUP more than once, so that the later ones are ignored: the command is ending.
+    """
 
-    default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not default or threading.current_thread() is not threading.main_thread():  # only that one may set handlers
-        yield
-        return
-    signal.signal(signal.SIGTERM, stop)
+    def stop(number: int, _: object) -> None:
+        if number == signal.SIGHUP:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            _leave_closed_terminal()
+        raise _STOPPED_BY[signal.Signals(number)]
+
+    main = threading.current_thread() is threading.main_thread()  # only that one may set handlers
+    ours = [one for one in _STOPPED_BY if main and signal.getsignal(one) is signal.SIG_DFL]
+    for one in ours:
+        signal.signal(one, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for one in ours:
+            if signal.getsignal(one) is stop:
+                signal.signal(one, signal.SIG_DFL)
+
+
+def _leave_closed_terminal() -> None:
+    """Send to nowhere what would be printed on a closed terminal, where printing is an error."""
+    for stream in (1, 2):
+        try:
+            termios.tcgetattr(stream)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:  # a file or a pipe gives ENOTTY
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream)
+                os.close(nowhere)
 
 
 class OneValueEach(TyperCommand):
@@ -159,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. An error is printed as one sentence; with `--debug` the traceback comes first.
 
     Exit codes: 1 if a command did not succeed, 2 for a user's mistake or a file that cannot be read or written, 70
-    for a fault of avbench, 130 for Ctrl-C, 143 for SIGTERM.
+    for a fault of avbench, 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
     from avbench.cli.steps import PRINTED
 

@@ -45,8 +45,8 @@ COLUMNS = (
     *("difference", "low", "high", "error", "dof", "p", "p_holm", "family", "primary", "p_exact", "least_p"),
     *("trainings", "trainings_against", "prompts", "dropped"),
     *("spread", "spread_against", "sd_training", "sd_prompt", "sd_rest"),
-    *("detectable", "needed_trainings", "needed_prompts", "margin", "p_alike", "p_not_worse", "verdict", "better"),
-    *("missing", "mark", "too_few"),
+    *("detectable", "needed_trainings", "needed_prompts", "margin", "p_alike", "p_not_worse", "verdict"),
+    *("shown", "better", "missing", "mark", "too_few"),
 )
 FOLLOWING = ("detectable", "needed_trainings", "needed_prompts", "p_alike", "p_not_worse", "verdict", "better")
 SCORE_COLUMNS = (
@@ -283,7 +283,7 @@ def _followed(row: Any, parts: trainings.Components | None, family: int, alpha: 
         "detectable": paired.detectable(row.error, row.dof, **counted),
         "needed_trainings": parts.trainings_needed(size, int(row.prompts), **counted),
         "needed_prompts": parts.prompts_needed(size, fewer, **counted),
-        "better": better(row, alpha),
+        "better": better(row),
         **against_margin(row, alpha),
     }
 

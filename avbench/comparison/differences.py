@@ -3,8 +3,8 @@
 One row per (subset, metric, run, against): `difference` is the run's number less the other's. For a mean over clips it
 comes from `paired`; where the reference's value is right (≈), both numbers are distances from it, so that below 0 the
 run is nearer. For a distance between distributions labels are swapped within pairs (`uncertainty.swap_test`), and
-there is no interval, because a bootstrap of such a distance is wrong. `better` names a run only where the whole family
-of comparisons has at most 5 % of false alarms.
+there is no interval, because a bootstrap of such a distance is wrong. `shown` marks a difference only where the whole
+family of comparisons has at most 5 % of false alarms, or what the plan sets; `better` names the run that it favours.
 
 Pooled over subsets there are `macro`, where every subset counts the same, and `micro`, where every clip does; distances
 are not pooled.
@@ -44,8 +44,8 @@ NUMBERS = ("difference", "low", "high", "error", "dof", "p", "p_holm", "margin",
 COLUMNS = (
     *("subset", "metric", "run", "against", "direction", "unit", "kind", "paired"),
     *("difference", "low", "high", "error", "dof", "p", "p_holm", "family", "primary"),
-    *("pairs", "prompts", "dropped", "detectable", "needed", "margin", "p_alike", "p_not_worse", "verdict", "better"),
-    *("missing", "mark", "too_few"),
+    *("pairs", "prompts", "dropped", "detectable", "needed", "margin", "p_alike", "p_not_worse", "verdict"),
+    *("shown", "better", "missing", "mark", "too_few"),
 )
 FOLLOWING = ("detectable", "needed", "p_alike", "p_not_worse")
 
@@ -272,7 +272,8 @@ def could_be_made(frame: pd.DataFrame) -> pd.Series:
 
 
 def in_family(frame: pd.DataFrame, known: Mapping[str, Metric], plan: Plan) -> int:
-    """Add directions, units and Holm's correction to compared rows, and return what the family counts, at least 1.
+    """Add directions, units, Holm's correction and what is shown to compared rows, and return what the family counts,
+    at least 1.
 
     Comparisons that could not be made are no members: how many clips there are is known before any number, so leaving
     them out causes no false alarm. A plan's questions stay members for as long as they have a p-value, as declared.
@@ -284,6 +285,7 @@ def in_family(frame: pd.DataFrame, known: Mapping[str, Metric], plan: Plan) -> i
     primary = np.array([plan.primary(subset, metric) for subset, metric in places]) & candidates
     frame["primary"], frame["family"] = primary, primary.sum()
     frame.loc[primary, "p_holm"] = paired.holm(frame.loc[primary, "p"])
+    frame["shown"] = (frame["p_holm"] < plan.alpha) & (frame["difference"] != 0) & frame["too_few"].isna()
     return max(1, int(primary.sum()))
 
 
@@ -292,7 +294,7 @@ def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
     if np.isnan(row.error):
         return dict.fromkeys(("better", "detectable", "needed", "p_alike", "p_not_worse", "verdict"))
     return {
-        "better": better(row, alpha),
+        "better": better(row),
         "detectable": _detectable(row, family, alpha),
         "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=family, alpha=alpha),
         **against_margin(row, alpha),
@@ -327,9 +329,8 @@ def worsening(row: Any) -> float:
     return -row.difference if row.direction == Direction.HIGHER else row.difference
 
 
-def better(row: Any, alpha: float) -> str | None:
+def better(row: Any) -> str | None:
     """The run of a row that is shown to be better, if one is."""
-    decided = pd.notna(row.p_holm) and row.p_holm < alpha and row.difference and pd.isna(row.too_few)
-    if not decided or not sided(row):
+    if not row.shown or not sided(row):
         return None
     return row.against if worsening(row) > 0 else row.run

@@ -50,7 +50,7 @@ class Plan:
         known = known_metrics()
         for name in (*(question.metric for question in self.questions), *(key.split("/")[-1] for key in self.margins)):
             if name not in known:
-                msg = f"plan: metric {name!r} is unknown; {nearest(name, known)}"
+                msg = f"plan: metric {name!r} is unknown; {nearest(name, known, '`avbench list metrics`')}"
                 raise InputError(msg)
         for key, margin in self.margins.items():
             if not _number(margin) or margin < 0:

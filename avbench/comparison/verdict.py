@@ -147,11 +147,6 @@ def ahead(frame: pd.DataFrame, differences: pd.DataFrame | None) -> pd.Series:
     return where.isin(won - lost)
 
 
-def is_shown(row: Any) -> bool:
-    """Whether a difference is more than chance after Holm's correction, and rests on enough clips."""
-    return bool(pd.notna(row.p_holm) and row.p_holm < ALPHA and row.difference and pd.isna(row.too_few))
-
-
 def reason(row: Any, frame: pd.DataFrame) -> str:
     """Why the comparison in a row of `differences` could not be made, short, and which run is the cause.
 
@@ -192,7 +187,7 @@ class _Pair:
         largest_first: list[Any] = sorted(made.itertuples(), key=lambda row: -abs(effect(row)))
         self.better = [row for row in largest_first if row.better == run]
         self.worse = [row for row in largest_first if row.better == against]
-        self.beside = [row for row in largest_first if not sided(row) and is_shown(row)]
+        self.beside = [row for row in largest_first if not sided(row) and row.shown]
         self.open = [row for row in largest_first if row not in [*self.better, *self.worse, *self.beside]]
 
     def findings(self, rows: Sequence[Any], subject: str, most: int = MOST_NAMED) -> str:

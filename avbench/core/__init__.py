@@ -13,6 +13,7 @@ from avbench.core.errors import (
 )
 from avbench.core.prompt import Prompt, Subset, checked_id
 from avbench.core.protocol import (
+    OTHER_CONTENT,
     Notes,
     Protocol,
     different_fields,
@@ -30,6 +31,7 @@ from avbench.core.table import resolve
 from avbench.core.text import csv_text, one_line, spreadsheet_cell, visible
 
 __all__ = [
+    "OTHER_CONTENT",
     "Audio",
     "Clip",
     "ClipSpec",

@@ -20,6 +20,10 @@ _LOOKS_SECRET = (
 """Patterns of text that looks like a key or a token."""
 
 
+_MOST_LISTED, _MOST_GUESSED = 60, 4
+"""Choices that an error message lists; choices that it guesses where there are more."""
+
+
 class InputError(ValueError):
     """Input of the user is wrong. The message is one sentence, which the command line prints without a traceback."""
 
@@ -40,12 +44,30 @@ class NotMeasurable(Exception):
     """A number does not exist for this clip or set of clips. The message is shown in place of the number."""
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """Name the closest of `choices`, if any is close to `name`, and list all of them, for an error message."""
+def nearest(name: str, choices: Iterable[str], listed_by: str | None = None) -> str:
+    """Name the choices closest to `name`, and list them all, for an error message.
+
+    Args:
+        name: what was given.
+        choices: what could have been given.
+        listed_by: a command or a page that lists them, where they are many; it is named in place of the list.
+    """
     listed = sorted(choices)
-    close = difflib.get_close_matches(name, listed, n=1)
-    guess = f"did you mean {close[0]!r}? " if close else ""
-    return f"{guess}choices: {', '.join(listed) or 'none'}"
+    close = _closest(name, listed)
+    if listed_by is None and len(listed) <= _MOST_LISTED:
+        guess = f"did you mean {close[0]!r}? " if close else ""
+        return f"{guess}choices: {', '.join(listed) or 'none'}"
+    *most, last = map(repr, close or [""])
+    guess = f"did you mean {', '.join(most)}{' or ' if most else ''}{last}? " if close else ""
+    return guess + (f"{listed_by} lists all {len(listed)}" if listed_by else f"there are {len(listed)} choices")
+
+
+def _closest(name: str, choices: Iterable[str]) -> list[str]:
+    """A few of the choices, the closest first: by spelling, and those that hold the name as a part."""
+    lower = {one.lower(): one for one in choices}
+    close = difflib.get_close_matches(name.lower(), lower, n=_MOST_GUESSED)
+    close += [one for one in lower if len(name) > 2 and name.lower() in one]
+    return [lower[one] for one in dict.fromkeys(close)][:_MOST_GUESSED]
 
 
 def first_line(error: BaseException) -> str:

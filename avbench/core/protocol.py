@@ -14,6 +14,7 @@ in a sentence, under the value's name. Rewording a note changes no digest and in
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -72,6 +73,21 @@ def without_notes(described: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+OTHER_CONTENT = "other content"
+_IDENTIFIED = (
+    (r"(?:settings\.)?source_sha256", "the model's code"),
+    (r"(?:settings\.)?imports_sha256\.(.+)", r"\1, which the model's code imports"),
+    (r"(?:settings\.)?files_sha256\.(.+)", r"the file \1"),
+    (r"(?:settings\.)?inputs\.(.+)\.sha256", r"the file or folder \1"),
+    (r"(?:settings\.)?folders\.(.+)\.sha256", r"the folder \1"),
+    (r"(?:settings\.)?weights\.sha256", "the model's files"),
+    (r"(?:settings\.)?weights\.(.+)\.sha256", r"the model's files (\1)"),
+    (r"subsets\.(.+)", r"the prompts of \1"),
+    (r"(.+)", r"\1"),
+)
+"""Names of fields that hold hashes, and what these identify."""
+
+
 def field_differences(
     ours: Mapping[str, Any],
     theirs: Mapping[str, Any],
@@ -79,13 +95,34 @@ def field_differences(
 ) -> list[str]:
     """The fields in which two plain mappings differ, each as ``name: ours against theirs``.
 
+    Of files that are known by hashes only, it says in words which has other content.
+
     Args:
         ours: one mapping.
         theirs: the other.
         said: makes words of the two values. They must say whose each value is, unless the sentence around them names
             both owners in this order.
     """
-    return [f"{name}: {said(repr(one), repr(other))}" for name, (one, other) in different_fields(ours, theirs).items()]
+    differing = different_fields(ours, theirs)
+    hashed = {name for name, values in differing.items() if any(map(_is_hash, values))}
+    beside = {f"{name.removesuffix('.sha256')}.{other}" for name in hashed for other in ("bytes", "files", "hashed")}
+    found = []
+    for name, (one, other) in differing.items():
+        if name in hashed:
+            both = _is_hash(one) and _is_hash(other)
+            found.append(f"{_in_words(name)}: {OTHER_CONTENT if both else 'in one of the two only'}")
+        elif name not in beside:
+            found.append(f"{name}: {said(repr(one), repr(other))}")
+    return found
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _in_words(name: str) -> str:
+    """What a field that holds a hash identifies."""
+    return next(found.expand(words) for pattern, words in _IDENTIFIED if (found := re.fullmatch(pattern, name)))
 
 
 def different_fields(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

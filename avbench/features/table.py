@@ -99,7 +99,10 @@ def feature_class(feature: str) -> "type[Feature]":
         return resolve(FEATURES[feature])
     found = plug_ins()
     if feature not in found.usable:
-        msg = found.problems.get(feature) or f"feature {feature!r} is unknown; {nearest(feature, places())}"
+        msg = (
+            found.problems.get(feature)
+            or f"feature {feature!r} is unknown; {nearest(feature, places(), '`avbench list features`')}"
+        )
         raise InputError(msg)
     plug_in = found.usable[feature]
     kind = plug_in.load(type)

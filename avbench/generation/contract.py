@@ -35,9 +35,13 @@ def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
     """Run all checks on a generator, and stop after the first failure that leaves no clips to check."""
     try:
         generator = build()
+    except Exception as error:
+        yield Check("settings", False, f"it cannot be built: {_sentence(error)}")
+        return
+    try:
         digest(generator.settings)
     except Exception as error:
-        yield Check("settings", False, f"it cannot be built, or its settings are not plain values: {_sentence(error)}")
+        yield Check("settings", False, f"its settings are not plain values: {_sentence(error)}")
         return
     yield Check("settings", True, f"{len(generator.settings)} settings, all plain values")
     first, *others = subset.prompts

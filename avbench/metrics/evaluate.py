@@ -61,7 +61,9 @@ def chosen_metrics(names: str | Sequence[str] | None) -> list[Metric]:
         names = [name.strip() for name in names.split(",")]
     for name in names or ():
         if name not in known:
-            msg = problems().get(name) or f"metric {name!r} is unknown; {nearest(name, known)}"
+            msg = (
+                problems().get(name) or f"metric {name!r} is unknown; {nearest(name, known, '`avbench list metrics`')}"
+            )
             raise InputError(msg)
     return [metric for metric in known.values() if (metric.usual if names is None else metric.name in names)]
 

@@ -16,7 +16,6 @@ and clips.csv has a 2 for each clip that is only in the moments. An imported ref
 
 import dataclasses
 import functools
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ from avbench.storage import shipped
 from avbench.storage.conform import ClipForm
 from avbench.storage.reading import csv_head, csv_rows, read_json, read_tensors
 from avbench.storage.run_folder import RunFolder, file_sha256, write_json, write_whole
-from avbench.storage.sharing import without_folders
+from avbench.storage.sharing import shared_command, without_folders
 
 FIRST_SEED = 1_000_000
 """The first seed of reference clips; runs do not use seeds from here on by default."""
@@ -214,8 +213,8 @@ class _Card:
     protocols: dict[str, dict[str, Any]]
     sha256: dict[str, str]
     licence: str
-    command: str
     clips: dict[str, int]
+    command: str = ""
     splits: dict[str, int] | None = None
 
 
@@ -313,7 +312,7 @@ def pack(
 ) -> str:
     """Make a reference of a measured run; return the sha256 of its columns.
 
-    The card also gets the fields of `about`, which say how its clips were chosen.
+    The card also gets the fields of `about`: how its clips were chosen, and the command.
 
     A feature without a value for any clip is left out, and the card gives the reason. Rows are read one by one, so that
     memory does not grow with the clips. Embeddings are stored as float32, as the networks return them; scalars as
@@ -357,20 +356,14 @@ def pack(
     if not values:
         msg = f"no feature of {subset.name} can be a reference: {'; '.join(sorted(set(left_out.values())))}"
         raise InputError(msg)
-    model = without_folders(run.model)
-    options = {"model": model, "seeds": len(run.seeds), "first-seed": run.seeds[0]}
-    options |= {"licence": licence} if licence else {}
-    command = ["avbench", "reference", "build", subset.name]
-    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     card = {
         "subset": subset.name,
         "subset_digest": subset.digest,
-        "model": model,
+        "model": run.model,
         "settings": run.settings,
         "seeds": list(run.seeds),
         "clips": {protocol.name: int((clips[protocol.name] > 0).to_numpy().sum()) for protocol in protocols},
         "licence": licence or NOT_STATED,
-        "command": shlex.join(command),
         "versions": run.versions,
         **(about or {}),
     }
@@ -451,7 +444,7 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
         "subset_digest": first.subset_digest,
         "clips": {feature: int((clips[feature] > 0).to_numpy().sum()) for feature in first.protocols},
         "licence": "; ".join(sorted({shard.card["licence"] for shard in shards})),
-        "command": shlex.join(["avbench", "reference", "merge", *(each.name for each in places), "--out", place.name]),
+        "command": shared_command(["avbench", "reference", "merge", *places], {"out": place.name, "rows": rows}),
         "shards": [{name: value for name, value in shard.card.items() if name != "protocols"} for shard in shards],
     }
     lacking = [shard.card.get("left_out", {}) for shard in shards]
@@ -472,15 +465,13 @@ def import_statistics(
     """
     found = imported_statistics.read(file, kind, n=n)
     sha256 = file_sha256(file)
-    options = {"format": kind, "feature": protocol.name, "column": column, "source": source, "licence": licence}
-    command = ["avbench", "reference", "import", file.name]
-    command += [part for name, value in options.items() for part in (f"--{name}", value)]
+    asked = {"format": kind, "feature": protocol.name, "column": column, "source": source, "licence": licence, "n": n}
     card = {
         "subset": place.name,
         "subset_digest": None,
         "clips": {protocol.name: found.moments.n},
         "licence": licence,
-        "command": shlex.join(command + (["--n", str(n)] if n is not None else [])),
+        "command": shared_command(["avbench", "reference", "import", file], {**asked, "out": place.name}),
         "imported": {"format": kind, "sha256": sha256, "divisor": found.divisor, "source": source, "claimed": True},
     }
     clips = pd.DataFrame(columns=[*_CLIP_COLUMNS, protocol.name])

@@ -25,9 +25,15 @@ Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Column heads and rows."""
 
 
-def listing(what: str, path: Path | None = None) -> Listing:
-    """Return the heads and rows of a kind, such as ``models``, or of what lies at `path`. Raises InputError on other
-    kinds.
+def listing(what: str, name: str | Path | None = None) -> Listing:
+    """Return the heads and rows of a kind, such as ``metrics``.
+
+    Args:
+        what: the kind.
+        name: only the entries whose name holds this word; of models, a path, of which is listed what lies there.
+
+    Raises:
+        InputError: there is no such kind, no such entry, or nothing at the path.
     """
     kinds = {
         "models": _models,
@@ -42,12 +48,19 @@ def listing(what: str, path: Path | None = None) -> Listing:
     if what not in kinds:
         msg = f"{what!r} cannot be listed; {nearest(what, kinds)}"
         raise InputError(msg)
-    if path is not None:
-        if what != "models":
-            msg = f"{what} {path}: a path can only be listed as a model: `avbench list models {path}`"
-            raise InputError(msg)
-        return _detected(path)
-    return kinds[what]()
+    if what == "models" and name is not None:
+        return _detected(Path(name))
+    heads, rows = kinds[what]()
+    if name is None:
+        return heads, rows
+    found = [row for row in rows if str(name).lower() in row[0].lower()]
+    if not found:
+        other = nearest(str(name), (row[0] for row in rows), f"`avbench list {what}`")
+        if Path(name).exists():
+            other = f"what lies at this path is listed by `avbench list models {shlex.quote(str(name))}`"
+        msg = f"list {what}: no name holds {str(name)!r}; {other}"
+        raise InputError(msg)
+    return heads, found
 
 
 def problems(what: str) -> list[str]:
@@ -194,7 +207,7 @@ def _references() -> Listing:
         (
             one.subset,
             str(max(one.card["clips"].values())),
-            one.card["command"],
+            one.card.get("command", ""),
             one.card["sha256"]["columns.safetensors"],
         )
         for one in found

@@ -20,7 +20,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from avbench.comparison.verdict import ahead, all_of, is_shown
+from avbench.comparison.verdict import ahead, all_of
 from avbench.core import one_line
 from avbench.metrics.evaluate import NO_REFERENCE
 
@@ -157,7 +157,7 @@ def compact(
     several = len(tables) > 1
     names = dict.fromkeys(column.split(" ")[0] for table in tables for column in table.columns)
     rows_of_pairs: list[Any] = [] if differences is None else [*differences.itertuples()]
-    shown = {row.metric for row in rows_of_pairs if is_shown(row)}
+    shown = {row.metric for row in rows_of_pairs if row.shown}
     measured = {*frame.loc[frame["value"].notna() & frame["too_few"].isna(), "metric"]}
     order = sorted(names, key=lambda name: (name not in shown, name not in measured))
     if not every:  # a column of dashes says nothing that the verdict does not say

@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from avbench.core import (
+    OTHER_CONTENT,
     ClipSpec,
     InputError,
     Key,
@@ -262,8 +263,13 @@ class RunFolder:
         """Why this run cannot continue in the folder, or None if it is the folder's run or extends it."""
         there = self.run()
         said = "{} was asked for, the folder holds {}".format
-        differing = field_differences(run.identity(), there.identity(), said)
+        asked_for, held_here = run.identity(), there.identity()
+        if run.model.partition(":")[0] != there.model.partition(":")[0]:  # other settings follow from another model
+            asked_for["settings"] = held_here["settings"] = {}
+        differing = field_differences(asked_for, held_here, said)
         another = f"{self.path} holds another run ({'; '.join(differing)}). Ask for the run that it holds"
+        if any(one.endswith(OTHER_CONTENT) for one in differing):
+            another += ", with its files and prompts as they were"
         same_model = replace(run, subsets=there.subsets, seeds=there.seeds).identity() == there.identity()
         if not differing or not same_model:
             return another if differing else None

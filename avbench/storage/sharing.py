@@ -4,7 +4,8 @@ A run folder itself keeps whole paths, because resuming needs them.
 """
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,17 @@ def without_folders(value: Any) -> Any:
     if (found := _PATH.fullmatch(value)) and _exists(found[2]):
         return found[1] + Path(found[2]).name
     return _FOLDERS.sub("", value)
+
+
+def shared_command(words: Iterable[Any], options: Mapping[str, Any] | None = None) -> str:
+    """Write a command for other people: absolute paths are cut to their last names, and words quoted for a shell.
+
+    An option without a value is left out; of a list, every item gets the option.
+    """
+    for name, value in (options or {}).items():
+        given = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        words = [*words, *(word for one in given for word in (f"--{name}", one))]
+    return shlex.join(without_folders([str(word) for word in words]))
 
 
 def _exists(text: str) -> bool:

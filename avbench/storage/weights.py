@@ -433,7 +433,7 @@ def _from_mirror(name: str, source: WebFile | HubFiles, mirror: str, new: Path, 
 
 def _weight(name: str) -> Weight:
     if name not in WEIGHTS:
-        msg = f"no weight is called {name!r}; {nearest(name, [*WEIGHTS, *USER_PROVIDED])}"
+        msg = f"no weight is called {name!r}; {nearest(name, [*WEIGHTS, *USER_PROVIDED], '`avbench weights list`')}"
         raise InputError(msg)
     return WEIGHTS[name]
 

@@ -139,7 +139,7 @@ def map_unordered(
     while left:
         try:
             with _pool(min(workers, len(left)), imports) as pool:
-                with _ctrl_c_held_back():
+                with _terminal_held_back():
                     futures = {pool.submit(_call, build, tasks[number]): number for number in left}
                 for future in as_completed(futures):
                     number, result = futures.pop(future), _result(future)
@@ -162,7 +162,7 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
     """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
     try:
         with _pool(1) as pool:
-            with _ctrl_c_held_back():
+            with _terminal_held_back():
                 future = pool.submit(_call, build, task)
             return _result(future)
     except BrokenProcessPool:
@@ -170,9 +170,11 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
 
 
 @contextlib.contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Processes started inside it never get Ctrl-C, which a terminal sends to all; their parent ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _terminal_held_back() -> Iterator[None]:
+    """Processes started inside it never get what a terminal sends to all: Ctrl-C, and SIGHUP when it is closed. Their
+    parent ends them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -187,7 +189,8 @@ def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[Proc
     """
     how = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     how.set_forkserver_preload([*imports])
-    pool = ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
+    with _terminal_held_back():  # it starts Python's resource tracker
+        pool = ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
     try:
         yield pool
     except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the tasks in progress any more

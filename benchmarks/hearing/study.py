@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ import torch
 
 from avbench import api
 from avbench.avfulldit import checkpoint
+from avbench.storage.reading import read_json
+from avbench.storage.run_folder import write_json
 from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples
 from avbench.training.machine import Machine
@@ -29,6 +32,7 @@ from benchmarks.gpu_kit import print_line
 from benchmarks.hearing.arms import Study, read_plan, train_arm, train_tower
 
 TRAINED = "python:benchmarks.hearing.generator:Trained"
+MACHINE = "machine.json"
 _SAMPLED_AT_ONCE = 96
 
 
@@ -39,8 +43,9 @@ def main() -> None:
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=run_examples, args=(options,))] if options.examples is None else []
     options.examples = options.examples or options.folder / "examples"
-    measuring = spawn.Process(target=run_measuring, args=(options,))
-    trainers = [spawn.Process(target=run_trainer, args=(options, number)) for number in range(options.trainers)]
+    machine = machine_of(options)
+    measuring = spawn.Process(target=run_measuring, args=(options, machine))
+    trainers = [spawn.Process(target=run_trainer, args=(options, machine, n)) for n in range(options.trainers)]
     for process in [*processes, *trainers, measuring]:
         process.start()
     for process in trainers:
@@ -73,19 +78,26 @@ def plan_of(options: argparse.Namespace) -> dict[str, Any]:
     return plan
 
 
-def study_of(options: argparse.Namespace) -> Study:
+def machine_of(options: argparse.Namespace) -> Machine:
+    """How the study trains: chosen when it begins, and kept, because another precision would be another training."""
+    kept = options.folder / MACHINE
+    if not kept.exists():
+        _set_torch(options.threads)
+        write_json(kept, asdict(Machine("cpu", "float32") if options.tiny else Machine.measured()))
+    return read_json(kept, Machine)
+
+
+def study_of(options: argparse.Namespace, machine: Machine) -> Study:
     """The study in its folder, once its examples are begun."""
     while not all((options.examples / name).exists() for name in (CARD, CAPTIONS)):
         time.sleep(0.2)
-    machine = Machine("cpu", "float32") if options.tiny else Machine.measured()
     return Study(plan_of(options), options.folder, machine, Examples.open(options.examples))
 
 
-def run_trainer(options: argparse.Namespace, number: int) -> None:
+def run_trainer(options: argparse.Namespace, machine: Machine, number: int) -> None:
     """Train every n-th arm; the first trainer makes the towers, the others wait for them."""
-    torch.set_num_threads(options.threads)
-    torch.set_float32_matmul_precision("high")
-    study = study_of(options)
+    _set_torch(options.threads)
+    study = study_of(options, machine)
     for index, what in enumerate(("audio", "video")):
         if index % options.trainers == number:
             _follow(f"tower {what}", train_tower(study, what))
@@ -94,6 +106,11 @@ def run_trainer(options: argparse.Namespace, number: int) -> None:
             time.sleep(0.2)
     for arm, seed in study.trainings()[number :: options.trainers]:
         _follow(f"{arm.name}-{seed}", train_arm(study, arm, seed))
+
+
+def _set_torch(threads: int) -> None:
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high")
 
 
 def _follow(name: str, steps: Any) -> None:
@@ -106,9 +123,9 @@ def _follow(name: str, steps: Any) -> None:
         print_line(f"{name}: {last.step} steps, {seconds:.0f} s ({last.seconds:.0f} s of steps), loss {video} {audio}")
 
 
-def run_measuring(options: argparse.Namespace) -> None:
+def run_measuring(options: argparse.Namespace, machine: Machine) -> None:
     """Sample and measure every checkpoint as it appears."""
-    study = study_of(options)
+    study = study_of(options, machine)
     wanted = [
         f"{arm.name}-{seed}{suffix}"
         for arm, seed in study.trainings()

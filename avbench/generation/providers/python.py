@@ -35,7 +35,7 @@ class OwnModel:
             msg = f"{target} is not a class, so it takes no settings: {', '.join(settings)}"
             raise InputError(msg)
         if not callable(getattr(model, "generate", model)):
-            msg = f"{target} is not callable and has no method generate(requests)"
+            msg = f"{target} is no generator: it is not callable and has no method generate(requests)"
             raise InputError(msg)
         self._model = model
         self.batch_size: int = getattr(model, "batch_size", 1)
@@ -117,7 +117,7 @@ def _wrapped(made: Any) -> Made | InputError:
 
 def _imported(target: str) -> Any:
     module, colon, name = target.partition(":")
-    if not colon or not name:
+    if not all((module, colon, name)):
         msg = f"python:{target}: write python:package.module:Class"
         raise InputError(msg)
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
@@ -125,7 +125,12 @@ def _imported(target: str) -> Any:
     try:
         found = importlib.import_module(module)
     except Exception as error:
-        msg = f"python:{target}: {module} cannot be imported: {type(error).__name__}: {first_line(error)}"
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            msg = f"python:{target}: there is no module {error.name} in {Path.cwd()} or among the installed packages"
+            if module.endswith(".py") and Path(module).is_file():
+                msg = f"python:{target}: for the file {module} write python:{module.removesuffix('.py')}:{name}"
+        else:
+            msg = f"python:{target}: importing {module} failed: {type(error).__name__}: {first_line(error)}"
         raise InputError(msg) from error
     if not hasattr(found, name):
         public = [one for one in vars(found) if not one.startswith("_")]

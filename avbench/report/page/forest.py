@@ -19,7 +19,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from avbench.comparison.differences import could_be_made, sided, worsening
-from avbench.comparison.verdict import counted, effect, is_shown, reason
+from avbench.comparison.verdict import counted, effect, reason
 from avbench.report.page import svg
 from avbench.report.tables import p_value
 from avbench.statistics.paired import least_prompts
@@ -102,7 +102,7 @@ def _mark(row: Any) -> _Mark:
     unit = row.detectable if row.detectable > 0 else math.nan
     turn = math.copysign(1.0, -worsening(row) * row.difference) if sided(row) and row.difference else 1.0
     low, high = sorted((turn * row.low / unit, turn * row.high / unit))
-    winner = row.better if isinstance(row.better, str) else "" if is_shown(row) and not sided(row) else None
+    winner = row.better if isinstance(row.better, str) else "" if row.shown and not sided(row) else None
     return _Mark(effect(row), low, high, winner, row.subset)
 
 

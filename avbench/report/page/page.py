@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from avbench.comparison import votes as ballots
 from avbench.comparison.same_clips import remarks
-from avbench.comparison.verdict import POOLS, effect, is_shown, verdict
+from avbench.comparison.verdict import POOLS, effect, verdict
 from avbench.core import Key, Run, Subset, clip_name
 from avbench.core.version import __version__
 from avbench.features.measure import current_rows
@@ -35,7 +35,7 @@ from avbench.report.page.pictures import PICTURES
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, file_sha256
-from avbench.storage.sharing import without_folders
+from avbench.storage.sharing import shared_command, without_folders
 from avbench.subsets import loading
 
 MEDIA = ("inside", "beside")
@@ -156,9 +156,7 @@ def _differences(differences: pd.DataFrame | None) -> list[dict[str, Any]]:
         return []
     rows = [*differences.itertuples()]
     effects = [None if pd.isna(one := effect(row)) else min(max(one, -1e6), 1e6) for row in rows]
-    return _records(
-        differences.assign(effect=pd.Series(effects, differences.index, dtype=object), shown=[*map(is_shown, rows)])
-    )
+    return _records(differences.assign(effect=pd.Series(effects, differences.index, dtype=object)))
 
 
 def _compared(differences: pd.DataFrame) -> list[dict[str, Any]]:
@@ -406,9 +404,9 @@ def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
     beside = {name: [f"--{name}", path] for name, path in folder.scored_with().items()}
     scored = [word for words in beside.values() for word in words]
     return {
-        "sample": shlex.join(["avbench", "sample", run.model, *given, *asked, *seeds, *out]),
-        "measure": shlex.join(["avbench", "measure", str(folder.path), *beside.get("against", []), "--metric"]),
-        "evaluate": shlex.join(["avbench", "evaluate", str(folder.path), *scored, "--metric"]),
+        "sample": shared_command(["avbench", "sample", run.model, *given, *asked, *seeds, *out]),
+        "measure": shared_command(["avbench", "measure", str(folder.path), *beside.get("against", []), "--metric"]),
+        "evaluate": shared_command(["avbench", "evaluate", str(folder.path), *scored, "--metric"]),
     }
 
 

@@ -219,7 +219,7 @@ def _guider_scale(source: Source) -> float | None:
 
 def _preset(asked: str | None, pipeline: type, index: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
     if asked is not None and asked not in (*PRESETS, "none"):
-        msg = f"preset {asked!r} is unknown; {nearest(asked, [*PRESETS, 'none'])}"
+        msg = f"preset {asked!r} is unknown; {nearest(asked, [*PRESETS, 'none'], 'docs/models.md')}"
         raise InputError(msg)
     name = asked or preset_name(pipeline.__name__, index)
     return (None, {}) if name in (None, "none") else (name, asdict(PRESETS[name]))
