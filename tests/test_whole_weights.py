@@ -649,6 +649,38 @@ def test_a_pipeline_that_lacks_a_tensor_or_has_one_too_many(wan, tmp_path, part,
         loaded(over)
 
 
+def test_a_part_that_is_missing_or_damaged_is_named_before_anything_is_loaded(wan, tmp_path):
+    pipeline = tmp_path / "pipeline"
+    file, config = pipeline / "transformer" / DIT, pipeline / "scheduler" / "scheduler_config.json"
+    for change, words in (
+        (
+            lambda: shutil.rmtree(pipeline / "vae"),
+            r"its model_index\.json names the part vae, which is not in the folder",
+        ),
+        (lambda: file.write_bytes(file.read_bytes()[:-9]), f"{DIT} is damaged: 9 bytes are missing: it is cut short"),
+        (lambda: file.write_text("version https://git-lfs.github.com/spec/v1"), "it is a pointer of Git LFS"),
+        (lambda: config.write_text("[]"), r"scheduler_config\.json: the whole is \[\]; it must be an object"),
+    ):
+        shutil.copytree(wan, pipeline)
+        change()
+        with pytest.raises(InputError, match=words):
+            generators.build(str(pipeline), SETTINGS)
+        shutil.rmtree(pipeline)
+    shutil.copytree(wan, pipeline)
+    weights = load_file(file)
+    for name, wrong, words in (
+        ("proj_out.weight", torch.ones(64, WIDTH, dtype=torch.int8), r"would be noise: proj_out\.weight \(I8\)"),
+        (
+            "proj_out.weight",
+            torch.ones(3, WIDTH),
+            r"fit its weights: proj_out\.weight is \[?3, 24\]? in the file and \[?64, 24",
+        ),
+    ):
+        save_file({**weights, name: wrong}, file)
+        with pytest.raises(InputError, match=words):
+            loaded(pipeline)
+
+
 def test_a_tied_embedding_needs_its_tie(wan, tmp_path, monkeypatch):
     """Wan's UMT5 holds its embedding once; some versions of transformers left the other name uninitialised."""
     folder = tmp_path / "untied"

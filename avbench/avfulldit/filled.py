@@ -18,6 +18,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from avbench.core import InputError
+from avbench.storage.reading import tensor_header
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _INDEX, _SAFE = ".safetensors.index.json", ".safetensors"
@@ -41,8 +42,24 @@ def check_filled(network: nn.Module, folder: Path, what: str) -> None:
             weights.
     """
     if files := _files(folder):
+        _require_real(network, files, what)
         stored = [_Stored(name, file) for file in files for name in _names(file)]
         _check(network, stored, what, ", ".join(sorted(file.name for file in files)[:_SHOWN]) + f" of {folder}")
+
+
+def _require_real(network: nn.Module, files: Iterable[Path], what: str) -> None:
+    """Raise InputError if a file holds whole numbers where the network computes with real ones."""
+    held = network.state_dict()
+    whole = [
+        f"{name} ({one['dtype']})"
+        for file in files
+        if file.suffix == _SAFE
+        for name, one in tensor_header(file).items()
+        if name in held and held[name].is_floating_point() and not str(one["dtype"]).startswith(("F", "BF"))
+    ]
+    if whole:
+        msg = f"{what} has {len(whole)} weights of whole numbers without a scale, which would be noise: {listed(whole)}"
+        raise InputError(msg)
 
 
 def check_names(network: nn.Module, names: Iterable[str], what: str, where: str) -> None:

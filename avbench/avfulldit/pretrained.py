@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from avbench.avfulldit.filled import check_filled
 from avbench.avfulldit.tower import Text
 from avbench.core import InputError, UnusableError, first_line
+from avbench.storage.reading import read_json
 
 
 def package(name: str) -> Any:
@@ -45,6 +46,10 @@ def load_transformer(kind: str, folder: Path, **settings: Any) -> Any:
     diffusers = package("diffusers")
     if not (folder / "config.json").is_file():
         msg = f"{folder} is no transformer folder of diffusers: it has no config.json"
+        raise InputError(msg)
+    found = read_json(folder / "config.json", dict).get("_class_name", kind)
+    if found != kind:
+        msg = f"{folder} is a {found}; only a {kind} can be this tower"
         raise InputError(msg)
     return read_folder(getattr(diffusers, kind), folder, **settings)
 

@@ -5,10 +5,11 @@ header; what a pipeline outputs (video, sound) by the fields of its class's outp
 weight is read. The formats are those of diffusers 0.42.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,18 @@ def diffusers() -> Any:
         msg = "diffusers pipelines need the package diffusers: pip install 'avbench[models]'"
         raise InputError(msg) from None
     return package
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Silence diffusers' own log, where what it logs is checked or raised as well."""
+    logging = diffusers().utils.logging
+    was = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(was)
 
 
 def header(path: Path) -> dict[str, Any]:

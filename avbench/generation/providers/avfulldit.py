@@ -120,6 +120,10 @@ class AVFullDiT:
 def _check(given: Mapping[str, Any]) -> None:
     """Raise InputError on an invalid setting, before anything is loaded."""
     check_positive(**{name: given[name] for name in ("steps", "shift", "fps", "width", "height") if name in given})
+    for name in ("steps", "joint_layers"):
+        if isinstance(given.get(name, 1), bool) or not isinstance(given.get(name, 1), int):
+            msg = f"{name} is {given[name]!r}; it must be a whole number"
+            raise InputError(msg)
     check_finite(**{name: given[name] for name in ("video_guidance", "audio_guidance") if name in given})
     again = given.get("audio_again", 0)
     if isinstance(again, bool) or not isinstance(again, int | float) or not 0 <= again < float("inf"):

@@ -6,7 +6,6 @@ change that a file asks for is computed here, ``alpha / rank · B @ A`` for each
 network after diffusers has loaded the file. Differences are added here.
 """
 
-import contextlib
 import json
 import math
 import re
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line, nearest
-from avbench.generation.detect import detect, diffusers, header
+from avbench.generation.detect import detect, header, silenced
 from avbench.storage.reading import read_json
 
 DENOISERS = ("transformer", "transformer_2", "unet")
@@ -433,20 +432,9 @@ def _load(pipe: Any, adapter: Adapter, source: Path | dict[str, Any], name: str)
     if isinstance(source, Path):
         options |= {"weight_name": source.name}
     # diffusers prints and warns of keys that match nothing, which are checked here, and of a second LoRA
-    with warnings.catch_warnings(), _silenced():
+    with warnings.catch_warnings(), silenced():
         warnings.simplefilter("ignore")
         pipe.load_lora_weights(str(source.parent) if isinstance(source, Path) else source, **options)
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    logging = diffusers().utils.logging
-    was = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(was)
 
 
 def _trouble(error: Exception) -> str:

@@ -6,6 +6,7 @@ optional, as Wan does. So the concrete class is called, and the result is checke
 
 import contextlib
 import os
+import re
 import unittest.mock
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import Any
 
 from avbench.core import InputError, first_line, masked, nearest
 from avbench.generation import modular
-from avbench.generation.detect import PICKLES, Detected, diffusers, is_modular
+from avbench.generation.detect import PICKLES, Detected, diffusers, is_modular, silenced
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
+from avbench.storage.reading import read_json, tensor_header
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _TILED_ONLY = ("AutoencoderKLAllegro",)
@@ -209,6 +211,29 @@ def refuse_pickles(paths: Sequence[Path]) -> None:
                 raise InputError(msg)
 
 
+def check_parts(folder: Path, index: Mapping[str, Any], replaced: str | None) -> None:
+    """Read the configs and the headers of the weights of a pipeline's parts, except the one that is replaced.
+
+    Raises:
+        InputError: a part is missing, a config is no object, or a file of weights is damaged or cut short.
+    """
+    places = modular.parts_in(folder) if is_modular(folder) else {name: name for name in parts_of(index)}
+    for name, place in places.items():
+        if name == replaced:
+            continue
+        if not (folder / place).is_dir():
+            of = modular.INDEX if is_modular(folder) else "model_index.json"
+            msg = (
+                f"{folder}: its {of} names the part {name}, which is not in the folder; save the whole pipeline with "
+                "save_pretrained, or copy it whole"
+            )
+            raise InputError(msg)
+        for config in sorted((folder / place).glob("*config.json")):
+            read_json(config, dict)
+        for file in sorted((folder / place).glob("*.safetensors")):
+            tensor_header(file)
+
+
 def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> Any:
     """Load a pipeline, insert the parts that replace its own, and place it on its device.
 
@@ -236,7 +261,7 @@ def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> 
 
 def _put(pipe: Any, **parts: Any) -> None:
     """Replace parts of a pipeline; a modular one has another name for it."""
-    with hushed():
+    with silenced():
         (pipe.update_components if hasattr(pipe, "update_components") else pipe.register_modules)(**parts)
 
 
@@ -332,7 +357,7 @@ def _place(pipe: Any, placement: Placement) -> None:
             raise InputError(msg)
     for dit in dits:
         if hasattr(dit, "set_attention_backend"):  # always, because an earlier pipeline's choice would remain
-            with hushed(), _telling(f"-M attention={placement.attention}"):
+            with silenced(), _telling(f"-M attention={placement.attention}"):
                 dit.set_attention_backend(placement.attention or _ATTENTION.get(type(dit).__name__, "native"))
         if placement.cache and hasattr(dit, "enable_cache"):
             dit.enable_cache(getattr(diffusers(), _CACHES[placement.cache])(placement.cache_threshold))
@@ -415,20 +440,15 @@ def _telling(what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # diffusers, transformers, torch and safetensors each raise their own errors
-        msg = f"{what}: {first_line(error)}"
+        msg = f"{what}: {_reason(error)}"
         raise InputError(msg) from error
 
 
-@contextlib.contextmanager
-def hushed() -> Iterator[None]:
-    """Silence diffusers' warnings that a requested function is experimental."""
-    logging = diffusers().utils.logging
-    was = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(was)
+def _reason(error: Exception) -> str:
+    """The first line of an error; without diffusers' advice to ignore a shape that does not fit."""
+    if found := re.search(r"(\S+) expected shape torch\.Size\((.*?)\), but got torch\.Size\((.*?)\)", str(error)):
+        return f"its config does not fit its weights: {found[1]} is {found[3]} in the file and {found[2]} by the config"
+    return first_line(error)
 
 
 @contextlib.contextmanager

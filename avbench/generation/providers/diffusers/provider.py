@@ -28,6 +28,7 @@ from avbench.generation.providers.diffusers.adapters import Adapter, config_besi
 from avbench.generation.providers.diffusers.loading import (
     Placement,
     Source,
+    check_parts,
     check_placement,
     load,
     local_folder,
@@ -342,6 +343,7 @@ def _source(target: str, asked: Loaded) -> Source:
     slot = slot_of(index, part, asked.component) if part else None
     scale = 1.0 if asked.lora_scale is None else asked.lora_scale
     find = functools.partial(local_folder, revision=None, given_as="-M lora=")
+    check_parts(folder, index, slot)
     adapters = read_adapters(loras, asked.component, scale, parts_of(index), find)
     return Source(folder, index, pipeline, part, slot, adapters, asked.trust_remote_code)
 
