@@ -434,6 +434,11 @@ def test_towers_that_are_not_whole(pair, tmp_path):
     with pytest.raises(InputError, match="is a LTXVideoTransformer3DModel; only a WanTransformer3DModel can be this"):
         generators.build(f"avfulldit:{wan}+{tango}", SMALL)
     config.write_text(kept)
+    for part in ("vae", "tokenizer", "text_encoder"):
+        (wan / part).rename(tmp_path / "away")
+        with pytest.raises(InputError, match=f"{part}: there is no such folder; copy the pipeline whole"):
+            generators.build(f"avfulldit:{wan}+{tango}", SMALL)
+        (tmp_path / "away").rename(wan / part)
     (tango / "config.json").write_text(json.dumps({"audio_seq_len": 250}))
     with pytest.raises(InputError, match="is not TangoFlux's: it has no text_encoder_name, max_duration, num_layers"):
         generators.build(f"avfulldit:{wan}+{tango}", SMALL)

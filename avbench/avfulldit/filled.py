@@ -17,8 +17,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from avbench.core import InputError
-from avbench.storage.reading import tensor_header
+from avbench.core import InputError, first_line
+from avbench.storage.reading import read_json, tensor_header
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _INDEX, _SAFE = ".safetensors.index.json", ".safetensors"
@@ -60,6 +60,28 @@ def _require_real(network: nn.Module, files: Iterable[Path], what: str) -> None:
     if whole:
         msg = f"{what} has {len(whole)} weights of whole numbers without a scale, which would be noise: {listed(whole)}"
         raise InputError(msg)
+
+
+def check_files(folder: Path) -> None:
+    """Read the configs and the headers of the weights of a part's folder; no weight is read.
+
+    Raises:
+        InputError: there is no such folder, a config is no object, or a file of weights is damaged or cut short.
+    """
+    if not folder.is_dir():
+        msg = f"{folder}: there is no such folder; copy the pipeline whole, as save_pretrained writes it"
+        raise InputError(msg)
+    for config in sorted(folder.glob("*config.json")):
+        read_json(config, dict)
+    for file in sorted(folder.glob(f"*{_SAFE}")):
+        tensor_header(file)
+
+
+def load_reason(error: Exception) -> str:
+    """The first line of a loader's error; without diffusers' advice to ignore a shape that does not fit."""
+    if found := re.search(r"(\S+) expected shape torch\.Size\((.*?)\), but got torch\.Size\((.*?)\)", str(error)):
+        return f"its config does not fit its weights: {found[1]} is {found[3]} in the file and {found[2]} by the config"
+    return first_line(error)
 
 
 def check_names(network: nn.Module, names: Iterable[str], what: str, where: str) -> None:

@@ -6,7 +6,6 @@ optional, as Wan does. So the concrete class is called, and the result is checke
 
 import contextlib
 import os
-import re
 import unittest.mock
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from avbench.core import InputError, first_line, masked, nearest
 from avbench.generation import modular
 from avbench.generation.detect import PICKLES, Detected, diffusers, is_modular, silenced
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
-from avbench.storage.reading import read_json, tensor_header
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _TILED_ONLY = ("AutoencoderKLAllegro",)
@@ -212,11 +210,13 @@ def refuse_pickles(paths: Sequence[Path]) -> None:
 
 
 def check_parts(folder: Path, index: Mapping[str, Any], replaced: str | None) -> None:
-    """Read the configs and the headers of the weights of a pipeline's parts, except the one that is replaced.
+    """Check the files of a pipeline's parts, except of the one that is replaced; no weight is read.
 
     Raises:
         InputError: a part is missing, a config is no object, or a file of weights is damaged or cut short.
     """
+    from avbench.avfulldit.filled import check_files
+
     places = modular.parts_in(folder) if is_modular(folder) else {name: name for name in parts_of(index)}
     for name, place in places.items():
         if name == replaced:
@@ -228,10 +228,7 @@ def check_parts(folder: Path, index: Mapping[str, Any], replaced: str | None) ->
                 "save_pretrained, or copy it whole"
             )
             raise InputError(msg)
-        for config in sorted((folder / place).glob("*config.json")):
-            read_json(config, dict)
-        for file in sorted((folder / place).glob("*.safetensors")):
-            tensor_header(file)
+        check_files(folder / place)
 
 
 def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> Any:
@@ -440,15 +437,10 @@ def _telling(what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # diffusers, transformers, torch and safetensors each raise their own errors
-        msg = f"{what}: {_reason(error)}"
+        from avbench.avfulldit.filled import load_reason
+
+        msg = f"{what}: {load_reason(error)}"
         raise InputError(msg) from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error; without diffusers' advice to ignore a shape that does not fit."""
-    if found := re.search(r"(\S+) expected shape torch\.Size\((.*?)\), but got torch\.Size\((.*?)\)", str(error)):
-        return f"its config does not fit its weights: {found[1]} is {found[3]} in the file and {found[2]} by the config"
-    return first_line(error)
 
 
 @contextlib.contextmanager
