@@ -302,7 +302,7 @@ class TestCheckpoint:
         refuses({**config, "format": "avfulldit-9"}, "avfulldit-9")
         refuses({name: config[name] for name in config if name != "clip"}, "lacks the field 'clip'")
         tower = {**config["video"]["tower"], "layers": 4}
-        refuses({**config, "video": {**config["video"], "tower": tower}}, "lacks the tensor dit.video.blocks.3")
+        refuses({**config, "video": {**config["video"], "tower": tower}}, "the config requires, dit.video.blocks.3")
         tower = {**config["video"]["tower"], "layers": 2}
         refuses({**config, "video": {**config["video"], "tower": tower}}, "does not name, dit.video.blocks.2")
         tower = {**config["video"]["tower"], "levels": [4, 8]}

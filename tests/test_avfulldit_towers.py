@@ -352,8 +352,12 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
         sampled(f"avfulldit:{pair}/wan+{pair}/tango+{tmp_path}/bad.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"not this")
     for target, settings, words in (
-        (f"{pair}/wan+{pair}/tango+{tmp_path}/bad.safetensors", {}, "cannot be read as a trained joint"),
-        (f"{pair}/wan+{pair}/tango+{tmp_path}/none.safetensors", {}, "cannot be read as a trained joint"),
+        (f"{pair}/wan+{pair}/tango+{tmp_path}/bad.safetensors", {}, "bad.safetensors is no safetensors file"),
+        (f"{pair}/wan+{pair}/tango+{tmp_path}/none.safetensors", {}, "none.safetensors cannot be read"),
+        (f"{pair}/wan+{pair}/tango", {"joint_layers": 1.5}, "joint_layers is 1.5; it must be a whole number"),
+        (f"{pair}/wan+{pair}/tango", {"joint_layers": "all"}, "joint_layers is 'all'; it must be a whole number"),
+        (f"{pair}/wan+{pair}/tango", {"steps": 1.5}, "steps is 1.5; it must be a whole number"),
+        (f"{pair}/wan+{pair}/tango", {"video_guidance": float("nan")}, "video_guidance is nan; it must be a number"),
         (f"{pair}/wan+{pair}/tango+{joint}", {"joint_layers": 1}, "joint_layers is 1; .* was trained with 2"),
         (f"{pair}/wan+{pair}/tango+a+b", {}, r"write avfulldit:WAN\+TANGOFLUX"),
         (f"{pair}/wan+{pair}/tango", {"solver": "hoin"}, "solver 'hoin' is unknown"),
@@ -413,6 +417,28 @@ def test_towers_that_are_not_whole(pair, tmp_path):
         with pytest.raises(InputError, match=rf"are not used in {words}.*: strange"):
             load()
         save_file(whole, file, {"format": "pt"})
+    plain = json.loads((tango / "config.json").read_text())
+    for name, wrong in (("max_duration", 0), ("max_duration", "x"), ("audio_seq_len", -1)):
+        (tango / "config.json").write_text(json.dumps({**plain, name: wrong}))
+        with pytest.raises(InputError, match=f"{name} is {wrong!r}; it must be a number above 0"):
+            generators.build(f"avfulldit:{wan}+{tango}", SMALL)
+    weights = tango / "tangoflux.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    (tango / "config.json").write_text(json.dumps(plain))
+    with pytest.raises(InputError, match=r"tangoflux\.safetensors is damaged: 9 bytes are missing: it is cut short"):
+        generators.build(f"avfulldit:{wan}+{tango}", SMALL)
+    shutil.copy(pair / "tango" / weights.name, weights)
+    config = wan / "transformer" / "config.json"
+    kept = config.read_text()
+    config.write_text(json.dumps({**json.loads(kept), "_class_name": "LTXVideoTransformer3DModel"}))
+    with pytest.raises(InputError, match="is a LTXVideoTransformer3DModel; only a WanTransformer3DModel can be this"):
+        generators.build(f"avfulldit:{wan}+{tango}", SMALL)
+    config.write_text(kept)
+    for part in ("vae", "tokenizer", "text_encoder"):
+        (wan / part).rename(tmp_path / "away")
+        with pytest.raises(InputError, match=f"{part}: there is no such folder; copy the pipeline whole"):
+            generators.build(f"avfulldit:{wan}+{tango}", SMALL)
+        (tmp_path / "away").rename(wan / part)
     (tango / "config.json").write_text(json.dumps({"audio_seq_len": 250}))
     with pytest.raises(InputError, match="is not TangoFlux's: it has no text_encoder_name, max_duration, num_layers"):
         generators.build(f"avfulldit:{wan}+{tango}", SMALL)

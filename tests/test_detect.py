@@ -37,9 +37,22 @@ def test_a_pipeline_and_its_parts(wan):
 def test_only_the_header_of_weights_is_read(tmp_path):
     header = json.dumps({"blocks.0.lora_A.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(struct.pack("<Q", len(header)) + header)  # and nothing after it
+    whole = struct.pack("<Q", len(header)) + header + bytes(4)
+    path.write_bytes(whole)
     assert detect(path).kind == "LoRA"
     for content, words in (
+        (whole[:-1], "1 bytes are missing: it is cut short"),
+        (whole + b"x", "1 bytes follow its last"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"is damaged: {words}"):
+            detect(path)
+    nowhere = b'{"a":{"dtype":"F32"}}'
+    for content, words in (
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "`git lfs pull` fetches it"),
+        (b"<!doctype html><title>404</title>", "it is a web page"),
+        (struct.pack("<4sIQQ", b"GGUF", 3, 0, 0), "rename it to end in .gguf"),
+        (struct.pack("<Q", len(nowhere)) + nowhere, "does not say where each tensor lies"),
         (b"", "cut short"),
         (struct.pack("<Q", 2**60), "its header would be longer than"),
         (b"\2" + bytes(7) + b"[]", "header"),
@@ -52,6 +65,9 @@ def test_only_the_header_of_weights_is_read(tmp_path):
 def test_the_other_kinds(tmp_path):
     (tmp_path / "a.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 0))
     assert detect(tmp_path / "a.gguf").kind == "GGUF"
+    (tmp_path / "a.gguf").rename(tmp_path / "b.bin")
+    with pytest.raises(InputError, match=r"b\.bin is a GGUF file; rename it to end in \.gguf"):
+        detect(tmp_path / "b.bin")
     (tmp_path / "a.ckpt").write_bytes(b"anything")
     assert detect(tmp_path / "a.ckpt").needs == ("-M base=PIPELINE", "-M allow_pickle=true")
     lora = tmp_path / "lora"

@@ -144,6 +144,12 @@ def test_a_modular_pipeline_is_run(tmp_path, capfd):
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             generators.build(str(folder), settings)
+    index = folder / "modular_model_index.json"
+    whole = json.loads(index.read_text())
+    index.write_text(json.dumps({name: one for name, one in whole.items() if name != "transformer"}))
+    with pytest.raises(InputError, match=r"its part transformer is missing in its modular_model_index\.json"):
+        generators.build(str(folder), small).prepare()
+    index.write_text(json.dumps(whole))
     weights = next((folder / "transformer").glob("*.safetensors"))
     weights.rename(weights.with_suffix(".gone"))
     with pytest.raises(InputError, match="its part transformer could not be loaded"):

@@ -281,7 +281,10 @@ TEXT, ARRAY, U8, F32 = 8, 9, 0, 6
         (gguf(struct.pack("<I", 77)), "type 77"),
         (gguf(version=77), "version is 77"),
         (gguf(tensors=1), "cut short"),
+        (gguf(tensors=1) + struct.pack("<QcIQIQ", 1, b"t", 1, 4, F32, 64), "its last tensor would begin beyond"),
         (b"GGUF", "cut short"),
+        (b"", "does not begin with GGUF"),
+        (struct.pack("<Q", 2) + b"{}", "it is a safetensors file; rename it to end in .safetensors"),
     ],
 )
 def test_the_head_of_a_gguf_is_looked_through_first(tmp_path, content, words):

@@ -142,8 +142,7 @@ def test_differences_beside_the_pairs_are_added(wan, tmp_path, scale):
 
 def test_a_file_of_differences_alone_and_one_that_fits_nowhere(wan, tmp_path):
     change = random(WIDTH)
-    names = {"blocks.0.attn1.norm_q.diff": change, "blocks.0.attn1.to_q.lora_A.weight": random(2, WIDTH)}
-    names["blocks.0.attn1.to_q.lora_B.weight"] = torch.zeros(WIDTH, 2)
+    names = {"blocks.0.attn1.norm_q.diff": change}
     save_file(names, tmp_path / "ours.safetensors")
 
     def edit(weights):
@@ -422,6 +421,62 @@ def test_several_loras_add_up(wan, tmp_path):
         loaded(wan, lora=[{"path": paths[0], "strength": 2}])
 
 
+Q = "transformer.blocks.0.attn1.to_q"
+PAIR = {f"{Q}.lora_A.weight": torch.ones(2, WIDTH), f"{Q}.lora_B.weight": torch.ones(WIDTH, 2)}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({f"{Q}.lora_A.weight": torch.full((2, WIDTH), torch.nan)}, "1 of its tensors hold values that are NaN or inf"),
+        ({f"{Q}.alpha": torch.tensor(torch.inf)}, "1 of its tensors hold values that are NaN or infinite"),
+        ({f"{Q}.alpha": torch.ones(2)}, "alpha has the shape [2]; it must be one number"),
+        ({f"{Q}.lora_B.weight": torch.ones(WIDTH, 3)}, "has the shapes [2, 24] and [24, 3]; a pair has [rank, in] and"),
+        ({f"{Q}.lora_A.weight": torch.ones(WIDTH)}, "has the shapes [24] and [24, 2]; a pair has"),
+        ({f"{Q}.lora_A.weight": torch.ones(2, WIDTH, dtype=torch.int32)}, "to_q has the type I32; a LoRA is of"),
+        (
+            {f"{Q}.lora_A.weight": torch.ones(2, 36)},
+            "would have the shape [2, 36] and not [2, 24], so it is for a model",
+        ),
+        (
+            {"blocks.0.attn1.norm_q.diff": torch.full((WIDTH,), torch.nan)},
+            "NaN or infinite: blocks.0.attn1.norm_q.diff",
+        ),
+    ],
+)
+def test_a_damaged_lora_is_refused_in_its_own_words(wan, tmp_path, capfd, change, words):
+    save_file({**PAIR, **change}, tmp_path / "l.safetensors")
+    with pytest.raises(InputError, match=r"l\.safetensors: .*" + re.escape(words)):
+        loaded(wan, lora=str(tmp_path / "l.safetensors"))
+    assert "unsuccessful" not in capfd.readouterr().err, "diffusers prints nothing beside the sentence"
+
+
+def test_a_lora_for_a_second_transformer_is_not_put_into_the_only_one(wan, tmp_path):
+    pair = {name.replace("transformer.", "transformer_2."): one for name, one in PAIR.items()}
+    save_file(pair, tmp_path / "low.safetensors")
+    with pytest.raises(
+        InputError, match=r"is for a second transformer \(transformer_2\), which this pipeline does not"
+    ):
+        loaded(wan, lora=str(tmp_path / "low.safetensors"))
+    given = loaded(wan, lora=str(tmp_path / "low.safetensors"), component="transformer").transformer
+    assert apart(given, edited(wan, lambda weights: None)) > 0.01, "unless it is asked for"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ([1], "is no config of peft: it must be a JSON object"),
+        ({"lora_alpha": 4, "use_rslora": "false"}, "use_rslora is 'false'; it must be true or false"),
+        ({"lora_alpha": 4, "alpha_pattern": {"([": 3}}, "'([' in alpha_pattern is no regular expression"),
+    ],
+)
+def test_a_config_of_a_lora_that_cannot_be_meant_is_refused(wan, tmp_path, config, words):
+    save_file(PAIR, tmp_path / "l.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=re.escape(words)):
+        loaded(wan, lora=str(tmp_path / "l.safetensors"))
+
+
 def test_settings_that_would_do_nothing_are_refused(wan):
     for settings, words in (
         ({"component": "transformer"}, "component=transformer does nothing"),
@@ -436,10 +491,34 @@ def test_settings_that_would_do_nothing_are_refused(wan):
         ({"frames": 2.5}, "frames=2.5: it must be a whole number"),
         ({"call": 5}, "call=5: it must be an object"),
         ({"caption": "{vid}"}, "its fields may be {video} and {audio}"),
-        ({"lora": 5}, "-M lora=5 is neither a path nor a repository"),
+        ({"lora": 5}, "-M lora: 5 is no path; give one, an object such as"),
+        ({"lora": [["a.safetensors"]]}, "-M lora: ['a.safetensors'] is no path"),
+        ({"lora": [{"scale": 1}]}, "-M lora: {'scale': 1} is no path"),
+        ({"call": {"return_dict": False}}, "return_dict is set by avbench itself"),
+        ({"call": {"num_frames": 9}, "frames": 5}, "-M frames= and num_frames in -M call= give the same argument"),
+        ({"caption": "a ball"}, "-M caption=a ball has no {video} or {audio}"),
+        ({"context_parallel": 3}, "so many devices cannot share the 2 attention heads"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             generators.build(str(wan), {**SETTINGS, **settings})
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "words"),
+    [
+        ("fps", [0, True, float("nan")], "fps is "),
+        ("guidance", [float("nan"), float("inf")], "it must be a number"),
+        ("flow_shift", [0, -1, float("nan")], "it must be a number above 0"),
+        ("device", ["gpu", "meta"], "cannot be used here"),
+        ("vae_dtype", ["fp16"], "-M vae_dtype=fp16: "),
+        ("device_map", ["auto"], "choices: balanced, "),
+        ("attention", ["nativ"], "did you mean 'native'?"),
+    ],
+)
+def test_values_that_no_pipeline_can_use_are_refused_before_it_is_loaded(wan, setting, values, words):
+    for value in values:
+        with pytest.raises(InputError, match=re.escape(words)):
+            generators.build(str(wan), {**SETTINGS, setting: value})
 
 
 def scaled_fp8(weights, scale_name):
@@ -471,8 +550,63 @@ def test_scaled_fp8_is_multiplied(wan, tmp_path, scale_name, activation):
     made = loaded(tmp_path / "rows.safetensors", base=str(wan)).transformer
     assert apart(made, edited(wan, lambda weights: weights.update(meant))) < 1e-6
     save_file({**stored, "blocks.0.attn1.to_q" + scale_name: torch.ones(3, 2)}, tmp_path / "blocks.safetensors")
-    with pytest.raises(InputError, match="has 6 scales for a weight of"):
+    with pytest.raises(InputError, match=r"has the shape \(3, 2\) for a weight of \(24, 24\)"):
         loaded(tmp_path / "blocks.safetensors", base=str(wan))
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        name = "blocks.0.attn1.to_q" + scale_name
+        save_file({**stored, name: torch.tensor(wrong)}, tmp_path / "wrong.safetensors")
+        with pytest.raises(
+            InputError, match=f"{re.escape(name)} holds the scale {wrong:g}; a scale is a number above 0"
+        ):
+            loaded(tmp_path / "wrong.safetensors", base=str(wan))
+    columns = torch.ones(1, WIDTH)  # as many as there are rows
+    save_file({**stored, "blocks.0.attn1.to_q" + scale_name: columns}, tmp_path / "columns.safetensors")
+    with pytest.raises(InputError, match=r"has the shape \(1, 24\) for a weight of"):
+        loaded(tmp_path / "columns.safetensors", base=str(wan))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"proj_out.bias": None}, r"has 1 tensors without a value from any file, .*: proj_out\.bias; read was"),
+        ({"foo.weight": torch.zeros(3)}, r"holds 1 tensors that are not used in the transformer .*: foo\.weight"),
+        ({"proj_out.bias": torch.zeros(3)}, r"proj_out\.bias is \(3,\) instead of \(64,\)"),
+        ({"proj_out.weight": torch.zeros(WIDTH, 64)}, r"proj_out\.weight is \(24, 64\) instead of \(64, 24\)"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["safetensors", "gguf"])
+def test_a_file_names_what_does_not_fit(wan, tmp_path, change, words, suffix):
+    weights = {**load_file(wan / "transformer" / DIT), **change}
+    held = {name: one for name, one in weights.items() if one is not None}
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "safetensors":
+        save_file(held, path)
+    else:
+        gguf = pytest.importorskip("gguf")
+        writer = gguf.GGUFWriter(path, "wan")
+        for name, one in held.items():
+            writer.add_tensor(name, one.numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    with pytest.raises(InputError, match=words):
+        loaded(path, base=str(wan))
+
+
+def test_whole_numbers_without_a_scale_are_no_weights(wan, tmp_path):
+    weights = load_file(wan / "transformer" / DIT)
+    weights["proj_out.weight"] = torch.ones(64, WIDTH, dtype=torch.int8)
+    save_file(weights, tmp_path / "x.safetensors")
+    with pytest.raises(
+        InputError, match=r"whole numbers without a scale, which would be noise: proj_out\.weight \(int8"
+    ):
+        loaded(tmp_path / "x.safetensors", base=str(wan))
+
+
+def test_a_text_encoder_is_not_replaced_by_a_file(wan):
+    with pytest.raises(InputError, match=r"is a class of transformers \(UMT5EncoderModel\); only parts of diffusers"):
+        loaded(wan / "text_encoder" / TEXT, base=str(wan), component="text_encoder")
 
 
 def test_one_file_is_used_whole(wan, tmp_path):
@@ -513,6 +647,38 @@ def test_a_pipeline_that_lacks_a_tensor_or_has_one_too_many(wan, tmp_path, part,
     over = changed(wan, tmp_path / "over", part, file, lambda weights: weights.update(strange=torch.ones(2)))
     with pytest.raises(InputError, match=rf"holds 1 tensors that are not used in the {part} \(.*strange"):
         loaded(over)
+
+
+def test_a_part_that_is_missing_or_damaged_is_named_before_anything_is_loaded(wan, tmp_path):
+    pipeline = tmp_path / "pipeline"
+    file, config = pipeline / "transformer" / DIT, pipeline / "scheduler" / "scheduler_config.json"
+    for change, words in (
+        (
+            lambda: shutil.rmtree(pipeline / "vae"),
+            r"its model_index\.json names the part vae, which is not in the folder",
+        ),
+        (lambda: file.write_bytes(file.read_bytes()[:-9]), f"{DIT} is damaged: 9 bytes are missing: it is cut short"),
+        (lambda: file.write_text("version https://git-lfs.github.com/spec/v1"), "it is a pointer of Git LFS"),
+        (lambda: config.write_text("[]"), r"scheduler_config\.json is no JSON object"),
+    ):
+        shutil.copytree(wan, pipeline)
+        change()
+        with pytest.raises(InputError, match=words):
+            generators.build(str(pipeline), SETTINGS)
+        shutil.rmtree(pipeline)
+    shutil.copytree(wan, pipeline)
+    weights = load_file(file)
+    for name, wrong, words in (
+        ("proj_out.weight", torch.ones(64, WIDTH, dtype=torch.int8), r"would be noise: proj_out\.weight \(I8\)"),
+        (
+            "proj_out.weight",
+            torch.ones(3, WIDTH),
+            r"fit its weights: proj_out\.weight is \[?3, 24\]? in the file and \[?64, 24",
+        ),
+    ):
+        save_file({**weights, name: wrong}, file)
+        with pytest.raises(InputError, match=words):
+            loaded(pipeline)
 
 
 def test_a_tied_embedding_needs_its_tie(wan, tmp_path, monkeypatch):

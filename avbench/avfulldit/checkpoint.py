@@ -24,8 +24,8 @@ from avbench.avfulldit.native import NativeConfig, NativeTower
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import CaptionEncoder
-from avbench.core import ClipSpec, InputError, nearest
-from avbench.storage.reading import read_json, shaped
+from avbench.core import ClipSpec, InputError
+from avbench.storage.reading import read_json, shaped, tensor_header
 from avbench.storage.run_folder import write_json, write_whole
 
 FORMAT = "avfulldit-2"
@@ -157,6 +157,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Fill `module` from a safetensors file. Raises InputError naming the first tensor that does not fit."""
+    tensor_header(path)
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -167,8 +168,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
         if name not in tensors:
             if any(wanted[other].data_ptr() == tensor.data_ptr() for other in tensors.keys() & wanted.keys()):
                 continue  # one tensor of two names is kept once
-            msg = f"{path} lacks the tensor {name}, and {len(wanted.keys() - tensors.keys())} in all; "
-            raise InputError(msg + nearest(name, tensors))
+            msg = f"{path} lacks {len(wanted.keys() - tensors.keys())} tensors that the config requires, {name} first"
+            raise InputError(msg)
         if tensors[name].shape != tensor.shape:
             msg = f"{path}: {name} is of shape {tuple(tensors[name].shape)}, the config requires {tuple(tensor.shape)}"
             raise InputError(msg)

@@ -17,7 +17,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from avbench.core import InputError
+from avbench.core import InputError, first_line
+from avbench.storage.reading import tensor_header
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _INDEX, _SAFE = ".safetensors.index.json", ".safetensors"
@@ -41,8 +42,52 @@ def check_filled(network: nn.Module, folder: Path, what: str) -> None:
             weights.
     """
     if files := _files(folder):
+        _require_real(network, files, what)
         stored = [_Stored(name, file) for file in files for name in _names(file)]
         _check(network, stored, what, ", ".join(sorted(file.name for file in files)[:_SHOWN]) + f" of {folder}")
+
+
+def _require_real(network: nn.Module, files: Iterable[Path], what: str) -> None:
+    """Raise InputError if a file holds whole numbers where the network computes with real ones."""
+    held = network.state_dict()
+    whole = [
+        f"{name} ({one['dtype']})"
+        for file in files
+        if file.suffix == _SAFE
+        for name, one in tensor_header(file).items()
+        if name in held and held[name].is_floating_point() and not str(one["dtype"]).startswith(("F", "BF"))
+    ]
+    if whole:
+        msg = f"{what} has {len(whole)} weights of whole numbers without a scale, which would be noise: {listed(whole)}"
+        raise InputError(msg)
+
+
+def check_files(folder: Path) -> None:
+    """Read the configs and the headers of the weights of a part's folder; no weight is read.
+
+    Raises:
+        InputError: there is no such folder, a config is no object, or a file of weights is damaged or cut short.
+    """
+    if not folder.is_dir():
+        msg = f"{folder}: there is no such folder; copy the pipeline whole, as save_pretrained writes it"
+        raise InputError(msg)
+    for config in sorted(folder.glob("*config.json")):
+        try:  # not read_json: a tokenizer's may hold a number of more than 64 bits
+            is_object = isinstance(json.loads(config.read_text(encoding="utf-8")), dict)
+        except (OSError, ValueError):
+            is_object = False
+        if not is_object:
+            msg = f"{config} is no JSON object"
+            raise InputError(msg)
+    for file in sorted(folder.glob(f"*{_SAFE}")):
+        tensor_header(file)
+
+
+def load_reason(error: Exception) -> str:
+    """The first line of a loader's error; without diffusers' advice to ignore a shape that does not fit."""
+    if found := re.search(r"(\S+) expected shape torch\.Size\((.*?)\), but got torch\.Size\((.*?)\)", str(error)):
+        return f"its config does not fit its weights: {found[1]} is {found[3]} in the file and {found[2]} by the config"
+    return first_line(error)
 
 
 def check_names(network: nn.Module, names: Iterable[str], what: str, where: str) -> None:

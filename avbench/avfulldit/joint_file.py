@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from avbench.avfulldit.attention import Initialisation
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.rope import AudioPositions
 from avbench.core import InputError, nearest
-from avbench.storage.reading import parsed
+from avbench.storage.reading import parsed, tensor_header
 
 FORMAT = "avfulldit-joint-1"
 _NEW = "widenings."
@@ -73,12 +73,8 @@ def save_joint(dit: AVFullDiT, path: Path, card: Mapping[str, Any] | None = None
 
 def read_joint(path: Path) -> JointFile:
     """Read the metadata of a file. Raises InputError if it is no such file or holds an impossible value."""
-    try:
-        with safe_open(path, "pt") as file:
-            recorded = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        msg = f"{path} cannot be read as a trained joint: {error}"
-        raise InputError(msg) from None
+    recorded = tensor_header(path).get("__metadata__")
+    recorded = recorded if isinstance(recorded, dict) else {}
     if recorded.get("format") != FORMAT:
         msg = f"{path} is no trained joint: its metadata do not say format {FORMAT!r}"
         raise InputError(msg)
@@ -86,7 +82,7 @@ def read_joint(path: Path) -> JointFile:
         kinds = {"joint": JointConfig, "link": float, "card": dict}
         joint, link, card = (parsed({"card": "{}", **recorded}[name].encode(), name, kinds[name]) for name in kinds)
         found = JointFile(path, joint, link, recorded["towers"], card)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = f"{path}: its metadata do not say how the towers are joined: {error}"
         raise InputError(msg) from None
     if isinstance(link, bool) or not isinstance(link, int | float) or not 0 <= link <= 1:

@@ -84,6 +84,10 @@ def load_pair(video: Path, audio: Path, settings: PairSettings = PAPER, trained:
     if missing := [name for name in _TANGOFLUX_FIELDS if name not in config]:
         msg = f"{audio / 'config.json'} is not TangoFlux's: it has no {', '.join(missing)}"
         raise InputError(msg)
+    for name in ("audio_seq_len", "max_duration"):
+        if isinstance(config[name], bool) or not isinstance(config[name], int | float) or not 0 < config[name]:
+            msg = f"{audio / 'config.json'}: {name} is {config[name]!r}; it must be a number above 0"
+            raise InputError(msg)
     audio_codec = _oobleck(audio, config["audio_seq_len"])
     fps = Fraction(settings.fps).limit_denominator(1001)
     spec = ClipSpec(settings.width, settings.height, settings.frames, fps, audio_codec.sample_rate, 2)

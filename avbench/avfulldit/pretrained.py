@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avbench.avfulldit.filled import check_filled
+from avbench.avfulldit.filled import check_files, check_filled, load_reason
 from avbench.avfulldit.tower import Text
 from avbench.core import InputError, UnusableError, first_line
+from avbench.storage.reading import read_json
 
 
 def package(name: str) -> Any:
@@ -31,10 +32,11 @@ def read_folder(kind: Any, folder: Path, **settings: Any) -> Any:
     Raises:
         InputError: it cannot be read, a parameter gets no value from its files, or a tensor in them is not used.
     """
+    check_files(folder)
     try:
         network = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
     except Exception as error:  # of diffusers, transformers, torch and safetensors: each names its own cause
-        msg = f"{folder} cannot be read as {kind.__name__}: {first_line(error)}"
+        msg = f"{folder} cannot be read as {kind.__name__}: {load_reason(error)}"
         raise InputError(msg) from error
     check_filled(network, folder, kind.__name__)
     return network
@@ -45,6 +47,10 @@ def load_transformer(kind: str, folder: Path, **settings: Any) -> Any:
     diffusers = package("diffusers")
     if not (folder / "config.json").is_file():
         msg = f"{folder} is no transformer folder of diffusers: it has no config.json"
+        raise InputError(msg)
+    found = read_json(folder / "config.json", dict).get("_class_name", kind)
+    if found != kind:
+        msg = f"{folder} is a {found}; only a {kind} can be this tower"
         raise InputError(msg)
     return read_folder(getattr(diffusers, kind), folder, **settings)
 
@@ -144,6 +150,8 @@ class HuggingFaceText(nn.Module):
         """Read the ``tokenizer`` and ``text_encoder`` folders of a pipeline; the encoder's class is in its config."""
         transformers = package("transformers")
         local = {"local_files_only": True, "trust_remote_code": False}
+        for folder in (tokenizer, encoder):
+            check_files(folder)
         try:
             named = transformers.AutoConfig.from_pretrained(encoder, **local).architectures or []
             words = transformers.AutoTokenizer.from_pretrained(tokenizer, **local)

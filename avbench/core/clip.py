@@ -28,6 +28,8 @@ def frame_rate(value: Fraction | int | float | str) -> Fraction:
         InputError: the value is not a number, not positive, or above 1000.
     """
     try:
+        if isinstance(value, bool):
+            raise TypeError
         # Fraction would write out every zero of a text with an exponent, such as "1e999999"
         fps = Fraction(float(value) if isinstance(value, str) and "e" in value.lower() else value)
     except (ValueError, TypeError, OverflowError, ZeroDivisionError):

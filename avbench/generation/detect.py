@@ -5,10 +5,11 @@ header; what a pipeline outputs (video, sound) by the fields of its class's outp
 weight is read. The formats are those of diffusers 0.42.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ _COUNTED = (
 """Suffixes of the files in a model's folder that affect its clips."""
 _ADAPTERS = ("lora", "lokr_w", "hada_w", ".oft_", "dora_scale")
 """In the names of a LoRA's tensors, and of its relatives, whose tensors are then refused by name."""
+_DIFFERENCES = (".diff", ".diff_b")
 _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
 
 
@@ -77,9 +79,13 @@ def detect(path: Path) -> Detected:
             return Detected(path, "trained joint", "AVFullDiT", "video + audio", towers, None)
         return Detected(path, "LoRA" if _is_lora(names) else "single file", None, "", base, model)
     with opened(path) as file:
-        if file.read(4) == b"GGUF":
-            require_gguf(path)
-            return Detected(path, "GGUF", None, "", base, model)
+        is_gguf = file.read(4) == b"GGUF"
+    if path.suffix == ".gguf":
+        require_gguf(path)
+        return Detected(path, "GGUF", None, "", base, model)
+    if is_gguf:
+        msg = f"{path} is a GGUF file; rename it to end in .gguf, because diffusers reads it by its suffix"
+        raise InputError(msg)
     if path.suffix in PICKLES:
         return Detected(path, "pickle", None, "", (*base, "-M allow_pickle=true"), model)
     msg = f"{path} is no model: it is a file {path.suffix or 'without a suffix'}; what is recognised: {_MODELS}"
@@ -94,6 +100,18 @@ def diffusers() -> Any:
         msg = "diffusers pipelines need the package diffusers: pip install 'avbench[models]'"
         raise InputError(msg) from None
     return package
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Silence diffusers' own log, where what it logs is checked or raised as well."""
+    logging = diffusers().utils.logging
+    was = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(was)
 
 
 def header(path: Path) -> dict[str, Any]:
@@ -229,7 +247,7 @@ def _metadata(names: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_lora(names: Mapping[str, Any]) -> bool:
-    return any(part in name.lower() for name in names for part in _ADAPTERS)
+    return any(part in name.lower() or name.endswith(_DIFFERENCES) for name in names for part in _ADAPTERS)
 
 
 def _plain(path: Path, field: str | None = None) -> dict[str, Any]:

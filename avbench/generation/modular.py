@@ -16,6 +16,8 @@ from avbench.core import InputError
 from avbench.storage.reading import read_json
 
 INDEX = "modular_model_index.json"
+_NEEDED = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+"""Parts that no pipeline does without, if its blocks name them."""
 
 
 class Modular:
@@ -46,22 +48,18 @@ class Modular:
         """Load the parts that the folder's index names; `options` holds parts to take instead, and the loader's own.
 
         Raises:
-            InputError: a part is not in the folder, or could not be loaded.
+            InputError: a part is missing in the index, or could not be loaded.
         """
         pipe = _opened(Path(folder))
         listed = parts_in(Path(folder))
         given = {name: options.pop(name) for name in [*options] if name in listed}
-        if absent := [name for name in listed if name not in given and not (Path(folder) / listed[name]).is_dir()]:
-            msg = (
-                f"{folder}: its {INDEX} names the part {absent[0]}, which is not in the folder; save the whole "
-                "pipeline with save_pretrained"
-            )
-            raise InputError(msg)
         names = [name for name in listed if name not in given]
         pipe.load_components(names, pretrained_model_name_or_path=folder, dtype=dtype, **options)
         pipe.update_components(**given)
-        if missing := [name for name in listed if getattr(pipe, name, None) is None]:
-            msg = f"{folder}: its part {missing[0]} could not be loaded"
+        wanted = [*listed, *(name for name in _NEEDED if name in pipe._component_specs)]
+        if missing := [name for name in wanted if getattr(pipe, name, None) is None]:
+            why = "could not be loaded" if missing[0] in listed else f"is missing in its {INDEX}"
+            msg = f"{folder}: its part {missing[0]} {why}"
             raise InputError(msg)
         return cls(pipe)
 
@@ -83,7 +81,10 @@ def pipeline_class(folder: Path) -> type:
     outputs = tuple(one.name for one in pipe.blocks.outputs)
 
     def call(self: Modular, **arguments: Any) -> SimpleNamespace:
-        state = self._pipe(**arguments)
+        from avbench.generation.detect import silenced
+
+        with silenced():  # it logs the traceback of every block that an error passes through
+            state = self._pipe(**arguments)
         return SimpleNamespace(**{name: state.get(name) for name in outputs})
 
     call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]

@@ -5,6 +5,7 @@ A generator is a class built as ``Generator(target, **settings)`` from what the 
 """
 
 import inspect
+import math
 import re
 import typing
 import unicodedata
@@ -198,11 +199,26 @@ def captioned(template: str, video: str, audio: str, setting: str) -> str:
         raise InputError(msg) from None
 
 
+def check_template(template: str, setting: str) -> None:
+    """Raise InputError if a template of captions has another field, or none: then all prompts would be the same."""
+    if captioned(template, "a", "a", setting) == captioned(template, "b", "b", setting):
+        msg = f"-M {setting}={template} has no {{video}} or {{audio}}, so every prompt would be the same"
+        raise InputError(msg)
+
+
 def check_positive(**numbers: Any) -> None:
     """Raise InputError unless every setting is a number above 0."""
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
             msg = f"{name} is {number!r}; it must be a number above 0"
+            raise InputError(msg)
+
+
+def check_finite(**numbers: Any) -> None:
+    """Raise InputError unless every setting is a number, neither infinite nor NaN."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            msg = f"{name} is {number!r}; it must be a number"
             raise InputError(msg)
 
 

@@ -19,7 +19,7 @@ from avbench.avfulldit.pair import PairSettings, load_pair
 from avbench.avfulldit.pipeline import Wish, make
 from avbench.core import InputError, first_line, nearest
 from avbench.generation.detect import fingerprint
-from avbench.generation.table import Made, Request, check_positive
+from avbench.generation.table import Made, Request, check_finite, check_positive
 
 _PAIR_SETTINGS = [field.name for field in fields(PairSettings)]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -120,6 +120,11 @@ class AVFullDiT:
 def _check(given: Mapping[str, Any]) -> None:
     """Raise InputError on an invalid setting, before anything is loaded."""
     check_positive(**{name: given[name] for name in ("steps", "shift", "fps", "width", "height") if name in given})
+    for name in ("steps", "joint_layers"):
+        if isinstance(given.get(name, 1), bool) or not isinstance(given.get(name, 1), int):
+            msg = f"{name} is {given[name]!r}; it must be a whole number"
+            raise InputError(msg)
+    check_finite(**{name: given[name] for name in ("video_guidance", "audio_guidance") if name in given})
     again = given.get("audio_again", 0)
     if isinstance(again, bool) or not isinstance(again, int | float) or not 0 <= again < float("inf"):
         msg = f"audio_again is {again!r}; it must be 0, for no second pass over the sound, or a weight above 0"

@@ -19,7 +19,7 @@ import numpy as np
 
 from avbench.core import Audio, Clip, InputError, UnusableError, first_line, frame_rate, nearest
 from avbench.generation.detect import fingerprint
-from avbench.generation.table import Made, Request, captioned, check_positive
+from avbench.generation.table import Made, Request, captioned, check_finite, check_positive, check_template
 
 _NAMES = {
     "width": "width",
@@ -68,7 +68,8 @@ class FastVideo:
             )
             raise InputError(msg)
         check_positive(**{one: settings[one] for one in ("width", "height", "frames", "steps") if one in settings})
-        captioned(caption, "", "", "caption")
+        check_template(caption, "caption")
+        check_finite(**{"guidance": settings["guidance"]} if "guidance" in settings else {})
         self._target, self._load, self._caption = target, dict(load or {}), caption
         self._param = package.SamplingParam.from_pretrained(target)
         self._known = self._param != package.SamplingParam()

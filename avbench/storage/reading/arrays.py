@@ -32,14 +32,35 @@ def tensor_header(path: Path) -> dict[str, Any]:
         if length is None or length > min(size - 8, limits().header_bytes):
             longer = length is not None and length > limits().header_bytes
             why = f"its header would be longer than {size_text(limits().header_bytes)}" if longer else "it is cut short"
-            msg = f"{path} is no safetensors file: {why}"
+            msg = f"{path} is no safetensors file: {_instead(start) or why}"
             raise InputError(msg)
         content = file.read(length)
     try:
-        return parsed(content, "", dict)
+        names = parsed(content, "", dict)
+        ends = [one["data_offsets"][1] for name, one in names.items() if name != "__metadata__"]
+        missing = 8 + length + max(ends, default=0) - size
     except InputError as error:
         msg = f"{path} is no safetensors file: its header: {error}"
         raise InputError(msg) from None
+    except (LookupError, TypeError):
+        msg = f"{path} is no safetensors file: its header does not say where each tensor lies"
+        raise InputError(msg) from None
+    if missing:
+        what = "are missing: it is cut short" if missing > 0 else "follow its last tensor"
+        msg = f"{path} is damaged: {abs(missing):,} bytes {what}"
+        raise InputError(msg)
+    return names
+
+
+def _instead(start: bytes) -> str | None:
+    """What a file of weights holds instead, by its first bytes; None if they do not tell."""
+    known = {
+        b"version ": "it is a pointer of Git LFS, not the file itself; `git lfs pull` fetches it",
+        b"GGUF": "it is a GGUF file; rename it to end in .gguf",
+        b"PK\x03\x04": "it is a zip archive or a pickle of torch",
+        b"<": "it is a web page",
+    }
+    return next((what for begin, what in known.items() if start.startswith(begin)), None)
 
 
 def read_tensors(path: Path) -> "dict[str, np.ndarray]":
@@ -141,9 +162,12 @@ def _walk_gguf(file: BinaryIO, size: int) -> None:
             msg = f"it claims {found:,} {what}; at most {most:,} are read"
             raise ValueError(msg)
 
-    if file.read(4) != b"GGUF":
-        msg = "it does not begin with GGUF"
+    start = file.read(9)
+    if not start.startswith(b"GGUF"):
+        safe = "it is a safetensors file; rename it to end in .safetensors" if start.endswith(b"{") else None
+        msg = safe or _instead(start) or "it does not begin with GGUF"
         raise ValueError(msg)
+    file.seek(4)
     if (version := number("<I")) not in (2, 3):
         msg = f"its version is {version}; versions 2 and 3 are read"
         raise ValueError(msg)
@@ -164,8 +188,13 @@ def _walk_gguf(file: BinaryIO, size: int) -> None:
         else:
             msg = f"a field has the type {kind}; types 0 to 12 are read"
             raise ValueError(msg)
+    last = 0
     for _ in range(tensors):
         pass_over(number("<Q"))
         sides = number("<I")
         require(sides, 8, "dimensions in one tensor")
-        pass_over(8 * sides + 4 + 8)
+        pass_over(8 * sides + 4)
+        last = max(last, number("<Q"))
+    if tensors and file.tell() + last >= size:
+        msg = "it is cut short: its last tensor would begin beyond the end of the file"
+        raise ValueError(msg)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line, nearest
-from avbench.generation.detect import detect, header
+from avbench.generation.detect import detect, header, silenced
+from avbench.storage.reading import read_json
 
 DENOISERS = ("transformer", "transformer_2", "unet")
 """Parts of a pipeline that a LoRA may change."""
@@ -93,7 +94,12 @@ def read_adapters(
         if unknown := [name for name in plain if name not in ("path", "component", "scale")]:
             msg = f"-M lora: {unknown[0]!r} is unknown; {nearest(str(unknown[0]), ('path', 'component', 'scale'))}"
             raise InputError(msg)
-        path = find(str(plain.get("path")))
+        if not isinstance(plain.get("path"), str) or not plain["path"]:
+            msg = (
+                f'-M lora: {one!r} is no path; give one, an object such as {{"path": "FILE", "scale": 0.8}}, or a list'
+            )
+            raise InputError(msg)
+        path = find(plain["path"])
         try:
             kind = detect(path).kind
         except InputError as error:
@@ -188,6 +194,12 @@ def _contents(file: Path) -> _Contents:
             f"down and up, alpha, diff, diff_b): {_listed(strange)}; none may be dropped"
         )
         raise InputError(msg)
+    for module, one in whole.items():
+        _check_pair(file, module, names[one["A"]], names[one["B"]])
+    for name in alphas.values():
+        if math.prod(names[name]["shape"]) != 1:
+            msg = f"{file}: {name} has the shape {names[name]['shape']}; it must be one number"
+            raise InputError(msg)
     if magnitudes and (plain := [module for module in whole if module not in magnitudes]):
         msg = f"{file}: {len(plain)} of its {len(whole)} layers of DoRA have no {_MAGNITUDE}: {_listed(plain)}"
         raise InputError(msg)
@@ -203,15 +215,25 @@ def _contents(file: Path) -> _Contents:
     return _Contents(layers, differences, config)
 
 
+def _check_pair(file: Path, module: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    """Raise InputError unless two entries of a header are matrices ``[rank, in, …]`` and ``[out, rank, …]``."""
+    down, up = a["shape"], b["shape"]
+    if min(len(down), len(up)) < 2 or down[0] != up[1] or not down[0]:
+        msg = f"{file}: {module} has the shapes {down} and {up}; a pair has [rank, in] and [out, rank]"
+        raise InputError(msg)
+    if wrong := [one["dtype"] for one in (a, b) if not str(one["dtype"]).startswith(("F", "BF"))]:
+        msg = f"{file}: {module} has the type {wrong[0]}; a LoRA is of floating-point numbers"
+        raise InputError(msg)
+
+
 def _config(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The strength given in the header and in peft's config beside the file; they must not contradict each other."""
     places = {}
     if beside := config_beside(file):
-        try:
-            places[str(beside)] = dict(json.loads(beside.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            msg = f"{beside} cannot be read: {error}"
-            raise InputError(msg) from None
+        places[str(beside)] = read_json(beside)
+        if not isinstance(places[str(beside)], dict):
+            msg = f"{beside} is no config of peft: it must be a JSON object"
+            raise InputError(msg)
     if inside := _from_header(file, metadata):
         places[f"the header of {file}"] = inside
     alphas = {place: config["lora_alpha"] for place, config in places.items() if "lora_alpha" in config}
@@ -260,6 +282,16 @@ def _check_config(place: str, config: Mapping[str, Any]) -> None:
         if not isinstance(config.get(name) or {}, dict):
             msg = f"{place}: {name} is {config[name]!r}; it must be an object"
             raise InputError(msg)
+    for name in ("use_rslora", "use_dora"):
+        if not isinstance(config.get(name) or False, bool):
+            msg = f"{place}: {name} is {config[name]!r}; it must be true or false"
+            raise InputError(msg)
+    for pattern in config.get("alpha_pattern") or {}:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            msg = f"{place}: {pattern!r} in alpha_pattern is no regular expression: {error}"
+            raise InputError(msg) from None
     for alpha in (config.get("lora_alpha", 1), *(config.get("alpha_pattern") or {}).values()):
         if not _number(alpha):
             msg = f"{place}: lora_alpha is {alpha!r}; it must be a number"
@@ -280,13 +312,19 @@ def _component(file: Path, contents: _Contents, asked: Any, classes: Mapping[str
         msg = f"{file}: the pipeline has no part that takes a LoRA; it has {', '.join(sorted(classes))}"
         raise InputError(msg)
     modules = [one.module for one in contents.layers] + [*contents.differences]
-    named = {name for name in choices for module in modules if module.startswith(f"{name}.")}
+    named = {name for name in DENOISERS for module in modules if module.startswith(f"{name}.")}
     if asked is not None:
         if asked not in choices:
             msg = f"-M component={asked}: the pipeline has no such part for {file}; {nearest(str(asked), choices)}"
             raise InputError(msg)
         return str(asked)
     if "transformer_2" in named:
+        if "transformer_2" not in choices:
+            msg = (
+                f"{file} is for a second transformer (transformer_2), which this pipeline does not have; "
+                f"-M component={choices[0]} applies it to the {choices[0]} all the same"
+            )
+            raise InputError(msg)
         if len(named) > 1:
             msg = f"{file} holds layers of {' and '.join(sorted(named))}: split it into one file for each of them"
             raise InputError(msg)
@@ -372,7 +410,7 @@ def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> 
         try:
             _load(pipe, adapter, state, name)
         except Exception as error:  # of diffusers, peft or torch; the second way may succeed
-            trouble = trouble or first_line(error)
+            trouble = trouble or _trouble(error)
         lost = _lost(pipe, adapter.component, name, wanted, others)
         if not lost:
             return
@@ -393,9 +431,18 @@ def _load(pipe: Any, adapter: Adapter, source: Path | dict[str, Any], name: str)
         options["load_into_transformer_2"] = True
     if isinstance(source, Path):
         options |= {"weight_name": source.name}
-    with warnings.catch_warnings():  # about keys that match nothing, which are checked here, and a second LoRA
+    # diffusers prints and warns of keys that match nothing, which are checked here, and of a second LoRA
+    with warnings.catch_warnings(), silenced():
         warnings.simplefilter("ignore")
         pipe.load_lora_weights(str(source.parent) if isinstance(source, Path) else source, **options)
+
+
+def _trouble(error: Exception) -> str:
+    """What diffusers, peft or torch said, where it tells something."""
+    if found := re.search(r"size mismatch for (\S+): .*?(\[.*?\]).*?(\[.*?\])", str(error)):
+        name, theirs, ours = found.groups()
+        return f"{name} would have the shape {theirs} and not {ours}, so it is for a model of another size"
+    return "" if isinstance(error, LookupError) or "state_dict" in str(error) else first_line(error)
 
 
 def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dict[str, Any]:
@@ -518,7 +565,11 @@ def _tensors(file: Path, names: Iterable[str]) -> dict[str, Any]:
     from safetensors import safe_open
 
     with safe_open(file, "pt") as stored:
-        return {name: stored.get_tensor(name) for name in names}
+        tensors = {name: stored.get_tensor(name) for name in names}
+    if wrong := [name for name, one in tensors.items() if not one.float().isfinite().all()]:
+        msg = f"{file}: {len(wrong)} of its tensors hold values that are NaN or infinite: {_listed(wrong)}"
+        raise InputError(msg)
+    return tensors
 
 
 def _listed(names: Iterable[str]) -> str:

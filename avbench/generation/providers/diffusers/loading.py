@@ -14,7 +14,7 @@ from typing import Any
 
 from avbench.core import InputError, first_line, masked, nearest
 from avbench.generation import modular
-from avbench.generation.detect import PICKLES, Detected, diffusers, is_modular
+from avbench.generation.detect import PICKLES, Detected, diffusers, is_modular, silenced
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
@@ -22,6 +22,7 @@ _TILED_ONLY = ("AutoencoderKLAllegro",)
 """VAEs that decode nothing as a whole."""
 _ATTENTION = {"AnyFlowFARTransformer3DModel": "flex"}
 """Transformer → the kernels of attention that it needs, where diffusers' native ones do not do."""
+_DTYPES = ("float32", "bfloat16", "float16")
 _CACHES = {"first-block": "FirstBlockCacheConfig"}
 
 
@@ -208,6 +209,28 @@ def refuse_pickles(paths: Sequence[Path]) -> None:
                 raise InputError(msg)
 
 
+def check_parts(folder: Path, index: Mapping[str, Any], replaced: str | None) -> None:
+    """Check the files of a pipeline's parts, except of the one that is replaced; no weight is read.
+
+    Raises:
+        InputError: a part is missing, a config is no object, or a file of weights is damaged or cut short.
+    """
+    from avbench.avfulldit.filled import check_files
+
+    places = modular.parts_in(folder) if is_modular(folder) else {name: name for name in parts_of(index)}
+    for name, place in places.items():
+        if name == replaced:
+            continue
+        if not (folder / place).is_dir():
+            of = modular.INDEX if is_modular(folder) else "model_index.json"
+            msg = (
+                f"{folder}: its {of} names the part {name}, which is not in the folder; save the whole pipeline with "
+                "save_pretrained, or copy it whole"
+            )
+            raise InputError(msg)
+        check_files(folder / place)
+
+
 def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> Any:
     """Load a pipeline, insert the parts that replace its own, and place it on its device.
 
@@ -235,7 +258,7 @@ def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> 
 
 def _put(pipe: Any, **parts: Any) -> None:
     """Replace parts of a pipeline; a modular one has another name for it."""
-    with hushed():
+    with silenced():
         (pipe.update_components if hasattr(pipe, "update_components") else pipe.register_modules)(**parts)
 
 
@@ -265,10 +288,6 @@ def shift_field(scheduler: Any) -> str:
 def _dtype(name: str) -> Any:
     import torch
 
-    known = ("float32", "bfloat16", "float16")
-    if name not in known:
-        msg = f"-M dtype={name}: {nearest(str(name), known)}"
-        raise InputError(msg)
     return getattr(torch, name)
 
 
@@ -292,11 +311,18 @@ def _part(source: Source, placement: Placement) -> Any:
     assert part is not None and source.slot is not None
     from avbench.generation.providers.diffusers.single_file import load_file
 
-    kind = getattr(diffusers(), source.index[source.slot][1])
-    if part.kind != "component":
-        return load_file(kind, part, source.folder, source.slot, dtype)
-    safe = {} if placement.allow_pickle else {"use_safetensors": True}
-    return kind.from_pretrained(str(part.path), dtype=dtype, local_files_only=True, **safe)
+    library, name = source.index[source.slot]
+    kind = getattr(diffusers(), name, None)
+    if kind is None:
+        msg = (
+            f"{part.path}: the {source.slot} is a class of {library} ({name}); only parts of diffusers can be replaced"
+        )
+        raise InputError(msg)
+    with _telling(f"{part.path} cannot be loaded as the {source.slot} ({name})"):
+        if part.kind != "component":
+            return load_file(kind, part, source.folder, source.slot, dtype)
+        safe = {} if placement.allow_pickle else {"use_safetensors": True}
+        return kind.from_pretrained(str(part.path), dtype=dtype, local_files_only=True, **safe)
 
 
 def _check_filled(pipe: Any, source: Source) -> None:
@@ -328,7 +354,7 @@ def _place(pipe: Any, placement: Placement) -> None:
             raise InputError(msg)
     for dit in dits:
         if hasattr(dit, "set_attention_backend"):  # always, because an earlier pipeline's choice would remain
-            with hushed():
+            with silenced(), _telling(f"-M attention={placement.attention}"):
                 dit.set_attention_backend(placement.attention or _ATTENTION.get(type(dit).__name__, "native"))
         if placement.cache and hasattr(dit, "enable_cache"):
             dit.enable_cache(getattr(diffusers(), _CACHES[placement.cache])(placement.cache_threshold))
@@ -349,23 +375,38 @@ def _place(pipe: Any, placement: Placement) -> None:
 
 def check_placement(placement: Placement) -> None:
     """Raise InputError on an invalid value, before anything is loaded."""
-    for name in (placement.dtype, placement.vae_dtype):
-        if name is not None:
-            _dtype(name)
+    from diffusers.models.attention_dispatch import AttentionBackendName
+
+    kernels = [one.value for one in AttentionBackendName]
     for setting, value, known in (
+        ("dtype", placement.dtype, _DTYPES),
+        ("vae_dtype", placement.vae_dtype, _DTYPES),
         ("offload", placement.offload, ("model", "sequential", "group")),
         ("cache", placement.cache, tuple(_CACHES)),
+        ("device_map", placement.device_map, ("balanced", "cpu", "cuda")),
+        ("attention", placement.attention, kernels),
     ):
         if value is not None and value not in known:
             msg = f"-M {setting}={value}: {nearest(str(value), known)}"
             raise InputError(msg)
-    if placement.device.startswith("cuda") and not _has_gpu():
-        msg = f"-M device={placement.device}: torch finds no GPU here"
-        raise InputError(msg)
+    _check_device(placement.device)
     _check_ranks(placement)
     if placement.offload and placement.device == "cpu":
         msg = f"-M offload={placement.offload} moves parts between an accelerator and the CPU; there is only the CPU"
         raise InputError(msg)
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        msg = f"-M device={name}: torch finds no GPU here"
+        raise InputError(msg)
+    try:
+        torch.zeros(1, device=name).item()
+    except Exception as error:  # each kind of device raises its own
+        msg = f"-M device={name} cannot be used here; cpu, cuda and mps are usual ({first_line(error)})"
+        raise InputError(msg) from None
 
 
 def _check_ranks(placement: Placement) -> None:
@@ -389,12 +430,6 @@ def _check_ranks(placement: Placement) -> None:
         raise InputError(msg)
 
 
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
 @contextlib.contextmanager
 def _telling(what: str) -> Iterator[None]:
     try:
@@ -402,20 +437,10 @@ def _telling(what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # diffusers, transformers, torch and safetensors each raise their own errors
-        msg = f"{what}: {first_line(error)}"
+        from avbench.avfulldit.filled import load_reason
+
+        msg = f"{what}: {load_reason(error)}"
         raise InputError(msg) from error
-
-
-@contextlib.contextmanager
-def hushed() -> Iterator[None]:
-    """Silence diffusers' warnings that a requested function is experimental."""
-    logging = diffusers().utils.logging
-    was = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(was)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from avbench.generation.providers.diffusers.adapters import Adapter, config_besi
 from avbench.generation.providers.diffusers.loading import (
     Placement,
     Source,
+    check_parts,
     check_placement,
     load,
     local_folder,
@@ -36,9 +37,10 @@ from avbench.generation.providers.diffusers.loading import (
     refuse_pickles,
     slot_of,
 )
+from avbench.generation.providers.diffusers.presets import transformer_config
 from avbench.generation.providers.diffusers.ranks import Ranks, generator
 from avbench.generation.providers.diffusers.settings import CallSettings, decide
-from avbench.generation.table import Made, Request, captioned, check_positive, grouped
+from avbench.generation.table import Made, Request, captioned, check_finite, check_positive, check_template, grouped
 from avbench.storage.content import content_sha256
 from avbench.storage.run_folder import file_sha256
 
@@ -110,7 +112,6 @@ class Diffusers:
         _check_kinds({**vars(loaded), **vars(asked), **vars(held)})
         self._source = _source(target, loaded)
         pipeline, index = self._source.pipeline, self._source.index
-        check_positive(**{name: value for name, value in asked.of_call().items() if name in _COUNTS})
         if not loaded.allow_pickle:
             refuse_pickles([one for one in (self._source.folder, self._part_path) if one is not None])
         self._needs = needs(pipeline)
@@ -137,6 +138,13 @@ class Diffusers:
         added = [self._part_path, *(one.file for one in self._source.adapters)]
         self._decided = decide(asked, self._source, [one for one in added if one])
         self._placement = held.placement(self._decided.vae_dtype, allow_pickle=loaded.allow_pickle)
+        heads = transformer_config(self._source.folder).get("num_attention_heads")
+        if isinstance(heads, int) and heads % self._placement.context_parallel:
+            msg = (
+                f"-M context_parallel={self._placement.context_parallel}: so many devices cannot share the {heads} "
+                "attention heads of the transformer evenly"
+            )
+            raise InputError(msg)
         self._images = Path(asked.images or ".")
         self._caption = asked.caption or ("{video} {audio}" if "audio" in makes(pipeline) else "{video}")
         self._pipe: Any = None
@@ -286,7 +294,10 @@ def _check_kinds(settings: Mapping[str, Any]) -> None:
         if value is not None and (strange or not isinstance(value, kinds)):
             msg = f"-M {name}={value}: {words}"
             raise InputError(msg)
-    captioned(settings["caption"] or "", "", "", "caption")
+    if settings["caption"] is not None:
+        check_template(settings["caption"], "caption")
+    check_finite(**{name: settings[name] for name in ("guidance", "guidance_2") if settings[name] is not None})
+    check_positive(**{name: settings[name] for name in (*_COUNTS, "flow_shift") if settings[name] is not None})
 
 
 def _source(target: str, asked: Loaded) -> Source:
@@ -332,6 +343,7 @@ def _source(target: str, asked: Loaded) -> Source:
     slot = slot_of(index, part, asked.component) if part else None
     scale = 1.0 if asked.lora_scale is None else asked.lora_scale
     find = functools.partial(local_folder, revision=None, given_as="-M lora=")
+    check_parts(folder, index, slot)
     adapters = read_adapters(loras, asked.component, scale, parts_of(index), find)
     return Source(folder, index, pipeline, part, slot, adapters, asked.trust_remote_code)
 

@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from avbench.core import InputError, first_line
-from avbench.generation.detect import diffusers
-from avbench.generation.providers.diffusers.loading import Placement, Sampler, Source, hushed, load
+from avbench.generation.detect import diffusers, silenced
+from avbench.generation.providers.diffusers.loading import Placement, Sampler, Source, load
 
 _LONGEST = timedelta(minutes=30)
 _GRACE_SECONDS = 3
@@ -110,7 +110,7 @@ def _join(pipe: Any, rank: int, port: int, placement: Placement) -> None:
     )
     # diffusers divides by the number of accelerators, even if there is none
     one = unittest.mock.patch.object(torch.accelerator, "device_count", lambda: 1)
-    with one if cpu else contextlib.nullcontext(), hushed():
+    with one if cpu else contextlib.nullcontext(), silenced():
         for name in _DITS:
             if (dit := getattr(pipe, name, None)) is not None:
                 config = diffusers().ContextParallelConfig(ulysses_degree=placement.context_parallel)

@@ -26,7 +26,7 @@ from avbench.generation.providers.diffusers.presets import (
 )
 from avbench.storage.reading import read_json
 
-_OURS = {"prompt", "generator", "output_type"}
+_OURS = {"prompt", "generator", "output_type", "return_dict"}
 """Arguments of a pipeline that avbench always sets itself."""
 
 
@@ -164,7 +164,7 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
         source=PRESETS[name].source if name and not asked.preset else None,
         values={**({} if guider is None else {"guidance": guider}), **kept},
         sent={key: value for key, value in kept.items() if key not in unsent},
-        call={**calling.chosen(pipeline, parts_of(source.index)), **call, **_checked_call(asked.call or {}, pipeline)},
+        call={**calling.chosen(pipeline, parts_of(source.index)), **call, **_checked_call(asked, pipeline)},
         fps=_fps(pipeline, source.index, wanted),
         sampler=Sampler(shift, wanted["guidance"] if guided else None),
         vae_dtype=known.get("vae_dtype"),
@@ -192,11 +192,16 @@ def _refuse_idle(asked: CallSettings, dropped: Sequence[str], source: Source) ->
         raise InputError(msg)
 
 
-def _checked_call(call: Mapping[str, Any], pipeline: type) -> Mapping[str, Any]:
-    """The user's further arguments. Raises InputError if the pipeline has no such argument, or avbench sets it."""
-    accepted = inspect.signature(pipeline.__call__).parameters
+def _checked_call(asked: CallSettings, pipeline: type) -> Mapping[str, Any]:
+    """The user's further arguments. Raises InputError if one is unknown, or given by another setting."""
+    call = asked.call or {}
+    accepted = inspect.signature(pipeline.__call__).parameters.keys() - _OURS - {"self"}
     if ours := sorted(call.keys() & _OURS):
         msg = f"-M call: {ours[0]} is set by avbench itself and cannot be given"
+        raise InputError(msg)
+    if twice := [name for name in asked.of_call() if calling.argument(pipeline, name) in call]:
+        name = calling.argument(pipeline, twice[0])
+        msg = f"-M {twice[0]}= and {name} in -M call= give the same argument: leave one of them out"
         raise InputError(msg)
     if unknown := [key for key in call if key not in accepted]:
         msg = f"-M call: {pipeline.__name__} has no argument {unknown[0]!r}; {nearest(unknown[0], accepted)}"
@@ -256,7 +261,9 @@ def _described(scheduler: Any) -> dict[str, Any] | None:
 
 def _fps(pipeline: type, index: Mapping[str, Any], wanted: Mapping[str, Any]) -> Fraction:
     """The frame rate of the clips: the given one, else the pipeline's own, else that of its training."""
-    fps = wanted.get("fps") or calling.default(pipeline, "fps") or native_fps(pipeline.__name__, index)
+    fps = wanted.get("fps")
+    if fps is None:
+        fps = calling.default(pipeline, "fps") or native_fps(pipeline.__name__, index)
     if fps is None:
         msg = f"{pipeline.__name__} does not give the frame rate of its clips: give -M fps="
         raise InputError(msg)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from avbench.avfulldit.filled import check_names, listed
-from avbench.core import InputError
+from avbench.core import InputError, first_line
 from avbench.generation.detect import Detected, diffusers
 
 _SCALES = (".scale_weight", ".weight_scale")
@@ -38,7 +38,14 @@ def load_file(kind: Any, part: Detected, folder: Path, slot: str, dtype: torch.d
         raise InputError(msg)
     from diffusers.loaders.single_file_utils import load_single_file_checkpoint
 
-    checkpoint: Any = load_single_file_checkpoint(str(part.path), local_files_only=True)
+    try:
+        checkpoint: Any = load_single_file_checkpoint(str(part.path), local_files_only=True)
+    except Exception as error:  # its own error only repeats the path, so the one that it began with is shown
+        first: BaseException = error
+        while first.__context__:
+            first = first.__context__
+        msg = f"{part.path} is damaged, cut short or of another kind than its suffix: {first_line(first)}"
+        raise InputError(msg) from error
     if any(not isinstance(one, Tensor) for one in checkpoint.values()):
         strange = listed(str(name) for name, one in checkpoint.items() if not isinstance(one, Tensor))
         msg = f"{part.path} holds an entry that is no tensor: {strange}"
@@ -67,11 +74,11 @@ def conversion(kind: type) -> Callable[..., dict[str, Tensor]] | None:
 
 def followed(
     convert: Callable[..., dict[str, Tensor]], config: Mapping[str, Any], shapes: Mapping[str, Any]
-) -> tuple[set[str], set[str]]:
+) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     """Run a conversion on tensors that have these shapes and no content.
 
     Returns:
-        The names of the results, and the names in `shapes` that lead to no result.
+        The results' names with their shapes, and the names in `shapes` that lead to no result.
     """
     hollow = {name: torch.empty(tuple(shape), device="meta", requires_grad=True) for name, shape in shapes.items()}
     owners = {id(one): name for name, one in hollow.items()}
@@ -87,25 +94,38 @@ def followed(
             if step is not None:
                 reached.add(owners.get(id(getattr(step, "variable", None)), ""))
                 steps += [before for before, _ in step.next_functions]
-    return set(out), set(shapes) - reached
+    return {name: tuple(one.shape) for name, one in out.items()}, set(shapes) - reached
 
 
 def _check(kind: Any, checkpoint: Mapping[str, Tensor], path: Path, folder: Path, slot: str) -> None:
     config = kind.load_config(str(folder), subfolder=slot, local_files_only=True)
     with _empty():
         network = kind.from_config(config)
-    names, what, where = set(checkpoint), f"the {slot} ({kind.__name__})", str(path)
-    if names != set(network.state_dict()) and (convert := conversion(kind)):
+    held = {name: tuple(one.shape) for name, one in network.state_dict().items()}
+    what = f"the {slot} ({kind.__name__})"
+    # a quantised tensor of GGUF has the shape of its bytes
+    shapes = {name: tuple(getattr(one, "quant_shape", one.shape)) for name, one in checkpoint.items()}
+    if shapes.keys() != held.keys() and (convert := conversion(kind)):
+        named, lost, trouble = {}, set(), None
         try:
-            named, lost = followed(convert, config, {name: one.shape for name, one in checkpoint.items()})
+            named, lost = followed(convert, config, shapes)
         except Exception as error:
-            msg = f"{path} does not fit {what}: its names cannot be converted ({error!r})"
-            raise InputError(msg) from error
-        if lost:
-            msg = f"{path} holds {len(lost)} tensors that match nothing in {what}: {listed(lost)}"
-            raise InputError(msg)
-        names = named
-    check_names(network, names, what, where)
+            trouble = error
+        # a file in diffusers' own form is compared as it is, so that the tensors that do not fit are named
+        if len(named.keys() ^ held.keys()) + len(lost) <= len(shapes.keys() ^ held.keys()):
+            if trouble:
+                msg = f"{path} does not fit {what}: its names cannot be converted ({trouble!r})"
+                raise InputError(msg) from trouble
+            if lost:
+                msg = f"{path} holds {len(lost)} tensors that match nothing in {what}: {listed(lost)}"
+                raise InputError(msg)
+            shapes = named
+    check_names(network, shapes, what, str(path))
+    other = [name for name, shape in shapes.items() if held.get(name, shape) != shape]
+    if other:
+        shown = listed(f"{name} is {shapes[name]} instead of {held[name]}" for name in other)
+        msg = f"{path} is of another size than {what}: {shown}; give the pipeline that it belongs to, -M base="
+        raise InputError(msg)
 
 
 def _unscale(checkpoint: dict[str, Tensor], path: Path, dtype: torch.dtype) -> None:
@@ -117,10 +137,15 @@ def _unscale(checkpoint: dict[str, Tensor], path: Path, dtype: torch.dtype) -> N
             kind = "no weight" if weight is None else f"a weight of {weight.dtype}"
             msg = f"{path}: {name} is the scale of {kind}; it must be that of a weight in float8 or int8"
             raise InputError(msg)
-        if scale.numel() == len(weight):  # one scale for each row
+        wrong = scale[~(scale.isfinite() & ((scale > 0) | (not weight.float().any())))]
+        if len(wrong):
+            msg = f"{path}: {name} holds the scale {wrong[0].item():g}; a scale is a number above 0"
+            raise InputError(msg)
+        if scale.ndim and len(scale) == scale.numel() == len(weight):  # one scale for each row
             scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
         elif scale.numel() != 1:
-            msg = f"{path}: {name} has {scale.numel()} scales for a weight of {tuple(weight.shape)}: one, or one a row"
+            shapes = f"{tuple(scale.shape)} for a weight of {tuple(weight.shape)}"
+            msg = f"{path}: {name} has the shape {shapes}; it must hold one scale, or one for each row"
             raise InputError(msg)
         checkpoint[f"{base}.weight"] = (weight.float() * scale).to(dtype)
         del checkpoint[name]
@@ -129,6 +154,16 @@ def _unscale(checkpoint: dict[str, Tensor], path: Path, dtype: torch.dtype) -> N
             del checkpoint[base + _FORMAT]
     for name in [name for name in checkpoint if name.rpartition(".")[2] == _MARKER]:
         del checkpoint[name]
+    whole = [
+        f"{name} ({str(one.dtype).removeprefix('torch.')})"
+        for name, one in checkpoint.items()
+        if name.endswith((".weight", ".bias")) and not one.is_floating_point() and not hasattr(one, "quant_type")
+    ]
+    if whole:
+        msg = (
+            f"{path} holds {len(whole)} weights of whole numbers without a scale, which would be noise: {listed(whole)}"
+        )
+        raise InputError(msg)
 
 
 def _plain_float8(record: Tensor | None) -> bool:

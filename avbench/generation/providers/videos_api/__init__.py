@@ -42,7 +42,7 @@ from avbench.generation.providers.videos_api.shapes import (
     is_refusal,
     model_report,
 )
-from avbench.generation.table import Made, Request, captioned, check_positive, grouped
+from avbench.generation.table import Made, Request, captioned, check_positive, check_template, grouped
 from avbench.storage.servers import Answer, BrokenError, Deadline, LostError, Server
 
 _DOWNLOADS = 6
@@ -85,7 +85,7 @@ class Content:
         if self.body not in (None, "json", "multipart"):
             msg = f"body {self.body!r} is unknown; choices: json, multipart"
             raise InputError(msg)
-        captioned(self.text, "", "", "text")
+        check_template(self.text, "text")
 
     @property
     def form(self) -> dict[str, Any]:
