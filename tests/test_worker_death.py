@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import dying_workers
@@ -175,3 +176,32 @@ def test_a_stop_ends_the_worker_that_tries_a_task_alone(tmp_path):
         worker_pool.run_isolated(functools.partial(dying_workers.obedient, tmp_path), "one hangs")
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+STOPPED_EARLY = """
+import sys, threading, time
+from avbench.storage.worker_pool import map_unordered
+
+def build():
+    return abs
+
+if __name__ == "__main__":
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()  # takes the signal, as a progress bar's may
+    print("begins", flush=True)
+    try:
+        list(map_unordered(build, range(4), workers=2, survive_crashes=True, imports=["imported_slowly"]))
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+"""
+
+
+def test_a_stop_while_workers_start_says_only_that(tmp_path):
+    (tmp_path / "imported_slowly.py").write_text("import time; time.sleep(3)\n")
+    (tmp_path / "program.py").write_text(STOPPED_EARLY)
+    command = [sys.executable, str(tmp_path / "program.py")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    program = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert program.stdout is not None and program.stdout.readline() == "begins\n"
+    time.sleep(1)
+    program.send_signal(signal.SIGINT)
+    assert program.communicate(timeout=60) == ("", "stopped\n")

@@ -139,7 +139,7 @@ def map_unordered(
     while left:
         try:
             with _pool(min(workers, len(left)), imports) as pool:
-                with _terminal_held_back():
+                with _stops_held_back():
                     futures = {pool.submit(_call, build, tasks[number]): number for number in left}
                 for future in as_completed(futures):
                     number, result = futures.pop(future), _result(future)
@@ -162,7 +162,7 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
     """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
     try:
         with _pool(1) as pool:
-            with _terminal_held_back():
+            with _stops_held_back():
                 future = pool.submit(_call, build, task)
             return _result(future)
     except BrokenProcessPool:
@@ -170,15 +170,26 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
 
 
 @contextlib.contextmanager
-def _terminal_held_back() -> Iterator[None]:
+def _stops_held_back() -> Iterator[None]:
     """Processes started inside it never get what a terminal sends to all: Ctrl-C, and SIGHUP when it is closed. Their
-    parent ends them.
+    parent ends them, and so it stops only when it knows all that it has started.
     """
+    held: list[int] = []
+    stops = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+    own = {one: signal.getsignal(one) for one in stops} if threading.current_thread() is threading.main_thread() else {}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    for one, handler in own.items():  # the mask alone does not do: another thread may take the signal for this one
+        if callable(handler):
+            signal.signal(one, lambda number, _: held.append(number))
     try:
         yield
     finally:
+        for one, handler in own.items():
+            if callable(handler):
+                signal.signal(one, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in held[:1]:
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager
@@ -189,7 +200,7 @@ def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[Proc
     """
     how = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     how.set_forkserver_preload([*imports])
-    with _terminal_held_back():  # it starts Python's resource tracker
+    with _stops_held_back():  # it starts Python's resource tracker
         pool = ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
     try:
         yield pool
