@@ -25,7 +25,7 @@ from avbench.core.protocol import (
     without_notes,
 )
 from avbench.core.rows import Columns, Key, Moments, Row, Value, clip_name, columns
-from avbench.core.run import Run, Sample
+from avbench.core.run import Run, Sample, by_content
 from avbench.core.score import Direction, Null, Score
 from avbench.core.shard import Shard, dealt_prompts, planned_keys
 from avbench.core.table import resolve
@@ -56,6 +56,7 @@ __all__ = [
     "Subset",
     "UnusableError",
     "Value",
+    "by_content",
     "checked_id",
     "clip_name",
     "columns",
