@@ -12,7 +12,7 @@ import pytest
 from command_line import run_avbench
 
 from avbench.avfulldit import checkpoint
-from avbench.core import Clip, InputError, Prompt, Subset
+from avbench.core import Clip, InputError, Prompt, Shard, Subset
 from avbench.features.measure import measure
 from avbench.generation.identity import named_paths, source_files
 from avbench.generation.sample import sample
@@ -24,6 +24,7 @@ from avbench.storage import content
 from avbench.storage.content import content_sha256
 from avbench.storage.media import write_clip
 from avbench.storage.run_folder import RunFolder, file_sha256
+from avbench.storage.run_merge import merge
 from avbench.subsets import loading
 
 MOVES = chosen_metrics(["motion_amount"])
@@ -317,6 +318,62 @@ def test_a_command_is_told_by_what_it_names(here):
         script = again
     assert named_paths(["x" * 5000, "a\0b", 5, None, {"a": ["go"]}]) == ["go"]
     assert [*source_files(here / "make.py")] == ["helper.py", "make.py"]
+
+
+WRITER = """
+import json, sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from avbench.core import Clip
+from avbench.storage.media import write_clip
+texture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+for one in json.loads(Path(sys.argv[-1]).read_text())["requests"]:
+    write_clip(Clip(np.stack([np.roll(texture, k, 1) for k in range(4)]), Fraction(8)), Path(one["file"] + ".mkv"))
+"""
+
+
+def test_a_script_and_its_files_are_known_by_their_bytes_from_another_folder(here, monkeypatch):
+    (here / "write.py").write_text(WRITER)
+    (here / "step.pt").write_bytes(b"1")
+    (here / "other.pt").write_bytes(b"2")
+    (here / "below").mkdir()
+    asked = [Subset("s", 1, (Prompt("a", "a cat"),), None)]
+    python, folder = sys.executable, RunFolder(here / "r")
+    list(sample(folder, f"cmd:{python} write.py --weights=step.pt", {}, asked, [0])[1])
+    monkeypatch.chdir(here / "below")
+    (here / "below/step.pt").write_bytes(b"1")
+    for words in ("../write.py --weights=../step.pt", f"{here}/write.py --weights=step.pt"):
+        assert sample(folder, f"cmd:{python} {words}", {}, asked, [0])[0] == 0
+    assert folder.run().model.endswith(" write.py --weights=step.pt")
+    for words in ("../write.py --weights=../other.pt", "../write.py --weight=../step.pt", "../write.py ../step.pt"):
+        with pytest.raises(InputError, match="holds another run"):
+            sample(folder, f"cmd:{python} {words}", {}, asked, [0])
+    (here / "write.py").write_text(WRITER + "#")
+    with pytest.raises(InputError, match=r"write\.py"):
+        sample(folder, f"cmd:{python} ../write.py --weights=../step.pt", {}, asked, [0])
+
+
+def test_a_class_is_known_from_another_folder_by_workers_and_merges_as_well(here, monkeypatch):
+    (here / "maker.py").write_text(MAKER)
+    (here / "helper.py").write_text("VALUE = 1")
+    (here / "step.pt").write_bytes(b"1")
+    (here / "below").mkdir()
+    sys.path.append(str(here))
+    model, asked = "python:maker:Maker", [Subset("s", 1, tuple(Prompt(one, one) for one in "abcd"), None)]
+    parts = [RunFolder(here / "parts" / name) for name in "ab"]
+    list(sample(parts[0], model, {"weights": "step.pt"}, asked, [0], shard=Shard(1, 2))[1])
+    monkeypatch.chdir(here / "below")
+    assert sample(parts[0], model, {"weights": "../step.pt"}, asked, [0], shard=Shard(1, 2))[0] == 0
+    list(sample(parts[1], model, {"weights": "../step.pt"}, asked, [0], shard=Shard(2, 2))[1])
+    assert merge(here / "whole", [one.path for one in parts]).made == 4
+    whole = RunFolder(here / "whole")
+    more = [Subset("s", 1, tuple(Prompt(one, one) for one in "abcdef"), None)]
+    made = list(sample(whole, model, {"weights": "../step.pt"}, more, [0], workers=2)[1])
+    assert [one.failure for one in made] == [None] * 2 and whole.run().asked == {"weights": "step.pt"}
+    (here / "step.pt").write_bytes(b"2")
+    with pytest.raises(InputError, match="holds another run"):
+        sample(whole, model, {"weights": "../step.pt"}, more, [0])
 
 
 def test_a_model_in_memory_is_not_taken_for_what_it_was(tmp_path):

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -193,6 +194,25 @@ def test_a_folder_of_clips(tmp_path):
     run_avbench("train", "examples", "--data", tmp_path, "--clips", 2, "--workers", 0, "--out", tmp_path / "examples")
     video = np.load(tmp_path / "examples" / "video.npy")
     assert np.array_equal(video[1], read_clip(tmp_path / "1.mkv").frames)
+    card = json.loads((tmp_path / "examples/card.json").read_text())
+    shutil.copytree(tmp_path, tmp_path / "moved", ignore=shutil.ignore_patterns("examples", "moved"))
+    assert list(train.make_examples(str(tmp_path / "moved"), 2, 0, tmp_path / "examples", 1)) == []
+    for name, content, message in (
+        (
+            "prompts.jsonl",
+            "\n".join(map(json.dumps, [lines[0], {**lines[1], "audio_caption": "a bang"}])),
+            "captions are",
+        ),
+        ("1.mkv", (tmp_path / "0.mkv").read_bytes(), "clip is"),
+    ):
+        before = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        said = rf"line 2: the {message} not what .*examples was begun with\. Put back 1\.mkv"
+        with pytest.raises(InputError, match=said):
+            list(train.make_examples(str(tmp_path), 2, 0, tmp_path / "examples", 1))
+        (tmp_path / name).write_bytes(before)
+    assert list(train.make_examples(str(tmp_path), 2, 0, tmp_path / "examples", 1)) == []
+    assert json.loads((tmp_path / "examples/card.json").read_text()) == card and len(card["clips_sha256"]) == 64
     (tmp_path / "prompts.jsonl").write_text(json.dumps({**lines[0], "file": "9.mkv"}))
     with pytest.raises(InputError, match=r"line 1: 9\.mkv is not there"):
         list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "again", 1))

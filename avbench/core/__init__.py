@@ -19,12 +19,13 @@ from avbench.core.protocol import (
     different_fields,
     digest,
     field_differences,
+    is_sha256,
     noted,
     require_same_protocol,
     without_notes,
 )
 from avbench.core.rows import Columns, Key, Moments, Row, Value, clip_name, columns
-from avbench.core.run import Run, Sample
+from avbench.core.run import Run, Sample, by_content
 from avbench.core.score import Direction, Null, Score
 from avbench.core.shard import Shard, dealt_prompts, planned_keys
 from avbench.core.table import resolve
@@ -55,6 +56,7 @@ __all__ = [
     "Subset",
     "UnusableError",
     "Value",
+    "by_content",
     "checked_id",
     "clip_name",
     "columns",
@@ -65,6 +67,7 @@ __all__ = [
     "field_differences",
     "first_line",
     "frame_rate",
+    "is_sha256",
     "masked",
     "nearest",
     "noted",

@@ -104,19 +104,20 @@ def field_differences(
             both owners in this order.
     """
     differing = different_fields(ours, theirs)
-    hashed = {name for name, values in differing.items() if any(map(_is_hash, values))}
+    hashed = {name for name, values in differing.items() if any(map(is_sha256, values))}
     beside = {f"{name.removesuffix('.sha256')}.{other}" for name in hashed for other in ("bytes", "files", "hashed")}
     found = []
     for name, (one, other) in differing.items():
         if name in hashed:
-            both = _is_hash(one) and _is_hash(other)
+            both = is_sha256(one) and is_sha256(other)
             found.append(f"{_in_words(name)}: {OTHER_CONTENT if both else 'in one of the two only'}")
         elif name not in beside:
             found.append(f"{name}: {said(repr(one), repr(other))}")
     return found
 
 
-def _is_hash(value: object) -> bool:
+def is_sha256(value: object) -> bool:
+    """Whether a value is a sha256 in hex."""
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 

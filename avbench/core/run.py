@@ -1,11 +1,13 @@
 """Defines `Run`, one model on some subsets, and `Sample`, the record of one generated clip."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any
 
 from avbench.core.errors import InputError
 from avbench.core.prompt import checked_id
+from avbench.core.protocol import is_sha256
 from avbench.core.rows import Key
 from avbench.core.shard import Shard
 
@@ -49,7 +51,23 @@ class Run:
         }
         return plain if self.shard is None else {**plain, "shard": self.shard}
 
-    def same_weights(self, other: "Run") -> bool:
+    def spelled_as(self, other: "Run") -> "Run":
+        """This run with the model and settings as `other` spells them, if both are the same files under other paths."""
+        same_model = self._model_by_content() == other._model_by_content()
+        same = same_model and by_content(self.settings) == by_content(other.settings)
+        if not (same or self._same_weights(other)):
+            return self
+        same_asked = by_content(self.settings, self.asked) == by_content(other.settings, other.asked)
+        asked = other.asked if same_asked else self.asked
+        return replace(self, model=other.model, settings=other.settings, asked=asked)
+
+    def _model_by_content(self) -> tuple[str, Any]:
+        provider, _, target = self.model.partition(":")
+        if provider == "cmd":  # the words of the command are among the settings
+            return provider, None
+        return provider, by_content(self.settings, {"target": target})
+
+    def _same_weights(self, other: "Run") -> bool:
         """Whether the settings are equal and hold the hashes of all the model's files, wherever these lie."""
         files = self.settings.get("weights")
         if not isinstance(files, Mapping) or not files or self.settings != other.settings:
@@ -63,6 +81,43 @@ class Run:
         if self.preset is not None:
             made["preset"] = dict(self.preset)
         return {"name": self.name, **self.identity(), **made}
+
+
+_IDENTIFIED = ("files_sha256", "folders", "inputs")
+"""Settings that map the paths of a user's model to the hashes of what lies there."""
+
+
+def by_content(settings: Mapping[str, Any], values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return settings, or other `values` of their run, with each path that the settings identify replaced by its hash.
+
+    So a script or checkpoint is the same one from another working folder, or after its folder was moved.
+    """
+    found = {name: _hashes(settings[name]) for name in _IDENTIFIED if name in settings}
+    known = {str(PurePath(path)): sha256 for hashes in found.values() for path, sha256 in hashes.items()}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(one) for one in value]
+        if not isinstance(value, str):
+            return value
+        option, equals, path = value.partition("=")
+        named = f"{option}={known[str(PurePath(path))]}" if equals and str(PurePath(path)) in known else value
+        return known.get(str(PurePath(value)), named)
+
+    if values is not None:
+        return plain(values)
+    files = {name: sorted([PurePath(path).name, one] for path, one in of.items()) for name, of in found.items() if of}
+    return {**{name: plain(value) for name, value in settings.items() if name not in files}, **files}
+
+
+def _hashes(paths: Any) -> dict[str, Any]:
+    """Path → hash; empty if it is a setting of another form, which only has the name."""
+    if not isinstance(paths, Mapping):
+        return {}
+    plain = {path: one.get("sha256") if isinstance(one, Mapping) else one for path, one in paths.items()}
+    return plain if all(map(is_sha256, plain.values())) else {}
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from avbench.core import (
     Shard,
     Subset,
     UnusableError,
+    by_content,
     clip_name,
     field_differences,
     planned_keys,
@@ -267,8 +268,7 @@ def _as_held(folder: RunFolder, run: Run) -> Run:
     # The settings of finished clips hold their absolute folder, so it is known also from another working folder.
     same = clips and run.settings.get("folder") == held.settings.get("folder")
     same = same or generators.same_place(run.model, held.model)
-    same = same or run.same_weights(held)
-    return dataclasses.replace(run, model=held.model) if same else run
+    return dataclasses.replace(run, model=held.model) if same else run.spelled_as(held)
 
 
 def _another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:
@@ -374,7 +374,8 @@ def _as_recorded(source: Callable[[], Generator], folder: Path) -> Generator:
     """Build the generator in a worker, maybe on another machine. Raises InputError if it is not the run's."""
     generator, recorded = source(), RunFolder(folder).run().settings
     here = {**recorded, **json.loads(json.dumps(generator.settings))}
-    if differing := field_differences(here, recorded, "{} here, {} there".format):
+    if by_content(here) != by_content(recorded):  # paths may be other ones, from another working folder
+        differing = field_differences(here, recorded, "{} here, {} there".format)
         msg = f"the model would have other settings here than {folder}/run.json says: {'; '.join(differing)}"
         raise InputError(msg)
     return generator

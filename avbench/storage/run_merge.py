@@ -114,7 +114,7 @@ def _is_run(place: Path) -> bool:
 def _common_run(folders: Sequence[RunFolder]) -> Run:
     """Return the run to which all parts belong; differing versions and machines are listed side by side."""
     runs = [replace(folder.run(), shard=None) for folder in folders]
-    runs = [replace(run, model=runs[0].model) if run.same_weights(runs[0]) else run for run in runs]
+    runs = [run.spelled_as(runs[0]) for run in runs]
     for folder, run in zip(folders, runs, strict=True):
         first = runs[0].identity() | _chosen(runs[0])
         _require_equal(folder, run.identity() | _chosen(run), first, folders[0].path)

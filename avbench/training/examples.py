@@ -2,7 +2,8 @@
 
 A folder holds ``video.npy`` ``[n, time, height, width, 3]`` uint8, ``audio.npy`` ``[n, channels, time]`` float16 as the
 audio codec encodes it, ``captions.jsonl`` with one line per example, and ``card.json``. The lines are written in order
-and each after its arrays, so training can begin while later examples are still being made.
+and each after its arrays, so training can begin while later examples are still being made. Examples of a user's clips
+have a ``clips.json`` as well, the hashes and captions of these.
 """
 
 import time
@@ -19,7 +20,7 @@ from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import InputError
 from avbench.storage.reading import parsed, read_json
 
-CARD, CAPTIONS = "card.json", "captions.jsonl"
+CARD, CAPTIONS, CLIPS = "card.json", "captions.jsonl", "clips.json"
 _CHUNK = 4096
 """Examples that are copied to a device at a time."""
 _PATIENCE_SECONDS = 300

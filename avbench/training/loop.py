@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from avbench.avfulldit.checkpoint import Parts
 from avbench.avfulldit.flow import Timesteps, between, seed_of, stream
 from avbench.avfulldit.text import CaptionEncoder
-from avbench.core import InputError, first_line
+from avbench.core import OTHER_CONTENT, InputError, first_line, is_sha256
 from avbench.training.examples import Batch, sent
 from avbench.training.machine import Machine
 from avbench.training.muon import Muon
@@ -501,6 +501,8 @@ def _changes(there: Mapping[str, Any], asked: Mapping[str, Any], within: str = "
         old = there.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _changes(old, new, f"{within}{name}.")
+        elif is_sha256(old) and is_sha256(new) and old != new:
+            yield f"{within}{name}: {OTHER_CONTENT}"
         elif old != new:
             yield f"{within}{name} is {old!r} there and {new!r} here"
 

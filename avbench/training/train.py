@@ -26,14 +26,15 @@ from avbench.avfulldit.pretrained import HuggingFaceText
 from avbench.avfulldit.rope import AudioPositions
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
-from avbench.core import InputError, NotMeasurable
+from avbench.core import InputError, NotMeasurable, digest
 from avbench.core.version import __version__
 from avbench.storage import worker_pool
+from avbench.storage.content import content_sha256
 from avbench.storage.reading import parsed, read_json, read_text
 from avbench.storage.run_folder import file_sha256, write_json
 from avbench.subsets import loading
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
-from avbench.training.examples import CAPTIONS, CARD, Examples, Feed
+from avbench.training.examples import CAPTIONS, CARD, CLIPS, Examples, Feed
 from avbench.training.loop import (
     AUDIO_ONLY,
     STATE,
@@ -136,12 +137,16 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
     spec = CLIP_SPEC
     assert spec.samples is not None
     asked = {"data": data, "clips": count, "seed": seed}
-    if data != TOYWORLD and count > (there := len(_captioned(Path(data)))):
-        msg = f"{data} holds {there} clips; --clips must not exceed that"
-        raise InputError(msg)
+    clips = [] if data == TOYWORLD else _identified(Path(data), count)
     card = read_json(out / CARD, dict) if (out / CARD).exists() else None
     if card is None:
-        card = {**asked, "audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
+        codec = {"audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
+        card = {**asked, **({"clips_sha256": digest(clips)} if clips else {}), **codec}
+        if clips:
+            write_json(out / CLIPS, clips)
+    elif (out / CLIPS).exists():  # the clips say whether it is the same folder, wherever it lies
+        _require_same_clips(out, Path(data), clips)
+        asked["data"] = card["data"]
     if changed := differing(card, asked):
         msg = f"{out} holds other examples ({changed}); choose another folder"
         raise InputError(msg)
@@ -170,6 +175,35 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
                 done += 1
             file.flush()
             yield done
+
+
+def _identified(folder: Path, count: int) -> list[dict[str, str]]:
+    """What the first clips of a folder are: the hash of each file, and its captions."""
+    lines = _captioned(folder)
+    if count > len(lines):
+        msg = f"{folder} holds {len(lines)} clips; --clips must not exceed that"
+        raise InputError(msg)
+    return [
+        {
+            "file": line["file"],
+            "sha256": content_sha256(folder / line["file"]),
+            "video_caption": line["video_caption"],
+            "audio_caption": line.get("audio_caption") or "",
+        }
+        for line in lines[:count]
+    ]
+
+
+def _require_same_clips(out: Path, folder: Path, clips: Sequence[Mapping[str, str]]) -> None:
+    """Raise InputError if examples were begun with clips that have changed since."""
+    for number, (then, now) in enumerate(zip(read_json(out / CLIPS, list), clips, strict=False), 1):
+        if then != now:
+            what = "the captions are" if then["sha256"] == now["sha256"] else "the clip is"
+            msg = (
+                f"{folder}/prompts.jsonl, line {number}: {what} not what {out} was begun with. Put back {then['file']} "
+                "and its captions, or choose another folder for the new examples"
+            )
+            raise InputError(msg)
 
 
 _FITTED = 360
