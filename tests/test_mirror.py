@@ -395,6 +395,28 @@ def test_a_command_whose_mirror_is_taken_over_says_so_at_once_and_goes_on_withou
     assert "5 of 5 clips" in merged, "as the sentence says"
 
 
+def test_a_clip_of_a_worker_elsewhere_is_not_taken_from_a_mirror_that_another_command_writes(
+    folder_store, tmp_path, machine, monkeypatch
+):
+    monkeypatch.setattr(mirror_module, "PUSH_SECONDS", 0.05)
+    place, said, record = made(tmp_path / "a", folder_store, 2), [], tmp_path / "store/world/.mirror.json"
+    there = samples(place).values()
+    mirror = Mirror(place, f"{folder_store}/world")
+    with RunFolder(place).writing(), mirror.kept(said.append):
+        others = json.dumps({**json.loads(record.read_text()), "session": "another"})
+        until = time.monotonic() + 30
+        while not said:  # the command may sign over it once
+            assert time.monotonic() < until
+            record.write_text(others)
+            time.sleep(0.1)
+        for one in there:
+            mirror.collect(one)
+            (place / one.path).unlink()
+            with pytest.raises(InputError, match="was taken over by process"):
+                mirror.collect(one)
+    assert len(said) == 1
+
+
 def test_a_command_gives_signs_of_life_while_an_upload_takes_long(folder_store, tmp_path, machine, monkeypatch):
     monkeypatch.setattr(mirror_module, "PUSH_SECONDS", 0.05)
     monkeypatch.setattr(mirror_state, "SILENT_SECONDS", 1)
@@ -412,7 +434,7 @@ def test_a_command_gives_signs_of_life_while_an_upload_takes_long(folder_store, 
     with RunFolder(place).writing(), Mirror(place, f"{folder_store}/world").kept():
         pass
     times = sorted(signs)
-    assert max(late - early for early, late in itertools.pairwise(times)) < 1 < times[-1] - times[0]
+    assert times[-1] - times[0] > 1 > max(late - early for early, late in itertools.pairwise(times))
 
 
 STARTING = """

@@ -5,6 +5,7 @@ A second writer is refused while the first one shows signs of life, and so is a 
 several processes that want to follow one writer, that one does which creates a file named after the writer's record.
 """
 
+import itertools
 import os
 import platform
 import shutil
@@ -259,10 +260,11 @@ def _signature(ended: bool = False) -> bytes:
 
 def stamps_in(folder: Path) -> dict[str, Stamp]:
     """The stamp of every file of a run folder, by name; not of those whose name begins with a dot."""
+    places = [place for place in folder.glob("*") if place.name != MIRROR_WORK]  # what is in there comes and goes
     return {
         path.relative_to(folder).as_posix(): stamp_of(path)
-        for path in sorted(folder.rglob("*"))
-        if not path.name.startswith(".") and path.is_file() and folder / MIRROR_WORK not in path.parents
+        for path in sorted(itertools.chain(places, *(place.rglob("*") for place in places)))
+        if not path.name.startswith(".") and path.is_file()
     }
 
 

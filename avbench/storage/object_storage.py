@@ -76,7 +76,12 @@ class Storage:
                 self._files.pipe_file(self._at(name), content, mode="create")
         if not self.has(name):
             self.write(name, content)
-        return self.read(name)
+        try:
+            return self.read(name)
+        except InputError:
+            if self.has(name):
+                raise
+        return self.create(name, content)  # somebody deleted it in between
 
     def get(self, names: Sequence[str], places: Sequence[Path]) -> None:
         """Download files to these places; a killed process leaves incomplete ones there."""

@@ -588,8 +588,8 @@ class RunFolder:
         return table
 
 
-_ITS_OWN = ("jobs",)
-"""Folders that hold a generator's own files; nothing in them is read as a part of the run."""
+_ITS_OWN = ("jobs", MIRROR_WORK)
+"""Folders that hold a generator's own files, or come and go; nothing in them is read as a part of the run."""
 
 
 def _all_in(part: Mapping[str, Subset], whole: Mapping[str, Subset]) -> bool:
