@@ -21,6 +21,10 @@ from avbench.subsets import loading
 FEATURES = np.random.default_rng(0).standard_normal((50, 6)) * np.arange(1, 7) + 3
 
 
+WIDE = np.random.default_rng(1).standard_normal((50, 400))
+"""As many dimensions as I3D has logits."""
+
+
 def feature_stats(features=FEATURES, **changes):
     """As StyleGAN-V's and cd-fvd's FeatureStats pickle themselves."""
     sums = {"raw_mean": features.sum(axis=0), "raw_cov": features.T @ features}
@@ -67,6 +71,11 @@ def test_n_must_be_said_once_and_truly(tmp_path):
     path = write(tmp_path, "pytorch-fid", mu_sigma())
     with pytest.raises(InputError, match="does not hold its number of clips; give --n"):
         imported_statistics.read(path, "pytorch-fid")
+    with pytest.raises(InputError, match="it is of 1000000000000000000000 clips"):
+        imported_statistics.read(path, "pytorch-fid", n=10**21)
+    lacking = {name: one for name, one in feature_stats().items() if name != "raw_mean"}
+    with pytest.raises(InputError, match="is not a cd-fvd file: it has no 'raw_mean'"):
+        imported_statistics.read(write(tmp_path, "cd-fvd", lacking), "cd-fvd")
     with pytest.raises(InputError, match="of 50 clips, not of 60"):
         imported_statistics.read(write(tmp_path, "cd-fvd", feature_stats()), "cd-fvd", n=60)
     with pytest.raises(InputError, match="did you mean 'cd-fvd'"):
@@ -80,6 +89,7 @@ def test_n_must_be_said_once_and_truly(tmp_path):
         ({"mu": np.zeros(5)}, r"mean has shape \(5,\)"),
         ({"sigma": np.triu(np.ones((6, 6)))}, "not symmetric"),
         ({"sigma": -np.eye(6)}, "eigenvalue of -1"),
+        ({"sigma": np.zeros((6, 6))}, "its covariance is zero"),
     ],
 )
 def test_statistics_that_no_features_have_are_refused(tmp_path, change, why):
@@ -123,13 +133,13 @@ def test_other_files_are_refused_in_a_sentence(tmp_path, kind):
 
 
 def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path):
-    file = write(tmp_path, "stylegan-v", feature_stats())
+    file = write(tmp_path, "stylegan-v", feature_stats(WIDE))
     protocol = StyleGANV.protocol
     options = {"n": None, "source": "UCF-101, test split", "licence": "CC0"}
-    reference.import_statistics(file, "stylegan-v", protocol, "logits_random", tmp_path / "ucf", **options)
+    reference.import_statistics(file, "stylegan-v", protocol, None, tmp_path / "ucf", **options)
     subset = loading.load("toy-control").limited(2)
     found = reference.find(subset, tmp_path / "ucf")
-    assert found.moments(protocol, "logits_random", subset).n == 50
+    assert found.moments(protocol, "logits_random", subset).n == 50, "the embedding that fvd_stylegan_v reads"
     assert found.card["imported"]["divisor"] == "n" and found.card["imported"]["claimed"]
     with pytest.raises(NotMeasurable, match="holds only moments of i3d-stylegan-v"):
         found.columns(protocol, subset)
@@ -137,9 +147,25 @@ def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path)
         found.columns(StyleGANV.__mro__[1].protocol, subset)
 
 
+@pytest.mark.parametrize(
+    ("feature", "column", "features", "words"),
+    [
+        ("i3d-stylegan-v", "logits", "wide", "no metric reads the mean and covariance of 'logits' of i3d-stylegan-v; "),
+        ("onsets", None, "wide", "no metric computes a distance from mean and covariance of onsets"),
+        ("i3d-k400", None, "narrow", "has 6 dimensions, and i3d-k400 has 400: it is of another network"),
+    ],
+)
+def test_statistics_that_no_metric_could_use_are_refused(tmp_path, feature, column, features, words):
+    file = write(tmp_path, "stylegan-v", feature_stats(WIDE if features == "wide" else FEATURES))
+    options = ["--format", "stylegan-v", "--feature", feature, "--source", "mine", "--licence", "CC0"]
+    options += [] if column is None else ["--column", column]
+    refused = run_avbench("reference", "import", file, *options, "--out", tmp_path / "out", code=2)
+    assert words in refused.stderr and not (tmp_path / "out").exists()
+
+
 def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path, monkeypatch):
     options = ["--feature", "i3d-cd-fvd", "--source", "mine", "--licence", "CC0", "--out", tmp_path / "out"]
-    good = write(tmp_path, "cd-fvd", feature_stats())
+    good = write(tmp_path, "cd-fvd", feature_stats(WIDE))
     evil = tmp_path / "evil"
     evil.write_bytes(pickle.dumps(Code(tmp_path / "was-run")))
     refused = run_avbench("reference", "import", evil, "--format", "cd-fvd", *options, code=2)

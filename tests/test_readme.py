@@ -54,7 +54,7 @@ def _commands(text):
     lines += re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     for line in lines:
         for part in re.split(r"&& | · ", " ".join(line.split())):
-            found = re.match(r"(?:accelerate launch -m )?avbench (\S.*)", part.strip())
+            found = re.match(r"(?:torchrun --nproc-per-node 2 -m )?avbench (\S.*)", part.strip())
             if found:
                 yield found.group(1)
 

@@ -296,7 +296,9 @@ def reference_import(
     source: Annotated[str, typer.Option(help="Which clips were used, and where the file comes from.")],
     licence: Annotated[str, typer.Option(help="Licence of the statistics.")],
     out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=folder_to_write)],
-    column: Annotated[str, typer.Option(help="The name of the embedding among that feature's values.")] = "logits",
+    column: Annotated[
+        str | None, typer.Option(help="The embedding among that feature's values, if metrics read several.")
+    ] = None,
     n: Annotated[int | None, typer.Option(min=2, help="Number of clips, if the file does not hold it.")] = None,
 ) -> None:
     """Import mean and covariance from another tool's file; no code in the file is run."""

@@ -32,6 +32,7 @@ _COUNTED = (
 _ADAPTERS = ("lora", "lokr_w", "hada_w", ".oft_", "dora_scale")
 """In the names of a LoRA's tensors, and of its relatives, whose tensors are then refused by name."""
 _DIFFERENCES = (".diff", ".diff_b")
+"""Ends of their names where a file holds the differences of whole weights."""
 _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
 
 
@@ -247,7 +248,7 @@ def _metadata(names: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_lora(names: Mapping[str, Any]) -> bool:
-    return any(part in name.lower() or name.endswith(_DIFFERENCES) for name in names for part in _ADAPTERS)
+    return any(name.endswith(_DIFFERENCES) or any(part in name.lower() for part in _ADAPTERS) for name in names)
 
 
 def _plain(path: Path, field: str | None = None) -> dict[str, Any]:

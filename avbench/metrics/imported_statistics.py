@@ -21,6 +21,9 @@ MOST_BYTES = 256 * 2**20
 """Bytes of a file's arrays: a covariance of 5,792 dimensions, twice as many as any network here has."""
 
 
+_MOST_CLIPS = 2**53
+
+
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """The content of a statistics file."""
@@ -47,7 +50,10 @@ def read(path: Path, kind: str, *, n: int | None = None) -> Statistics:
         raise InputError(msg)
     try:
         found_n, mean, covariance, ddof = FORMATS[kind](path)
-    except (KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        msg = f"{path} is not a {kind} file: it has no {error}"
+        raise InputError(msg) from None
+    except (TypeError, AttributeError) as error:
         msg = f"{path} is not a {kind} file: {error}"
         raise InputError(msg) from None
     if found_n is not None and n is not None and found_n != n:
@@ -56,6 +62,9 @@ def read(path: Path, kind: str, *, n: int | None = None) -> Statistics:
     count = found_n if found_n is not None else n
     if count is None:
         msg = f"{path} does not hold its number of clips; give --n"
+        raise InputError(msg)
+    if count >= _MOST_CLIPS:
+        msg = f"{path} cannot be used: it is of {count} clips"
         raise InputError(msg)
     mean, covariance = _real(path, mean, "mean"), _real(path, covariance, "covariance")
     _require_statistics(path, count, mean, covariance)
@@ -91,7 +100,7 @@ def _whole(path: Path, value: Any) -> int:
         if not real:
             msg = f"{path} cannot be used: its num_items is {value!r:.60}; it must be a whole number"
             raise InputError(msg)
-    if not 0 < (count := int(value)) < 2**53:
+    if not 0 < (count := int(value)) < _MOST_CLIPS:
         msg = f"{path} cannot be used: it is of {count} clips"
         raise InputError(msg)
     return count
@@ -104,6 +113,8 @@ def _require_statistics(path: Path, n: int, mean: np.ndarray, covariance: np.nda
         why = f"it is of {n} clips, and a distance needs 2"
     elif not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         why = "it holds NaN or infinity"
+    elif not covariance.any():
+        why = "its covariance is zero, as if all clips were the same"
     elif not np.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6 * np.abs(covariance).max()):
         why = "its covariance is not symmetric"
     elif (values := np.linalg.eigvalsh(covariance))[0] < -1e-4 * max(values[-1], 0.0):

@@ -16,6 +16,7 @@ and clips.csv has a 2 for each clip that is only in the moments. An imported ref
 
 import dataclasses
 import functools
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -454,16 +455,33 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
 
 
 def import_statistics(
-    file: Path, kind: str, protocol: Protocol, column: str, place: Path, *, n: int | None, source: str, licence: str
+    file: Path,
+    kind: str,
+    protocol: Protocol,
+    column: str | None,
+    place: Path,
+    *,
+    n: int | None,
+    source: str,
+    licence: str,
 ) -> str:
     """Make a reference of another tool's statistics file; return the sha256 of that file.
 
-    It is the user's claim that the file was made under `protocol`; the card says so.
+    It is the user's claim that the file was made under `protocol`; the card says so. `column` is the name of the
+    embedding; None takes the one that the metrics of this feature read of a reference.
 
     Raises:
-        InputError: see `imported_statistics.read`.
+        InputError: see `imported_statistics.read`; also if no metric reads the column, or the feature has another size.
     """
+    column = _column_of_moments(protocol.name, column)
     found = imported_statistics.read(file, kind, n=n)
+    sized = re.match(r"\d+(?= )", str(protocol.describe().get("output")))  # such as "400 logits"
+    if sized and int(sized[0]) != len(found.moments.mean):
+        msg = (
+            f"{file} has {len(found.moments.mean)} dimensions, and {protocol.name} has {sized[0]}: it is of another "
+            "network"
+        )
+        raise InputError(msg)
     sha256 = file_sha256(file)
     asked = {"format": kind, "feature": protocol.name, "column": column, "source": source, "licence": licence, "n": n}
     card = {
@@ -478,6 +496,22 @@ def import_statistics(
     moments = {protocol.name: {column: found.moments}}
     write(place, card, {}, moments, clips, {protocol.name: protocol.describe()})
     return sha256
+
+
+def _column_of_moments(feature: str, asked: str | None) -> str:
+    """The embedding of a feature whose moments metrics read of a reference."""
+    metrics = [one for one in known_metrics().values() if one.moments]
+    columns = sorted({one.reference_column or one.column for one in metrics if one.feature == feature})
+    if not columns:
+        msg = f"no metric computes a distance from mean and covariance of {feature}; "
+        raise InputError(msg + nearest(feature, {one.feature for one in metrics}))
+    if asked is not None and asked not in columns:
+        msg = f"no metric reads the mean and covariance of {asked!r} of {feature}; {nearest(asked, columns)}"
+        raise InputError(msg)
+    if asked is None and len(columns) > 1:
+        msg = f"{feature} has several embeddings: give --column; choices: {', '.join(columns)}"
+        raise InputError(msg)
+    return asked or columns[0]
 
 
 def chosen_keys(keys: Iterable[Key], count: int) -> set[Key]:

@@ -106,7 +106,9 @@ def _torch_load(path: Path, what: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers raise their own errors; any of them means that it is no such file
-        msg = f"{path} cannot be read as {what}: {first_line(error)}"
+        # torch's own sentence advises to run the file's code
+        why = "it holds other things, or is damaged" if "weights_only" in str(error) else first_line(error)
+        msg = f"{path} cannot be read as {what}: {why}"
         raise InputError(msg) from None
 
 

@@ -376,6 +376,7 @@ def _place(pipe: Any, placement: Placement) -> None:
 def check_placement(placement: Placement) -> None:
     """Raise InputError on an invalid value, before anything is loaded."""
     from diffusers.models.attention_dispatch import AttentionBackendName
+    from diffusers.pipelines.pipeline_utils import SUPPORTED_DEVICE_MAP
 
     kernels = [one.value for one in AttentionBackendName]
     for setting, value, known in (
@@ -383,7 +384,7 @@ def check_placement(placement: Placement) -> None:
         ("vae_dtype", placement.vae_dtype, _DTYPES),
         ("offload", placement.offload, ("model", "sequential", "group")),
         ("cache", placement.cache, tuple(_CACHES)),
-        ("device_map", placement.device_map, ("balanced", "cpu", "cuda")),
+        ("device_map", placement.device_map, tuple(dict.fromkeys(SUPPORTED_DEVICE_MAP))),
         ("attention", placement.attention, kernels),
     ):
         if value is not None and value not in known:
