@@ -5,11 +5,10 @@ header; what a pipeline outputs (video, sound) by the fields of its class's outp
 weight is read. The formats are those of diffusers 0.42.
 """
 
-import contextlib
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from avbench.core import InputError, MediaError, digest
 from avbench.generation import modular
+from avbench.generation.diffusers_package import diffusers
 from avbench.storage.clip_files import clips_in, visible_files
 from avbench.storage.content import content_sha256
 from avbench.storage.media import IMAGE_SUFFIXES, has_sound
@@ -91,28 +91,6 @@ def detect(path: Path) -> Detected:
         return Detected(path, "pickle", None, "", (*base, "-M allow_pickle=true"), model)
     msg = f"{path} is no model: it is a file {path.suffix or 'without a suffix'}; what is recognised: {_MODELS}"
     raise InputError(msg)
-
-
-def diffusers() -> Any:
-    """Import and return the package diffusers. Raises InputError with the install command if it is missing."""
-    try:
-        import diffusers as package
-    except ImportError:
-        msg = "diffusers pipelines need the package diffusers: pip install 'avbench[models]'"
-        raise InputError(msg) from None
-    return package
-
-
-@contextlib.contextmanager
-def silenced() -> Iterator[None]:
-    """Silence diffusers' own log, where what it logs is checked or raised as well."""
-    logging = diffusers().utils.logging
-    was = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(was)
 
 
 def header(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from avbench.core import InputError
+from avbench.generation.diffusers_package import diffusers, silenced
 from avbench.storage.reading import read_json
 
 INDEX = "modular_model_index.json"
@@ -81,8 +82,6 @@ def pipeline_class(folder: Path) -> type:
     outputs = tuple(one.name for one in pipe.blocks.outputs)
 
     def call(self: Modular, **arguments: Any) -> SimpleNamespace:
-        from avbench.generation.detect import silenced
-
         with silenced():  # it logs the traceback of every block that an error passes through
             state = self._pipe(**arguments)
         return SimpleNamespace(**{name: state.get(name) for name in outputs})
@@ -104,8 +103,6 @@ def parts_in(folder: Path) -> dict[str, str]:
 
 
 def _opened(folder: Path) -> Any:
-    from avbench.generation.detect import diffusers
-
     guiders = logging.getLogger("diffusers.guiders.guider_utils")
     before, guiders.disabled = guiders.disabled, True  # it warns that guiders are experimental
     try:

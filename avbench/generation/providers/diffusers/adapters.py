@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line, nearest
-from avbench.generation.detect import detect, header, silenced
+from avbench.generation.detect import detect, header
+from avbench.generation.diffusers_package import silenced
 from avbench.storage.reading import read_json
 
 DENOISERS = ("transformer", "transformer_2", "unet")

@@ -14,7 +14,8 @@ from typing import Any
 
 from avbench.core import InputError, first_line, masked, nearest
 from avbench.generation import modular
-from avbench.generation.detect import PICKLES, Detected, diffusers, is_modular, silenced
+from avbench.generation.detect import PICKLES, Detected, is_modular
+from avbench.generation.diffusers_package import diffusers, silenced
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")

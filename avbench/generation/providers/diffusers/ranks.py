@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from avbench.core import InputError, first_line
-from avbench.generation.detect import diffusers, silenced
+from avbench.generation.diffusers_package import diffusers, silenced
 from avbench.generation.providers.diffusers.loading import Placement, Sampler, Source, load
 
 _LONGEST = timedelta(minutes=30)

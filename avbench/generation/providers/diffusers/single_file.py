@@ -19,7 +19,8 @@ from torch import Tensor
 
 from avbench.avfulldit.filled import check_names, listed
 from avbench.core import InputError, first_line
-from avbench.generation.detect import Detected, diffusers
+from avbench.generation.detect import Detected
+from avbench.generation.diffusers_package import diffusers
 
 _SCALES = (".scale_weight", ".weight_scale")
 _ACTIVATIONS = (".scale_input", ".input_scale")
