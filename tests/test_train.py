@@ -4,6 +4,8 @@ import functools
 import json
 import os
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -162,7 +164,7 @@ def test_a_training_is_continued_as_it_was_begun(trained, tmp_path):
     ):
         train.load_towers(tmp_path / "t2v", place / "audio")
     later = train.Session(data, tmp_path / "t2v", machine.Machine("cpu", "float32"))
-    with pytest.raises(InputError, match=r"towers\.audio is '\w+' there and '\w+' here"):
+    with pytest.raises(InputError, match=r"towers\.audio: other content"):
         list(train.make_arm("t2v", place / "video", place / "toy-t2av", plan, later))
     assert [at.step for at in train.make_arm("t2v", *towers, plan, later)] == [1, 2]
     assert json.loads((tmp_path / "t2v" / "card.json").read_text())["machine"]["precision"] == "bfloat16"
@@ -235,3 +237,32 @@ def test_a_folder_of_clips(tmp_path):
     (tmp_path / "prompts.jsonl").write_text(json.dumps(lines[0]))
     with pytest.raises(InputError, match="holds 1 clips"):
         list(train.make_examples(str(tmp_path), 2, 0, tmp_path / "more", 1))
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_tower_and_the_first_speaks_for_both(tmp_path):
+    run_avbench("train", "examples", "--clips", 9, "--workers", 0, "--out", tmp_path / "examples")
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "avbench", "train", "tower"]
+    words += ["audio", "--examples", "examples", "--out", "tower", "--steps", "2", "--batch", "2"]
+    # the measured choice would differ: the second process alone finds that compiling pays
+    (tmp_path / "sitecustomize.py").write_text(CHOOSES_BY_RANK)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "1",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+    }
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.count("audio tower: tower: step 2, audio loss") == 1, done.stdout
+    assert done.stderr.count("training on cpu in") == 1 and "compiled" not in done.stderr, done.stderr
+    assert "Grad strides" not in done.stderr
+    card = json.loads((tmp_path / "tower" / "card.json").read_text())
+    assert (card["steps"], card["machine"]["compile"]) == (2, False)
+
+
+CHOOSES_BY_RANK = """
+import os
+if "RANK" in os.environ:
+    from avbench.training import machine
+    machine.compiling_pays = lambda precision: os.environ["RANK"] == "1"
+"""

@@ -1,12 +1,14 @@
 """Commands that train AVFullDiT."""
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avbench.cli.options import Workers, folder_to_write
-from avbench.cli.printing import print_line, refuse, show_progress, show_training
+from avbench.cli.printing import keep_quiet, print_line, refuse, show_progress, show_training
 from avbench.cli.program import train_app
 from avbench.cli.steps import opened_run, worker_count
 
@@ -27,6 +29,14 @@ Target = Annotated[
         "--out", help="Folder to write; the same command given again resumes there.", callback=folder_to_write
     ),
 ]
+
+
+@train_app.callback()
+def first_speaks_for_all() -> None:
+    """Of several processes that train together, let the others print nothing but errors."""
+    if os.environ.get("RANK", "0") != "0":
+        keep_quiet(True)
+        sys.stdout = Path(os.devnull).open("w")
 
 
 @train_app.command("examples")

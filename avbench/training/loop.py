@@ -25,7 +25,7 @@ from avbench.avfulldit.flow import Timesteps, between, seed_of, stream
 from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import OTHER_CONTENT, InputError, first_line, is_sha256
 from avbench.training.examples import Batch, sent
-from avbench.training.machine import Machine
+from avbench.training.machine import Machine, accelerate_package
 from avbench.training.muon import Muon
 
 STATE = "state.pt"
@@ -224,7 +224,7 @@ def train(
             to another plan, source or origin, or the loss is no longer a number.
     """
     plan = objective.plan
-    accelerator = _accelerator(machine)
+    accelerator = accelerate_package().Accelerator(cpu=machine.device == "cpu")
     if plan.batch % accelerator.num_processes:
         msg = f"a batch of {plan.batch} does not divide among {accelerator.num_processes} processes"
         raise InputError(msg)
@@ -376,15 +376,6 @@ class Stepper:
 
 _WARM_STEPS = 5
 """Steps that run before a graph is captured: they compile the blocks and create the optimisers' states."""
-
-
-def _accelerator(machine: Machine) -> Any:
-    try:
-        from accelerate import Accelerator
-    except ImportError:
-        msg = "training needs the package accelerate: pip install 'avbench[train]'"
-        raise InputError(msg) from None
-    return Accelerator(cpu=machine.device == "cpu")
 
 
 def _optimisers(objective: Objective, plan: Plan, device: torch.device) -> list[torch.optim.Optimizer]:

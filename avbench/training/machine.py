@@ -10,14 +10,14 @@ import os
 import time
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from avbench.avfulldit.model import AVFullDiT
 from avbench.avfulldit.native import NativeConfig, NativeTower
 from avbench.avfulldit.tower import Text
-from avbench.core import first_line
+from avbench.core import InputError, first_line
 
 Precision = Literal["float32", "bfloat16"]
 _CLEARLY_FASTER = 1.5
@@ -43,18 +43,39 @@ class Machine:
     def measured(cls) -> "Machine":
         """Choose a GPU if there is one. On a CPU the precision that multiplies matrices fastest by far, and compiled
         blocks if a few training steps of one block are clearly faster with them.
+
+        Of several processes that train together the first chooses for all. Raises InputError if accelerate is missing.
         """
         if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU") != "1":
             return cls("cuda", "bfloat16", compile=True, graphs=True)
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return cls._timed()
+        accelerate = accelerate_package()
+        first = accelerate.PartialState(cpu=True).is_main_process
+        return accelerate.utils.broadcast_object_list([cls._timed() if first else None])[0]
+
+    @classmethod
+    def _timed(cls) -> "Machine":
         slow, fast = (_product_seconds(dtype) for dtype in (torch.float32, torch.bfloat16))
         precision: Precision = "bfloat16" if slow / fast > _CLEARLY_FASTER else "float32"
         return cls("cpu", precision, compile=compiling_pays(precision))
 
 
+def accelerate_package() -> Any:
+    """Import and return the package accelerate. Raises InputError with the install command if it is missing."""
+    try:
+        import accelerate
+    except ImportError:
+        msg = "training needs the package accelerate: pip install 'avbench[train]'"
+        raise InputError(msg) from None
+    return accelerate
+
+
 def silence_torch() -> None:
-    """Turn off two messages of torch about which nobody can do anything: an RMS norm under autocast is not fused, and
-    there is a CUDA toolkit but no GPU.
+    """Turn off three messages of torch about which nobody can do anything: an RMS norm under autocast is not fused, two
+    processes lay out a gradient in another way, and there is a CUDA toolkit but no GPU.
     """
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
