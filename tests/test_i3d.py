@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from avbench.core import Clip, InputError, NotMeasurable
+from avbench.features import networks
 from avbench.features.video import i3d
 from avbench.features.video.i3d import network
 from avbench.metrics.distance import frechet_distance
@@ -70,6 +71,14 @@ def test_logits_do_not_depend_on_what_else_is_measured(feature):
     feature.logits(noise(4, frames=9).frames)
     assert np.array_equal(first, feature(clip)["logits"])
     assert np.array_equal(first, i3d.I3DLogits()(clip)["logits"])
+
+
+def test_several_clips_at_a_time_have_the_logits_of_each_alone(feature):
+    x = torch.from_numpy(np.random.default_rng(0).random((2, 3, 16, 224, 224), np.float32)) * 2 - 1
+    with networks.exact():
+        together, alone = feature._network(x), torch.cat([feature._network(clip[None]) for clip in x])
+    assert together.shape == (2, 400)
+    np.testing.assert_allclose(together, alone, atol=2e-5 * float(alone.abs().max()))
 
 
 def test_too_short_clips_are_told_so(feature):

@@ -148,7 +148,7 @@ class PyTorchCheckpoint(Checkpoint):
 
 
 class Inception:
-    """The network: [1, 3, time, 224, 224] → [1, 400]. Its last average and the classifier are float32."""
+    """The network: [clips, 3, time, 224, 224] → [clips, 400]. Its last average and the classifier are float32."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self._convs: dict[str, _Conv] = {}
@@ -207,7 +207,8 @@ class Inception:
         if name in _BY_TILES and pays(x, weight):
             if name not in self._by_tiles:
                 self._by_tiles[name] = Winograd(weight, bias)
-            return as_clip(self._by_tiles[name](x[0].transpose(0, 1)).relu_())
+            found = [as_clip(self._by_tiles[name](clip.transpose(0, 1)).relu_()) for clip in x]
+            return found[0] if len(found) == 1 else torch.cat(found)
         before, after = zip(*(same_padding(n, kernel, stride) for n in x.shape[2:]), strict=True)
         if before != after:
             x, before = functional.pad(x, _flat(before, after)), (0, 0, 0)
