@@ -13,17 +13,14 @@ from torch import Tensor, nn
 
 from avbench.avfulldit.filled import check_files, check_filled, load_reason
 from avbench.avfulldit.tower import Text
-from avbench.core import InputError, UnusableError, first_line
+from avbench.core import InputError, UnusableError, first_line, if_missing
 from avbench.storage.reading import read_json
 
 
 def package(name: str) -> Any:
     """Import a package of the extra `towers`. Raises InputError saying how to get it."""
-    try:
+    with if_missing(f"pretrained towers need the package {name}: pip install 'avbench[towers]'"):
         return __import__(name)
-    except ImportError:
-        msg = f"pretrained towers need the package {name}: pip install 'avbench[towers]'"
-        raise InputError(msg) from None
 
 
 def read_folder(kind: Any, folder: Path, **settings: Any) -> Any:

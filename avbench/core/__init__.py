@@ -8,6 +8,7 @@ from avbench.core.errors import (
     Refused,
     UnusableError,
     first_line,
+    if_missing,
     masked,
     nearest,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "field_differences",
     "first_line",
     "frame_rate",
+    "if_missing",
     "is_sha256",
     "masked",
     "nearest",

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 _SECRET_NAMES = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 """Environment variables with these endings hold secrets; their values are never shown."""
@@ -42,6 +43,15 @@ class Refused(InputError):
 
 class NotMeasurable(Exception):
     """A number does not exist for this clip or set of clips. The message is shown in place of the number."""
+
+
+@contextmanager
+def if_missing(sentence: str) -> Iterator[None]:
+    """Turn the ImportError of a package that is not installed into an InputError with a sentence on how to get it."""
+    try:
+        yield
+    except ImportError:
+        raise InputError(sentence) from None
 
 
 def nearest(name: str, choices: Iterable[str], listed_by: str | None = None) -> str:

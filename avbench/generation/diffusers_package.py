@@ -4,16 +4,13 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from avbench.core import InputError
+from avbench.core import if_missing
 
 
 def diffusers() -> Any:
     """Import and return the package diffusers. Raises InputError with the install command if it is missing."""
-    try:
+    with if_missing("diffusers pipelines need the package diffusers: pip install 'avbench[models]'"):
         import diffusers as package
-    except ImportError:
-        msg = "diffusers pipelines need the package diffusers: pip install 'avbench[models]'"
-        raise InputError(msg) from None
     return package
 
 

@@ -17,7 +17,7 @@ import torch
 from avbench.avfulldit.model import AVFullDiT
 from avbench.avfulldit.native import NativeConfig, NativeTower
 from avbench.avfulldit.tower import Text
-from avbench.core import InputError, first_line
+from avbench.core import first_line, if_missing
 
 Precision = Literal["float32", "bfloat16"]
 _CLEARLY_FASTER = 1.5
@@ -63,11 +63,8 @@ class Machine:
 
 def accelerate_package() -> Any:
     """Import and return the package accelerate. Raises InputError with the install command if it is missing."""
-    try:
+    with if_missing("training needs the package accelerate: pip install 'avbench[train]'"):
         import accelerate
-    except ImportError:
-        msg = "training needs the package accelerate: pip install 'avbench[train]'"
-        raise InputError(msg) from None
     return accelerate
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, first_line, noted
+from avbench.core import Clip, InputError, Notes, first_line, if_missing, noted
 from avbench.features.audio.networks import SOUND_NOTES, SoundProtocol, mono_waveform
 from avbench.features.networks import exact, filled
 from avbench.storage.reading import read_json
@@ -113,11 +113,8 @@ class Network(nn.Module):
 
     def __init__(self, wavlm: Mapping[str, Any], config: _Config) -> None:
         super().__init__()
-        try:
+        with if_missing("Audiobox-Aesthetics needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"):
             from transformers import WavLMConfig, WavLMModel
-        except ImportError:
-            msg = "Audiobox-Aesthetics needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
-            raise InputError(msg) from None
         self.wavlm = WavLMModel(WavLMConfig(**wavlm))
         width = self.wavlm.config.hidden_size
         self.proj_layer = nn.ModuleDict({axis: _perceptron(width, config) for axis in AXES})

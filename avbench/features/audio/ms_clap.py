@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, Prompt, noted
+from avbench.core import Clip, InputError, Notes, Prompt, if_missing, noted
 from avbench.features.audio.networks import SOUND_NOTES, LogMel, SoundProtocol, mono_waveform
 from avbench.features.audio.text import audio_caption, tokenizer_in
 from avbench.features.networks import exact, filled
@@ -106,11 +106,8 @@ class MSCLAP:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         weights, folder = locate(MSCLAPProtocol.weights), locate(MSCLAPProtocol.tokenizer)
-        try:
+        with if_missing("MS-CLAP needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"):
             network = Network(self.shape)
-        except ImportError:
-            msg = "MS-CLAP needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
-            raise InputError(msg) from None
         state = renamed(read_state_dict(weights))
         self._network = filled(network, state, "the MS-CLAP checkpoint").to(self._device)
         self._tokenizer = tokenizer_in(folder)

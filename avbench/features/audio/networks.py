@@ -29,7 +29,7 @@ from scipy import signal
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, Protocol, noted
+from avbench.core import Clip, InputError, Notes, Protocol, if_missing, noted
 from avbench.features.audio import waveform
 from avbench.features.networks import LOCAL, exact, filled, pretrained, read_as, without
 from avbench.storage.pickles import read_state_dict
@@ -178,11 +178,8 @@ class CLAPNetwork:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         self._folder = folder = locate(CLAPProtocol.weights)
-        try:
+        with if_missing("CLAP needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"):
             from transformers import ClapFeatureExtractor, ClapModel
-        except ImportError:
-            msg = "CLAP needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
-            raise InputError(msg) from None
         with read_as("CLAP", folder):
             self._extractor = ClapFeatureExtractor.from_pretrained(folder, **LOCAL)
         self._model = pretrained(ClapModel, folder, "CLAP", self.parts).to(self._device)

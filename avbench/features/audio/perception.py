@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, noted
+from avbench.core import Clip, Notes, NotMeasurable, Prompt, if_missing, noted
 from avbench.features.audio.networks import SOUND_NOTES, SoundProtocol, mono_waveform
 from avbench.features.networks import LOCAL, exact, pretrained, read_as
 from avbench.features.table import Requires
@@ -67,11 +67,8 @@ class Pair:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         folder = locate(PEProtocol.weights)
-        try:
+        with if_missing("PE-AV needs transformers 5 or later; run `pip install -U transformers`"):
             from transformers import PeAudioVideoModel, PeAudioVideoProcessor
-        except ImportError:
-            msg = "PE-AV needs transformers 5 or later; run `pip install -U transformers`"
-            raise InputError(msg) from None
         with read_as("PE-AV", folder):
             self._processor: Any = PeAudioVideoProcessor.from_pretrained(folder, **LOCAL)
         self._model = pretrained(PeAudioVideoModel, folder, "PE-AV", [""], use_safetensors=True).to(self._device)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, noted
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, if_missing, noted
 from avbench.features.audio import waveform
 from avbench.features.audio.networks import SoundProtocol
 from avbench.features.networks import LOCAL, exact, pretrained, read_as
@@ -72,12 +72,9 @@ class Speech:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         folder = locate(SpeechProtocol.weights)
-        try:
+        with if_missing("Whisper needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"):
             from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
             from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
-        except ImportError:
-            msg = "Whisper needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
-            raise InputError(msg) from None
         self._normalised = EnglishTextNormalizer(read_json(_required(folder, "normalizer.json"), dict))
         _required(folder, "tokenizer.json")
         with read_as("Whisper", folder):

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from avbench.core import Clip, InputError, Notes, noted
+from avbench.core import Clip, InputError, Notes, if_missing, noted
 from avbench.features.judge.questions import CHOICES, JudgeProtocol, rated, shown
 from avbench.features.networks import LOCAL, exact, pretrained, read_as
 from avbench.storage.weights import UserProvidedProtocol, locate
@@ -61,16 +61,13 @@ class PhysicsJudge:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         folder = locate(QwenProtocol.weights)
-        try:
+        with if_missing("Qwen-VL needs transformers 4.57 or later; run `pip install -U transformers`"):
             from transformers import (
                 AutoConfig,
                 AutoProcessor,
                 Qwen2_5_VLForConditionalGeneration,
                 Qwen3VLForConditionalGeneration,
             )
-        except ImportError:
-            msg = "Qwen-VL needs transformers 4.57 or later; run `pip install -U transformers`"
-            raise InputError(msg) from None
         kinds = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen3_vl": Qwen3VLForConditionalGeneration}
         with read_as("Qwen-VL", folder):
             config = AutoConfig.from_pretrained(folder, **LOCAL)

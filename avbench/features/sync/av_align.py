@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, noted
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, Value, if_missing, noted
 from avbench.features.audio.waveform import sound_of
 from avbench.features.sync.matching import matched_once, over_union
 
@@ -66,11 +66,8 @@ class AVAlign:
     needs_sound = True
 
     def __init__(self, device: str = "cpu") -> None:
-        try:
+        with if_missing("AV-Align finds onsets with librosa; run `pip install 'avbench[sync]'`"):
             import librosa
-        except ImportError:
-            msg = "AV-Align finds onsets with librosa; run `pip install 'avbench[sync]'`"
-            raise InputError(msg) from None
         self._librosa = librosa
 
     def __call__(self, clip: Clip) -> dict[str, Value]:

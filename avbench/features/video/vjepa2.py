@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, noted
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, if_missing, noted
 from avbench.features.networks import exact, pretrained
 from avbench.storage.weights import UserProvidedProtocol, locate
 
@@ -56,11 +56,8 @@ class VJEPA2:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         folder = locate(VJEPA2Protocol.weights)
-        try:
+        with if_missing("V-JEPA 2 needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"):
             from transformers import VJEPA2Model
-        except ImportError:
-            msg = "V-JEPA 2 needs transformers 4.53 or later; run `pip install 'avbench[towers]'`"
-            raise InputError(msg) from None
         model = pretrained(VJEPA2Model, folder, "V-JEPA 2", ["encoder"], use_safetensors=True)
         self._model = model.to(self._device)
 

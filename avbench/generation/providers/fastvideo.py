@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import Audio, Clip, InputError, UnusableError, first_line, frame_rate, nearest
+from avbench.core import Audio, Clip, InputError, UnusableError, first_line, frame_rate, if_missing, nearest
 from avbench.generation.detect import fingerprint
 from avbench.generation.table import Made, Request, captioned, check_finite, check_positive, check_template
 
@@ -146,11 +146,8 @@ def _audio(sound: Any, rate: Any) -> Audio | None:
 
 
 def _package() -> Any:
-    try:
+    with if_missing("fastvideo: models need the package fastvideo, which needs an NVIDIA GPU: pip install fastvideo"):
         import fastvideo
-    except ImportError:
-        msg = "fastvideo: models need the package fastvideo, which needs an NVIDIA GPU: pip install fastvideo"
-        raise InputError(msg) from None
     return fastvideo
 
 
