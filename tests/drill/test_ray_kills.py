@@ -1,7 +1,7 @@
 """Kills of actors, machines and the command itself, with Ray as workers: nothing is lost, and nothing is made twice.
 
 The cluster is three nodes of Ray on this machine. docs/reliability.md says what was found;
-`pytest -m drill tests/drill/test_ray_kills.py -rP` repeats it (seeded, but what a kill hits depends on the moment).
+`pytest -m drill tests/drill/test_ray_kills.py -s` repeats it (seeded, but what a kill hits depends on the moment).
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from processes import children_named, wait_until
 
 from avbench.storage.run_folder import RunFolder
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(2 * 3600)]
 if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray is not installed", allow_module_level=True)
 
@@ -114,8 +114,8 @@ def test_kills(machines, right, tmp_path):
                 pytest.fail(f"{MOST_COMMANDS} commands were not enough: {log}")
         found, wanted = in_order(place / "o" / "toyworld"), in_order(right)
         assert sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name)) == []
-    counts = ", ".join(f"{count} of {what}s" for what, count in done.items())
-    print(f"kills: {counts}; {commands} commands, {rounds} runs identical; {named} clips named after two kills")  # noqa: T201
+        counts = ", ".join(f"{count} of {what}s" for what, count in done.items())
+        print(f"kills: {counts}; {commands} commands, {rounds} runs identical; {named} clips named after two kills")  # noqa: T201
 
 
 def strike(machines, victim, running, rng):
