@@ -179,7 +179,7 @@ def test_ctrl_c_and_kill_end_with_what_is_kept(tmp_path, monkeypatch, stopped_by
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("avbench.api.stages.measure_clips", lambda *_, **__: signal.raise_signal(stopped_by))
     done = run_avbench("measure", tmp_path / "a", code=code)
-    assert f"Stopped. 3 of 24 clips are kept in {tmp_path}/a; give the same command again to continue." in done.stderr
+    assert f"Stopped. 3 of 24 clips are done in {tmp_path}/a; give the same command again to continue." in done.stderr
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -226,3 +226,18 @@ def test_every_kind_of_model_is_listed():
 def test_a_list_that_is_piped_has_the_width_of_a_page(words):
     lines = run_avbench(*words).stdout.splitlines()
     assert max(len(line) for line in lines) <= printing.PIPED_LIST_WIDTH and not any("…" in line for line in lines)
+
+
+def test_a_stop_that_python_wraps_in_another_error_is_a_stop(tmp_path, monkeypatch):
+    """As one that comes while a class is made, within an import."""
+
+    class Interrupted:
+        def __set_name__(self, owner, name):
+            raise KeyboardInterrupt
+
+    def making_a_class(*_, **__):
+        type("Made", (), {"part": Interrupted()})
+
+    made_run(tmp_path / "a", names=["toy-control"], count=3)
+    monkeypatch.setattr("avbench.api.stages.measure_clips", making_a_class)
+    assert run_avbench("measure", tmp_path / "a", code=130).stderr.startswith("Stopped. 3 of 24 clips are done in")

@@ -228,7 +228,7 @@ def test_a_terminated_command_ends_as_one_with_local_workers_does(tmp_path):
     command.terminate()
     said = command.communicate(timeout=60)[1]
     kept = (
-        f"Stopped. {lines(made)} of 4 clips are kept in {tmp_path}/toyworld; give the same command again to continue."
+        f"Stopped. {lines(made)} of 4 clips are done in {tmp_path}/toyworld; give the same command again to continue."
     )
     assert (command.returncode, said) == (143, f"{kept}\n")
     wait_until(lambda: not processes_of(command.pid), seconds=30)

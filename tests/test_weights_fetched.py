@@ -2,6 +2,9 @@
 
 import dataclasses
 import hashlib
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -335,3 +338,11 @@ def test_a_file_that_holds_no_weights_is_refused(publish, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom")
     done = run_avbench("weights", "fetch", "tiny", "--file", tmp_path / "clip.mp4", code=2)
     assert "clip.mp4 is no file of weights: it is neither of PyTorch nor safetensors" in done.stderr
+
+
+def test_the_hub_is_asked_in_a_process_that_has_imported_nothing_else():
+    """Newer clients import their parts one by one, as they are asked for."""
+    command = [sys.executable, "-m", "avbench", "weights", "fetch", "clap"]
+    environment = {name: value for name, value in os.environ.items() if name != "HF_ENDPOINT"} | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "laion/clap-htsat-unfused" in done.stderr, done.stderr

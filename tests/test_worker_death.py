@@ -137,7 +137,7 @@ def test_a_command_that_is_stopped_takes_its_workers_along_and_says_what_is_kept
     send(command.pid, stopped_by)
     _, said = command.communicate(timeout=60)
     kept = made.read_text().count("\n")
-    assert said == f"Stopped. {kept} of 8 clips are kept in o/toyworld; give the same command again to continue.\n"
+    assert said == f"Stopped. {kept} of 8 clips are done in o/toyworld; give the same command again to continue.\n"
     assert command.returncode == code and 2 <= kept < 8
     wait_until(lambda: not processes_of(command.pid), seconds=10)
 

@@ -66,9 +66,20 @@ class Program(TyperGroup):
         try:
             with _terminated_in_order():
                 return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
+        except (KeyboardInterrupt, Exception) as error:
+            if (stop := _stop_behind(error)) is None:
+                raise
             print_error(" ".join(["Stopped.", *getattr(stop, "__notes__", ())]))
             raise typer.Exit(stop.exit_code if isinstance(stop, Terminated) else 130) from None
+
+
+def _stop_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The stop that an error is, or that led to it: Python wraps one that comes while a class is made, as in an
+    import.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextlib.contextmanager

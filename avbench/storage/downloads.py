@@ -123,17 +123,15 @@ def from_hub(source: HubFiles, revision: str) -> tuple[str, list[Path]]:
     Raises:
         InputError: the hub cannot be reached or does not give a file, or what it gave is damaged.
     """
-    import huggingface_hub
+    from huggingface_hub import constants, hf_hub_download
 
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-    away = _is_away(endpoint or huggingface_hub.constants.ENDPOINT, source, revision)
+    away = _is_away(endpoint or constants.ENDPOINT, source, revision)
     found = []
     try:
         for name in source.files:
             path = Path(
-                huggingface_hub.hf_hub_download(
-                    source.repository, name, revision=revision, endpoint=endpoint, local_files_only=away
-                )
+                hf_hub_download(source.repository, name, revision=revision, endpoint=endpoint, local_files_only=away)
             )
             revision = path.parents[len(Path(name).parts) - 1].name  # …/snapshots/COMMIT/NAME
             found.append(path)

@@ -374,7 +374,7 @@ class RunFolder:
         with suppress(InputError, OSError):
             asked = len(self.planned_keys())
             made = sum(sample.path is not None for sample in self.samples().values())
-            return f"{made} of {asked} clips are kept in {self.path}; give the same command again to continue."
+            return f"{made} of {asked} clips are done in {self.path}; give the same command again to continue."
         return "Give the same command again to continue."
 
     def clip_stem(self, key: Key) -> Path:
