@@ -240,4 +240,4 @@ def test_a_stop_that_python_wraps_in_another_error_is_a_stop(tmp_path, monkeypat
 
     made_run(tmp_path / "a", names=["toy-control"], count=3)
     monkeypatch.setattr("avbench.api.stages.measure_clips", making_a_class)
-    assert run_avbench("measure", tmp_path / "a", code=130).stderr.startswith("Stopped. 3 of 24 clips are done in")
+    assert run_avbench("measure", tmp_path / "a", code=130).stderr.endswith("Stopped.\n")
