@@ -308,7 +308,7 @@ def test_a_stopped_command_leaves_no_script_behind(here, concurrency):
     found = partial((here / "o").glob, "*/jobs/*/*.pid")
     wait_until(lambda: len([one for one in found() if one.read_text().strip()]) == concurrency)
     command.terminate()
-    assert "Stopped. 0 of 3 clips are kept" in command.communicate(timeout=60)[1]
+    assert "Stopped. 0 of 3 clips are done" in command.communicate(timeout=60)[1]
     assert command.returncode == 143
     sleeping = [Path(f"/proc/{one.read_text().strip()}") for one in found()]
     wait_until(lambda: not any(one.exists() for one in sleeping), seconds=10)
