@@ -100,29 +100,17 @@ class Sides:
         return self._writer_in(self.storage.read(STATE_FILE), STATE_FILE)
 
     def _writer_in(self, content: bytes, name: str) -> Writer:
-        try:
-            return reading.parsed(content, "", Writer)
-        except InputError as error:
-            msg = (
-                f"{self.url}/{name}, which names a writer of the mirror, is damaged ({error}); if no command writes "
-                "the mirror now, delete that file: the next command writes it again"
-            )
-            raise InputError(msg) from None
+        where = f"{self.url}/{name}, which names a writer of the mirror,"
+        remedy = "if no command writes the mirror now, delete that file: the next command writes it again"
+        return _recorded(content, Writer, where, remedy)
 
     def synced(self) -> Synced:
         """What was last equal on both sides."""
         path = self.folder / STATE_FILE
         if not path.exists():
             return Synced(self.url)
-        content = reading.read_bytes(path)
-        try:
-            return reading.parsed(content, "", Synced)
-        except InputError as error:
-            msg = (
-                f"{path}, which records what the mirror has, is damaged ({error}); delete that file: the next command "
-                "compares both sides and writes it again"
-            )
-            raise InputError(msg) from None
+        remedy = "delete that file: the next command compares both sides and writes it again"
+        return _recorded(reading.read_bytes(path), Synced, f"{path}, which records what the mirror has,", remedy)
 
     def remember(self, files: Mapping[str, Stamp], **changes: str | float | None) -> None:
         """Record these files as equal on both sides, and changes of other fields."""
@@ -251,6 +239,15 @@ class Sides:
                     if content != here and not (name.endswith(".jsonl") and content.startswith(here)):
                         differ.add(name)
         return sorted(differ)
+
+
+def _recorded(content: bytes, kind: type[Found], where: str, remedy: str) -> Found:
+    """The record of this kind that a file holds. Raises InputError with the remedy if it is damaged."""
+    try:
+        return reading.parsed(content, "", kind)
+    except InputError as error:
+        msg = f"{where} is damaged ({error}); {remedy}"
+        raise InputError(msg) from None
 
 
 def _signature(ended: bool = False) -> bytes:
