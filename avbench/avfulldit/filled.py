@@ -8,7 +8,7 @@ does for some text encoders); then a parameter and a tensor are matched by their
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,14 @@ def _require_real(network: nn.Module, files: Iterable[Path], what: str) -> None:
         for name, one in tensor_header(file).items()
         if name in held and held[name].is_floating_point() and not str(one["dtype"]).startswith(("F", "BF"))
     ]
-    if whole:
-        msg = f"{what} has {len(whole)} weights of whole numbers without a scale, which would be noise: {listed(whole)}"
-        raise InputError(msg)
+    refuse_whole_numbers(what, whole)
+
+
+def refuse_whole_numbers(where: str, names: Sequence[str]) -> None:
+    """Raise InputError if there are names of weights that are whole numbers without a scale."""
+    if names:
+        msg = f"{where} holds {len(names)} weights of whole numbers without a scale, which would be noise: "
+        raise InputError(msg + listed(names))
 
 
 def check_files(folder: Path) -> None:

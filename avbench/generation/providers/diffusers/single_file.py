@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avbench.avfulldit.filled import check_names, listed
+from avbench.avfulldit.filled import check_names, listed, refuse_whole_numbers
 from avbench.core import InputError, first_line
 from avbench.generation.detect import Detected
 from avbench.generation.diffusers_package import diffusers
@@ -160,11 +160,7 @@ def _unscale(checkpoint: dict[str, Tensor], path: Path, dtype: torch.dtype) -> N
         for name, one in checkpoint.items()
         if name.endswith((".weight", ".bias")) and not one.is_floating_point() and not hasattr(one, "quant_type")
     ]
-    if whole:
-        msg = (
-            f"{path} holds {len(whole)} weights of whole numbers without a scale, which would be noise: {listed(whole)}"
-        )
-        raise InputError(msg)
+    refuse_whole_numbers(str(path), whole)
 
 
 def _plain_float8(record: Tensor | None) -> bool:
