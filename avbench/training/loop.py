@@ -230,7 +230,7 @@ def train(
         raise InputError(msg)
     device = accelerator.device
     objective.to(device)
-    optimisers = _optimisers(objective, plan, device)
+    optimisers = _optimisers(objective, plan, machine, device)
     weights = objective.state_dict()
     average = {name: weight.detach().clone() for name, weight in weights.items()}
     identity = _identity(plan, source, origin)
@@ -378,7 +378,9 @@ _WARM_STEPS = 5
 """Steps that run before a graph is captured: they compile the blocks and create the optimisers' states."""
 
 
-def _optimisers(objective: Objective, plan: Plan, device: torch.device) -> list[torch.optim.Optimizer]:
+def _optimisers(
+    objective: Objective, plan: Plan, machine: Machine, device: torch.device
+) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, where the plan chooses it, and AdamW for the rest."""
     matrices, rest = [], []
     for name, weight in objective.named_parameters():
@@ -392,7 +394,8 @@ def _optimisers(objective: Objective, plan: Plan, device: torch.device) -> list[
         decay = plan.weight_decay
         optimisers.append(torch.optim.AdamW(rest, rate.clone(), betas=(0.9, 0.99), weight_decay=decay, **fast))
     if matrices:
-        optimisers.append(Muon(matrices, rate.clone(), weight_decay=plan.weight_decay))
+        dtype = torch.bfloat16 if machine.precision == "bfloat16" else torch.float32
+        optimisers.append(Muon(matrices, rate.clone(), weight_decay=plan.weight_decay, dtype=dtype))
     return optimisers
 
 

@@ -17,12 +17,21 @@ _ADAM_SIZE = 0.2
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum and decoupled weight decay; kernels of convolutions count as matrices."""
+    """Muon with Nesterov momentum and decoupled weight decay; kernels of convolutions count as matrices.
+
+    `dtype` is that of the Newton–Schulz steps. The source takes bfloat16, which five of them bear.
+    """
 
     def __init__(
-        self, weights: Iterable[Tensor], lr: float | Tensor, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        weights: Iterable[Tensor],
+        lr: float | Tensor,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -44,7 +53,8 @@ class Muon(torch.optim.Optimizer):
         # torch has no public name for operations on lists.
         torch._foreach_lerp_(averages, gradients, 1 - momentum)  # pyright: ignore[reportPrivateImportUsage]
         ahead = torch._foreach_lerp(gradients, averages, momentum)  # pyright: ignore[reportPrivateImportUsage]
-        steps = orthogonalised(torch.stack([step.flatten(1) for step in ahead]))
+        matrices = torch.stack([step.flatten(1) for step in ahead])
+        steps = orthogonalised(matrices.to(self._dtype)).to(matrices.dtype)
         steps = steps * (rate * _ADAM_SIZE * max(steps.shape[1:]) ** 0.5)
         torch._foreach_mul_(weights, 1 - rate * weight_decay)  # pyright: ignore[reportPrivateImportUsage]
         changes = [step.view_as(weight) for step, weight in zip(steps, weights, strict=True)]
@@ -52,14 +62,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Bring the singular values of ``[n, rows, columns]`` near one by five Newton–Schulz steps, in bf16 on a GPU."""
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
-    tall = x.shape[1] > x.shape[2]
-    if tall:
-        x = x.mT
+    """Bring the singular values of ``[n, rows, columns]`` near one by five Newton–Schulz steps."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     a, b, c = _QUINTIC
     for _ in range(_ITERATIONS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avbench.avfulldit import checkpoint
+from avbench.avfulldit import bundled, checkpoint
 from avbench.avfulldit.checkpoint import Parts
 from avbench.avfulldit.model import AVFullDiT
 from avbench.avfulldit.rope import AudioPositions
@@ -31,7 +31,6 @@ ARM = "arm.json"
 _PARTNER = 37
 """So many clips further on, of the same family, is the clip whose sound the arm ``other`` hears."""
 _LATE_SECONDS = 0.5
-_EMA = 0.998
 _REPORT_EVERY = 20
 
 
@@ -88,7 +87,12 @@ class Study:
         return [round(share * training["steps"]) for share in training["along"]] if self._followed(arm) else []
 
     def _followed(self, arm: Arm) -> bool:
-        return arm.name in self.plan["secondary"]["along"]
+        return arm.name in self.plan["secondary"].get("along", ())
+
+    def tower(self, what: str) -> Path:
+        """The checkpoint of ``video`` or ``audio``: its own, or one of the bundled, as the plan says."""
+        name = self.plan["towers"][what].get("bundled")
+        return (bundled(name) if name else None) or self.folder / f"tower-{what}"
 
 
 def read_plan(path: Path = PLAN) -> dict[str, Any]:
@@ -151,7 +155,7 @@ class SoundReplaced:
 
 def train_tower(study: Study, what: str) -> Iterator[Progress]:
     """Train ``video`` or ``audio``. Its caption encoder knows the words of both captions: one arm reads both."""
-    out = study.folder / f"tower-{what}"
+    out = study.tower(what)
     if (out / checkpoint.CARD).exists():
         return
     shape = dict(study.plan["towers"][what])
@@ -171,13 +175,13 @@ def train_arm(study: Study, arm: Arm, seed: int) -> Iterator[Progress]:
     if (out / checkpoint.CARD).exists():
         return
     given = {name: value for name, value in study.plan["training"].items() if name != "along"}
-    plan = Plan(**given, ema=_EMA, seed=100 + seed, audio_weight=0.0 if arm.sound == "empty" else arm.audio_weight)
+    plan = Plan(**given, seed=100 + seed, audio_weight=0.0 if arm.sound == "empty" else arm.audio_weight)
     clips = arm.clips or study.plan["examples"]["clips"]
     data = study.first(clips)
     if arm.captions == "both":
         lines = [{**line, "video": joined_caption(line["video"], line["audio"])} for line in data.captions]
         data = replace(data, captions=lines)
-    folders = {what: study.folder / f"tower-{what}" for what in study.plan["towers"]}
+    folders = {what: study.tower(what) for what in study.plan["towers"]}
     towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in folders.items()}
     torch.manual_seed(plan.seed)
     parts = checkpoint.load(folders["video"])

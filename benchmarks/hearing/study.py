@@ -1,7 +1,8 @@
-"""Carries out the study "does hearing help seeing?" by its plan, plan.toml; goes on where it stopped.
+"""Carries out the study "does hearing help seeing?" by a plan (plan.toml); goes on where it stopped.
 
     python -m benchmarks.hearing.study --folder runs/hearing                  # everything
     python -m benchmarks.hearing.study --folder runs/hearing --trainers 2     # two trainings at a time on a GPU
+    python -m benchmarks.hearing.study --folder runs/ablations --plan benchmarks/hearing/ablations.toml   # on a CPU
     python -m benchmarks.hearing.study --folder /tmp/tiny --tiny              # a few minutes on a CPU: does it work?
 
 Examples are made (or taken from ``--examples``), the two towers are trained, then the arms in rounds of seeds. Each
@@ -29,11 +30,11 @@ from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples
 from avbench.training.machine import Machine
 from benchmarks.gpu_kit import print_line
-from benchmarks.hearing.arms import Study, read_plan, train_arm, train_tower
+from benchmarks.hearing.arms import PLAN, Study, read_plan, train_arm, train_tower
 
 TRAINED = "python:benchmarks.hearing.generator:Trained"
 MACHINE = "machine.json"
-_SAMPLED_AT_ONCE = 96
+_SAMPLED_AT_ONCE = {"cuda": 96, "cpu": 8}
 
 
 def main() -> None:
@@ -64,11 +65,11 @@ def run_examples(options: argparse.Namespace) -> None:
 
 def plan_of(options: argparse.Namespace) -> dict[str, Any]:
     """The plan, or what is left of it at tiny size."""
-    plan = read_plan()
+    plan = read_plan(options.plan)
     if options.tiny:
         plan["examples"]["clips"] = 40
-        for what, heads in (("video", 1), ("audio", 1)):
-            plan["towers"][what] |= {"steps": 4, "batch": 4, "width": 64, "heads": heads, "layers": 2}
+        for what in ("video", "audio"):
+            plan["towers"][what] = {"steps": 4, "batch": 4, "width": 64, "heads": 1, "layers": 2}
         plan["towers"]["video"]["levels"] = [8, 16]
         plan["joint"]["layers"] = 1
         plan["training"] |= {"steps": 80, "batch": 2, "warmup": 1, "link_steps": 1}
@@ -102,7 +103,7 @@ def run_trainer(options: argparse.Namespace, machine: Machine, number: int) -> N
         if index % options.trainers == number:
             _follow(f"tower {what}", train_tower(study, what))
     for what in ("audio", "video"):
-        while not (options.folder / f"tower-{what}" / checkpoint.CONFIG).exists():
+        while not (study.tower(what) / checkpoint.CONFIG).exists():
             time.sleep(0.2)
     for arm, seed in study.trainings()[number :: options.trainers]:
         _follow(f"{arm.name}-{seed}", train_arm(study, arm, seed))
@@ -139,7 +140,7 @@ def run_measuring(options: argparse.Namespace, machine: Machine) -> None:
             for name in list(left):
                 if (study.folder / "checkpoints" / name / checkpoint.CONFIG).exists():
                     left.remove(name)
-                    pending[pool.submit(measure, study.folder, name, options.limit, study.machine.device)] = name
+                    pending[pool.submit(measure, options, study.machine.device, name)] = name
             for future in [future for future in pending if future.done()]:
                 name = pending.pop(future)
                 if error := future.exception():
@@ -150,23 +151,24 @@ def run_measuring(options: argparse.Namespace, machine: Machine) -> None:
             time.sleep(0.2)
 
 
-def measure(folder: Path, name: str, limit: int | None, device: str) -> None:
+def measure(options: argparse.Namespace, device: str, name: str) -> None:
     """Sample and measure one checkpoint in this process."""
     torch.set_num_threads(1)
-    secondary, start = read_plan()["secondary"], time.perf_counter()
+    secondary, start = plan_of(options)["secondary"], time.perf_counter()
+    at_once = _SAMPLED_AT_ONCE[device]
     model = f"{name.replace('@', '-at-')}={TRAINED}"
     settings = {
-        "checkpoint_folder": str(folder / "checkpoints" / name),
+        "checkpoint_folder": str(options.folder / "checkpoints" / name),
         "device": device,
-        "batch": min(_SAMPLED_AT_ONCE, limit or _SAMPLED_AT_ONCE),
+        "batch": min(at_once, options.limit or at_once),
     }
     api.run(
         [model],
         subsets=secondary["subsets"],
         metrics=secondary["metrics"],
         settings=settings,
-        limit=limit,
-        out=folder / "runs",
+        limit=options.limit,
+        out=options.folder / "runs",
         workers=0,
     )
     torch.cuda.empty_cache()  # does nothing without a GPU
@@ -176,6 +178,7 @@ def measure(folder: Path, name: str, limit: int | None, device: str) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--plan", type=Path, default=PLAN, help="a file like plan.toml")
     parser.add_argument("--examples", type=Path, help="a folder of examples that is there or being made")
     parser.add_argument("--trainers", type=int, default=1, help="trainings at a time")
     parser.add_argument("--threads", type=int, default=1, help="threads of a trainer")
