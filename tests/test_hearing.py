@@ -27,6 +27,20 @@ def test_blocks_come_first_and_within_a_block_rounds_of_seeds() -> None:
     assert len(trainings) == len(set(trainings)) == 48
 
 
+def test_what_the_plan_of_ablations_compares_is_trained_from_bundled_towers() -> None:
+    from avbench.avfulldit import checkpoint
+    from benchmarks.hearing.arms import PLAN, Study, read_plan
+
+    plan = read_plan(PLAN.with_name("ablations.toml"))
+    study = Study(plan, ROOT / "nowhere", None, None)
+    trainings = [(arm.name, seed) for arm, seed in study.trainings()]
+    assert trainings[:4] == [("t2av", 0), ("vanilla", 0), ("expand-video", 0), ("t2av", 1)]
+    assert len(trainings) == len(set(trainings)) == 21
+    compared = {name for question in plan["primary"] for pair in question["compared"] for name in pair}
+    assert compared == {arm.name for arm in study.arms} - {"t2v"}
+    assert [checkpoint.load(study.tower(what)).arm for what in ("video", "audio")] == ["t2v", "t2a"]
+
+
 def test_an_arm_without_sound_neither_hears_nor_speaks() -> None:
     from avbench.avfulldit.model import AVFullDiT, JointConfig
     from avbench.avfulldit.native import NativeConfig, NativeTower
@@ -101,7 +115,8 @@ def test_parts_of_the_physical_error_are_in_units_of_the_spread_of_t2v() -> None
         ],
         columns=_COLUMNS,
     )
-    found = physical_error(values, ["toy_breaks", "toy_contact"]).set_index(["arm", "prompt"])["value"]
+    plan = {"baseline": "t2v", "physical_error": {"parts": ["toy_breaks", "toy_contact"]}}
+    found = physical_error(values, plan).set_index(["arm", "prompt"])["value"]
     assert found["t2v", "0"] == 0
     assert found["t2v", "1"] == pytest.approx((2 / 2**0.5 + 1 / 0.5**0.5) / 2)
     assert found["t2av", "0"] == pytest.approx(1 / 2**0.5)

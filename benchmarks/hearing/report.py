@@ -2,8 +2,10 @@
 
     python -m benchmarks.hearing.report --folder runs/hearing --out build/hearing
     python -m benchmarks.hearing.report --values benchmarks/hearing/values.parquet --out build/hearing
+    python -m benchmarks.hearing.report --plan benchmarks/hearing/ablations.toml \
+        --values benchmarks/hearing/ablations.parquet --out build/ablations
 
-The second command needs no runs: values.parquet holds each clip's values and each training's distances. An arm is
+``--values`` needs no runs: such a file holds each clip's values and each training's distances. An arm is
 compared with another over the seeds that both were trained with; seeds are pairs, as they fix data, noise and order.
 """
 
@@ -23,18 +25,17 @@ from avbench.report.page import svg
 from avbench.statistics import paired
 from avbench.statistics.trainings import ArmDifference, arm_difference
 from avbench.storage.run_view import RunView
-from benchmarks.hearing.arms import read_plan
+from benchmarks.hearing.arms import PLAN, read_plan
 
-MEASURES = ("physical_error", "motion_frechet")
-AGAINST = "t2v"
-HEARS = "t2av"
+MEASURES = ("physical_error", "motion_frechet", "sync_excess")
 _COLUMNS = ["arm", "seed", "step", "subset", "prompt", "metric", "value"]
 _STYLE = (
     "<style>text{font:12px sans-serif;fill:#222}.soft{fill:#777}.strong{font-weight:bold}.grid{stroke:#ddd}</style>"
     '<rect width="100%" height="100%" fill="#fff"/>'
 )
 """A figure outside the page brings its own look."""
-_COLOURS = ("#8a8a8a", "#c4611f", "#3465a4")
+_COLOURS = {"t2v": "#3465a4", "t2av": "#c4611f"}
+_OTHER = "#8a8a8a"
 
 
 def main() -> None:
@@ -43,16 +44,16 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     values = pd.read_parquet(options.values) if options.values else read_runs(options.folder / "runs")
     values.to_parquet(options.out / "values.parquet", compression="zstd", index=False)
-    plan = read_plan()
-    study = Values(values, plan)
+    plan = read_plan(options.plan)
+    study, baseline = Values(values, plan), plan["baseline"]
     parts = {
         "What was trained": trained(values),
         "Primary": primary(study, plan),
-        "Every arm against t2v": every_arm(study, plan),
-        "Parts of the physical error, t2av against t2v": parts_of_error(study, plan),
+        f"Every arm against {baseline}": every_arm(study, plan),
+        f"Parts of the physical error, every arm against {baseline}": parts_of_error(study, plan),
         "Along the training, seed 0": along(study, plan),
     }
-    text = "\n".join(f"## {title}\n\n{table(frame)}" for title, frame in parts.items())
+    text = "\n".join(f"## {title}\n\n{table(frame)}" for title, frame in parts.items() if len(frame))
     (options.out / "tables.md").write_text(text)
     drawn = str(figure(study, plan))
     (options.out / "hearing.svg").write_text(drawn.replace(">", f">{_STYLE}", 1))
@@ -80,7 +81,7 @@ class Values:
     """All values, and the physical error that the plan defines."""
 
     def __init__(self, values: pd.DataFrame, plan: dict[str, Any]) -> None:
-        self._values = pd.concat([values, physical_error(values, plan["physical_error"]["parts"])], ignore_index=True)
+        self._values = pd.concat([values, physical_error(values, plan)], ignore_index=True)
 
     @property
     def last(self) -> pd.DataFrame:
@@ -111,11 +112,11 @@ class Values:
         return arm_difference(a, b, paired_rows=True)
 
 
-def physical_error(values: pd.DataFrame, parts: list[str]) -> pd.DataFrame:
+def physical_error(values: pd.DataFrame, plan: dict[str, Any]) -> pd.DataFrame:
     """Rows of the standardised sum, by the plan's rule."""
-    rows = values[values["metric"].isin(parts)].copy()
+    rows = values[values["metric"].isin(plan["physical_error"]["parts"])].copy()
     rows["value"] = np.where(rows["metric"] == "toy_contact", 1 - rows["value"], rows["value"])
-    spread = rows[(rows["arm"] == AGAINST) & (rows["step"] == -1)].groupby(["subset", "metric"])["value"].std()
+    spread = rows[(rows["arm"] == plan["baseline"]) & (rows["step"] == -1)].groupby(["subset", "metric"])["value"].std()
     rows = rows.join(spread.rename("spread"), on=["subset", "metric"])
     rows["value"] = (rows["value"] / rows["spread"]).where(rows["spread"] > 0)
     keys = ["arm", "seed", "step", "subset", "prompt"]
@@ -140,21 +141,22 @@ def trained(values: pd.DataFrame) -> pd.DataFrame:
 def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     """The declared family."""
     rows = []
-    for question, against in itertools.product(plan["primary"], (AGAINST, "empty")):
+    asked = [(question, *pair) for question in plan["primary"] for pair in question["compared"]]
+    for question, arm, against in asked:
         measure, subset, margin = (question[name] for name in ("measure", "subset", "margin"))
-        found = study.compared(HEARS, against, measure, subset)
-        assert found is not None
+        if (found := study.compared(arm, against, measure, subset)) is None:
+            continue
         alike = paired.equivalence(found.value, found.error, found.dof, margin) < paired.ALPHA
         rows.append(
             {
-                "comparison": f"{HEARS} − {against}",
+                "comparison": f"{arm} − {against}",
                 "measure": measure,
                 "subset": subset,
                 **_numbers(found),
                 "p exact (least)": f"{found.p_exact:.3f} ({found.least_p:.3f})",
                 "margin": margin,
                 "within the margin": "shown" if alike else "not shown",
-                "detectable": found.components.detectable(found.trainings[0], found.prompts, family=4),
+                "detectable": found.components.detectable(found.trainings[0], found.prompts, family=len(asked)),
                 "p by Holm": found.p,
             }
         )
@@ -168,11 +170,11 @@ def _numbers(found: ArmDifference) -> dict[str, Any]:
 
 
 def every_arm(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
-    """Each arm against t2v, on each subset, by both measures."""
+    """Each arm against the baseline, on each subset."""
     rows = []
     for measure, subset in itertools.product(MEASURES, plan["secondary"]["subsets"]):
-        for arm in [row["name"] for row in plan["arm"] if row["name"] != AGAINST]:
-            if (found := study.compared(arm, AGAINST, measure, subset)) is not None:
+        for arm in _others(plan):
+            if (found := study.compared(arm, plan["baseline"], measure, subset)) is not None:
                 rows.append(
                     {"measure": measure, "subset": subset, "arm": arm, "seeds": found.trainings[0], **_numbers(found)}
                 )
@@ -183,19 +185,25 @@ def parts_of_error(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     """The judged errors one by one, in their own units."""
     rows = []
     for part, subset in itertools.product(plan["physical_error"]["parts"], plan["secondary"]["subsets"][:2]):
-        if (found := study.compared(HEARS, AGAINST, part, subset)) is not None:
-            rows.append({"part": part, "subset": subset, **_numbers(found)})
+        for arm in _others(plan):
+            if (found := study.compared(arm, plan["baseline"], part, subset)) is not None:
+                rows.append({"part": part, "subset": subset, "arm": arm, **_numbers(found)})
     return pd.DataFrame(rows)
 
 
+def _others(plan: dict[str, Any]) -> list[str]:
+    return [row["name"] for row in plan["arm"] if row["name"] != plan["baseline"]]
+
+
 def along(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
-    """Both arms in the course of one training."""
+    """The arms that the plan follows, in the course of one training."""
     steps = [round(share * plan["training"]["steps"]) for share in plan["training"]["along"]]
     rows = []
-    for measure, subset in itertools.product(MEASURES, plan["secondary"]["subsets"][:2]):
+    followed = plan["secondary"].get("along", ())
+    for measure, subset in itertools.product(MEASURES if followed else (), plan["secondary"]["subsets"][:2]):
         for step, frame in [*((step, study.at(step)) for step in steps), (plan["training"]["steps"], study.last)]:
             means = frame.query("metric == @measure and subset == @subset and seed == 0").groupby("arm")["value"].mean()
-            arms = {arm: means[arm] for arm in (AGAINST, HEARS) if arm in means}
+            arms = {arm: means[arm] for arm in followed if arm in means}
             rows.append({"measure": measure, "subset": subset, "step": step, **arms})
     return pd.DataFrame(rows)
 
@@ -213,18 +221,15 @@ def figure(study: Values, plan: dict[str, Any]) -> Any:
     """Every training as a dot, by arm, for the two primary measures."""
     parts: list[Any] = []
     width, left, row_height, top = 720, 120, 26, 30
+    arms = [row["name"] for row in plan["arm"] if study.seeds(row["name"])]
     for number, question in enumerate(plan["primary"]):
         measure, subset = question["measure"], question["subset"]
-        means = {
-            row["name"]: study.by_prompt(row["name"], measure, subset, study.seeds(row["name"])).mean(axis=1)
-            for row in plan["arm"]
-        }
-        means = {arm: each for arm, each in means.items() if len(each)}
+        means = {arm: study.by_prompt(arm, measure, subset, study.seeds(arm)).mean(axis=1) for arm in arms}
         start = left + number * (width - left) / 2
         parts += _panel(
             means, (start, start + (width - left) / 2 - 40), top, row_height, f"{measure}, {subset}", number
         )
-    height = top + row_height * (len(means) + 1) + 10
+    height = top + row_height * (len(arms) + 1) + 10
     alt = "Both primary measures of every training, one row per arm, with each arm's mean"
     return svg.drawing(parts, width, height, alt)
 
@@ -233,7 +238,7 @@ def _panel(
     means: dict[str, pd.Series], span: tuple[float, float], top: float, row_height: float, title: str, number: int
 ) -> Iterator[Any]:
     every = np.concatenate([each.to_numpy() for each in means.values()])
-    low, high = every.min(), every.max()
+    low, high = (every.min(), every.max()) if every.size else (0.0, 1.0)
     scale = (span[1] - span[0]) / (high - low)
     yield svg.text(span[0], 14, title, kind="strong")
     for place, (arm, each) in enumerate(means.items()):
@@ -241,9 +246,11 @@ def _panel(
         if not number:
             yield svg.text(110, y + 4, arm, anchor="end")
         yield svg.line(span[0], y, span[1], y)
-        colour = {AGAINST: _COLOURS[2], HEARS: _COLOURS[1]}.get(arm, _COLOURS[0])
+        colour = _COLOURS.get(arm, _OTHER)
         for value in each:
             yield svg.circle(span[0] + (value - low) * scale, y, 4, fill=colour, fill_opacity=0.6)
+        if each.empty:
+            continue
         at = span[0] + (each.mean() - low) * scale
         yield svg.line(at, y - 9, at, y + 9, kind="mean", stroke=colour, stroke_width=3)
     foot = top + row_height * (len(means) + 0.6)
@@ -256,6 +263,7 @@ def _options() -> argparse.Namespace:
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--folder", type=Path, help="the study's folder")
     given.add_argument("--values", type=Path, help="values.parquet instead of runs")
+    parser.add_argument("--plan", type=Path, default=PLAN, help="the plan that the study carried out")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 

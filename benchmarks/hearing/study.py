@@ -28,7 +28,7 @@ from avbench.storage.reading import read_json
 from avbench.storage.run_folder import write_json
 from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples
-from avbench.training.machine import Machine
+from avbench.training.machine import Machine, silence_torch
 from benchmarks.gpu_kit import print_line
 from benchmarks.hearing.arms import PLAN, Study, read_plan, train_arm, train_tower
 
@@ -110,6 +110,7 @@ def run_trainer(options: argparse.Namespace, machine: Machine, number: int) -> N
 
 
 def _set_torch(threads: int) -> None:
+    silence_torch()
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")
 
