@@ -132,8 +132,8 @@ def test_an_interrupted_download_continues_in_the_next_call(publish, server, tmp
 def test_a_file_that_changed_meanwhile_is_fetched_anew(publish, server):
     server.cuts = [2_100_000, 0]
     refused()
-    server.files["/w.pth"] = DATA[::-1]
-    assert weights.fetch("tiny").read_bytes() == DATA[::-1]
+    server.files["/w.pth"] = other = DATA[:2] + DATA[:1:-1]
+    assert weights.fetch("tiny").read_bytes() == other
 
 
 @pytest.mark.parametrize("more", [b"", b"too much"])
@@ -169,10 +169,10 @@ def test_a_known_hash_is_held_to(publish, server, tmp_path, known):
 def test_an_unknown_hash_is_recorded_and_held_to(publish, server):
     path = weights.fetch("tiny")
     path.unlink()
-    server.files["/w.pth"] = b"another file"
+    server.files["/w.pth"] = b"PK another file"
     assert "is not what was fetched before" in refused()
     (path.parent / "tiny.json").unlink()
-    assert weights.fetch("tiny").read_bytes() == b"another file"
+    assert weights.fetch("tiny").read_bytes() == b"PK another file"
     path.write_bytes(b"damaged now")
     with pytest.raises(InputError, match=r"weight 'tiny' is damaged: .* run `avbench weights fetch tiny`"):
         weights.locate("tiny")
@@ -184,6 +184,10 @@ def test_what_is_no_file_is_refused(publish, server):
     server.kind = "text/html; charset=utf-8"
     publish(WebFile(f"{server.address}/w.pth"))
     assert "answers with a web page" in refused()
+    server.kind = "application/octet-stream"
+    server.files["/w.pth"] = b"<html>log in first</html>"
+    assert "/w.pth gives is no file of weights" in refused()
+    assert not [*weights.folder().glob("tiny*")], "nothing is recorded, and the next try begins anew"
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ from avbench.storage.run_folder import file_sha256, write_json
 from avbench.storage.weight_list import USER_PROVIDED, WEIGHTS, UserProvided, Weight
 
 _CHUNK = 1 << 20
+_NO_WEIGHTS = "is no file of weights: it is neither of PyTorch nor safetensors nor ONNX"
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,9 @@ def provide(name: str, file: Path) -> Path:
     if not file.exists():
         msg = f"weight {name!r}: {file} does not exist"
         raise InputError(msg)
-    _require_weights(name, file)
+    if not _begins_as_weights(file):
+        msg = f"weight {name!r}: {file} {_NO_WEIGHTS}"
+        raise InputError(msg)
     link = folder() / weight.name
     link.parent.mkdir(parents=True, exist_ok=True)
     _remove(link)
@@ -212,15 +215,13 @@ def provide(name: str, file: Path) -> Path:
     return link
 
 
-def _require_weights(name: str, file: Path) -> None:
-    """Raise InputError on a file that does not begin as files of weights do."""
+def _begins_as_weights(file: Path) -> bool:
+    """Whether a file begins as files of weights do; a folder is not looked into."""
     if file.is_dir():
-        return
+        return True
     with file.open("rb") as opened:
         head = opened.read(9)
-    if not head.startswith((b"PK", b"\x80", b"\x89HDF", b"\x08")) and head[8:] != b"{":
-        msg = f"weight {name!r}: {file} is no file of weights: it is neither of PyTorch nor safetensors nor ONNX"
-        raise InputError(msg)
+    return head.startswith((b"PK", b"\x80", b"\x89HDF", b"\x08")) or head[8:] == b"{"
 
 
 def _remove(path: Path) -> None:
@@ -387,6 +388,10 @@ def _checked(name: str, published: Published, how: Fetching, new: Path) -> Fetch
             _remove(new)
             msg = f"what {address} gives is not the file that its authors publish, whose hash is {source.known_hash}"
             raise InputError(msg)
+    if not known and not _begins_as_weights(new):
+        _remove(new)
+        msg = f"what {address} gives {_NO_WEIGHTS}"
+        raise InputError(msg)
     status = new.stat()
     sha256 = _user_provided_sha256(new.resolve(), status.st_mtime_ns, status.st_size)
     if earlier and earlier.sha256 != sha256:
