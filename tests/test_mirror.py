@@ -317,13 +317,13 @@ def test_a_clip_that_is_damaged_in_the_mirror_is_named_and_uploaded_again_if_ask
     machine("second")
     for _ in range(2):
         refused = run_avbench("runs", "pull", url, tmp_path / "copy", code=2).output
-        assert f"damaged clips in the mirror {url}: 1, for example {clip}," in refused and "push --verify" in refused
+        assert f"the mirror {url} has damaged clips (1, for example {clip}," in refused and "push --verify" in refused
         there = content(tmp_path / "copy")
         assert {**there, clip: (first / clip).read_bytes()} == content(first) != there, "the rest is there"
     machine("first")
     assert "in names and sizes" in run_avbench("runs", "push", first, url).output
     said = run_avbench("runs", "push", "--verify", first, url).output
-    assert f"{url}: 1 files are damaged and uploaded again, for example {clip}" in said and "equal to" in said
+    assert f"{url}: damaged files are uploaded again (1, for example {clip})" in said and "equal to" in said
     machine("second")
     assert content(pulled(store, tmp_path / "copy")) == content(first)
 
@@ -336,12 +336,12 @@ def test_a_clip_that_is_damaged_in_the_mirror_and_lost_elsewhere_is_made_again_i
     damage(tmp_path / "store/world" / clip)
     (first / clip).unlink()
     said = run_avbench("runs", "push", "--verify", first, f"{folder_store}/world", code=1).output
-    assert f"1 clips are damaged, for example {clip}, and {first} does not have them" in said
+    assert f"{first} does not have the clips that are damaged there (1, for example {clip})" in said
     machine("second")
     PRINTED.notes.clear()
     with pytest.raises(InputError, match=r"1 of 3 clips of .* no longer there; the same command with --replace redoes"):
         made(tmp_path / "b", folder_store, 3, reporter=PRINTED)
-    assert [note for note in PRINTED.notes if f"damaged clips in the mirror {folder_store}/world: 1" in note]
+    assert [note for note in PRINTED.notes if f"the mirror {folder_store}/world has damaged clips (1," in note]
     after = content(made(tmp_path / "b", folder_store, 3, replace=True))
     assert {**after, "samples.jsonl": before["samples.jsonl"]} == before
     assert content(tmp_path / "store/world") == after
@@ -401,7 +401,7 @@ def test_lines_that_only_an_older_folder_has_survive_by_the_advice_that_is_given
     lines.write_bytes(b"".join(lines.read_bytes().splitlines(keepends=True)[:2]))
     (tmp_path / "store/world/.mirror.json").unlink()  # the advice where the second machine is lost
     machine("first again")
-    with pytest.raises(InputError, match=r"example samples\.jsonl: both changed since they were equal"):
+    with pytest.raises(InputError, match=r"example samples\.jsonl\): both changed since they were equal"):
         made(tmp_path / "a", folder_store, 5)
     assert content(first) == behind
     refused = run_avbench("runs", "push", first, url, code=2).output

@@ -55,11 +55,11 @@ def push_run(
         if verify:
             damaged, lost = mirror.verify()
             if damaged:
-                print_line(f"{url}: {len(damaged)} files are damaged and uploaded again, for example {damaged[0]}")
+                print_line(f"{url}: damaged files are uploaded again ({len(damaged)}, for example {damaged[0]})")
     if mirror.damage:
         print_line(mirror.damage)
     if lost:
-        print_line(f"{url}: {len(lost)} clips are damaged, for example {lost[0]}, and {run} does not have them")
+        print_line(f"{url}: {run} does not have the clips that are damaged there ({len(lost)}, for example {lost[0]})")
     if mirror.damage or lost:
         raise typer.Exit(1)
     print_line(f"{url}: equal to {run}{'' if verify else ' in names and sizes (--verify compares the content)'}")

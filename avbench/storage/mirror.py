@@ -321,9 +321,9 @@ class Mirror:
 
     def _damaged(self, clips: Sequence[str]) -> str:
         return (
-            f"damaged clips in the mirror {self.url}: {len(clips)}, for example {clips[0]}, whose sha256 is not what "
-            "samples.jsonl says; they are left out. `avbench runs push --verify` on a machine that has them uploads "
-            "them again; if none has, the command that made the run makes them again with --replace"
+            f"the mirror {self.url} has damaged clips ({len(clips)}, for example {clips[0]}, whose sha256 is not "
+            "the one in samples.jsonl); they are left out. `avbench runs push --verify` on a machine that has them "
+            "uploads them again; if none has, the command that made the run makes them again with --replace"
         )
 
     def _clips_in(self, folder: Path) -> dict[str, str]:

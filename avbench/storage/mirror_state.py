@@ -235,8 +235,8 @@ class Sides:
     def both_changed(self, names: Sequence[str]) -> InputError:
         """The error on a folder with files that the mirror has not."""
         return InputError(
-            f"{self.folder} has {len(names)} files that its mirror {self.url} has not, or not with the same content, "
-            f"for example {names[0]}: both changed since they were equal, or never were. Get the mirror into another "
+            f"{self.folder} has files that its mirror {self.url} has not, or not with the same content ({len(names)}, "
+            f"for example {names[0]}): both changed since they were equal, or never were. Get the mirror into another "
             f"folder with `avbench runs pull {self.url} OTHER`, add this one to it with `avbench runs merge OTHER "
             f"{self.folder}`, and upload the result with `avbench runs push OTHER {self.url}`"
         )
@@ -245,15 +245,15 @@ class Sides:
         """The error on a file of lines that is smaller in the mirror than its last writer left it."""
         return InputError(
             f"the mirror is damaged: {self.url}/{name} has {size} bytes, and process {writer.process} on {writer.host} "
-            f"left {writer.lines[name]} there. The next command on that machine's folder uploads it again. If the "
-            f"folder is lost, delete {self.url}/{STATE_FILE}: then what is left counts, and the rest is made again"
+            f"left {writer.lines[name]} there. `avbench runs push` with the folder of that machine uploads it again. "
+            f"If it is lost, delete {self.url}/{STATE_FILE}: then what is left counts, and the rest is made again"
         )
 
     def lacking(self, names: Sequence[str]) -> InputError:
         """The error on a folder that is not behind its mirror, and has files that the mirror lacks."""
         return InputError(
-            f"{self.folder} has {len(names)} files that its mirror {self.url} has not, or not with the same content, "
-            f"for example {names[0]}: `avbench runs push {self.folder} {self.url}` uploads them"
+            f"{self.folder} has files that its mirror {self.url} has not, or not with the same content ({len(names)}, "
+            f"for example {names[0]}): `avbench runs push {self.folder} {self.url}` uploads them"
         )
 
     def not_in_mirror(
