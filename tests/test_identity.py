@@ -370,6 +370,7 @@ def test_a_script_by_another_path_goes_on_in_the_same_run_folder(here):
     (here / "write").mkdir()
     (here / "write/write.py").write_text(WRITER)
     assert run_name(f"cmd:{python} write/write.py") != place.name
+    assert run_name(f"cmd:{python} -c 'a={'1' * 500}; b=2.py") and run_name(f"cmd:{'x' * 500}.py y={'z' * 500}")
 
 
 @pytest.mark.parametrize(

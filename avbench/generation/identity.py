@@ -119,7 +119,7 @@ def _module(base: Path, parts: list[str]) -> Iterator[Path]:
 def real_script(word: str) -> str:
     """The word of a command; of a link to a script the path of the script, because both are one model."""
     path = Path(word)
-    is_link = path.suffix in _SCRIPTS and path.is_symlink() and path.is_file()
+    is_link = path.suffix in _SCRIPTS and _exists(path) and path.is_symlink()
     return from_here(path.resolve().as_posix()) if is_link else word
 
 

@@ -268,5 +268,5 @@ def _words(command: str) -> list[str]:
 
 def _from_here(word: str) -> str:
     """A word of a command whose path, which may stand after ``=``, is seen from the current folder."""
-    option, equals, path = word.partition("=")
-    return f"{option}={from_here(path)}" if equals and not Path(word).exists() else from_here(word)
+    whole, (option, equals, path) = from_here(word), word.partition("=")
+    return f"{option}={from_here(path)}" if equals and whole == word else whole
