@@ -195,8 +195,7 @@ class Sides:
             msg = (
                 f"{self.url} was taken over by process {writer.process} on {writer.host}, because this one gave no "
                 f"sign for {SILENT_SECONDS:.0f} s: nothing more is uploaded from here, and {self.folder} keeps all "
-                "that was made. When the other one has ended, get its work into another folder with `avbench runs "
-                "pull`, and put both together with `avbench runs merge`"
+                f"that was made. Once the other one has ended: {self._both_together()}"
             )
             raise TakenOver(msg)
         return True
@@ -236,9 +235,14 @@ class Sides:
         """The error on a folder with files that the mirror has not."""
         return InputError(
             f"{self.folder} has files that its mirror {self.url} has not, or not with the same content ({len(names)}, "
-            f"for example {names[0]}): both changed since they were equal, or never were. Get the mirror into another "
-            f"folder with `avbench runs pull {self.url} OTHER`, add this one to it with `avbench runs merge OTHER "
-            f"{self.folder}`, and upload the result with `avbench runs push OTHER {self.url}`"
+            f"for example {names[0]}): both changed since they were equal, or never were; {self._both_together()}"
+        )
+
+    def _both_together(self) -> str:
+        """Advice where the folder and its mirror have a history of their own."""
+        return (
+            f"get the mirror into another folder with `avbench runs pull {self.url} OTHER`, add this one to it with "
+            f"`avbench runs merge OTHER {self.folder}`, and upload the result with `avbench runs push OTHER {self.url}`"
         )
 
     def cut(self, name: str, size: int, writer: Writer) -> InputError:
