@@ -36,10 +36,11 @@ WHOLE = Run(
 )
 
 
-def part(place, keys, *, rows=True, **changes):
+def part(place, keys, *, rows=True, subsets=SUBSETS, **changes):
     """A run folder with the clips of these keys; how long each took differs from part to part."""
     folder, clock = RunFolder(place), random.Random(place.name)
-    folder.start(replace(WHOLE, name=place.name, **changes), SUBSETS)
+    digests = {one.name: one.digest for one in subsets}
+    folder.start(replace(WHOLE, name=place.name, subsets=digests, **changes), subsets)
     for key in keys:
         stem = folder.clip_stem(key)
         stem.parent.mkdir(parents=True, exist_ok=True)

@@ -91,6 +91,27 @@ def _try_to_write(path, answers):
         answers.put(str(error))
 
 
+def test_a_kill_while_a_run_is_extended_leaves_it_as_it_was(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "r")
+    longer = Subset("s", 1, (*SUBSET.prompts, Prompt("q", "another"), Prompt("r", "a third")), None)
+    folder.start(a_run(), [SUBSET])
+    folder.add_sample(Sample(KEY, None, None, 0.1, failure="out of memory"))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(RunFolder, "write_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folder.start(a_run(subsets={"s": longer.digest}), [longer])
+    assert [one.prompts for one in folder.subsets()] == [SUBSET.prompts]
+    folder.start(a_run(subsets={"s": longer.digest}), [longer])
+    assert folder.subsets() == [longer]
+    write_json(folder.subset_path("s"), Subset("s", 1, longer.prompts[1:], None).to_json())
+    with pytest.raises(InputError, match=r"is not the subset that .*run\.json names: it was changed"):
+        folder.subsets()
+
+
 def test_a_field_of_a_later_version_is_a_sentence(tmp_path):
     folder = RunFolder(tmp_path / "r")
     folder.start(a_run(asked={"steps": 4}), [SUBSET])

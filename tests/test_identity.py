@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from command_line import run_avbench
 
+from avbench.api import SamplingJob, Work, model_folders, sampled
 from avbench.avfulldit import checkpoint
 from avbench.core import Clip, InputError, Prompt, Shard, Subset
 from avbench.features.measure import measure
 from avbench.generation.identity import named_paths, source_files
 from avbench.generation.sample import sample
-from avbench.generation.table import build, same_place
+from avbench.generation.table import build, run_name, same_place
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.hook import score
 from avbench.report.page import clips as page_clips
@@ -352,6 +353,35 @@ def test_a_script_and_its_files_are_known_by_their_bytes_from_another_folder(her
     (here / "write.py").write_text(WRITER + "#")
     with pytest.raises(InputError, match=r"write\.py"):
         sample(folder, f"cmd:{python} ../write.py --weights=../step.pt", {}, asked, [0])
+
+
+def test_a_script_by_another_path_goes_on_in_the_same_run_folder(here):
+    """Without a name, the model's name is that of its run folder."""
+    (here / "write.py").write_text("import drawn\n" + WRITER)
+    (here / "drawn.py").write_text("")
+    (here / "bin").mkdir()
+    (here / "bin/link.py").symlink_to("../write.py")
+    python, asked = sys.executable, SamplingJob([Subset("s", 1, (Prompt("a", "a cat"),), None)])
+    for path in ("write.py", "./write.py", f"{here}/write.py", "bin/../write.py", "bin/link.py"):
+        ((place, model),) = model_folders(here / "out", [f"cmd:{python} {path}"]).items()
+        sampled(place, model, asked, Work(0))
+    assert len([*(here / "out").iterdir()]) == 1
+    assert len((place / "samples.jsonl").read_text().splitlines()) == 1, "the clip was made once"
+    (here / "write").mkdir()
+    (here / "write/write.py").write_text(WRITER)
+    assert run_name(f"cmd:{python} write/write.py") != place.name
+    assert run_name(f"cmd:{python} -c 'a={'1' * 500}; b=2.py") and run_name(f"cmd:{'x' * 500}.py y={'z' * 500}")
+
+
+@pytest.mark.parametrize(
+    "model", ["cmd:./go {}", "cmd:python go --weights={}", "avfulldit:{}", "clips:{}", "diffusers:{}", "{}"]
+)
+def test_a_model_by_another_path_has_the_same_name(here, model):
+    (here / "go").touch()
+    (here / "mine/step").mkdir(parents=True)
+    paths = ("mine/step", "./mine/step", f"{here}/mine/step/", "mine/../mine/step", "mine/step/.")
+    names = {run_name(model.format(path)) for path in paths}
+    assert len(names) == 1 and not [name for name in names if here.name in name], names
 
 
 def test_a_class_is_known_from_another_folder_by_workers_and_merges_as_well(here, monkeypatch):

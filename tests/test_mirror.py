@@ -296,6 +296,131 @@ def test_a_damaged_record_of_a_side_is_named_and_written_again_after_it_is_delet
         assert content(made(tmp_path / "a", folder_store, 2)) == before == content(tmp_path / "store/world")
 
 
+def damage(path):
+    """Change a byte in the middle of a file; its size stays."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def one_clip(place):
+    return next(iter(samples(place).values())).path
+
+
+def test_a_clip_that_is_damaged_in_the_mirror_is_named_and_uploaded_again_if_asked(store, tmp_path, machine):
+    first = made(tmp_path / "a", store, 3)
+    clip, url = one_clip(first), f"{store}/world"
+    storage, root = fsspec.url_to_fs(store)
+    bad = bytearray((first / clip).read_bytes())
+    bad[-1] ^= 1
+    storage.pipe_file(f"{root}/world/{clip}", bytes(bad))
+    machine("second")
+    for _ in range(2):
+        refused = run_avbench("runs", "pull", url, tmp_path / "copy", code=2).output
+        assert f"the mirror {url} has damaged clips (1, for example {clip}," in refused and "push --verify" in refused
+        there = content(tmp_path / "copy")
+        assert {**there, clip: (first / clip).read_bytes()} == content(first) != there, "the rest is there"
+    machine("first")
+    assert "in names and sizes" in run_avbench("runs", "push", first, url).output
+    said = run_avbench("runs", "push", "--verify", first, url).output
+    assert f"{url}: damaged files are uploaded again (1, for example {clip})" in said and "equal to" in said
+    machine("second")
+    assert content(pulled(store, tmp_path / "copy")) == content(first)
+
+
+def test_a_clip_that_is_damaged_in_the_mirror_and_lost_elsewhere_is_made_again_if_asked(
+    folder_store, tmp_path, machine
+):
+    first = made(tmp_path / "a", folder_store, 3)
+    before, clip = content(first), one_clip(first)
+    damage(tmp_path / "store/world" / clip)
+    (first / clip).unlink()
+    said = run_avbench("runs", "push", "--verify", first, f"{folder_store}/world", code=1).output
+    assert f"{first} does not have the clips that are damaged there (1, for example {clip})" in said
+    machine("second")
+    PRINTED.notes.clear()
+    with pytest.raises(InputError, match=r"1 of 3 clips of .* no longer there; the same command with --replace redoes"):
+        made(tmp_path / "b", folder_store, 3, reporter=PRINTED)
+    assert [note for note in PRINTED.notes if f"the mirror {folder_store}/world has damaged clips (1," in note]
+    after = content(made(tmp_path / "b", folder_store, 3, replace=True))
+    assert {**after, "samples.jsonl": before["samples.jsonl"]} == before
+    assert content(tmp_path / "store/world") == after
+
+
+def test_rows_that_are_damaged_in_the_mirror_are_not_taken_over(folder_store, tmp_path, machine):
+    first = made(tmp_path / "a", folder_store, 2)
+    damage(next((tmp_path / "store/world/features").glob("*/rows.jsonl")))
+    machine("second")
+    with pytest.raises(InputError, match=rf"mirror is damaged: {folder_store}/world/features/.*, line \d.*\. `avbench"):
+        pulled(folder_store, tmp_path / "copy")
+    assert not (tmp_path / "copy/run.json").exists()
+    machine("first")
+    run_avbench("runs", "push", "--verify", first, f"{folder_store}/world")
+    assert content(tmp_path / "store/world") == content(first)
+
+
+def test_a_clip_that_is_damaged_here_is_not_uploaded_and_comes_back_from_the_mirror(folder_store, tmp_path, machine):
+    first = made(tmp_path / "a", folder_store, 2)
+    before = content(first)
+    damage(first / one_clip(first))
+    with pytest.raises(InputError, match="is not the file that was made"):
+        made(tmp_path / "a", folder_store, 2)
+    assert content(tmp_path / "store/world") == before
+    assert content(pulled(folder_store, first)) == before
+
+
+@pytest.mark.parametrize("name", ["samples.jsonl", "rows.jsonl"])
+@pytest.mark.parametrize("torn", [7, 0])
+def test_lines_that_were_cut_off_in_the_mirror_are_lost_nowhere(folder_store, tmp_path, machine, name, torn):
+    """At the end of a line, or in a line as if it had just been written."""
+    first = made(tmp_path / "a", folder_store, 3)
+    machine("second")
+    second = made(tmp_path / "b", folder_store, 5)
+    behind, before = content(first), content(second)
+    lines = next((tmp_path / "store/world").rglob(name))
+    whole = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(b"".join(whole[:2]) + whole[2][:torn])
+    machine("third")
+    for out in ("copy", "a/world"):
+        with pytest.raises(InputError, match=rf"mirror is damaged: .*{name} has \d+ bytes, and process \d+ on .* left"):
+            pulled(folder_store, tmp_path / out)
+    assert content(first) == behind
+    machine("second again")
+    with pytest.raises(InputError, match=r"`avbench runs push .* uploads them"):
+        pulled(folder_store, second)
+    made(tmp_path / "b", folder_store, 5)
+    assert content(tmp_path / "store/world") == before == content(second)
+
+
+def test_lines_that_only_an_older_folder_has_survive_by_the_advice_that_is_given(folder_store, tmp_path, machine):
+    first, url = made(tmp_path / "a", folder_store, 3), f"{folder_store}/world"
+    behind = content(first)
+    machine("second")
+    made(tmp_path / "b", folder_store, 5)
+    lines = tmp_path / "store/world/samples.jsonl"
+    lines.write_bytes(b"".join(lines.read_bytes().splitlines(keepends=True)[:2]))
+    (tmp_path / "store/world/.mirror.json").unlink()  # the advice where the second machine is lost
+    machine("first again")
+    with pytest.raises(InputError, match=r"example samples\.jsonl\): both changed since they were equal"):
+        made(tmp_path / "a", folder_store, 5)
+    assert content(first) == behind
+    refused = run_avbench("runs", "push", first, url, code=2).output
+    for words in re.findall(r"`avbench (.*?)`", " ".join(refused.split())):
+        run_avbench(*words.replace("OTHER", str(tmp_path / "other")).split())
+    assert {*samples(first)} <= {*samples(tmp_path / "other")}
+    assert content(tmp_path / "store/world").items() >= content(tmp_path / "other").items()
+    assert len(samples(made(tmp_path / "c", folder_store, 5))) == 5
+
+
+def test_a_run_that_was_begun_anew_with_fewer_clips_is_taken_over(folder_store, tmp_path, machine):
+    made(tmp_path / "a", folder_store, 4)
+    machine("second")
+    made(tmp_path / "b", folder_store, 4)
+    other = made(tmp_path / "b", folder_store, 1, "toyworld:noisy", replace=True)
+    machine("first")
+    assert content(pulled(folder_store, tmp_path / "a/world")) == content(other)
+
+
 WRITING = """
 import pathlib, sys
 from avbench.storage.object_storage import Storage

@@ -86,7 +86,7 @@ def place_of(key):
         ({"model": "made:other"}, "model: 'made:other' there, 'made:up' in .*/a"),
         ({"settings": {"steps": 5}}, r"settings\.steps: 5 there, 4 in .*/a"),
         ({"settings": {"steps": 4, "weights": "ab"}}, r"settings\.weights: 'ab' there, '\(absent\)' in .*/a"),
-        ({"seeds": (0, 1, 2)}, "seeds"),
+        ({"seeds": (0, 2)}, r"seeds: \[0, 2\] there, \[0, 1\] in .*/a"),
         ({"asked": {}}, r"asked\.steps|asked"),
         ({"preset": {"name": "paper"}}, "preset"),
     ],
@@ -109,12 +109,44 @@ def test_parts_of_one_model_by_two_paths_are_merged(tmp_path):
 
 def test_other_prompts_are_refused(tmp_path):
     one, other = part(tmp_path / "a", KEYS[:4]).path, RunFolder(tmp_path / "b")
-    fewer = [subset.limited(2) for subset in SUBSETS]
-    other.start(replace(WHOLE, name="b", subsets={one.name: one.digest for one in fewer}), fewer)
+    last = [replace(subset, prompts=subset.prompts[1:]) for subset in SUBSETS]
+    other.start(replace(WHOLE, name="b", subsets={one.name: one.digest for one in last}), last)
     with pytest.raises(
         InputError, match=r"b belongs to another run and cannot be merged: the prompts of fall: other content"
     ):
         merge(tmp_path / "whole", [one, other.path])
+
+
+@pytest.mark.parametrize("into", ["new", "fewer", "more"])
+def test_runs_that_ask_for_more_and_for_fewer_clips_are_merged(tmp_path, into):
+    """They differ in ``--limit``, ``--seeds`` and ``--subset`` only; the merged run asks for all."""
+    asked = {"fewer": ((SUBSETS[0].limited(2),), SEEDS[:1]), "more": (SUBSETS, SEEDS)}
+    for name, (subsets, seeds) in asked.items():
+        keys = planned_keys(subsets, seeds)
+        part(tmp_path / name, keys if name == "fewer" else KEYS[3:], subsets=subsets, seeds=seeds)
+    other = [tmp_path / name for name in asked if name != into]
+    found = merge(tmp_path / into, other)
+    folder = RunFolder(tmp_path / into)
+    assert folder.subsets() == [*SUBSETS] and folder.run().seeds == SEEDS
+    held = {*planned_keys(*asked["fewer"]), *KEYS[3:]}
+    assert {*folder.samples()} == held and (found.made, found.planned) == (len(held), len(KEYS))
+    assert sum(found.missing.values()) == len(KEYS) - len(held) > 0
+
+
+def test_a_merge_that_is_killed_while_it_extends_a_run_leaves_it_readable(tmp_path, monkeypatch):
+    few = tuple(subset.limited(1) for subset in SUBSETS)
+    fewer = part(tmp_path / "fewer", planned_keys(few, SEEDS), subsets=few)
+    more = part(tmp_path / "more", KEYS)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(RunFolder, "write_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            merge(fewer.path, [more.path])
+    assert [subset.digest for subset in fewer.subsets()] == [subset.digest for subset in few]
+    assert merge(fewer.path, [more.path]).made == len(KEYS) and fewer.subsets() == [*SUBSETS]
 
 
 def changed(place, key, sha256="0" * 64):

@@ -43,13 +43,26 @@ def merge_runs(
 def push_run(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     url: Annotated[str, typer.Argument(help="Address of its copy: s3://bucket/runs/NAME, gs://…")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Download the copy, and upload again what is damaged in it.")
+    ] = False,
 ) -> None:
     """Copy a run folder to object storage; given again, only what changed."""
     from avbench.storage.mirror import Mirror
 
-    with opened_run(run).writing(), Mirror(run, url).kept():
-        pass
-    print_line(f"{url}: equal to {run}")
+    mirror, lost = Mirror(run, url), []
+    with opened_run(run).writing(), mirror.kept():
+        if verify:
+            damaged, lost = mirror.verify()
+            if damaged:
+                print_line(f"{url}: damaged files are uploaded again ({len(damaged)}, for example {damaged[0]})")
+    if mirror.damage:
+        print_line(mirror.damage)
+    if lost:
+        print_line(f"{url}: {run} does not have the clips that are damaged there ({len(lost)}, for example {lost[0]})")
+    if mirror.damage or lost:
+        raise typer.Exit(1)
+    print_line(f"{url}: equal to {run}{'' if verify else ' in names and sizes (--verify compares the content)'}")
 
 
 @runs_app.command("pull")
@@ -61,7 +74,7 @@ def pull_run(
     from avbench.storage.mirror import Mirror
 
     Mirror(run, url).pull()
-    print_line(f"{run}: equal to {url}")
+    print_line(f"{run}: has all of {url}")
 
 
 @app.command()

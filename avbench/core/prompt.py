@@ -156,8 +156,11 @@ class Subset:
     @property
     def digest(self) -> str:
         """sha256 (hex) over name, version, prompts and clip spec; it is stored with every result."""
+        return digest(self._hashed())
+
+    def _hashed(self) -> dict[str, Any]:
         plain = self.to_json()
-        return digest({name: plain[name] for name in ("name", "version", "clip_spec", "prompts")})
+        return {name: plain[name] for name in ("name", "version", "clip_spec", "prompts")}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; `from_json` reads them back."""
@@ -182,3 +185,15 @@ class Subset:
         if count is None or count >= len(self.prompts):
             return self
         return replace(self, prompts=self.prompts[:count], cut_from=self.whole_digest)
+
+    def begins_with(self, part: "Subset") -> bool:
+        """Whether a subset is this one, or its first prompts."""
+        return self.limited(len(part.prompts)).digest == part.digest
+
+    def beginning(self, sha256: str) -> "Subset | None":
+        """The subset with this digest: this one, or as many of its first prompts as it has; None if there is none."""
+        plain = self._hashed()
+        for count in range(len(self.prompts), 0, -1):
+            if digest({**plain, "prompts": plain["prompts"][:count]}) == sha256:
+                return self.limited(count)
+        return None

@@ -16,6 +16,7 @@ from avbench.storage.content import content_sha256
 
 _OURS = Path(__file__).resolve().parents[1]
 """avbench's own files are not hashed, because its version is recorded."""
+_SCRIPTS = (".py", ".sh", ".bash")
 
 
 def identity(kind: Any, words: Iterable[Any]) -> dict[str, Any]:
@@ -115,6 +116,35 @@ def _module(base: Path, parts: list[str]) -> Iterator[Path]:
                 yield path.resolve()
 
 
+def real_script(word: str) -> str:
+    """The word of a command; of a link to a script the path of the script, because both are one model."""
+    path = Path(word)
+    is_link = path.suffix in _SCRIPTS and _exists(path) and path.is_symlink()
+    return from_here(path.resolve().as_posix()) if is_link else word
+
+
+def from_here(word: str) -> str:
+    """An existing path as it is from the current folder, or its absolute path if it lies elsewhere; else the word."""
+    if not word or not _exists(Path(word)):
+        return word
+    path, here = placed(Path(word)), Path.cwd()
+    return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
+
+
+def placed(path: Path) -> Path:
+    """A path from the root, in whatever way it is written. It may itself be a link: the name that somebody gave to a
+    model, or the python of an environment.
+    """
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
+
+
 def named_inputs(words: Iterable[Any]) -> dict[str, dict[str, Any]]:
     """Map each path among words or settings, as it is written, to its `detect.fingerprint`."""
     return {text: fingerprint(Path(text)) for text in named_paths(words)}
@@ -135,7 +165,6 @@ def named_paths(words: Iterable[Any]) -> list[str]:
 
 def _is_input(path: Path) -> bool:
     """Whether a path exists and is neither the current folder nor one that contains it."""
-    try:
-        return path.is_file() or (path.is_dir() and path.resolve() not in (Path.cwd(), *Path.cwd().parents))
-    except (OSError, ValueError):  # too long for a name, or with a NUL
+    if not _exists(path):
         return False
+    return path.is_file() or (path.is_dir() and path.resolve() not in (Path.cwd(), *Path.cwd().parents))

@@ -7,6 +7,7 @@ A generator is a class built as ``Generator(target, **settings)`` from what the 
 import inspect
 import math
 import re
+import shlex
 import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, nearest, resolve
 from avbench.generation.detect import detect
-from avbench.generation.identity import identity
+from avbench.generation.identity import from_here, identity, placed, real_script
 from avbench.storage.plug_ins import Found, find
 
 GENERATORS: dict[str, str] = {
@@ -237,15 +238,35 @@ def split_name(text: str) -> tuple[str | None, str]:
 
 
 def run_name(model: str) -> str:
-    """Return a short name for a model that can name a folder: ``toyworld``, ``toyworld-frozen``, ``t2v``."""
+    """Return a short name for a model that can name a folder: ``toyworld``, ``toyworld-frozen``, ``t2v``.
+
+    A file has the same name by whatever path it is given.
+    """
     provider, colon, target = model.partition(":")
     if not colon:
         provider, target = "clips", model
-    paths = ("clips", "diffusers", "fastvideo")
-    if provider == "avfulldit" and "+" in target:
-        target = "-".join(Path(part).stem for part in target.split("+"))
-    last = Path(target).name if provider in paths else target.replace("/", "-")
-    name = last if provider in paths else "-".join(part for part in (provider, last) if part)
+    if provider in ("clips", "diffusers", "fastvideo"):
+        name = placed(Path(target)).name if target else ""
+    else:
+        if provider == "avfulldit" and "+" in target:
+            target = "-".join(Path(part).stem for part in target.split("+"))
+        words = _words(target) if provider == "cmd" else [target]
+        target = " ".join(_from_here(real_script(word)) for word in words)
+        name = "-".join(part for part in (provider, target.replace("/", "-")) if part)
     plain = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]  # é is e
     name = "".join(one if (one.isascii() and one.isalnum()) or one in "._-" else "-" for one in plain)
     return re.sub(r"-{2,}|\.{2,}", "-", name).strip(".-_")[:120] or provider
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command as a shell reads them; of one that no shell can read, what lies between its spaces."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
+
+
+def _from_here(word: str) -> str:
+    """A word of a command whose path, which may stand after ``=``, is seen from the current folder."""
+    whole, (option, equals, path) = from_here(word), word.partition("=")
+    return f"{option}={from_here(path)}" if equals and whole == word else whole

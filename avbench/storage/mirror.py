@@ -9,17 +9,19 @@ This module moves files. `mirror_state` knows what lies on both sides and who wr
 and writes the storage.
 """
 
+import filecmp
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avbench.core import InputError, Sample
+from avbench.core import InputError, Key, Sample
 from avbench.storage import mirror_state, reading
 from avbench.storage.mirror_state import (
+    CLIPS,
     STATE_FILE,
     Sides,
     Stamp,
@@ -31,14 +33,13 @@ from avbench.storage.mirror_state import (
     stamp_of,
     stamps_in,
 )
-from avbench.storage.run_folder import RunFolder, writing_whole
+from avbench.storage.reading import REMOVE_LINE
+from avbench.storage.run_folder import RunFolder, stored_rows, writing_whole
 
 PUSH_SECONDS = 30.0
 """The least time between two uploads. An upload that takes long is followed by a longer pause."""
 _PAUSES = 5
 """A pause is at least so many times as long as the upload before it."""
-_CLIPS = "clips/"
-"""How the names of clips begin."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class WorkerFolder:
         assert sample.path is not None  # only finished clips are asked for
         path = self.run.path / sample.path
         if self.elsewhere is not None and not has_clip(path, sample.sha256):
-            self.elsewhere.download([sample.path])
+            self.elsewhere.download_clip(sample)
         return path
 
 
@@ -108,6 +109,8 @@ class Mirror:
         self._folder, self._storage, self.url = folder, self._sides.storage, self._sides.url
         self._busy, self._losing = threading.Lock(), threading.Lock()
         self._lost: TakenOver | None = None
+        self.damage: str | None = None
+        """A sentence on clips of the mirror that were to be downloaded and are damaged there."""
 
     @contextmanager
     def kept(self, lost: Callable[[str], None] | None = None) -> Iterator[None]:
@@ -186,13 +189,15 @@ class Mirror:
         if self._lost is not None:  # and with it the way to the clip
             raise self._lost
         truth = self._name(RunFolder(self._folder).truth_path(sample.key))
-        self.download([*([truth] if self._storage.has(truth) else []), sample.path])
+        self.download([truth] if self._storage.has(truth) else [])
+        self.download_clip(sample)
 
     def pull(self) -> None:
         """Make the folder equal to the mirror, also while another process writes the mirror.
 
         Raises:
-            InputError: nothing is there, or the folder has changed since both were equal, or it is being written.
+            InputError: nothing is there, or the folder has changed since both were equal, or it is being written. Or
+                clips of the mirror are damaged: then the folder has everything else.
         """
         if self._sides.writer() is None:
             runs = [name.removesuffix("/run.json") for name in self._storage.sizes() if name.endswith("/run.json")]
@@ -201,6 +206,8 @@ class Mirror:
             raise InputError(msg)
         with RunFolder(self._folder).writing(), self._sides.cleared():
             self._take_over(only_read=True)
+        if self.damage is not None:
+            raise InputError(self.damage)
 
     def push(self, *, ended: bool = False) -> None:
         """Upload what changed in the folder; at the end also delete from the mirror what the run has no more."""
@@ -231,12 +238,47 @@ class Mirror:
         with self._sides.working() as work:
             lines = self._growing(work)  # first, so that the clips that they name are found after it
             there = {**stamps_in(self._folder), **{name: stamp for name, (_, stamp) in lines.items()}}
-            changed = [name for name, stamp in there.items() if known.get(name) != stamp]
+            changed = self._whole([name for name, stamp in there.items() if known.get(name) != stamp])
+            sizes = {name: stamp[0] for name, (_, stamp) in lines.items()}
+            least = {name: min(size, sizes.get(name, 0)) for name, size in self._sides.lines.items()}
+            if least != self._sides.lines:  # the run was begun anew: the smaller files must not look like cut ones
+                self._sides.lines = least
+                self._sides.sign()
             for names in in_order(changed):
                 if self._lost is not None:
                     raise self._lost
                 self._storage.put([lines[name][0] if name in lines else self._folder / name for name in names], names)
                 known.update({name: there[name] for name in names})
+            self._sides.lines = sizes
+
+    def _whole(self, names: Sequence[str]) -> list[str]:
+        """These files of the folder without damaged clips, which must not replace whole ones in the mirror."""
+        clips = self._clips_in(self._folder) if any(name.startswith(CLIPS) for name in names) else {}
+        return [name for name in names if name not in clips or has_clip(self._folder / name, clips[name])]
+
+    def verify(self) -> tuple[list[str], list[str]]:
+        """Download every file of the mirror and compare it with the folder's.
+
+        Returns:
+            The names of files that are damaged in the mirror, which the next push uploads; and of damaged clips that
+            the folder does not have.
+        """
+        known, clips = self._sides.synced().files, self._clips_in(self._folder)
+        here = [name for name, stamp in stamps_in(self._folder).items() if known.get(name) == stamp]
+        away = [name for name in self._storage.sizes() if name in clips and not (self._folder / name).exists()]
+        damaged = []
+        for part in parts([*here, *away]):
+            with self._sides.working() as work:
+                copies = [work / str(number) for number in range(len(part))]
+                self._storage.get(part, copies)
+                for name, copy in zip(part, copies, strict=True):
+                    path = self._folder / name
+                    whole = filecmp.cmp(path, copy, False) if path.exists() else has_clip(copy, clips[name])
+                    damaged += [] if whole else [name]
+        with self._busy:
+            files = self._sides.synced().files
+            self._sides.remember({name: stamp for name, stamp in files.items() if name not in damaged})
+        return [name for name in damaged if name not in away], [name for name in damaged if name in away]
 
     def _delete(self, known: dict[str, Stamp]) -> None:
         """Delete what is in `known` and no longer in the folder, and take it out of `known`."""
@@ -252,16 +294,42 @@ class Mirror:
         for part in parts([*files]):
             self._storage.put(part, [*map(self._name, part)])
 
-    def download(self, names: Iterable[str]) -> None:
-        """Download files into the folder; each is complete or not there."""
+    def download(self, names: Iterable[str], clips: Mapping[str, str] | None = None) -> list[str]:
+        """Download files into the folder; each is complete or not there.
+
+        Returns those that do not have the sha256 in `clips`; they are left out.
+        """
+        damaged = []
         for part in parts([*names]):
             places = [reading.inside(self._folder, name) for name in part]
             with self._sides.working() as work:
                 arrived = [work / str(number) for number in range(len(part))]
                 self._storage.get(part, arrived)
-                for one, place in zip(arrived, places, strict=True):
+                for name, one, place in zip(part, arrived, places, strict=True):
+                    if clips and name in clips and not has_clip(one, clips[name]):
+                        damaged.append(name)
+                        continue
                     place.parent.mkdir(parents=True, exist_ok=True)
                     one.replace(place)
+        return damaged
+
+    def download_clip(self, sample: Sample) -> None:
+        """Download the clip of a sample. Raises InputError if it is damaged in the mirror."""
+        clip = {str(sample.path): str(sample.sha256)}
+        if damaged := self.download(clip, clip):
+            raise InputError(self._damaged(damaged))
+
+    def _damaged(self, clips: Sequence[str]) -> str:
+        return (
+            f"the mirror {self.url} has damaged clips ({len(clips)}, for example {clips[0]}, whose sha256 is not "
+            "the one in samples.jsonl); they are left out. `avbench runs push --verify` on a machine that has them "
+            "uploads them again; if none has, the command that made the run makes them again with --replace"
+        )
+
+    def _clips_in(self, folder: Path) -> dict[str, str]:
+        """The clips that the lines of a run folder name, with their sha256."""
+        samples = RunFolder(folder).samples().values()
+        return {one.path: one.sha256 for one in samples if one.path is not None and one.sha256 is not None}
 
     def download_plan(self) -> None:
         """Download what describes the run: its subsets, then run.json."""
@@ -278,15 +346,16 @@ class Mirror:
         Returns the mirror's last writer.
         """
         writer, here = self._sides.writer(), self._sides.synced()
+        last = writer or Writer()
+        self._sides.lines = last.lines
         if here.url != self.url:
             msg = f"{self._folder} has the mirror {here.url}: give that address, or delete {self._folder / STATE_FILE}"
             raise InputError(msg)
-        now, own = stamps_in(self._folder), writer is not None and here.is_of(writer)
+        now = stamps_in(self._folder)
+        own = writer is not None and (here.is_of(writer) or self._sides.is_untouched(writer))
         if "run.json" in here.files and "run.json" not in now:  # somebody emptied the folder
             own = False
         if own and writer is not None and writer.is_this_process() and not only_read:
-            return writer
-        if own and only_read and now == here.files:
             return writer
         if writer is not None and writer.is_alive() and not (own or only_read):
             raise self._sides.in_use(writer)
@@ -298,28 +367,37 @@ class Mirror:
             # what somebody deleted or cut in the mirror is uploaded again
             self._sides.remember({name: stamp for name, stamp in here.files.items() if there.get(name) == stamp[0]})
             return writer
+        if own and (lacking := [name for name, stamp in here.files.items() if there.get(name) != stamp[0]]):
+            raise self._sides.lacking(lacking)
+        if own and now == here.files and there.keys() <= now.keys():
+            return writer
+        for name, size in last.lines.items():
+            if there.get(name, 0) < size:
+                raise self._sides.cut(name, there.get(name, 0), last)
         with self._sides.working() as work:
-            names = [name for part in in_order([one for one in there if not one.startswith(_CLIPS)]) for name in part]
+            names = [name for part in in_order([one for one in there if not one.startswith(CLIPS)]) for name in part]
             new = self._described(work, names)
-            clips = {one.path: one.sha256 for one in new.samples().values() if one.path is not None}
+            clips, ours = self._clips_in(new.path), self._clips_in(self._folder)
             unknown = [name for name, stamp in now.items() if here.files.get(name) != stamp]
-            if changed := self._sides.not_in_mirror(unknown, clips, there):
-                raise self._sides.both_changed(changed)
+            unknown = [name for name in unknown if name not in clips or ours.get(name) != clips[name]]
+            changed = self._sides.not_in_mirror(unknown, clips, there, work)
+            if changed := changed or self._with_other_lines(new, now):
+                raise self._sides.lacking(changed) if own else self._sides.both_changed(changed)
             lacking = [name for name, sha256 in clips.items() if not has_clip(self._folder / name, sha256)]
             truths = {self._name(RunFolder(self._folder).truth_path(key)) for key in new.samples()}
             arriving = [name for name in (*lacking, *sorted(truths)) if name in there]
-            self.download(arriving)
+            if damaged := self.download(arriving, clips):
+                self.damage = self._damaged(damaged)
             for name in now.keys() - there.keys() - clips.keys() - truths:
                 (self._folder / name).unlink()
             for name in names:  # the lines come after the clips that they name
                 with writing_whole(reading.inside(self._folder, name)) as file, (new.path / name).open("rb") as source:
                     shutil.copyfileobj(source, file)
-        stamps, equal = stamps_in(self._folder), {*arriving, *names}
+        stamps, equal = stamps_in(self._folder), {*arriving, *names} - {*damaged}
         files = {name: stamp for name, stamp in stamps.items() if name in equal or there.get(name) == stamp[0]}
         if own:
             self._sides.remember(files)
         else:
-            last = writer or Writer()
             self._sides.remember(files, session=last.session, taken=last.updated, signing="")
         return writer
 
@@ -329,11 +407,38 @@ class Mirror:
             self._storage.get(part, [reading.inside(work, name) for name in part])
         found = RunFolder(work)
         try:
-            found.run()
+            found.subsets()
             found.samples()
+            for rows in found.path.glob("features/*/rows.jsonl"):
+                stored_rows(rows)
         except InputError as error:
-            msg = f"the mirror is damaged: {str(error).replace(str(work), self.url)}"
+            sentence = str(error).replace(str(work), self.url).removesuffix(REMOVE_LINE)
+            msg = (
+                f"the mirror is damaged: {sentence}. `avbench runs push --verify FOLDER {self.url}`, with the folder "
+                "that was uploaded there last, uploads it again"
+            )
             raise InputError(msg) from None
+        return found
+
+    def _with_other_lines(self, new: RunFolder, here: Iterable[str]) -> list[str]:
+        """The folder's files with lines, by their keys, that those of the mirror's run have not; unless that run is of
+        another model or other settings, and has replaced this one.
+        """
+        old = RunFolder(self._folder)
+        if "run.json" not in here:
+            return []
+        ours, theirs = old.run(), new.run().spelled_as(old.run())
+        if (ours.model, ours.settings) != (theirs.model, theirs.settings):
+            return []
+        found = []
+        for name in (name for name in here if name == "samples.jsonl" or name.endswith("/rows.jsonl")):
+            mine, other = self._folder / name, new.path / name
+            if not other.exists():
+                lost = not self._sides.lines  # else its last writer has deleted it
+            else:
+                begins = other.read_bytes().startswith(mine.read_bytes())
+                lost = not begins and bool(_keys(self._folder, name) - _keys(new.path, name))
+            found += [name] if lost else []
         return found
 
     def _growing(self, work: Path) -> dict[str, tuple[Path, Stamp]]:
@@ -348,3 +453,8 @@ class Mirror:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
+
+
+def _keys(run: Path, name: str) -> set[Key]:
+    """The keys of the lines of a run folder's file."""
+    return {*(RunFolder(run).samples() if name == "samples.jsonl" else stored_rows(run / name))}

@@ -32,6 +32,8 @@ SILENT_SECONDS = 300.0
 """A writer that gave no sign for so long counts as dead."""
 TOGETHER = 64
 """Files in one upload or download."""
+CLIPS = "clips/"
+"""How the names of clips begin."""
 _LAST = "run.json", "samples.jsonl", "scores.json"
 """They come after all others, in this order, because they make others valid."""
 
@@ -70,6 +72,8 @@ class Writer:
     process: int = 0
     updated: float = 0.0
     ended: bool = False
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of the files that lines are appended to, after its last upload; a smaller file was cut."""
 
     def is_alive(self) -> bool:
         """Whether it has not ended, and gave a sign lately."""
@@ -92,12 +96,25 @@ class Sides:
         self.folder, self.storage = folder, Storage(url)
         self.url = self.storage.url
         self._busy, self._ended = threading.RLock(), False
+        self.lines: Mapping[str, int] = {}
+        """For this process's signature: sizes of the mirror's files that lines are appended to."""
 
     def writer(self) -> Writer | None:
         """The mirror's last writer: one without a name if somebody deleted its record; None if no run is there."""
         if not self.storage.has(STATE_FILE):
             return Writer(ended=True) if self.storage.has("run.json") else None
         return self._writer_in(self.storage.read(STATE_FILE), STATE_FILE)
+
+    def is_untouched(self, writer: Writer) -> bool:
+        """Whether a mirror whose writer's record was deleted is what was taken over from it, but for clips without a
+        line, which were left there.
+        """
+        here = self.synced()
+        if writer.session or here.session or here.taken is None:
+            return False
+        files = {name: size for name, (size, _) in here.files.items()}
+        there = self.storage.sizes()
+        return files == {name: size for name, size in there.items() if name in files or not name.startswith(CLIPS)}
 
     def _writer_in(self, content: bytes, name: str) -> Writer:
         where = f"{self.url}/{name}, which names a writer of the mirror,"
@@ -148,7 +165,7 @@ class Sides:
         claims, before = [], last
         while True:
             claims.append(f".mirror-after-{digest(before and asdict(before))[:16]}.json")
-            before = self._writer_in(self.storage.create(claims[-1], _signature()), claims[-1])
+            before = self._writer_in(self.storage.create(claims[-1], _signature(False, {})), claims[-1])
             if before.is_this_process():
                 break
             if before.is_alive():
@@ -165,7 +182,7 @@ class Sides:
         """Sign first in the folder, so that it knows its signature if killed, and then in the mirror."""
         with self._busy:
             self._change(signing=SESSION)
-            self.storage.write(STATE_FILE, _signature(ended))
+            self.storage.write(STATE_FILE, _signature(ended, self.lines))
             self._change(session=SESSION, taken=None, signing="")
             self._ended = ended
 
@@ -178,8 +195,7 @@ class Sides:
             msg = (
                 f"{self.url} was taken over by process {writer.process} on {writer.host}, because this one gave no "
                 f"sign for {SILENT_SECONDS:.0f} s: nothing more is uploaded from here, and {self.folder} keeps all "
-                "that was made. When the other one has ended, get its work into another folder with `avbench runs "
-                "pull`, and put both together with `avbench runs merge`"
+                f"that was made. Once the other one has ended: {self._both_together()}"
             )
             raise TakenOver(msg)
         return True
@@ -218,27 +234,56 @@ class Sides:
     def both_changed(self, names: Sequence[str]) -> InputError:
         """The error on a folder with files that the mirror has not."""
         return InputError(
-            f"{self.folder} has {len(names)} files that its mirror {self.url} has not, or not with the same content, "
-            f"for example {names[0]}: both changed since they were equal, or never were. Get the mirror into another "
-            "folder with `avbench runs pull`, and put both together with `avbench runs merge`"
+            f"{self.folder} has files that its mirror {self.url} has not, or not with the same content ({len(names)}, "
+            f"for example {names[0]}): both changed since they were equal, or never were; {self._both_together()}"
         )
 
-    def not_in_mirror(self, names: Sequence[str], clips: Mapping[str, str | None], there: Iterable[str]) -> list[str]:
+    def _both_together(self) -> str:
+        """Advice where the folder and its mirror have a history of their own."""
+        return (
+            f"get the mirror into another folder with `avbench runs pull {self.url} OTHER`, add this one to it with "
+            f"`avbench runs merge OTHER {self.folder}`, and upload the result with `avbench runs push OTHER {self.url}`"
+        )
+
+    def cut(self, name: str, size: int, writer: Writer) -> InputError:
+        """The error on a file of lines that is smaller in the mirror than its last writer left it."""
+        return InputError(
+            f"the mirror is damaged: {self.url}/{name} has {size} bytes, and process {writer.process} on {writer.host} "
+            f"left {writer.lines[name]} there. `avbench runs push` with the folder of that machine uploads it again. "
+            f"If it is lost, delete {self.url}/{STATE_FILE}: then what is left counts, and the rest is made again"
+        )
+
+    def lacking(self, names: Sequence[str]) -> InputError:
+        """The error on a folder that is not behind its mirror, and has files that the mirror lacks."""
+        return InputError(
+            f"{self.folder} has files that its mirror {self.url} has not, or not with the same content ({len(names)}, "
+            f"for example {names[0]}): `avbench runs push {self.folder} {self.url}` uploads them"
+        )
+
+    def not_in_mirror(
+        self, names: Sequence[str], clips: Mapping[str, str], there: Iterable[str], copy: Path
+    ) -> list[str]:
         """Those of some files of the folder whose content the mirror does not have, sorted.
 
         A command that was killed while it downloaded leaves files without a stamp that the mirror has.
+
+        Args:
+            names: of the files.
+            clips: of the mirror, with their hashes.
+            there: all files of the mirror.
+            copy: a folder with those of the mirror that were downloaded; others are added.
         """
-        others = [name for name in names if name in there and name not in clips]
-        differ = {*names} - {*others} - {name for name in names if has_clip(self.folder / name, clips.get(name))}
+        others = [name for name in names if name in there and name not in clips and not (copy / name).exists()]
         for part in parts(others):
-            with self.working() as work:
-                copies = [work / str(number) for number in range(len(part))]
-                self.storage.get(part, copies)
-                for name, copy in zip(part, copies, strict=True):
-                    here, content = (self.folder / name).read_bytes(), copy.read_bytes()
-                    if content != here and not (name.endswith(".jsonl") and content.startswith(here)):
-                        differ.add(name)
-        return sorted(differ)
+            self.storage.get(part, [reading.inside(copy, name) for name in part])
+
+        def differs(name: str) -> bool:
+            if name in clips or not (copy / name).exists():
+                return not has_clip(self.folder / name, clips.get(name))
+            here, content = (self.folder / name).read_bytes(), (copy / name).read_bytes()
+            return content != here and not (name.endswith(".jsonl") and content.startswith(here))
+
+        return sorted(filter(differs, names))
 
 
 def _recorded(content: bytes, kind: type[Found], where: str, remedy: str) -> Found:
@@ -250,9 +295,9 @@ def _recorded(content: bytes, kind: type[Found], where: str, remedy: str) -> Fou
         raise InputError(msg) from None
 
 
-def _signature(ended: bool = False) -> bytes:
+def _signature(ended: bool, lines: Mapping[str, int]) -> bytes:
     """What this process writes into the mirror as its writer."""
-    return json_bytes(asdict(Writer(SESSION, platform.node(), os.getpid(), time.time(), ended)))
+    return json_bytes(asdict(Writer(SESSION, platform.node(), os.getpid(), time.time(), ended, lines)))
 
 
 def stamps_in(folder: Path) -> dict[str, Stamp]:

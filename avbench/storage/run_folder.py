@@ -311,16 +311,18 @@ class RunFolder:
 
     def subsets(self) -> list[Subset]:
         """Read the subsets of the run, in its order. Raises InputError if one is not the one that run.json names."""
-        digests = self.run().subsets
-        found = {name: read_subset(self.subset_path(name)) for name in digests}
-        for name, subset in found.items():
-            if subset.name != name:
-                msg = f"{self.subset_path(name)} holds the subset {subset.name!r}; it must hold {name!r}"
+        found = []
+        for name, sha256 in self.run().subsets.items():
+            held = read_subset(self.subset_path(name))
+            if held.name != name:
+                msg = f"{self.subset_path(name)} holds the subset {held.name!r}; it must hold {name!r}"
                 raise InputError(msg)
-            if subset.digest != digests[name]:
+            subset = held.beginning(sha256)  # a command that was killed may have left a longer one than run.json names
+            if subset is None:
                 msg = f"{self.subset_path(name)} is not the subset that {self.path / 'run.json'} names: it was changed"
                 raise InputError(msg)
-        return [*found.values()]
+            found.append(subset)
+        return found
 
     def planned_keys(self) -> list[Key]:
         """The key of every clip that the run should have, in the order in which clips are made; for a shard, only its

@@ -2,6 +2,7 @@
 
 A combined run is the union of its parts: clips, lines of samples.jsonl, and rows, in the order in which one process
 makes them. It does not depend on the order in which the parts are given, and combining them again changes nothing.
+Parts may ask for more or fewer prompts, seeds and subsets; the combined run asks for all of them.
 Scores are not combined: they are computed from the rows. A generator's own files (``jobs/``) stay where they are.
 
 Clips are hard links to those of the parts where the file system allows it, and copies elsewhere. A new run folder is
@@ -23,6 +24,7 @@ from avbench.core import (
     Run,
     Sample,
     Shard,
+    Subset,
     checked_id,
     dealt_prompts,
     digest,
@@ -60,9 +62,9 @@ def merge(out: Path, parts: Sequence[Path]) -> Merged:
     """Combine run folders into the run folder `out`, which is created, or to which the parts are added.
 
     Raises:
-        InputError: a part is no run folder or is of another run (another model, other weights or settings, prompts,
-            clip specs or seeds); two parts hold different clips or rows of one key; a clip was changed since it was
-            made; or `out` is a shard, or a folder of something else.
+        InputError: a part is no run folder or is of another run (another model, other weights, settings or clip specs,
+            or other prompts or seeds than the first ones of the longest part); two parts hold different clips or rows
+            of one key; a clip was changed since it was made; or `out` is a shard, or a folder of something else.
     """
     name = checked_id(out.absolute().name, "run name")
     into = out if _is_run(out) else None
@@ -78,13 +80,16 @@ def merge(out: Path, parts: Sequence[Path]) -> Merged:
         if not _is_run(folder.path):
             raise no_run(folder.path)
         require_unchanged(folder)
-    run = _common_run(folders)
-    keys = planned_keys(folders[0].subsets(), run.seeds)
+    subsets = _longest_subsets(folders)
+    run = _common_run(folders, subsets)
+    keys = planned_keys(subsets, run.seeds)
     samples = _write(out, replace(run, name=name), folders, keys)
     missing = [key for key in keys if key not in samples]
     made = sum(sample.path is not None for sample in samples.values())
     counts = Counter(key.subset for key in missing)
-    return Merged(made, len(samples) - made, len(keys), dict(sorted(counts.items())), _absent(folders, missing))
+    return Merged(
+        made, len(samples) - made, len(keys), dict(sorted(counts.items())), _absent(folders, subsets, missing)
+    )
 
 
 def take_share(source: RunFolder, shard: Shard, out: Path) -> None:
@@ -111,15 +116,37 @@ def _is_run(place: Path) -> bool:
     return (place / "run.json").is_file()
 
 
-def _common_run(folders: Sequence[RunFolder]) -> Run:
+def _longest_subsets(folders: Sequence[RunFolder]) -> list[Subset]:
+    """Of each subset the one with the most prompts; in the order of a part that has all subsets, else by name."""
+    found: dict[str, Subset] = {}
+    held = [folder.subsets() for folder in folders]
+    for subset in (one for subsets in held for one in subsets):
+        if subset.name not in found or len(subset.prompts) > len(found[subset.name].prompts):
+            found[subset.name] = subset
+    fullest = max(held, key=len)
+    names = [one.name for one in fullest] if len(fullest) == len(found) else sorted(found)
+    return [found[name] for name in names]
+
+
+def _common_run(folders: Sequence[RunFolder], subsets: Sequence[Subset]) -> Run:
     """Return the run to which all parts belong; differing versions and machines are listed side by side."""
     runs = [replace(folder.run(), shard=None) for folder in folders]
     runs = [run.spelled_as(runs[0]) for run in runs]
+    seeds = max((run.seeds for run in runs), key=len)
+    runs = [_extended(run, folder, subsets, seeds) for run, folder in zip(runs, folders, strict=True)]
     for folder, run in zip(folders, runs, strict=True):
         first = runs[0].identity() | _chosen(runs[0])
         _require_equal(folder, run.identity() | _chosen(run), first, folders[0].path)
     versions, machine = ([getattr(run, name) for run in runs] for name in ("versions", "machine"))
     return replace(runs[0], versions=_side_by_side(versions), machine=_side_by_side(machine))
+
+
+def _extended(run: Run, folder: RunFolder, subsets: Sequence[Subset], seeds: tuple[int, ...]) -> Run:
+    """A part's run, asking for all of these prompts and seeds, unless its own are not the first ones of them."""
+    held = {one.name: one for one in folder.subsets()}
+    digests = {one.name: held.get(one.name, one).digest for one in subsets}
+    digests |= {one.name: one.digest for one in subsets if one.name in held and one.begins_with(held[one.name])}
+    return replace(run, subsets=digests, seeds=seeds if seeds[: len(run.seeds)] == run.seeds else run.seeds)
 
 
 def _chosen(run: Run) -> dict[str, Any]:
@@ -140,13 +167,13 @@ def _side_by_side(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {name: _SEPARATOR.join(sorted(values[name])) for name in names}
 
 
-def _absent(folders: Sequence[RunFolder], missing: Sequence[Key]) -> tuple[str, ...]:
+def _absent(folders: Sequence[RunFolder], subsets: Sequence[Subset], missing: Sequence[Key]) -> tuple[str, ...]:
     shards = {Shard.parse(shard) for folder in folders if (shard := folder.run().shard) is not None}
     if len({shard.count for shard in shards}) != 1:
         return ()
     count, lacking = next(iter(shards)).count, {key[:2] for key in missing}
     others = [shard for number in range(1, count + 1) if (shard := Shard(number, count)) not in shards]
-    return tuple(str(shard) for shard in others if lacking & {*dealt_prompts(folders[0].subsets(), shard)})
+    return tuple(str(shard) for shard in others if lacking & {*dealt_prompts(subsets, shard)})
 
 
 def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key]) -> dict[Key, Sample]:
@@ -160,11 +187,11 @@ def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key
         for key, sample in samples.items():
             _put_clip(homes[key], place, sample)
         _write_rows(place.path, folders, samples)
-        if new:
-            for name in run.subsets:
-                contents = [reading.read_bytes(folder.subset_path(name)) for folder in folders]
-                write_whole(place.subset_path(name), min(contents))
-        elif place.run() != run:
+        if new or place.run() != run:
+            for name, sha256 in run.subsets.items():
+                holders = [folder for folder in folders if folder.run().subsets.get(name) == sha256]
+                write_whole(place.subset_path(name), min(reading.read_bytes(one.subset_path(name)) for one in holders))
+        if not new and place.run() != run:
             place.write_run(run)
         with writing_whole(place.path / "samples.jsonl") as file:
             file.writelines(line_of(asdict(sample)) for sample in samples.values())

@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 
 from avbench.core import InputError
 from avbench.generation.detect import fingerprint
-from avbench.generation.identity import module_files, named_paths, source_files
+from avbench.generation.identity import module_files, named_paths, real_script, source_files
 from avbench.generation.table import Made, Request, check_positive
 from avbench.storage.content import content_sha256
 from avbench.storage.media import MEDIA_SUFFIXES
@@ -84,7 +84,8 @@ class Command:
         self._journal = journal
         self._scripts = _Scripts()
         weakref.finalize(self, self._scripts.end)
-        self.settings: Mapping[str, Any] = {"command": self._words, **_content_hashes(self._words, inputs)}
+        words = [*map(real_script, self._words)]
+        self.settings: Mapping[str, Any] = {"command": words, **_content_hashes(words, inputs)}
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
         """Run the script on a batch; a clip that it did not write is an error with the script's last output."""

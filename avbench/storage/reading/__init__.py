@@ -23,6 +23,7 @@ from avbench.storage.reading.files import (
 )
 from avbench.storage.reading.tables import csv_head, csv_lines, csv_rows, numbered_csv_rows, read_parquet
 from avbench.storage.reading.text import (
+    REMOVE_LINE,
     parsed,
     raw_lines,
     read_json,
@@ -36,6 +37,7 @@ from avbench.storage.reading.text import (
 from avbench.storage.reading.types import shaped
 
 __all__ = [
+    "REMOVE_LINE",
     "Limits",
     "csv_head",
     "csv_lines",

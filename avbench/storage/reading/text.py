@@ -27,6 +27,8 @@ _JSON_ERRORS = {
 }
 """How a message of Python's json begins → the same in words."""
 _TOO_DEEP = "lists or objects are nested more than {} deep"
+REMOVE_LINE = ". Remove the line; the command that wrote it makes it again"
+"""Ends the error on a line that was changed after it was written."""
 _CHECKSUM = re.compile(rb',? ?"crc32": "([0-9a-f]{8})"\}\n?$')
 _CHECKSUM_BYTES = len(', "crc32": "01234567"}\n')
 
@@ -182,10 +184,7 @@ def without_checksum(line: bytes, where: str) -> bytes:
         return line
     plain = line[: found.start()] + b"}"
     if zlib.crc32(plain) != int(found[1], 16):
-        msg = (
-            f"{where} was changed after it was written: its checksum does not match. Remove the line; the command "
-            "that wrote it makes it again"
-        )
+        msg = f"{where} was changed after it was written: its checksum does not match{REMOVE_LINE}"
         raise InputError(msg)
     return plain
 
