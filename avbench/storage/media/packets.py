@@ -22,21 +22,22 @@ class Packets:
         self.stream, self.without_times = stream, stream.container.format.name == "avi"
         self.first_after_hidden: tuple[int, int] | None = None
         """Place in the file, in bytes, and timestamp of the first packet after those that an edit list hides."""
-        self._first: int | None = None
-        self._starts_inside = self._hidden = False
+        self.starts_inside = self._hidden = False
         self._stamps: list[int] = []
-        self._unstamped = 0
+        self._noted = self._unstamped = 0
         self._before_frames: int | None = None
 
     def note(self, packet: av.Packet) -> None:
         """Note a packet that is decoded next. In AVI its place becomes its timestamp, and so that of its frame."""
+        self._noted += 1
         if self.without_times:
             packet.pts = packet.dts
-        if packet.pts is None:  # Matroska has no times below 0
-            self._unstamped += self._first is not None and packet.size > 0
+        if self._noted == 1:
+            self.starts_inside = _starts_inside(packet)
+        if packet.pts is None:
+            # Matroska has no times below 0.
+            self._unstamped += packet.size > 0 and bool(self._stamps) and self._before_frames is None
             return
-        if self._first is None:
-            self._first, self._starts_inside = packet.pts, _starts_inside(packet)
         if packet.is_discard:
             self._hidden = True
             return
@@ -50,13 +51,12 @@ class Packets:
         if self._before_frames is None:
             self._before_frames = len(self._stamps) - 1
 
-    def may_lack(self, packet: av.Packet) -> bool:
-        """Whether a packet may be one at the beginning that needs frames from before a cut.
+    def may_lack_others(self) -> bool:
+        """Whether the packet that was noted last may need frames from before a cut, or dismiss one of those.
 
-        Other codecs' decoders leave such packets out themselves.
+        Such packets lie between the first one and the first frame that comes. Only the decoder of H.264 fails on them.
         """
-        first = self._first is None or packet.pts is None or packet.pts < self._first
-        return self._starts_inside and self._before_frames is None and (self.without_times or first)
+        return self.starts_inside and self._before_frames is None and self._noted > 1
 
     def lost(self, stamps: Sequence[int | None]) -> int:
         """Return how many packets at the beginning gave no frame; `stamps` are those of the frames that came."""
@@ -64,6 +64,10 @@ class Packets:
             return len(self._lost_places(stamps))
         known = [stamp for stamp in stamps if stamp is not None]
         return self._unstamped + sum(stamp < min(known) for stamp in self._stamps) if known else 0
+
+    def seconds_lost(self, stamps: Sequence[int], tick: Fraction) -> Fraction:
+        """Return how long the first frame that came is after the first packet, where packets have times."""
+        return max(0, min(stamps) - min(self._stamps)) * tick
 
     def times(self, stamps: Sequence[int], tick: Fraction) -> list[Fraction]:
         """Return when the frames of an AVI are shown, in seconds, if `stamps` are the places of their packets.
@@ -83,8 +87,10 @@ class Packets:
         return [place * tick for place in places[len(lost) :]]
 
     def _lost_places(self, stamps: Sequence[int | None]) -> list[int]:
+        """Those before the first key frame, and those that follow it in the file and are shown before it."""
         came = set(stamps)
-        return list(takewhile(lambda place: place not in came, self._stamps[1:]))
+        before = list(takewhile(lambda place: place not in came, self._stamps))
+        return before + list(takewhile(lambda place: place not in came, self._stamps[len(before) + 1 :]))
 
 
 def _starts_inside(packet: av.Packet) -> bool:

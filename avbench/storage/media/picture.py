@@ -184,10 +184,11 @@ class Picture:
             gaps = sorted(after - before for before, after in pairwise(self.times))
             self.held = max([self.held, *gaps[len(gaps) // 2 :][:1]])
             self.late_start = self.origin
+        elif lost:
+            self.late_start += self.packets.seconds_lost(stamps, self.tick)
         if lost:
-            self.remarks.append(
-                f"its first {lost} frames need frames from before it was cut out: they are left out, as in players"
-            )
+            those = "its first frame needs" if lost == 1 else f"its first {lost} frames need"
+            self.remarks.append(f"{those} others from before it was cut out: left out, as in players")
 
     def _declared(self) -> list[Fraction]:
         """Return the rates that the container declares, the most trusted first."""

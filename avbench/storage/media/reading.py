@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import av
 import av.container
+import av.error
 import numpy as np
 from av.stream import Disposition
 
@@ -304,8 +305,15 @@ def _decoded(
         try:
             frames: Any = packet.decode()
         except av.error.InvalidDataError:
-            if not (isinstance(track, Picture) and track.packets.may_lack(packet)):
+            if not (isinstance(track, Picture) and track.packets.starts_inside):
                 raise
+            if not track.packets.may_lack_others():
+                msg = (
+                    f"{path} cannot be read: it was cut out of a longer clip, and frames of it need others from before "
+                    f"the cut, or it is damaged (packet at {packet.pts}); `ffmpeg -i {path.name} -c:v libx264 -crf 12 "
+                    "NEW.mp4` keeps what a player shows"
+                )
+                raise MediaError(msg) from None
             continue  # a player leaves it out too
         for frame in frames:
             if packet.is_corrupt or frame.is_corrupt:
