@@ -21,7 +21,7 @@ class Packets:
     def __init__(self, stream: av.VideoStream) -> None:
         self.stream, self.without_times = stream, stream.container.format.name == "avi"
         self.first_after_hidden: tuple[int, int] | None = None
-        """Place in the file, in bytes, and timestamp of the first packet after those that an edit list hides."""
+        """Place in the file, in bytes, and timestamp of the first packet that is shown after hidden ones."""
         self.starts_inside = self._hidden = False
         self._stamps: list[int] = []
         self._noted = self._unstamped = 0
@@ -41,7 +41,7 @@ class Packets:
         if packet.is_discard:
             self._hidden = True
             return
-        if self._hidden and self.first_after_hidden is None and packet.pos is not None:
+        if self._hidden and not self._stamps and packet.pos is not None:  # a later part of a list may hide some, too
             self.first_after_hidden = packet.pos, packet.pts
         if not self.without_times or packet.size > _REPEATS:
             self._stamps.append(packet.pts)
@@ -81,7 +81,7 @@ class Packets:
         wait = (self._before_frames or 0) - len(lost)
         gaps = [after - before for before, after in pairwise(places)]
         usual = sorted(gaps)[len(gaps) // 2] if gaps else 0
-        if wait > 0 and gaps[0] > usual == max(gaps[1:], default=usual):
+        if wait > 0 and gaps and gaps[0] > usual == max(gaps[1:], default=usual):
             places = [places[1] - usual, *places[1:]]
             places = [place + wait * usual for place in places]
         return [place * tick for place in places[len(lost) :]]
