@@ -170,6 +170,48 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
         scores_frame([fewer_steps, more_steps], ["sampling"])
 
 
+@pytest.mark.parametrize(
+    ("fields", "allowed", "words"),
+    [
+        (
+            {"subset": {"digest": "HASH"}},
+            "subset.digest",
+            "the prompts (HASH against HASH); the runs are of two versions",
+        ),
+        (
+            {"reference": {"clips.csv": "HASH", "columns.safetensors": "HASH"}},
+            "reference",
+            "the reference (HASH against HASH); `avbench evaluate RUN --reference PLACE` scores",
+        ),
+        (
+            {"feature": {"weights_sha256": "HASH", "crop": "SIDE"}},
+            "feature.crop",
+            "feature.crop 'b' against 'a'; the network's weights (HASH against HASH); `avbench measure` and",
+        ),
+    ],
+)
+def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allowed, words):
+    folders = [evaluated(made_run(tmp_path / name, seed=seed)) for seed, name in enumerate("ab")]
+    for folder, letter in zip(folders, "ab", strict=True):
+        plain = by_hand(read_json(folder.path / "scores.json"))
+        for protocol in plain["protocols"].values():
+            for outer, inner in fields.items():
+                held = {
+                    name: value.replace("HASH", 64 * letter).replace("SIDE", letter) for name, value in inner.items()
+                }
+                protocol[outer] = (protocol.get(outer) or {}) | held
+        for score in plain["scores"]:
+            score["protocol"] = letter + score["protocol"][1:]
+        plain["protocols"] = {letter + digest[1:]: one for digest, one in plain["protocols"].items()}
+        write_json(folder.path / "scores.json", plain)
+    with pytest.raises(InputError) as refused:
+        scores_frame(folders)
+    for short in (12 * "b", 12 * "a"):
+        words = words.replace("HASH", short, 1)
+    assert words in str(refused.value) and 13 * "a" not in str(refused.value)
+    assert f"--allow {allowed} compares" in str(refused.value)
+
+
 def test_the_leaderboard_ranks_what_the_data_separate(tmp_path, runs):
     board = leaderboard(find([tmp_path])).set_index(["subset", "metric", "model"]).sort_index()
     lpips = board.loc[("toy-object-contact", "lpips_consecutive")]

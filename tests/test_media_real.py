@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 from made_media import make, moving, psnr, refusal, tone
 
@@ -99,6 +100,17 @@ def test_the_rate_is_that_of_most_frames(seconds, rate, count) -> None:
     assert grid.remark is not None
     errors = [abs(place / float(grid.rate) - float(time)) for place, time in zip(grid.places, seconds, strict=True)]
     assert max(errors) <= 1 / float(grid.rate)  # nothing is shown a whole frame too early or too late
+
+
+def test_the_sound_keeps_step_with_most_frames_where_the_first_is_not(tmp_path: Path) -> None:
+    """The first frame lasts half a frame too long: the others, and so the grid, begin 20 ms after it."""
+    times = ticks([0, *(Fraction(6 + 4 * k, 100) for k in range(23))])
+    ramp = np.arange(16000, dtype=np.float32)[None] / 32768
+    path = make(tmp_path / "a.mov", moving(24), 25, codec="libx264", times=times, clock=CLOCK,
+                sound=("pcm_s16le", ramp, 16000, Fraction(0)))  # fmt: skip
+    read = read_clip(path)
+    assert (read.fps, len(read.frames)) == (25, 24)
+    assert read.audio.waveform[0, 0] * 32768 / 16000 == pytest.approx(0.02, abs=0.001)
 
 
 def test_a_declared_grid_needs_frames_that_follow_one_another() -> None:
@@ -326,6 +338,139 @@ def test_a_cut_fragment_is_noticed(tmp_path: Path, flags: str) -> None:
     for cut in (last, len(data) // 2, len(data) // 3):
         path.write_bytes(data[:cut])
         refusal(path)
+
+
+# --- copied and cut without re-encoding -------------------------------------------------------------------------
+
+LONG = np.stack([np.repeat([[30 + 30 * (k // 8)], [30 + 30 * (k % 8)]], 32, 0).repeat(48, 1).T for k in range(50)])
+"""Two seconds at 25 fps: the greys of a frame's halves are the digits of its number."""
+CODECS = {
+    "libx264": "x264-params=bframes={0}:b-pyramid=normal:b-adapt=0:keyint=12:scenecut=0:open-gop={1}",
+    "libx265": "x265-params=log-level=none:bframes={0}:b-adapt=0:keyint=12:scenecut=0:open-gop={1}",
+    "mpeg4": "bf={0} g=12 qmin=1 qmax=2",
+}
+
+
+def encoded(path: Path, codec: str, between: int, open_groups: bool) -> Path:
+    """`LONG` with a sound whose samples are the time in seconds, divided by 4."""
+    with av.open(str(path), "w") as container:
+        options = CODECS[codec].format(between, int(open_groups)) + " crf=10 threads=1 b=4000000"
+        video = container.add_stream(codec, rate=25, options=dict(one.split("=", 1) for one in options.split()))
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for k, grey in enumerate(LONG):
+            frame = av.VideoFrame.from_ndarray(grey.astype(np.uint8)[..., None].repeat(3, 2), format="rgb24")
+            frame.pts, frame.time_base = k, Fraction(1, 25)
+            container.mux(video.encode(frame))
+            ramp = np.round((np.arange(640) + 640 * k) / 64000 * 32768).astype(np.int16)
+            block = av.AudioFrame.from_ndarray(ramp[None], format="s16", layout="mono")
+            block.sample_rate, block.pts, block.time_base = 16000, 640 * k, Fraction(1, 16000)
+            container.mux(audio.encode(block))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    return path
+
+
+def copied(
+    source: Path, path: Path, group: int = 0, *, later: int = 0, zero: Fraction = Fraction(0), codes: bool = False
+) -> tuple[int, int]:
+    """Copy packets from the key frame of a group on, or from some packets later, with times less `zero`.
+
+    Where the picture is cut, the sound begins at 0, a little earlier, as with FFmpeg. With `codes`, H.264 gets start
+    codes in place of lengths. Returns the key frame's number, and how many frames follow it that are shown before it.
+    """
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        tracks = [new.add_stream_from_template(one) for one in old.streams]
+        tracks[0].time_base = Fraction(1, 50)  # as FFmpeg does for AVI
+        filtered = BitStreamFilterContext("h264_mp4toannexb", old.streams[0], tracks[0]) if codes else None
+        if not codes and (old.streams[0].codec_context.name, path.suffix) == ("h264", ".avi"):
+            tracks[0].codec_context.codec_tag = "avc1"
+        packets = [packet for packet in old.demux(video=0) if packet.size]
+        place = [place for place, packet in enumerate(packets) if packet.is_keyframe][group]
+        key, first = packets[place], packets[place + later]
+        if group:
+            zero = first.dts * first.time_base - Fraction(2, 25)
+        old.seek(0)
+        begun = False
+        for packet in old.demux():
+            if packet.dts is None:
+                continue
+            picture = packet.stream.type == "video"
+            begun |= picture and packet.dts == first.dts
+            if begun if picture else not group or packet.pts * packet.time_base >= zero:
+                packet.stream = tracks[packet.stream.index]
+                packet.pts -= int(zero / packet.time_base)
+                packet.dts -= int(zero / packet.time_base)
+                new.mux(filtered.filter(packet) if filtered and picture else packet)
+    return round(key.pts * key.time_base * 25), sum(packet.pts < key.pts for packet in packets[place:])
+
+
+def numbers(frames: np.ndarray) -> list[int]:
+    tens, ones = (np.round((frames[:, 20, x, 0].astype(int) - 30) / 30).astype(int) for x in (16, 48))
+    return (8 * tens + ones).tolist()
+
+
+def assert_in_step(path: Path, first: int, apart: float) -> Clip:
+    """Every frame from the first on is there, the sound is in step with it, and the file gives the same as memory."""
+    read = read_clip(path)
+    assert (read.fps, numbers(read.frames)) == (25, list(range(first, 50)))
+    heard = read.audio.waveform[0, ::640][: len(read.frames)] * 4
+    np.testing.assert_allclose(heard, np.arange(first, first + len(heard)) / 25, atol=apart)
+    stored = read_clip(path, most_held=0)
+    for some in (slice(None, None, 5), [3, 11], slice(None)):
+        np.testing.assert_array_equal(stored.frames[some], read.frames[some])
+    return read
+
+
+@pytest.mark.parametrize("open_groups", [False, True])
+@pytest.mark.parametrize("between", [0, 2, 3])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])  # FFmpeg writes no HEVC into AVI
+def test_a_copy_in_avi_is_whole_and_in_step(tmp_path: Path, codec: str, between: int, open_groups: bool) -> None:
+    source = encoded(tmp_path / "a.mov", codec, between, open_groups)
+    for codes in (False, codec == "libx264"):
+        copied(source, tmp_path / "a.avi", codes=codes)
+        assert_in_step(tmp_path / "a.avi", 0, 0.001)
+
+
+@pytest.mark.parametrize("group", [2, 3])
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [(codec, suffix) for codec in CODECS for suffix in (".mov", ".mkv", ".avi") if codec + suffix != "libx265.avi"],
+)
+def test_a_cut_leaves_out_the_frames_that_lack_others(tmp_path: Path, codec: str, group: int, suffix: str) -> None:
+    source = encoded(tmp_path / "a.mov", codec, 3, True)
+    for codes in (False, codec + suffix == "libx264.avi"):
+        first, lost = copied(source, path := tmp_path / f"b{suffix}", group, codes=codes)
+        assert 0 < first < 40
+        read = assert_in_step(path, first, 0.021 if suffix == ".avi" else 0.001)
+        said = f"its first {lost} frames need others from before it was cut out: left out, as in players"
+        assert (said in read.remarks) == (lost > 0 and suffix != ".mov")  # its edit list hides them
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".avi"])
+def test_a_cut_before_no_key_frame_begins_with_the_next_one(tmp_path: Path, suffix: str) -> None:
+    source = encoded(tmp_path / "a.mov", "libx264", 0, False)
+    copied(source, path := tmp_path / f"b{suffix}", 1, later=5)
+    read = assert_in_step(path, 24, 0.001)
+    assert any("its first 7 frames need others" in remark for remark in read.remarks)
+
+
+def test_a_cut_whose_first_frame_is_damaged_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    source = encoded(tmp_path / "a.mov", "libx264", 3, True)
+    copied(source, path := tmp_path / "b.mov", 2)
+    with av.open(str(path)) as container:
+        first = bytes(next(container.demux(video=0)))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(first[-8:], bytes(8)))
+    assert "cut out of a longer clip" in (words := refusal(path)) and "`ffmpeg -i b.mov " in words
+
+
+@pytest.mark.parametrize("between", [0, 3])
+@pytest.mark.parametrize("codec", CODECS)
+def test_an_edit_list_that_starts_inside_a_frame_keeps_the_sound_in_step(tmp_path: Path, codec, between) -> None:
+    source = encoded(tmp_path / "a.mov", codec, between, False)
+    copied(source, path := tmp_path / "b.mov", zero=Fraction(7, 50))  # three frames and a half
+    assert not assert_in_step(path, 4, 0.001).remarks
 
 
 # --- names ------------------------------------------------------------------------------------------------------

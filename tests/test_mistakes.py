@@ -7,6 +7,7 @@ import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
 
+from avbench.generation import table as generators
 from avbench.subsets import loading
 
 
@@ -89,6 +90,20 @@ MISTAKES = {
     "score texts --device gpu": "did you mean 'cpu'",
     "run toyworld: --limit 1 --out /proc/runs": "/proc/runs",
     "run clips:missing --limit 1": "no such folder",
+    **{
+        f"run '{name}:{blank}' --limit 1": f"names nothing after the colon; write {name}:{target}"
+        for name, target in generators.TARGETS.items()
+        for blank in ("", " ")
+    },
+    "run 'toyworld: ' --limit 1": "names nothing after the colon; write toyworld:",
+    "run toyworld --limit 1": "no file or folder of that name; for the provider write toyworld:",
+    "run diffusers --limit 1": "for the provider write diffusers:PATH-OR-OWNER/NAME",
+    "run diffusers:missing --limit 1": "neither a path nor a repository of the hub (owner/name",
+    "run avfulldit:toy-t2w --limit 1": "did you mean 'toy-t2v'",
+    "run videos-api:missing --limit 1": "give http(s)://…#MODEL",
+    "run cmd:missing --limit 1": "write cmd:SCRIPT ARGS…",
+    "run cmd:./file --limit 1": "'./file' is a file that may not be run; write cmd:SCRIPT ARGS…",
+    "run python:missing --limit 1": "write python:package.module:Class",
     "run x=toyworld: x=toyworld:noisy": "give one a name, NAME=MODEL",
     "run toyworld: --shard 5/4": "write i/n with 1 ≤ i ≤ n",
     "score file --shard 1": "write i/n with 1 ≤ i ≤ n",

@@ -163,7 +163,7 @@ def require_no_clips(models: Sequence[str]) -> None:
         _, model = generators.split_name(typed)
         kind, colon, target = model.partition(":")
         folder = Path(target if kind == "clips" else model)
-        if folder.is_dir() and (kind == "clips" or (not colon and detect(folder).kind == "clips")):
+        if folder.is_dir() and ((kind == "clips" and target) or (not colon and detect(folder).kind == "clips")):
             place = f"./{folder}" if str(folder).startswith("-") else folder
             msg = (
                 f"{typed} is a folder of finished clips: `avbench score {place}` scores it; name a subset or "

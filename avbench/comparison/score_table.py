@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench.core import Direction, InputError, Key, Score, different_fields, nearest, without_notes
+from avbench.core import (
+    Direction,
+    InputError,
+    Key,
+    Score,
+    different_fields,
+    field_in_words,
+    is_sha256,
+    nearest,
+    without_notes,
+)
 from avbench.metrics.evaluate import chosen_metrics, read_values
 from avbench.metrics.table import Metric, known_metrics, problems
 from avbench.storage.run_folder import RunFolder
@@ -25,6 +35,13 @@ SAMPLING = (
     "audio_again",
 )
 """Settings that say how a model was sampled, not which it is: where two models both have one, it must be equal."""
+
+_REMEDIES = {
+    "the reference": "`avbench evaluate RUN --reference PLACE` scores a run against another reference",
+    "the prompts": "the runs are of two versions of the subset; `avbench run` with the same version makes them alike",
+    "the network's weights": "`avbench measure` and `avbench evaluate` of both with the same file make them alike",
+}
+"""What differs in files → what to do about it."""
 
 Where = tuple[str, str]
 """Subset and metric."""
@@ -82,16 +99,34 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
             )
         specs = [{"clip_spec": one.clip_specs.get(where[0])} for one in (run, other)]
         differing |= different_fields(*specs)
-        sentence = "; ".join(f"{name} {one!r} against {two!r}" for name, (one, two) in differing.items())
+        sentence = "; ".join(_said(differing))
         refused = [name for name in differing if not any(name == one or name.startswith(f"{one}.") for one in allow)]
         if refused:
+            remedies = [_REMEDIES[words] for words in dict.fromkeys(map(field_in_words, refused)) if words in _REMEDIES]
+            allowed = "reference" if refused[0].startswith("reference.") else refused[0]
+            why = "; ".join([sentence, *remedies])
             msg = (
                 f"{where[1]} on {where[0]} of {run.name} and of {other.name} were made under different protocols and "
-                f"cannot be compared: {sentence} (--allow {refused[0]} compares them all the same, and marks it)"
+                f"cannot be compared: {why} (--allow {allowed} compares them all the same, and marks it)"
             )
             raise InputError(msg)
         marks[where] = f"made differently: {sentence}" if sentence else None
     return marks
+
+
+def _said(differing: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """What differs, in words; of files that are known by hashes, which, and the hashes' first digits."""
+    said: dict[str, str] = {}
+    for name, (one, two) in differing.items():
+        if is_sha256(one) and is_sha256(two):
+            said.setdefault(field_in_words(name), f"{field_in_words(name)} ({one[:12]} against {two[:12]})")
+        elif is_sha256(one) or is_sha256(two):
+            said[field_in_words(name)] = (
+                f"{field_in_words(name)} ({'the first' if is_sha256(one) else 'the second'} run's only)"
+            )
+        elif not any(inner.startswith(f"{name}.") for inner in differing):
+            said[name] = f"{name} {one!r} against {two!r}"
+    return list(said.values())
 
 
 def asked_scores(folder: RunFolder, metrics: Sequence[str] | None) -> list[Score]:

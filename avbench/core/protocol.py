@@ -83,6 +83,11 @@ _IDENTIFIED = (
     (r"(?:settings\.)?weights\.sha256", "the model's files"),
     (r"(?:settings\.)?weights\.(.+)\.sha256", r"the model's files (\1)"),
     (r"subsets\.(.+)", r"the prompts of \1"),
+    (r"subset\.digest", "the prompts"),
+    (r"reference\..+", "the reference"),
+    (r"(?:.+\.)?reference_clips", "the reference clips"),
+    (r"(?:.+\.)?weights_sha256", "the network's weights"),
+    (r"(?:.+\.)?([a-z]+)_sha256", r"the network's \1"),
     (r"(.+)", r"\1"),
 )
 """Names of fields that hold hashes, and what these identify."""
@@ -110,7 +115,7 @@ def field_differences(
     for name, (one, other) in differing.items():
         if name in hashed:
             both = is_sha256(one) and is_sha256(other)
-            found.append(f"{_in_words(name)}: {OTHER_CONTENT if both else 'in one of the two only'}")
+            found.append(f"{field_in_words(name)}: {OTHER_CONTENT if both else 'in one of the two only'}")
         elif name not in beside:
             found.append(f"{name}: {said(repr(one), repr(other))}")
     return found
@@ -121,7 +126,7 @@ def is_sha256(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 
-def _in_words(name: str) -> str:
+def field_in_words(name: str) -> str:
     """What a field that holds a hash identifies."""
     return next(found.expand(words) for pattern, words in _IDENTIFIED if (found := re.fullmatch(pattern, name)))
 

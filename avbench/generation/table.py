@@ -33,6 +33,17 @@ GENERATORS: dict[str, str] = {
 }
 """Provider → ``module:class``, imported when used."""
 
+TARGETS = {
+    "clips": "FOLDER",
+    "avfulldit": "NAME-OR-FOLDER",
+    "diffusers": "PATH-OR-OWNER/NAME",
+    "fastvideo": "PATH-OR-OWNER/NAME",
+    "videos-api": "URL#MODEL",
+    "cmd": "SCRIPT ARGS…",
+    "python": "package.module:Class",
+}
+"""Provider → what stands after its colon, where something must."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -123,9 +134,15 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
                 raise InputError(msg)
             return build(seen.model, settings, journal)
         unknown = f"give provider:target; unknown provider, {nearest(provider, [*GENERATORS, *outside])}"
-        if not colon:
+        if provider in {*GENERATORS, *outside}:
+            whole = f"{provider}:{TARGETS.get(provider, '')}"
+            unknown = f"there is no file or folder of that name; for the provider write {whole}"
+        elif not colon:
             unknown += "; and there is no file or folder of that name"
         msg = f"model {model!r}: {plug_ins().problems.get(provider, unknown)}"
+        raise InputError(msg)
+    if not target.strip() and (target or provider in TARGETS) and provider in GENERATORS:
+        msg = f"model {model!r} names nothing after the colon; write {provider}:{TARGETS.get(provider, '')}"
         raise InputError(msg)
     kind = resolve(GENERATORS[provider]) if provider in GENERATORS else outside[provider].load()
     asks = "journal" in check_settings(kind, settings, provider)

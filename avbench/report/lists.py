@@ -139,16 +139,7 @@ def _models() -> Listing:
 
     known = generators.GENERATORS
     rows = [(f"toyworld:{variant}", known["toyworld"]) for variant in [*WORLDS, *CHANGES]]
-    others = {
-        "clips:FOLDER": "clips",
-        "avfulldit:NAME-OR-FOLDER": "avfulldit",
-        "diffusers:PATH-OR-OWNER/NAME": "diffusers",
-        "fastvideo:PATH-OR-OWNER/NAME": "fastvideo",
-        "videos-api:URL#MODEL": "videos-api",
-        "cmd:SCRIPT ARGS…": "cmd",
-        "python:package.module:Class": "python",
-    }
-    rows += [(model, known[name]) for model, name in others.items()]
+    rows += [(f"{name}:{target}", known[name]) for name, target in generators.TARGETS.items()]
     rows += [(f"{name}:TARGET", one.place) for name, one in generators.plug_ins().usable.items()]
     return ("model", "where"), rows
 

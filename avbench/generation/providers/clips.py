@@ -27,7 +27,7 @@ class ClipsFolder:
         """List the clips in the folder; `fps` is the frame rate of folders of frames, which have none."""
         self._folder = Path(target)
         if not self._folder.is_dir():
-            msg = f"clips:{target}: there is no such folder"
+            msg = f"clips:{target}: there is no such folder; write clips:FOLDER"
             raise InputError(msg)
         self._fps: Fraction | None = None if fps is None else frame_rate(fps)
         found = clips_in(self._folder)

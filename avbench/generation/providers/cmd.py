@@ -74,7 +74,9 @@ class Command:
             msg = f"cmd:{target}: {error}"
             raise InputError(msg) from None
         if not self._words or not shutil.which(self._words[0]):
-            msg = f"cmd:{target}: {self._words[0] if self._words else 'nothing'!r} is not a command that can be run"
+            named = self._words[0] if self._words else ""
+            why = "is a file that may not be run" if Path(named).is_file() else "is not a command that can be run"
+            msg = f"cmd:{target}: {named!r} {why}; write cmd:SCRIPT ARGS…, such as cmd:python make.py"
             raise InputError(msg)
         check_positive(batch=batch, concurrency=concurrency, timeout=timeout)
         self.batch_size, self.concurrency, self._timeout_seconds = int(batch), int(concurrency), timeout

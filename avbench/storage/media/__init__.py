@@ -13,7 +13,12 @@ simplest fraction that fits, so a gif with delays of 120 and 130 ms has 8 fps. E
 It is read at the constant rate that leaves the fewest frames out of step: each source frame moves to the nearest k/fps
 and is shown until the next one; of several at one k the last is shown. A remark gives the rate and how many frames were
 left out and repeated. A fragmented mp4 without an edit list stretches its first frame, or its first block of sound,
-over the sound's priming; this is undone. AVI stores no presentation times, so its frames are sorted.
+over the sound's priming; this is undone. Where an edit list of mp4 starts within a frame, libav moves the next one
+forward, which is undone too. If the first frame alone is out of step, sample 0 sounds where the grid of the others
+starts.
+
+Copies and cuts (packets.py). AVI stores no presentation times: its frames get the packets' places in rising order. What
+a cut leaves at the beginning without the frames that it needs is left out, as by players, with a remark.
 
 Exact: files that `write_clip` wrote losslessly, down to fps, pixels and 24-bit samples; sample counts in mp4, wav and
 flac, with AAC's priming and padding removed. Not exact: lossy codecs, whose samples beyond ±1 are clipped; mp3, which

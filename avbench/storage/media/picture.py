@@ -17,6 +17,7 @@ from avbench.core.clip import frame_rate
 from avbench.core.errors import MediaError
 from avbench.storage.media.budget import Budget
 from avbench.storage.media.colour import as_seen, colour_remarks, square_size
+from avbench.storage.media.packets import Packets
 from avbench.storage.media.timing import first_frame_stretch, frame_grid, tick_of, undo_rounding
 
 _SQUARE_BY_HABIT = ("gif",)  # viewers of pictures and gifs ignore the declared shape of pixels
@@ -36,6 +37,11 @@ class Picture:
         self.stamps: list[int | None] = []
         """The presentation timestamp of each frame, as it is in the file."""
         self.interlaced = False
+        self.shown_from = Fraction(0)
+        """When the first frame of the constant rate that `at` returned is shown, in seconds."""
+        self.late_start = Fraction(0)
+        """Seconds that the container's promised duration counts before the first frame."""
+        self.packets = Packets(stream)
         self.held = Fraction(0)
         self.remarks: list[str] = []
         self._variable = False
@@ -106,7 +112,7 @@ class Picture:
 
     @property
     def origin(self) -> Fraction:
-        """When frame 0 is shown, in seconds."""
+        """When the first frame is shown, in seconds."""
         return min(self.times)
 
     @property
@@ -129,6 +135,11 @@ class Picture:
             return self.gap / 2
         return max(after - before for before, after in pairwise(sorted(self.times)))
 
+    def start_later(self, seconds: Fraction) -> None:
+        """Move all frames to `seconds` later than libav says; the container counts these seconds."""
+        self.times = [time + seconds for time in self.times]
+        self.late_start = seconds
+
     def squeeze(self, most: Fraction) -> None:
         """Start the first frame later, by at most `most` seconds, if it alone lasts longer than the others.
 
@@ -144,14 +155,13 @@ class Picture:
         if not self.times:
             msg = f"{self.path} holds no frames"
             raise MediaError(msg)
-        if self.stream.container.format.name == "avi":
-            first = (self.stream.start_time or 0) * self.tick
-            self.times = [first + t - self.origin for t in sorted(self.times)]
+        self._leave_out_lost()
         times = [t - self.origin for t in self.times]
         if times != sorted(times):
             msg = f"{self.path} is damaged: its timestamps run backwards"
             raise MediaError(msg)
         grid = frame_grid(times, self.end - self.origin, self.tick, self._declared())
+        self.shown_from = self.origin + grid.start
         if grid.remark:
             self._variable = True
             self.remarks.append(grid.remark)
@@ -163,6 +173,22 @@ class Picture:
         # Frame k shows the last source frame whose place is not after it.
         now = [k * grid.rate // fps for k in range(count)]
         return np.searchsorted(np.array(grid.places), now, side="right") - 1, fps
+
+    def _leave_out_lost(self) -> None:
+        """Say how many frames a cut left without those that they need; in AVI, give the others their times."""
+        stamps = [stamp for stamp in self.stamps if stamp is not None]
+        lost = self.packets.lost(stamps)
+        if self.packets.without_times and len(stamps) == len(self.stamps):
+            self.times = self.packets.times(stamps, self.tick)
+            # FFmpeg writes twice the rate, so a frame lasts longer than the one tick that its packet does.
+            gaps = sorted(after - before for before, after in pairwise(self.times))
+            self.held = max([self.held, *gaps[len(gaps) // 2 :][:1]])
+            self.late_start = self.origin
+        elif lost:
+            self.late_start += self.packets.seconds_lost(stamps, self.tick)
+        if lost:
+            those = "its first frame needs" if lost == 1 else f"its first {lost} frames need"
+            self.remarks.append(f"{those} others from before it was cut out: left out, as in players")
 
     def _declared(self) -> list[Fraction]:
         """Return the rates that the container declares, the most trusted first."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import av
 import av.container
+import av.error
 import numpy as np
 from av.stream import Disposition
 
@@ -112,14 +113,30 @@ def _read_file(path: Path, fps: Fraction | None, most_held: float) -> Clip:
         _decode(path, container, picture, sound)
         if sound and fragmented:
             picture.squeeze(sound.patience)
+        picture.start_later(_hidden_seconds(path, picture))
         shown, rate = picture.at(fps)
         _check_end(path, container, [picture, sound] if sound else [picture], fragmented=fragmented)
         decode = functools.partial(_images, path, stream.index, _numbers(picture))
-    rest = rate, sound.audio(picture.origin) if sound else None, tuple(remarks + picture.remarks)
+    rest = rate, sound.audio(picture.shown_from) if sound else None, tuple(remarks + picture.remarks)
     if picture.held_whole:
         return Clip(picture.frames[shown], *rest)
     stored: Any = StoredFrames(decode, picture.shape, np.arange(len(picture.times))[shown])
     return StoredClip(stored, *rest)
+
+
+def _hidden_seconds(path: Path, picture: Picture) -> Fraction:
+    """For how many seconds a player shows a frame that an edit list of mp4 starts within.
+
+    libav leaves that frame out and moves the next one to its place, but the sound stays. Where it does not follow the
+    edit list, it gives the time that the file has for the next one.
+    """
+    if picture.packets.first_after_hidden is None:
+        return Fraction(0)
+    place, stamp = picture.packets.first_after_hidden
+    with _opened(path, _VIDEO_FORMATS, checked=True, edits=False) as container:
+        packets = container.demux(container.streams[picture.stream.index])
+        found = next((packet.pts for packet in packets if packet.pos == place), None)
+    return max(Fraction(0), (found - stamp) * picture.tick) if found is not None else Fraction(0)
 
 
 def _numbers(picture: Picture) -> dict[int, int]:
@@ -238,11 +255,14 @@ def _folder_sound(folder: Path) -> Audio | None:
 
 
 @contextmanager
-def _opened(path: Path, formats: str, *, checked: bool = False) -> Iterator[av.container.InputContainer]:
+def _opened(
+    path: Path, formats: str, *, checked: bool = False, edits: bool = True
+) -> Iterator[av.container.InputContainer]:
     if not checked:
         check_whole(path)
     # libav cannot mistake an absolute path for a URL, and the whitelists keep it from opening any other file.
     options = {"format_whitelist": formats, "protocol_whitelist": "file", **_STRICT}
+    options |= {} if edits else {"advanced_editlist": "0"}
     with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
         yield container
 
@@ -277,14 +297,31 @@ def _decoded(
         codec.options = _STRICT
         codec.thread_count = 1  # clips are read by as many processes as there are cores, each with one thread
     for packet in container.demux(*(track.stream for track in wanted.values())):
+        track = wanted[packet.stream.index]
+        if isinstance(track, Picture):
+            track.packets.note(packet)
         if not_needed:
             packet.stream.codec_context.skip_frame = "NONREF" if not_needed(packet.pts) else "DEFAULT"
-        frames: Any = packet.decode()
+        try:
+            frames: Any = packet.decode()
+        except av.error.InvalidDataError:
+            if not (isinstance(track, Picture) and track.packets.starts_inside):
+                raise
+            if not track.packets.may_lack_others():
+                msg = (
+                    f"{path} cannot be read: it was cut out of a longer clip, and frames of it need others from before "
+                    f"the cut, or it is damaged (packet at {packet.pts}); `ffmpeg -i {path.name} -c:v libx264 -crf 12 "
+                    "NEW.mp4` keeps what a player shows"
+                )
+                raise MediaError(msg) from None
+            continue  # a player leaves it out too
         for frame in frames:
             if packet.is_corrupt or frame.is_corrupt:
                 msg = f"{path} is damaged or cut short: its {packet.stream.type} is not whole (packet at {packet.pts})"
                 raise MediaError(msg)
-            yield wanted[packet.stream.index], frame
+            if isinstance(track, Picture):
+                track.packets.frame_came()
+            yield track, frame
 
 
 def _check_end(
@@ -295,7 +332,7 @@ def _check_end(
         promised, tagged = track.stream.duration, _tagged_end(track.stream)
         if promised:
             # Some fragmented files count from zero, not from the track's start.
-            late = max(track.origin, 0) if fragmented else 0
+            late = max(track.origin, 0) if fragmented else track.late_start
             short = promised * track.tick - (track.end - track.origin) - late
         elif tagged:
             short = tagged - track.end

@@ -22,7 +22,7 @@ class Sound:
         self.tick = tick_of(stream, path)
         self.rate = self.length = 0
         self.blocks: list[np.ndarray] = []
-        self.origin = Fraction(0)
+        self.origin = self.late_start = Fraction(0)
         self.remarks: list[str] = []
         self._lasts_longer = False
 

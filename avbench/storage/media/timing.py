@@ -34,6 +34,8 @@ class Grid:
     """Source frame i is shown from places[i]/rate seconds on."""
     count: int
     """Frames at the rate, to the end of the last source frame."""
+    start: Fraction = Fraction(0)
+    """When place 0 is, in seconds: not at the first frame if that one alone is out of step."""
     remark: str | None = None
     """For a variable rate: how many frames were left out and repeated."""
 
@@ -76,7 +78,8 @@ def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, decl
         f"{float(steps.rate):.6g} frames per second, with {len(times) - shown} of its {len(times)} frames left out and "
         f"{count - shown} frames repeated"
     )
-    return Grid(steps.rate, steps.places, count, remark)
+    start = Fraction(steps.phase + steps.first).limit_denominator(10**6) / steps.rate
+    return Grid(steps.rate, steps.places, count, start, remark)
 
 
 def first_frame_stretch(times: Sequence[Fraction], length: Fraction, tick: Fraction) -> Fraction:
