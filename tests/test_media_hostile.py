@@ -158,6 +158,10 @@ def test_a_damaged_video_is_told_in_plain_words(tmp_path: Path) -> None:
     assert "cannot be read: it is damaged or cut off (invalid data found" in refusal(path)
     path.write_bytes(whole[: len(whole) // 2])
     assert f"is cut short: {len(whole) // 2} of at least {len(whole)} bytes are there" in refusal(path)
+    make(tmp_path / "a.avi", moving(8), 8, codec="mpeg4")
+    whole = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "a.avi").write_bytes(whole[: len(whole) * 9 // 10])
+    assert f"is cut short: {len(whole) * 9 // 10} of at least {len(whole) - 8} bytes" in refusal(tmp_path / "a.avi")
     make_folder(tmp_path / "frames", ["0.png"])
     (tmp_path / "frames/0.png").write_bytes(whole)
     with pytest.raises(MediaError, match=r"0\.png cannot be read: it is video \(inv"):

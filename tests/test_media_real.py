@@ -345,16 +345,16 @@ def test_a_cut_fragment_is_noticed(tmp_path: Path, flags: str) -> None:
 LONG = np.stack([np.repeat([[30 + 30 * (k // 8)], [30 + 30 * (k % 8)]], 32, 0).repeat(48, 1).T for k in range(50)])
 """Two seconds at 25 fps: the greys of a frame's halves are the digits of its number."""
 CODECS = {
-    "libx264": "x264-params=bframes={0}:b-pyramid=normal:b-adapt=0:keyint=12:scenecut=0:open-gop={1}",
+    "libx264": "x264-params=bframes={0}:b-pyramid=normal:b-adapt=0:keyint=12:scenecut=0:open-gop={1}:intra-refresh={2}",
     "libx265": "x265-params=log-level=none:bframes={0}:b-adapt=0:keyint=12:scenecut=0:open-gop={1}",
     "mpeg4": "bf={0} g=12 qmin=1 qmax=2",
 }
 
 
-def encoded(path: Path, codec: str, between: int, open_groups: bool) -> Path:
+def encoded(path: Path, codec: str, between: int, open_groups: bool, refresh: bool = False) -> Path:
     """`LONG` with a sound whose samples are the time in seconds, divided by 4."""
     with av.open(str(path), "w") as container:
-        options = CODECS[codec].format(between, int(open_groups)) + " crf=10 threads=1 b=4000000"
+        options = CODECS[codec].format(between, int(open_groups), int(refresh)) + " crf=10 threads=1 b=4000000"
         video = container.add_stream(codec, rate=25, options=dict(one.split("=", 1) for one in options.split()))
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         audio = container.add_stream("pcm_s16le", rate=16000, layout="mono")
@@ -463,6 +463,31 @@ def test_a_cut_whose_first_frame_is_damaged_is_refused_with_what_to_do(tmp_path:
     data = path.read_bytes()
     path.write_bytes(data.replace(first[-8:], bytes(8)))
     assert "cut out of a longer clip" in (words := refusal(path)) and "`ffmpeg -i b.mov " in words
+
+
+@pytest.mark.parametrize(("refresh", "later", "damaged"), [(False, 5, 7), (True, 0, 2)])
+def test_damage_after_a_cut_is_no_part_of_the_cut(tmp_path: Path, refresh: bool, later: int, damaged: int) -> None:
+    """The next key frame, or one that renews a stripe of the picture, is damaged: no frame comes before a later one."""
+    source = encoded(tmp_path / "a.mov", "libx264", 0, False, refresh)
+    copied(source, path := tmp_path / "b.mov", 1, later=later)
+    assert any("others from before it was cut out" in remark for remark in read_clip(path).remarks)
+    with av.open(str(path)) as container:
+        content = bytes([*container.demux(video=0)][damaged])
+    path.write_bytes(path.read_bytes().replace(content, bytes(4) + content[4:]))
+    assert "damaged" in refusal(path)
+
+
+def test_the_end_of_a_late_picture_in_avi_is_missed(tmp_path: Path) -> None:
+    source = encoded(tmp_path / "a.mov", "libx264", 3, False)
+    copied(source, path := tmp_path / "b.avi", 2)
+    frames = len(read_clip(path).frames)
+    with av.open(str(path)) as container:
+        last = bytes([one for one in container.demux(video=0) if one.size][-1])
+    data = path.read_bytes()
+    at = data.rindex(last) - 8
+    path.write_bytes(data[:at] + b"JUNK" + data[at + 4 :])  # the chunk is no longer the picture's
+    assert frames > 20
+    assert "is cut short: its video ends" in refusal(path)
 
 
 @pytest.mark.parametrize("between", [0, 3])

@@ -29,7 +29,7 @@ def check_whole(path: Path) -> None:
     """Raise MediaError if a file is empty, cut short, or not an ordinary file (reading a pipe could wait forever).
 
     A gif without its closing byte is cut short. So is a Matroska file with an element that extends beyond the end or
-    does not match its CRC-32, and an mp4 with a box that extends beyond the end.
+    does not match its CRC-32, an mp4 with a box that extends beyond the end, and an AVI that is shorter than it says.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
@@ -47,6 +47,8 @@ def check_whole(path: Path) -> None:
                 raise MediaError(msg)
         elif start[:4] == b"\x1a\x45\xdf\xa3":
             _check_matroska(path, file, found.st_size)
+        elif start[:4] == b"RIFF":
+            _check_avi(path, file, found.st_size)
         elif start[4:] in _FIRST_BOXES:
             for kind, end in _boxes(file, found.st_size):
                 if end > found.st_size and kind in _NEEDED_BOXES:
@@ -130,6 +132,21 @@ def _boxes(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int]]:
             return  # a size of 0 means: to the end of the file
         at += size
         yield kind, at
+
+
+def _check_avi(path: Path, file: BinaryIO, length: int) -> None:
+    """Long files have several outermost chunks. Some programs count the 8 bytes of a chunk's head too."""
+    at = 0
+    while at + 8 <= length:
+        file.seek(at)
+        head = file.read(12)
+        size = int.from_bytes(head[4:8], "little")
+        if head[:4] != b"RIFF" or head[8:] not in (b"AVI ", b"AVIX") or size in (0, 0xFFFFFFFF):
+            return  # such sizes are those of live streams
+        if at + size > length:
+            msg = f"{path} is cut short: {length} of at least {at + size} bytes are there"
+            raise MediaError(msg)
+        at += 8 + size + size % 2
 
 
 def _check_matroska(path: Path, file: BinaryIO, length: int) -> None:

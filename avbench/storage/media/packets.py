@@ -24,6 +24,8 @@ class Packets:
         """Place in the file, in bytes, and timestamp of the first packet that is shown after hidden ones."""
         self.starts_inside = self._hidden = False
         self._stamps: list[int] = []
+        self._keys: set[int] = set()
+        self._needs_others = False
         self._noted = self._unstamped = 0
         self._before_frames: int | None = None
 
@@ -33,7 +35,9 @@ class Packets:
         if self.without_times:
             packet.pts = packet.dts
         if self._noted == 1:
-            self.starts_inside = _starts_inside(packet)
+            self.starts_inside = _needs_others(packet)
+        elif self.starts_inside and self._before_frames is None:
+            self._needs_others = _needs_others(packet)
         if packet.pts is None:
             # Matroska has no times below 0.
             self._unstamped += packet.size > 0 and bool(self._stamps) and self._before_frames is None
@@ -45,6 +49,8 @@ class Packets:
             self.first_after_hidden = packet.pos, packet.pts
         if not self.without_times or packet.size > _REPEATS:
             self._stamps.append(packet.pts)
+            if packet.is_keyframe:
+                self._keys.add(packet.pts)
 
     def frame_came(self) -> None:
         """Note that a frame was decoded."""
@@ -56,21 +62,34 @@ class Packets:
 
         Such packets lie between the first one and the first frame that comes. Only the decoder of H.264 fails on them.
         """
-        return self.starts_inside and self._before_frames is None and self._noted > 1
+        return self.starts_inside and self._before_frames is None and self._noted > 1 and self._needs_others
 
     def lost(self, stamps: Sequence[int | None]) -> int:
         """Return how many packets at the beginning gave no frame; `stamps` are those of the frames that came."""
-        if self.without_times:
-            return len(self._lost_places(stamps))
         known = [stamp for stamp in stamps if stamp is not None]
-        return self._unstamped + sum(stamp < min(known) for stamp in self._stamps) if known else 0
+        unstamped = self._unstamped if known and not self.without_times else 0
+        return unstamped + len(self._lost_stamps(known))
+
+    def lost_a_beginning(self, stamps: Sequence[int]) -> bool:
+        """Whether a group of pictures that is there from its beginning gave no frame: it is damaged.
+
+        Where the picture is refreshed in stripes, one key frame may be lost: frames come before the next one.
+        """
+        return sum(stamp in self._keys for stamp in self._lost_stamps(stamps)) > 1
+
+    def _lost_stamps(self, known: Sequence[int]) -> list[int]:
+        if self.without_times:
+            return self._lost_places(known)
+        return [stamp for stamp in self._stamps if stamp < min(known)] if known else []
 
     def seconds_lost(self, stamps: Sequence[int], tick: Fraction) -> Fraction:
         """Return how long the first frame that came is after the first packet, where packets have times."""
         return max(0, min(stamps) - min(self._stamps)) * tick
 
-    def times(self, stamps: Sequence[int], tick: Fraction) -> list[Fraction]:
+    def times(self, stamps: Sequence[int], tick: Fraction) -> tuple[list[Fraction], Fraction]:
         """Return when the frames of an AVI are shown, in seconds, if `stamps` are the places of their packets.
+
+        The second value is how much later that is than the container counts them.
 
         A frame is shown at the place that has its number, whichever packet holds it. FFmpeg writes a track that starts
         late from 0 on, with a hole after its first packet. If its decoder has to wait for later packets, its frames
@@ -81,10 +100,10 @@ class Packets:
         wait = (self._before_frames or 0) - len(lost)
         gaps = [after - before for before, after in pairwise(places)]
         usual = sorted(gaps)[len(gaps) // 2] if gaps else 0
+        later = 0
         if wait > 0 and gaps and gaps[0] > usual == max(gaps[1:], default=usual):
-            places = [places[1] - usual, *places[1:]]
-            places = [place + wait * usual for place in places]
-        return [place * tick for place in places[len(lost) :]]
+            places, later = [places[1] - usual, *places[1:]], wait * usual
+        return [(place + later) * tick for place in places[len(lost) :]], later * tick
 
     def _lost_places(self, stamps: Sequence[int | None]) -> list[int]:
         """Those before the first key frame, and those that follow it in the file and are shown before it."""
@@ -93,8 +112,8 @@ class Packets:
         return before + list(takewhile(lambda place: place not in came, self._stamps[len(before) + 1 :]))
 
 
-def _starts_inside(packet: av.Packet) -> bool:
-    """Whether the first packet of H.264 does not start a sequence, so that frames may need others from before it."""
+def _needs_others(packet: av.Packet) -> bool:
+    """Whether a packet of H.264 does not start a sequence, so that it and later ones may need frames from before it."""
     codec = packet.stream.codec_context
     if codec is None or codec.name != "h264":
         return False

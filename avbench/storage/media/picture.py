@@ -132,7 +132,8 @@ class Picture:
         At a variable rate, a container may write any of the gaps as the last frame's duration.
         """
         if not self._variable:
-            return self.gap / 2
+            # In AVI every frame counts at least one tick, and FFmpeg writes two of them for each frame.
+            return min(self.gap, self.tick if self.packets.without_times else self.gap) / 2
         return max(after - before for before, after in pairwise(sorted(self.times)))
 
     def start_later(self, seconds: Fraction) -> None:
@@ -179,13 +180,18 @@ class Picture:
         stamps = [stamp for stamp in self.stamps if stamp is not None]
         lost = self.packets.lost(stamps)
         if self.packets.without_times and len(stamps) == len(self.stamps):
-            self.times = self.packets.times(stamps, self.tick)
+            self.times, uncounted = self.packets.times(stamps, self.tick)
             # FFmpeg writes twice the rate, so a frame lasts longer than the one tick that its packet does.
             gaps = sorted(after - before for before, after in pairwise(self.times))
             self.held = max([self.held, *gaps[len(gaps) // 2 :][:1]])
-            self.late_start = self.origin
+            self.late_start = self.origin - uncounted
         elif lost:
             self.late_start += self.packets.seconds_lost(stamps, self.tick)
+        if self.packets.lost_a_beginning(stamps):
+            msg = (
+                f"{self.path} is damaged: none of its first {lost} frames can be read, and one of them needs no others"
+            )
+            raise MediaError(msg)
         if lost:
             those = "its first frame needs" if lost == 1 else f"its first {lost} frames need"
             self.remarks.append(f"{those} others from before it was cut out: left out, as in players")
