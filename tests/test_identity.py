@@ -355,22 +355,24 @@ def test_a_script_and_its_files_are_known_by_their_bytes_from_another_folder(her
         sample(folder, f"cmd:{python} ../write.py --weights=../step.pt", {}, asked, [0])
 
 
-def test_a_script_by_another_path_goes_on_in_the_same_run_folder(here):
+@pytest.mark.parametrize("by", [f"{sys.executable} ", ""])
+def test_a_script_by_another_path_goes_on_in_the_same_run_folder(here, by):
     """Without a name, the model's name is that of its run folder."""
-    (here / "write.py").write_text("import drawn\n" + WRITER)
+    (here / "write.py").write_text(f"#!{sys.executable}\nimport drawn\n" + WRITER)
+    (here / "write.py").chmod(0o755)
     (here / "drawn.py").write_text("")
     (here / "bin").mkdir()
     (here / "bin/link.py").symlink_to("../write.py")
-    python, asked = sys.executable, SamplingJob([Subset("s", 1, (Prompt("a", "a cat"),), None)])
-    for path in ("write.py", "./write.py", f"{here}/write.py", "bin/../write.py", "bin/link.py"):
-        ((place, model),) = model_folders(here / "out", [f"cmd:{python} {path}"]).items()
+    asked = SamplingJob([Subset("s", 1, (Prompt("a", "a cat"),), None)])
+    for path in ("./write.py", f"{here}/write.py", "bin/../write.py", "bin/link.py", *(["write.py"] if by else [])):
+        ((place, model),) = model_folders(here / "out", [f"cmd:{by}{path}"]).items()
         sampled(place, model, asked, Work(0))
     assert len([*(here / "out").iterdir()]) == 1
     assert len((place / "samples.jsonl").read_text().splitlines()) == 1, "the clip was made once"
     (here / "write").mkdir()
     (here / "write/write.py").write_text(WRITER)
-    assert run_name(f"cmd:{python} write/write.py") != place.name
-    assert run_name(f"cmd:{python} -c 'a={'1' * 500}; b=2.py") and run_name(f"cmd:{'x' * 500}.py y={'z' * 500}")
+    assert run_name(f"cmd:{by}write/write.py") != place.name
+    assert run_name(f"cmd:{by}-c 'a={'1' * 500}; b=2.py") and run_name(f"cmd:{'x' * 500}.py y={'z' * 500}")
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,7 @@ def _as_held(folder: RunFolder, run: Run) -> Run:
     # The settings of finished clips hold their absolute folder, so it is known also from another working folder.
     same = clips and run.settings.get("folder") == held.settings.get("folder")
     same = same or generators.same_place(run.model, held.model)
-    return dataclasses.replace(run, model=held.model) if same else run.spelled_as(held)
+    return (dataclasses.replace(run, model=held.model) if same else run).spelled_as(held)
 
 
 def _another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:
