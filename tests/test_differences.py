@@ -175,17 +175,22 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
     [
         (
             {"subset": {"digest": "HASH"}},
-            "subset.digest",
+            "--allow subset",
             "the prompts (HASH against HASH); the runs are of two versions",
         ),
         (
+            {"subset": {"digest": "HASH", "prompts": "SIDE"}},
+            "--allow subset",
+            "subset.prompts 'b' against 'a'; they differ in their number of prompts; `avbench run` with",
+        ),
+        (
             {"reference": {"clips.csv": "HASH", "columns.safetensors": "HASH"}},
-            "reference",
+            "--allow reference",
             "the reference (HASH against HASH); `avbench evaluate RUN --reference PLACE` scores",
         ),
         (
             {"feature": {"weights_sha256": "HASH", "crop": "SIDE"}},
-            "feature.crop",
+            "--allow feature.crop --allow feature.weights_sha256",
             "feature.crop 'b' against 'a'; the network's weights (HASH against HASH); `avbench measure` and",
         ),
     ],
@@ -209,7 +214,7 @@ def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allo
     for short in (12 * "b", 12 * "a"):
         words = words.replace("HASH", short, 1)
     assert words in str(refused.value) and 13 * "a" not in str(refused.value)
-    assert f"--allow {allowed} compares" in str(refused.value)
+    assert f"({allowed} compares" in str(refused.value)
 
 
 def test_the_leaderboard_ranks_what_the_data_separate(tmp_path, runs):

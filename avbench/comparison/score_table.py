@@ -39,9 +39,13 @@ SAMPLING = (
 _REMEDIES = {
     "the reference": "`avbench evaluate RUN --reference PLACE` scores a run against another reference",
     "the prompts": "the runs are of two versions of the subset; `avbench run` with the same version makes them alike",
+    "subset.prompts": "they differ in their number of prompts; `avbench run` with the same --limit makes them alike",
     "the network's weights": "`avbench measure` and `avbench evaluate` of both with the same file make them alike",
 }
-"""What differs in files → what to do about it."""
+"""What differs in files, or the number of prompts → what to do about it."""
+
+_WHOLE = ("reference", "subset")
+"""Their fields differ together, so `--allow` is advised for the whole."""
 
 Where = tuple[str, str]
 """Subset and metric."""
@@ -102,12 +106,16 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
         sentence = "; ".join(_said(differing))
         refused = [name for name in differing if not any(name == one or name.startswith(f"{one}.") for one in allow)]
         if refused:
-            remedies = [_REMEDIES[words] for words in dict.fromkeys(map(field_in_words, refused)) if words in _REMEDIES]
-            allowed = "reference" if refused[0].startswith("reference.") else refused[0]
+            kinds = dict.fromkeys(map(field_in_words, refused))
+            if "subset.prompts" in kinds:  # which is why their hash differs
+                kinds.pop("the prompts", None)
+            remedies = [_REMEDIES[kind] for kind in kinds if kind in _REMEDIES]
+            fields = [one if (one := name.partition(".")[0]) in _WHOLE else name for name in refused]
+            allowed = " ".join(f"--allow {field}" for field in dict.fromkeys(fields))
             why = "; ".join([sentence, *remedies])
             msg = (
                 f"{where[1]} on {where[0]} of {run.name} and of {other.name} were made under different protocols and "
-                f"cannot be compared: {why} (--allow {allowed} compares them all the same, and marks it)"
+                f"cannot be compared: {why} ({allowed} compares them all the same, and marks it)"
             )
             raise InputError(msg)
         marks[where] = f"made differently: {sentence}" if sentence else None
