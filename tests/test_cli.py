@@ -177,8 +177,12 @@ def test_a_run_grows_and_does_not_shrink(tmp_path):
 def test_ctrl_c_and_kill_end_with_what_is_kept(tmp_path, monkeypatch, stopped_by, code):
     made_run(tmp_path / "a", names=["toy-control"], count=3)
     before = signal.getsignal(signal.SIGTERM)
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and then it stops nothing
     monkeypatch.setattr("avbench.api.stages.measure_clips", lambda *_, **__: signal.raise_signal(stopped_by))
-    done = run_avbench("measure", tmp_path / "a", code=code)
+    try:
+        done = run_avbench("measure", tmp_path / "a", code=code)
+    finally:
+        signal.signal(signal.SIGHUP, hung_up)
     assert f"Stopped. 3 of 24 clips are done in {tmp_path}/a; give the same command again to continue." in done.stderr
     assert signal.getsignal(signal.SIGTERM) is before
 
