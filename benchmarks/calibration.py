@@ -29,8 +29,8 @@ import pandas as pd
 from avbench.comparison import gate, plan
 from avbench.comparison.differences import TO_TARGET, differences
 from avbench.comparison.score_table import clip_values, join
-from avbench.metrics.distance import frechet_distance
 from avbench.metrics.evaluate import VALUES_FILE, chosen_metrics
+from avbench.metrics.frechet import frechet_distance
 from avbench.statistics import paired, trainings
 from avbench.storage.run_folder import RunFolder
 

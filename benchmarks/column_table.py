@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from avbench.core import resolve
-from avbench.features.measure import weights_of
+from avbench.features.requirements import weights_of
 from avbench.features.table import FEATURES
 from avbench.metrics.columns import COLUMNS
 from avbench.metrics.evaluate import chosen_metrics, features_of

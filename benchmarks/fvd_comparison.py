@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from avbench.features.video.i3d import I3DLogits
-from avbench.metrics.distance import frechet_distance
+from avbench.metrics.frechet import frechet_distance
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "fvd_comparison.json"
 

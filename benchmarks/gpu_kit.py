@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from avbench.storage.run_folder import write_json
+from avbench.storage.writing import write_json
 from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples
-from avbench.training.loop import Plan
 from avbench.training.machine import Machine
+from avbench.training.plan import Plan
 
 PIECE_BYTES = 15_000_000
 SHARES = {"trials": 0.07, "audio": 0.06, "video": 0.41, "arms": 0.46}

@@ -27,12 +27,14 @@ from rich.console import Console
 from rich.table import Table
 
 from avbench.core import Key, Prompt, Row, Run, Sample, Subset, columns, digest
-from avbench.features.measure import protocol_of
-from avbench.metrics import reference
-from avbench.metrics.distance import Frechet, Kernel, frechet_distance
+from avbench.features.protocols import protocol_of
+from avbench.metrics import reference_building
+from avbench.metrics.frechet import Frechet, frechet_distance
+from avbench.metrics.kernel import Kernel
 from avbench.metrics.sync import sync_excess
 from avbench.statistics import paired, uncertainty
-from avbench.storage.run_folder import RunFolder, append_line
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import append_line
 
 HERE = Path(__file__).parent.parent
 SUBSET = "made-up"
@@ -111,8 +113,8 @@ def make(work: Path, clips: int, rise: float) -> None:
     few = Subset(SUBSET, 1, prompts[:MOST_REAL], None)
     make_run(work / "a", subset, seed=0, rise=0.0)
     make_run(work / "b", subset, seed=0, rise=rise)
-    real = make_run(work / "real", few, seed=reference.FIRST_SEED, rise=0.01)
-    reference.pack(real, few, [protocol_of(feature) for feature in FEATURES], work / "reference" / SUBSET)
+    real = make_run(work / "real", few, seed=reference_building.FIRST_SEED, rise=0.01)
+    reference_building.pack(real, few, [protocol_of(feature) for feature in FEATURES], work / "reference" / SUBSET)
     (work / "made").touch()
 
 

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from avbench.core import Audio, Clip, Direction, InputError, NotMeasurable, Prompt, resolve
-from avbench.features.measure import requires
+from avbench.features.requirements import requires
 from avbench.features.table import FEATURES, Requires
 from avbench.metrics.table import METRICS, Metric
 from avbench.subsets import loading
@@ -92,7 +92,6 @@ USUAL_SETTINGS = {"ddof": 1, "degree": 3, "coef0": 1}
 """Settings that the shared notes state."""
 USUAL_LEAST = 24
 """Least number of clips of most distances, which the shared notes state."""
-DISTANCES = "avbench.metrics.distance"
 REPEATED = (
     "Conventions: ",
     "Layout: ",
@@ -131,9 +130,9 @@ LEFT_OUT = (
 )
 """Values of protocols that only identify files and versions."""
 SHARED = {
-    "frechet_distance": "Fréchet distance",
-    "kernel_distance": "kernel distance",
-    "neighbour_share": "share of neighbours",
+    "frechet:frechet_distance": "Fréchet distance",
+    "kernel:kernel_distance": "kernel distance",
+    "neighbours:neighbour_share": "share of neighbours",
 }
 """Function that several metrics use → title of its note."""
 INTRODUCTION = """# Every metric
@@ -270,7 +269,7 @@ def page() -> str:
             "\n".join(_feature(one, known.get(one)) for one in features),
         ]
     notes = [
-        f"**{title[0].upper()}{title[1:]}.** {_summary(resolve(f'{DISTANCES}:{name}'))}"
+        f"**{title[0].upper()}{title[1:]}.** {_summary(resolve(f'avbench.metrics.{name}'))}"
         for name, title in SHARED.items()
     ]
     return "\n\n".join([INTRODUCTION, NOTES, *notes, *sections]) + "\n"
@@ -278,7 +277,7 @@ def page() -> str:
 
 def _metric(metric: Metric, *, several: bool) -> list[str]:
     """A row; it names the feature if its section has `several`, and the settings that are not 0."""
-    name = metric.function.rpartition(":")[2]
+    name = metric.function.removeprefix("avbench.metrics.")
     how = [f"`{metric.feature}`"] if several else []
     how += [f"with `{metric.beside}`"] if metric.beside else []
     if metric.column:

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from avbench.metrics.distance import Frechet, Kernel, frechet_distance, kernel_distance
+from avbench.metrics.frechet import Frechet, frechet_distance
+from avbench.metrics.kernel import Kernel, kernel_distance
 from avbench.statistics.uncertainty import permutation_null
 
 Call = Callable[[], float]

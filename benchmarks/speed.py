@@ -81,23 +81,20 @@ def checksums(images: np.ndarray) -> dict[str, Any]:
 
 def own(features: Sequence[str], *, half: bool) -> dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]]:
     """Feature → what makes its input of a file, which is not timed, and what is timed; with `half` in bfloat16."""
-    from avbench.features import measure
+    from avbench.features import table, worker
     from avbench.storage.media import read_clip
 
-    # As `measure` reads a clip: earlier versions hold all its frames.
-    most = getattr(measure, "_MOST_HELD", None)
-
-    def read(file: Path, most: float | None = most) -> Clip:
-        return read_clip(file) if most is None else read_clip(file, most_held=most)
+    def read(file: Path, most: float = worker._MOST_HELD) -> Clip:  # as `measure` reads a clip
+        return read_clip(file, most_held=most)
 
     def built(feature: str) -> Callable[[Clip], Any]:
-        kind: Any = measure.feature_class(feature)
+        kind: Any = table.feature_class(feature)
         return kind(precision="bfloat16") if half and getattr(kind, "in_bfloat16", False) else kind()
 
     return {
         DECODE: (Path, lambda file: {"frames": len(read(file).frames)}),
         SPREAD: (
-            lambda file: read(file, None if most is None else 0),
+            lambda file: read(file, 0),
             lambda clip: {"frames": clip.frames[spread(len(clip.frames))]},
         ),
         **{one: (read, built(one)) for one in features if one not in (DECODE, SPREAD)},

@@ -18,10 +18,12 @@ import numpy as np
 import pandas as pd
 
 from avbench.core import columns
-from avbench.features.measure import current_rows, protocol_of
+from avbench.features.current import current_rows
+from avbench.features.protocols import protocol_of
 from avbench.metrics import distances, reference
-from avbench.metrics.distance import Frechet, Kernel
 from avbench.metrics.evaluate import chosen_metrics
+from avbench.metrics.frechet import Frechet
+from avbench.metrics.kernel import Kernel
 from avbench.statistics import uncertainty
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading

@@ -47,9 +47,9 @@ def unbuildable():
 
 def measuring(*given):
     """The worker of `measure`, which dies of one clip in one feature."""
-    from avbench.features import measure
+    from avbench.features import worker
 
-    look = measure._worker(*given)
+    look = worker.worker(*given)
 
     def one(task):
         for feature in task.features:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from avbench.core import Key, Row, Run, Sample, digest
-from avbench.features.measure import protocol_of
+from avbench.features.protocols import protocol_of
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading

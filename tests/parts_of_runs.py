@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from avbench.core import Prompt, Protocol, Row, Run, Sample, Subset, planned_keys
-from avbench.storage.run_folder import RunFolder, write_json
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import write_json
 
 SUBSETS = (
     Subset("walk", 1, tuple(Prompt(f"w{number}", "a dog walks") for number in range(5)), None),

@@ -16,7 +16,7 @@ from avbench.comparison import plan
 from avbench.comparison.arm_differences import arm_differences
 from avbench.comparison.arms import Arm, opened_arms, pairing, unlike_models
 from avbench.core import InputError, Row
-from avbench.features.measure import protocol_of
+from avbench.features.protocols import protocol_of
 from avbench.statistics.trainings import arm_difference
 from avbench.storage.run_folder import RunFolder
 

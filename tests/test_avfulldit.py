@@ -27,9 +27,11 @@ from avbench.core import Audio, Clip, InputError
 from avbench.features.audio.onsets import Onsets
 from avbench.toyworld import CLIP_SPEC, make_clip, random_scene
 from avbench.training.examples import Examples, Feed
-from avbench.training.loop import Objective, Plan, draw, train
+from avbench.training.loop import train
 from avbench.training.machine import Machine
 from avbench.training.muon import Muon, orthogonalised
+from avbench.training.objective import Objective
+from avbench.training.plan import Plan, draw
 
 VIDEO = NativeConfig("video", channels=3, width=48, heads=3, layers=3, text_width=16, levels=(8, 8))
 AUDIO = NativeConfig("audio", channels=6, width=32, heads=2, layers=3, text_width=16, text="sequence", qk_norm="head")

@@ -25,8 +25,10 @@ from avbench.core import InputError, Key, Prompt, UnusableError
 from avbench.generation import table as generators
 from avbench.generation.detect import detect
 from avbench.training.examples import Batch
-from avbench.training.loop import Objective, Plan, train
+from avbench.training.loop import train
 from avbench.training.machine import Machine
+from avbench.training.objective import Objective
+from avbench.training.plan import Plan
 
 
 @pytest.fixture

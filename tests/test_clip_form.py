@@ -10,7 +10,8 @@ from made_media import make, moving
 
 from avbench.comparison.score_table import scores_frame
 from avbench.core import Audio, Clip, ClipSpec, InputError, NotMeasurable
-from avbench.features.measure import current_keys, measure
+from avbench.features.current import current_keys
+from avbench.features.measure import measure
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.storage.conform import ClipForm, in_form
@@ -141,7 +142,7 @@ def test_runs_of_unlike_form_stand_in_one_table(runs):
 
 
 def _protocol(feature):
-    from avbench.features.measure import protocol_of
+    from avbench.features.protocols import protocol_of
 
     return protocol_of(feature)
 

@@ -12,7 +12,7 @@ from avbench.features.table import FEATURES
 from avbench.metrics import columns
 from avbench.metrics.columns import COLUMNS, Wanted, columns_named, wanted_metrics
 from avbench.metrics.evaluate import chosen_metrics
-from avbench.storage import weights
+from avbench.storage import fetching, weights
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,9 +67,9 @@ def test_what_lacks_a_package_is_left_out_with_the_command(monkeypatch):
 @pytest.mark.parametrize("metric", ["pe_av", "wer", "physics_judge", "kvd_vjepa2", "fad_clap"])
 def test_nothing_is_fetched_for_a_metric_whose_package_is_missing(monkeypatch, metric):
     monkeypatch.setattr(columns, "find_spec", lambda name: None)
-    monkeypatch.setattr(weights, "fetch", lambda *_, **__: pytest.fail("it fetches"))
+    monkeypatch.setattr(fetching, "fetch", lambda *_, **__: pytest.fail("it fetches"))
     with pytest.raises(InputError, match=rf"{metric} cannot be computed: it needs transformers; run `pip install 'avb"):
-        wanted_metrics(Wanted([metric], fetch=weights.Fetching()), [].append)
+        wanted_metrics(Wanted([metric], fetch=fetching.Fetching()), [].append)
 
 
 def test_every_feature_that_imports_transformers_is_known_to_need_it():

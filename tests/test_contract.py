@@ -18,7 +18,8 @@ from avbench.core import ClipSpec, Prompt, Subset
 from avbench.generation import table as generators
 from avbench.generation.contract import check
 from avbench.generation.sample import sample
-from avbench.storage.run_folder import RunFolder, read_lines
+from avbench.storage.reading import read_lines
+from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 
 HERE = Path(__file__).parent

@@ -22,7 +22,7 @@ from avbench.curation.match import AMOUNTS
 from avbench.curation.measures import MEASURES
 from avbench.storage import shipped
 from avbench.storage.media import write_clip
-from avbench.storage.run_folder import append_line
+from avbench.storage.writing import append_line
 from avbench.subsets.datasets import opened
 from avbench.subsets.lint import lint
 from avbench.subsets.loading import load

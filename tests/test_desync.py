@@ -11,7 +11,8 @@ from PIL import Image
 from torch.nn import functional
 
 from avbench.core import Audio, Clip, InputError, NotMeasurable
-from avbench.features.measure import protocol_of, require_weights
+from avbench.features.protocols import protocol_of
+from avbench.features.requirements import require_weights
 from avbench.features.sync import synchformer as sf
 from avbench.features.sync.synchformer import Synchformer, SynchformerProtocol
 from avbench.metrics.sync import desync, desync_lag

@@ -16,7 +16,8 @@ from avbench.comparison.power import planned
 from avbench.comparison.score_table import scores_frame
 from avbench.core import InputError
 from avbench.metrics.table import known_metrics
-from avbench.storage.run_folder import read_json, write_json
+from avbench.storage.reading import read_json
+from avbench.storage.writing import write_json
 
 
 @pytest.fixture

@@ -7,19 +7,9 @@ import pytest
 import scipy.linalg
 
 from avbench.core import InputError, Moments, NotMeasurable
-from avbench.metrics.distance import (
-    Frechet,
-    Kernel,
-    _sums_of_lengths,
-    frechet_distance,
-    frechet_infinity,
-    frechet_of_moments,
-    kernel_distance,
-    near_copies,
-    nearest,
-    nearness,
-    neighbour_share,
-)
+from avbench.metrics.frechet import Frechet, _sums_of_lengths, frechet_distance, frechet_infinity, frechet_of_moments
+from avbench.metrics.kernel import Kernel, kernel_distance
+from avbench.metrics.neighbours import near_copies, nearest, nearness, neighbour_share
 
 
 def features(seed, n, d, scale=1.0, shift=0.0):
@@ -93,12 +83,12 @@ def test_the_cholesky_factor_gives_the_value_of_the_roots(monkeypatch, n, fall, 
     y = x + 0.01 * y if near else 1.1 * y
     mixed = np.linalg.qr(random.standard_normal((60, 60)))[0] * np.arange(1, 61) ** -fall
     x, y = x @ mixed.T + 5, y @ mixed.T + 5.1
-    monkeypatch.setattr("avbench.metrics.distance._shared_by_cholesky", lambda *_: None)
+    monkeypatch.setattr("avbench.metrics.frechet._shared_by_cholesky", lambda *_: None)
     by_roots = frechet_distance(x, y)
     monkeypatch.undo()
     assert frechet_distance(x, y) == pytest.approx(by_roots, rel=1e-9)
     flat = np.concatenate([x[:5]] * 20)  # more clips than dimensions, and all in four of them
-    monkeypatch.setattr("avbench.metrics.distance._shared_by_cholesky", lambda *_: None)
+    monkeypatch.setattr("avbench.metrics.frechet._shared_by_cholesky", lambda *_: None)
     by_roots = frechet_distance(flat, y)
     monkeypatch.undo()
     assert frechet_distance(flat, y) == pytest.approx(by_roots, rel=1e-9)
@@ -171,7 +161,7 @@ def test_draws_of_pooled_rows_are_the_distance_of_their_features(n, m, d, option
 
 @pytest.mark.parametrize(("n", "m"), [(12, 15), (40, 7)])
 def test_draws_of_a_kernel_distance_are_the_distance_of_their_features(monkeypatch, n, m):
-    monkeypatch.setattr("avbench.metrics.distance._AT_ONCE", 8)
+    monkeypatch.setattr("avbench.metrics.kernel._TILE", 8)
     pool = np.concatenate([features(36, n, 20), features(37, m, 20, shift=0.2)])
     first, second = parts(n + m, n, m)
     right = [kernel_distance(pool[a], pool[b]) for a, b in zip(first, second, strict=True)]
@@ -220,7 +210,7 @@ def test_a_kernel_in_blocks_is_the_kernel(monkeypatch, n, m):
     whole = Kernel(pool)(first, second), Kernel(pool)(first, second[:, :-1])
     models = first[0][: n // 2 * 2]
     influence = Kernel(pool).influence(models, second[0])
-    monkeypatch.setattr("avbench.metrics.distance._AT_ONCE", 4)
+    monkeypatch.setattr("avbench.metrics.kernel._TILE", 4)
     np.testing.assert_allclose(Kernel(pool)(first, second), whole[0], rtol=1e-12)
     np.testing.assert_allclose(Kernel(pool)(first, second[:, :-1]), whole[1], rtol=1e-12)
     np.testing.assert_allclose(Kernel(pool).influence(models, second[0]), influence, rtol=1e-12)
@@ -280,7 +270,7 @@ def test_nearest_clips_in_blocks_are_the_nearest_clips(monkeypatch):
     whole = *nearest(x, y), nearness(nearest(x, y)[1], y)
     apart = np.linalg.norm(x[:, None] - y[None], axis=-1)
     assert whole[0].tolist() == apart.argmin(axis=1).tolist()
-    monkeypatch.setattr("avbench.metrics.distance._HELD", 600)  # four rows
+    monkeypatch.setattr("avbench.metrics.neighbours._HELD", 600)  # four rows
     for one, other in zip((*nearest(x, y), nearness(nearest(x, y)[1], y)), whole, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -13,15 +13,18 @@ from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import scores_frame
 from avbench.core import InputError, Key, Moments, Row, Run, Sample, columns, digest
-from avbench.features.measure import current_rows, protocol_of
+from avbench.features.current import current_rows
+from avbench.features.protocols import protocol_of
 from avbench.features.video.i3d import I3DLogits
 from avbench.features.video.i3d.conventions import ASVA
-from avbench.metrics import reference
+from avbench.metrics import reference, reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate, fvd_metrics
 from avbench.metrics.table import FVD_PROTOCOLS
 from avbench.metrics.table import METRICS as TABLE
 from avbench.storage import run_folder as folder_stage
-from avbench.storage.run_folder import RunFolder, read_json, write_json
+from avbench.storage.reading import read_json
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import write_json
 from avbench.subsets import loading
 
 PROTOCOL = I3DLogits.protocol
@@ -55,7 +58,7 @@ def logits(seed, count, seeds, shift=0.0):
 def real(tmp_path):
     """A reference of four clips of each of 40 prompts."""
     folder = made_up(tmp_path / "real", logits(0, 40, range(100, 104)))
-    reference.pack(folder, SUBSET, [PROTOCOL], tmp_path / "reference", "CC0")
+    reference_building.pack(folder, SUBSET, [PROTOCOL], tmp_path / "reference", "CC0")
     return tmp_path / "reference"
 
 
@@ -70,7 +73,7 @@ def test_scores_do_not_depend_on_the_number_of_threads(tmp_path):
         for seeds in ([0], [100])
     ]
     real = made_up(tmp_path / "real", rows[1])
-    reference.pack(real, SUBSET, [PROTOCOL], tmp_path / "reference", "CC0", rows=10)
+    reference_building.pack(real, SUBSET, [PROTOCOL], tmp_path / "reference", "CC0", rows=10)
     folder, written = made_up(tmp_path / "run", rows[0]), []
     for threads in (1, 2):
         with threadpool_limits(threads):
@@ -104,7 +107,7 @@ def test_a_metric_that_fails_costs_its_own_score_only(tmp_path, real, monkeypatc
 
     folder = made_up(tmp_path / "run", logits(1, 40, [0]))
     alone = scored(folder, real, "kvd")["kvd"]
-    monkeypatch.setattr("avbench.metrics.distance.frechet_distance", fails)
+    monkeypatch.setattr("avbench.metrics.frechet.frechet_distance", fails)
     found = scored(folder, real, "fvd", "kvd")
     assert found["fvd"].value is None and found["fvd"].missing == "fvd failed: LinAlgError: did not converge"
     assert found["kvd"] == alone
@@ -174,7 +177,7 @@ def test_a_reference_of_moments_gives_a_distance_without_a_null(tmp_path, real):
     moments = {"i3d-k400": {"logits": Moments.of(known.values["i3d-k400"]["logits"])}}
     clips = known.clips.iloc[:0]
     card = {**known.card, "subset": "moments", "subset_digest": None}
-    reference.write(tmp_path / "moments", card, {}, moments, clips, known.protocols)
+    reference_building.write(tmp_path / "moments", card, {}, moments, clips, known.protocols)
     less = scored(folder, tmp_path / "moments", "fvd", "kvd")
     assert less["fvd"].value == pytest.approx(whole["fvd"].value, rel=1e-6)
     assert less["fvd"].null is None and less["fvd"].floor is None and less["fvd"].excess is None
@@ -193,7 +196,7 @@ def test_sides_that_are_treated_unlike_have_no_null(tmp_path):
         }
 
     folder = made_up(tmp_path / "real", windows(range(100, 104)), ASVA.protocol)
-    reference.pack(folder, SUBSET, [ASVA.protocol], tmp_path / "reference", "CC0")
+    reference_building.pack(folder, SUBSET, [ASVA.protocol], tmp_path / "reference", "CC0")
     run = made_up(tmp_path / "run", windows([0]), ASVA.protocol)
     score = scored(run, tmp_path / "reference", "fvd_asva")["fvd_asva"]
     assert score.value > 0 and score.null is None and score.floor is None
@@ -209,7 +212,7 @@ def test_what_cannot_be_compared_is_a_sentence(tmp_path, real):
     assert "dimensions" in scored(made_up(tmp_path / "wide", wide), real, "fvd")["fvd"].missing
     other = dataclasses.replace(PROTOCOL, frames=32)
     made = made_up(tmp_path / "b", logits(0, 40, range(100, 104)), other)
-    reference.pack(made, SUBSET, [other], tmp_path / "unlike", "CC0")
+    reference_building.pack(made, SUBSET, [other], tmp_path / "unlike", "CC0")
     good = made_up(tmp_path / "good", logits(1, 40, [0]))
     assert "frames: 16 against 32" in scored(good, tmp_path / "unlike", "fvd")["fvd"].missing
     with pytest.raises(InputError, match="NaN or infinite"):

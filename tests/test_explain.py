@@ -9,7 +9,7 @@ from test_flow import disc, drifting, noisy
 from avbench.core import Clip, InputError, Key, NotMeasurable, Prompt, Row, Run, Sample, Subset, digest
 from avbench.features.flow import DISFlow
 from avbench.features.flow.pairs import pair, remaining, working
-from avbench.features.measure import protocol_of
+from avbench.features.protocols import protocol_of
 from avbench.metrics import reference
 from avbench.metrics.table import known_metrics
 from avbench.report.page import clips, explain

@@ -12,7 +12,10 @@ from made_runs import made_run
 
 from avbench.core import InputError, Prompt, Protocol
 from avbench.features import measure as stage
-from avbench.features.measure import current_rows, measure, protocol_of
+from avbench.features import worker
+from avbench.features.current import current_rows
+from avbench.features.measure import measure
+from avbench.features.protocols import protocol_of
 from avbench.generation.sample import sample
 from avbench.storage.features_cache import FeaturesCache, asked_for
 from avbench.storage.run_folder import RunFolder
@@ -178,8 +181,8 @@ def decoded(monkeypatch):
         seen.append(one.key)
         return reading(folder, one, forms)
 
-    reading = stage._read
-    monkeypatch.setattr(stage, "_read", noting)
+    reading = worker._read
+    monkeypatch.setattr(worker, "_read", noting)
     return seen
 
 
@@ -222,7 +225,7 @@ def test_only_what_the_cache_lacks_is_measured(tmp_path, cache, decoded):
 def test_what_sees_the_prompt_is_kept_under_it(tmp_path):
     folder = made_run(tmp_path / "r", count=1, names=["toy-control"])
     (one,) = folder.samples().values()
-    tasks = [stage.Task((one,), ("toy-physics",), prompt=Prompt("p", text)) for text in ("a dog", "a cat", "a dog")]
+    tasks = [worker.Task((one,), ("toy-physics",), prompt=Prompt("p", text)) for text in ("a dog", "a cat", "a dog")]
     first, second, third = (stage._cached_as("toy-physics", task, one.sha256) for task in tasks)
     assert first == third != second
     assert stage._cached_as("onsets", tasks[0], one.sha256) == one.sha256

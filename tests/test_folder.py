@@ -11,7 +11,8 @@ from made_runs import by_hand, evaluated, made_run
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
 from avbench.report.page import clips
 from avbench.storage.reading import read_json, read_lines
-from avbench.storage.run_folder import RunFolder, append_line, write_json, write_whole
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import append_line, write_json, write_whole
 
 KEY = Key("s", "p", 0)
 SHA256 = "0" * 64

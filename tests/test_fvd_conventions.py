@@ -6,8 +6,7 @@ import torch
 from torch.nn import functional
 
 from avbench.core import Clip, NotMeasurable
-from avbench.features.measure import feature_class
-from avbench.features.table import FEATURES
+from avbench.features.table import FEATURES, feature_class
 from avbench.features.video.i3d import I3DLogits, conventions, planes
 from avbench.metrics.table import FVD_PROTOCOLS, METRICS
 

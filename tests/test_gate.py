@@ -16,8 +16,9 @@ from rich.console import Console
 from avbench.comparison import gate, plan
 from avbench.comparison.differences import differences
 from avbench.core import InputError, Row, Sample
-from avbench.features.measure import current_rows, protocol_of
-from avbench.metrics import reference
+from avbench.features.current import current_rows
+from avbench.features.protocols import protocol_of
+from avbench.metrics import reference, reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report import checks
 from avbench.storage.run_folder import RunFolder
@@ -33,7 +34,7 @@ def real(tmp_path):
     for key, sample in folder.samples().items():
         row = Row(key, sample.sha256, {"logits": random.standard_normal(12).astype(np.float32)})
         folder.add_row(protocol_of("i3d-k400"), row)
-    reference.pack(folder, SUBSETS["toy-control"], [protocol_of("i3d-k400")], tmp_path / "reference", "CC0")
+    reference_building.pack(folder, SUBSETS["toy-control"], [protocol_of("i3d-k400")], tmp_path / "reference", "CC0")
     return tmp_path / "reference"
 
 
@@ -238,7 +239,7 @@ def test_a_distance_that_can_no_longer_be_measured_fails(tmp_path, real):
     assert "at least 2 clips" in found("one", 1)["toy-control/fvd"]
     evaluate(made_run(tmp_path / "none", names=["toy-control"]), chosen_metrics(["fvd"]), place=real)
     assert "the run has no fvd on toy-control: the clip was not measured" in found("none", 0)["toy-control/fvd"]
-    reference.write(tmp_path / "empty", {**reference.load(real).card}, {}, {}, reference.load(real).clips, {})
+    reference_building.write(tmp_path / "empty", {**reference.load(real).card}, {}, {}, reference.load(real).clips, {})
     assert "not compared: " in found("same", 0, tmp_path / "empty")["toy-control/fvd"]
 
 

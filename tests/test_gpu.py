@@ -7,7 +7,7 @@ import torch
 import avbench
 from avbench import api
 from avbench.core import Direction, InputError, NotMeasurable, Protocol
-from avbench.features import devices, measure, networks, table
+from avbench.features import current, devices, measure, networks, table
 from avbench.features.perceptual.lpips import ConsecutiveLPIPS
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import evaluate
@@ -63,7 +63,7 @@ def gauge(monkeypatch):
 
 def rows_of(folder, feature, device):
     list(measure.measure(folder, [feature], device=device)[1])
-    return measure.current_rows(folder, feature)
+    return current.current_rows(folder, feature)
 
 
 def test_devices_by_name(two_cards):

@@ -12,7 +12,7 @@ from avbench.core import Clip, InputError, NotMeasurable
 from avbench.features import networks
 from avbench.features.video import i3d
 from avbench.features.video.i3d import network
-from avbench.metrics.distance import frechet_distance
+from avbench.metrics.frechet import frechet_distance
 from avbench.storage.pickles import read_arrays
 from avbench.storage.weights import locate
 

@@ -24,7 +24,8 @@ from avbench.report.page import clips as page_clips
 from avbench.storage import content
 from avbench.storage.content import content_sha256
 from avbench.storage.media import write_clip
-from avbench.storage.run_folder import RunFolder, file_sha256
+from avbench.storage.reading import file_sha256
+from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import merge
 from avbench.subsets import loading
 

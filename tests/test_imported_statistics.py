@@ -13,8 +13,8 @@ from command_line import run_avbench
 
 from avbench.core import InputError, NotMeasurable
 from avbench.features.video.i3d.conventions import StyleGANV
-from avbench.metrics import imported_statistics, reference
-from avbench.metrics.distance import frechet_distance, frechet_of_moments
+from avbench.metrics import imported_statistics, reference, reference_building
+from avbench.metrics.frechet import frechet_distance, frechet_of_moments
 from avbench.storage.pickles import read_arrays
 from avbench.subsets import loading
 
@@ -136,7 +136,7 @@ def test_an_imported_reference_gives_distances_and_says_what_it_cannot(tmp_path)
     file = write(tmp_path, "stylegan-v", feature_stats(WIDE))
     protocol = StyleGANV.protocol
     options = {"n": None, "source": "UCF-101, test split", "licence": "CC0"}
-    reference.import_statistics(file, "stylegan-v", protocol, None, tmp_path / "ucf", **options)
+    reference_building.import_statistics(file, "stylegan-v", protocol, None, tmp_path / "ucf", **options)
     subset = loading.load("toy-control").limited(2)
     found = reference.find(subset, tmp_path / "ucf")
     assert found.moments(protocol, "logits_random", subset).n == 50, "the embedding that fvd_stylegan_v reads"

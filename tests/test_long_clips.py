@@ -11,8 +11,9 @@ import pytest
 from made_media import make, moving, tone
 
 from avbench.core import Audio, Clip, MediaError
-from avbench.features import measure as measuring
-from avbench.features.measure import current_rows, measure
+from avbench.features import worker
+from avbench.features.current import current_rows
+from avbench.features.measure import measure
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.storage.media import StoredClip, read_clip, reading, write_clip
@@ -142,7 +143,7 @@ def rows_of(folder, features):
 def test_rows_of_a_long_clip_are_the_same(run, tmp_path, monkeypatch, features):
     other = RunFolder(shutil.copytree(run.path, tmp_path / "other"))
     held = rows_of(run, features)
-    monkeypatch.setattr(measuring, "_MOST_HELD", 0)
+    monkeypatch.setattr(worker, "_MOST_HELD", 0)
     stored = rows_of(other, features)
     for feature in features:
         assert held[feature].keys() == stored[feature].keys() and len(held[feature]) == 2
@@ -157,30 +158,30 @@ def test_rows_of_a_long_clip_are_the_same(run, tmp_path, monkeypatch, features):
 def test_a_feature_without_the_mark_gets_arrays(run, monkeypatch):
     seen = []
 
-    class Whole(measuring.feature_class("vbench-flicker")):
+    class Whole(worker.feature_class("vbench-flicker")):
         streams = False
 
         def __call__(self, clip):
             seen.append(type(clip.frames))
             return super().__call__(clip)
 
-    classes = measuring.feature_class
-    monkeypatch.setattr(measuring, "_MOST_HELD", 0)
-    monkeypatch.setattr(measuring, "feature_class", lambda name: Whole if name == "vbench-flicker" else classes(name))
+    classes = worker.feature_class
+    monkeypatch.setattr(worker, "_MOST_HELD", 0)
+    monkeypatch.setattr(worker, "feature_class", lambda name: Whole if name == "vbench-flicker" else classes(name))
     rows_of(run, ["vbench-flicker", "onsets"])
     assert seen == [np.ndarray, np.ndarray]
 
 
 def test_a_clip_that_vanishes_while_it_is_measured_gets_a_sentence(run, monkeypatch):
-    read = measuring.read_clip
+    read = worker.read_clip
 
     def read_and_lose(path, **keywords):
         clip = read(path, **keywords)
         path.unlink()
         return clip
 
-    monkeypatch.setattr(measuring, "_MOST_HELD", 0)
-    monkeypatch.setattr(measuring, "read_clip", read_and_lose)
+    monkeypatch.setattr(worker, "_MOST_HELD", 0)
+    monkeypatch.setattr(worker, "read_clip", read_and_lose)
     failed = [why for task in measure(run, ["vbench-flicker", "lpips-alex"])[1] for why in task.failed.values()]
     assert len(failed) == 4 and all(why.startswith("the clip cannot be read now: ") for why in failed)
 

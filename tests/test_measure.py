@@ -7,10 +7,13 @@ import pytest
 
 from avbench.core import InputError
 from avbench.features.audio.onsets import Onsets
-from avbench.features.measure import current_rows, measure, protocol_of
+from avbench.features.current import current_rows
+from avbench.features.measure import measure
+from avbench.features.protocols import protocol_of
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
-from avbench.storage.run_folder import RunFolder, values_to_json
+from avbench.storage.row_lines import values_to_json
+from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 
 SEEDS, REFERENCE = "lpips-alex-seeds", "lpips-alex-reference"

@@ -7,7 +7,8 @@ import pytest
 
 from avbench.core import NotMeasurable
 from avbench.metrics import distances
-from avbench.metrics.distance import Frechet, Kernel, frechet_distance
+from avbench.metrics.frechet import Frechet, frechet_distance
+from avbench.metrics.kernel import Kernel
 from avbench.metrics.table import METRICS
 from avbench.statistics.uncertainty import (
     ENOUGH_EXTREME,

@@ -19,10 +19,12 @@ from made_runs import by_hand, evaluated, made_run
 from avbench import cli
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import over_motion
-from avbench.features.measure import current_rows
+from avbench.features.current import current_rows
 from avbench.metrics.table import Metric
 from avbench.report.page import clips, explain, page, plots
-from avbench.storage.run_folder import RunFolder, read_json, read_subset, write_json
+from avbench.storage.reading import read_json
+from avbench.storage.run_folder import RunFolder, read_subset
+from avbench.storage.writing import write_json
 from avbench.subsets import loading
 
 RUNS = ("toyworld", "toyworld-flickering", "toyworld-noisy")

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from avbench.metrics.distance import frechet_distance, kernel_distance, neighbour_share
+from avbench.metrics.frechet import frechet_distance
+from avbench.metrics.kernel import kernel_distance
+from avbench.metrics.neighbours import neighbour_share
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from avbench.features.judge import served
 from avbench.features.judge.questions import QUESTIONS, JudgeProtocol, rated
 from avbench.features.judge.qwen import PhysicsJudge
 from avbench.features.judge.served import ServedJudge
-from avbench.features.measure import protocol_of, require_weights
+from avbench.features.protocols import protocol_of
+from avbench.features.requirements import require_weights
 from avbench.metrics.judge import physics_judge, physics_judge_spread
 from avbench.storage import weights
 from avbench.storage.media import read_clip, write_clip

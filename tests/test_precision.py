@@ -12,7 +12,9 @@ from avbench.comparison.differences import differences
 from avbench.core import InputError
 from avbench.core.protocol import different_fields, require_same_protocol
 from avbench.features import devices
-from avbench.features.measure import current_rows, measure, protocol_in, protocol_of
+from avbench.features.current import current_rows
+from avbench.features.measure import measure
+from avbench.features.protocols import protocol_in, protocol_of
 from avbench.features.table import FEATURES, feature_class
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate

@@ -21,7 +21,8 @@ from processes import children_named, processes_of, wait_until
 
 from avbench.core import InputError
 from avbench.features import measure as stage
-from avbench.features.measure import current_rows
+from avbench.features.current import current_rows
+from avbench.features.worker import CRASHED
 from avbench.storage.ray_actors import RayActors
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.worker_pool import LocalPool, WorkerCrashed, WorkerTimedOut
@@ -181,12 +182,12 @@ def test_a_clip_that_kills_its_actor_is_named_and_the_rest_is_measured(one_proce
     victim, *others = sorted(folder.samples().values(), key=lambda one: one.key)
     asked = ("measure", folder.path, *METRICS, "--engine", "ray", "--workers", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "_worker", dying_workers.measuring)
+        patch.setattr(stage, "worker", dying_workers.measuring)
         patch.setenv(dying_workers.VICTIM, f"{victim.path} onsets")
         said = run_avbench(*asked, code=1).stderr
-    assert f"not measured: toy-object-contact {victim.key.prompt}: onsets: {stage.CRASHED}" in said
+    assert f"not measured: toy-object-contact {victim.key.prompt}: onsets: {CRASHED}" in said
     rows = current_rows(folder, "onsets")
-    assert rows[victim.key].missing == stage.CRASHED and all(rows[one.key].values for one in others)
+    assert rows[victim.key].missing == CRASHED and all(rows[one.key].values for one in others)
     assert all(row.values for row in current_rows(folder, "flow-dis").values()), "only one feature is lost"
     run_avbench(*asked)
     assert current_rows(folder, "onsets")[victim.key].values

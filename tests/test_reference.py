@@ -13,11 +13,11 @@ from command_line import run_avbench
 from avbench.core import Clip, InputError, Key, Moments, NotMeasurable, Row, Run, Sample, digest
 from avbench.features.audio.onsets import Onsets
 from avbench.features.flow import DISFlow
-from avbench.features.measure import feature_class
+from avbench.features.table import feature_class
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
 from avbench.generation.table import Request
-from avbench.metrics import reference
+from avbench.metrics import reference, reference_building
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.storage import shipped
 from avbench.storage.media import write_clip
@@ -95,7 +95,7 @@ SMALL = dataclasses.replace(loading.load("toy-control").limited(5), cut_from=Non
 def shard(tmp_path):
     """Writes a reference of made-up rows under given seeds, as a measured run would give it."""
 
-    def make(name, seeds, *, rows=reference.ROWS, twist=0.0, subset=None):
+    def make(name, seeds, *, rows=reference_building.ROWS, twist=0.0, subset=None):
         folder = RunFolder(tmp_path / "runs" / name)
         subset = subset or SMALL
         folder.start(Run(name, "clips:real", {}, {subset.name: subset.digest}, tuple(seeds), {}, {}), [subset])
@@ -107,7 +107,7 @@ def shard(tmp_path):
                 folder.add_sample(Sample(key, f"{prompt.id}-{seed}.mkv", sha256, 0.0))
                 values = {"embedding": numbers + twist, "rate": float(seed)}
                 folder.add_row(PROTOCOL, Row(key, sha256, values))
-        reference.pack(folder, subset, [PROTOCOL], tmp_path / name, "CC0", rows=rows)
+        reference_building.pack(folder, subset, [PROTOCOL], tmp_path / name, "CC0", rows=rows)
         return tmp_path / name
 
     return make
@@ -140,7 +140,7 @@ def test_shards_merge_to_one_pass_in_any_order(shard, tmp_path, rows):
     written = set()
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
         place = tmp_path / "merged"
-        written.add(reference.merge([parts[k] for k in order], place, rows=rows))
+        written.add(reference_building.merge([parts[k] for k in order], place, rows=rows))
         loaded, merged, merged_moments = known(place)
         assert np.array_equal(merged["embedding"], right["embedding"]), "rows are those of one pass, exactly"
         assert np.array_equal(merged["rate"], right["rate"])
@@ -154,19 +154,19 @@ def test_shards_merge_to_one_pass_in_any_order(shard, tmp_path, rows):
 
 
 def test_a_clip_that_two_shards_hold_is_counted_once(shard, tmp_path, monkeypatch):
-    reference.merge([shard("a", range(4)), shard("b", range(2, 6))], tmp_path / "merged")
+    reference_building.merge([shard("a", range(4)), shard("b", range(2, 6))], tmp_path / "merged")
     card = (tmp_path / "merged/card.json").read_bytes()
     monkeypatch.chdir(tmp_path)
     run_avbench(*shlex.split(json.loads(card)["command"])[1:])
     assert (tmp_path / "merged/card.json").read_bytes() == card
     _, merged, _ = known(tmp_path / "merged")
     assert len(merged["embedding"]) == 30
-    reference.merge([shard("c", range(3), rows=4), shard("d", range(3, 6))], tmp_path / "merged")
+    reference_building.merge([shard("c", range(3), rows=4), shard("d", range(3, 6))], tmp_path / "merged")
     assert known(tmp_path / "merged")[2].n == 30
     with pytest.raises(InputError, match="10 clips are in several shards with moments"):
-        reference.merge([shard("c", range(3), rows=4), shard("e", range(1, 6))], tmp_path / "merged")
+        reference_building.merge([shard("c", range(3), rows=4), shard("e", range(1, 6))], tmp_path / "merged")
     with pytest.raises(InputError, match="different clips with one key"):
-        reference.merge([shard("f", range(4)), shard("g", range(4), twist=1.0)], tmp_path / "merged")
+        reference_building.merge([shard("f", range(4)), shard("g", range(4), twist=1.0)], tmp_path / "merged")
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def silent(tmp_path):
                 folder.add_row(flow, Row(key, digest([*key]), {"amount": float(seed)}))
                 sound = {"onset_rate": float(seed)} if seed in heard else None
                 folder.add_row(onsets, Row(key, digest([*key]), sound, None if sound else "the clip has no sound"))
-        reference.pack(folder, SMALL, [onsets, flow], tmp_path / name, "CC0")
+        reference_building.pack(folder, SMALL, [onsets, flow], tmp_path / name, "CC0")
         return tmp_path / name
 
     return make
@@ -197,11 +197,11 @@ def test_what_no_clip_has_is_left_out_and_said(silent, tmp_path):
     assert len(loaded.columns(flow, SMALL)[0]["amount"]) == 20
     with pytest.raises(NotMeasurable, match=r"of toy-control has no onsets: the clip has no sound \(20 of 20 clips\)"):
         loaded.columns(onsets, SMALL)
-    reference.merge([tmp_path / "silent", silent("heard", range(4, 6), heard=[5])], tmp_path / "merged")
+    reference_building.merge([tmp_path / "silent", silent("heard", range(4, 6), heard=[5])], tmp_path / "merged")
     merged = reference.load(tmp_path / "merged")
     assert merged.card["clips"] == {onsets.name: 5, flow.name: 30} and "left_out" not in merged.card
     assert merged.columns(onsets, SMALL)[0]["onset_rate"].tolist() == [5.0] * 5
-    reference.merge([tmp_path / "silent", silent("too", range(4, 6))], tmp_path / "merged")
+    reference_building.merge([tmp_path / "silent", silent("too", range(4, 6))], tmp_path / "merged")
     assert set(reference.load(tmp_path / "merged").card["left_out"]) == {onsets.name}
 
 
@@ -209,10 +209,10 @@ def test_a_reference_of_nothing_is_none(silent, tmp_path):
     folder = RunFolder(tmp_path / "runs/silent")
     silent("silent", range(2))
     with pytest.raises(InputError, match="no feature of toy-control can be a reference: the clip has no sound"):
-        reference.pack(folder, SMALL, [SOUND_AND_PICTURE[0]], tmp_path / "none", "CC0")
+        reference_building.pack(folder, SMALL, [SOUND_AND_PICTURE[0]], tmp_path / "none", "CC0")
     unmeasured = dataclasses.replace(PROTOCOL, threshold=9.0)
     with pytest.raises(InputError, match="has a row of onsets; measure the run first"):
-        reference.pack(folder, SMALL, [unmeasured], tmp_path / "none", "CC0")
+        reference_building.pack(folder, SMALL, [unmeasured], tmp_path / "none", "CC0")
     assert not (tmp_path / "none").exists()
 
 
@@ -266,13 +266,13 @@ def grey(level):
 def test_unlike_shards_are_not_merged(shard, tmp_path):
     other = loading.load("toy-large-motion").limited(5)
     with pytest.raises(InputError, match="different subsets"):
-        reference.merge([shard("a", range(4)), shard("b", range(4, 6), subset=other)], tmp_path / "merged")
+        reference_building.merge([shard("a", range(4)), shard("b", range(4, 6), subset=other)], tmp_path / "merged")
     place = shard("c", range(4, 6))
     card = json.loads((place / "card.json").read_text())
     card["protocols"]["onsets"]["threshold"] = 9.0
     (place / "card.json").write_text(json.dumps(card))
     with pytest.raises(InputError, match=r"shards .*/a and .*/c were .*: onsets\.threshold: 2\.5 against 9\.0"):
-        reference.merge([shard("a", range(4)), place], tmp_path / "merged")
+        reference_building.merge([shard("a", range(4)), place], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
 
@@ -350,7 +350,7 @@ def test_values_of_varying_length_are_not_kept(tmp_path):
     for index, one in enumerate(sorted(folder.samples().values(), key=lambda each: each.key)):
         values = {"level": float(index), "none": np.zeros(0), "unlike": np.zeros(index), "vector": np.ones(3)}
         folder.add_row(protocol, Row(one.key, one.sha256, values))
-    reference.pack(folder, subset, [protocol], tmp_path / "refs" / subset.name, licence="none")
+    reference_building.pack(folder, subset, [protocol], tmp_path / "refs" / subset.name, licence="none")
     known = reference.find(subset, tmp_path / "refs" / subset.name)
     assert set(known.values[protocol.name]) == {"level", "vector"}
 
@@ -358,7 +358,7 @@ def test_values_of_varying_length_are_not_kept(tmp_path):
 def test_no_licence_is_claimed_for_clips_that_are_not_ours(silent, tmp_path):
     """A user's clips have the licence that the user states; nothing else is put on their card."""
     folder = RunFolder(silent("mine", range(4)).parent / "runs" / "mine")
-    reference.pack(folder, SMALL, [SOUND_AND_PICTURE[1]], tmp_path / "unstated")
+    reference_building.pack(folder, SMALL, [SOUND_AND_PICTURE[1]], tmp_path / "unstated")
     card = reference.load(tmp_path / "unstated").card
     assert card["licence"] == "not stated"
     assert reference.load(tmp_path / "mine").card["licence"] == "CC0"

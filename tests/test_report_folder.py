@@ -10,7 +10,8 @@ from avbench.core.prompt import Prompt
 from avbench.report.folder import alone
 from avbench.report.page import clips
 from avbench.storage.media import write_clip
-from avbench.storage.run_folder import RunFolder, file_sha256, read_json
+from avbench.storage.reading import file_sha256, read_json
+from avbench.storage.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from made_runs import SUBSETS, evaluated, made_run
 
 from avbench.comparison.same_clips import remarks
 from avbench.core import Key, Prompt, Row, Run, Sample, Subset
-from avbench.features.measure import protocol_of
-from avbench.storage.run_folder import RunFolder, file_sha256
+from avbench.features.protocols import protocol_of
+from avbench.storage.reading import file_sha256
+from avbench.storage.run_folder import RunFolder
 
 SAME = "2 of the 3 clips that a and b share are the same file in both."
 COPIES = "2 of 3 clips of b are copies of one another, for example c0 and c2."

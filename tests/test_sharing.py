@@ -11,8 +11,10 @@ from made_runs import by_hand, evaluated, made_run
 from avbench.comparison import gate, plan
 from avbench.core import Key, Sample
 from avbench.report.page import page
-from avbench.storage.run_folder import RunFolder, read_json, write_json
+from avbench.storage.reading import read_json
+from avbench.storage.run_folder import RunFolder
 from avbench.storage.sharing import shared_command, without_folders
+from avbench.storage.writing import write_json
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from avbench.core import Clip, InputError, Prompt
-from avbench.features.measure import require_weights
+from avbench.features.requirements import require_weights
 from avbench.features.vbench import quality, viclip
 from avbench.features.vbench.consistency import CLIPShape
 from avbench.metrics.vbench import temporal_style

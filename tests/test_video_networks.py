@@ -6,11 +6,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from avbench.core import Clip, InputError, NotMeasurable
-from avbench.features.measure import protocol_of, require_weights
+from avbench.features.protocols import protocol_of
+from avbench.features.requirements import require_weights
 from avbench.features.video import videomae
 from avbench.features.video.i3d import I3DLogits, user_weights
 from avbench.features.video.vjepa2 import VJEPA2, _cropped
-from avbench.storage import weights
+from avbench.storage import fetching, weights
 from avbench.storage.pickles import read_arrays, read_state_dict
 from avbench.storage.weights import locate
 
@@ -30,7 +31,7 @@ def test_what_was_not_brought_is_asked_for(cache, name):
             ask()
     file = cache / "mine.bin"
     file.write_bytes(b"PKmine")
-    weights.fetch(name, file=file)
+    fetching.fetch(name, file=file)
     assert protocol_of(name).weights_sha256 == weights.file_sha256(file)
     first = protocol_of(name).digest
     file.write_bytes(b"PKother")

@@ -16,7 +16,8 @@ from avbench.core import InputError, Prompt, Subset
 from avbench.generation.sample import sample
 from avbench.generation.table import build, run_name
 from avbench.storage.media import read_clip
-from avbench.storage.run_folder import RunFolder, read_lines
+from avbench.storage.reading import read_lines
+from avbench.storage.run_folder import RunFolder
 
 SERVER = Path(__file__).with_name("video_server.py")
 KEY = "sk-secret-0123456789"

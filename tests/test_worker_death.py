@@ -18,13 +18,17 @@ from processes import processes_of, wait_until
 from avbench.core import InputError, MediaError
 from avbench.curation import pool
 from avbench.features import measure as stage
-from avbench.features.measure import CRASHED, current_rows, measure
+from avbench.features import worker
+from avbench.features.current import current_rows
+from avbench.features.measure import measure
+from avbench.features.worker import CRASHED
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report.page import clips
 from avbench.storage import worker_pool
 from avbench.storage.media import read_clip
-from avbench.storage.run_folder import RunFolder, read_lines
+from avbench.storage.reading import read_lines
+from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 
 
@@ -47,7 +51,7 @@ def test_a_clip_that_crashes_a_measuring_worker_loses_one_features_values_and_is
 ):
     victim, other = sorted(folder.samples().values(), key=lambda one: one.key)
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "_worker", dying_workers.measuring)
+        patch.setattr(stage, "worker", dying_workers.measuring)
         patch.setenv(dying_workers.VICTIM, f"{victim.path} onsets")
         asked = ["--metric", "onset_rate", "--metric", "av_align", "--workers", workers]
         result = run_avbench("measure", folder.path, *asked, code=None)
@@ -75,7 +79,7 @@ def test_a_clip_that_cannot_be_read_for_a_while_loses_its_values_and_is_tried_ag
         return read_clip(path, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "read_clip", no_threads_left)
+        patch.setattr(worker, "read_clip", no_threads_left)
         result = run_avbench("measure", folder.path, "--metric", "onset_rate", "--workers", 0, code=None)
     why = "the clip cannot be read now: resource temporarily unavailable"
     assert result.exit_code == 1

@@ -23,7 +23,8 @@ import numpy as np
 
 from avbench.core import Audio, Clip
 from avbench.storage.media import write_clip
-from avbench.storage.run_folder import append_line, read_lines
+from avbench.storage.reading import read_lines
+from avbench.storage.writing import append_line
 
 KEY = "sk-secret-0123456789"
 FOLDER, PORT = Path(sys.argv[1]), int(sys.argv[2])

@@ -9,9 +9,9 @@ from avbench.core import InputError, Shard, Subset, checked_id
 from avbench.generation import table as generators
 from avbench.generation.detect import detect
 from avbench.metrics.columns import columns_named
+from avbench.storage.fetching import Fetching
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import take_share
-from avbench.storage.weights import Fetching
 from avbench.subsets.loading import TOY_SUBSETS, from_prompts_file, load, viewed
 
 

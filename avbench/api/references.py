@@ -9,9 +9,10 @@ from typing import Any
 from avbench.api.stages import measured, sampled
 from avbench.api.work import SamplingJob, Work
 from avbench.core import InputError, Subset, digest
-from avbench.features.measure import protocol_in, protocol_of, require_reference_clips, requires
+from avbench.features.protocols import protocol_in, protocol_of
+from avbench.features.requirements import require_reference_clips, requires
 from avbench.features.table import Requires
-from avbench.metrics import reference as references
+from avbench.metrics import reference_building
 from avbench.metrics.evaluate import SHIPPED, features_of
 from avbench.metrics.table import Metric
 from avbench.storage.content import cache_folder, content_sha256
@@ -62,7 +63,7 @@ class RealClips:
     seeds: Sequence[int] = (0,)
     licence: str | None = None
     """Licence of the clips; None if their owner gave none. Clips of the embedded world are avbench's own."""
-    rows: int = references.ROWS
+    rows: int = reference_building.ROWS
     """The most rows to keep; statistics still cover all clips."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the reference's card: how the clips were chosen, and the command."""
@@ -97,4 +98,4 @@ def build_reference(
         raise InputError(msg)
     licence = clips.licence or ("Apache-2.0" if clips.model.startswith("toyworld:") else None)
     protocols = [protocol_in(view, feature) for feature in features_of(metrics)]
-    return references.pack(view, clips.subset, protocols, place, licence, rows=clips.rows, about=clips.about)
+    return reference_building.pack(view, clips.subset, protocols, place, licence, rows=clips.rows, about=clips.about)

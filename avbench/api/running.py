@@ -14,7 +14,7 @@ from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison import paper_presets
 from avbench.comparison.plan import Plan
 from avbench.core import InputError, Shard, Subset
-from avbench.features.measure import require_reference_clips, require_weights
+from avbench.features.requirements import require_reference_clips, require_weights
 from avbench.metrics.columns import Wanted, fetched, wanted_metrics
 from avbench.metrics.evaluate import features_of, fvd_metrics
 from avbench.storage.mirror import Mirrors

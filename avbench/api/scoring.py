@@ -13,7 +13,7 @@ from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import all_of
 from avbench.core import Shard, Subset
-from avbench.features.measure import reads_captions, require_reference_clips, require_weights
+from avbench.features.requirements import reads_captions, require_reference_clips, require_weights
 from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics.columns import Wanted, wanted_metrics

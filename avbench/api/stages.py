@@ -12,7 +12,7 @@ from avbench.comparison.verdict import all_of
 from avbench.core import Key, MediaError, Score, clip_name
 from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
-from avbench.features.measure import needs_sound
+from avbench.features.requirements import needs_sound
 from avbench.generation import sample as sampling
 from avbench.metrics.evaluate import evaluate, features_of, without_reference
 from avbench.metrics.table import Metric

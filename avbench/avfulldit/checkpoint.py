@@ -26,7 +26,7 @@ from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConf
 from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import ClipSpec, InputError
 from avbench.storage.reading import read_json, shaped, tensor_header
-from avbench.storage.run_folder import write_json, write_whole
+from avbench.storage.writing import write_json, write_whole
 
 FORMAT = "avfulldit-2"
 T = TypeVar("T")

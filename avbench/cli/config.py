@@ -64,7 +64,7 @@ def write_config(path: Path, ctx: typer.Context, settings: Mapping[str, Any]) ->
     """
     import tomli_w
 
-    from avbench.storage.run_folder import write_whole
+    from avbench.storage.writing import write_whole
 
     names = [str(one.name) for one in ctx.command.params if one.name not in (*_NOT_WRITTEN, _SETTING)]
     values = {name: ctx.params.get(name) for name in names}

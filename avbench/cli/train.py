@@ -65,7 +65,7 @@ def train_tower(
 ) -> None:
     """Train one tower from scratch."""
     from avbench.core import nearest
-    from avbench.training.loop import Plan
+    from avbench.training.plan import Plan
     from avbench.training.train import TOWERS, make_tower, require_tower_inputs
 
     if what not in TOWERS:
@@ -90,7 +90,7 @@ def train_arms(
 ) -> None:
     """Train the T2V and the T2AV arm from the same towers, and check that all settings were identical."""
     from avbench.core import nearest
-    from avbench.training.loop import Plan
+    from avbench.training.plan import Plan
     from avbench.training.train import ARMS, make_arm, require_arm_inputs, same_settings
 
     plan = Plan(
@@ -132,7 +132,7 @@ def train_report(
     With --out FILE.md it also draws 12 random prompts: FILE-clips.png has a strip of frames for each run,
     FILE-sound.png the spectrograms with onsets (green) and visible contacts (red).
     """
-    from avbench.storage.run_folder import write_whole
+    from avbench.storage.writing import write_whole
     from avbench.training.report import markdown, table
     from avbench.training.sheets import png, sheets
 
@@ -148,8 +148,8 @@ def train_report(
 
 def _machine(*folders: Path) -> "Machine":
     """Return how the trainings in these folders were begun, or else choose the fastest way on this machine."""
-    from avbench.training.loop import begun_on
     from avbench.training.machine import Machine, silence_torch
+    from avbench.training.state import begun_on
 
     silence_torch()
     machine = next(filter(None, map(begun_on, folders)), None) or Machine.measured()

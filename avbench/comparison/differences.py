@@ -31,7 +31,8 @@ from avbench.comparison.score_table import (
     sharable,
 )
 from avbench.core import Columns, Direction, InputError, Key, NotMeasurable, Row, Score, Subset, columns
-from avbench.features.measure import current_rows, protocol_in
+from avbench.features.current import current_rows
+from avbench.features.protocols import protocol_in
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
 from avbench.metrics.table import Metric, known_metrics

@@ -36,12 +36,13 @@ from avbench.comparison.differences import MACRO, MICRO, differences, sided, wor
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
 from avbench.core import Direction, InputError, Sample, Score
-from avbench.features.measure import current_rows
+from avbench.features.current import current_rows
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
 from avbench.storage.reading import read_json, unpack
-from avbench.storage.run_folder import VALUES_FILE, RunFolder, write_whole
+from avbench.storage.run_folder import VALUES_FILE, RunFolder
 from avbench.storage.sharing import without_folders
+from avbench.storage.writing import write_whole
 
 HISTORY = "baseline.json"
 _WHOLE = ("run.json", "samples.jsonl", "scores.json", VALUES_FILE)

@@ -25,7 +25,7 @@ from typing import Any
 
 from avbench.core import InputError, nearest
 from avbench.metrics.table import known_metrics
-from avbench.storage.reading import read_toml, shaped
+from avbench.storage.reading import naming, read_toml, shaped
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,9 @@ def read(path: Path | None) -> Plan:
     if path is None:
         return Plan()
     plain = read_toml(path)
-    try:
-        return from_plain(plain)
-    except InputError as error:
-        msg = f"{path}: {error}"
-        raise InputError(msg) from None
+    with naming(path):
+        plan = from_plain(plain)
+    return plan
 
 
 def from_plain(plain: Mapping[str, Any]) -> Plan:

@@ -12,7 +12,7 @@ from typing import Any
 
 from avbench.comparison.verdict import all_of, counted
 from avbench.core import InputError, Key, Sample, clip_name
-from avbench.features.measure import current_rows
+from avbench.features.current import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
 from avbench.storage.media import read_clip

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from avbench.core.errors import InputError
+from avbench.core.prompt import checked_id
 
 Value = float | np.ndarray
 Columns = Mapping[str, np.ndarray]
@@ -23,6 +24,12 @@ class Key(NamedTuple):
     subset: str
     prompt: str
     seed: int
+
+
+def require_ids(key: Key) -> None:
+    """Raise InputError if the subset or the prompt of a key cannot be part of a file name."""
+    checked_id(key.subset, "subset name")
+    checked_id(key.prompt, "prompt id")
 
 
 def clip_name(key: Key, seeds: Collection[int]) -> str:

@@ -26,7 +26,7 @@ from avbench.curation.measures import MEASURES
 from avbench.curation.pool import Measured, limited, rows_path, stamp
 from avbench.curation.rules import QUALITY, Condition, Rules
 from avbench.storage.reading import stream_lines
-from avbench.storage.run_folder import write_whole
+from avbench.storage.writing import write_whole
 from avbench.subsets.datasets import Pool
 from avbench.subsets.from_dataset import card_of, prompt_of
 from avbench.subsets.loading import write

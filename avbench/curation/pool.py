@@ -13,8 +13,9 @@ from avbench.core import MediaError, NotMeasurable, digest
 from avbench.storage import worker_pool
 from avbench.storage.content import content_sha256
 from avbench.storage.media import read_clip
-from avbench.storage.reading import stream_lines
-from avbench.storage.run_folder import RunFolder, append_line, file_sha256
+from avbench.storage.reading import file_sha256, stream_lines
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import append_line
 from avbench.subsets.datasets import Entry, Pool
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from avbench.storage.media import read_clip
-from avbench.storage.run_folder import write_whole
+from avbench.storage.writing import write_whole
 
 MOST = 40
 """Clips on a sheet, evenly spread over the kept ones."""

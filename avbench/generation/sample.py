@@ -47,7 +47,9 @@ from avbench.storage import worker_pool
 from avbench.storage.content import altered
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.mirror import Mirror, Place, WorkerFolder
-from avbench.storage.run_folder import RunFolder, file_sha256, write_json
+from avbench.storage.reading import file_sha256
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import write_json
 
 JOURNAL = "jobs"
 """Folder inside the run folder for a generator's own files."""

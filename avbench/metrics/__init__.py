@@ -10,7 +10,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avbench.metrics.distance import frechet_distance, kernel_distance
+    from avbench.metrics.frechet import frechet_distance
+    from avbench.metrics.kernel import kernel_distance
 
 __all__ = ["frechet_distance", "kernel_distance"]
 
@@ -20,6 +21,6 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         msg = f"module 'avbench.metrics' has no attribute {name!r}"
         raise AttributeError(msg)
-    from avbench.metrics import distance
+    from avbench.metrics import frechet, kernel
 
-    return getattr(distance, name)
+    return getattr(frechet if name == "frechet_distance" else kernel, name)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from avbench.core import InputError, nearest
-from avbench.features.measure import weights_of
+from avbench.features.requirements import weights_of
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import Metric
-from avbench.storage import weights
-from avbench.storage.weights import Fetching
+from avbench.storage import fetching, weights
+from avbench.storage.fetching import Fetching
 
 
 @dataclass(frozen=True)
@@ -224,12 +224,12 @@ def fetched(names: Sequence[str], required: Collection[str], how: Fetching, note
         InputError: the weights of a `required` metric cannot be fetched.
     """
     for name in weights.missing(_weights_of([*required])):
-        weights.fetch(name, how=how)
+        fetching.fetch(name, how=how)
     usable = []
     for name in names:
         try:
             for weight in weights.missing(_weights_of([name])):
-                weights.fetch(weight, how=how)
+                fetching.fetch(weight, how=how)
             usable.append(name)
         except InputError as error:
             note(f"{name} is left out: {error}")

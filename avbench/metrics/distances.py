@@ -2,7 +2,8 @@
 
 Every distance is reported with two other numbers at the same n: a permutation null, and the floor, which is the score
 of the reference's own clips (see uncertainty.py). Two models are compared by the difference of their distances to the
-same reference. This module chooses the arrays that a metric compares; distance.py compares them.
+same reference. This module chooses the arrays that a metric compares; frechet.py,
+kernel.py and neighbours.py compare them.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from avbench.core import Columns, Direction, InputError, Key, Moments, NotMeasurable, Null, Protocol, Subset, resolve
-from avbench.metrics import distance
+from avbench.metrics import neighbours
 from avbench.metrics.reference import Reference
 from avbench.metrics.table import Metric
 from avbench.statistics import uncertainty
@@ -41,7 +42,7 @@ def nearest_real(
 ) -> tuple[list[Key], np.ndarray]:
     """The reference clip nearest to each clip in the features that a metric compares, and the distances ``[clips]``."""
     y = real_embedding(metric, real, protocol, subset)
-    index, apart = distance.nearest(embedding(measured, metric.column, "the run"), y)
+    index, apart = neighbours.nearest(embedding(measured, metric.column, "the run"), y)
     known = real.keys(protocol, subset)
     return [known[place] for place in index], apart
 

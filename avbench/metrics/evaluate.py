@@ -35,9 +35,11 @@ from avbench.core import (
     resolve,
     without_notes,
 )
-from avbench.features.measure import current_keys, current_rows, forms_of, protocol_in, requires
+from avbench.features.current import current_keys, current_rows
+from avbench.features.protocols import forms_of, protocol_in
+from avbench.features.requirements import requires
 from avbench.features.table import Requires
-from avbench.metrics import distance, distances, reference
+from avbench.metrics import distances, neighbours, reference
 from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
 from avbench.statistics import uncertainty
 from avbench.storage.conform import ClipForm
@@ -507,13 +509,13 @@ def _near_copies(task: _Task, of_clips: _Measured) -> pd.DataFrame:
     """Each clip with its nearest reference clip: one row per clip, the nearest first."""
     keys, measured = of_clips.columns
     real, apart = distances.nearest_real(task.metric, measured, task.known, task.feature, task.subset)
-    nearness = distance.nearness(apart, task.reference_embedding())
+    nearness = neighbours.nearness(apart, task.reference_embedding())
     table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(
         nearest_prompt=[key.prompt for key in real],
         nearest_seed=[key.seed for key in real],
         distance=apart,
         nearness=nearness,
-        near_copy=nearness <= distance.NEAR_COPY,
+        near_copy=nearness <= neighbours.NEAR_COPY,
     )
     return table.sort_values(["nearness", *Key._fields], kind="stable")
 

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from avbench.core import Clip, InputError, Score, Subset
-from avbench.features.measure import measure, require_reference_clips, require_weights
+from avbench.features.measure import measure
+from avbench.features.requirements import require_reference_clips, require_weights
 from avbench.generation.providers.python import OwnModel
 from avbench.generation.sample import sample, throw_away
 from avbench.generation.table import Generator, Request

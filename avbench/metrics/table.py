@@ -75,7 +75,6 @@ class Metric:
         return None
 
 
-_DISTANCE = "avbench.metrics.distance"
 _SHARE, _ANY, _POSITIVE = (0.0, 1.0), (None, None), (0.0, None)
 _LEAST_CLIPS = 24
 """For distances between sets of embeddings. In a permutation test at 12 clips, FVD distinguishes two toy subsets in a
@@ -88,25 +87,25 @@ _LEAST_NUMBERS = 12
 
 def _distance(name: str, feature: str, function: str, pooled: str, question: str, **options: Any) -> Metric:
     options = {"column": "logits", "least_clips": _LEAST_CLIPS, **options}
-    function, pooled = f"{_DISTANCE}:{function}", f"{_DISTANCE}:{pooled}"
+    function, pooled = f"avbench.metrics.{function}", f"avbench.metrics.{pooled}"
     return Metric(name, feature, function, Direction.LOWER, "", question, per_clip=False, pooled=pooled, **options)
 
 
 def _frechet(name: str, feature: str, question: str, *, ddof: int = 1, epsilon: float = 0.0, **options: Any) -> Metric:
-    options |= {"settings": {"ddof": ddof, "epsilon": epsilon}, "moments": f"{_DISTANCE}:frechet_of_moments"}
-    return _distance(name, feature, "frechet_distance", "Frechet", question, **options)
+    options |= {"settings": {"ddof": ddof, "epsilon": epsilon}, "moments": "avbench.metrics.frechet:frechet_of_moments"}
+    return _distance(name, feature, "frechet:frechet_distance", "frechet:Frechet", question, **options)
 
 
 def _kernel(name: str, feature: str, question: str, *, degree: int = 3, coef0: float = 1.0, **options: Any) -> Metric:
     options |= {"settings": {"degree": degree, "coef0": coef0}, "bounds": _ANY}
-    return _distance(name, feature, "kernel_distance", "Kernel", question, **options)
+    return _distance(name, feature, "kernel:kernel_distance", "kernel:Kernel", question, **options)
 
 
 def _share(measure: str, k: int, question: str) -> Metric:
     return Metric(
         measure,
         "i3d-k400",
-        f"{_DISTANCE}:neighbour_share",
+        "avbench.metrics.neighbours:neighbour_share",
         Direction.HIGHER,
         "",
         question,
@@ -114,7 +113,7 @@ def _share(measure: str, k: int, question: str) -> Metric:
         bounds=_POSITIVE if measure == "density" else _SHARE,
         settings={"measure": measure, "k": k},
         column="logits",
-        pooled=f"{_DISTANCE}:Neighbours",
+        pooled="avbench.metrics.neighbours:Neighbours",
         usual=False,
         least_clips=_LEAST_CLIPS,
     )
@@ -694,7 +693,7 @@ _LISTED: tuple[Metric, ...] = (
     Metric(
         "near_copies",
         "i3d-k400",
-        f"{_DISTANCE}:near_copies",
+        "avbench.metrics.neighbours:near_copies",
         Direction.LOWER,
         "share",
         "Share of clips that are as near to a real clip as 1 % of real clips are to another. Chance gives 1 %.",
@@ -709,7 +708,7 @@ _LISTED: tuple[Metric, ...] = (
     Metric(
         "fvd_infinity",
         "i3d-k400",
-        f"{_DISTANCE}:frechet_infinity",
+        "avbench.metrics.frechet:frechet_infinity",
         Direction.LOWER,
         "",
         "Estimate of `fvd` at infinitely many clips. It needs 2,000 clips, five for each dimension.",

@@ -12,7 +12,7 @@ from avbench.report import arm_tables, tables
 from avbench.report.folder import alone
 from avbench.report.page import plots, svg
 from avbench.report.page.page import STYLE, template
-from avbench.storage.run_folder import write_whole
+from avbench.storage.writing import write_whole
 
 FIGURES_LEGEND = (
     "A dot is a training. Below the dots stand the arm's mean and its 95 % interval, over trainings and prompts (of a "

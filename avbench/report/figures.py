@@ -15,7 +15,7 @@ from avbench.core import InputError, nearest
 from avbench.report.page import svg
 from avbench.report.page.forest import WIDE, forest
 from avbench.report.page.plots import colour
-from avbench.storage.run_folder import write_whole
+from avbench.storage.writing import write_whole
 
 FORMS = ("pdf", "png", "svg")
 _PRINT = """<style>

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from avbench.core import InputError, Sample
 from avbench.storage import reading
-from avbench.storage.run_folder import RunFolder, file_sha256
+from avbench.storage.reading import file_sha256
+from avbench.storage.run_folder import RunFolder
 
 _MAKE_TABLE = (
     "CREATE TABLE IF NOT EXISTS hashes (device, inode, size, modified, changed, sha256, "

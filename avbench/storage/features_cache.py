@@ -22,7 +22,7 @@ from typing import Any
 
 from avbench.core import InputError, Protocol, Value, digest
 from avbench.storage.reading import read_json
-from avbench.storage.run_folder import values_from_json, values_to_json
+from avbench.storage.row_lines import values_from_json, values_to_json
 
 VARIABLE = "AVBENCH_CACHE"
 _DAY = 86_400.0

@@ -5,8 +5,8 @@ and when it ends, it uploads what is new: clips before the lines that name them,
 last one last, as they are written to disk. So whatever moment a machine is lost in, the mirror is a run folder that
 another machine can continue. Workers that do not see the command's disk hand their clips over through the mirror.
 
-This module moves files. `mirror_state` knows what lies on both sides and who wrote it last, and `object_storage` reads
-and writes the storage.
+This module moves files. `mirror_state` knows what lies on both sides and who wrote it last, `mirror_runs` compares the
+runs on both sides, and `object_storage` reads and writes the storage.
 """
 
 import filecmp
@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avbench.core import InputError, Key, Sample
+from avbench.core import InputError, Sample
 from avbench.storage import mirror_state, reading
+from avbench.storage.mirror_runs import clips_in, downloaded, with_other_lines
 from avbench.storage.mirror_state import (
     CLIPS,
     STATE_FILE,
@@ -33,8 +34,8 @@ from avbench.storage.mirror_state import (
     stamp_of,
     stamps_in,
 )
-from avbench.storage.reading import REMOVE_LINE
-from avbench.storage.run_folder import RunFolder, stored_rows, writing_whole
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import writing_whole
 
 PUSH_SECONDS = 30.0
 """The least time between two uploads. An upload that takes long is followed by a longer pause."""
@@ -253,7 +254,7 @@ class Mirror:
 
     def _whole(self, names: Sequence[str]) -> list[str]:
         """These files of the folder without damaged clips, which must not replace whole ones in the mirror."""
-        clips = self._clips_in(self._folder) if any(name.startswith(CLIPS) for name in names) else {}
+        clips = clips_in(self._folder) if any(name.startswith(CLIPS) for name in names) else {}
         return [name for name in names if name not in clips or has_clip(self._folder / name, clips[name])]
 
     def verify(self) -> tuple[list[str], list[str]]:
@@ -263,7 +264,7 @@ class Mirror:
             The names of files that are damaged in the mirror, which the next push uploads; and of damaged clips that
             the folder does not have.
         """
-        known, clips = self._sides.synced().files, self._clips_in(self._folder)
+        known, clips = self._sides.synced().files, clips_in(self._folder)
         here = [name for name, stamp in stamps_in(self._folder).items() if known.get(name) == stamp]
         away = [name for name in self._storage.sizes() if name in clips and not (self._folder / name).exists()]
         damaged = []
@@ -326,11 +327,6 @@ class Mirror:
             "uploads them again; if none has, the command that made the run makes them again with --replace"
         )
 
-    def _clips_in(self, folder: Path) -> dict[str, str]:
-        """The clips that the lines of a run folder name, with their sha256."""
-        samples = RunFolder(folder).samples().values()
-        return {one.path: one.sha256 for one in samples if one.path is not None and one.sha256 is not None}
-
     def download_plan(self) -> None:
         """Download what describes the run: its subsets, then run.json."""
         there = self._storage.sizes()
@@ -376,12 +372,12 @@ class Mirror:
                 raise self._sides.cut(name, there.get(name, 0), last)
         with self._sides.working() as work:
             names = [name for part in in_order([one for one in there if not one.startswith(CLIPS)]) for name in part]
-            new = self._described(work, names)
-            clips, ours = self._clips_in(new.path), self._clips_in(self._folder)
+            new = downloaded(self._sides, work, names)
+            clips, ours = clips_in(new.path), clips_in(self._folder)
             unknown = [name for name, stamp in now.items() if here.files.get(name) != stamp]
             unknown = [name for name in unknown if name not in clips or ours.get(name) != clips[name]]
             changed = self._sides.not_in_mirror(unknown, clips, there, work)
-            if changed := changed or self._with_other_lines(new, now):
+            if changed := changed or with_other_lines(self._folder, new, now, recorded=bool(self._sides.lines)):
                 raise self._sides.lacking(changed) if own else self._sides.both_changed(changed)
             lacking = [name for name, sha256 in clips.items() if not has_clip(self._folder / name, sha256)]
             truths = {self._name(RunFolder(self._folder).truth_path(key)) for key in new.samples()}
@@ -401,46 +397,6 @@ class Mirror:
             self._sides.remember(files, session=last.session, taken=last.updated, signing="")
         return writer
 
-    def _described(self, work: Path, names: Sequence[str]) -> RunFolder:
-        """All but the clips, downloaded in this order into an empty folder. Raises InputError if the run is damaged."""
-        for part in in_order(names):
-            self._storage.get(part, [reading.inside(work, name) for name in part])
-        found = RunFolder(work)
-        try:
-            found.subsets()
-            found.samples()
-            for rows in found.path.glob("features/*/rows.jsonl"):
-                stored_rows(rows)
-        except InputError as error:
-            sentence = str(error).replace(str(work), self.url).removesuffix(REMOVE_LINE)
-            msg = (
-                f"the mirror is damaged: {sentence}. `avbench runs push --verify FOLDER {self.url}`, with the folder "
-                "that was uploaded there last, uploads it again"
-            )
-            raise InputError(msg) from None
-        return found
-
-    def _with_other_lines(self, new: RunFolder, here: Iterable[str]) -> list[str]:
-        """The folder's files with lines, by their keys, that those of the mirror's run have not; unless that run is of
-        another model or other settings, and has replaced this one.
-        """
-        old = RunFolder(self._folder)
-        if "run.json" not in here:
-            return []
-        ours, theirs = old.run(), new.run().spelled_as(old.run())
-        if (ours.model, ours.settings) != (theirs.model, theirs.settings):
-            return []
-        found = []
-        for name in (name for name in here if name == "samples.jsonl" or name.endswith("/rows.jsonl")):
-            mine, other = self._folder / name, new.path / name
-            if not other.exists():
-                lost = not self._sides.lines  # else its last writer has deleted it
-            else:
-                begins = other.read_bytes().startswith(mine.read_bytes())
-                lost = not begins and bool(_keys(self._folder, name) - _keys(new.path, name))
-            found += [name] if lost else []
-        return found
-
     def _growing(self, work: Path) -> dict[str, tuple[Path, Stamp]]:
         """Copies of the files that lines are appended to, as they are now, with their stamps."""
         found = {}
@@ -453,8 +409,3 @@ class Mirror:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
-
-
-def _keys(run: Path, name: str) -> set[Key]:
-    """The keys of the lines of a run folder's file."""
-    return {*(RunFolder(run).samples() if name == "samples.jsonl" else stored_rows(run / name))}

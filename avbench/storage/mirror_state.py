@@ -24,7 +24,8 @@ from avbench.storage import reading
 from avbench.storage.content import holds
 from avbench.storage.object_storage import Storage
 from avbench.storage.run_folder import MIRROR_FILE as STATE_FILE
-from avbench.storage.run_folder import MIRROR_WORK, json_bytes, write_json
+from avbench.storage.run_folder import MIRROR_WORK
+from avbench.storage.writing import json_bytes, write_json
 
 SESSION = uuid.uuid4().hex
 """Of this process; a child process has another, and takes part in its parent's by a `mirror.Place`."""

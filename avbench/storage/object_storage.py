@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line
-from avbench.storage.run_folder import write_whole, writing_whole
+from avbench.storage.writing import write_whole, writing_whole
 
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 

@@ -17,7 +17,8 @@ from typing import TypeVar
 from avbench.core import InputError
 from avbench.storage import worker_pool
 from avbench.storage.reading import read_json
-from avbench.storage.run_folder import PROGRESS_FILE, write_json
+from avbench.storage.run_folder import PROGRESS_FILE
+from avbench.storage.writing import write_json
 
 Item = TypeVar("Item")
 _SECONDS = 5.0

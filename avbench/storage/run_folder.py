@@ -12,23 +12,18 @@ scores.json, values.parquet, near_copies.csv
 .mirror.part/                  files on their way from or to the mirror; the next command deletes what a kill leaves
 ```
 
-Each line is appended in one write; a line that a kill cut off is dropped when the file is next read. Whole files are
-written under a temporary name and then renamed. Of files that belong together, the last one written holds the hashes of
-the others, so a reader can refuse a mixture of old and new. Only one process at a time may write; a second one gets an
-error.
+A line that a kill cut off is dropped when the file is next read. Of files that belong together, the last one written
+holds the hashes of the others, so a reader can refuse a mixture of old and new. Only one process at a time may write; a
+second one gets an error.
 
 A run folder may come from anybody, so everything read from it is checked: the types of all fields, ids that become
 parts of paths, hashes (64 hex digits), and paths, which must stay inside the folder. A folder with a link out of it is
 neither read nor written.
 """
 
-import base64
-import binascii
 import functools
 import hashlib
 import json
-import math
-import os
 import re
 import shutil
 from collections import Counter
@@ -36,7 +31,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,17 +48,26 @@ from avbench.core import (
     Score,
     Shard,
     Subset,
-    Value,
     checked_id,
     digest,
     field_differences,
     planned_keys,
+    require_ids,
 )
 from avbench.storage import reading
-from avbench.storage.reading import read_json as read_json
-from avbench.storage.reading import read_lines as read_lines
-from avbench.storage.reading import stream_lines
+from avbench.storage.reading import file_sha256, read_json, read_lines, stream_lines
+from avbench.storage.row_lines import RowLine, row_of, row_to_json, stored_rows
 from avbench.storage.sharing import without_folders
+from avbench.storage.writing import (
+    append_line,
+    json_bytes,
+    line_of,
+    read_sealed,
+    sealed,
+    write_json,
+    write_sealed,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,70 +84,9 @@ MIRROR_WORK = ".mirror.part"
 """A folder for files on their way from or to the mirror."""
 _LOCK_SECONDS = 0.2
 """How long a writer waits for the lock: longer than `is_being_written` may hold it."""
-_ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
-"""Types of array that a row's value may have."""
 _RENAMED = b'"unlike": ', b'"spec_mismatch": '
 """A field of samples.jsonl: its name in older versions of avbench, and its name now."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader sees the old content or the new, even if the process is killed."""
-    with writing_whole(path) as file:
-        file.write(content)
-
-
-@contextmanager
-def writing_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that replaces `path` in one step when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    if beside.is_symlink():
-        beside.unlink()
-    with os.fdopen(_opened_to_write(beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON in one step."""
-    write_whole(path, json_bytes(value))
-
-
-def json_bytes(value: object) -> bytes:
-    """A value as indented JSON; equal values give equal bytes."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields with the digest of them all."""
-    return {**fields, "sha256": digest(fields)}
-
-
-def _write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
-    """Write JSON that holds the digest of its other fields."""
-    write_json(path, _sealed(fields))
-
-
-def _read_sealed(path: Path, remedy: str) -> Any:
-    """Return what `_write_sealed` wrote, without the digest; older files have none.
-
-    Raises InputError, with the `remedy`, if the file was changed after it was written.
-    """
-    plain = read_json(path)
-    written = plain.pop("sha256", None) if isinstance(plain, dict) else None
-    if written not in (None, digest(plain)):
-        msg = f"{path} was changed after it was written: {remedy}"
-        raise InputError(msg)
-    return plain
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    with reading.opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -156,26 +99,6 @@ class _SubsetFile:
     clip_spec: Mapping[str, Any] | None
     card: Mapping[str, Any] = field(default_factory=dict)
     cut_from: str | None = None
-
-
-@dataclass(frozen=True)
-class _RowLine:
-    """A line of rows.jsonl."""
-
-    key: Key
-    clip_sha256: str
-    values: Mapping[str, Any] | None
-    missing: str | None = None
-    gpu: str | None = None
-
-
-@dataclass(frozen=True)
-class _PackedArray:
-    """An array in a line of rows.jsonl."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    base64: str
 
 
 @dataclass(frozen=True)
@@ -194,12 +117,10 @@ class _ScoresFile:
 def read_subset(path: Path) -> Subset:
     """Read a subset file of a run folder. Raises InputError if it is not one."""
     found = read_json(path, _SubsetFile)
-    try:
+    with reading.naming(path):
         spec = None if found.clip_spec is None else ClipSpec.from_json({**found.clip_spec})
-        return Subset(found.name, found.version, found.prompts, spec, found.card, found.cut_from)
-    except InputError as error:
-        msg = f"{path}: {error}"
-        raise InputError(msg) from None
+        subset = Subset(found.name, found.version, found.prompts, spec, found.card, found.cut_from)
+    return subset
 
 
 def no_run(path: Path) -> InputError:
@@ -290,12 +211,12 @@ class RunFolder:
 
     def write_run(self, run: Run) -> None:
         """Write run.json. Does not check that the rest of the folder agrees with it; `start` does."""
-        _write_sealed(self.path / "run.json", {"format": FORMAT, **run.to_json()})
+        write_sealed(self.path / "run.json", {"format": FORMAT, **run.to_json()})
 
     def run(self) -> Run:
         """Read run.json. Raises InputError if a later version of avbench wrote it in a format unknown to this one."""
         path = self.path / "run.json"
-        plain = _read_sealed(path, "put the file back, or make the run again with --replace")
+        plain = read_sealed(path, "put the file back, or make the run again with --replace")
         if isinstance(plain, dict):
             made = plain.pop("format", 1)  # the first versions of avbench wrote no format
             later = type(made) is not int or made > FORMAT
@@ -306,7 +227,9 @@ class RunFolder:
                 msg = f"{path} has the field {unknown[0]!r}: a later version of avbench wrote it"
                 raise InputError(msg)
         run = reading.shaped(json.dumps(plain), Run, str(path))
-        _require(path, lambda: [checked_id(name, "subset name") for name in run.subsets])
+        with reading.naming(path):
+            for name in run.subsets:
+                checked_id(name, "subset name")
         return run
 
     def subsets(self) -> list[Subset]:
@@ -402,7 +325,8 @@ class RunFolder:
         """Return a function that checks those fields of a line of `path` that become parts of paths."""
 
         def check(sample: Sample) -> Sample:
-            _require_key(path, sample.key)
+            with reading.naming(path):
+                require_ids(sample.key)
             if sample.path is not None:
                 reading.inside(self.path, sample.path)
                 _require_sha256(path, sample.sha256, sample.key)
@@ -422,7 +346,7 @@ class RunFolder:
             names: read only the values of these names; all for None.
         """
         path = self._feature(protocol) / "rows.jsonl"
-        return {line.key: _row(path, line, names) for line in stream_lines(path, _RowLine)}
+        return {line.key: row_of(path, line, names) for line in stream_lines(path, RowLine)}
 
     def row_hashes(self, protocol: Protocol, *, without: tuple[str, ...] = ()) -> dict[Key, str]:
         """Map each row's key to the hash of the clip or clips that it was measured on, without reading its values.
@@ -445,14 +369,14 @@ class RunFolder:
             with reading.opened(path) as file:
                 for key in sorted(places):
                     line = places[key].line(file)
-                    yield _row(path, reading.parsed(line, places[key].where, _RowLine))
+                    yield row_of(path, reading.parsed(line, places[key].where, RowLine))
 
     def add_row(self, protocol: Protocol, row: Row) -> None:
         """Append one row to a feature's rows.jsonl."""
         place = self._feature(protocol)
         if not (place / "protocol.json").exists():
             write_json(place / "protocol.json", protocol.describe())
-        append_line(place / "rows.jsonl", _row_to_json(row))
+        append_line(place / "rows.jsonl", row_to_json(row))
 
     def feature_folders(self) -> list[Path]:
         """The folders ``features/<feature>@<protocol>`` of the run, by name."""
@@ -484,7 +408,7 @@ class RunFolder:
         plain["clips"] = self._clips_digest()
         if parts:
             plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
-        _write_sealed(self.path / "scores.json", plain)
+        write_sealed(self.path / "scores.json", plain)
 
     def scores(self) -> tuple[list[Score], dict[str, Any]]:
         """Read the scores and their protocols. Raises InputError if the run was not evaluated yet."""
@@ -528,7 +452,7 @@ class RunFolder:
 
     def _scores(self) -> _ScoresFile:
         path = self.path / "scores.json"
-        plain = _read_sealed(path, f"run `avbench evaluate {self.path}` again")
+        plain = read_sealed(path, f"run `avbench evaluate {self.path}` again")
         found = reading.shaped(json.dumps(plain), _ScoresFile, str(path))
         if not found.scores:
             msg = f"{path} holds no score: run `avbench evaluate {self.path}` again"
@@ -554,9 +478,9 @@ class RunFolder:
             return b"".join(line_of(without_folders(line)) for line in read_lines(path))
         if name not in ("run.json", "scores.json"):
             return path.read_bytes()
-        plain = _read_sealed(path, f"`avbench evaluate {self.path}` writes the scores again")
+        plain = read_sealed(path, f"`avbench evaluate {self.path}` writes the scores again")
         kept = {part: one for part, one in plain.items() if part == "protocols"}  # hashed, and they name no folder
-        return json_bytes(_sealed({**without_folders(plain), **kept}))
+        return json_bytes(sealed({**without_folders(plain), **kept}))
 
     def values(self) -> "pd.DataFrame":
         """Read values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.
@@ -605,148 +529,7 @@ def _is_part(part: Subset, whole: Subset) -> bool:
     return same and all(known.get(prompt.id) == digest(prompt.to_json()) for prompt in part.prompts)
 
 
-def _require(path: Path, check: Callable[[], object]) -> None:
-    """Run a check, and put the file's name before its error message."""
-    try:
-        check()
-    except InputError as error:
-        msg = f"{path}: {error}"
-        raise InputError(msg) from None
-
-
-def _require_key(path: Path, key: Key) -> None:
-    _require(path, lambda: (checked_id(key.subset, "subset name"), checked_id(key.prompt, "prompt id")))
-
-
 def _require_sha256(path: Path, sha256: str | None, key: Key) -> None:
     if sha256 is None or not _SHA256.fullmatch(sha256):
         msg = f"{path}: the sha256 of {'/'.join(map(str, key))} is {sha256!r}; it must be 64 hex digits"
         raise InputError(msg)
-
-
-def _opened_to_write(path: Path, flags: int) -> int:
-    """Open a file for writing, creating it if needed, and return its descriptor. A link in its place is refused."""
-    try:
-        return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if path.is_symlink():
-            msg = f"{path} is a link; avbench does not write through links"
-            raise InputError(msg) from None
-        msg = f"{path} cannot be written: {error.strerror}"
-        raise InputError(msg) from None
-
-
-@dataclass(frozen=True)
-class StoredRow:
-    """The position of a row's line, and the row without its values."""
-
-    path: Path
-    number: int
-    """Number of the line, from 1."""
-    start: int
-    """Offset of the line in bytes."""
-    clip_sha256: str
-    missing: str | None
-
-    @property
-    def where(self) -> str:
-        """For messages."""
-        return f"{self.path}, line {self.number}"
-
-    def line(self, file: BinaryIO) -> bytes:
-        """The line, without its checksum, of the opened file."""
-        file.seek(self.start)
-        return reading.without_checksum(file.readline(), self.where)
-
-
-def stored_rows(path: Path) -> dict[Key, StoredRow]:
-    """Find the last row of each key in a rows.jsonl; no values are kept in memory."""
-    found = {}
-    for number, start, line in reading.raw_lines(path):
-        row = reading.parsed(line, f"{path}, line {number}", _RowLine)
-        found[row.key] = StoredRow(path, number, start, row.clip_sha256, row.missing)
-    return found
-
-
-def line_of(value: object) -> bytes:
-    """A value as one JSON line with its checksum; equal values give equal bytes."""
-    return reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
-
-
-def append_line(path: Path, value: object, *, durable: bool = False) -> None:
-    """Append a value as one JSON line with its checksum in one write, after dropping an incomplete last line.
-
-    With `durable`, wait until the line is on disk.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = line_of(value)
-    with os.fdopen(_opened_to_write(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.truncate(_whole_lines(path.read_bytes()))
-        file.write(line)
-        if durable:
-            os.fsync(file.fileno())
-
-
-def _whole_lines(content: bytes) -> int:
-    return content.rfind(b"\n") + 1
-
-
-def _row_to_json(row: Row) -> dict[str, Any]:
-    values = None if row.values is None else values_to_json(row.values)
-    plain = {"key": row.key, "clip_sha256": row.clip_sha256, "values": values, "missing": row.missing}
-    return plain if row.gpu is None else {**plain, "gpu": row.gpu}
-
-
-def _row(path: Path, line: _RowLine, names: Collection[str] | None = None) -> Row:
-    """Convert a line to a row of these values, or of all. Raises InputError on values that a row cannot have."""
-    _require_key(path, line.key)
-    where = f"{path}: {'/'.join(map(str, line.key))}"
-    values = line.values
-    if values is not None and names is not None:
-        values = {name: value for name, value in values.items() if name in names}
-    values = None if values is None else values_from_json(values, where)
-    try:
-        return Row(line.key, line.clip_sha256, values, line.missing, line.gpu)
-    except InputError as error:
-        msg = f"{path}: {error}"
-        raise InputError(msg) from None
-
-
-def values_to_json(values: Mapping[str, Value]) -> dict[str, Any]:
-    """The values of a row as plain JSON: floats, and arrays in base64."""
-    return {name: _value_to_json(value) for name, value in values.items()}
-
-
-def values_from_json(plain: Mapping[str, Any], where: str) -> dict[str, Value]:
-    """What `values_to_json` made. Raises InputError, beginning with `where`, on anything else."""
-    return {name: _value_from_json(value, f"{where}: {name}") for name, value in plain.items()}
-
-
-def _value_to_json(value: Value) -> Any:
-    if not isinstance(value, np.ndarray):
-        return float(value)
-    plain = np.ascontiguousarray(value)
-    return {"dtype": str(plain.dtype), "shape": plain.shape, "base64": base64.b64encode(plain.tobytes()).decode()}
-
-
-def _value_from_json(plain: Any, where: str) -> Value:
-    if isinstance(plain, float):
-        return plain
-    packed = reading.shaped(json.dumps(plain), _PackedArray, where)
-    try:
-        content = base64.b64decode(packed.base64, validate=True)
-    except (binascii.Error, ValueError) as error:
-        msg = f"{where} is not base64: {error}"
-        raise InputError(msg) from None
-    if packed.dtype not in _ARRAYS:
-        msg = f"{where} is an array of {packed.dtype!r}; the type must be one of {', '.join(sorted(_ARRAYS))}"
-        raise InputError(msg)
-    dtype, shape = np.dtype(packed.dtype), packed.shape
-    if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != len(content):
-        msg = f"{where} has {len(content)} bytes, which do not fit a {packed.dtype} array of shape {list(shape)}"
-        raise InputError(msg)
-    return np.frombuffer(content, dtype=dtype).reshape(shape)

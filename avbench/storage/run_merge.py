@@ -34,8 +34,10 @@ from avbench.core import (
 )
 from avbench.storage import reading
 from avbench.storage.content import UNREADABLE, holds, require_unchanged
-from avbench.storage.run_folder import RunFolder, StoredRow, line_of, no_run, stored_rows, write_whole, writing_whole
+from avbench.storage.row_lines import StoredRow, stored_rows
+from avbench.storage.run_folder import RunFolder, no_run
 from avbench.storage.worker_pool import NOT_MEASURED
+from avbench.storage.writing import line_of, write_whole, writing_whole
 
 _FAILED = (*NOT_MEASURED, UNREADABLE)
 """A row whose sentence begins with one of these is replaced by any other row."""

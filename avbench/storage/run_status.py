@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from avbench.core import InputError, Key, Sample
 from avbench.storage.progress import Progress, read_progress
-from avbench.storage.run_folder import VALUES_FILE, RunFolder, no_run, stored_rows
+from avbench.storage.row_lines import stored_rows
+from avbench.storage.run_folder import VALUES_FILE, RunFolder, no_run
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from avbench.storage.clip_files import clips_in, without_suffix
 from avbench.storage.media import MEDIA_SUFFIXES
 from avbench.storage.plug_ins import Found, find
 from avbench.storage.reading import read_toml
-from avbench.storage.run_folder import read_subset, write_whole
+from avbench.storage.run_folder import read_subset
+from avbench.storage.writing import write_whole
 from avbench.subsets.prompt_files import read_any, read_prompts
 
 TOY_SUBSETS = ("toy-large-motion", "toy-object-contact", "toy-control")

@@ -30,23 +30,16 @@ from avbench.core import InputError, NotMeasurable, digest
 from avbench.core.version import __version__
 from avbench.storage import worker_pool
 from avbench.storage.content import content_sha256
-from avbench.storage.reading import parsed, read_json, read_text
-from avbench.storage.run_folder import file_sha256, write_json
+from avbench.storage.reading import file_sha256, parsed, read_json, read_text
+from avbench.storage.writing import write_json
 from avbench.subsets import loading
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
 from avbench.training.examples import CAPTIONS, CARD, CLIPS, Examples, Feed
-from avbench.training.loop import (
-    AUDIO_ONLY,
-    STATE,
-    Objective,
-    Plan,
-    Progress,
-    begun_on,
-    differing,
-    require_own_state,
-    train,
-)
+from avbench.training.loop import train
 from avbench.training.machine import Machine
+from avbench.training.objective import Objective
+from avbench.training.plan import AUDIO_ONLY, Plan
+from avbench.training.state import STATE, Progress, begun_on, differing, require_own_state
 
 FIRST_SEED = 2_000_000
 """Seeds of training clips lie far from those of runs (0 …) and references (1 000 000 …)."""

@@ -17,13 +17,16 @@ from avbench.avfulldit.model import AVFullDiT
 from avbench.avfulldit.rope import AudioPositions
 from avbench.avfulldit.spectrogram import SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
-from avbench.storage.run_folder import file_sha256, write_json
+from avbench.storage.reading import file_sha256
+from avbench.storage.writing import write_json
 from avbench.toyworld import CLIP_SPEC, FAMILIES
 from avbench.training import train
 from avbench.training.examples import Batch, Examples, Feed
-from avbench.training.loop import Objective, Plan, Progress
 from avbench.training.loop import train as follow
 from avbench.training.machine import Machine
+from avbench.training.objective import Objective
+from avbench.training.plan import Plan
+from avbench.training.state import Progress
 
 PLAN = Path(__file__).parent / "plan.toml"
 ARM = "arm.json"

@@ -25,7 +25,7 @@ import torch
 from avbench import api
 from avbench.avfulldit import checkpoint
 from avbench.storage.reading import read_json
-from avbench.storage.run_folder import write_json
+from avbench.storage.writing import write_json
 from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples
 from avbench.training.machine import Machine, silence_torch

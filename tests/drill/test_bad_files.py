@@ -29,7 +29,7 @@ from safetensors.numpy import save
 from avbench.comparison import gate, paper_presets, plan, score_table, votes
 from avbench.core import InputError, Row
 from avbench.curation import rules
-from avbench.features.measure import protocol_of
+from avbench.features.protocols import protocol_of
 from avbench.generation.detect import detect
 from avbench.generation.diffusers_package import diffusers
 from avbench.generation.providers.videos_api.journal import Journal

@@ -27,7 +27,8 @@ from made_runs import evaluated, made_run
 from avbench.cli import main
 from avbench.comparison import score_table
 from avbench.core import InputError
-from avbench.features.measure import current_rows, protocol_of
+from avbench.features.current import current_rows
+from avbench.features.protocols import protocol_of
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.storage import worker_pool
 from avbench.storage.reading import without_checksum

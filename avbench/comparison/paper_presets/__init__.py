@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import ClipSpec, InputError, Subset, nearest
-from avbench.features.measure import require_weights
+from avbench.features.requirements import require_weights
 from avbench.generation.detect import detect
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import Metric
-from avbench.storage.reading import read_toml, shaped
+from avbench.storage.reading import naming, read_toml, shaped
 
 TOWERS = "avfulldit-towers"
 """Name of the sampler's table for avfulldit:WAN+TANGOFLUX; other tables have the names of providers."""
@@ -176,11 +176,9 @@ def load(name: str) -> Preset:
         msg = f"preset {name!r} is unknown; {nearest(name, names())}, or a .toml file"
         raise InputError(msg)
     plain = read_toml(path)
-    try:
-        return from_plain(plain)
-    except InputError as error:
-        msg = f"{path}: {error}"
-        raise InputError(msg) from None
+    with naming(path):
+        preset = from_plain(plain)
+    return preset
 
 
 def from_plain(plain: Mapping[str, Any]) -> Preset:

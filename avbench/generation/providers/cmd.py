@@ -34,7 +34,7 @@ from avbench.generation.identity import module_files, named_paths, real_script, 
 from avbench.generation.table import Made, Request, check_positive
 from avbench.storage.content import content_sha256
 from avbench.storage.media import MEDIA_SUFFIXES
-from avbench.storage.run_folder import write_json
+from avbench.storage.writing import write_json
 
 _SLOW, _BROKEN = "slow", "broken"
 _SCRIPT_BYTES = 2**20

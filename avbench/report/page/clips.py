@@ -26,7 +26,8 @@ from avbench.storage import worker_pool
 from avbench.storage.content import require_unchanged
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.reading import inside, read_json
-from avbench.storage.run_folder import RunFolder, write_json
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import write_json
 
 LONGEST_SIDE = 480
 """Longest side in pixels; larger clips are scaled down to it."""

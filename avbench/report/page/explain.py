@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, Key, NotMeasurable, Prompt, Protocol, Row, Subset, columns, nearest
-from avbench.features.measure import current_rows, protocol_in
+from avbench.features.current import current_rows
+from avbench.features.protocols import protocol_in
 from avbench.generation.table import Request, build
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use

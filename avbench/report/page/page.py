@@ -23,7 +23,7 @@ from avbench.comparison.same_clips import remarks
 from avbench.comparison.verdict import POOLS, effect, verdict
 from avbench.core import Key, Run, Subset, clip_name
 from avbench.core.version import __version__
-from avbench.features.measure import current_rows
+from avbench.features.current import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
 from avbench.report import boards, printed, vbench
@@ -33,8 +33,8 @@ from avbench.report.page.explain import NOTHING, Explained
 from avbench.report.page.forest import forest
 from avbench.report.page.pictures import PICTURES
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
-from avbench.storage.reading import read_json
-from avbench.storage.run_folder import VALUES_FILE, RunFolder, file_sha256
+from avbench.storage.reading import file_sha256, read_json
+from avbench.storage.run_folder import VALUES_FILE, RunFolder
 from avbench.storage.sharing import shared_command, without_folders
 from avbench.subsets import loading
 

@@ -131,9 +131,11 @@ class Picture:
 
         At a variable rate, a container may write any of the gaps as the last frame's duration.
         """
-        if not self._variable:
+        if not self._variable and self.packets.without_times:
             # In AVI every frame counts at least one tick, and FFmpeg writes two of them for each frame.
-            return min(self.gap, self.tick if self.packets.without_times else self.gap) / 2
+            return min(self.gap, self.tick) / 2
+        if not self._variable:
+            return self.gap / 2
         return max(after - before for before, after in pairwise(sorted(self.times)))
 
     def start_later(self, seconds: Fraction) -> None:

@@ -1,9 +1,11 @@
 """Opens ordinary files and limits their size; checks that nothing in a folder leads out of it."""
 
+import hashlib
 import io
 import os
 import stat
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -116,6 +118,22 @@ def decoded(content: bytes, where: str) -> str:
 def unreadable(where: str, sentence: str) -> InputError:
     """Build the error. `where` is empty if the caller adds the file's name itself."""
     return InputError(f"{where}: {sentence}" if where else sentence)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the path before the message of an InputError that the block raises."""
+    try:
+        yield
+    except InputError as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from None
 
 
 def inside(folder: Path, name: str) -> Path:

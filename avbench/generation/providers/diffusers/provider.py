@@ -42,7 +42,7 @@ from avbench.generation.providers.diffusers.ranks import Ranks, generator
 from avbench.generation.providers.diffusers.settings import CallSettings, decide
 from avbench.generation.table import Made, Request, captioned, check_finite, check_positive, check_template, grouped
 from avbench.storage.content import content_sha256
-from avbench.storage.run_folder import file_sha256
+from avbench.storage.reading import file_sha256
 
 _FITTED = ("width", "height", "frames")
 """Settings that are rounded up to what the model can make."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from avbench.core import Key
 from avbench.storage.reading import read_lines
-from avbench.storage.run_folder import append_line
+from avbench.storage.writing import append_line
 
 
 @dataclass(frozen=True)

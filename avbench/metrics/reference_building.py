@@ -1,0 +1,340 @@
+"""Builds references: of a measured run, of several shards, or of another tool's statistics.
+
+reference.py describes the files and reads them.
+"""
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import save
+from threadpoolctl import threadpool_limits
+
+from avbench.core import (
+    Columns,
+    InputError,
+    Key,
+    Moments,
+    Protocol,
+    Row,
+    Subset,
+    columns,
+    digest,
+    nearest,
+    require_same_protocol,
+)
+from avbench.metrics import imported_statistics
+from avbench.metrics.reference import CLIP_COLUMNS, COUNTED, KEPT, Reference, keys_of, load, splits_of
+from avbench.metrics.table import known_metrics
+from avbench.storage.conform import ClipForm
+from avbench.storage.reading import file_sha256
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.sharing import shared_command, without_folders
+from avbench.storage.writing import write_json, write_whole
+
+FIRST_SEED = 1_000_000
+"""The first seed of reference clips; runs do not use seeds from here on by default."""
+ROWS = 10_000
+"""Largest number of rows that are kept of each feature."""
+NOT_STATED = "not stated"
+"""The licence in the card if the owner of the clips gave none."""
+_CHUNK = 1024  # rows held in memory while moments are computed
+
+
+@threadpool_limits.wrap(limits=1)
+def pack(
+    folder: RunFolder,
+    subset: Subset,
+    protocols: Sequence[Protocol],
+    place: Path,
+    licence: str | None = None,
+    *,
+    rows: int = ROWS,
+    about: Mapping[str, Any] | None = None,
+) -> str:
+    """Make a reference of a measured run; return the sha256 of its columns.
+
+    The card also gets the fields of `about`: how its clips were chosen, and the command.
+
+    A feature without a value for any clip is left out, and the card gives the reason. Rows are read one by one, so that
+    memory does not grow with the clips. Embeddings are stored as float32, as the networks return them; scalars as
+    float64.
+
+    Raises:
+        InputError: a clip failed, a feature was not measured, or no clip has any feature.
+    """
+    run, samples = folder.run(), folder.samples()
+    if failed := [sample for sample in samples.values() if sample.failure]:
+        msg = (
+            f"{len(failed)} clips failed, for example {failed[0].key}: {failed[0].failure}; a reference needs all clips"
+        )
+        raise InputError(msg)
+    made = sorted(samples.values(), key=lambda sample: sample.key)
+    clips = pd.DataFrame([(one.key.prompt, one.key.seed, one.sha256) for one in made], columns=CLIP_COLUMNS)
+    kept = chosen_keys((sample.key for sample in made), rows)
+    values: dict[str, Columns] = {}
+    moments: dict[str, dict[str, Moments]] = {}
+    left_out: dict[str, str] = {}
+    gpus: dict[str, list[str]] = {}
+    for protocol in protocols:
+        measured: set[Key] = set()
+        used: set[str] = set()
+        why: Counter[str] = Counter()
+        known, everything = _taken_in(_noted(folder.stream_rows(protocol), measured, used, why), kept)
+        if not measured and not why:
+            msg = f"no clip of {subset.name} has a row of {protocol.name}; measure the run first"
+            raise InputError(msg)
+        if measured:
+            values[protocol.name] = known
+        else:
+            ((reason, count),) = why.most_common(1)
+            left_out[protocol.name] = f"{reason} ({count} of {len(made)} clips)"
+        if len(measured - kept):
+            moments[protocol.name] = everything
+        if used:
+            gpus[protocol.name] = sorted(used)
+        marks = [(KEPT if one.key in kept else COUNTED) if one.key in measured else 0 for one in made]
+        clips[protocol.name] = marks
+    if not values:
+        msg = f"no feature of {subset.name} can be a reference: {'; '.join(sorted(set(left_out.values())))}"
+        raise InputError(msg)
+    card = {
+        "subset": subset.name,
+        "subset_digest": subset.digest,
+        "model": run.model,
+        "settings": run.settings,
+        "seeds": list(run.seeds),
+        "clips": {protocol.name: int((clips[protocol.name] > 0).to_numpy().sum()) for protocol in protocols},
+        "licence": licence or NOT_STATED,
+        "versions": run.versions,
+        **(about or {}),
+    }
+    if left_out:
+        card["left_out"] = left_out
+    if gpus:  # of features that no GPU measured, there is nothing to say
+        card["gpus"] = gpus
+    if splits := splits_of(subset):
+        card["splits"] = splits
+    if any(sample.spec_mismatch for sample in made) and subset.clip_spec:
+        card["clip_form"] = ClipForm.of(subset.clip_spec).describe()
+    return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})
+
+
+def write(
+    place: Path,
+    card: Mapping[str, Any],
+    values: Mapping[str, Columns],
+    moments: Mapping[str, Mapping[str, Moments]],
+    clips: pd.DataFrame,
+    protocols: Mapping[str, Any],
+) -> str:
+    """Write a reference folder, its card last and without local paths; return the sha256 of its columns."""
+    flat = {
+        f"{feature}/{name}": column.astype(np.float32) if column.ndim > 1 else column
+        for feature, known in values.items()
+        for name, column in known.items()
+    }
+    files = {"columns.safetensors": save(flat), "clips.csv": clips.to_csv(index=False, lineterminator="\n").encode()}
+    if moments:
+        parts = {
+            f"{feature}/{name}/{part}": array
+            for feature, known in moments.items()
+            for name, one in known.items()
+            for part, array in (("n", np.array([one.n])), ("mean", one.mean), ("scatter", one.scatter))
+        }
+        files["moments.safetensors"] = save(parts)
+    for name, content in files.items():
+        write_whole(place / name, content)
+    sha256 = {name: file_sha256(place / name) for name in files}
+    write_json(place / "card.json", {**without_folders(card), "sha256": sha256, "protocols": dict(protocols)})
+    return sha256["columns.safetensors"]
+
+
+def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
+    """Merge several shards into one reference, in any order; return the sha256 of its columns.
+
+    The rows are those of all shards; a clip in several shards is counted once. Moments are merged by the centred
+    update.
+
+    Raises:
+        InputError: shards of different subsets, protocols or features; one clip with different bytes; or shards with
+            moments that share clips, which would be counted twice.
+    """
+    loaded = sorted(((load(each), each) for each in places), key=lambda one: digest(one[0].card["sha256"]))
+    shards = [shard for shard, _ in loaded]
+    first, its_place = loaded[0]
+    for shard, from_place in loaded[1:]:
+        if (shard.subset, shard.subset_digest) != (first.subset, first.subset_digest):
+            msg = f"shards of different subsets cannot be merged: {first.subset} and {shard.subset}, or other versions"
+            raise InputError(msg)
+        require_same_protocol(first.protocols, shard.protocols, f"the shards {its_place} and {from_place}")
+    clips = _union(shards)
+    kept = chosen_keys(keys_of(first.subset, clips), rows)
+    values: dict[str, Columns] = {}
+    moments: dict[str, dict[str, Moments]] = {}
+    for feature in first.protocols:
+        marks = clips[feature].to_numpy()
+        keep = np.array([key in kept for key in keys_of(first.subset, clips)]) & (marks == KEPT)
+        known, everything = _merged(shards, feature, kept)
+        if known:
+            values[feature] = known
+        if (marks[~keep] > 0).any():
+            moments[feature] = everything
+        clips[feature] = np.where(keep, KEPT, np.where(marks > 0, COUNTED, 0))
+    card = {
+        "subset": first.subset,
+        "subset_digest": first.subset_digest,
+        "clips": {feature: int((clips[feature] > 0).to_numpy().sum()) for feature in first.protocols},
+        "licence": "; ".join(sorted({shard.card["licence"] for shard in shards})),
+        "command": shared_command(["avbench", "reference", "merge", *places], {"out": place.name, "rows": rows}),
+        "shards": [{name: value for name, value in shard.card.items() if name != "protocols"} for shard in shards],
+    }
+    lacking = [shard.card.get("left_out", {}) for shard in shards]
+    if left_out := {name: why for name, why in lacking[0].items() if all(name in one for one in lacking)}:
+        card["left_out"] = left_out
+    return write(place, card, values, moments, clips, first.protocols)
+
+
+def import_statistics(
+    file: Path,
+    kind: str,
+    protocol: Protocol,
+    column: str | None,
+    place: Path,
+    *,
+    n: int | None,
+    source: str,
+    licence: str,
+) -> str:
+    """Make a reference of another tool's statistics file; return the sha256 of that file.
+
+    It is the user's claim that the file was made under `protocol`; the card says so. `column` is the name of the
+    embedding; None takes the one that the metrics of this feature read of a reference.
+
+    Raises:
+        InputError: see `imported_statistics.read`; also if no metric reads the column, or the feature has another size.
+    """
+    column = _column_of_moments(protocol.name, column)
+    found = imported_statistics.read(file, kind, n=n)
+    sized = re.match(r"\d+(?= )", str(protocol.describe().get("output")))  # such as "400 logits"
+    if sized and int(sized[0]) != len(found.moments.mean):
+        msg = (
+            f"{file} has {len(found.moments.mean)} dimensions, and {protocol.name} has {sized[0]}: it is of another "
+            "network"
+        )
+        raise InputError(msg)
+    sha256 = file_sha256(file)
+    asked = {"format": kind, "feature": protocol.name, "column": column, "source": source, "licence": licence, "n": n}
+    card = {
+        "subset": place.name,
+        "subset_digest": None,
+        "clips": {protocol.name: found.moments.n},
+        "licence": licence,
+        "command": shared_command(["avbench", "reference", "import", file], {**asked, "out": place.name}),
+        "imported": {"format": kind, "sha256": sha256, "divisor": found.divisor, "source": source, "claimed": True},
+    }
+    clips = pd.DataFrame(columns=[*CLIP_COLUMNS, protocol.name])
+    moments = {protocol.name: {column: found.moments}}
+    write(place, card, {}, moments, clips, {protocol.name: protocol.describe()})
+    return sha256
+
+
+def _column_of_moments(feature: str, asked: str | None) -> str:
+    """The embedding of a feature whose moments metrics read of a reference."""
+    metrics = [one for one in known_metrics().values() if one.moments]
+    columns = sorted({one.reference_column or one.column for one in metrics if one.feature == feature})
+    if not columns:
+        msg = f"no metric computes a distance from mean and covariance of {feature}; "
+        raise InputError(msg + nearest(feature, {one.feature for one in metrics}))
+    if asked is not None and asked not in columns:
+        msg = f"no metric reads the mean and covariance of {asked!r} of {feature}; {nearest(asked, columns)}"
+        raise InputError(msg)
+    if asked is None and len(columns) > 1:
+        msg = f"{feature} has several embeddings: give --column; choices: {', '.join(columns)}"
+        raise InputError(msg)
+    return asked or columns[0]
+
+
+def chosen_keys(keys: Iterable[Key], count: int) -> set[Key]:
+    """The `count` keys with the smallest hashes: a choice that depends neither on order nor on shards."""
+    return set(sorted(keys, key=lambda key: digest(list(key)))[:count])
+
+
+def _noted(rows: Iterable[Row], measured: set[Key], gpus: set[str], why: Counter[str]) -> Iterator[Row]:
+    """Yield the rows that have values; record their keys and their GPUs, and the reasons of the other rows."""
+    for row in rows:
+        if row.values is not None:
+            measured.add(row.key)
+            gpus.update(filter(None, [row.gpu]))
+            yield row
+        else:
+            why[str(row.missing)] += 1
+
+
+def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
+    """Columns of the kept rows, and moments of every embedding over all rows, with one chunk in memory at a time.
+
+    A value whose shape differs between rows, such as times of events, is in neither.
+    """
+    keep: list[Row] = []
+    moments: dict[str, Moments] = {}
+    shapes: dict[str, set[tuple[int, ...] | None]] = {}
+    chunk: list[Row] = []
+
+    def count() -> None:
+        for name, column in columns(chunk)[1].items():
+            seen = shapes.setdefault(name, set())
+            seen.add(None if column.dtype == object else column.shape[1:])
+            if column.ndim > 1 and column.size and len(seen) == 1:
+                part = Moments.of(column.reshape(-1, column.shape[-1]))
+                moments[name] = moments[name].merge(part) if name in moments else part
+        chunk.clear()
+
+    for row in rows:
+        if row.key in kept:
+            keep.append(row)
+        chunk.append(row)
+        if len(chunk) == _CHUNK:
+            count()
+    count()
+    regular = {name for name, seen in shapes.items() if len(seen) == 1 and None not in seen and (0,) not in seen}
+    known = {name: column for name, column in columns(keep)[1].items() if name in regular}
+    return known, {name: one for name, one in moments.items() if name in regular}
+
+
+def _union(shards: Sequence[Reference]) -> pd.DataFrame:
+    """The clips of all shards, each once, in the order of their keys."""
+    every = pd.concat([shard.clips for shard in shards], ignore_index=True)
+    together = every.groupby(["prompt", "seed"])
+    counts: dict[Any, int] = together["clip_sha256"].nunique().to_dict()
+    if repeated := [key for key, count in counts.items() if count > 1]:
+        msg = f"two shards hold different clips with one key: {repeated[0]}"
+        raise InputError(msg)
+    if len(together) < len(every) and any(shard.known_moments for shard in shards):
+        msg = f"{len(every) - len(together)} clips are in several shards with moments, and would be counted twice"
+        raise InputError(msg)
+    return together.first().reset_index()
+
+
+def _merged(shards: Sequence[Reference], feature: str, kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
+    """One feature of all shards: columns of the kept rows in the order of their keys, and moments of all rows."""
+    rows: dict[Key, dict[str, np.ndarray]] = {}
+    moments: dict[str, list[Moments]] = {}
+    for shard in shards:
+        held = keys_of(shard.subset, shard.clips.loc[shard.clips[feature] == KEPT])
+        new = [index for index, key in enumerate(held) if key not in rows]
+        for name, column in shard.values.get(feature, {}).items():
+            for index in new:
+                rows.setdefault(held[index], {})[name] = column[index]
+            if column.ndim > 1 and new:
+                whole = shard.known_moments.get(feature, {}).get(name)
+                moments.setdefault(name, []).append(whole or Moments.of(column[new].reshape(-1, column.shape[-1])))
+    chosen = sorted(rows.keys() & kept)
+    names = list(rows[chosen[0]]) if chosen else []
+    known = {name: np.stack([rows[key][name] for key in chosen]) for name in names}
+    return known, {name: functools.reduce(Moments.merge, parts) for name, parts in moments.items()}

@@ -1,0 +1,107 @@
+"""Writes files that a killed process leaves readable: whole files in one step, and lines with checksums.
+
+A whole file is written under a temporary name and then renamed. A line is appended in one write, and a line that a kill
+cut off is dropped when the next one is appended. Nothing is written through links.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from avbench.core import InputError, digest
+from avbench.storage import reading
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file in one step: a reader sees the old content or the new, even if the process is killed."""
+    with writing_whole(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that replaces `path` in one step when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    if beside.is_symlink():
+        beside.unlink()
+    with os.fdopen(_opened_to_write(beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON in one step."""
+    write_whole(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """A value as indented JSON; equal values give equal bytes."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with the digest of them all."""
+    return {**fields, "sha256": digest(fields)}
+
+
+def write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write JSON that holds the digest of its other fields."""
+    write_json(path, sealed(fields))
+
+
+def read_sealed(path: Path, remedy: str) -> Any:
+    """Return what `write_sealed` wrote, without the digest; older files have none.
+
+    Raises InputError, with the `remedy`, if the file was changed after it was written.
+    """
+    plain = reading.read_json(path)
+    written = plain.pop("sha256", None) if isinstance(plain, dict) else None
+    if written not in (None, digest(plain)):
+        msg = f"{path} was changed after it was written: {remedy}"
+        raise InputError(msg)
+    return plain
+
+
+def _opened_to_write(path: Path, flags: int) -> int:
+    """Open a file for writing, creating it if needed, and return its descriptor. A link in its place is refused."""
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if path.is_symlink():
+            msg = f"{path} is a link; avbench does not write through links"
+            raise InputError(msg) from None
+        msg = f"{path} cannot be written: {error.strerror}"
+        raise InputError(msg) from None
+
+
+def line_of(value: object) -> bytes:
+    """A value as one JSON line with its checksum; equal values give equal bytes."""
+    return reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
+
+
+def append_line(path: Path, value: object, *, durable: bool = False) -> None:
+    """Append a value as one JSON line with its checksum in one write, after dropping an incomplete last line.
+
+    With `durable`, wait until the line is on disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = line_of(value)
+    with os.fdopen(_opened_to_write(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.truncate(_whole_lines(path.read_bytes()))
+        file.write(line)
+        if durable:
+            os.fsync(file.fileno())
+
+
+def _whole_lines(content: bytes) -> int:
+    return content.rfind(b"\n") + 1

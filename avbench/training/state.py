@@ -1,0 +1,132 @@
+"""Keeps the state of a training on disk, with what it belongs to, and its losses: a killed training goes on."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avbench.core import OTHER_CONTENT, InputError, first_line, is_sha256
+from avbench.training.machine import Machine
+from avbench.training.plan import Plan
+
+STATE = "state.pt"
+LOSSES = "losses.csv"
+
+
+@dataclass
+class Progress:
+    """A progress report, which `train` yields from time to time."""
+
+    step: int
+    video_loss: float | None
+    """Mean since the last report."""
+    audio_loss: float | None
+    seconds: float
+    seen_sha256: str
+    """A chained hash of everything that the video side was shown so far."""
+
+
+def require_own_state(
+    folder: Path, plan: Plan, source: Mapping[str, Any], origin: Mapping[str, Any] | None = None
+) -> None:
+    """Raise InputError if a folder holds the state of another training, or a damaged one."""
+    load(folder / STATE, identity_of(plan, source, origin), torch.device("cpu"))
+
+
+def identity_of(plan: Plan, source: Mapping[str, Any], origin: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a training's state belongs to."""
+    return {**asdict(plan), "source": dict(source), **(origin or {})}
+
+
+def begun_on(folder: Path) -> Machine | None:
+    """Return how the training in a folder was begun, None if there is none: it goes on like that, because another
+    precision would be another training. Raises InputError if it needs a GPU and there is none.
+    """
+    state = _read_state(folder / STATE, torch.device("cpu"))
+    if state is None or "machine" not in state:
+        return None
+    machine = Machine(**state["machine"])
+    if machine.device == "cuda" and not torch.cuda.is_available():
+        msg = f"{folder} was begun on a GPU, and here is none: go on where one is, or choose another folder"
+        raise InputError(msg)
+    return machine
+
+
+def load(path: Path, asked: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:
+    """Read a state; None if there is none. Raises InputError if it is damaged, or belongs to another training."""
+    state = _read_state(path, device)
+    if state is not None and state["plan"] != asked:
+        msg = f"{path} belongs to another training ({differing(state['plan'], asked)}); choose another folder"
+        raise InputError(msg)
+    return state
+
+
+def _read_state(path: Path, device: torch.device) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises whatever its readers raise; each means that the file is damaged
+        msg = f"{path} cannot be read as a training's state: {first_line(error)}; remove it to begin again"
+        raise InputError(msg) from None
+    if not isinstance(state, dict) or not isinstance(state.get("plan"), dict):
+        msg = f"{path} is not a training's state; remove it to begin again"
+        raise InputError(msg)
+    return state
+
+
+def differing(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Those of the fields asked for that a folder holds with another value, in words; empty if there are none."""
+    return ", ".join(_changes(there, asked))
+
+
+def _changes(there: Mapping[str, Any], asked: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    for name, new in asked.items():
+        old = there.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _changes(old, new, f"{within}{name}.")
+        elif is_sha256(old) and is_sha256(new) and old != new:
+            yield f"{within}{name}: {OTHER_CONTENT}"
+        elif old != new:
+            yield f"{within}{name} is {old!r} there and {new!r} here"
+
+
+def save(
+    path: Path,
+    objective: nn.Module,
+    optimisers: list[torch.optim.Optimizer],
+    average: Mapping[str, Tensor],
+    progress: Progress,
+    identity: Mapping[str, Any],
+    machine: Machine,
+) -> None:
+    """Write the state in one step."""
+    part = path.with_name(path.name + ".part")
+    state = {
+        "model": objective.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+        "average": average,
+        "progress": asdict(progress),
+        "plan": dict(identity),
+        "machine": asdict(machine),
+    }
+    torch.save(state, part)
+    part.replace(path)
+
+
+def keep_losses(path: Path, steps: int) -> None:
+    """Remove the losses of steps after the resumed state, because those steps run again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text().splitlines()[1:] if path.exists() else []
+    kept = [line for line in lines if int(line.split(",")[0]) <= steps]
+    path.write_text("\n".join(["step,video_loss,audio_loss,seconds", *kept]) + "\n")
+
+
+def log(path: Path, progress: Progress) -> None:
+    """Append the losses of a report."""
+    with path.open("a", newline="") as file:
+        csv.writer(file).writerow([progress.step, progress.video_loss, progress.audio_loss, f"{progress.seconds:.3f}"])
