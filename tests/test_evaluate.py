@@ -22,6 +22,7 @@ from avbench.metrics.evaluate import chosen_metrics, evaluate, fvd_metrics
 from avbench.metrics.table import FVD_PROTOCOLS
 from avbench.metrics.table import METRICS as TABLE
 from avbench.storage import run_folder as folder_stage
+from avbench.storage import writing
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import write_json
@@ -241,7 +242,7 @@ def grown(place, monkeypatch=None, deaths=0):
             for feature in ("lpips-alex", "onsets"):
                 run.add_row(protocol_of(feature), current_rows(more, feature)[key])
     if monkeypatch is not None:
-        write, left = folder_stage.write_whole, iter(range(deaths))
+        write, left = writing.write_whole, iter(range(deaths))
 
         def until_killed(path, content):
             if next(left, None) is None:
@@ -249,7 +250,8 @@ def grown(place, monkeypatch=None, deaths=0):
             write(path, content)
 
         with monkeypatch.context() as patch:
-            patch.setattr(folder_stage, "write_whole", until_killed)
+            for module in (folder_stage, writing):
+                patch.setattr(module, "write_whole", until_killed)
             with pytest.raises(Killed):
                 evaluate(run, chosen_metrics(list(METRICS)))
     return run

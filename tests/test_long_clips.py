@@ -189,7 +189,8 @@ def test_a_clip_that_vanishes_while_it_is_measured_gets_a_sentence(run, monkeypa
 PEAK = """
 import re, resource, sys
 from pathlib import Path
-from avbench.features.measure import _MOST_HELD, feature_class
+from avbench.features.table import feature_class
+from avbench.features.worker import _MOST_HELD
 from avbench.storage.media import read_clip
 from avbench.storage.worker_pool import one_thread
 one_thread()
