@@ -428,7 +428,7 @@ def test_a_full_disk_ends_the_run_and_is_no_failure_of_a_clip(mine, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("avbench.generation.sample.shutil.copyfile", full)
+    monkeypatch.setattr("avbench.generation.worker.shutil.copyfile", full)
     with pytest.raises(InputError, match="run: the disk is full, no space is left for the clip p0; free some"):
         run()
     monkeypatch.undo()

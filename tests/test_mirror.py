@@ -20,7 +20,7 @@ from avbench.api import Mirrors, SamplingJob, Work, evaluated, measured, sampled
 from avbench.cli.steps import PRINTED
 from avbench.core import InputError
 from avbench.features.measure import measure
-from avbench.generation import sample as sampling
+from avbench.generation import worker as sampling
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.storage import mirror as mirror_module
@@ -651,7 +651,7 @@ def test_a_command_that_died_before_it_signed_holds_no_other_up_after_it_was_sil
 
 SLOWLY = """
 import time
-import avbench.generation.sample as sampling
+import avbench.generation.worker as sampling
 from avbench.storage import mirror, mirror_state
 from avbench.cli import main
 mirror.PUSH_SECONDS, mirror._PAUSES, mirror_state.SILENT_SECONDS = 0.01, 0, 0

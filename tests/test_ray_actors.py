@@ -207,11 +207,11 @@ def test_a_clip_that_takes_too_long_is_named_and_tried_again(one_process, ray, t
 @pytest.mark.slow
 def test_a_model_with_other_settings_on_an_actors_machine_is_refused(one_process, tmp_path):
     """As when its weights differ there: the clips would not be those of the run."""
-    from avbench.generation import sample
+    from avbench.generation import table, worker
 
-    built = functools.partial(sample.generators.build, "toyworld:noisy", {}, None)
+    built = functools.partial(table.build, "toyworld:noisy", {}, None)
     with pytest.raises(InputError, match=r"the model would have other settings here than .* says: "):
-        sample._as_recorded(built, one_process)
+        worker.as_recorded(built, one_process)
 
 
 def lines(place):

@@ -2,12 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from avbench.core import (
-    Key,
-    Row,
-    Sample,
-    digest,
-)
+from avbench.core import Key, Row, Sample, digest
 from avbench.features.protocols import forms_of, protocol_in, seen_of
 from avbench.features.requirements import requires
 from avbench.features.table import Requires

@@ -13,13 +13,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from avbench.core import (
-    InputError,
-    Protocol,
-    Row,
-    Sample,
-    digest,
-)
+from avbench.core import InputError, Protocol, Row, Sample, digest
 from avbench.features import devices
 from avbench.features.current import current_keys
 from avbench.features.protocols import forms_of, protocol_in

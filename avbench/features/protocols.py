@@ -3,12 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from avbench.core import (
-    InputError,
-    Protocol,
-    Sample,
-    digest,
-)
+from avbench.core import InputError, Protocol, Sample, digest
 from avbench.features import devices
 from avbench.features.requirements import require_reference_clips, requires
 from avbench.features.table import Requires, feature_class, package_of

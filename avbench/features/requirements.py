@@ -4,9 +4,7 @@ import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
-from avbench.core import (
-    InputError,
-)
+from avbench.core import InputError
 from avbench.features.table import FEATURES, Requires, feature_class
 from avbench.storage import weights
 from avbench.storage.run_folder import RunFolder

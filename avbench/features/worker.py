@@ -7,16 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import (
-    Clip,
-    InputError,
-    MediaError,
-    NotMeasurable,
-    Prompt,
-    Row,
-    Sample,
-    Value,
-)
+from avbench.core import Clip, InputError, MediaError, NotMeasurable, Prompt, Row, Sample, Value
 from avbench.features import devices
 from avbench.features.current import all_seen
 from avbench.features.requirements import needs_sound, requires

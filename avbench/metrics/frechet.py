@@ -13,13 +13,7 @@ import numpy as np
 from scipy import linalg
 
 from avbench.core import Moments, NotMeasurable
-from avbench.metrics.feature_sets import (
-    ROUNDING,
-    checked_sets,
-    in_parts,
-    indicators,
-    require_comparable,
-)
+from avbench.metrics.feature_sets import ROUNDING, checked_sets, in_parts, indicators, require_comparable
 
 CLIPS_PER_DIMENSION = 5
 """With fewer clips per dimension, a straight line in 1/n does not lead to the value at infinity."""

@@ -28,7 +28,8 @@ from avbench.core import Clip, InputError, Score, Subset
 from avbench.features.measure import measure
 from avbench.features.requirements import require_reference_clips, require_weights
 from avbench.generation.providers.python import OwnModel
-from avbench.generation.sample import sample, throw_away
+from avbench.generation.resuming import throw_away
+from avbench.generation.sample import sample
 from avbench.generation.table import Generator, Request
 from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, without_reference
 from avbench.storage.run_folder import RunFolder

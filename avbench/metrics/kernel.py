@@ -6,13 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from avbench.metrics.feature_sets import (
-    ROUNDING,
-    checked_sets,
-    in_parts,
-    indicators,
-    of_all,
-)
+from avbench.metrics.feature_sets import ROUNDING, checked_sets, in_parts, indicators, of_all
 
 _TILE = 1024  # rows; the kernel of more is computed in tiles, anew for each call
 _IN_CACHE = 2**16  # values that are worked on while they are in the processor's cache

@@ -11,13 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from avbench.core import (
-    InputError,
-    Key,
-    Row,
-    Value,
-    require_ids,
-)
+from avbench.core import InputError, Key, Row, Value, require_ids
 from avbench.storage import reading
 
 _ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}

@@ -1,0 +1,85 @@
+"""Decides what a run folder keeps when a command goes on with its run, and throws away what is made again."""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+
+from avbench.core import InputError, Key, Run, Sample, Subset, clip_name
+from avbench.generation import table as generators
+from avbench.generation.table import Generator, Request
+from avbench.storage.content import altered
+from avbench.storage.run_folder import RunFolder
+
+JOURNAL = "jobs"
+"""Folder inside the run folder for a generator's own files."""
+SCORED = ("scores.json", "values.parquet", "near_copies.csv")
+"""Files of an evaluation, which belong to the clips that were scored."""
+_SHA256_LETTERS = 64
+
+
+def as_held(folder: RunFolder, run: Run) -> Run:
+    """The run with its model as the folder's run spells it, where both are the same files, named by other paths."""
+    if not (folder.path / "run.json").exists():
+        return run
+    held = folder.run()
+    clips = run.model.startswith("clips:") and held.model.startswith("clips:")
+    # The settings of finished clips hold their absolute folder, so it is known also from another working folder.
+    same = clips and run.settings.get("folder") == held.settings.get("folder")
+    same = same or generators.same_place(run.model, held.model)
+    return (dataclasses.replace(run, model=held.model) if same else run).spelled_as(held)
+
+
+def holds_another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:
+    """Whether a folder holds a different run from this one."""
+    return (folder.path / "run.json").exists() and folder.objection(run, subsets) is not None
+
+
+def throw_away(folder: RunFolder) -> None:
+    """Delete everything that a run made.
+
+    samples.jsonl is deleted first and run.json last, so that the folder stays consistent if the process is killed.
+    """
+    for name in ("samples.jsonl", *SCORED, "features", "clips", JOURNAL, "run.json"):
+        path = folder.path / name
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def stale_clips(
+    folder: RunFolder, generator: Generator, requests: Sequence[Request], samples: Mapping[Key, Sample]
+) -> tuple[dict[Key, str], dict[Key, str]]:
+    """Map the clips whose file was changed or whose origin is gone, and those whose origin has changed, to a sentence
+    that says how.
+    """
+    here = altered(folder)
+    lost = {one.key: f"{folder.path / str(one.path)} is not the file that was made" for one in here.changed}
+    lost |= {one.key: f"{folder.path / str(one.path)} is no longer there" for one in here.gone}
+    changed = {}
+    if source_of := getattr(generator, "source", None):
+        for request in requests:
+            sample = samples.get(request.key)
+            if sample is not None and sample.path is not None and request.key not in lost:
+                try:
+                    now = source_of(request)
+                except InputError as error:
+                    lost[request.key] = str(error)
+                    continue
+                # a finished file is kept byte for byte, so its own hash is that of its origin
+                before = sample.source or (sample.sha256 if now and len(now) == _SHA256_LETTERS else None)
+                if now and before and now != before:
+                    changed[request.key] = f"it came from {_short(before)}, and would now come from {_short(now)}"
+    return lost, changed
+
+
+def counted(stale: Mapping[Key, str], folder: RunFolder, samples: Mapping[Key, Sample], seeds: Sequence[int]) -> str:
+    """Say how many of a run's clips have changed, and how one of them has."""
+    key, why = next(iter(stale.items()))
+    made = sum(one.path is not None for one in samples.values())
+    return (
+        f"{len(stale)} of {made} clips of {folder.path} {'has' if len(stale) == 1 else 'have'} changed, for example "
+        f"{clip_name(key, seeds)}: {why}"
+    )
+
+
+def _short(source: str) -> str:
+    """Shorten a clip's origin for a message."""
+    return f"a file with the sha256 {source[:12]}…" if len(source) == _SHA256_LETTERS else source[:300]

@@ -1,0 +1,188 @@
+"""Makes the clips of a batch in a worker, stores them in the run folder, and records why one failed."""
+
+import dataclasses
+import errno
+import gc
+import json
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from avbench.core import InputError, Key, Refused, Sample, UnusableError, by_content, clip_name, field_differences
+from avbench.generation.first_clips import BarrenError, FirstClips
+from avbench.generation.table import Generator, Made, Request
+from avbench.storage import worker_pool
+from avbench.storage.media import read_clip, write_clip
+from avbench.storage.mirror import Place, WorkerFolder
+from avbench.storage.reading import file_sha256
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import write_json
+
+
+def put_whole(source: Path, path: Path, how: Callable[[Path, Path], object] = shutil.copyfile) -> None:
+    """Copy or move a file to `path` in one step: a killed process leaves no incomplete one there."""
+    part = path.with_name(f".{path.name}.part")
+    how(source, part)
+    part.replace(path)
+
+
+def worker(
+    source: Callable[[], Generator], place: Place, *, stops: bool
+) -> Callable[[Sequence[Request]], list[Sample]]:
+    """The function that makes a batch; with `stops`, it ends the run if the first clips are all empty."""
+    folder = place.opened()
+    generator = source()
+    if prepare := getattr(generator, "prepare", None):
+        prepare()
+    source_of = getattr(generator, "source", None)
+    first = FirstClips(stops=stops)
+
+    def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
+        started = time.perf_counter()
+        _forget_gpu_peak()
+        made, failed = None, []
+        try:
+            made = list(generator.generate(requests))
+            if len(made) != len(requests):
+                msg = f"generate returned {len(made)} clips for {len(requests)} requests"
+                raise InputError(msg)
+            made = first.inspect(made)
+        except BarrenError:
+            raise
+        except (Exception, SystemExit) as error:
+            failed = [_failed(requests[0], error, time.perf_counter() - started)]
+            again = again and (not isinstance(error, InputError) or isinstance(error, UnusableError))
+            if not again:
+                first.inspect([error])
+            made = None
+        if made is None:  # after the except block, because the error keeps GPU memory alive
+            _free_memory()
+            if len(requests) > 1:  # the other prompts of the batch may work
+                return [one for request in requests for one in make([request])]
+            return make(requests, again=False) if again else failed
+        seconds = (time.perf_counter() - started) / len(requests)
+        peaks = _peaks()
+        return [
+            dataclasses.replace(_kept(folder, request, each, seconds, source_of), **peaks)
+            for request, each in zip(requests, made, strict=True)
+        ]
+
+    return make
+
+
+def as_recorded(source: Callable[[], Generator], folder: Path) -> Generator:
+    """Build the generator in a worker, maybe on another machine. Raises InputError if it is not the run's."""
+    generator, recorded = source(), RunFolder(folder).run().settings
+    here = {**recorded, **json.loads(json.dumps(generator.settings))}
+    if by_content(here) != by_content(recorded):  # paths may be other ones, from another working folder
+        differing = field_differences(here, recorded, "{} here, {} there".format)
+        msg = f"the model would have other settings here than {folder}/run.json says: {'; '.join(differing)}"
+        raise InputError(msg)
+    return generator
+
+
+def after_crash(
+    run_isolated: Callable[[Sequence[Request]], list[Sample] | worker_pool.WorkerCrashed],
+    requests: Sequence[Request],
+    crash: worker_pool.WorkerCrashed,
+) -> list[Sample]:
+    """Try each request of a batch that crashed its process in isolation; a single request is recorded as failed."""
+    made: list[Sample] = []
+    for request in requests:
+        alone = run_isolated([request]) if len(requests) > 1 else crash
+        made += [_failed(request, alone, 0.0)] if isinstance(alone, worker_pool.WorkerCrashed) else alone
+    return made
+
+
+def _free_memory() -> None:
+    """Free the memory of a failed call before the next one."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _forget_gpu_peak() -> None:
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peaks() -> dict[str, float]:
+    """Return the peak memory in MiB."""
+    peaks = {"peak_memory_mib": worker_pool.peak_memory_mib(resource.RUSAGE_SELF)}
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        peaks["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peaks
+
+
+def _kept(
+    place: WorkerFolder,
+    request: Request,
+    made: Made | InputError,
+    seconds: float,
+    source_of: Callable[[Request], str | None] | None,
+) -> Sample:
+    """Store a clip in the run folder and return its record; an error gives a record of the failure."""
+    if isinstance(made, Exception):
+        return _failed(request, made, seconds)
+    folder = place.run
+    try:
+        stem = folder.clip_stem(request.key)
+        clip = read_clip(made.clip) if isinstance(made.clip, Path) else made.clip
+        spec_mismatch = None if request.clip_spec is None else request.clip_spec.objection(clip)
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(made.clip, Path):
+            path = stem.with_name(stem.name + made.clip.suffix)
+            put_whole(made.clip, path, shutil.move if made.moved else shutil.copyfile)
+        else:
+            path = stem.with_name(stem.name + ".mkv")
+            write_clip(clip, path)
+        if made.truth is not None:
+            write_json(folder.truth_path(request.key), made.truth)
+        place.hand_over(path, *([folder.truth_path(request.key)] if made.truth is not None else []))
+        name = path.relative_to(folder.path).as_posix()
+        copied = isinstance(made.clip, Path) and not made.moved  # then its own hash identifies its origin
+        source = source_of(request) if source_of and not copied else None
+        remark = "; ".join(clip.remarks) or None
+        return Sample(
+            request.key,
+            name,
+            file_sha256(path),
+            seconds,
+            spec_mismatch=spec_mismatch,
+            call=made.call,
+            source=source,
+            remark=remark,
+        )
+    except Exception as error:
+        if no_space(error):
+            raise disk_full(folder, request.key) from error
+        return _failed(request, error, seconds)
+
+
+def disk_full(folder: RunFolder, key: Key) -> InputError:
+    """The error that ends a command when no space is left for a clip."""
+    clip = clip_name(key, folder.run().seeds)
+    return InputError(
+        f"{folder.path}: the disk is full, no space is left for the clip {clip}; free some, and give the same command "
+        "again"
+    )
+
+
+def no_space(error: BaseException) -> bool:
+    """Whether an error is that of a full disk, which would fail every following clip too."""
+    causes = (error, error.__cause__)
+    return any(getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for one in causes)
+
+
+def _failed(request: Request, error: BaseException, seconds: float) -> Sample:
+    sentence = (
+        str(error) if isinstance(error, InputError | worker_pool.WorkerCrashed) else f"{type(error).__name__}: {error}"
+    )
+    sentence = sentence.removesuffix(": ")  # some errors, such as MemoryError, have no message
+    return Sample(request.key, None, None, seconds, failure=sentence, refused=isinstance(error, Refused))
