@@ -1,8 +1,10 @@
 """Pipelines of diffusers, whole and in parts: loaded as they are, asked as they can be, and the same every time."""
 
+import http.server
 import json
 import re
 import shutil
+import threading
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -313,8 +315,42 @@ def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
             generators.build(str(built("ltx")), {"device": "cpu", **settings})
     with pytest.raises(InputError, match="neither a path nor a repository"):
         generators.build("diffusers:nowhere", {})
-    with pytest.raises(InputError, match=r"diffusers:nobody/nothing is no path here, and the hub did not give it"):
-        generators.build("diffusers:nobody/nothing", {})
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """A hub that refuses every repository, with the code that its server was given."""
+
+    def do_GET(self):
+        self.send_response(401)
+        self.send_header("X-Error-Code", self.server.code)
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("RepoNotFound", "does not have it, or HF_TOKEN is not of a user who may read it ("),
+        ("GatedRepo", "gives it only to users who agreed to its terms there; agree, and set HF_TOKEN ("),
+        (None, "cannot be reached, and its cache does not hold it ("),
+    ],
+)
+def test_why_the_hub_does_not_give_a_model_is_one_sentence(monkeypatch, code, words):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        server.code = code
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        if code is None:
+            monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(
+            InputError, match=re.escape(f"diffusers:nobody/nothing is no path here, and the hub {words}")
+        ):
+            generators.build("diffusers:nobody/nothing", {})
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

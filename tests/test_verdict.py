@@ -234,6 +234,12 @@ def test_few_prompts_are_no_comparison_whatever_their_p():
     assert verdict(ranked, found)[0] == "No difference shown among a, b and c.", "letters of few prompts order nothing"
 
 
+def test_one_run_without_a_value_says_so():
+    scores, _ = frames([WON])
+    (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=0), None)
+    assert sentence == "b on s: no metric has a value."
+
+
 def test_one_run_of_few_clips_allows_no_conclusion():
     scores, _ = frames([WON])
     (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=4), None)

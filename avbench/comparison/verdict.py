@@ -48,7 +48,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
     if differences is None or differences.empty:
         where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
         if len(models) == 1:
-            alone = f"{models[0]} on {where}: the table has its numbers. {_why_alone(frame)}"
+            alone = f"{models[0]} on {where}: {_of_one(frame)}"
             return [alone, *_in_reference(frame), *_without_reference(frame)]
         if differences is None:
             alone = f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."
@@ -65,12 +65,15 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
     return [*found, *itertools.chain(*limits), *_without_reference(frame)]
 
 
-def _why_alone(frame: pd.DataFrame) -> str:
-    """What one run lacks for a verdict."""
+def _of_one(frame: pd.DataFrame) -> str:
+    """What the table has of one run, and what the run lacks for a verdict."""
     clips = int(np.nanmax(frame["n"].to_numpy(float))) if "n" in frame else LEAST_PROMPTS
+    if clips == 0:
+        return "no metric has a value."
     if clips < LEAST_PROMPTS:
-        return f"Numbers of {counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
-    return "Give a second model to compare it with."
+        few = f"Numbers of {counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
+        return f"the table has its numbers. {few}"
+    return "the table has its numbers. Give a second model to compare it with."
 
 
 def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:

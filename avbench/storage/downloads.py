@@ -136,7 +136,8 @@ def from_hub(source: HubFiles, revision: str) -> tuple[str, list[Path]]:
             revision = path.parents[len(Path(name).parts) - 1].name  # …/snapshots/COMMIT/NAME
             found.append(path)
     except Exception as error:  # the hub's client raises dozens of kinds, each with its reason
-        msg = f"{_refusal(source, revision, error)} ({first_line(error)})"
+        files = f", or not all of {', '.join(source.files)}"
+        msg = f"{hub_refusal(f'{source.repository} at {revision}', error, files)} ({first_line(error)})"
         raise InputError(msg) from None
     for path in found:
         _require_as_named(path)
@@ -160,17 +161,23 @@ def _is_away(endpoint: str, source: HubFiles, revision: str) -> bool:
     return False
 
 
-def _refusal(source: HubFiles, revision: str, error: Exception) -> str:
+def hub_refusal(what: str, error: Exception, lacking: str = "") -> str:
+    """Why the hub's client raised an error instead of giving `what`, for the beginning of a sentence.
+
+    Args:
+        what: a repository, or a word for it.
+        error: of the client.
+        lacking: what else may be the reason where the hub says that something does not exist.
+    """
     from huggingface_hub import errors
 
-    where = f"{source.repository} at {revision}"
     if isinstance(error, errors.GatedRepoError):
-        return f"the hub gives {where} only to users who agreed to its terms there; agree, and set HF_TOKEN"
+        return f"the hub gives {what} only to users who agreed to its terms there; agree, and set HF_TOKEN"
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        return f"the hub cannot be reached, and its cache does not hold {where}"
+        return f"the hub cannot be reached, and its cache does not hold {what}"
     if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError | errors.EntryNotFoundError):
-        return f"the hub does not have {where}, or not all of {', '.join(source.files)}"
-    return f"the hub did not give {where}"
+        return f"the hub does not have {what}{lacking}, or HF_TOKEN is not of a user who may read it"
+    return f"the hub did not give {what}"
 
 
 def _require_as_named(path: Path) -> None:

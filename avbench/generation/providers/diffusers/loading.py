@@ -17,6 +17,7 @@ from avbench.generation import modular
 from avbench.generation.detect import PICKLES, Detected, is_modular
 from avbench.generation.diffusers_package import diffusers, silenced
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
+from avbench.storage.downloads import hub_refusal
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _TILED_ONLY = ("AutoencoderKLAllegro",)
@@ -120,8 +121,8 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True, given
             return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *parts], **asked))
         return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *_HUB_WEIGHTS], **asked))
     except Exception as error:  # the hub's client raises dozens of kinds, each with its reason
-        where = "the hub did not give it" if fetch else "the hub's cache does not hold it"
-        msg = f"{given_as}{target} is no path here, and {where}: {first_line(error)}"
+        why = hub_refusal("it", error) if fetch else "the hub's cache does not hold it"
+        msg = f"{given_as}{target} is no path here, and {why} ({first_line(error)})"
         raise InputError(msg) from None
 
 
