@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from avbench.core import InputError, Protocol, Row, Sample, digest
@@ -28,7 +29,6 @@ from avbench.storage.other_runs import OtherRuns
 from avbench.storage.run_folder import RunFolder
 
 Found = TypeVar("Found")
-
 
 _TRIED_AGAIN = (*worker_pool.NOT_MEASURED, UNREADABLE, plug_ins.FAILED)
 """The next `measure` tries a row again whose sentence begins like one of these."""
@@ -75,34 +75,10 @@ def measure(
     pool = worker_pool.LocalPool(workers) if isinstance(workers, int) else workers
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_in(folder, feature, against, precision) for feature in features}
-    current = {feature: current_keys(folder, feature, against, without=_TRIED_AGAIN) for feature in features}
-    made = _in_order_of_making(folder)
-    references = against.samples() if against else {}
-    prompts = {(subset.name, prompt.id): prompt for subset in folder.subsets() for prompt in subset.prompts}
-    todo = []
-    for sample in made:
-        lacking = tuple(
-            one for one in features if requires(one) is not Requires.SEEDS and sample.key not in current[one]
-        )
-        if lacking:
-            todo.append(Task((sample,), lacking, references.get(sample.key), prompts.get(sample.key[:2])))
-    for _, together in itertools.groupby(made, key=lambda sample: sample.key[:2]):
-        of_prompt = tuple(together)
-        keys = {sample.key for sample in of_prompt}
-        if lacking := tuple(one for one in features if requires(one) is Requires.SEEDS and not keys <= current[one]):
-            todo.append(Task(of_prompt, lacking))
-
-    beside = [task.reference for task in todo if any(requires(one) is Requires.REFERENCE_CLIP for one in task.features)]
-    for place, shown in ((folder, [one for task in todo for one in task.samples]), (against, beside)):
-        wanted = {one.key for one in shown if one is not None}
-        if place and (lost := tuple(one for one in gone[place.path] if one.key in wanted)):
-            msg = (
-                f"{counted(lost, place)} to be measured and no longer there, for example "
-                f"{place.path / str(lost[0].path)}: put them back, or give the command that made the run again with "
-                "--replace, which makes them again"
-            )
-            raise InputError(msg)
-
+    todo = _tasks(folder, features, against)
+    _require_there(folder, [one for task in todo for one in task.samples], gone)
+    if against is not None:
+        _require_there(against, [task.compared_with for task in todo], gone)
     cache = features_cache.asked_for()
 
     def work() -> Iterator[Task]:
@@ -135,6 +111,38 @@ def measure(
                 yield dataclasses.replace(each, failed=failed)
 
     return len(todo), work()
+
+
+def _tasks(folder: RunFolder, features: Sequence[str], against: RunFolder | None) -> list[Task]:
+    """What has no current rows: first the clips one by one, then those of each prompt together."""
+    current = {feature: current_keys(folder, feature, against, without=_TRIED_AGAIN) for feature in features}
+    together = [one for one in features if requires(one) is Requires.SEEDS]
+    single = [one for one in features if one not in together]
+    made = _in_order_of_making(folder)
+    references = against.samples() if against else {}
+    prompts = {(subset.name, prompt.id): prompt for subset in folder.subsets() for prompt in subset.prompts}
+    todo = []
+    for sample in made:
+        if lacking := tuple(one for one in single if sample.key not in current[one]):
+            todo.append(Task((sample,), lacking, references.get(sample.key), prompts.get(sample.key[:2])))
+    for _, group in itertools.groupby(made, key=lambda sample: sample.key[:2]):
+        of_prompt = tuple(group)
+        keys = {sample.key for sample in of_prompt}
+        if lacking := tuple(one for one in together if not keys <= current[one]):
+            todo.append(Task(of_prompt, lacking))
+    return todo
+
+
+def _require_there(folder: RunFolder, shown: Iterable[Sample | None], gone: Mapping[Path, Sequence[Sample]]) -> None:
+    """Raise InputError if clips that are to be measured are among those of their folder that are gone."""
+    wanted = {one.key for one in shown if one is not None}
+    if lost := tuple(one for one in gone[folder.path] if one.key in wanted):
+        msg = (
+            f"{counted(lost, folder)} to be measured and no longer there, for example "
+            f"{folder.path / str(lost[0].path)}: put them back, or give the command that made the run again with "
+            "--replace, which makes them again"
+        )
+        raise InputError(msg)
 
 
 def _of_others(

@@ -29,11 +29,16 @@ class Task:
     samples: tuple[Sample, ...]
     features: tuple[str, ...]
     reference: Sample | None = None
-    """The reference clip, if a feature needs it."""
+    """The reference clip of the prompt, if there is one."""
     prompt: Prompt | None = None
     """The prompt, if a feature needs it."""
     failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of a finished task: the features that have no row to keep, and why; the next `measure` tries them again."""
+
+    @property
+    def compared_with(self) -> Sample | None:
+        """The reference clip, if one of the features compares with it."""
+        return self.reference if any(requires(one) is Requires.REFERENCE_CLIP for one in self.features) else None
 
 
 CRASHED = str(worker_pool.WorkerCrashed("measuring"))
@@ -84,13 +89,9 @@ def worker(
 
     def look(task: Task) -> list[tuple[str, Row]]:
         clips = [_read(folder, sample, forms[0]) for sample in task.samples]
-        reference = None
-        if (
-            task.reference is not None
-            and against is not None
-            and any(requires(one) is Requires.REFERENCE_CLIP for one in task.features)
-        ):
-            reference = _read(against, task.reference, forms[1]) if task.reference.path is not None else None
+        beside, reference = task.compared_with, None
+        if against is not None and beside is not None and beside.path is not None:
+            reference = _read(against, beside, forms[1])
         rows = []
         for feature in sorted(task.features, key=_streams, reverse=True):  # the others need whole clips
             if not _streams(feature):

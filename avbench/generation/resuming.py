@@ -70,13 +70,13 @@ def stale_clips(
     return lost, changed
 
 
-def counted(stale: Mapping[Key, str], folder: RunFolder, samples: Mapping[Key, Sample], seeds: Sequence[int]) -> str:
+def counted(stale: Mapping[Key, str], folder: RunFolder, samples: Mapping[Key, Sample]) -> str:
     """Say how many of a run's clips have changed, and how one of them has."""
     key, why = next(iter(stale.items()))
     made = sum(one.path is not None for one in samples.values())
     return (
         f"{len(stale)} of {made} clips of {folder.path} {'has' if len(stale) == 1 else 'have'} changed, for example "
-        f"{clip_name(key, seeds)}: {why}"
+        f"{clip_name(key, {one.seed for one in samples})}: {why}"
     )
 
 

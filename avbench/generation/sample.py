@@ -93,24 +93,9 @@ def sample(
     if replace and holds_another(folder, run, subsets):
         throw_away(folder)
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
-    threads = getattr(generator, "concurrency", None)
     folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)
     samples = folder.samples()
-    lost, changed = stale_clips(folder, generator, requests, samples)
-    stale = {**lost, **changed}
-    if (refused := lost if renew else stale) and not replace:
-        msg = (
-            f"{counted(refused, folder, samples, seeds)}; the same command with --replace redoes what has changed and "
-            f"keeps the other clips{folder.or_elsewhere}"
-        )
-        raise InputError(msg)
-    remarks = []
-    if renew and changed:
-        what = counted(changed, folder, samples, seeds)
-        remarks.append(f"{what}; what has changed is measured again, and the other clips are kept")
-    if stale:
-        for name in SCORED:  # they were computed from clips that are now replaced
-            (folder.path / name).unlink(missing_ok=True)
+    stale, remarks = _stale(folder, generator, requests, samples, replace=replace, renew=renew)
     done = {key for key, made in samples.items() if (made.path is not None or made.refused) and key not in stale}
     todo = [request for request in requests if request.key not in done]
     made = {key: samples[key] for key in done if samples[key].path is not None}
@@ -120,13 +105,7 @@ def sample(
         if (alike := first[request.key]) != request.key:
             copies.setdefault(alike, []).append(request.key)
     batches = _batches([one for one in todo if first[one.key] == one.key], generator.batch_size)
-    if threads or alone or isinstance(workers, int):
-        processes = 0 if alone or not isinstance(workers, int) else workers
-        processes = min(processes, getattr(generator, "most_workers", processes))
-        count = threads or (processes if processes > 1 else 0)  # this process has the model already
-        pool, elsewhere = worker_pool.LocalPool(count, bool(threads)), bool(count and not threads)
-    else:
-        pool, elsewhere = workers, True
+    pool, elsewhere = _pool(generator, workers, alone=alone)
 
     def copied(one: Sample) -> Iterator[Sample]:
         return (_copied(folder, one, key) for key in copies.get(one.key, ()))
@@ -150,6 +129,47 @@ def sample(
 
     every = requests if shard is None else plan(subsets, seeds)  # a file of another shard is no file without a prompt
     return len(todo), make(), [*remarks, *generator.remarks(every)]
+
+
+def _stale(
+    folder: RunFolder,
+    generator: Generator,
+    requests: Sequence[Request],
+    samples: Mapping[Key, Sample],
+    *,
+    replace: bool,
+    renew: bool,
+) -> tuple[set[Key], list[str]]:
+    """The clips that are made again because they have changed, with a remark for each; their scores are deleted.
+
+    Raises InputError on changes that neither `replace` nor `renew` allows to make again.
+    """
+    lost, changed = stale_clips(folder, generator, requests, samples)
+    if (refused := lost if renew else {**lost, **changed}) and not replace:
+        msg = (
+            f"{counted(refused, folder, samples)}; the same command with --replace redoes what has changed and "
+            f"keeps the other clips{folder.or_elsewhere}"
+        )
+        raise InputError(msg)
+    remarks = []
+    if renew and changed:
+        what = counted(changed, folder, samples)
+        remarks.append(f"{what}; what has changed is measured again, and the other clips are kept")
+    if lost or changed:
+        for name in SCORED:  # they were computed from clips that are now replaced
+            (folder.path / name).unlink(missing_ok=True)
+    return {*lost, *changed}, remarks
+
+
+def _pool(generator: Generator, workers: int | worker_pool.Pool, *, alone: bool) -> tuple[worker_pool.Pool, bool]:
+    """The workers of a generator, and whether each builds its own; one that is `alone` stays in this process."""
+    threads = getattr(generator, "concurrency", None)
+    if not (threads or alone or isinstance(workers, int)):
+        return workers, True
+    processes = 0 if alone or not isinstance(workers, int) else workers
+    processes = min(processes, getattr(generator, "most_workers", processes))
+    count = threads or (processes if processes > 1 else 0)  # this process has the model already
+    return worker_pool.LocalPool(count, bool(threads)), bool(count and not threads)
 
 
 def _first_alike(generator: Generator, requests: Sequence[Request]) -> dict[Key, Key]:
