@@ -66,7 +66,7 @@ def leaderboard(
         metrics: names of the metrics to rank by; all for None.
 
     Raises:
-        InputError: see `compare.scores_frame`.
+        InputError: see `score_table.scores_frame`.
     """
     frame = scores_frame(folders, allow, metrics)
     values = {folder.path.name: clip_values(folder) for folder in folders}

@@ -255,7 +255,7 @@ class RunFolder:
         return planned_keys(self.subsets(), run.seeds, None if run.shard is None else Shard.parse(run.shard))
 
     def subset_path(self, name: str) -> Path:
-        """Path of a subset's file; `subsets.load` reads it."""
+        """Path of a subset's file; `loading.load` of subsets reads it."""
         return self.path / "subsets" / f"{name}.json"
 
     @contextmanager

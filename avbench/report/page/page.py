@@ -64,7 +64,7 @@ def render(
     Args:
         folders: the runs, under different names.
         frame: their `leaderboard.leaderboard`.
-        over: their `compare.over_motion`.
+        over: their `score_table.over_motion`.
         place: the folder of encoded clips that `clips.prepare` wrote; with ``beside`` it must be `media/` beside the
             page.
         differences: the paired comparisons of the runs, where they were made.
