@@ -76,7 +76,7 @@ def test_options_come_before_the_preset():
     assert paper_presets.settings(PAPER, "clips:somewhere", {}) == {}
     given = paper_presets.Given(settings={"steps": 4}, seeds=3)
     overridden = paper_presets.record(PAPER, "diffusers:a/b", given, asked)["overridden"]
-    assert "sampler: steps 4 instead of 50" in overridden and "seeds: 3 a prompt instead of 1" in overridden
+    assert "sampler: steps 4 instead of 50" in overridden and "seeds: 3 per prompt instead of 1" in overridden
     assert any(one.startswith("clip: toy-control keeps its own form") for one in overridden)
 
 

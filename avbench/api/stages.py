@@ -16,7 +16,7 @@ from avbench.features.requirements import needs_sound
 from avbench.generation import sample as sampling
 from avbench.metrics.evaluate import evaluate, features_of, without_reference
 from avbench.metrics.table import Metric
-from avbench.storage.content import counted
+from avbench.storage.content import clips_are
 from avbench.storage.media import has_sound
 from avbench.storage.mirror import Mirror
 from avbench.storage.progress import recorded
@@ -80,7 +80,7 @@ def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView
     if view.gone and reads_clips:
         first = view.path / str(view.gone[0].path)
         work.reporter.note(
-            f"{counted(view.gone, view)} no longer there (for example {first}); what was measured of them is kept"
+            f"{clips_are(view.gone, view)} no longer there (for example {first}); what was measured of them is kept"
         )
     return view
 

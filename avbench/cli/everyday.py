@@ -312,7 +312,7 @@ def compare(
     if caption == "short" and form in paper.FORMS:
         from avbench.comparison.leaderboard import leaderboard
 
-        names = [*dict.fromkeys(found.scores["metric"])]
+        names = [*dict.fromkeys(found.scores["metric"])] if columns else metric  # runs may have other metrics
         ranked = leaderboard(found.runs, allow=allow or (), test_distances=True, place=reference, metrics=names)
         print_line(paper.FORMS[form](paper.paper_table(ranked, metric)).rstrip("\n"))
         return

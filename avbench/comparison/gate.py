@@ -112,7 +112,7 @@ def _shrunk(before: RunFolder, after: RunFolder) -> str | None:
 
 
 def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None = None) -> list[Verdict]:
-    """Compare a run with the baseline: a verdict a check, the failed ones first, the skipped ones last.
+    """Compare a run with the baseline: one verdict per check, the failed ones first, the skipped ones last.
 
     Args:
         folder: an evaluated run.
@@ -327,7 +327,7 @@ class _Measured:
             return set(self._values[where].index) if where in self._values else set()
         feature = self._of_distances[metric]
         if feature not in self._keys:
-            rows = current_rows(self._folder, feature)
+            rows = current_rows(self._folder, feature, names=())
             self._keys[feature] = [key for key, row in rows.items() if row.values is not None]
         return {(key.prompt, key.seed) for key in self._keys[feature] if key.subset == subset}
 
@@ -365,8 +365,8 @@ def _opened(baseline: Path) -> Iterator[RunFolder]:
                 raise
             why = without_folders(str(error)).partition(": run `avbench")[0]
             msg = (
-                f"{baseline} is damaged, or was changed after it was made ({why}): put it back as it was, or make it "
-                "again with `avbench check RUN --baseline FILE --update --reason …`"
+                f"{baseline} is damaged, or was changed after it was made ({why}): put it back as it was; or delete "
+                "it, and `avbench check RUN --baseline FILE --update --reason …` makes a new one"
             )
             raise InputError(msg) from None
 
@@ -377,7 +377,10 @@ def _unpacked(baseline: Path, place: Path) -> Path:
     try:
         unpack(baseline, target, lambda name: name in (*_WHOLE, HISTORY) or name.startswith(("subsets/", "features/")))
     except InputError as error:
-        msg = f"{baseline} is no baseline ({error}): `avbench check RUN --baseline FILE --update --reason …` makes one"
+        msg = (
+            f"{baseline} is no baseline ({error}): give another file; `avbench check RUN --baseline FILE --update "
+            "--reason …` makes one where no file is yet"
+        )
         raise InputError(msg) from None
     if missing := [name for name in (*_WHOLE, HISTORY) if not (target / name).is_file()]:
         msg = f"{baseline} is no baseline: it has no {missing[0]}"

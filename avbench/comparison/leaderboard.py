@@ -6,8 +6,8 @@ best possible rank is one more than the runs shown to be better, its worst all r
 (Mohamad, Goeman and van Zwet, 2019); two runs share a letter exactly if they are not shown to differ.
 
 Where the reference's value is right (≈), order is by the distance from it. `macro` lets every subset count the same,
-`micro` every clip. Distances between distributions are tested where asked for (label swaps, which take seconds a pair),
-and are not pooled.
+`micro` every clip. Distances between distributions are tested where asked for (label swaps, which take seconds per
+pair), and are not pooled.
 
 `best` marks only runs that are shown to be ahead: runs that may be first, in a column where not every run may be. For ≈
 its interval must hold the reference's value as well, so that a frozen clip does not win by being nearest. A distance
@@ -177,7 +177,10 @@ class _Table:
 
 def _table(scored: pd.DataFrame, values: dict[str, dict[Where, pd.Series]]) -> _Table | None:
     rows: list[Any] = [*scored.itertuples()]
-    targets = {row.subset: _target(row) for row in rows}
+    every: dict[str, set[float | None]] = {}
+    for row in rows:
+        every.setdefault(row.subset, set()).add(_target(row))
+    targets = {subset: found.pop() if len(found) == 1 else None for subset, found in every.items()}
     series = {
         (row.model, row.subset): values[row.model][row.subset, row.metric]
         for row in rows
@@ -205,7 +208,7 @@ def _pooled(
     board = kept.drop_duplicates("model").set_index("model").loc[table.models].reset_index()
     n = np.count_nonzero(~np.isnan(table.values), axis=1)
     nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor"), np.nan)
-    nothing |= dict.fromkeys(("missing", "mark", "protocol"))
+    nothing |= dict.fromkeys(("missing", "mark", "protocol", "hygiene"))
     pooled = {
         "subset": MICRO if micro else MACRO,
         "value": mean,
@@ -215,8 +218,8 @@ def _pooled(
         "reference": table.means(table.goals(), micro=micro)[0],
     }
     board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
-    unmeasured: Any = kept.groupby("model")["unmeasured"].sum()
-    board["unmeasured"] = unmeasured.loc[table.models].to_numpy()
+    counts: Any = kept.groupby("model")[["unmeasured", "refused", "shared"]].sum()
+    board[[*counts.columns]] = counts.loc[table.models].to_numpy()
     return _with_ranks(board, board, metric, table, micro=micro)
 
 
@@ -256,14 +259,12 @@ def _ranked(
 def _distance_p(
     scored: pd.DataFrame, folders: Sequence[RunFolder], allow: Sequence[str], place: Path | None
 ) -> np.ndarray | None:
-    names = [folder.path.name for folder in folders]
-    places = [names.index(model) for model in scored["model"]]
-    pairs = list(itertools.combinations(range(len(places)), 2))
+    by_name = {folder.path.name: folder for folder in folders}
+    ranked = [by_name[model] for model in scored["model"]]
+    pairs = list(itertools.combinations(range(len(ranked)), 2))
     where = scored["subset"].iloc[0], scored["metric"].iloc[0]
-    found = differences(
-        folders, pairs=[(places[i], places[j]) for i, j in pairs], place=place, allow=allow, only=[where], pooled=False
-    )
-    p = np.full((len(places), len(places)), np.nan)
+    found = differences(ranked, pairs=pairs, place=place, allow=allow, only=[where], pooled=False, metrics=[where[1]])
+    p = np.full((len(ranked), len(ranked)), np.nan)
     for (i, j), value in zip(pairs, found["p"], strict=True):
         p[i, j] = p[j, i] = value
     return p

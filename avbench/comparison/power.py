@@ -92,7 +92,6 @@ def _components(row: Any) -> trainings.Components:
     crossed = row.kind != "distance"
     sources = 1.0
     if not row.paired:  # the error then rests on the trainings of both arms
-        one, other = row.spread**2 / row.trainings, row.spread_against**2 / row.trainings_against
-        sources = (one + other) ** 2 / (one**2 + other**2)
+        sources = trainings.sources([row.spread**2 / row.trainings, row.spread_against**2 / row.trainings_against])
     prompt, rest = (row.sd_prompt**2, row.sd_rest**2) if crossed else (0.0, 0.0)
     return trainings.Components(row.sd_training**2, prompt, rest, sources, crossed)

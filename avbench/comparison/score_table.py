@@ -160,7 +160,7 @@ def asked_scores(folder: RunFolder, metrics: Sequence[str] | None) -> list[Score
 def scores_frame(
     folders: Sequence[RunFolder], allow: Sequence[str] = (), metrics: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """One row a (subset, metric, model): value, interval, n, null, p, excess, floor, reference, missing and more.
+    """One row per (subset, metric, model): value, interval, n, null, p, excess, floor, reference, missing and more.
 
     Args:
         folders: evaluated runs.
@@ -242,7 +242,7 @@ LEAST_IN_BIN = 3
 def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
     """Means of the metrics that go with how much moves, in bins of `motion_amount`, of at least LEAST_IN_BIN clips.
 
-    One row a (subset, metric, model, bin): `low` and `high` in diagonals per second, `n`, `mean`.
+    One row per (subset, metric, model, bin): `low` and `high` in diagonals per second, `n`, `mean`.
     """
     shown = [metric.name for metric in known_metrics().values() if metric.goes_with_motion]
     rows = []

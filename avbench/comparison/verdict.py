@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, could_be_made, sided, worsening
-from avbench.core import Direction
+from avbench.core import Direction, counted
 from avbench.metrics.evaluate import NO_REFERENCE
-from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
+from avbench.statistics.paired import ALPHA, LEAST_PROMPTS, share_a_letter
 from avbench.storage.plug_ins import FAILED
 
 MOST_NAMED = 4
@@ -312,7 +312,7 @@ def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Cou
                 continue
             for one, other in itertools.permutations(column.itertuples(), 2):
                 known = frozenset((one.model, other.model)) in compared
-                if not known and one.rank < other.rank and not {*one.letters} & {*other.letters}:
+                if not known and one.rank < other.rank and not share_a_letter(one.letters, other.letters):
                     ahead[one.model, other.model] += 1
     return ahead
 
@@ -432,11 +432,6 @@ def _range(known: np.ndarray, noun: str) -> str:
     counts = {int(count) for count in known[~np.isnan(known)]}
     low, high = (min(counts), max(counts)) if counts else (0, 0)
     return counted(low, noun) if low == high else f"{low} to {high} {noun}s"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things: ``1 clip``, ``2 clips``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _words(metric: object) -> str:

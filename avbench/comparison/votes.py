@@ -234,7 +234,7 @@ def _groups(left: np.ndarray, right: np.ndarray, score: np.ndarray, count: int) 
 def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Strengths and half-widths of their intervals, ``[runs]`` each; NaN widths with fewer than two prompts.
 
-    Newton's steps on a concave likelihood, halved where they overshoot; the pseudo-inverse keeps the mean at 0.
+    Newton's steps on a concave likelihood, each at most 2 in any strength; the pseudo-inverse keeps the mean at 0.
     """
     value, inverse = np.zeros(design.shape[1]), np.zeros((design.shape[1], design.shape[1]))
     for _ in range(100):

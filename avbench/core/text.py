@@ -1,4 +1,7 @@
-"""Makes text from files safe to show in a terminal, a table or a spreadsheet, where it could act as a command."""
+"""Counts things in words, and makes text from files safe to show where it could act as a command.
+
+Such places are a terminal, a table or a spreadsheet.
+"""
 
 import re
 from typing import TYPE_CHECKING
@@ -12,6 +15,11 @@ _UNSEEN = re.compile(
     "\u2028\u2029\ud800-\udfff\ufffe\uffff]"  # line and paragraph separators, surrogates, non-characters
 )
 _FORMULA = tuple("=+-@＝＋－＠")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``1 clip``, ``2 clips``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def visible(text: object) -> str:

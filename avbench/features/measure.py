@@ -22,7 +22,7 @@ from avbench.features.requirements import require_weights, requires
 from avbench.features.table import Requires
 from avbench.features.worker import Forms, Task, as_rows, each_alone, hashes_of, worker
 from avbench.storage import features_cache, plug_ins, worker_pool
-from avbench.storage.content import UNREADABLE, counted, require_unchanged
+from avbench.storage.content import UNREADABLE, clips_are, require_unchanged
 from avbench.storage.features_cache import FeaturesCache
 from avbench.storage.mirror import Mirror, Place
 from avbench.storage.other_runs import OtherRuns
@@ -138,7 +138,7 @@ def _require_there(folder: RunFolder, shown: Iterable[Sample | None], gone: Mapp
     wanted = {one.key for one in shown if one is not None}
     if lost := tuple(one for one in gone[folder.path] if one.key in wanted):
         msg = (
-            f"{counted(lost, folder)} to be measured and no longer there, for example "
+            f"{clips_are(lost, folder)} to be measured and no longer there, for example "
             f"{folder.path / str(lost[0].path)}: put them back, or give the command that made the run again with "
             "--replace, which makes them again"
         )

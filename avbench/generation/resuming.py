@@ -70,7 +70,7 @@ def stale_clips(
     return lost, changed
 
 
-def counted(stale: Mapping[Key, str], folder: RunFolder, samples: Mapping[Key, Sample]) -> str:
+def changes_in_words(stale: Mapping[Key, str], folder: RunFolder, samples: Mapping[Key, Sample]) -> str:
     """Say how many of a run's clips have changed, and how one of them has."""
     key, why = next(iter(stale.items()))
     made = sum(one.path is not None for one in samples.values())

@@ -20,7 +20,15 @@ from typing import Any
 from avbench.core import ClipSpec, InputError, Key, Run, Sample, Shard, Subset, planned_keys
 from avbench.core.version import __version__
 from avbench.generation import table as generators
-from avbench.generation.resuming import JOURNAL, SCORED, as_held, counted, holds_another, stale_clips, throw_away
+from avbench.generation.resuming import (
+    JOURNAL,
+    SCORED,
+    as_held,
+    changes_in_words,
+    holds_another,
+    stale_clips,
+    throw_away,
+)
 from avbench.generation.table import Generator, Request
 from avbench.generation.worker import after_crash, as_recorded, disk_full, no_space, put_whole, worker
 from avbench.storage import worker_pool
@@ -147,13 +155,13 @@ def _stale(
     lost, changed = stale_clips(folder, generator, requests, samples)
     if (refused := lost if renew else {**lost, **changed}) and not replace:
         msg = (
-            f"{counted(refused, folder, samples)}; the same command with --replace redoes what has changed and "
-            f"keeps the other clips{folder.or_elsewhere}"
+            f"{changes_in_words(refused, folder, samples)}; the same command with --replace redoes what has changed "
+            f"and keeps the other clips{folder.or_elsewhere}"
         )
         raise InputError(msg)
     remarks = []
     if renew and changed:
-        what = counted(changed, folder, samples)
+        what = changes_in_words(changed, folder, samples)
         remarks.append(f"{what}; what has changed is measured again, and the other clips are kept")
     if lost or changed:
         for name in SCORED:  # they were computed from clips that are now replaced

@@ -178,10 +178,10 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
         if found.lacking:
             lacking = "; ".join(f"{column} ({why})" for column, why in found.lacking.items())
             note(f"columns of {wanted.columns} that avbench does not compute: {lacking}")
-    for name in of_set:
-        if lacking := _lacking_package(name):
-            note(f"{name} is left out: {lacking}")
-    of_set = [name for name in of_set if not _lacking_package(name)]
+    packages = {name: lacking for name in of_set if (lacking := _lacking_package(name))}
+    for name, lacking in packages.items():
+        note(f"{name} is left out: {lacking}")
+    of_set = [name for name in of_set if name not in packages]
     if wanted.fetch:
         for name in own:  # before gigabytes are downloaded for it
             if lacking := _lacking_package(name):
@@ -191,6 +191,9 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
     usable, sentence = with_weights(of_set)
     if sentence:
         note(f"left out of {wanted.columns}: {', '.join(name for name in of_set if name not in usable)}: {sentence}")
+    if not wanted.columns and not own:
+        msg = "no metric is left to compute: none was named"
+        raise InputError(msg)
     if not usable and not own:
         msg = f"nothing is left of the columns {wanted.columns}: {sentence or 'their weights could not be fetched'}"
         raise InputError(msg)

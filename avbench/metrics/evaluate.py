@@ -123,8 +123,9 @@ def evaluate(
             require_unchanged(one)
     scored, scored_with = _earlier(folder)
     place = reference_to_use([folder], place)
-    if against is None and (Path(scored_with.get("against", "")) / "run.json").is_file():
-        against = RunFolder(Path(scored_with["against"]))
+    earlier = scored_with.get("against")
+    if against is None and earlier and (Path(earlier) / "run.json").is_file():
+        against = RunFolder(Path(earlier))
     metrics = _with_earlier(metrics, scored, folder, against)
     ordered = _all_found(folder, metrics, place, against)
     scores, protocols = [one.score for one in ordered], {one.score.protocol: one.protocol for one in ordered}
@@ -460,7 +461,8 @@ def _score(task: _Task, of_clips: _Measured, samples: Mapping[Key, Sample]) -> t
     real = task.known if metric.column else task.real
     keys, measured = of_clips.columns
     if not keys:
-        raise NotMeasurable(_most_frequent(of_clips.reasons))
+        reasons = of_clips.reasons
+        raise NotMeasurable(_most_frequent(reasons) if reasons else "this shard of the run has no clip of the subset")
     judged = real if metric.column or metric.direction is Direction.BAND else None
     shared = len(judged.shared([samples[key] for key in keys])) if judged else 0
     if not metric.column:
@@ -494,7 +496,8 @@ def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 
     target = None
     known = task.real is not None and task.feature.name in task.real.values and not task.metric.beside
     if known and task.metric.direction is Direction.BAND:
-        target = float(np.nanmean(resolve(task.metric.function)(task.reference_columns()[0])))
+        of_real = np.asarray(resolve(task.metric.function)(task.reference_columns()[0]))
+        target = float(np.nanmean(of_real)) if np.isfinite(of_real).any() else None
     score = task.scored(
         value=float(per_clip[able].mean()),
         n=int(able.sum()),

@@ -61,5 +61,5 @@ def require_comparable(widths: set[int], clips: int, fewest: int = 2) -> None:
         msg = f"features have {both} dimensions; both sets must have the same"
         raise InputError(msg)
     if clips < fewest:
-        msg = f"a distance needs at least 2 clips in each set and one has {clips}"
+        msg = f"a distance needs at least {fewest} clips in each set and one has {clips}"
         raise NotMeasurable(msg)

@@ -78,7 +78,9 @@ def frechet_infinity(x: np.ndarray, y: np.ndarray, *, ddof: int = 1) -> float:
     x, y = checked_sets(x, y)
     fewest, needed = min(len(x), len(y)), CLIPS_PER_DIMENSION * x.shape[1]
     if fewest < needed:
-        msg = f"extrapolating to infinitely many clips needs {needed} in each set (5 a dimension) and one has {fewest}"
+        msg = (
+            f"extrapolating to infinitely many clips needs {needed} in each set (5 per dimension) and one has {fewest}"
+        )
         raise NotMeasurable(msg)
     random = np.random.default_rng(0)
     shares = np.repeat(1 / np.linspace(1, 2.5, _SIZES), _DRAWS)

@@ -77,6 +77,9 @@ def score(
     Raises:
         InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
     """
+    if settings and not isinstance(model, str):
+        msg = f"settings are for provider:target; {type(model).__name__} is already built"
+        raise InputError(msg)
     chosen, place = chosen_metrics(metrics), None if reference is None else Path(reference)
     require_weights(features_of(chosen))
     require_reference_clips(features_of(chosen))
@@ -107,8 +110,8 @@ def _require_another_folder(folder: RunFolder, model: Any, *, replace: bool) -> 
     if not replace:
         msg = (
             f"{folder.path} holds clips of an earlier call, and one model in memory cannot be told from another: give "
-            "another `out`, such as one with the step in its name, or replace=True; or give the model `settings` that "
-            "identify its state"
+            "another `out`, such as one with the step in its name, or replace=True; or give the model an attribute "
+            "`settings` that identifies its state"
         )
         raise InputError(msg)
     throw_away(folder)
@@ -125,9 +128,6 @@ def _sampled(
 ) -> Iterable[Any]:
     if isinstance(model, str):
         return sample(folder, model, settings, subsets, seeds, replace=replace)[1]
-    if settings:
-        msg = f"settings are for provider:target; {type(model).__name__} is already built"
-        raise InputError(msg)
     name = getattr(model, "__name__", type(model).__name__)
     return sample(folder, f"python:{name}", {}, subsets, seeds, generator=OwnModel(model), replace=replace)[1]
 

@@ -162,12 +162,16 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
     update.
 
     Raises:
-        InputError: shards of different subsets, protocols or features; one clip with different bytes; or shards with
-            moments that share clips, which would be counted twice.
+        InputError: shards of different subsets, protocols or features; one clip with different bytes; shards with
+            moments that share clips, which would be counted twice; or an imported reference, which does not list clips.
     """
     loaded = sorted(((load(each), each) for each in places), key=lambda one: digest(one[0].card["sha256"]))
     shards = [shard for shard, _ in loaded]
     first, its_place = loaded[0]
+    for shard, from_place in loaded:
+        if shard.clips.empty:
+            msg = f"{from_place} was imported: it does not list its clips, so it cannot be merged"
+            raise InputError(msg)
     for shard, from_place in loaded[1:]:
         if (shard.subset, shard.subset_digest) != (first.subset, first.subset_digest):
             msg = f"shards of different subsets cannot be merged: {first.subset} and {shard.subset}, or other versions"
@@ -328,12 +332,14 @@ def _merged(shards: Sequence[Reference], feature: str, kept: set[Key]) -> tuple[
     for shard in shards:
         held = keys_of(shard.subset, shard.clips.loc[shard.clips[feature] == KEPT])
         new = [index for index, key in enumerate(held) if key not in rows]
+        whole = shard.known_moments.get(feature, {})
+        for name, one in whole.items():
+            moments.setdefault(name, []).append(one)
         for name, column in shard.values.get(feature, {}).items():
             for index in new:
                 rows.setdefault(held[index], {})[name] = column[index]
-            if column.ndim > 1 and new:
-                whole = shard.known_moments.get(feature, {}).get(name)
-                moments.setdefault(name, []).append(whole or Moments.of(column[new].reshape(-1, column.shape[-1])))
+            if column.ndim > 1 and new and name not in whole:
+                moments.setdefault(name, []).append(Moments.of(column[new].reshape(-1, column.shape[-1])))
     chosen = sorted(rows.keys() & kept)
     names = list(rows[chosen[0]]) if chosen else []
     known = {name: np.stack([rows[key][name] for key in chosen]) for name in names}

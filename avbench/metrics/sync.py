@@ -111,7 +111,12 @@ def sync_excess(columns: Columns) -> np.ndarray:
 
 def sync_p(columns: Columns) -> np.ndarray:
     """Share of offsets at which shifted sound agrees at least as well, [clips]; the unshifted sound is one of them."""
-    return _each(columns, lambda clip: (1 + np.sum(_by_chance(clip) >= _agreement(clip))) / (1 + len(_by_chance(clip))))
+
+    def share(clip: _Times) -> float:
+        chance = _by_chance(clip)
+        return float((1 + np.sum(chance >= _agreement(clip))) / (1 + len(chance)))
+
+    return _each(columns, share)
 
 
 def sync_lag(columns: Columns) -> np.ndarray:

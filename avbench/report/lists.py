@@ -11,8 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Column, Table
 
-from avbench.comparison.verdict import counted
-from avbench.core import InputError, Subset, nearest
+from avbench.core import InputError, Subset, counted, nearest
 from avbench.features import table as features
 from avbench.generation import table as generators
 from avbench.metrics import table as metrics

@@ -18,6 +18,7 @@ mean from that value less the distance of B's; below 0, A is nearer. The referen
 import functools
 import itertools
 import math
+import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ MOST_PROMPTS = 1_000_000
 """More are not planned for."""
 _HELD = 2**22  # random values that are held at a time
 _SEED = 0
+_LETTER = re.compile(r"[a-z]\d*")
 
 
 @dataclass(frozen=True)
@@ -317,6 +319,11 @@ def letters(different: np.ndarray) -> list[str]:
         groups = [one for one in unique if not any(one < other for other in unique)]
     groups.sort(key=sorted)
     return ["".join(_letter(place) for place, group in enumerate(groups) if row in group) for row in range(count)]
+
+
+def share_a_letter(one: str, other: str) -> bool:
+    """Whether two rows of `letters` cannot be distinguished."""
+    return not {*_LETTER.findall(one)}.isdisjoint(_LETTER.findall(other))
 
 
 def _letter(place: int) -> str:

@@ -256,7 +256,7 @@ def _crossed(tables: Sequence[np.ndarray], level: float) -> Estimate:
         training,
         max(0.0, beyond) * prompts,
         sum(rest.variance * len(table) * prompts for rest, table in zip(rests, tables, strict=True)),
-        _sources(of_trainings),
+        sources([part.variance for part in of_trainings]),
         crossed=prompts > 1,
     )
     p = float(paired.t_test(value, error, dof))
@@ -297,10 +297,13 @@ def _total(parts: Sequence[_Part]) -> tuple[float, float]:
     return math.sqrt(total), max(fewest, total**2 / sum(part.variance**2 / part.dof for part in parts))
 
 
-def _sources(parts: Sequence[_Part]) -> float:
-    """How many arms' trainings the error rests on: 1 for pairs, or where one arm alone varies, 2 for equal arms."""
-    squares = sum(part.variance**2 for part in parts)
-    return sum(part.variance for part in parts) ** 2 / squares if squares else float(len(parts))
+def sources(variances: Sequence[float]) -> float:
+    """How many arms' trainings an error rests on: 1 for pairs, or where one arm alone varies, 2 for equal arms.
+
+    `variances` are those of each arm's mean, or of the pairs' mean.
+    """
+    squares = sum(variance**2 for variance in variances)
+    return sum(variances) ** 2 / squares if squares else float(len(variances))
 
 
 def _relabelled(

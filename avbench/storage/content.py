@@ -135,7 +135,7 @@ def require_unchanged(folder: RunFolder) -> tuple[Sample, ...]:
     found = altered(folder)
     if found.changed:
         msg = (
-            f"{counted(found.changed, folder)} not what was sampled, for example "
+            f"{clips_are(found.changed, folder)} not what was sampled, for example "
             f"{folder.path / str(found.changed[0].path)}: put the original files back, or repeat the command that made "
             "the run with --replace to generate them again"
         )
@@ -143,7 +143,7 @@ def require_unchanged(folder: RunFolder) -> tuple[Sample, ...]:
     return found.gone
 
 
-def counted(samples: tuple[Sample, ...], folder: RunFolder) -> str:
+def clips_are(samples: tuple[Sample, ...], folder: RunFolder) -> str:
     """Return the beginning of a sentence, such as ``2 of 6 clips of runs/model are``."""
     made = sum(one.path is not None for one in folder.samples().values())
     return f"{len(samples)} of {made} clips of {folder.path} {'is' if len(samples) == 1 else 'are'}"

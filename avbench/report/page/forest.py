@@ -19,7 +19,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from avbench.comparison.differences import could_be_made, sided, worsening
-from avbench.comparison.verdict import counted, effect, reason
+from avbench.comparison.verdict import effect, reason
+from avbench.core import counted
 from avbench.report.page import svg
 from avbench.report.tables import p_value
 from avbench.statistics.paired import least_prompts
