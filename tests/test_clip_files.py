@@ -39,6 +39,17 @@ def real(tmp_path):
     return folder
 
 
+def test_no_folder_is_read_twice_whatever_links_lead_to_it(tmp_path):
+    written(tmp_path / "out/clips/a.mp4")
+    (tmp_path / "out/clips/up").symlink_to(tmp_path / "out")
+    assert [*clips_in(tmp_path / "out/clips").clips] == [tmp_path / "out/clips/a.mp4"]
+    written(tmp_path / "x/sub/b.mp4")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/a").symlink_to(tmp_path / "x/sub")
+    (tmp_path / "two/b").symlink_to(tmp_path / "x")
+    assert [*clips_in(tmp_path / "two").clips] == [tmp_path / "two/a/b.mp4"]
+
+
 def test_hidden_ones_are_out_what_is_read_is_in_and_the_rest_is_named(real):
     found = clips_in(real)
     assert [path.relative_to(real).as_posix() for path in found.clips] == [

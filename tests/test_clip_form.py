@@ -49,6 +49,13 @@ def test_a_clip_of_the_form_is_itself():
     assert in_form(clip, FORM) is clip
 
 
+def test_a_clip_with_other_channels_alone_is_of_another_form():
+    stereo = np.stack([np.full(32000, 0.5, np.float32), np.zeros(32000, np.float32)])
+    clip = numbered(16, 8, audio=Audio(stereo, 16000))
+    assert SPEC.objection(clip) == "channels 2 where 1 is asked for"
+    np.testing.assert_array_equal(in_form(clip, FORM).audio.waveform, np.full((1, 32000), 0.25, np.float32))
+
+
 def test_size_is_covered_and_cut_around_the_middle():
     ramp = np.tile(np.arange(256, dtype=np.uint8)[None, None, :, None], (16, 128, 1, 3))
     made = in_form(Clip(ramp, 8), FORM)  # 256×128: half the size, and a quarter cut off on each side

@@ -17,7 +17,7 @@ from avbench.features.current import current_rows
 from avbench.features.measure import measure
 from avbench.features.protocols import protocol_of
 from avbench.generation.sample import sample
-from avbench.storage.features_cache import FeaturesCache, asked_for
+from avbench.storage.features_cache import FeaturesCache, from_environment
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 
@@ -28,7 +28,7 @@ VALUES = {"mean": 0.1 + 0.2, "curve": np.arange(6, dtype=np.float32).reshape(2, 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "cache"))
-    found = asked_for()
+    found = from_environment()
     assert found is not None
     return found
 
@@ -121,12 +121,12 @@ def test_size_is_said_by_feature(cache):
 
 def test_without_a_folder_there_is_no_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("AVBENCH_CACHE", raising=False)
-    assert asked_for() is None
+    assert from_environment() is None
     assert "set the environment variable AVBENCH_CACHE to a folder" in run_avbench("cache", "size", code=2).stderr
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"AVBENCH_CACHE is '\S+file', and that folder cannot be made"):
-        asked_for()
+        from_environment()
 
 
 def write_and_read(folder, number):

@@ -12,7 +12,7 @@ from avbench.features.perceptual.lpips import ConsecutiveLPIPS
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import evaluate
 from avbench.metrics.table import Metric
-from avbench.storage.features_cache import asked_for
+from avbench.storage.features_cache import from_environment
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 
@@ -173,7 +173,7 @@ def test_the_features_cache_keeps_the_gpu(folder, two_cards, gauge, tmp_path, mo
     (folder.path / "features").rename(tmp_path / "moved")
     again = rows_of(RunFolder(folder.path), "gauge", "cpu")
     assert again == rows
-    cache = asked_for()
+    cache = from_environment()
     assert cache is not None and cache.verify() == (4, [])
 
 

@@ -542,6 +542,18 @@ def test_a_clip_of_a_worker_elsewhere_is_not_taken_from_a_mirror_that_another_co
     assert len(said) == 1
 
 
+def test_a_clip_that_a_worker_uploaded_is_not_uploaded_again(folder_store, tmp_path, machine, monkeypatch):
+    place, put, uploaded = made(tmp_path / "a", folder_store, 2), Storage.put, []
+    mirror = Mirror(place, f"{folder_store}/world")
+    with RunFolder(place).writing(), mirror.kept():
+        for one in samples(place).values():
+            (place / one.path).unlink()  # as where another machine made it
+            mirror.collect(one)
+        monkeypatch.setattr(Storage, "put", lambda self, *given: uploaded.extend(given[1]) or put(self, *given))
+        mirror.push()
+    assert not [name for name in uploaded if name.startswith("clips/")]
+
+
 def test_a_command_gives_signs_of_life_while_an_upload_takes_long(folder_store, tmp_path, machine, monkeypatch):
     monkeypatch.setattr(mirror_module, "PUSH_SECONDS", 0.05)
     monkeypatch.setattr(mirror_state, "SILENT_SECONDS", 1)

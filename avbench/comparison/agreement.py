@@ -24,7 +24,7 @@ from avbench.comparison import preferences
 from avbench.comparison import votes as ballots
 from avbench.comparison.differences import common_target
 from avbench.comparison.score_table import check_comparable, clip_values, made, scored_by
-from avbench.core import Direction, InputError
+from avbench.core import Direction, InputError, counted
 from avbench.metrics.table import Metric
 from avbench.statistics import paired, uncertainty
 from avbench.storage.run_folder import RunFolder
@@ -122,8 +122,9 @@ def agreement(
     values = [clip_values(folder) for folder in folders]
     scores = [{(one.subset, one.metric): one for one in folder.scores()[0]} for folder in folders]
     preferred: dict[str, np.ndarray | str] = {}
-    for name in dict.fromkeys(metric for side in sides for _, metric in side.protocols):
-        metric = scored_by(folders[0], name)
+    scored = {name: folder for folder, side in zip(folders, sides, strict=True) for _, name in side.protocols}
+    for name, folder in scored.items():
+        metric = scored_by(folder, name)
         if (reason := unable(metric)) is not None:
             preferred[name] = reason
             continue
@@ -275,8 +276,6 @@ def verdict(frame: pd.DataFrame, votes: pd.DataFrame) -> list[str]:
         sentences.append("How far people agree is not known, because no two raters judged the same two clips.")
     same = list(votes["vote"]).count("tie")
     raters, prompts = votes["rater"].nunique(), len(votes[["subset", "prompt"]].drop_duplicates())
-    sentences.append(
-        f"{len(votes)} votes of {raters} rater{'s' * (raters > 1)} on {prompts} prompts; {same} for neither clip are "
-        "left out of the accuracy."
-    )
+    given = f"{counted(len(votes), 'vote')} of {counted(raters, 'rater')} on {counted(prompts, 'prompt')}"
+    sentences.append(f"{given}; {same} for neither clip are left out of the accuracy.")
     return sentences

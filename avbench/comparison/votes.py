@@ -123,7 +123,7 @@ def strengths(votes: pd.DataFrame) -> list[Strength]:
     return found
 
 
-_ONE_WAY = "every vote between it and the others went one way, so its strength has no finite value"
+_ONE_WAY = "no vote contradicts its place above or below the others, so its strength has no finite value"
 
 
 def remarks(votes: pd.DataFrame) -> list[str]:

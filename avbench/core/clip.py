@@ -193,8 +193,9 @@ class ClipSpec:
         asked = {"width": self.width, "height": self.height, "frames": self.frames, "fps": self.fps}
         found = {"width": clip.width, "height": clip.height, "frames": len(clip.frames), "fps": clip.fps}
         if clip.audio is not None and self.sample_rate is not None:
-            asked |= {"sample rate": self.sample_rate, "samples": self.samples}
+            asked |= {"sample rate": self.sample_rate, "samples": self.samples, "channels": self.channels}
             found |= {"sample rate": clip.audio.sample_rate, "samples": clip.audio.samples}
+            found |= {"channels": clip.audio.channels}
         differing = [name for name in asked if found[name] != asked[name]]
         return ", ".join(f"{name} {found[name]} where {asked[name]} is asked for" for name in differing) or None
 

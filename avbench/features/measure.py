@@ -79,7 +79,7 @@ def measure(
     _require_there(folder, [one for task in todo for one in task.samples], gone)
     if against is not None:
         _require_there(against, [task.compared_with for task in todo], gone)
-    cache = features_cache.asked_for()
+    cache = features_cache.from_environment()
 
     def work() -> Iterator[Task]:
         half = {one for one, protocol in protocols.items() if getattr(protocol, "precision", "") == devices.BFLOAT16}

@@ -122,17 +122,18 @@ def _is_text(path: Path) -> bool:
 
 
 def _walked(folder: Path, leave_out: Callable[[Path, str], None]) -> Iterator[Path]:
-    """Yield the visible files. Linked folders come after all others, so that no folder is read twice."""
+    """Yield the visible files, those in linked folders last. No folder is read twice."""
     seen: set[str] = set()
     links = [folder]
     while links:
         top = links.pop(0)
-        if os.path.realpath(top) in seen:
-            leave_out(top, "a link to a folder that is read already")
-            continue
         walk = os.walk(top, onerror=lambda error: leave_out(Path(error.filename), str(error.strerror).lower()))
         for place, names, files in walk:
-            seen.add(os.path.realpath(place))
+            if (real := os.path.realpath(place)) in seen:
+                names.clear()
+                leave_out(Path(place), f"{'a link to ' if Path(place) == top else ''}a folder that is read already")
+                continue
+            seen.add(real)
             for name in sorted(names):
                 path = Path(place, name)
                 if name.startswith("."):

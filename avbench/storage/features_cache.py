@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, Protocol, Value, digest
-from avbench.storage.reading import read_json
+from avbench.storage.reading import parsed
 from avbench.storage.row_lines import values_from_json, values_to_json
 
 VARIABLE = "AVBENCH_CACHE"
@@ -73,7 +73,7 @@ class FeaturesCache:
         try:
             used = path.stat().st_mtime
             found = _read(path, protocol.digest, seen)
-        except FileNotFoundError:
+        except OSError:  # it is not there, or this user may not read it
             return None
         except InputError:
             with contextlib.suppress(OSError):
@@ -100,7 +100,7 @@ class FeaturesCache:
     def entries(self) -> Iterator[Stored]:
         """List the entries, without reading them."""
         for path in sorted(self.folder.glob("*@*/??/*.json")):
-            with contextlib.suppress(FileNotFoundError):  # another process removed it
+            with contextlib.suppress(OSError):  # another process removed it, or it is another user's
                 state = path.stat()
                 yield Stored(path, state.st_size, state.st_mtime)
 
@@ -131,28 +131,27 @@ class FeaturesCache:
                 break
             removed.append(entry)
             size -= entry.size
-        for entry in removed:
-            entry.path.unlink(missing_ok=True)
+        removed = [entry for entry in removed if _unlinked(entry.path)]
         for part in self.folder.glob("*@*/??/.*.part"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 if now - part.stat().st_mtime > _DAY:
                     part.unlink()
         return len(removed), sum(entry.size for entry in removed)
 
     def verify(self) -> tuple[int, list[str]]:
-        """Read every entry, and remove those that are damaged.
+        """Read every entry, and remove those that are damaged; what this user may not read is passed over.
 
         Returns:
-            How many are good, and a sentence on each that was removed.
+            How many are good, and a sentence on each that was damaged.
         """
         good, bad = 0, []
         for entry in self.entries():
             try:
                 _read(entry.path)
-            except FileNotFoundError:
+            except OSError:
                 continue
             except InputError as error:
-                entry.path.unlink(missing_ok=True)
+                _unlinked(entry.path)
                 bad.append(str(error))
             else:
                 good += 1
@@ -171,11 +170,9 @@ def _plain(protocol: str, seen: str, values: Mapping[str, Any], gpu: str | None)
 def _read(path: Path, protocol: str | None = None, seen: str | None = None) -> tuple[dict[str, Value], str | None]:
     """Read an entry's values, and the name of the GPU that computed them.
 
-    Raises FileNotFoundError, or InputError if the entry is damaged.
+    Raises OSError if it cannot be read, and InputError if it is damaged.
     """
-    if not path.exists():
-        raise FileNotFoundError(path)
-    entry = read_json(path, _Entry)
+    entry = parsed(path.read_bytes(), str(path), _Entry)
     plain = _plain(entry.protocol, entry.seen, entry.values, entry.gpu)
     named = digest([entry.protocol, entry.seen]) == path.stem
     asked = protocol in (None, entry.protocol) and seen in (None, entry.seen)
@@ -185,7 +182,16 @@ def _read(path: Path, protocol: str | None = None, seen: str | None = None) -> t
     return values_from_json(entry.values, str(path)), entry.gpu
 
 
-def asked_for() -> FeaturesCache | None:
+def _unlinked(path: Path) -> bool:
+    """Remove an entry; False if this user may not."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def from_environment() -> FeaturesCache | None:
     """Return the cache in the folder that AVBENCH_CACHE names, or None if the variable is not set.
 
     Raises:
@@ -203,8 +209,8 @@ def asked_for() -> FeaturesCache | None:
 
 
 def required() -> FeaturesCache:
-    """The same cache. Raises InputError if AVBENCH_CACHE is not set."""
-    if (cache := asked_for()) is None:
+    """As `from_environment`, but raises InputError if AVBENCH_CACHE is not set."""
+    if (cache := from_environment()) is None:
         msg = f"there is no features cache: set the environment variable {VARIABLE} to a folder"
         raise InputError(msg)
     return cache

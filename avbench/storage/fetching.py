@@ -134,8 +134,7 @@ def _checked(name: str, published: Published, how: Fetching, new: Path) -> weigh
         weights.remove(new)
         msg = f"what {address} gives {weights.NO_WEIGHTS}"
         raise InputError(msg)
-    status = new.stat()
-    sha256 = weights.provided_sha256(new.resolve(), status.st_mtime_ns, status.st_size)
+    sha256 = weights.provided_sha256(new.resolve())
     if earlier and earlier.sha256 != sha256:
         weights.remove(new)
         msg = (

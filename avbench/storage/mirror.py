@@ -110,6 +110,8 @@ class Mirror:
         self._folder, self._storage, self.url = folder, self._sides.storage, self._sides.url
         self._busy, self._losing = threading.Lock(), threading.Lock()
         self._lost: TakenOver | None = None
+        self._arrived: dict[str, Stamp] = {}
+        """Files that workers uploaded and this process downloaded: they are in the mirror already."""
         self.damage: str | None = None
         """A sentence on clips of the mirror that were to be downloaded and are damaged there."""
 
@@ -190,8 +192,10 @@ class Mirror:
         if self._lost is not None:  # and with it the way to the clip
             raise self._lost
         truth = self._name(RunFolder(self._folder).truth_path(sample.key))
-        self.download([truth] if self._storage.has(truth) else [])
+        beside = [truth] if self._storage.has(truth) else []
+        self.download(beside)
         self.download_clip(sample)
+        self._arrived |= {name: stamp_of(self._folder / name) for name in (*beside, sample.path)}
 
     def pull(self) -> None:
         """Make the folder equal to the mirror, also while another process writes the mirror.
@@ -216,7 +220,8 @@ class Mirror:
             if self._lost is not None:
                 raise self._lost
             ours = self._sides.is_ours()
-            known = dict(self._sides.synced().files) if ours else {}  # somebody deleted the mirror: all is new
+            # if somebody deleted the mirror, all is new
+            known = {**self._sides.synced().files, **self._arrived} if ours else {}
             try:
                 self._push(known)
                 if ended and (self._folder / "run.json").exists():  # or somebody deleted the folder meanwhile

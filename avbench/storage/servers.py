@@ -116,7 +116,7 @@ class Server:
             if received and not twice:
                 raise LostError(reason)
             own = max(self._first_pause, min(pause, deadline.left / 2))  # so that the last tries precede the deadline
-            deadline.pause(own if after is None else after, reason)
+            deadline.pause(own if after is None else max(after, self._first_pause), reason)
         raise AssertionError  # the sequence of pauses is endless
 
     def unreachable(self) -> str | None:
@@ -130,7 +130,7 @@ class Server:
         return None
 
     def download(self, address: str, path: Path, deadline: Deadline, *, most_bytes: int) -> str | None:
-        """Download an address to `path`; the file appears only once it is complete.
+        """Download an address to `path`. A download that fails leaves an incomplete file, which the next call replaces.
 
         Returns:
             None, or the reason why the address has no file (no longer, or not yet).

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, Protocol, digest, nearest
-from avbench.storage.content import cache_folder
+from avbench.storage.content import cache_folder, content_sha256
 from avbench.storage.published import PUBLISHED
 from avbench.storage.reading import file_sha256, read_json
 from avbench.storage.weight_list import USER_PROVIDED, WEIGHTS, UserProvided, Weight
@@ -204,8 +204,7 @@ def user_provided(name: str) -> tuple[Path, str]:
             how = f"{fetches}, {_in_place([name])}; or {how}"
         msg = f"weight {name!r} is {gone}; {how}"
         raise InputError(msg)
-    status = path.stat()
-    sha256 = provided_sha256(path.resolve(), status.st_mtime_ns, status.st_size)
+    sha256 = provided_sha256(path.resolve())
     if (known := fetched(name)) and known.sha256 != sha256:
         msg = (
             f"weight {name!r} is damaged: its sha256 is {sha256[:12]}…, but {known.sha256[:12]}… was fetched; delete "
@@ -265,13 +264,11 @@ class UserProvidedProtocol:
         return [one for one in values if one.endswith(end) and values.get(one.removesuffix(end)) in USER_PROVIDED]
 
 
-@functools.lru_cache
-def provided_sha256(path: Path, changed: int, size: int) -> str:
-    """sha256 of a file, or over the names and hashes of a folder's files; computed again when it was changed."""
+def provided_sha256(path: Path) -> str:
+    """sha256 of a file, or over the names and hashes of a folder's files; a file is read again when it has changed."""
     if path.is_file():
-        return file_sha256(path)
-    files = {str(file.relative_to(path)): file_sha256(file) for file in path.rglob("*") if file.is_file()}
-    return digest(files)
+        return content_sha256(path)
+    return digest({str(file.relative_to(path)): content_sha256(file) for file in path.rglob("*") if file.is_file()})
 
 
 def packaged(name: str) -> Weight:

@@ -274,7 +274,7 @@ def record(preset: Preset, model: str, given: Given, subsets: Sequence[Subset]) 
                 f"clip: {one.name} keeps its own form, {_form(one.clip_spec)} instead of {_form(preset.clip)}"
             )
     if given.seeds not in (None, preset.seeds):
-        overridden.append(f"seeds: {given.seeds} a prompt instead of {preset.seeds}")
+        overridden.append(f"seeds: {given.seeds} per prompt instead of {preset.seeds}")
     overridden += _sampler_overrides(preset, model, given.settings or {})
     left_out = {}
     if given.metrics:
