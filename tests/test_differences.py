@@ -11,13 +11,19 @@ from made_runs import SUBSETS, by_hand, evaluated, made_run
 
 from avbench.comparison import plan
 from avbench.comparison.differences import better, differences, in_family
-from avbench.comparison.leaderboard import find, leaderboard
+from avbench.comparison.leaderboard import _distance_p, find, leaderboard
 from avbench.comparison.power import planned
 from avbench.comparison.score_table import scores_frame
-from avbench.core import InputError
+from avbench.core import InputError, Key, Sample
+from avbench.features.protocols import protocol_of
+from avbench.metrics import reference_building
+from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.table import known_metrics
 from avbench.storage.reading import read_json
+from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import write_json
+
+DIFFERENCE = pd.DataFrame({"p": [0.25]})
 
 
 @pytest.fixture
@@ -253,6 +259,41 @@ def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
     assert alone["toy-control", "onset_rate"] == pytest.approx(more["toy-control", "onset_rate", 1], rel=0.4)
     with pytest.raises(InputError, match="3 pilot runs"):
         planned([*two, two[0]], [24], [1])
+
+
+def test_runs_of_two_references_are_not_ranked_by_the_distance_from_one(tmp_path, runs):
+    onsets, subset = protocol_of("onsets"), SUBSETS["toy-control"]
+    other = made_run(tmp_path / "other", seed=5, onsets=3.0, seeds=(100,), names=["toy-control"])
+    reference_building.pack(other, subset, [onsets], tmp_path / "reference/toy-control", "CC0")
+    run = made_run(tmp_path / "another", seed=7, names=["toy-control"])
+    evaluate(run, chosen_metrics(["onset_rate"]), place=tmp_path / "reference")
+    board = leaderboard([run, runs["good"]], allow=["reference"]).set_index(["subset", "metric"])
+    both = board.loc[("toy-control", "onset_rate")]
+    assert len(both) == 2 and both["reference"].nunique() == 2 and both["rank"].isna().all()
+
+
+def test_a_pool_counts_the_refusals_of_all_its_subsets(tmp_path):
+    folders = []
+    for name in ("a", "b"):
+        run = made_run(tmp_path / name, count=23)
+        for subset in SUBSETS.values():
+            key = Key(subset.name, subset.prompts[23].id, 0)
+            run.add_sample(Sample(key, None, None, 0.0, failure="it was refused", refused=True))
+        folders.append(evaluated(run))
+    pooled = leaderboard(folders).query("subset == 'macro' and metric == 'lpips_consecutive'")
+    assert [*pooled["refused"]] == [*pooled["unmeasured"]] == [2, 2]
+
+
+def test_distances_are_ranked_whatever_other_metrics_differ(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "avbench.comparison.leaderboard.differences",
+        lambda folders, **how: asked.append(([one.path.name for one in folders], how["metrics"])) or DIFFERENCE,
+    )
+    scored = pd.DataFrame({"model": ["c", "a"], "subset": "toy-control", "metric": "fvd"})
+    folders = [RunFolder(tmp_path / name) for name in "abc"]
+    p = _distance_p(scored, folders, (), None)
+    assert asked == [(["c", "a"], ["fvd"])] and p[0, 1] == p[1, 0] == 0.25
 
 
 @pytest.mark.parametrize("form", ["console", "markdown", "latex", "csv", "json"])

@@ -114,6 +114,42 @@ def test_a_metric_that_fails_costs_its_own_score_only(tmp_path, real, monkeypatc
     assert found["kvd"] == alone
 
 
+def test_a_reference_that_a_metric_cannot_measure_leaves_the_runs_own_value(tmp_path):
+    levels = protocol_of("levels")
+
+    def folder(name, seed, **values):
+        made = RunFolder(tmp_path / name)
+        made.start(Run(name, "clips:x", {}, {SUBSET.name: SUBSET.digest}, (seed,), {}, {}), [SUBSET])
+        for prompt in SUBSET.prompts:
+            key = Key(SUBSET.name, prompt.id, seed)
+            made.add_sample(Sample(key, f"{prompt.id}.mkv", digest([*key]), 0.0))
+            made.add_row(levels, Row(key, digest([*key]), values))
+        return made
+
+    silent = folder("real", 100, silent=1.0, loudness=-70.0)
+    reference_building.pack(silent, SUBSET, [levels], tmp_path / "reference", "CC0")
+    score = scored(folder("run", 0, silent=0.0, loudness=-20.0), tmp_path / "reference", "loudness")["loudness"]
+    assert score.value == -20.0 and score.reference is None and score.missing is None
+
+
+def test_a_working_folder_that_is_a_run_is_not_taken_for_the_run_of_reference_clips(tmp_path, monkeypatch):
+    here, run = (made_run(tmp_path / name, names=["toy-control"]) for name in ("here", "run"))
+    monkeypatch.chdir(here.path)
+    assert evaluated(run).scores()[0]
+
+
+def test_a_shard_without_a_clip_of_a_subset_says_so(tmp_path):
+    run, subsets = RunFolder(tmp_path / "run"), [one.limited(1) for one in SUBSETS.values()]
+    digests = {one.name: one.digest for one in subsets}
+    run.start(Run("run", "made:up", {}, digests, (0,), {}, {}, shard="1/2"), subsets)
+    (key,) = run.planned_keys()
+    run.add_sample(Sample(key, f"clips/{key.prompt}-0.mkv", digest([*key]), 0.0))
+    run.add_row(protocol_of("onsets"), Row(key, digest([*key]), {"onset_rate": 1.0}))
+    said = {score.subset: score.missing for score in evaluate(run, chosen_metrics(["onset_rate"]))}
+    assert said.pop(key.subset) is None
+    assert [*said.values()] == ["this shard of the run has no clip of the subset"]
+
+
 @pytest.mark.slow
 def test_a_distance_stands_with_its_null_floor_and_excess(tmp_path, real):
     names = ("fvd", "kvd", "coverage")

@@ -86,6 +86,14 @@ def test_verify_removes_what_is_damaged(cache):
     assert "2 entries are good, 0 were damaged" in run_avbench("cache", "verify").stdout
 
 
+def test_what_cannot_be_read_now_is_neither_damaged_nor_the_end(cache):
+    cache.keep(PROTOCOL, "a", VALUES)
+    cache._path(PROTOCOL, "b").mkdir(parents=True)  # as a file of another user: reading it is an OSError
+    assert cache.find(PROTOCOL, "b") is None
+    assert cache.verify() == (1, []) and cache._path(PROTOCOL, "b").exists()
+    assert cache.prune(unused_seconds=-1)[0] == 1
+
+
 def test_prune_removes_what_was_unused_longest(cache):
     now = time.time()
     for days, name in enumerate("abcd"):

@@ -398,6 +398,9 @@ def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
     def failing(request):
         raise RuntimeError("CUDA out of memory")
 
+    with pytest.raises(InputError, match="settings are for provider:target"):
+        score(ToyWorld(""), **asked, out=tmp_path / "kept", settings={"a": 1}, replace=True)
+    assert (tmp_path / "kept/samples.jsonl").exists(), "nothing is deleted before the arguments are checked"
     scores = score(failing, **asked)
     assert scores == {} and "CUDA out of memory" in scores.missing["toy-control/motion_amount"]
 

@@ -22,6 +22,7 @@ from avbench.statistics.paired import (
     paired_difference,
     power,
     prompts_needed,
+    share_a_letter,
     spreads,
     t_test,
     unpaired_difference,
@@ -179,6 +180,9 @@ def test_letters_are_shared_exactly_where_nothing_is_told_apart():
         for i, j in itertools.combinations(range(7), 2):
             assert bool(set(given[i]) & set(given[j])) != different[i, j]
     assert letters(np.zeros((3, 3), dtype=bool)) == ["a", "a", "a"]
+    apart = letters(~np.eye(28, dtype=bool))
+    assert apart[0] == "a" and apart[26] == "a1" and not share_a_letter(apart[0], apart[26])
+    assert share_a_letter("za1", "a1b1") and not share_a_letter("a1", "b1")
 
 
 @pytest.mark.statistical

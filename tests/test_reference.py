@@ -169,6 +169,25 @@ def test_a_clip_that_two_shards_hold_is_counted_once(shard, tmp_path, monkeypatc
         reference_building.merge([shard("f", range(4)), shard("g", range(4), twist=1.0)], tmp_path / "merged")
 
 
+def test_moments_of_a_shard_that_keeps_no_row_of_a_feature_are_merged(shard, silent, tmp_path):
+    places = [shard("a", range(3), rows=4), shard("b", range(3, 6), rows=4)]
+    loaded = reference.load(places[0])
+    none = loaded.clips.assign(onsets=loaded.clips["onsets"].replace(1, 2))  # its rows are of other clips
+    reference_building.write(places[0], loaded.card, {}, loaded.known_moments, none, loaded.protocols)
+    reference_building.merge(places, tmp_path / "merged", rows=4)
+    assert known(tmp_path / "merged")[2].n == 30
+
+
+def test_imported_references_cannot_be_merged(shard, tmp_path):
+    loaded = reference.load(shard("a", range(3), rows=4))
+    card = {**loaded.card, "subset_digest": None}
+    for name in ("x", "y"):
+        empty = loaded.clips.iloc[:0]
+        reference_building.write(tmp_path / name, card, {}, loaded.known_moments, empty, loaded.protocols)
+    with pytest.raises(InputError, match="was imported: it does not list its clips, so it cannot be merged"):
+        reference_building.merge([tmp_path / "x", tmp_path / "y"], tmp_path / "merged")
+
+
 @pytest.fixture
 def silent(tmp_path):
     """Writes a reference of clips of which those under some seeds have sound."""

@@ -85,6 +85,12 @@ def test_clips_that_changed_places_are_said(folders, tmp_path):
     assert moved == "2 clips are the same file in a and b, but of another prompt or seed: c1 is c0 in the second."
 
 
+def test_a_clip_that_is_the_same_in_both_has_not_changed_places(folders, tmp_path):
+    shutil.copy(folders[0] / "c0.mkv", folders[0] / "c1.mkv")
+    shutil.copy(folders[0] / "c0.mkv", folders[1] / "c0.mkv")
+    assert not [one for one in remarks(sampled(folders, tmp_path)) if "of another prompt" in one]
+
+
 def test_another_rate_is_said_and_clips_that_are_gone_are_passed_over(folders, tmp_path):
     make(folders[1] / "c2.mkv", moving(8), 4)
     runs = sampled(folders, tmp_path)

@@ -197,6 +197,14 @@ def nowhere():
     return address
 
 
+def test_a_file_that_changes_within_a_folder_of_weights_has_another_hash(tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/model.safetensors").write_bytes(b"one")
+    before = weights.provided_sha256(tmp_path / "net")
+    (tmp_path / "net/model.safetensors").write_bytes(b"two")
+    assert weights.provided_sha256(tmp_path / "net") != before
+
+
 def test_no_network_is_one_sentence(publish, nowhere):
     publish(WebFile(f"{nowhere}/w.pth"))
     assert "the download from 127.0.0.1 broke off (" in refused()
