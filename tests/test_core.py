@@ -112,7 +112,6 @@ def test_ids_cannot_leave_the_folder(identifier):
 def test_subsets():
     prompts = (Prompt("a", "one"), Prompt("b", "two", "sound", {"scene": {"x": 1}}))
     subset = Subset("s", 1, prompts, ClipSpec(8, 6, 4, Fraction(8)))
-    assert Subset.from_json(subset.to_json()) == subset
     short = subset.limited(1)
     assert short.digest != subset.digest
     assert short.whole_digest == short.limited(1).whole_digest == subset.digest
@@ -166,8 +165,6 @@ def test_scores_are_finite_or_absent():
         Score("s", "fvd", None, 0, "d")
     with pytest.raises(InputError, match="finite or absent"):
         Score("s", "fvd", float("nan"), 3, "d")
-    score = Score("s", "m", 1.5, 3, "d", interval=(1.0, 2.0))
-    assert Score.from_json(score.to_json()) == score
 
 
 def test_moments_merge_in_any_order():

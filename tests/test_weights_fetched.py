@@ -207,7 +207,7 @@ def test_a_file_that_changes_within_a_folder_of_weights_has_another_hash(tmp_pat
 
 def test_no_network_is_one_sentence(publish, nowhere):
     publish(WebFile(f"{nowhere}/w.pth"))
-    assert "the download from 127.0.0.1 broke off (" in refused()
+    assert "the download from 127.0.0.1 could not begin (" in refused()
 
 
 @pytest.mark.parametrize("why", ["offline", "no network"])

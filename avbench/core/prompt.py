@@ -107,10 +107,6 @@ class Prompt:
         if not (self.video_caption or "").strip():
             msg = f"prompt {self.id!r} has no video caption"
             raise InputError(msg)
-        for name in ("audio_caption", "reference_clip"):
-            if not isinstance(getattr(self, name), str | None):
-                msg = f"prompt {self.id!r}: {name} is {getattr(self, name)!r}; it must be a text, or left out"
-                raise InputError(msg)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values: the fields of one line of prompts.jsonl."""
@@ -163,17 +159,10 @@ class Subset:
         return {name: plain[name] for name in ("name", "version", "clip_spec", "prompts")}
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; `from_json` reads them back."""
+        """Return plain JSON values, as in a subset file of a run folder."""
         spec = self.clip_spec.to_json() if self.clip_spec else None
         prompts = [prompt.to_json() for prompt in self.prompts]
         return {**vars(self), "prompts": prompts, "clip_spec": spec, "card": dict(self.card)}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> "Subset":
-        """Build a subset from the values of `to_json`."""
-        spec = plain["clip_spec"]
-        prompts = tuple(Prompt(**prompt) for prompt in plain["prompts"])
-        return cls(**{**plain, "prompts": prompts, "clip_spec": spec and ClipSpec.from_json(spec)})
 
     @property
     def whole_digest(self) -> str:

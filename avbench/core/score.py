@@ -96,10 +96,3 @@ class Score:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values for scores.json."""
         return {**asdict(self), "interval": list(self.interval) if self.interval else None}
-
-    @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> "Score":
-        """Build a score from the values of `to_json`."""
-        interval, null = plain.get("interval"), plain.get("null")
-        typed = {"interval": tuple(interval) if interval else None, "null": Null(**null) if null else None}
-        return cls(**{**plain, **typed})

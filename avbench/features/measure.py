@@ -22,7 +22,7 @@ from avbench.features.requirements import require_weights, requires
 from avbench.features.table import Requires
 from avbench.features.worker import Forms, Task, as_rows, each_alone, hashes_of, worker
 from avbench.storage import features_cache, plug_ins, worker_pool
-from avbench.storage.content import UNREADABLE, clips_are, require_unchanged
+from avbench.storage.content import NOT_THE_CLIPS_FAULT, clips_are, require_unchanged
 from avbench.storage.features_cache import FeaturesCache
 from avbench.storage.mirror import Mirror, Place
 from avbench.storage.other_runs import OtherRuns
@@ -30,10 +30,8 @@ from avbench.storage.run_folder import RunFolder
 
 Found = TypeVar("Found")
 
-_TRIED_AGAIN = (*worker_pool.NOT_MEASURED, UNREADABLE, plug_ins.FAILED)
+_TRIED_AGAIN = (*NOT_THE_CLIPS_FAULT, plug_ins.FAILED)
 """The next `measure` tries a row again whose sentence begins like one of these."""
-_FAILED = (*worker_pool.NOT_MEASURED, UNREADABLE)
-"""Of these, what is counted as a failure of the run."""
 
 
 def measure(
@@ -100,7 +98,9 @@ def measure(
         for task, found in pool.map_unordered(build, firsts):
             crashed = isinstance(found, worker_pool.WorkerCrashed)
             rows = each_alone(functools.partial(pool.run_isolated, build), task, found, forms) if crashed else found
-            failed = {feature: row.missing for feature, row in rows if (row.missing or "").startswith(_FAILED)}
+            failed = {
+                feature: row.missing for feature, row in rows if (row.missing or "").startswith(NOT_THE_CLIPS_FAULT)
+            }
             for feature, row in rows:
                 if cache and row.values is not None:
                     cache.keep(protocols[feature], _cached_as(feature, task, row.clip_sha256), row.values, row.gpu)

@@ -19,13 +19,17 @@ from avbench.core import InputError, Sample
 from avbench.storage import reading
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.worker_pool import NOT_MEASURED
 
 _MAKE_TABLE = (
     "CREATE TABLE IF NOT EXISTS hashes (device, inode, size, modified, changed, sha256, "
     "PRIMARY KEY (device, inode)) WITHOUT ROWID"
 )
 UNREADABLE = "the clip cannot be read now"
-"""Begins the reason in a row of a clip that was read when it was sampled: no memory, thread or file may be free."""
+"""Begins the sentence in a row of a clip that was readable when it was sampled: memory, threads or file handles may be
+used up. Such rows are measured again."""
+NOT_THE_CLIPS_FAULT = (*NOT_MEASURED, UNREADABLE)
+"""How sentences begin that stand in place of a value because of the machine, not because of the clip."""
 _TICK_NS = 2 * 10**9
 
 

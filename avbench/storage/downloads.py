@@ -50,7 +50,9 @@ def from_web(url: str, target: Path, follow: Follow) -> None:
         except httpx.TransportError as error:
             if _size(part) == before or attempt == ATTEMPTS - 1:
                 kept = f" after {_size(part) / 1e6:.1f} MB; the same command continues there" if _size(part) else ""
-                msg = f"the download from {httpx.URL(url).host} broke off{kept} ({first_line(error)})"
+                unreached = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not kept
+                what = "could not begin" if unreached else "broke off"
+                msg = f"the download from {httpx.URL(url).host} {what}{kept} ({first_line(error)})"
                 raise InputError(msg) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             msg = f"{url} cannot be downloaded: {first_line(error)}"

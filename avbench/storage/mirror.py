@@ -34,7 +34,7 @@ from avbench.storage.mirror_state import (
     stamp_of,
     stamps_in,
 )
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import RunFolder, runs_inside
 from avbench.storage.writing import writing_whole
 
 PUSH_SECONDS = 30.0
@@ -206,7 +206,7 @@ class Mirror:
         """
         if self._sides.writer() is None:
             runs = [name.removesuffix("/run.json") for name in self._storage.sizes() if name.endswith("/run.json")]
-            inside = f"; the runs in it are {', '.join(runs[:4])}{' and more' if len(runs) > 4 else ''}" if runs else ""
+            inside = runs_inside(runs)
             msg = f"{self.url} is no mirror of a run: it has no {STATE_FILE}{inside}"
             raise InputError(msg)
         with RunFolder(self._folder).writing(), self._sides.cleared():

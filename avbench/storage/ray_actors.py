@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError
+from avbench.core import InputError, first_line
 from avbench.core.version import __version__
 from avbench.storage.worker_pool import Result, Task, WorkerCrashed, WorkerTimedOut, default_workers, one_thread
 
@@ -95,7 +95,7 @@ class RayActors:
             except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
                 token = "; if it asks for a token, as clusters of Ray 2.60 do, set RAY_AUTH_MODE=token"
                 refused = isinstance(error, ConnectionError) and address != "auto"
-                msg = f"Ray at {address!r} cannot be used: {_first_line(error)}{token if refused else ''}"
+                msg = f"Ray at {address!r} cannot be used: {first_line(error)}{token if refused else ''}"
                 raise InputError(msg) from error
             if callable(handler) and threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray has put its own in the place of our caller's
@@ -210,7 +210,7 @@ class _Crew:
         if self.lost_loads >= most:
             msg = (
                 f"{self.lost_loads} Ray actors in a row died while they loaded; their machines need avbench, and "
-                f"memory for the model or the networks ({_first_line(crash.__cause__ or crash)})"
+                f"memory for the model or the networks ({first_line(crash.__cause__ or crash)})"
             )
             raise InputError(msg) from crash.__cause__
 
@@ -312,7 +312,7 @@ def _require_listening(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         msg = (
-            f"no Ray cluster answers at {address!r} ({_first_line(error)}): start one with `ray start --head` and give "
+            f"no Ray cluster answers at {address!r} ({first_line(error)}): start one with `ray start --head` and give "
             "the address that it prints"
         )
         raise InputError(msg) from None
@@ -330,7 +330,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -24,10 +24,9 @@ neither read nor written.
 import functools
 import hashlib
 import json
-import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -51,6 +50,7 @@ from avbench.core import (
     checked_id,
     digest,
     field_differences,
+    is_sha256,
     planned_keys,
     require_ids,
 )
@@ -86,7 +86,6 @@ _LOCK_SECONDS = 0.2
 """How long a writer waits for the lock: longer than `is_being_written` may hold it."""
 _RENAMED = b'"unlike": ', b'"spec_mismatch": '
 """A field of samples.jsonl: its name in older versions of avbench, and its name now."""
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -125,9 +124,13 @@ def read_subset(path: Path) -> Subset:
 
 def no_run(path: Path) -> InputError:
     """The error on a folder that is no run. It names the runs that lie in the folder, if there are some."""
-    runs = sorted(str(one.parent) for one in path.glob("*/run.json"))
-    inside = f"; the runs in it are {', '.join(runs[:4])}{' and more' if len(runs) > 4 else ''}" if runs else ""
+    inside = runs_inside(sorted(str(one.parent) for one in path.glob("*/run.json")))
     return InputError(f"{path} is not a run folder: it has no run.json{inside}")
+
+
+def runs_inside(runs: Sequence[str]) -> str:
+    """The end of a sentence that names the runs of a folder, if there are some."""
+    return f"; the runs in it are {', '.join(runs[:4])}{' and more' if len(runs) > 4 else ''}" if runs else ""
 
 
 class RunFolder:
@@ -314,25 +317,19 @@ class RunFolder:
     def samples(self) -> dict[Key, Sample]:
         """Read samples.jsonl. If a key has several lines, the last one counts."""
         path = self.path / "samples.jsonl"
-        check = self._checked(path)
-        lines = (
-            reading.parsed(line.replace(*_RENAMED), f"{path}, line {number}", Sample)
-            for number, _, line in reading.raw_lines(path)
-        )
-        return {sample.key: sample for sample in map(check, lines)}
-
-    def _checked(self, path: Path) -> Callable[[Sample], Sample]:
-        """Return a function that checks those fields of a line of `path` that become parts of paths."""
-
-        def check(sample: Sample) -> Sample:
+        found = {}
+        for number, _, line in reading.raw_lines(path):
+            where = f"{path}, line {number}"
+            sample = reading.parsed(line.replace(*_RENAMED), where, Sample)
             with reading.naming(path):
                 require_ids(sample.key)
             if sample.path is not None:
                 reading.inside(self.path, sample.path)
-                _require_sha256(path, sample.sha256, sample.key)
-            return sample
-
-        return check
+                if not is_sha256(sample.sha256):
+                    msg = f"{where}: the sha256 is {sample.sha256!r}; it must be 64 hex digits"
+                    raise InputError(msg)
+            found[sample.key] = sample
+        return found
 
     def add_sample(self, sample: Sample) -> None:
         """Append a line to samples.jsonl and wait until it is on disk."""
@@ -527,9 +524,3 @@ def _is_part(part: Subset, whole: Subset) -> bool:
     known = {prompt.id: digest(prompt.to_json()) for prompt in whole.prompts}
     same = part.version == whole.version and part.clip_spec == whole.clip_spec
     return same and all(known.get(prompt.id) == digest(prompt.to_json()) for prompt in part.prompts)
-
-
-def _require_sha256(path: Path, sha256: str | None, key: Key) -> None:
-    if sha256 is None or not _SHA256.fullmatch(sha256):
-        msg = f"{path}: the sha256 of {'/'.join(map(str, key))} is {sha256!r}; it must be 64 hex digits"
-        raise InputError(msg)

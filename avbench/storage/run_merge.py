@@ -33,14 +33,11 @@ from avbench.core import (
     require_same_protocol,
 )
 from avbench.storage import reading
-from avbench.storage.content import UNREADABLE, holds, require_unchanged
+from avbench.storage.content import NOT_THE_CLIPS_FAULT, holds, require_unchanged
 from avbench.storage.row_lines import StoredRow, stored_rows
 from avbench.storage.run_folder import RunFolder, no_run
-from avbench.storage.worker_pool import NOT_MEASURED
 from avbench.storage.writing import line_of, write_whole, writing_whole
 
-_FAILED = (*NOT_MEASURED, UNREADABLE)
-"""A row whose sentence begins with one of these is replaced by any other row."""
 _SEPARATOR = "; "
 
 
@@ -296,7 +293,7 @@ def _write_rows(place: Path, folders: Sequence[RunFolder], samples: Mapping[Key,
 def _one_line(sample: Sample, rows: Sequence[StoredRow]) -> bytes:
     """Choose one row of a clip: rows of an earlier version of the clip, and rows of a failure, give way to others."""
     rows = [row for row in rows if row.clip_sha256 == sample.sha256] or rows
-    rows = [row for row in rows if not (row.missing or "").startswith(_FAILED)] or rows
+    rows = [row for row in rows if not (row.missing or "").startswith(NOT_THE_CLIPS_FAULT)] or rows
     lines: dict[bytes, StoredRow] = {}
     for row in rows:
         with reading.opened(row.path) as file:

@@ -92,7 +92,7 @@ def status(folder: RunFolder) -> Status:
         str(one.failure).replace(f"{key.prompt}-{key.seed}", "…") for key, one in samples.items() if one.failure
     )
     running = folder.is_being_written()
-    stage, following = _stage(folder, counts, features, progress if running else None)
+    stage, following = _stage(folder, run.shard, counts, features, progress if running else None)
     if running:
         following = "nothing: a command works on it"
     peaks = [one.peak_memory_mib for one in (*samples.values(), progress) if one and one.peak_memory_mib]
@@ -126,14 +126,16 @@ def _feature(name: str, rows: Mapping, made: set[Key]) -> FeatureCount:
 
 
 def _stage(
-    folder: RunFolder, counts: tuple[SubsetCount, ...], features: tuple[FeatureCount, ...], working: Progress | None
+    folder: RunFolder,
+    shard: str | None,
+    counts: tuple[SubsetCount, ...],
+    features: tuple[FeatureCount, ...],
+    working: Progress | None,
 ) -> tuple[str, str]:
     """Return the stage of a run, and the next step if no command works on it."""
     if working is not None and not working.ended:
         return working.stage, ""
     made, lacking = sum(one.made for one in counts), sum(one.left + one.failed for one in counts)
-    shard = folder.run().shard
-    merge = f"when all shards are there: avbench runs merge OUT {folder.path} …"
     if lacking:
         return "sample", f"give the command that made the run again: it makes the {lacking} clips that are lacking"
     if not features:
@@ -141,7 +143,7 @@ def _stage(
     if any(one.rows < made for one in features):
         return "measure", f"give the command that measured the run again, or avbench measure {folder.path}"
     if shard is not None:
-        return "measured", merge
+        return "measured", f"when all shards are there: avbench runs merge OUT {folder.path} …"
     try:
         folder.require_one_evaluation(VALUES_FILE)
     except InputError:

@@ -178,7 +178,7 @@ def begins_as_weights(file: Path) -> bool:
         return True
     with file.open("rb") as opened:
         head = opened.read(9)
-    return head.startswith((b"PK", b"\x80", b"\x89HDF", b"\x08")) or head[8:] == b"{"
+    return head.startswith((b"PK", b"\x80", b"\x08")) or head[8:] == b"{"
 
 
 def remove(path: Path) -> None:

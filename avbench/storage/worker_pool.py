@@ -33,7 +33,7 @@ _CAUSES = "killed for its memory, or a crash in compiled code"
 
 
 class WorkerCrashed(Exception):
-    """Returned instead of a result: the task crashed its worker twice, once in the pool and once in isolation."""
+    """Returned instead of a result: the worker process that had the task died."""
 
     def __init__(self, doing: str = "making") -> None:
         super().__init__(f"the process that was {doing} it died, twice ({_CAUSES})")

@@ -1,4 +1,4 @@
-"""Reads safetensors and .npz, and checks GGUF files and zip archives before another library opens them."""
+"""Reads safetensors and .npz, and checks GGUF files before another library opens them."""
 
 import math
 import os
