@@ -31,7 +31,6 @@ from avbench.storage.run_folder import RunFolder
 
 ALL = "all subsets"
 PERSON, MAJORITY = "one other rater", "majority of the other raters"
-ALPHA = 0.05
 _ROUNDING = 1e-9
 """Two values of a metric are equal if they differ by less than this share of them."""
 
@@ -255,7 +254,7 @@ def verdict(frame: pd.DataFrame, votes: pd.DataFrame) -> list[str]:
     main: Any = frame[frame["subset"] == frame["subset"].iloc[0]]
     people, metrics = main[main["judge"].isin((PERSON, MAJORITY))], main[~main["judge"].isin((PERSON, MAJORITY))]
     measured = metrics[metrics["accuracy"].notna()]
-    shown = measured[measured["p_holm"] < ALPHA]
+    shown = measured[measured["p_holm"] < paired.ALPHA]
     better, worse = shown[shown["accuracy"] > 0.5], shown[shown["accuracy"] < 0.5]
     agree = (
         f"{len(better)} of {len(measured)} metrics agree{'s' * (len(better) == 1)}"

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from avbench.comparison.agreement import ALPHA, MAJORITY, PERSON
+from avbench.comparison.agreement import MAJORITY, PERSON
 from avbench.report.tables import Cell, SubsetTable, noted, p_value
+from avbench.statistics.paired import ALPHA
 
 COLUMNS = ["accuracy", "95 % interval", "p Holm", "votes", "prompts"]
 LEGEND = (

@@ -29,6 +29,8 @@ from avbench.core import InputError
 
 ALPHA = 0.05
 """Accepted rate of false alarms, unless a plan declares another."""
+LEVEL = 0.95
+"""Confidence level of the intervals."""
 PERMUTATIONS = 10_000
 RESAMPLES = 4_000
 LEAST_PROMPTS = 6
@@ -90,7 +92,6 @@ def paired_difference(
     subsets: Sequence[Hashable] | None = None,
     targets: Sequence[float] | np.ndarray | None = None,
     micro: bool = False,
-    level: float = 0.95,
     permutations: int = PERMUTATIONS,
 ) -> PairedDifference:
     """Compute A less B with its standard error, interval and p-value.
@@ -102,7 +103,6 @@ def paired_difference(
         subsets: the subset of each clip, if there are several.
         targets: ``[clips]``: for a band metric, the reference's value, the same for all clips of a subset.
         micro: weight subsets by their clips instead of equally.
-        level: confidence level of the interval.
         permutations: number of random draws if there are too many patterns of swaps to compute all.
 
     Raises:
@@ -122,8 +122,8 @@ def paired_difference(
     rounding = 1e-9 * max(np.abs(x).max(), np.abs(y).max())
     interval = None
     if error is not None and len(strata.stratum) >= LEAST_PROMPTS:
-        half_width = float(stats.t.ppf((1 + level) / 2, dof)) * error
-        low, high = _studentised(per_clip, strata, value, error, level, rounding)
+        half_width = float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error
+        low, high = _studentised(per_clip, strata, value, error, rounding)
         interval = min(low, value - half_width), max(high, value + half_width)
     blocks = _sign_blocks(len(strata.stratum), permutations)
     swapped = np.concatenate([_swapped(x, y, strata, goal, signs) for signs in blocks])
@@ -156,7 +156,7 @@ def flip_test(values: np.ndarray, prompts: Sequence[Hashable], *, permutations: 
 
 
 def unpaired_difference(
-    a: np.ndarray, a_prompts: Sequence[Hashable], b: np.ndarray, b_prompts: Sequence[Hashable], *, level: float = 0.95
+    a: np.ndarray, a_prompts: Sequence[Hashable], b: np.ndarray, b_prompts: Sequence[Hashable]
 ) -> PairedDifference:
     """A's mean less B's if they share no (prompt, seed): Welch's t over prompts, each side with its own error.
 
@@ -176,7 +176,7 @@ def unpaired_difference(
         return PairedDifference(value, None, 0, None, 1.0, *counts, constant=False)
     error = float(np.hypot(error_a, error_b))
     dof = error**4 / (error_a**4 / free_a + error_b**4 / free_b)
-    half_width = stats.t.ppf((1 + level) / 2, dof) * error
+    half_width = stats.t.ppf((1 + LEVEL) / 2, dof) * error
     t = value / error
     p = float(2 * stats.t.sf(abs(t), dof))
     return PairedDifference(value, error, dof, (value - half_width, value + half_width), p, *counts, constant=False)
@@ -365,7 +365,7 @@ def _error(per_clip: np.ndarray, strata: _Strata) -> tuple[float | None, float]:
 
 
 def _studentised(
-    per_clip: np.ndarray, strata: _Strata, value: float, error: float, level: float, rounding: float
+    per_clip: np.ndarray, strata: _Strata, value: float, error: float, rounding: float
 ) -> tuple[float, float]:
     if error <= rounding:
         return value, value
@@ -383,7 +383,7 @@ def _studentised(
             variances[block] += weight**2 * len(members) / (len(members) - 1) * apart / clips.sum(1) ** 2
     able = variances > rounding**2
     t = (means[able] - value) / np.sqrt(variances[able])
-    low, high = np.quantile(t, [(1 + level) / 2, (1 - level) / 2])
+    low, high = np.quantile(t, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
     return float(value - low * error), float(value - high * error)
 
 

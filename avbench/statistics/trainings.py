@@ -139,9 +139,7 @@ class _Part:
     dof: float
 
 
-def arm_difference(
-    a: np.ndarray, b: np.ndarray, *, paired_rows: bool, target: float | None = None, level: float = 0.95
-) -> ArmDifference:
+def arm_difference(a: np.ndarray, b: np.ndarray, *, paired_rows: bool, target: float | None = None) -> ArmDifference:
     """Compute A less B with its error, interval and p-values.
 
     Args:
@@ -151,7 +149,6 @@ def arm_difference(
         paired_rows: whether row k of A and row k of B are partners. Without partners the error is Welch's (1947).
         target: for a band metric, the reference's value, which is treated as exact. The difference is then that of the
             distances of the two means from it; below 0, A is nearer.
-        level: confidence level of the interval.
 
     Raises:
         InputError: an arm has fewer than two trainings, the prompts differ in number, rows cannot be paired, a value is
@@ -168,7 +165,7 @@ def arm_difference(
         both = ~np.isnan(a - b)
         a, b = (_checked(np.where(both, one, np.nan), "each pair of trainings together") for one in (a, b))
     x, y = (_from_target(one, target) for one in (a, b))
-    found = _crossed([x - y] if paired_rows else [x, -y], level)
+    found = _crossed([x - y] if paired_rows else [x, -y])
     rounding = 1e-9 * max(np.nanmax(np.abs(a)), np.nanmax(np.abs(b)))
     p_exact, least_p = _relabelled(_means(a), _means(b), target, rounding, paired_rows=paired_rows)
     constant = found.error <= rounding
@@ -188,13 +185,13 @@ def arm_difference(
     )
 
 
-def arm_mean(values: np.ndarray, *, level: float = 0.95) -> Estimate:
+def arm_mean(values: np.ndarray) -> Estimate:
     """The mean of one arm ``[trainings, prompts]`` with its error and interval over trainings and prompts.
 
     Raises:
         InputError: there are fewer than two trainings, one has no value, or a value is infinite.
     """
-    return _crossed([_checked(values, "the arm")], level)
+    return _crossed([_checked(values, "the arm")])
 
 
 def _checked(values: np.ndarray, name: str) -> np.ndarray:
@@ -228,7 +225,7 @@ def _known_prompts(tables: Sequence[np.ndarray]) -> int:
     return int(np.any([~np.isnan(table).all(0) for table in tables], axis=0).sum())
 
 
-def _crossed(tables: Sequence[np.ndarray], level: float) -> Estimate:
+def _crossed(tables: Sequence[np.ndarray]) -> Estimate:
     """The sum of the means of tables ``[trainings, prompts]`` that share their prompts, and its error."""
     prompts, means = _known_prompts(tables), [_means(table) for table in tables]
     of_trainings = [_Part(float(mean.var(ddof=1)) / len(mean), len(mean) - 1) for mean in means]
@@ -247,7 +244,10 @@ def _crossed(tables: Sequence[np.ndarray], level: float) -> Estimate:
         if beyond > 0:
             parts += [_Part(of_prompts, prompts - 1), *(_Part(-part.variance, part.dof) for part in rests if part.dof)]
     error, dof = _total(parts)
-    value, half_width = float(sum(mean.mean() for mean in means)), float(stats.t.ppf((1 + level) / 2, dof)) * error
+    value, half_width = (
+        float(sum(mean.mean() for mean in means)),
+        float(stats.t.ppf((1 + paired.LEVEL) / 2, dof)) * error,
+    )
     training = sum(
         max(0.0, part.variance - rest.variance) * len(table)
         for part, rest, table in zip(of_trainings, rests, tables, strict=True)

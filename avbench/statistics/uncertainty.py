@@ -86,9 +86,7 @@ def mean_interval(
     return float(mean - half_width), float(mean + half_width)
 
 
-def share_interval(
-    values: np.ndarray, clusters: Sequence[Hashable] | np.ndarray, *, level: float = 0.95
-) -> tuple[float, float] | None:
+def share_interval(values: np.ndarray, clusters: Sequence[Hashable] | np.ndarray) -> tuple[float, float] | None:
     """Interval of a share, clustered by prompt and always within 0 and 1; None with fewer than two clusters.
 
     Wilson's interval (1927) for the effective number of values: that whose independent draws would have the variance of
@@ -98,12 +96,11 @@ def share_interval(
     Args:
         values: ``[values]``, each 0, 1, or between them where it counts in part.
         clusters: one label for each value, such as its prompt.
-        level: the confidence level, between 0 and 1.
     """
     count, error = _clustered_error(values, clusters)
     if count < 2:
         return None
-    share, square = float(values.mean()), float(stats.t.ppf((1 + level) / 2, count - 1)) ** 2
+    share, square = float(values.mean()), float(stats.t.ppf(0.975, count - 1)) ** 2
     effective = share * (1 - share) / error**2 if error > 0 else count
     middle = (share + square / (2 * effective)) / (1 + square / effective)
     spread = share * (1 - share) / effective + square / (4 * effective**2)
