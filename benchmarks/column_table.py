@@ -21,7 +21,7 @@ from avbench.metrics.columns import COLUMNS
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import Metric
 from avbench.storage.published import PUBLISHED
-from avbench.storage.weights import USER_PROVIDED, WEIGHTS
+from avbench.storage.weights import WEIGHTS
 from benchmarks.metric_reference import Cost, known_costs
 
 PAGE = Path(__file__).parent.parent / "docs" / "columns.md"
@@ -54,7 +54,7 @@ def _rows(costs: Mapping[str, Cost]) -> Iterator[list[str]]:
             f"`{metric.name}`",
             _agreement(metric),
             "<br>".join(f"`{name}`, {_size(name)}" for name in names) or "none",
-            "<br>".join((WEIGHTS.get(name) or USER_PROVIDED[name]).licence for name in names) or "–",
+            "<br>".join((WEIGHTS.get(name) or PUBLISHED[name]).licence for name in names) or "–",
             _cost([costs.get(feature) for feature in features]),
         ]
 
@@ -75,7 +75,7 @@ def _agreement(metric: Metric) -> str:
 
 
 def _size(name: str) -> str:
-    return WEIGHTS[name].megabytes if name in WEIGHTS else PUBLISHED[name].size if name in PUBLISHED else "by hand"
+    return WEIGHTS[name].megabytes if name in WEIGHTS else PUBLISHED[name].size
 
 
 def _cost(found: list[Cost | None]) -> str:

@@ -13,7 +13,7 @@ from avbench.features.table import FEATURES
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.table import Request
 from avbench.metrics.table import METRICS
-from avbench.storage.weights import USER_PROVIDED
+from avbench.storage.weights import PUBLISHED
 from avbench.subsets import loading
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,7 @@ def needs_user_provided_weights(metric):
             return True
         kind = resolve(FEATURES[feature])
         protocol = vars(kind).get("protocol")
-        if type(protocol).__name__ == "UserProvidedProtocol" or getattr(protocol, "weights", None) in USER_PROVIDED:
+        if type(protocol).__name__ == "UserProvidedProtocol" or getattr(protocol, "weights", None) in PUBLISHED:
             return True
     return False
 

@@ -329,27 +329,29 @@ def reference_show(
 
 @weights_app.command("list")
 def weights_list(form: Form = "console") -> None:
-    """List the weights: state, size, licence, source."""
+    """List the weights: state, size, what they are, licence, source."""
     from avbench.core import InputError
-    from avbench.storage.published import PUBLISHED
-    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetched, missing, user_provided, verify
+    from avbench.storage.weights import PUBLISHED, WEIGHTS, fetched, missing, user_provided, verify
 
     rows = []
     for name, weight in WEIGHTS.items():
         package = f"{weight.package}=={weight.version}"
         size = f"{weight.size_bytes / 1e6:.0f}"
-        rows.append((name, verify(name), size, weight.licence, package, weight.sha256[:12]))
-    for name, weight in USER_PROVIDED.items():
-        published = PUBLISHED.get(name)
-        state, sha256 = "not fetched" if published else "to be provided", ""
+        rows.append((name, verify(name), size, weight.what, weight.licence, package, weight.sha256[:12]))
+    for name, weight in PUBLISHED.items():
+        state, sha256 = "not fetched", ""
         if not missing([name]):
             try:
                 state, sha256 = "fetched" if fetched(name) else "yours", user_provided(name)[1][:12]
             except InputError:
                 state = "damaged"
-        size = str(published.megabytes or "") if published else ""
-        rows.append((name, state, size, weight.licence, weight.address, sha256))
-    print_listing(("name", "state", "MB", "licence", "where from", "sha256"), rows, form)
+        rows.append((name, state, str(weight.megabytes or ""), weight.what, weight.licence, weight.address, sha256))
+    heads = ("name", "state", "MB", "what it is", "licence", "where from", "sha256")
+    if form == "console":
+        print_listing(heads[:5], [row[:5] for row in rows], form)
+        print_line("--format json says where each is from, with its sha256")
+        return
+    print_listing(heads, rows, form)
 
 
 @weights_app.command("fetch")
@@ -363,14 +365,14 @@ def weights_fetch(
     """Fetch weights from their packages, or from where they are published, and check their hashes."""
     from avbench import api
     from avbench.storage.fetching import fetch
-    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetched
+    from avbench.storage.weights import PUBLISHED, WEIGHTS, fetched
 
     if file is not None and len(names or ()) != 1:
         refuse("--file needs exactly one name")
     how = api.fetching(accept_licence or True, work_of())
     for name in names or WEIGHTS:
         path = fetch(name, file=file, how=how)
-        weight = USER_PROVIDED.get(name) or WEIGHTS[name]
+        weight = PUBLISHED.get(name) or WEIGHTS[name]
         record = fetched(name)
         print_line(f"{name}: {path}")
         print_line(f"{name}: {record.note}" if record else f"{name}: licence: {weight.licence}", err=True)
@@ -380,10 +382,10 @@ def weights_fetch(
 def weights_verify() -> None:
     """Check every weight of a package and every fetched weight; exit code 1 if one is missing or damaged."""
     from avbench.core import InputError
-    from avbench.storage.weights import USER_PROVIDED, WEIGHTS, fetched, missing, user_provided, verify
+    from avbench.storage.weights import PUBLISHED, WEIGHTS, fetched, missing, user_provided, verify
 
     states = {name: verify(name) for name in WEIGHTS}
-    for name in USER_PROVIDED:
+    for name in PUBLISHED:
         if fetched(name) and not missing([name]):
             try:
                 user_provided(name)

@@ -26,7 +26,7 @@ from avbench.core import InputError, nearest
 from avbench.storage import downloads, weights
 from avbench.storage.published import PUBLISHED, HubFiles, Published, WebFile
 from avbench.storage.reading import file_sha256
-from avbench.storage.weight_list import USER_PROVIDED, Weight
+from avbench.storage.weight_list import Weight
 from avbench.storage.writing import write_json
 
 _CHUNK = 1 << 20
@@ -60,17 +60,17 @@ class Fetching:
 def fetch(name: str, *, file: Path | None = None, how: Fetching | None = None) -> Path:
     """Put a weight into the cache and return its path. A correct cached file is kept.
 
-    With `file`, nothing is downloaded: it may be the weight itself or the package's archive. For a weight in
-    USER_PROVIDED the cache only links to the file (see `provide`).
+    With `file`, nothing is downloaded: it may be the weight itself or the package's archive. For a weight that
+    no package ships the cache only links to the file (see `provide`).
 
     Raises:
         InputError: an unknown name, a missing file, a wrong hash, a licence that must be accepted first, or a failed
             download.
     """
-    if name in USER_PROVIDED:
+    if name in PUBLISHED:
         if file is not None:
             return weights.provide(name, file)
-        if name in PUBLISHED and not (weights.folder() / name).exists():
+        if not (weights.folder() / name).exists():
             _fetch_published(name, PUBLISHED[name], how or Fetching())
         return weights.user_provided(name)[0].resolve()
     weight, target = weights.packaged(name), weights.cached_path(name)
@@ -88,7 +88,7 @@ def _fetch_published(name: str, published: Published, how: Fetching) -> None:
     """Download a weight beside its place, check it, record it, and only then move it there."""
     if published.accept and published.accept not in how.accepted:
         msg = (
-            f"weight {name!r} has a licence that you must accept ({USER_PROVIDED[name].licence}): if you keep to it, "
+            f"weight {name!r} has a licence that you must accept ({published.licence}): if you keep to it, "
             f"run `{weights.fetch_command([name])}`"
         )
         raise InputError(msg)
@@ -143,7 +143,7 @@ def _checked(name: str, published: Published, how: Fetching, new: Path) -> weigh
         )
         raise InputError(msg)
     checked = known or "no hash is known, so that of the first download was recorded"
-    return weights.Fetched(address, revision, sha256, checked, USER_PROVIDED[name].licence, published.accept)
+    return weights.Fetched(address, revision, sha256, checked, published.licence, published.accept)
 
 
 def _link(new: Path, source: HubFiles, paths: Sequence[Path]) -> None:

@@ -1,7 +1,7 @@
 """Keeps network weights in one cache folder, and checks each by its sha256 whenever it is used.
 
-Weights that a package ships (WEIGHTS) have a known hash. Those that no package ships (USER_PROVIDED) are downloaded
-from where they are published (published.py), or provided by the user: `provide` links the cache to the user's file.
+Weights that a package ships (WEIGHTS) have a known hash. Those that no package ships (PUBLISHED) are downloaded from
+where their authors publish them (published.py), or provided by the user: `provide` links the cache to the user's file.
 Their hash is computed at use and is a part of every protocol. ``NAME.json`` beside a downloaded weight records where it
 came from, its hash and its licence (see `Fetched`). `fetching` downloads.
 """
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, Protocol, digest, nearest
+from avbench.core import InputError, Protocol, counted, digest, nearest
 from avbench.storage.content import cache_folder, content_sha256
-from avbench.storage.published import PUBLISHED
+from avbench.storage.published import PUBLISHED, Published
 from avbench.storage.reading import file_sha256, read_json
-from avbench.storage.weight_list import USER_PROVIDED, WEIGHTS, UserProvided, Weight
+from avbench.storage.weight_list import WEIGHTS, Weight
 
 NO_WEIGHTS = "is no file of weights: it is neither of PyTorch nor safetensors nor ONNX"
 
@@ -80,7 +80,7 @@ def locate(name: str) -> Path:
     Raises:
         InputError: it is missing or damaged; the message gives the command that fetches it.
     """
-    if name in USER_PROVIDED:
+    if name in PUBLISHED:
         return user_provided(name)[0].resolve()
     state = verify(name)
     if state != "ok":
@@ -107,11 +107,9 @@ def require(names: Iterable[str]) -> None:
 
 def how_to_fetch(lacking: Sequence[str]) -> str:
     """One sentence on missing weights: what they are, how large, and the command that fetches them."""
-    able = [name for name in lacking if name in WEIGHTS or name in PUBLISHED]
-    parts = [f"{name} ({_size(name)}, from {_host(name)})" for name in able]
-    parts += [f"{name} ({_by_hand(name)})" for name in lacking if name not in able]
-    how = f"; `{fetch_command(able)}` fetches {_total_size(able)}, {_in_place(able)}" if able else ""
-    return f"{len(lacking)} {'weight is' if len(lacking) == 1 else 'weights are'} missing: {', '.join(parts)}{how}"
+    parts = ", ".join(f"{name} ({_size(name)}, from {_host(name)})" for name in lacking)
+    are = f"{counted(len(lacking), 'weight')} {'is' if len(lacking) == 1 else 'are'}"
+    return f"{are} missing: {parts}; `{fetch_command(lacking)}` fetches {_total_size(lacking)}, {_in_place(lacking)}"
 
 
 def _in_place(names: Sequence[str]) -> str:
@@ -130,7 +128,7 @@ def _licences(names: Sequence[str]) -> list[str]:
 
 
 def _is_there(name: str) -> bool:
-    if name in USER_PROVIDED:
+    if name in PUBLISHED:
         return (folder() / name).exists()
     return verify(name) == "ok"
 
@@ -151,20 +149,16 @@ def _host(name: str) -> str:
     return urllib.parse.urlsplit(PUBLISHED[name].source.address).netloc
 
 
-def _by_hand(name: str) -> str:
-    return f"get it from {USER_PROVIDED[name].address}, then `avbench weights fetch {name} --file PATH`"
-
-
 def provide(name: str, file: Path) -> Path:
     """Link the cache to the user's file or folder of a weight. Raises InputError on an unknown name or missing file."""
-    weight = _user_weight(name)
+    _published(name)
     if not file.exists():
         msg = f"weight {name!r}: {file} does not exist"
         raise InputError(msg)
     if not begins_as_weights(file):
         msg = f"weight {name!r}: {file} {NO_WEIGHTS}"
         raise InputError(msg)
-    link = folder() / weight.name
+    link = folder() / name
     link.parent.mkdir(parents=True, exist_ok=True)
     remove(link)
     record_path(name).unlink(missing_ok=True)  # it describes the weight that was there before
@@ -190,19 +184,19 @@ def remove(path: Path) -> None:
 
 
 def user_provided(name: str) -> tuple[Path, str]:
-    """Return the path of a weight in USER_PROVIDED and its sha256 (for a folder: over its files' names and hashes).
+    """Return the path of a weight that no package ships, and its sha256 (of a folder: over names and hashes of files).
 
     Raises:
-        InputError: the user has not provided it, or its file is gone; the message says where to get it.
+        InputError: it was neither fetched nor provided, or its file is gone; the message says where to get it.
     """
-    path = folder() / _user_weight(name).name
+    published, path = _published(name), folder() / name
     if not path.exists():
         gone = f"no longer at {path.readlink()}" if path.is_symlink() else "missing, and no package ships it"
-        how = _by_hand(name)
-        if published := PUBLISHED.get(name):
-            fetches = f"`{fetch_command([name])}` downloads it ({published.size}) from {published.source.address}"
-            how = f"{fetches}, {_in_place([name])}; or {how}"
-        msg = f"weight {name!r} is {gone}; {how}"
+        msg = (
+            f"weight {name!r} is {gone}; `{fetch_command([name])}` downloads it ({published.size}) from "
+            f"{published.source.address}, {_in_place([name])}; or get it from {published.address}, then "
+            f"`avbench weights fetch {name} --file PATH`"
+        )
         raise InputError(msg)
     sha256 = provided_sha256(path.resolve())
     if (known := fetched(name)) and known.sha256 != sha256:
@@ -261,7 +255,7 @@ class UserProvidedProtocol:
     @property
     def _fields(self) -> list[str]:
         values, end = self._protocol.describe(), "_sha256"
-        return [one for one in values if one.endswith(end) and values.get(one.removesuffix(end)) in USER_PROVIDED]
+        return [one for one in values if one.endswith(end) and values.get(one.removesuffix(end)) in PUBLISHED]
 
 
 def provided_sha256(path: Path) -> str:
@@ -274,13 +268,13 @@ def provided_sha256(path: Path) -> str:
 def packaged(name: str) -> Weight:
     """The weight of this name that a package ships. Raises InputError on an unknown name."""
     if name not in WEIGHTS:
-        msg = f"no weight is called {name!r}; {nearest(name, [*WEIGHTS, *USER_PROVIDED], '`avbench weights list`')}"
+        msg = f"no weight is called {name!r}; {nearest(name, [*WEIGHTS, *PUBLISHED], '`avbench weights list`')}"
         raise InputError(msg)
     return WEIGHTS[name]
 
 
-def _user_weight(name: str) -> UserProvided:
-    if name not in USER_PROVIDED:
-        msg = f"no user-provided weight is called {name!r}; {nearest(name, USER_PROVIDED)}"
+def _published(name: str) -> Published:
+    if name not in PUBLISHED:
+        msg = f"no weight that can be provided is called {name!r}; {nearest(name, PUBLISHED)}"
         raise InputError(msg)
-    return USER_PROVIDED[name]
+    return PUBLISHED[name]
