@@ -218,8 +218,8 @@ def _pooled(
         "reference": table.means(table.goals(), micro=micro)[0],
     }
     board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
-    counts: Any = kept.groupby("model")[["unmeasured", "refused", "shared"]].sum()
-    board[[*counts.columns]] = counts.loc[table.models].to_numpy()
+    clips: Any = kept.groupby("model")[["unmeasured", "refused", "shared"]].sum()
+    board[[*clips.columns]] = clips.loc[table.models].to_numpy()
     return _with_ranks(board, board, metric, table, micro=micro)
 
 
