@@ -49,6 +49,17 @@ def test_variants_keep_the_form_and_depend_on_prompt_and_seed_alone(variant):
     assert not np.array_equal(make(variant, seed=1).frames, clip.frames)
 
 
+@pytest.mark.parametrize("variant", ["", "avoiding", "frozen", "reversed", "mute"])
+def test_a_strength_that_would_do_nothing_is_refused(variant):
+    with pytest.raises(
+        InputError, match=rf"toyworld:{variant} has no strength; those that have one: sound-shifted, bl"
+    ):
+        ToyWorld(variant, strength=5)
+    for wrong in (float("nan"), "much", True):
+        with pytest.raises(InputError, match=f"strength is {wrong!r}; it must be a number"):
+            ToyWorld("noisy", strength=wrong)
+
+
 def test_each_variant_is_wrong_in_its_own_way():
     sound = GOOD.audio.waveform
     frozen, shuffled, backwards = make("frozen"), make("shuffled"), make("reversed")

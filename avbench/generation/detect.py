@@ -113,8 +113,8 @@ def index_of(folder: Path) -> dict[str, Any]:
     Raises InputError if it is not an object that names a class.
     """
     if not is_modular(folder):
-        return _plain(folder / "model_index.json", "_class_name")
-    plain = _plain(folder / modular.INDEX, "_class_name")
+        return _index(folder / "model_index.json")
+    plain = _index(folder / modular.INDEX)
     return {name: value[:2] if isinstance(value, list) else value for name, value in plain.items()}
 
 
@@ -168,7 +168,7 @@ def _folder(path: Path) -> Detected:
     if (path / "adapter_config.json").is_file() or (path / "pytorch_lora_weights.safetensors").is_file():
         return Detected(path, "LoRA", None, "", ("-M base=PIPELINE",), model)
     if (path / "config.json").is_file():
-        plain = _plain(path / "config.json")
+        plain = read_json(path / "config.json", dict)
         if str(plain.get("format")).startswith("avfulldit-"):
             arms = ["video"] * ("video" in plain) + ["audio"] * ("audio" in plain)
             runs = f"avfulldit:{path}" if "video" in plain else None
@@ -229,9 +229,9 @@ def _is_lora(names: Mapping[str, Any]) -> bool:
     return any(name.endswith(_DIFFERENCES) or any(part in name.lower() for part in _ADAPTERS) for name in names)
 
 
-def _plain(path: Path, field: str | None = None) -> dict[str, Any]:
-    plain = read_json(path)
-    if not isinstance(plain, dict) or (field is not None and field not in plain):
-        msg = f"{path} does not name a {field or 'field'}"
+def _index(path: Path) -> dict[str, Any]:
+    plain = read_json(path, dict)
+    if "_class_name" not in plain:
+        msg = f"{path} does not name a _class_name"
         raise InputError(msg)
     return plain
