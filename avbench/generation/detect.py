@@ -74,7 +74,7 @@ def detect(path: Path) -> Detected:
         raise InputError(msg)
     model, base = f"diffusers:{path}", ("-M base=PIPELINE",)
     if path.suffix == ".safetensors":
-        names = header(path)
+        names = tensor_header(path)
         if str(_metadata(names).get("format")).startswith("avfulldit-joint-"):
             towers = (f"the two towers that it was trained on, as avfulldit:WAN+TANGOFLUX+{path}",)
             return Detected(path, "trained joint", "AVFullDiT", "video + audio", towers, None)
@@ -91,11 +91,6 @@ def detect(path: Path) -> Detected:
         return Detected(path, "pickle", None, "", (*base, "-M allow_pickle=true"), model)
     msg = f"{path} is no model: it is a file {path.suffix or 'without a suffix'}; what is recognised: {_MODELS}"
     raise InputError(msg)
-
-
-def header(path: Path) -> dict[str, Any]:
-    """Read a safetensors file's header: tensor name → dtype, shape and offsets. Raises InputError on any other file."""
-    return tensor_header(path)
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
 
 
 def _captioned(folder: Path) -> dict[int, dict[str, Any]]:
-    """Lines of ``prompts.jsonl`` beside the clips by number: file, video_caption and, if there is one, audio_caption."""
+    """Lines of ``prompts.jsonl`` beside the clips, by number: file, video_caption and, maybe, audio_caption."""
     from avbench.storage.media import MEDIA_SUFFIXES
 
     path = folder / "prompts.jsonl"

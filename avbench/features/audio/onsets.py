@@ -68,9 +68,6 @@ class Onsets:
     streams = True
     needs_sound = True
 
-    def __init__(self, device: str = "cpu") -> None:
-        pass
-
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable without sound, or if the sound is shorter than one window."""
         audio = waveform.sound_of(clip)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line, nearest
-from avbench.generation.detect import detect, header
+from avbench.generation.detect import detect
 from avbench.generation.diffusers_package import silenced
-from avbench.storage.reading import read_json
+from avbench.storage.reading import read_json, tensor_header
 
 DENOISERS = ("transformer", "transformer_2", "unet")
 """Parts of a pipeline that a LoRA may change."""
@@ -166,7 +166,7 @@ def apply(pipe: Any, adapters: Sequence[Adapter]) -> None:
 
 def _contents(file: Path) -> _Contents:
     """Sort a file's tensors by meaning. Raises InputError that names those with an unknown meaning."""
-    names = header(file)
+    names = tensor_header(file)
     metadata = dict(names.pop("__metadata__", None) or {})
     sides: dict[str, dict[str, str]] = {}
     alphas, differences, magnitudes, strange = {}, {}, {}, []
