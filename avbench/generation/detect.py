@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, MediaError, digest
+from avbench.core import InputError, MediaError, digest, listed
 from avbench.generation import modular
 from avbench.generation.diffusers_package import diffusers
 from avbench.storage.clip_files import clips_in, visible_files
@@ -177,8 +177,7 @@ def _folder(path: Path) -> Detected:
     found = clips_in(path)
     if found.clips or found.frames or any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
         return Detected(path, "clips", None, _held([*found.clips, *found.frames]), (), f"clips:{path}")
-    listed = sorted(file.name for file in path.iterdir())
-    shown = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
+    shown = listed(sorted(file.name for file in path.iterdir()), 6)
     msg = f"{path} is no model: found {shown or 'nothing in it'}; what is recognised: {_MODELS}"
     raise InputError(msg)
 

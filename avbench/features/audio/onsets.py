@@ -131,6 +131,5 @@ def _decibels(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
 @cache
 def _triangles(protocol: OnsetProtocol) -> np.ndarray:
     """The weights of the triangular bands, ``[bins, bands]``."""
-    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (protocol.lowest, protocol.highest))
-    corners = 700 * (10 ** (np.linspace(low, high, protocol.bands + 2) / 2595) - 1)
+    corners = waveform.mel_corners(protocol.lowest, protocol.highest, protocol.bands)
     return waveform.triangles(corners, np.fft.rfftfreq(protocol.transform, 1 / protocol.rate))

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, digest, frame_rate
+from avbench.core import InputError, digest, frame_rate, listed
 from avbench.generation.table import Made, Request
 from avbench.storage.clip_files import clips_in, same_name, without_suffix
 from avbench.storage.content import content_sha256
@@ -63,9 +63,9 @@ class ClipsFolder:
         unused = sorted(self._name(path) for path in found - used)
         if not unused:
             return self._left_out
-        shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
+        counts = f"{len(unused)} of {len(found)} files"
         return [
-            f"{len(unused)} of {len(found)} files in {self._folder} belong to no prompt of this run: {shown}",
+            f"{counts} in {self._folder} belong to no prompt of this run: {listed(unused, 5)}",
             *self._left_out,
         ]
 
