@@ -5,8 +5,8 @@ The script is run once per batch, with one more argument, the path of a JSON fil
 `file`, adding a suffix that `read_clip` reads; it should write to a temporary name and rename. Its output is kept in
 `folder`. With exit code 0, a clip that it did not write is recorded as a failure of that clip. With another exit code
 it is run again for the clips it did not write, with the first of them moved to the end, as long as each run adds a
-clip. So a prompt that crashes the script does not stop the others. The command line is recorded, so put secrets in
-environment variables.
+clip; a first run that adds none is tried once more, unless it ran out of time. So a prompt that crashes the script does
+not stop the others. The command line is recorded, so put secrets in environment variables.
 
 Everything that the command names is identified by content, so that a changed script or checkpoint is another model:
 the program, unless it is a launcher such as python; every file, and those that a shell script names; the Python files
