@@ -231,8 +231,8 @@ def _encoder(
 
     @torch.no_grad()
     def encode(number: int) -> tuple[np.ndarray, np.ndarray, str, str]:
-        frames, wave, *captions = source(number)
-        return frames, sound.encode(torch.tensor(wave)[None, None])[0].numpy(), *captions
+        frames, wave, of_video, of_audio = source(number)
+        return frames, sound.encode(torch.tensor(wave)[None, None])[0].numpy(), of_video, of_audio
 
     return encode
 
