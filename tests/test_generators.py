@@ -303,6 +303,7 @@ class Own:
             raise ValueError("no weights")
         self.settings = ["dark"] if wrong == "settings" else {"wrong": wrong}
         self.batch_size = "4" if wrong == "batch" else 1
+        self.concurrency = 0.5 if wrong == "concurrency" else None
 
     def generate(self, requests):
         with open("made.txt", "a") as file:
@@ -347,6 +348,7 @@ def test_a_class_of_the_user_says_which_requests_are_equal(own_module, tmp_path)
     [
         ("built", "building own_of_test:Own failed: ValueError: no weights"),
         ("settings", r"Own\.settings is \['dark'\]; it must be a dict"),
+        ("concurrency", r"Own\.concurrency is 0\.5; it must be a whole number of at least 1"),
         ("batch", r"Own\.batch_size is '4'; it must be a whole number of at least 1"),
         ("asked", "asked of Own failed: KeyError: 'caption'"),
         ("list", r"returned \['a ball'\], which cannot be a key of a dictionary"),

@@ -40,8 +40,9 @@ class OwnModel:
         self._model = model
         self.batch_size: int = getattr(model, "batch_size", 1)
         check_counts(**{f"{kind.__name__}.batch_size": self.batch_size})
-        if hasattr(model, "concurrency"):
-            self.concurrency = model.concurrency
+        if concurrency := getattr(model, "concurrency", None):
+            check_counts(**{f"{kind.__name__}.concurrency": concurrency})
+            self.concurrency = concurrency
         given = {**settings, **_plain(getattr(model, "settings", {}), f"{kind.__name__}.settings")}
         self.settings: Mapping[str, Any] = {**given, **identity(kind, given.values())}
         if hasattr(model, "source"):
