@@ -28,7 +28,7 @@ from avbench.features.audio.onsets import Onsets
 from avbench.toyworld import CLIP_SPEC, make_clip, random_scene
 from avbench.training.examples import Examples, Feed
 from avbench.training.loop import train
-from avbench.training.machine import Machine
+from avbench.training.machine import Machine, accelerate_package
 from avbench.training.muon import Muon, orthogonalised
 from avbench.training.objective import Objective
 from avbench.training.plan import Plan, draw
@@ -389,6 +389,15 @@ class TestTraining:
             assert torch.equal(a, b)
         losses = [(tmp_path / run / "losses.csv").read_text().splitlines() for run in ("whole", "cut")]
         assert [line.rsplit(",", 1)[0] for line in losses[0]] == [line.rsplit(",", 1)[0] for line in losses[1]]
+
+    def test_of_several_processes_only_the_first_writes_the_losses(self, tmp_path, monkeypatch):
+        data = examples(tmp_path)
+        trained("t2v", PLAN, tmp_path / "run", data, stop=3)
+        before = (tmp_path / "run" / "losses.csv").read_text()
+        kind = accelerate_package().Accelerator
+        monkeypatch.setattr(kind, "is_main_process", property(lambda self: False))
+        trained("t2v", PLAN, tmp_path / "run", data)
+        assert (tmp_path / "run" / "losses.csv").read_text() == before
 
     def test_slow_steps_are_saved_before_there_are_many(self, tmp_path):
         data, made = examples(tmp_path), parts("t2v")

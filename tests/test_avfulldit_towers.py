@@ -367,6 +367,8 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
         (f"{pair}/wan+{pair}/tango", {"dtype": "half"}, "dtype 'half' is unknown"),
         (f"{pair}/wan+{pair}/tango", {"device": "nowhere"}, "device nowhere: "),
         ("toy-t2v", {"steps": 0}, "steps is 0"),
+        (f"{pair}/wan+{pair}/tango", {"frames": "abc"}, "frames is 'abc'; it must be a whole number of at least 1"),
+        (f"{pair}/wan+{pair}/tango", {"width": 0.5}, "width is 0.5; it must be a whole number of at least 1"),
     ):
         with pytest.raises(InputError, match=words):
             generators.build(f"avfulldit:{target}", {**({} if target == "toy-t2v" else SMALL), **settings})

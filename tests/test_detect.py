@@ -109,10 +109,14 @@ def test_what_is_no_model_is_told_in_a_sentence(tmp_path):
         ('{"_class_name": 3}', "must be a name, or a file and a name"),
         ("{}", "does not name a _class_name"),
         ("{", "model_index.json: not JSON"),
+        ("[]", r"model_index.json: the whole is \[\]; it must be an object"),
     ):
         index.write_text(content)
         with pytest.raises(InputError, match=words):
             detect(tmp_path)
+    index.rename(tmp_path / "config.json")
+    with pytest.raises(InputError, match=r"config.json: the whole is \[\]; it must be an object"):
+        detect(tmp_path)
 
 
 @pytest.mark.parametrize(

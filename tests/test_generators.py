@@ -49,6 +49,17 @@ def test_variants_keep_the_form_and_depend_on_prompt_and_seed_alone(variant):
     assert not np.array_equal(make(variant, seed=1).frames, clip.frames)
 
 
+@pytest.mark.parametrize("variant", ["", "avoiding", "frozen", "reversed", "mute"])
+def test_a_strength_that_would_do_nothing_is_refused(variant):
+    with pytest.raises(
+        InputError, match=rf"toyworld:{variant} has no strength; those that have one: sound-shifted, bl"
+    ):
+        ToyWorld(variant, strength=5)
+    for wrong in (float("nan"), "much", True):
+        with pytest.raises(InputError, match=f"strength is {wrong!r}; it must be a number"):
+            ToyWorld("noisy", strength=wrong)
+
+
 def test_each_variant_is_wrong_in_its_own_way():
     sound = GOOD.audio.waveform
     frozen, shuffled, backwards = make("frozen"), make("shuffled"), make("reversed")
@@ -292,6 +303,7 @@ class Own:
             raise ValueError("no weights")
         self.settings = ["dark"] if wrong == "settings" else {"wrong": wrong}
         self.batch_size = "4" if wrong == "batch" else 1
+        self.concurrency = 0.5 if wrong == "concurrency" else None
 
     def generate(self, requests):
         with open("made.txt", "a") as file:
@@ -336,6 +348,7 @@ def test_a_class_of_the_user_says_which_requests_are_equal(own_module, tmp_path)
     [
         ("built", "building own_of_test:Own failed: ValueError: no weights"),
         ("settings", r"Own\.settings is \['dark'\]; it must be a dict"),
+        ("concurrency", r"Own\.concurrency is 0\.5; it must be a whole number of at least 1"),
         ("batch", r"Own\.batch_size is '4'; it must be a whole number of at least 1"),
         ("asked", "asked of Own failed: KeyError: 'caption'"),
         ("list", r"returned \['a ball'\], which cannot be a key of a dictionary"),

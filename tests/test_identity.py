@@ -17,7 +17,7 @@ from avbench.core import Clip, InputError, Prompt, Shard, Subset
 from avbench.features.measure import measure
 from avbench.generation.identity import named_paths, source_files
 from avbench.generation.sample import sample
-from avbench.generation.table import build, run_name, same_place
+from avbench.generation.table import build, run_name, same_place, split_name
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.hook import score
 from avbench.report.page import clips as page_clips
@@ -279,6 +279,18 @@ def test_a_class_is_told_by_its_files_and_its_checkpoint(here):
     assert sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])[0] == 0
 
 
+def test_an_import_with_the_name_of_the_class_own_file_is_hashed(here):
+    (here / "wrap").mkdir()
+    (here / "wrap/model.py").write_text("import model\nclass Make:\n    def generate(self, requests): return []\n")
+    (here / "model.py").write_text("VALUE = 1\n")
+    try:
+        settings = build("python:wrap.model:Make", {}).settings
+    finally:
+        for name in ("wrap", "wrap.model", "model"):
+            sys.modules.pop(name, None)
+    assert settings["imports_sha256"] == {"model.py": file_sha256(here / "model.py")}
+
+
 def test_a_command_is_told_by_what_it_names(here):
     python = sys.executable
     package = here / "model" / "inner"
@@ -374,6 +386,11 @@ def test_a_script_by_another_path_goes_on_in_the_same_run_folder(here, by):
     (here / "write/write.py").write_text(WRITER)
     assert run_name(f"cmd:{by}write/write.py") != place.name
     assert run_name(f"cmd:{by}-c 'a={'1' * 500}; b=2.py") and run_name(f"cmd:{'x' * 500}.py y={'z' * 500}")
+    long = f"cmd:write.py --negative '{'x' * 500}'"
+    assert same_place(long, long) is False and split_name(f"ours={long}") == ("ours", long)
+    assert split_name(long) == (None, long)
+    with pytest.raises(InputError, match="there is no file or folder of that name"):
+        build("x" * 500, {})
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,20 @@ def test_a_generator_that_keeps_the_contract_passes():
     assert "batches of 2" in found["order"].words
 
 
+def test_a_generator_is_prepared_once_in_each_process():
+    class Loads(Toy):
+        prepared = 0
+
+        def prepare(self):
+            self.prepared += 1
+
+        def generate(self, requests):
+            assert self.prepared == 1, f"prepare was called {self.prepared} times"
+            return super().generate(requests)
+
+    assert all(one.ok for one in outcome(Loads).values())
+
+
 @pytest.mark.parametrize("broken", BROKEN)
 def test_each_check_finds_what_it_is_for(broken):
     found = outcome(lambda: Toy(BROKEN[broken]))
@@ -268,6 +282,13 @@ def scripted(here, *ids, seeds=(0,), **settings):
     folder = RunFolder(here / "r")
     list(sample(folder, f"cmd:{sys.executable} make.py --steps 3", settings, [prompts], seeds)[1])
     return folder, {key.prompt: one for key, one in folder.samples().items()}
+
+
+@pytest.mark.parametrize("name", ["batch", "concurrency"])
+def test_half_a_clip_per_batch_is_refused(name):
+    for wrong in (0.5, 0, "all", True):
+        with pytest.raises(InputError, match=f"{name} is {wrong!r}; it must be a whole number of at least 1"):
+            build(f"cmd:{sys.executable} make.py", {name: wrong})
 
 
 def test_a_script_is_run_once_a_batch(here):

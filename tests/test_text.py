@@ -10,7 +10,7 @@ from rich.table import Table
 
 from avbench import cli
 from avbench.comparison.gate import Verdict
-from avbench.core import InputError, csv_text, one_line, spreadsheet_cell, visible
+from avbench.core import InputError, csv_text, listed, one_line, spreadsheet_cell, visible
 from avbench.report import checks, tables
 
 EVIL = "a\x1b[31m\x07\x9b2J[bold]x[/nope]\u202e\r\nb\ud800\uffff\0"
@@ -21,6 +21,11 @@ def test_control_characters_are_named_and_the_rest_stays():
     assert visible(EVIL) == "a\\x1b[31m\\x07\\x9b2J[bold]x[/nope]\\u202e\\x0d\nb\\ud800\\uffff\\x00"
     assert one_line("a\n\n\tb") == "a b"
     assert visible(visible(EVIL)) == visible(EVIL)
+
+
+def test_the_first_few_are_listed_and_the_others_counted():
+    assert listed([]) == "" and listed("abc") == "a, b, c"
+    assert listed(iter("abcde")) == "a, b, c and 2 more" and listed("abcde", 1) == "a and 4 more"
 
 
 def test_the_terminal_gets_no_codes_and_no_markup(capsys, monkeypatch):

@@ -21,7 +21,7 @@ from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 from avbench.toyworld import FAMILIES, make_clip, random_scene
-from avbench.training import machine, train
+from avbench.training import machine, state, train
 
 
 @pytest.fixture(scope="module")
@@ -102,15 +102,20 @@ def test_examples_go_on_where_they_stopped(trained, tmp_path):
         if count == 4:
             break
     assert len((tmp_path / "captions.jsonl").read_text().splitlines()) == 4
+    with (tmp_path / "captions.jsonl").open("a") as file:
+        file.write('{"video": "a re')  # what a killed process leaves of a line
     assert list(train.make_examples("toyworld", 9, 0, tmp_path, 1)) == [5, 6, 7, 8, 9]
     assert {name: (tmp_path / name).read_bytes() for name in whole} == whole
     with pytest.raises(InputError, match="clips is 9 there and 10 here"):
         list(train.make_examples("toyworld", 10, 0, tmp_path, 1))
 
 
-@pytest.mark.parametrize(("video", "audio", "wrong"), [("t2v", "t2v", "audio"), ("audio", "audio", "video")])
+@pytest.mark.parametrize(
+    ("video", "audio", "wrong"),
+    [("t2v", "t2v", "audio"), ("audio", "audio", "video"), ("t2av", "audio", "video"), ("t2v", "t2av", "audio")],
+)
 def test_a_tower_of_the_other_kind_is_refused_before_anything_is_trained(video, audio, wrong, monkeypatch):
-    codecs = {"t2v": (object(), None), "audio": (None, object())}
+    codecs = {"t2v": (object(), None), "audio": (None, object()), "t2av": (object(), object())}
     parts = {name: SimpleNamespace(video_codec=one, audio_codec=two) for name, (one, two) in codecs.items()}
     monkeypatch.setattr(train.checkpoint, "load", lambda folder: parts[folder.name])
     arm = train.make_arm("t2v", Path(video), Path(audio), None, SimpleNamespace())
@@ -164,8 +169,9 @@ def test_a_training_is_continued_as_it_was_begun(trained, tmp_path):
     ):
         train.load_towers(tmp_path / "t2v", place / "audio")
     later = train.Session(data, tmp_path / "t2v", machine.Machine("cpu", "float32"))
+    other = Path(checkpoint.__file__).parent / "checkpoints/toy-audio"
     with pytest.raises(InputError, match=r"towers\.audio: other content"):
-        list(train.make_arm("t2v", place / "video", place / "toy-t2av", plan, later))
+        list(train.make_arm("t2v", place / "video", other, plan, later))
     assert [at.step for at in train.make_arm("t2v", *towers, plan, later)] == [1, 2]
     assert json.loads((tmp_path / "t2v" / "card.json").read_text())["machine"]["precision"] == "bfloat16"
 
@@ -231,12 +237,43 @@ def test_a_folder_of_clips(tmp_path):
     with pytest.raises(InputError, match=r"1\.mkv: the clip lasts 1 s, but its subset needs 2 s; remove its line"):
         list(train.make_examples(str(tmp_path), 2, 0, tmp_path / "short", 1))
     assert "--clips" in run_avbench(*words, "--clips", 0, code=2).output
+    write_clip(Clip(large, Fraction(16)), tmp_path / "0.mkv")
+    with pytest.raises(InputError, match=r"0\.mkv has no sound; remove its line, or give a clip with sound"):
+        list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "silent", 1))
     (tmp_path / "prompts.jsonl").write_text('{"file": "0.mkv"}')
     with pytest.raises(InputError, match="line 1 lacks video_caption"):
         list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "again", 1))
     (tmp_path / "prompts.jsonl").write_text(json.dumps(lines[0]))
     with pytest.raises(InputError, match="holds 1 clips"):
         list(train.make_examples(str(tmp_path), 2, 0, tmp_path / "more", 1))
+
+
+def test_captions_may_hold_every_kind_of_line_separator_and_lines_may_be_empty(tmp_path):
+    clip, _ = make_clip(random_scene("drop", np.random.default_rng(0)), 0)
+    write_clip(clip, tmp_path / "0.mkv")
+    line = {"file": "0.mkv", "video_caption": "a ball\u2028falls\x85down", "audio_caption": "a thud"}
+    (tmp_path / "prompts.jsonl").write_text(f"\n{json.dumps(line, ensure_ascii=False)}\n\n", encoding="utf-8")
+    assert list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "examples", 0)) == [1]
+    kept = json.loads((tmp_path / "examples/captions.jsonl").read_text())
+    assert kept == {"video": line["video_caption"], "audio": "a thud"}
+    (tmp_path / "prompts.jsonl").write_text("\n" + json.dumps(line | {"audio_caption": "a bang"}))
+    with pytest.raises(InputError, match="line 2: the captions are not what"):
+        list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "examples", 0))
+
+
+def test_losses_after_the_state_and_a_torn_last_line_are_dropped(tmp_path, monkeypatch):
+    path, header = tmp_path / "losses.csv", "step,video_loss,audio_loss,seconds\n"
+    path.write_text(f"{header}9,0.5,,1.0\n10,0.25,,2.0\n11,0.1,,3.0\n1")
+    state.keep_losses(path, 10)
+    assert path.read_text() == f"{header}9,0.5,,1.0\n10,0.25,,2.0\n"
+
+    def killed(part, place):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        state.keep_losses(path, 0)
+    assert path.read_text() == f"{header}9,0.5,,1.0\n10,0.25,,2.0\n", "a kill leaves the old file"
 
 
 @pytest.mark.slow

@@ -172,6 +172,11 @@ def test_settings_are_checked_before_anything_is_sent(service, tmp_path):
         ({"deadline": 0}, "deadline is 0"),
         ({"text": "{caption}"}, "may be {video} and {audio}"),
         ({"fps": "fast"}, "fps is 'fast'"),
+        ({"frames": "abc"}, "frames is 'abc'; it must be a whole number of at least 1"),
+        ({"frames": 0}, "frames is 0; it must be a whole number of at least 1"),
+        ({"width": 832.0, "height": 480}, "width is 832.0; it must be a whole number"),
+        ({"concurrency": 0.5}, "concurrency is 0.5; it must be a whole number"),
+        ({"extra": 5}, "extra is 5; it must be an object"),
     ):
         with pytest.raises(InputError, match=message):
             build(service.url(), wrong)
@@ -181,6 +186,12 @@ def test_settings_are_checked_before_anything_is_sent(service, tmp_path):
     list(sample(folder, service.url(), {"poll_seconds": 0.1}, [subset("formless")], [0])[1])
     (made,) = folder.samples().values()
     assert "give -M frames=" in made.failure and not service.count("formless")
+    for given, other in (("width", "height"), ("height", "width")):
+        folder = RunFolder(tmp_path / given)
+        form = {"frames": 8, "fps": 8, given: 832, "poll_seconds": 0.1}
+        list(sample(folder, service.url(), form, [subset("formless")], [0])[1])
+        (made,) = folder.samples().values()
+        assert f"-M {given}=832 is given, but no {other}" in made.failure and not service.count("formless")
 
 
 def test_json_is_sent_where_asked_and_fields_are_added_and_left_out(service, tmp_path):

@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from avbench.core import InputError, first_line
+from avbench.core import InputError, first_line, listed
 from avbench.storage.reading import tensor_header
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -64,7 +64,7 @@ def refuse_whole_numbers(where: str, names: Sequence[str]) -> None:
     """Raise InputError if there are names of weights that are whole numbers without a scale."""
     if names:
         msg = f"{where} holds {len(names)} weights of whole numbers without a scale, which would be noise: "
-        raise InputError(msg + listed(names))
+        raise InputError(msg + listed(sorted(names)))
 
 
 def check_files(folder: Path) -> None:
@@ -102,12 +102,6 @@ def check_names(network: nn.Module, names: Iterable[str], what: str, where: str)
     _check(network, [_Stored(name, None) for name in names], what, where)
 
 
-def listed(names: Iterable[str]) -> str:
-    """List the first names, and how many more there are."""
-    found = sorted(names)
-    return ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
-
-
 @dataclass(frozen=True)
 class _Stored:
     """A tensor of a file."""
@@ -143,12 +137,13 @@ def _check(network: nn.Module, stored: list[_Stored], what: str, where: str) -> 
     if without:
         msg = (
             f"{what} has {len(without)} tensors without a value from any file, which would be random: "
-            f"{listed(without)}; read was {where}. Either the file is incomplete, or the installed version of the "
-            "library that reads it does not read them"
+            f"{listed(sorted(without))}; read was {where}. Either the file is incomplete, or the installed version of "
+            "the library that reads it does not read them"
         )
         raise InputError(msg)
     if over:
-        msg = f"{where} holds {len(over)} tensors that are not used in {what}: {listed(one.name for one in over)}"
+        shown = listed(sorted(one.name for one in over))
+        msg = f"{where} holds {len(over)} tensors that are not used in {what}: {shown}"
         raise InputError(msg)
 
 

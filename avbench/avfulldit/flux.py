@@ -7,14 +7,12 @@ weights).
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from avbench.avfulldit.pretrained import load_transformer
 from avbench.avfulldit.rope import Rotary, rotary
 from avbench.avfulldit.tower import Condition, Opened, QKNorm, Text
 from avbench.core import InputError
@@ -153,11 +151,6 @@ class FluxAudioTower(nn.Module):
         double = [FluxDoubleBlock(block) for block in transformer.transformer_blocks]
         single = [FluxSingleBlock(block) for block in transformer.single_transformer_blocks]
         self.blocks = nn.ModuleList([*double, *single])
-
-    @classmethod
-    def load(cls, folder: Path, pool: nn.Module | None = None, **settings: Any) -> "FluxAudioTower":
-        """Read a transformer folder in diffusers' form; `settings` go to diffusers (``dtype=…``)."""
-        return cls(load_transformer("FluxTransformer2DModel", folder, **settings), pool)
 
     def start(self, latents: Tensor, t: Tensor, text: Text) -> tuple[Tensor, Condition]:
         """[text; audio], and the modulation of the timestep and the pooled text."""

@@ -14,6 +14,8 @@ from torch import Tensor
 AudioPositions = Literal["sync", "vanilla", "expand-video"]
 """``sync``: audio index ÷ τ (the paper's). ``vanilla``: both as they are. ``expand-video``: video time index · τ."""
 
+_THETA = 10_000.0
+
 
 class Rotary(NamedTuple):
     """Cosine and sine of every token's phases, each ``[tokens, pairs]``."""
@@ -22,14 +24,14 @@ class Rotary(NamedTuple):
     sin: Tensor
 
 
-def rotary(positions: Tensor, bands: tuple[int, ...], theta: float = 10_000.0) -> Rotary:
+def rotary(positions: Tensor, bands: tuple[int, ...]) -> Rotary:
     """Phases of tokens at `positions` ``[tokens, axes]``, with ``bands[axis]`` complex pairs an axis.
 
     Fewer axes than bands are allowed: the bands without a position do not turn. So audio and video share one time axis.
     """
     phases = []
     for axis, pairs in enumerate(bands):
-        speeds = theta ** -(torch.arange(pairs, dtype=torch.float64, device=positions.device) / pairs)
+        speeds = _THETA ** -(torch.arange(pairs, dtype=torch.float64, device=positions.device) / pairs)
         place = positions[:, axis] if axis < positions.shape[1] else torch.zeros_like(positions[:, 0])
         phases.append(place.double()[:, None] * speeds)
     angle = torch.cat(phases, dim=1)

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from avbench.comparison.verdict import all_of, counted
-from avbench.core import InputError, Key, Sample, clip_name
+from avbench.core import InputError, Key, Sample, clip_name, listed
 from avbench.features.current import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
@@ -20,7 +20,6 @@ from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
 _READ = 3
 """Clips whose form is looked at, per subset and pair of runs."""
-_MOST = 3
 """Clips that a sentence names; the others are counted."""
 _Named = Callable[[Key], str]
 """What a clip is called."""
@@ -86,7 +85,7 @@ def _without_value(run: RunFolder, clips: Mapping[Key, Sample], named: _Named) -
         total = sum(key.subset == keys[0].subset for key in clips)
         has = "has" if len(keys) == 1 else "have"
         counted = f"{len(keys)} of {total} clips of {run.path.name}"
-        yield f"{counted} {has} no value of {all_of(names)}: {why} ({_listed(keys, named)})."
+        yield f"{counted} {has} no value of {all_of(names)}: {why} ({listed(map(named, keys))})."
 
 
 def _reasons(run: RunFolder, feature: str) -> dict[Key, str]:
@@ -112,14 +111,8 @@ def _alone(
         if keys := [key for key in made[here] if key.subset in both and key not in made[there]]:
             yield (
                 f"{len(keys)} of {sum(key.subset in both for key in made[here])} clips of {names[here]} without a "
-                f"partner in {names[there]} count in no comparison: {_listed(keys, named)}."
+                f"partner in {names[there]} count in no comparison: {listed(map(named, keys))}."
             )
-
-
-def _listed(keys: Sequence[Key], named: _Named) -> str:
-    """The first clips by name; the others are counted."""
-    more = f" and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
-    return ", ".join(map(named, keys[:_MOST])) + more
 
 
 def _copies(name: str, clips: Mapping[Key, Sample], named: _Named) -> Iterator[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, could_be_made, sided, worsening
-from avbench.core import Direction, counted
+from avbench.core import Direction, counted, listed
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS, share_a_letter
 from avbench.storage.plug_ins import FAILED
@@ -198,8 +198,7 @@ class _Pair:
         by_metric = {
             name: [row for row in rows if row.metric == name] for name in dict.fromkeys(row.metric for row in rows)
         }
-        named = [self._finding(found, subject) for found in by_metric.values()]
-        return ", ".join(named[:most]) + (f" and {len(named) - most} more" if len(named) > most else "")
+        return listed((self._finding(found, subject) for found in by_metric.values()), most)
 
     def _finding(self, rows: Sequence[Any], subject: str) -> str:
         first = rows[0]

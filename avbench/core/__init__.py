@@ -31,7 +31,7 @@ from avbench.core.run import Run, Sample, by_content
 from avbench.core.score import Direction, Null, Score
 from avbench.core.shard import Shard, dealt_prompts, planned_keys
 from avbench.core.table import resolve
-from avbench.core.text import counted, csv_text, one_line, spreadsheet_cell, visible
+from avbench.core.text import counted, csv_text, listed, one_line, spreadsheet_cell, visible
 
 __all__ = [
     "OTHER_CONTENT",
@@ -73,6 +73,7 @@ __all__ = [
     "frame_rate",
     "if_missing",
     "is_sha256",
+    "listed",
     "masked",
     "nearest",
     "noted",

@@ -4,6 +4,7 @@ Such places are a terminal, a table or a spreadsheet.
 """
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ _FORMULA = tuple("=+-@＝＋－＠")
 def counted(count: int, noun: str) -> str:
     """A number of things: ``1 clip``, ``2 clips``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """The first names, and how many more there are: ``a, b, c and 2 more``."""
+    found = [*names]
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
 def visible(text: object) -> str:

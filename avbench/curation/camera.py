@@ -29,8 +29,8 @@ LEAST_COVER = 0.2
 class WithoutCamera(DISFlow):
     """DIS flow that also keeps, for each pair of frames, the camera's motion and the motion that remains without it."""
 
-    def __init__(self, device: str = "cpu") -> None:
-        super().__init__(device)
+    def __init__(self) -> None:
+        super().__init__()
         self.speeds: list[float] = []
         """Mean speed of the fastest 5 % of pixels without the camera's motion, in pixels a frame."""
         self.shifts: list[np.ndarray | None] = []

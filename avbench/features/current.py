@@ -9,6 +9,9 @@ from avbench.features.table import Requires
 from avbench.storage.conform import ClipForm
 from avbench.storage.run_folder import RunFolder
 
+Forms = tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]]
+"""Of a run, and of the run that holds the reference clips (see `forms_of`)."""
+
 
 def current_rows(
     folder: RunFolder, feature: str, against: RunFolder | None = None, *, names: Collection[str] | None = None
@@ -42,23 +45,31 @@ def _current(folder: RunFolder, feature: str, against: RunFolder | None, made_of
     for key, sample in sorted(samples.items()):
         if sample.path is not None:
             siblings.setdefault(key[:2], []).append(sample)
-    kind, forms = requires(feature), forms_of(folder)
-    their_forms = forms_of(against) if against else {}
-    good = set()
-    for key, sample in samples.items():
-        beside = {
-            Requires.REFERENCE_CLIP: [references.get(key)],
-            Requires.SEEDS: siblings.get(key[:2], []),
-        }.get(kind, [])
-        their = their_forms if kind is Requires.REFERENCE_CLIP else forms
-        if key in made_of and made_of[key] == all_seen(sample, forms, beside, their):
-            good.add(key)
-    return good
+    kind, forms = requires(feature), (forms_of(folder), forms_of(against) if against else {})
+    return {
+        key
+        for key, sample in samples.items()
+        if key in made_of
+        and made_of[key] == all_seen(kind, sample, references.get(key), siblings.get(key[:2], []), forms)
+    }
 
 
 def all_seen(
-    sample: Sample, forms: Mapping[str, ClipForm], beside: Sequence[Sample | None], their: Mapping[str, ClipForm]
+    kind: Requires, sample: Sample, reference: Sample | None, siblings: Sequence[Sample], forms: Forms
 ) -> str | None:
-    """The hash of what a feature gets of a clip, including the clips that it takes beside it."""
-    others = [seen_of(one, their) for one in beside if one is not None]
-    return digest([seen_of(sample, forms), *others]) if others else seen_of(sample, forms)
+    """The hash of what a feature gets of a clip, including the clips that it takes beside it.
+
+    Args:
+        kind: what the feature requires.
+        sample: the clip.
+        reference: the reference clip of its prompt and seed, if there is one.
+        siblings: the clips of its prompt.
+        forms: of the run, and of the run that holds the reference clips.
+    """
+    own, their = forms
+    seen, others = seen_of(sample, own), []
+    if kind is Requires.REFERENCE_CLIP and reference is not None:
+        others = [seen_of(reference, their)]
+    elif kind is Requires.SEEDS:
+        others = [seen_of(one, own) for one in siblings]
+    return digest([seen, *others]) if others else seen

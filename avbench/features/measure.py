@@ -16,11 +16,11 @@ from typing import TypeVar
 
 from avbench.core import InputError, Protocol, Row, Sample, digest
 from avbench.features import devices
-from avbench.features.current import current_keys
+from avbench.features.current import Forms, current_keys
 from avbench.features.protocols import forms_of, protocol_in
 from avbench.features.requirements import require_weights, requires
 from avbench.features.table import Requires
-from avbench.features.worker import Forms, Task, as_rows, each_alone, hashes_of, worker
+from avbench.features.worker import Task, as_rows, each_alone, hashes_of, worker
 from avbench.storage import features_cache, plug_ins, worker_pool
 from avbench.storage.content import NOT_THE_CLIPS_FAULT, clips_are, require_unchanged
 from avbench.storage.features_cache import FeaturesCache

@@ -39,9 +39,6 @@ class ToyPhysics:
     protocol = PhysicsProtocol()
     requires = Requires.PROMPT
 
-    def __init__(self, device: str = "cpu") -> None:
-        pass
-
     def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable if the prompt has no toy scene or the frames cannot show one."""
         plain = prompt.tags.get("scene")

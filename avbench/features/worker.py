@@ -9,7 +9,7 @@ from typing import Any
 
 from avbench.core import Clip, InputError, MediaError, NotMeasurable, Prompt, Row, Sample, Value
 from avbench.features import devices
-from avbench.features.current import all_seen
+from avbench.features.current import Forms, all_seen
 from avbench.features.requirements import needs_sound, requires
 from avbench.features.table import NO_SOUND, Requires, feature_class, package_of
 from avbench.storage import plug_ins, worker_pool
@@ -17,9 +17,6 @@ from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.content import UNREADABLE, holds
 from avbench.storage.media import StoredClip, read_clip
 from avbench.storage.mirror import Place, WorkerFolder
-
-Forms = tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]]
-"""Of a run, and of the run that holds the reference clips (see `forms_of`)."""
 
 
 @dataclass(frozen=True)
@@ -216,9 +213,4 @@ def as_rows(
 def hashes_of(feature: str, task: Task, forms: Forms) -> list[str]:
     """What a feature sees of each clip of a task, and of the clips beside it."""
     kind = requires(feature)
-    beside: Sequence[Sample | None] = {
-        Requires.REFERENCE_CLIP: (task.reference,),
-        Requires.SEEDS: task.samples,
-    }.get(kind, ())
-    their = forms[kind is Requires.REFERENCE_CLIP]
-    return [all_seen(sample, forms[0], beside, their) or "" for sample in task.samples]
+    return [all_seen(kind, sample, task.reference, task.samples, forms) or "" for sample in task.samples]

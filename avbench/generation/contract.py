@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, digest
-from avbench.generation.table import Generator, Request
+from avbench.generation.table import Generator, Request, ready
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.media import read_clip
 
@@ -34,7 +34,7 @@ class Check:
 def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
     """Run all checks on a generator, and stop after the first failure that leaves no clips to check."""
     try:
-        generator = build()
+        generator = ready(build)
     except Exception as error:
         yield Check("settings", False, f"it cannot be built: {_sentence(error)}")
         return
@@ -72,7 +72,7 @@ def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
 
 def _repeated(build: Callable[[], Generator], requests: Sequence[Request], clips: Sequence[Clip]) -> Iterator[Check]:
     """Make the same clips with a new generator: the first one alone, then all in reverse order, in batches."""
-    generator = build()
+    generator = ready(build)
     (again,) = _clip(generator, requests[:1])
     difference = again if isinstance(again, str) else _difference(clips[0], again)
     yield Check("again", difference is None, difference or "the same prompt and seed give the same clip")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, MediaError, digest
+from avbench.core import InputError, MediaError, digest, listed
 from avbench.generation import modular
 from avbench.generation.diffusers_package import diffusers
 from avbench.storage.clip_files import clips_in, visible_files
@@ -74,7 +74,7 @@ def detect(path: Path) -> Detected:
         raise InputError(msg)
     model, base = f"diffusers:{path}", ("-M base=PIPELINE",)
     if path.suffix == ".safetensors":
-        names = header(path)
+        names = tensor_header(path)
         if str(_metadata(names).get("format")).startswith("avfulldit-joint-"):
             towers = (f"the two towers that it was trained on, as avfulldit:WAN+TANGOFLUX+{path}",)
             return Detected(path, "trained joint", "AVFullDiT", "video + audio", towers, None)
@@ -93,11 +93,6 @@ def detect(path: Path) -> Detected:
     raise InputError(msg)
 
 
-def header(path: Path) -> dict[str, Any]:
-    """Read a safetensors file's header: tensor name → dtype, shape and offsets. Raises InputError on any other file."""
-    return tensor_header(path)
-
-
 def fingerprint(path: Path) -> dict[str, Any]:
     """Identify a model's files by content: a digest over the names and all bytes of the files, their count and size."""
     found = [path] if path.is_file() else sorted(one for one in visible_files(path) if one.suffix in _COUNTED)
@@ -113,8 +108,8 @@ def index_of(folder: Path) -> dict[str, Any]:
     Raises InputError if it is not an object that names a class.
     """
     if not is_modular(folder):
-        return _plain(folder / "model_index.json", "_class_name")
-    plain = _plain(folder / modular.INDEX, "_class_name")
+        return _index(folder / "model_index.json")
+    plain = _index(folder / modular.INDEX)
     return {name: value[:2] if isinstance(value, list) else value for name, value in plain.items()}
 
 
@@ -168,7 +163,7 @@ def _folder(path: Path) -> Detected:
     if (path / "adapter_config.json").is_file() or (path / "pytorch_lora_weights.safetensors").is_file():
         return Detected(path, "LoRA", None, "", ("-M base=PIPELINE",), model)
     if (path / "config.json").is_file():
-        plain = _plain(path / "config.json")
+        plain = read_json(path / "config.json", dict)
         if str(plain.get("format")).startswith("avfulldit-"):
             arms = ["video"] * ("video" in plain) + ["audio"] * ("audio" in plain)
             runs = f"avfulldit:{path}" if "video" in plain else None
@@ -182,8 +177,7 @@ def _folder(path: Path) -> Detected:
     found = clips_in(path)
     if found.clips or found.frames or any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
         return Detected(path, "clips", None, _held([*found.clips, *found.frames]), (), f"clips:{path}")
-    listed = sorted(file.name for file in path.iterdir())
-    shown = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
+    shown = listed(sorted(file.name for file in path.iterdir()), 6)
     msg = f"{path} is no model: found {shown or 'nothing in it'}; what is recognised: {_MODELS}"
     raise InputError(msg)
 
@@ -229,9 +223,9 @@ def _is_lora(names: Mapping[str, Any]) -> bool:
     return any(name.endswith(_DIFFERENCES) or any(part in name.lower() for part in _ADAPTERS) for name in names)
 
 
-def _plain(path: Path, field: str | None = None) -> dict[str, Any]:
-    plain = read_json(path)
-    if not isinstance(plain, dict) or (field is not None and field not in plain):
-        msg = f"{path} does not name a {field or 'field'}"
+def _index(path: Path) -> dict[str, Any]:
+    plain = read_json(path, dict)
+    if "_class_name" not in plain:
+        msg = f"{path} does not name a _class_name"
         raise InputError(msg)
     return plain

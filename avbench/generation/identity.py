@@ -33,9 +33,10 @@ def identity(kind: Any, words: Iterable[Any]) -> dict[str, Any]:
     hashes: dict[str, Any] = {"source_sha256": None}
     if path := _source(kind):
         depth = 0 if kind.__module__ == "__main__" else kind.__module__.count(".") + (path.name == "__init__.py")
-        files = source_files(path, path.parents[min(depth, len(path.parents) - 1)])
+        root = path.parents[min(depth, len(path.parents) - 1)]
+        files, own = source_files(path, root), path.relative_to(root).as_posix()
         hashes["source_sha256"] = content_sha256(path)
-        if others := {name: sha for name, sha in files.items() if not path.as_posix().endswith(f"/{name}")}:
+        if others := {name: sha for name, sha in files.items() if name != own}:
             hashes["imports_sha256"] = others
     if found := named_inputs(words):
         hashes["inputs"] = found
@@ -119,13 +120,13 @@ def _module(base: Path, parts: list[str]) -> Iterator[Path]:
 def real_script(word: str) -> str:
     """The word of a command; of a link to a script the path of the script, because both are one model."""
     path = Path(word)
-    is_link = path.suffix in _SCRIPTS and _exists(path) and path.is_symlink()
+    is_link = path.suffix in _SCRIPTS and exists(path) and path.is_symlink()
     return from_here(path.resolve().as_posix()) if is_link else word
 
 
 def from_here(word: str) -> str:
     """An existing path as it is from the current folder, or its absolute path if it lies elsewhere; else the word."""
-    if not word or not _exists(Path(word)):
+    if not word or not exists(Path(word)):
         return word
     path, here = placed(Path(word)), Path.cwd()
     return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
@@ -138,7 +139,8 @@ def placed(path: Path) -> Path:
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether a path exists; one that cannot be a path, such as the words of a long command, does not."""
     try:
         return path.exists()
     except (OSError, ValueError):  # too long for a name, or with a NUL
@@ -165,6 +167,6 @@ def named_paths(words: Iterable[Any]) -> list[str]:
 
 def _is_input(path: Path) -> bool:
     """Whether a path exists and is neither the current folder nor one that contains it."""
-    if not _exists(path):
+    if not exists(path):
         return False
     return path.is_file() or (path.is_dir() and path.resolve() not in (Path.cwd(), *Path.cwd().parents))

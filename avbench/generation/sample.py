@@ -135,7 +135,8 @@ def sample(
                     folder.add_sample(each)
                     yield each
 
-    every = requests if shard is None else plan(subsets, seeds)  # a file of another shard is no file without a prompt
+    # with all shards' requests, so that files of other shards are not reported as unused
+    every = requests if shard is None else plan(subsets, seeds)
     return len(todo), make(), [*remarks, *generator.remarks(every)]
 
 
@@ -171,13 +172,15 @@ def _stale(
 
 def _pool(generator: Generator, workers: int | worker_pool.Pool, *, alone: bool) -> tuple[worker_pool.Pool, bool]:
     """The workers of a generator, and whether each builds its own; one that is `alone` stays in this process."""
-    threads = getattr(generator, "concurrency", None)
-    if not (threads or alone or isinstance(workers, int)):
+    if threads := getattr(generator, "concurrency", None):
+        return worker_pool.LocalPool(threads, True), False
+    if alone:
+        return worker_pool.LocalPool(0, False), False
+    if not isinstance(workers, int):
         return workers, True
-    processes = 0 if alone or not isinstance(workers, int) else workers
-    processes = min(processes, getattr(generator, "most_workers", processes))
-    count = threads or (processes if processes > 1 else 0)  # this process has the model already
-    return worker_pool.LocalPool(count, bool(threads)), bool(count and not threads)
+    processes = min(workers, getattr(generator, "most_workers", workers))
+    many = processes > 1  # otherwise this process works, which has the model already
+    return worker_pool.LocalPool(processes if many else 0, False), many
 
 
 def _first_alike(generator: Generator, requests: Sequence[Request]) -> dict[Key, Key]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, nearest, resolve
 from avbench.generation.detect import detect
-from avbench.generation.identity import from_here, identity, placed, real_script
+from avbench.generation.identity import exists, from_here, identity, placed, real_script
 from avbench.storage.plug_ins import Found, find
 
 GENERATORS: dict[str, str] = {
@@ -124,7 +124,7 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
     provider, colon, target = model.partition(":")
     outside = plug_ins().usable
     if not colon or provider not in {*GENERATORS, *outside}:
-        if Path(model).exists():
+        if exists(Path(model)):
             seen = detect(Path(model))
             if seen.model is None:
                 named = f" ({seen.class_name})" if seen.class_name else ""
@@ -149,15 +149,23 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
     return kind(target, **settings, **({"journal": journal} if asks else {}))
 
 
+def ready(build: Callable[[], Generator]) -> Generator:
+    """Build a generator and prepare it for its first clip."""
+    generator = build()
+    if prepare := getattr(generator, "prepare", None):
+        prepare()
+    return generator
+
+
 def same_place(model: str, other: str) -> bool:
     """Whether two models are one file or folder, named by two paths: ``clips:out/a`` and ``clips:/home/me/out/a``."""
     provider, path = _provider_and_path(model)
     their_provider, their_path = _provider_and_path(other)
-    return provider == their_provider and path.exists() and path.resolve() == their_path.resolve()
+    return provider == their_provider and exists(path) and path.resolve() == their_path.resolve()
 
 
 def _provider_and_path(model: str) -> tuple[str, Path]:
-    if Path(model).exists():
+    if exists(Path(model)):
         with suppress(InputError):
             model = detect(Path(model)).model or model
     provider, _, target = model.partition(":")
@@ -232,6 +240,14 @@ def check_positive(**numbers: Any) -> None:
             raise InputError(msg)
 
 
+def check_counts(**numbers: Any) -> None:
+    """Raise InputError unless every setting is a whole number of at least 1."""
+    for name, number in numbers.items():
+        if type(number) is not int or number < 1:
+            msg = f"{name} is {number!r}; it must be a whole number of at least 1"
+            raise InputError(msg)
+
+
 def check_finite(**numbers: Any) -> None:
     """Raise InputError unless every setting is a number, neither infinite nor NaN."""
     for name, number in numbers.items():
@@ -249,7 +265,7 @@ def split_name(text: str) -> tuple[str | None, str]:
     An existing path that contains ``=`` is read as a path.
     """
     found = _NAMED.fullmatch(text)
-    if found is None or Path(text).exists():
+    if found is None or exists(Path(text)):
         return None, text
     return checked_id(found[1], "the name of a run"), found[2]
 

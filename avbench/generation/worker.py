@@ -13,7 +13,7 @@ from pathlib import Path
 
 from avbench.core import InputError, Key, Refused, Sample, UnusableError, by_content, clip_name, field_differences
 from avbench.generation.first_clips import BarrenError, FirstClips
-from avbench.generation.table import Generator, Made, Request
+from avbench.generation.table import Generator, Made, Request, ready
 from avbench.storage import worker_pool
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.mirror import Place, WorkerFolder
@@ -34,9 +34,7 @@ def worker(
 ) -> Callable[[Sequence[Request]], list[Sample]]:
     """The function that makes a batch; with `stops`, it ends the run if the first clips are all empty."""
     folder = place.opened()
-    generator = source()
-    if prepare := getattr(generator, "prepare", None):
-        prepare()
+    generator = ready(source)
     source_of = getattr(generator, "source", None)
     first = FirstClips(stops=stops)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from avbench.core import InputError
+from avbench.core import InputError, listed
 from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
 
 _BESIDE = (
@@ -46,8 +46,7 @@ class Found:
         if not left_out:
             return []
         named = [f"{path.relative_to(self.folder)} ({why})" for path, why in left_out]
-        shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
-        return [f"left out of {self.folder}: {shown}; suffixes read: {', '.join(MEDIA_SUFFIXES)}"]
+        return [f"left out of {self.folder}: {listed(named, 5)}; suffixes read: {', '.join(MEDIA_SUFFIXES)}"]
 
 
 def clips_in(folder: Path) -> Found:

@@ -132,7 +132,7 @@ class Stage:
         shape.elasticity = MATERIALS[material].restitution
         shape.friction = MATERIALS[material].friction
         shape.name = name  # type: ignore[attr-defined]
-        if self.contacts_off:  # bodies pass through everything, but bodies that stand on the floor still do
+        if self.contacts_off:  # bodies pass through everything, except that those standing on the floor stay on it
             mask = {_SURROUNDINGS: _STANDING, _STANDING: _SURROUNDINGS, _FREE: 0}[category]
             shape.filter = pymunk.ShapeFilter(categories=category, mask=mask if name != "wall" else 0)
 

@@ -80,19 +80,18 @@ class Family:
     sided: bool = True
     """Whether it has a left and a right version."""
     speeds: tuple[str, ...] = ("fast",)
-    what: str = ""
 
 
 FAMILIES: dict[str, Family] = {
-    "drop": Family((1, 2), ("ball", "box"), sided=False, what="bodies fall and bounce"),
-    "collide": Family((2,), ("ball",), what="two bodies roll into each other"),
-    "projectile": Family((1,), ("ball", "box"), what="a body is thrown against a wall"),
-    "cradle": Family((3, 4), ("ball",), alike=True, what="the end ball of a row of hanging balls swings into the rest"),
-    "hammer": Family((2,), ("box",), what="a hammer swings down on a block"),
-    "dominoes": Family((4, 5), ("box",), alike=True, what="a row of standing slabs topples"),
-    "pendulum": Family((1,), ("ball", "box"), speeds=("slow", "fast"), what="a body swings freely, touching nothing"),
-    "oscillate": Family((1,), ("ball", "box"), speeds=("slow", "fast"), what="a body slides to and fro on a rail"),
-    "drift": Family((1, 2), ("ball", "box"), speeds=("slow",), what="bodies float slowly past, touching nothing"),
+    "drop": Family((1, 2), ("ball", "box"), sided=False),  # bodies fall and bounce
+    "collide": Family((2,), ("ball",)),  # two bodies roll into each other
+    "projectile": Family((1,), ("ball", "box")),  # a body is thrown against a wall
+    "cradle": Family((3, 4), ("ball",), alike=True),  # the end ball of a row of hanging balls swings into the rest
+    "hammer": Family((2,), ("box",)),  # a hammer swings down on a block
+    "dominoes": Family((4, 5), ("box",), alike=True),  # a row of standing slabs topples
+    "pendulum": Family((1,), ("ball", "box"), speeds=("slow", "fast")),  # a body swings freely, touching nothing
+    "oscillate": Family((1,), ("ball", "box"), speeds=("slow", "fast")),  # a body slides to and fro on a rail
+    "drift": Family((1, 2), ("ball", "box"), speeds=("slow",)),  # bodies float slowly past, touching nothing
 }
 
 

@@ -1,6 +1,5 @@
 """Makes a clip and its ground truth from a scene and a seed."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from avbench.core import Audio, Clip, ClipSpec
 from avbench.toyworld import physics, picture
 from avbench.toyworld.physics import Contact
-from avbench.toyworld.scene import VIEW_METRES, BodySpec, Scene
+from avbench.toyworld.scene import VIEW_METRES, Scene
 from avbench.toyworld.sound import sound
 
 CLIP_SPEC = ClipSpec(width=64, height=64, frames=16, fps=Fraction(8), sample_rate=16_000, channels=1)
@@ -28,11 +27,6 @@ class Truth:
     states: np.ndarray
     """``[frames, bodies, 6]``: x, y (m, y up), vx, vy (m/s), angle (rad), angular velocity (rad/s)."""
     contacts: tuple[Contact, ...]
-
-    @property
-    def bodies(self) -> Sequence[BodySpec]:
-        """Shape, material, colour and size class of each body."""
-        return self.scene.bodies
 
     @property
     def displacement_rate(self) -> float:

@@ -83,7 +83,8 @@ def train(
             optimiser.load_state_dict(saved)
         average, done = state["average"], Progress(**state["progress"])
         yield done
-    keep_losses(folder / LOSSES, done.step)
+    if accelerator.is_main_process:
+        keep_losses(folder / LOSSES, done.step)
     if machine.compile:
         objective.dit.compile()
     wrapped = accelerator.prepare_model(objective) if accelerator.num_processes > 1 else objective

@@ -42,13 +42,14 @@ class Found:
     count_near: bool
     """Right, or wrong by one."""
     hits: float
-    """Matched events, of"""
+    """Onsets that match a visible contact. F1 is 2 · hits / (contacts + onsets), each summed over clips. These and the
+    following are 0 where contacts are not known."""
     contacts: int
-    """visible contacts and"""
+    """Visible contacts."""
     onsets: int
-    """onsets: F1 is 2 · hits / (contacts + onsets), each summed over clips. All are 0 where contacts are not known."""
+    """Onsets of the sound."""
     null_hits: float
-    """Matched events with the sound shifted around the clip, mean over shifts."""
+    """Hits with the sound shifted around the clip, mean over shifts."""
 
 
 def look(clip: Clip, prompt: Prompt) -> Found:

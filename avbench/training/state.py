@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from avbench.core import OTHER_CONTENT, InputError, first_line, is_sha256
+from avbench.storage.writing import write_whole
 from avbench.training.machine import Machine
 from avbench.training.plan import Plan
 
@@ -119,11 +120,10 @@ def save(
 
 
 def keep_losses(path: Path, steps: int) -> None:
-    """Remove the losses of steps after the resumed state, because those steps run again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text().splitlines()[1:] if path.exists() else []
+    """Remove an incomplete last line, and the losses of steps after the resumed state, because they run again."""
+    lines = path.read_text().split("\n")[1:-1] if path.exists() else []
     kept = [line for line in lines if int(line.split(",")[0]) <= steps]
-    path.write_text("\n".join(["step,video_loss,audio_loss,seconds", *kept]) + "\n")
+    write_whole(path, "".join(f"{line}\n" for line in ("step,video_loss,audio_loss,seconds", *kept)).encode())
 
 
 def log(path: Path, progress: Progress) -> None:

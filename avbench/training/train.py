@@ -47,7 +47,7 @@ FIRST_SEED = 2_000_000
 TOYWORLD = "toyworld"
 """The data that are made instead of read."""
 
-Source = tuple[np.ndarray, np.ndarray | None, str, str]
+Source = tuple[np.ndarray, np.ndarray, str, str]
 """One clip to train on: frames, mono waveform, its two captions."""
 
 
@@ -81,7 +81,7 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
     from avbench.storage.conform import ClipForm, in_form
     from avbench.storage.media import read_clip
 
-    lines, form = _captioned(folder), ClipForm.of(CLIP_SPEC)
+    lines, form = [*_captioned(folder).values()], ClipForm.of(CLIP_SPEC)
 
     def make(number: int) -> Source:
         line = lines[number]
@@ -90,24 +90,30 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
         except NotMeasurable as reason:
             msg = f"{folder / line['file']}: {reason}; remove its line, or give a longer clip"
             raise InputError(msg) from None
-        wave = None if clip.audio is None else clip.audio.waveform.mean(axis=0)
-        return clip.frames, wave, line["video_caption"], line.get("audio_caption") or ""
+        if clip.audio is None:
+            msg = f"{folder / line['file']} has no sound; remove its line, or give a clip with sound"
+            raise InputError(msg)
+        return clip.frames, clip.audio.waveform.mean(axis=0), line["video_caption"], line.get("audio_caption") or ""
 
     return make
 
 
-def _captioned(folder: Path) -> list[dict[str, Any]]:
-    """Lines of ``prompts.jsonl`` beside the clips: file, video_caption and, where there is one, audio_caption."""
+def _captioned(folder: Path) -> dict[int, dict[str, Any]]:
+    """Lines of ``prompts.jsonl`` beside the clips, by number: file, video_caption and, maybe, audio_caption."""
     from avbench.storage.media import MEDIA_SUFFIXES
 
     path = folder / "prompts.jsonl"
     try:
-        listed = read_text(path).splitlines()
+        listed = read_text(path).split("\n")
     except InputError as error:
         msg = f"{folder} needs a prompts.jsonl with file, video_caption and audio_caption: {error}"
         raise InputError(msg) from None
-    lines = [parsed(line.encode(), f"{path}, line {number}", dict) for number, line in enumerate(listed, 1)]
-    for number, line in enumerate(lines, 1):
+    lines = {
+        number: parsed(line.encode(), f"{path}, line {number}", dict)
+        for number, line in enumerate(listed, 1)
+        if line.strip()
+    }
+    for number, line in lines.items():
         for name in ("file", "video_caption"):
             if not isinstance(line.get(name), str):
                 msg = f"{folder}/prompts.jsonl, line {number} lacks {name}"
@@ -155,9 +161,8 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
         for name, (shape, dtype) in shapes.items()
     )
     write_json(out / CARD, card)
-    with (out / CAPTIONS).open("a+") as file:
-        file.seek(0)
-        done = len(file.read().splitlines())
+    done = _whole_lines(out / CAPTIONS)
+    with (out / CAPTIONS).open("a") as file:
         build = functools.partial(_encoder, data, seed, sound.config)
         waiting: dict[int, dict[str, str]] = {}
         for number, (frames, sounds, *texts) in worker_pool.map_unordered(build, range(done, count), workers=workers):
@@ -170,9 +175,18 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
             yield done
 
 
+def _whole_lines(path: Path) -> int:
+    """Count the lines of a file; an incomplete last one, which a killed process left, is cut off."""
+    with path.open("ab+") as file:
+        file.seek(0)
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+    return content.count(b"\n")
+
+
 def _identified(folder: Path, count: int) -> list[dict[str, str]]:
     """What the first clips of a folder are: the hash of each file, and its captions."""
-    lines = _captioned(folder)
+    lines = [*_captioned(folder).values()]
     if count > len(lines):
         msg = f"{folder} holds {len(lines)} clips; --clips must not exceed that"
         raise InputError(msg)
@@ -189,7 +203,7 @@ def _identified(folder: Path, count: int) -> list[dict[str, str]]:
 
 def _require_same_clips(out: Path, folder: Path, clips: Sequence[Mapping[str, str]]) -> None:
     """Raise InputError if examples were begun with clips that have changed since."""
-    for number, (then, now) in enumerate(zip(read_json(out / CLIPS, list), clips, strict=False), 1):
+    for number, then, now in zip(_captioned(folder), read_json(out / CLIPS, list), clips, strict=False):
         if then != now:
             what = "the captions are" if then["sha256"] == now["sha256"] else "the clip is"
             msg = (
@@ -206,15 +220,8 @@ _FITTED = 360
 def _fitted(data: str, seed: int, count: int, workers: int) -> SpectrogramCodecConfig:
     build = functools.partial(_source, data, seed)
     clips = dict(worker_pool.map_unordered(build, range(count), workers=workers))
-    waves = np.stack([_sound_of(clips[number], number) for number in range(count)])
+    waves = np.stack([clips[number][1] for number in range(count)])
     return SpectrogramCodec(SpectrogramCodecConfig()).measured(torch.from_numpy(waves)[:, None])
-
-
-def _sound_of(clip: Source, number: int) -> np.ndarray:
-    if clip[1] is None:
-        msg = f"training clip {number} has no sound"
-        raise InputError(msg)
-    return clip[1]
 
 
 def _encoder(
@@ -224,9 +231,8 @@ def _encoder(
 
     @torch.no_grad()
     def encode(number: int) -> tuple[np.ndarray, np.ndarray, str, str]:
-        clip = source(number)
-        wave = torch.tensor(_sound_of(clip, number))
-        return clip[0], sound.encode(wave[None, None])[0].numpy(), *clip[2:]
+        frames, wave, of_video, of_audio = source(number)
+        return frames, sound.encode(torch.tensor(wave)[None, None])[0].numpy(), of_video, of_audio
 
     return encode
 
@@ -344,11 +350,11 @@ def load_towers(video: Path, audio: Path) -> tuple[Parts, Parts]:
             msg = f"the training of {folder} is not finished: give its `avbench train tower` again"
             raise InputError(msg)
     video_parts, audio_parts = checkpoint.load(video), checkpoint.load(audio)
-    for what, folder, codec in (
-        ("video", video, video_parts.video_codec),
-        ("audio", audio, audio_parts.audio_codec),
+    for what, folder, own, other in (
+        ("video", video, video_parts.video_codec, video_parts.audio_codec),
+        ("audio", audio, audio_parts.audio_codec, audio_parts.video_codec),
     ):
-        if codec is None:
+        if own is None or other is not None:
             msg = f"{folder} is no {what} tower; give a folder that `avbench train tower {what}` wrote"
             raise InputError(msg)
     return video_parts, audio_parts
@@ -379,15 +385,15 @@ def same_settings(a: Path, b: Path) -> list[str]:
     """Return the fields in which two arms' cards differ, except those of sound; none if the arms can be compared
     fairly.
     """
-    return _differing(*(read_json(folder / checkpoint.CARD, dict) for folder in (a, b)))
+    return _unequal_fields(*(read_json(folder / checkpoint.CARD, dict) for folder in (a, b)))
 
 
-def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def _unequal_fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     plans = [{name: value for name, value in card["plan"].items() if name not in AUDIO_ONLY} for card in (a, b)]
     differing = [f"plan.{name}" for name in plans[0] if plans[0][name] != plans[1].get(name)]
     differing += [name for name in ("source", "towers", "machine", "seen_sha256") if a.get(name) != b.get(name)]
     if "before" in a and "before" in b:
-        return differing + [f"before.{name}" for name in _differing(a["before"], b["before"])]
+        return differing + [f"before.{name}" for name in _unequal_fields(a["before"], b["before"])]
     return differing + ["before"] * (("before" in a) != ("before" in b))
 
 

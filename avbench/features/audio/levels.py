@@ -85,9 +85,6 @@ class Levels:
     streams = True
     needs_sound = True
 
-    def __init__(self, device: str = "cpu") -> None:
-        pass
-
     def __call__(self, clip: Clip) -> dict[str, float]:
         """Measure one clip. Raises NotMeasurable without sound, with under 400 ms, or if loudness is undefined."""
         rate, wave = self._checked_sound(clip)

@@ -68,9 +68,6 @@ class Onsets:
     streams = True
     needs_sound = True
 
-    def __init__(self, device: str = "cpu") -> None:
-        pass
-
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable without sound, or if the sound is shorter than one window."""
         audio = waveform.sound_of(clip)
@@ -134,6 +131,5 @@ def _decibels(wave: np.ndarray, protocol: OnsetProtocol) -> np.ndarray:
 @cache
 def _triangles(protocol: OnsetProtocol) -> np.ndarray:
     """The weights of the triangular bands, ``[bins, bands]``."""
-    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (protocol.lowest, protocol.highest))
-    corners = 700 * (10 ** (np.linspace(low, high, protocol.bands + 2) / 2595) - 1)
+    corners = waveform.mel_corners(protocol.lowest, protocol.highest, protocol.bands)
     return waveform.triangles(corners, np.fft.rfftfreq(protocol.transform, 1 / protocol.rate))

@@ -50,6 +50,12 @@ def require_length(wave: np.ndarray, shortest: int, rate: int, audio: Audio, who
         raise NotMeasurable(msg)
 
 
+def mel_corners(lowest: float, highest: float, bands: int) -> np.ndarray:
+    """``[bands + 2]``: ends and middles, in Hz, of bands that are equally wide in mel, 2595 · log10(1 + Hz / 700)."""
+    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (lowest, highest))
+    return 700 * (10 ** (np.linspace(low, high, bands + 2) / 2595) - 1)
+
+
 def triangles(corners: np.ndarray, bins: np.ndarray) -> np.ndarray:
     """``[bins, bands]``: weights that rise to 1 at the middle of a band and fall to 0 at its neighbours' middles.
 

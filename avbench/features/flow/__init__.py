@@ -46,7 +46,7 @@ class DISFlow:
     protocol = FlowProtocol()
     streams = True
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:

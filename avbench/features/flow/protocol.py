@@ -42,11 +42,11 @@ class FlowProtocol(Protocol):
     64x64 it is 0.45 pixels a second. Grain on a small still clip reached at most 0.004; a disc of 6 pixels that drifts
     at 1 pixel a second reached 0.006."""
     histogram_spans: int = 2
-    """The motion histogram divides the clip into this many equal spans of time,"""
+    """Equal spans of time into which the motion histogram divides the clip."""
     histogram_side: int = 2
-    """the frame into this many parts along each axis,"""
+    """Parts along each axis into which it divides the frame."""
     histogram_directions: int = 8
-    """and directions into this many bins; a vector is shared between the two nearest bins in proportion."""
+    """Bins of directions; a vector is shared between the two nearest ones in proportion."""
     acceleration_seconds: float = 1 / 64
     """A change of speed within this time weighs as much in the histogram as the speed itself."""
     lost_difference: float = 12.0

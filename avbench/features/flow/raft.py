@@ -60,7 +60,7 @@ class RAFTFlow(DISFlow):
     on_gpu = True
 
     def __init__(self, device: str = "cpu") -> None:
-        self._raft = brought(RAFTProtocol.weights, device)
+        self._raft = load_raft(RAFTProtocol.weights, device)
 
     def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
         """Flow from one working frame to another, both ``[height, width, 3]`` uint8."""
@@ -115,7 +115,7 @@ class RAFT:
         return encoded
 
 
-def brought(weight: str, device: str) -> RAFT:
+def load_raft(weight: str, device: str) -> RAFT:
     """RAFT with the user's weights. Raises InputError if the file is missing or a tensor is wrong."""
     path = locate(weight)
     return RAFT(filled(raft_large(), read_state_dict(path), f"{path}, as torchvision's raft_large,"), device)

@@ -65,7 +65,7 @@ class AVAlign:
     streams = True
     needs_sound = True
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self) -> None:
         with if_missing("AV-Align finds onsets with librosa; run `pip install 'avbench[sync]'`"):
             import librosa
         self._librosa = librosa
@@ -76,14 +76,15 @@ class AVAlign:
         if len(clip.frames) < 3:
             msg = f"AV-Align looks for peaks of motion, which need 3 frames, and this clip has {len(clip.frames)}"
             raise NotMeasurable(msg)
-        if audio.seconds < _WINDOW / 22_050:
+        rate, hop = self.protocol.rate, self.protocol.hop
+        if audio.seconds < _WINDOW / rate:
             msg = f"the clip has {1000 * audio.seconds:.3g} ms of sound; AV-Align's onsets need 93 ms"
             raise NotMeasurable(msg)
         mono = audio.waveform.mean(axis=0)
-        wave = self._librosa.resample(mono, orig_sr=audio.sample_rate, target_sr=22_050)
-        strength = self._librosa.onset.onset_strength(y=wave, sr=22_050)
-        frames = self._librosa.onset.onset_detect(onset_envelope=strength, sr=22_050)
-        sounds = self._librosa.frames_to_time(frames, sr=22_050)
+        wave = self._librosa.resample(mono, orig_sr=audio.sample_rate, target_sr=rate)
+        strength = self._librosa.onset.onset_strength(y=wave, sr=rate, hop_length=hop)
+        frames = self._librosa.onset.onset_detect(onset_envelope=strength, sr=rate, hop_length=hop)
+        sounds = self._librosa.frames_to_time(frames, sr=rate, hop_length=hop)
         fps, motion = float(clip.fps), motion_curve(clip.frames)
         peaks, clear = (peak_times(motion, fps, floor) for floor in (0.0, self.protocol.peak_floor))
         reused = float(sum(any(abs(sound - peak) < 1 / fps for peak in peaks) for sound in sounds))
@@ -110,7 +111,8 @@ def motion_curve(frames: np.ndarray) -> np.ndarray:
             before,
             after,
             None,  # pyright: ignore[reportArgumentType]
-            *(0.5, 3, 15, 3, 5, 1.2, 0),
+            *AVAlign.protocol.flow_settings,
+            0,
         )
         means.append(float(np.hypot(flow[..., 0], flow[..., 1]).mean()))
     return np.array([means[0], *means])

@@ -191,11 +191,9 @@ def log_mel(segments: torch.Tensor, protocol: SynchformerProtocol) -> torch.Tens
 @cache
 def _triangles(protocol: SynchformerProtocol) -> np.ndarray:
     """The weights of the triangular bands, ``[bands, bins]``."""
-    highest = 2595 * np.log10(1 + protocol.rate / 2 / 700)
-    corners = 700 * (10 ** (np.linspace(0, highest, protocol.bands + 2) / 2595) - 1)
-    low, middle, high = (corners[k : k + protocol.bands, None] for k in range(3))
+    corners = waveform.mel_corners(0, protocol.rate / 2, protocol.bands)
     hertz = np.fft.rfftfreq(protocol.transform, 1 / protocol.rate)
-    return np.maximum(0, np.minimum((hertz - low) / (middle - low), (high - hertz) / (high - middle)))
+    return np.ascontiguousarray(waveform.triangles(corners, hertz).T)
 
 
 def load(shape: Shape, state: dict[str, np.ndarray]) -> "Network":

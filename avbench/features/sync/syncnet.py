@@ -193,8 +193,7 @@ def cepstrum(wave: np.ndarray, protocol: SyncNetProtocol) -> np.ndarray:
     wave = np.pad(wave, (0, max(0, (steps - 1) * protocol.hop + protocol.window - len(wave))))
     cut = np.lib.stride_tricks.sliding_window_view(wave, protocol.window)[:: protocol.hop]
     power = np.abs(np.fft.rfft(cut, protocol.transform)) ** 2 / protocol.transform
-    highest = 2595 * np.log10(1 + protocol.rate / 2 / 700)
-    corners = 700 * (10 ** (np.linspace(0, highest, protocol.bands + 2) / 2595) - 1)
+    corners = waveform.mel_corners(0, protocol.rate / 2, protocol.bands)
     corners = np.floor((protocol.transform + 1) * corners / protocol.rate)
     bands = power @ waveform.triangles(corners, np.arange(power.shape[1]))
     tiny = np.finfo(np.float64).eps

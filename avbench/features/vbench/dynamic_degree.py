@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, Value, noted
-from avbench.features.flow.raft import MULTIPLE, brought
+from avbench.features.flow.raft import MULTIPLE, load_raft
 from avbench.storage.weights import UserProvidedProtocol
 
 
@@ -69,7 +69,7 @@ class VBenchRAFT:
     streams = True
 
     def __init__(self, device: str = "cpu") -> None:
-        self._raft = brought(VBenchRAFTProtocol.weights, device)
+        self._raft = load_raft(VBenchRAFTProtocol.weights, device)
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable if one frame is sampled, or if the frames are too small."""

@@ -42,9 +42,6 @@ class Flicker:
     protocol = FlickerProtocol()
     streams = True
 
-    def __init__(self, device: str = "cpu") -> None:
-        pass
-
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``flickering`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""
         if len(clip.frames) < 2:

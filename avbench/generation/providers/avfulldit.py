@@ -19,7 +19,8 @@ from avbench.avfulldit.pair import PairSettings, load_pair
 from avbench.avfulldit.pipeline import Wish, make
 from avbench.core import InputError, first_line, nearest
 from avbench.generation.detect import fingerprint
-from avbench.generation.table import Made, Request, check_finite, check_positive
+from avbench.generation.identity import exists
+from avbench.generation.table import Made, Request, check_counts, check_finite, check_positive
 
 _PAIR_SETTINGS = [field.name for field in fields(PairSettings)]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -44,7 +45,7 @@ class SamplingSettings:
 class AVFullDiT:
     """A checkpoint, or two pretrained towers, as a generator of clips.
 
-    Its settings are the fields of `Asked` and, for two towers, those of `PairSettings`; `dtype` is a name.
+    Its settings are the fields of `SamplingSettings` and, for two towers, those of `PairSettings`; `dtype` is a name.
     """
 
     batch_size = 4
@@ -57,7 +58,7 @@ class AVFullDiT:
         of_pair = {name: given.pop(name) for name in _PAIR_SETTINGS if name in given}
         asked = {name: value for name, value in vars(SamplingSettings(**given)).items() if value is not None}
         device = asked.pop("device", None)
-        joined = "+" in target and not Path(target).exists()
+        joined = "+" in target and not exists(Path(target))
         if joined:
             places = dict(zip(("video", "audio", "trained"), _places(target), strict=False))
             device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -119,11 +120,9 @@ class AVFullDiT:
 
 def _check(given: Mapping[str, Any]) -> None:
     """Raise InputError on an invalid setting, before anything is loaded."""
-    check_positive(**{name: given[name] for name in ("steps", "shift", "fps", "width", "height") if name in given})
-    for name in ("steps", "joint_layers"):
-        if isinstance(given.get(name, 1), bool) or not isinstance(given.get(name, 1), int):
-            msg = f"{name} is {given[name]!r}; it must be a whole number"
-            raise InputError(msg)
+    counts = ("steps", "joint_layers", "frames", "width", "height")
+    check_counts(**{name: given[name] for name in counts if name in given})
+    check_positive(**{name: given[name] for name in ("shift", "fps") if name in given})
     check_finite(**{name: given[name] for name in ("video_guidance", "audio_guidance") if name in given})
     again = given.get("audio_again", 0)
     if isinstance(again, bool) or not isinstance(again, int | float) or not 0 <= again < float("inf"):

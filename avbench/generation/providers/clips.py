@@ -1,9 +1,10 @@
 """Uses a folder of existing clips as a generator: ``clips:FOLDER``.
 
-A prompt's clip is looked up in this order: by the tag ``file`` (or ``video``, ``path``) of the prompt; by prompt id, as
-``<subset>/<id>-<seed>``, ``<id>-<seed>``, ``<id>/<seed>`` and, for seed 0, ``<id>``; as ``<caption>-<seed>``. Suffixes
-are those that `read_clip` reads; a folder of numbered frames needs ``-M fps=``. Files are kept byte for byte. A prompt
-without a file is recorded as a failure; files that match no prompt and files that are skipped are reported.
+A prompt's clip is looked up in this order: for seed 0, by the tag ``file`` (or ``video``, ``path``) of the prompt; by
+prompt id, as ``<subset>/<id>-<seed>``, ``<id>-<seed>``, ``<id>/<seed>`` and, for seed 0, ``<id>``; as
+``<caption>-<seed>``. Suffixes are those that `read_clip` reads; a folder of numbered frames needs ``-M fps=``. Files
+are kept byte for byte. A prompt without a file is recorded as a failure; files that match no prompt and files that are
+skipped are reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, digest, frame_rate
+from avbench.core import InputError, digest, frame_rate, listed
 from avbench.generation.table import Made, Request
 from avbench.storage.clip_files import clips_in, same_name, without_suffix
 from avbench.storage.content import content_sha256
@@ -63,9 +64,9 @@ class ClipsFolder:
         unused = sorted(self._name(path) for path in found - used)
         if not unused:
             return self._left_out
-        shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
+        counts = f"{len(unused)} of {len(found)} files"
         return [
-            f"{len(unused)} of {len(found)} files in {self._folder} belong to no prompt of this run: {shown}",
+            f"{counts} in {self._folder} belong to no prompt of this run: {listed(unused, 5)}",
             *self._left_out,
         ]
 
@@ -77,8 +78,8 @@ class ClipsFolder:
         candidates = self._candidates(request)
         if len(candidates) != 1:
             key = request.key
-            listed = ", ".join(path.name for path in candidates)
-            problem = f"several files match: {listed}" if candidates else "no file matches"
+            names = ", ".join(path.name for path in candidates)
+            problem = f"several files match: {names}" if candidates else "no file matches"
             also = " with or without the '-0'" if key.seed == 0 else ""
             msg = f"{problem}; looked in {self._folder} for {key.prompt}-{key.seed}{also}, and for its caption"
             raise InputError(msg)

@@ -5,8 +5,8 @@ The script is run once per batch, with one more argument, the path of a JSON fil
 `file`, adding a suffix that `read_clip` reads; it should write to a temporary name and rename. Its output is kept in
 `folder`. With exit code 0, a clip that it did not write is recorded as a failure of that clip. With another exit code
 it is run again for the clips it did not write, with the first of them moved to the end, as long as each run adds a
-clip. So a prompt that crashes the script does not stop the others. The command line is recorded, so put secrets in
-environment variables.
+clip; a first run that adds none is tried once more, unless it ran out of time. So a prompt that crashes the script does
+not stop the others. The command line is recorded, so put secrets in environment variables.
 
 Everything that the command names is identified by content, so that a changed script or checkpoint is another model:
 the program, unless it is a launcher such as python; every file, and those that a shell script names; the Python files
@@ -30,8 +30,8 @@ from typing import Any, BinaryIO
 
 from avbench.core import InputError
 from avbench.generation.detect import fingerprint
-from avbench.generation.identity import module_files, named_paths, real_script, source_files
-from avbench.generation.table import Made, Request, check_positive
+from avbench.generation.identity import exists, module_files, named_paths, real_script, source_files
+from avbench.generation.table import Made, Request, check_counts, check_positive
 from avbench.storage.content import content_sha256
 from avbench.storage.media import MEDIA_SUFFIXES
 from avbench.storage.writing import write_json
@@ -75,11 +75,13 @@ class Command:
             raise InputError(msg) from None
         if not self._words or not shutil.which(self._words[0]):
             named = self._words[0] if self._words else ""
-            why = "is a file that may not be run" if Path(named).is_file() else "is not a command that can be run"
+            is_file = exists(Path(named)) and Path(named).is_file()
+            why = "is a file that may not be run" if is_file else "is not a command that can be run"
             msg = f"cmd:{target}: {named!r} {why}; write cmd:SCRIPT ARGS…, such as cmd:python make.py"
             raise InputError(msg)
-        check_positive(batch=batch, concurrency=concurrency, timeout=timeout)
-        self.batch_size, self.concurrency, self._timeout_seconds = int(batch), int(concurrency), timeout
+        check_counts(batch=batch, concurrency=concurrency)
+        check_positive(timeout=timeout)
+        self.batch_size, self.concurrency, self._timeout_seconds = batch, concurrency, timeout
         if journal is None:
             journal = Path(tempfile.mkdtemp(prefix="avbench-"))
             weakref.finalize(self, shutil.rmtree, journal, ignore_errors=True)
@@ -187,7 +189,7 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 def _content_hashes(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str, Any]:
     """``files_sha256``, and ``folders`` if there are any: the hashes of what decides the clips."""
     chosen = [inputs] if isinstance(inputs, str) else inputs
-    if chosen is not None and (absent := [one for one in chosen if not Path(one).exists()]):
+    if chosen is not None and (absent := [one for one in chosen if not exists(Path(one))]):
         msg = f"-M inputs: {absent[0]} does not exist"
         raise InputError(msg)
     paths = [Path(one) for one in (named_paths(words) if chosen is None else chosen)]

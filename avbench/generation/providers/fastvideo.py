@@ -19,7 +19,7 @@ import numpy as np
 
 from avbench.core import Audio, Clip, InputError, UnusableError, first_line, frame_rate, if_missing, nearest
 from avbench.generation.detect import fingerprint
-from avbench.generation.table import Made, Request, captioned, check_finite, check_positive, check_template
+from avbench.generation.table import Made, Request, captioned, check_counts, check_finite, check_template
 
 _NAMES = {
     "width": "width",
@@ -67,7 +67,7 @@ class FastVideo:
                 f"fastvideo has no setting {unknown[0]!r}; {nearest(unknown[0], [*_NAMES, 'caption', 'load', 'call'])}"
             )
             raise InputError(msg)
-        check_positive(**{one: settings[one] for one in ("width", "height", "frames", "steps") if one in settings})
+        check_counts(**{one: settings[one] for one in ("width", "height", "frames", "steps") if one in settings})
         check_template(caption, "caption")
         check_finite(**{"guidance": settings["guidance"]} if "guidance" in settings else {})
         self._target, self._load, self._caption = target, dict(load or {}), caption

@@ -17,7 +17,7 @@ from typing import Any
 
 from avbench.core import Clip, InputError, first_line, nearest
 from avbench.generation.identity import identity
-from avbench.generation.table import Made, Request, check_settings
+from avbench.generation.table import Made, Request, check_counts, check_settings
 
 
 class OwnModel:
@@ -39,11 +39,10 @@ class OwnModel:
             raise InputError(msg)
         self._model = model
         self.batch_size: int = getattr(model, "batch_size", 1)
-        if type(self.batch_size) is not int or self.batch_size < 1:
-            msg = f"{kind.__name__}.batch_size is {self.batch_size!r}; it must be a whole number of at least 1"
-            raise InputError(msg)
-        if hasattr(model, "concurrency"):
-            self.concurrency = model.concurrency
+        check_counts(**{f"{kind.__name__}.batch_size": self.batch_size})
+        if concurrency := getattr(model, "concurrency", None):
+            check_counts(**{f"{kind.__name__}.concurrency": concurrency})
+            self.concurrency = concurrency
         given = {**settings, **_plain(getattr(model, "settings", {}), f"{kind.__name__}.settings")}
         self.settings: Mapping[str, Any] = {**given, **identity(kind, given.values())}
         if hasattr(model, "source"):

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from avbench.core import Audio, Clip, InputError, nearest
-from avbench.generation.table import Made, Request
+from avbench.generation.table import Made, Request, check_finite
 from avbench.toyworld import FAMILIES, Scene, make_clip, random_scene
 
 Change = Callable[[Clip, np.random.Generator, float], Clip]
@@ -131,7 +131,7 @@ CHANGES: dict[str, tuple[Change, float]] = {
     "clipped": (_clipped, 20),
 }
 """Variant → the change to a good clip, and its default strength (in ms, pixels, grey levels, share of the brightness,
-full scale, or times). A shift of the sound is cyclic, so that no sound is lost."""
+full scale, or times), 0 where it has none. A shift of the sound is cyclic, so that no sound is lost."""
 
 
 class ToyWorld:
@@ -145,9 +145,12 @@ class ToyWorld:
         if target not in variants:
             msg = f"toyworld:{target} is unknown; {nearest(target, filter(None, variants))}"
             raise InputError(msg)
-        if strength is not None and (target not in CHANGES or not isinstance(strength, int | float)):
-            msg = f"toyworld:{target} has no strength {strength!r}; those with a numeric one: {', '.join(CHANGES)}"
-            raise InputError(msg)
+        if strength is not None:
+            takes = [name for name, (_, usual) in CHANGES.items() if usual]
+            if target not in takes:
+                msg = f"toyworld:{target} has no strength; those that have one: {', '.join(takes)}"
+                raise InputError(msg)
+            check_finite(strength=strength)
         self._world = WORLDS.get(target, {})
         self._change, usual = CHANGES.get(target, (None, 0.0))
         self._strength = usual if strength is None else strength

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, first_line, nearest
-from avbench.generation.detect import detect, header
+from avbench.core import InputError, first_line, listed, nearest
+from avbench.generation.detect import detect
 from avbench.generation.diffusers_package import silenced
-from avbench.storage.reading import read_json
+from avbench.storage.reading import read_json, tensor_header
 
 DENOISERS = ("transformer", "transformer_2", "unet")
 """Parts of a pipeline that a LoRA may change."""
@@ -166,7 +166,7 @@ def apply(pipe: Any, adapters: Sequence[Adapter]) -> None:
 
 def _contents(file: Path) -> _Contents:
     """Sort a file's tensors by meaning. Raises InputError that names those with an unknown meaning."""
-    names = header(file)
+    names = tensor_header(file)
     metadata = dict(names.pop("__metadata__", None) or {})
     sides: dict[str, dict[str, str]] = {}
     alphas, differences, magnitudes, strange = {}, {}, {}, []
@@ -192,7 +192,7 @@ def _contents(file: Path) -> _Contents:
     if strange:
         msg = (
             f"{file} holds {len(strange)} tensors that are no known part of a LoRA (pairs of A and B or "
-            f"down and up, alpha, diff, diff_b): {_listed(strange)}; none may be dropped"
+            f"down and up, alpha, diff, diff_b): {listed(sorted(strange))}; none may be dropped"
         )
         raise InputError(msg)
     for module, one in whole.items():
@@ -202,7 +202,7 @@ def _contents(file: Path) -> _Contents:
             msg = f"{file}: {name} has the shape {names[name]['shape']}; it must be one number"
             raise InputError(msg)
     if magnitudes and (plain := [module for module in whole if module not in magnitudes]):
-        msg = f"{file}: {len(plain)} of its {len(whole)} layers of DoRA have no {_MAGNITUDE}: {_listed(plain)}"
+        msg = f"{file}: {len(plain)} of its {len(whole)} layers of DoRA have no {_MAGNITUDE}: {listed(sorted(plain))}"
         raise InputError(msg)
     layers = tuple(
         _Layer(module, one["A"], one["B"], alphas.get(module), one.get("B bias"), magnitudes.get(module))
@@ -363,7 +363,7 @@ def _add_differences(pipe: Any, adapter: Adapter, contents: _Contents) -> None:
     if lost:
         shown = [f"{name} of shape {tuple(named[name].shape)}" for name in lost]
         msg = f"{adapter.file}: {len(lost)} of its {len(named)} differences match nothing in the {adapter.component} "
-        raise InputError(msg + f"({type(network).__name__}): {_listed(shown)}")
+        raise InputError(msg + f"({type(network).__name__}): {listed(shown)}")
     with torch.no_grad():
         for name, change in named.items():
             weight = held[name]
@@ -393,7 +393,7 @@ def _translated(network: Any, asked: Mapping[str, Any], file: Path) -> dict[str,
     except Exception:  # the conversion of a whole file may need all of its tensors
         lost = set(asked)
     msg = f"{file}: {len(lost)} of its {len(asked)} differences have no name in {type(network).__name__}: "
-    raise InputError(msg + _listed(lost))
+    raise InputError(msg + listed(sorted(lost)))
 
 
 def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> None:
@@ -421,7 +421,7 @@ def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> 
                 (network.delete_adapters if hasattr(network, "delete_adapters") else network.delete_adapter)(name)
     msg = (
         f"{adapter.file}: {len(least)} of its {len(contents.layers)} LoRA layers match nothing in the "
-        f"{adapter.component} of {type(pipe).__name__}: {_listed(least)}; none may be dropped"
+        f"{adapter.component} of {type(pipe).__name__}: {listed(sorted(least))}; none may be dropped"
     )
     raise InputError(msg + (f" ({trouble[:200]})" if trouble else ""))
 
@@ -568,12 +568,6 @@ def _tensors(file: Path, names: Iterable[str]) -> dict[str, Any]:
     with safe_open(file, "pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in names}
     if wrong := [name for name, one in tensors.items() if not one.float().isfinite().all()]:
-        msg = f"{file}: {len(wrong)} of its tensors hold values that are NaN or infinite: {_listed(wrong)}"
+        msg = f"{file}: {len(wrong)} of its tensors hold values that are NaN or infinite: {listed(sorted(wrong))}"
         raise InputError(msg)
     return tensors
-
-
-def _listed(names: Iterable[str]) -> str:
-    from avbench.avfulldit.filled import listed
-
-    return listed(names)

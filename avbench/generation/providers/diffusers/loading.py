@@ -17,6 +17,7 @@ from avbench.generation import modular
 from avbench.generation.detect import PICKLES, Detected, is_modular
 from avbench.generation.diffusers_package import diffusers, silenced
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
+from avbench.generation.table import check_counts
 from avbench.storage.downloads import hub_refusal
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
@@ -416,9 +417,7 @@ def _check_ranks(placement: Placement) -> None:
     import torch
 
     count = placement.context_parallel
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        msg = f"context_parallel is {count!r}; it must be a whole number from 1"
-        raise InputError(msg)
+    check_counts(context_parallel=count)
     if count == 1:
         return
     for name in ("offload", "device_map", "compile"):

@@ -129,12 +129,12 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
     """
     pipeline, given = source.pipeline, asked.of_call()
     name, known = _preset(asked.preset, pipeline, source.index)
-    found, card = None, {}
+    found, evidence, card = None, None, {}
     if not asked.preset and not known.get("few_steps"):
         found = distilled(source.folder, source.index, added)
-    evidence = found and found[0]
-    if found and evidence:
-        card = {key: value for key, value in stated(found[1]).items() if key not in given}
+    if found:
+        evidence, place = found
+        card = {key: value for key, value in stated(place).items() if key not in given}
         _require_own_settings({*given, *card}, pipeline, evidence, few_step_presets(name))
         name, known = None, {**of_family(known), **card}
     wanted = {**{key: known[key] for key in calling.NAMES if known.get(key) is not None}, **given}

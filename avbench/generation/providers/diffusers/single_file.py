@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avbench.avfulldit.filled import check_names, listed, refuse_whole_numbers
-from avbench.core import InputError, first_line
+from avbench.avfulldit.filled import check_names, refuse_whole_numbers
+from avbench.core import InputError, first_line, listed
 from avbench.generation.detect import Detected
 from avbench.generation.diffusers_package import diffusers
 
@@ -48,7 +48,7 @@ def load_file(kind: Any, part: Detected, folder: Path, slot: str, dtype: torch.d
         msg = f"{part.path} is damaged, cut short or of another kind than its suffix: {first_line(first)}"
         raise InputError(msg) from error
     if any(not isinstance(one, Tensor) for one in checkpoint.values()):
-        strange = listed(str(name) for name, one in checkpoint.items() if not isinstance(one, Tensor))
+        strange = listed(sorted(str(name) for name, one in checkpoint.items() if not isinstance(one, Tensor)))
         msg = f"{part.path} holds an entry that is no tensor: {strange}"
         raise InputError(msg)
     _unscale(checkpoint, part.path, dtype)
@@ -118,13 +118,13 @@ def _check(kind: Any, checkpoint: Mapping[str, Tensor], path: Path, folder: Path
                 msg = f"{path} does not fit {what}: its names cannot be converted ({trouble!r})"
                 raise InputError(msg) from trouble
             if lost:
-                msg = f"{path} holds {len(lost)} tensors that match nothing in {what}: {listed(lost)}"
+                msg = f"{path} holds {len(lost)} tensors that match nothing in {what}: {listed(sorted(lost))}"
                 raise InputError(msg)
             shapes = named
     check_names(network, shapes, what, str(path))
     other = [name for name, shape in shapes.items() if held.get(name, shape) != shape]
     if other:
-        shown = listed(f"{name} is {shapes[name]} instead of {held[name]}" for name in other)
+        shown = listed(sorted(f"{name} is {shapes[name]} instead of {held[name]}" for name in other))
         msg = f"{path} is of another size than {what}: {shown}; give the pipeline that it belongs to, -M base="
         raise InputError(msg)
 

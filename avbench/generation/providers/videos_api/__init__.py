@@ -42,7 +42,7 @@ from avbench.generation.providers.videos_api.shapes import (
     is_refusal,
     model_report,
 )
-from avbench.generation.table import Made, Request, captioned, check_positive, check_template, grouped
+from avbench.generation.table import Made, Request, captioned, check_counts, check_positive, check_template, grouped
 from avbench.storage.servers import Answer, BrokenError, Deadline, LostError, Server
 
 _DOWNLOADS = 6
@@ -85,6 +85,11 @@ class Content:
         if self.body not in (None, "json", "multipart"):
             msg = f"body {self.body!r} is unknown; choices: json, multipart"
             raise InputError(msg)
+        if self.extra is not None and not isinstance(self.extra, Mapping):
+            msg = f"extra is {self.extra!r}; it must be an object of further fields of the request"
+            raise InputError(msg)
+        counts = {name: getattr(self, name) for name in ("frames", "width", "height")}
+        check_counts(**{name: count for name, count in counts.items() if count is not None})
         check_template(self.text, "text")
 
     @property
@@ -125,7 +130,8 @@ class Handling:
     """Accept clips of one run from different models, as the server reports them."""
 
     def __post_init__(self) -> None:
-        names = ("concurrency", "deadline", "poll_seconds", "most_megabytes")
+        check_counts(concurrency=self.concurrency)
+        names = ("deadline", "poll_seconds", "most_megabytes")
         check_positive(**{name: getattr(self, name) for name in names})
 
 
@@ -151,7 +157,7 @@ class VideosAPI:
                 "address is recorded"
             )
             raise InputError(msg)
-        self._shape, self.concurrency = SHAPES[self._content.shape], int(self._handling.concurrency)
+        self._shape, self.concurrency = SHAPES[self._content.shape], self._handling.concurrency
         key, pause = _key(self._handling.key_env), self._handling.poll_seconds
         self._server = Server(address, key, self._shape.key_header(key) if key else {}, first_pause=pause)
         if journal is None:
@@ -375,6 +381,10 @@ class VideosAPI:
         }
         if form["frames"] is None or form["fps"] is None:
             msg = "these prompts do not say how many frames are wanted at which rate: give -M frames= and -M fps="
+            raise InputError(msg)
+        if (form["width"] is None) != (form["height"] is None):
+            given, absent = ("width", "height") if form["height"] is None else ("height", "width")
+            msg = f"-M {given}={form[given]} is given, but no {absent}: give -M {absent}= as well, or neither"
             raise InputError(msg)
         captions = request.prompt.video_caption, request.prompt.audio_caption or ""
         text = captioned(self._content.text, *captions, "text")
