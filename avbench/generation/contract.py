@@ -79,7 +79,7 @@ def _repeated(build: Callable[[], Generator], requests: Sequence[Request], clips
     if difference is not None:
         yield Check("order", None, "not checked, because the same request gives different clips")
         return
-    size = max(1, generator.batch_size)
+    size = max(1, getattr(generator, "batch_size", 1))
     backwards, together = requests[::-1], []
     for start in range(0, len(backwards), size):
         together += _clip(generator, backwards[start : start + size])

@@ -112,7 +112,7 @@ def sample(
     for request in todo:
         if (alike := first[request.key]) != request.key:
             copies.setdefault(alike, []).append(request.key)
-    batches = _batches([one for one in todo if first[one.key] == one.key], generator.batch_size)
+    batches = _batches([one for one in todo if first[one.key] == one.key], getattr(generator, "batch_size", 1))
     pool, elsewhere = _pool(generator, workers, alone=alone)
 
     def copied(one: Sample) -> Iterator[Sample]:
@@ -137,7 +137,8 @@ def sample(
 
     # with all shards' requests, so that files of other shards are not reported as unused
     every = requests if shard is None else plan(subsets, seeds)
-    return len(todo), make(), [*remarks, *generator.remarks(every)]
+    own = getattr(generator, "remarks", None)
+    return len(todo), make(), [*remarks, *(own(every) if own else [])]
 
 
 def _stale(

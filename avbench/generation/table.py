@@ -71,6 +71,9 @@ class Generator(typing.Protocol):
     """The interface of a generator. These attributes are optional:
 
     - `prepare()` is called once in each process before the first clip.
+    - `batch_size` is the most requests that one call of `generate` takes; 1 where it is absent.
+    - `remarks(requests)` returns sentences that the user should read before sampling, for example which files match no
+      prompt.
     - `most_workers` is the largest number of worker processes that may run it; Ray's actors, which have a core or a GPU
       each, are not limited.
     - `concurrency` is the number of calls of `generate` that may run at once, in threads of one process; for a
@@ -90,18 +93,12 @@ class Generator(typing.Protocol):
 
     settings: Mapping[str, Any]
     """Everything besides prompt and seed that decides the clips, defaults included."""
-    batch_size: int
-    """The most requests that one call of `generate` takes."""
 
     def generate(self, requests: Sequence[Request]) -> Sequence[Made | InputError]:
         """Make the clips of up to `batch_size` requests; an error may be returned in place of a clip.
 
         Raises InputError if none can be made (each request is then tried alone), and Refused if the model refuses.
         """
-        ...
-
-    def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Return sentences that the user should read before sampling, for example which files match no prompt."""
         ...
 
 
