@@ -99,13 +99,15 @@ def test_windows_cover_the_clip_evenly_and_a_short_clip_is_one():
     protocol = ImageBindProtocol()
     assert imagebind.pairs(80, Fraction(8), protocol) == [(0, 15), (16, 31), (32, 47), (48, 63), (64, 79)]
     assert set(imagebind.pairs(9, Fraction(8), protocol)) == {(0, 8)}
+    slides = imagebind.pairs(3, Fraction(1, 5), protocol)  # a window of two seconds may hold no frame
+    assert slides == [(0, 0), (1, 1), (2, 2), (2, 2), (2, 2)]
     assert imagebind.starts(Fraction(5), 3, 2) == [0, Fraction(3, 2), 3]
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "cache"))
     monkeypatch.setattr(ImageBind, "shape", TINY)
-    torch.save({"modality_heads.audio.2.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    torch.save({"modality_heads.audio.2.weight": torch.zeros(2), "cls_token": torch.zeros(2)}, tmp_path / "other.pth")
     weights.provide("imagebind", tmp_path / "other.pth")
     with pytest.raises(InputError, match="the ImageBind checkpoint does not fit"):
         ImageBind()

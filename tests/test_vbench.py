@@ -370,8 +370,8 @@ def test_what_is_no_checkpoint_of_amt_s(cache):
     with pytest.raises(InputError, match="the AMT-S checkpoint does not fit: Missing key"):
         MotionSmoothness()
     torch.save({"state_dict": [1]}, cache / "amt-s.pth")
-    with pytest.raises(InputError, match="holds no state dict of tensors"):
+    with pytest.raises(InputError, match="is not a flat state dict of tensors"):
         MotionSmoothness()
     (cache / "amt-s.pth").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
+    with pytest.raises(InputError, match="cannot be read as a state dict"):
         MotionSmoothness()

@@ -192,7 +192,14 @@ def test_the_middles_of_eight_parts():
 def test_temporal_style_is_of_vbenchs_prompts_for_it(overall):
     clip = Clip(frames_of(64, 64), 8)
     asked = Prompt("a", "A ball, in super slow motion", tags={"dimensions": ["temporal_style", "human_action"]})
-    rows = [overall(clip, prompt) for prompt in (asked, Prompt("b", "A ball " * 16), Prompt("c", "A ball " * 15))]
+    rows = [
+        overall(clip, prompt)
+        for prompt in (
+            asked,
+            Prompt("b", "A ball " * 16, tags={"dimensions": None}),
+            Prompt("c", "A ball " * 15, tags={"dimensions": 512}),
+        )
+    ]
     assert [row["truncated"] for row in rows] == [0, 1, 0], "32 tokens with the marks of start and end"
     values = temporal_style({name: np.array([row[name] for row in rows]) for name in rows[0]})
     assert values[0] == rows[0]["similarity"] and np.isnan(values[1:]).all()

@@ -113,7 +113,8 @@ def _torch_load(path: Path, what: str) -> Any:
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Read a flat PyTorch state dict, bare or as a checkpoint's ``model`` or ``module``; no code is run.
+    """Read a flat PyTorch state dict, bare or as a checkpoint's ``model``, ``module`` or
+    ``state_dict``; no code is run.
 
     Raises:
         InputError: the file holds anything else.
@@ -122,7 +123,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 
     require_zip_memory(path)
     state = _torch_load(path, "a state dict")
-    for wrapper in ("model", "module"):
+    for wrapper in ("model", "module", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

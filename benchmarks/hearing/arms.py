@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from avbench.training.loop import train as follow
 from avbench.training.machine import Machine
 from avbench.training.objective import Objective
 from avbench.training.plan import Plan
-from avbench.training.state import Progress
+from avbench.training.state import STATE, Progress
 
 PLAN = Path(__file__).parent / "plan.toml"
 ARM = "arm.json"
@@ -86,11 +86,8 @@ class Study:
 
     def along(self, arm: Arm) -> list[int]:
         """The steps before the last at which the arm is looked at."""
-        training = self.plan["training"]
-        return [round(share * training["steps"]) for share in training["along"]] if self._followed(arm) else []
-
-    def _followed(self, arm: Arm) -> bool:
-        return arm.name in self.plan["secondary"].get("along", ())
+        training, followed = self.plan["training"], arm.name in self.plan["secondary"].get("along", ())
+        return [round(share * training["steps"]) for share in training["along"]] if followed else []
 
     def tower(self, what: str) -> Path:
         """The checkpoint of ``video`` or ``audio``: its own, or one of the bundled, as the plan says."""
@@ -159,7 +156,7 @@ class SoundReplaced:
 def train_tower(study: Study, what: str) -> Iterator[Progress]:
     """Train ``video`` or ``audio``. Its caption encoder knows the words of both captions: one arm reads both."""
     out = study.tower(what)
-    if (out / checkpoint.CARD).exists():
+    if (out / checkpoint.CONFIG).exists():
         return
     shape = dict(study.plan["towers"][what])
     plan = Plan(shape.pop("steps"), shape.pop("batch"), 2e-3, warmup=200, ema=0.999, train_text=True, seed=1)
@@ -175,7 +172,7 @@ def train_tower(study: Study, what: str) -> Iterator[Progress]:
 def train_arm(study: Study, arm: Arm, seed: int) -> Iterator[Progress]:
     """Train one arm once; its checkpoints lie in ``checkpoints/ARM-SEED``, earlier ones in ``…@STEP``."""
     out = study.folder / "checkpoints" / f"{arm.name}-{seed}"
-    if (out / checkpoint.CARD).exists():
+    if (out / checkpoint.CONFIG).exists():
         return
     given = {name: value for name, value in study.plan["training"].items() if name != "along"}
     plan = Plan(**given, seed=100 + seed, audio_weight=0.0 if arm.sound == "empty" else arm.audio_weight)
@@ -207,12 +204,12 @@ def _trained(
     clips: int,
     out: Path,
     more: Mapping[str, Any],
-    along: list[int] | None = None,
+    along: Sequence[int] = (),
 ) -> Iterator[Progress]:
     source = {**{name: value for name, value in study.examples.card.items() if name != "audio_codec"}, "first": clips}
 
     def keep(at: Progress, average: Mapping[str, Tensor]) -> None:
-        if at.step not in (along or ()):
+        if at.step not in along:
             return
         earlier = checkpoint.build(checkpoint.config_of(parts))
         earlier.learned().load_state_dict(dict(average))
@@ -240,7 +237,7 @@ def _trained(
         yield last
     if last is not None:
         save(parts, out, last)
-        (out / "state.pt").unlink()
+        (out / STATE).unlink(missing_ok=True)
 
 
 def arm_of(folder: Path) -> Arm:

@@ -130,9 +130,7 @@ def trained(values: pd.DataFrame) -> pd.DataFrame:
         {
             "arm": arm,
             "trainings": rows["seed"].nunique(),
-            "clips of each": rows.groupby("seed")
-            .apply(lambda one: len(one[["subset", "prompt"]].drop_duplicates()))
-            .min(),
+            "clips of each": rows.drop_duplicates(["seed", "subset", "prompt"]).groupby("seed").size().min(),
         }
         for arm, rows in last.groupby("arm", sort=False)
     )
@@ -237,9 +235,9 @@ def figure(study: Values, plan: dict[str, Any]) -> Any:
 def _panel(
     means: dict[str, pd.Series], span: tuple[float, float], top: float, row_height: float, title: str, number: int
 ) -> Iterator[Any]:
-    every = np.concatenate([each.to_numpy() for each in means.values()])
-    low, high = (every.min(), every.max()) if every.size else (0.0, 1.0)
-    scale = (span[1] - span[0]) / (high - low)
+    every = [value for each in means.values() for value in each]
+    low, high = (min(every), max(every)) if every else (0.0, 1.0)
+    scale = (span[1] - span[0]) / ((high - low) or 1.0)
     yield svg.text(span[0], 14, title, kind="strong")
     for place, (arm, each) in enumerate(means.items()):
         y = top + row_height * (place + 0.5)

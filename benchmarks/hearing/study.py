@@ -32,6 +32,8 @@ from avbench.training.machine import Machine, silence_torch
 from benchmarks.gpu_kit import print_line
 from benchmarks.hearing.arms import PLAN, Study, read_plan, train_arm, train_tower
 
+ALL_TRAINED = "trained"
+"""A file of the study's folder, written when no training is left."""
 TRAINED = "python:benchmarks.hearing.generator:Trained"
 MACHINE = "machine.json"
 _SAMPLED_AT_ONCE = {"cuda": 96, "cpu": 8}
@@ -44,16 +46,22 @@ def main() -> None:
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=run_examples, args=(options,))] if options.examples is None else []
     options.examples = options.examples or options.folder / "examples"
+    (options.folder / ALL_TRAINED).unlink(missing_ok=True)
     machine = machine_of(options)
     measuring = spawn.Process(target=run_measuring, args=(options, machine))
     trainers = [spawn.Process(target=run_trainer, args=(options, machine, n)) for n in range(options.trainers)]
-    for process in [*processes, *trainers, measuring]:
+    everyone = [*processes, *trainers, measuring]
+    for process in everyone:
         process.start()
-    for process in trainers:
-        process.join()
-    (options.folder / "trained").write_text("")
-    measuring.join()
-    sys.exit(max(abs(process.exitcode or 0) for process in [*trainers, measuring]))
+    while any(process.is_alive() for process in everyone):
+        if any(process.exitcode for process in everyone):  # the others may wait for what it makes
+            for process in everyone:
+                process.terminate()
+            sys.exit("a process of the study failed; the same command goes on")
+        if not any(process.is_alive() for process in trainers):
+            (options.folder / ALL_TRAINED).touch()
+        time.sleep(0.2)
+    sys.exit(max(process.exitcode or 0 for process in everyone))
 
 
 def run_examples(options: argparse.Namespace) -> None:
@@ -73,9 +81,10 @@ def plan_of(options: argparse.Namespace) -> dict[str, Any]:
         plan["towers"]["video"]["levels"] = [8, 16]
         plan["joint"]["layers"] = 1
         plan["training"] |= {"steps": 80, "batch": 2, "warmup": 1, "link_steps": 1}
-        plan["arm"] = [{**arm, "seeds": 2 if arm["name"] in ("t2v", "t2av") else 1} for arm in plan["arm"]]
-        for arm in plan["arm"]:
-            arm |= {"clips": 20} if "clips" in arm else {}
+        plan["arm"] = [
+            {**arm, "seeds": 2 if arm["name"] in ("t2v", "t2av") else 1, **({"clips": 20} if "clips" in arm else {})}
+            for arm in plan["arm"]
+        ]
     return plan
 
 
@@ -96,7 +105,7 @@ def study_of(options: argparse.Namespace, machine: Machine) -> Study:
 
 
 def run_trainer(options: argparse.Namespace, machine: Machine, number: int) -> None:
-    """Train every n-th arm; the first trainer makes the towers, the others wait for them."""
+    """Train this trainer's share of the towers, and once both exist its share of the arms."""
     _set_torch(options.threads)
     study = study_of(options, machine)
     for index, what in enumerate(("audio", "video")):
@@ -135,6 +144,7 @@ def run_measuring(options: argparse.Namespace, machine: Machine) -> None:
     ]
     pending: dict[Future[None], str] = {}
     left = list(wanted)
+    failed = []
     over = False
     with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
         while left or pending:
@@ -146,10 +156,13 @@ def run_measuring(options: argparse.Namespace, machine: Machine) -> None:
                 name = pending.pop(future)
                 if error := future.exception():
                     print_line(f"{name} was not measured: {error!r}")
+                    failed.append(name)
             if over and not pending:
                 break
-            over = (study.folder / "trained").exists()
+            over = (study.folder / ALL_TRAINED).exists()
             time.sleep(0.2)
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}; the same command tries again")
 
 
 def measure(options: argparse.Namespace, device: str, name: str) -> None:

@@ -131,14 +131,19 @@ class ImageBind:
 
 
 def starts(seconds: Fraction, count: int, length: int) -> list[Fraction]:
-    """When `count` evenly spaced windows of `length` seconds begin; all at 0 if there is no more than one."""
+    """When `count` evenly spaced windows of `length` seconds begin; all at 0 if the clip is no longer than one."""
     return [max(seconds - length, Fraction(0)) * k / (count - 1) for k in range(count)]
 
 
 def pairs(count: int, fps: Fraction, protocol: ImageBindProtocol) -> list[tuple[int, int]]:
     """The first and the last frame of each window, among `count` frames."""
     every = starts(count / fps, protocol.picture_windows, protocol.seconds)
-    return [(math.ceil(fps * one), min(math.ceil(fps * (one + protocol.seconds)), count) - 1) for one in every]
+    found = []
+    for one in every:
+        first = min(math.ceil(fps * one), count - 1)
+        last = min(math.ceil(fps * (one + protocol.seconds)), count) - 1
+        found.append((first, max(first, last)))  # below half a frame per second a window may hold none
+    return found
 
 
 def squares(frames: torch.Tensor, protocol: ImageBindProtocol) -> torch.Tensor:
@@ -184,8 +189,8 @@ def _mel(hertz: float | np.ndarray) -> np.ndarray:
 
 def _is_used(name: str) -> bool:
     """Whether a tensor of the checkpoint belongs to sound or picture, and not to the scale of training."""
-    part, kind, *_ = name.split(".")
-    return kind in ("vision", "audio") and part != "modality_postprocessors"
+    part, _, rest = name.partition(".")
+    return part != "modality_postprocessors" and rest.startswith(("vision.", "audio."))
 
 
 class Network(nn.Module):

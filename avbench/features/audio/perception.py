@@ -74,13 +74,17 @@ class Pair:
         self._model = pretrained(PeAudioVideoModel, folder, "PE-AV", [""], use_safetensors=True).to(self._device)
 
     @exact()
-    def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, float | np.ndarray]:
+    def __call__(self, clip: Clip, prompt: Prompt | None = None) -> dict[str, float | np.ndarray]:
         """Measure one clip. Raises NotMeasurable if an end is missing, the sound is silent, or shorter than 1 s."""
         vector: dict[str, Callable[[], torch.Tensor]] = {
             "sound": lambda: self._sound(clip),
             "frames": lambda: self._frames(clip),
-            "audio_caption": lambda: self._model.audio_model.text_audio_head(self._text(prompt.audio_caption)),
-            "video_caption": lambda: self._model.video_model.text_video_head(self._text(prompt.video_caption)),
+            "audio_caption": lambda: self._model.audio_model.text_audio_head(
+                self._text(prompt and prompt.audio_caption)
+            ),
+            "video_caption": lambda: self._model.video_model.text_video_head(
+                self._text(prompt and prompt.video_caption)
+            ),
         }
         one, other = (functional.normalize(vector[end](), dim=-1)[0] for end in self.ends)
         return {
@@ -120,6 +124,7 @@ _PROTOCOL = PEProtocol()
 class AudioVideo(Pair):
     """The feature ``pe-av``: ``one`` is the frames' vector, ``other`` the sound's."""
 
+    requires = Requires.CLIP
     ends = ("frames", "sound")
     needs_sound = True
     protocol = UserProvidedProtocol(replace(_PROTOCOL, name="pe-av"))

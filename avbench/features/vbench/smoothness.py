@@ -16,15 +16,15 @@ the real weights was checked.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, first_line, noted
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
 from avbench.features.networks import exact, filled
+from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 RADIUS, LEVELS, FIELDS, SIDE_CHANNELS = 3, 4, 3, 20
@@ -71,7 +71,8 @@ class MotionSmoothness:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        self._network = load(_tensors(locate(SmoothnessProtocol.weights))).to(self._device)
+        state = read_state_dict(locate(SmoothnessProtocol.weights))
+        self._network = filled(Network(), state, "the AMT-S checkpoint").to(self._device)
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``smoothness`` in 0...1. Raises NotMeasurable with fewer than 3 frames, or if the frames are too small."""
@@ -106,25 +107,6 @@ def smoothness(frames: Iterable[np.ndarray], between: Callable[[np.ndarray, np.n
         size += made.size
         before = following
     return (255 - apart / size) / 255
-
-
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The ``state_dict`` of the authors' checkpoint, or a bare one. No code in the file is run."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's readers raise their own errors; any of them means that it is no checkpoint
-        msg = f"{path} cannot be read as a checkpoint of tensors: {first_line(error)}"
-        raise InputError(msg) from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        msg = f"{path} holds no state dict of tensors, neither at the top nor under the name state_dict"
-        raise InputError(msg)
-    return state
-
-
-def load(state: dict[str, torch.Tensor]) -> "Network":
-    """AMT-S with these weights. Raises InputError that names a missing, unexpected or misshapen tensor."""
-    return filled(Network(), state, "the AMT-S checkpoint")
 
 
 class Network(nn.Module):

@@ -102,12 +102,12 @@ class ViCLIP:
         """Measure one clip."""
         shown = self._network.vision_encoder(self._seen(clip.frames)[None]).double()
         text = self._network.text_encoder(self._tokenizer([prompt.video_caption]).to(self._device)).double()
-        dimensions = prompt.tags.get("dimensions", ())
+        dimensions = prompt.tags.get("dimensions")
         return {
             "similarity": functional.cosine_similarity(shown, text).item(),
             # The marks of start and end are tokens too.
             "truncated": float(len(self._tokenizer.encode(prompt.video_caption)) + 2 > self.protocol.tokens),
-            "temporal_style": float("temporal_style" in dimensions),
+            "temporal_style": float(isinstance(dimensions, list | tuple | str) and "temporal_style" in dimensions),
         }
 
     def _seen(self, frames: np.ndarray) -> torch.Tensor:
