@@ -63,6 +63,13 @@ def filled(network: Network, state: Mapping[str, "torch.Tensor | np.ndarray"], w
     return network.eval().requires_grad_(False)
 
 
+def planes(frames: np.ndarray, device: "torch.device | str" = "cpu") -> "torch.Tensor":
+    """``[frames, height, width, 3]`` uint8 as ``[frames, 3, height, width]`` float32 in 0...255, on a device."""
+    import torch
+
+    return torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).float()
+
+
 def without(state: Mapping[str, Any], unused: str) -> dict[str, Any]:
     """The tensors whose names do not begin with `unused`."""
     return {name: value for name, value in state.items() if not name.startswith(unused)}

@@ -5,10 +5,9 @@ with that of GPT-2. Its cosines are not those of LAION's CLAP (`clap_text_audio`
 are others again. A cosine means nothing by itself, so the vectors are kept, and a metric subtracts the mean cosine that
 the sound has with the captions of other prompts.
 
-A sound of less than 7 s is repeated up to 7 s, as the authors do. Window and bands of the spectrogram are arrays in
-the checkpoint. The authors fill captions up with "!", and read GPT-2's vector at the token whose number is that of all
-tokens but these. So it is read at the caption's end mark, or, if the caption has "!" itself, one place before it for
-each.
+A sound of less than 7 s is repeated up to 7 s, as the authors do. Window and bands of the spectrogram are arrays in the
+checkpoint. The authors pad captions with "!", and read GPT-2's output at the index (number of tokens that are not "!")
+less 1. That is the end mark; in a caption that itself contains "!", it is one place earlier for each.
 
 Differences from the authors' code: channels are averaged, where it strings them together; a sound of more than 7 s is
 cut to the first 7 s, where it takes 7 s at random; scipy resamples; and a caption of more than 77 tokens is cut before
@@ -64,7 +63,7 @@ class MSCLAPProtocol(SoundProtocol):
     notes: Notes = noted(
         **SOUND_NOTES,
         floor="Decibels: lower values of the spectrogram are raised to it.",
-        read="At the token whose number is that of the tokens that are not padding.",
+        read="At the index: number of tokens that are not padding, less 1.",
         output="The projections of both networks, scaled to length 1, and their cosine.",
         text="The caption is cut to `tokens`, the end mark included.",
     )

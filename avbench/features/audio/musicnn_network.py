@@ -30,7 +30,7 @@ class Network(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features of each patch."""
-        front = torch.cat([self._front(patch) for patch in self.first(x).split(1)])  # of all at once it is large
+        front = torch.cat([self._front(patch) for patch in self.first(x).split(1)])  # one by one, for the memory
         one = self.middle[0](front)
         two = self.middle[1](one) + one
         three = self.middle[2](two) + two

@@ -1,8 +1,8 @@
 """Measures how well sound, picture and captions fit each other, by PE-AV: one network for every pair of them.
 
-PE-AV (Perception Encoder Audio-Visual; Meta, 2025) gives a vector to a sound, to the frames of a clip, and to a text:
-one for sounds and one for pictures. A feature for each pair, so that a clip without sound still has its picture
-compared with its caption:
+PE-AV (Perception Encoder Audio-Visual; Meta, 2025) gives one vector to a sound, one to the frames of a clip, and two to
+a text: one to compare with sounds, one with pictures. There is one feature per pair, so that a clip without sound still
+has its picture compared with its caption:
 
 - ``pe-av``: sound and frames.
 - ``pe-text-video``: video caption and frames.

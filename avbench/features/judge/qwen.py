@@ -11,8 +11,8 @@ two calls give the same number, bit for bit. How much it depends on the words is
 
 A rating is a model's opinion and no measurement of physics; compare only ratings by one model. The model is the user's
 folder of Qwen2.5-VL or Qwen3-VL, possibly fine-tuned: VideoScore2 is a Qwen2.5-VL, trained to write a reasoning before
-its answer, which it is not let to here. VideoPhy-2's own judge is another network (mPLUG-Owl). So these numbers are
-neither VideoPhy-2's nor VideoScore2's. At most 16 frames are shown, evenly spaced.
+its answer, which it cannot do here, since only the first token is read. VideoPhy-2's own judge is another network
+(mPLUG-Owl). So these numbers are neither VideoPhy-2's nor VideoScore2's. At most 16 frames are shown, evenly spaced.
 
 Network, preprocessing and chat template are transformers' own. On random weights the probabilities agree with those
 that transformers' ``generate`` reports for the first token of an answer, to 1e-6. No number of the real weights was

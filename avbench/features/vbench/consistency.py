@@ -30,7 +30,7 @@ from torchvision.transforms.functional import InterpolationMode, center_crop, no
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, Protocol, first_line, noted
 from avbench.features.devices import in_batches
-from avbench.features.networks import exact, filled
+from avbench.features.networks import exact, filled, planes
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
@@ -131,7 +131,8 @@ class SubjectConsistency:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        self._network = load(self.shape, read_state_dict(locate("dino-vitb16"))).to(self._device)
+        state = read_state_dict(locate("dino-vitb16"))
+        self._network = filled(Network(self.shape), state, "the DINO checkpoint").to(self._device)
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``consistency`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""
@@ -255,11 +256,6 @@ def in_parts(features: Any, frames: np.ndarray, at_once: int = _AT_ONCE) -> np.n
     return np.concatenate(in_batches(lambda part: features(frames[part]), len(frames), at_once))
 
 
-def planes(frames: np.ndarray, device: torch.device) -> torch.Tensor:
-    """``[frames, 3, height, width]`` float32 in 0...255."""
-    return torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).float()
-
-
 def _scaled(x: torch.Tensor, protocol: ConsistencyProtocol) -> torch.Tensor:
     return normalize(x / 255, list(protocol.mean), list(protocol.deviation))
 
@@ -292,11 +288,6 @@ def _clip_tensors(path: Path) -> dict[str, torch.Tensor]:
     # OpenAI's file is in half precision and also holds three numbers that describe the model.
     about = ("input_resolution", "context_length", "vocab_size")
     return {name: value.float() for name, value in state.items() if name not in about}
-
-
-def load(shape: Shape, state: dict[str, np.ndarray]) -> "Network":
-    """DINO with these weights. Raises InputError that names a missing, unexpected or misshapen tensor."""
-    return filled(Network(shape), state, "the DINO checkpoint")
 
 
 class Network(nn.Module):

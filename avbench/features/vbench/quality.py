@@ -27,8 +27,8 @@ from torch.nn import functional
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 
 from avbench.core import Clip, Notes, Protocol, noted
-from avbench.features.networks import exact, filled
-from avbench.features.vbench.consistency import CLIPShape, in_parts, load_clip, planes
+from avbench.features.networks import exact, filled, planes
+from avbench.features.vbench.consistency import CLIPShape, in_parts, load_clip
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 

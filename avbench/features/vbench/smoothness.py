@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
-from avbench.features.networks import exact, filled
+from avbench.features.networks import exact, filled, planes
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
@@ -89,7 +89,7 @@ class MotionSmoothness:
     @exact()
     def between(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
         """The frame halfway between two, all ``[height, width, 3]`` uint8."""
-        x = torch.from_numpy(np.stack((frame, following))).to(self._device).permute(0, 3, 1, 2).float() / 255
+        x = planes(np.stack((frame, following)), self._device) / 255
         more, wider = (-length % self.protocol.multiple for length in x.shape[2:])
         border = (wider // 2, wider - wider // 2, more // 2, more - more // 2)
         x = functional.pad(x, border, mode="replicate")

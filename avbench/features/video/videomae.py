@@ -65,7 +65,9 @@ class VideoMAE:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         state = read_state_dict(locate(VideoMAEProtocol.weights))
-        self._network = load(self.shape, state, self.protocol.frames, self.protocol.size).to(self._device)
+        network = Network(self.shape, self.protocol.frames, self.protocol.size)
+        # The classifier's head is not needed, and the position table is computed.
+        self._network = filled(network, without(state, "head."), "the VideoMAE checkpoint").to(self._device)
 
     @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
@@ -77,12 +79,6 @@ class VideoMAE:
         x = torch.from_numpy(np.array(clip.frames[:asked])).to(self._device).permute(3, 0, 1, 2).float() / 255
         x = functional.interpolate(x, (side, side), mode="bilinear", align_corners=False)
         return {"embedding": self._network(x[None])[0].float().cpu().numpy()}
-
-
-def load(shape: Shape, state: dict[str, np.ndarray], frames: int, side: int) -> "Network":
-    """The network with these weights. Raises InputError that names a missing, unexpected or misshapen tensor."""
-    # The classifier's head is not needed, and the position table is computed.
-    return filled(Network(shape, frames, side), without(state, "head."), "the VideoMAE checkpoint")
 
 
 class Network(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, if_missing, noted
-from avbench.features.networks import exact, pretrained
+from avbench.features.networks import exact, planes, pretrained
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -68,7 +68,7 @@ class VJEPA2:
         if len(clip.frames) < asked:
             msg = f"V-JEPA 2 takes {asked} frames and this clip has {len(clip.frames)}"
             raise NotMeasurable(msg)
-        x = torch.from_numpy(np.array(clip.frames[:asked])).to(self._device).permute(0, 3, 1, 2).float() / 255
+        x = planes(clip.frames[:asked], self._device) / 255
         x = _cropped(x, self._model.config.crop_size)
         mean, deviation = (x.new_tensor(each)[:, None, None] for each in (_MEAN, _DEVIATION))
         shown = self._model(pixel_values_videos=((x - mean) / deviation)[None], skip_predictor=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
-from avbench.features.networks import exact
+from avbench.features.networks import exact, planes
 from avbench.storage.pickles import read_arrays
 from avbench.storage.weights import WEIGHTS, locate
 
@@ -107,10 +107,3 @@ class I3DLogits:
 
         checkpoint = TensorFlowCheckpoint(read_arrays(locate(self.protocol.weights)))
         return Inception(checkpoint, self._device, self._dtype)
-
-
-def planes(frames: np.ndarray, device: "torch.device | str" = "cpu") -> "torch.Tensor":
-    """``[time, height, width, 3]`` uint8 as ``[time, 3, height, width]`` float32 in 0...255, on a device."""
-    import torch
-
-    return torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).float()

@@ -19,7 +19,8 @@ import torch
 from torch.nn import functional
 
 from avbench.core import Clip, NotMeasurable
-from avbench.features.video.i3d import I3DLogits, I3DProtocol, planes
+from avbench.features.networks import planes
+from avbench.features.video.i3d import I3DLogits, I3DProtocol
 
 SIDE = 224
 
@@ -130,8 +131,8 @@ class CommonMetrics(I3DLogits):
 class ASVA(I3DLogits):
     """``logits`` of the middle 2 seconds, as for generated clips, and ``logits_windows`` [3, 400], as for real ones.
 
-    Times are exact here. The source adds sixths of a second as floats and compares them with the reader's times, so it
-    may skip a frame that falls exactly on one of them.
+    Times are compared here with a tolerance of 1e-6 frames. The source adds sixths of a second as floats and compares
+    them with the reader's times, so it may skip a frame that falls exactly on one of them.
     """
 
     protocol: I3DProtocol = ConventionProtocol(

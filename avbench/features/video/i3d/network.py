@@ -2,9 +2,9 @@
 
 Carreira and Zisserman, "Quo Vadis, Action Recognition?" (2017). It was trained in TensorFlow, and two of TensorFlow's
 conventions change the numbers: padding is "SAME" (as much as the stride needs, the odd one at the end), and batch
-normalisation has epsilon 1e-3.
+normalisation has epsilon 1e-3 (1e-5 in pytorch-i3d's files).
 
-Layout: [1, channel, time, height, width] float32, channels last in memory.
+Layout: [1, channel, time, height, width] float32 or bfloat16, channels last in memory.
 """
 
 import functools
