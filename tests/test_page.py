@@ -275,6 +275,43 @@ def test_the_best_and_worst_clips_of_a_subset_open_in_the_player(inside):
 
 
 @pytest.mark.browser
+def test_a_thumbnail_opens_the_clip_of_its_own_seed(out, inside, browser):
+    opened = Opened(browser, out / "report.html")
+    tab = opened.page
+    tab.evaluate(
+        """() => {  // a second seed of the first subset, whose values are larger
+          const { name, prompts, seeds } = data.subsets[0];
+          seeds.push(1);
+          for (const { id } of prompts) data.clips[[name, id, 1].join("/")] = data.clips[[name, id, 0].join("/")];
+          for (const runs of Object.values(data.values[name])) for (const k of runs.keys())
+            runs[k] = runs[k].flatMap((value) => [value, value === null ? null : value + 1]);
+        }"""
+    )
+    strip = tab.locator(".strip").first
+    strip.scroll_into_view_if_needed()
+    strip.locator("select").select_option(label="warping error")
+    thumb = strip.locator(".thumb").nth(2)
+    thumb.click()
+    name = tab.locator("#player .name").inner_text()
+    assert name.endswith(" · 1") and name in thumb.get_attribute("aria-label")
+    opened.context.close()
+
+
+@pytest.mark.browser
+def test_a_pair_with_nothing_to_show_keeps_nothing_of_the_pair_before(out, inside, browser):
+    opened = Opened(browser, out / "report.html")
+    tab = opened.page
+    assert tab.locator("#found").inner_text() and tab.locator(".choice[aria-pressed=true]").count()
+    tab.evaluate("data.differences.forEach((one) => { one.effect = null; })")
+    tab.select_option("#pair", label="toyworld and <img src=x onerror=alert(1)>")
+    assert tab.locator("#found").text_content() == tab.locator("#rank").text_content() == ""
+    assert tab.locator(".choice[aria-pressed=true]").count() == 0
+    arms = tab.locator("#show .arm").all_inner_texts()
+    assert ["toyworld" in arms[0], "<img" in arms[1], len(arms)] == [True, True, 2]
+    opened.context.close()
+
+
+@pytest.mark.browser
 def test_names_and_captions_stay_text(inside):
     tab = inside.page
     assert "broken" not in tab.title()
