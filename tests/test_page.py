@@ -17,6 +17,7 @@ from command_line import run_avbench
 from made_runs import by_hand, evaluated, made_run
 
 from avbench import cli
+from avbench.comparison.differences import TO_TARGET
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import over_motion
 from avbench.features.current import current_rows
@@ -718,6 +719,20 @@ def test_a_paired_figure_has_the_differences_of_the_prompts():
     assert [*dots] == ["p0", "p1", "p2"]
     assert dots["p1"] - dots["p0"] == pytest.approx(dots["p2"] - dots["p1"], abs=0.2)
     assert f"b minus a: 2 [{2 - 4.303 * 2 / 3**0.5:.3g}, {2 + 4.303 * 2 / 3**0.5:.3g}]" in drawn.get("aria-label")
+
+
+def test_a_paired_figure_shows_the_compared_pairs_of_a_metric_with_a_target():
+    rows = [
+        ("s", f"p{k}", 0, "motion_amount", run, value * k) for k in range(3) for run, value in zip("abc", (1, 2, 4))
+    ]
+    values = pd.DataFrame(rows, columns=["subset", "prompt", "seed", "metric", "model", "value"])
+    pairs = [("b", "a"), ("c", "a"), ("c", "b")]
+    made = pd.DataFrame(pairs, columns=["run", "against"]).assign(
+        subset="s", metric="motion_amount", kind=TO_TARGET, difference=-9.0, low=-10.0, high=-8.0
+    )
+    (figure,) = plots.paired(values, ["a", "b", "c"], "s", made)
+    told = ET.fromstring(figure.drawing).get("aria-label")
+    assert "b minus a: 1 [" in told and "c minus a: 3 [" in told and "c minus b: 2 [" in told
 
 
 def test_playable_clips_have_even_sizes_and_a_browsers_sound(tmp_path):

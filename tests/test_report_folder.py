@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 import pytest
+from command_line import run_avbench
+from made_runs import evaluated, made_run
 
 from avbench.core import Clip, InputError, Key, MediaError, Run, Sample, Subset
 from avbench.core.prompt import Prompt
@@ -41,6 +43,13 @@ def test_no_report_is_written_into_a_run_folder(folder):
         alone(folder.path, lambda: None),
     ):
         pass
+
+
+def test_votes_are_read_before_anything_is_written(tmp_path):
+    run = evaluated(made_run(tmp_path / "run", names=["toy-control"]))
+    (tmp_path / "votes.json").write_text("{}")
+    done = run_avbench("report", run.path, "--out", tmp_path / "out", "--votes", tmp_path / "votes.json", code=2)
+    assert "not a file of votes" in done.stderr and not (tmp_path / "out").exists()
 
 
 def test_a_full_disk_is_told_and_the_next_report_tries_again(folder, tmp_path, monkeypatch):

@@ -64,6 +64,7 @@ def write_report(
         InputError: something cannot be written, a vote cannot be read, or a metric cannot be explained.
     """
     asked = explain.explained(options.explain, set(frame["metric"]), flow=options.flow)
+    voted = ballots.read(options.votes) if options.votes else None
     papers = printed.sections(runs)
     waiting = f"another avbench writes its report to {out}; waiting for it"
     with alone(out, lambda: note(waiting)):
@@ -85,7 +86,6 @@ def write_report(
         write_whole(out / "over_motion.csv", csv_text(over).encode())
         count, made = clips.prepare(runs, out / "media", pictures=asked.pictures, workers=options.workers)
         follow("page: clips", count, made)
-        voted = ballots.read(options.votes) if options.votes else None
         html = page.render(
             runs, frame, over, out / "media", differences, media=options.media, explained=asked, votes=voted
         )
