@@ -722,9 +722,8 @@ def test_a_paired_figure_has_the_differences_of_the_prompts():
 
 
 def test_a_paired_figure_shows_the_compared_pairs_of_a_metric_with_a_target():
-    rows = [
-        ("s", f"p{k}", 0, "motion_amount", run, value * k) for k in range(3) for run, value in zip("abc", (1, 2, 4))
-    ]
+    slopes = {"a": 1.0, "b": 2.0, "c": 4.0}
+    rows = [("s", f"p{k}", 0, "motion_amount", run, slope * k) for k in range(3) for run, slope in slopes.items()]
     values = pd.DataFrame(rows, columns=["subset", "prompt", "seed", "metric", "model", "value"])
     pairs = [("b", "a"), ("c", "a"), ("c", "b")]
     made = pd.DataFrame(pairs, columns=["run", "against"]).assign(

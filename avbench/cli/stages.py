@@ -108,9 +108,9 @@ def measure(
     """Measure the clips of run folders."""
     from avbench.api import share_of
 
+    work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device, precision=precision)
     metrics = named_metrics(metric, fvd_protocol, columns, allowed_to_fetch(fetch, accept_licence))
     places = [share_of(path, parsed_shard(shard)) for path in runs]
-    work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device, precision=precision)
     if lost := sum([measure_run(path, metrics, work, against) for path in places]):
         refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
 
@@ -130,8 +130,8 @@ def evaluate(
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
     from avbench.api import measurable
 
-    metrics = named_metrics(metric, fvd_protocol, columns)
     work, lost, scored = work_of(workers, device=device, precision=precision), 0, False
+    metrics = named_metrics(metric, fvd_protocol, columns)
     for path in runs:
         if fvd_protocol:
             lost += measure_run(path, measurable(opened_run(path), metrics, reference, work), work, against)

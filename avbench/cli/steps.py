@@ -49,10 +49,10 @@ def work_of(
     precision: str | None = None,
     mirrors: "Mirrors | None" = None,
 ) -> "Work":
-    """Settings of the work for a command: its notes are printed."""
-    from avbench.api import Work
+    """Settings of the work for a command, checked; its notes are printed."""
+    from avbench.api import work
 
-    return Work(workers, replace, PRINTED, device, precision, mirrors)
+    return work.work_of(workers, replace, PRINTED, device, precision, mirrors)
 
 
 def sample_run(place: Path, model: str, asked: "SamplingJob", work: "Work") -> int:
@@ -73,7 +73,6 @@ def named_metrics(
     from avbench.metrics.columns import Wanted, wanted_metrics
     from avbench.metrics.evaluate import fvd_metrics
 
-    api.note_unusable_metrics(PRINTED)
     how = api.fetching(fetch, work_of())
     return wanted_metrics(Wanted(names, columns, fvd_metrics(fvd_protocols or ()), how), PRINTED.note)
 
@@ -115,9 +114,10 @@ def evaluate_run(
 
 def opened_run(path: "Path | RunFolder", *, reads_clips: bool = False) -> "RunView":
     """Open a run folder and note clips whose files are gone, if clips will be read."""
-    from avbench.api import opened
+    from avbench.api import Work, opened
 
-    return opened(path if isinstance(path, Path) else path.path, work_of(), reads_clips=reads_clips)
+    work = Work(reporter=PRINTED)
+    return opened(path if isinstance(path, Path) else path.path, work, reads_clips=reads_clips)
 
 
 def chosen_subsets(
@@ -162,7 +162,9 @@ def shard_place(out: Path, shard: str | None) -> Path:
 
 def worker_count(asked: "int | RayActors | None") -> int:
     """How many processes of this machine: as asked, or one per core."""
-    return work_of(asked).processes
+    from avbench.api import Work
+
+    return Work(asked).processes
 
 
 def written_plan(path: Path | None) -> "Plan":
