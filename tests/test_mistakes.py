@@ -135,6 +135,22 @@ MISTAKES = {
     "list metrics fdv": "list metrics: no name holds 'fdv'; did you mean 'fvd'",
     "list metrics --format xml": "choices: console, csv, json, latex, md",
     "report a --out page --media insde": "did you mean 'inside'",
+    "compare a --caption short": "--caption has no effect with --format console; give md, latex or csv",
+    "compare a --caption short --format json": "--caption has no effect with --format json",
+    **{
+        f"{words} {option}": f"{option.split()[0]} has no effect on arms"
+        for words, options in {
+            "compare x=a y=a": ("--all",),
+            "report x=a y=a --out page": ("--all", "--media beside", "--workers 0"),
+        }.items()
+        for option in options
+    },
+    **{f"doctor {given}": "no effect without --model" for given in ("-M a=1", "--subset ambient", "--prompts file")},
+    "doctor --model toyworld: --subset ambient --prompts file": "give --subset or --prompts, not both",
+    "check a --baseline b.zip --reason x": "--reason has no effect without --update",
+    "check a --baseline b.zip --reason x --update --init": "--init has no effect with --update",
+    "check a --baseline b.zip --reason x --update --plan file": "--plan has no effect with --update",
+    "check a --baseline b.zip --init --junit file": "--junit has no effect with --init",
     "check a --baseline missing.zip": "missing.zip",
     "reference show toy-contrl": "did you mean 'toy-control'",
     "reference build empty": "no clip in it",

@@ -19,6 +19,7 @@ import torch
 from command_line import run_avbench
 from processes import wait_until
 
+from avbench.cli import machine_checks
 from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.generation.contract import check
 from avbench.generation.providers.toyworld import ToyWorld
@@ -222,6 +223,18 @@ def test_seeds_prompts_nan_counts_and_settings_are_checked():
     bare = Subset("bare", 1, (Prompt("p", "a cat"),), None)
     (_, clips) = check(lambda: ToyWorld(""), bare)
     assert clips.ok is False and "3 of" not in clips.words and "2 of 2 clips" in clips.words
+
+
+def test_doctor_says_why_there_is_no_toy_clip(tmp_path, monkeypatch):
+    class Broken:
+        def generate(self, requests):
+            return [InputError("the world ended") for _ in requests]
+
+    monkeypatch.setattr(machine_checks.generators, "build", lambda *_: Broken())
+    machine_checks._toy_clip.cache_clear()
+    monkeypatch.setattr(machine_checks, "_weights", lambda: [])
+    found = {one.name: one.words for one in machine_checks.checks(tmp_path)}
+    assert found["toy clip"] == "the world ended" and found["measuring"] == "there is no clip to try it on"
 
 
 @pytest.mark.slow

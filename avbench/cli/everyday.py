@@ -280,6 +280,8 @@ def compare(
 
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
+    if form not in paper.FORMS:
+        _refuse_idle(f"with --format {form}; give md, latex or csv", caption=caption == "short")
     arms = api.named_arms(runs)
     _refuse_with_arms(
         arms is not None,
@@ -288,6 +290,7 @@ def compare(
         columns=columns,
         caption=caption != "full",
         figure=figure,
+        all=every,
     )
     if arms:
         chosen = Chosen(metric, all_pairs, plan, allow, unpaired)
@@ -309,7 +312,7 @@ def compare(
     if figure:
         for place in found.save_figure(figure):
             print_line(f"figure: {place}", err=True)
-    if caption == "short" and form in paper.FORMS:
+    if caption == "short":
         from avbench.comparison.leaderboard import leaderboard
 
         names = [*dict.fromkeys(found.scores["metric"])] if columns else metric  # runs may have other metrics
@@ -358,6 +361,13 @@ def check(
     from avbench.comparison import gate
     from avbench.report import checks
 
+    if update or init:
+        mode = "with --update" if update else "with --init"
+        _refuse_idle(
+            mode, init=update and init, plan=update and plan, junit=junit, summary=summary, reference=reference
+        )
+    if not update:
+        _refuse_idle("without --update", reason=reason)
     folder = opened_run(run_folder)
     if update:
         shrunk = gate.update(folder, baseline, reason)
@@ -413,7 +423,17 @@ def report(
     if media not in MEDIA:
         refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
     arms = api.named_arms(runs)
-    _refuse_with_arms(arms is not None, unpaired=unpaired, reference=reference, flow=flow, explain=explain, votes=votes)
+    _refuse_with_arms(
+        arms is not None,
+        unpaired=unpaired,
+        reference=reference,
+        media=media != "inside",
+        flow=flow,
+        explain=explain,
+        votes=votes,
+        workers=workers is not None,
+        all=every,
+    )
     if arms:
         compared = _compared_arms(arms, Chosen(metric, False, plan, allow, unpaired))
         page = compared.save_report(out)
@@ -448,7 +468,9 @@ def doctor(
         typer.Option(help="Check this model's contract: six clips are made, and paid for if it is a paid service."),
     ] = None,
     setting: Settings = None,
-    subset: Annotated[str, typer.Option(help="The subset whose first two prompts are used.")] = "toy-control",
+    subset: Annotated[
+        str | None, typer.Option(help="The subset whose first two prompts are used; toy-control by default.")
+    ] = None,
     prompts: Prompts = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -459,9 +481,11 @@ def doctor(
     from avbench.generation import table as generators
 
     if model:
-        (asked,) = chosen_subsets(None if prompts else [subset], prompts, None, None)
+        names = [subset] if subset else None if prompts else ["toy-control"]
+        (asked,) = chosen_subsets(names, prompts, None, None)
         found = contract.check(lambda: generators.build(model, parsed_settings(setting or ())), asked)
     else:
+        _refuse_idle("without --model", M=setting, subset=subset, prompts=prompts)
         found = checks(out)
     failed = 0
     for one in found:
@@ -482,12 +506,18 @@ class Chosen:
     unpaired: bool
 
 
+def _refuse_idle(where: str, **given: object) -> None:
+    """Refuse an option that was given although it has no effect there."""
+    if idle := [name for name, value in given.items() if value]:
+        refuse(f"{'-' if len(idle[0]) == 1 else '--'}{idle[0]} has no effect {where}")
+
+
 def _refuse_with_arms(arms: bool, *, unpaired: bool, **given: object) -> None:
     """Refuse options that have no effect on arms, and the one that has none on single runs."""
     if unpaired and not arms:
         refuse("--unpaired is about the trainings of arms; name arms, as in 'a=runs/a-*'")
-    if arms and (idle := [name for name, value in given.items() if value]):
-        refuse(f"--{idle[0]} has no effect on arms; leave it out, or compare single runs, without NAME=")
+    if arms:
+        _refuse_idle("on arms; leave it out, or compare single runs, without NAME=", **given)
 
 
 def _compared_arms(arms: dict[str, list[str]], chosen: Chosen) -> "ArmComparison":
