@@ -138,7 +138,7 @@ def measured(
     with _writing(view, work) as mirror:
         how = {"workers": work.pool, "device": work.device, "precision": work.precision, "mirror": mirror}
         count, tasks = measure_clips(view, features_of(metrics), against=against, others=others, **how)
-        if count and work.precision == "bf16" and (sentence := _slow(work)) not in (None, *work.reporter.notes):
+        if count and work.precision == "bf16" and (sentence := _slow(work)):
             work.reporter.note(sentence)
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted

@@ -59,7 +59,6 @@ from avbench.cli.steps import (
     LOST_MIRROR,
     PRINTED,
     allowed_to_fetch,
-    chosen_subsets,
     chosen_workers,
     opened_run,
     parsed_settings,
@@ -475,6 +474,7 @@ def doctor(
     out: Out = Path("runs"),
 ) -> None:
     """Check this machine, or a model: one line per check, and exit code 1 if one failed."""
+    from avbench.api import chosen_subsets
     from avbench.cli.machine_checks import checks
     from avbench.comparison.verdict import counted
     from avbench.generation import contract
@@ -482,7 +482,7 @@ def doctor(
 
     if model:
         names = [subset] if subset else None if prompts else ["toy-control"]
-        (asked,) = chosen_subsets(names, prompts, None, None)
+        (asked,) = chosen_subsets(names, prompts)
         found = contract.check(lambda: generators.build(model, parsed_settings(setting or ())), asked)
     else:
         _refuse_idle("without --model", M=setting, subset=subset, prompts=prompts)

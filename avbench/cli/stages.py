@@ -41,7 +41,6 @@ from avbench.cli.program import app
 from avbench.cli.steps import (
     LOST_MIRROR,
     allowed_to_fetch,
-    chosen_subsets,
     chosen_workers,
     evaluate_run,
     measure_run,
@@ -49,7 +48,6 @@ from avbench.cli.steps import (
     opened_run,
     parsed_settings,
     parsed_shard,
-    sample_run,
     shard_place,
     work_of,
 )
@@ -74,14 +72,15 @@ def sample(
     mirror: MirrorAt = None,
 ) -> None:
     """Make the clips of one model, and nothing else."""
-    from avbench.api import Mirrors, SamplingJob, model_folders
+    from avbench.api import Mirrors, SamplingJob, chosen_subsets, model_folders, sampled
 
     ((place, model),) = model_folders(shard_place(out, shard), [model]).items()
-    subsets, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
+    subsets, settings = chosen_subsets(subset, prompts, view or (), limit), parsed_settings(setting or ())
     asked = SamplingJob(subsets, range(seeds), settings, shard=parsed_shard(shard))
     mirrors = None if mirror is None else Mirrors(out, mirror)
     work = work_of(chosen_workers(workers, engine, address, item_timeout), replace=replace, mirrors=mirrors)
-    if failures := sample_run(place, model, asked, work):
+    _, failures = sampled(place, model, asked, work)
+    if failures:
         refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
     print_line(place)
     if mirrors and mirrors.lost:

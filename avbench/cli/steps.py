@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from avbench.cli.printing import Printed, print_line, refuse
 
 if TYPE_CHECKING:
-    from avbench.api import SamplingJob, Work
+    from avbench.api import Work
     from avbench.comparison.plan import Plan
-    from avbench.core import Shard, Subset
+    from avbench.core import Shard
     from avbench.metrics.table import Metric
     from avbench.storage.mirror import Mirrors
     from avbench.storage.ray_actors import RayActors
@@ -53,13 +53,6 @@ def work_of(
     from avbench.api import work
 
     return work.work_of(workers, replace, PRINTED, device, precision, mirrors)
-
-
-def sample_run(place: Path, model: str, asked: "SamplingJob", work: "Work") -> int:
-    """Sample a run; return how many clips failed, without those that the model refused."""
-    from avbench.api import sampled
-
-    return sampled(place, model, asked, work)[1]
 
 
 def named_metrics(
@@ -118,15 +111,6 @@ def opened_run(path: "Path | RunFolder", *, reads_clips: bool = False) -> "RunVi
 
     work = Work(reporter=PRINTED)
     return opened(path if isinstance(path, Path) else path.path, work, reads_clips=reads_clips)
-
-
-def chosen_subsets(
-    names: Sequence[str] | None, prompts: Path | None, views: Sequence[str] | None, limit: int | None
-) -> list["Subset"]:
-    """Return the subsets that the options name, or the toy subsets."""
-    from avbench import api
-
-    return api.chosen_subsets(names, prompts, views or (), limit)
 
 
 def parsed_settings(settings: Iterable[str]) -> dict[str, Any]:
