@@ -346,7 +346,7 @@ def test_a_refusal_is_counted_by_itself(here):
     options = ["--subset", "toy-control", "--limit", "3", "--out", str(here)]
     for _ in range(2):
         found = run_avbench("sample", "python:my_model:make", *options, code=None)
-        assert found.exit_code == 0 and "1 clips were refused by the model" in found.output
+        assert found.exit_code == 0 and "the model refused 1 clip;" in found.output
     folder = RunFolder(here / "python-my_model-make")
     lines = (folder.path / "samples.jsonl").read_text().splitlines()
     assert len(lines) == 3 and sum(one.refused for one in folder.samples().values()) == 1, "it is not asked for twice"

@@ -48,6 +48,7 @@ def subsets_lint(
     ] = None,
 ) -> None:
     """Check subsets against their cards; exit code 1 if something is wrong."""
+    from avbench.core import counted
     from avbench.subsets.lint import lint
 
     findings, notes = lint(names or (), against or ())
@@ -56,7 +57,7 @@ def subsets_lint(
     for finding in findings:
         print_line(finding)
     if findings:
-        refuse(f"{len(findings)} findings", code=1)
+        refuse(counted(len(findings), "finding"), code=1)
 
 
 @subsets_app.command("import")
@@ -73,6 +74,7 @@ def subsets_import(
     licence: Annotated[str | None, typer.Option(help="Licence of the clips.")] = None,
 ) -> None:
     """Make a subset of a published data set that lies on your disk."""
+    from avbench.core import counted
     from avbench.subsets import datasets, loading
     from avbench.subsets.from_dataset import as_subset
 
@@ -81,7 +83,7 @@ def subsets_import(
     for sentence in made.remarks:
         print_line(f"note: {sentence}", err=True)
     loading.write(made.subset, out)
-    print_line(f"{len(made.subset.prompts)} prompts  {out}")
+    print_line(f"{counted(len(made.subset.prompts), 'prompt')}  {out}")
 
 
 @app.command()
@@ -231,6 +233,7 @@ def reference_for(
     how = work_of(workers, replace=replace, device=device, precision=precision)
     _require_curation()
     from avbench import api
+    from avbench.core import counted
     from avbench.curation.match import matches
     from avbench.features.requirements import require_weights
     from avbench.metrics import reference, reference_building
@@ -256,16 +259,17 @@ def reference_for(
     source, licence = f"clips:{opened.folder}", licence or opened.reader.licence
     clips = api.RealClips(subset, source, (0,), licence, rows or reference_building.ROWS, about)
     sha256 = api.build_reference(clips, metrics, place / "run", out / asked.name, how, placed_by="--work")
-    print_line(f"{len(subset.prompts)} clips: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
+    count = counted(len(subset.prompts), "clip")
+    print_line(f"{count}: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
     for one in found:
         print_line(one.sentence)
-    for sentence in [*_length(asked, decided), *reference.remarks(reference.load(out / asked.name))]:
+    for sentence in [*_length_remark(asked, decided), *reference.remarks(reference.load(out / asked.name))]:
         print_line(f"note: {sentence}", err=True)
     print_line(f"{sha256}  {out / asked.name}")
 
 
-def _length(asked: "Subset", decided: "Decided") -> Iterator[str]:
-    """Say if the chosen clips last much longer or shorter than the subset recommends."""
+def _length_remark(asked: "Subset", decided: "Decided") -> Iterator[str]:
+    """Yield a remark if the chosen clips last much longer or shorter than the subset recommends."""
     import numpy as np
 
     stated = asked.card.get("recommended", {}).get("seconds")

@@ -42,11 +42,11 @@ from avbench.cli.options import (
     folder_beside_runs,
 )
 from avbench.cli.printing import (
-    Printed,
+    ConsoleReporter,
     print_frame,
     print_line,
     print_list,
-    print_printed,
+    print_paper_tables,
     print_protocols,
     print_scores,
     print_tables,
@@ -56,8 +56,8 @@ from avbench.cli.printing import (
 )
 from avbench.cli.program import app
 from avbench.cli.steps import (
+    CONSOLE,
     LOST_MIRROR,
-    PRINTED,
     allowed_to_fetch,
     chosen_workers,
     opened_run,
@@ -161,7 +161,7 @@ def score(
         device=device,
         precision=precision,
         replace=replace,
-        reporter=PRINTED,
+        reporter=CONSOLE,
         shard=shard,
         mirror=mirror,
     )
@@ -242,7 +242,7 @@ def run(
         device=device,
         precision=precision,
         replace=replace,
-        reporter=Printed(PRINTED.notes, begun),
+        reporter=ConsoleReporter(CONSOLE.notes, begun),
         shard=shard,
         mirror=mirror,
     )
@@ -307,7 +307,7 @@ def compare(
         reference=reference,
     )
     for sentence in found.notes:
-        PRINTED.note(sentence)
+        CONSOLE.note(sentence)
     if figure:
         for place in found.save_figure(figure):
             print_line(f"figure: {place}", err=True)
@@ -334,7 +334,7 @@ def compare(
             print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, form)
     if totals := [*vbench.totals(found.scores)]:
         print_tables(totals, vbench.LEGEND, form)
-    print_printed(printed.sections(found.runs), form)
+    print_paper_tables(printed.sections(found.runs), form)
 
 
 @app.command()
@@ -442,7 +442,7 @@ def report(
     views = [opened_run(Path(path), reads_clips=True) for path in runs]
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
     options = PageOptions(media, flow, explain or (), tuple(votes or ()), worker_count(workers))
-    page = found.save_report(out, options, PRINTED)
+    page = found.save_report(out, options, CONSOLE)
     _print_comparison(found, page, shown=Shown(details, every))
 
 
@@ -476,7 +476,7 @@ def doctor(
     """Check this machine, or a model: one line per check, and exit code 1 if one failed."""
     from avbench.api import chosen_subsets
     from avbench.cli.machine_checks import checks
-    from avbench.comparison.verdict import counted
+    from avbench.core import counted
     from avbench.generation import contract
     from avbench.generation import table as generators
 
@@ -572,10 +572,10 @@ def _finish(
     shown: "Shown",
 ) -> None:
     """Write the report of a comparison and print the answer; exit code 1 if something was lost or not measured."""
-    from avbench.comparison.verdict import counted
+    from avbench.core import counted
     from avbench.report.writing import PageOptions
 
-    page = found.save_report(out, PageOptions(explain=shown.explain, workers=worker_count(workers)), PRINTED)
+    page = found.save_report(out, PageOptions(explain=shown.explain, workers=worker_count(workers)), CONSOLE)
     _print_comparison(found, page, fvd_protocols, shown=shown)
     if found.scores["value"].isna().to_numpy().all():
         refuse("nothing could be measured; the notes and the answer say why", code=1)
@@ -600,7 +600,7 @@ def _print_comparison(
         print_protocols(found.scores, fvd_protocols or ())
     if totals := [*vbench.totals(found.scores)]:
         print_tables(totals, vbench.LEGEND, "console")
-    print_printed(printed.sections(found.runs), "console")
+    print_paper_tables(printed.sections(found.runs), "console")
     print_line(
         f"page: {page}" + ("" if shown.details else "   (its folder has the tables; --details prints every comparison)")
     )

@@ -73,6 +73,7 @@ def sample(
 ) -> None:
     """Make the clips of one model, and nothing else."""
     from avbench.api import Mirrors, SamplingJob, chosen_subsets, model_folders, sampled
+    from avbench.core import counted
 
     ((place, model),) = model_folders(shard_place(out, shard), [model]).items()
     subsets, settings = chosen_subsets(subset, prompts, view or (), limit), parsed_settings(setting or ())
@@ -81,7 +82,7 @@ def sample(
     work = work_of(chosen_workers(workers, engine, address, item_timeout), replace=replace, mirrors=mirrors)
     _, failures = sampled(place, model, asked, work)
     if failures:
-        refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
+        refuse(f"{counted(failures, 'clip')} could not be made; {place}/samples.jsonl says why", code=1)
     print_line(place)
     if mirrors and mirrors.lost:
         refuse(LOST_MIRROR, code=1)
@@ -106,12 +107,13 @@ def measure(
 ) -> None:
     """Measure the clips of run folders."""
     from avbench.api import share_of
+    from avbench.core import counted
 
     work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device, precision=precision)
     metrics = named_metrics(metric, fvd_protocol, columns, allowed_to_fetch(fetch, accept_licence))
     places = [share_of(path, parsed_shard(shard)) for path in runs]
     if lost := sum([measure_run(path, metrics, work, against) for path in places]):
-        refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
+        refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
 
 
 @app.command()
@@ -128,6 +130,7 @@ def evaluate(
 ) -> None:
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
     from avbench.api import measurable
+    from avbench.core import counted
 
     work, lost, scored = work_of(workers, device=device, precision=precision), 0, False
     metrics = named_metrics(metric, fvd_protocol, columns)
@@ -140,7 +143,7 @@ def evaluate(
 
         print_protocols(leaderboard([opened_run(path) for path in runs]), fvd_protocol)
     if lost:
-        refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
+        refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
     if not scored:
         refuse("no metric has a value; run `avbench measure` first, or see the notes above", code=1)
 

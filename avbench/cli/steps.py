@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avbench.cli.printing import Printed, print_line, refuse
+from avbench.cli.printing import ConsoleReporter, print_line, refuse
 
 if TYPE_CHECKING:
     from avbench.api import Work
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from avbench.storage.run_view import RunView
 
 ENGINES = ("local", "ray")
-PRINTED = Printed()
+CONSOLE = ConsoleReporter()
 """Notes of one command, each printed once."""
 LOST_MIRROR = "all is done, but not all is in the mirror: another command took it over, as a note above says"
 """Why a command does not succeed that lost a mirror."""
@@ -52,7 +52,7 @@ def work_of(
     """Settings of the work for a command, checked; its notes are printed."""
     from avbench.api import work
 
-    return work.work_of(workers, replace, PRINTED, device, precision, mirrors)
+    return work.work_of(workers, replace, CONSOLE, device, precision, mirrors)
 
 
 def named_metrics(
@@ -67,7 +67,7 @@ def named_metrics(
     from avbench.metrics.evaluate import fvd_metrics
 
     how = api.fetching(fetch, work_of())
-    return wanted_metrics(Wanted(names, columns, fvd_metrics(fvd_protocols or ()), how), PRINTED.note)
+    return wanted_metrics(Wanted(names, columns, fvd_metrics(fvd_protocols or ()), how), CONSOLE.note)
 
 
 def allowed_to_fetch(fetch: bool, licences: Sequence[str] | None) -> "bool | Sequence[str]":
@@ -109,7 +109,7 @@ def opened_run(path: "Path | RunFolder", *, reads_clips: bool = False) -> "RunVi
     """Open a run folder and note clips whose files are gone, if clips will be read."""
     from avbench.api import Work, opened
 
-    work = Work(reporter=PRINTED)
+    work = Work(reporter=CONSOLE)
     return opened(path if isinstance(path, Path) else path.path, work, reads_clips=reads_clips)
 
 

@@ -10,7 +10,7 @@ from avbench.comparison import votes as ballots
 from avbench.comparison.score_table import over_motion
 from avbench.core import csv_text
 from avbench.report import printed, tables, vbench
-from avbench.report.folder import alone
+from avbench.report.folder import locked
 from avbench.report.page import clips, explain, page
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import write_json, write_whole
@@ -67,7 +67,7 @@ def write_report(
     voted = ballots.read(options.votes) if options.votes else None
     papers = printed.sections(runs)
     waiting = f"another avbench writes its report to {out}; waiting for it"
-    with alone(out, lambda: note(waiting)):
+    with locked(out, lambda: note(waiting)):
         others = [([one.table], one.legend) for one in papers]
         if totals := [*vbench.totals(frame)]:
             others.insert(0, (totals, vbench.LEGEND))
