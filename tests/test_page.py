@@ -700,7 +700,7 @@ def test_the_gallery_has_all_clips_and_loads_those_in_view(inside, out):
     tab.locator(".tile").first.focus()
     tab.keyboard.press("Enter")
     assert tab.locator("#player .name").inner_text() in tab.locator(".tile").first.get_attribute("aria-label")
-    tab.evaluate("scrollTo(0, 0)")
+    tab.evaluate("heldInPlace.disconnect(), scrollTo(0, 0)")  # else the clips, which were opened, keep their place
     wait_until(tab, "document.querySelectorAll('.tile video').length === 0")
     assert not inside.complaints
 
