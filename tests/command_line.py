@@ -34,7 +34,7 @@ def run_avbench(*words: object, code: int | None = 0) -> Finished:
     exit_code: object = 0
     with (
         mock.patch.object(sys, "argv", ["avbench", *map(str, words)]),
-        mock.patch.object(cli.steps.PRINTED, "notes", []),  # a program begins having said nothing
+        mock.patch.object(cli.steps.CONSOLE, "notes", []),  # a program begins having said nothing
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
     ):

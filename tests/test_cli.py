@@ -11,7 +11,10 @@ from command_line import run_avbench
 from made_runs import SUBSETS, evaluated, made_run
 
 from avbench.cli import printing
+from avbench.cli.config import write_config
+from avbench.cli.options import Config, Settings
 from avbench.cli.program import PANELS, OneValueEach, app
+from avbench.cli.steps import parsed_settings
 from avbench.core import InputError, Run
 from avbench.generation.table import GENERATORS, split_name
 from avbench.storage.run_folder import RunFolder
@@ -86,10 +89,29 @@ def test_a_config_file_gives_options_and_the_run_writes_its_own(tmp_path, monkey
     done = run_avbench("run", "--config", "mine.toml", "--limit", 1, "--workers", 0, "--quiet")
     assert done.exit_code == 0 and done.stderr == "", done.stderr
     kept = tomllib.loads((tmp_path / "runs/run.toml").read_text())
-    assert kept["limit"] == 1 and kept["models"] == ["a=toyworld:noisy"] and kept["settings"] == {"strength": 0.5}
+    assert kept["limit"] == 1 and kept["models"] == ["a=toyworld:noisy"] and kept["setting"] == ["strength=0.5"]
     assert RunFolder(tmp_path / "runs/a").run().settings["strength"] == 0.5
     again = run_avbench("run", "--config", "runs/run.toml")
     assert again.exit_code == 0, again.stderr
+
+
+def test_settings_may_be_null_in_the_file_that_a_run_writes(tmp_path):
+    """TOML has no null."""
+    given = {"x": None, "y": {"a": None, "b": [1, "ü"]}, "z": "true story"}
+    read = []
+    one = typer.Typer(add_completion=False)
+
+    @one.command()
+    def command(ctx: typer.Context, setting: Settings = None, config: Config = None) -> None:
+        read.append(parsed_settings(setting or ()))
+        write_config(tmp_path / "run.toml", ctx, given)
+
+    one([], standalone_mode=False)
+    one(["--config", str(tmp_path / "run.toml")], standalone_mode=False)
+    assert read == [{}, given]
+    (tmp_path / "both.toml").write_text("setting = ['b=null']\n[settings]\na = 1\n")
+    one(["--config", str(tmp_path / "both.toml")], standalone_mode=False)
+    assert read[-1] == {"a": 1, "b": None}
 
 
 @pytest.mark.parametrize(

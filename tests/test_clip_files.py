@@ -115,7 +115,7 @@ def test_names_are_the_same_in_either_form(tmp_path, on_disk, asked):
     by_file = Request(Key("s", "p", 0), Prompt("p", "x", tags={"file": f"{asked}/x.mp4"}), None)
     assert [one.clip.name for one in source.generate([by_caption, by_file])] == [f"{on_disk}-0.mp4", "x.mp4"]
     written(tmp_path / "prompts.jsonl", json.dumps({"id": "q", "prompt": "found", "file": f"{asked}/x.mp4"}).encode())
-    found = {entry.id: entry for entry in datasets.entries(str(tmp_path))}
+    found = {entry.id: entry for entry in datasets.opened(str(tmp_path)).entries()}
     assert found["q"].path.is_file() and found["q"].video_caption == "found"
     assert datasets.identifier(on_disk) == datasets.identifier(asked)
     folder = tmp_path / "asva"
@@ -123,7 +123,7 @@ def test_names_are_the_same_in_either_form(tmp_path, on_disk, asked):
     written(folder / "videos" / on_disk / "a.mp4")
     written(folder / "videos" / f"{on_disk}.mp4")
     written(folder / "train.txt", f"{asked}.mp4\n".encode())
-    assert all(entry.path.is_file() for entry in datasets.entries(f"avsync15:{folder}"))
+    assert all(entry.path.is_file() for entry in datasets.opened(f"avsync15:{folder}").entries())
 
 
 def test_two_files_of_one_name_are_told_and_a_named_one_is_taken(tmp_path):
@@ -142,16 +142,16 @@ def test_sets_are_found_when_converted_and_without_hidden_copies(tmp_path):
     written(ucf / ".old/trainlist01.txt", b"YoYo/v_YoYo_g09_c09.avi 1\n")
     written(ucf / "YoYo/v_YoYo_g01_c01.mp4")
     written(ucf / "YoYo/._v_YoYo_g01_c01.mp4")
-    (entry,) = datasets.entries(f"ucf101:{ucf}")
+    (entry,) = datasets.opened(f"ucf101:{ucf}").entries()
     assert entry.path == ucf / "YoYo/v_YoYo_g01_c01.mp4"
     hits = tmp_path / "hits"
     for name in ("2015_denoised.mp4", "._2015_denoised.mp4", "._2015_times.txt"):
         written(hits / name)
-    assert [entry.id for entry in datasets.entries(f"greatest-hits:{hits}")] == ["2015"]
+    assert [entry.id for entry in datasets.opened(f"greatest-hits:{hits}").entries()] == ["2015"]
     sound = tmp_path / "vggsound"
     written(sound / "vggsound.csv", "\ufeffabc,7,metronome,test\n".encode())  # as Excel writes it
     written(sound / "videos/abc_000007.mov")
-    (entry,) = datasets.entries(f"vggsound:{sound}")
+    (entry,) = datasets.opened(f"vggsound:{sound}").entries()
     assert entry.id == "abc_000007" and entry.path.is_file()
 
 

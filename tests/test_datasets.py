@@ -68,7 +68,7 @@ def ucf(folder):
 
 def test_greatest_hits_labels_are_contacts(tmp_path):
     greatest_hits(tmp_path)
-    found = {entry.id: entry for entry in datasets.entries(f"greatest-hits:{tmp_path}")}
+    found = {entry.id: entry for entry in datasets.opened(f"greatest-hits:{tmp_path}").entries()}
     one = found["2015-02-16-16-49-06"]
     assert one.contacts_seconds == (0.5, 2.0) and one.split == "train", "a scratch is no contact at a moment"
     assert one.tags == {"materials": ["metal", "wood"], "actions": ["hit", "scratch"]}
@@ -79,13 +79,13 @@ def test_greatest_hits_labels_are_contacts(tmp_path):
     assert "3 entries were found; greatest-hits should have 977" in remarks
     written(tmp_path / "2015-02-16-16-49-06_times.txt", "0.5 wood hit static\nsoon wood hit\n")
     with pytest.raises(InputError, match=r"06_times.txt, line 2: 'soon wood hit' is not a second"):
-        list(datasets.entries(f"greatest-hits:{tmp_path}"))
+        list(datasets.opened(f"greatest-hits:{tmp_path}").entries())
 
 
 @pytest.mark.parametrize("name", ["avsync15", "landscape"])
 def test_asvas_sets(tmp_path, name):
     asva(tmp_path)
-    found = list(datasets.entries(f"{name}:{tmp_path}"))
+    found = list(datasets.opened(f"{name}:{tmp_path}").entries())
     assert [(one.id, one.split, one.tags["class"]) for one in found] == [
         ("dog_barking-a_1", "train", "dog barking"),
         ("dog_barking-b", "train", "dog barking"),
@@ -95,12 +95,12 @@ def test_asvas_sets(tmp_path, name):
     assert found[2].tags["scene_seconds"] == [0.5, 2.5] and not found[1].path.exists()
     written(tmp_path / "test.txt", "dog_barking/c.mp4\n../../etc/passwd\n")
     with pytest.raises(InputError, match=r"test.txt, line 2: '../../etc/passwd' leads out"):
-        list(datasets.entries(f"{name}:{tmp_path}"))
+        list(datasets.opened(f"{name}:{tmp_path}").entries())
 
 
 def test_vggsound(tmp_path):
     vgg(tmp_path)
-    first, second, third = datasets.entries(f"vggsound:{tmp_path}")
+    first, second, third = datasets.opened(f"vggsound:{tmp_path}").entries()
     assert first.id == "x---1_cCGK4M_000001" and first.split == "train" and first.tags["av_tight"]
     assert second.path == tmp_path / "test" / "--0PQM4-hqg_000030.mp4" and not second.tags["av_tight"]
     assert third.tags == {"class": "metronome", "av_tight": True, "av_loose": False} and not third.path.exists()
@@ -113,13 +113,13 @@ def test_vggsound(tmp_path):
     ):
         written(tmp_path / "vggsound.csv", line)
         with pytest.raises(InputError, match=why):
-            list(datasets.entries(f"vggsound:{tmp_path}"))
+            list(datasets.opened(f"vggsound:{tmp_path}").entries())
 
 
 def test_sets_of_prompts(tmp_path):
     full = [{"prompt_en": "a person is running", "dimension": ["human_action"]}, {"prompt_en": "a bus"}]
     written(tmp_path / "VBench_full_info.json", json.dumps(full))
-    one, other = datasets.entries(f"vbench:{tmp_path}")
+    one, other = datasets.opened(f"vbench:{tmp_path}").entries()
     assert (
         one.path is None and one.video_caption == "a person is running" and one.tags["dimensions"] == ["human_action"]
     )
@@ -130,22 +130,22 @@ def test_sets_of_prompts(tmp_path):
     doc = written(tmp_path / "git's own example", "what is up, doc?")
     assert hash_of(doc, "git") == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
     written(tmp_path / "JavisBench-mini.csv", "text,video_text,audio_text,category\nall,a drum,a beat,music\n")
-    (drum,) = datasets.entries(f"javisbench-mini:{tmp_path}")
+    (drum,) = datasets.opened(f"javisbench-mini:{tmp_path}").entries()
     assert (drum.video_caption, drum.audio_caption, drum.tags["category"]) == ("a drum", "a beat", "music")
     with pytest.raises(InputError, match=r"not laid out as JavisBench: it has no JavisBench.csv"):
-        list(datasets.entries(f"javisbench:{tmp_path}"))
+        list(datasets.opened(f"javisbench:{tmp_path}").entries())
     written(tmp_path / "JavisBench-mini.csv", "number,colour\n1,red\n")
     with pytest.raises(InputError, match="no column of captions; it has number, colour"):
-        list(datasets.entries(f"javisbench-mini:{tmp_path}"))
+        list(datasets.opened(f"javisbench-mini:{tmp_path}").entries())
 
 
 def test_msr_vtt_and_ucf101(tmp_path):
     msr_vtt(tmp_path / "msr")
-    found = {one.id: one for one in datasets.entries(f"msr-vtt:{tmp_path}/msr")}
+    found = {one.id: one for one in datasets.opened(f"msr-vtt:{tmp_path}/msr").entries()}
     assert found["video0"].video_caption == "a cat runs" and found["video1"].split == "val"
     assert found["video9"].path.name == "video9.mp4" and found["video9"].path.is_file()
     ucf(tmp_path / "ucf")
-    makeup, yoyo = datasets.entries(f"ucf101:{tmp_path}/ucf")
+    makeup, yoyo = datasets.opened(f"ucf101:{tmp_path}/ucf").entries()
     assert makeup.tags == {"class": "apply eye makeup", "group": "g08"} and makeup.split == "train"
     assert yoyo.path.is_file() and yoyo.split == "test"
 
@@ -156,7 +156,7 @@ def test_a_folder_of_clips_with_some_captions(tmp_path):
     lines = [{"id": "a", "prompt": "first", "file": "one.mp4"}, {"id": "three", "prompt": "third"}]
     lines.append({"id": "gone", "prompt": "no clip"})
     written(tmp_path / "prompts.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    found = {one.id: one for one in datasets.entries(str(tmp_path))}
+    found = {one.id: one for one in datasets.opened(str(tmp_path)).entries()}
     assert {name: one.video_caption for name, one in found.items()} == {
         "a": "first",
         "deep-two-2": "",
@@ -167,7 +167,7 @@ def test_a_folder_of_clips_with_some_captions(tmp_path):
     for model in ("x", "y"):
         written(tmp_path / "both" / model / "same.mp4")
     written(tmp_path / "both" / "prompts.jsonl", json.dumps({"id": "same", "prompt": "of both"}) + "\n")
-    both = list(datasets.entries(str(tmp_path / "both")))
+    both = list(datasets.opened(str(tmp_path / "both")).entries())
     assert [(one.id, one.video_caption) for one in both] == [("x-same", "of both"), ("y-same", "of both")]
 
 
@@ -178,7 +178,7 @@ def test_what_is_no_pool_is_a_sentence(tmp_path):
         datasets.opened(f"avsync15:{tmp_path}/none")
     for name in datasets.READERS.keys() - {"folder"}:
         with pytest.raises(InputError, match=r"not laid out as"):
-            list(datasets.entries(f"{name}:{tmp_path}"))
+            list(datasets.opened(f"{name}:{tmp_path}").entries())
 
 
 def test_a_set_becomes_a_subset_that_lints(tmp_path):

@@ -8,7 +8,7 @@ from made_runs import METRICS, evaluated, made_run
 from test_api import clips
 
 from avbench import api
-from avbench.cli.printing import Printed
+from avbench.cli.printing import ConsoleReporter
 from avbench.comparison import early_looks
 from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
 from avbench.metrics.evaluate import chosen_metrics
@@ -93,7 +93,7 @@ def test_score_says_it_while_the_second_folder_is_measured(tmp_path, monkeypatch
     monkeypatch.setattr(early_looks, "LOOK_SHARE", 1e9)
     monkeypatch.setattr(early_looks, "_GROWTH", 0.0)
     folders = [clips(tmp_path / name, *"pqrstuvw") for name in "ab"]
-    found = api.score(folders, metrics=["motion_amount"], workers=0, out=tmp_path / "out", reporter=Printed())
+    found = api.score(folders, metrics=["motion_amount"], workers=0, out=tmp_path / "out", reporter=ConsoleReporter())
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Preliminary")]
     assert lines[0].startswith("Preliminary, after 1 of 8 prompts: these are too few prompts")
     assert "after 8 of 8 prompts: no difference between a and b is seen so far. Not settled" in lines[-1]

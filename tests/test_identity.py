@@ -180,7 +180,7 @@ def test_what_lies_in_the_run_is_looked_at_by_every_verb(mine):
 
 def test_a_clip_that_is_gone_is_told_and_its_rows_are_kept(mine, monkeypatch):
     before = run()
-    monkeypatch.setattr("avbench.cli.steps.PRINTED.notes", [])
+    monkeypatch.setattr("avbench.cli.steps.CONSOLE.notes", [])
     Path("run/clips/p/p1-0.mkv").unlink()
     output = run_avbench("evaluate", "run", "--metric", "motion_amount").output
     assert "note: 1 of 3 clips of run is no longer there (for example run/clips/p/p1-0.mkv)" in output

@@ -120,6 +120,7 @@ def test_each_fault_is_one_sentence_with_its_line(mine, quick, second, message):
         ("[counts]\nmaterial = {wood = 3}", "[counts] says 3 of material 'wood'; there are 2"),
         ("[triples]\nrolls = 1", "[triples] cannot be used: "),
         ("lite = 3", "[lite] cannot be used: "),
+        ("origin = 3", "[origin] cannot be used: "),
         ("beside = ['../mine', 3]", "beside names"),
     ],
 )

@@ -17,7 +17,7 @@ from command_line import run_avbench
 from parts_of_runs import KEYS, content, in_order, part
 
 from avbench.api import Mirrors, SamplingJob, Work, evaluated, measured, sampled
-from avbench.cli.steps import PRINTED
+from avbench.cli.steps import CONSOLE
 from avbench.core import InputError
 from avbench.features.measure import measure
 from avbench.generation import worker as sampling
@@ -338,10 +338,10 @@ def test_a_clip_that_is_damaged_in_the_mirror_and_lost_elsewhere_is_made_again_i
     said = run_avbench("runs", "push", "--verify", first, f"{folder_store}/world", code=1).output
     assert f"{first} does not have the clips that are damaged there (1, for example {clip})" in said
     machine("second")
-    PRINTED.notes.clear()
+    CONSOLE.notes.clear()
     with pytest.raises(InputError, match=r"1 of 3 clips of .* no longer there; the same command with --replace redoes"):
-        made(tmp_path / "b", folder_store, 3, reporter=PRINTED)
-    assert [note for note in PRINTED.notes if f"the mirror {folder_store}/world has damaged clips (1," in note]
+        made(tmp_path / "b", folder_store, 3, reporter=CONSOLE)
+    assert [note for note in CONSOLE.notes if f"the mirror {folder_store}/world has damaged clips (1," in note]
     after = content(made(tmp_path / "b", folder_store, 3, replace=True))
     assert {**after, "samples.jsonl": before["samples.jsonl"]} == before
     assert content(tmp_path / "store/world") == after
@@ -502,7 +502,7 @@ def test_a_command_whose_mirror_is_taken_over_says_so_at_once_and_goes_on_withou
                 subprocess.run(other, check=True, capture_output=True)
             before.append(content(tmp_path / "store/world"))
             until = time.monotonic() + 30
-            while not any("was taken over by process" in note for note in PRINTED.notes):
+            while not any("was taken over by process" in note for note in CONSOLE.notes):
                 assert time.monotonic() < until
                 time.sleep(0.01)
         return write(*given)
@@ -576,7 +576,7 @@ def test_a_command_gives_signs_of_life_while_an_upload_takes_long(folder_store, 
 
 STARTING = """
 import pathlib, sys, time
-from avbench.cli.steps import PRINTED
+from avbench.cli.steps import CONSOLE
 from avbench.core import InputError
 from avbench.storage.mirror import Mirror
 me, other, place, url, rounds = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4], int(sys.argv[5])

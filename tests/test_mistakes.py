@@ -4,6 +4,7 @@ import os
 import shlex
 
 import pytest
+import torch
 from command_line import run_avbench
 from made_runs import evaluated, made_run
 
@@ -71,6 +72,15 @@ MISTAKES = {
         f"{words} --metric lpips_reference": "with --against RUN of run, measure or evaluate"
         for words in ("score texts", "run toyworld: --limit 1", "reference build texts")
     },
+    "curate texts --rule ambient --out 'my subset'": "my subset: its name 'my subset' cannot be an id",
+    "curate texts --rule ambient --out /": "/ has no name; name a folder in it",
+    "subsets import texts --out /": "/ has no name",
+    "reference for ambient --from texts --out file": "'--out': file is a file",
+    **{
+        f"{words} --device cuda": "device 'cuda' is not there"
+        for words in ("reference for ambient --from texts", "reference build texts", "measure a", "evaluate a")
+        if not torch.cuda.is_available()
+    },
     "train examples --out file": "'--out': file is a file",
     "runs merge file a": "file is a file",
     "score -dash": "-dash is read as an option, because it begins with '-'; write ./-dash for the path",
@@ -125,6 +135,22 @@ MISTAKES = {
     "list metrics fdv": "list metrics: no name holds 'fdv'; did you mean 'fvd'",
     "list metrics --format xml": "choices: console, csv, json, latex, md",
     "report a --out page --media insde": "did you mean 'inside'",
+    "compare a --caption short": "--caption has no effect with --format console; give md, latex or csv",
+    "compare a --caption short --format json": "--caption has no effect with --format json",
+    **{
+        f"{words} {option}": f"{option.split()[0]} has no effect on arms"
+        for words, options in {
+            "compare x=a y=a": ("--all",),
+            "report x=a y=a --out page": ("--all", "--media beside", "--workers 0"),
+        }.items()
+        for option in options
+    },
+    **{f"doctor {given}": "no effect without --model" for given in ("-M a=1", "--subset ambient", "--prompts file")},
+    "doctor --model toyworld: --subset ambient --prompts file": "give --subset or --prompts, not both",
+    "check a --baseline b.zip --reason x": "--reason has no effect without --update",
+    "check a --baseline b.zip --reason x --update --init": "--init has no effect with --update",
+    "check a --baseline b.zip --reason x --update --plan file": "--plan has no effect with --update",
+    "check a --baseline b.zip --init --junit file": "--junit has no effect with --init",
     "check a --baseline missing.zip": "missing.zip",
     "reference show toy-contrl": "did you mean 'toy-control'",
     "reference build empty": "no clip in it",
@@ -156,3 +182,12 @@ def test_a_folder_of_any_name_can_be_a_subset(name, tmp_path):
     (tmp_path / name).mkdir()
     (tmp_path / name / "x.mp4").write_text("no clip")
     assert loading.from_folder(tmp_path / name).name == {"-dash": "dash", "my clips": "my-clips", "...": "clip"}[name]
+
+
+def test_a_subset_is_named_after_the_folder_that_a_dot_is(place, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    run_avbench("subsets", "import", place / "texts", "--out", ".")
+    assert loading.load(str(tmp_path / "mine")).name == "mine"
+    refused = run_avbench("train", "arms", "--out", ".", "--video", "v", "--audio", "a", "--examples", "e", code=2)
+    assert "e holds no training examples" in refused.stderr

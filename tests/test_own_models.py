@@ -19,6 +19,7 @@ import torch
 from command_line import run_avbench
 from processes import wait_until
 
+from avbench.cli import machine_checks
 from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.generation.contract import check
 from avbench.generation.providers.toyworld import ToyWorld
@@ -238,6 +239,18 @@ def test_seeds_prompts_nan_counts_and_settings_are_checked():
     assert clips.ok is False and "3 of" not in clips.words and "2 of 2 clips" in clips.words
 
 
+def test_doctor_says_why_there_is_no_toy_clip(tmp_path, monkeypatch):
+    class Broken:
+        def generate(self, requests):
+            return [InputError("the world ended") for _ in requests]
+
+    monkeypatch.setattr(machine_checks.generators, "build", lambda *_: Broken())
+    machine_checks._toy_clip.cache_clear()
+    monkeypatch.setattr(machine_checks, "_weights", lambda: [])
+    found = {one.name: one.words for one in machine_checks.checks(tmp_path)}
+    assert found["toy clip"] == "the world ended" and found["measuring"] == "there is no clip to try it on"
+
+
 @pytest.mark.slow
 def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
     monkeypatch.setattr("avbench.cli.machine_checks._LEAST_DISK_BYTES", 10**18)
@@ -354,7 +367,7 @@ def test_a_refusal_is_counted_by_itself(here):
     options = ["--subset", "toy-control", "--limit", "3", "--out", str(here)]
     for _ in range(2):
         found = run_avbench("sample", "python:my_model:make", *options, code=None)
-        assert found.exit_code == 0 and "1 clips were refused by the model" in found.output
+        assert found.exit_code == 0 and "the model refused 1 clip;" in found.output
     folder = RunFolder(here / "python-my_model-make")
     lines = (folder.path / "samples.jsonl").read_text().splitlines()
     assert len(lines) == 3 and sum(one.refused for one in folder.samples().values()) == 1, "it is not asked for twice"

@@ -17,6 +17,7 @@ from command_line import run_avbench
 from made_runs import by_hand, evaluated, made_run
 
 from avbench import cli
+from avbench.comparison.differences import TO_TARGET
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import over_motion
 from avbench.features.current import current_rows
@@ -275,6 +276,43 @@ def test_the_best_and_worst_clips_of_a_subset_open_in_the_player(inside):
 
 
 @pytest.mark.browser
+def test_a_thumbnail_opens_the_clip_of_its_own_seed(out, inside, browser):
+    opened = Opened(browser, out / "report.html")
+    tab = opened.page
+    tab.evaluate(
+        """() => {  // a second seed of the first subset, whose values are larger
+          const { name, prompts, seeds } = data.subsets[0];
+          seeds.push(1);
+          for (const { id } of prompts) data.clips[[name, id, 1].join("/")] = data.clips[[name, id, 0].join("/")];
+          for (const runs of Object.values(data.values[name])) for (const k of runs.keys())
+            runs[k] = runs[k].flatMap((value) => [value, value === null ? null : value + 1]);
+        }"""
+    )
+    strip = tab.locator(".strip").first
+    strip.scroll_into_view_if_needed()
+    strip.locator("select").select_option(label="warping error")
+    thumb = strip.locator(".thumb").nth(2)
+    thumb.click()
+    name = tab.locator("#player .name").inner_text()
+    assert name.endswith(" · 1") and name in thumb.get_attribute("aria-label")
+    opened.context.close()
+
+
+@pytest.mark.browser
+def test_a_pair_with_nothing_to_show_keeps_nothing_of_the_pair_before(out, inside, browser):
+    opened = Opened(browser, out / "report.html")
+    tab = opened.page
+    assert tab.locator("#found").inner_text() and tab.locator(".choice[aria-pressed=true]").count()
+    tab.evaluate("data.differences.forEach((one) => { one.effect = null; })")
+    tab.select_option("#pair", label="toyworld and <img src=x onerror=alert(1)>")
+    assert tab.locator("#found").text_content() == tab.locator("#rank").text_content() == ""
+    assert tab.locator(".choice[aria-pressed=true]").count() == 0
+    arms = tab.locator("#show .arm").all_inner_texts()
+    assert ["toyworld" in arms[0], "<img" in arms[1], len(arms)] == [True, True, 2]
+    opened.context.close()
+
+
+@pytest.mark.browser
 def test_names_and_captions_stay_text(inside):
     tab = inside.page
     assert "broken" not in tab.title()
@@ -432,13 +470,14 @@ def test_a_number_opens_its_origin(inside, out):
 
 
 @pytest.mark.slow
-def test_the_commands_of_an_origin_ask_for_the_same(tmp_path):
+def test_the_commands_of_an_origin_ask_for_the_same(tmp_path, monkeypatch):
     asked = {"fps": 8, "note": "5", "solver": "euler", "tiling": True}
     folder = evaluated(made_run(tmp_path / "run"))
     write_json(folder.path / "run.json", {**by_hand(read_json(folder.path / "run.json")), "asked": asked})
     scores, protocols = folder.scores()
     folder.write_scores(scores, protocols, {"reference": "my refs/real", "against": "runs/real"})
     commands = page._commands(folder, folder.run())
+    monkeypatch.chdir(folder.path / "subsets")  # the page leaves out the folders of files
     options = {name: [*itertools.pairwise(shlex.split(words))] for name, words in commands.items()}
     assert cli.steps.parsed_settings(after for before, after in options["sample"] if before == "-M") == asked
     assert [loading.load(after) for before, after in options["sample"] if before == "--subset"] == folder.subsets()
@@ -661,7 +700,7 @@ def test_the_gallery_has_all_clips_and_loads_those_in_view(inside, out):
     tab.locator(".tile").first.focus()
     tab.keyboard.press("Enter")
     assert tab.locator("#player .name").inner_text() in tab.locator(".tile").first.get_attribute("aria-label")
-    tab.evaluate("scrollTo(0, 0)")
+    tab.evaluate("heldInPlace.disconnect(), scrollTo(0, 0)")  # else the clips, which were opened, keep their place
     wait_until(tab, "document.querySelectorAll('.tile video').length === 0")
     assert not inside.complaints
 
@@ -681,6 +720,19 @@ def test_a_paired_figure_has_the_differences_of_the_prompts():
     assert [*dots] == ["p0", "p1", "p2"]
     assert dots["p1"] - dots["p0"] == pytest.approx(dots["p2"] - dots["p1"], abs=0.2)
     assert f"b minus a: 2 [{2 - 4.303 * 2 / 3**0.5:.3g}, {2 + 4.303 * 2 / 3**0.5:.3g}]" in drawn.get("aria-label")
+
+
+def test_a_paired_figure_shows_the_compared_pairs_of_a_metric_with_a_target():
+    slopes = {"a": 1.0, "b": 2.0, "c": 4.0}
+    rows = [("s", f"p{k}", 0, "motion_amount", run, slope * k) for k in range(3) for run, slope in slopes.items()]
+    values = pd.DataFrame(rows, columns=["subset", "prompt", "seed", "metric", "model", "value"])
+    pairs = [("b", "a"), ("c", "a"), ("c", "b")]
+    made = pd.DataFrame(pairs, columns=["run", "against"]).assign(
+        subset="s", metric="motion_amount", kind=TO_TARGET, difference=-9.0, low=-10.0, high=-8.0
+    )
+    (figure,) = plots.paired(values, ["a", "b", "c"], "s", made)
+    told = ET.fromstring(figure.drawing).get("aria-label")
+    assert "b minus a: 1 [" in told and "c minus a: 3 [" in told and "c minus b: 2 [" in told
 
 
 def test_playable_clips_have_even_sizes_and_a_browsers_sound(tmp_path):

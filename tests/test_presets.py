@@ -1,5 +1,6 @@
 """A paper's preset: what it asks, what took the place of what, and printed values that stay what they are."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from command_line import run_avbench
 
 from avbench.comparison import paper_presets
 from avbench.core import InputError
+from avbench.report.printed import _section, frame
 from avbench.subsets.loading import load
 
 NAME = "hearing-helps-seeing"
@@ -36,6 +38,14 @@ def test_printed_values_stand_by_themselves(whole):
     text = (whole / "table.md").read_text()
     assert "| AVSync15: T2AV, printed | 98.42 (+0.28 %) |" in text
     assert "98.42" not in text.split("Printed in")[0] and "**98.42" not in text
+
+
+def test_a_column_of_another_table_of_the_same_name_keeps_its_own_sentence():
+    other = paper_presets.Column("Physics", "higher", table="Table 9", missing="its judge is not published")
+    preset = dataclasses.replace(PAPER, columns=[*PAPER.columns, other])
+    (physics,) = (one for one in preset.table_columns if one.name == "Physics")
+    rows = frame([_section(preset, {"run": {"overridden": [], "left_out": {}}})])
+    assert {*rows.loc[rows["column"] == "Physics", "here"]} == {f"cannot be computed: {physics.missing}"}
 
 
 def test_printed_changes_follow_from_printed_values():

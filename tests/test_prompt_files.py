@@ -8,6 +8,7 @@ import pytest
 
 from avbench.core import InputError
 from avbench.subsets.loading import from_prompts_file
+from avbench.subsets.prompt_files import read_any, read_prompts
 
 TEXTS = {
     "a.jsonl": '{"id": "x", "caption": "a dog"}\n{"id": "y", "text": "a cat", "audio_caption": "purring"}\n',
@@ -79,3 +80,11 @@ def test_a_wrong_file_is_named_with_the_place(name, text, words, tmp_path):
     with pytest.raises(InputError) as wrong:
         from_prompts_file(tmp_path / name)
     assert name in str(wrong.value) and words in str(wrong.value)
+
+
+def test_a_null_does_not_hide_another_name_of_the_same_field(tmp_path):
+    lines = ('{"id": "a", "caption": null, "text": "a dog"}', '{"id": "b", "prompt": NaN, "text": "a cat"}')
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    for read in (read_any, read_prompts):
+        prompts = read(tmp_path / "p.jsonl")
+        assert [(one.video_caption, one.tags) for one in prompts] == [("a dog", {}), ("a cat", {})]

@@ -199,7 +199,7 @@ def test_a_clip_that_takes_too_long_is_named_and_tried_again(one_process, ray, t
     asked = ("measure", tmp_path / "toyworld", "--metric", "onset_rate", "--engine", "ray", "--workers", 2)
     said = run_avbench(*asked, "--item-timeout", 0.001, code=1).stderr
     assert "onsets: it was stopped after the time limit of 0.001 s" in said
-    assert "4 clips could not be measured; the same command tries them again" in said
+    assert "4 clips could not be measured; the same command tries again" in said
     run_avbench(*asked, "--item-timeout", 600)
     assert all(row.values for row in current_rows(RunFolder(tmp_path / "toyworld"), "onsets").values())
 

@@ -252,7 +252,10 @@ def test_the_command_builds_a_reference_of_silent_clips_and_stops_early_at_a_bro
     whole = (tmp_path / "real/c1.mkv").read_bytes()
     (tmp_path / "real/c1.mkv").write_bytes(whole[:500])
     done = run_avbench(*words, "--replace", code=None)
-    assert done.exit_code == 2 and "1 clips could not be made, and a reference needs all of them" in done.output
+    assert (
+        done.exit_code == 2
+        and "1 clip could not be made, and a reference needs all: repair or remove what failed" in done.output
+    )
     (tmp_path / "real/c1.mkv").write_bytes(whole)
     assert run_avbench(*words, code=None).exit_code == 0
 

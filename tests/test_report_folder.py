@@ -4,10 +4,12 @@ import threading
 
 import numpy as np
 import pytest
+from command_line import run_avbench
+from made_runs import evaluated, made_run
 
 from avbench.core import Clip, InputError, Key, MediaError, Run, Sample, Subset
 from avbench.core.prompt import Prompt
-from avbench.report.folder import alone
+from avbench.report.folder import locked
 from avbench.report.page import clips
 from avbench.storage.media import write_clip
 from avbench.storage.reading import file_sha256, read_json
@@ -38,9 +40,16 @@ def made(folder, place, **options):
 def test_no_report_is_written_into_a_run_folder(folder):
     with (
         pytest.raises(InputError, match="run is a run folder, which holds measurements"),
-        alone(folder.path, lambda: None),
+        locked(folder.path, lambda: None),
     ):
         pass
+
+
+def test_votes_are_read_before_anything_is_written(tmp_path):
+    run = evaluated(made_run(tmp_path / "run", names=["toy-control"]))
+    (tmp_path / "votes.json").write_text("{}")
+    done = run_avbench("report", run.path, "--out", tmp_path / "out", "--votes", tmp_path / "votes.json", code=2)
+    assert "not a file of votes" in done.stderr and not (tmp_path / "out").exists()
 
 
 def test_a_full_disk_is_told_and_the_next_report_tries_again(folder, tmp_path, monkeypatch):
@@ -91,12 +100,12 @@ def test_two_reports_of_one_folder_come_one_after_the_other(tmp_path):
 
     def second():
         begun.wait(10)
-        with alone(tmp_path / "out", lambda: order.append("waits")):
+        with locked(tmp_path / "out", lambda: order.append("waits")):
             order.append("second")
 
     thread = threading.Thread(target=second)
     thread.start()
-    with alone(tmp_path / "out", lambda: order.append("never")):
+    with locked(tmp_path / "out", lambda: order.append("never")):
         begun.set()
         while "waits" not in order:
             thread.join(0.01)
@@ -109,16 +118,16 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(InputError, match=r"the report in .*file/out cannot be written: not a directory"),
-        alone(tmp_path / "file/out", lambda: None),
+        locked(tmp_path / "file/out", lambda: None),
     ):
         pass
-    with pytest.raises(InputError, match="cannot be written: no space left on device"), alone(tmp_path, lambda: None):
+    with pytest.raises(InputError, match="cannot be written: no space left on device"), locked(tmp_path, lambda: None):
         raise OSError(28, "No space left on device", "x")
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
     (tmp_path / "private").write_text("private")
     (tmp_path / ".lock").symlink_to(tmp_path / "private")
-    with pytest.raises(InputError, match=r"the report in .* cannot be written"), alone(tmp_path, lambda: None):
+    with pytest.raises(InputError, match=r"the report in .* cannot be written"), locked(tmp_path, lambda: None):
         pass
     assert (tmp_path / "private").read_text() == "private"

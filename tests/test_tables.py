@@ -119,6 +119,17 @@ def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     assert "more metrics" not in whole.export_text()
 
 
+@pytest.mark.parametrize("order", [("with", "without"), ("without", "with")])
+def test_a_column_whose_head_differs_between_subsets_keeps_its_numbers(frame, order):
+    """A band metric has a sign on a subset with a reference, and none on one without."""
+    motion = frame[frame["metric"] == "motion_amount"].assign(unit="u")
+    parts = {"with": motion, "without": motion.assign(subset="t", reference=np.nan, value=0.77)}
+    screen = Console(width=200, record=True, file=io.StringIO())
+    screen.print(compact(pd.concat([parts[name] for name in order], ignore_index=True), None, 200))
+    text = screen.export_text()
+    assert text.count("0.410") == 1 and text.count("0.770") == 2 and "≈" in text
+
+
 def test_the_compact_table_says_why_a_value_is_missing(frame):
     """The verdict does where runs are compared, and where there is no reference."""
     lost = frame[:2].assign(value=np.nan, low=np.nan, high=np.nan)
@@ -242,6 +253,15 @@ def test_protocols_stand_in_rows_with_what_they_span(frame):
     text = screen.export_text()
     assert "× 1.50" in text and "fvd_other: the clip is too short" in text and "macro" not in text
     assert "200 (+10, p 0.20)" in text
+
+
+def test_a_run_without_a_score_by_a_protocol_has_a_dash(frame):
+    rows = frame[frame["metric"] == "fvd"]
+    other = rows[:1].assign(metric="fvd_other", value=300.0)
+    screen = Console(width=80, record=True, file=io.StringIO())
+    screen.print(protocols(pd.concat([rows, other]), {"ours": "fvd", "theirs": "fvd_other"}))
+    lines = {line.split()[0]: line.split()[1:] for line in screen.export_text().splitlines() if line.strip()}
+    assert lines["theirs"][-1] == "–" and lines["largest"][-3:] == ["×", "1.50", "–"]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_clip_that_crashes_a_measuring_worker_loses_one_features_values_and_is
         patch.setenv(dying_workers.VICTIM, f"{victim.path} onsets")
         asked = ["--metric", "onset_rate", "--metric", "av_align", "--workers", workers]
         result = run_avbench("measure", folder.path, *asked, code=None)
-    assert result.exit_code == 1 and "1 clips could not be measured; the same command tries them again" in result.stderr
+    assert result.exit_code == 1 and "1 clip could not be measured; the same command tries again" in result.stderr
     assert f"not measured: toy-object-contact {victim.key.prompt}: onsets: {CRASHED}" in result.stderr
     rows = current_rows(folder, "onsets")
     assert rows[victim.key].missing == CRASHED and rows[other.key].values

@@ -25,7 +25,7 @@ from avbench.api.results import ArmComparison, Comparison, of_metrics
 from avbench.api.running import DEMO_MODELS, run
 from avbench.api.scoring import score
 from avbench.api.stages import evaluated, measurable, measured, opened, sampled
-from avbench.api.work import Reporter, SamplingJob, Silent, Work, note_unusable_metrics
+from avbench.api.work import Reporter, SamplingJob, Silent, Work
 from avbench.storage.mirror import Mirrors
 
 __all__ = [
@@ -50,7 +50,6 @@ __all__ = [
     "model_folders",
     "named_arms",
     "named_folders",
-    "note_unusable_metrics",
     "of_metrics",
     "opened",
     "reference_of",

@@ -8,7 +8,7 @@ from typing import Any
 
 from avbench.api.stages import measured, sampled
 from avbench.api.work import SamplingJob, Work
-from avbench.core import InputError, Subset, digest
+from avbench.core import InputError, Subset, counted, digest
 from avbench.features.protocols import protocol_in, protocol_of
 from avbench.features.requirements import require_reference_clips, requires
 from avbench.features.table import Requires
@@ -91,10 +91,10 @@ def build_reference(
     require_reference_clips(features_of(metrics))
     view, failed = sampled(making, clips.model, SamplingJob([clips.subset], clips.seeds, placed_by=placed_by), work)
     if failed:
-        msg = f"{failed} clips could not be made, and a reference needs all of them: repair or remove them"
+        msg = f"{counted(failed, 'clip')} could not be made, and a reference needs all: repair or remove what failed"
         raise InputError(msg)
     if lost := measured(view, metrics, work):
-        msg = f"{lost} clips could not be measured, and a reference needs all of them: give the command again"
+        msg = f"{counted(lost, 'clip')} could not be measured, and a reference needs all: give the command again"
         raise InputError(msg)
     licence = clips.licence or ("Apache-2.0" if clips.model.startswith("toyworld:") else None)
     protocols = [protocol_in(view, feature) for feature in features_of(metrics)]

@@ -12,7 +12,7 @@ from avbench.api.stages import early_look_at, evaluated, measurable, measured, s
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import all_of
-from avbench.core import Shard, Subset
+from avbench.core import Shard, Subset, counted
 from avbench.features.requirements import reads_captions, require_reference_clips, require_weights
 from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder
@@ -98,8 +98,8 @@ def score(
         )
     if found.alone and not found.prompts_file:
         work.reporter.note(
-            f"{found.alone} clips are in only some of the folders; they count in the scores, but have no partner to be "
-            "compared with"
+            "in the scores, but not compared, because only some of the folders have them: "
+            f"{counted(found.alone, 'clip')}"
         )
     real = None if reference is None else reference_of(Path(reference), chosen, work)
     place = shard_folder(Path(out), part)

@@ -9,7 +9,7 @@ from typing import Any
 from avbench.api.work import SamplingJob, Work
 from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
 from avbench.comparison.verdict import all_of
-from avbench.core import Key, MediaError, Score, clip_name
+from avbench.core import Key, MediaError, Score, clip_name, counted
 from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
 from avbench.features.requirements import needs_sound
@@ -64,7 +64,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
             f"{len(remarked)} of {len(samples)} clips were read with a remark ({first}); {path}/samples.jsonl has all"
         )
     if refused := sum(one.refused for one in samples):
-        work.reporter.note(f"{refused} clips were refused by the model; {path}/samples.jsonl says why")
+        work.reporter.note(f"the model refused {counted(refused, 'clip')}; {path}/samples.jsonl says why")
     failed = [one for one in samples if one.failure and not one.refused]
     _list("not made", {one.key: str(one.failure) for one in failed}, view, work)
     return view, len(failed)
@@ -138,7 +138,7 @@ def measured(
     with _writing(view, work) as mirror:
         how = {"workers": work.pool, "device": work.device, "precision": work.precision, "mirror": mirror}
         count, tasks = measure_clips(view, features_of(metrics), against=against, others=others, **how)
-        if count and work.precision == "bf16" and (sentence := _slow(work)) not in (None, *work.reporter.notes):
+        if count and work.precision == "bf16" and (sentence := _slow(work)):
             work.reporter.note(sentence)
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted

@@ -1,7 +1,8 @@
 """Reads the options of a command from a TOML file, and writes the effective ones to such a file.
 
-A key is the name of an option without its dashes, or `models`; lists are TOML lists; settings of the model (-M) are the
-table [settings]. Paths are relative to the folder in which the command is given, as on the command line.
+A key is the name of an option without its dashes, or `models`; lists are TOML lists. Settings of the model (-M) are the
+table [settings], or the list `setting` of "name=value", in which a value may be null. Paths are relative to the folder
+in which the command is given, as on the command line.
 """
 
 import json
@@ -29,7 +30,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     from avbench.storage.reading import read_toml
 
     known = {one.name.replace("_", "-"): one for one in ctx.command.params if one.name}
-    choices = [SETTINGS, *(name for name in known if name not in ("config", _SETTING))]
+    choices = [SETTINGS, *(name for name in known if name != "config")]
     defaults: dict[str, Any] = {}
     for key, value in read_toml(path).items():
         where = f"{path}: {key}"
@@ -37,7 +38,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
             if not isinstance(value, Mapping):
                 msg = f"{where} is {value!r}; it must be a table, [{SETTINGS}]"
                 raise InputError(msg)
-            defaults[_SETTING] = [f"{name}={json.dumps(one, ensure_ascii=False)}" for name, one in value.items()]
+            defaults[_SETTING] = [*defaults.get(_SETTING, ()), *_as_typed(value)]
             continue
         name = key.replace("_", "-")
         if name not in choices:
@@ -49,7 +50,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
             msg = f"{where} is a list; it must be one value"
             raise InputError(msg)
         texts = [_typed(one, where) for one in (value if isinstance(value, list) else [value])]
-        defaults[str(option.name)] = texts if several else texts[0]
+        defaults[str(option.name)] = [*defaults.get(str(option.name), ()), *texts] if several else texts[0]
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return path
 
@@ -68,9 +69,14 @@ def write_config(path: Path, ctx: typer.Context, settings: Mapping[str, Any]) ->
 
     names = [str(one.name) for one in ctx.command.params if one.name not in (*_NOT_WRITTEN, _SETTING)]
     values = {name: ctx.params.get(name) for name in names}
+    values[_SETTING] = _as_typed(settings)  # and not a table: TOML has no null
     plain = {name.replace("_", "-"): _plain(one) for name, one in values.items() if one is not None and one != []}
-    written = {name: value for name, value in settings.items() if value is not None}  # TOML has no null
-    write_whole(path, tomli_w.dumps({**plain, **({SETTINGS: written} if written else {})}).encode())
+    write_whole(path, tomli_w.dumps(plain).encode())
+
+
+def _as_typed(settings: Mapping[str, Any]) -> list[str]:
+    """Write settings as values of -M."""
+    return [f"{name}={json.dumps(one, ensure_ascii=False)}" for name, one in settings.items()]
 
 
 def _typed(value: Any, where: str) -> str:

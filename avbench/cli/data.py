@@ -17,6 +17,7 @@ from avbench.cli.options import (
     Replace,
     Workers,
     folder_to_write,
+    subset_folder,
 )
 from avbench.cli.printing import print_line, print_list, print_listing, refuse, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
@@ -47,6 +48,7 @@ def subsets_lint(
     ] = None,
 ) -> None:
     """Check subsets against their cards; exit code 1 if something is wrong."""
+    from avbench.core import counted
     from avbench.subsets.lint import lint
 
     findings, notes = lint(names or (), against or ())
@@ -55,14 +57,14 @@ def subsets_lint(
     for finding in findings:
         print_line(finding)
     if findings:
-        refuse(f"{len(findings)} findings", code=1)
+        refuse(counted(len(findings), "finding"), code=1)
 
 
 @subsets_app.command("import")
 def subsets_import(
     pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
     out: Annotated[
-        Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=folder_to_write)
+        Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=subset_folder)
     ],
     split: Annotated[str | None, typer.Option(help="train, val or test; all by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The most prompts to take, spread over the set.")] = None,
@@ -72,6 +74,7 @@ def subsets_import(
     licence: Annotated[str | None, typer.Option(help="Licence of the clips.")] = None,
 ) -> None:
     """Make a subset of a published data set that lies on your disk."""
+    from avbench.core import counted
     from avbench.subsets import datasets, loading
     from avbench.subsets.from_dataset import as_subset
 
@@ -80,14 +83,14 @@ def subsets_import(
     for sentence in made.remarks:
         print_line(f"note: {sentence}", err=True)
     loading.write(made.subset, out)
-    print_line(f"{len(made.subset.prompts)} prompts  {out}")
+    print_line(f"{counted(len(made.subset.prompts), 'prompt')}  {out}")
 
 
 @app.command()
 def curate(
     pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
     out: Annotated[
-        Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=folder_to_write)
+        Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=subset_folder)
     ],
     rule: Annotated[str, typer.Option(help="large-motion, object-contact, ambient, or one of --rules.")],
     rules: Annotated[
@@ -181,6 +184,7 @@ def reference_build(
     from avbench.storage.sharing import shared_command
     from avbench.subsets.loading import from_folder, load
 
+    how = work_of(workers, replace=replace, device=device, precision=precision)
     bare = Path(what).is_dir() and not (Path(what) / "card.toml").exists()
     asked = from_folder(Path(what), name) if bare else load(what)
     finished = bare or (model or "").startswith("clips:")
@@ -193,7 +197,6 @@ def reference_build(
     about = {"command": shared_command(["avbench", "reference", "build", what], settings)}
     clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference_building.ROWS, about)
     target, metrics = out / asked.name, named_metrics(metric, fvd_protocol)
-    how = work_of(workers, replace=replace, device=device, precision=precision)
     sha256 = api.build_reference(clips, metrics, work / asked.name, target, how, placed_by="--work")
     for sentence in reference.remarks(reference.load(target)):
         print_line(f"note: {sentence}", err=True)
@@ -221,12 +224,16 @@ def reference_for(
     workers: Workers = None,
     device: Device = "auto",
     precision: Precision = None,
-    out: Annotated[Path, typer.Option(help="Folder that gets the reference, as SUBSET.")] = Path("references"),
+    out: Annotated[
+        Path, typer.Option(help="Folder that gets the reference, as SUBSET.", callback=folder_to_write)
+    ] = Path("references"),
     replace: Replace = False,
 ) -> None:
     """Build the reference of a subset: choose real clips of a data set by the subset's rule, and measure them."""
+    how = work_of(workers, replace=replace, device=device, precision=precision)
     _require_curation()
     from avbench import api
+    from avbench.core import counted
     from avbench.curation.match import matches
     from avbench.features.requirements import require_weights
     from avbench.metrics import reference, reference_building
@@ -251,18 +258,18 @@ def reference_for(
     }
     source, licence = f"clips:{opened.folder}", licence or opened.reader.licence
     clips = api.RealClips(subset, source, (0,), licence, rows or reference_building.ROWS, about)
-    how = work_of(workers, replace=replace, device=device, precision=precision)
     sha256 = api.build_reference(clips, metrics, place / "run", out / asked.name, how, placed_by="--work")
-    print_line(f"{len(subset.prompts)} clips: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
+    count = counted(len(subset.prompts), "clip")
+    print_line(f"{count}: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
     for one in found:
         print_line(one.sentence)
-    for sentence in [*_length(asked, decided), *reference.remarks(reference.load(out / asked.name))]:
+    for sentence in [*_length_remark(asked, decided), *reference.remarks(reference.load(out / asked.name))]:
         print_line(f"note: {sentence}", err=True)
     print_line(f"{sha256}  {out / asked.name}")
 
 
-def _length(asked: "Subset", decided: "Decided") -> Iterator[str]:
-    """Say if the chosen clips last much longer or shorter than the subset recommends."""
+def _length_remark(asked: "Subset", decided: "Decided") -> Iterator[str]:
+    """Yield a remark if the chosen clips last much longer or shorter than the subset recommends."""
     import numpy as np
 
     stated = asked.card.get("recommended", {}).get("seconds")

@@ -42,11 +42,11 @@ from avbench.cli.options import (
     folder_beside_runs,
 )
 from avbench.cli.printing import (
-    Printed,
+    ConsoleReporter,
     print_frame,
     print_line,
     print_list,
-    print_printed,
+    print_paper_tables,
     print_protocols,
     print_scores,
     print_tables,
@@ -56,10 +56,9 @@ from avbench.cli.printing import (
 )
 from avbench.cli.program import app
 from avbench.cli.steps import (
+    CONSOLE,
     LOST_MIRROR,
-    PRINTED,
     allowed_to_fetch,
-    chosen_subsets,
     chosen_workers,
     opened_run,
     parsed_settings,
@@ -162,7 +161,7 @@ def score(
         device=device,
         precision=precision,
         replace=replace,
-        reporter=PRINTED,
+        reporter=CONSOLE,
         shard=shard,
         mirror=mirror,
     )
@@ -243,7 +242,7 @@ def run(
         device=device,
         precision=precision,
         replace=replace,
-        reporter=Printed(PRINTED.notes, begun),
+        reporter=ConsoleReporter(CONSOLE.notes, begun),
         shard=shard,
         mirror=mirror,
     )
@@ -280,6 +279,8 @@ def compare(
 
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
+    if form not in paper.FORMS:
+        _refuse_idle(f"with --format {form}; give md, latex or csv", caption=caption == "short")
     arms = api.named_arms(runs)
     _refuse_with_arms(
         arms is not None,
@@ -288,6 +289,7 @@ def compare(
         columns=columns,
         caption=caption != "full",
         figure=figure,
+        all=every,
     )
     if arms:
         chosen = Chosen(metric, all_pairs, plan, allow, unpaired)
@@ -305,11 +307,11 @@ def compare(
         reference=reference,
     )
     for sentence in found.notes:
-        PRINTED.note(sentence)
+        CONSOLE.note(sentence)
     if figure:
         for place in found.save_figure(figure):
             print_line(f"figure: {place}", err=True)
-    if caption == "short" and form in paper.FORMS:
+    if caption == "short":
         from avbench.comparison.leaderboard import leaderboard
 
         names = [*dict.fromkeys(found.scores["metric"])] if columns else metric  # runs may have other metrics
@@ -332,7 +334,7 @@ def compare(
             print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, form)
     if totals := [*vbench.totals(found.scores)]:
         print_tables(totals, vbench.LEGEND, form)
-    print_printed(printed.sections(found.runs), form)
+    print_paper_tables(printed.sections(found.runs), form)
 
 
 @app.command()
@@ -358,6 +360,13 @@ def check(
     from avbench.comparison import gate
     from avbench.report import checks
 
+    if update or init:
+        mode = "with --update" if update else "with --init"
+        _refuse_idle(
+            mode, init=update and init, plan=update and plan, junit=junit, summary=summary, reference=reference
+        )
+    if not update:
+        _refuse_idle("without --update", reason=reason)
     folder = opened_run(run_folder)
     if update:
         shrunk = gate.update(folder, baseline, reason)
@@ -413,7 +422,17 @@ def report(
     if media not in MEDIA:
         refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
     arms = api.named_arms(runs)
-    _refuse_with_arms(arms is not None, unpaired=unpaired, reference=reference, flow=flow, explain=explain, votes=votes)
+    _refuse_with_arms(
+        arms is not None,
+        unpaired=unpaired,
+        reference=reference,
+        media=media != "inside",
+        flow=flow,
+        explain=explain,
+        votes=votes,
+        workers=workers is not None,
+        all=every,
+    )
     if arms:
         compared = _compared_arms(arms, Chosen(metric, False, plan, allow, unpaired))
         page = compared.save_report(out)
@@ -423,7 +442,7 @@ def report(
     views = [opened_run(Path(path), reads_clips=True) for path in runs]
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
     options = PageOptions(media, flow, explain or (), tuple(votes or ()), worker_count(workers))
-    page = found.save_report(out, options, PRINTED)
+    page = found.save_report(out, options, CONSOLE)
     _print_comparison(found, page, shown=Shown(details, every))
 
 
@@ -448,20 +467,25 @@ def doctor(
         typer.Option(help="Check this model's contract: six clips are made, and paid for if it is a paid service."),
     ] = None,
     setting: Settings = None,
-    subset: Annotated[str, typer.Option(help="The subset whose first two prompts are used.")] = "toy-control",
+    subset: Annotated[
+        str | None, typer.Option(help="The subset whose first two prompts are used; toy-control by default.")
+    ] = None,
     prompts: Prompts = None,
     out: Out = Path("runs"),
 ) -> None:
     """Check this machine, or a model: one line per check, and exit code 1 if one failed."""
+    from avbench.api import chosen_subsets
     from avbench.cli.machine_checks import checks
-    from avbench.comparison.verdict import counted
+    from avbench.core import counted
     from avbench.generation import contract
     from avbench.generation import table as generators
 
     if model:
-        (asked,) = chosen_subsets(None if prompts else [subset], prompts, None, None)
+        names = [subset] if subset else None if prompts else ["toy-control"]
+        (asked,) = chosen_subsets(names, prompts)
         found = contract.check(lambda: generators.build(model, parsed_settings(setting or ())), asked)
     else:
+        _refuse_idle("without --model", M=setting, subset=subset, prompts=prompts)
         found = checks(out)
     failed = 0
     for one in found:
@@ -482,12 +506,18 @@ class Chosen:
     unpaired: bool
 
 
+def _refuse_idle(where: str, **given: object) -> None:
+    """Refuse an option that was given although it has no effect there."""
+    if idle := [name for name, value in given.items() if value]:
+        refuse(f"{'-' if len(idle[0]) == 1 else '--'}{idle[0]} has no effect {where}")
+
+
 def _refuse_with_arms(arms: bool, *, unpaired: bool, **given: object) -> None:
     """Refuse options that have no effect on arms, and the one that has none on single runs."""
     if unpaired and not arms:
         refuse("--unpaired is about the trainings of arms; name arms, as in 'a=runs/a-*'")
-    if arms and (idle := [name for name, value in given.items() if value]):
-        refuse(f"--{idle[0]} has no effect on arms; leave it out, or compare single runs, without NAME=")
+    if arms:
+        _refuse_idle("on arms; leave it out, or compare single runs, without NAME=", **given)
 
 
 def _compared_arms(arms: dict[str, list[str]], chosen: Chosen) -> "ArmComparison":
@@ -542,10 +572,10 @@ def _finish(
     shown: "Shown",
 ) -> None:
     """Write the report of a comparison and print the answer; exit code 1 if something was lost or not measured."""
-    from avbench.comparison.verdict import counted
+    from avbench.core import counted
     from avbench.report.writing import PageOptions
 
-    page = found.save_report(out, PageOptions(explain=shown.explain, workers=worker_count(workers)), PRINTED)
+    page = found.save_report(out, PageOptions(explain=shown.explain, workers=worker_count(workers)), CONSOLE)
     _print_comparison(found, page, fvd_protocols, shown=shown)
     if found.scores["value"].isna().to_numpy().all():
         refuse("nothing could be measured; the notes and the answer say why", code=1)
@@ -570,7 +600,7 @@ def _print_comparison(
         print_protocols(found.scores, fvd_protocols or ())
     if totals := [*vbench.totals(found.scores)]:
         print_tables(totals, vbench.LEGEND, "console")
-    print_printed(printed.sections(found.runs), "console")
+    print_paper_tables(printed.sections(found.runs), "console")
     print_line(
         f"page: {page}" + ("" if shown.details else "   (its folder has the tables; --details prints every comparison)")
     )

@@ -2,6 +2,7 @@
 written and measured.
 """
 
+import functools
 import os
 import platform
 import shutil
@@ -23,6 +24,7 @@ from avbench.generation.table import Request
 from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 from avbench.storage.media import read_clip, write_clip
+from avbench.storage.worker_pool import default_workers
 from avbench.subsets.loading import load
 
 _PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python", "httpx", "diffusers", "transformers", "ray")
@@ -43,7 +45,7 @@ def checks(out: Path) -> Iterator[Check]:
 
 
 class _Trouble(Exception):
-    """What is wrong, in a sentence; None if nothing is."""
+    """What is wrong with this machine, in a sentence."""
 
 
 class _NotApplicable(Exception):
@@ -74,7 +76,7 @@ def _versions() -> str:
 def _devices() -> str:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = default_workers()
     if not torch.cuda.is_available():
         return f"{cores} cores, no GPU that torch can use"
     cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
@@ -123,11 +125,14 @@ def _weights() -> Iterator[Check]:
             yield Check(f"weights {name}", None, f"missing; if you want them, run `avbench weights fetch {name}`")
 
 
+@functools.cache
 def _toy_clip() -> Clip:
     subset = load("toy-object-contact")
     request = Request(Key(subset.name, subset.prompts[0].id, 0), subset.prompts[0], subset.clip_spec)
     (made,) = generators.build("toyworld:", {}).generate([request])
-    assert not isinstance(made, Exception) and isinstance(made.clip, Clip)
+    if isinstance(made, Exception):
+        raise made
+    assert isinstance(made.clip, Clip)
     return made.clip
 
 

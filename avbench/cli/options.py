@@ -74,6 +74,24 @@ def folder_beside_runs(path: Path) -> Path:
     return folder_to_write(path)
 
 
+def with_a_name(path: Path) -> Path:
+    """Return the path in a form that ends with the folder's name: ``.`` and ``..`` are resolved."""
+    named = path.resolve() if path.name in ("", "..") else path
+    if not named.name:
+        msg = f"{path} has no name; name a folder in it"
+        raise typer.BadParameter(msg)
+    return named
+
+
+def subset_folder(path: Path) -> Path:
+    """Refuse, besides, a folder whose name no subset can have."""
+    from avbench.core import checked_id
+
+    path = folder_to_write(with_a_name(path))
+    checked_id(path.name, f"{path}: its name")
+    return path
+
+
 def _form(form: str) -> str:
     from avbench.core import InputError, nearest
 

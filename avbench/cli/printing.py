@@ -67,7 +67,7 @@ def print_scores(scores: "pd.DataFrame", differences: "pd.DataFrame", *, details
         print_tables(boards.difference_tables(differences), boards.DIFFERENCES_LEGEND, "console")
 
 
-def print_printed(found: "Iterable[Section]", form: str) -> None:
+def print_paper_tables(found: "Iterable[Section]", form: str) -> None:
     """Print the tables of papers, each with its legend."""
     for one in found:
         print_tables([one.table], one.legend, form)
@@ -248,7 +248,7 @@ def refuse(sentence: str, *, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
-class Printed:
+class ConsoleReporter:
     """Prints notes once, and draws progress: where `avbench.api` sends its messages on the command line.
 
     Args:

@@ -205,9 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 1 if a command did not succeed, 2 for a user's mistake or a file that cannot be read or written, 70
     for a fault of avbench, 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
-    from avbench.cli.steps import PRINTED
+    from avbench.cli.steps import CONSOLE
 
-    PRINTED.notes.clear()
+    CONSOLE.notes.clear()
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     try:
         code = app(words, prog_name="avbench", standalone_mode=False)

@@ -165,8 +165,10 @@ def _print_details(found: "Status") -> None:
 
 
 def _print_sentences(what: str, counts: "dict[str, int] | Any") -> None:
+    from avbench.core import counted
+
     for sentence, count in [*counts.items()][:MOST_SENTENCES]:
-        print_line(f"{what}: {count} {'clip' if count == 1 else 'clips'}: {sentence}")
+        print_line(f"{what}: {counted(count, 'clip')}: {sentence}")
     if len(counts) > MOST_SENTENCES:
         print_line(f"{what}: {len(counts) - MOST_SENTENCES} more sentences (--format json has all)")
 

@@ -41,7 +41,6 @@ from avbench.cli.program import app
 from avbench.cli.steps import (
     LOST_MIRROR,
     allowed_to_fetch,
-    chosen_subsets,
     chosen_workers,
     evaluate_run,
     measure_run,
@@ -49,7 +48,6 @@ from avbench.cli.steps import (
     opened_run,
     parsed_settings,
     parsed_shard,
-    sample_run,
     shard_place,
     work_of,
 )
@@ -74,15 +72,17 @@ def sample(
     mirror: MirrorAt = None,
 ) -> None:
     """Make the clips of one model, and nothing else."""
-    from avbench.api import Mirrors, SamplingJob, model_folders
+    from avbench.api import Mirrors, SamplingJob, chosen_subsets, model_folders, sampled
+    from avbench.core import counted
 
     ((place, model),) = model_folders(shard_place(out, shard), [model]).items()
-    subsets, settings = chosen_subsets(subset, prompts, view, limit), parsed_settings(setting or ())
+    subsets, settings = chosen_subsets(subset, prompts, view or (), limit), parsed_settings(setting or ())
     asked = SamplingJob(subsets, range(seeds), settings, shard=parsed_shard(shard))
     mirrors = None if mirror is None else Mirrors(out, mirror)
     work = work_of(chosen_workers(workers, engine, address, item_timeout), replace=replace, mirrors=mirrors)
-    if failures := sample_run(place, model, asked, work):
-        refuse(f"{failures} clips could not be made; {place}/samples.jsonl says why", code=1)
+    _, failures = sampled(place, model, asked, work)
+    if failures:
+        refuse(f"{counted(failures, 'clip')} could not be made; {place}/samples.jsonl says why", code=1)
     print_line(place)
     if mirrors and mirrors.lost:
         refuse(LOST_MIRROR, code=1)
@@ -107,12 +107,13 @@ def measure(
 ) -> None:
     """Measure the clips of run folders."""
     from avbench.api import share_of
+    from avbench.core import counted
 
+    work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device, precision=precision)
     metrics = named_metrics(metric, fvd_protocol, columns, allowed_to_fetch(fetch, accept_licence))
     places = [share_of(path, parsed_shard(shard)) for path in runs]
-    work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device, precision=precision)
     if lost := sum([measure_run(path, metrics, work, against) for path in places]):
-        refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
+        refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
 
 
 @app.command()
@@ -129,9 +130,10 @@ def evaluate(
 ) -> None:
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
     from avbench.api import measurable
+    from avbench.core import counted
 
-    metrics = named_metrics(metric, fvd_protocol, columns)
     work, lost, scored = work_of(workers, device=device, precision=precision), 0, False
+    metrics = named_metrics(metric, fvd_protocol, columns)
     for path in runs:
         if fvd_protocol:
             lost += measure_run(path, measurable(opened_run(path), metrics, reference, work), work, against)
@@ -141,7 +143,7 @@ def evaluate(
 
         print_protocols(leaderboard([opened_run(path) for path in runs]), fvd_protocol)
     if lost:
-        refuse(f"{lost} clips could not be measured; the same command tries them again", code=1)
+        refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
     if not scored:
         refuse("no metric has a value; run `avbench measure` first, or see the notes above", code=1)
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avbench.cli.printing import Printed, print_line, refuse
+from avbench.cli.printing import ConsoleReporter, print_line, refuse
 
 if TYPE_CHECKING:
-    from avbench.api import SamplingJob, Work
+    from avbench.api import Work
     from avbench.comparison.plan import Plan
-    from avbench.core import Shard, Subset
+    from avbench.core import Shard
     from avbench.metrics.table import Metric
     from avbench.storage.mirror import Mirrors
     from avbench.storage.ray_actors import RayActors
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from avbench.storage.run_view import RunView
 
 ENGINES = ("local", "ray")
-PRINTED = Printed()
+CONSOLE = ConsoleReporter()
 """Notes of one command, each printed once."""
 LOST_MIRROR = "all is done, but not all is in the mirror: another command took it over, as a note above says"
 """Why a command does not succeed that lost a mirror."""
@@ -49,17 +49,10 @@ def work_of(
     precision: str | None = None,
     mirrors: "Mirrors | None" = None,
 ) -> "Work":
-    """Settings of the work for a command: its notes are printed."""
-    from avbench.api import Work
+    """Settings of the work for a command, checked; its notes are printed."""
+    from avbench.api import work
 
-    return Work(workers, replace, PRINTED, device, precision, mirrors)
-
-
-def sample_run(place: Path, model: str, asked: "SamplingJob", work: "Work") -> int:
-    """Sample a run; return how many clips failed, without those that the model refused."""
-    from avbench.api import sampled
-
-    return sampled(place, model, asked, work)[1]
+    return work.work_of(workers, replace, CONSOLE, device, precision, mirrors)
 
 
 def named_metrics(
@@ -73,9 +66,8 @@ def named_metrics(
     from avbench.metrics.columns import Wanted, wanted_metrics
     from avbench.metrics.evaluate import fvd_metrics
 
-    api.note_unusable_metrics(PRINTED)
     how = api.fetching(fetch, work_of())
-    return wanted_metrics(Wanted(names, columns, fvd_metrics(fvd_protocols or ()), how), PRINTED.note)
+    return wanted_metrics(Wanted(names, columns, fvd_metrics(fvd_protocols or ()), how), CONSOLE.note)
 
 
 def allowed_to_fetch(fetch: bool, licences: Sequence[str] | None) -> "bool | Sequence[str]":
@@ -115,18 +107,10 @@ def evaluate_run(
 
 def opened_run(path: "Path | RunFolder", *, reads_clips: bool = False) -> "RunView":
     """Open a run folder and note clips whose files are gone, if clips will be read."""
-    from avbench.api import opened
+    from avbench.api import Work, opened
 
-    return opened(path if isinstance(path, Path) else path.path, work_of(), reads_clips=reads_clips)
-
-
-def chosen_subsets(
-    names: Sequence[str] | None, prompts: Path | None, views: Sequence[str] | None, limit: int | None
-) -> list["Subset"]:
-    """Return the subsets that the options name, or the toy subsets."""
-    from avbench import api
-
-    return api.chosen_subsets(names, prompts, views or (), limit)
+    work = Work(reporter=CONSOLE)
+    return opened(path if isinstance(path, Path) else path.path, work, reads_clips=reads_clips)
 
 
 def parsed_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -162,7 +146,9 @@ def shard_place(out: Path, shard: str | None) -> Path:
 
 def worker_count(asked: "int | RayActors | None") -> int:
     """How many processes of this machine: as asked, or one per core."""
-    return work_of(asked).processes
+    from avbench.api import Work
+
+    return Work(asked).processes
 
 
 def written_plan(path: Path | None) -> "Plan":

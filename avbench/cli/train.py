@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avbench.cli.options import Workers, folder_to_write
+from avbench.cli.options import Workers, folder_to_write, with_a_name
 from avbench.cli.printing import keep_quiet, print_line, refuse, show_progress, show_training
 from avbench.cli.program import train_app
 from avbench.cli.steps import opened_run, worker_count
@@ -102,6 +102,7 @@ def train_arms(
         audio_weight=audio_weight,
         seed=seed,
     )
+    out = with_a_name(out)
     folders = {one: folder_to_write(out.with_name(f"{out.name}-{one}")) for one in ARMS}
     for one in arm or ():
         if one not in ARMS:

@@ -69,7 +69,11 @@ def _condition(path: Path, rule: str, plain: Any) -> Condition:
         msg = f"{path}, rule {rule!r}: {measure} needs one of {', '.join(_COMPARISONS)}; it has {sorted(rest)}"
         raise InputError(msg)
     ((comparison, threshold),) = rest.items()
+    where = f"{path}, rule {rule!r}: {measure} {comparison} {threshold!r}"
     if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-        msg = f"{path}, rule {rule!r}: {measure} {comparison} {threshold!r} is not a number"
+        msg = f"{where} is not a number"
+        raise InputError(msg)
+    if comparison == "at_least_percentile" and not 0 <= threshold <= 100:
+        msg = f"{where} is no percentile; write a number from 0 to 100"
         raise InputError(msg)
     return Condition(rule, measure, comparison, float(threshold), str(origin), bool(or_none))

@@ -9,7 +9,7 @@ from avbench.comparison.arm_differences import ArmTables
 from avbench.core import csv_text
 from avbench.core.version import __version__
 from avbench.report import arm_tables, tables
-from avbench.report.folder import alone
+from avbench.report.folder import locked
 from avbench.report.page import plots, svg
 from avbench.report.page.page import STYLE, template
 from avbench.storage.writing import write_whole
@@ -43,11 +43,11 @@ def write_arm_report(found: ArmTables, answer: Sequence[str], out: Path) -> Path
         for subset in dict.fromkeys(found.scores["subset"])
     }
     page = out / "arms.html"
-    with alone(out, lambda: None):
+    with locked(out, lambda: None):
         (out / "figures").mkdir(exist_ok=True)
         for subset, of_subset in figures.items():
             for figure in of_subset:
-                write_whole(out / _name(subset, figure), svg.alone(figure.drawing, plots.WIDTH).encode())
+                write_whole(out / _name(subset, figure), svg.as_file(figure.drawing, plots.WIDTH).encode())
         write_whole(out / "arms.md", markdown(found, answer, figures).encode())
         for name, frame in (
             ("scores", found.scores),

@@ -65,7 +65,7 @@ def write_forests(differences: pd.DataFrame, scores: pd.DataFrame, path: Path) -
     written = []
     for (run, against), rows in groups:
         place = path if len(groups) == 1 else path.with_stem(f"{path.stem}-{run}-{against}")
-        drawing = svg.alone(forest(rows, scores, colours, [WIDE]), WIDE, _PRINT).encode()
+        drawing = svg.as_file(forest(rows, scores, colours, [WIDE]), WIDE, _PRINT).encode()
         write_whole(place, drawing if form == "svg" else _converter(form)(drawing))
         written.append(place)
     return written

@@ -10,7 +10,7 @@ from avbench.core import InputError
 
 
 @contextmanager
-def alone(place: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def locked(place: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Lock a report's folder while it is written.
 
     Args:

@@ -67,19 +67,17 @@ def sections(folders: Sequence[RunFolder]) -> list[Section]:
 
 def frame(found: Sequence[Section]) -> pd.DataFrame:
     """Return one row per printed value, with the columns COLUMNS."""
-    rows = [
-        {
-            **{"kind": "printed", "preset": one.preset.name, "source": one.preset.cited, "on": row.on},
-            **{"model": row.model, "column": column.name, "better": column.better, "value": float(value)},
-            **{"as_printed": value, "change_percent": change, "metric": column.metric, "here": dict(here)[column.name]},
-        }
-        for one in found
-        for here in [[(column.name, sentence) for column, sentence in one.columns]]
-        for row in one.preset.printed
-        for column, value, change in zip(
-            one.preset.table_columns, row.values, row.change or [None] * len(row.values), strict=True
-        )
-    ]
+    rows = []
+    for one in found:
+        here = {column.name: sentence for column, sentence in one.columns if not column.table}
+        for row in one.preset.printed:
+            common = {"kind": "printed", "preset": one.preset.name, "source": one.preset.cited}
+            common |= {"on": row.on, "model": row.model}
+            changes = row.change or [None] * len(row.values)
+            for column, value, change in zip(one.preset.table_columns, row.values, changes, strict=True):
+                numbers = {"value": float(value), "as_printed": value, "change_percent": change}
+                about = {"column": column.name, "better": column.better, "metric": column.metric}
+                rows.append({**common, **about, **numbers, "here": here[column.name]})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

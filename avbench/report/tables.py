@@ -163,12 +163,16 @@ def compact(
     if not every:  # a column of dashes says nothing that the verdict does not say
         has_values = {*frame.loc[frame["value"].notna(), "metric"]}
         order = [name for name in order if name in has_values] or order
-    heads = {column.split(" ")[0]: column for table in tables for column in table.columns}
+    heads: dict[str, str] = {}
+    for column in (column for table in tables for column in table.columns):
+        name = column.split(" ")[0]
+        heads[name] = max(heads.get(name, ""), column, key=len)  # with its sign, if it has one on any subset
     rows: list[tuple[str, list[Cell]]] = []
     for table in tables:
         if several:
             rows.append((table.subset, [Cell("")] * len(order)))
-        places = [table.columns.index(heads[name]) if heads[name] in table.columns else None for name in order]
+        at = {column.split(" ")[0]: place for place, column in enumerate(table.columns)}
+        places = [at.get(name) for name in order]
         for name, cells in table.rows:
             row = [Cell("") if place is None else cells[place] for place in places]
             rows.append((f"  {name}" if several else name, [_starred(cell) for cell in row]))
@@ -291,10 +295,11 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
         )
         found: Any = of_subset.set_index(["metric", "model"])
         for protocol, metric in metrics.items():
-            cells = [_cell(found.loc[(metric, model)], []).text for model in models]
+            keys = [(metric, model) for model in models]
+            cells = [_cell(found.loc[key], []).text if key in found.index else "–" for key in keys]
             table.add_row(protocol, *(text.partition(" [")[0] for text in cells))  # without the numbers of notes
         enough = found["value"].where(found["too_few"].isna())
-        values = [enough.loc[[(metric, model) for metric in metrics.values()]].dropna() for model in models]
+        values = [enough.reindex([(metric, model) for metric in metrics.values()]).dropna() for model in models]
         spread = [f"× {each.max() / each.min():.2f}" if len(each) > 1 and each.min() > 0 else "–" for each in values]
         table.add_row("largest / smallest", *spread, style="dim")
         missing = of_subset.loc[:, ["metric", "missing"]].dropna()

@@ -10,7 +10,7 @@ from avbench.comparison import votes as ballots
 from avbench.comparison.score_table import over_motion
 from avbench.core import csv_text
 from avbench.report import printed, tables, vbench
-from avbench.report.folder import alone
+from avbench.report.folder import locked
 from avbench.report.page import clips, explain, page
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import write_json, write_whole
@@ -64,9 +64,10 @@ def write_report(
         InputError: something cannot be written, a vote cannot be read, or a metric cannot be explained.
     """
     asked = explain.explained(options.explain, set(frame["metric"]), flow=options.flow)
+    voted = ballots.read(options.votes) if options.votes else None
     papers = printed.sections(runs)
     waiting = f"another avbench writes its report to {out}; waiting for it"
-    with alone(out, lambda: note(waiting)):
+    with locked(out, lambda: note(waiting)):
         others = [([one.table], one.legend) for one in papers]
         if totals := [*vbench.totals(frame)]:
             others.insert(0, (totals, vbench.LEGEND))
@@ -85,7 +86,6 @@ def write_report(
         write_whole(out / "over_motion.csv", csv_text(over).encode())
         count, made = clips.prepare(runs, out / "media", pictures=asked.pictures, workers=options.workers)
         follow("page: clips", count, made)
-        voted = ballots.read(options.votes) if options.votes else None
         html = page.render(
             runs, frame, over, out / "media", differences, media=options.media, explained=asked, votes=voted
         )

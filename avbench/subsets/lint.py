@@ -131,7 +131,7 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
                 notes.append(f"{folder.name}: {rule} not checked: {reason}")
                 continue
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                sentence = f"[{needs}] cannot be used: {type(error).__name__}: {error}"
+                sentence = f"[{needs or rule}] cannot be used: {type(error).__name__}: {error}"
                 findings.append(Finding(rule, folder / "card.toml", None, sentence))
                 continue
             for line, sentence in found:

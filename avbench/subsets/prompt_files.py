@@ -198,8 +198,9 @@ def _prompt(plain: Any) -> Prompt:
 
 
 def _first(rest: dict[str, Any], aliases: tuple[str, ...]) -> str | None:
-    found = [rest.pop(alias) for alias in aliases if alias in rest]
-    if not found or found[0] is None:
+    """Take all aliases out of an entry, and return the first value that is not null."""
+    found = [value for alias in aliases if (value := rest.pop(alias, None)) is not None]
+    if not found:
         return None
     if not isinstance(found[0], str):
         msg = f"{aliases[0]} is {found[0]!r}; it must be text"

@@ -64,7 +64,6 @@ EXPLAINERS: dict[str, tuple[Explainer, ...]] = {
 class Explained:
     """What a page explains."""
 
-    metrics: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     curves: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Metric → feature and column."""
@@ -108,7 +107,6 @@ def explained(asked: Sequence[str], scored: Collection[str] | None = None, *, fl
     ways = [(metric, feature, way) for metric in metrics for feature, way in _explainers(metric)]
     pictures = [*(["flow"] if flow else []), *(way.picture for *_, way in ways if way.picture)]
     return Explained(
-        tuple(metric.name for metric in metrics),
         tuple(dict.fromkeys(pictures)),
         {metric.name: (feature, way.curve) for metric, feature, way in ways if way.curve},
         tuple(metric for metric in metrics if _is_distance(metric)),

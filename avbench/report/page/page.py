@@ -74,6 +74,7 @@ def render(
     """
     script = "\n".join((_HERE / "script" / f"{name}.js").read_text() for name in _SCRIPTS)
     runs = [folder.path.name for folder in folders]
+    values = _values_frame(folders)
     subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
     shown, cards = _clips(folders, place, explained)
     own = None if differences is None else differences[~differences["subset"].isin(POOLS)]
@@ -86,7 +87,7 @@ def render(
         "metrics": _metrics(frame),
         "subsets": subsets,
         "asked": [[*folder.run().subsets] for folder in folders],
-        "values": _values(folders, subsets),
+        "values": _values(values, runs, subsets),
         "clips": shown,
         "cards": cards,
         "pictures": [
@@ -120,7 +121,14 @@ def render(
             ]
             for subset in subsets
         },
-        figures=_figures(folders, frame, over, differences),
+        figures={
+            subset["name"]: {
+                "paired": list(plots.paired(values, runs, subset["name"], differences)),
+                "distances": list(plots.distances(frame, runs, subset["name"])),
+                "motion": list(plots.over_motion(values, over, runs, subset["name"])),
+            }
+            for subset in subsets
+        },
         coverage=_coverage(folders, frame),
         totals=[*vbench.totals(frame)],
         totals_legend=vbench.LEGEND,
@@ -252,20 +260,18 @@ def _values_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _values(folders: Sequence[RunFolder], subsets: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[list[Any]]]]:
-    """Subset → metric → run → one number per item, None if there is none."""
-    found: dict[str, dict[str, list[list[Any]]]] = {}
-    values = _values_frame(folders).set_index(["subset", "metric", "model"]).sort_index()
-    for subset in subsets:
-        items = pd.MultiIndex.from_tuples([key[1:] for key in _items(subset)])
-        of_subset = found.setdefault(subset["name"], {})
-        groups: Any = values.groupby(level=["subset", "metric", "model"], sort=False)
-        for (name, metric, model), part in groups:
-            if name == subset["name"]:
-                runs = of_subset.setdefault(str(metric), [[None] * len(items) for _ in folders])
-                listed = part.set_index(["prompt", "seed"])["value"].reindex(items)
-                run = [folder.path.name for folder in folders].index(str(model))
-                runs[run] = [None if pd.isna(value) else float(f"{value:.5g}") for value in listed]
+def _values(
+    values: pd.DataFrame, runs: Sequence[str], subsets: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, list[list[Any]]]]:
+    """Subset → metric → run → one number per item, None if there is none; `values` as `plots` takes them."""
+    items = {one["name"]: pd.MultiIndex.from_tuples([key[1:] for key in _items(one)]) for one in subsets}
+    found: dict[str, dict[str, list[list[Any]]]] = {name: {} for name in items}
+    groups: Any = values.groupby(["subset", "metric", "model"])
+    for (name, metric, model), part in groups:
+        if name in items:
+            of_runs = found[name].setdefault(str(metric), [[None] * len(items[name]) for _ in runs])
+            listed = part.set_index(["prompt", "seed"])["value"].reindex(items[name])
+            of_runs[runs.index(str(model))] = [None if pd.isna(value) else float(f"{value:.5g}") for value in listed]
     return found
 
 
@@ -325,7 +331,7 @@ class _Contact:
 
 @dataclass(frozen=True)
 class _Truth:
-    """Return the part of a clip's .truth.json that the page shows."""
+    """The part of a clip's .truth.json that the page shows."""
 
     contacts: Sequence[_Contact] = ()
 
@@ -337,20 +343,6 @@ def _contacts(folder: RunFolder, key: Key) -> list[float] | None:
         return None
     known = read_json(path, _Truth, known_only=False)
     return sorted({round(contact.seconds, 2) for contact in known.contacts})
-
-
-def _figures(
-    folders: Sequence[RunFolder], frame: pd.DataFrame, over: pd.DataFrame, differences: pd.DataFrame | None
-) -> dict[str, dict[str, list[plots.Figure]]]:
-    values, runs = _values_frame(folders), [folder.path.name for folder in folders]
-    return {
-        subset.name: {
-            "paired": list(plots.paired(values, runs, subset.name, differences)),
-            "distances": list(plots.distances(frame, runs, subset.name)),
-            "motion": list(plots.over_motion(values, over, runs, subset.name)),
-        }
-        for subset in _subsets(folders)
-    }
 
 
 def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[str, Any]]:

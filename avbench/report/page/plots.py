@@ -46,8 +46,9 @@ def paired(
 ) -> Iterator[Figure]:
     """One figure per metric of a subset: every prompt's difference as a dot, the mean with its 95 % interval.
 
-    The pairs and intervals are those of `differences`, the paired comparisons; without it every later run is shown
-    against the first, with the interval of the mean over prompts.
+    The pairs are those of `differences`, the paired comparisons; without it every later run is shown against the
+    first. Intervals are its own where it compares the values themselves; of distances from the reference's value, and
+    without it, they are those of the mean over prompts.
     """
     of_subset = values[values["subset"] == subset]
     for metric, of_metric in of_subset.groupby("metric", sort=False):
@@ -56,7 +57,7 @@ def paired(
         rows = []
         for run, against in tested or ((run, runs[0]) for run in runs[1:]):
             if run in wide and against in wide and len(dots := _by_prompt(wide[run] - wide[against])):
-                rows.append((run, against, dots, *tested.get((run, against), _mean(dots))))
+                rows.append((run, against, dots, *(tested.get((run, against)) or _mean(dots))))
         if rows:
             yield _paired_figure(str(metric), rows, runs)
 
@@ -160,13 +161,17 @@ def of_trainings(scores: pd.DataFrame, trainings: pd.DataFrame, subset: str) -> 
         yield Figure(str(metric), svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(texts)}"))
 
 
-def _tested(differences: pd.DataFrame | None, subset: str, metric: str) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """(Run, against) → mean, low, high of the comparisons clip by clip."""
+def _tested(
+    differences: pd.DataFrame | None, subset: str, metric: str
+) -> dict[tuple[str, str], tuple[Any, ...] | None]:
+    """(Run, against) → mean, low, high; None where what was compared is distances from the reference's value."""
     if differences is None:
         return {}
-    made = differences[(differences["kind"] == "clips") & differences["difference"].notna()]
+    made = differences[(differences["kind"] != "distance") & differences["difference"].notna()]
     here: list[Any] = [*made.loc[(made["subset"] == subset) & (made["metric"] == metric)].itertuples()]
-    return {(row.run, row.against): (row.difference, row.low, row.high) for row in here}
+    return {
+        (row.run, row.against): (row.difference, row.low, row.high) if row.kind == "clips" else None for row in here
+    }
 
 
 def _by_prompt(differences: pd.Series) -> Any:

@@ -69,7 +69,7 @@ text { fill: #1c1f23; font: 12.5px system-ui, sans-serif } .soft { fill: #676d75
 </style>"""
 
 
-def alone(figure: Markup, width: float, style: str = _STYLE) -> str:
+def as_file(figure: Markup, width: float, style: str = _STYLE) -> str:
     """A drawing as a file of its own, so wide, with the looks that the page would give it, or with others."""
     head, tag, rest = str(figure).partition(">")  # a Markup would escape what is added
     return head.replace("<svg ", f'<svg width="{width:g}" ', 1) + tag + style + rest

@@ -218,11 +218,6 @@ def splits_of(found: Iterable[Entry]) -> str:
     return ", ".join(sorted({one.split for one in found if one.split})) or "none"
 
 
-def entries(pool: str) -> Iterator[Entry]:
-    """Yield the clips or prompts of a pool that a user typed. Raises InputError as `opened` does."""
-    return opened(pool).entries()
-
-
 def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
     """Report missing files, unexpected counts, and list files that differ from the authors'."""
     counts: Counter[str] = Counter()

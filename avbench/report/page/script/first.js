@@ -24,12 +24,16 @@ function choosePair(at) {
   const rows = data.differences.filter((row) => row.run === run && row.against === against && row.effect !== null && gains(row).length)
     .sort((a, b) => b.shown - a.shown || Math.abs(b.effect) - Math.abs(a.effect));
   if (rows.length) chooseRow(rows[0]);
-  else showFirst();
+  else showFirst([against, run]);
 }
 
 function chooseRow(row) {
   const found = gains(row), side = Math.sign(row.effect) || 1;
-  if (!found.length) { $("found").textContent = `${words(row.metric)} compares sets of clips, so no single clip shows it.`; return; }
+  if (!found.length) {
+    $("found").textContent = `${words(row.metric)} compares sets of clips, so no single clip shows it.`;
+    $("rank").textContent = "";
+    return;
+  }
   pair.row = row;
   pair.items = found.sort((a, b) => side * (b.gain - a.gain));
   document.querySelectorAll(".choice").forEach((one) => one.setAttribute("aria-pressed",
@@ -55,12 +59,18 @@ function showPair(place) {
   if (begun && !matchMedia("(prefers-reduced-motion: reduce)").matches) first.play();
 }
 
-// Where no pair is compared: the first prompt.
-function showFirst() {
+// Where no pair is compared, or nothing of the chosen one: the first prompt.
+function showFirst(names = runNames.slice(0, 2)) {
+  Object.assign(pair, { row: null, items: [] });
+  for (const id of ["found", "rank"]) $(id).textContent = "";
+  document.querySelectorAll(".choice").forEach((one) => one.setAttribute("aria-pressed", "false"));
   if (!data.subsets.length || !items(0).length) return;
   const one = items(0)[0], found = clipsOf(0, one);
   first.part("before").disabled = first.part("after").disabled = true;
-  first.show({ name: one.prompt.id, ...captions(one) }, () => data.runs.slice(0, 2).map((run, index) => first.arm(found[index], run.name, run.colour, index, "")));
+  first.show({ name: one.prompt.id, ...captions(one) }, () => names.map((name, index) => {
+    const run = runNames.indexOf(name);
+    return first.arm(found[run], name, data.runs[run].colour, index, "");
+  }));
 }
 
 function activate(event) {

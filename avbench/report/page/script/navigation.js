@@ -12,14 +12,14 @@ for (const id of links.keys()) sections.observe($(id));
 
 // Sections grow when they come near the screen. The one that was asked for keeps its place meanwhile, until the reader
 // scrolls or three seconds have passed.
-let kept;
+let heldInPlace;
 function goTo(section) {
-  kept?.disconnect();
-  const now = kept = new ResizeObserver(() => section.scrollIntoView());
+  heldInPlace?.disconnect();
+  const now = heldInPlace = new ResizeObserver(() => section.scrollIntoView());
   now.observe(document.body);
   setTimeout(() => now.disconnect(), 3000);
 }
-for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) addEventListener(kind, () => kept?.disconnect(), { passive: true });
+for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) addEventListener(kind, () => heldInPlace?.disconnect(), { passive: true });
 function follow(hash) {
   const section = $(hash?.slice(1));
   if (section) goTo(section);

@@ -4,7 +4,7 @@ document.addEventListener("click", (event) => {
   const dot = event.target.closest("[data-prompt]"), plot = event.target.closest(".plot");
   if (dot && plot) openIn(plot.dataset.subset, plot.dataset.metric, dot.dataset.prompt);
   const save = event.target.closest("[data-save]");
-  if (save) keep([...save.closest("figure").querySelectorAll("svg")].find((one) => one.clientWidth), save.dataset.save);
+  if (save) savePlot([...save.closest("figure").querySelectorAll("svg")].find((one) => one.clientWidth), save.dataset.save);
 });
 document.addEventListener("pointerover", (event) => {
   const dot = event.target.closest("[data-prompt]");
@@ -30,7 +30,7 @@ function standalone(drawing) {
   return { text: new XMLSerializer().serializeToString(copy), width: +width, height: +height };
 }
 
-async function keep(drawing, form) {
+async function savePlot(drawing, form) {
   const { text, width, height } = standalone(drawing), name = drawing.getAttribute("aria-label").split(":")[0];
   let file = new Blob([text], { type: "image/svg+xml" });
   if (form === "png") {

@@ -24,8 +24,8 @@ function strip(box) {
         video.style.aspectRatio = `${card.width} / ${card.height}`;
         if (data.inside) made.push(video.src);
         const button = element("button", { type: "button", className: "thumb" }, video, element("span", { textContent: `${head}: ${short(value)}` }));
-        button.setAttribute("aria-label", `${head}: ${short(value)}, ${words(metric)} of ${run.name}, ${one.prompt.id}: watch`);
-        button.addEventListener("click", () => openIn(name, metric, one.prompt.id));
+        button.setAttribute("aria-label", `${head}: ${short(value)}, ${words(metric)} of ${run.name}, ${label(one, at)}: watch`);
+        button.addEventListener("click", () => openIn(name, metric, one.prompt.id, one.seed));
         for (const begins of ["pointerenter", "focus"]) button.addEventListener(begins, () => { video.play().catch(() => {}); });
         for (const ends of ["pointerleave", "blur"]) button.addEventListener(ends, () => video.pause());
         return button;
