@@ -607,6 +607,10 @@ def test_the_keyboard_alone_reaches_everything(out, browser):
         tab.evaluate(f"document.querySelector('{place}').scrollIntoView({{ behavior: 'instant' }})")
         tab.wait_for_timeout(300)
     tab.evaluate("scrollTo(0, 0)")
+    tab.evaluate(
+        "document.querySelector('a.skip').focus()"
+    )  # the keyboard would go on from where the page was scrolled to
+    tab.keyboard.press("Shift+Tab")
     assert len(tab.evaluate(REACHABLE)) > 60
     for _ in range(400):
         tab.keyboard.press("Tab")
