@@ -188,7 +188,7 @@ def test_infinity_needs_five_clips_a_dimension_and_then_finds_the_truth():
         values.append((frechet_distance(a, b + 0.5), frechet_infinity(a, b + 0.5)))
     raw, infinite = np.mean(values, axis=0)
     assert abs(infinite - 5) < 0.25 * abs(raw - 5), "20 dimensions shifted by 0.5 are 5 apart"
-    with pytest.raises(NotMeasurable, match=r"needs 100 in each set \(5 a dimension\) and one has 99"):
+    with pytest.raises(NotMeasurable, match=r"needs 100 in each set \(5 per dimension\) and one has 99"):
         frechet_infinity(features(1, 99, 20), features(2, 100, 20))
 
 
