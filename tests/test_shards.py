@@ -119,7 +119,7 @@ def test_run_makes_the_table_of_a_shard_from_its_own_clips(tmp_path):
     counts = {score.n for score in folder.scores()[0] if score.metric == "onset_rate"}
     assert counts == {1} and {score.missing for score in folder.scores()[0]} == {None}, "one prompt of each subset"
     command = page._commands(folder, folder.run())["sample"]
-    assert f"--out {tmp_path} --shard 2/3" in command
+    assert f"--out {tmp_path.name} --shard 2/3" in command, "a page names no local folder"
     again = run_avbench("sample", "toyworld:", *TOY, "--out", place, code=2)
     assert "holds another run (shard: '(absent)' was asked for, the folder holds '2/3')" in again.stderr
 
