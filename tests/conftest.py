@@ -3,9 +3,12 @@
 import os
 import resource
 import shutil
+import signal
 
 import pytest
 from browsing import FLAGS
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs of a shell ignore, and their children
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: with a worker per core, more threads only wait for cores
 
