@@ -20,7 +20,6 @@ from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
 _READ = 3
 """Clips whose form is looked at, per subset and pair of runs."""
-"""Clips that a sentence names; the others are counted."""
 _Named = Callable[[Key], str]
 """What a clip is called."""
 _LENGTH = 1.1
@@ -84,8 +83,8 @@ def _without_value(run: RunFolder, clips: Mapping[Key, Sample], named: _Named) -
     for (why, keys), names in lacking.items():
         total = sum(key.subset == keys[0].subset for key in clips)
         has = "has" if len(keys) == 1 else "have"
-        counted = f"{len(keys)} of {total} clips of {run.path.name}"
-        yield f"{counted} {has} no value of {all_of(names)}: {why} ({listed(map(named, keys))})."
+        part = f"{len(keys)} of {total} clips of {run.path.name}"
+        yield f"{part} {has} no value of {all_of(names)}: {why} ({listed(map(named, keys))})."
 
 
 def _reasons(run: RunFolder, feature: str) -> dict[Key, str]:

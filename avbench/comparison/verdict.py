@@ -70,10 +70,10 @@ def _of_one(frame: pd.DataFrame) -> str:
     clips = int(np.nanmax(frame["n"].to_numpy(float))) if "n" in frame else LEAST_PROMPTS
     if clips == 0:
         return "no metric has a value."
+    lacks = "Give a second model to compare it with."
     if clips < LEAST_PROMPTS:
-        few = f"Numbers of {counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
-        return f"the table has its numbers. {few}"
-    return "the table has its numbers. Give a second model to compare it with."
+        lacks = f"Numbers of {counted(clips, 'clip')} allow no conclusion: at least {LEAST_PROMPTS} prompts are needed."
+    return f"the table has its numbers. {lacks}"
 
 
 def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:

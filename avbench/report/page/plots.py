@@ -20,7 +20,6 @@ from avbench.statistics.uncertainty import mean_interval
 
 COLOURS = ("#2f78c8", "#d1661a", "#2a9163", "#a855b8", "#9c7c17", "#1f8d97", "#cf4a70", "#7b808a")
 """Colours of runs; each has a contrast of at least 3 : 1 with white and with near-black."""
-_GREY = "#7b808a"
 WIDTH = 440
 """Width of a figure, in pixels."""
 _LEFT, _RIGHT = 12.0, WIDTH - 12.0
