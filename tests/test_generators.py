@@ -58,6 +58,13 @@ def test_a_strength_that_would_do_nothing_is_refused(variant):
     for wrong in (float("nan"), "much", True):
         with pytest.raises(InputError, match=f"strength is {wrong!r}; it must be a number"):
             ToyWorld("noisy", strength=wrong)
+    with pytest.raises(InputError, match="toyworld:blurred needs a strength of 0 or more, not -1"):
+        ToyWorld("blurred", strength=-1)
+
+
+def test_strength_0_changes_nothing():
+    for variant in ("blurred", "noisy", "flickering"):
+        np.testing.assert_array_equal(make(variant, 0).frames, GOOD.frames)
 
 
 def test_each_variant_is_wrong_in_its_own_way():

@@ -41,6 +41,47 @@ def test_what_the_plan_of_ablations_compares_is_trained_from_bundled_towers() ->
     assert [checkpoint.load(study.tower(what)).arm for what in ("video", "audio")] == ["t2v", "t2a"]
 
 
+def test_the_plan_of_few_clips_goes_on_from_the_ablations() -> None:
+    from benchmarks.hearing.arms import PLAN, Study, read_plan
+
+    few, before = (read_plan(PLAN.with_name(name)) for name in ("few_clips.toml", "ablations.toml"))
+    for shared in ("towers", "joint", "examples", "physical_error"):
+        assert few[shared] == before[shared]
+    assert {**few["training"], "along": []} == before["training"], "t2v and t2av are not trained again"
+    assert few["secondary"]["metrics"] == before["secondary"]["metrics"]
+    study = Study(few, ROOT / "nowhere", None, None)
+    assert {arm.name: study.along(arm) for arm in study.arms} == {
+        "t2v": [], "t2av": [], "t2v-few": [200], "t2av-few": [200],
+    }  # fmt: skip
+    assert {name for question in few["primary"] for arms in question["compared"] for name in arms} == {
+        arm.name for arm in study.arms
+    }
+
+
+def test_two_effects_are_compared_within_each_seed_and_prompt() -> None:
+    from benchmarks.hearing.report import _COLUMNS, Values
+
+    def rows(arm: str, prompt: str, *by_seed: float) -> list[tuple]:
+        return [(arm, seed, -1, "s", prompt, "warping_error", value) for seed, value in enumerate(by_seed)]
+
+    values = pd.DataFrame(
+        [
+            *(row for prompt in "pq" for row in rows("a", prompt, 5.0, 7.0)),
+            *(row for prompt in "pq" for row in rows("b", prompt, 1.0, 1.0)),
+            *(row for prompt in "pq" for row in rows("c", prompt, 3.0, 2.0)),
+            *rows("d", "p", 2.0, 1.0),
+            *rows("d", "q", np.nan, 0.0),
+        ],
+        columns=_COLUMNS,
+    )
+    study = Values(values, {"baseline": "b", "physical_error": {"parts": []}})
+    assert study.compared(("a", "b"), "warping_error", "s").value == 5
+    found = study.compared(("a", "b", "c", "d"), "warping_error", "s")
+    assert found.value == (3 + (5 + 4) / 2) / 2, "prompt q of seed 0 is left out of both"
+    assert found.trainings == (2, 2)
+    assert study.compared(("a", "e"), "warping_error", "s") is None
+
+
 def test_an_arm_without_sound_neither_hears_nor_speaks() -> None:
     from avbench.avfulldit.model import AVFullDiT, JointConfig
     from avbench.avfulldit.native import NativeConfig, NativeTower

@@ -146,6 +146,7 @@ MISTAKES = {
         for option in options
     },
     **{f"doctor {given}": "no effect without --model" for given in ("-M a=1", "--subset ambient", "--prompts file")},
+    "doctor --model toyworld: --out runs": "--out has no effect with --model",
     "doctor --model toyworld: --subset ambient --prompts file": "give --subset or --prompts, not both",
     "check a --baseline b.zip --reason x": "--reason has no effect without --update",
     "check a --baseline b.zip --reason x --update --init": "--init has no effect with --update",

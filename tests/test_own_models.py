@@ -375,7 +375,7 @@ def test_a_refusal_is_counted_by_itself(here):
     (one,), _ = folder.scores()
     assert (one.n, one.unmeasured, one.refused) == (2, 1, 1)
     table = run_avbench("compare", folder.path, "--format", "markdown", code=None).output
-    assert "rests on 2 clips; 1 could not be measured; 1 were refused by the model" in table
+    assert "rests on 2 clips; 1 could not be measured; the model refused 1 clip" in table
 
 
 def test_threads_wait_at_once_and_tell_what_they_raise():

@@ -138,3 +138,14 @@ def test_a_mute_clip_is_said_once_for_all_metrics(tmp_path):
     assert remarks([evaluated(folder)]) == [
         f"1 of 24 clips of a has no value of lpips consecutive and onset rate: the clip has no sound ({key.prompt})."
     ]
+
+
+def test_each_reason_of_one_metric_has_a_sentence_of_its_own(tmp_path):
+    folder = made_run(tmp_path / "a", names=["toy-control"])
+    (mute, one), (short, other), *_ = folder.samples().items()
+    folder.add_row(protocol_of("onsets"), Row(mute, one.sha256, None, "the clip has no sound"))
+    folder.add_row(protocol_of("onsets"), Row(short, other.sha256, None, "the clip is too short"))
+    assert sorted(remarks([evaluated(folder)])) == [
+        f"1 of 24 clips of a has no value of onset rate: the clip has no sound ({mute.prompt}).",
+        f"1 of 24 clips of a has no value of onset rate: the clip is too short ({short.prompt}).",
+    ]

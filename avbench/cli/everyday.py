@@ -471,7 +471,10 @@ def doctor(
         str | None, typer.Option(help="The subset whose first two prompts are used; toy-control by default.")
     ] = None,
     prompts: Prompts = None,
-    out: Out = Path("runs"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder that would hold the run folders; `runs` by default.", callback=folder_beside_runs),
+    ] = None,
 ) -> None:
     """Check this machine, or a model: one line per check, and exit code 1 if one failed."""
     from avbench.api import chosen_subsets
@@ -481,12 +484,13 @@ def doctor(
     from avbench.generation import table as generators
 
     if model:
+        _refuse_idle("with --model", out=out)
         names = [subset] if subset else None if prompts else ["toy-control"]
         (asked,) = chosen_subsets(names, prompts)
         found = contract.check(lambda: generators.build(model, parsed_settings(setting or ())), asked)
     else:
         _refuse_idle("without --model", M=setting, subset=subset, prompts=prompts)
-        found = checks(out)
+        found = checks(out or Path("runs"))
     failed = 0
     for one in found:
         print_line(f"{one.mark}: {one.name}: {one.words}")

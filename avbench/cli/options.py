@@ -66,9 +66,9 @@ def folder_to_write(path: _Place) -> _Place:
     return path
 
 
-def folder_beside_runs(path: Path) -> Path:
+def folder_beside_runs(path: _Place) -> _Place:
     """Refuse, besides, a run folder: it holds the measurements of one run and nothing else."""
-    if (path / "run.json").exists():
+    if path is not None and (path / "run.json").exists():
         msg = f"{path} is a run folder, which holds one run's measurements; name another folder"
         raise typer.BadParameter(msg)
     return folder_to_write(path)

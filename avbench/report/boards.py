@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from avbench.comparison.differences import sided
-from avbench.core import Direction
+from avbench.core import Direction, counted
 from avbench.report.tables import Cell, SubsetTable, column_head, noted, number, p_value
 
 DIFFERENCES_LEGEND = (
@@ -101,7 +101,7 @@ def difference_remark(row: Any) -> str:
     if not row["paired"]:
         remarks.append("unpaired: the runs share no (prompt, seed)")
     if row["dropped"] > 0:
-        remarks.append(f"{row['dropped']:.0f} clips that only one of the runs has were left out")
+        remarks.append(f"left out: {counted(int(row['dropped']), 'clip')} that only one of the runs has")
     if isinstance(row["verdict"], str):
         remarks.append(f"{row['verdict']}, to a margin of {row['margin']:g}")
     return "; ".join(remarks)

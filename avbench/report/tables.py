@@ -21,7 +21,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from avbench.comparison.verdict import ahead, all_of
-from avbench.core import one_line
+from avbench.core import counted, one_line
 from avbench.metrics.evaluate import NO_REFERENCE
 
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
@@ -354,7 +354,7 @@ def _remarks(row: Any) -> Iterator[str]:
     if pd.notna(row.get("mark")):
         yield str(row["mark"])
     if row["refused"]:
-        yield f"{row['refused']} were refused by the model"
+        yield f"the model refused {counted(row['refused'], 'clip')}"
     if row["shared"]:
         yield f"{row['shared']} of the clips are in the reference as well"
     if isinstance(row.get("hygiene"), str):

@@ -10,8 +10,9 @@ compared with another over the seeds that both were trained with; seeds are pair
 """
 
 import argparse
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,16 @@ def main() -> None:
     options = _options()
     options.out.mkdir(parents=True, exist_ok=True)
     values = pd.read_parquet(options.values) if options.values else read_runs(options.folder / "runs")
-    values.to_parquet(options.out / "values.parquet", compression="zstd", index=False)
     plan = read_plan(options.plan)
+    values = values[values["arm"].isin([row["name"] for row in plan["arm"]])]  # another plan may share the folder
+    values.to_parquet(options.out / "values.parquet", compression="zstd", index=False)
     study, baseline = Values(values, plan), plan["baseline"]
     parts = {
         "What was trained": trained(values),
         "Primary": primary(study, plan),
         f"Every arm against {baseline}": every_arm(study, plan),
         f"Parts of the physical error, every arm against {baseline}": parts_of_error(study, plan),
-        "Along the training, seed 0": along(study, plan),
+        "Along the training": along(study, plan),
     }
     text = "\n".join(f"## {title}\n\n{table(frame)}" for title, frame in parts.items() if len(frame))
     (options.out / "tables.md").write_text(text)
@@ -101,14 +103,18 @@ class Values:
         rows = self.last.query("arm == @arm and metric == @measure and subset == @subset and seed in @seeds")
         return rows.assign(prompt=rows["prompt"].fillna("")).pivot_table(index="seed", columns="prompt", values="value")
 
-    def compared(self, arm: str, against: str, measure: str, subset: str) -> ArmDifference | None:
-        """`arm` less `against`; None where nothing was measured."""
-        seeds = sorted({*self.seeds(arm)} & {*self.seeds(against)})
-        a, b = (self.by_prompt(one, measure, subset, seeds) for one in (arm, against))
-        if len(seeds) < 2 or len(a) < len(seeds) or len(b) < len(seeds):
+    def compared(self, arms: Sequence[str], measure: str, subset: str) -> ArmDifference | None:
+        """The first arm less the second. Of four arms, that less the same of the last two: the difference of two
+        effects. None where an arm was not measured, or fewer than two trainings are shared.
+        """
+        seeds = sorted(set.intersection(*({*self.seeds(arm)} for arm in arms)))
+        tables = [self.by_prompt(arm, measure, subset, seeds) for arm in arms]
+        if len(seeds) < 2 or any(len(one) < len(seeds) for one in tables):
             return None
-        columns = a.columns.union(b.columns)
-        a, b = (one.reindex(columns=columns).to_numpy(float) for one in (a, b))
+        columns = functools.reduce(pd.Index.union, (one.columns for one in tables))
+        a, b, *others = (one.reindex(columns=columns).to_numpy(float) for one in tables)
+        if others:
+            a, b = a - b, others[0] - others[1]
         return arm_difference(a, b, paired_rows=True)
 
 
@@ -139,15 +145,15 @@ def trained(values: pd.DataFrame) -> pd.DataFrame:
 def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     """The declared family."""
     rows = []
-    asked = [(question, *pair) for question in plan["primary"] for pair in question["compared"]]
-    for question, arm, against in asked:
+    asked = [(question, arms) for question in plan["primary"] for arms in question["compared"]]
+    for question, arms in asked:
         measure, subset, margin = (question[name] for name in ("measure", "subset", "margin"))
-        if (found := study.compared(arm, against, measure, subset)) is None:
+        if (found := study.compared(arms, measure, subset)) is None:
             continue
         alike = paired.equivalence(found.value, found.error, found.dof, margin) < paired.ALPHA
         rows.append(
             {
-                "comparison": f"{arm} − {against}",
+                "comparison": " − ".join(arms) if len(arms) == 2 else "({} − {}) − ({} − {})".format(*arms),
                 "measure": measure,
                 "subset": subset,
                 **_numbers(found),
@@ -172,7 +178,7 @@ def every_arm(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for measure, subset in itertools.product(MEASURES, plan["secondary"]["subsets"]):
         for arm in _others(plan):
-            if (found := study.compared(arm, plan["baseline"], measure, subset)) is not None:
+            if (found := study.compared((arm, plan["baseline"]), measure, subset)) is not None:
                 rows.append(
                     {"measure": measure, "subset": subset, "arm": arm, "seeds": found.trainings[0], **_numbers(found)}
                 )
@@ -184,7 +190,7 @@ def parts_of_error(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for part, subset in itertools.product(plan["physical_error"]["parts"], plan["secondary"]["subsets"][:2]):
         for arm in _others(plan):
-            if (found := study.compared(arm, plan["baseline"], part, subset)) is not None:
+            if (found := study.compared((arm, plan["baseline"]), part, subset)) is not None:
                 rows.append({"part": part, "subset": subset, "arm": arm, **_numbers(found)})
     return pd.DataFrame(rows)
 
@@ -194,15 +200,19 @@ def _others(plan: dict[str, Any]) -> list[str]:
 
 
 def along(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
-    """The arms that the plan follows, in the course of one training."""
+    """The arms that the plan follows, in the course of the trainings that were looked at on the way."""
     steps = [round(share * plan["training"]["steps"]) for share in plan["training"]["along"]]
-    rows = []
     followed = plan["secondary"].get("along", ())
-    for measure, subset in itertools.product(MEASURES if followed else (), plan["secondary"]["subsets"][:2]):
-        for step, frame in [*((step, study.at(step)) for step in steps), (plan["training"]["steps"], study.last)]:
-            means = frame.query("metric == @measure and subset == @subset and seed == 0").groupby("arm")["value"].mean()
+    looks = [*((step, study.at(step)) for step in steps), (plan["training"]["steps"], study.last)]
+    trained = [{*frame.loc[frame["arm"] == arm, "seed"]} for _, frame in looks for arm in followed]
+    seeds = sorted(set.intersection(*trained)) if trained else []
+    rows = []
+    for measure, subset in itertools.product(MEASURES if seeds else (), plan["secondary"]["subsets"][:2]):
+        for step, frame in looks:
+            of = frame[(frame["metric"] == measure) & (frame["subset"] == subset) & frame["seed"].isin(seeds)]
+            means = of.groupby("arm")["value"].mean()
             arms = {arm: means[arm] for arm in followed if arm in means}
-            rows.append({"measure": measure, "subset": subset, "step": step, **arms})
+            rows.append({"measure": measure, "subset": subset, "trainings": len(seeds), "step": step, **arms})
     return pd.DataFrame(rows)
 
 

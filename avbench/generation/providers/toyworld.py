@@ -55,6 +55,8 @@ def _sound_swapped(clip: Clip, rng: np.random.Generator, strength: float) -> Cli
 
 
 def _blurred(clip: Clip, rng: np.random.Generator, strength: float) -> Clip:
+    if not strength:  # OpenCV would choose a width of its own, and finds none
+        return clip
     return _with_frames(clip, np.stack([cv2.GaussianBlur(frame, (0, 0), strength) for frame in clip.frames]))
 
 
@@ -151,6 +153,9 @@ class ToyWorld:
                 msg = f"toyworld:{target} has no strength; those that have one: {', '.join(takes)}"
                 raise InputError(msg)
             check_finite(strength=strength)
+            if strength < 0 and target != "sound-shifted":  # there it makes the sound early
+                msg = f"toyworld:{target} needs a strength of 0 or more, not {strength:g}"
+                raise InputError(msg)
         self._world = WORLDS.get(target, {})
         self._change, usual = CHANGES.get(target, (None, 0.0))
         self._strength = usual if strength is None else strength
