@@ -1,5 +1,8 @@
 """The front door: folders get names, models get folders, clips get partners, and what is given is what is recorded."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -159,3 +162,16 @@ def test_file_names_for_captions_are_said(tmp_path, monkeypatch):
     asked = {"metrics": ["onset_rate"], "out": tmp_path / "out", "workers": 0}
     found = api.score(clips(tmp_path / "model", "c1"), **asked)
     assert any("so file names are the captions of onset_rate, for example 'c1'" in note for note in found.notes)
+
+
+@pytest.mark.slow
+def test_a_script_needs_no_guard_for_its_workers(tmp_path):
+    """Python would run the script again in each worker, where it may start no more of them."""
+    clips(tmp_path / "clips", "a", "b")
+    script = tmp_path / "mine.py"
+    script.write_text(
+        'import avbench\n\nprint("begun")\n'
+        'found = avbench.score("clips", metrics=["motion_amount"], workers=2)\nprint(len(found.clips), found.failed)\n'
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["begun", "2", "0"], done

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from command_line import run_avbench
 
+from avbench import run
 from avbench.comparison import paper_presets
 from avbench.core import InputError, resolve
+from avbench.features import requirements
+from avbench.features.requirements import PACKAGES
 from avbench.features.table import FEATURES
-from avbench.metrics import columns
 from avbench.metrics.columns import COLUMNS, Wanted, columns_named, wanted_metrics
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.storage import fetching, weights
@@ -57,7 +59,7 @@ def test_what_lacks_weights_is_left_out_with_the_command(tmp_path):
 
 
 def test_what_lacks_a_package_is_left_out_with_the_command(monkeypatch):
-    monkeypatch.setattr(columns, "find_spec", lambda name: None)
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None)
     notes = []
     with pytest.raises(InputError, match="nothing is left of the columns t2av"):
         wanted_metrics(Wanted(columns="t2av"), notes.append)
@@ -66,10 +68,17 @@ def test_what_lacks_a_package_is_left_out_with_the_command(monkeypatch):
 
 @pytest.mark.parametrize("metric", ["pe_av", "wer", "physics_judge", "kvd_vjepa2", "fad_clap"])
 def test_nothing_is_fetched_for_a_metric_whose_package_is_missing(monkeypatch, metric):
-    monkeypatch.setattr(columns, "find_spec", lambda name: None)
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None)
     monkeypatch.setattr(fetching, "fetch", lambda *_, **__: pytest.fail("it fetches"))
     with pytest.raises(InputError, match=rf"{metric} cannot be computed: it needs transformers; run `pip install 'avb"):
         wanted_metrics(Wanted([metric], fetch=fetching.Fetching()), [].append)
+
+
+def test_a_missing_package_is_said_before_clips_are_sampled(monkeypatch, tmp_path):
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"av-align cannot be measured: it needs librosa; run `pip install 'avbench"):
+        run("toyworld:", metrics=["av_align"], limit=1, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_every_feature_that_imports_transformers_is_known_to_need_it():
@@ -77,7 +86,7 @@ def test_every_feature_that_imports_transformers_is_known_to_need_it():
     for feature, place in FEATURES.items():
         module = resolve(f"{place.partition(':')[0]}:__file__")
         if "from transformers import" in Path(module).read_text() and feature not in ("vggish", "panns-cnn14"):
-            assert columns.PACKAGES[feature][0] == "transformers", feature
+            assert PACKAGES[feature][0] == "transformers", feature
 
 
 def test_nothing_left_is_an_error_and_named_metrics_stay():

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from avbench.core import Audio, Clip, InputError, NotMeasurable
 from avbench.features.protocols import protocol_of
-from avbench.features.requirements import require_weights
+from avbench.features.requirements import require_ready
 from avbench.features.sync import synchformer as sf
 from avbench.features.sync.synchformer import Synchformer, SynchformerProtocol
 from avbench.metrics.sync import desync, desync_lag
@@ -54,7 +54,7 @@ def made_clip(seconds, fps=25, rate=16000, size=(24, 32)):
 
 
 def test_what_was_not_brought_is_asked_for(cache, state):
-    for ask in (Synchformer, lambda: protocol_of("synchformer"), lambda: require_weights(["synchformer"])):
+    for ask in (Synchformer, lambda: protocol_of("synchformer"), lambda: require_ready(["synchformer"])):
         with pytest.raises(InputError, match=r"is missing.*then `avbench weights fetch synchformer --file PATH`"):
             ask()
     provide(cache, state)

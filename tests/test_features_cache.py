@@ -82,8 +82,8 @@ def test_verify_removes_what_is_damaged(cache):
     path = cache._path(PROTOCOL, "b")
     path.write_text(path.read_text()[:-2])
     output = run_avbench("cache", "verify", code=1).stdout
-    assert str(path) in output and "2 entries are good, 1 were damaged and are removed" in output
-    assert "2 entries are good, 0 were damaged" in run_avbench("cache", "verify").stdout
+    assert str(path) in output and "good entries: 2; damaged and removed: 1" in output
+    assert "good entries: 2; damaged and removed: 0" in run_avbench("cache", "verify").stdout
 
 
 def test_what_cannot_be_read_now_is_neither_damaged_nor_the_end(cache):
@@ -101,7 +101,7 @@ def test_prune_removes_what_was_unused_longest(cache):
         os.utime(cache._path(PROTOCOL, name), (now, now - days * 86_400))
     (size,) = {entry.size for entry in cache.entries()}
     assert cache.find(PROTOCOL, "c") is not None, "which makes it used now"
-    assert "removed 1 entries" in run_avbench("cache", "prune", "--unused-days", 2.5).stdout
+    assert "entries removed: 1" in run_avbench("cache", "prune", "--unused-days", 2.5).stdout
     assert cache.prune(most_bytes=2 * size) == (1, size)
     assert cache.find(PROTOCOL, "b") is None and same(cache.find(PROTOCOL, "c"))
     assert cache.prune(most_bytes=0)[0] == 2 and not [*cache.entries()]
@@ -124,7 +124,7 @@ def test_size_is_said_by_feature(cache):
     cache.keep(Protocol("other", 1), "a", VALUES)
     found = json.loads(run_avbench("cache", "size", "--format", "json").stdout)
     assert [(one["feature"].partition("@")[0], one["entries"]) for one in found] == [("loudness", "1"), ("other", "1")]
-    assert "2 entries" in run_avbench("cache", "size").stdout
+    assert "entries: 2" in run_avbench("cache", "size").stdout
 
 
 def test_without_a_folder_there_is_no_cache(tmp_path, monkeypatch):
@@ -149,8 +149,8 @@ def write_and_read(folder, number):
 
 
 def test_many_writers_leave_whole_entries(cache):
-    fork = multiprocessing.get_context("fork")
-    writers = [fork.Process(target=write_and_read, args=(cache.folder, number)) for number in range(4)]
+    spawn = multiprocessing.get_context("spawn")
+    writers = [spawn.Process(target=write_and_read, args=(cache.folder, number)) for number in range(4)]
     for writer in writers:
         writer.start()
     for writer in writers:

@@ -1,5 +1,6 @@
 """The run folder loses nothing, counts nothing twice, and belongs to one writer."""
 
+import errno
 import multiprocessing
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import pytest
 from made_runs import by_hand, evaluated, made_run
 
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
+from avbench.generation.worker import no_space
 from avbench.report.page import clips
 from avbench.storage.reading import read_json, read_lines
 from avbench.storage.run_folder import RunFolder
@@ -40,6 +42,19 @@ def test_a_torn_line_is_dropped_and_the_next_is_whole(tmp_path):
         assert read_lines(path) == [{"a": 1}]
         append_line(path, {"c": 3})
         assert read_lines(path) == [{"a": 1}, {"c": 3}]
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: append_line(path, {}, durable=True), lambda path: write_whole(path, b"x")]
+)
+def test_a_file_for_which_no_space_is_left_is_named(tmp_path, monkeypatch, write):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("avbench.storage.writing.os.fsync", full)
+    with pytest.raises(InputError, match=r"x\.jsonl cannot be written: No space left on device") as found:
+        write(tmp_path / "x.jsonl")
+    assert no_space(found.value)
 
 
 def test_a_broken_whole_line_is_an_error_with_its_number(tmp_path):

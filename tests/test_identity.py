@@ -92,6 +92,15 @@ def test_single_clips_are_replaced_and_the_others_kept(mine):
     assert len(added) == 2 and "no file matches" in added[1]
 
 
+@pytest.mark.parametrize("content", ["", "{", '{"name": "other", "sha256": "0"}'])
+def test_a_run_whose_run_json_is_damaged_is_made_again_with_replace(mine, content):
+    before = run()
+    Path("run/run.json").write_text(content)
+    with pytest.raises(InputError, match=r"run/run\.json"):
+        run()
+    assert run(replace=True) == before
+
+
 def test_score_measures_what_was_rendered_anew_and_says_so(mine):
     """Its run folders hold copies of the user's clips, so nothing is lost."""
     words = ("score", "gen", "--metric", "motion_amount", "--workers", 0, "--out")

@@ -29,7 +29,8 @@ from fractions import Fraction
 from pathlib import Path
 from avbench.core import InputError
 from avbench.storage.media import read_clip
-resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+if sys.platform == "linux":  # macOS does not limit it
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 for path in sorted(Path(sys.argv[1]).iterdir()):
     faulthandler.dump_traceback_later(30, exit=True)  # also out of a loop in libav
     try:

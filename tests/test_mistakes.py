@@ -9,6 +9,7 @@ from command_line import run_avbench
 from made_runs import evaluated, made_run
 
 from avbench.generation import table as generators
+from avbench.storage import fetching
 from avbench.subsets import loading
 
 
@@ -40,6 +41,10 @@ MISTAKES = {
     "run toyworld: --metric fvd,kdv": "did you mean 'kvd'",
     "run toyworld: --subset toy-contol": "did you mean 'toy-control'",
     "run toyworld: --subset ''": "a value is empty",
+    f"run toyworld: --metric {','.join(['fvd'] * 99)},fdv": "did you mean 'fvd'",  # longer than a path may be
+    "run toyworld: --subset a": "a is no subset folder: it has no card.toml",
+    "run toyworld: --subset wrong.csv": "wrong.csv is a file; if it holds prompts, give it with --prompts",
+    "run toyworld: --mirror s3:/bucket": "'s3:/bucket' is no address that fsspec knows",
     "run toyworld: --metric ,": "a value is empty",
     "run toyworld: --view ''": "a value is empty",
     "run toyworld: --subset toy-control --view lit": "did you mean 'lite'",
@@ -95,10 +100,13 @@ MISTAKES = {
     "score x=texts x=-dash": "give names, as in first=texts",
     "score texts --metric motion_amont": "did you mean 'motion_amount'",
     "score texts --reference missing": "reference missing does not exist",
+    "score texts --reference file": "reference file is a file; give a folder of real clips",
+    "score texts --fps fast": "fast",
+    "report a --out page --explain fdv": "did you mean 'fvd'",
     "score texts --worker 0": "Possible options: --workers",
     "score texts --workers -1": "greater than or equal to 0",
     "score texts --device gpu": "did you mean 'cpu'",
-    "run toyworld: --limit 1 --out /proc/runs": "/proc/runs",
+    "run toyworld: --limit 1 --out a/run.json/x": "a/run.json is a file; name a folder",
     "run clips:missing --limit 1": "no such folder",
     **{
         f"run '{name}:{blank}' --limit 1": f"names nothing after the colon; write {name}:{target}"
@@ -168,6 +176,17 @@ def test_a_mistake_is_answered_by_a_sentence(line, place, monkeypatch):
     assert done.exit_code in (1, 2), done
     assert MISTAKES[line] in done.stderr
     assert done.stderr.startswith("avbench: ") and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_mistake_in_the_second_model_is_found_before_the_first_is_sampled(place, tmp_path):
+    for second in ("tooyworld:", "avfulldit:"):
+        run_avbench("run", "toyworld:", second, "--limit", 1, "--out", tmp_path / "runs", code=2)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_wrong_folder_is_found_before_weights_are_fetched(place, monkeypatch):
+    monkeypatch.setattr(fetching, "fetch", lambda *_, **__: pytest.fail("it fetches"))
+    run_avbench("score", place / "missing", "--metric", "fvd", "--fetch", code=2)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -17,7 +17,7 @@ from avbench.features.judge.questions import QUESTIONS, JudgeProtocol, rated
 from avbench.features.judge.qwen import PhysicsJudge
 from avbench.features.judge.served import ServedJudge
 from avbench.features.protocols import protocol_of
-from avbench.features.requirements import require_weights
+from avbench.features.requirements import require_ready
 from avbench.metrics.judge import physics_judge, physics_judge_spread
 from avbench.storage import weights
 from avbench.storage.media import read_clip, write_clip
@@ -264,7 +264,7 @@ def test_a_server_must_be_named(monkeypatch, address, message):
     if address:
         monkeypatch.setenv("AVBENCH_JUDGE", address)
     with pytest.raises(InputError, match=message) as refused:
-        require_weights(["physics-judge-served"])
+        require_ready(["physics-judge-served"])
     assert "word" not in str(refused.value)
 
 

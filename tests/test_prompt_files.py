@@ -4,6 +4,8 @@ import codecs
 import json
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from avbench.core import InputError
@@ -58,6 +60,10 @@ def test_parquet(tmp_path):
     one, two = from_prompts_file(tmp_path / "a.parquet").prompts
     assert (one.id, one.audio_caption, one.tags) == ("1", None, {"place": "park"})
     assert (two.id, two.audio_caption, two.tags) == ("2", "purring", {})
+    latin = pa.array([b"caf\xe9"]).view(pa.string())  # parquet's own check of text is not on
+    pq.write_table(pa.table({"prompt": latin}), tmp_path / "b.parquet")
+    with pytest.raises(InputError, match=r"b\.parquet is no readable parquet file: 'utf-8' codec can't decode"):
+        from_prompts_file(tmp_path / "b.parquet")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_clips_are_counted_by_subset_and_failures_by_sentence(tmp_path):
     assert counts == {"walk": (10, 2, 2, 0, 6), "fall": (6, 4, 1, 1, 0)}
     assert found.failures == {"no frame in …": 3, "moderated": 1}
     assert (found.made, found.planned, found.stage, found.running) == (6, 16, "sample", False)
-    assert "makes the 9 clips that are lacking" in found.next
+    assert "it makes what is missing (9 clips)" in found.next
 
 
 def test_the_stage_and_what_comes_next(tmp_path):

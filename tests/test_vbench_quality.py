@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from avbench.core import Clip, InputError, Prompt
-from avbench.features.requirements import require_weights
+from avbench.features.requirements import require_ready
 from avbench.features.vbench import quality, viclip
 from avbench.features.vbench.consistency import CLIPShape
 from avbench.metrics.vbench import temporal_style
@@ -146,10 +146,10 @@ def test_the_protocol_holds_both_hashes_and_asks_for_both_files(predictor, cache
     protocol = quality.AestheticQuality.protocol
     assert protocol.weights_sha256 == weights.file_sha256(cache / "clip.safetensors")
     assert protocol.head_sha256 == weights.file_sha256(cache / "head.pth")
-    require_weights(["vbench-aesthetic"])
+    require_ready(["vbench-aesthetic"])
     (cache / "head.pth").unlink()
     with pytest.raises(InputError, match=r"laion-aesthetic-linear.*no longer at"):
-        require_weights(["vbench-aesthetic"])
+        require_ready(["vbench-aesthetic"])
     provide("laion-aesthetic-linear", nn.Linear(768, 1).state_dict(), cache / "head.pth")
     with pytest.raises(InputError, match="the head of the aesthetic predictor does not fit: size mismatch"):
         quality.AestheticQuality()

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from avbench.core import Clip, InputError, NotMeasurable
 from avbench.features.protocols import protocol_of
-from avbench.features.requirements import require_weights
+from avbench.features.requirements import require_ready
 from avbench.features.video import videomae
 from avbench.features.video.i3d import I3DLogits, user_weights
 from avbench.features.video.vjepa2 import VJEPA2, _cropped
@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["i3d-torchscript", "i3d-pretrained-400", "videomae-g-ssv2", "vjepa2"])
 def test_what_was_not_brought_is_asked_for(cache, name):
-    for ask in (lambda: protocol_of(name), lambda: require_weights([name]), lambda: weights.locate(name)):
+    for ask in (lambda: protocol_of(name), lambda: require_ready([name]), lambda: weights.locate(name)):
         with pytest.raises(InputError, match=f"then `avbench weights fetch {name} --file PATH`"):
             ask()
     file = cache / "mine.bin"

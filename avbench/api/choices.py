@@ -118,9 +118,11 @@ def shared_columns(runs: Sequence[RunFolder], columns: str, note: Callable[[str]
     scored = [{score.metric for score in run.scores()[0]} for run in runs]
     shared = [name for name in asked if all(name in one for one in scored)]
     places = " ".join(str(run.path) for run in runs)
-    how = f"`avbench measure {places} --columns {columns} --fetch`, then `avbench evaluate` with the same columns"
+    how = (
+        f"`avbench measure {places} --columns {columns} --fetch`, then `avbench evaluate {places} --columns {columns}`"
+    )
     if not shared:
-        msg = f"no run was scored by a metric of the columns {columns}: {how}"
+        msg = f"there is no metric of the columns {columns} that every run was scored by; {how} add them"
         raise InputError(msg)
     if len(shared) < len(asked):
         note(f"not computed for every run: {', '.join(one for one in asked if one not in shared)}; {how} add them")

@@ -2,15 +2,15 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from avbench.api.stages import measured, sampled
 from avbench.api.work import SamplingJob, Work
-from avbench.core import InputError, Subset, counted, digest
+from avbench.core import InputError, Subset, clip_name, counted, digest
 from avbench.features.protocols import protocol_in, protocol_of
-from avbench.features.requirements import require_reference_clips, requires
+from avbench.features.requirements import require_ready, require_reference_clips, requires
 from avbench.features.table import Requires
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import SHIPPED, features_of
@@ -33,6 +33,12 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     if not path.exists():
         msg = f"reference {path} does not exist"
         raise InputError(msg)
+    if not path.is_dir():
+        msg = (
+            f"reference {path} is a file; give a folder of real clips, or a reference folder, which `avbench reference "
+            "import` makes of another tool's statistics"
+        )
+        raise InputError(msg)
     try:
         subset = from_folder(path)
     except InputError as error:
@@ -48,6 +54,8 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     making = place.with_name(f"{key}.work") / subset.name
     asked = {"name": subset.name, "metric": [one.name for one in able], "precision": work.precision}
     about = {"command": shared_command(["avbench", "reference", "build", path], asked)}
+    # with `replace`, as a build of these clips that was stopped may have found them elsewhere
+    work = replace(work, replace=True)
     build_reference(RealClips(subset, f"clips:{path}", about=about), able, making, place, work)
     shutil.rmtree(making.parent, ignore_errors=True)
     return place
@@ -89,9 +97,14 @@ def build_reference(
         InputError: a clip cannot be made or measured, because a reference needs all clips.
     """
     require_reference_clips(features_of(metrics))
+    require_ready(features_of(metrics))
     view, failed = sampled(making, clips.model, SamplingJob([clips.subset], clips.seeds, placed_by=placed_by), work)
     if failed:
-        msg = f"{counted(failed, 'clip')} could not be made, and a reference needs all: repair or remove what failed"
+        one = next(one for one in view.samples().values() if one.failure)
+        msg = (
+            f"{counted(failed, 'clip')} could not be made, for example {clip_name(one.key, clips.seeds)} "
+            f"({one.failure}), and a reference needs all: repair or remove what failed"
+        )
         raise InputError(msg)
     if lost := measured(view, metrics, work):
         msg = f"{counted(lost, 'clip')} could not be measured, and a reference needs all: give the command again"

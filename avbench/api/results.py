@@ -158,6 +158,9 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
         return frame
     names = [metric.name for metric in chosen_metrics(metrics)]
     if lacking := [name for name in names if name not in {*frame["metric"]}]:
-        msg = f"{lacking[0]} was not computed; `avbench evaluate --metric {lacking[0]} RUN` computes it"
+        msg = (
+            f"{lacking[0]} was not computed; `avbench measure` and `avbench evaluate`, each with the runs and --metric "
+            f"{lacking[0]}, add it"
+        )
         raise InputError(msg)
     return frame.loc[frame["metric"].isin(names)].reset_index(drop=True)

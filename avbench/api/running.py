@@ -14,7 +14,8 @@ from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison import paper_presets
 from avbench.comparison.plan import Plan
 from avbench.core import InputError, Shard, Subset
-from avbench.features.requirements import require_reference_clips, require_weights
+from avbench.features.requirements import require_ready, require_reference_clips
+from avbench.generation import table as generators
 from avbench.metrics.columns import Wanted, fetched, wanted_metrics
 from avbench.metrics.evaluate import features_of, fvd_metrics
 from avbench.storage.mirror import Mirrors
@@ -105,6 +106,20 @@ def run(
     if chosen and not models:
         msg = f"the preset {preset} needs models: name them"
         raise InputError(msg)
+    # what can be wrong at once is looked at before weights are fetched and clips are made
+    beside = None if against is None else opened(against, work)
+    if names is None and prompts is None:
+        require_no_clips(given)
+    file = None if prompts is None else Path(prompts)
+    wanted = chosen_subsets(chosen.subsets if chosen and not names and not file else names, file, views, limit)
+    subset_names = None if names is None else [one.name if isinstance(one, Subset) else one for one in names]
+    folders, own_settings = model_folders(shard_folder(Path(out), part), given), dict(settings or {})
+    asked_of = {
+        model: {**own_settings, **(paper_presets.settings(chosen, model, own_settings) if chosen else {})}
+        for model in folders.values()
+    }
+    for model, asked in asked_of.items():
+        generators.known_as(model, asked)
     downloads, besides = fetching(fetch, work), fvd_metrics(fvd_protocols)
     if chosen and not metrics and not columns:
         if downloads:
@@ -114,19 +129,11 @@ def run(
     else:
         wanted_now = Wanted(metrics, columns, besides, downloads)
     computed = wanted_metrics(wanted_now, work.reporter.note)
-    require_weights(features_of(computed))
+    require_ready(features_of(computed))
     require_reference_clips(features_of(computed), None if against is None else Path(against))
     metrics = [metric.name for metric in computed] if columns else metrics
-    if names is None and prompts is None:
-        require_no_clips(given)
-    file = None if prompts is None else Path(prompts)
-    wanted = chosen_subsets(chosen.subsets if chosen and not names and not file else names, file, views, limit)
-    subset_names = None if names is None else [one.name if isinstance(one, Subset) else one for one in names]
-    own_settings = dict(settings or {})
     typed = paper_presets.Given(subset_names, file, views, limit, seeds, metrics, own_settings)
-    folders = model_folders(shard_folder(Path(out), part), given)
     real = None if reference is None else reference_of(Path(reference), computed, work)
-    beside = None if against is None else opened(against, work)
     records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]
     if chosen:
         wanted, seeds = paper_presets.in_form(chosen, wanted), seeds or chosen.seeds
@@ -134,9 +141,8 @@ def run(
             work.reporter.note(f"a column of {chosen.name} is left out: {sentence}")
     opened_runs, failed = [], 0
     for (place, model), record in zip(folders.items(), records, strict=True):
-        of_paper = paper_presets.settings(chosen, model, own_settings) if chosen else {}
-        asked = SamplingJob(wanted, range(seeds or 1), {**own_settings, **of_paper}, record, part)
-        view, missing = sampled(place, model, asked, work)
+        job = SamplingJob(wanted, range(seeds or 1), asked_of[model], record, part)
+        view, missing = sampled(place, model, job, work)
         compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
         look = early_look_at(opened_runs[0], view, computed, real) if compares else None
         failed += missing + measured(view, measurable(view, computed, real, work), work, beside, look, opened_runs)

@@ -12,8 +12,8 @@ from avbench.api.stages import early_look_at, evaluated, measurable, measured, s
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import all_of
-from avbench.core import Shard, Subset, counted
-from avbench.features.requirements import reads_captions, require_reference_clips, require_weights
+from avbench.core import Shard, Subset, counted, frame_rate
+from avbench.features.requirements import reads_captions, require_ready, require_reference_clips
 from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics.columns import Wanted, wanted_metrics
@@ -83,11 +83,13 @@ def score(
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)
     named = named_folders(folders)
-    chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
-    require_weights(features_of(chosen))
-    require_reference_clips(features_of(chosen))
     found = paired([*named.values()], None if prompts is None else Path(prompts), _fits, frames=fps is not None)
     settings = {} if fps is None else {"fps": fps}
+    if fps is not None:
+        frame_rate(fps)  # which raises InputError
+    chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
+    require_ready(features_of(chosen))
+    require_reference_clips(features_of(chosen))
     if found.prompts_file and prompts is None:
         work.reporter.note(f"the prompts are those of {found.prompts_file}")
     if not found.prompts_file and (reading := _with_captions(chosen)):

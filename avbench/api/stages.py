@@ -55,13 +55,14 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
     if other := [one for one in samples if one.spec_mismatch]:
         first = f"for example {other[0].key.prompt}: {other[0].spec_mismatch}"
         work.reporter.note(
-            f"{len(other)} of {len(samples)} clips do not have the form of the clip spec ({first}); the files are kept "
-            "as they are, and conformed to the clip spec while they are measured"
+            f"not in the form of the clip spec: {len(other)} of {counted(len(samples), 'clip')} ({first}); the files "
+            "are kept as they are, and conformed to the clip spec while they are measured"
         )
     if remarked := [one for one in samples if one.remark]:
         first = f"for example {remarked[0].key.prompt}: {remarked[0].remark}"
         work.reporter.note(
-            f"{len(remarked)} of {len(samples)} clips were read with a remark ({first}); {path}/samples.jsonl has all"
+            f"read with a remark: {len(remarked)} of {counted(len(samples), 'clip')} ({first}); {path}/samples.jsonl "
+            "has all"
         )
     if refused := sum(one.refused for one in samples):
         work.reporter.note(f"the model refused {counted(refused, 'clip')}; {path}/samples.jsonl says why")

@@ -235,7 +235,7 @@ def reference_for(
     from avbench import api
     from avbench.core import counted
     from avbench.curation.match import matches
-    from avbench.features.requirements import require_weights
+    from avbench.features.requirements import require_ready
     from avbench.metrics import reference, reference_building
     from avbench.metrics.evaluate import features_of
     from avbench.storage.sharing import shared_command
@@ -244,7 +244,7 @@ def reference_for(
 
     asked, opened = load(name), datasets.of_split(datasets.opened(pool), split)
     metrics = named_metrics(metric, fvd_protocol)
-    require_weights(features_of(metrics))
+    require_ready(features_of(metrics))
     place = work / f"{asked.name}-{opened.name}"
     subset, decided = _chosen(opened, asked.name, None, place, work / f"{opened.name}.work", limit, workers)
     found = matches(asked, subset, decided.table.loc[decided.kept])
@@ -401,5 +401,7 @@ def weights_verify() -> None:
                 states[name] = str(error)
     for name, state in states.items():
         print_line(f"{name}: {state}")
-    if set(states.values()) != {"ok"}:
-        refuse("run `avbench weights fetch`", code=1)
+    if of_packages := [name for name in WEIGHTS if states[name] != "ok"]:
+        refuse(f"run `avbench weights fetch {' '.join(of_packages)}`", code=1)
+    if set(states.values()) - {"ok"}:
+        refuse("the lines above say what to do", code=1)

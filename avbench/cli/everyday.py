@@ -138,9 +138,10 @@ def score(
     Clips are paired by file name, and each folder is compared with the first.
     """
     from avbench import api
+    from avbench.core import counted
 
     if name and len(name) != len(folders):
-        refuse(f"--name is given {len(name)} times for {len(folders)} folders; give one for each, or none")
+        refuse(f"--name is given {counted(len(name), 'time')} for {len(folders)} folders; give one for each, or none")
     if name and len(set(name)) < len(name):
         refuse(
             f"--name gives {next(one for one in name if name.count(one) > 1)!r} twice; give each folder its own name"
@@ -415,6 +416,7 @@ def report(
 ) -> None:
     """Write the tables and the page of run folders, or of arms; each is compared with the first."""
     from avbench import api
+    from avbench.comparison import votes as ballots
     from avbench.core import nearest
     from avbench.report.page.page import MEDIA
     from avbench.report.writing import PageOptions
@@ -439,6 +441,9 @@ def report(
         _print_arms(compared, "console", details=details)
         print_line(f"page: {page}")
         return
+    _require_explained(explain, metric, others=metric is None)
+    if votes:
+        ballots.read(votes)  # raises InputError on one that cannot be read
     views = [opened_run(Path(path), reads_clips=True) for path in runs]
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
     options = PageOptions(media, flow, explain or (), tuple(votes or ()), worker_count(workers))

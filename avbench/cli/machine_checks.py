@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avbench.core import Clip, InputError, Key
+from avbench.core import Clip, InputError, Key, counted
 from avbench.core.version import __version__
 from avbench.features import devices
 from avbench.features.judge import served
@@ -78,9 +78,12 @@ def _devices() -> str:
 
     cores = default_workers()
     if not torch.cuda.is_available():
-        return f"{cores} cores, no GPU that torch can use"
+        apple = torch.backends.mps.is_available()
+        gpu = "Apple's GPU for models (-M device=mps), not for metrics" if apple else "no GPU that torch can use"
+        return f"{counted(cores, 'core')}, {gpu}"
     cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return f"{cores} cores, " + ", ".join(f"{card.name} with {card.total_memory / 1e9:.0f} GB" for card in cards)
+    gpus = ", ".join(f"{card.name} with {card.total_memory / 1e9:.0f} GB" for card in cards)
+    return f"{counted(cores, 'core')}, {gpus}"
 
 
 def _bf16() -> str:

@@ -17,7 +17,9 @@ FORMS = ("console", "csv", "json", "md", "latex")
 
 def split_at_commas(values: Sequence[str] | None) -> list[str] | None:
     """Split values at commas; a path that exists is kept whole."""
-    return _split(values, lambda text: Path(text).exists())
+    from avbench.storage.reading import exists
+
+    return _split(values, lambda text: exists(Path(text)))
 
 
 def _views(values: list[str] | None) -> list[str] | None:

@@ -208,6 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from avbench.cli.steps import CONSOLE
 
     CONSOLE.notes.clear()
+    os.environ.setdefault("VECLIB_MAXIMUM_THREADS", "1")  # for numpy on macOS, which reads it when it is imported
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     try:
         code = app(words, prog_name="avbench", standalone_mode=False)

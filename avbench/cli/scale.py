@@ -184,7 +184,7 @@ def cache_size(form: Form = "console") -> None:
     print_listing(["feature", "entries", "MiB"], rows, form)
     if form == "console":
         count, size = (sum(one[place] for one in sizes.values()) for place in (0, 1))
-        print_line(f"{cache.folder}: {count} entries, {size / 2**20:.1f} MiB")
+        print_line(f"{cache.folder}: entries: {count}, {size / 2**20:.1f} MiB")
 
 
 @cache_app.command("prune")
@@ -204,7 +204,7 @@ def cache_prune(
         refuse("nothing to remove was named: give --unused-days DAYS, --max-gib SIZE, or both")
     seconds, most = None if days is None else days * 86_400, None if gib is None else int(gib * 2**30)
     count, size = required().prune(seconds, most)
-    print_line(f"removed {count} entries, {size / 2**20:.1f} MiB")
+    print_line(f"entries removed: {count}, {size / 2**20:.1f} MiB")
 
 
 @cache_app.command("verify")
@@ -215,6 +215,6 @@ def cache_verify() -> None:
     good, bad = required().verify()
     for sentence in bad:
         print_line(sentence)
-    print_line(f"{good} entries are good, {len(bad)} were damaged and are removed")
+    print_line(f"good entries: {good}; damaged and removed: {len(bad)}")
     if bad:
         raise typer.Exit(1)

@@ -199,7 +199,7 @@ def power(
     if idle := "--trainings" if trainings and not arms else "--seeds" if seeds and arms else None:
         refuse(f"{idle} has no effect on {'arms' if arms else 'single runs: name arms, as in a=runs/a-*'}")
     if arms and len(arms) != 2:
-        refuse(f"{len(arms)} pilot arms were given; give two")
+        refuse(f"give two pilot arms, not {len(arms)}")
     if arms:
         counts = [int(one) for one in trainings or (3, 5, 10)]
         frame = planned_arms(api.compare_arms(arms).differences, counts, numbers, family)

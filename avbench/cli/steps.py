@@ -96,8 +96,9 @@ def evaluate_run(
     from avbench.api import evaluated, reference_of
 
     view = opened_run(path, reads_clips=True)
+    beside = None if against is None else opened_run(against, reads_clips=True)
     real = None if reference is None else reference_of(reference, metrics, work)
-    scores = evaluated(view, metrics, real, None if against is None else opened_run(against, reads_clips=True))
+    scores = evaluated(view, metrics, real, beside)
     asked = [score for score in scores if score.metric in {metric.name for metric in metrics}]
     for score in asked:
         if score.value is None:

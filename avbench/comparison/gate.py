@@ -35,7 +35,7 @@ from scipy import stats
 from avbench.comparison.differences import MACRO, MICRO, differences, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
-from avbench.core import Direction, InputError, Sample, Score
+from avbench.core import Direction, InputError, Sample, Score, counted
 from avbench.features.current import current_rows
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
@@ -107,7 +107,7 @@ def _shrunk(before: RunFolder, after: RunFolder) -> str | None:
     """What the older of two baselines has, and the newer has not."""
     old, new = ({"/".join((one.subset, one.metric)) for one in of.scores()[0] if one.n} for of in (before, after))
     made = [{key for key, one in of.samples().items() if one.failure is None} for of in (before, after)]
-    lost = [*sorted(old - new), *([f"{len(made[0] - made[1])} clips"] if made[0] - made[1] else [])]
+    lost = [*sorted(old - new), *([counted(gone, "clip")] if (gone := len(made[0] - made[1])) else [])]
     return f"it had, and has no longer: {', '.join(lost)}" if lost else None
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from avbench.core import InputError, nearest
+from avbench.core import InputError, counted, nearest
 
 AUTO, CPU = "auto", "cpu"
 Found = TypeVar("Found")
@@ -41,7 +41,7 @@ def resolve(asked: str) -> tuple[str, ...]:
     _, _, numbers = asked.partition(":")
     chosen = [int(number) for number in numbers.split(",")] if numbers else range(count)
     if not count or max(chosen) >= count:
-        there = f"torch sees {count} GPUs" if count else "torch sees no GPU here"
+        there = f"torch sees {counted(count, 'GPU')}" if count else "torch sees no GPU here"
         msg = f"device {asked!r} is not there: {there}; `auto` takes the CPU where there is none"
         raise InputError(msg)
     return tuple(f"cuda:{number}" for number in dict.fromkeys(chosen))

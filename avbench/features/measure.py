@@ -18,7 +18,7 @@ from avbench.core import InputError, Protocol, Row, Sample, digest
 from avbench.features import devices
 from avbench.features.current import Forms, current_keys
 from avbench.features.protocols import forms_of, protocol_in
-from avbench.features.requirements import require_weights, requires
+from avbench.features.requirements import require_ready, requires
 from avbench.features.table import Requires
 from avbench.features.worker import Task, as_rows, each_alone, hashes_of, worker
 from avbench.storage import features_cache, plug_ins, worker_pool
@@ -67,7 +67,7 @@ def measure(
         InputError: an unknown feature, missing weights, a clip that was changed since it was sampled, one that is to be
             measured and no longer exists, or rows of another precision.
     """
-    require_weights(features)
+    require_ready(features)
     if isinstance(workers, int):
         devices.require(device)
     pool = worker_pool.LocalPool(workers) if isinstance(workers, int) else workers

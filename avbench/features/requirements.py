@@ -2,12 +2,23 @@
 
 import inspect
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from avbench.core import InputError
 from avbench.features.table import FEATURES, Requires, feature_class
 from avbench.storage import weights
 from avbench.storage.run_folder import RunFolder
+
+_OF_TRANSFORMERS = (
+    *("vjepa2", "clap", "clap-text-audio", "ms-clap-text-audio", "audiobox", "pe-av", "pe-text-video"),
+    *("pe-text-audio", "whisper", "physics-judge"),
+)
+PACKAGES: dict[str, tuple[str, str]] = {
+    "av-align": ("librosa", "pip install 'avbench[sync]'"),
+    **dict.fromkeys(_OF_TRANSFORMERS, ("transformers", "pip install 'avbench[towers]'")),
+}
+"""Feature → a package that avbench does not install by itself, and the command that does."""
 
 
 def requires(feature: str) -> Requires:
@@ -36,8 +47,21 @@ def weights_of(features: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def require_weights(features: Sequence[str]) -> None:
-    """Raise InputError, before hours are spent, if weights are missing, or settings of the environment."""
+def lacking_package(features: Sequence[str]) -> str | None:
+    """Which package features lack, and the command that installs it; None if they lack none."""
+    for feature in features:
+        package, command = PACKAGES.get(feature, ("", ""))
+        if package and find_spec(package) is None:
+            return f"it needs {package}; run `{command}`"
+    return None
+
+
+def require_ready(features: Sequence[str]) -> None:
+    """Raise InputError, before hours are spent, if a package, weights or settings of the environment are missing."""
+    for feature in features:
+        if lacking := lacking_package([feature]):
+            msg = f"{feature} cannot be measured: {lacking}"
+            raise InputError(msg)
     weights.require(weights_of(features))
     for kind in map(feature_class, features):
         if not isinstance(inspect.getattr_static(kind, "protocol"), weights.UserProvidedProtocol):

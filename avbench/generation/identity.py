@@ -13,6 +13,7 @@ from typing import Any
 
 from avbench.generation.detect import fingerprint
 from avbench.storage.content import content_sha256
+from avbench.storage.reading import exists
 
 _OURS = Path(__file__).resolve().parents[1]
 """avbench's own files are not hashed, because its version is recorded."""
@@ -137,14 +138,6 @@ def placed(path: Path) -> Path:
     model, or the python of an environment.
     """
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
-
-
-def exists(path: Path) -> bool:
-    """Whether a path exists; one that cannot be a path, such as the words of a long command, does not."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long for a name, or with a NUL
-        return False
 
 
 def named_inputs(words: Iterable[Any]) -> dict[str, dict[str, Any]]:

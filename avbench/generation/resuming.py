@@ -9,6 +9,7 @@ from avbench.generation import table as generators
 from avbench.generation.table import Generator, Request
 from avbench.storage.content import altered
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import read_sealed
 
 JOURNAL = "jobs"
 """Folder inside the run folder for a generator's own files."""
@@ -27,6 +28,16 @@ def as_held(folder: RunFolder, run: Run) -> Run:
     same = clips and run.settings.get("folder") == held.settings.get("folder")
     same = same or generators.same_place(run.model, held.model)
     return (dataclasses.replace(run, model=held.model) if same else run).spelled_as(held)
+
+
+def is_damaged(folder: RunFolder) -> bool:
+    """Whether a folder's run.json was cut or changed after it was written, so that nothing can be said of its run."""
+    path = folder.path / "run.json"
+    try:
+        read_sealed(path, "")
+    except InputError:
+        return path.exists()
+    return False
 
 
 def holds_another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:

@@ -26,6 +26,7 @@ from avbench.generation.resuming import (
     as_held,
     changes_in_words,
     holds_another,
+    is_damaged,
     stale_clips,
     throw_away,
 )
@@ -97,8 +98,9 @@ def sample(
     run = dataclasses.replace(
         _run(folder.path.name, model, fingerprint, subsets, seeds), shard=None if shard is None else str(shard)
     )
-    run = as_held(folder, run)
-    if replace and holds_another(folder, run, subsets):
+    damaged = replace and is_damaged(folder)
+    run = run if damaged else as_held(folder, run)
+    if damaged or (replace and holds_another(folder, run, subsets)):
         throw_away(folder)
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
     folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)
@@ -215,7 +217,7 @@ def _copied(folder: RunFolder, sample: Sample, key: Key) -> Sample:
         put_whole(path, copy)
         if (truth := folder.truth_path(sample.key)).exists():
             put_whole(truth, folder.truth_path(key))
-    except OSError as error:
+    except (InputError, OSError) as error:
         if no_space(error):
             raise disk_full(folder, key) from error
         raise

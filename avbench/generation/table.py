@@ -18,8 +18,9 @@ from typing import Any
 
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, nearest, resolve
 from avbench.generation.detect import detect
-from avbench.generation.identity import exists, from_here, identity, placed, real_script
+from avbench.generation.identity import from_here, identity, placed, real_script
 from avbench.storage.plug_ins import Found, find
+from avbench.storage.reading import exists
 
 GENERATORS: dict[str, str] = {
     "toyworld": "avbench.generation.providers.toyworld:ToyWorld",
@@ -118,6 +119,16 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
     Raises:
         InputError: the provider or a setting is unknown, or the target is wrong.
     """
+    kind, target, parameters = known_as(model, settings)
+    return kind(target, **settings, **({"journal": journal} if "journal" in parameters else {}))
+
+
+def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generator], str, list[str]]:
+    """The class of a model's generator, its target, and the names of the class's parameters; nothing is loaded.
+
+    Raises:
+        InputError: the provider or a setting is unknown, or nothing is named after the colon.
+    """
     provider, colon, target = model.partition(":")
     outside = plug_ins().usable
     if not colon or provider not in {*GENERATORS, *outside}:
@@ -129,7 +140,7 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
                     f"{model} is a {seen.kind}{named}, which cannot be run by itself; it needs {', '.join(seen.needs)}"
                 )
                 raise InputError(msg)
-            return build(seen.model, settings, journal)
+            return known_as(seen.model, settings)
         unknown = f"give provider:target; unknown provider, {nearest(provider, [*GENERATORS, *outside])}"
         if provider in {*GENERATORS, *outside}:
             whole = f"{provider}:{TARGETS.get(provider, '')}"
@@ -142,8 +153,7 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
         msg = f"model {model!r} names nothing after the colon; write {provider}:{TARGETS.get(provider, '')}"
         raise InputError(msg)
     kind = resolve(GENERATORS[provider]) if provider in GENERATORS else outside[provider].load()
-    asks = "journal" in check_settings(kind, settings, provider)
-    return kind(target, **settings, **({"journal": journal} if asks else {}))
+    return kind, target, check_settings(kind, settings, provider)
 
 
 def ready(build: Callable[[], Generator]) -> Generator:

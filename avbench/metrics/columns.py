@@ -7,10 +7,9 @@ note gives the command that fetches them; a metric that is asked for by its own 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 
 from avbench.core import InputError, nearest
-from avbench.features.requirements import weights_of
+from avbench.features.requirements import lacking_package, weights_of
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import Metric
 from avbench.storage import fetching, weights
@@ -124,17 +123,6 @@ COLUMNS: dict[str, ColumnSet] = {
 """Name → preset."""
 
 
-_OF_TRANSFORMERS = (
-    *("vjepa2", "clap", "clap-text-audio", "ms-clap-text-audio", "audiobox", "pe-av", "pe-text-video"),
-    *("pe-text-audio", "whisper", "physics-judge"),
-)
-PACKAGES: dict[str, tuple[str, str]] = {
-    "av-align": ("librosa", "pip install 'avbench[sync]'"),
-    **dict.fromkeys(_OF_TRANSFORMERS, ("transformers", "pip install 'avbench[towers]'")),
-}
-"""Feature → a package that avbench does not install by itself, and the command that does."""
-
-
 def columns_named(name: str) -> ColumnSet:
     """The preset of columns with this name. Raises InputError on an unknown name."""
     if name not in COLUMNS:
@@ -167,7 +155,7 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
     Raises:
         InputError: a name is unknown, the weights of a metric that is named cannot be fetched or a package that it
             needs is missing, or nothing is left of a preset. Weights that are missing and not fetched are no error
-            here; see `require_weights`.
+            here; see `require_ready`.
     """
     own = [] if wanted.columns and wanted.metrics is None else [one.name for one in chosen_metrics(wanted.metrics)]
     own += wanted.besides
@@ -201,12 +189,7 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
 
 
 def _lacking_package(name: str) -> str | None:
-    """Which package a metric lacks, and the command that installs it; None if it lacks none."""
-    for feature in features_of(chosen_metrics([name])):
-        package, command = PACKAGES.get(feature, ("", ""))
-        if package and find_spec(package) is None:
-            return f"it needs {package}; run `{command}`"
-    return None
+    return lacking_package(features_of(chosen_metrics([name])))
 
 
 def with_weights(names: Sequence[str]) -> tuple[list[str], str | None]:

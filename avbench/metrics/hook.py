@@ -26,12 +26,13 @@ import torch
 
 from avbench.core import Clip, InputError, Score, Subset
 from avbench.features.measure import measure
-from avbench.features.requirements import require_reference_clips, require_weights
+from avbench.features.requirements import require_ready, require_reference_clips
 from avbench.generation.providers.python import OwnModel
 from avbench.generation.resuming import throw_away
 from avbench.generation.sample import sample
 from avbench.generation.table import Generator, Request
 from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, without_reference
+from avbench.storage.reading import exists
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets.loading import from_prompts_file, load
 
@@ -70,7 +71,7 @@ def score(
         limit: only the first prompts of each subset.
         settings: settings of a ``provider:target``.
         reference: a reference folder instead of the shipped ones.
-        workers: processes for measuring, or 0 for this one; otherwise the training script needs its ``__main__`` guard.
+        workers: processes for measuring, or 0 for this one.
         out: run folder to keep; by default a temporary one.
         replace: delete what `out` holds of another model, of other settings or of an earlier call.
 
@@ -81,7 +82,7 @@ def score(
         msg = f"settings are for provider:target; {type(model).__name__} is already built"
         raise InputError(msg)
     chosen, place = chosen_metrics(metrics), None if reference is None else Path(reference)
-    require_weights(features_of(chosen))
+    require_ready(features_of(chosen))
     require_reference_clips(features_of(chosen))
     with _undisturbed(), contextlib.ExitStack() as stack:
         if isinstance(model, Path):
@@ -135,7 +136,7 @@ def _sampled(
 def _subset(one: str | Path | Subset) -> Subset:
     if isinstance(one, Subset):
         return one
-    return from_prompts_file(Path(one)) if Path(one).is_file() else load(str(one))
+    return from_prompts_file(Path(one)) if exists(Path(one)) and Path(one).is_file() else load(str(one))
 
 
 def _drain(items: Iterable[Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import InputError, Moments, nearest
+from avbench.core import InputError, Moments, counted, nearest
 from avbench.storage.pickles import read_pickle, read_torch_file
 from avbench.storage.reading import read_npz, require_memory
 
@@ -110,7 +110,7 @@ def _require_statistics(path: Path, n: int, mean: np.ndarray, covariance: np.nda
     _require_shapes(path, mean, covariance)
     why = None
     if n < 2:
-        why = f"it is of {n} clips, and a distance needs 2"
+        why = f"it is of {counted(n, 'clip')}, and a distance needs 2"
     elif not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         why = "it holds NaN or infinity"
     elif not covariance.any():

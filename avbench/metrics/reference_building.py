@@ -23,7 +23,9 @@ from avbench.core import (
     Protocol,
     Row,
     Subset,
+    clip_name,
     columns,
+    counted,
     digest,
     nearest,
     require_same_protocol,
@@ -70,9 +72,8 @@ def pack(
     """
     run, samples = folder.run(), folder.samples()
     if failed := [sample for sample in samples.values() if sample.failure]:
-        msg = (
-            f"{len(failed)} clips failed, for example {failed[0].key}: {failed[0].failure}; a reference needs all clips"
-        )
+        example = f"{clip_name(failed[0].key, run.seeds)}: {failed[0].failure}"
+        msg = f"{counted(len(failed), 'clip')} failed, for example {example}; a reference needs all clips"
         raise InputError(msg)
     made = sorted(samples.values(), key=lambda sample: sample.key)
     clips = pd.DataFrame([(one.key.prompt, one.key.seed, one.sha256) for one in made], columns=CLIP_COLUMNS)

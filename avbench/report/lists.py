@@ -18,6 +18,7 @@ from avbench.metrics import table as metrics
 from avbench.report.tables import escaped, escaped_for_latex
 from avbench.storage.clip_files import clips_in
 from avbench.storage.plug_ins import PlugIn
+from avbench.storage.reading import exists
 from avbench.subsets import datasets, loading
 
 Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -55,7 +56,7 @@ def listing(what: str, name: str | Path | None = None) -> Listing:
     found = [row for row in rows if str(name).lower() in row[0].lower()]
     if not found:
         other = nearest(str(name), (row[0] for row in rows), f"`avbench list {what}`")
-        if Path(name).exists():
+        if exists(Path(name)):
             other = f"what lies at this path is listed by `avbench list models {shlex.quote(str(name))}`"
         msg = f"list {what}: no name holds {str(name)!r}; {other}"
         raise InputError(msg)

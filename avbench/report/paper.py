@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from avbench.comparison.verdict import all_of
-from avbench.core import csv_text
+from avbench.core import counted, csv_text
 from avbench.report.tables import (
     ARROWS,
     POOLED,
@@ -93,8 +93,8 @@ def _footnote(
     signs = {ARROWS[way]: meaning for way, meaning in (("lower", "lower is better"), ("higher", "higher is better"))}
     signs[ARROWS["band"]] = "should match the reference"
     clips = sorted({int(n) for n in frame["n"].tolist() if n}) or [0]
-    size = str(clips[0]) if clips[0] == clips[-1] else f"{clips[0]} to {clips[-1]}"
-    parts = [f"{size} clips per number"]
+    size = counted(clips[0], "clip") if clips[0] == clips[-1] else f"{clips[0]} to {clips[-1]} clips"
+    parts = [f"{size} per number"]
     if any("±" in cell.short for cell in cells):
         parts.append("± half of the 95 % interval over prompts")
     parts += [f"{sign} {meaning}" for sign, meaning in signs.items() if any(sign in column for column in columns)]

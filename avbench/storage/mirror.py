@@ -34,6 +34,7 @@ from avbench.storage.mirror_state import (
     stamp_of,
     stamps_in,
 )
+from avbench.storage.object_storage import Storage
 from avbench.storage.run_folder import RunFolder, runs_inside
 from avbench.storage.writing import writing_whole
 
@@ -51,6 +52,10 @@ class Mirrors:
     url: str
     lost: dict[Path, str] = field(default_factory=dict, compare=False)
     """Run folder → the sentence on its mirror, which another process took over. The work on it goes on without."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError if the address cannot be used. Nothing is read there yet."""
+        Storage(self.url)
 
     def of(self, run: Path) -> "Mirror | None":
         """The mirror of a run folder; None if the folder lies elsewhere, or its mirror is lost."""

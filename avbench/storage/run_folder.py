@@ -410,7 +410,9 @@ class RunFolder:
     def scores(self) -> tuple[list[Score], dict[str, Any]]:
         """Read the scores and their protocols. Raises InputError if the run was not evaluated yet."""
         if not (self.path / "scores.json").exists():
-            msg = f"{self.path} has no scores.json: run `avbench evaluate {self.path}` first"
+            measured = next(self.path.glob("features/*/rows.jsonl"), None)
+            first = "" if measured else f"`avbench measure {self.path}` and "
+            msg = f"{self.path} has no scores.json: run {first}`avbench evaluate {self.path}` first"
             raise InputError(msg)
         found = self._scores()
         return [*found.scores], {**found.protocols}
@@ -427,9 +429,11 @@ class RunFolder:
             raise InputError(msg)
         plain = read_json(scored, dict) if scored.exists() else {}
         if "clips" in plain and plain["clips"] != self._clips_digest():
+            metrics = ",".join(dict.fromkeys(one.metric for one in self._scores().scores))
             msg = (
                 f"{self.path} was evaluated before some of its clips were made, or made again, so its scores do not "
-                f"belong to its clips: run `avbench measure {self.path}` and `avbench evaluate {self.path}`"
+                f"belong to its clips: run `avbench measure {self.path}` and `avbench evaluate {self.path}`, each with "
+                f"--metric {metrics}"
             )
             raise InputError(msg)
         if plain.get("files", {}).get(name) not in (None, file_sha256(path)):

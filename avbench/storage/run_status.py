@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from avbench.core import InputError, Key, Sample
+from avbench.core import InputError, Key, Sample, counted
 from avbench.storage.progress import Progress, read_progress
 from avbench.storage.row_lines import stored_rows
 from avbench.storage.run_folder import VALUES_FILE, RunFolder, no_run
@@ -137,11 +137,14 @@ def _stage(
         return working.stage, ""
     made, lacking = sum(one.made for one in counts), sum(one.left + one.failed for one in counts)
     if lacking:
-        return "sample", f"give the command that made the run again: it makes the {lacking} clips that are lacking"
+        return (
+            "sample",
+            f"give the command that made the run again: it makes what is missing ({counted(lacking, 'clip')})",
+        )
     if not features:
         return "sampled", f"avbench measure {folder.path}"
     if any(one.rows < made for one in features):
-        return "measure", f"give the command that measured the run again, or avbench measure {folder.path}"
+        return "measure", "give the command that measured the run again, or avbench measure with the same metrics"
     if shard is not None:
         return "measured", f"when all shards are there: avbench runs merge OUT {folder.path} …"
     try:

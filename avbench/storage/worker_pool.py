@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -139,7 +140,7 @@ def map_unordered(
     while left:
         try:
             with _pool(min(workers, len(left)), imports) as pool:
-                with _stops_held_back():
+                with _stops_held_back(), _without_main():
                     futures = {pool.submit(_call, build, tasks[number]): number for number in left}
                 for future in as_completed(futures):
                     number, result = futures.pop(future), _result(future)
@@ -162,7 +163,7 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
     """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
     try:
         with _pool(1) as pool:
-            with _stops_held_back():
+            with _stops_held_back(), _without_main():
                 future = pool.submit(_call, build, task)
             return _result(future)
     except BrokenProcessPool:
@@ -193,6 +194,20 @@ def _stops_held_back() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes started inside it do not run the user's script, as Python would let them do to define what it defines.
+
+    They get nothing that is defined there, so a script needs no ``if __name__ == "__main__"``.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+@contextlib.contextmanager
 def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[ProcessPoolExecutor]:
     """Worker processes. On Linux they are copies of one process that has done the slow imports and nothing else.
 
@@ -200,7 +215,7 @@ def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[Proc
     """
     how = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     how.set_forkserver_preload([*imports])
-    with _stops_held_back():  # it starts Python's resource tracker
+    with _stops_held_back(), _without_main():  # it starts Python's resource tracker
         pool = ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
     try:
         yield pool
@@ -244,7 +259,7 @@ def one_thread() -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ[variable] = "1"
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)

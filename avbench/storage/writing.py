@@ -23,12 +23,16 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that replaces `path` in one step when the block ends without an error."""
+    """Open a file that replaces `path` in one step when the block ends without an error.
+
+    Raises:
+        InputError: it cannot be written, for example because the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     if beside.is_symlink():
         beside.unlink()
-    with os.fdopen(_opened_to_write(beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+    with _naming_it(path), os.fdopen(_opened_to_write(beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -80,6 +84,18 @@ def _opened_to_write(path: Path, flags: int) -> int:
         raise InputError(msg) from None
 
 
+@contextmanager
+def _naming_it(path: Path) -> Iterator[None]:
+    """Errors of an open file do not name it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        msg = f"{path} cannot be written: {error.strerror or error}"
+        raise InputError(msg) from error
+
+
 def line_of(value: object) -> bytes:
     """A value as one JSON line with its checksum; equal values give equal bytes."""
     return reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
@@ -92,7 +108,8 @@ def append_line(path: Path, value: object, *, durable: bool = False) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = line_of(value)
-    with os.fdopen(_opened_to_write(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
+    descriptor = _opened_to_write(path, os.O_RDWR | os.O_APPEND)
+    with _naming_it(path), os.fdopen(descriptor, "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(-1, os.SEEK_END)

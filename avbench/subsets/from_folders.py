@@ -53,6 +53,8 @@ def paired(
     for folder in folders:
         found = clips_in(folder)
         paths = (*found.clips, *found.frames) if frames else found.clips
+        if not paths:
+            from_folder(folder, frames=frames)  # raises, with the reason
         stems.append({without_suffix(path.relative_to(folder)) for path in paths})
     if prompts is not None:
         return Paired(from_prompts_file(prompts), prompts, _alone(stems))

@@ -19,7 +19,7 @@ from avbench.storage import shipped
 from avbench.storage.clip_files import clips_in, without_suffix
 from avbench.storage.media import MEDIA_SUFFIXES
 from avbench.storage.plug_ins import Found, find
-from avbench.storage.reading import read_toml
+from avbench.storage.reading import exists, read_toml
 from avbench.storage.run_folder import read_subset
 from avbench.storage.writing import write_whole
 from avbench.subsets.prompt_files import read_any, read_prompts
@@ -61,13 +61,15 @@ def folder_of(name: str) -> Path:
 
 
 def _unknown(name: str) -> str:
+    if exists(Path(name)):
+        return f"{name} is a file; if it holds prompts, give it with --prompts"
     choices = nearest(name, [*names(), *plug_ins().usable])
     gone = f"; there is no folder {name}" if _is_path(name) else ""
     return f"subset {name!r} is unknown; {choices}, or a folder with card.toml and prompts.jsonl{gone}"
 
 
 def _is_path(name: str) -> bool:
-    return "/" in name or Path(name).is_dir()
+    return "/" in name or (exists(Path(name)) and Path(name).is_dir())
 
 
 def load(name: str) -> Subset:
@@ -80,7 +82,10 @@ def load(name: str) -> Subset:
         return read_subset(Path(name))
     folder = folder_of(name)
     if not (folder / "card.toml").is_file():
-        raise InputError(_unknown(name))
+        msg = f"{folder} is no subset folder: it has no card.toml"
+        if (prompts := folder / "prompts.jsonl").is_file():
+            msg += f"; --prompts {prompts} takes its prompts"
+        raise InputError(msg)
     card = read_toml(folder / "card.toml")
     if missing := [field for field in ("name", "version") if field not in card]:
         msg = f"{folder / 'card.toml'}: the field {missing[0]!r} is missing"

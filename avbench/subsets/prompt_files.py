@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, Prompt, first_line, nearest
-from avbench.storage.reading import parsed, read_bytes, read_text
+from avbench.storage.reading import parsed, read_bytes, read_text, require_memory
 
 CAPTION_CHARACTERS = 20_000
 """Far above any prompt: a longer text is probably another file in the wrong place."""
@@ -130,8 +130,13 @@ def _of_parquet(path: Path) -> Entries:
     import pyarrow.parquet
 
     try:
-        rows = pyarrow.parquet.read_table(io.BytesIO(read_bytes(path))).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+        known = pyarrow.parquet.ParquetFile(io.BytesIO(read_bytes(path)))
+        require_memory(path, known.metadata.num_rows * known.metadata.num_columns * 64)
+        rows = known.read().to_pylist()
+    except InputError:
+        raise
+    # pyarrow raises any of these on a damaged file, and on text that is not UTF-8
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         msg = f"{path} is no readable parquet file: {first_line(error)}"
         raise InputError(msg) from None
     for number, plain in enumerate(rows, start=1):

@@ -88,10 +88,13 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
         try:
             clip = in_form(read_clip(folder / line["file"]), form)
         except NotMeasurable as reason:
-            msg = f"{folder / line['file']}: {reason}; remove its line, or give a longer clip"
+            msg = f"{folder / line['file']}: {reason}; remove its line, or give a longer clip, and name another --out"
             raise InputError(msg) from None
         if clip.audio is None:
-            msg = f"{folder / line['file']} has no sound; remove its line, or give a clip with sound"
+            msg = (
+                f"{folder / line['file']} has no sound; remove its line, or give a clip with sound, and name another "
+                "--out"
+            )
             raise InputError(msg)
         return clip.frames, clip.audio.waveform.mean(axis=0), line["video_caption"], line.get("audio_caption") or ""
 

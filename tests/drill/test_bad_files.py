@@ -38,6 +38,7 @@ from avbench.report import printed
 from avbench.report.page import clips, page
 from avbench.storage import pickles, reading, shipped
 from avbench.storage.run_folder import RunFolder, read_subset
+from avbench.storage.worker_pool import peak_memory_mib
 from avbench.subsets import loading
 
 pytestmark = pytest.mark.drill
@@ -71,7 +72,7 @@ def limited():
 def drill(inputs, least):
     """Try (name, action) pairs; prints how many were read and refused, and fails on anything else."""
     counts, wrong = Counter(), []
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory_mib(resource.RUSAGE_SELF)
     for name, action in inputs:
         try:
             with limited(), warnings.catch_warnings():
@@ -87,7 +88,7 @@ def drill(inputs, least):
             wrong.append((name, "hang", ""))
         except Exception as error:
             wrong.append((name, type(error).__name__, str(error)[:200]))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown = peak_memory_mib(resource.RUSAGE_SELF) - before
     print(f"{sum(counts.values()) + len(wrong)} inputs: {dict(counts)}, {len(wrong)} wrong, {grown:.0f} MiB more")  # noqa: T201
     assert not wrong, f"{len(wrong)} wrong: {wrong[:10]}"
     assert grown < MEBIBYTES

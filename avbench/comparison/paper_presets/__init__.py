@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import ClipSpec, InputError, Subset, nearest
-from avbench.features.requirements import require_weights
+from avbench.features.requirements import require_ready
 from avbench.generation.detect import detect
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import Metric
-from avbench.storage.reading import naming, read_toml, shaped
+from avbench.storage.reading import exists, naming, read_toml, shaped
 
 TOWERS = "avfulldit-towers"
 """Name of the sampler's table for avfulldit:WAN+TANGOFLUX; other tables have the names of providers."""
@@ -97,7 +97,7 @@ class Preset:
         for column in self.columns:
             if column.metric:
                 try:
-                    require_weights(features_of(chosen_metrics([column.metric])))
+                    require_ready(features_of(chosen_metrics([column.metric])))
                 except InputError as reason:
                     left_out[column.metric] = str(reason)
         names = [column.metric for column in self.columns if column.metric and column.metric not in left_out]
@@ -301,10 +301,10 @@ def _sampler_overrides(preset: Preset, model: str, given: Mapping[str, Any]) -> 
 
 def _kind(model: str) -> str:
     """A model's provider, or TOWERS."""
-    if ":" not in model and Path(model).exists():
+    if ":" not in model and exists(Path(model)):
         model = detect(Path(model)).model or model
     provider, _, target = model.partition(":")
-    return TOWERS if provider == "avfulldit" and "+" in target and not Path(target).exists() else provider
+    return TOWERS if provider == "avfulldit" and "+" in target and not exists(Path(target)) else provider
 
 
 def _form(spec: ClipSpec) -> str:

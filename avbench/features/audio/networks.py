@@ -221,9 +221,6 @@ def mono_waveform(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:
 
 def _read_with_arrays(path: Path) -> dict[str, np.ndarray]:
     """`read_state_dict` for files that also hold numpy arrays: PANNs' files hold the state of their data sampler."""
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
-        msg = f"{path} can be read without running its code only by torch 2.6 or later"
-        raise InputError(msg)
     reduced = np.empty(0).__reduce__()
     assert not isinstance(reduced, str)
     kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]

@@ -19,8 +19,8 @@ from avbench.avfulldit.pair import PairSettings, load_pair
 from avbench.avfulldit.pipeline import Wish, make
 from avbench.core import InputError, first_line, nearest
 from avbench.generation.detect import fingerprint
-from avbench.generation.identity import exists
 from avbench.generation.table import Made, Request, check_counts, check_finite, check_positive
+from avbench.storage.reading import exists
 
 _PAIR_SETTINGS = [field.name for field in fields(PairSettings)]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -30,10 +30,11 @@ from typing import Any, BinaryIO
 
 from avbench.core import InputError
 from avbench.generation.detect import fingerprint
-from avbench.generation.identity import exists, module_files, named_paths, real_script, source_files
+from avbench.generation.identity import module_files, named_paths, real_script, source_files
 from avbench.generation.table import Made, Request, check_counts, check_positive
 from avbench.storage.content import content_sha256
 from avbench.storage.media import MEDIA_SUFFIXES
+from avbench.storage.reading import exists
 from avbench.storage.writing import write_json
 
 _SLOW, _BROKEN = "slow", "broken"

@@ -20,6 +20,7 @@ import numpy as np
 from avbench.core import Audio, Clip, InputError, UnusableError, first_line, frame_rate, if_missing, nearest
 from avbench.generation.detect import fingerprint
 from avbench.generation.table import Made, Request, captioned, check_counts, check_finite, check_template
+from avbench.storage.reading import exists
 
 _NAMES = {
     "width": "width",
@@ -88,7 +89,7 @@ class FastVideo:
             "load": self._load,
             "caption": caption,
             "fastvideo": importlib.metadata.version("fastvideo"),
-            "weights": fingerprint(Path(target)) if Path(target).exists() else {"hub": target},
+            "weights": fingerprint(Path(target)) if exists(Path(target)) else {"hub": target},
         }
 
     def prepare(self) -> None:

@@ -86,6 +86,14 @@ def os_reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
+def exists(path: Path) -> bool:
+    """Whether a path exists; one that cannot be a path, such as the words of a long command, does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
+
+
 def read_bytes(path: Path, most: int | None = None) -> bytes:
     """Read an ordinary file. Raises InputError if it has more than `most` bytes (default `Limits.text_bytes`)."""
     most = limits().text_bytes if most is None else most

@@ -19,6 +19,7 @@ from avbench.generation.diffusers_package import diffusers, silenced
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
 from avbench.generation.table import check_counts
 from avbench.storage.downloads import hub_refusal
+from avbench.storage.reading import exists
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _TILED_ONLY = ("AutoencoderKLAllegro",)
@@ -94,7 +95,7 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True, given
     Raises:
         InputError: it is neither, or cannot be fetched; the message gives the hub's reason.
     """
-    if Path(target).exists():
+    if exists(Path(target)):
         return Path(target)
     owner, _, rest = target.partition("/")
     name, _, file = rest.partition("/")
