@@ -203,8 +203,12 @@ def test_bad_files_are_refused(runs, tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         agreement.read([path], runs)
+
+
+def test_a_file_needs_runs_and_a_known_suffix(runs, tmp_path):
+    (tmp_path / "study.csv").write_text(HEAD + "p,near,far,a,u\n")
     with pytest.raises(InputError, match="--run"):
-        agreement.read([path], [])
+        agreement.read([tmp_path / "study.csv"], [])
     with pytest.raises(InputError, match=r"votes.tsv is no file of votes, by its suffix: a page exports .json"):
         agreement.read([tmp_path / "votes.tsv"], runs)
 

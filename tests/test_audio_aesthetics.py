@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from avbench.core import Audio, Clip, InputError, NotMeasurable
+from avbench.core import Audio, Clip, InputError, NotMeasurable, resolve
 from avbench.features.audio import aesthetics
 from avbench.features.audio.aesthetics import Audiobox
+from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 
 pytest.importorskip("transformers")
@@ -113,3 +114,10 @@ def test_a_folder_that_does_not_fit_is_refused(folder):
     (folder / "config.json").write_text(json.dumps(GOLDEN["config"]))
     with pytest.raises(InputError, match="cannot be read"):
         Audiobox()
+
+
+@pytest.mark.parametrize("axis", ["enjoyment", "usefulness", "complexity", "quality"])
+def test_each_metric_reads_its_own_axis(axis):
+    columns = {name: np.array([float(number)]) for number, name in enumerate(aesthetics.AXES.values())}
+    function = resolve(known_metrics()[f"audiobox_{axis}"].function)
+    assert function(columns) == columns[axis]

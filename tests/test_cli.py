@@ -75,7 +75,8 @@ def test_compare_prints_the_answer_and_one_table_and_a_table_for_a_paper(runs):
 
 
 def test_quiet_leaves_out_notes_and_keeps_errors(runs):
-    assert "note: " in run_avbench("evaluate", runs[0]).stderr + run_avbench("evaluate", runs[1]).stderr
+    assert any("note: " in run_avbench("evaluate", run).stderr for run in runs)
+    assert not any(run_avbench("evaluate", run, "-q").stderr for run in runs)
     done = run_avbench("compare", "nowhere", "-q", code=None)
     assert done.exit_code == 2 and "is not a run folder" in done.stderr
 
@@ -138,7 +139,7 @@ def test_every_command_refuses_two_values_for_one():
 def test_lists_flags_and_equal_values_may_be_repeated():
     words = "list metrics --format csv --format csv -q -q".split()
     assert run_avbench(*words).stdout == run_avbench("list", "metrics", "--format", "csv").stdout
-    said = run_avbench("run", *"-M a=1 -M b=2 --metric onset_rate --metric nonsense".split(), code=2).stderr
+    said = run_avbench("run", *"--metric onset_rate --metric nonsense".split(), code=2).stderr
     assert "nonsense" in said, "each value of a list counts"
 
 

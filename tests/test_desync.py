@@ -20,7 +20,6 @@ from avbench.storage import weights
 
 TINY = sf.Shape(width=24, depth=2, heads=3, joint_depth=2, joint_heads=4)
 SETTINGS = SynchformerProtocol()
-RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -46,10 +45,10 @@ def provide(cache, state):
 
 def made_clip(seconds, fps=25, rate=16000, size=(24, 32)):
     """Frames of one colour each, and noise whose loudness changes as often."""
-    count = round(seconds * fps)
-    frames = np.broadcast_to(RNG.integers(0, 256, (count, 1, 1, 3), dtype=np.uint8), (count, *size, 3))
-    levels = np.repeat(10 ** RNG.uniform(-4, 0, count), rate // fps)
-    wave = levels * RNG.uniform(-1, 1, (2, count * (rate // fps)))
+    count, random = round(seconds * fps), np.random.default_rng(0)
+    frames = np.broadcast_to(random.integers(0, 256, (count, 1, 1, 3), dtype=np.uint8), (count, *size, 3))
+    levels = np.repeat(10 ** random.uniform(-4, 0, count), rate // fps)
+    wave = levels * random.uniform(-1, 1, (2, count * (rate // fps)))
     return Clip(frames, fps, Audio(wave.astype(np.float32), rate))
 
 
@@ -202,7 +201,8 @@ def test_the_network_is_the_one_of_the_papers(state):
 def test_the_spectrogram_is_librosas():
     librosa = pytest.importorskip("librosa")
     t = np.arange(10240) / 16000
-    wave = 0.3 * np.sin(2 * np.pi * (300 * t + 3000 * t**2)) + 0.01 * RNG.standard_normal(10240)
+    random = np.random.default_rng(0)
+    wave = 0.3 * np.sin(2 * np.pi * (300 * t + 3000 * t**2)) + 0.01 * random.standard_normal(10240)
     found = sf.log_mel(torch.from_numpy(wave.astype(np.float32))[None], SETTINGS)[0, 0].numpy()
     options = {"win_length": 400, "hop_length": 160, "n_mels": 128, "htk": True, "norm": None, "pad_mode": "reflect"}
     power = librosa.feature.melspectrogram(y=wave, sr=16000, n_fft=1024, **options)
@@ -238,7 +238,8 @@ def test_frames_are_chosen_as_ffmpeg_does(fps):
 @pytest.mark.parametrize("size", [(180, 320), (320, 180), (300, 300), (64, 64), (224, 401)])
 def test_a_frame_is_the_middle_of_pillows(cache, state, size):
     provide(cache, state)
-    frame = np.array(Image.fromarray(RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize(size[::-1]))
+    random = np.random.default_rng(0)
+    frame = np.array(Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize(size[::-1]))
     found = Synchformer()._planes(frame[None])[:, 0].permute(1, 2, 0).numpy()
     short = min(size)
     height, width = (224 * side // short for side in size)

@@ -1,6 +1,7 @@
 """Runs against runs: what is joined, what is refused, what is found, and how many ways it is told."""
 
 import dataclasses
+import io
 import json
 
 import numpy as np
@@ -303,6 +304,10 @@ def test_every_form_is_printed(runs, verb, form):
     result = run_avbench(verb, *paths, "--format", form, code=None)
     assert result.exit_code == 0, result.output
     assert "onset" in result.output
+    if form == "csv":
+        assert len(pd.read_csv(io.StringIO(result.stdout)))
+    if form == "markdown":
+        assert "\n| --- |" in result.stdout or "\n|---|" in result.stdout
     if form == "json":
         assert isinstance(json.loads(result.output), list)
     if form == "latex":

@@ -9,7 +9,7 @@ import scipy.linalg
 from avbench.core import InputError, Moments, NotMeasurable
 from avbench.metrics.frechet import Frechet, _sums_of_lengths, frechet_distance, frechet_infinity, frechet_of_moments
 from avbench.metrics.kernel import Kernel, kernel_distance
-from avbench.metrics.neighbours import near_copies, nearest, nearness, neighbour_share
+from avbench.metrics.neighbours import Neighbours, near_copies, nearest, nearness, neighbour_share
 
 
 def features(seed, n, d, scale=1.0, shift=0.0):
@@ -216,6 +216,18 @@ def test_a_kernel_in_blocks_is_the_kernel(monkeypatch, n, m):
     np.testing.assert_allclose(Kernel(pool).influence(models, second[0]), influence, rtol=1e-12)
 
 
+def test_the_quadratic_kernel_is_jedis():
+    x, y = features(31, 9, 5), features(32, 11, 5)
+
+    def kernel(a, b):
+        return (a @ b / 5) ** 2
+
+    within = [sum(kernel(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j) for z in (x, y)]
+    between = sum(kernel(a, b) for a in x for b in y)
+    right = within[0] / (9 * 8) + within[1] / (11 * 10) - 2 * between / (9 * 11)
+    assert kernel_distance(x, y, degree=2, coef0=0.0) == pytest.approx(right, rel=1e-12)
+
+
 def test_the_kernel_distance_is_centred_and_keeps_its_sign():
     random = np.random.default_rng(3)
     values = [kernel_distance(*random.standard_normal((2, 40, 6))) for _ in range(200)]
@@ -241,6 +253,14 @@ def test_shares_of_neighbours_are_the_definitions():
     assert neighbour_share(x, y, measure="recall", k=4) == in_model.any(axis=0).mean()
     with pytest.raises(NotMeasurable, match="more than 4; one set has 4"):
         neighbour_share(x, y[:4], measure="recall", k=4)
+
+
+@pytest.mark.parametrize("measure", ["precision", "recall", "density", "coverage"])
+def test_draws_of_shares_are_the_shares_of_their_features(measure):
+    pool = np.concatenate([features(40, 12, 3), features(41, 15, 3, shift=0.5)])
+    first, second = parts(27, 12, 15)
+    right = [neighbour_share(pool[a], pool[b], measure=measure, k=3) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(Neighbours(pool, measure=measure, k=3)(first, second), right)
 
 
 def test_a_model_with_one_clip_to_show_has_precision_without_recall():

@@ -53,7 +53,7 @@ def test_known_translation(size, shift):
     values = DISFlow()(drifting(size, 4, shift, fps=10))
     truth = np.hypot(*shift)
     diagonal = size * np.sqrt(2)
-    tolerance = 0.25 if size == 240 else max(0.25, 0.1 * truth)  # what enters a small frame is a larger share of it
+    tolerance = max(0.15, (0.04 if size == 240 else 0.1) * truth)  # what enters a small frame is a larger share of it
     assert values["mean_motion"] * diagonal / 10 == pytest.approx(truth, abs=tolerance)
     assert values["motion_amount"] * diagonal / 10 == pytest.approx(truth, abs=tolerance)
     assert values["motion_curve"].shape == (3,)
@@ -256,10 +256,8 @@ def test_frames_need_not_be_contiguous():
     assert DISFlow()(Clip(wide, 8))["motion_amount"] == DISFlow()(clip)["motion_amount"]
 
 
-def test_the_protocol_is_hashed_and_read_back():
-    protocol = DISFlow.protocol
-    assert protocol.name == "flow-dis"
-    assert len(protocol.digest) == 64
+def test_the_protocol_is_that_of_the_shipped_references():
+    assert DISFlow.protocol.digest.startswith("9654227d1b77")
 
 
 def test_smooth_motion_is_consistent_and_a_torn_one_is_not():

@@ -6,9 +6,10 @@ import torch
 
 import avbench
 from avbench import api
-from avbench.core import Direction, InputError, NotMeasurable, Protocol
+from avbench.core import Direction, InputError, Protocol
 from avbench.features import current, devices, measure, networks, table
 from avbench.features.perceptual.lpips import ConsecutiveLPIPS
+from avbench.features.requirements import require_ready
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import evaluate
 from avbench.metrics.table import Metric
@@ -205,11 +206,14 @@ def test_bfloat16_on_a_gpu_is_near_the_cpus(folder, feature):
 @pytest.mark.parametrize(("feature", "tolerance"), [("i3d-k400", 1e-4), ("lpips-alex", 1e-5), ("musicnn", 1e-4)])
 def test_a_gpu_agrees_with_the_cpu(folder, feature, tolerance):
     try:
-        on_cpu = dict(rows_of(folder, feature, "cpu"))
-    except (InputError, NotMeasurable) as error:
-        pytest.skip(str(error))
+        require_ready([feature])
+    except InputError as lacking:
+        pytest.skip(str(lacking))
+    on_cpu = dict(rows_of(folder, feature, "cpu"))
     next((folder.path / "features").glob(f"{feature}@*/rows.jsonl")).unlink()
-    for key, row in rows_of(RunFolder(folder.path), feature, "cuda:0").items():
+    there = rows_of(RunFolder(folder.path), feature, "cuda:0")
+    assert there.keys() == on_cpu.keys() and there
+    for key, row in there.items():
         assert row.gpu == torch.cuda.get_device_name(0)
         for name, value in row.values.items():
             assert value == pytest.approx(on_cpu[key].values[name], abs=tolerance, rel=tolerance)

@@ -181,13 +181,15 @@ def test_the_page_states_what_the_values_give() -> None:
     values = pd.read_parquet(ROOT / "benchmarks" / "hearing" / "values.parquet")
     found = primary(Values(values, plan), plan)
     page = (ROOT / "docs" / "hearing.md").read_text().replace("−", "-")
-    rows = re.findall(r"\| \w+ \w+, \S+, (t2av - \w+) \| (\S+) \| (\S+) … (\S+) \| (\S+) \| (\S+) \|", page)
+    rows = re.findall(
+        r"\| \w+ \w+, \S+, (t2av - \w+) \| (\S+) \| (\S+) … (\S+) \| (\S+) \| (\S+) \| (\S+): ([\w ]+) \|", page
+    )
     assert len(rows) == len(found) == 4
-    for (name, *numbers), row in zip(rows, found.itertuples(), strict=True):
-        assert name == row.comparison.replace("−", "-")
-        low, high = row._5.split(" … ")
-        stated = [row.difference, float(low), float(high), row.p]
-        for text, value in zip(numbers, stated, strict=False):
+    for (name, *numbers, within), row in zip(rows, found.to_dict("records"), strict=True):
+        assert name == row["comparison"].replace("−", "-")
+        low, high = map(float, row["95 %"].split(" … "))
+        stated = [row["difference"], low, high, row["p"], row["p by Holm"], row["margin"]]
+        for text, value in zip(numbers, stated, strict=True):
             digits = len(text.partition(".")[2])
             assert float(text) == pytest.approx(value, abs=0.51 * 10**-digits)
-    assert [*found["within the margin"]] == ["not shown", "not shown", "shown", "shown"]
+        assert within == {"shown": "yes", "not shown": "not shown"}[row["within the margin"]]

@@ -1,6 +1,7 @@
 """Loudness against the recommendation's own anchor and cases, and silence and clipping against counted samples."""
 
 import numpy as np
+import pyloudnorm
 import pytest
 
 from avbench.core import Audio, Clip, NotMeasurable
@@ -103,7 +104,7 @@ def test_what_cannot_be_measured_says_why():
 
 @pytest.mark.parametrize("rate", [44100, 48000])
 def test_pyloudnorm_agrees(rate):
-    meter = pytest.importorskip("pyloudnorm").Meter(rate, "DeMan")
+    meter = pyloudnorm.Meter(rate, "DeMan")
     random, seconds = np.random.default_rng(0), np.arange(4 * rate) / rate
     noise = 0.1 * random.standard_normal((2, 4 * rate))
     for wave in (noise, noise * (seconds % 1 < 0.3), sine(60, 4, rate, -6), sine(8000, 4, rate, -6)):

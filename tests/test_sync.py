@@ -39,6 +39,15 @@ def test_what_falls_together_agrees():
     assert sync.sync_agreement(table(([1, 2], [1, 2.5, 3]))) == pytest.approx([2 / 5])
 
 
+@pytest.mark.parametrize(
+    ("strengths", "levels", "lag"), [((10, 1), (1, 1), 200), ((1, 10), (1, 1), 300), ((1, 1), (0.01, 1), 300)]
+)
+def test_the_lag_is_that_of_strong_events_and_loud_onsets(strengths, levels, lag):
+    found = dict(table(([1, 2], [1.2, 2.3])))
+    found["event_strength"], found["onset_level"] = np.array([strengths], float), np.array([levels], float)
+    assert sync.sync_lag(found) == pytest.approx([lag])
+
+
 def test_onsets_outside_the_time_of_events_do_not_count():
     assert sync.sync_agreement(table(([1, 2], [0.0, 1, 2, 3.95]))) == pytest.approx([1.0])
 

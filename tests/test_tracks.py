@@ -87,3 +87,9 @@ def test_following_only_where_motion_is_fast_enough_finds_the_same_events(monkey
     assert len(found["event_seconds"]) == 1
     for name, value in found.items():
         assert np.array_equal(value, everywhere[name]), name
+
+
+def test_the_strength_of_an_event_is_the_change_of_velocity():
+    """From 4 pixels a frame to as many back, at 10 frames/s, in diagonals/s."""
+    found = DISFlow()(moving([(20 + 4 * (t if t < 6.3 else 12.6 - t), 48) for t in range(14)]))
+    assert found["event_strength"] == pytest.approx([8 * 10 / np.hypot(96, 96)], rel=0.02)
