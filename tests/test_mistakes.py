@@ -33,6 +33,10 @@ def place(tmp_path_factory):
 
 MISTAKES = {
     "run tooyworld:": "did you mean 'toyworld'",
+    "run toyworld:forzen": "did you mean 'frozen'",
+    "run nowhere:x": "unknown provider",
+    "run nowhere": "there is no file or folder of that name",
+    "run toyworld: -M strength=1": "has no strength",
     "comapre a": "Did you mean 'compare'",
     "weights lst": "Did you mean 'list'",
     "run toyworld: --metrc fvd": "--metric",
@@ -184,9 +188,11 @@ def test_a_mistake_in_the_second_model_is_found_before_the_first_is_sampled(plac
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_wrong_folder_is_found_before_weights_are_fetched(place, monkeypatch):
+def test_a_wrong_folder_is_found_before_weights_are_fetched(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path))  # empty: all are missing
     monkeypatch.setattr(fetching, "fetch", lambda *_, **__: pytest.fail("it fetches"))
-    run_avbench("score", place / "missing", "--metric", "fvd", "--fetch", code=2)
+    said = run_avbench("score", place / "missing", "--metric", "fvd", "--fetch", code=2).stderr
+    assert "the folder does not exist" in said
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -125,8 +125,13 @@ def written(out, name, asked=(), flow=False, media="inside"):
 
 
 @pytest.fixture(scope="module")
-def inside(out, browser):
-    opened = Opened(browser, written(out, "report.html", flow=True))
+def report(out):
+    return written(out, "report.html", flow=True)
+
+
+@pytest.fixture(scope="module")
+def inside(report, browser):
+    opened = Opened(browser, report)
     yield opened
     opened.context.close()
 
@@ -144,8 +149,8 @@ def test_every_figure_is_in_the_page_without_a_complaint_or_a_request(inside):
 
 
 @pytest.mark.browser
-def test_the_first_screen_has_verdict_forest_plot_and_one_pair_of_clips(out, inside, browser):
-    opened = Opened(browser, out / "report.html")
+def test_the_first_screen_has_verdict_forest_plot_and_one_pair_of_clips(browser, report):
+    opened = Opened(browser, report)
     tab = opened.page
 
     def bottom(place):
@@ -216,14 +221,14 @@ def test_sections_have_different_names_and_printing_unfolds_the_tables(inside):
 
 
 @pytest.mark.browser
-def test_a_link_leads_to_its_section_however_much_grows_on_the_way(out, inside, browser):
+def test_a_link_leads_to_its_section_however_much_grows_on_the_way(inside, browser, report):
     """Strips, player and gallery are built near the screen; the section that was asked for stays in its place."""
     names = inside.page.locator("nav a").evaluate_all("all => all.map(one => one.hash)")
     assert {"#clips", "#gallery", "#origins"} < {*names}
     top = "document.querySelector({!r}).getBoundingClientRect().top"
     lowest = "scrollY + innerHeight >= document.documentElement.scrollHeight - 1"
     for name in names:  # a page of its own each, in which nothing is built yet
-        opened = Opened(browser, out / "report.html")
+        opened = Opened(browser, report)
         tab = opened.page
         tab.locator(f"nav a[href='{name}']").click()
         for _ in range(4):
@@ -276,8 +281,8 @@ def test_the_best_and_worst_clips_of_a_subset_open_in_the_player(inside):
 
 
 @pytest.mark.browser
-def test_a_thumbnail_opens_the_clip_of_its_own_seed(out, inside, browser):
-    opened = Opened(browser, out / "report.html")
+def test_a_thumbnail_opens_the_clip_of_its_own_seed(browser, report):
+    opened = Opened(browser, report)
     tab = opened.page
     tab.evaluate(
         """() => {  // a second seed of the first subset, whose values are larger
@@ -299,8 +304,8 @@ def test_a_thumbnail_opens_the_clip_of_its_own_seed(out, inside, browser):
 
 
 @pytest.mark.browser
-def test_a_pair_with_nothing_to_show_keeps_nothing_of_the_pair_before(out, inside, browser):
-    opened = Opened(browser, out / "report.html")
+def test_a_pair_with_nothing_to_show_keeps_nothing_of_the_pair_before(browser, report):
+    opened = Opened(browser, report)
     tab = opened.page
     assert tab.locator("#found").inner_text() and tab.locator(".choice[aria-pressed=true]").count()
     tab.evaluate("data.differences.forEach((one) => { one.effect = null; })")
@@ -326,9 +331,9 @@ def test_names_and_captions_stay_text(inside):
 
 
 @pytest.mark.browser
-def test_a_script_that_got_in_would_not_run(out, browser):
+def test_a_script_that_got_in_would_not_run(out, browser, report):
     path = out / "tampered.html"
-    html = (out / "report.html").read_text()
+    html = report.read_text()
     attack = "<script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">"
     path.write_text(html.replace("<main>", f"<main>{attack}<img src='http://example.com/x.png'>"))
     opened = Opened(browser, path)
@@ -381,6 +386,8 @@ def test_clips_play_in_lockstep(inside):
 @pytest.mark.browser
 def test_scrubbing_shows_the_same_frame_everywhere(inside):
     tab = inside.page
+    tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
+    wait_until(tab, "inView.has('reach')")
     tab.evaluate("open(2)")
     tab.evaluate(WATCH)
     scrubber = tab.locator("#player .scrubber")
@@ -521,8 +528,8 @@ def test_blind_votes_are_exported_and_summed_up(inside, out, tmp_path):
 
 
 @pytest.mark.browser
-def test_media_beside_the_page_and_a_dark_phone(out, browser):
-    whole, beside = (out / "report.html").stat().st_size, written(out, "beside.html", media="beside")
+def test_media_beside_the_page_and_a_dark_phone(out, browser, report):
+    whole, beside = report.stat().st_size, written(out, "beside.html", media="beside")
     of_clips = sum(path.stat().st_size for path in (out / "media").glob("*.mp4"))
     assert of_clips < whole - beside.stat().st_size < 1.5 * of_clips
     assert beside.stat().st_size < 3e6, "what a page weighs without its clips"
@@ -600,8 +607,8 @@ REACHABLE = """() => {
 
 
 @pytest.mark.browser
-def test_the_keyboard_alone_reaches_everything(out, browser):
-    opened = Opened(browser, out / "report.html")
+def test_the_keyboard_alone_reaches_everything(browser, report):
+    opened = Opened(browser, report)
     tab = opened.page
     for place in (".strip", "#gallery"):  # what is made when it is seen
         tab.evaluate(f"document.querySelector('{place}').scrollIntoView({{ behavior: 'instant' }})")
@@ -624,9 +631,9 @@ def test_the_keyboard_alone_reaches_everything(out, browser):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_fault(out, browser, scheme):
+def test_axe_finds_no_fault(browser, scheme, report):
     axe = pytest.importorskip("axe_playwright_python").__path__[0]
-    opened = Opened(browser, out / "report.html", color_scheme=scheme, bypass_csp=True)
+    opened = Opened(browser, report, color_scheme=scheme, bypass_csp=True)
     tab = opened.page
     tab.add_script_tag(path=f"{axe}/axe.min.js")
     tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")

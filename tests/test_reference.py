@@ -69,9 +69,11 @@ def test_shipped_references_are_what_the_code_makes(name):
         (made,) = ToyWorld("").generate([request])
         for feature in FEATURES:
             columns, _ = known.columns(feature_class(feature).protocol, subset)
-            for value, again in feature_class(feature)()(made.clip).items():
-                if value in columns:
-                    np.testing.assert_allclose(columns[value][index], again, rtol=1e-3, atol=1e-3)
+            again = feature_class(feature)()(made.clip)
+            assert {*columns} & {*again}, feature
+            for value in {*columns} & {*again}:
+                near = 1e-3 * np.abs(columns[value]).max()
+                np.testing.assert_allclose(columns[value][index], again[value], rtol=1e-3, atol=near, err_msg=value)
 
 
 def test_unlike_references_are_refused():
@@ -137,6 +139,7 @@ def test_a_large_reference_keeps_moments_of_all_and_rows_of_some(shard):
 def test_shards_merge_to_one_pass_in_any_order(shard, tmp_path, rows):
     parts = [shard(f"part-{k}", range(10 * k, 10 * k + 10), rows=rows) for k in range(4)]
     _, right, moments = known(shard("one-pass", range(40), rows=rows))
+    assert (moments is None) == (rows == 1000), "moments stand for rows that are not kept"
     written = set()
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
         place = tmp_path / "merged"
@@ -252,10 +255,7 @@ def test_the_command_builds_a_reference_of_silent_clips_and_stops_early_at_a_bro
     whole = (tmp_path / "real/c1.mkv").read_bytes()
     (tmp_path / "real/c1.mkv").write_bytes(whole[:500])
     done = run_avbench(*words, "--replace", code=None)
-    assert (
-        done.exit_code == 2
-        and "1 clip could not be made, and a reference needs all: repair or remove what failed" in done.output
-    )
+    assert done.exit_code == 2 and "1 clip could not be made, for example c1 (" in done.output
     (tmp_path / "real/c1.mkv").write_bytes(whole)
     assert run_avbench(*words, code=None).exit_code == 0
 

@@ -1,6 +1,7 @@
 """Every verb of the command line once, in this process, on two clips of the embedded world."""
 
 import json
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -49,8 +50,8 @@ ELSEWHERE = {
     "train tower": "test_train.py",
     "train arms": "test_train.py",
     "train report": "test_train_report.py",
-    "weights fetch": "test_weights.py",
-    "weights verify": "test_weights.py",
+    "weights fetch": "test_weights_fetched.py",
+    "weights verify": "test_weights_fetched.py",
 }
 """Verbs that two clips are not enough for, and where they are tested."""
 
@@ -85,3 +86,9 @@ def test_every_verb_ends_well(place, monkeypatch):
         assert "Traceback" not in done.output, verb
     assert (place / "page/report.html").stat().st_size > 100_000
     assert "toyworld-noisy" in (place / "page/table.md").read_text()
+
+
+def test_verbs_that_are_tried_elsewhere_are_called_there():
+    for verb, file in ELSEWHERE.items():
+        words = ", ".join(f'"{word}"' for word in verb.split())
+        assert words in (Path(__file__).parent / file).read_text(), verb

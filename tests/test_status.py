@@ -48,7 +48,8 @@ def test_the_stage_and_what_comes_next(tmp_path):
     assert "runs merge" in status(shard).next and (status(shard).made, status(shard).planned) == (8, 8)
 
 
-def test_a_killed_command_leaves_how_far_it_was_and_how_fast(tmp_path):
+def test_a_killed_command_leaves_how_far_it_was_and_how_fast(tmp_path, monkeypatch):
+    monkeypatch.setattr("avbench.storage.progress._SECONDS", 0.0)
     folder = part(tmp_path / "r", KEYS[:2])
     child = os.fork()
     if not child:
@@ -63,6 +64,7 @@ def test_a_killed_command_leaves_how_far_it_was_and_how_fast(tmp_path):
     os.waitpid(child, 0)
     found = status(folder)
     assert not found.running and found.progress.total == 14 and not found.progress.ended
+    assert found.progress.done == 6 and 0 < found.progress.rate <= 24
     (plain,) = statuses(folder.path)
     assert plain["progress"]["stage"] == "sample" and plain["running"] is False
     assert "which has stopped" in run_avbench("status", folder.path).stdout

@@ -1,6 +1,5 @@
 """What a file says is shown, and does nothing: in the terminal, in spreadsheets, in CI systems, in tables."""
 
-import io
 import sys
 import xml.etree.ElementTree as ET
 
@@ -42,14 +41,14 @@ def test_the_terminal_gets_no_codes_and_no_markup(capsys, monkeypatch):
 
 
 def test_colours_of_our_own_stay(monkeypatch):
+    from rich.console import ColorSystem
     from rich.text import Text
 
     console = cli.printing.terminal()
-    console.file = io.StringIO()
-    console._force_terminal, console.no_color = True, False
+    console._color_system, console.no_color = ColorSystem.STANDARD, False
     with console.capture() as caught:
         console.print(Text("good\x1b[31m", "bold"))
-    assert "good\\x1b[31m" in caught.get()
+    assert caught.get() == "\x1b[1mgood\\x1b[31m\x1b[0m\n"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_late_sound_hits_no_more_than_chance(drops):
     for prompt, clip in drops:
         wave = np.roll(clip.audio.waveform, round(0.5 * clip.audio.sample_rate), axis=1)
         late.append(look(Clip(clip.frames, clip.fps, Audio(wave, clip.audio.sample_rate)), prompt))
-    assert f1(late, "hits") < f1([look(clip, prompt) for prompt, clip in drops], "hits")
+    assert f1(late, "hits") < f1(late, "null_hits") + 0.1
 
 
 def test_a_missing_body_is_counted(drops):

@@ -16,6 +16,7 @@ from avbench.features.vbench import dynamic_degree
 from avbench.features.vbench import smoothness as vbench_smoothness
 from avbench.features.vbench.pixels import Flicker
 from avbench.features.vbench.smoothness import MotionSmoothness, smoothness
+from avbench.metrics.vbench import vbench_flickering, vbench_flickering_static
 from avbench.storage import weights
 
 RNG = np.random.default_rng(0)
@@ -375,3 +376,9 @@ def test_what_is_no_checkpoint_of_amt_s(cache):
     (cache / "amt-s.pth").write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot be read as a state dict"):
         MotionSmoothness()
+
+
+def test_flickering_is_of_the_clips_that_pass_the_static_filter():
+    columns = {"flickering": np.array([0.9, 0.8]), "static": np.array([1.0, 0.0])}
+    np.testing.assert_array_equal(vbench_flickering_static(columns), [0.9, np.nan])
+    np.testing.assert_array_equal(vbench_flickering(columns), [0.9, 0.8])
