@@ -299,3 +299,14 @@ def test_scores_and_values_belong_together_and_count_once(tmp_path):
     (folder.path / "values.parquet").unlink()
     with pytest.raises(InputError, match=r"has no values\.parquet: run `avbench evaluate"):
         folder.values()
+
+
+def test_ids_that_differ_in_case_alone_need_a_disk_that_tells_them_apart(tmp_path):
+    subset = Subset("s", 1, (Prompt("Dog", "a dog"), Prompt("dog", "a dog")), None)
+    run = a_run(subsets={"s": subset.digest})
+    RunFolder(tmp_path / "r").start(run, [subset])
+    (tmp_path / "macos").mkdir()
+    (tmp_path / "macos/.LOCK").touch()  # what a disk of macOS shows in place of .lock
+    with pytest.raises(InputError, match="'Dog' and 'dog' would share their files, as this disk does not tell upper"):
+        RunFolder(tmp_path / "macos").start(run, [subset])
+    assert not (tmp_path / "macos/run.json").exists()

@@ -26,7 +26,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -164,8 +164,13 @@ class RunFolder:
         folder without any clip, whose first command failed, is overwritten.
 
         Raises:
-            InputError: the folder holds another run; the message names what differs.
+            InputError: the folder holds another run; the message names what differs. Or names differ in case alone, and
+                the file system does not tell them apart.
         """
+        if (self.path / ".LOCK").exists():  # as on most disks of macOS; while the folder is written, .lock is there
+            _require_distinct([one.name for one in subsets])
+            for subset in subsets:
+                _require_distinct([prompt.id for prompt in subset.prompts])
         known = {"run.json", "subsets", ".lock", PROGRESS_FILE, MIRROR_FILE, MIRROR_WORK}
         fresh = not (self.path / "run.json").exists()
         if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
@@ -517,6 +522,15 @@ class RunFolder:
 
 _ITS_OWN = ("jobs", MIRROR_WORK)
 """Folders that hold a generator's own files, or come and go; nothing in them is read as a part of the run."""
+
+
+def _require_distinct(names: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            msg = f"{other!r} and {name!r} would share their files, as this disk does not tell upper from lower case: "
+            raise InputError(msg + "rename one")
 
 
 def _all_in(part: Mapping[str, Subset], whole: Mapping[str, Subset]) -> bool:
