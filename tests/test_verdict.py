@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from avbench.comparison.differences import TO_TARGET
-from avbench.comparison.verdict import ahead, arm_verdict, effect, percent, verdict
+from avbench.comparison.verdict import _without_reference, ahead, arm_verdict, effect, percent, verdict
+from avbench.metrics.evaluate import NO_REFERENCE
 
 COLUMNS = [
     *("metric", "direction", "kind", "difference", "unit", "p", "p_holm", "needed", "better", "missing", "too_few")
@@ -50,10 +51,10 @@ ALONE = ("kvd", "lower", "distance", NAN, "", NAN, NAN, NAN, None, "s has no ref
 def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_settle_it():
     assert verdict(*frames([FAR, OPEN, SILENT, ALONE])) == [
         "No difference shown between a and b (23 prompts, 2 comparisons).",
-        "The nearest to showing is warping error: about 190 prompts would settle it.",
+        "Closest to a clear result is warping error: about 190 prompts would show its difference.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
-        "There is no reference of real clips, so kvd has no value, and of 2 metrics that should match real clips "
-        "a difference can be shown, but not which side is better: give one by --reference (`avbench reference for` "
+        "There is no reference of real clips, so kvd has no value, and 2 metrics that should match real clips "
+        "can show a difference, but not which side is better: give one by --reference (`avbench reference for` "
         "builds it from a data set).",
     ]
 
@@ -67,7 +68,7 @@ def test_nothing_is_said_of_differences_where_there_is_one_run():
 def test_what_is_shown_is_named_with_its_size_in_percent_and_its_certainty():
     first, second = verdict(*frames([WON, OPEN]))
     assert first == "b is better than a in 1 of 2 comparisons (23 prompts): fvd (lower by 120 or 25 %, p 0.004)."
-    assert second.startswith("The nearest to showing is warping error")
+    assert second.startswith("Closest to a clear result is warping error")
 
 
 def test_the_winner_is_the_subject_whichever_was_given_first():
@@ -137,7 +138,7 @@ def test_many_models_stand_in_order_and_against_the_first():
         "Best to worst: b, then a, then c.",
         "b is better than a in 1 of 2 comparisons: fvd (lower by 120 or 25 %, p 0.004).",
         "c is worse than a in 1 of 2 comparisons: fvd (higher by 220 or 46 %, p 0.002).",
-        "The nearest to showing is warping error between a and b: about 190 prompts would settle it.",
+        "Closest to a clear result is warping error between a and b: about 190 prompts would show its difference.",
     ]
 
 
@@ -211,7 +212,8 @@ def test_an_open_comparison_of_arms_names_the_trainings_or_prompts_that_would_se
     arms = found.drop(columns="needed").assign(**sizes)
     assert arm_verdict(scores, arms, ["Not paired."]) == [
         "No difference shown between a and b (3 to 5 trainings per arm, 23 prompts, 1 comparison).",
-        "The nearest to showing is warping error: about 12 trainings per arm or about 400 prompts would settle it.",
+        "Closest to a clear result is warping error: about 12 trainings per arm or about 400 prompts would show its "
+        "difference.",
         "Not paired.",
         "With so few trainings the exact test, which relabels whole trainings, cannot give a p below 0.1; p and "
         "intervals here are Student's t over trainings and prompts.",
@@ -283,3 +285,12 @@ def test_clips_that_are_the_reference_itself_are_said_with_the_answer():
     )
     assert any(sentence.startswith(words) for sentence in verdict(frame, found))
     assert not any("in the reference" in sentence for sentence in verdict(frame.assign(shared=0), found))
+
+
+def test_only_metrics_that_two_models_have_can_show_a_difference():
+    columns = ["subset", "model", "metric", "direction", "value", "missing"]
+    rows = [("s", "b", "onset_rate", "band", 1.0, None)]  # a has no sound
+    for model in "ab":
+        rows += [("s", model, "kvd", "lower", None, NO_REFERENCE), ("s", model, "motion_amount", "band", 1.0, None)]
+    (said,) = _without_reference(pd.DataFrame(rows, columns=columns))
+    assert "kvd has no value, and 1 metric that should match real clips can show a difference, but not which" in said

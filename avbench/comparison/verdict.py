@@ -345,7 +345,7 @@ def _nearest(pairs: Sequence[_Pair]) -> Iterator[str]:
         _, words, pair, row = min(known, key=lambda one: one[0])
         of = f" between {pair.against} and {pair.run}" if len(pairs) > 1 else ""
         where = f" on {row.subset}" if pair.several else ""
-        yield f"The nearest to showing is {_words(row.metric)}{where}{of}: {words} would settle it."
+        yield f"Closest to a clear result is {_words(row.metric)}{where}{of}: {words} would show its difference."
 
 
 def _settling(row: Any) -> tuple[float, str] | None:
@@ -392,11 +392,12 @@ def _without_reference(frame: pd.DataFrame) -> list[str]:
         return []
     subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
     bands = frame[frame["subset"].isin(subsets) & (frame["direction"] == Direction.BAND.value) & frame["value"].notna()]
-    count = len({*bands["metric"]})
+    models_with = bands.groupby(["subset", "metric"])["model"].nunique()
+    compared = models_with[models_with > 1].index.unique("metric")
     aimless = (
-        f", and of {counted(count, 'metric')} that should match real clips a difference can be shown, but not which "
+        f", and {counted(len(compared), 'metric')} that should match real clips can show a difference, but not which "
         "side is better"
-        if count and len({*frame["model"]}) > 1
+        if len(compared)
         else ""
     )
     alone = len(set(frame["subset"])) == 1
