@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 _PROCESSES = Path("/proc")
+FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+"""For tests that fork: Python 3.12 and later warn of the thread that pytest-xdist has."""
 
 
 def wait_until(true, seconds=120):

@@ -105,7 +105,7 @@ MISTAKES = {
     "score texts --metric motion_amont": "did you mean 'motion_amount'",
     "score texts --reference missing": "reference missing does not exist",
     "score texts --reference file": "reference file is a file; give a folder of real clips",
-    "score texts --fps fast": "fast",
+    "score texts --fps fast": "it must be a positive number such as 8",
     "report a --out page --explain fdv": "did you mean 'fvd'",
     "score texts --worker 0": "Possible options: --workers",
     "score texts --workers -1": "greater than or equal to 0",
@@ -191,8 +191,13 @@ def test_a_mistake_in_the_second_model_is_found_before_the_first_is_sampled(plac
 def test_a_wrong_folder_is_found_before_weights_are_fetched(place, tmp_path, monkeypatch):
     monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path))  # empty: all are missing
     monkeypatch.setattr(fetching, "fetch", lambda *_, **__: pytest.fail("it fetches"))
-    said = run_avbench("score", place / "missing", "--metric", "fvd", "--fetch", code=2).stderr
-    assert "the folder does not exist" in said
+    for words, sentence in (
+        (("score", place / "missing"), "the folder does not exist"),
+        (("score", place / "texts", "--reference", place / "missing"), "does not exist"),
+        (("run", "toyworld:", "--reference", place / "missing"), "does not exist"),
+        (("run", "toyworld:", "--subset", place / "missing"), "is unknown"),
+    ):
+        assert sentence in run_avbench(*words, "--metric", "fvd", "--fetch", code=2).stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -14,11 +14,14 @@ from command_line import run_avbench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parts_of_runs import KEYS, PROTOCOLS, SEEDS, SUBSETS, WHOLE, content, part, whole
+from processes import FORKS
 
 from avbench.core import InputError, Row, Sample, Shard, digest, planned_keys
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import merge
 from avbench.storage.worker_pool import WorkerCrashed
+
+pytestmark = FORKS
 
 
 def shards(place, count=4):

@@ -9,11 +9,14 @@ import time
 import pytest
 from command_line import run_avbench
 from parts_of_runs import KEYS, PROTOCOLS, part
+from processes import FORKS
 
 from avbench.core import Row, Sample
 from avbench.storage.progress import read_progress, recorded
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_status import status
+
+pytestmark = FORKS
 
 
 def statuses(*places):

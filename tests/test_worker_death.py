@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import dying_workers
 import pytest
 from command_line import run_avbench
-from processes import processes_of, wait_until
+from processes import FORKS, processes_of, wait_until
 
 from avbench.core import InputError, MediaError
 from avbench.curation import pool
@@ -30,6 +30,8 @@ from avbench.storage.media import read_clip
 from avbench.storage.reading import read_lines
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
+
+pytestmark = FORKS
 
 
 @pytest.fixture

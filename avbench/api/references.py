@@ -20,16 +20,14 @@ from avbench.storage.sharing import shared_command
 from avbench.subsets.loading import from_folder
 
 
-def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
-    """Return the reference folder `path` itself, or a reference that is built from the real clips in `path`.
-
-    A built reference is kept in the cache under a hash of the clips and the protocols, and used again.
+def real_clips_in(path: Path) -> Subset | None:
+    """The clips of a folder of which a reference can be built; None if it holds a reference.
 
     Raises:
-        InputError: the folder holds neither a reference nor clips, or a clip cannot be read.
+        InputError: the folder holds neither.
     """
     if path == SHIPPED or any(path.glob("card.json")) or any(path.glob("*/card.json")):
-        return path
+        return None
     if not path.exists():
         msg = f"reference {path} does not exist"
         raise InputError(msg)
@@ -40,10 +38,22 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
         )
         raise InputError(msg)
     try:
-        subset = from_folder(path)
+        return from_folder(path)
     except InputError as error:
         msg = f"{path} holds no reference: there is no card.json in it, and no clips to build one of ({error})"
         raise InputError(msg) from None
+
+
+def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
+    """Return the reference folder `path` itself, or a reference that is built from the real clips in `path`.
+
+    A built reference is kept in the cache under a hash of the clips and the protocols, and used again.
+
+    Raises:
+        InputError: the folder holds neither a reference nor clips, or a clip cannot be read.
+    """
+    if (subset := real_clips_in(path)) is None:
+        return path
     able = [one for one in metrics if requires(one.feature) is not Requires.REFERENCE_CLIP]
     content = {prompt.id: content_sha256(path / str(prompt.tags["file"])) for prompt in subset.prompts}
     protocols = [protocol_of(feature, precision=work.precision) for feature in features_of(able)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from avbench.api.choices import chosen_subsets, fetching, model_folders, require_no_clips, shard_folder
 from avbench.api.comparing import compared
-from avbench.api.references import reference_of
+from avbench.api.references import real_clips_in, reference_of
 from avbench.api.results import Comparison
 from avbench.api.stages import early_look_at, evaluated, measurable, measured, opened, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
@@ -108,6 +108,8 @@ def run(
         raise InputError(msg)
     # what can be wrong at once is looked at before weights are fetched and clips are made
     beside = None if against is None else opened(against, work)
+    if reference is not None:
+        real_clips_in(Path(reference))
     if names is None and prompts is None:
         require_no_clips(given)
     file = None if prompts is None else Path(prompts)

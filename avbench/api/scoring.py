@@ -6,7 +6,7 @@ from pathlib import Path
 
 from avbench.api.choices import fetching, named_folders, shard_folder
 from avbench.api.comparing import compared
-from avbench.api.references import reference_of
+from avbench.api.references import real_clips_in, reference_of
 from avbench.api.results import Comparison
 from avbench.api.stages import early_look_at, evaluated, measurable, measured, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
@@ -87,6 +87,8 @@ def score(
     settings = {} if fps is None else {"fps": fps}
     if fps is not None:
         frame_rate(fps)  # which raises InputError
+    if reference is not None:
+        real_clips_in(Path(reference))
     chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
     require_ready(features_of(chosen))
     require_reference_clips(features_of(chosen))

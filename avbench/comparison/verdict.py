@@ -62,7 +62,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
     else:
         found = [*_order(models, frame, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
     limits = (_in_reference(frame), _nearest(pairs), _not_compared(own, frame), _lost_subsets(frame))
-    return [*found, *itertools.chain(*limits), *_without_reference(frame)]
+    return [*found, *itertools.chain(*limits), *_without_reference(frame, own)]
 
 
 def _of_one(frame: pd.DataFrame) -> str:
@@ -385,15 +385,18 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
-def _without_reference(frame: pd.DataFrame) -> list[str]:
-    """Which metrics have no value because a subset has no reference: a sentence for all such subsets, or none."""
+def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame | None = None) -> list[str]:
+    """Which metrics have no value because a subset has no reference, and how many are compared all the same: a sentence
+    for all such subsets, or none.
+    """
     lacking = frame[frame["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
     if lacking.empty:
         return []
     subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
-    bands = frame[frame["subset"].isin(subsets) & (frame["direction"] == Direction.BAND.value) & frame["value"].notna()]
-    models_with = bands.groupby(["subset", "metric"])["model"].nunique()
-    compared = models_with[models_with > 1].index.unique("metric")
+    compared: set[str] = set()
+    if differences is not None:
+        bands = differences["subset"].isin(subsets) & (differences["direction"] == Direction.BAND.value)
+        compared = {*differences.loc[bands & differences["difference"].notna(), "metric"]}
     aimless = (
         f", and {counted(len(compared), 'metric')} that should match real clips can show a difference, but not which "
         "side is better"

@@ -64,8 +64,8 @@ def measure(
         written.
 
     Raises:
-        InputError: an unknown feature, missing weights, a clip that was changed since it was sampled, one that is to be
-            measured and no longer exists, or rows of another precision.
+        InputError: an unknown feature, missing weights or packages, a clip that was changed since it was sampled, one
+            that is to be measured and no longer exists, or rows of another precision.
     """
     require_ready(features)
     if isinstance(workers, int):

@@ -47,19 +47,16 @@ def weights_of(features: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def lacking_package(features: Sequence[str]) -> str | None:
-    """Which package features lack, and the command that installs it; None if they lack none."""
-    for feature in features:
-        package, command = PACKAGES.get(feature, ("", ""))
-        if package and find_spec(package) is None:
-            return f"it needs {package}; run `{command}`"
-    return None
+def lacking_package(feature: str) -> str | None:
+    """Which package a feature lacks, and the command that installs it; None if it lacks none."""
+    package, command = PACKAGES.get(feature, ("", ""))
+    return f"it needs {package}; run `{command}`" if package and find_spec(package) is None else None
 
 
 def require_ready(features: Sequence[str]) -> None:
     """Raise InputError, before hours are spent, if a package, weights or settings of the environment are missing."""
     for feature in features:
-        if lacking := lacking_package([feature]):
+        if lacking := lacking_package(feature):
             msg = f"{feature} cannot be measured: {lacking}"
             raise InputError(msg)
     weights.require(weights_of(features))

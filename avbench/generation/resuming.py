@@ -8,6 +8,7 @@ from avbench.core import InputError, Key, Run, Sample, Subset, clip_name
 from avbench.generation import table as generators
 from avbench.generation.table import Generator, Request
 from avbench.storage.content import altered
+from avbench.storage.reading import read_bytes
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import read_sealed
 
@@ -31,12 +32,18 @@ def as_held(folder: RunFolder, run: Run) -> Run:
 
 
 def is_damaged(folder: RunFolder) -> bool:
-    """Whether a folder's run.json was cut or changed after it was written, so that nothing can be said of its run."""
+    """Whether a folder's run.json was cut or changed after it was written, so that nothing can be said of its run.
+
+    Raises InputError if it cannot be read, which is no damage.
+    """
     path = folder.path / "run.json"
+    if not path.exists():
+        return False
+    read_bytes(path)
     try:
         read_sealed(path, "")
     except InputError:
-        return path.exists()
+        return True
     return False
 
 

@@ -189,7 +189,7 @@ def wanted_metrics(wanted: Wanted, note: Callable[[str], None]) -> list[Metric]:
 
 
 def _lacking_package(name: str) -> str | None:
-    return lacking_package(features_of(chosen_metrics([name])))
+    return next(filter(None, map(lacking_package, features_of(chosen_metrics([name])))), None)
 
 
 def with_weights(names: Sequence[str]) -> tuple[list[str], str | None]:

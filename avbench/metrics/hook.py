@@ -34,6 +34,7 @@ from avbench.generation.table import Generator, Request
 from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, without_reference
 from avbench.storage.reading import exists
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.worker_pool import THREADS
 from avbench.subsets.loading import from_prompts_file, load
 
 
@@ -147,8 +148,7 @@ def _drain(items: Iterable[Any]) -> None:
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Restore random states, gradient mode and threads afterwards, and free the GPU memory that was used."""
-    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in variables}
+    before = {name: os.environ.get(name) for name in THREADS}
     threads = torch.get_num_threads(), cv2.getNumThreads()
     numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None

@@ -103,6 +103,9 @@ def _fetch_published(name: str, published: Published, how: Fetching) -> None:
             weights.remove(target)  # a link to a file that is gone
             new.replace(target)
     except InputError as error:
+        if isinstance(error.__cause__, OSError):  # its record cannot be written
+            msg = f"weight {name!r}: {error}"
+            raise InputError(msg) from None
         msg = f"weight {name!r}: {error}; give a copy of the file with `avbench weights fetch {name} --file PATH`"
         raise InputError(msg) from None
     except OSError as error:

@@ -167,10 +167,7 @@ class RunFolder:
             InputError: the folder holds another run; the message names what differs. Or names differ in case alone, and
                 the file system does not tell them apart.
         """
-        if (self.path / ".LOCK").exists():  # as on most disks of macOS; while the folder is written, .lock is there
-            _require_distinct([one.name for one in subsets])
-            for subset in subsets:
-                _require_distinct([prompt.id for prompt in subset.prompts])
+        self.require_distinct(subsets)
         known = {"run.json", "subsets", ".lock", PROGRESS_FILE, MIRROR_FILE, MIRROR_WORK}
         fresh = not (self.path / "run.json").exists()
         if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
@@ -187,6 +184,13 @@ class RunFolder:
             self.write_run(replace(there, subsets=run.subsets, seeds=run.seeds, preset=run.preset or there.preset))
         elif run.preset not in (None, there.preset):
             self.write_run(replace(there, preset=run.preset))
+
+    def require_distinct(self, subsets: Sequence[Subset]) -> None:
+        """Raise InputError if names differ in case alone, and the file system does not tell them apart."""
+        if (self.path / ".LOCK").exists():  # as on most disks of macOS; while the folder is written, .lock is there
+            _require_distinct([one.name for one in subsets])
+            for subset in subsets:
+                _require_distinct([prompt.id for prompt in subset.prompts])
 
     def objection(self, run: Run, subsets: Sequence[Subset]) -> str | None:
         """Why this run cannot continue in the folder, or None if it is the folder's run or extends it."""

@@ -181,6 +181,7 @@ def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key
     new = not _is_run(out)
     place = RunFolder(out.with_name(f".{out.name}.merging") if new else out)
     with place.writing():
+        place.require_distinct([subset for folder in folders for subset in folder.subsets()])
         if new:
             _clear(place.path)  # an earlier merge that was killed
         for key, sample in samples.items():

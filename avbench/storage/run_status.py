@@ -144,7 +144,10 @@ def _stage(
     if not features:
         return "sampled", f"avbench measure {folder.path}"
     if any(one.rows < made for one in features):
-        return "measure", "give the command that measured the run again, or avbench measure with the same metrics"
+        return (
+            "measure",
+            f"give the command that measured the run again, or avbench measure {folder.path} with its --metric",
+        )
     if shard is not None:
         return "measured", f"when all shards are there: avbench runs merge OUT {folder.path} …"
     try:

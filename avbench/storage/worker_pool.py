@@ -8,12 +8,12 @@ import collections
 import contextlib
 import multiprocessing
 import os
+import pickle
 import queue
 import resource
 import signal
 import sys
 import threading
-import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +24,10 @@ from avbench.core import InputError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Environment variables that limit the threads of numeric libraries; the last is that of macOS."""
+_HIDING = threading.Lock()
 
 _worker: Callable[[Any], Any] | None = None
 most_memory_mib = 0.0
@@ -140,7 +144,7 @@ def map_unordered(
     while left:
         try:
             with _pool(min(workers, len(left)), imports) as pool:
-                with _stops_held_back(), _without_main():
+                with _stops_held_back(), _without_main(build, tasks):
                     futures = {pool.submit(_call, build, tasks[number]): number for number in left}
                 for future in as_completed(futures):
                     number, result = futures.pop(future), _result(future)
@@ -163,7 +167,7 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
     """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
     try:
         with _pool(1) as pool:
-            with _stops_held_back(), _without_main():
+            with _stops_held_back(), _without_main(build, task):
                 future = pool.submit(_call, build, task)
             return _result(future)
     except BrokenProcessPool:
@@ -194,17 +198,22 @@ def _stops_held_back() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Processes started inside it do not run the user's script, as Python would let them do to define what it defines.
+def _without_main(*given: Any) -> Iterator[None]:
+    """Processes started inside it do not run the user's script, as Python lets them do to define what it defines.
 
-    They get nothing that is defined there, so a script needs no ``if __name__ == "__main__"``.
+    So a script needs no ``if __name__ == "__main__"``, unless what a worker is `given` is defined in it.
     """
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
+    script = vars(sys.modules["__main__"])
+    if b"__main__" in pickle.dumps(given):
         yield
-    finally:
-        sys.modules["__main__"] = script
+        return
+    with _HIDING:
+        hidden = {name: script.pop(name) for name in ("__file__", "__spec__") if name in script}
+        script["__spec__"] = None
+        try:
+            yield
+        finally:
+            script.update(hidden)
 
 
 @contextlib.contextmanager
@@ -215,7 +224,7 @@ def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[Proc
     """
     how = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     how.set_forkserver_preload([*imports])
-    with _stops_held_back(), _without_main():  # it starts Python's resource tracker
+    with _stops_held_back():  # it starts Python's resource tracker
         pool = ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
     try:
         yield pool
@@ -259,7 +268,7 @@ def one_thread() -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    for variable in THREADS:
         os.environ[variable] = "1"
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)

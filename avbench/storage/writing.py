@@ -4,6 +4,7 @@ A whole file is written under a temporary name and then renamed. A line is appen
 cut off is dropped when the next one is appended. Nothing is written through links.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -81,12 +82,12 @@ def _opened_to_write(path: Path, flags: int) -> int:
             msg = f"{path} is a link; avbench does not write through links"
             raise InputError(msg) from None
         msg = f"{path} cannot be written: {error.strerror}"
-        raise InputError(msg) from None
+        raise InputError(msg) from error
 
 
 @contextmanager
 def _naming_it(path: Path) -> Iterator[None]:
-    """Errors of an open file do not name it."""
+    """Turn an OSError without a file's name, as writing to an open file raises it, into an InputError that names it."""
     try:
         yield
     except OSError as error:
@@ -115,7 +116,8 @@ def append_line(path: Path, value: object, *, durable: bool = False) -> None:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.truncate(_whole_lines(path.read_bytes()))
-        file.write(line)
+        if file.write(line) < len(line):  # it has no buffer, and may take a part without an error
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if durable:
             os.fsync(file.fileno())
 

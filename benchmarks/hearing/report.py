@@ -46,7 +46,8 @@ def main() -> None:
     values = pd.read_parquet(options.values) if options.values else read_runs(options.folder / "runs")
     plan = read_plan(options.plan)
     values = values[values["arm"].isin([row["name"] for row in plan["arm"]])]  # another plan may share the folder
-    values.to_parquet(options.out / "values.parquet", compression="zstd", index=False)
+    if not options.values:
+        values.to_parquet(options.out / "values.parquet", compression="zstd", index=False)
     study, baseline = Values(values, plan), plan["baseline"]
     parts = {
         "What was trained": trained(values),
@@ -204,8 +205,8 @@ def along(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     steps = [round(share * plan["training"]["steps"]) for share in plan["training"]["along"]]
     followed = plan["secondary"].get("along", ())
     looks = [*((step, study.at(step)) for step in steps), (plan["training"]["steps"], study.last)]
-    trained = [{*frame.loc[frame["arm"] == arm, "seed"]} for _, frame in looks for arm in followed]
-    seeds = sorted(set.intersection(*trained)) if trained else []
+    looked_at = [{*frame.loc[frame["arm"] == arm, "seed"]} for _, frame in looks for arm in followed]
+    seeds = sorted(set.intersection(*looked_at)) if looked_at else []
     rows = []
     for measure, subset in itertools.product(MEASURES if seeds else (), plan["secondary"]["subsets"][:2]):
         for step, frame in looks:

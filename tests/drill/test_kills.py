@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 from made_runs import evaluated, made_run
+from processes import FORKS
 
 from avbench.cli import main
 from avbench.comparison import score_table
@@ -34,7 +35,7 @@ from avbench.storage import worker_pool
 from avbench.storage.reading import without_checksum
 from avbench.storage.run_folder import RunFolder
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, FORKS]
 
 SECONDS = 240
 """After which a command counts as one that hangs."""

@@ -242,17 +242,16 @@ def rectified_conv(
 
     torch itself sends most of these convolutions to a slower loop (`slow_conv3d`), because it judges by sizes alone.
     """
-    if x.device.type == "cpu":
-        kind, known = x.dtype, torch.backends.mkldnn.is_available()
-        if kind != torch.float32 and not (known and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
-            # What such hardware does: the sum of products of rounded numbers is float32, and rounded in the end.
-            x, weight, bias = x.float(), weight.float(), bias.float()
-        if known:
-            return torch.ops.mkldnn._convolution_pointwise(
-                x, weight, bias, padding, (stride,) * 3, (1, 1, 1), 1, "relu", [], ""
-            ).to(kind)
-        return functional.conv3d(x, weight, bias, stride=stride, padding=padding).relu_().to(kind)
-    return functional.conv3d(x, weight, bias, stride=stride, padding=padding).relu_()
+    kind, on_cpu = x.dtype, x.device.type == "cpu"
+    known = on_cpu and torch.backends.mkldnn.is_available()
+    if on_cpu and kind != torch.float32 and not (known and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        # What such hardware does: the sum of products of rounded numbers is float32, and rounded in the end.
+        x, weight, bias = x.float(), weight.float(), bias.float()
+    if known:
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, weight, bias, padding, (stride,) * 3, (1, 1, 1), 1, "relu", [], ""
+        ).to(kind)
+    return functional.conv3d(x, weight, bias, stride=stride, padding=padding).relu_().to(kind)
 
 
 def max_pool(x: torch.Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> torch.Tensor:
