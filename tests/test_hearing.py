@@ -174,17 +174,24 @@ def test_a_study_goes_on_as_it_was_begun(tmp_path: Path) -> None:
     assert machine_of(options) == Machine("cpu", "bfloat16", compile=True), "the machine is not measured again"
 
 
-def test_the_page_states_what_the_values_give() -> None:
+@pytest.mark.parametrize(
+    ("plan", "values", "heading"),
+    [
+        ("plan.toml", "values.parquet", "Answer"),
+        ("ablations.toml", "ablations.parquet", "Positions of the audio, and the weight of its loss"),
+    ],
+)
+def test_the_page_states_what_the_values_give(plan: str, values: str, heading: str) -> None:
     from benchmarks.hearing.report import Values, primary, read_plan
 
-    plan = read_plan()
-    values = pd.read_parquet(ROOT / "benchmarks" / "hearing" / "values.parquet")
-    found = primary(Values(values, plan), plan)
+    folder = ROOT / "benchmarks" / "hearing"
+    asked = read_plan(folder / plan)
+    found = primary(Values(pd.read_parquet(folder / values), asked), asked)
     page = (ROOT / "docs" / "hearing.md").read_text().replace("−", "-")
-    rows = re.findall(
-        r"\| \w+ \w+, \S+, (t2av - \w+) \| (\S+) \| (\S+) … (\S+) \| (\S+) \| (\S+) \| (\S+): ([\w ]+) \|", page
-    )
-    assert len(rows) == len(found) == 4
+    section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    cell = r" (\S+) \|"
+    rows = re.findall(rf"\| [^|]+, (\S+ - \S+) \|{cell} (\S+) … (\S+) \|{cell}{cell} (\S+): ([\w ]+) \|", section)
+    assert len(rows) == len(found) == sum(len(question["compared"]) for question in asked["primary"])
     for (name, *numbers, within), row in zip(rows, found.to_dict("records"), strict=True):
         assert name == row["comparison"].replace("−", "-")
         low, high = map(float, row["95 %"].split(" … "))
