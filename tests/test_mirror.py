@@ -767,7 +767,7 @@ def test_a_folder_that_is_deleted_while_it_is_written_stays_in_the_mirror(folder
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
-        ("bucket/runs", "'bucket/runs/world' is no address that fsspec knows: write, for example, s3://bucket/runs"),
+        ("bucket/runs", "'bucket/runs' is no address that fsspec knows: write, for example, s3://bucket/runs"),
         ("s4://bucket/runs", "is no address that fsspec knows"),
         ("file:///dev/null/store", "the mirror file:///dev/null/store/world cannot be used"),
     ],
