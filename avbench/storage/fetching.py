@@ -103,10 +103,9 @@ def _fetch_published(name: str, published: Published, how: Fetching) -> None:
             weights.remove(target)  # a link to a file that is gone
             new.replace(target)
     except InputError as error:
-        if isinstance(error.__cause__, OSError):  # its record cannot be written
-            msg = f"weight {name!r}: {error}"
-            raise InputError(msg) from None
-        msg = f"weight {name!r}: {error}; give a copy of the file with `avbench weights fetch {name} --file PATH`"
+        unwritten = isinstance(error.__cause__, OSError)  # its record, so that a copy of the file would not help
+        advice = "" if unwritten else f"; give a copy of the file with `avbench weights fetch {name} --file PATH`"
+        msg = f"weight {name!r}: {error}{advice}"
         raise InputError(msg) from None
     except OSError as error:
         msg = f"weight {name!r} cannot be written to {weights.folder()}: {error}"

@@ -533,8 +533,11 @@ def _require_distinct(names: Iterable[str]) -> None:
     for name in names:
         other = seen.setdefault(name.lower(), name)
         if other != name:
-            msg = f"{other!r} and {name!r} would share their files, as this disk does not tell upper from lower case: "
-            raise InputError(msg + "rename one")
+            msg = (
+                f"{other!r} and {name!r} would share their files, as this disk does not tell upper from lower case: "
+                "rename one"
+            )
+            raise InputError(msg)
 
 
 def _all_in(part: Mapping[str, Subset], whole: Mapping[str, Subset]) -> bool:

@@ -144,7 +144,7 @@ def map_unordered(
     while left:
         try:
             with _pool(min(workers, len(left)), imports) as pool:
-                with _stops_held_back(), _without_main(build, tasks):
+                with _stops_held_back(), _without_main(build, *tasks):
                     futures = {pool.submit(_call, build, tasks[number]): number for number in left}
                 for future in as_completed(futures):
                     number, result = futures.pop(future), _result(future)
@@ -204,7 +204,7 @@ def _without_main(*given: Any) -> Iterator[None]:
     So a script needs no ``if __name__ == "__main__"``, unless what a worker is `given` is defined in it.
     """
     script = vars(sys.modules["__main__"])
-    if b"__main__" in pickle.dumps(given):
+    if any(b"__main__" in pickle.dumps(one) for one in given):
         yield
         return
     with _HIDING:
