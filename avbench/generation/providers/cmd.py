@@ -44,6 +44,8 @@ _LAUNCHERS = re.compile(
     r"|docker|podman|apptainer|singularity|srun|mpirun|ssh|nice|time(out)?|xvfb-run"
 )
 """Programs that only run other programs; an update of one does not make another model."""
+_INTERPRETERS = re.compile(r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh")
+"""Launchers whose first argument is a script in this file system, unless it is an option."""
 
 
 class Command:
@@ -79,6 +81,11 @@ class Command:
             is_file = exists(Path(named)) and Path(named).is_file()
             why = "is a file that may not be run" if is_file else "is not a command that can be run"
             msg = f"cmd:{target}: {named!r} {why}; write cmd:SCRIPT ARGS…, such as cmd:python make.py"
+            raise InputError(msg)
+        program, *arguments = self._words
+        script = arguments[0] if arguments and _INTERPRETERS.fullmatch(Path(program).name) else ""
+        if script and not script.startswith("-") and not exists(Path(script)):
+            msg = f"cmd:{target}: there is no script {script!r}"
             raise InputError(msg)
         check_counts(batch=batch, concurrency=concurrency)
         check_positive(timeout=timeout)
