@@ -82,6 +82,32 @@ def test_two_effects_are_compared_within_each_seed_and_prompt() -> None:
     assert study.compared(("a", "e"), "warping_error", "s") is None
 
 
+def test_what_was_not_measured_yet_stays_in_the_declared_family() -> None:
+    from benchmarks.hearing.report import _COLUMNS, Values, primary
+
+    luck = np.random.default_rng(0).normal(size=(2, 3, 8))
+    values = pd.DataFrame(
+        [
+            (arm, seed, -1, "s", str(prompt), "sync_excess", luck[number, seed, prompt] + 2 * number)
+            for number, arm in enumerate(("a", "b"))
+            for seed in range(3)
+            for prompt in range(8)
+        ],
+        columns=_COLUMNS,
+    )
+    question = {
+        "measure": "sync_excess",
+        "subset": "s",
+        "margin": 0.1,
+        "compared": [["b", "a"], ["c", "a"], ["d", "a"]],
+    }
+    plan = {"baseline": "a", "physical_error": {"parts": []}, "primary": [question]}
+    found = primary(Values(values, plan), plan)
+    assert len(found) == 1
+    assert found["p"][0] < 0.3
+    assert found["p by Holm"][0] == pytest.approx(3 * found["p"][0])
+
+
 def test_an_arm_without_sound_neither_hears_nor_speaks() -> None:
     from avbench.avfulldit.model import AVFullDiT, JointConfig
     from avbench.avfulldit.native import NativeConfig, NativeTower
@@ -179,6 +205,7 @@ def test_a_study_goes_on_as_it_was_begun(tmp_path: Path) -> None:
     [
         ("plan.toml", "values.parquet", "Answer"),
         ("ablations.toml", "ablations.parquet", "Positions of the audio, and the weight of its loss"),
+        ("few_clips.toml", "few_clips.parquet", "Few clips to train on"),
     ],
 )
 def test_the_page_states_what_the_values_give(plan: str, values: str, heading: str) -> None:
@@ -190,7 +217,7 @@ def test_the_page_states_what_the_values_give(plan: str, values: str, heading: s
     page = (ROOT / "docs" / "hearing.md").read_text().replace("−", "-")
     section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     cell = r" (\S+) \|"
-    rows = re.findall(rf"\| [^|]+, (\S+ - \S+) \|{cell} (\S+) … (\S+) \|{cell}{cell} (\S+): ([\w ]+) \|", section)
+    rows = re.findall(rf"\| [^|]+, ([^|,]+ - [^|,]+) \|{cell} (\S+) … (\S+) \|{cell}{cell} (\S+): ([\w ]+) \|", section)
     assert len(rows) == len(found) == sum(len(question["compared"]) for question in asked["primary"])
     for (name, *numbers, within), row in zip(rows, found.to_dict("records"), strict=True):
         assert name == row["comparison"].replace("−", "-")

@@ -165,8 +165,10 @@ def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
                 "p by Holm": found.p,
             }
         )
-    for row, corrected in zip(rows, paired.holm([row["p by Holm"] for row in rows]), strict=True):
-        row["p by Holm"] = corrected
+    missing = [1.0] * (len(asked) - len(rows))  # what was not measured yet stays in the declared family
+    corrected = paired.holm([*(row["p by Holm"] for row in rows), *missing])
+    for row, p in zip(rows, corrected, strict=False):
+        row["p by Holm"] = p
     return pd.DataFrame(rows)
 
 
