@@ -58,6 +58,22 @@ def test_the_plan_of_few_clips_goes_on_from_the_ablations() -> None:
     }
 
 
+def test_the_plan_of_controls_goes_on_from_the_ablations() -> None:
+    from benchmarks.hearing.arms import PLAN, Study, read_plan
+
+    controls, before = (read_plan(PLAN.with_name(name)) for name in ("controls.toml", "ablations.toml"))
+    for shared in ("training", "towers", "joint", "examples", "physical_error", "secondary"):
+        assert controls[shared] == before[shared], "t2v and t2av are not trained again"
+    study = Study(controls, ROOT / "nowhere", None, None)
+    sounds = {arm.name: arm.sound for arm in study.arms}
+    assert sounds.pop("t2v") == "none" and sounds.pop("t2av") == "own"
+    assert {name: name for name in sounds} == sounds
+    assert [question["compared"] for question in controls["primary"]] == [[["t2av", name] for name in sounds]] * 2
+    trainings = [(arm.name, seed) for arm, seed in study.trainings()]
+    assert trainings[:3] == [("t2av", 0), ("empty", 0), ("t2av", 1)]
+    assert len(trainings) == len(set(trainings)) == 22
+
+
 def test_two_effects_are_compared_within_each_seed_and_prompt() -> None:
     from benchmarks.hearing.report import _COLUMNS, Values
 

@@ -4,6 +4,7 @@
     python -m benchmarks.hearing.study --folder runs/hearing --trainers 2     # two trainings at a time on a GPU
     python -m benchmarks.hearing.study --folder runs/ablations --plan benchmarks/hearing/ablations.toml   # on a CPU
     python -m benchmarks.hearing.study --folder runs/ablations --plan benchmarks/hearing/few_clips.toml   # after it
+    python -m benchmarks.hearing.study --folder runs/ablations --plan benchmarks/hearing/controls.toml    # after it
     python -m benchmarks.hearing.study --folder /tmp/tiny --tiny              # a few minutes on a CPU: does it work?
 
 Examples are made (or taken from ``--examples``), the two towers are trained, then the arms in rounds of seeds. Each
