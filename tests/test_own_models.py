@@ -301,7 +301,7 @@ def scripted(here, *ids, seeds=(0,), **settings):
 def test_half_a_clip_per_batch_is_refused(name):
     for wrong in (0.5, 0, "all", True):
         with pytest.raises(InputError, match=f"{name} is {wrong!r}; it must be a whole number of at least 1"):
-            build(f"cmd:{sys.executable} make.py", {name: wrong})
+            build(f"cmd:{sys.executable} {__file__}", {name: wrong})
 
 
 def test_a_script_is_run_once_a_batch(here):
