@@ -162,13 +162,11 @@ def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
                 "margin": margin,
                 "within the margin": "shown" if alike else "not shown",
                 "detectable": found.components.detectable(found.trainings[0], found.prompts, family=len(asked)),
-                "p by Holm": found.p,
             }
         )
     missing = [1.0] * (len(asked) - len(rows))  # what was not measured yet stays in the declared family
-    corrected = paired.holm([*(row["p by Holm"] for row in rows), *missing])
-    for row, p in zip(rows, corrected, strict=False):
-        row["p by Holm"] = p
+    for row, corrected in zip(rows, paired.holm([*(row["p"] for row in rows), *missing]), strict=False):
+        row["p by Holm"] = corrected
     return pd.DataFrame(rows)
 
 

@@ -39,13 +39,13 @@ from avbench.storage.writing import write_json
 
 _SLOW, _BROKEN = "slow", "broken"
 _SCRIPT_BYTES = 2**20
+_INTERPRETERS = re.compile(r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh")
+"""Launchers whose first argument, unless it is an option, is a script on this machine."""
 _LAUNCHERS = re.compile(
-    r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh|env|conda|(micro)?mamba|uvx?|poetry|pixi|torchrun|accelerate|deepspeed"
+    rf"{_INTERPRETERS.pattern}|env|conda|(micro)?mamba|uvx?|poetry|pixi|torchrun|accelerate|deepspeed"
     r"|docker|podman|apptainer|singularity|srun|mpirun|ssh|nice|time(out)?|xvfb-run"
 )
 """Programs that only run other programs; an update of one does not make another model."""
-_INTERPRETERS = re.compile(r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh")
-"""Launchers whose first argument is a script in this file system, unless it is an option."""
 
 
 class Command:
@@ -84,7 +84,7 @@ class Command:
             raise InputError(msg)
         program, *arguments = self._words
         script = arguments[0] if arguments and _INTERPRETERS.fullmatch(Path(program).name) else ""
-        if script and not script.startswith("-") and not exists(Path(script)):
+        if script and not script.startswith("-") and not (exists(Path(script)) or shutil.which(script)):
             msg = f"cmd:{target}: there is no script {script!r}"
             raise InputError(msg)
         check_counts(batch=batch, concurrency=concurrency)
