@@ -72,13 +72,16 @@ def test_flux_is_walked_as_diffusers_does(world):
     assert torch.allclose(ours, theirs.transpose(1, 2), atol=1e-5)
 
 
-def test_padding_of_a_caption_says_nothing_to_flux(world):
+def test_padding_of_a_caption_is_attended_to_and_not_pooled(world):
+    """As in TangoFlux's repository, which gives its transformer no mask."""
     _, flux, _, audio, t, (_, text) = world
     tower = FluxAudioTower(flux)
     with torch.no_grad():
-        padded = walk_alone(tower, audio[:1], t[:1], Text(text.states[:1], MASK[:1]))
-        alone = walk_alone(tower, audio[:1], t[:1], Text(text.states[:1, :3], None))
-    assert torch.allclose(padded, alone, atol=1e-5)
+        pooled = torch.cat([tower.pool(text.states[:1, :3].mean(1)), tower.pool(text.states[1:].mean(1))])
+        ids = torch.arange(7.0)[:, None].expand(-1, 3)
+        theirs = flux(audio.transpose(1, 2), text.states, pooled, t, ids, torch.zeros(5, 3), return_dict=False)[0]
+        ours = walk_alone(tower, audio, t, Text(text.states, MASK))
+    assert torch.allclose(ours, theirs.transpose(1, 2), atol=1e-5)
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])

@@ -69,7 +69,7 @@ def test_two_pretrained_towers(tmp_path):
     kept(f"avfulldit:{pair}/wan+{pair}/tango", tiny_towers.SMALL, small(spec))
 
 
-NATIVE = {"wan2.2-5b": 24, "ltx": 25, "ltx2": 24, "cogvideox": 8}
+NATIVE = {"wan2.2-5b": 24, "ltx": 25, "ltx-0.9.1": 25, "ltx2": 24, "cogvideox": 8}
 
 
 @pytest.mark.slow

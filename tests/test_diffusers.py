@@ -21,7 +21,7 @@ from avbench.core import ClipSpec, InputError, Key, Prompt, Subset
 from avbench.generation import table as generators
 from avbench.generation.detect import detect, fingerprint, index_of
 from avbench.generation.providers.diffusers import calling
-from avbench.generation.providers.diffusers.loading import Placement, Source, load
+from avbench.generation.providers.diffusers.loading import Placement, Source, load, local_folder
 from avbench.generation.providers.diffusers.presets import PRESETS, distilled, native_fps, preset_name
 from avbench.generation.sample import sample
 from avbench.generation.table import Made, Request
@@ -78,6 +78,7 @@ FAMILIES = {
     "wan2.2-5b": ("WanPipeline", 13, 64, 24, None, "wan2.2-5b"),
     "wan-i2v": ("WanImageToVideoPipeline", 13, 64, 16, None, "wan2.1-i2v-480p"),
     "ltx": ("LTXPipeline", 17, 64, 25, None, "ltx-video"),
+    "ltx-0.9.1": ("LTXPipeline", 17, 64, 25, None, "ltx-video"),
     "ltx2": ("LTX2Pipeline", 17, 64, 24, 24_000, "ltx-2"),
     "cogvideox": ("CogVideoXPipeline", 17, 64, 8, None, "cogvideox"),
 }
@@ -91,7 +92,7 @@ def test_a_family_end_to_end(built, name):
     folder = built(name)
     seen = detect(folder)
     assert (seen.class_name, seen.makes) == (class_name, "video + audio" if rate else "video")
-    assert preset_name(class_name, index_of(folder)) == preset
+    assert preset_name(class_name, index_of(folder), {}) == preset
     images = {"images": str(folder.parent)} if name == "wan-i2v" else {}
     settings = {**SMALL, **images}
     asked, other = request(image="red.png"), request(seed=1, image="red.png")
@@ -115,6 +116,27 @@ def test_size_and_length_follow_the_subset_where_nothing_else_says(built):
         "50 frames at 25 fps, upwards to 8·k + 1; sizes to multiples of 32"
     )
     assert made.call == {"width": 96, "height": 64, "num_frames": 57}
+
+
+def test_a_caption_that_is_longer_than_the_model_reads_is_reported(built):
+    model = generators.build(str(built("ltx")), SMALL)
+    long = request(caption=129 * "b")  # each byte is a token
+    assert "the end of 1 caption is ignored: too long for this model" in model.remarks([long, request(caption="b")])
+    assert not any("too long" in remark for remark in model.remarks([request(caption=128 * "b")]))
+    allowed = generators.build(str(built("ltx")), {**SMALL, "call": {"max_sequence_length": 129}})
+    assert not any("too long" in remark for remark in allowed.remarks([long]))
+
+
+def test_the_first_image_is_turned_as_its_file_asks(built, tmp_path):
+    model = generators.build(str(built("wan-i2v")), {**SMALL, "images": str(tmp_path)})
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+    turned = picture.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    picture.save(tmp_path / "upright.png")
+    turned.save(tmp_path / "turned.png", exif=exif)
+    seen = [model._image(request(image=name).prompt, 64, 64)[0] for name in ("upright.png", "turned.png")]
+    assert np.array_equal(*map(np.asarray, seen))
 
 
 def test_captions_of_a_model_with_sound_hold_both(built):
@@ -243,7 +265,7 @@ def test_a_file_that_a_setting_names_is_reported_as_that_setting(built, tmp_path
     name, _, part = target.partition("/")
     model = built(name) / part
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "note.txt").touch()
     with pytest.raises(InputError, match=re.escape(said)):
         generators.build(str(model), settings)
@@ -291,7 +313,7 @@ def test_weights_are_told_apart_by_any_byte(tmp_path):
 
 def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = generators.build(str(built("ltx")), {"preset": "wan2.2-a14b"})
     assert model.settings["dropped"] == ["guidance_2"]
     left_out = "left out of the preset, because this checkpoint does not take it: guidance_2"
@@ -344,7 +366,7 @@ def test_why_the_hub_does_not_give_a_model_is_one_sentence(monkeypatch, code, wo
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         if code is None:
-            monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         with pytest.raises(
             InputError, match=re.escape(f"diffusers:nobody/nothing is no path here, and the hub {words}")
         ):
@@ -512,7 +534,7 @@ def test_every_class_for_captions_has_a_rate_and_mochi_its_frames():
     names = ("Mochi", "Latte", "Allegro", "HunyuanVideo", "HunyuanVideo15", "SkyReelsV2", "SanaVideo", "AnyFlow")
     names += ("Kandinsky5T2V", "Helios", "MotifVideo", "EasyAnimate", "Cosmos2_5_PredictBase", "ConsisID", "ChronoEdit")
     for name in names:
-        assert native_fps(f"{name}Pipeline", {}), name
+        assert native_fps(f"{name}Pipeline", {}, {}), name
         assert hasattr(diffusers, f"{name}Pipeline"), name
     parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "transformer"))
     mochi = diffusers.MochiPipeline(diffusers.FlowMatchEulerDiscreteScheduler(), **parts)
@@ -636,9 +658,44 @@ def cached(cache, name, folder):
     (place / "refs" / "main").write_text("0")
 
 
+class Tired(Refusing):
+    """A hub that has a LoRA's file, and answers a question for its config with the code that its server was given."""
+
+    def do_GET(self):
+        lora = self.path.endswith("lora.safetensors")
+        self.send_response(200 if lora else self.server.code)
+        for name, value in {"ETag": '"0"', "X-Repo-Commit": "0" * 40, "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        if self.server.code == 404:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+
+@pytest.mark.parametrize("code", [404, 403])
+def test_a_loras_config_is_not_taken_for_missing_where_the_hub_fails(tmp_path, monkeypatch, code):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tired) as server:
+        server.code = code
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hub = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub)
+        template = hub + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        if code == 404:
+            assert local_folder("us/lora/lora.safetensors", None).name == "lora.safetensors"
+        else:
+            with pytest.raises(InputError, match=r"us/lora/lora\.safetensors is no path here, and the hub cannot be reached"):
+                local_folder("us/lora/lora.safetensors", None)
+        server.shutdown()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert local_folder("us/lora/lora.safetensors", None).name == "lora.safetensors"
+
+
 @pytest.mark.slow
 def test_what_lies_in_the_hubs_cache_is_looked_at_and_run(built, lora, fine_tune, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for name, folder in (("us/wan", built("wan2.1")), ("us/lora", lora), ("us/tuned", fine_tune[0])):
         cached(tmp_path, name, folder)

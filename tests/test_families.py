@@ -22,7 +22,7 @@ from PIL import Image
 from avbench.core import InputError, Key, Prompt
 from avbench.generation import table as generators
 from avbench.generation.detect import detect
-from avbench.generation.providers.diffusers import presets
+from avbench.generation.providers.diffusers import calling, presets
 from avbench.generation.table import Request
 
 PYRAMID = {"steps": None, "call": {"pyramid_num_inference_steps_list": [1, 1, 1]}}
@@ -39,6 +39,7 @@ CASES = {
     "hunyuanvideo1.5": ("hunyuanvideo1.5", 13, 24),
     "kandinsky5": ("kandinsky5", 13, 24, LONG),
     "kandinsky5-i2v": ("kandinsky5", 13, 24, LONG),
+    "kandinsky5-nabla": ("kandinsky5", 13, 24, {"size": 128, **LONG}),
     "kandinsky6": ("kandinsky6", 13, 24, {"rate": 16_000}),
     "skyreels-v2": ("skyreels-v2", 13, 24),
     "skyreels-v2-i2v": ("skyreels-v2-i2v", 13, 24),
@@ -105,6 +106,29 @@ def test_a_class_is_detected_given_its_preset_and_run(tmp_path, name):
     assert (first.audio and first.audio.sample_rate) == rate
     if rate:
         assert abs(first.audio.seconds - first.seconds) < 0.04
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_cogvideox_15_is_not_10(tmp_path):
+    folder = tiny_families.build("cogvideox-i2v", tmp_path / "model")
+    file = folder / "transformer" / "config.json"
+    config = json.loads(file.read_text())
+    for patch, preset, size, fps in ((None, "cogvideox", (720, 480), "8"), (2, "cogvideox1.5", (1360, 768), "16")):
+        file.write_text(json.dumps({**config, "patch_size_t": patch}))
+        settings = generators.build(str(folder), {}).settings
+        assert (settings["preset"], settings["width"], settings["height"]) == (preset, *size)
+        assert settings["fps"] == generators.build(str(folder), {"preset": "none"}).settings["fps"] == fps
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("build", "asked", "made"),
+    [(tiny_families.sana, 848, 864), (tiny_families.helios_pyramid, 650, 704), (tiny_families.nabla, 768, 768)],
+)
+def test_sizes_that_do_not_follow_from_the_vae(build, asked, made):
+    pipe = build()
+    assert (calling.snapped(pipe, "width", asked), calling.snapped(pipe, "width", made)) == (made, made)
+    assert calling.snapped(pipe, "width", made + 1) > made + 16
 
 
 def modular(name, place, blocks=None):
@@ -225,12 +249,13 @@ def test_a_transformer_that_embeds_no_guidance_gets_none(tmp_path):
 
 
 def test_every_preset_fits_a_class_of_this_diffusers():
-    named = {presets.preset_name(f"{start}Pipeline", {}) for start in presets._BY_CLASS}
+    named = {presets.preset_name(f"{start}Pipeline", {}, {"patch_size_t": 2}) for start in presets._BY_CLASS}
     indices = ({"expand_timesteps": True}, {"transformer_2": ["diffusers", "X"]}, {"is_distilled": True})
     for start in presets._BY_CLASS:
         assert any(hasattr(diffusers, f"{start}{end}") for end in ("Pipeline", "ModularPipeline")), start
-        named |= {presets.preset_name(f"{start}Pipeline", index) for index in indices}
-    by_name_only = {"wan2.1-720p", "wan2.1-lightx2v", "wan2.2-lightning", "ltx-2-distilled", "kandinsky5-distilled"}
+        named |= {presets.preset_name(f"{start}Pipeline", index, {}) for index in indices}
+    by_name_only = {"wan2.1-720p", "wan2.1-lightx2v", "wan2.2-lightning", "ltx-2-distilled"}
+    by_name_only |= {"kandinsky5-10s", "kandinsky5-distilled"}
     assert named | by_name_only == {*presets.PRESETS} and not named & by_name_only
 
 

@@ -159,15 +159,23 @@ def hunyuan15():
     )
 
 
-def kandinsky5(kind=diffusers.Kandinsky5T2VPipeline):
+def kandinsky5(kind=diffusers.Kandinsky5T2VPipeline, **attention):
     dit = diffusers.Kandinsky5Transformer3DModel(
         in_visual_dim=4, in_text_dim=16, in_text_dim2=8, time_dim=16, out_visual_dim=4, patch_size=(1, 2, 2),
         model_dim=16, ff_dim=32, num_text_blocks=1, num_visual_blocks=2, axes_dims=(1, 1, 2),
-        visual_cond=kind is diffusers.Kandinsky5I2VPipeline, attention_type="regular",
+        visual_cond=kind is diffusers.Kandinsky5I2VPipeline, **{"attention_type": "regular", **attention},
     )  # fmt: skip
     return diffusers.Kandinsky5T2VPipeline(
         **kandinsky_texts(), vae=hunyuan_vae(), transformer=shaken(dit), scheduler=flow_match()
     )
+
+
+def nabla():
+    """As the models of 10 seconds."""
+    return kandinsky5(
+        attention_type="nabla", attention_P=0.9, attention_wT=11, attention_wW=3, attention_wH=3,
+        attention_add_sta=True, attention_method="topcdf",
+    )  # fmt: skip
 
 
 def skyreels_dit(**other):
@@ -410,6 +418,7 @@ BUILDERS = {
     "hunyuanvideo": hunyuan,
     "hunyuanvideo1.5": hunyuan15,
     "kandinsky5": kandinsky5,
+    "kandinsky5-nabla": nabla,
     "skyreels-v2": skyreels,
     "skyreels-v2-df": skyreels_df,
     "sana-video": sana,

@@ -4,6 +4,8 @@ Each builder writes a pipeline as a published one is laid out, so that what load
 noise; that they are loaded, called, told apart and reproduced is what they show.
 """
 
+import functools
+
 import diffusers
 import tokenizers
 import torch
@@ -101,14 +103,15 @@ def flow_match():
     return diffusers.FlowMatchEulerDiscreteScheduler()
 
 
-def ltx(place):
+def ltx(place, **vae):
     vae = diffusers.AutoencoderKLLTXVideo(
         latent_channels=8,
         block_out_channels=(8, 8, 8, 8),
         decoder_block_out_channels=(8, 8, 8, 8),
         layers_per_block=(1, 1, 1, 1, 1),
         decoder_layers_per_block=(1, 1, 1, 1, 1),
-    ).eval()
+        **vae,
+    )
     dit = diffusers.LTXVideoTransformer3DModel(
         in_channels=8,
         out_channels=8,
@@ -118,7 +121,7 @@ def ltx(place):
         num_layers=1,
         caption_channels=WIDTH,
     )
-    parts = {"tokenizer": tokenizer(), "text_encoder": t5(), "vae": vae, "scheduler": flow_match()}
+    parts = {"tokenizer": tokenizer(), "text_encoder": t5(), "vae": shaken(vae), "scheduler": flow_match()}
     diffusers.LTXPipeline(**parts, transformer=shaken(dit)).save_pretrained(place)
 
 
@@ -201,6 +204,7 @@ BUILDERS = {
     "wan2.2-5b": wan22_5b,
     "wan-i2v": wan_i2v,
     "ltx": ltx,
+    "ltx-0.9.1": functools.partial(ltx, timestep_conditioning=True, decoder_inject_noise=(True,) * 5),
     "ltx2": ltx2,
     "cogvideox": cogvideox,
 }

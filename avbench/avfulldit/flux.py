@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from avbench.avfulldit.rope import Rotary, rotary
 from avbench.avfulldit.tower import Condition, Opened, QKNorm, Text
@@ -131,7 +130,8 @@ class FluxAudioTower(nn.Module):
     """A Flux transformer over audio latents.
 
     `pool` computes Flux's pooled text from the mean of the words; TangoFlux's is ``fc``, a linear layer and a ReLU.
-    `duration` adds a token, which is not pooled.
+    `duration` adds a token, which is not pooled. As in TangoFlux, the padding of a caption is attended to,
+    and not pooled.
     """
 
     def __init__(self, transformer: Any, pool: nn.Module | None = None, duration: Duration | None = None) -> None:
@@ -163,9 +163,7 @@ class FluxAudioTower(nn.Module):
             words = torch.cat([words, self.duration().expand(len(words), -1, -1)], dim=1)
         audio = model.x_embedder(latents.transpose(1, 2).to(dtype))
         hidden = torch.cat([model.context_embedder(words), audio], dim=1)
-        shown = hidden.shape[1] - text.states.shape[1]
-        keys = None if text.mask is None else functional.pad(text.mask, (0, shown), value=True)
-        return hidden, Condition(model.time_text_embed(1000 * t, pooled), None, None, keys, words.shape[1])
+        return hidden, Condition(model.time_text_embed(1000 * t, pooled), None, None, None, words.shape[1])
 
     def finish(self, hidden: Tensor, condition: Condition, latents: Tensor, t: Tensor) -> Tensor:
         """The velocity."""

@@ -6,7 +6,6 @@ its repository (declare-lab/TangoFlux); of Wan's: diffusers.
 """
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ from avbench.avfulldit.joint_file import fill, read_joint
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec, package
 from avbench.avfulldit.wan import WanTower
-from avbench.core import ClipSpec, InputError, first_line
+from avbench.core import ClipSpec, InputError, first_line, frame_rate
 from avbench.storage.reading import read_json
 
-_WAN_WORDS, _TANGOFLUX_WORDS = 512, 64
+_LONGEST_CAPTION = 512
+"""Tokens, in both models' own code."""
 _FLUX_FIELDS = (
     *("num_layers", "num_single_layers", "in_channels", "attention_head_dim", "num_attention_heads"),
     "joint_attention_dim",
@@ -34,12 +34,16 @@ _TANGOFLUX_FIELDS = ("audio_seq_len", "text_encoder_name", "max_duration", *_FLU
 
 @dataclass(frozen=True)
 class PairSettings:
-    """The clips that two joined towers make, and how the towers are joined. The defaults are the paper's."""
+    """The clips that two joined towers make, and how the towers are joined. The defaults are the paper's.
+
+    Wan 2.1 makes 16 frames a second, and Wan 2.2 5B, which the paper joins, 24.
+    """
 
     width: int = 320
     height: int = 192
     frames: int = 49
-    fps: float = 24
+    fps: float | str | None = None
+    """By default the rate that the video tower was trained at."""
     joint_layers: int | None = None
     """N_av; by default as many as were trained, or the number of TangoFlux's single blocks, 18 of 24."""
     link: float | None = None
@@ -77,7 +81,7 @@ def load_pair(video: Path, audio: Path, settings: PairSettings = PAPER, trained:
         raise InputError(msg)
     video_tower = WanTower.load(video / "transformer", per_token=bool(index.get("expand_timesteps")), dtype=dtype)
     video_tower.requires_grad_(False)
-    video_text = HuggingFaceText.load(video / "tokenizer", video / "text_encoder", _WAN_WORDS, dtype=dtype)
+    video_text = HuggingFaceText.load(video / "tokenizer", video / "text_encoder", _LONGEST_CAPTION, dtype=dtype)
     video_codec = WanVideoCodec.load(video / "vae", dtype=torch.float32)
 
     config = _json(audio / "config.json", "TangoFlux")
@@ -89,13 +93,13 @@ def load_pair(video: Path, audio: Path, settings: PairSettings = PAPER, trained:
             msg = f"{audio / 'config.json'}: {name} is {config[name]!r}; it must be a number above 0"
             raise InputError(msg)
     audio_codec = _oobleck(audio, config["audio_seq_len"])
-    fps = Fraction(settings.fps).limit_denominator(1001)
+    fps = frame_rate(settings.fps or (24 if index.get("expand_timesteps") else 16))
     spec = ClipSpec(settings.width, settings.height, settings.frames, fps, audio_codec.sample_rate, 2)
     video_codec.shape(settings.frames, settings.height, settings.width)
     text = settings.audio_text or config["text_encoder_name"]
     audio_tower, audio_texts = _tangoflux(audio, config, text, spec.seconds, dtype)
 
-    tau = (video_codec.frames / settings.fps) / (audio_codec.hop / audio_codec.sample_rate)
+    tau = (video_codec.frames / float(fps)) / (audio_codec.hop / audio_codec.sample_rate)
     layers = config["num_single_layers"] if joint_layers is None else joint_layers
     # at another frame rate than it was trained at, equal seconds still mean equal phase
     dit = AVFullDiT(
@@ -136,7 +140,7 @@ def _tangoflux(
     whole = nn.ModuleDict(stored)
     load_weights(whole, folder / "tangoflux.safetensors")
     whole.to(dtype).eval().requires_grad_(False)
-    return FluxAudioTower(flux, pool, duration), HuggingFaceText(tokenizer, encoder, _TANGOFLUX_WORDS)
+    return FluxAudioTower(flux, pool, duration), HuggingFaceText(tokenizer, encoder, _LONGEST_CAPTION, padded=False)
 
 
 def _oobleck(folder: Path, least: int) -> OobleckAudioCodec:

@@ -135,11 +135,11 @@ class OobleckAudioCodec(nn.Module):
 
 
 class HuggingFaceText(nn.Module):
-    """A tokenizer and a text encoder; captions are cut or padded to `length` tokens."""
+    """A tokenizer and a text encoder; captions are cut to `length` tokens, and padded to it or to the longest."""
 
-    def __init__(self, tokenizer: Any, encoder: Any, length: int) -> None:
+    def __init__(self, tokenizer: Any, encoder: Any, length: int, *, padded: bool = True) -> None:
         super().__init__()
-        self.tokenizer, self.length = tokenizer, length
+        self.tokenizer, self.length, self._padding = tokenizer, length, "max_length" if padded else "longest"
         self.encoder = encoder.eval().requires_grad_(False)
 
     @classmethod
@@ -164,11 +164,15 @@ class HuggingFaceText(nn.Module):
         """No word is unknown, because its tokens can spell every word."""
         return []
 
+    def cuts(self, caption: str) -> bool:
+        """Whether the end of a caption is not read."""
+        return len(self.tokenizer(caption).input_ids) > self.length
+
     @torch.no_grad()
     def read(self, captions: Sequence[str]) -> Text:
         """Captions → last hidden states ``[captions, length, width]`` and their mask."""
         tokens = self.tokenizer(
-            list(captions), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+            list(captions), padding=self._padding, max_length=self.length, truncation=True, return_tensors="pt"
         ).to(self.encoder.device)
         states = self.encoder(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
         return Text(states, tokens.attention_mask.bool())

@@ -50,6 +50,10 @@ class CaptionEncoder(nn.Module):
         """The caption's words that are not in the vocabulary."""
         return [word for word in words_of(caption) if word not in self._ids]
 
+    def cuts(self, caption: str) -> bool:
+        """Whether the end of a caption is not read."""
+        return len(words_of(caption)) > self.length
+
     def ids(self, captions: Sequence[str]) -> Tensor:
         """``[captions, length]`` int64, padded with 0."""
         out = np.full((len(captions), self.length), _PADDING)

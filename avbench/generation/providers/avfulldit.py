@@ -17,7 +17,7 @@ from avbench.avfulldit.checkpoint import CONFIG, WEIGHTS, Parts, load
 from avbench.avfulldit.flow import Sampling
 from avbench.avfulldit.pair import PairSettings, load_pair
 from avbench.avfulldit.pipeline import Wish, make
-from avbench.core import InputError, first_line, nearest
+from avbench.core import InputError, counted, first_line, frame_rate, nearest
 from avbench.generation.detect import fingerprint
 from avbench.generation.table import Made, Request, check_counts, check_finite, check_positive
 from avbench.storage.reading import exists
@@ -103,7 +103,7 @@ class AVFullDiT:
         return Wish(prompt.id, request.key.seed, prompt.video_caption, prompt.audio_caption or "")
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Report caption words that the encoders do not know, and prompts that lack a caption."""
+        """Report caption words that the encoders do not know, captions that are cut, and prompts that lack one."""
         messages = []
         for what, encoder in (("video", self._parts.video_text), ("audio", self._parts.audio_text)):
             if encoder is None:
@@ -113,6 +113,8 @@ class AVFullDiT:
             if unknown:
                 shown = ", ".join(unknown[:8]) + (" …" if len(unknown) > 8 else "")
                 messages.append(f"{len(unknown)} words of the {what} captions are unknown to this model: {shown}")
+            if cut := sum(encoder.cuts(caption) for caption in captions if caption):
+                messages.append(f"the end of {counted(cut, f'{what} caption')} is ignored: too long for this model")
             if without := sum(not caption for caption in captions):
                 messages.append(f"{without} prompts have no {what} caption; they are sampled as if it were empty")
         return messages
@@ -122,7 +124,9 @@ def _check(given: Mapping[str, Any]) -> None:
     """Raise InputError on an invalid setting, before anything is loaded."""
     counts = ("steps", "joint_layers", "frames", "width", "height")
     check_counts(**{name: given[name] for name in counts if name in given})
-    check_positive(**{name: given[name] for name in ("shift", "fps") if name in given})
+    check_positive(**{name: given[name] for name in ("shift",) if name in given})
+    if "fps" in given:
+        frame_rate(given["fps"])
     check_finite(**{name: given[name] for name in ("video_guidance", "audio_guidance") if name in given})
     again = given.get("audio_again", 0)
     if isinstance(again, bool) or not isinstance(again, int | float) or not 0 <= again < float("inf"):

@@ -38,7 +38,9 @@ latents of each chunk. ChronoEdit, which edits an image, makes five frames."""
 _TEMPORAL = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio", "vae_temporal_scale_factor")
 _SPATIAL = ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_spatial_scale_factor", "vae_scale_factor")
 """Names that pipelines give the factors of their VAE."""
-_SIZE_STEPS = {"LTX": 32}
+_SIZE_STEPS = {"LTX": 32, "Sana": 32, "HeliosPyramid": 64}
+"""Start of a class name → step of width and height, where it is more than 16 and does not follow from the VAE's factor
+and the patches."""
 
 
 def argument(pipeline: type, setting: str) -> str | None:
@@ -76,8 +78,11 @@ def grid(pipe: Any, setting: str) -> tuple[int, int]:
     if setting == "frames":
         step = _first(pipe, _TEMPORAL) or 1
         return _of_class(pipe, _FRAMES) or (1, step)
-    patch = getattr(getattr(pipe, "transformer", None), "config", {}).get("patch_size", 1)
+    config = getattr(getattr(pipe, "transformer", None), "config", {})
+    patch = config.get("patch_size", 1)
     factor = (_first(pipe, _SPATIAL) or 8) * int(patch[-1] if isinstance(patch, tuple | list) else patch or 1)
+    if config.get("attention_type") == "nabla":  # it attends to blocks of 8x8 patches
+        factor *= 8
     step = math.lcm(_of_class(pipe, _SIZE_STEPS) or 16, factor)
     return step, step
 

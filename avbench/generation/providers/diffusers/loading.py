@@ -5,9 +5,8 @@ optional, as Wan does. So the concrete class is called, and the result is checke
 """
 
 import contextlib
-import os
 import unittest.mock
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,17 @@ from avbench.core import InputError, first_line, masked, nearest
 from avbench.generation import modular
 from avbench.generation.detect import PICKLES, Detected, is_modular
 from avbench.generation.diffusers_package import diffusers, silenced
+from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
 from avbench.generation.table import check_counts
 from avbench.storage.downloads import hub_refusal
-from avbench.storage.reading import exists
+from avbench.storage.reading import exists, read_json
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _TILED_ONLY = ("AutoencoderKLAllegro",)
 """VAEs that decode nothing as a whole."""
-_ATTENTION = {"AnyFlowFARTransformer3DModel": "flex"}
-"""Transformer → the kernels of attention that it needs, where diffusers' native ones do not do."""
+_FLEX = ("AnyFlowFARTransformer3DModel",)
+"""Transformers that need the kernels of flex attention; so do those whose config names the attention nabla."""
 _DTYPES = ("float32", "bfloat16", "float16")
 _CACHES = {"first-block": "FirstBlockCacheConfig"}
 
@@ -106,14 +106,12 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True, given
         raise InputError(msg)
     import huggingface_hub
 
-    offline = not fetch or bool(os.environ.get("HF_HUB_OFFLINE"))
+    offline = not fetch or huggingface_hub.constants.HF_HUB_OFFLINE
     asked: dict[str, Any] = {"revision": revision, "local_files_only": offline}
     try:
         if file:
             found = Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, **asked))
-            with contextlib.suppress(Exception):  # most files have none; a LoRA's may hold its strength
-                beside = str(Path(file).with_name("adapter_config.json"))
-                huggingface_hub.hf_hub_download(f"{owner}/{name}", beside, **asked)
+            _fetch_config_beside(f"{owner}/{name}", file, asked)
             return found
         folder = Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", "README.md"], **asked))
         if (folder / "model_index.json").is_file():
@@ -126,6 +124,25 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True, given
         why = hub_refusal("it", error) if fetch else "the hub's cache does not hold it"
         msg = f"{given_as}{target} is no path here, and {why} ({first_line(error)})"
         raise InputError(msg) from None
+
+
+def _fetch_config_beside(repository: str, file: str, asked: Mapping[str, Any]) -> None:
+    """Bring a LoRA's adapter_config.json, which may hold its strength, into the hub's cache; most files have none.
+
+    Raises what the hub's client raises if it is not known whether there is one.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, RemoteEntryNotFoundError
+
+    config = str(Path(file).with_name("adapter_config.json"))
+    try:
+        huggingface_hub.hf_hub_download(repository, config, **asked)
+    except RemoteEntryNotFoundError:
+        pass
+    except EntryNotFoundError:  # not in the cache, and the hub could not be asked
+        cached = huggingface_hub.try_to_load_from_cache(repository, config, revision=asked["revision"])
+        if not asked["local_files_only"] and not cached:  # what it holds of a file that does not exist is an object
+            raise
 
 
 def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
@@ -235,6 +252,41 @@ def check_parts(folder: Path, index: Mapping[str, Any], replaced: str | None) ->
         check_files(folder / place)
 
 
+def check_seeds(source: Source, device: str) -> None:
+    """Raise InputError if a pipeline cannot start from seeds that give the same noise on every device."""
+    vae = source.folder / "vae" / "config.json"
+    strict = source.pipeline.__name__ == "LTXImageToVideoPipeline" and device != "cpu"
+    if strict and vae.is_file() and read_json(vae, dict).get("timestep_conditioning"):
+        msg = (
+            f"{source.folder}: LTXImageToVideoPipeline draws noise for this VAE on the device itself, so on a GPU no "
+            "clip can be made from a seed: write LTXConditionPipeline as _class_name into its model_index.json, or "
+            "give -M device=cpu"
+        )
+        raise InputError(msg)
+
+
+def longer_captions(source: Source, captions: Iterable[str], call: Mapping[str, Any]) -> list[str]:
+    """Those of the captions that have more tokens than the pipeline reads, as far as that is known before it is loaded.
+
+    Args:
+        source: the pipeline.
+        captions: as they are given to it.
+        call: further arguments of the call.
+    """
+    import transformers
+
+    place = source.folder / "tokenizer"
+    if not place.is_dir():
+        return []
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+    except Exception:  # loading the pipeline gives the reason
+        return []
+    most = call.get("max_sequence_length") or calling.default(source.pipeline, "max_sequence_length")
+    most = most or tokenizer.model_max_length
+    return [caption for caption in captions if len(tokenizer(caption).input_ids) > most]
+
+
 def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> Any:
     """Load a pipeline, insert the parts that replace its own, and place it on its device.
 
@@ -335,10 +387,11 @@ def _check_filled(pipe: Any, source: Source) -> None:
 
     from avbench.avfulldit.filled import check_filled
 
+    places = modular.parts_in(source.folder) if is_modular(source.folder) else {}
     for name, network in pipe.components.items():
         if not isinstance(network, nn.Module):
             continue
-        folder = source.folder / name
+        folder = source.folder / places.get(name, name)
         if source.part is not None and name == source.slot:
             if source.part.kind != "component":
                 continue  # checked when it was read
@@ -358,8 +411,9 @@ def _place(pipe: Any, placement: Placement) -> None:
             raise InputError(msg)
     for dit in dits:
         if hasattr(dit, "set_attention_backend"):  # always, because an earlier pipeline's choice would remain
+            flex = type(dit).__name__ in _FLEX or dit.config.get("attention_type") == "nabla"
             with silenced(), _telling(f"-M attention={placement.attention}"):
-                dit.set_attention_backend(placement.attention or _ATTENTION.get(type(dit).__name__, "native"))
+                dit.set_attention_backend(placement.attention or ("flex" if flex else "native"))
         if placement.cache and hasattr(dit, "enable_cache"):
             dit.enable_cache(getattr(diffusers(), _CACHES[placement.cache])(placement.cache_threshold))
     if placement.vae_tiling or type(getattr(pipe, "vae", None)).__name__ in _TILED_ONLY:

@@ -88,6 +88,7 @@ PRESETS: dict[str, Preset] = {
         _GUIDE, 768, 512, 121, 24, 8, 1.0, call={"sigmas": _LTX2_SIGMAS, **_LTX2_UNGUIDED}, few_steps=True,
     ),
     "cogvideox": Preset(_EXAMPLE, 720, 480, 49, 8, 50, 6.0),
+    "cogvideox1.5": Preset("the card of CogVideoX1.5-5B", 1360, 768, 81, 16, 50, 6.0),
     "mochi": Preset(_GUIDE, 848, 480, 163, 30, 64, 4.5),
     "latte": Preset(_EXAMPLE, 512, 512, 16, 8, 50, 7.5),
     "allegro": Preset(_EXAMPLE, 1280, 720, 88, 15, 100, 7.5, **_PRECISE),
@@ -97,8 +98,9 @@ PRESETS: dict[str, Preset] = {
     "hunyuanvideo": Preset(_HUNYUAN, 1280, 720, 129, 24, 50, 6.0, flow_shift=7.0),
     "hunyuanvideo-i2v": Preset(_EXAMPLE, 1280, 720, 129, 24, 50, 6.0),
     "hunyuanvideo1.5": Preset(_HUNYUAN15, None, None, 121, 24, 50, None),
-    "framepack": Preset(_EXAMPLE, 832, 480, 91, 30, 30, 9.0),
+    "framepack": Preset(f"{_EXAMPLE}, but wide instead of high", 832, 480, 91, 30, 30, 9.0),
     "kandinsky5": Preset(_EXAMPLE, 768, 512, 121, 24, 50, 5.0),
+    "kandinsky5-10s": Preset(_GUIDE, 768, 512, 241, 24, 50, 5.0),
     "kandinsky5-distilled": Preset(_GUIDE, 768, 512, 121, 24, 16, 1.0, few_steps=True),
     "kandinsky6": Preset(_EXAMPLE, 768, 512, 121, 24, 50, 5.0),
     "skyreels-v2": Preset(_EXAMPLE, 960, 544, 97, 24, 50, 6.0, flow_shift=8.0, **_PRECISE),
@@ -201,14 +203,17 @@ NATIVE_FPS: dict[str, float] = {
 """Start of a pipeline's class name → the frame rate of its model's training, for classes without such an argument."""
 
 
-def preset_name(class_name: str, index: Mapping[str, Any]) -> str | None:
-    """The preset of a pipeline, from its class and ``model_index.json``; None if it has no preset.
+def preset_name(class_name: str, index: Mapping[str, Any], transformer: Mapping[str, Any]) -> str | None:
+    """The preset of a pipeline, from its class, ``model_index.json`` and its transformer's config; None if it has none.
 
     Wan 2.1, Wan 2.2 A14B and Wan 2.2 5B share one class: the second has two transformers, the third expanded timesteps.
-    The two Helios models with a pyramid share one as well; the index says which is distilled.
+    CogVideoX 1.0 and 1.5 share one: only 1.5 has patches of several frames. The two Helios models with a pyramid share
+    one as well; the index says which is distilled.
     """
     if class_name.startswith("Wan") and index.get("expand_timesteps"):
         return "wan2.2-5b"
+    if _is_cogvideox15(class_name, transformer):
+        return "cogvideox1.5"
     if class_name == "HeliosPyramidPipeline" and index.get("is_distilled"):
         return "helios-distilled"
     name = _BY_CLASS.get(class_name.removesuffix("Pipeline").removesuffix("Modular"))
@@ -216,17 +221,23 @@ def preset_name(class_name: str, index: Mapping[str, Any]) -> str | None:
     return _OF_TWO.get(name, name) if name and both else name
 
 
-def native_fps(class_name: str, index: Mapping[str, Any]) -> float | None:
-    """The rate in NATIVE_FPS, or that of Wan 2.2 5B, which its index reveals; None if it is unknown."""
+def native_fps(class_name: str, index: Mapping[str, Any], transformer: Mapping[str, Any]) -> float | None:
+    """The rate in NATIVE_FPS, or that of Wan 2.2 5B or CogVideoX 1.5, which configs reveal; None if it is unknown."""
     if class_name.startswith("Wan") and index.get("expand_timesteps"):
         return 24
+    if _is_cogvideox15(class_name, transformer):
+        return 16
     starts = [start for start in NATIVE_FPS if class_name.startswith(start)]
     return NATIVE_FPS[max(starts, key=len)] if starts else None
 
 
+def _is_cogvideox15(class_name: str, transformer: Mapping[str, Any]) -> bool:
+    return class_name.startswith("CogVideoX") and bool(transformer.get("patch_size_t"))
+
+
 _DISTILLED = re.compile(
-    r"distill|lightning|turbo|few-?steps?\b|(?<![a-z0-9.])[1-8]-?steps?\b|causvid|self-forcing|lightx2v|fastwan|nocfg"
-    r"|\b(?:dmd2?|lcm)\b"
+    r"distill|lightning|turbo|few-?steps?\b|(?<![a-z0-9.])[1-8]-?steps?\b|causvid|accvid|self-forcing|lightx2v|fusioni?x"
+    r"|fast(?:wan|hunyuan|mochi)|animatelcm|nocfg|\b(?:dmd2?|lcm)\b"
 )
 """Words in the name or the card of a checkpoint that was distilled to a few steps, or to no guidance."""
 _FEW_STEP_SCHEDULERS = ("LCM", "TCD", "DMD")

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import ClipSpec, InputError, Prompt
+from avbench.core import ClipSpec, InputError, Prompt, counted
 from avbench.generation.detect import Detected, detect, fingerprint, index_of, is_modular, makes, needs
 from avbench.generation.modular import Modular
 from avbench.generation.providers.diffusers import calling
@@ -30,15 +30,17 @@ from avbench.generation.providers.diffusers.loading import (
     Source,
     check_parts,
     check_placement,
+    check_seeds,
     load,
     local_folder,
+    longer_captions,
     parts_of,
     pipeline_class,
     refuse_pickles,
     slot_of,
 )
 from avbench.generation.providers.diffusers.presets import transformer_config
-from avbench.generation.providers.diffusers.ranks import Ranks, generator
+from avbench.generation.providers.diffusers.ranks import Ranks, fresh
 from avbench.generation.providers.diffusers.settings import CallSettings, decide
 from avbench.generation.table import Made, Request, captioned, check_finite, check_positive, check_template, grouped
 from avbench.storage.content import content_sha256
@@ -138,6 +140,7 @@ class Diffusers:
         added = [self._part_path, *(one.file for one in self._source.adapters)]
         self._decided = decide(asked, self._source, [one for one in added if one])
         self._placement = held.placement(self._decided.vae_dtype, allow_pickle=loaded.allow_pickle)
+        check_seeds(self._source, self._placement.device)
         heads = transformer_config(self._source.folder).get("num_attention_heads")
         if isinstance(heads, int) and heads % self._placement.context_parallel:
             msg = (
@@ -175,8 +178,10 @@ class Diffusers:
         return [self._one(request) for request in requests]
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """List choices that were made for the user, unsupported settings, and clips that would be too short."""
+        """List choices that were made for the user, unsupported settings, and captions and clips that are cut short."""
         messages = self._decided.remarks()
+        if cut := longer_captions(self._source, {self._captioned(one.prompt) for one in requests}, self._decided.call):
+            messages.append(f"the end of {counted(len(cut), 'caption')} is ignored: too long for this model")
         frames, fps = self._decided.sent.get("frames"), self._decided.fps
         asked = max((one.clip_spec.seconds for one in requests if one.clip_spec is not None), default=0.0)
         if frames is not None and frames / fps < asked:
@@ -205,7 +210,7 @@ class Diffusers:
             if self._ranks:
                 self._ranks.ask(call, seed)
             with torch.inference_mode():
-                output = self._pipe(**call, generator=generator(seed))
+                output = self._pipe(**call, generator=fresh(self._pipe, seed))
         except Exception:
             if self._ranks:  # the other ranks may wait forever, so the whole pipeline is loaded again
                 self._ranks.end()
@@ -253,7 +258,7 @@ class Diffusers:
         if not path.is_file():
             msg = f"prompt {prompt.id!r}: the image {path} does not exist; -M images= gives the folder of images"
             raise InputError(msg)
-        image = Image.open(path).convert("RGB")
+        image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
         if width and height:
             image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
         return image, file_sha256(path)

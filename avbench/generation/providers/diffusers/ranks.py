@@ -68,10 +68,17 @@ class Ranks:
             end.send(what)
 
 
-def generator(seed: int) -> Any:
-    """The noise of a seed, the same on every rank."""
+def fresh(pipe: Any, seed: int) -> Any:
+    """The noise of a seed, the same on every rank; the pipeline forgets what it made before.
+
+    Parts that draw noise without the generator, as LTX-Video's VAE does, take it from torch's own state.
+    """
     import torch
 
+    for part in pipe.components.values():
+        if hasattr(part, "_reset_stateful_cache"):  # a call that failed leaves it
+            part._reset_stateful_cache()
+    torch.manual_seed(seed)
     return torch.Generator("cpu").manual_seed(seed)
 
 
@@ -93,7 +100,7 @@ def _serve(end: Connection, rank: int, port: int, source: Source, placement: Pla
         while (asked := end.recv()) is not None:
             call, seed = asked
             with torch.inference_mode():
-                pipe(**call, generator=generator(seed))
+                pipe(**call, generator=fresh(pipe, seed))
 
 
 def _join(pipe: Any, rank: int, port: int, placement: Placement) -> None:

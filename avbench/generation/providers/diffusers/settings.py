@@ -128,7 +128,7 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
         InputError: a value is wrong or would do nothing, or a distilled checkpoint's steps or guidance are open.
     """
     pipeline, given = source.pipeline, asked.of_call()
-    name, known = _preset(asked.preset, pipeline, source.index)
+    name, known = _preset(asked.preset, source)
     found, evidence, card = None, None, {}
     if not asked.preset and not known.get("few_steps"):
         found = distilled(source.folder, source.index, added)
@@ -165,7 +165,7 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
         values={**({} if guider is None else {"guidance": guider}), **kept},
         sent={key: value for key, value in kept.items() if key not in unsent},
         call={**calling.chosen(pipeline, parts_of(source.index)), **call, **_checked_call(asked, pipeline)},
-        fps=_fps(pipeline, source.index, wanted),
+        fps=_fps(source, wanted),
         sampler=Sampler(shift, wanted["guidance"] if guided else None),
         vae_dtype=known.get("vae_dtype"),
         scheduler=_described(scheduler),
@@ -222,11 +222,11 @@ def _guider_scale(source: Source) -> float | None:
     return getattr(source.pipeline, "guider_scale", None)
 
 
-def _preset(asked: str | None, pipeline: type, index: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+def _preset(asked: str | None, source: Source) -> tuple[str | None, dict[str, Any]]:
     if asked is not None and asked not in (*PRESETS, "none"):
         msg = f"preset {asked!r} is unknown; {nearest(asked, [*PRESETS, 'none'], 'docs/models.md')}"
         raise InputError(msg)
-    name = asked or preset_name(pipeline.__name__, index)
+    name = asked or preset_name(source.pipeline.__name__, source.index, transformer_config(source.folder))
     return (None, {}) if name in (None, "none") else (name, asdict(PRESETS[name]))
 
 
@@ -259,11 +259,13 @@ def _described(scheduler: Any) -> dict[str, Any] | None:
     return {"class": type(scheduler).__name__, "flow_shift": shift}
 
 
-def _fps(pipeline: type, index: Mapping[str, Any], wanted: Mapping[str, Any]) -> Fraction:
+def _fps(source: Source, wanted: Mapping[str, Any]) -> Fraction:
     """The frame rate of the clips: the given one, else the pipeline's own, else that of its training."""
-    fps = wanted.get("fps")
+    pipeline, fps = source.pipeline, wanted.get("fps")
     if fps is None:
-        fps = calling.default(pipeline, "fps") or native_fps(pipeline.__name__, index)
+        fps = calling.default(pipeline, "fps") or native_fps(
+            pipeline.__name__, source.index, transformer_config(source.folder)
+        )
     if fps is None:
         msg = f"{pipeline.__name__} does not give the frame rate of its clips: give -M fps="
         raise InputError(msg)
