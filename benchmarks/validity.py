@@ -147,7 +147,7 @@ def calibration_table() -> str:
         common = features(random, n)
         models = [common + 0.7 * features(random, n) + 0.3 for _ in range(2)]
         pooled = statistic(np.concatenate([*models, features(random, n)]))
-        found = uncertainty.swap_test(pooled, n, n, permutations=PERMUTATIONS)
+        found = uncertainty.swap_test(pooled, range(n), n, permutations=PERMUTATIONS)
         return found.p, found.value / found.sd
 
     lines = ["| test | n | p < 0.05 | mean excess, in sd of the null |", "|---|--:|--:|--:|"]

@@ -686,7 +686,9 @@ def test_a_loras_config_is_not_taken_for_missing_where_the_hub_fails(tmp_path, m
         if code == 404:
             assert local_folder("us/lora/lora.safetensors", None).name == "lora.safetensors"
         else:
-            with pytest.raises(InputError, match=r"us/lora/lora\.safetensors is no path here, and the hub cannot be reached"):
+            with pytest.raises(
+                InputError, match=r"us/lora/lora\.safetensors is no path here, and the hub cannot be reached"
+            ):
                 local_folder("us/lora/lora.safetensors", None)
         server.shutdown()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

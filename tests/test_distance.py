@@ -9,7 +9,14 @@ import scipy.linalg
 from avbench.core import InputError, Moments, NotMeasurable
 from avbench.metrics.frechet import Frechet, _sums_of_lengths, frechet_distance, frechet_infinity, frechet_of_moments
 from avbench.metrics.kernel import Kernel, kernel_distance
-from avbench.metrics.neighbours import Neighbours, near_copies, nearest, nearness, neighbour_share
+from avbench.metrics.neighbours import (
+    Neighbours,
+    near_copies,
+    nearest,
+    nearness,
+    neighbour_share,
+    require_siblings,
+)
 
 
 def features(seed, n, d, scale=1.0, shift=0.0):
@@ -277,6 +284,10 @@ def test_near_copies_are_flagged_and_real_clips_hardly_ever():
     assert near_copies(fresh, real).mean() < 0.03
     copies = real[:20] + 1e-3 * random.standard_normal((20, 10))
     assert near_copies(copies, real).tolist() == [1] * 20
+    require_siblings(["a", "b"], ["a", "a", "b"])
+    require_siblings(["a"], ["b", "c"])
+    with pytest.raises(NotMeasurable, match="the reference has one clip of each prompt"):
+        require_siblings(["a", "b", "c"], ["a", "b", "b", "c"])
     index, apart = nearest(copies, real)
     assert index.tolist() == list(range(20)) and apart.max() < 0.01
     usual = nearness(nearest(fresh, real)[1], real)

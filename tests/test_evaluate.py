@@ -78,7 +78,8 @@ def test_scores_do_not_depend_on_the_number_of_threads(tmp_path):
     folder, written = made_up(tmp_path / "run", rows[0]), []
     for threads in (1, 2):
         with threadpool_limits(threads):
-            scored(folder, tmp_path / "reference", "fvd")
+            score = scored(folder, tmp_path / "reference", "fvd")["fvd"]
+        assert score.no_null.endswith("of its 40 clips, only moments; build it with --rows 40")
         written.append((folder.path / "scores.json").read_bytes())
     assert written[0] == written[1]
 
@@ -237,6 +238,15 @@ def test_sides_that_are_treated_unlike_have_no_null(tmp_path):
     run = made_up(tmp_path / "run", windows([0]), ASVA.protocol)
     score = scored(run, tmp_path / "reference", "fvd_asva")["fvd_asva"]
     assert score.value > 0 and score.null is None and score.floor is None
+    assert score.no_null == "of real clips, other frames are taken than of generated ones"
+
+
+def test_clips_of_one_prompt_have_no_null_across_prompts(tmp_path):
+    rows = {(number + 20, seed): values for (number, seed), values in logits(0, 20, range(100, 104)).items()}
+    reference_building.pack(made_up(tmp_path / "real", rows), SUBSET, [PROTOCOL], tmp_path / "reference", "CC0")
+    run = made_up(tmp_path / "run", logits(1, 20, [0, 1]))
+    score = scored(run, tmp_path / "reference", "fvd")["fvd"]
+    assert score.value > 0 and score.null is None and "clips of one prompt are alike" in score.no_null
 
 
 def test_what_cannot_be_compared_is_a_sentence(tmp_path, real):

@@ -3,9 +3,12 @@
 import sys
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
+
+from avbench.report.page.forest import _captions
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,12 @@ def test_too_few_prompts_for_any_full_mark_are_said(tmp_path):
     text = (tmp_path / "forest.svg").read_text()
     few = "6 prompts can show no difference in 2 comparisons, however large: at least 7 prompts are needed"
     assert few in "".join(ElementTree.fromstring(text).itertext()) and "mark full" not in text
+
+
+def test_more_comparisons_than_swaps_of_labels_can_resolve_are_said():
+    rows = pd.DataFrame({"prompts": [96.0], "family": [501.0], "paired": [True], "p": [0.1], "too_few": [None]})
+    few = "10,000 swaps of labels can show no difference in 1 comparison, corrected for 501, however large"
+    assert _captions(rows)[0].startswith(few) and "smallest" in _captions(rows.assign(family=500.0))[0]
 
 
 def test_several_pairs_have_a_file_each(runs, tmp_path):

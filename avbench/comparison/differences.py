@@ -2,7 +2,7 @@
 
 One row per (subset, metric, run, against): `difference` is the run's number less the other's. For a mean over clips it
 comes from `paired`; where the reference's value is right (≈), both numbers are distances from it, so that below 0 the
-run is nearer. For a distance between distributions labels are swapped within pairs (`uncertainty.swap_test`), and
+run is nearer. For a distance between distributions labels are swapped prompt by prompt (`uncertainty.swap_test`), and
 there is no interval, because a bootstrap of such a distance is wrong. `shown` marks a difference only where the whole
 family of comparisons has at most 5 % of false alarms, or what the plan sets; `better` names the run that it favours.
 
@@ -30,7 +30,7 @@ from avbench.comparison.score_table import (
     scored_by,
     sharable,
 )
-from avbench.core import Columns, Direction, InputError, Key, NotMeasurable, Row, Score, Subset, columns
+from avbench.core import Columns, Direction, InputError, Key, NotMeasurable, Row, Score, Subset, columns, counted
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_in
 from avbench.metrics import distances, reference
@@ -156,7 +156,9 @@ def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | N
         return margin | {"kind": kind_of(metric), "missing": missing}
     if not metric.per_clip:
         found = _of_distance(metric, run, against, against.subsets[where[0]], place)
-        too_few = metric.too_few(found["pairs"], scores[0].reference_clips) if "pairs" in found else None
+        too_few = _too_few(found["prompts"])
+        if "pairs" in found:
+            too_few = metric.too_few(found["pairs"], scores[0].reference_clips) or too_few
         return margin | found | {"too_few": too_few}
     values = run.values[where], against.values[where]
     return margin | _of_clips(*values, common_target(metric, *scores)) | {"too_few": _too_few_prompts(*values)}
@@ -166,10 +168,13 @@ def _too_few_prompts(a: pd.Series, b: pd.Series) -> str | None:
     """The sentence that the prompts of both, or those of either side without a common one, show no difference."""
     prompts = join(a, b).prompts
     counts = [len({*prompts})] if prompts else [one.index.get_level_values("prompt").nunique() for one in (a, b)]
-    if min(counts) >= paired.LEAST_PROMPTS:
+    return _too_few(min(counts))
+
+
+def _too_few(prompts: int) -> str | None:
+    if prompts >= paired.LEAST_PROMPTS:
         return None
-    noun = "prompt" if min(counts) == 1 else "prompts"
-    return f"{min(counts)} {noun}: too few to show a difference, at least {paired.LEAST_PROMPTS} are needed"
+    return f"{counted(prompts, 'prompt')}: too few to show a difference, at least {paired.LEAST_PROMPTS} are needed"
 
 
 def kind_of(metric: Metric) -> str:

@@ -208,7 +208,7 @@ def _pooled(
     board = kept.drop_duplicates("model").set_index("model").loc[table.models].reset_index()
     n = np.count_nonzero(~np.isnan(table.values), axis=1)
     nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor"), np.nan)
-    nothing |= dict.fromkeys(("missing", "mark", "protocol", "hygiene"))
+    nothing |= dict.fromkeys(("missing", "mark", "protocol", "hygiene", "no_null"))
     pooled = {
         "subset": MICRO if micro else MACRO,
         "value": mean,

@@ -54,6 +54,8 @@ class Score:
     """95 % confidence interval of a mean over clips, clustered by prompt."""
     null: Null | None = None
     """The null distribution; only for a distance whose reference has rows."""
+    no_null: str | None = None
+    """For a distance without a null: why, in a sentence."""
     floor: float | None = None
     """For a distance: the value that n of the reference's own clips get against the rest of the reference."""
     reference_clips: int | None = None

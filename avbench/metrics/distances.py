@@ -55,7 +55,10 @@ def value(metric: Metric, x: np.ndarray, y: np.ndarray) -> Any:
 def value_of_moments(metric: Metric, x: np.ndarray, y: Moments) -> float:
     """`value` for a reference with moments only. Raises NotMeasurable if the metric needs rows."""
     if not metric.moments:
-        msg = f"{metric.name} needs every row of the reference, but it holds only moments of {y.n} clips"
+        msg = (
+            f"{metric.name} needs every row of the reference, and it keeps only moments of its {y.n} clips: build it "
+            f"with --rows {y.n}"
+        )
         raise NotMeasurable(msg)
     return resolve(metric.moments)(Moments.of(_flat(x)), y, **metric.settings)
 
@@ -81,17 +84,28 @@ def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:
     return _OfClips(statistic, windows)
 
 
-def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, real_prompts: np.ndarray) -> Null | None:
-    """The metric's `uncertainty.permutation_null`; None if run and reference have other windows and cannot swap."""
-    if x.shape[1:] != y.shape[1:]:
-        return None
+def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, real_prompts: np.ndarray) -> Null:
+    """The metric's `uncertainty.permutation_null`.
+
+    Raises:
+        NotMeasurable: run and reference cannot swap clips, because other windows are taken of real ones, or because
+            clips of one prompt are alike.
+    """
+    if not _of_one_kind(metric):
+        msg = "of real clips, other frames are taken than of generated ones"
+        raise NotMeasurable(msg)
     higher = metric.direction is Direction.HIGHER
     return uncertainty.permutation_null(pooled(metric, x, y), prompts, real_prompts, higher_is_better=higher)
 
 
+def _of_one_kind(metric: Metric) -> bool:
+    """Whether the same frames of real and of generated clips are taken, so that a clip can be on either side."""
+    return metric.reference_column in ("", metric.column)
+
+
 def floor(metric: Metric, x: np.ndarray, y: np.ndarray, real_prompts: np.ndarray) -> float | None:
     """The metric's `uncertainty.floor` at the same n; None if the reference is too small or has other windows."""
-    if x.shape[1:] != y.shape[1:]:
+    if not _of_one_kind(metric):
         return None
     try:
         return uncertainty.floor(pooled(metric, y), real_prompts, len(x))
@@ -107,7 +121,7 @@ def difference(
     protocol: Protocol,
     subset: Subset,
 ) -> Difference:
-    """A's distance minus B's, over the clips that both have; labels are swapped within (prompt, seed) pairs.
+    """A's distance minus B's, over the clips that both have; labels are swapped prompt by prompt.
 
     Raises:
         NotMeasurable: fewer than 2 pairs, or a reference without rows.
@@ -120,7 +134,7 @@ def difference(
         for keys, columns in (a, b)
         for where in [{key: index for index, key in enumerate(keys)}]
     ]
-    return uncertainty.swap_test(pooled(metric, *sides, reference), len(both), len(reference))
+    return uncertainty.swap_test(pooled(metric, *sides, reference), [key.prompt for key in both], len(reference))
 
 
 @dataclass(frozen=True, eq=False)

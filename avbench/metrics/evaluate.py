@@ -47,7 +47,7 @@ from avbench.storage.content import require_unchanged
 from avbench.storage.plug_ins import failure
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
-NEAR_FILE = "near_copies.csv"
+NEAR_COPIES, NEAR_FILE = "near_copies", "near_copies.csv"
 NO_REFERENCE = "has no reference statistics"
 """Words in the reason for a distance without a value: no real clips are known of its subset."""
 
@@ -273,7 +273,7 @@ def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real:
     task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, asked, measured.refused)
     try:
         score, per_clip = _score(task, measured, run.samples)
-        asked_for = metric.name == "near_copies" and score.value is not None
+        asked_for = metric.name == NEAR_COPIES and score.value is not None
         return _Found(score, protocol, per_clip, _near_copies(task, measured) if asked_for else None)
     except (NotMeasurable, InputError) as reason:
         sentence = str(reason)
@@ -470,16 +470,26 @@ def _score(task: _Task, of_clips: _Measured, samples: Mapping[Key, Sample]) -> t
     x = distances.embedding(measured, metric.column, "the run")
     if metric.per_clip:
         y = task.reference_embedding()
+        if metric.name == NEAR_COPIES:
+            neighbours.require_siblings([key.prompt for key in keys], task.reference_columns()[1].tolist())
         return _mean(task, keys, distances.value(metric, x, y), shared)
     if moments := task.known.moments(task.feature, metric.reference_column or metric.column, task.subset):
         value = distances.value_of_moments(metric, x, moments)
-        return task.scored(value=value, n=len(keys), reference_clips=moments.n, shared=shared), None
+        why = f"the reference keeps no rows of its {moments.n} clips, only moments; build it with --rows {moments.n}"
+        return task.scored(value=value, n=len(keys), reference_clips=moments.n, no_null=why, shared=shared), None
     y, prompts = task.reference_embedding(), task.reference_columns()[1]
+    value = float(distances.value(metric, x, y))
+    null, no_null = None, None
+    try:
+        null = distances.null(metric, x, [key.prompt for key in keys], y, prompts)
+    except NotMeasurable as reason:
+        no_null = str(reason)
     score = task.scored(
-        value=float(distances.value(metric, x, y)),
+        value=value,
         n=len(keys),
         reference_clips=len(prompts),
-        null=distances.null(metric, x, [key.prompt for key in keys], y, prompts),
+        null=null,
+        no_null=no_null,
         floor=distances.floor(metric, x, y, prompts),
         shared=shared,
     )

@@ -3,6 +3,9 @@
 feature_sets.py states the conventions.
 """
 
+from collections import Counter
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.spatial.distance import cdist
 
@@ -97,6 +100,19 @@ def nearness(apart: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 NEAR_COPY = 0.01
 """A clip is flagged as a near copy if at most this share of real clips have a neighbour as near."""
+
+
+def require_siblings(prompts: Iterable[str], real_prompts: Iterable[str]) -> None:
+    """Raise NotMeasurable if real clips cannot show how near two clips of one prompt are, and model clips have theirs.
+
+    A model's clip is compared with the real clips of its own prompt too. Where those have no other clip of that prompt
+    to be compared with, clips of a perfect model would be flagged.
+    """
+    counts = Counter(real_prompts)
+    shared = [counts[one] > 1 for one in prompts if one in counts]
+    if shared and np.mean(shared) < 0.5:
+        msg = "the reference has one clip of each prompt, so it does not show how near two clips of one prompt are"
+        raise NotMeasurable(msg)
 
 
 def near_copies(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -330,7 +330,13 @@ _LISTED: tuple[Metric, ...] = (
         unable="they are silent",
     ),
     _kernel("kad", "musicnn", "Kernel distance of the same features as `fad`.", column="embedding", usual=False),
-    _frechet("fad_vggish", "vggish", "`fad` with VGGish, as in papers.", column="embedding", usual=False),
+    _frechet(
+        "fad_vggish",
+        "vggish",
+        "`fad` with VGGish. A clip counts once; in papers each 0.96 s of it counts.",
+        column="embedding",
+        usual=False,
+    ),
     _kernel("kad_vggish", "vggish", "`kad` with VGGish.", column="embedding", usual=False),
     _frechet("fad_panns", "panns-cnn14", "`fad` with PANNs' Cnn14.", column="embedding", usual=False),
     _kernel("kad_panns", "panns-cnn14", "`kad` with PANNs' Cnn14.", column="embedding", usual=False),
@@ -696,7 +702,8 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.neighbours:near_copies",
         Direction.LOWER,
         "share",
-        "Share of clips that are as near to a real clip as 1 % of real clips are to another. Chance gives 1 %.",
+        "Share of clips that are as near to a real clip as 1 % of real clips are to another. Chance gives 1 %. It "
+        "needs a reference with several clips of a prompt, or with other prompts.",
         bounds=(0.0, 1.0),
         column="logits",
         usual=False,
@@ -722,7 +729,8 @@ _LISTED: tuple[Metric, ...] = (
     _frechet(
         "fvd_stylegan_v",
         "i3d-stylegan-v",
-        "FVD as StyleGAN-V's code computes it.",
+        "FVD as StyleGAN-V's code computes it, from the first window of a generated clip and any of a real one; so it "
+        "has no null.",
         reference_column="logits_random",
         ddof=0,
         usual=False,

@@ -360,6 +360,8 @@ def _remarks(row: Any) -> Iterator[str]:
         yield f"{row['shared']} of the clips are in the reference as well"
     if isinstance(row.get("hygiene"), str):
         yield row["hygiene"]
+    if isinstance(row.get("no_null"), str):
+        yield f"no null: {row['no_null']}"
 
 
 def _rank(row: Any) -> str:

@@ -1,7 +1,8 @@
 """Computes intervals of means, and the null, floor and swap test of distances between sets of clips.
 
-Clips of one prompt resemble each other, and everything here accounts for that: intervals are clustered by prompt, and
-permutations exchange only clips of one prompt.
+Clips of one prompt resemble each other, and everything here accounts for that: intervals are clustered by prompt, the
+null exchanges only clips of one prompt, and the swap test swaps all clips of a prompt together. A null across prompts,
+which needs clips that are independent, is refused where a prompt has several.
 
 A distance between two sets of clips is computed many times, for different parts of the same pooled clips. It is passed
 as a *pooled* distance: a function of (first ``[draws, n]``, second ``[draws, m]``), the indices of the pooled rows on
@@ -128,10 +129,11 @@ def permutation_null(
 ) -> Null:
     """The distances that would arise if model and reference had one distribution: clips change sides at random.
 
-    The number of clips on each side stays the same. If every prompt of the model has clips in the reference, clips are
-    exchanged within their prompt only; the null hypothesis is then that *for each prompt* the model's clips have the
-    reference's distribution. Under it the p-value is exact for any distance (Phipson and Smyth, 2010); that of a
-    bootstrap is not.
+    The number of clips on each side stays the same. If at least half of the model's clips are of prompts that the
+    reference has, clips are exchanged within their prompt only, and clips of other prompts keep their side; the null
+    hypothesis is then that *for each shared prompt* the model's clips have the reference's distribution. Under it the
+    p-value is exact for any distance (Phipson and Smyth, 2010); that of a bootstrap is not. Otherwise clips are
+    exchanged across prompts.
 
     Args:
         pooled: the distance over the model's rows, then the reference's.
@@ -140,12 +142,20 @@ def permutation_null(
         higher_is_better: for a share such as coverage, for which low values are bad.
         permutations: their number; they are seeded. Of more than 33,554 clips in all there are fewer, which bounds time
             and memory: 335 of 100,000 clips. The p-value stays exact, and cannot be below 1 / (1 + permutations).
+
+    Raises:
+        NotMeasurable: clips would be exchanged across prompts, and a prompt has several, which are not independent.
     """
     n, count = len(prompts), len(prompts) + len(real_prompts)
     permutations = min(permutations, max(_LEAST_PERMUTATIONS, MOST_EXCHANGED // count))
     strata = _numbered([*prompts, *real_prompts])
-    within = set(strata[:n]) <= set(strata[n:])
+    within = bool(np.isin(strata[:n], strata[n:]).mean() >= 0.5)
     if not within:
+        if len(np.unique(strata[:n])) < n or len(np.unique(strata[n:])) < count - n:
+            msg = (
+                "clips of one prompt are alike, and the reference has other prompts; one clip of each prompt has a null"
+            )
+            raise NotMeasurable(msg)
         strata = np.zeros(count, dtype=np.intp)
     random = np.random.default_rng(_SEED)
     order = np.empty((1 + permutations, count), dtype=np.int32)
@@ -174,30 +184,35 @@ class Difference:
 
 
 @threadpool_limits.wrap(limits=1)
-def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = MOST_SWAPS) -> Difference:
+def swap_test(
+    pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, real: int, *, permutations: int = MOST_SWAPS
+) -> Difference:
     """Is A nearer to the reference than B, or is that chance? Labels are swapped within (prompt, seed) pairs.
 
-    The reference is the same on both sides, so its own sampling error cancels.
+    All pairs of a prompt are swapped together, because they are alike. The reference is the same on both sides, so its
+    own sampling error cancels.
 
     If the distance has an ``influence``, its derivative is tested: the sum over pairs of A's influence minus B's,
-    computed from the clips of both models together, so no swap changes it. Swapping a pair turns the sign of its term,
-    so 10,000 swaps cost no more than one distance. Terms of even order cancel in the difference of two distances, so
-    the error is of third order; for a kernel distance it is 0, and the sum is the measured difference itself. The test
-    is still exact under its null, because any statistic that is computed in the same way for every swap may be tested.
+    computed from the clips of both models together, so no swap changes it. Swapping a prompt turns the sign of its
+    terms, so 10,000 swaps cost no more than one distance. Terms of even order cancel in the difference of two
+    distances, so the error is of third order; for a kernel distance it is 0, and the sum is the measured difference
+    itself. The test is still exact under its null, because any statistic that is computed in the same way for every
+    swap may be tested.
     If the derivative has another sign than the measured difference, p is 1.
 
     Other distances are computed anew for every swap, until ENOUGH_EXTREME swaps, h, are as extreme as what was
     measured: then p is h over the number drawn (Besag and Clifford, 1991).
 
     Args:
-        pooled: the distance over A's `pairs` rows, B's in the same order of keys, and the `real` rows.
-        pairs: clips that both models have.
+        pooled: the distance over A's rows, B's in the same order of keys, and the `real` rows.
+        prompts: the prompt of each pair of clips, in that order.
         real: clips of the reference.
         permutations: how many swaps at most, seeded. With all of them drawn p is (1 + extreme) / (1 + permutations).
 
     Raises:
         NotMeasurable: there are fewer than 2 pairs, or fewer than 2 clips of the reference.
     """
+    pairs, number = len(prompts), _numbered(prompts)
     if min(pairs, real) < 2:
         needs = "comparing two distances needs at least 2 clips that both models have, and 2 real ones"
         msg = f"{needs}; there are {pairs} and {real}"
@@ -213,14 +228,18 @@ def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = MOST
     else:
         measured = float(_swaps(pooled, real, np.zeros((1, pairs), dtype=bool))[0])
     if slopes is None:
-        tested, enough, swaps = measured, ENOUGH_EXTREME, functools.partial(_swaps, pooled, real)
+        tested, enough = measured, ENOUGH_EXTREME
+
+        def swaps(swapped: np.ndarray) -> np.ndarray:
+            return _swaps(pooled, real, swapped[:, number])
     else:
-        tested, enough, swaps = float(slopes.sum()), permutations + 1, functools.partial(_signed_sums, slopes)
+        tested, enough = float(slopes.sum()), permutations + 1
+        swaps = functools.partial(_signed_sums, np.bincount(number, slopes))
     if abs(measured) <= rounding:
         measured = 0.0
-    # A swap of all pairs gives minus the same number but for rounding, and must count as no nearer to 0.
+    # A swap of everything gives minus the same number but for rounding, and must count as no nearer to 0.
     least = abs(tested) - max(rounding, 1e-9 * abs(tested))
-    drawn, extreme = _drawn(swaps, pairs, least, enough, permutations)
+    drawn, extreme = _drawn(swaps, len(set(number)), least, enough, permutations)
     p = extreme / len(drawn) if extreme == enough else (1 + extreme) / (1 + len(drawn))
     if measured * tested <= 0:
         p = 1.0
@@ -229,15 +248,15 @@ def swap_test(pooled: Pooled, pairs: int, real: int, *, permutations: int = MOST
 
 
 def _drawn(
-    swaps: Callable[[np.ndarray], np.ndarray], pairs: int, least: float, enough: int, most: int
+    swaps: Callable[[np.ndarray], np.ndarray], prompts: int, least: float, enough: int, most: int
 ) -> tuple[np.ndarray, int]:
     """Draw swaps until `enough` differ by `least`, or `most` are drawn: the differences, and how many are as large."""
     random = np.random.default_rng(_SEED)
     drawn = np.empty(0)
-    at_once = max(1, min(_SWAPS_AT_ONCE, _HELD // pairs)) if enough > most else 2 * CHUNK
+    at_once = max(1, min(_SWAPS_AT_ONCE, _HELD // prompts)) if enough > most else 2 * CHUNK
     while len(drawn) < most:
         count = min(at_once, most - len(drawn))
-        drawn = np.append(drawn, swaps(random.random((count, pairs)) < 0.5))
+        drawn = np.append(drawn, swaps(random.random((count, prompts)) < 0.5))
         extreme = np.abs(drawn) >= least
         if np.count_nonzero(extreme) >= enough:
             return drawn[: np.nonzero(extreme)[0][enough - 1] + 1], enough
@@ -245,7 +264,7 @@ def _drawn(
 
 
 def _signed_sums(slopes: np.ndarray, swapped: np.ndarray) -> np.ndarray:
-    """``[draws]``: the sum of the slopes ``[pairs]``, negative where a draw ``[draws, pairs]`` swaps the pair."""
+    """``[draws]``: the sum of the slopes ``[labels]``, negative where a draw ``[draws, labels]`` swaps the label."""
     return np.where(swapped, -1.0, 1.0) @ slopes
 
 

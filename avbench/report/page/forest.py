@@ -23,7 +23,7 @@ from avbench.comparison.verdict import effect, reason
 from avbench.core import counted
 from avbench.report.page import svg
 from avbench.report.tables import p_value
-from avbench.statistics.paired import least_prompts
+from avbench.statistics.paired import ALPHA, PERMUTATIONS, least_prompts
 
 WIDE, NARROW = 720, 360
 """Widths of the two drawings of each plot, in pixels: the page shows the one that fits."""
@@ -88,6 +88,9 @@ def _captions(rows: pd.DataFrame) -> tuple[str, str]:
     if True in {*rows["paired"]} and prompts < least:
         few = f"{counted(prompts, 'prompt')} can show no difference in {many}"
         return f"{few}, however large: at least {least} prompts are needed", "too few prompts to show a difference"
+    if family > PERMUTATIONS * ALPHA:
+        few = f"{PERMUTATIONS:,} swaps of labels can show no difference in {many}"
+        return f"{few}, however large: plan fewer questions", "too many comparisons to show a difference"
     shown = "1 is about the smallest difference that"
     return f"{shown} {counted(prompts, 'prompt')} can show in {many}", f"{shown} can be shown"
 

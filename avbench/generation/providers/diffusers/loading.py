@@ -391,7 +391,7 @@ def _check_filled(pipe: Any, source: Source) -> None:
     for name, network in pipe.components.items():
         if not isinstance(network, nn.Module):
             continue
-        folder = source.folder / places.get(name, name)
+        folder = source.folder / str(places.get(name, name))
         if source.part is not None and name == source.slot:
             if source.part.kind != "component":
                 continue  # checked when it was read
