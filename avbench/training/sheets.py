@@ -26,7 +26,7 @@ _QUIETEST, _LOUDEST = -90.0, -20.0
 """Levels in decibels that are drawn black and white."""
 
 
-def sheets(folders: Sequence[RunFolder], count: int = PROMPTS, seed: int = SEED) -> dict[str, np.ndarray]:
+def sheets(folders: Sequence[RunFolder], count: int = PROMPTS) -> dict[str, np.ndarray]:
     """Draw `count` random prompts that all runs have.
 
     Returns:
@@ -43,7 +43,7 @@ def sheets(folders: Sequence[RunFolder], count: int = PROMPTS, seed: int = SEED)
         msg = f"{', '.join(str(folder.path) for folder in folders)} have no clip of the same prompt and seed"
         raise InputError(msg)
     prompts = {(subset.name, prompt.id): prompt for subset in folders[0].subsets() for prompt in subset.prompts}
-    drawn = np.random.default_rng(seed).choice(len(shared), min(count, len(shared)), replace=False)
+    drawn = np.random.default_rng(SEED).choice(len(shared), min(count, len(shared)), replace=False)
     clip_rows, sound_rows = [], []
     for key in (shared[index] for index in sorted(drawn)):
         prompt = prompts[key.subset, key.prompt]

@@ -135,10 +135,6 @@ class Command:
                 made.append(Made(paths[0], moved=True))
         return made, kind
 
-    def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Return no remarks."""
-        return []
-
     def _run(self, folder: Path) -> tuple[str | None, str | None]:
         """Run the script; return the kind of its failure and a sentence about it, or None twice."""
         with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as errors:

@@ -165,10 +165,6 @@ class ToyWorld:
         """Simulate each request's scene under its seed."""
         return [self._one(request) for request in requests]
 
-    def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Return no remarks."""
-        return []
-
     def _one(self, request: Request) -> Made:
         plain = request.prompt.tags.get("scene")
         if not isinstance(plain, Mapping):
