@@ -14,8 +14,8 @@ DIFFERENCES_LEGEND = (
     "the reference's value, so that below 0 the run is nearer. Intervals are 95 %, over prompts; a distance between "
     "distributions has none. p swaps labels prompt by prompt; Holm's counts the whole family. Detectable is the "
     "smallest true difference that 80 % of such comparisons find, needed how many prompts would find the one observed. "
-    "Bold is shown to be better. For ≈ the last column names the run shown to be nearer to the reference's value, which "
-    "is not to be better: a frozen clip can be nearer. A metric without a sign has no better side here."
+    "Bold is shown to be better. For ≈ the last column names the run shown to be nearer to the reference's value, "
+    "which is not to be better: a frozen clip can be nearer. A metric without a sign has no better side here."
 )
 DIFFERENCE_COLUMNS = {
     "Δ": "the run's number minus the other's",
