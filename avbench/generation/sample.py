@@ -170,6 +170,8 @@ def _stale(
     if lost or changed:
         for name in SCORED:  # they were computed from clips that are now replaced
             (folder.path / name).unlink(missing_ok=True)
+    for key in {**lost, **changed}:  # a kill may come between a new file and its line
+        folder.add_sample(Sample(key, None, None, 0.0, failure="the clip has changed, and was not made again yet"))
     return {*lost, *changed}, remarks
 
 

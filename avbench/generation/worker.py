@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import gc
 import json
+import os
 import resource
 import shutil
 import sys
@@ -23,9 +24,11 @@ from avbench.storage.writing import write_json
 
 
 def put_whole(source: Path, path: Path, how: Callable[[Path, Path], object] = shutil.copyfile) -> None:
-    """Copy or move a file to `path` in one step: a killed process leaves no incomplete one there."""
+    """Copy or move a file to `path` in one step, and wait until it is on disk: a kill leaves no incomplete one there."""
     part = path.with_name(f".{path.name}.part")
     how(source, part)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
     part.replace(path)
 
 
@@ -145,7 +148,7 @@ def _kept(
         place.hand_over(path, *([folder.truth_path(request.key)] if made.truth is not None else []))
         name = path.relative_to(folder.path).as_posix()
         copied = isinstance(made.clip, Path) and not made.moved  # then its own hash identifies its origin
-        source = source_of(request) if source_of and not copied else None
+        source = made.source or (source_of(request) if source_of and not copied else None)
         remark = "; ".join(clip.remarks) or None
         return Sample(
             request.key,

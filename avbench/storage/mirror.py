@@ -358,7 +358,7 @@ class Mirror:
             msg = f"{self._folder} has the mirror {here.url}: give that address, or delete {self._folder / STATE_FILE}"
             raise InputError(msg)
         now = stamps_in(self._folder)
-        own = writer is not None and (here.is_of(writer) or self._sides.is_untouched(writer))
+        own = writer is not None and (here.is_of(writer, self._folder) or self._sides.is_untouched(writer))
         if "run.json" in here.files and "run.json" not in now:  # somebody emptied the folder
             own = False
         if own and writer is not None and writer.is_this_process() and not only_read:
