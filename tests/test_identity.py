@@ -110,7 +110,7 @@ def test_clips_without_a_run_json_are_not_taken_for_those_of_another_model(mine)
         moving(Path(f"gen2/p{number}.mkv"), 5 + number)
     Path("run/run.json").unlink()
     before = Path("run/samples.jsonl").read_bytes()
-    with pytest.raises(InputError, match=r"run has a samples\.jsonl but no run\.json, so it is not known what made its"):
+    with pytest.raises(InputError, match=r"run has a samples\.jsonl but no run\.json, so it is not known what"):
         run(model="clips:gen2")
     assert Path("run/samples.jsonl").read_bytes() == before and not Path("run/run.json").exists()
     assert run(model="clips:gen2", replace=True) == run(model="clips:gen2", place="other")

@@ -24,7 +24,7 @@ from avbench.storage.writing import write_json
 
 
 def put_whole(source: Path, path: Path, how: Callable[[Path, Path], object] = shutil.copyfile) -> None:
-    """Copy or move a file to `path` in one step, and wait until it is on disk: a kill leaves no incomplete one there."""
+    """Copy or move a file to `path` in one step, and wait until it is on disk; a kill leaves no incomplete one."""
     part = path.with_name(f".{path.name}.part")
     how(source, part)
     with part.open("rb") as file:

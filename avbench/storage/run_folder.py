@@ -172,8 +172,8 @@ class RunFolder:
         fresh = not (self.path / "run.json").exists()
         if fresh and self.has_samples():
             msg = (
-                f"{self.path} has a samples.jsonl but no run.json, so it is not known what made its clips: put the file "
-                f"back{self.or_elsewhere}, or give --replace to delete the clips and start again"
+                f"{self.path} has a samples.jsonl but no run.json, so it is not known what made its clips: put the "
+                f"file back{self.or_elsewhere}, or give --replace to delete the clips and start again"
             )
             raise InputError(msg)
         if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
