@@ -571,6 +571,16 @@ def test_a_clip_of_a_worker_elsewhere_is_not_taken_from_a_mirror_that_another_co
     assert len(said) == 1
 
 
+def test_a_clip_of_a_worker_elsewhere_is_on_disk_once_it_is_collected(folder_store, tmp_path, machine, monkeypatch):
+    place, done, fsync = made(tmp_path / "a", folder_store, 1), [], os.fsync
+    mirror, one = Mirror(place, f"{folder_store}/world"), next(iter(samples(place).values()))
+    with RunFolder(place).writing(), mirror.kept():
+        (place / one.path).unlink()
+        monkeypatch.setattr("os.fsync", lambda file: done.append(os.fstat(file).st_ino) or fsync(file))
+        mirror.collect(one)
+        assert (place / one.path).stat().st_ino in done
+
+
 def test_a_clip_that_a_worker_uploaded_is_not_uploaded_again(folder_store, tmp_path, machine, monkeypatch):
     place, put, uploaded = made(tmp_path / "a", folder_store, 2), Storage.put, []
     mirror = Mirror(place, f"{folder_store}/world")

@@ -37,7 +37,7 @@ from avbench.storage.conform import ClipForm, seen_of
 from avbench.storage.content import NOT_THE_CLIPS_FAULT, holds, require_unchanged
 from avbench.storage.row_lines import StoredRow, stored_rows
 from avbench.storage.run_folder import RunFolder, no_run
-from avbench.storage.writing import line_of, write_whole, writing_whole
+from avbench.storage.writing import line_of, wait_until_on_disk, write_whole, writing_whole
 
 _SEPARATOR = "; "
 _GIVES_WAY = (*NOT_THE_CLIPS_FAULT, plug_ins.FAILED)
@@ -267,8 +267,7 @@ def _put(source: Path, target: Path) -> None:
         os.link(source.resolve(), part)
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        wait_until_on_disk(part)
     part.replace(target)
 
 
