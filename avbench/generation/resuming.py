@@ -44,7 +44,7 @@ def is_damaged(folder: RunFolder) -> bool:
         plain = read_sealed(path, "")
     except InputError:
         return True
-    return not isinstance(plain, dict) or "model" not in plain
+    return not isinstance(plain, dict) or not plain.keys() & {"format", "model"}
 
 
 def holds_another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:

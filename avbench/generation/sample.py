@@ -74,8 +74,8 @@ def sample(
             instead.
         generator: an object in memory, which stays in this process.
         preset: the record of a paper preset, for run.json.
-        replace: delete the folder's run if it is of another model, settings or prompts, or its run.json is damaged, and
-            make single clips again that have changed.
+        replace: delete the folder's run if it is of another model, settings or prompts, or its run.json is damaged or
+            gone, and make single clips again that have changed.
         renew: make single clips again whose origin has changed, with a remark; for clips of which the folder holds
             only copies.
         shard: make only this part of the run; all of it where not given.

@@ -356,8 +356,8 @@ def _merged(shards: Sequence[Reference], feature: str, kept: set[Key]) -> tuple[
 
 def _regular(shards: Sequence[Reference], feature: str) -> set[str]:
     """The values of a feature that have one shape in all shards with rows of it."""
-    kept = [shard.values.get(feature, {}) for shard in shards if (shard.clips[feature] == KEPT).any()]
-    whole = [shard.known_moments.get(feature, {}) for shard in shards if (shard.clips[feature] == COUNTED).any()]
+    kept = [shard.values.get(feature, {}) for shard in shards if KEPT in shard.clips[feature].unique()]
+    whole = [shard.known_moments.get(feature, {}) for shard in shards if COUNTED in shard.clips[feature].unique()]
 
     def same(name: str) -> bool:
         shapes = [known[name].shape[1:] for known in kept if name in known]
