@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -10,12 +12,15 @@ from command_line import run_avbench
 from made_runs import evaluated, made_run
 
 from avbench import api
-from avbench.api import scoring
+from avbench.api import Work, references, scoring
 from avbench.core import Clip, InputError
 from avbench.features.audio.onsets import Onsets
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.report.tables import LEGEND
 from avbench.storage.media import write_clip
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_view import RunView
+from avbench.storage.writing import write_json
 from avbench.subsets.from_folders import paired
 
 
@@ -74,6 +79,35 @@ def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypat
     write_clip(noise(9), real / "e.mkv")
     api.score(model, **asked)
     assert len([*card.parents[1].glob("*/card.json")]) == 2, "other clips are another reference"
+
+
+def test_a_reference_that_two_commands_need_is_built_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    real, built, work = clips(tmp_path / "real", *"ab"), [], Work(0)
+    notes = work.reporter.notes
+
+    def build(_clips, _metrics, making, place, _work):
+        built.append(making)
+        until = time.monotonic() + 30
+        while not notes:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        write_json(place / "card.json", {})
+
+    monkeypatch.setattr(references, "build_reference", build)
+    with ThreadPoolExecutor(2) as commands:
+        asked = [commands.submit(api.reference_of, real, chosen_metrics(["motion_amount"]), work) for _ in range(2)]
+    assert len({one.result() for one in asked}) == len(built) == 1
+    assert notes == [f"another command builds the reference of {real}; this one waits for it"]
+
+
+def test_clips_that_another_command_added_meanwhile_are_scored(tmp_path):
+    view = RunView(made_run(tmp_path / "run", names=["toy-control"], count=4).path)
+    assert len(view.samples()) == 4
+    made_run(tmp_path / "run", names=["toy-control"], count=5)
+    (score,) = api.evaluated(view, chosen_metrics(["onset_rate"]))
+    assert score.n == 5
+    RunFolder(view.path).require_one_evaluation("values.parquet")
 
 
 def test_scoring_waits_for_nobody_who_writes_the_same_run(tmp_path):

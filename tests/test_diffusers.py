@@ -609,6 +609,7 @@ def test_nan_and_a_missing_image_cost_their_prompts_only(built, tmp_path):
     with pytest.raises(InputError, match=r"1 of 2 clips of .* blue: it came from image:"):
         sample(*asked)
     kept = next(one for one in folder.samples().values() if one.path)
+    assert kept.source == f"image:{kept.call['image_sha256']}", "the image that was read"
     assert (
         kept.peak_memory_mib > 100 and kept.seconds > 0 and kept.call["num_frames"] == 13 and kept.spec_mismatch is None
     )

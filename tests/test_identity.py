@@ -18,12 +18,13 @@ from avbench.features.measure import measure
 from avbench.generation.identity import named_paths, source_files
 from avbench.generation.sample import sample
 from avbench.generation.table import build, run_name, same_place, split_name
+from avbench.generation.worker import put_whole
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.hook import score
 from avbench.report.page import clips as page_clips
 from avbench.storage import content
 from avbench.storage.content import content_sha256
-from avbench.storage.media import write_clip
+from avbench.storage.media import read_clip, write_clip
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import merge
@@ -89,16 +90,30 @@ def test_single_clips_are_replaced_and_the_others_kept(mine):
     found = run(replace=True)
     assert found.n == 2 and found.unmeasured == 1
     added = Path("run/samples.jsonl").read_text().splitlines()[len(lines) :]
-    assert len(added) == 2 and "no file matches" in added[1]
+    assert len(added) == 4 and "no file matches" in added[3]
+    assert all("the clip has changed, and was not made again yet" in one for one in added[:2])
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"name": "other", "sha256": "0"}'])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"name": "other", "sha256": "0"}'])
 def test_a_run_whose_run_json_is_damaged_is_made_again_with_replace(mine, content):
     before = run()
     Path("run/run.json").write_text(content)
     with pytest.raises(InputError, match=r"run/run\.json"):
         run()
     assert run(replace=True) == before
+
+
+def test_clips_without_a_run_json_are_not_taken_for_those_of_another_model(mine):
+    run()
+    shutil.copytree("gen", "gen2")
+    for number in range(3):
+        moving(Path(f"gen2/p{number}.mkv"), 5 + number)
+    Path("run/run.json").unlink()
+    before = Path("run/samples.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"run has a samples\.jsonl but no run\.json, so it is not known what"):
+        run(model="clips:gen2")
+    assert Path("run/samples.jsonl").read_bytes() == before and not Path("run/run.json").exists()
+    assert run(model="clips:gen2", replace=True) == run(model="clips:gen2", place="other")
 
 
 def test_score_measures_what_was_rendered_anew_and_says_so(mine):
@@ -115,7 +130,7 @@ def test_score_measures_what_was_rendered_anew_and_says_so(mine):
     said = run_avbench(*words, "o").stderr
     assert "note: 1 of 3 clips of o/gen has changed, for example p1: it came from a file with the sha256 " in said
     assert "; what has changed is measured again, and the other clips are kept" in said
-    assert lines() == [4, 4], "the other clips are neither copied nor measured again"
+    assert lines() == [4, 5], "the other clips are neither copied nor measured again"
     run_avbench(*words, "fresh")
     assert RunFolder(Path("o/gen")).scores() == RunFolder(Path("fresh/gen")).scores()
     assert "changed" not in run_avbench(*words, "o").stderr
@@ -127,13 +142,65 @@ def test_score_measures_what_was_rendered_anew_and_says_so(mine):
     assert RunFolder(Path("o/gen")).scores() == RunFolder(Path("fresh/gen")).scores()
 
 
+def test_a_score_that_is_killed_while_it_copies_changed_clips_goes_on(mine, monkeypatch):
+    words = ("score", "gen", "--metric", "motion_amount", "--workers", 0, "--out")
+    run_avbench(*words, "o")
+    for number in range(3):
+        moving(Path(f"gen/p{number}.mkv"), 5 + number)
+
+    def killed(source, path, *how):
+        put_whole(source, path, *how)
+        raise KeyboardInterrupt  # the new clip is there, and its line is not
+
+    with monkeypatch.context() as dying:
+        dying.setattr("avbench.generation.worker.put_whole", killed)
+        run_avbench(*words, "o", code=130)
+    run_avbench(*words, "o")
+    run_avbench(*words, "fresh")
+    assert RunFolder(Path("o/gen")).scores() == RunFolder(Path("fresh/gen")).scores()
+
+
+def test_a_copied_clip_is_on_disk_before_its_line_is(mine, monkeypatch):
+    done, fsync, add = [], os.fsync, RunFolder.add_sample
+    monkeypatch.setattr("os.fsync", lambda one: done.append(os.fstat(one).st_ino) or fsync(one))
+
+    def checked(self, sample):
+        assert (self.path / sample.path).stat().st_ino in done
+        add(self, sample)
+
+    monkeypatch.setattr(RunFolder, "add_sample", checked)
+    run()
+
+
+def frames(name, value):
+    """A folder of two equal frames, of one size and time of change whatever the value is."""
+    Path(f"gen/{name}").mkdir(exist_ok=True)
+    for number in range(2):
+        cv2.imwrite(f"gen/{name}/{number}.bmp", np.full((32, 32, 3), value, np.uint8))
+        os.utime(f"gen/{name}/{number}.bmp", ns=(10**18, 10**18))
+
+
+def test_frames_that_change_while_they_are_read_are_noticed(mine, monkeypatch):
+    for number in range(3):
+        Path(f"gen/p{number}.mkv").unlink()
+        frames(f"p{number}", 1 + number)
+
+    def changing(path, **how):
+        clip = read_clip(path, **how)
+        frames(path.name, 9)
+        return clip
+
+    with monkeypatch.context() as changed:
+        changed.setattr("avbench.generation.providers.clips.read_clip", changing)
+        run(settings={"fps": 8})
+    with pytest.raises(InputError, match=r"3 of 3 clips of run have changed, for example p0: it came from frames:"):
+        run(settings={"fps": 8})
+
+
 def test_swapped_files_of_one_size_and_time_are_noticed(mine):
     for name, value in (("p0", 1), ("p1", 2), ("p2", 3)):
         Path(f"gen/{name}.mkv").unlink()
-        Path(f"gen/{name}").mkdir()
-        for number in range(2):
-            cv2.imwrite(f"gen/{name}/{number}.bmp", np.full((32, 32, 3), value, np.uint8))
-            os.utime(f"gen/{name}/{number}.bmp", ns=(10**18, 10**18))
+        frames(name, value)
     run(settings={"fps": 8})
     run(settings={"fps": 8})
     for one, other in (("p0", "t"), ("p1", "p0"), ("t", "p1")):

@@ -125,6 +125,35 @@ def test_a_folder_that_was_copied_may_go_on(folder_store, tmp_path, machine):
     assert content(tmp_path / "again") == content(copy)
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_backup_of_a_folder_that_was_being_written_rewinds_nothing(folder_store, tmp_path, machine, restored):
+    """It is used elsewhere, or put back where it was made."""
+    place = made(tmp_path / "a", folder_store, 2)
+    with RunFolder(place).writing(), Mirror(place, f"{folder_store}/world").kept():
+        shutil.copytree(place, tmp_path / "b/world")
+        machine("second")
+        with pytest.raises(InputError, match=r"is being written by process \d+ on .* \(last sign \d+ s ago\); wait"):
+            made(tmp_path / "b", folder_store, 2)
+        machine("first")
+    before = samples(made(tmp_path / "a", folder_store, 4))
+    if restored:
+        for path in place.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(tmp_path / "b/world", place, dirs_exist_ok=True)
+    machine("third")
+    assert samples(made(tmp_path / ("a" if restored else "b"), folder_store, 4)) == before, "no clip is made again"
+    assert samples(pulled(folder_store, tmp_path / "copy")) == before
+
+
+def test_a_copy_of_the_folder_that_wrote_the_mirror_may_go_on(folder_store, tmp_path, machine):
+    place = made(tmp_path / "a", folder_store, 3)
+    shutil.copytree(place, tmp_path / "b/world")
+    machine("second")
+    run_avbench("measure", tmp_path / "b/world", "--metric", "silence", "--workers", "0")
+    run_avbench("runs", "push", tmp_path / "b/world", f"{folder_store}/world")
+    assert content(tmp_path / "store/world") == content(tmp_path / "b/world") != content(place)
+
+
 def test_two_folders_that_both_went_on_are_refused(folder_store, tmp_path, machine):
     made(tmp_path / "a", folder_store, 2)
     machine("second")
@@ -540,6 +569,16 @@ def test_a_clip_of_a_worker_elsewhere_is_not_taken_from_a_mirror_that_another_co
             with pytest.raises(InputError, match="was taken over by process"):
                 mirror.collect(one)
     assert len(said) == 1
+
+
+def test_a_clip_of_a_worker_elsewhere_is_on_disk_once_it_is_collected(folder_store, tmp_path, machine, monkeypatch):
+    place, done, fsync = made(tmp_path / "a", folder_store, 1), [], os.fsync
+    mirror, one = Mirror(place, f"{folder_store}/world"), next(iter(samples(place).values()))
+    with RunFolder(place).writing(), mirror.kept():
+        (place / one.path).unlink()
+        monkeypatch.setattr("os.fsync", lambda file: done.append(os.fstat(file).st_ino) or fsync(file))
+        mirror.collect(one)
+        assert (place / one.path).stat().st_ino in done
 
 
 def test_a_clip_that_a_worker_uploaded_is_not_uploaded_again(folder_store, tmp_path, machine, monkeypatch):

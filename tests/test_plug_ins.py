@@ -165,6 +165,20 @@ def test_what_a_feature_failed_at_is_measured_again(tmp_path, install):
     assert score.value == 1.0
 
 
+def test_no_reference_is_built_of_clips_that_a_feature_failed_at(tmp_path, install, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fails_at_eight_frames = 'return {"brightness": 1 / (len(clip.frames) - 8)}'
+    code = CODE.replace('raise ZeroDivisionError("no light")', fails_at_eight_frames)
+    install("glow", {"metrics": ["dark = glow:NO_ROWS"], "features": ["failing = glow:Failing"]}, code)
+    real, model = clips(tmp_path / "real"), clips(tmp_path / "model")
+    write_clip(Clip(np.full((9, 32, 32, 3), 99, np.uint8), 8), real / "longer.mkv")
+    words = ("--metric", "dark", "--workers", 0, "--out", tmp_path / "out")
+    for _ in range(2):
+        said = run_avbench("score", model, *words, "--reference", real, code=2).stderr
+        assert "2 clips could not be measured by failing (failed in the package glow 1.5: ZeroDivisionError" in said
+    assert not [*(tmp_path / "cache").rglob("card.json")]
+
+
 def test_of_two_packages_of_one_name_neither_is_used(install):
     for name in ("lantern", "candle"):
         install(name, {"metrics": [f"bright = {name}:GOOD"], "features": ["brightness = candle:Brightness"]})

@@ -377,6 +377,35 @@ def test_values_of_varying_length_are_not_kept(tmp_path):
     assert set(known.values[protocol.name]) == {"level", "vector"}
 
 
+@pytest.mark.parametrize("rows", [100, 2])
+def test_values_of_varying_length_are_left_out_of_merged_shards(tmp_path, rows):
+    """In one shard every clip has two events, in the other three, or unlike numbers. One pass has no such value."""
+    subset, protocol = loading.load("toy-control").limited(4), Onsets.protocol
+
+    def packed(name, seeds):
+        folder = RunFolder(tmp_path / "runs" / name)
+        folder.start(Run(name, "clips:real", {}, {subset.name: subset.digest}, seeds, {}, {}), [subset])
+        for index, prompt in enumerate(subset.prompts):
+            for seed in seeds:
+                key = Key(subset.name, prompt.id, seed)
+                values = {"level": float(seed), "times": np.arange(2.0 + seed), "vector": np.ones(3) * index}
+                values |= {"pairs": np.ones((2 + seed, 2)), "unlike": np.ones(2 + seed * index)}
+                folder.add_sample(Sample(key, f"{prompt.id}-{seed}.mkv", digest([*key]), 0.0))
+                folder.add_row(protocol, Row(key, digest([*key]), values))
+        reference_building.pack(folder, subset, [protocol], tmp_path / name, "CC0", rows=rows)
+        return tmp_path / name
+
+    one, other, whole = packed("one", (0,)), packed("other", (1,)), reference.load(packed("whole", (0, 1)))
+    for number, order in enumerate([(one, other), (other, one)]):
+        reference_building.merge(order, tmp_path / str(number), rows=rows)
+        merged = reference.load(tmp_path / str(number))
+        assert {*merged.values[protocol.name]} == {*whole.values[protocol.name]} == {"level", "vector"}
+        assert {name: {*of} for name, of in merged.known_moments.items()} == (
+            {name: {*of} for name, of in whole.known_moments.items()}
+        )
+        assert bool(merged.known_moments) == (rows == 2)
+
+
 def test_no_licence_is_claimed_for_clips_that_are_not_ours(silent, tmp_path):
     """A user's clips have the licence that the user states; nothing else is put on their card."""
     folder = RunFolder(silent("mine", range(4)).parent / "runs" / "mine")

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from command_line import run_avbench
@@ -16,7 +17,12 @@ from hypothesis import strategies as st
 from parts_of_runs import KEYS, PROTOCOLS, SEEDS, SUBSETS, WHOLE, content, part, whole
 from processes import FORKS
 
-from avbench.core import InputError, Row, Sample, Shard, digest, planned_keys
+from avbench.core import ClipSpec, InputError, Key, Protocol, Row, Sample, Shard, digest, planned_keys
+from avbench.features.current import all_seen
+from avbench.features.protocols import forms_of
+from avbench.features.table import Requires
+from avbench.storage.content import UNREADABLE
+from avbench.storage.plug_ins import failure
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import merge
 from avbench.storage.worker_pool import WorkerCrashed
@@ -234,12 +240,29 @@ def test_a_clip_goes_before_a_refusal_and_a_failure(tmp_path):
             assert (found.made, found.failed) == (1, 2)
 
 
-def test_a_row_of_a_crash_gives_way(tmp_path):
+FAILURES = [str(WorkerCrashed("measuring")), UNREADABLE, failure("lights 1.5", ZeroDivisionError("no light"))]
+
+
+@pytest.mark.parametrize("failed", FAILURES)
+def test_a_row_of_a_failure_gives_way(tmp_path, failed):
     one, other = part(tmp_path / "a", KEYS), part(tmp_path / "b", KEYS)
     sha256 = one.samples()[KEYS[3]].sha256
-    one.add_row(PROTOCOLS[0], Row(KEYS[3], sha256, None, str(WorkerCrashed("measuring"))))
+    one.add_row(PROTOCOLS[0], Row(KEYS[3], sha256, None, failed))
     merge(tmp_path / "whole", [one.path, other.path])
     assert content(tmp_path / "whole") == content(whole(tmp_path / "right").path)
+
+
+def test_of_several_failures_one_is_kept_whatever_the_order(tmp_path):
+    for name, failed in zip("abc", FAILURES, strict=True):
+        folder = part(tmp_path / name, KEYS)
+        folder.add_row(PROTOCOLS[0], Row(KEYS[3], folder.samples()[KEYS[3]].sha256, None, failed))
+    merge(tmp_path / "0/whole", [tmp_path / "a", tmp_path / "b"])
+    merge(tmp_path / "1/whole", [tmp_path / "b"])
+    merge(tmp_path / "1/whole", [tmp_path / "a"])
+    for number in "01":
+        merge(tmp_path / number / "whole", [tmp_path / "c"])
+    assert content(tmp_path / "0/whole") == content(tmp_path / "1/whole")
+    assert RunFolder(tmp_path / "0/whole").rows(PROTOCOLS[0])[KEYS[3]].missing in FAILURES
 
 
 def test_a_row_of_an_earlier_clip_gives_way_to_one_of_the_clip_that_is_there(tmp_path):
@@ -250,6 +273,40 @@ def test_a_row_of_an_earlier_clip_gives_way_to_one_of_the_clip_that_is_there(tmp
         merge(place, [folder.path for folder in order])
         merge(place, [other.path])
         assert content(place) == content(whole(tmp_path / f"right{number}").path)
+
+
+SPECIFIED = (replace(SUBSETS[0], clip_spec=ClipSpec(64, 48, 16, Fraction(8))), SUBSETS[1])
+ASIDE = Protocol("beside", 1)
+
+
+@pytest.mark.parametrize("mismatch", [None, "too small"])
+def test_rows_of_fewer_seeds_give_way_to_those_of_all(tmp_path, mismatch):
+    """A part that stopped was measured and merged; it is finished, and merged before and after it is measured again."""
+    one = part(tmp_path / "a", [], subsets=SPECIFIED, seeds=(0, 1, 2))
+    keys = [Key("walk", "w0", seed) for seed in (0, 1, 2)]
+
+    def made(key):
+        path = f"clips/{key.subset}/{key.prompt}-{key.seed}.mkv"
+        one.add_sample(Sample(key, path, digest([*key]), 0.0, spec_mismatch=mismatch))
+
+    def measured():
+        forms = forms_of(one)
+        clips = [sample for _, sample in sorted(one.samples().items())]
+        for sample in clips:
+            seen = all_seen(Requires.SEEDS, sample, None, clips, (forms, {}))
+            one.add_row(ASIDE, Row(sample.key, seen, {"of": float(len(clips))}))
+
+    for key in keys[:2]:
+        made(key)
+    measured()
+    merge(tmp_path / "whole", [one.path])
+    made(keys[2])
+    merge(tmp_path / "between", [tmp_path / "whole", one.path])
+    measured()
+    for place in ("whole", "between"):
+        merge(tmp_path / place, [one.path])
+        rows = RunFolder(tmp_path / place).rows(ASIDE)
+        assert [rows[key].values["of"] for key in keys] == [3.0] * 3
 
 
 def test_versions_and_machines_stand_beside_one_another(tmp_path):

@@ -1,7 +1,8 @@
 """Builds references from clips, or finds the one that was built before."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from avbench.api.work import SamplingJob, Work
 from avbench.core import InputError, Subset, clip_name, counted, digest
 from avbench.features.protocols import protocol_in, protocol_of
 from avbench.features.requirements import require_ready, require_reference_clips, requires
-from avbench.features.table import Requires
+from avbench.features.table import Requires, package_of
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import SHIPPED, features_of
 from avbench.metrics.table import Metric
+from avbench.storage import plug_ins
 from avbench.storage.content import cache_folder, content_sha256
+from avbench.storage.run_folder import RunFolder
 from avbench.storage.sharing import shared_command
 from avbench.subsets.loading import from_folder
 
@@ -47,7 +50,8 @@ def real_clips_in(path: Path) -> Subset | None:
 def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     """Return the reference folder `path` itself, or a reference that is built from the real clips in `path`.
 
-    A built reference is kept in the cache under a hash of the clips and the protocols, and used again.
+    A built reference is kept in the cache under a hash of the clips and the protocols, and used again. While another
+    command builds it, this one waits.
 
     Raises:
         InputError: the folder holds neither a reference nor clips, or a clip cannot be read.
@@ -59,16 +63,41 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     protocols = [protocol_of(feature, precision=work.precision) for feature in features_of(able)]
     key = digest({"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)})[:16]
     place = cache_folder() / "references" / key
-    if (place / "card.json").is_file():
-        return place
-    making = place.with_name(f"{key}.work") / subset.name
+    if not (place / "card.json").is_file():
+        with _alone(place, path, work):
+            if not (place / "card.json").is_file():  # another command may have built it meanwhile
+                _build_in_cache(path, subset, able, place, work)
+    return place
+
+
+@contextmanager
+def _alone(place: Path, path: Path, work: Work) -> Iterator[None]:
+    """Lock a place in the cache for building the reference of the clips in `path`; wait for others with a note."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(place.with_name(f".{place.name}.lock"))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            work.reporter.note(f"another command builds the reference of {path}; this one waits for it")
+            held = lock.acquire()
+    except OSError as error:
+        msg = f"the reference of {path} cannot be written to the cache {place.parent}: {error.strerror}"
+        raise InputError(msg) from None
+    with held:
+        yield
+
+
+def _build_in_cache(path: Path, subset: Subset, able: Sequence[Metric], place: Path, work: Work) -> None:
+    making = place.with_name(f"{place.name}.work") / subset.name
     asked = {"name": subset.name, "metric": [one.name for one in able], "precision": work.precision}
     about = {"command": shared_command(["avbench", "reference", "build", path], asked)}
     # with `replace`, as a build of these clips that was stopped may have found them elsewhere
     work = replace(work, replace=True)
     build_reference(RealClips(subset, f"clips:{path}", about=about), able, making, place, work)
     shutil.rmtree(making.parent, ignore_errors=True)
-    return place
 
 
 @dataclass(frozen=True)
@@ -119,6 +148,19 @@ def build_reference(
     if lost := measured(view, metrics, work):
         msg = f"{counted(lost, 'clip')} could not be measured, and a reference needs all: give the command again"
         raise InputError(msg)
+    _require_no_failure(view, features_of(metrics))
     licence = clips.licence or ("Apache-2.0" if clips.model.startswith("toyworld:") else None)
     protocols = [protocol_in(view, feature) for feature in features_of(metrics)]
     return reference_building.pack(view, clips.subset, protocols, place, licence, rows=clips.rows, about=clips.about)
+
+
+def _require_no_failure(run: RunFolder, features: Sequence[str]) -> None:
+    """Raise InputError if the code of another package raised an error on a clip, which a later version may not do."""
+    for feature in filter(package_of, features):
+        rows = run.rows(protocol_in(run, feature), ()).values()
+        if failed := [str(row.missing) for row in rows if (row.missing or "").startswith(plug_ins.FAILED)]:
+            msg = (
+                f"{counted(len(failed), 'clip')} could not be measured by {feature} ({failed[0]}), and a reference "
+                f"needs all: repair the package, or leave out the metrics of {feature}"
+            )
+            raise InputError(msg)

@@ -181,6 +181,8 @@ def _writing(folder: RunFolder, work: Work) -> Iterator[Mirror | None]:
     mirror = work.mirror_of(folder.path)
     lost = functools.partial(work.lose_mirror, folder.path)
     with folder.writing(), mirror.kept(lost) if mirror else nullcontext():
+        if isinstance(folder, RunView):
+            folder.forget()  # another command may have written since it was read
         if mirror and mirror.damage:
             work.reporter.note(mirror.damage)
         yield mirror

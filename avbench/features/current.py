@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from avbench.core import Key, Row, Sample, digest
-from avbench.features.protocols import forms_of, protocol_in, seen_of
+from avbench.features.protocols import forms_of, protocol_in
 from avbench.features.requirements import requires
 from avbench.features.table import Requires
-from avbench.storage.conform import ClipForm
+from avbench.storage.conform import ClipForm, seen_of
 from avbench.storage.run_folder import RunFolder
 
 Forms = tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]]

@@ -1,13 +1,12 @@
 """Says under which protocol a feature measures, and which bytes, in which form, it gets of a clip."""
 
 import dataclasses
-from collections.abc import Mapping
 
-from avbench.core import InputError, Protocol, Sample, digest
+from avbench.core import InputError, Protocol, digest
 from avbench.features import devices
 from avbench.features.requirements import require_reference_clips, requires
 from avbench.features.table import Requires, feature_class, package_of
-from avbench.storage.conform import ClipForm
+from avbench.storage.conform import ClipForm, seen_of
 from avbench.storage.run_folder import RunFolder
 
 
@@ -79,8 +78,3 @@ def forms_of(folder: RunFolder) -> dict[str, ClipForm]:
     return {
         one.name: ClipForm.of(one.clip_spec) for one in folder.subsets() if one.name in mismatched and one.clip_spec
     }
-
-
-def seen_of(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
-    """The hash of what a feature gets of a clip: its bytes, and the form that it is conformed to, if any."""
-    return digest([sample.sha256, forms[sample.key.subset].digest]) if sample.spec_mismatch else sample.sha256

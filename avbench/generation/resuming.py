@@ -32,19 +32,19 @@ def as_held(folder: RunFolder, run: Run) -> Run:
 
 
 def is_damaged(folder: RunFolder) -> bool:
-    """Whether a folder's run.json was cut or changed after it was written, so that nothing can be said of its run.
+    """Whether a folder's run.json was cut, changed or deleted after it was written, so that its run is unknown.
 
     Raises InputError if it cannot be read, which is no damage.
     """
     path = folder.path / "run.json"
     if not path.exists():
-        return False
+        return folder.has_samples()
     read_bytes(path)
     try:
-        read_sealed(path, "")
+        plain = read_sealed(path, "")
     except InputError:
         return True
-    return False
+    return not isinstance(plain, dict) or not plain.keys() & {"format", "model"}
 
 
 def holds_another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> bool:

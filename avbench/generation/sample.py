@@ -74,8 +74,8 @@ def sample(
             instead.
         generator: an object in memory, which stays in this process.
         preset: the record of a paper preset, for run.json.
-        replace: delete the folder's run if it is of another model, settings or prompts, or its run.json is damaged, and
-            make single clips again that have changed.
+        replace: delete the folder's run if it is of another model, settings or prompts, or its run.json is damaged or
+            gone, and make single clips again that have changed.
         renew: make single clips again whose origin has changed, with a remark; for clips of which the folder holds
             only copies.
         shard: make only this part of the run; all of it where not given.
@@ -170,6 +170,8 @@ def _stale(
     if lost or changed:
         for name in SCORED:  # they were computed from clips that are now replaced
             (folder.path / name).unlink(missing_ok=True)
+    for key in {**lost, **changed}:  # a kill may come between a new file and its line
+        folder.add_sample(Sample(key, None, None, 0.0, failure="the clip has changed, and was not made again yet"))
     return {*lost, *changed}, remarks
 
 

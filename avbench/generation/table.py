@@ -66,6 +66,8 @@ class Made:
     """Arguments of the model's call that are not in the settings, such as sizes rounded to what the model can make."""
     moved: bool = False
     """Whether a finished file may be moved away instead of copied."""
+    source: str | None = None
+    """Where the clip came from, if that was found out before it was read; else `Generator.source` is asked after it."""
 
 
 class Generator(typing.Protocol):

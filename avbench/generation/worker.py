@@ -19,13 +19,14 @@ from avbench.storage.media import read_clip, write_clip
 from avbench.storage.mirror import Place, WorkerFolder
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
-from avbench.storage.writing import write_json
+from avbench.storage.writing import wait_until_on_disk, write_json
 
 
 def put_whole(source: Path, path: Path, how: Callable[[Path, Path], object] = shutil.copyfile) -> None:
-    """Copy or move a file to `path` in one step: a killed process leaves no incomplete one there."""
+    """Copy or move a file to `path` in one step, and wait until it is on disk; a kill leaves no incomplete one."""
     part = path.with_name(f".{path.name}.part")
     how(source, part)
+    wait_until_on_disk(part)
     part.replace(path)
 
 
@@ -145,7 +146,7 @@ def _kept(
         place.hand_over(path, *([folder.truth_path(request.key)] if made.truth is not None else []))
         name = path.relative_to(folder.path).as_posix()
         copied = isinstance(made.clip, Path) and not made.moved  # then its own hash identifies its origin
-        source = source_of(request) if source_of and not copied else None
+        source = made.source or (source_of(request) if source_of and not copied else None)
         remark = "; ".join(clip.remarks) or None
         return Sample(
             request.key,

@@ -327,16 +327,23 @@ def _union(shards: Sequence[Reference]) -> pd.DataFrame:
 
 
 def _merged(shards: Sequence[Reference], feature: str, kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
-    """One feature of all shards: columns of the kept rows in the order of their keys, and moments of all rows."""
+    """One feature of all shards: columns of the kept rows in the order of their keys, and moments of all rows.
+
+    A value whose shape differs between rows is in neither, as in `_taken_in`.
+    """
     rows: dict[Key, dict[str, np.ndarray]] = {}
     moments: dict[str, list[Moments]] = {}
+    regular = _regular(shards, feature)
     for shard in shards:
         held = keys_of(shard.subset, shard.clips.loc[shard.clips[feature] == KEPT])
         new = [index for index, key in enumerate(held) if key not in rows]
         whole = shard.known_moments.get(feature, {})
         for name, one in whole.items():
-            moments.setdefault(name, []).append(one)
+            if name in regular:
+                moments.setdefault(name, []).append(one)
         for name, column in shard.values.get(feature, {}).items():
+            if name not in regular:
+                continue
             for index in new:
                 rows.setdefault(held[index], {})[name] = column[index]
             if column.ndim > 1 and new and name not in whole:
@@ -345,3 +352,18 @@ def _merged(shards: Sequence[Reference], feature: str, kept: set[Key]) -> tuple[
     names = list(rows[chosen[0]]) if chosen else []
     known = {name: np.stack([rows[key][name] for key in chosen]) for name in names}
     return known, {name: functools.reduce(Moments.merge, parts) for name, parts in moments.items()}
+
+
+def _regular(shards: Sequence[Reference], feature: str) -> set[str]:
+    """The values of a feature that have one shape in all shards with rows of it."""
+    kept = [shard.values.get(feature, {}) for shard in shards if KEPT in shard.clips[feature].unique()]
+    whole = [shard.known_moments.get(feature, {}) for shard in shards if COUNTED in shard.clips[feature].unique()]
+
+    def same(name: str) -> bool:
+        shapes = [known[name].shape[1:] for known in kept if name in known]
+        sizes = [len(known[name].mean) for known in whole if name in known]
+        is_array = bool(sizes) or any(shapes)  # only of arrays there are moments
+        everywhere = len(shapes) == len(kept) and (len(sizes) == len(whole) or not is_array)
+        return everywhere and len({*shapes}) <= 1 and len({*sizes, *(shape[-1] for shape in shapes if shape)}) <= 1
+
+    return {name for known in (*kept, *whole) for name in known if same(name)}

@@ -4,6 +4,7 @@ Models generate clips of different rates, sizes and lengths; a subset's spec mak
 the spec is returned unchanged. For every other clip the rule is part of the protocol.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, gcd
@@ -12,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from avbench.core import Audio, Clip, ClipSpec, Notes, NotMeasurable, Protocol, noted
+from avbench.core import Audio, Clip, ClipSpec, Notes, NotMeasurable, Protocol, Sample, digest, noted
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class ClipForm(Protocol):
         """The clip spec."""
         names = ("width", "height", "frames", "fps", "sample_rate", "channels")
         return ClipSpec(**{name: getattr(self, name) for name in names})
+
+
+def seen_of(sample: Sample, forms: Mapping[str, ClipForm]) -> str | None:
+    """The hash of what a feature gets of a clip: its bytes, and the form that it is conformed to, if any."""
+    return digest([sample.sha256, forms[sample.key.subset].digest]) if sample.spec_mismatch else sample.sha256
 
 
 def in_form(clip: Clip, form: ClipForm) -> Clip:

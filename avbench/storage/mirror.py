@@ -36,7 +36,7 @@ from avbench.storage.mirror_state import (
 )
 from avbench.storage.object_storage import Storage
 from avbench.storage.run_folder import RunFolder, runs_inside
-from avbench.storage.writing import writing_whole
+from avbench.storage.writing import wait_until_on_disk, writing_whole
 
 PUSH_SECONDS = 30.0
 """The least time between two uploads. An upload that takes long is followed by a longer pause."""
@@ -321,6 +321,7 @@ class Mirror:
                         damaged.append(name)
                         continue
                     place.parent.mkdir(parents=True, exist_ok=True)
+                    wait_until_on_disk(one)  # before a line names it
                     one.replace(place)
         return damaged
 
@@ -358,7 +359,7 @@ class Mirror:
             msg = f"{self._folder} has the mirror {here.url}: give that address, or delete {self._folder / STATE_FILE}"
             raise InputError(msg)
         now = stamps_in(self._folder)
-        own = writer is not None and (here.is_of(writer) or self._sides.is_untouched(writer))
+        own = writer is not None and (here.is_of(writer, self._folder) or self._sides.is_untouched(writer))
         if "run.json" in here.files and "run.json" not in now:  # somebody emptied the folder
             own = False
         if own and writer is not None and writer.is_this_process() and not only_read:

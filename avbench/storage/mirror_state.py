@@ -55,13 +55,23 @@ class Synced:
     files: Mapping[str, Stamp] = field(default_factory=dict)
     signing: str = ""
     """Of a process that writes here and was about to sign the mirror: perhaps it has."""
+    signed: tuple[float, ...] = ()
+    """When that process, or else the one that wrote the mirror from here, signed last, and may have signed since."""
+    inode: int | None = None
+    """Of the folder that it signed in. A copy of the folder has another."""
 
-    def is_of(self, writer: "Writer") -> bool:
-        """Whether nobody else wrote the mirror since both were equal."""
-        if writer.session and writer.session == self.signing:
+    def is_of(self, writer: "Writer", folder: Path) -> bool:
+        """Whether nobody else wrote the mirror since both were equal.
+
+        A copy of the folder, or an earlier state of it, that was made while the process wrote is somebody else.
+        """
+        if not writer.session or writer.session not in (self.session, self.signing):
+            return False
+        if self.taken is not None and writer.session == self.session:
+            return writer.ended and writer.updated == self.taken
+        if not self.signed:  # an older version wrote the record
             return True
-        ended = writer.ended and writer.updated == self.taken
-        return bool(writer.session) and writer.session == self.session and (self.taken is None or ended)
+        return writer.updated in self.signed and (writer.ended or self.inode == folder.stat().st_ino)
 
 
 @dataclass(frozen=True)
@@ -166,7 +176,8 @@ class Sides:
         claims, before = [], last
         while True:
             claims.append(f".mirror-after-{digest(before and asdict(before))[:16]}.json")
-            before = self._writer_in(self.storage.create(claims[-1], _signature(False, {})), claims[-1])
+            claim = _signature(False, {}, time.time())
+            before = self._writer_in(self.storage.create(claims[-1], claim), claims[-1])
             if before.is_this_process():
                 break
             if before.is_alive():
@@ -182,9 +193,11 @@ class Sides:
     def _sign(self, ended: bool = False) -> None:
         """Sign first in the folder, so that it knows its signature if killed, and then in the mirror."""
         with self._busy:
-            self._change(signing=SESSION)
-            self.storage.write(STATE_FILE, _signature(ended, self.lines))
-            self._change(session=SESSION, taken=None, signing="")
+            now = time.time()
+            before = self.synced().signed
+            self._change(signing=SESSION, signed=(*before, now), inode=self.folder.stat().st_ino)
+            self.storage.write(STATE_FILE, _signature(ended, self.lines, now))
+            self._change(session=SESSION, taken=None, signing="", signed=(now,))
             self._ended = ended
 
     def is_ours(self) -> bool:
@@ -296,9 +309,9 @@ def _recorded(content: bytes, kind: type[Found], where: str, remedy: str) -> Fou
         raise InputError(msg) from None
 
 
-def _signature(ended: bool, lines: Mapping[str, int]) -> bytes:
+def _signature(ended: bool, lines: Mapping[str, int], now: float) -> bytes:
     """What this process writes into the mirror as its writer."""
-    return json_bytes(asdict(Writer(SESSION, platform.node(), os.getpid(), time.time(), ended, lines)))
+    return json_bytes(asdict(Writer(SESSION, platform.node(), os.getpid(), now, ended, lines)))
 
 
 def stamps_in(folder: Path) -> dict[str, Stamp]:

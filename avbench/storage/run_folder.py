@@ -164,12 +164,18 @@ class RunFolder:
         folder without any clip, whose first command failed, is overwritten.
 
         Raises:
-            InputError: the folder holds another run; the message names what differs. Or names differ in case alone, and
-                the file system does not tell them apart.
+            InputError: the folder holds another run; the message names what differs. Or it has clips and no run.json.
+                Or names differ in case alone, and the file system does not tell them apart.
         """
         self.require_distinct(subsets)
         known = {"run.json", "subsets", ".lock", PROGRESS_FILE, MIRROR_FILE, MIRROR_WORK}
         fresh = not (self.path / "run.json").exists()
+        if fresh and self.has_samples():
+            msg = (
+                f"{self.path} has a samples.jsonl but no run.json, so it is not known what made its clips: put the "
+                f"file back{self.or_elsewhere}, or give --replace to delete the clips and start again"
+            )
+            raise InputError(msg)
         if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
             shutil.rmtree(self.path / "subsets", ignore_errors=True)
             self._write_subsets(subsets)
@@ -322,6 +328,10 @@ class RunFolder:
         """Path of a clip's ground truth, which exists where its maker knew it."""
         stem = self.clip_stem(key)
         return stem.with_name(f"{stem.name}.truth.json")
+
+    def has_samples(self) -> bool:
+        """Whether a clip was ever made, or tried, in this folder."""
+        return (self.path / "samples.jsonl").exists()
 
     def samples(self) -> dict[Key, Sample]:
         """Read samples.jsonl. If a key has several lines, the last one counts."""

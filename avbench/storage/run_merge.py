@@ -13,7 +13,7 @@ replaced last; until then the folder is the run that it was.
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,16 @@ from avbench.core import (
     planned_keys,
     require_same_protocol,
 )
-from avbench.storage import reading
+from avbench.storage import plug_ins, reading
+from avbench.storage.conform import ClipForm, seen_of
 from avbench.storage.content import NOT_THE_CLIPS_FAULT, holds, require_unchanged
 from avbench.storage.row_lines import StoredRow, stored_rows
 from avbench.storage.run_folder import RunFolder, no_run
-from avbench.storage.writing import line_of, write_whole, writing_whole
+from avbench.storage.writing import line_of, wait_until_on_disk, write_whole, writing_whole
 
 _SEPARATOR = "; "
+_GIVES_WAY = (*NOT_THE_CLIPS_FAULT, plug_ins.FAILED)
+"""A row whose sentence begins like one of these is no measurement: the next `measure` tries it again."""
 
 
 @dataclass(frozen=True)
@@ -264,14 +267,14 @@ def _put(source: Path, target: Path) -> None:
         os.link(source.resolve(), part)
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        wait_until_on_disk(part)
     part.replace(target)
 
 
 def _write_rows(place: Path, folders: Sequence[RunFolder], samples: Mapping[Key, Sample]) -> None:
     """Write the rows of every feature into the folder of its protocol, in the order of the samples."""
     homes: dict[str, list[Path]] = {}
+    seen = _seen(folders, samples)
     for folder in folders:
         for feature in folder.feature_folders():
             homes.setdefault(feature.name, []).append(feature)
@@ -288,22 +291,36 @@ def _write_rows(place: Path, folders: Sequence[RunFolder], samples: Mapping[Key,
         with writing_whole(target / "rows.jsonl") as file:
             for key, sample in samples.items():
                 if key in rows:
-                    file.write(reading.with_checksum(_one_line(sample, rows[key])) + b"\n")
+                    file.write(reading.with_checksum(_one_line(sample, rows[key], seen.get(key, set()))) + b"\n")
 
 
-def _one_line(sample: Sample, rows: Sequence[StoredRow]) -> bytes:
-    """Choose one row of a clip: rows of an earlier version of the clip, and rows of a failure, give way to others."""
-    rows = [row for row in rows if row.clip_sha256 == sample.sha256] or rows
-    rows = [row for row in rows if not (row.missing or "").startswith(NOT_THE_CLIPS_FAULT)] or rows
+def _seen(folders: Sequence[RunFolder], samples: Mapping[Key, Sample]) -> dict[Key, set[str | None]]:
+    """The hashes that current rows of each clip have: of what is seen of it alone, or with the prompt's other clips.
+
+    They are those of `all_seen` in features/current.py, but for rows that compare with a clip of another run.
+    """
+    forms = {one.name: ClipForm.of(one.clip_spec) for folder in folders for one in folder.subsets() if one.clip_spec}
+    made = [sample for _, sample in sorted(samples.items()) if sample.path is not None]
+    alone = {one.key: seen_of(one, forms) for one in made if not one.spec_mismatch or one.key.subset in forms}
+    of_prompt: dict[tuple[str, str], list[str | None]] = {}
+    for key, seen in alone.items():
+        of_prompt.setdefault(key[:2], []).append(seen)
+    return {key: {seen, digest([seen, *of_prompt[key[:2]]])} for key, seen in alone.items()}
+
+
+def _one_line(sample: Sample, rows: Sequence[StoredRow], seen: Collection[str | None]) -> bytes:
+    """Choose one row of a clip: rows of other clips than were `seen`, and rows of a failure, give way to others."""
+    rows = [row for row in rows if row.clip_sha256 in seen] or rows
+    rows = [row for row in rows if not (row.missing or "").startswith(_GIVES_WAY)] or rows
     lines: dict[bytes, StoredRow] = {}
     for row in rows:
         with reading.opened(row.path) as file:
             lines.setdefault(row.line(file), row)
-    if len(lines) > 1:
+    if len(lines) > 1 and not all((row.missing or "").startswith(_GIVES_WAY) for row in rows):
         one, other = [*lines.values()][:2]
         msg = (
             f"{one.where} and {other.where} hold different rows of {_named(sample.key)}, so they are not of one "
             "measuring: merge only one of the two"
         )
         raise InputError(msg)
-    return next(iter(lines))
+    return min(lines)

@@ -32,11 +32,11 @@ def _forgetting(method: Method) -> Method:
 
     @functools.wraps(method)
     def writer(self: "RunView", *args: Any, **options: Any) -> Any:
-        self._known.clear()
+        self.forget()
         try:
             return method(self, *args, **options)
         finally:
-            self._known.clear()
+            self.forget()
 
     return writer  # type: ignore[return-value]
 
@@ -54,6 +54,10 @@ class RunView(RunFolder):
             raise no_run(path)
         self.gone: tuple[Sample, ...] = require_unchanged(self)
         """The samples whose files are missing; their measured rows are kept."""
+
+    def forget(self) -> None:
+        """Read everything again when it is next asked for."""
+        self._known.clear()
 
     def require_one_evaluation(self, name: str) -> None:
         """As in `RunFolder`, but a file is read and hashed only once."""

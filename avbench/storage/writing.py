@@ -102,6 +102,12 @@ def line_of(value: object) -> bytes:
     return reading.with_checksum(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
 
 
+def wait_until_on_disk(path: Path) -> None:
+    """Wait until a file that was written by other means, such as a copy, is on disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def append_line(path: Path, value: object, *, durable: bool = False) -> None:
     """Append a value as one JSON line with its checksum in one write, after dropping an incomplete last line.
 

@@ -72,7 +72,10 @@ class ClipsFolder:
 
     def _one(self, request: Request) -> Made:
         path = self._path(request)
-        return Made(read_clip(path, fps=self._fps) if path.is_dir() else path)
+        if not path.is_dir():
+            return Made(path)
+        source = self.source(request)  # first: frames that change while they are read are noticed the next time
+        return Made(read_clip(path, fps=self._fps), source=source)
 
     def _path(self, request: Request) -> Path:
         candidates = self._candidates(request)

@@ -216,7 +216,9 @@ class Diffusers:
                 self._ranks.end()
                 self._ranks = self._pipe = None
             raise
-        return Made(calling.clip_of(output, self._pipe, self._decided.fps), call=recorded)
+        image = recorded.get("image_sha256")  # hashed before it was read, and making a clip takes long
+        source = None if image is None else f"image:{image}"
+        return Made(calling.clip_of(output, self._pipe, self._decided.fps), call=recorded, source=source)
 
     def _form(self, spec: ClipSpec | None) -> dict[str, Any]:
         """The settings of a request, with the size and length rounded to what the model can make."""
@@ -258,10 +260,11 @@ class Diffusers:
         if not path.is_file():
             msg = f"prompt {prompt.id!r}: the image {path} does not exist; -M images= gives the folder of images"
             raise InputError(msg)
+        sha256 = file_sha256(path)
         image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
         if width and height:
             image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
-        return image, file_sha256(path)
+        return image, sha256
 
     @property
     def _part_path(self) -> Path | None:
