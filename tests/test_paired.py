@@ -85,16 +85,19 @@ def test_labels_of_a_prompt_are_swapped_together():
     assert paired_difference(a, b, prompts).p == pytest.approx(expected)
 
 
-def test_swaps_are_judged_by_the_distance_from_the_target():
+def test_swaps_are_judged_by_the_distances_from_the_targets():
+    """Every pattern of swaps; by the differences of the values p would be 0.359. In one subset both are always one."""
     a, b, prompts = drawn(prompts=8, seeds=2, shift=0.4)
+    targets = ((slice(6), 0.2), (slice(6, 16), 0.8))
 
     def nearer(kept):
-        kept = np.repeat(kept, 2)
-        return abs(np.where(kept, a, b).mean() - 0.8) - abs(np.where(kept, b, a).mean() - 0.8)
+        x, y = (np.where(np.repeat(kept, 2), *sides) for sides in ((a, b), (b, a)))
+        return np.mean([abs(x[at].mean() - goal) - abs(y[at].mean() - goal) for at, goal in targets])
 
     every = np.abs([nearer(kept) for kept in itertools.product((True, False), repeat=8)])
     expected = np.mean(every >= every[0] - 1e-12)
-    assert paired_difference(a, b, prompts, targets=np.full(16, 0.8)).p == expected == 0.234375
+    options = {"subsets": ["x"] * 6 + ["y"] * 10, "targets": [0.2] * 6 + [0.8] * 10}
+    assert paired_difference(a, b, prompts, **options).p == expected == 0.1796875
 
 
 def test_swapping_models_turns_the_sign_and_nothing_else():
