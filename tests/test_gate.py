@@ -65,12 +65,14 @@ def test_another_draw_of_the_same_model_passes(tmp_path, baseline):
     assert check(tmp_path, evaluated(made_run(tmp_path / "redrawn", seed=2))).exit_code == 0
 
 
-def test_a_regression_fails_and_is_told_in_every_form(tmp_path, baseline):
-    worse = evaluated(made_run(tmp_path / "worse", seed=1, lpips=0.004))
+@pytest.mark.parametrize(("moved", "subset"), [(0.004, "toy-control"), (-0.004, "toy-object-contact")])
+def test_a_regression_fails_and_is_told_in_every_form(tmp_path, baseline, moved, subset):
+    """Away from the reference's value: the baseline lies above it on toy-control, and below it on the other."""
+    worse = evaluated(made_run(tmp_path / "worse", seed=1, lpips=moved))
     junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
     result = check(tmp_path, worse, "--junit", str(junit), "--summary", str(summary))
     assert result.exit_code == 1
-    assert "::error title=toy-control/lpips_consecutive::worse by 0.004" in result.output
+    assert f"::error title={subset}/lpips_consecutive::worse by 0.004 " in result.output
     suite = ET.parse(junit).getroot()
     failed = {case.get("name") for case in suite if case.find("failure") is not None}
     assert failed == {"toy-control/lpips_consecutive", "toy-object-contact/lpips_consecutive"}
