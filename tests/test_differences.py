@@ -400,3 +400,8 @@ def test_micro_counts_every_clip_alike(tmp_path):
         micro, macro = (board.loc[(pool, "lpips_consecutive", run.path.name)] for pool in ("micro", "macro"))
         assert micro["n"] == 36 and micro["value"] == pytest.approx(pd.concat(values).mean())
         assert macro["value"] == pytest.approx(np.mean([part.mean() for part in values]))
+        for pool, weights in ((macro, np.array([1, 1]) / 2), (micro, np.array([12, 24]) / 36)):
+            variances = (weights * [part.sem() for part in values]) ** 2
+            dof = variances.sum() ** 2 / np.sum(variances**2 / (np.array([12, 24]) - 1))
+            known = stats.t.interval(0.95, dof, pool["value"], np.sqrt(variances.sum()))
+            assert (pool["low"], pool["high"]) == pytest.approx(known), "one clip of each prompt"
