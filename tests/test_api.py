@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,10 +12,13 @@ import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
 
+import avbench
+import avbench.metrics
 from avbench import api
 from avbench.api import Work, references, scoring
 from avbench.core import Clip, InputError
 from avbench.features.audio.onsets import Onsets
+from avbench.metrics import hook
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.report.tables import LEGEND
 from avbench.storage.media import write_clip
@@ -22,6 +26,8 @@ from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
 from avbench.storage.writing import write_json
 from avbench.subsets.from_folders import paired
+
+ASKED = ("lpips_consecutive", "onset_rate", "fvd")
 
 
 def noise(seed):
@@ -127,6 +133,54 @@ def test_show_prints_the_answer_and_the_table_of_the_command_line(tmp_path, caps
     sentences = [*found.verdict, "± is half of a 95 % interval."]
     assert all(sentence in text for sentence in sentences for text in (shown, printed))
     assert LEGEND not in shown, "the long tables are in the report"
+
+
+def test_every_kind_of_logger_gets_the_values_that_there_are(tmp_path):
+    run = evaluated(made_run(tmp_path / "a", names=["toy-control"]), "onset_rate", "fvd")
+    values = {score.metric: score.value for score in run.scores()[0]}
+    found, got = api.compare(run.path), {}
+
+    def log(values, step="not given"):
+        got.update({name: (value, step) for name, value in values.items()})
+
+    tensorboard = SimpleNamespace(add_scalar=lambda name, value, step: log({name: value}, step))
+    for logger, without in (
+        (tensorboard, None),
+        (SimpleNamespace(log_metrics=log, log=None), None),
+        (SimpleNamespace(log=log), "not given"),
+    ):
+        for options, step in (({}, without), ({"step": 3}, 3)):
+            got.clear()
+            found.log(logger, **options)
+            assert got == {"a/toy-control/onset_rate": (values["onset_rate"], step)}
+    assert values["fvd"] is None
+    with pytest.raises(InputError, match="object cannot be logged to: it has neither log, log_metrics nor add_scalar"):
+        found.log(object())
+
+
+def test_what_the_documentation_says_of_python_is_there(tmp_path, capsys):
+    runs = [evaluated(made_run(tmp_path / name, names=["toy-control"], seed=k), *ASKED) for k, name in enumerate("ab")]
+    found = api.compare([run.path for run in runs])
+    for run in runs:
+        values = {score.metric: score.value for score in run.scores()[0] if score.value is not None}
+        row = found.table.loc["toy-control", run.path.name]
+        assert row.dropna().to_dict() == values and {*row.index} == {*ASKED}
+    assert len(found.table) == 2
+    found.show()
+    assert "show(all_metrics=True)" in capsys.readouterr().out
+    found.show(all_metrics=True)
+    assert "show(all_metrics=True)" not in capsys.readouterr().out
+    assert found.save_figure(tmp_path / "forest.svg") == [tmp_path / "forest.svg"]
+    assert (tmp_path / "forest.svg").is_file()
+    assert avbench.training_hook is hook.score
+    a, b = np.random.default_rng(0).normal(size=(2, 500, 64))
+    assert avbench.metrics.frechet_distance(a, b) == pytest.approx(4.438, abs=5e-4)
+
+
+def test_a_report_is_saved_and_its_page_returned(tmp_path):
+    found = api.score(clips(tmp_path / "model", *"ab"), metrics=["motion_amount"], out=tmp_path / "out", workers=0)
+    page = found.save_report(tmp_path / "report")
+    assert page == tmp_path / "report" / "report.html" and found.verdict[0] in page.read_text()
 
 
 def test_the_latex_table_is_that_of_the_command_line(tmp_path):

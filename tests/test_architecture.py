@@ -33,6 +33,7 @@ MAY_IMPORT = {
 def imports(path):
     """The folders of avbench that a file imports, with the whole module name."""
     for node in ast.walk(ast.parse(path.read_text())):
+        assert not getattr(node, "level", 0), f"{path} has a relative import: name the whole module"
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "avbench":
             base = node.module.split(".")[1:]
             yield from ([*base, name.name] for name in node.names)

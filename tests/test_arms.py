@@ -78,6 +78,16 @@ def test_the_numbers_are_those_of_the_runs_values(arms, found):
     assert list(dots["value"]) == pytest.approx(list(tables[0].mean(1)))
 
 
+def test_an_arm_below_the_reference_is_as_much_worse_as_one_above(place, tmp_path):
+    for number in range(2):
+        training(tmp_path / f"c-{number}", seed=60 + number, metrics=["lpips_consecutive"], lpips=-0.01)
+    arms = opened_arms({"a": [place / "a-0", place / "a-1"], "c": f"{tmp_path}/c-*"})
+    scores = [[folder.scores()[0][0] for folder in arm.trainings] for arm in arms]
+    near, below = (abs(np.mean([one.value - one.reference for one in of_arm])) for of_arm in scores)
+    (row,) = arm_differences(arms, metrics=["lpips_consecutive"]).differences.itertuples()
+    assert row.difference == pytest.approx(below - near) == pytest.approx(0.01, rel=0.1) and row.better == "a"
+
+
 def test_a_distance_is_one_number_per_training(arms, found):
     a, b = (
         np.array(
@@ -257,6 +267,9 @@ def test_arms_are_compared_from_python_and_several_against_one(place, tmp_path):
     assert found.scores.set_index("model").loc["c", "trainings"] == 2
     assert len(avbench.compare_arms(arms, metrics=["onset_rate"], all_pairs=True).differences) == 3
     found.show()
+    assert found.save_report(tmp_path / "report") == tmp_path / "report" / "arms.html"
+    written = (tmp_path / "report" / "arms.md").read_text()
+    assert all(part in written for part in found.to_markdown().split("\n\n")), "that has figures as well"
 
 
 def test_trainings_that_look_like_different_models_are_said(tmp_path):

@@ -3,16 +3,25 @@
 import dataclasses
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from command_line import run_avbench
 from made_runs import SUBSETS, by_hand, evaluated, made_run
+from scipy import stats
 
 from avbench.comparison import plan
-from avbench.comparison.differences import better, differences, in_family
-from avbench.comparison.leaderboard import _distance_p, find, leaderboard
+from avbench.comparison.differences import (
+    _detectable,
+    against_margin,
+    better,
+    differences,
+    in_family,
+    worsening,
+)
+from avbench.comparison.leaderboard import _distance_p, _ranked, _Table, find, leaderboard
 from avbench.comparison.power import planned
 from avbench.comparison.score_table import clip_values, scores_frame
 from avbench.core import InputError, Key, Sample
@@ -20,11 +29,10 @@ from avbench.features.protocols import protocol_of
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.table import known_metrics
+from avbench.statistics.paired import paired_difference, t_test
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import write_json
-
-DIFFERENCE = pd.DataFrame({"p": [0.25]})
 
 
 @pytest.fixture
@@ -72,6 +80,31 @@ def test_runs_without_a_common_seed_are_compared_unpaired(tmp_path, runs):
     assert "macro" not in found.index.get_level_values("subset")
 
 
+@pytest.mark.parametrize("seeds", [(0,), (7,)])
+def test_a_run_below_the_reference_is_as_much_worse_as_one_above(tmp_path, runs, seeds):
+    """Paired, and without a common seed."""
+    below = evaluated(made_run(tmp_path / "below", seed=3, lpips=-0.01, seeds=seeds))
+    sides = [[one for one in run.scores()[0] if one.metric == "lpips_consecutive"] for run in (runs["good"], below)]
+    good, other = ([abs(one.value - one.reference) for one in side] for side in sides)
+    found = table(runs["good"], below).xs("lpips_consecutive", level="metric").droplevel("run")
+    ranks = leaderboard([runs["good"], below]).set_index(["metric", "subset", "model"])["rank"].sort_index()
+    for subset, apart, known in zip(SUBSETS, other, good, strict=True):
+        assert found.loc[subset, "difference"] == pytest.approx(apart - known) == pytest.approx(0.01, rel=0.1)
+        assert found.loc[subset, "better"] == "good"
+        assert ranks["lpips_consecutive", subset].to_dict() == {"good": 1, "below": 2}
+    assert ranks["lpips_consecutive", "macro"].to_dict() == {"good": 1, "below": 2}
+    if seeds == (0,):
+        assert found.loc["macro", "difference"] == pytest.approx(np.mean(other) - np.mean(good))
+        assert found.loc["macro", "better"] == "good"
+
+
+def test_where_higher_is_better_the_higher_run_wins():
+    row = SimpleNamespace(direction="higher", kind="clips", difference=-0.2, run="b", against="a", shown=True)
+    assert worsening(row) == 0.2 and better(row) == "a"
+    board, p = pd.DataFrame({"value": [0.1, 0.9]}), np.array([[np.nan, 0.001], [0.001, np.nan]])
+    assert _ranked(board, board, known_metrics()["sync_excess"], p)["rank"].tolist() == [2, 1]
+
+
 def test_a_comparison_of_too_few_clips_is_in_the_family_only_if_a_plan_declares_it():
     names = ("lpips_consecutive", "onset_rate", "fvd")
     given = {"subset": "s", "metric": names, "p": (0.03, 0.04, 0.5), "p_holm": np.nan, "too_few": (None, None, "few")}
@@ -112,6 +145,22 @@ def test_no_difference_can_be_shown(runs):
     assert found.loc[("toy-control", "lpips_consecutive", "same"), "verdict"] == "alike"
     assert pd.isna(found.loc[("toy-control", "lpips_consecutive", "worse"), "verdict"])
     assert pd.isna(found.loc[("toy-control", "onset_rate", "same"), "verdict"]), "it has no margin"
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("lower", 1), ("higher", -1)])
+@pytest.mark.parametrize(("dof", "known"), [(20.0, stats.t(20)), (float("nan"), stats.norm)])
+def test_a_run_is_no_worse_where_a_loss_of_the_margin_is_excluded(direction, sign, dof, known):
+    row = {"margin": 1.0, "error": 0.5, "dof": dof, "direction": direction, "kind": "clips"}
+    ahead, behind = (against_margin(SimpleNamespace(difference=sign * size, **row), 0.05) for size in (-0.2, 0.2))
+    assert (ahead["p_not_worse"], ahead["verdict"]) == (pytest.approx(known.sf(2.4)), "no worse")
+    assert (behind["p_not_worse"], behind["verdict"]) == (pytest.approx(known.sf(1.6)), None)
+    assert ahead["p_alike"] == behind["p_alike"] == pytest.approx(known.sf(1.6))
+
+
+@pytest.mark.parametrize(("family", "quantile"), [(1, 1.959964), (10, 2.807034)])
+def test_what_a_distance_could_detect_follows_from_its_permutations(family, quantile):
+    row = SimpleNamespace(error=2.0, dof=float("nan"))
+    assert _detectable(row, family, 0.05) == pytest.approx(2 * (quantile + 0.841621))
 
 
 @pytest.mark.parametrize(
@@ -243,6 +292,22 @@ def test_the_leaderboard_ranks_what_the_data_separate(tmp_path, runs):
         find([tmp_path / "good" / "features"])
 
 
+@pytest.mark.parametrize("micro", [False, True])
+@pytest.mark.parametrize("targets", [{"s": None, "t": None}, {"s": 0.3, "t": -0.2}])
+def test_the_leaderboard_tests_a_pair_as_a_comparison_does(targets, micro):
+    random, prompts = np.random.default_rng(1), {"s": range(10, 20), "t": range(20, 26)}
+    index = {name: pd.MultiIndex.from_product([of, range(3)], names=["prompt", "seed"]) for name, of in prompts.items()}
+    series = {(run, name): pd.Series(random.standard_normal(len(of)), of) for run in "ab" for name, of in index.items()}
+    a, b = (np.concatenate([series[run, name] for name in index]) for run in "ab")
+    subsets = np.repeat([*index], [len(one) for one in index.values()])
+    options = {"subsets": [*subsets], "micro": micro}
+    if targets["s"] is not None:
+        options["targets"] = [targets[name] for name in subsets]
+    known = paired_difference(a, b, [one for of in index.values() for one, _ in of], **options)
+    p = _Table(series, targets).p_values(micro=micro)
+    assert p[0, 1] == p[1, 0] == pytest.approx(float(t_test(known.value, known.error, known.dof)))
+
+
 @pytest.mark.slow
 def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
     one_seed = planned([runs["good"], runs["same"]], [24, 96], [1, 2]).set_index(["subset", "metric", "prompts"])
@@ -289,12 +354,16 @@ def test_distances_are_ranked_whatever_other_metrics_differ(tmp_path, monkeypatc
     asked = []
     monkeypatch.setattr(
         "avbench.comparison.leaderboard.differences",
-        lambda folders, **how: asked.append(([one.path.name for one in folders], how["metrics"])) or DIFFERENCE,
+        lambda folders, **how: (
+            asked.append(([one.path.name for one in folders], how["metrics"], how["pairs"])) or found
+        ),
     )
-    scored = pd.DataFrame({"model": ["c", "a"], "subset": "toy-control", "metric": "fvd"})
-    folders = [RunFolder(tmp_path / name) for name in "abc"]
+    found = pd.DataFrame({"p": [0.1, 0.2, 0.3]})
+    scored = pd.DataFrame({"model": ["c", "a", "b"], "subset": "toy-control", "metric": "fvd"})
+    folders = [RunFolder(tmp_path / name) for name in "abcd"]
     p = _distance_p(scored, folders, (), None)
-    assert asked == [(["c", "a"], ["fvd"])] and p[0, 1] == p[1, 0] == 0.25
+    assert asked == [(["c", "a", "b"], ["fvd"], [(0, 1), (0, 2), (1, 2)])]
+    np.testing.assert_array_equal(p, [[np.nan, 0.1, 0.2], [0.1, np.nan, 0.3], [0.2, 0.3, np.nan]])
 
 
 @pytest.mark.parametrize("form", ["console", "markdown", "latex", "csv", "json"])
@@ -331,3 +400,8 @@ def test_micro_counts_every_clip_alike(tmp_path):
         micro, macro = (board.loc[(pool, "lpips_consecutive", run.path.name)] for pool in ("micro", "macro"))
         assert micro["n"] == 36 and micro["value"] == pytest.approx(pd.concat(values).mean())
         assert macro["value"] == pytest.approx(np.mean([part.mean() for part in values]))
+        for pool, weights in ((macro, np.array([1, 1]) / 2), (micro, np.array([12, 24]) / 36)):
+            variances = (weights * [part.sem() for part in values]) ** 2
+            dof = variances.sum() ** 2 / np.sum(variances**2 / (np.array([12, 24]) - 1))
+            known = stats.t.interval(0.95, dof, pool["value"], np.sqrt(variances.sum()))
+            assert (pool["low"], pool["high"]) == pytest.approx(known), "one clip of each prompt"

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_runs import METRICS, SUBSETS, evaluated, made_run
+from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from avbench.comparison import score_table
@@ -131,6 +132,16 @@ def test_a_reference_that_a_metric_cannot_measure_leaves_the_runs_own_value(tmp_
     reference_building.pack(silent, SUBSET, [levels], tmp_path / "reference", "CC0")
     score = scored(folder("run", 0, silent=0.0, loudness=-20.0), tmp_path / "reference", "loudness")["loudness"]
     assert score.value == -20.0 and score.reference is None and score.missing is None
+
+
+def test_the_interval_of_a_mean_is_over_prompts(tmp_path):
+    """With as many clips of each prompt it is Student's interval of the prompts' means."""
+    run = evaluated(made_run(tmp_path / "run", seeds=(0, 1, 2), names=["toy-control"]), "lpips_consecutive")
+    ((score,), _), (values,) = run.scores(), score_table.clip_values(run).values()
+    means = values.groupby("prompt").mean()
+    low, high = stats.t.interval(0.95, 23, means.mean(), stats.sem(means))
+    assert score.interval == pytest.approx((low, high)) and score.n == 72
+    assert high - low > 1.3 * np.diff(stats.t.interval(0.95, 71, values.mean(), stats.sem(values)))
 
 
 def test_a_working_folder_that_is_a_run_is_not_taken_for_the_run_of_reference_clips(tmp_path, monkeypatch):

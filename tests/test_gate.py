@@ -65,16 +65,26 @@ def test_another_draw_of_the_same_model_passes(tmp_path, baseline):
     assert check(tmp_path, evaluated(made_run(tmp_path / "redrawn", seed=2))).exit_code == 0
 
 
-def test_a_regression_fails_and_is_told_in_every_form(tmp_path, baseline):
-    worse = evaluated(made_run(tmp_path / "worse", seed=1, lpips=0.004))
+@pytest.mark.parametrize(("moved", "subset"), [(0.004, "toy-control"), (-0.004, "toy-object-contact")])
+def test_a_regression_fails_and_is_told_in_every_form(tmp_path, baseline, moved, subset):
+    """Away from the reference's value: the baseline lies above it on toy-control, and below it on the other."""
+    worse = evaluated(made_run(tmp_path / "worse", seed=1, lpips=moved))
     junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
     result = check(tmp_path, worse, "--junit", str(junit), "--summary", str(summary))
     assert result.exit_code == 1
-    assert "::error title=toy-control/lpips_consecutive::worse by 0.004" in result.output
+    assert f"::error title={subset}/lpips_consecutive::worse by 0.004 " in result.output
     suite = ET.parse(junit).getroot()
     failed = {case.get("name") for case in suite if case.find("failure") is not None}
     assert failed == {"toy-control/lpips_consecutive", "toy-object-contact/lpips_consecutive"}
     assert suite.get("failures") == str(len(failed)) and "**failed**" in summary.read_text()
+
+
+def test_an_improvement_passes_however_large(tmp_path):
+    gate.update(evaluated(made_run(tmp_path / "before", seed=1, lpips=0.004)), tmp_path / "baseline.zip", "first")
+    (tmp_path / "plan.toml").write_text(PLAN)
+    result = check(tmp_path, evaluated(made_run(tmp_path / "after", seed=1)), "--summary", tmp_path / "summary.md")
+    assert result.exit_code == 0
+    assert (tmp_path / "summary.md").read_text().count("worse by -0.00") == len(SUBSETS)
 
 
 def test_a_check_that_fails_does_not_say_that_a_loss_can_pass(tmp_path, baseline):
@@ -176,6 +186,18 @@ def test_a_first_plan_names_what_it_has_no_margin_for(tmp_path):
     text = gate.initial_plan(tmp_path / "baseline.zip")
     assert "# Not checked, for want of a known noise or of a better side: toy-control/fvd.\n[margin]" in text
     assert list(plan.from_plain(tomllib.loads(text)).margins) == ["toy-control/lpips_consecutive"]
+
+
+def test_the_first_margin_of_a_distance_is_two_deviations_of_its_null(tmp_path, real):
+    run = made_run(tmp_path / "run", names=["toy-control"])
+    random = np.random.default_rng(3)
+    for key, sample in run.samples().items():
+        row = Row(key, sample.sha256, {"logits": random.standard_normal(12).astype(np.float32)})
+        run.add_row(protocol_of("i3d-k400"), row)
+    (score,) = evaluate(run, chosen_metrics(["fvd"]), place=real)
+    gate.update(run, tmp_path / "baseline.zip", "first")
+    written = plan.from_plain(tomllib.loads(gate.initial_plan(tmp_path / "baseline.zip")))
+    assert written.margin("toy-control", "fvd") == pytest.approx(2 * score.null.sd, rel=0.01)
 
 
 @pytest.mark.parametrize("count", [0, 20, 23])

@@ -77,6 +77,15 @@ def test_the_lag_is_read_back_with_its_sign(lag):
     assert sync.sync_offset(found) == pytest.approx([1000 * abs(lag)], abs=6)
 
 
+def test_chance_is_the_mean_over_99_offsets_of_the_sound():
+    """Between 0.2 and 3.8 s of 4 s: five of the offsets lie within 0.1 s of 1 s, five of 2 s, and five of 3 s."""
+    same = table(([1, 2, 3], [1, 2, 3]))  # each of these 15 gives two matches of three events and two onsets
+    assert sync.sync_excess(same) == pytest.approx([1 - 15 * (2 * 2 / (3 + 2)) / 99])
+    apart = table(([1.0], [2.0]))  # the five near 3 s bring the onset to 1 s
+    assert sync.sync_excess(apart) == pytest.approx([0 - 5 / 99])
+    assert sync.sync_p(table(([2.0], [2.0]))) == [1 / 100] and sync.sync_p(apart) == [1]
+
+
 @pytest.mark.statistical
 def test_chance_has_no_excess():
     rng = np.random.default_rng(2)

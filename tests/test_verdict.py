@@ -192,7 +192,12 @@ def test_one_run_is_not_compared():
 
 @pytest.mark.parametrize(
     ("row", "expected"),
-    [(WON, 1200.0), (OPEN, -0.1), (("x", "neither", "clips", -0.2, "", 0.2, 0.2, 3, None, None), -2.0)],
+    [
+        (WON, 1200.0),
+        (OPEN, -0.1),
+        (("sync_excess", "higher", "clips", 0.2, "", 0.2, 0.2, 3, None, None), 2.0),
+        (("x", "neither", "clips", -0.2, "", 0.2, 0.2, 3, None, None), -2.0),
+    ],
 )
 def test_an_effect_is_in_units_of_the_smallest_detectable_one_and_positive_where_the_run_is_better(row, expected):
     _, found = frames([row])

@@ -70,7 +70,7 @@ def limited():
 
 
 def drill(inputs, least):
-    """Try (name, action) pairs; prints how many were read and refused, and fails on anything else."""
+    """Try (name, action) pairs: prints how many were read and refused; fails on anything else, and if most are read."""
     counts, wrong = Counter(), []
     before = peak_memory_mib(resource.RUSAGE_SELF)
     for name, action in inputs:
@@ -93,6 +93,7 @@ def drill(inputs, least):
     assert not wrong, f"{len(wrong)} wrong: {wrong[:10]}"
     assert grown < MEBIBYTES
     assert sum(counts.values()) >= least, counts
+    assert counts["refused"] >= sum(counts.values()) / 2, f"most of these bad files were read: {counts}"
 
 
 def places(plain, path=()):
@@ -418,3 +419,5 @@ def test_the_tools_of_this_drill():
     assert tomllib.loads(toml({"a": 1, "b": {"c": float("nan")}}).decode())["a"] == 1
     with pytest.raises(AssertionError, match="KeyError"):
         drill([("x", lambda: {}["x"])], 0)
+    with pytest.raises(AssertionError, match="most of these bad files were read"):
+        drill([("x", lambda: None)], 1)
