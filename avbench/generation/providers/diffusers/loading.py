@@ -278,13 +278,16 @@ def longer_captions(source: Source, captions: Iterable[str], call: Mapping[str, 
     place = source.folder / "tokenizer"
     if not place.is_dir():
         return []
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-    except Exception:  # loading the pipeline gives the reason
-        return []
-    most = call.get("max_sequence_length") or calling.default(source.pipeline, "max_sequence_length")
-    most = most or tokenizer.model_max_length
-    return [caption for caption in captions if len(tokenizer(caption).input_ids) > most]
+    with _quiet():
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                place, local_files_only=True, trust_remote_code=False
+            )
+        except Exception:  # loading the pipeline gives the reason
+            return []
+        most = call.get("max_sequence_length") or calling.default(source.pipeline, "max_sequence_length")
+        most = most or tokenizer.model_max_length
+        return [caption for caption in captions if len(tokenizer(caption).input_ids) > most]
 
 
 def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> Any:
