@@ -53,7 +53,7 @@ class Score:
     interval: tuple[float, float] | None = None
     """95 % confidence interval of a mean over clips, clustered by prompt."""
     null: Null | None = None
-    """The null distribution; only for a distance whose reference has rows."""
+    """The null distribution; None for a mean over clips, and for a distance with `no_null`."""
     no_null: str | None = None
     """For a distance without a null: why, in a sentence."""
     floor: float | None = None

@@ -1,9 +1,9 @@
 """Measures the distance of a run's clips to a reference, with its null and its floor at the same number of clips.
 
-Every distance is reported with two other numbers at the same n: a permutation null, and the floor, which is the score
-of the reference's own clips (see uncertainty.py). Two models are compared by the difference of their distances to the
-same reference. This module chooses the arrays that a metric compares; frechet.py,
-kernel.py and neighbours.py compare them.
+A distance is reported with two other numbers at the same n where they can be computed: a permutation null, and the
+floor, which is the score of the reference's own clips (see uncertainty.py). Two models are compared by the difference
+of their distances to the same reference. This module chooses the arrays that a metric compares; frechet.py, kernel.py
+and neighbours.py compare them.
 """
 
 from collections.abc import Callable, Sequence
@@ -91,7 +91,7 @@ def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, r
         NotMeasurable: run and reference cannot swap clips, because other windows are taken of real ones, or because
             clips of one prompt are alike.
     """
-    if not _of_one_kind(metric):
+    if not _of_one_kind(metric) or x.shape[1:-1] != y.shape[1:-1]:
         msg = "of real clips, other frames are taken than of generated ones"
         raise NotMeasurable(msg)
     higher = metric.direction is Direction.HIGHER

@@ -111,7 +111,10 @@ def require_siblings(prompts: Iterable[str], real_prompts: Iterable[str]) -> Non
     counts = Counter(real_prompts)
     shared = [counts[one] > 1 for one in prompts if one in counts]
     if shared and np.mean(shared) < 0.5:
-        msg = "the reference has one clip of each prompt, so it does not show how near two clips of one prompt are"
+        msg = (
+            "the reference has one clip of each prompt, so it does not show how near two clips of one prompt are: add "
+            "real clips of the same prompts"
+        )
         raise NotMeasurable(msg)
 
 

@@ -79,8 +79,8 @@ _SHARE, _ANY, _POSITIVE = (0.0, 1.0), (None, None), (0.0, None)
 _LEAST_CLIPS = 24
 """For distances between sets of embeddings. In a permutation test at 12 clips, FVD distinguishes two toy subsets in a
 quarter of draws, at 24 clips in half of them, and its value varies by 12 % from draw to draw. Papers use 2,048 clips
-and
-more, because the value itself falls with n; here it is always shown with its null at the same n."""
+and more, because the value itself falls with n; here it is shown with its null at the same n, or with the reason why
+there is none."""
 _LEAST_NUMBERS = 12
 """For distances between sets of single numbers, which have one dimension instead of hundreds."""
 

@@ -187,10 +187,10 @@ class Difference:
 def swap_test(
     pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, real: int, *, permutations: int = MOST_SWAPS
 ) -> Difference:
-    """Is A nearer to the reference than B, or is that chance? Labels are swapped within (prompt, seed) pairs.
+    """Is A nearer to the reference than B, or is that chance? Labels are swapped prompt by prompt.
 
-    All pairs of a prompt are swapped together, because they are alike. The reference is the same on both sides, so its
-    own sampling error cancels.
+    A prompt's pairs, one per seed, are swapped together, because they are alike. The reference is the same on both
+    sides, so its own sampling error cancels.
 
     If the distance has an ``influence``, its derivative is tested: the sum over pairs of A's influence minus B's,
     computed from the clips of both models together, so no swap changes it. Swapping a prompt turns the sign of its

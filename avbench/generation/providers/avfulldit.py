@@ -174,5 +174,6 @@ def _of_pair(parts: Parts) -> dict[str, Any]:
         "clip": parts.clip_spec.to_json(),
         "joint": asdict(parts.dit.joint),
         "link": parts.dit.link,
+        "audio_padding": "attended",  # runs that were made before this was recorded are others
         "dtype": str(next(parts.dit.widenings.parameters(), next(parts.dit.parameters())).dtype).removeprefix("torch."),
     }

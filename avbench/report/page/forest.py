@@ -88,7 +88,7 @@ def _captions(rows: pd.DataFrame) -> tuple[str, str]:
     if True in {*rows["paired"]} and prompts < least:
         few = f"{counted(prompts, 'prompt')} can show no difference in {many}"
         return f"{few}, however large: at least {least} prompts are needed", "too few prompts to show a difference"
-    if family > PERMUTATIONS * ALPHA:
+    if True in {*rows["paired"]} and family > PERMUTATIONS * ALPHA:
         few = f"{PERMUTATIONS:,} swaps of labels can show no difference in {many}"
         return f"{few}, however large: plan fewer questions", "too many comparisons to show a difference"
     shown = "1 is about the smallest difference that"
