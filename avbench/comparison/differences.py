@@ -156,9 +156,9 @@ def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | N
         return margin | {"kind": kind_of(metric), "missing": missing}
     if not metric.per_clip:
         found = _of_distance(metric, run, against, against.subsets[where[0]], place)
-        too_few = _too_few(found["prompts"])
-        if "pairs" in found:
-            too_few = metric.too_few(found["pairs"], scores[0].reference_clips) or too_few
+        if "missing" in found:
+            return margin | found
+        too_few = metric.too_few(found["pairs"], scores[0].reference_clips) or _too_few(found["prompts"])
         return margin | found | {"too_few": too_few}
     values = run.values[where], against.values[where]
     return margin | _of_clips(*values, common_target(metric, *scores)) | {"too_few": _too_few_prompts(*values)}

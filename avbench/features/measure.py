@@ -21,17 +21,14 @@ from avbench.features.protocols import forms_of, protocol_in
 from avbench.features.requirements import require_ready, requires
 from avbench.features.table import Requires
 from avbench.features.worker import Task, as_rows, each_alone, hashes_of, worker
-from avbench.storage import features_cache, plug_ins, worker_pool
-from avbench.storage.content import NOT_THE_CLIPS_FAULT, clips_are, require_unchanged
+from avbench.storage import features_cache, worker_pool
+from avbench.storage.content import NOT_THE_CLIPS_FAULT, TRIED_AGAIN, clips_are, require_unchanged
 from avbench.storage.features_cache import FeaturesCache
 from avbench.storage.mirror import Mirror, Place
 from avbench.storage.other_runs import OtherRuns
 from avbench.storage.run_folder import RunFolder
 
 Found = TypeVar("Found")
-
-_TRIED_AGAIN = (*NOT_THE_CLIPS_FAULT, plug_ins.FAILED)
-"""The next `measure` tries a row again whose sentence begins like one of these."""
 
 
 def measure(
@@ -115,7 +112,7 @@ def measure(
 
 def _tasks(folder: RunFolder, features: Sequence[str], against: RunFolder | None) -> list[Task]:
     """What has no current rows: first the clips one by one, then those of each prompt together."""
-    current = {feature: current_keys(folder, feature, against, without=_TRIED_AGAIN) for feature in features}
+    current = {feature: current_keys(folder, feature, against, without=TRIED_AGAIN) for feature in features}
     together = [one for one in features if requires(one) is Requires.SEEDS]
     single = [one for one in features if one not in together]
     made = _in_order_of_making(folder)

@@ -91,21 +91,21 @@ def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, r
         NotMeasurable: run and reference cannot swap clips, because other windows are taken of real ones, or because
             clips of one prompt are alike.
     """
-    if not _of_one_kind(metric) or x.shape[1:-1] != y.shape[1:-1]:
+    if not _of_one_kind(metric, x, y):
         msg = "of real clips, other frames are taken than of generated ones"
         raise NotMeasurable(msg)
     higher = metric.direction is Direction.HIGHER
     return uncertainty.permutation_null(pooled(metric, x, y), prompts, real_prompts, higher_is_better=higher)
 
 
-def _of_one_kind(metric: Metric) -> bool:
+def _of_one_kind(metric: Metric, x: np.ndarray, y: np.ndarray) -> bool:
     """Whether the same frames of real and of generated clips are taken, so that a clip can be on either side."""
-    return metric.reference_column in ("", metric.column)
+    return metric.reference_column in ("", metric.column) and x.shape[1:-1] == y.shape[1:-1]
 
 
 def floor(metric: Metric, x: np.ndarray, y: np.ndarray, real_prompts: np.ndarray) -> float | None:
     """The metric's `uncertainty.floor` at the same n; None if the reference is too small or has other windows."""
-    if not _of_one_kind(metric):
+    if not _of_one_kind(metric, x, y):
         return None
     try:
         return uncertainty.floor(pooled(metric, y), real_prompts, len(x))

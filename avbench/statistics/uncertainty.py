@@ -153,7 +153,8 @@ def permutation_null(
     if not within:
         if len(np.unique(strata[:n])) < n or len(np.unique(strata[n:])) < count - n:
             msg = (
-                "clips of one prompt are alike, and the reference has other prompts; one clip of each prompt has a null"
+                "clips of one prompt are alike, and the reference has other prompts; with one clip of each prompt "
+                "there would be a null"
             )
             raise NotMeasurable(msg)
         strata = np.zeros(count, dtype=np.intp)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avbench.core import InputError, Sample
-from avbench.storage import reading
+from avbench.storage import plug_ins, reading
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.worker_pool import NOT_MEASURED
@@ -30,6 +30,8 @@ UNREADABLE = "the clip cannot be read now"
 used up. Such rows are measured again."""
 NOT_THE_CLIPS_FAULT = (*NOT_MEASURED, UNREADABLE)
 """How sentences begin that stand in place of a value because of the machine, not because of the clip."""
+TRIED_AGAIN = (*NOT_THE_CLIPS_FAULT, plug_ins.FAILED)
+"""A row whose sentence begins like one of these is no measurement: the next `measure` tries it again."""
 _TICK_NS = 2 * 10**9
 
 

@@ -32,16 +32,14 @@ from avbench.core import (
     planned_keys,
     require_same_protocol,
 )
-from avbench.storage import plug_ins, reading
+from avbench.storage import reading
 from avbench.storage.conform import ClipForm, seen_of
-from avbench.storage.content import NOT_THE_CLIPS_FAULT, holds, require_unchanged
+from avbench.storage.content import TRIED_AGAIN, holds, require_unchanged
 from avbench.storage.row_lines import StoredRow, stored_rows
 from avbench.storage.run_folder import RunFolder, no_run
 from avbench.storage.writing import line_of, wait_until_on_disk, write_whole, writing_whole
 
 _SEPARATOR = "; "
-_GIVES_WAY = (*NOT_THE_CLIPS_FAULT, plug_ins.FAILED)
-"""A row whose sentence begins like one of these is no measurement: the next `measure` tries it again."""
 
 
 @dataclass(frozen=True)
@@ -311,12 +309,12 @@ def _seen(folders: Sequence[RunFolder], samples: Mapping[Key, Sample]) -> dict[K
 def _one_line(sample: Sample, rows: Sequence[StoredRow], seen: Collection[str | None]) -> bytes:
     """Choose one row of a clip: rows of other clips than were `seen`, and rows of a failure, give way to others."""
     rows = [row for row in rows if row.clip_sha256 in seen] or rows
-    rows = [row for row in rows if not (row.missing or "").startswith(_GIVES_WAY)] or rows
+    measured = [row for row in rows if not (row.missing or "").startswith(TRIED_AGAIN)]
     lines: dict[bytes, StoredRow] = {}
-    for row in rows:
+    for row in measured or rows:
         with reading.opened(row.path) as file:
             lines.setdefault(row.line(file), row)
-    if len(lines) > 1 and not all((row.missing or "").startswith(_GIVES_WAY) for row in rows):
+    if measured and len(lines) > 1:
         one, other = [*lines.values()][:2]
         msg = (
             f"{one.where} and {other.where} hold different rows of {_named(sample.key)}, so they are not of one "

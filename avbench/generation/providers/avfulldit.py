@@ -124,7 +124,8 @@ def _check(given: Mapping[str, Any]) -> None:
     """Raise InputError on an invalid setting, before anything is loaded."""
     counts = ("steps", "joint_layers", "frames", "width", "height")
     check_counts(**{name: given[name] for name in counts if name in given})
-    check_positive(**{name: given[name] for name in ("shift",) if name in given})
+    if "shift" in given:
+        check_positive(shift=given["shift"])
     if "fps" in given:
         frame_rate(given["fps"])
     check_finite(**{name: given[name] for name in ("video_guidance", "audio_guidance") if name in given})

@@ -17,9 +17,10 @@ from avbench.generation.detect import PICKLES, Detected, is_modular
 from avbench.generation.diffusers_package import diffusers, silenced
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
+from avbench.generation.providers.diffusers.presets import part_config
 from avbench.generation.table import check_counts
 from avbench.storage.downloads import hub_refusal
-from avbench.storage.reading import exists, read_json
+from avbench.storage.reading import exists
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _TILED_ONLY = ("AutoencoderKLAllegro",)
@@ -141,7 +142,7 @@ def _fetch_config_beside(repository: str, file: str, asked: Mapping[str, Any]) -
         pass
     except EntryNotFoundError:  # not in the cache, and the hub could not be asked
         cached = huggingface_hub.try_to_load_from_cache(repository, config, revision=asked["revision"])
-        if not asked["local_files_only"] and not cached:  # what it holds of a file that does not exist is an object
+        if not asked["local_files_only"] and not cached:  # the cache also remembers which files do not exist
             raise
 
 
@@ -254,9 +255,8 @@ def check_parts(folder: Path, index: Mapping[str, Any], replaced: str | None) ->
 
 def check_seeds(source: Source, device: str) -> None:
     """Raise InputError if a pipeline cannot start from seeds that give the same noise on every device."""
-    vae = source.folder / "vae" / "config.json"
     strict = source.pipeline.__name__ == "LTXImageToVideoPipeline" and device != "cpu"
-    if strict and vae.is_file() and read_json(vae, dict).get("timestep_conditioning"):
+    if strict and part_config(source.folder, "vae").get("timestep_conditioning"):
         msg = (
             f"{source.folder}: LTXImageToVideoPipeline draws noise for this VAE on the device itself, so on a GPU no "
             "clip can be made from a seed: write LTXConditionPipeline as _class_name into its model_index.json, or "
@@ -394,7 +394,7 @@ def _check_filled(pipe: Any, source: Source) -> None:
     for name, network in pipe.components.items():
         if not isinstance(network, nn.Module):
             continue
-        folder = source.folder / str(places.get(name, name))
+        folder = source.folder / (places[name] if name in places else name)
         if source.part is not None and name == source.slot:
             if source.part.kind != "component":
                 continue  # checked when it was read

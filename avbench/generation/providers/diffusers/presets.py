@@ -284,9 +284,9 @@ def few_step_presets(name: str | None) -> list[str]:
     return [one for one, preset in PRESETS.items() if preset.few_steps and family and one.startswith(family[0])]
 
 
-def transformer_config(folder: Path) -> Mapping[str, Any]:
-    """The config of a pipeline's transformer; empty if there is none."""
-    return _config(folder / "transformer" / "config.json")
+def part_config(folder: Path, part: str = "transformer") -> Mapping[str, Any]:
+    """The config of a part of a pipeline; empty if there is none."""
+    return _config(folder / part / "config.json")
 
 
 def _config(path: Path) -> Mapping[str, Any]:

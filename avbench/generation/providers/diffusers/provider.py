@@ -39,7 +39,7 @@ from avbench.generation.providers.diffusers.loading import (
     refuse_pickles,
     slot_of,
 )
-from avbench.generation.providers.diffusers.presets import transformer_config
+from avbench.generation.providers.diffusers.presets import part_config
 from avbench.generation.providers.diffusers.ranks import Ranks, fresh
 from avbench.generation.providers.diffusers.settings import CallSettings, decide
 from avbench.generation.table import Made, Request, captioned, check_finite, check_positive, check_template, grouped
@@ -141,7 +141,7 @@ class Diffusers:
         self._decided = decide(asked, self._source, [one for one in added if one])
         self._placement = held.placement(self._decided.vae_dtype, allow_pickle=loaded.allow_pickle)
         check_seeds(self._source, self._placement.device)
-        heads = transformer_config(self._source.folder).get("num_attention_heads")
+        heads = part_config(self._source.folder).get("num_attention_heads")
         if isinstance(heads, int) and heads % self._placement.context_parallel:
             msg = (
                 f"-M context_parallel={self._placement.context_parallel}: so many devices cannot share the {heads} "

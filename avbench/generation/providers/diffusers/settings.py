@@ -20,9 +20,9 @@ from avbench.generation.providers.diffusers.presets import (
     few_step_presets,
     native_fps,
     of_family,
+    part_config,
     preset_name,
     stated,
-    transformer_config,
 )
 from avbench.storage.reading import read_json
 
@@ -144,7 +144,7 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
     if guided:
         dropped.remove("guidance")
     embedded = calling.argument(pipeline, "true_cfg_scale") and "guidance" in wanted
-    if embedded and transformer_config(source.folder).get("guidance_embeds") is False:
+    if embedded and part_config(source.folder).get("guidance_embeds") is False:
         dropped.append("guidance")
     _refuse_idle(asked, dropped, source)
     scheduler, shift = own_scheduler(source), asked.flow_shift
@@ -226,7 +226,7 @@ def _preset(asked: str | None, source: Source) -> tuple[str | None, dict[str, An
     if asked is not None and asked not in (*PRESETS, "none"):
         msg = f"preset {asked!r} is unknown; {nearest(asked, [*PRESETS, 'none'], 'docs/models.md')}"
         raise InputError(msg)
-    name = asked or preset_name(source.pipeline.__name__, source.index, transformer_config(source.folder))
+    name = asked or preset_name(source.pipeline.__name__, source.index, part_config(source.folder))
     return (None, {}) if name in (None, "none") else (name, asdict(PRESETS[name]))
 
 
@@ -264,7 +264,7 @@ def _fps(source: Source, wanted: Mapping[str, Any]) -> Fraction:
     pipeline, fps = source.pipeline, wanted.get("fps")
     if fps is None:
         fps = calling.default(pipeline, "fps") or native_fps(
-            pipeline.__name__, source.index, transformer_config(source.folder)
+            pipeline.__name__, source.index, part_config(source.folder)
         )
     if fps is None:
         msg = f"{pipeline.__name__} does not give the frame rate of its clips: give -M fps="
