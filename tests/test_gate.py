@@ -289,6 +289,20 @@ def test_clips_of_one_prompt_cannot_be_tested_and_fail(tmp_path):
     assert "not tested, because a subset has clips of one prompt only" in found["toy-control/onset_rate"]
 
 
+def test_a_distance_over_clips_of_one_prompt_cannot_be_tested_and_fails(tmp_path, real):
+    runs = [made_run(tmp_path / name, names=["toy-control"], count=1, seeds=range(24)) for name in ("before", "after")]
+    for shift, run in enumerate(runs):
+        random = np.random.default_rng(3)
+        for key, sample in run.samples().items():
+            row = Row(key, sample.sha256, {"logits": (random.standard_normal(12) + shift).astype(np.float32)})
+            run.add_row(protocol_of("i3d-k400"), row)
+        evaluate(run, chosen_metrics(["fvd"]), place=real)
+    gate.update(runs[0], tmp_path / "b.zip", "first")
+    found = gate.check(runs[1], tmp_path / "b.zip", plan.from_plain({"margin": {"fvd": 0.03}}), place=real)
+    (failed,) = [one.message for one in found if one.failed]
+    assert failed.startswith("not tested, because a subset has clips of one prompt only: worse by ")
+
+
 def test_what_the_baseline_lacks_is_skipped_in_words(tmp_path, baseline):
     (tmp_path / "plan.toml").write_text(PLAN + '"toy-contrl/onset_rate" = 1\nfvd = 1\n')
     junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
