@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from avbench.core import Audio, Clip, InputError, NotMeasurable, resolve
+from avbench.core import Audio, Clip, InputError, NotMeasurable
 from avbench.features.audio import aesthetics
 from avbench.features.audio.aesthetics import Audiobox
 from avbench.metrics.table import known_metrics
@@ -119,5 +119,4 @@ def test_a_folder_that_does_not_fit_is_refused(folder):
 @pytest.mark.parametrize("axis", ["enjoyment", "usefulness", "complexity", "quality"])
 def test_each_metric_reads_its_own_axis(axis):
     columns = {name: np.array([float(number)]) for number, name in enumerate(aesthetics.AXES.values())}
-    function = resolve(known_metrics()[f"audiobox_{axis}"].function)
-    assert function(columns) == columns[axis]
+    assert known_metrics()[f"audiobox_{axis}"].of_clips(columns) == columns[axis]

@@ -14,7 +14,7 @@ from avbench.features.audio.networks import CLAP, PANNs, VGGish, VGGishProtocol,
 from avbench.features.audio.text import TextAudio, TextAudioProtocol
 from avbench.features.networks import filled, without
 from avbench.features.table import Requires
-from avbench.metrics.sound import clap_text_audio_excess
+from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
@@ -268,11 +268,12 @@ def test_sound_and_caption_have_the_cosine_of_transformers_own_model(clap_with_w
     one, other = seen.values()
     assert one["similarity"] != other["similarity"]
     columns = {name: np.array([one[name], other[name]]) for name in one}
-    excess = clap_text_audio_excess(columns)
+    beyond_chance = known_metrics()["clap_text_audio_excess"].of_clips
+    excess = beyond_chance(columns)
     assert excess[0] == pytest.approx(one["similarity"] - other["similarity"], abs=1e-6)
     assert excess.sum() == pytest.approx(0, abs=1e-6), "one sound, two captions: what one gains the other loses"
     with pytest.raises(NotMeasurable, match="the same audio caption"):
-        clap_text_audio_excess({name: values[:1] for name, values in columns.items()})
+        beyond_chance({name: values[:1] for name, values in columns.items()})
     monkeypatch.setattr(TextAudio, "protocol", replace(TextAudioProtocol(), tokens=4))
     cut = feature(clip(wave, 48000), Prompt("a", "a ball", audio_caption="a dull knock"))
     assert cut["truncated"] == 1 and cut["similarity"] != one["similarity"]

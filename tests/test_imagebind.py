@@ -11,7 +11,7 @@ import torch
 from avbench.core import Audio, Clip, InputError, NotMeasurable
 from avbench.features.audio import imagebind
 from avbench.features.audio.imagebind import ImageBind, ImageBindProtocol, Shape
-from avbench.metrics.sound import imagebind_excess
+from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 from avbench.storage.media import StoredClip, read_clip, write_clip
 
@@ -116,6 +116,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, monkeypatch):
 def test_excess_is_what_is_left_above_the_sounds_of_others():
     one, other = np.eye(2), np.array([[0.8, 0.6], [0.6, 0.8]])
     columns = {"one": one, "other": other, "similarity": np.array([0.8, 0.8])}
-    np.testing.assert_allclose(imagebind_excess(columns), [0.2, 0.2])
+    beyond_chance = known_metrics()["imagebind_excess"].of_clips
+    np.testing.assert_allclose(beyond_chance(columns), [0.2, 0.2])
     with pytest.raises(NotMeasurable, match="the same sound"):
-        imagebind_excess({**columns, "other": np.ones((2, 2))})
+        beyond_chance({**columns, "other": np.ones((2, 2))})

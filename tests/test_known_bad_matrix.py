@@ -106,7 +106,7 @@ def per_clip(metric, rows):
     if not both:
         return pd.Series(dtype=float)
     keys, table = columns(both)
-    return pd.Series(resolve(metric.function)(table), index=[key.prompt for key in keys])
+    return pd.Series(metric.of_clips(table), index=[key.prompt for key in keys])
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from avbench.core import Audio, Clip, InputError, NotMeasurable
 from avbench.features.sync import faces, syncnet
 from avbench.features.sync.faces import Detector, Finding, followed
 from avbench.features.sync.syncnet import SyncNet
-from avbench.metrics.sync import lip_sync_confidence, lip_sync_distance
+from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 from avbench.storage.media import read_clip, write_clip
 
@@ -129,5 +129,5 @@ def test_a_file_that_is_no_detector_or_no_syncnet_is_refused(tmp_path, monkeypat
 
 def test_the_metrics_are_distance_and_confidence():
     columns = {"distance": np.array([7.5, 8.0]), "confidence": np.array([6.0, 1.5])}
-    np.testing.assert_array_equal(lip_sync_distance(columns), [7.5, 8.0])
-    np.testing.assert_array_equal(lip_sync_confidence(columns), [6.0, 1.5])
+    np.testing.assert_array_equal(known_metrics()["lip_sync_distance"].of_clips(columns), [7.5, 8.0])
+    np.testing.assert_array_equal(known_metrics()["lip_sync_confidence"].of_clips(columns), [6.0, 1.5])

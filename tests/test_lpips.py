@@ -14,7 +14,7 @@ import torchvision
 from avbench.core import Clip, InputError, NotMeasurable
 from avbench.features.perceptual import lpips as feature_module
 from avbench.features.perceptual.lpips import ConsecutiveLPIPS
-from avbench.metrics.perceptual import lpips_consecutive
+from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 
 BLACK_WHITE = 0.8140146732330322
@@ -213,4 +213,5 @@ def test_a_trunk_that_does_not_fit_is_refused(build, squeezenet, tmp_path):
 
 def test_the_metric_is_the_mean_column():
     columns = {"mean": np.array([0.1, 0.3]), "per_pair": np.zeros((2, 3))}
-    assert np.array_equal(lpips_consecutive(columns), [0.1, 0.3])
+    for name in ("lpips_consecutive", "lpips_reference", "lpips_vgg_seeds"):
+        assert np.array_equal(known_metrics()[name].of_clips(columns), [0.1, 0.3])

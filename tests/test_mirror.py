@@ -794,6 +794,18 @@ def test_a_clip_that_was_deleted_to_save_space_stays_in_the_mirror_and_what_is_r
     assert content(there) == content(tmp_path / "store/world")
 
 
+def test_a_clip_that_neither_side_has_is_named_when_the_rest_is_pulled(folder_store, tmp_path, machine):
+    first = made(tmp_path / "a", folder_store, 2)
+    clip = one_clip(first)
+    (tmp_path / "store/world" / clip).unlink()
+    machine("second")
+    said = run_avbench("runs", "pull", f"{folder_store}/world", tmp_path / "copy").output
+    assert f"copy: has all of {folder_store}/world" in said
+    assert f"clips that samples.jsonl names and that are not there: 1, for example {clip}" in said
+    shutil.copyfile(first / clip, tmp_path / "copy" / clip)
+    assert "not there" not in run_avbench("runs", "pull", f"{folder_store}/world", tmp_path / "copy").output
+
+
 def test_a_folder_that_is_deleted_while_it_is_written_stays_in_the_mirror(folder_store, tmp_path):
     place = made(tmp_path / "a", folder_store, 2)
     before = content(tmp_path / "store/world")

@@ -11,7 +11,7 @@ from avbench.core import Audio, Clip, InputError, NotMeasurable, Prompt
 from avbench.features.audio import ms_clap
 from avbench.features.audio.ms_clap import MSCLAP, Shape
 from avbench.features.table import Requires
-from avbench.metrics.sound import ms_clap_text_audio_excess
+from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 
 pytest.importorskip("transformers")
@@ -176,6 +176,7 @@ def test_the_published_layout_fills_the_network():
 def test_excess_is_what_is_left_above_the_captions_of_others():
     sound, text = np.eye(2), np.array([[0.8, 0.6], [0.6, 0.8]])
     columns = {"sound": sound, "text": text, "similarity": np.array([0.8, 0.8])}
-    np.testing.assert_allclose(ms_clap_text_audio_excess(columns), [0.2, 0.2])
+    beyond_chance = known_metrics()["ms_clap_text_audio_excess"].of_clips
+    np.testing.assert_allclose(beyond_chance(columns), [0.2, 0.2])
     with pytest.raises(NotMeasurable, match="the same audio caption"):
-        ms_clap_text_audio_excess({**columns, "text": np.ones((2, 2))})
+        beyond_chance({**columns, "text": np.ones((2, 2))})

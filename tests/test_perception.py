@@ -6,7 +6,7 @@ import torch
 
 from avbench.core import Audio, Clip, InputError, NotMeasurable, Prompt
 from avbench.features.audio.perception import AudioVideo, TextAudio, TextVideo
-from avbench.metrics.sound import pe_av_excess, pe_text_audio_excess
+from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 
 ENCODER = {
@@ -152,6 +152,9 @@ def test_excess_is_what_is_left_above_the_sounds_of_others():
     one = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     other = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     columns = {"one": one, "other": other, "similarity": np.array([1.0, 1.0, 0.6])}
+    pe_av_excess, pe_text_audio_excess = (
+        known_metrics()[f"{name}_excess"].of_clips for name in ("pe_av", "pe_text_audio")
+    )
     np.testing.assert_allclose(pe_av_excess(columns), [1 - (0 + 0.6) / 2, 1 - (0 + 0.8) / 2, 0.6 - (1 + 0) / 2])
     swapped = {**columns, "other": other[[1, 0, 2]], "similarity": np.array([0.0, 0.0, 0.6])}
     assert (pe_av_excess(swapped)[:2] < 0).all(), "with another clip's sound it falls below chance"

@@ -18,7 +18,7 @@ from avbench.features.judge.qwen import PhysicsJudge
 from avbench.features.judge.served import ServedJudge
 from avbench.features.protocols import protocol_of
 from avbench.features.requirements import require_ready
-from avbench.metrics.judge import physics_judge, physics_judge_spread
+from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 from avbench.storage.media import read_clip, write_clip
 
@@ -75,8 +75,8 @@ def test_one_frame_is_no_video(server):
 
 def test_the_metrics_are_rating_and_spread():
     columns = {"rating": np.array([3.5, 1.0]), "spread": np.array([0.25, 0.0])}
-    np.testing.assert_array_equal(physics_judge(columns), [3.5, 1.0])
-    np.testing.assert_array_equal(physics_judge_spread(columns), [0.25, 0.0])
+    np.testing.assert_array_equal(known_metrics()["physics_judge"].of_clips(columns), [3.5, 1.0])
+    np.testing.assert_array_equal(known_metrics()["physics_judge_spread"].of_clips(columns), [0.25, 0.0])
 
 
 # ---- Qwen-VL

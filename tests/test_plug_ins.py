@@ -63,6 +63,10 @@ OWN_NAME, NAMELESS, NO_FEATURE, NO_FUNCTION = (
     metric("fvd"), metric("another"), metric("lost", "nothing"), metric("absent", function="absent")
 )
 UNNAMED_FEATURE = metric("unnamed_feature", "unnamed")
+COLUMN, NO_COLUMN = (
+    Metric(name, "brightness", column, Direction.BAND, "grey levels", "How bright?")
+    for name, column in (("stored", "brightness"), ("misspelled", "brigthness"))
+)
 """
 
 
@@ -109,6 +113,18 @@ def test_a_package_adds_a_metric_and_its_feature(tmp_path, install):
     protocol = protocols[score.protocol]
     assert score.value == pytest.approx(127.5, abs=3) and protocol["package"] == "lights 1.5"
     assert (protocol["feature"]["version"], protocol["feature"]["package"]) == (3, "lights 1.5")
+
+
+def test_a_metric_may_be_a_column_of_its_feature(tmp_path, install):
+    metrics = ["bright = torches:GOOD", "stored = torches:COLUMN", "misspelled = torches:NO_COLUMN"]
+    install("torches", {"metrics": metrics, "features": ["brightness = torches:Brightness"]})
+    asked = [word for name in ("bright", "stored", "misspelled") for word in ("--metric", name)]
+    run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out")
+    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    assert scores["stored"].value == scores["bright"].value is not None
+    assert scores["misspelled"].missing == (
+        "brightness has no column 'brigthness'; did you mean 'brightness'? choices: brightness"
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from scipy.signal import sosfilt
 
 from avbench.core import Audio, Clip, Key, NotMeasurable, Row, columns
 from avbench.features.audio.onsets import Onsets
-from avbench.metrics import sound
+from avbench.metrics.table import known_metrics
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 TIMES = [0.021, 0.31, 0.552, 0.78, 1.234, 1.61]
@@ -171,7 +171,7 @@ def test_one_window_of_sound_is_enough():
 def test_the_metric_reads_columns_of_unlike_counts():
     waves = (impacts(TIMES), np.zeros(32000), impacts(TIMES[:2]))
     rows = [Row(Key("s", f"p{i}", 0), "0" * 64, measure(wave)) for i, wave in enumerate(waves)]
-    assert sound.onset_rate(columns(rows)[1]).tolist() == [3.0, 0.0, 1.0]
+    assert known_metrics()["onset_rate"].of_clips(columns(rows)[1]).tolist() == [3.0, 0.0, 1.0]
 
 
 def test_onsets_are_looked_for_every_5_ms():

@@ -72,7 +72,7 @@ def test_what_cannot_be_measured_is_no_number(name):
             refused.add(metric.name)
             continue
         both = {key: value for feature in needed for key, value in measured[feature].items()}
-        number = resolve(metric.function)(columns([Row(Key("s", "p", 0), "0" * 64, both)])[1])
+        number = metric.of_clips(columns([Row(Key("s", "p", 0), "0" * 64, both)])[1])
         assert number.shape == (1,)
         if np.isnan(number[0]):
             refused.add(metric.name)

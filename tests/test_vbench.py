@@ -16,7 +16,7 @@ from avbench.features.vbench import dynamic_degree
 from avbench.features.vbench import smoothness as vbench_smoothness
 from avbench.features.vbench.pixels import Flicker
 from avbench.features.vbench.smoothness import MotionSmoothness, smoothness
-from avbench.metrics.vbench import vbench_flickering, vbench_flickering_static
+from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 
 RNG = np.random.default_rng(0)
@@ -380,5 +380,6 @@ def test_what_is_no_checkpoint_of_amt_s(cache):
 
 def test_flickering_is_of_the_clips_that_pass_the_static_filter():
     columns = {"flickering": np.array([0.9, 0.8]), "static": np.array([1.0, 0.0])}
-    np.testing.assert_array_equal(vbench_flickering_static(columns), [0.9, np.nan])
-    np.testing.assert_array_equal(vbench_flickering(columns), [0.9, 0.8])
+    of_static, of_all = (known_metrics()[name] for name in ("vbench_flickering_static", "vbench_flickering"))
+    np.testing.assert_array_equal(of_static.of_clips(columns), [0.9, np.nan])
+    np.testing.assert_array_equal(of_all.of_clips(columns), [0.9, 0.8])

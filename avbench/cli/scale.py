@@ -73,8 +73,10 @@ def pull_run(
     """Copy a run from object storage to a folder, also while another machine writes it; given again, what changed."""
     from avbench.storage.mirror import Mirror
 
-    Mirror(run, url).pull()
+    nowhere = Mirror(run, url).pull()
     print_line(f"{run}: has all of {url}")
+    if nowhere:
+        print_line(f"clips that samples.jsonl names and that are not there: {len(nowhere)}, for example {nowhere[0]}")
 
 
 @app.command()

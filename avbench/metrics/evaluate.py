@@ -32,7 +32,6 @@ from avbench.core import (
     digest,
     first_line,
     nearest,
-    resolve,
     without_notes,
 )
 from avbench.features.current import current_keys, current_rows
@@ -466,7 +465,7 @@ def _score(task: _Task, of_clips: _Measured, samples: Mapping[Key, Sample]) -> t
     judged = real if metric.column or metric.direction is Direction.BAND else None
     shared = len(judged.shared([samples[key] for key in keys])) if judged else 0
     if not metric.column:
-        return _mean(task, keys, np.asarray(resolve(metric.function)(measured)), shared)
+        return _mean(task, keys, metric.of_clips(measured), shared)
     x = distances.embedding(measured, metric.column, "the run")
     if metric.per_clip:
         y = task.reference_embedding()
@@ -506,7 +505,7 @@ def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 
     target = None
     known = task.real is not None and task.feature.name in task.real.values and not task.metric.beside
     if known and task.metric.direction is Direction.BAND:
-        of_real = np.asarray(resolve(task.metric.function)(task.reference_columns()[0]))
+        of_real = task.metric.of_clips(task.reference_columns()[0])
         target = float(np.nanmean(of_real)) if np.isfinite(of_real).any() else None
     score = task.scored(
         value=float(per_clip[able].mean()),

@@ -9,11 +9,6 @@ from scipy import stats
 from avbench.core import Columns
 
 
-def motion_amount(columns: Columns) -> np.ndarray:
-    """Speed of the moving parts, ``[clips]`` in frame diagonals per second. A frozen clip has 0."""
-    return np.asarray(columns["motion_amount"], dtype=np.float64)
-
-
 def motion_amount_distance(x: np.ndarray, y: np.ndarray) -> float:
     """Mean change that would turn one set of amounts, ``[clips, 1]``, into the other, in diagonals per second.
 

@@ -129,16 +129,6 @@ def sync_offset(columns: Columns) -> np.ndarray:
     return np.abs(sync_lag(columns))
 
 
-def lip_sync_distance(columns: Columns) -> np.ndarray:
-    """SyncNet's distance of lips and sound at their best shift, LSE-D, [clips]."""
-    return np.asarray(columns["distance"], dtype=np.float64)
-
-
-def lip_sync_confidence(columns: Columns) -> np.ndarray:
-    """Median of that distance over the shifts less its smallest, LSE-C, [clips]."""
-    return np.asarray(columns["confidence"], dtype=np.float64)
-
-
 def _each(columns: Columns, number: Callable[[_Times], float], margin: float = 0.0) -> np.ndarray:
     """Return a number for every clip that has an event and an onset within reach of one; `margin` seconds widen the
     reach.

@@ -1,6 +1,7 @@
 """Lists every metric. Adding one takes a function of arrays and a row here.
 
-A metric's function gets arrays and nothing else, in one of two ways:
+A metric that is a column of its feature names it and needs no function. Others have a function that gets arrays and
+nothing else, in one of two ways:
 
 - Without a `column` it gets the columns of its feature, ``name â†’ [clips, ...]``, and those of a second feature if it
   has one `beside`. It returns ``[clips]``; NaN marks a clip that this metric cannot measure. Values whose length
@@ -17,11 +18,13 @@ Other packages add metrics by the entry-point group ``avbench.metrics``: name â†
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from avbench.core import Direction, InputError, first_line, resolve
+import numpy as np
+
+from avbench.core import Columns, Direction, InputError, first_line, nearest, resolve
 from avbench.features.table import feature_class
 from avbench.storage.plug_ins import PlugIn, find
 
@@ -34,7 +37,7 @@ class Metric:
     feature: str
     """Feature id in FEATURES."""
     function: str
-    """``module:function``."""
+    """``module:function``, or the name of a column of the feature whose numbers are the values as they are."""
     direction: Direction
     unit: str
     question: str
@@ -73,6 +76,20 @@ class Metric:
         if reference_clips is not None and reference_clips < self.least_clips:
             return f"n = {reference_clips} in the reference: too few for {shown}"
         return None
+
+    def of_clips(self, columns: Columns) -> np.ndarray:
+        """The value of each clip, ``[clips]``; NaN where it cannot measure one. For a metric without a `column`.
+
+        Raises:
+            InputError: the feature has no column of that name.
+            NotMeasurable: it cannot measure any clip.
+        """
+        if ":" in self.function:
+            return np.asarray(resolve(self.function)(columns))
+        if self.function not in columns:
+            msg = f"{self.feature} has no column {self.function!r}; {nearest(self.function, columns)}"
+            raise InputError(msg)
+        return np.asarray(columns[self.function], dtype=np.float64)
 
 
 _SHARE, _ANY, _POSITIVE = (0.0, 1.0), (None, None), (0.0, None)
@@ -124,7 +141,7 @@ def _lpips(net: str, meaning: str, question: str, *, usual: bool = False) -> Met
     return Metric(
         f"lpips_{meaning}" if net == "alex" else f"lpips_{net}_{meaning}",
         feature,
-        f"avbench.metrics.perceptual:lpips_{meaning}",
+        "mean",
         Direction.LOWER if meaning == "reference" else Direction.BAND,
         "LPIPS",
         question,
@@ -139,20 +156,24 @@ _FROZEN = "nothing in them moves, and a frozen clip would have the best value"
 _UNMATCHED = "they have no onset, or no abrupt change of motion"
 
 
-def _on_request(feature: str, module: str, *rows: _Row, **options: Any) -> list[Metric]:
-    """Metrics of one feature, each computed by the function of its own name."""
+def _on_request(feature: str, how: str | Sequence[str], *rows: _Row, **options: Any) -> list[Metric]:
+    """Metrics of one feature. `how` is a module with a function of each name, or the `Metric.function` of each."""
+    functions = [f"avbench.metrics.{how}:{name}" for name, *_ in rows] if isinstance(how, str) else how
     return [
-        Metric(
-            name,
-            feature,
-            f"avbench.metrics.{module}:{name}",
-            direction,
-            unit,
-            question,
-            **{"bounds": bounds, "usual": False, **options},
-        )
-        for name, direction, unit, bounds, question in rows
+        Metric(name, feature, function, direction, unit, question, **{"bounds": bounds, "usual": False, **options})
+        for function, (name, direction, unit, bounds, question) in zip(functions, rows, strict=True)
     ]
+
+
+def _similarity(name: str, feature: str, question: str, chance: str, excess: str) -> list[Metric]:
+    """The cosine of two vectors of a clip, and the same less its chance level, by the function `excess` of sound.py."""
+    beyond = f"`{name}` less its chance level: {chance}."
+    return _on_request(
+        feature,
+        ("similarity", f"avbench.metrics.sound:{excess}"),
+        (name, Direction.HIGHER, "", (-1.0, 1.0), question),
+        (f"{name}_excess", Direction.HIGHER, "", (-2.0, 2.0), beyond),
+    )
 
 
 _LISTED: tuple[Metric, ...] = (
@@ -187,7 +208,7 @@ _LISTED: tuple[Metric, ...] = (
     Metric(
         "motion_amount",
         "flow-dis",
-        "avbench.metrics.motion:motion_amount",
+        "motion_amount",
         Direction.BAND,
         "diagonals/s",
         "Speed of the moving parts.",
@@ -215,7 +236,7 @@ _LISTED: tuple[Metric, ...] = (
     Metric(
         "onset_rate",
         "onsets",
-        "avbench.metrics.sound:onset_rate",
+        "onset_rate",
         Direction.BAND,
         "1/s",
         "Sound onsets per second.",
@@ -325,9 +346,13 @@ _LISTED: tuple[Metric, ...] = (
         "levels",
         "sound",
         ("loudness", Direction.BAND, "LUFS", (-70.0, None), "Integrated loudness by ITU-R BS.1770-4."),
+        unable="they are silent",
+    ),
+    *_on_request(
+        "levels",
+        ("silent_share", "clipped_share"),
         ("silence", Direction.BAND, "share", _SHARE, "Share of the sound below -60 dBFS."),
         ("clipping", Direction.BAND, "share", _SHARE, "Share of the samples that are cut off at full scale."),
-        unable="they are silent",
     ),
     _kernel("kad", "musicnn", "Kernel distance of the same features as `fad`.", column="embedding", usual=False),
     _frechet(
@@ -356,6 +381,11 @@ _LISTED: tuple[Metric, ...] = (
             _POSITIVE,
             "Toy subsets: largest rise of energy without a cause, as a height.",
         ),
+        unable="no body in them can be followed well enough for it",
+    ),
+    *_on_request(
+        "toy-physics",
+        ("breaks", "strange_share"),
         ("toy_breaks", Direction.LOWER, "", _POSITIVE, "Toy subsets: times that a body vanishes or appears."),
         (
             "toy_strange_colour",
@@ -364,11 +394,10 @@ _LISTED: tuple[Metric, ...] = (
             _SHARE,
             "Toy subsets: share of the coloured area with a wrong colour.",
         ),
-        unable="no body in them can be followed well enough for it",
     ),
     *_on_request(
         "raft-vbench",
-        "vbench",
+        ("dynamic",),
         (
             "vbench_dynamic_degree",
             Direction.BAND,
@@ -379,7 +408,7 @@ _LISTED: tuple[Metric, ...] = (
     ),
     *_on_request(
         "vbench-flicker",
-        "vbench",
+        ("flickering",),
         (
             "vbench_flickering",
             Direction.BAND,
@@ -404,7 +433,7 @@ _LISTED: tuple[Metric, ...] = (
     ),
     *_on_request(
         "vbench-smoothness",
-        "vbench",
+        ("smoothness",),
         (
             "vbench_smoothness",
             Direction.BAND,
@@ -416,13 +445,13 @@ _LISTED: tuple[Metric, ...] = (
     ),
     *_on_request(
         "vbench-subject",
-        "vbench",
+        ("consistency",),
         ("vbench_subject", Direction.BAND, "", _SHARE, "VBench's subject consistency (DINO). A frozen clip has 1."),
         goes_with_motion=True,
     ),
     *_on_request(
         "vbench-background",
-        "vbench",
+        ("consistency",),
         (
             "vbench_background",
             Direction.BAND,
@@ -434,7 +463,7 @@ _LISTED: tuple[Metric, ...] = (
     ),
     *_on_request(
         "vbench-imaging",
-        "vbench",
+        ("quality",),
         (
             "imaging_quality",
             Direction.HIGHER,
@@ -445,7 +474,7 @@ _LISTED: tuple[Metric, ...] = (
     ),
     *_on_request(
         "vbench-aesthetic",
-        "vbench",
+        ("quality",),
         (
             "aesthetic_quality",
             Direction.HIGHER,
@@ -456,7 +485,7 @@ _LISTED: tuple[Metric, ...] = (
     ),
     *_on_request(
         "dover",
-        "quality",
+        ("technical", "aesthetic", "overall"),
         (
             "dover_technical",
             Direction.HIGHER,
@@ -481,7 +510,7 @@ _LISTED: tuple[Metric, ...] = (
     ),
     *_on_request(
         "viclip",
-        "vbench",
+        ("similarity",),
         (
             "overall_consistency",
             Direction.HIGHER,
@@ -489,6 +518,10 @@ _LISTED: tuple[Metric, ...] = (
             (-1.0, 1.0),
             "VBench's overall consistency, of every prompt: similarity of clip and caption by ViCLIP.",
         ),
+    ),
+    *_on_request(
+        "viclip",
+        "vbench",
         (
             "temporal_style",
             Direction.HIGHER,
@@ -500,7 +533,7 @@ _LISTED: tuple[Metric, ...] = (
     ),
     *_on_request(
         "text-alignment",
-        "vbench",
+        ("similarity",),
         (
             "text_alignment",
             Direction.HIGHER,
@@ -509,45 +542,23 @@ _LISTED: tuple[Metric, ...] = (
             "Similarity of frames and caption: cosine of CLIP ViT-B/32, without CLIPScore's factor 2.5.",
         ),
     ),
-    *_on_request(
+    *_similarity(
+        "clap_text_audio",
         "clap-text-audio",
-        "sound",
-        (
-            "clap_text_audio",
-            Direction.HIGHER,
-            "",
-            (-1.0, 1.0),
-            "Similarity of the sound and its caption: cosine of CLAP, which some papers print times 100.",
-        ),
-        (
-            "clap_text_audio_excess",
-            Direction.HIGHER,
-            "",
-            (-2.0, 2.0),
-            "`clap_text_audio` less its chance level: the sound's mean similarity to the captions of other prompts.",
-        ),
+        "Similarity of the sound and its caption: cosine of CLAP, which some papers print times 100.",
+        "the sound's mean similarity to the captions of other prompts",
+        "excess_over_captions",
     ),
-    *_on_request(
+    *_similarity(
+        "ms_clap_text_audio",
         "ms-clap-text-audio",
-        "sound",
-        (
-            "ms_clap_text_audio",
-            Direction.HIGHER,
-            "",
-            (-1.0, 1.0),
-            "Similarity of the sound and its caption: cosine of MS-CLAP, not comparable with `clap_text_audio`.",
-        ),
-        (
-            "ms_clap_text_audio_excess",
-            Direction.HIGHER,
-            "",
-            (-2.0, 2.0),
-            "`ms_clap_text_audio` less its chance level: the sound's mean similarity to the captions of other prompts.",
-        ),
+        "Similarity of the sound and its caption: cosine of MS-CLAP, not comparable with `clap_text_audio`.",
+        "the sound's mean similarity to the captions of other prompts",
+        "excess_over_captions",
     ),
     *_on_request(
         "audiobox",
-        "sound",
+        ("enjoyment", "usefulness", "complexity", "quality"),
         (
             "audiobox_enjoyment",
             Direction.HIGHER,
@@ -577,77 +588,33 @@ _LISTED: tuple[Metric, ...] = (
             "How well the sound is recorded or produced: Audiobox-Aesthetics' PQ, about 1 to 10.",
         ),
     ),
-    *_on_request(
+    *_similarity(
+        "pe_av",
         "pe-av",
-        "sound",
-        (
-            "pe_av",
-            Direction.HIGHER,
-            "",
-            (-1.0, 1.0),
-            "Similarity of the picture and the sound: cosine of PE-AV.",
-        ),
-        (
-            "pe_av_excess",
-            Direction.HIGHER,
-            "",
-            (-2.0, 2.0),
-            "`pe_av` less its chance level: the picture's mean similarity to the sounds of other clips.",
-        ),
+        "Similarity of the picture and the sound: cosine of PE-AV.",
+        "the picture's mean similarity to the sounds of other clips",
+        "excess_over_sounds",
     ),
-    *_on_request(
+    *_similarity(
         "imagebind",
-        "sound",
-        (
-            "imagebind",
-            Direction.HIGHER,
-            "",
-            (-1.0, 1.0),
-            "Similarity of the picture and the sound: cosine of ImageBind, which some papers print times 100.",
-        ),
-        (
-            "imagebind_excess",
-            Direction.HIGHER,
-            "",
-            (-2.0, 2.0),
-            "`imagebind` less its chance level: the picture's mean similarity to the sounds of other clips.",
-        ),
+        "imagebind",
+        "Similarity of the picture and the sound: cosine of ImageBind, which some papers print times 100.",
+        "the picture's mean similarity to the sounds of other clips",
+        "excess_over_sounds",
     ),
-    *_on_request(
+    *_similarity(
+        "pe_text_video",
         "pe-text-video",
-        "sound",
-        (
-            "pe_text_video",
-            Direction.HIGHER,
-            "",
-            (-1.0, 1.0),
-            "Similarity of the picture and its caption: cosine of PE-AV.",
-        ),
-        (
-            "pe_text_video_excess",
-            Direction.HIGHER,
-            "",
-            (-2.0, 2.0),
-            "`pe_text_video` less its chance level: the picture's mean similarity to the captions of other prompts.",
-        ),
+        "Similarity of the picture and its caption: cosine of PE-AV.",
+        "the picture's mean similarity to the captions of other prompts",
+        "excess_over_video_captions",
     ),
-    *_on_request(
+    *_similarity(
+        "pe_text_audio",
         "pe-text-audio",
-        "sound",
-        (
-            "pe_text_audio",
-            Direction.HIGHER,
-            "",
-            (-1.0, 1.0),
-            "Similarity of the sound and its caption: cosine of PE-AV.",
-        ),
-        (
-            "pe_text_audio_excess",
-            Direction.HIGHER,
-            "",
-            (-2.0, 2.0),
-            "`pe_text_audio` less its chance level: the sound's mean similarity to the captions of other prompts.",
-        ),
+        "Similarity of the sound and its caption: cosine of PE-AV.",
+        "the sound's mean similarity to the captions of other prompts",
+        "excess_over_audio_captions",
     ),
     *_on_request(
         "whisper",
@@ -662,7 +629,7 @@ _LISTED: tuple[Metric, ...] = (
     ),
     *_on_request(
         "syncnet",
-        "sync",
+        ("distance", "confidence"),
         (
             "lip_sync_distance",
             Direction.LOWER,
@@ -680,7 +647,7 @@ _LISTED: tuple[Metric, ...] = (
     ),
     *_on_request(
         "physics-judge",
-        "judge",
+        ("rating", "spread"),
         (
             "physics_judge",
             Direction.HIGHER,
@@ -861,7 +828,8 @@ def _checked(plug_in: PlugIn) -> Metric:
     metric: Metric = plug_in.load(Metric)
     if metric.name != plug_in.name:
         raise InputError(plug_in.unusable(f"it calls itself {metric.name!r}"))
-    for place in (metric.function, metric.pooled, metric.moments):
+    functions = [metric.function] if metric.column or ":" in metric.function else []
+    for place in (*functions, metric.pooled, metric.moments):
         try:
             known = not place or callable(resolve(place))
         except Exception as error:  # whatever the other package's code raises

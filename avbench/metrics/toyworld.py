@@ -7,16 +7,6 @@ from avbench.core import Columns
 GRAVITY = 9.81
 
 
-def toy_breaks(columns: Columns) -> np.ndarray:
-    """Times that a body vanishes or appears inside the picture, [clips]."""
-    return np.asarray(columns["breaks"], dtype=np.float64)
-
-
-def toy_strange_colour(columns: Columns) -> np.ndarray:
-    """Share of the coloured area whose colour no body of the scene has, [clips]."""
-    return np.asarray(columns["strange_share"], dtype=np.float64)
-
-
 def toy_contact(columns: Columns) -> np.ndarray:
     """1 if a body's velocity changes abruptly at a touch, else 0, [clips]; NaN if no body must touch."""
     expected = (columns["contact_expected"] > 0) & (columns["kicks_known"] > 0)

@@ -202,8 +202,10 @@ class Mirror:
         self.download_clip(sample)
         self._arrived |= {name: stamp_of(self._folder / name) for name in (*beside, sample.path)}
 
-    def pull(self) -> None:
+    def pull(self) -> list[str]:
         """Make the folder equal to the mirror, also while another process writes the mirror.
+
+        Returns the clips that samples.jsonl names and that neither side has.
 
         Raises:
             InputError: nothing is there, or the folder has changed since both were equal, or it is being written. Or
@@ -218,6 +220,7 @@ class Mirror:
             self._take_over(only_read=True)
         if self.damage is not None:
             raise InputError(self.damage)
+        return [name for name in clips_in(self._folder) if not (self._folder / name).exists()]
 
     def push(self, *, ended: bool = False) -> None:
         """Upload what changed in the folder; at the end also delete from the mirror what the run has no more."""
