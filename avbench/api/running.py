@@ -138,7 +138,7 @@ def run(
     real = None if reference is None else reference_of(Path(reference), computed, work)
     records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]
     if chosen:
-        wanted, seeds = paper_presets.in_form(chosen, wanted), seeds or chosen.seeds
+        wanted, seeds = paper_presets.with_clip_spec(chosen, wanted), seeds or chosen.seeds
         for sentence in dict.fromkeys(one for each in records if each for one in each["left_out"].values()):
             work.reporter.note(f"a column of {chosen.name} is left out: {sentence}")
     opened_runs, failed = [], 0

@@ -17,7 +17,7 @@ from avbench.core import InputError, first_line
 from avbench.storage.content import hash_of
 from avbench.storage.published import HubFiles
 
-Follow = Callable[[int, Iterable[Any]], None]
+FollowBytes = Callable[[int, Iterable[Any]], None]
 """Takes every item of a download, of which there are so many, and shows progress."""
 
 CHUNK = 1_000_000
@@ -34,7 +34,7 @@ def matches(path: Path, known_hash: str) -> bool:
     return found.startswith(digits) if algorithm == "sha256" else found == digits
 
 
-def from_web(url: str, target: Path, follow: Follow) -> None:
+def from_web(url: str, target: Path, follow: FollowBytes) -> None:
     """Download a file; `target` appears when it is whole.
 
     Raises:
@@ -59,7 +59,7 @@ def from_web(url: str, target: Path, follow: Follow) -> None:
             raise InputError(msg) from None
 
 
-def _continued(url: str, target: Path, part: Path, follow: Follow) -> None:
+def _continued(url: str, target: Path, part: Path, follow: FollowBytes) -> None:
     """Download what is left of a file."""
     version = target.with_name(f".{target.name}.version")
     begun = _size(part) if version.is_file() else 0

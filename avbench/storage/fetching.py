@@ -159,7 +159,7 @@ def _link(new: Path, source: HubFiles, paths: Sequence[Path]) -> None:
         (new / name).symlink_to(path)
 
 
-def _from_mirror(name: str, source: WebFile | HubFiles, mirror: str, new: Path, follow: downloads.Follow) -> str:
+def _from_mirror(name: str, source: WebFile | HubFiles, mirror: str, new: Path, follow: downloads.FollowBytes) -> str:
     """Take a weight from a mirror's address, or link to it in a mirror's folder; return where it was."""
     if not mirror.startswith(("http://", "https://")):
         place = Path(mirror).expanduser() / name

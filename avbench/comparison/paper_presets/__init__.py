@@ -234,7 +234,7 @@ class Given:
     settings: Mapping[str, Any] | None = None
 
 
-def in_form(preset: Preset, subsets: Sequence[Subset]) -> list[Subset]:
+def with_clip_spec(preset: Preset, subsets: Sequence[Subset]) -> list[Subset]:
     """Return the subsets with the paper's clip spec; a subset with a clip spec of its own keeps it."""
     return [one if one.clip_spec else replace(one, clip_spec=preset.clip) for one in subsets]
 
@@ -259,7 +259,7 @@ def record(preset: Preset, model: str, given: Given, subsets: Sequence[Subset]) 
         preset: the preset.
         model: as typed.
         given: the options of the command line.
-        subsets: the requested subsets, before `in_form`.
+        subsets: the requested subsets, before `with_clip_spec`.
     """
     overridden = []
     if where := f"the prompts of {given.prompts.name}" if given.prompts else ", ".join(given.subsets or ()):
