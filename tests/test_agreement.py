@@ -92,6 +92,8 @@ def test_votes_that_repeat_on_a_prompt_do_not_narrow_the_interval():
     assert high == 1
     assert 0.7 < low < 0.9
     assert uncertainty.share_interval(np.ones(3), ["p"] * 3) is None
+    two = uncertainty.share_interval(np.array([1.0, 0, 0] * 2), ["p"] * 3 + ["q"] * 3)
+    assert two[0] < 0.01 and two[1] > 0.99, "two prompts of one share, whatever rounding makes of it"
 
 
 def test_the_flip_test_is_exact_with_few_prompts():

@@ -172,7 +172,8 @@ def test_gaps_are_left_out_of_both_partners_and_said(tmp_path, place):
     row = found.differences.set_index("metric").loc["lpips_consecutive"]
     assert row["dropped"] == 1 and row["prompts"] == 12 and "2% of the values" in row["mark"]
     distance = found.differences.set_index("metric").loc["motion_amount_distance"]
-    assert "these trainings have 11 to 12" in distance["mark"]
+    assert distance["missing"] == "trainings with 11 to 12 clips: a distance depends on their number"
+    assert np.isnan(distance["p"]) and not distance["shown"]
 
 
 def test_a_plan_makes_the_family_and_its_unanswered_questions_stay(arms):

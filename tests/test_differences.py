@@ -21,7 +21,7 @@ from avbench.comparison.differences import (
     in_family,
     worsening,
 )
-from avbench.comparison.leaderboard import _distance_p, _ranked, _Table, find, leaderboard
+from avbench.comparison.leaderboard import _distances_compared, _ranked, _Table, find, leaderboard
 from avbench.comparison.power import planned
 from avbench.comparison.score_table import clip_values, scores_frame
 from avbench.core import InputError, Key, Sample
@@ -102,7 +102,11 @@ def test_where_higher_is_better_the_higher_run_wins():
     row = SimpleNamespace(direction="higher", kind="clips", difference=-0.2, run="b", against="a", shown=True)
     assert worsening(row) == 0.2 and better(row) == "a"
     board, p = pd.DataFrame({"value": [0.1, 0.9]}), np.array([[np.nan, 0.001], [0.001, np.nan]])
-    assert _ranked(board, board, known_metrics()["sync_excess"], p)["rank"].tolist() == [2, 1]
+    apart = np.array([[0.0, -0.8], [0.8, 0.0]])
+    ranked = _ranked(board, board, known_metrics()["sync_excess"], apart, p, board["value"].to_numpy())
+    assert ranked["rank"].tolist() == [2, 1] and ranked["letters"].tolist() == ["b", "a"]
+    ranked = _ranked(board, board, known_metrics()["sync_excess"], -apart, p, board["value"].to_numpy())
+    assert ranked["letters"].tolist() == ["a", "a"], "on the clips of both the other one is better"
 
 
 def test_a_comparison_of_too_few_clips_is_in_the_family_only_if_a_plan_declares_it():
@@ -148,13 +152,16 @@ def test_no_difference_can_be_shown(runs):
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("lower", 1), ("higher", -1)])
-@pytest.mark.parametrize(("dof", "known"), [(20.0, stats.t(20)), (float("nan"), stats.norm)])
+@pytest.mark.parametrize(("dof", "known"), [(20.0, stats.t(20)), (float("nan"), stats.t(11))])
 def test_a_run_is_no_worse_where_a_loss_of_the_margin_is_excluded(direction, sign, dof, known):
     row = {"margin": 1.0, "error": 0.5, "dof": dof, "direction": direction, "kind": "clips"}
+    row |= {"too_few": None, "prompts": 12.0}
     ahead, behind = (against_margin(SimpleNamespace(difference=sign * size, **row), 0.05) for size in (-0.2, 0.2))
     assert (ahead["p_not_worse"], ahead["verdict"]) == (pytest.approx(known.sf(2.4)), "no worse")
     assert (behind["p_not_worse"], behind["verdict"]) == (pytest.approx(known.sf(1.6)), None)
     assert ahead["p_alike"] == behind["p_alike"] == pytest.approx(known.sf(1.6))
+    few = against_margin(SimpleNamespace(**row | {"difference": 0.0, "margin": 100.0, "too_few": "n = 8"}), 0.05)
+    assert few == dict.fromkeys(("p_alike", "p_not_worse", "verdict")), "too few clips show no likeness either"
 
 
 @pytest.mark.parametrize(("family", "quantile"), [(1, 1.959964), (10, 2.807034)])
@@ -304,8 +311,46 @@ def test_the_leaderboard_tests_a_pair_as_a_comparison_does(targets, micro):
     if targets["s"] is not None:
         options["targets"] = [targets[name] for name in subsets]
     known = paired_difference(a, b, [one for of in index.values() for one, _ in of], **options)
-    p = _Table(series, targets).p_values(micro=micro)
+    differences, p = _Table(series, targets).compared(micro=micro)
     assert p[0, 1] == p[1, 0] == pytest.approx(float(t_test(known.value, known.error, known.dof)))
+    assert differences[0, 1] == -differences[1, 0] == pytest.approx(known.value)
+
+
+def test_a_run_is_not_first_by_clips_that_the_other_run_lacks():
+    """Run a is better on all eight prompts of both, and b has eight more that are easy."""
+    noise, prompts = np.random.default_rng(0).normal(scale=0.1, size=24), [f"p{number:02}" for number in range(16)]
+    index = pd.MultiIndex.from_product([prompts, [0]], names=["prompt", "seed"])
+    series = {("a", "s"): pd.Series(2 + noise[:8], index[:8]), ("b", "s"): pd.Series(1.0 + noise[8:], index)}
+    series["b", "s"].iloc[8:] += 9
+    table = _Table(series, {"s": None})
+    board = pd.DataFrame({"model": ["a", "b"], "value": [2.0, 5.5]})
+    differences, p = table.compared(micro=False)
+    assert differences[0, 1] == pytest.approx(1, abs=0.2) and p[0, 1] < 0.01
+    ranked = _ranked(board, board, known_metrics()["sync_excess"], differences, p, board["value"].to_numpy())
+    assert ranked["letters"].tolist() == ["a", "a"] and ranked["rank_low"].tolist() == [1, 1]
+
+
+def test_no_p_is_below_what_an_exact_test_of_the_prompts_can_show():
+    index = pd.MultiIndex.from_product([range(6), [0]], names=["prompt", "seed"])
+    series = {("a", "s"): pd.Series(1.0, index), ("b", "s"): pd.Series(0.0, index)}
+    _, p = _Table(series, {"s": None}).compared(micro=False)
+    assert p[0, 1] == 2 / 2**6 == paired_difference(np.ones(6), np.zeros(6), range(6)).p
+
+
+def test_a_prompt_that_two_subsets_have_is_one_prompt():
+    """Two subsets of the same clips say no more than one of them."""
+    random, prompts = np.random.default_rng(2), [f"p{number}" for number in range(12)]
+    a, b = random.normal(size=(2, 12))
+    one = paired_difference(a, b, prompts)
+    twice = (np.concatenate([values, values]) for values in (a, b))
+    two = paired_difference(*twice, prompts * 2, subsets=["s"] * 12 + ["t"] * 12)
+    assert (two.prompts, two.dof, two.p) == (12, 11, one.p)
+    assert (two.error, *two.interval) == pytest.approx((one.error, *one.interval))
+    index = pd.MultiIndex.from_product([prompts, [0]], names=["prompt", "seed"])
+    of_both = {(run, name): pd.Series(x, index) for run, x in (("a", a), ("b", b)) for name in "st"}
+    of_one = {where: values for where, values in of_both.items() if where[1] == "s"}
+    tested = [_Table(of, dict.fromkeys("st")).compared(micro=False)[1][0, 1] for of in (of_one, of_both)]
+    assert tested[0] == pytest.approx(tested[1])
 
 
 @pytest.mark.slow
@@ -313,6 +358,8 @@ def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
     one_seed = planned([runs["good"], runs["same"]], [24, 96], [1, 2]).set_index(["subset", "metric", "prompts"])
     detectable = one_seed.loc[("toy-control", "onset_rate"), "detectable"]
     assert detectable[24] / detectable[96] == pytest.approx(2, rel=0.05) and set(one_seed["seeds"]) == {1}
+    least = planned([runs["good"], runs["same"]], [10, 11], [1], family=26).set_index("prompts")["detectable"]
+    assert least[10].isna().all() and least[11].notna().all(), "2 / 2¹⁰ is more than 0.05 / 26"
     found = table(
         runs["good"], runs["same"], plan=plan.Plan(questions=(plan.Question("", "toy-control", "onset_rate"),))
     )
@@ -358,12 +405,13 @@ def test_distances_are_ranked_whatever_other_metrics_differ(tmp_path, monkeypatc
             asked.append(([one.path.name for one in folders], how["metrics"], how["pairs"])) or found
         ),
     )
-    found = pd.DataFrame({"p": [0.1, 0.2, 0.3]})
+    found = pd.DataFrame({"p": [0.1, 0.2, 0.3], "difference": [1.0, 2.0, 3.0], "too_few": [None, None, "n = 8"]})
     scored = pd.DataFrame({"model": ["c", "a", "b"], "subset": "toy-control", "metric": "fvd"})
     folders = [RunFolder(tmp_path / name) for name in "abcd"]
-    p = _distance_p(scored, folders, (), None)
+    apart, p = _distances_compared(scored, folders, (), None)
     assert asked == [(["c", "a", "b"], ["fvd"], [(0, 1), (0, 2), (1, 2)])]
-    np.testing.assert_array_equal(p, [[np.nan, 0.1, 0.2], [0.1, np.nan, 0.3], [0.2, 0.3, np.nan]])
+    np.testing.assert_array_equal(p, [[np.nan, 0.1, 0.2], [0.1, np.nan, np.nan], [0.2, np.nan, np.nan]])
+    np.testing.assert_array_equal(apart, [[0, 1, 2], [-1, 0, 3], [-2, -3, 0]])
 
 
 @pytest.mark.parametrize("form", ["console", "markdown", "latex", "csv", "json"])

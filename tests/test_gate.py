@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tomllib
 import xml.etree.ElementTree as ET
 import zipfile
@@ -12,6 +13,7 @@ import pytest
 from command_line import run_avbench
 from made_runs import SUBSETS, evaluated, made_run
 from rich.console import Console
+from scipy import stats
 
 from avbench.comparison import gate, plan
 from avbench.comparison.differences import differences
@@ -87,13 +89,18 @@ def test_an_improvement_passes_however_large(tmp_path):
     assert (tmp_path / "summary.md").read_text().count("worse by -0.00") == len(SUBSETS)
 
 
-def test_a_check_that_fails_does_not_say_that_a_loss_can_pass(tmp_path, baseline):
+def test_a_check_says_which_loss_it_would_find(tmp_path, baseline):
     worse = evaluated(made_run(tmp_path / "worse", seed=2, lpips=0.004))
     (tmp_path / "tight.toml").write_text("[margin]\nlpips_consecutive = 1e-6\nonset_rate = 1e-6\n")
     found = {one.name: one for one in gate.check(worse, baseline, plan.read(tmp_path / "tight.toml"))}
     failed, passed = found["toy-control/lpips_consecutive"], found["toy-control/onset_rate"]
-    assert failed.failed and "smallest detectable" in failed.message and "can pass" not in failed.message
-    assert not passed.failed and passed.message.endswith("with so few clips a loss above the margin can pass")
+    assert failed.failed and not passed.failed
+    rows = differences([RunFolder(tmp_path / "before"), worse]).set_index(["subset", "metric"])
+    row = rows.loc[("toy-control", "lpips_consecutive")]
+    checks = sum(one.p is not None for one in found.values())
+    size = 1e-6 + row["error"] * (stats.t.isf(0.05 / checks, row["dof"]) + stats.t.isf(0.2, row["dof"]))
+    said = re.search(r"clips; a loss of (\S+) would be found", failed.message)
+    assert float(said[1]) == pytest.approx(size, rel=0.02)
 
 
 def test_a_run_of_another_subset_cannot_be_compared(tmp_path):

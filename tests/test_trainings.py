@@ -127,6 +127,19 @@ def test_planning_finds_the_numbers_that_power_asks_for():
     assert parts.trainings_needed(0.1, 20) is None, "twenty prompts are too few, whatever the number of trainings"
 
 
+def test_a_prompt_that_one_whole_arm_lacks_counts_in_neither():
+    """Eight hard prompts that arm A cannot measure at all would make it look better."""
+    random = np.random.default_rng(1)
+    a, b = random.normal(size=(3, 30)), random.normal(size=(4, 30))
+    hard = np.arange(30) < 8
+    a[:, hard], b[:, hard] = np.nan, b[:, hard] + 3
+    found, common = arm_difference(a, b, paired_rows=False), arm_difference(a[:, ~hard], b[:, ~hard], paired_rows=False)
+    assert (found.value, found.error, found.p) == pytest.approx((common.value, common.error, common.p))
+    assert found.p_exact == common.p_exact and found.prompts == 22
+    with pytest.raises(InputError, match="of the prompts that both arms have has no value"):
+        arm_difference(np.where(hard, a, 1.0), np.where(hard, b, np.nan), paired_rows=False)
+
+
 def test_wrong_tables_are_refused():
     a, b = tables(np.random.default_rng(8))
     with pytest.raises(InputError, match="at least 2 trainings"):

@@ -1,5 +1,6 @@
 """Blind votes: what is refused, what is counted, and strengths against known answers."""
 
+import itertools
 import json
 import math
 
@@ -10,6 +11,8 @@ import pytest
 from avbench.comparison import votes
 from avbench.core import InputError
 
+_SEEDS = itertools.count()
+
 
 def ballot(*rows, runs=("a", "b", "c"), subsets=None, **changes):
     listed = [
@@ -18,7 +21,7 @@ def ballot(*rows, runs=("a", "b", "c"), subsets=None, **changes):
     ]
     return {
         "avbench_votes": 1,
-        "seed": 7,
+        "seed": next(_SEEDS),
         "runs": list(runs),
         "subsets": subsets or {"s": "0" * 64},
         "votes": listed,
@@ -85,6 +88,23 @@ def test_votes_that_repeat_on_a_prompt_do_not_narrow_the_interval(tmp_path):
     assert many[0].votes == 3 * one[0].votes
 
 
+def test_prompts_that_all_say_the_same_show_no_interval(tmp_path):
+    both_ways = [(f"p{number}", *sides, "left") for number in range(3) for sides in (("a", "b"), ("b", "a"))]
+    one, other = votes.strengths(
+        read(
+            tmp_path,
+            {
+                **ballot(),
+                "votes": [
+                    {"subset": "s", "prompt": prompt, "seed": place % 2, "left": left, "right": right, "vote": vote}
+                    for place, (prompt, left, right, vote) in enumerate(both_ways)
+                ],
+            },
+        )
+    )
+    assert (one.value, one.low, one.high, other.high) == (pytest.approx(0), None, None, None)
+
+
 def test_who_never_lost_or_never_met_has_a_sentence(tmp_path):
     frame = read(
         tmp_path, ballot(*won("a", "b", 5, lost=3), *won("a", "c", 4, start=50), runs=("a", "b", "c", "d", "e"))
@@ -139,8 +159,10 @@ def test_bad_files_are_refused(tmp_path, plain, message):
 
 def test_files_that_do_not_go_together_are_refused(tmp_path):
     one = ballot(("p", "a", "b", "left"))
-    with pytest.raises(InputError, match="same votes"):
-        read(tmp_path, one, one)
+    earlier, later = ballot(*won("a", "b", 2), seed=5), ballot(*won("a", "b", 4), seed=5)
+    for twice in ((one, one), (one, {**one, "seed": 99}), (earlier, later)):
+        with pytest.raises(InputError, match=r"votes-1\.json is of the same ballot as .*votes-0\.json"):
+            read(tmp_path, *twice)
     with pytest.raises(InputError, match="unlike versions of s"):
         read(tmp_path, one, ballot(("p", "a", "b", "right"), subsets={"s": "1" * 64}))
     (tmp_path / "x.json").write_text("<html>")

@@ -70,7 +70,8 @@ class Comparison:
         console.print(tables.compact(self.scores, self.differences, console.width, every=all_metrics, every_by=how))
 
     def to_latex(self, metrics: Sequence[str] | None = None) -> str:
-        """One LaTeX table for a paper, of these metrics or of all: as ``--format latex --caption short``.
+        """One LaTeX table for a paper, of these metrics or of all: as ``--format latex --caption short``, but distances
+        are not tested, so that their columns have no marks.
 
         Raises:
             InputError: a metric is unknown or was not computed.

@@ -94,7 +94,7 @@ def curate(
     ],
     rule: Annotated[str, typer.Option(help="large-motion, object-contact, ambient, or one of --rules.")],
     rules: Annotated[
-        Path | None, typer.Option(help="Your own rules, a TOML file; docs/curate.md describes its form.")
+        Path | None, typer.Option(help="Your own rules, a TOML file in the form of avbench/curation/rules.toml.")
     ] = None,
     work: Annotated[
         Path | None,

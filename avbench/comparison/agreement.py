@@ -233,7 +233,7 @@ def accuracy(subset: str, judge: str, votes: pd.DataFrame, share: np.ndarray, *,
     if not known.any():
         reason = "no clear vote is on clips that both have a value of it" if lost else "there is no clear vote"
         return Agreement(subset, judge, unmeasured=lost, missing=reason)
-    prompts = [*zip(votes["subset"][known], votes["prompt"][known], strict=True)]
+    prompts = list(votes["prompt"][known])  # one that two subsets have is one prompt
     low, high = uncertainty.share_interval(share[known], prompts) or (None, None)
     return Agreement(
         subset,
@@ -274,7 +274,7 @@ def verdict(frame: pd.DataFrame, votes: pd.DataFrame) -> list[str]:
     else:
         sentences.append("How far people agree is not known, because no two raters judged the same two clips.")
     same = list(votes["vote"]).count("tie")
-    raters, prompts = len({*votes["rater"]}), len(votes[["subset", "prompt"]].drop_duplicates())
+    raters, prompts = len({*votes["rater"]}), votes["prompt"].nunique()
     given = f"{counted(len(votes), 'vote')} of {counted(raters, 'rater')} on {counted(prompts, 'prompt')}"
     sentences.append(f"{given}; {same} for neither clip are left out of the accuracy.")
     return sentences

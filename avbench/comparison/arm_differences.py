@@ -211,10 +211,13 @@ def _row(metric: Metric, where: Where, run: _Read, against: _Read, order: list[i
     if not metric.per_clip:
         samples = run.sides[0].folder.samples().values()
         prompts = {one.key.prompt for one in samples if one.path and one.key.subset == where[0]}
+        counts = {side.scores[where].n for side in (*run.sides, *against.sides)}
+        if len(counts) > 1:
+            unequal = f"trainings with {min(counts)} to {max(counts)} clips: a distance depends on their number"
+            return kind | {"missing": unequal, "prompts": len(prompts)}
         found = _numbers(run.table(metric, where), against.table(metric, where), order, None)
         too_few = run.too_few(metric, where) or against.too_few(metric, where)
-        remark = _unequal_clips(where, [*run.sides, *against.sides])
-        return kind | found | {"prompts": len(prompts), "too_few": too_few, "remark": remark}
+        return kind | found | {"prompts": len(prompts), "too_few": too_few}
     target = run.target(metric, where)
     if target is None or target != against.target(metric, where):
         target = None
@@ -247,7 +250,7 @@ def _numbers(a: np.ndarray, b: np.ndarray, order: list[int] | None, target: floa
         "trainings_against": found.trainings[1],
         "prompts": found.prompts,
         "paired": found.paired,
-        "dropped": np.count_nonzero(np.isnan(a) != np.isnan(b)) if found.paired else 0,
+        "dropped": np.count_nonzero(np.isnan(a) != np.isnan(b)) if found.paired else _of_one_arm(a, b),
         "spread": _spread(a),
         "spread_against": _spread(b),
         "difference": found.value,
@@ -266,11 +269,10 @@ def _numbers(a: np.ndarray, b: np.ndarray, order: list[int] | None, target: floa
     }
 
 
-def _unequal_clips(where: Where, sides: Sequence[Side]) -> str | None:
-    counts = {side.scores[where].n for side in sides}
-    if len(counts) == 1:
-        return None
-    return f"a distance depends on the number of clips, and these trainings have {min(counts)} to {max(counts)}"
+def _of_one_arm(a: np.ndarray, b: np.ndarray) -> int:
+    """How many values are of prompts that the other arm has none of."""
+    in_a, in_b = ~np.isnan(a), ~np.isnan(b)
+    return int(in_a[:, ~in_b.any(0)].sum() + in_b[:, ~in_a.any(0)].sum())
 
 
 def _followed(row: Any, parts: trainings.Components | None, family: int, alpha: float) -> dict[str, Any]:

@@ -315,13 +315,20 @@ def _detectable(row: Any, family: int, alpha: float) -> float | None:
 
 
 def against_margin(row: Any, alpha: float) -> dict[str, Any]:
-    """The p-values of "they differ by the margin or more" and of "the run is worse by the margin or more"."""
-    if np.isnan(row.margin):
+    """The p-values of "they differ by the margin or more" and of "the run is worse by the margin or more"; none where
+    there are too few clips. They are not corrected for the number of comparisons.
+    """
+    if np.isnan(row.margin) or isinstance(row.too_few, str):
         return dict.fromkeys(("p_alike", "p_not_worse", "verdict"))
-    alike = paired.equivalence(row.difference, row.error, row.dof, row.margin)
-    not_worse = paired.tail(row.margin - worsening(row), row.error, row.dof)
+    alike = paired.equivalence(row.difference, row.error, freedom(row), row.margin)
+    not_worse = paired.tail(row.margin - worsening(row), row.error, freedom(row))
     verdict = "alike" if alike < alpha else "no worse" if not_worse < alpha else None
     return {"p_alike": alike, "p_not_worse": not_worse, "verdict": verdict}
+
+
+def freedom(row: Any) -> float:
+    """Degrees of freedom of a row's error; one less than its prompts where the error is that of label swaps."""
+    return row.prompts - 1 if np.isnan(row.dof) else row.dof
 
 
 def sided(row: Any) -> bool:

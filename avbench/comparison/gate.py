@@ -32,7 +32,7 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from avbench.comparison.differences import MACRO, MICRO, differences, sided, worsening
+from avbench.comparison.differences import MACRO, MICRO, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
 from avbench.core import Direction, InputError, Sample, Score, counted
@@ -152,7 +152,7 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         ]
     tested = {number: one.p for number, one in enumerate(checks) if one.p is not None}
     adjusted = dict(zip(tested, paired.holm([*tested.values()]), strict=True))
-    verdicts = [one.verdict(adjusted.get(number), plan.alpha) for number, one in enumerate(checks)]
+    verdicts = [one.verdict(adjusted.get(number), len(tested), plan.alpha) for number, one in enumerate(checks)]
     verdicts += [
         Verdict(name, failed=False, message=without_folders(message), skipped=True)
         for name, message in _skipped(wanted, had, plan)
@@ -170,13 +170,19 @@ class _Check:
     fails: bool = False
     """Whether it fails whatever p is."""
     compared: bool = True
-    if_passed: str = ""
-    """What is added to the message unless the check fails."""
+    margin: float | None = None
+    row: Any = None
+    """The comparison that is held against the margin."""
 
-    def verdict(self, p: float | None, alpha: float) -> Verdict:
-        """The verdict, given p after Holm's correction."""
+    def verdict(self, p: float | None, family: int, alpha: float) -> Verdict:
+        """The verdict, given p after Holm's correction over a family."""
         failed = self.fails or not (1.0 if p is None else p) >= alpha
-        message = self.message if failed or not self.if_passed else f"{self.message}: {self.if_passed}"
+        message = self.message
+        if self.margin is not None:
+            level = 2 * alpha if sided(self.row) else alpha
+            more = paired.detectable(self.row.error, freedom(self.row), family=family, alpha=level)
+            found = f"a loss of {self.margin + more:.3g} would be found" if more else "no clip differs from another"
+            message = f"{message}; {found}"
         return Verdict(self.name, failed, without_folders(message), p, compared=self.compared)
 
 
@@ -293,10 +299,8 @@ def _margin(name: str, margin: float, row: Any) -> _Check:
     if pd.isna(row.error):
         why = "not tested, because a subset has clips of one prompt only"
         return _Check(name, f"{why}: {message}", fails=True, compared=False)
-    seen = f"smallest detectable {row.detectable:.3g}" if row.detectable > 0 else "no clip differs from another"
-    may_pass = "with so few clips a loss above the margin can pass" if 0 < margin < row.detectable else ""
-    p = paired.tail(worse - margin, row.error, row.dof)  # of "worse by the margin or less"
-    return _Check(name, f"{message}, {seen}", p if sided(row) else min(1.0, 2 * p), if_passed=may_pass)
+    p = paired.tail(worse - margin, row.error, freedom(row))  # of "worse by the margin or less"
+    return _Check(name, message, p if sided(row) else min(1.0, 2 * p), margin=margin, row=row)
 
 
 def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:

@@ -80,8 +80,10 @@ def leaderboard(
         if metric.per_clip:
             boards.append(_with_ranks(board, scored, metric, _table(scored, values)))
         else:
-            p = _distance_p(scored, folders, allow, place) if test_distances and len(scored) > 1 else None
-            boards.append(board if p is None else _ranked(board, scored, metric, p))
+            if test_distances and len(scored) > 1:
+                compared = _distances_compared(scored, folders, allow, place)
+                board = _ranked(board, scored, metric, *compared, scored["value"].to_numpy())
+            boards.append(board)
     for name in dict.fromkeys(frame["metric"]):
         of_metric = frame.loc[(frame["metric"] == name) & frame["value"].notna()]
         if known[name].per_clip and len({*of_metric["subset"]}) > 1:
@@ -117,10 +119,15 @@ class _Table:
         self.values = whole.to_numpy().T
         subset, prompt = (whole.index.get_level_values(name).to_numpy() for name in ("subset", "prompt"))
         new = (subset[1:] != subset[:-1]) | (prompt[1:] != prompt[:-1])
-        self.prompts = np.concatenate([[0], np.nonzero(new)[0] + 1])
-        """Index of each prompt's first clip."""
-        self.strata, self.stratum = np.unique(subset[self.prompts], return_inverse=True)
-        """Names of the subsets, and the subset's number of each prompt."""
+        self.cells = np.concatenate([[0], np.nonzero(new)[0] + 1])
+        """Index of each cell's first clip: a cell holds the clips of one prompt in one subset."""
+        self.strata, self.stratum = np.unique(subset[self.cells], return_inverse=True)
+        """Names of the subsets, and the subset's number of each cell."""
+        self.by_prompt = np.argsort(prompt[self.cells], kind="stable")
+        """The cells in the order of their prompts: a prompt that several subsets have is one prompt."""
+        ordered = prompt[self.cells][self.by_prompt]
+        self.prompts = np.concatenate([[0], np.nonzero(ordered[1:] != ordered[:-1])[0] + 1])
+        """Place of each prompt's first cell in that order."""
         self.goal = np.array([np.nan if targets[name] is None else targets[name] for name in self.strata], dtype=float)
 
     def goals(self) -> np.ndarray:
@@ -135,9 +142,13 @@ class _Table:
         means, _, _ = self.means(apart, micro=False, by_stratum=True)
         return self._of_clips(np.where(means >= 0, 1.0, -1.0)[:, self.stratum]) * apart
 
-    def _of_clips(self, of_prompts: np.ndarray) -> np.ndarray:
-        """``[..., prompts]`` → ``[..., clips]``: each prompt's number for each of its clips."""
-        return np.repeat(of_prompts, np.diff([*self.prompts, self.values.shape[1]]), axis=-1)
+    def _of_clips(self, of_cells: np.ndarray) -> np.ndarray:
+        """``[..., cells]`` → ``[..., clips]``: each cell's number for each of its clips."""
+        return np.repeat(of_cells, np.diff([*self.cells, self.values.shape[1]]), axis=-1)
+
+    def _of_prompts(self, of_cells: np.ndarray) -> np.ndarray:
+        """``[rows, cells]`` → ``[rows, prompts]``: sums."""
+        return np.add.reduceat(of_cells[:, self.by_prompt], self.prompts, axis=1)
 
     def means(
         self, values: np.ndarray, *, micro: bool, by_stratum: bool = False
@@ -146,33 +157,40 @@ class _Table:
         `paired`).
         """
         there = ~np.isnan(values)
-        sums = np.add.reduceat(np.where(there, values, 0.0), self.prompts, axis=1)
-        counts = np.add.reduceat(there.astype(float), self.prompts, axis=1)
+        sums = np.add.reduceat(np.where(there, values, 0.0), self.cells, axis=1)
+        counts = np.add.reduceat(there.astype(float), self.cells, axis=1)
         of_stratum = np.eye(len(self.strata))[self.stratum]
         with np.errstate(invalid="ignore", divide="ignore"):
             clips, prompts = counts @ of_stratum, (counts > 0) @ of_stratum
             means = sums @ of_stratum / clips
             if by_stratum:
                 return means, clips, prompts
-            apart = (sums - counts * np.where(counts > 0, means[:, self.stratum], 0.0)) ** 2 @ of_stratum
+            apart = sums - counts * np.where(counts > 0, means[:, self.stratum], 0.0)
             weights = clips / clips.sum(axis=1, keepdims=True) if micro else np.full_like(clips, 1 / clips.shape[1])
-            variances = weights**2 * prompts / (prompts - 1) * apart / clips**2
-            total = variances.sum(axis=1)
-            dof = np.where(total > 0, total**2 / np.sum(variances**2 / (prompts - 1), axis=1), prompts.sum(1) - 1)
-        return np.sum(weights * means, axis=1), np.sqrt(total), dof
+            scale = np.sqrt(prompts / (prompts - 1)) * weights / clips
+            pulls = scale[:, self.stratum] * apart
+            variances, total = pulls**2 @ of_stratum, np.sum(self._of_prompts(pulls) ** 2, axis=1)
+            of_all = variances.sum(axis=1)
+            dof = np.where(of_all > 0, of_all**2 / np.sum(variances**2 / (prompts - 1), axis=1), prompts.sum(1) - 1)
+            known = np.count_nonzero(self._of_prompts(counts), axis=1)
+        return np.sum(weights * means, axis=1), np.sqrt(total), np.minimum(dof, known - 1)
 
-    def p_values(self, *, micro: bool) -> np.ndarray:
-        """``[models, models]``: p of no difference, NaN where a pair has too few prompts in common."""
+    def compared(self, *, micro: bool) -> tuple[np.ndarray, np.ndarray]:
+        """``[models, models]`` each: row less column on the clips of both, and p of no difference; p is NaN where a
+        pair has too few prompts in common, and never below what an exact test of as many prompts can show.
+        """
         off = self.off()
-        p = np.full((len(off), len(off)), np.nan)
+        differences, p = np.zeros((len(off), len(off))), np.full((len(off), len(off)), np.nan)
         for one in range(len(off) - 1):
-            mean, error, dof = self.means(off[one] - off[one + 1 :], micro=micro)
-            there = ~np.isnan(off[one] - off[one + 1 :])
-            prompts = np.count_nonzero(np.add.reduceat(there, self.prompts, axis=1), axis=1)
+            apart = off[one] - off[one + 1 :]
+            mean, error, dof = self.means(apart, micro=micro)
+            there = np.add.reduceat((~np.isnan(apart)).astype(int), self.cells, axis=1)
+            prompts = np.count_nonzero(self._of_prompts(there), axis=1)
             able = ~np.isnan(error) & (prompts >= paired.LEAST_PROMPTS)
-            found = np.where(mean == 0, 1.0, paired.t_test(mean, error, dof))
+            found = np.maximum(np.where(mean == 0, 1.0, paired.t_test(mean, error, dof)), 2.0 ** (1 - prompts))
             p[one, one + 1 :] = p[one + 1 :, one] = np.where(able, found, np.nan)
-        return p
+            differences[one, one + 1 :], differences[one + 1 :, one] = mean, -mean
+        return differences, p
 
 
 def _table(scored: pd.DataFrame, values: dict[str, dict[Where, pd.Series]]) -> _Table | None:
@@ -232,22 +250,39 @@ def _with_ranks(
         return board
     places = [table.models.index(model) for model in scored["model"]]
     order_by = table.means(table.off(), micro=micro)[0][places]
-    return _ranked(board, scored, metric, table.p_values(micro=micro)[np.ix_(places, places)], order_by)
+    compared = [found[np.ix_(places, places)] for found in table.compared(micro=micro)]
+    return _ranked(board, scored, metric, *compared, order_by)
 
 
 def _ranked(
-    board: pd.DataFrame, scored: pd.DataFrame, metric: Metric, p: np.ndarray, order_by: np.ndarray | None = None
+    board: pd.DataFrame,
+    scored: pd.DataFrame,
+    metric: Metric,
+    differences: np.ndarray,
+    p: np.ndarray,
+    order_by: np.ndarray,
 ) -> pd.DataFrame:
-    """Fill in ranks and letters. `p` is ``[scored, scored]``; `order_by`, ``[scored]``, holds the numbers to sort by,
-    if not the values.
+    """Fill in ranks and letters.
+
+    A pair of runs is told apart only if the run that is ranked better is the better one on the clips of both, too: the
+    values that decide the rank are of all clips that a run has.
+
+    Args:
+        board: the rows to fill in.
+        scored: those with a value.
+        metric: theirs.
+        differences: ``[scored, scored]``: row less column on the clips of both.
+        p: ``[scored, scored]``, NaN where a pair was not tested.
+        order_by: ``[scored]``: the numbers to sort by.
     """
-    by = scored["value"].to_numpy() if order_by is None else order_by
-    order = np.argsort(-by if metric.direction is Direction.HIGHER else by, kind="stable")
-    sorted_p = p[np.ix_(order, order)]
+    sign = -1.0 if metric.direction is Direction.HIGHER else 1.0
+    order = np.argsort(sign * order_by, kind="stable")
     above = np.triu_indices(len(order), 1)
-    tested = ~np.isnan(sorted_p[above])
-    different = np.zeros(sorted_p.shape, dtype=bool)
-    different[above[0][tested], above[1][tested]] = paired.holm(sorted_p[above][tested]) < paired.ALPHA
+    better, found = ((sign * differences)[np.ix_(order, order)][above] < 0, p[np.ix_(order, order)][above])
+    tested = ~np.isnan(found)
+    different = np.zeros(p.shape, dtype=bool)
+    shown = paired.holm(np.where(better, found, 1.0)[tested]) < paired.ALPHA
+    different[above[0][tested], above[1][tested]] = shown
     labels = scored.index[order]
     rank_low, rank_high = 1 + different.sum(axis=0), len(order) - different.sum(axis=1)
     board.loc[labels, "rank"] = np.arange(1, len(order) + 1)
@@ -256,15 +291,17 @@ def _ranked(
     return board
 
 
-def _distance_p(
+def _distances_compared(
     scored: pd.DataFrame, folders: Sequence[RunFolder], allow: Sequence[str], place: Path | None
-) -> np.ndarray | None:
+) -> tuple[np.ndarray, np.ndarray]:
+    """``[scored, scored]`` each, as of `_Table.compared`; p is NaN where a pair shares too few clips."""
     by_name = {folder.path.name: folder for folder in folders}
     ranked = [by_name[model] for model in scored["model"]]
     pairs = list(itertools.combinations(range(len(ranked)), 2))
     where = scored["subset"].iloc[0], scored["metric"].iloc[0]
     found = differences(ranked, pairs=pairs, place=place, allow=allow, only=[where], pooled=False, metrics=[where[1]])
-    p = np.full((len(ranked), len(ranked)), np.nan)
-    for (i, j), value in zip(pairs, found["p"], strict=True):
-        p[i, j] = p[j, i] = value
-    return p
+    apart, p = np.zeros((len(ranked), len(ranked))), np.full((len(ranked), len(ranked)), np.nan)
+    for (i, j), row in zip(pairs, found.itertuples(), strict=True):
+        apart[i, j], apart[j, i] = row.difference, -row.difference
+        p[i, j] = p[j, i] = np.nan if isinstance(row.too_few, str) else row.p
+    return apart, p

@@ -23,7 +23,8 @@ from avbench.storage.run_folder import RunFolder
 def planned(
     folders: Sequence[RunFolder], prompts: Sequence[int], seeds: Sequence[int], family: int = 1
 ) -> pd.DataFrame:
-    """One row per (subset, metric, prompts, seeds): the smallest true difference that 80 % of such experiments find.
+    """One row per (subset, metric, prompts, seeds): the smallest true difference that 80 % of such experiments find;
+    none where so few prompts can show no difference, however large.
 
     Args:
         folders: one pilot run, or two.
@@ -55,7 +56,8 @@ def planned(
         for count in seeds if within is not None else [1]:
             spread = np.hypot(between, (within or 0.0) / np.sqrt(count))
             for number in prompts:
-                found = paired.detectable(spread / np.sqrt(number), number - 1, family=family)
+                enough = number >= paired.least_prompts(family=family)
+                found = paired.detectable(spread / np.sqrt(number), number - 1, family=family) if enough else None
                 of = {"subset": subset, "metric": metric, "prompts": number, "seeds": count}
                 rows.append({**of, "detectable": found, "between": between, "within": within})
     return pd.DataFrame(rows, columns=["subset", "metric", "prompts", "seeds", "detectable", "between", "within"])

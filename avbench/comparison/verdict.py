@@ -7,7 +7,7 @@ Console, page, markdown and the Python API all print these sentences. They are m
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, could_be_made, sided, worsening
 from avbench.core import Direction, counted, listed
 from avbench.metrics.evaluate import NO_REFERENCE
-from avbench.statistics.paired import ALPHA, LEAST_PROMPTS, share_a_letter
+from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
 from avbench.storage.plug_ins import FAILED
 
 MOST_NAMED = 4
@@ -60,7 +60,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
     if len(pairs) == 1:
         found = [*_of_two(pairs[0])]
     else:
-        found = [*_order(models, frame, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
+        found = [*_order(models, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
     limits = (_in_reference(frame), _nearest(pairs), _not_compared(own, frame), _lost_subsets(frame))
     return [*found, *itertools.chain(*limits), *_without_reference(frame, own)]
 
@@ -258,61 +258,53 @@ def _of_many(pair: _Pair) -> Iterator[str]:
         yield f"Nothing could be compared between {pair.against} and {pair.run}."
 
 
-def _order(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Iterator[str]:
+def _order(models: Sequence[str], own: pd.DataFrame) -> Iterator[str]:
     """The order of more than two runs, cut only where every run above is ahead of every run below and never behind.
 
-    So two runs that were not told apart, or of which each is ahead in something, are never put into an order. A run
-    that is ahead of a second one, which is ahead of a third, counts as ahead of the third, because distances are
-    compared with the first run only.
+    So two runs that were not told apart, or of which each is ahead in something, are never put into an order.
     """
-    ahead = _ahead(models, frame, own)
-    if not any(ahead.values()):
+    ahead = _ahead(own)
+    if not ahead:
         yield f"No difference shown among {all_of(models)}."
         return
     order = sorted(models, key=lambda one: sum(ahead[other, one] - ahead[one, other] for other in models))
-    pairs = [*itertools.permutations(models, 2)]
-    above = {(one, other) for one, other in pairs if ahead[one, other] and not ahead[other, one]}
-    for through, one, other in itertools.permutations(models, 3):
-        if {(one, through), (through, other)} <= above:
-            above.add((one, other))
     cuts = [0]
     for place in range(1, len(order)):
-        across = [*itertools.product(order[:place], order[place:])]
-        if above.issuperset(across) and not any(ahead[other, one] for one, other in across):
+        if all(ahead[one, other] and not ahead[other, one] for one in order[:place] for other in order[place:]):
             cuts.append(place)
     groups = [order[start:end] for start, end in itertools.pairwise([*cuts, len(order)])]
-    named = [group[0] if len(group) == 1 else f"{all_of(group)} ({_why_together(group, ahead)})" for group in groups]
+    compared = {frozenset(pair) for pair in own[["run", "against"]].itertuples(index=False, name=None)}
+    named = [
+        group[0] if len(group) == 1 else f"{all_of(group)} ({_why_together(group, ahead, compared)})"
+        for group in groups
+    ]
     yield f"Best to worst: {', then '.join(named)}." if len(groups) > 1 else f"No clear order: {named[0]}."
 
 
-def _why_together(group: Sequence[str], ahead: Counter[tuple[str, str]]) -> str:
+def _why_together(group: Sequence[str], ahead: Counter[tuple[str, str]], compared: Collection[frozenset[str]]) -> str:
     pairs = [*itertools.permutations(group, 2)]
     if any(ahead[one, other] and ahead[other, one] for one, other in pairs):
         return "each is ahead in some metrics"
-    return "not all told apart" if any(ahead[pair] for pair in pairs) else "not told apart"
+    if any(ahead[pair] for pair in pairs):
+        return "not all told apart"
+    return "not told apart" if any(frozenset(pair) in compared for pair in pairs) else "not compared with each other"
 
 
-def _ahead(models: Sequence[str], frame: pd.DataFrame, own: pd.DataFrame) -> Counter[tuple[str, str]]:
-    """(One, other) → in how many metrics on a subset one is shown to be better.
+def _ahead(own: pd.DataFrame) -> Counter[tuple[str, str]]:
+    """(One, other) → in how many metrics on a subset one is shown to be better, directly or through a third run.
 
-    The paired comparisons decide of the pairs that they have, as in the sentences on those pairs. Of other pairs the
-    letters and ranks of the score table tell, without distances.
+    Letters of the leaderboard do not count: they are corrected within a column, and these comparisons over all columns.
     """
-    ahead: Counter[tuple[str, str]] = Counter()
+    won: defaultdict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     rows: list[Any] = [*own.loc[own["better"].notna()].itertuples()]
     for row in rows:
-        ahead[row.better, row.against if row.better == row.run else row.run] += 1
-    compared = {frozenset(pair) for pair in own[["run", "against"]].itertuples(index=False, name=None)}
-    few = {*own.loc[own["too_few"].notna(), ["subset", "metric"]].itertuples(index=False, name=None)}
-    if "letters" in frame:
-        groups: Any = frame.loc[frame["letters"] != ""].groupby(["subset", "metric"], sort=False)
-        for where, column in groups:
-            if where in few:
-                continue
-            for one, other in itertools.permutations(column.itertuples(), 2):
-                known = frozenset((one.model, other.model)) in compared
-                if not known and one.rank < other.rank and not share_a_letter(one.letters, other.letters):
-                    ahead[one.model, other.model] += 1
+        won[row.subset, row.metric].add((row.better, row.against if row.better == row.run else row.run))
+    ahead: Counter[tuple[str, str]] = Counter()
+    for pairs in won.values():
+        for through, one, other in itertools.permutations({name for pair in pairs for name in pair}, 3):
+            if (one, through) in pairs and (through, other) in pairs:
+                pairs.add((one, other))
+        ahead.update(pairs)
     return ahead
 
 

@@ -50,16 +50,17 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
 
     Raises:
         InputError: a file is no export, names a run that it does not list, votes on one pair twice, or was made on
-            other prompts than another file; a file is given twice.
+            other prompts than another file; two files are of one ballot.
     """
     rows: list[dict[str, Any]] = []
     digests: dict[str, tuple[str, Path]] = {}
-    ballots: dict[str, Path] = {}
+    ballots: dict[str | int, Path] = {}
     for path in paths:
         ballot = _checked(path)
-        if (twin := ballots.setdefault(repr(ballot.votes), path)) is not path:
-            msg = f"{path} holds the same votes as {twin}: give each ballot once"
-            raise InputError(msg)
+        for mark in (repr(ballot.votes), ballot.seed):  # each ballot draws a seed of its own
+            if mark is not None and (twin := ballots.setdefault(mark, path)) is not path:
+                msg = f"{path} is of the same ballot as {twin}: give each ballot once, the file with the most votes"
+                raise InputError(msg)
         for name, digest in ballot.subsets.items():
             known, first = digests.setdefault(name, (digest, path))
             if known != digest:
@@ -85,7 +86,7 @@ def pairs(votes: pd.DataFrame) -> pd.DataFrame:
     groups: Any = sides.groupby(["run", "against"])
     for (run, against), of_pair in groups:
         counts = {name: int((of_pair["score"] == score).sum()) for name, score in _OUTCOMES.items()}
-        prompts = len(of_pair[["subset", "prompt"]].drop_duplicates())
+        prompts = of_pair["prompt"].nunique()
         found.append({"run": run, "against": against, **counts, "votes": len(of_pair), "prompts": prompts})
     return pd.DataFrame(found)
 
@@ -98,7 +99,7 @@ def strengths(votes: pd.DataFrame) -> list[Strength]:
     runs = sorted({*votes["left"], *votes["right"]})
     left, right = (votes[side].map(runs.index).to_numpy() for side in ("left", "right"))
     score = np.array([CHOICES[vote] for vote in votes["vote"]], dtype=float)
-    prompts = votes.groupby(["subset", "prompt"], sort=False).ngroup().to_numpy()
+    prompts = votes.groupby("prompt", sort=False).ngroup().to_numpy()  # one that two subsets have is one prompt
     group = _groups(left, right, score, len(runs))
     found = []
     for number in range(group.max() + 1):
@@ -232,7 +233,8 @@ def _groups(left: np.ndarray, right: np.ndarray, score: np.ndarray, count: int) 
 
 
 def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Strengths and half-widths of their intervals, ``[runs]`` each; NaN widths with fewer than two prompts.
+    """Strengths and half-widths of their intervals, ``[runs]`` each; NaN widths with fewer than two prompts, and where
+    every prompt's votes give the same strengths, so that nothing shows how much prompts differ.
 
     Newton's steps on a concave likelihood, each at most 2 in any strength; the pseudo-inverse keeps the mean at 0.
     """
@@ -249,6 +251,8 @@ def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np
         return value, np.full(len(value), np.nan)
     residual = design * (score - special.expit(design @ value))[:, None]
     sums = np.stack([residual[prompts == one].sum(axis=0) for one in clusters])
+    if np.abs(sums).max() < 1e-9:
+        return value, np.full(len(value), np.nan)
     count = len(clusters)
     covariance = inverse @ (sums.T @ sums) @ inverse * count / (count - 1)
     return value, stats.t.ppf(0.975, count - 1) * np.sqrt(np.diag(covariance).clip(min=0))

@@ -46,6 +46,8 @@ class Scores(dict[str, float]):
         super().__init__({f"{one.subset}/{one.metric}": one.value for one in found if one.value is not None})
         self.missing = {f"{one.subset}/{one.metric}": one.missing for one in found if one.missing is not None}
         """``subset/metric`` → a sentence that says why it has no value."""
+        self.clips = {f"{one.subset}/{one.metric}": one.n for one in found}
+        """``subset/metric`` → how many clips the value was computed from."""
 
 
 def score(
@@ -77,7 +79,7 @@ def score(
         replace: delete what `out` holds of another model, of other settings or of an earlier call.
 
     Raises:
-        InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
+        InputError: an argument is wrong. A clip that cannot be made raises nothing: `Scores.clips` counts the others.
     """
     if settings and not isinstance(model, str):
         msg = f"settings are for provider:target; {type(model).__name__} is already built"

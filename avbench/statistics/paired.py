@@ -2,7 +2,8 @@
 
 Runs are joined on (subset, prompt, seed). Prompts are the sampled unit, so a prompt's clips stay together: they change
 sides together, they are resampled together, and the degrees of freedom count prompts. Several subsets are strata: their
-prompts are never mixed, and the pooled number weights subsets equally (macro) or by their clips (micro).
+clips are never mixed, and the pooled number weights subsets equally (macro) or by their clips (micro). A prompt that
+several subsets have, by its id, is one prompt: its clips in all of them stay together.
 
 A difference is A's mean less B's. For band metrics, which should match the reference's value, it is the distance of A's
 mean from that value less the distance of B's; below 0, A is nearer. The reference's value is treated as exact.
@@ -18,7 +19,6 @@ mean from that value less the distance of B's; below 0, A is nearer. The referen
 import functools
 import itertools
 import math
-import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +40,6 @@ MOST_PROMPTS = 1_000_000
 """More are not planned for."""
 _HELD = 2**22  # random values that are held at a time
 _SEED = 0
-_LETTER = re.compile(r"[a-z]\d*")
 
 
 @dataclass(frozen=True)
@@ -58,30 +57,42 @@ class PairedDifference:
     """Two-sided."""
     pairs: int
     prompts: int
+    """Of the side that has fewer, if no clip has a partner."""
     constant: bool
     """Whether every clip has the same difference, so that the interval has no width."""
 
 
 @dataclass(frozen=True)
 class _Strata:
-    """Clips in the order of their prompts; prompts in the order of their subsets."""
+    """Clips by cells: a cell holds the clips of one prompt in one subset."""
 
-    cluster: np.ndarray
-    """``[clips]``: number of each clip's prompt."""
+    cell: np.ndarray
+    """``[clips]``: number of each clip's cell."""
     stratum: np.ndarray
-    """``[prompts]``: number of each prompt's subset."""
+    """``[cells]``: number of each cell's subset."""
+    prompt: np.ndarray
+    """``[cells]``: number of each cell's prompt, the same in all subsets that have it."""
+    prompts: int
     clips: np.ndarray
     """``[subsets]``: number of clips."""
     weights: np.ndarray
     """``[subsets]``: weights with sum 1."""
 
     def sums(self, per_clip: np.ndarray) -> np.ndarray:
-        """Sums by prompt, ``[prompts]``."""
-        return np.bincount(self.cluster, per_clip, len(self.stratum))
+        """Sums by cell, ``[cells]``."""
+        return np.bincount(self.cell, per_clip, len(self.stratum))
 
     def means(self, per_clip: np.ndarray) -> np.ndarray:
         """Means by subset, ``[subsets]``."""
         return np.bincount(self.stratum, self.sums(per_clip), len(self.clips)) / self.clips
+
+    def alike(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Prompts by the subsets that have them: these subsets, and their cells ``[subsets, prompts]``."""
+        has = np.full((self.prompts, len(self.clips)), -1)
+        has[self.prompt, self.stratum] = np.arange(len(self.stratum))
+        patterns, number = np.unique(has < 0, axis=0, return_inverse=True)
+        found = [(np.nonzero(~lacks)[0], number.ravel() == place) for place, lacks in enumerate(patterns)]
+        return [(subsets, has[members][:, subsets].T) for subsets, members in sorted(found, key=lambda one: one[0][0])]
 
 
 def paired_difference(
@@ -121,22 +132,21 @@ def paired_difference(
     value = float(strata.weights @ strata.means(per_clip))
     rounding = 1e-9 * max(np.abs(x).max(), np.abs(y).max())
     interval = None
-    if error is not None and len(strata.stratum) >= LEAST_PROMPTS:
+    if error is not None and strata.prompts >= LEAST_PROMPTS:
         half_width = float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error
         low, high = _studentised(per_clip, strata, value, error, rounding)
         interval = min(low, value - half_width), max(high, value + half_width)
-    blocks = _sign_blocks(len(strata.stratum), permutations)
+    blocks = _sign_blocks(strata.prompts, permutations)
     swapped = np.concatenate([_swapped(x, y, strata, goal, signs) for signs in blocks])
-    exact = 2 ** len(strata.stratum) <= len(swapped)
     beyond = np.count_nonzero(np.abs(swapped) >= abs(value) - rounding)
     return PairedDifference(
         value,
         error,
         dof,
         interval,
-        p=beyond / len(swapped) if exact else (1 + beyond) / (1 + len(swapped)),
+        p=_p(beyond, len(swapped), strata.prompts),
         pairs=len(x),
-        prompts=len(strata.stratum),
+        prompts=strata.prompts,
         constant=bool(np.ptp(per_clip) <= rounding),
     )
 
@@ -152,7 +162,14 @@ def flip_test(values: np.ndarray, prompts: Sequence[Hashable], *, permutations: 
     sums = _strata(prompts, None).sums(values)
     flipped = np.concatenate([signs @ sums for signs in _sign_blocks(len(sums), permutations)])
     beyond = np.count_nonzero(np.abs(flipped) >= abs(sums.sum()) - 1e-9)
-    return beyond / len(flipped) if 2 ** len(sums) <= len(flipped) else (1 + beyond) / (1 + len(flipped))
+    return _p(beyond, len(flipped), len(sums))
+
+
+def _p(beyond: int, patterns: int, prompts: int) -> float:
+    """The p-value of a test in which so many of the patterns of signs are as extreme: of all that there are, or of
+    drawn ones.
+    """
+    return beyond / patterns if prompts <= _EXACT else (1 + beyond) / (1 + patterns)
 
 
 def unpaired_difference(
@@ -171,7 +188,7 @@ def unpaired_difference(
         strata = _strata(prompts, None)
         sides.append((float(np.mean(values)), *_error(np.asarray(values, dtype=np.float64), strata), strata))
     (mean_a, error_a, free_a, one), (mean_b, error_b, free_b, other) = sides
-    value, counts = mean_a - mean_b, (len(a) + len(b), len(one.stratum) + len(other.stratum))
+    value, counts = mean_a - mean_b, (len(a) + len(b), min(one.prompts, other.prompts))
     if error_a is None or error_b is None or error_a + error_b == 0:
         return PairedDifference(value, None, 0, None, 1.0, *counts, constant=False)
     error = float(np.hypot(error_a, error_b))
@@ -296,7 +313,7 @@ def spreads(values: np.ndarray, prompts: Sequence[Hashable]) -> tuple[float, flo
     between = float(np.sum(counts * (means - np.mean(values)) ** 2) / max(1, groups - 1))
     if total == groups:
         return float(np.sqrt(between)), None
-    within = float(np.sum((values - means[strata.cluster]) ** 2) / (total - groups))
+    within = float(np.sum((values - means[strata.cell]) ** 2) / (total - groups))
     seeds = (total - np.sum(counts**2) / total) / max(1, groups - 1)
     return float(np.sqrt(max(0.0, (between - within) / seeds))), float(np.sqrt(within))
 
@@ -321,11 +338,6 @@ def letters(different: np.ndarray) -> list[str]:
     return ["".join(_letter(place) for place, group in enumerate(groups) if row in group) for row in range(count)]
 
 
-def share_a_letter(one: str, other: str) -> bool:
-    """Whether two rows of `letters` cannot be distinguished."""
-    return not {*_LETTER.findall(one)}.isdisjoint(_LETTER.findall(other))
-
-
 def _letter(place: int) -> str:
     """Letters a to z, then a1, b1, …"""
     return chr(ord("a") + place % 26) + (str(place // 26) if place >= 26 else "")
@@ -333,35 +345,41 @@ def _letter(place: int) -> str:
 
 def _strata(prompts: Sequence[Hashable], subsets: Sequence[Hashable] | None, *, micro: bool = False) -> _Strata:
     subset = subsets if subsets is not None else [""] * len(prompts)
-    clusters = {pair: number for number, pair in enumerate(dict.fromkeys(zip(subset, prompts, strict=True)))}
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(subset))}
-    cluster = np.array([clusters[pair] for pair in zip(subset, prompts, strict=True)], dtype=np.intp)
-    stratum = np.array([numbers[name] for name, _ in clusters], dtype=np.intp)
-    clips = np.bincount(stratum[cluster]).astype(np.float64)
+    cells, subset_numbers, prompt_numbers = (
+        {one: number for number, one in enumerate(dict.fromkeys(labels))}
+        for labels in (zip(subset, prompts, strict=True), subset, prompts)
+    )
+    cell = np.array([cells[pair] for pair in zip(subset, prompts, strict=True)], dtype=np.intp)
+    stratum = np.array([subset_numbers[name] for name, _ in cells], dtype=np.intp)
+    prompt = np.array([prompt_numbers[name] for _, name in cells], dtype=np.intp)
+    clips = np.bincount(stratum[cell]).astype(np.float64)
     weights = clips / clips.sum() if micro else np.full(len(clips), 1 / len(clips))
-    return _Strata(cluster, stratum, clips, weights)
+    return _Strata(cell, stratum, prompt, len(prompt_numbers), clips, weights)
 
 
 def _per_clip(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | None) -> np.ndarray:
     """The values whose mean is the difference: x − y, or their signed distances from the reference's value."""
     if goal is None:
         return x - y
-    of_clip = strata.stratum[strata.cluster]
+    of_clip = strata.stratum[strata.cell]
     side_x, side_y = (np.where(strata.means(one) >= goal, 1.0, -1.0)[of_clip] for one in (x, y))
     return side_x * (x - goal[of_clip]) - side_y * (y - goal[of_clip])
 
 
 def _error(per_clip: np.ndarray, strata: _Strata) -> tuple[float | None, float]:
-    """Cluster-robust standard error (as in `uncertainty.mean_interval`) and Satterthwaite's degrees of freedom."""
+    """Cluster-robust standard error (as in `uncertainty.mean_interval`) and Satterthwaite's degrees of freedom, which
+    are fewer than all prompts.
+    """
     prompts = np.bincount(strata.stratum)
     if prompts.min() < 2:
         return None, 0.0
-    apart = per_clip - strata.means(per_clip)[strata.stratum[strata.cluster]]
-    squares = np.bincount(strata.stratum, strata.sums(apart) ** 2)
-    variances = strata.weights**2 * prompts / (prompts - 1) * squares / strata.clips**2
-    total = variances.sum()
-    dof = total**2 / np.sum(variances**2 / (prompts - 1)) if total else float((prompts - 1).sum())
-    return float(np.sqrt(total)), float(dof)
+    apart = per_clip - strata.means(per_clip)[strata.stratum[strata.cell]]
+    scale = np.sqrt(prompts / (prompts - 1)) * strata.weights / strata.clips
+    pulls = scale[strata.stratum] * strata.sums(apart)
+    variances = np.bincount(strata.stratum, pulls**2)
+    of_all = variances.sum()
+    dof = of_all**2 / np.sum(variances**2 / (prompts - 1)) if of_all else float((prompts - 1).sum())
+    return float(np.sqrt(np.sum(np.bincount(strata.prompt, pulls) ** 2))), min(float(dof), strata.prompts - 1.0)
 
 
 def _studentised(
@@ -370,17 +388,21 @@ def _studentised(
     if error <= rounding:
         return value, value
     sums, counts = strata.sums(per_clip), strata.sums(np.ones(len(per_clip)))
-    random = np.random.default_rng(_SEED)
     means, variances = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
-    for number, weight in enumerate(strata.weights):
-        members = np.nonzero(strata.stratum == number)[0]
-        for block in _row_blocks(RESAMPLES, len(members)):
-            drawn = random.choice(members, (block.stop - block.start, len(members)))
-            total, clips = sums[drawn], counts[drawn]
-            mean = total.sum(1) / clips.sum(1)
-            apart = np.sum((total - clips * mean[:, None]) ** 2, axis=1)
-            means[block] += weight * mean
-            variances[block] += weight**2 * len(members) / (len(members) - 1) * apart / clips.sum(1) ** 2
+    prompts, alike = np.bincount(strata.stratum), strata.alike()
+    sources = [np.random.default_rng([_SEED, number]) for number in range(len(alike))]  # whatever the blocks
+    for block in _row_blocks(RESAMPLES, len(strata.stratum)):
+        rows, drawn = block.stop - block.start, []
+        total, clips = np.zeros((2, rows, len(strata.clips)))
+        for (subsets, cells), random in zip(alike, sources, strict=True):
+            drawn.append(cells[:, random.integers(cells.shape[1], size=(rows, cells.shape[1]))])
+            total[:, subsets] += sums[drawn[-1]].sum(2).T
+            clips[:, subsets] += counts[drawn[-1]].sum(2).T
+        mean, scale = total / clips, np.sqrt(prompts / (prompts - 1)) * strata.weights / clips
+        means[block] = mean @ strata.weights
+        for (subsets, _), cells in zip(alike, drawn, strict=True):
+            apart = sums[cells] - counts[cells] * mean.T[subsets, :, None]
+            variances[block] += np.sum(np.sum(scale.T[subsets, :, None] * apart, axis=0) ** 2, axis=1)
     able = variances > rounding**2
     t = (means[able] - value) / np.sqrt(variances[able])
     low, high = np.quantile(t, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
@@ -414,11 +436,11 @@ def _swapped(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | N
     """``[patterns]``: the difference after the labels of the marked prompts are swapped."""
     half = strata.sums((x - y) / 2) / strata.clips[strata.stratum]
     if goal is None:
-        return 2 * signs @ (half * strata.weights[strata.stratum])
+        return 2 * signs @ np.bincount(strata.prompt, half * strata.weights[strata.stratum])
     middle = strata.means((x + y) / 2) - goal
     total = np.zeros(len(signs))
     for number, weight in enumerate(strata.weights):
         members = strata.stratum == number
-        apart = signs[:, members] @ half[members]
+        apart = signs[:, strata.prompt[members]] @ half[members]
         total += weight * (np.abs(middle[number] + apart) - np.abs(middle[number] - apart))
     return total

@@ -3,9 +3,9 @@
 Two sources of luck decide what is measured: the training (its seed) and the prompt. They are crossed, because every
 training makes clips of the same prompts. An arm is a table ``[trainings, prompts]`` of the mean value of each prompt's
 clips, NaN where they could not be measured; a distance, which is one number of all clips, is a table with one column.
-An arm's mean is that of its trainings' means, and the difference is A's mean less B's. The rows of the two tables may
-be paired, where two trainings share the order of the data and the noise; a prompt that one of a pair lacks is then left
-out of both.
+An arm's mean is that of its trainings' means, and the difference is A's mean less B's. A prompt that a whole arm lacks
+is left out of both. The rows of the two tables may be paired, where two trainings share the order of the data and the
+noise; a prompt that one of a pair lacks is then left out of both.
 
 What each number answers:
 
@@ -161,9 +161,9 @@ def arm_difference(a: np.ndarray, b: np.ndarray, *, paired_rows: bool, target: f
             "same prompts, and as many trainings if these are paired"
         )
         raise InputError(msg)
-    if paired_rows:
-        both = ~np.isnan(a - b)
-        a, b = (_checked(np.where(both, one, np.nan), "each pair of trainings together") for one in (a, b))
+    both = ~np.isnan(a - b) if paired_rows else ~(np.isnan(a).all(0) | np.isnan(b).all(0))
+    of = "each pair of trainings together" if paired_rows else "the prompts that both arms have"
+    a, b = (_checked(np.where(both, one, np.nan), of) for one in (a, b))
     x, y = (_from_target(one, target) for one in (a, b))
     found = _crossed([x - y] if paired_rows else [x, -y])
     rounding = 1e-9 * max(np.nanmax(np.abs(a)), np.nanmax(np.abs(b)))

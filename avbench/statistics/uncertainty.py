@@ -91,8 +91,8 @@ def share_interval(values: np.ndarray, clusters: Sequence[Hashable] | np.ndarray
     """Interval of a share, clustered by prompt and always within 0 and 1; None with fewer than two clusters.
 
     Wilson's interval (1927) for the effective number of values: that whose independent draws would have the variance of
-    `mean_interval` (Korn and Graubard, 1998), with the same quantile of Student's t. If all values are equal, each
-    cluster counts as one draw, so that a share of 1 still has a lower bound below 1.
+    `mean_interval` (Korn and Graubard, 1998), at most as many as there are, with the same quantile of Student's t. If
+    all clusters have the same share, each counts as one draw, so that a share of 1 still has a lower bound below 1.
 
     Args:
         values: ``[values]``, each 0, 1, or between them where it counts in part.
@@ -102,7 +102,8 @@ def share_interval(values: np.ndarray, clusters: Sequence[Hashable] | np.ndarray
     if count < 2:
         return None
     share, square = float(values.mean()), float(stats.t.ppf(0.975, count - 1)) ** 2
-    effective = share * (1 - share) / error**2 if error > 0 else count
+    even = error <= 1e-9  # then every cluster has the same share, but for rounding
+    effective = count if even else min(share * (1 - share) / error**2, len(values))
     middle = (share + square / (2 * effective)) / (1 + square / effective)
     spread = share * (1 - share) / effective + square / (4 * effective**2)
     half_width = float(np.sqrt(square * spread)) / (1 + square / effective)

@@ -2,8 +2,9 @@
 
 An actor is a long-lived process with one CPU core, or one GPU, and one thread. It builds its worker function once,
 which holds a model or the networks, and has one call in flight. Only calls and their results cross the wire; clips stay
-in files, so every machine must see the same folders. Ray restarts an actor that dies while it is idle. If one dies
-during a call, this process starts another and decides what happens to the task, so nothing is repeated unknown to it.
+in files, so every machine must see the same folders, unless the work has a mirror. Ray restarts an actor that dies
+while it is idle. If one dies during a call, this process starts another and decides what happens to the task, so
+nothing is repeated unknown to it.
 """
 
 import importlib.metadata

