@@ -205,6 +205,75 @@ def test_parts_of_the_physical_error_are_in_units_of_the_spread_of_t2v() -> None
     assert found["t2av", "0"] == pytest.approx(1 / 2**0.5)
 
 
+def test_a_part_counts_only_where_both_clips_of_a_pair_have_it() -> None:
+    from benchmarks.hearing.report import Values, by_shared_parts, levels
+
+    columns = ["arm", "seed", "step", "subset", "prompt", "metric", "value"]
+    random = np.random.default_rng(0)
+    values = pd.DataFrame(
+        [
+            (arm, seed, -1, "s", f"p{prompt}", part, random.normal() + 5 * (part == "toy_breaks"))
+            for arm in ("t2v", "t2av")
+            for seed in range(3)
+            for prompt in range(8)
+            for part in ("toy_gravity_error", "toy_breaks")
+            if (arm, part) != ("t2av", "toy_gravity_error") or prompt % 2
+        ],
+        columns=columns,
+    )
+    question = {"measure": "physical_error", "subset": "s", "margin": 1, "compared": [["t2av", "t2v"]]}
+    plan = {"baseline": "t2v", "physical_error": {"parts": ["toy_gravity_error", "toy_breaks"]}, "primary": [question]}
+    plan |= {"arm": [{"name": "t2v"}, {"name": "t2av"}], "secondary": {"subsets": ["s"]}}
+    study = Values(values, plan)
+    (row,) = by_shared_parts(study, plan).to_dict("records")
+    parts = study._parts.pivot_table(index=["arm", "seed", "prompt"], columns="metric", values="value")
+    parts.loc[parts.index.get_level_values("prompt").isin(["p0", "p2", "p4", "p6"]), "toy_gravity_error"] = np.nan
+    means = parts.mean(axis=1).groupby("arm").mean()
+    assert row["difference"] == pytest.approx(means["t2av"] - means["t2v"])
+    assert row["difference"] != pytest.approx(study.compared(["t2av", "t2v"], "physical_error", "s").value)
+    both = levels(study, plan).set_index("arm")
+    assert (both["clips with a value"] == "100%").all() and (both["trainings"] == 3).all()
+
+
+@pytest.mark.parametrize("plan", ["plan", "ablations", "few_clips"])
+def test_the_cards_are_those_of_one_study(plan: str) -> None:
+    from avbench.core import InputError
+    from benchmarks.hearing.report import read_plan, require_one_study
+
+    folder = ROOT / "benchmarks" / "hearing"
+    name = {"plan": "cards", "ablations": "ablation_cards", "few_clips": "few_clip_cards"}[plan]
+    cards = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+    asked = read_plan(folder / f"{plan}.toml")
+    require_one_study(cards, asked)
+    seeds = {card["plan"]["seed"] for card in cards}
+    assert len({card["seen_sha256"] for card in cards}) >= len(seeds) > 2
+    last = next(card for card in reversed(cards) if card["arm"]["name"] == "t2v")
+    for change in ({"seen_sha256": "0" * 64}, {"machine": {}}, {"plan": {**last["plan"], "steps": 7}}):
+        with pytest.raises(InputError, match=f"{last['checkpoint']} has another"):
+            require_one_study([*cards, {**last, **change}], asked)
+
+
+def test_a_finished_training_of_another_recipe_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    from avbench.core import InputError
+    from avbench.training.plan import Plan
+    from benchmarks.hearing.arms import _is_finished
+
+    lines = (ROOT / "benchmarks" / "hearing" / "ablation_cards.jsonl").read_text().splitlines()
+    card = json.loads(lines[0])
+    plan, more = Plan(**card["plan"]), {name: card[name] for name in ("arm", "towers")}
+    assert not _is_finished(tmp_path, plan, more)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    assert _is_finished(tmp_path, plan, more)
+    renamed = {**more, "arm": {**more["arm"], "name": "x", "seeds": 9, "block": 0}}
+    assert _is_finished(tmp_path, plan, renamed), "another plan may name it otherwise, and train more of it"
+    other_towers = {**more, "towers": {**more["towers"], "video": "0" * 64}}
+    longer = Plan(**{**card["plan"], "steps": 800})
+    for asked in ((longer, more), (plan, other_towers), (plan, {**more, "arm": {**more["arm"], "sound": "late"}})):
+        with pytest.raises(InputError, match="holds another training"):
+            _is_finished(tmp_path, *asked)
+
+
 def test_a_study_goes_on_as_it_was_begun(tmp_path: Path) -> None:
     from avbench.training.machine import Machine
     from benchmarks.hearing.study import machine_of

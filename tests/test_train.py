@@ -143,7 +143,11 @@ def test_missing_inputs_are_noticed_before_the_machine_is_timed(tmp_path, monkey
         assert f"{data}/card.json" in refused(*words)
     for name in ("video.npy", "audio.npy"):
         np.save(data / name, np.zeros((2, 1), np.uint8))
-    (data / "card.json").write_text('{"clips": 2}')
+    codec = json.loads((bundled / "toy-audio/config.json").read_text())["audio_codec"]
+    other = {**codec, "std": [2 * one for one in codec["std"]]}
+    (data / "card.json").write_text(json.dumps({"clips": 2, "audio_codec": other}))
+    assert f"examples was encoded by another audio codec than that of {bundled}/toy-audio" in refused(*arms)
+    (data / "card.json").write_text(json.dumps({"clips": 2, "audio_codec": codec}))
     assert "arm 't3v' is unknown" in refused(*arms, "--arm", "t2v", "--arm", "t3v")
     assert "nowhere is no AVFullDiT checkpoint" in refused(*begun, "nowhere")
     assert "is no audio tower" in refused(*begun, bundled / "toy-t2v")

@@ -3,7 +3,7 @@
 All random numbers belong to (seed, step): which examples are shown, their timesteps, their noise and which captions are
 dropped. So the T2V and the T2AV arm see the same video noise at the same timesteps of the same examples in the same
 order, and a training that is stopped and resumed gives the same result. A running sha256 over what the video side was
-shown goes into the card: equal in two arms, it proves that they saw the same.
+shown (`Progress.seen_sha256`) goes into the card: equal in two arms, it shows that they saw the same.
 """
 
 import hashlib
@@ -82,6 +82,8 @@ def train(
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         average, done = state["average"], Progress(**state["progress"])
+        if on_save is not None and accelerator.is_main_process:
+            on_save(done, average)  # a kill after the state was saved may have come before it
         yield done
     if accelerator.is_main_process:
         keep_losses(folder / LOSSES, done.step)

@@ -278,9 +278,19 @@ def require_tower_inputs(plan: Plan, data: Examples, out: Path) -> None:
 
 def require_arm_inputs(video: Path, audio: Path, plan: Plan, data: Examples, folders: Iterable[Path]) -> None:
     """Raise InputError if `make_arm` could not begin or resume in one of the folders."""
-    load_towers(video, audio)
+    _, audio_parts = load_towers(video, audio)
+    require_codec_of(data, audio_parts, audio)
     for folder in folders:
         require_own_state(folder, plan, _described(data), _origin(video, audio))
+
+
+def require_codec_of(data: Examples, tower: Parts, place: Path) -> None:
+    """Raise InputError unless the examples' sound was encoded by the codec of the audio tower, which decodes it."""
+    if checkpoint.config_part(data.card["audio_codec"], SpectrogramCodecConfig) != tower.audio_codec.config:
+        msg = (
+            f"{data.folder} was encoded by another audio codec than that of {place}: train the tower on these examples"
+        )
+        raise InputError(msg)
 
 
 def _origin(video: Path, audio: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from avbench.avfulldit.model import AVFullDiT
 from avbench.avfulldit.rope import AudioPositions
 from avbench.avfulldit.spectrogram import SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
-from avbench.storage.reading import file_sha256
+from avbench.core import InputError
+from avbench.storage.reading import file_sha256, read_json
 from avbench.storage.writing import write_json
 from avbench.toyworld import CLIP_SPEC, FAMILIES
 from avbench.training import train
@@ -26,7 +27,7 @@ from avbench.training.loop import train as follow
 from avbench.training.machine import Machine
 from avbench.training.objective import Objective
 from avbench.training.plan import Plan
-from avbench.training.state import STATE, Progress
+from avbench.training.state import STATE, Progress, differing
 
 PLAN = Path(__file__).parent / "plan.toml"
 ARM = "arm.json"
@@ -155,11 +156,12 @@ class SoundReplaced:
 
 def train_tower(study: Study, what: str) -> Iterator[Progress]:
     """Train ``video`` or ``audio``. Its caption encoder knows the words of both captions: one arm reads both."""
-    out = study.tower(what)
-    if (out / checkpoint.CONFIG).exists():
+    out, shape = study.tower(what), dict(study.plan["towers"][what])
+    if "bundled" in shape and (out / checkpoint.CONFIG).exists():
         return
-    shape = dict(study.plan["towers"][what])
     plan = Plan(shape.pop("steps"), shape.pop("batch"), 2e-3, warmup=200, ema=0.999, train_text=True, seed=1)
+    if _is_finished(out, plan, {"tower": what}):
+        return
     data = study.first(study.plan["examples"]["clips"])
     sound = checkpoint.config_part(data.card["audio_codec"], SpectrogramCodecConfig)
     words = vocabulary(joined_caption(line["video"], line["audio"]) for line in data.captions)
@@ -172,8 +174,6 @@ def train_tower(study: Study, what: str) -> Iterator[Progress]:
 def train_arm(study: Study, arm: Arm, seed: int) -> Iterator[Progress]:
     """Train one arm once; its checkpoints lie in ``checkpoints/ARM-SEED``, earlier ones in ``…@STEP``."""
     out = study.folder / "checkpoints" / f"{arm.name}-{seed}"
-    if (out / checkpoint.CONFIG).exists():
-        return
     given = {name: value for name, value in study.plan["training"].items() if name != "along"}
     plan = Plan(**given, seed=100 + seed, audio_weight=0.0 if arm.sound == "empty" else arm.audio_weight)
     clips = arm.clips or study.plan["examples"]["clips"]
@@ -183,17 +183,39 @@ def train_arm(study: Study, arm: Arm, seed: int) -> Iterator[Progress]:
         data = replace(data, captions=lines)
     folders = {what: study.tower(what) for what in study.plan["towers"]}
     towers = {what: file_sha256(folder / checkpoint.WEIGHTS) for what, folder in folders.items()}
+    more = {"arm": asdict(arm), "towers": towers}
+    if _is_finished(out, plan, more):
+        return
     torch.manual_seed(plan.seed)
     parts = checkpoint.load(folders["video"])
     if arm.sound != "none":
         heard = checkpoint.load(folders["audio"])
+        train.require_codec_of(data, heard, folders["audio"])
         parts = train.joined(parts, heard, study.plan["joint"]["layers"], arm.positions)
     if arm.sound == "empty":
         parts.dit = without_sound(parts.dit)
     feed = Feed(data, torch.device(study.machine.device), parts.video_text, parts.audio_text)
     batches = SoundReplaced(arm, feed, parts, clips)
-    more = {"arm": asdict(arm), "towers": towers}
     yield from _trained(study, parts, plan, batches, clips, out, more, study.along(arm))
+
+
+def _is_finished(out: Path, plan: Plan, more: Mapping[str, Any]) -> bool:
+    """Whether this training is finished in the folder. Raises InputError if another one is."""
+    if not (out / checkpoint.CONFIG).exists():
+        return False
+    card = read_json(out / checkpoint.CARD, dict[str, Any])
+    if changed := differing({**card, **_recipe(card)}, {"plan": asdict(plan), **_recipe(more)}):
+        msg = f"{out} holds another training ({changed}); choose another folder"
+        raise InputError(msg)
+    return True
+
+
+def _recipe(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a card says of a tower or an arm, what decides the training: not its name, nor when it is trained."""
+    recipe = {name: card[name] for name in ("tower", "towers") if name in card}
+    if "arm" in card:
+        recipe["arm"] = {name: card["arm"].get(name) for name in ("sound", "captions", "positions", "clips")}
+    return recipe
 
 
 def _trained(
@@ -233,6 +255,7 @@ def _trained(
         save_every=max(_REPORT_EVERY, plan.steps // 4 // _REPORT_EVERY * _REPORT_EVERY),
         report_every=_REPORT_EVERY,
         on_save=keep,
+        origin=_recipe(more),
     ):
         yield last
     if last is not None:

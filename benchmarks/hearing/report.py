@@ -12,6 +12,7 @@ compared with another over the seeds that both were trained with; seeds are pair
 import argparse
 import functools
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from avbench.avfulldit.checkpoint import CARD
+from avbench.core import InputError
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
 from avbench.report.lists import as_markdown
 from avbench.report.page import svg
 from avbench.statistics import paired
 from avbench.statistics.trainings import ArmDifference, arm_difference
+from avbench.storage.reading import read_json
 from avbench.storage.run_view import RunView
-from benchmarks.hearing.arms import PLAN, read_plan
+from benchmarks.hearing.arms import PLAN, Arm, read_plan
 
 MEASURES = ("physical_error", "motion_frechet", "sync_excess")
 _COLUMNS = ["arm", "seed", "step", "subset", "prompt", "metric", "value"]
@@ -43,15 +47,21 @@ def main() -> None:
     """Read, compare, write."""
     options = _options()
     options.out.mkdir(parents=True, exist_ok=True)
-    values = pd.read_parquet(options.values) if options.values else read_runs(options.folder / "runs")
     plan = read_plan(options.plan)
-    values = values[values["arm"].isin([row["name"] for row in plan["arm"]])]  # another plan may share the folder
-    if not options.values:
+    if options.values:
+        values = pd.read_parquet(options.values)
+    else:
+        values = read_runs(options.folder / "runs", plan)
+        cards = read_cards(options.folder / "checkpoints", values)
+        require_one_study(cards, plan)
         values.to_parquet(options.out / "values.parquet", compression="zstd", index=False)
+        (options.out / "cards.jsonl").write_text("".join(f"{json.dumps(card)}\n" for card in cards))
     study, baseline = Values(values, plan), plan["baseline"]
     parts = {
         "What was trained": trained(values),
         "Primary": primary(study, plan),
+        "Physical error by the parts that both clips of a pair have": by_shared_parts(study, plan),
+        "Means over the trainings of each arm": levels(study, plan),
         f"Every arm against {baseline}": every_arm(study, plan),
         f"Parts of the physical error, every arm against {baseline}": parts_of_error(study, plan),
         "Along the training": along(study, plan),
@@ -62,13 +72,50 @@ def main() -> None:
     (options.out / "hearing.svg").write_text(drawn.replace(">", f">{_STYLE}", 1))
 
 
-def read_runs(folder: Path) -> pd.DataFrame:
-    """One row per training, step, clip and metric; a distance has no prompt."""
-    frames = []
+def read_cards(folder: Path, values: pd.DataFrame) -> list[dict[str, Any]]:
+    """The card of every checkpoint that was measured, by its name."""
+    names = {
+        f"{arm}-{seed}{f'@{step}' if step >= 0 else ''}"
+        for arm, seed, step in values[["arm", "seed", "step"]].drop_duplicates().itertuples(index=False)
+    }
+    return [{"checkpoint": name, **read_json(folder / name / CARD, dict[str, Any])} for name in sorted(names)]
+
+
+def require_one_study(cards: Sequence[dict[str, Any]], plan: dict[str, Any]) -> None:
+    """Raise InputError unless these trainings are the plan's and can be compared.
+
+    All must have the plan's settings, and the same towers and machine; trainings of one seed, on the same number of
+    clips and for the same number of steps, must have been shown the same.
+    """
+    asked = {name: value for name, value in plan["training"].items() if name != "along"}
+    first, shown = cards[0], {}
+    for card in cards:
+        trained_by = {name: card["plan"][name] for name in asked}
+        seed = card["plan"]["seed"], card["source"]["first"], card["step"]
+        same = {
+            "training": (trained_by, asked),
+            "video tower": (card["towers"]["video"], first["towers"]["video"]),
+            "machine": (card["machine"], first["machine"]),
+            "seen_sha256": (card["seen_sha256"], shown.setdefault(seed, card["seen_sha256"])),
+        }
+        for what, (has, needs) in same.items():
+            if has != needs:
+                msg = f"{card['checkpoint']} has another {what}: {has}, not {needs}; give the --plan of this training"
+                raise InputError(msg)
+
+
+def read_runs(folder: Path, plan: dict[str, Any]) -> pd.DataFrame:
+    """One row per training, step, clip and metric; a distance has no prompt.
+
+    Of the plan's arms and seeds, as far as they were measured: another plan may share the folder.
+    """
+    frames, seeds = [], {arm.name: arm.seeds for arm in (Arm(**row) for row in plan["arm"])}
     distances = {name for name, metric in known_metrics().items() if not metric.per_clip}
     for path in sorted(folder.iterdir()):
         name, _, step = path.name.partition("-at-")
         arm, _, seed = name.rpartition("-")
+        if int(seed) >= seeds.get(arm, 0) or not (path / "scores.json").exists():
+            continue
         view = RunView(path)
         frame = read_values(view).rename(columns={"seed": "clip"})
         scores = pd.DataFrame(
@@ -84,6 +131,7 @@ class Values:
     """All values, and the physical error that the plan defines."""
 
     def __init__(self, values: pd.DataFrame, plan: dict[str, Any]) -> None:
+        self._parts = standardised_parts(values, plan)
         self._values = pd.concat([values, physical_error(values, plan)], ignore_index=True)
 
     @property
@@ -108,7 +156,7 @@ class Values:
         """The first arm less the second. Of four arms, that less the same of the last two: the difference of two
         effects. None where an arm was not measured, or fewer than two trainings are shared.
         """
-        seeds = sorted(set.intersection(*({*self.seeds(arm)} for arm in arms)))
+        seeds = self._shared_seeds(arms)
         tables = [self.by_prompt(arm, measure, subset, seeds) for arm in arms]
         if len(seeds) < 2 or any(len(one) < len(seeds) for one in tables):
             return None
@@ -118,16 +166,39 @@ class Values:
             a, b = a - b, others[0] - others[1]
         return arm_difference(a, b, paired_rows=True)
 
+    def compared_by_shared_parts(self, arms: Sequence[str], subset: str) -> ArmDifference | None:
+        """The physical error of the first arm less that of the second, by the parts that both clips of a pair have."""
+        seeds = self._shared_seeds(arms)
+        last = self._parts.query("step == -1 and subset == @subset and seed in @seeds")
+        tables = [
+            last[last["arm"] == arm].pivot_table(index="seed", columns=["prompt", "metric"], values="value")
+            for arm in arms
+        ]
+        if len(seeds) < 2 or any(len(one) < len(seeds) for one in tables):
+            return None
+        a, b = tables[0].align(tables[1])
+        both = a.notna() & b.notna()
+        a, b = (one.where(both).T.groupby(level="prompt").mean().T.to_numpy(float) for one in (a, b))
+        return arm_difference(a, b, paired_rows=True)
+
+    def _shared_seeds(self, arms: Sequence[str]) -> list[int]:
+        return sorted(set.intersection(*({*self.seeds(arm)} for arm in arms)))
+
 
 def physical_error(values: pd.DataFrame, plan: dict[str, Any]) -> pd.DataFrame:
     """Rows of the standardised sum, by the plan's rule."""
+    rows = standardised_parts(values, plan)
+    keys = ["arm", "seed", "step", "subset", "prompt"]
+    return rows.groupby(keys, as_index=False)["value"].mean().assign(metric="physical_error")[_COLUMNS]
+
+
+def standardised_parts(values: pd.DataFrame, plan: dict[str, Any]) -> pd.DataFrame:
+    """Rows of the sum's parts, each divided by its standard deviation over the clips of the baseline."""
     rows = values[values["metric"].isin(plan["physical_error"]["parts"])].copy()
     rows["value"] = np.where(rows["metric"] == "toy_contact", 1 - rows["value"], rows["value"])
     spread = rows[(rows["arm"] == plan["baseline"]) & (rows["step"] == -1)].groupby(["subset", "metric"])["value"].std()
     rows = rows.join(spread.rename("spread"), on=["subset", "metric"])
-    rows["value"] = (rows["value"] / rows["spread"]).where(rows["spread"] > 0)
-    keys = ["arm", "seed", "step", "subset", "prompt"]
-    return rows.groupby(keys, as_index=False)["value"].mean().assign(metric="physical_error")[_COLUMNS]
+    return rows.assign(value=(rows["value"] / rows["spread"]).where(rows["spread"] > 0))[_COLUMNS]
 
 
 def trained(values: pd.DataFrame) -> pd.DataFrame:
@@ -170,8 +241,37 @@ def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def by_shared_parts(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
+    """How far the primary answers rest on which parts a clip allows: a part counts only where both clips of a pair have
+    it.
+    """
+    rows = []
+    for question in plan["primary"]:
+        for arms in question["compared"]:
+            if question["measure"] != "physical_error" or len(arms) != 2:
+                continue
+            if (found := study.compared_by_shared_parts(arms, question["subset"])) is not None:
+                rows.append({"comparison": " − ".join(arms), "subset": question["subset"], **_numbers(found)})
+    return pd.DataFrame(rows)
+
+
+def levels(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
+    """Each arm's own numbers, and on which share of its clips they rest."""
+    rows = []
+    for measure, subset in itertools.product(MEASURES, plan["secondary"]["subsets"]):
+        asked = study.last.loc[study.last["subset"] == subset, "prompt"].nunique()
+        for arm in [row["name"] for row in plan["arm"]]:
+            if len(table := study.by_prompt(arm, measure, subset, study.seeds(arm))):
+                share = "" if [*table.columns] == [""] else f"{table.notna().to_numpy().sum() / len(table) / asked:.0%}"
+                mean = float(table.mean(axis=1).mean())
+                row = {"measure": measure, "subset": subset, "arm": arm, "trainings": len(table), "mean": mean}
+                rows.append(row | {"clips with a value": share})
+    return pd.DataFrame(rows)
+
+
 def _numbers(found: ArmDifference) -> dict[str, Any]:
-    return {"difference": found.value, "95 %": f"{found.interval[0]:+.4f} … {found.interval[1]:+.4f}", "p": found.p}
+    interval = f"{found.interval[0]:+.4f} … {found.interval[1]:+.4f}"
+    return {"prompts": found.prompts, "difference": found.value, "95 %": interval, "p": found.p}
 
 
 def every_arm(study: Values, plan: dict[str, Any]) -> pd.DataFrame:

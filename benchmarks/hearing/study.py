@@ -163,6 +163,7 @@ def run_measuring(options: argparse.Namespace, machine: Machine) -> None:
                 break
             over = (study.folder / ALL_TRAINED).exists()
             time.sleep(0.2)
+    failed += left  # a checkpoint that was never written
     if failed:
         sys.exit(f"not measured: {', '.join(failed)}; the same command tries again")
 
