@@ -212,7 +212,7 @@ def test_letters_are_shared_exactly_where_nothing_is_told_apart():
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("kind", ["normal", "skewed", "seeds"])
+@pytest.mark.parametrize("kind", ["normal", "skewed", "seeds", "shared"])
 def test_nothing_is_found_where_nothing_differs(kind):
     random = np.random.default_rng(8)
     false, held = 0, 0
@@ -220,8 +220,11 @@ def test_nothing_is_found_where_nothing_differs(kind):
         a, b = random.standard_normal((2, 48))
         if kind == "skewed":
             a, b = np.exp(a), np.exp(b)
-        prompts = list(np.arange(48) // 2) if kind == "seeds" else range(48)
-        found = paired_difference(a, b, prompts, permutations=999)
+        prompts, subsets = list(np.arange(48) // 2) if kind == "seeds" else list(range(48)), None
+        if kind == "shared":  # two subsets of 24 prompts, 12 of which are in both with the same clips
+            prompts, subsets = [*range(24), *range(12, 36)], np.repeat(["x", "y"], 24)
+            a, b = a[prompts], b[prompts]
+        found = paired_difference(a, b, prompts, subsets=subsets, permutations=999)
         false += found.p <= 0.05
         held += found.interval[0] <= 0 <= found.interval[1]
     assert 0.025 <= false / 400 <= 0.075 and 0.92 <= held / 400 <= 0.985
