@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from made_media import FILM, grid_noise, make, make_folder, make_wav, moving, psnr, refusal, tone
+from PIL import Image, ImageOps
 
 from avbench.core.clip import Audio, Clip
 from avbench.core.errors import InputError, MediaError
@@ -289,6 +290,32 @@ def test_folder_goes_by_number(tmp_path: Path) -> None:
 def test_folder_of_lossy_images(tmp_path: Path, suffix: str) -> None:
     frames = make_folder(tmp_path / "f", [f"{k}{suffix}" for k in range(3)])
     assert psnr(read_clip(tmp_path / "f", fps=Fraction(8)).frames, frames) > 28
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".jpg", ".jpeg"])
+@pytest.mark.parametrize("name", ["f", "What is this?", "a*b", "{a}", "take %d"])
+def test_folder_of_images_of_many_bytes_and_any_name(tmp_path: Path, name: str, suffix: str) -> None:
+    """libav looks at the first 2048 bytes, and reads such names as patterns."""
+    (tmp_path / name).mkdir()
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 1), np.uint8).repeat(3, 2)
+    path = tmp_path / name / f"1{suffix}"
+    assert cv2.imwrite(str(path), image) and path.stat().st_size > 20_000
+    frames = read_clip(tmp_path / name, fps=Fraction(8)).frames
+    assert psnr(frames, cv2.imread(str(path))[None, ..., ::-1]) > 25
+    if suffix in (".png", ".bmp"):
+        np.testing.assert_array_equal(frames[0], image[..., ::-1])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_and_mirrored_as_their_exif_asks(tmp_path: Path, orientation: int, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "f").mkdir()
+    path = tmp_path / "f" / f"1{suffix}"
+    Image.fromarray(moving(1)[0]).save(path, exif=exif.tobytes())
+    meant = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    assert psnr(read_clip(tmp_path / "f", fps=Fraction(8)).frames, meant[None]) > 35
 
 
 @pytest.mark.parametrize(

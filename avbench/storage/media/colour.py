@@ -1,5 +1,6 @@
 """Converts a decoded picture to RGB as it is meant to be shown: colours, square pixels, rotation and mirroring."""
 
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -43,11 +44,9 @@ def as_seen(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     image = _rgb(frame)
     if size != (frame.width, frame.height):
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    # Not `frame.side_data`, which keeps the frame alive until Python collects cycles: 70 MiB and more for a clip.
-    rotation = SideDataContainer(frame).get("DISPLAYMATRIX")  # pyright: ignore[reportCallIssue]
-    matrix = b"" if rotation is None else bytes(rotation)
+    matrix = _display_matrix(frame)
     if len(matrix) < 20:
-        return image
+        return np.rot90(image, frame.rotation // 90)  # 0 if the frame has no matrix at all
     # A point x right and y down goes to ax + cy, bx + dy.
     a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
     if (a or d) and (b or c):
@@ -56,6 +55,18 @@ def as_seen(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     if a or d:
         return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     return image.transpose(1, 0, 2)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
+
+
+def _display_matrix(frame: av.VideoFrame) -> bytes:
+    """The frame's matrix of rotation and mirroring; empty if it has none, or if PyAV cannot reach it."""
+    # Not `frame.side_data`, which keeps the frame alive until Python collects cycles: 70 MiB and more for a clip.
+    kept = SideDataContainer.__new__(SideDataContainer)
+    # PyAV stops at a kind of data that it has no name for, such as EXIF, but keeps those before it. libav puts the matrix
+    # of a picture's EXIF before the EXIF itself.
+    with suppress(ValueError):
+        kept.__init__(frame)  # pyright: ignore[reportCallIssue]
+    found = kept.get("DISPLAYMATRIX")
+    return b"" if found is None else bytes(found)
 
 
 def colour_remarks(frame: av.VideoFrame) -> list[str]:

@@ -35,7 +35,9 @@ _SOUND_FILES = ("audio.wav", "audio.flac")
 # Only these formats are tried: libav would also read a text as a terminal recording, and the files in a playlist.
 _VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _SOUND_FORMATS = "wav,flac"
-_IMAGE_FORMATS = "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe"
+_IMAGES = {b"\x89PNG": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe", b"RIFF": "webp_pipe"}
+"""First bytes of a picture → its format. Left to guess, libav takes many pictures for a numbered series."""
+_IMAGE_FORMATS = ",".join(_IMAGES.values())
 # Report damage, which the default conceals, and refuse large pictures before allocating memory for them.
 _STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
 _NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -263,8 +265,17 @@ def _opened(
     # libav cannot mistake an absolute path for a URL, and the whitelists keep it from opening any other file.
     options = {"format_whitelist": formats, "protocol_whitelist": "file", **_STRICT}
     options |= {} if edits else {"advanced_editlist": "0"}
-    with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
+    form = _image_format(path) if formats == _IMAGE_FORMATS else None
+    with av.open(str(path.absolute()), format=form, options=options, metadata_errors="replace") as container:
         yield container
+
+
+def _image_format(path: Path) -> str | None:
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start[:4] == b"RIFF" and start[8:] != b"WEBP":
+        return None
+    return next((form for begin, form in _IMAGES.items() if start.startswith(begin)), None)
 
 
 def _decode(path: Path, container: av.container.InputContainer, *tracks: "Picture | Sound | None") -> None:
