@@ -61,8 +61,8 @@ def _display_matrix(frame: av.VideoFrame) -> bytes:
     """The frame's matrix of rotation and mirroring; empty if it has none, or if PyAV cannot reach it."""
     # Not `frame.side_data`, which keeps the frame alive until Python collects cycles: 70 MiB and more for a clip.
     kept = SideDataContainer.__new__(SideDataContainer)
-    # PyAV stops at a kind of data that it has no name for, such as EXIF, but keeps those before it. libav puts the matrix
-    # of a picture's EXIF before the EXIF itself.
+    # PyAV stops at a kind of data that it has no name for, such as EXIF, but keeps those before it. libav puts the
+    # matrix of a picture's EXIF before the EXIF itself.
     with suppress(ValueError):
         kept.__init__(frame)  # pyright: ignore[reportCallIssue]
     found = kept.get("DISPLAYMATRIX")
