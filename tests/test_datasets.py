@@ -83,6 +83,21 @@ def test_greatest_hits_labels_are_contacts(tmp_path):
         list(datasets.opened(f"greatest-hits:{tmp_path}").entries())
 
 
+def test_greatest_hits_forms_of_one_clip_are_one_entry(tmp_path):
+    small, whole = "2015-02-16-16-49-06", "2015-03-01-10-00-00"
+    for name in (
+        f"{small}_denoised_thumb",
+        f"{small}_mic",
+        *(f"{whole}{end}" for end in ("_denoised_thumb", "_denoised")),
+    ):
+        written(tmp_path / f"{name}.mp4")
+    written(tmp_path / f"{small}_times.txt", "0.50 wood hit static\n")
+    written(tmp_path / "train.txt", f"{small}_denoised_thumb.mp4\n{whole}\n")
+    one, other = datasets.opened(f"greatest-hits:{tmp_path}").entries()
+    assert (one.id, one.path.name, one.split) == (small, f"{small}_denoised_thumb.mp4", "train")
+    assert one.contacts_seconds == (0.5,) and other.path.name == f"{whole}_denoised.mp4" and other.split == "train"
+
+
 @pytest.mark.parametrize("name", ["avsync15", "landscape"])
 def test_asvas_sets(tmp_path, name):
     asva(tmp_path)
