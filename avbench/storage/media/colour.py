@@ -9,11 +9,14 @@ import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
 
-_UNSPECIFIED, _BT709, _BT601 = 2, 1, 5  # AVColorSpace
+_GBR, _UNSPECIFIED, _BT709, _BT601 = 0, 2, 1, 5  # AVColorSpace
+_LIMITED = 1  # AVColorRange
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 # Without full chroma, libswscale's general path (10 bits, odd heights, 4:1:1) darkens every grey by 1.6 of 255. The
 # flag does not affect its separate path for 8-bit 4:2:0 and 4:2:2.
 _SCALER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
+_FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+"""Luma of limited range → that of full range."""
 _MOST_STRETCH = 10
 _UNSEEN = Fraction(1, 100)
 
@@ -74,17 +77,20 @@ def colour_remarks(frame: av.VideoFrame) -> list[str]:
     remarks = []
     if frame.color_trc in _HDR:
         remarks.append(f"its colours are HDR ({_HDR[frame.color_trc]}): read as stored, without tone mapping")
-    if frame.interlaced_frame:
-        remarks.append("it is interlaced: read as stored, both fields in one frame")
     return remarks
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+    if frame.colorspace in (_UNSPECIFIED, _GBR) and not frame.format.is_rgb:  # YUV cannot be GBR: a wrong tag
         frame.colorspace = named_matrix(frame.height)
     if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
         return _over_black(frame.to_ndarray(format="rgba", interpolation=_SCALER))
-    return frame.to_ndarray(format="rgb24", interpolation=_SCALER)
+    image = frame.to_ndarray(format="rgb24", interpolation=_SCALER)
+    if (
+        frame.color_range == _LIMITED and len(frame.format.components) == 1
+    ):  # libswscale takes every grey for full range
+        return _FULL_RANGE[image]
+    return image
 
 
 def _over_black(rgba: np.ndarray) -> np.ndarray:

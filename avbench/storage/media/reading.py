@@ -32,6 +32,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 _SOUND_FILES = ("audio.wav", "audio.flac")
 """Names of the sound in a folder of frames."""
+_SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
 # Only these formats are tried: libav would also read a text as a terminal recording, and the files in a playlist.
 _VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _SOUND_FORMATS = "wav,flac"
@@ -213,7 +214,7 @@ def _read_folder(path: Path, fps: Fraction | None) -> Clip:
             msg = f"{file} is {image.size}, but {files[0].name} is {frames.shape[2]}x{frames.shape[1]}"
             raise MediaError(msg)
         frames[number] = image.frames[0]
-    return Clip(frames, fps, _folder_sound(path))
+    return Clip(frames, fps, _folder_sound(path), _unread_sound(path))
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -254,6 +255,13 @@ def _folder_sound(folder: Path) -> Audio | None:
         _decode(file, container, None, sound)
         _check_end(file, container, [sound])
     return sound.audio(Fraction(0))
+
+
+def _unread_sound(folder: Path) -> tuple[str, ...]:
+    """A remark on the first file of sound in a folder of frames that has another name than those that are read."""
+    sounds = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _SOUND_SUFFIXES)
+    other = [name for name in sounds if name not in _SOUND_FILES and not name.startswith(".")]
+    return (f"its sound {other[0]} was not read: only {' or '.join(_SOUND_FILES)} is",) if other else ()
 
 
 @contextmanager
