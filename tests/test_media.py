@@ -269,6 +269,12 @@ def test_yuv_that_is_tagged_as_rgb_goes_by_the_height(tmp_path: Path, height: in
     np.testing.assert_array_equal(read[1][0], read[0][0])
 
 
+def test_colours_that_cannot_be_converted_are_named(tmp_path: Path) -> None:
+    for tag, name in (("YCgCo", "YCgCo"), ("ictcp", "ICtCp"), ("bt2020c", "BT.2020-CL")):
+        file = make(tmp_path / "a.mkv", moving(2), codec="libx264", pixels="yuv420p", x264=f"colormatrix={tag}")
+        assert f"cannot be read: its colours are in {name}, which this version of FFmpeg cannot" in refusal(file)
+
+
 @pytest.mark.parametrize(
     ("limited", "luma", "seen"),
     [(True, (16, 126, 235), (0, 128, 255)), (False, (0, 126, 255), (0, 126, 255))],

@@ -10,6 +10,8 @@ from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
 
 _GBR, _UNSPECIFIED, _BT709, _BT601 = 0, 2, 1, 5  # AVColorSpace
+_UNCONVERTED = {8: "YCgCo", 10: "BT.2020-CL", 12: "chroma-derived-NCL", 13: "chroma-derived-CL", 14: "ICtCp"}
+"""AVColorSpace that libswscale does not convert to RGB → its name."""
 _LIMITED = 1  # AVColorRange
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 # Without full chroma, libswscale's general path (10 bits, odd heights, 4:1:1) darkens every grey by 1.6 of 255. The
@@ -81,6 +83,10 @@ def colour_remarks(frame: av.VideoFrame) -> list[str]:
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
+    if frame.colorspace in _UNCONVERTED and len(frame.format.components) > 1:
+        name = _UNCONVERTED[frame.colorspace]
+        msg = f"its colours are in {name}, which this version of FFmpeg cannot convert to RGB; convert it to BT.709"
+        raise ValueError(msg)
     if frame.colorspace in (_UNSPECIFIED, _GBR) and not frame.format.is_rgb:  # YUV cannot be GBR: a wrong tag
         frame.colorspace = named_matrix(frame.height)
     if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
