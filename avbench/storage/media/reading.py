@@ -20,7 +20,7 @@ from avbench.core.clip import Audio, Clip, frame_rate
 from avbench.core.errors import MediaError
 from avbench.storage.media.budget import MAX_PIXELS, Budget
 from avbench.storage.media.failures import telling
-from avbench.storage.media.integrity import check_whole, is_fragmented
+from avbench.storage.media.integrity import ANIMATED_WEBP, check_whole, is_animated_webp, is_fragmented
 from avbench.storage.media.picture import Picture
 from avbench.storage.media.sound import Sound
 from avbench.storage.media.stored import Convert, StoredClip, StoredFrames
@@ -279,6 +279,9 @@ def _opened(
 
 
 def _image_format(path: Path) -> str | None:
+    if is_animated_webp(path):
+        msg = f"{path} cannot be read: it is {ANIMATED_WEBP}"
+        raise MediaError(msg)
     with path.open("rb") as file:
         start = file.read(12)
     if start[:4] == b"RIFF" and start[8:] != b"WEBP":
