@@ -92,9 +92,8 @@ def _rgb(frame: av.VideoFrame) -> np.ndarray:
     if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
         return _over_black(frame.to_ndarray(format="rgba", interpolation=_SCALER))
     image = frame.to_ndarray(format="rgb24", interpolation=_SCALER)
-    if (
-        frame.color_range == _LIMITED and len(frame.format.components) == 1
-    ):  # libswscale takes every grey for full range
+    # libswscale takes every grey for full range
+    if frame.color_range == _LIMITED and len(frame.format.components) == 1:
         return _FULL_RANGE[image]
     return image
 
