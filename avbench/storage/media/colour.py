@@ -94,7 +94,7 @@ def _rgb(frame: av.VideoFrame) -> np.ndarray:
     image = frame.to_ndarray(format="rgb24", interpolation=_SCALER)
     # libswscale takes every grey for full range
     if frame.color_range == _LIMITED and len(frame.format.components) == 1:
-        return _FULL_RANGE[image]
+        return cv2.LUT(image, _FULL_RANGE)
     return image
 
 
