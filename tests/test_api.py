@@ -72,6 +72,25 @@ def test_clips_are_paired_by_name_or_by_a_prompts_file_that_names_them(tmp_path)
     assert paired([one, two], None, scoring._fits).prompts_file == tmp_path / "prompts.jsonl"
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "clips_of_b"),
+    [
+        (("dog", "dog-1", "dog-2"), ("dog", "dog-1", "dog-2"), 3),
+        (("x", "x/0", "x/1"), ("x", "x/0", "x/1"), 3),
+        (("dog", "cat"), ("dog-0", "cat"), 2),
+    ],
+)
+def test_names_that_are_the_prompts_stand_for_one_clip_each(tmp_path, a, b, clips_of_b):
+    for folder, stems in ((tmp_path / "a", a), (tmp_path / "b", b)):
+        for number, stem in enumerate(stems):
+            (folder / stem).parent.mkdir(parents=True, exist_ok=True)
+            write_clip(noise(number), folder / f"{stem}.mkv")
+    found = api.score([tmp_path / "a", tmp_path / "b"], metrics=["motion_amount"], out=tmp_path / "out", workers=0)
+    made = [one for one in RunFolder(tmp_path / "out" / "b").samples().values() if one.path is not None]
+    assert len(made) == clips_of_b and {one.key.seed for one in made} == {0}
+    assert found.failed == 0 and len({one.sha256 for one in made}) == clips_of_b
+
+
 def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     real, model = clips(tmp_path / "real", *"abcd"), clips(tmp_path / "model", *"efgh")

@@ -7,12 +7,13 @@ import unicodedata
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from avbench.core import Clip, InputError, Key, Prompt
+from avbench.core import Clip, InputError, Key, MediaError, Prompt
 from avbench.generation.detect import detect, fingerprint
 from avbench.generation.table import Request, build, run_name
 from avbench.storage.clip_files import clips_in
-from avbench.storage.media import write_clip
+from avbench.storage.media import read_clip, write_clip
 from avbench.subsets import datasets, loading
 
 NFC, NFD = (unicodedata.normalize(form, "Un café à l'été") for form in ("NFC", "NFD"))
@@ -178,3 +179,16 @@ def test_a_name_that_is_no_text_is_set_aside_or_said(tmp_path, monkeypatch):
     shutil.copytree(tmp_path / "a", tmp_path / bad)
     with pytest.raises(InputError, match="its path is not UTF-8; rename the folder"):
         loading.from_folder(tmp_path / bad)
+
+
+def test_an_animated_webp_is_told(tmp_path):
+    (tmp_path / "deep").mkdir()
+    first, *others = (Image.new("RGB", (32, 32), colour) for colour in ("red", "green", "blue"))
+    for path in (tmp_path / "a.webp", tmp_path / "deep" / "1.webp"):
+        first.save(path, save_all=True, append_images=others)
+    first.save(tmp_path / "still.webp")
+    found = clips_in(tmp_path)
+    assert not found.frames and [path.name for path, _ in found.left_out] == ["a.webp", "1.webp"]
+    assert "a.webp (an animated WebP, which is not read; convert it to mp4 or gif)" in found.remark()[0]
+    with pytest.raises(MediaError, match="it is an animated WebP, which is not read"):
+        read_clip(tmp_path / "deep", fps=8)

@@ -83,6 +83,21 @@ def test_greatest_hits_labels_are_contacts(tmp_path):
         list(datasets.opened(f"greatest-hits:{tmp_path}").entries())
 
 
+def test_greatest_hits_forms_of_one_clip_are_one_entry(tmp_path):
+    small, whole = "2015-02-16-16-49-06", "2015-03-01-10-00-00"
+    for name in (
+        f"{small}_denoised_thumb",
+        f"{small}_mic",
+        *(f"{whole}{end}" for end in ("_denoised_thumb", "_denoised")),
+    ):
+        written(tmp_path / f"{name}.mp4")
+    written(tmp_path / f"{small}_times.txt", "0.50 wood hit static\n")
+    written(tmp_path / "train.txt", f"{small}_denoised_thumb.mp4\n{whole}\n")
+    one, other = datasets.opened(f"greatest-hits:{tmp_path}").entries()
+    assert (one.id, one.path.name, one.split) == (small, f"{small}_denoised_thumb.mp4", "train")
+    assert one.contacts_seconds == (0.5,) and other.path.name == f"{whole}_denoised.mp4" and other.split == "train"
+
+
 @pytest.mark.parametrize("name", ["avsync15", "landscape"])
 def test_asvas_sets(tmp_path, name):
     asva(tmp_path)
@@ -170,6 +185,25 @@ def test_a_folder_of_clips_with_some_captions(tmp_path):
     written(tmp_path / "both" / "prompts.jsonl", json.dumps({"id": "same", "prompt": "of both"}) + "\n")
     both = list(datasets.opened(str(tmp_path / "both")).entries())
     assert [(one.id, one.video_caption) for one in both] == [("x-same", "of both"), ("y-same", "of both")]
+
+
+def test_a_clip_is_found_however_its_path_is_spelled(tmp_path):
+    for name in ("a.mp4", "b.mp4", "deep/c.mp4", "d.mp4"):
+        written(tmp_path / "pool" / name)
+    written(tmp_path / "t.mp4")
+    files = {"a": "./a.mp4", "b": str(tmp_path / "pool" / "b.mp4"), "c": "deep/../deep//c.mp4", "gone": "./gone.mp4"}
+    prompts = [{"id": name, "prompt": f"of {name}", "file": file} for name, file in files.items()]
+    written(tmp_path / "pool" / "prompts.jsonl", "".join(json.dumps(line) + "\n" for line in prompts))
+    pool = datasets.opened(str(tmp_path / "pool"))
+    assert {one.id: one.path.is_file() for one in pool.entries()} == dict(a=True, b=True, c=True, d=True, gone=False)
+    made = as_subset(pool, "m")
+    assert [one.tags["file"] for one in made.subset.prompts] == ["a.mp4", "b.mp4", "d.mp4", "deep/c.mp4"]
+    assert "1 of 4 clips have no caption: their names are the captions, for example 'd'; --caption" in made.remarks[-1]
+    assert not any("no caption" in sentence for sentence in as_subset(pool, "m", caption="a thing").remarks)
+    for file in ("../t.mp4", str(tmp_path / "t.mp4")):
+        written(tmp_path / "pool" / "prompts.jsonl", json.dumps({"id": "t", "prompt": "out", "file": file}) + "\n")
+        with pytest.raises(InputError, match=r"prompts.jsonl: the file '.*t.mp4' of t leads out of the folder"):
+            list(pool.entries())
 
 
 def test_what_is_no_pool_is_a_sentence(tmp_path):

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from made_media import FILM, grid_noise, make, make_folder, make_wav, moving, psnr, refusal, tone
+from PIL import Image, ImageOps
 
 from avbench.core.clip import Audio, Clip
 from avbench.core.errors import InputError, MediaError
@@ -256,6 +257,43 @@ def test_unnamed_colour_matrix_goes_by_the_height(tmp_path: Path, height: int, m
 
 
 @pytest.mark.parametrize("height", [48, 720])
+def test_yuv_that_is_tagged_as_rgb_goes_by_the_height(tmp_path: Path, height: int) -> None:
+    frames = np.full((2, height, 64, 3), (200, 30, 60), np.uint8)
+    matrix = "bt709" if height == 720 else "smpte170m"
+    read = []
+    for tag in (matrix, "GBR"):
+        file = make(tmp_path / "a.mkv", frames, codec="libx264", pixels="yuv420p", x264=f"colormatrix={tag}")
+        with av.open(str(file)) as container:
+            assert next(container.decode(video=0)).colorspace == {"GBR": 0, "bt709": 1, "smpte170m": 6}[tag]
+        read.append(read_clip(file).frames)
+    np.testing.assert_array_equal(read[1][0], read[0][0])
+
+
+def test_colours_that_cannot_be_converted_are_named(tmp_path: Path) -> None:
+    for tag, name in (("YCgCo", "YCgCo"), ("ictcp", "ICtCp"), ("bt2020c", "BT.2020-CL")):
+        file = make(tmp_path / "a.mkv", moving(2), codec="libx264", pixels="yuv420p", x264=f"colormatrix={tag}")
+        assert f"cannot be read: its colours are in {name}, which this version of FFmpeg cannot" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("limited", "luma", "seen"),
+    [(True, (16, 126, 235), (0, 128, 255)), (False, (0, 126, 255), (0, 126, 255))],
+)
+def test_grey_video_has_the_range_that_it_states(tmp_path: Path, limited: bool, luma: tuple, seen: tuple) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        video = container.add_stream("ffv1", rate=8)
+        video.width, video.height, video.pix_fmt = 30, 16, "gray"
+        video.codec_context.color_range = 1 if limited else 2
+        plane = np.repeat(np.array(luma, np.uint8), 10)[None].repeat(16, 0)
+        frame = av.VideoFrame.from_ndarray(plane, format="gray")
+        frame.color_range = 1 if limited else 2
+        container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    image = read_clip(tmp_path / "a.mkv").frames[0, 8, [5, 15, 25]]
+    np.testing.assert_array_equal(image, np.array(seen)[:, None].repeat(3, 1))
+
+
+@pytest.mark.parametrize("height", [48, 720])
 def test_mp4_colours_come_back(tmp_path: Path, height: int) -> None:
     frames = np.full((2, height, 64, 3), (200, 30, 60), np.uint8)
     write_clip(Clip(frames, 8), tmp_path / "a.mp4", lossless=False)
@@ -289,6 +327,32 @@ def test_folder_goes_by_number(tmp_path: Path) -> None:
 def test_folder_of_lossy_images(tmp_path: Path, suffix: str) -> None:
     frames = make_folder(tmp_path / "f", [f"{k}{suffix}" for k in range(3)])
     assert psnr(read_clip(tmp_path / "f", fps=Fraction(8)).frames, frames) > 28
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".jpg", ".jpeg"])
+@pytest.mark.parametrize("name", ["f", "What is this?", "a*b", "{a}", "take %d"])
+def test_folder_of_images_of_many_bytes_and_any_name(tmp_path: Path, name: str, suffix: str) -> None:
+    """libav looks at the first 2048 bytes, and reads such names as patterns."""
+    (tmp_path / name).mkdir()
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 1), np.uint8).repeat(3, 2)
+    path = tmp_path / name / f"1{suffix}"
+    assert cv2.imwrite(str(path), image) and path.stat().st_size > 20_000
+    frames = read_clip(tmp_path / name, fps=Fraction(8)).frames
+    assert psnr(frames, cv2.imread(str(path))[None, ..., ::-1]) > 25
+    if suffix in (".png", ".bmp"):
+        np.testing.assert_array_equal(frames[0], image[..., ::-1])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_and_mirrored_as_their_exif_asks(tmp_path: Path, orientation: int, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "f").mkdir()
+    path = tmp_path / "f" / f"1{suffix}"
+    Image.fromarray(moving(1)[0]).save(path, exif=exif.tobytes())
+    meant = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    assert psnr(read_clip(tmp_path / "f", fps=Fraction(8)).frames, meant[None]) > 35
 
 
 @pytest.mark.parametrize(
@@ -334,6 +398,14 @@ def test_folder_sound(tmp_path: Path) -> None:
     (folder / "audio.flac").write_bytes(b"x")
     with pytest.raises(MediaError, match="both"):
         read_clip(folder, fps=Fraction(8))
+
+
+def test_sound_of_another_name_in_a_folder_is_told(tmp_path: Path) -> None:
+    make_folder(tmp_path / "f", ["1.png", "2.png"])
+    make_wav(tmp_path / "f" / "Sound.WAV", np.zeros((1, 100)), 8000)
+    clip = read_clip(tmp_path / "f", fps=Fraction(8))
+    assert clip.audio is None
+    assert clip.remarks == ("its sound Sound.WAV was not read: only audio.wav or audio.flac is",)
 
 
 # --- what is no clip --------------------------------------------------------------------------------------------

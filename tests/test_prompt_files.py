@@ -73,6 +73,13 @@ def test_parquet(tmp_path):
         ("a.csv", "name,colour\nx,red\n", "line 1: no column of prompts among name, colour; name one of them"),
         ("a.csv", "id,prompt\nx,a dog, running\n", "line 2: 3 columns instead of 2"),
         ("a.csv", "id,prompt\nx,a dog\nx,a cat\n", "line 3: the id 'x' occurs twice; first in line 2"),
+        ("a.csv", 'id,prompt\np1,"A dog barks\np2,A cat\n', "line 3: a text in quotes has no closing quote"),
+        (
+            "a.csv",
+            'id;prompt\np1;"Hello" says a man\n',
+            "line 2: text follows a closing quote; inside a text in quotes",
+        ),
+        ("a.csv", "prompt,Prompt\nA,B\n", "line 1: the column 'prompt' occurs twice"),
         ("a.csv", "id,audio_prompt\nx,barking\n", "line 2: no video caption; name it one of video_caption"),
         ("a.json", '{"prompt": "a dog"}', "must be a list of objects or of strings"),
         ("a.json", '["a dog", 3]', "entry 2: a prompt must be a JSON object"),
@@ -95,3 +102,14 @@ def test_a_null_does_not_hide_another_name_of_the_same_field(tmp_path):
     for read in (read_any, read_prompts):
         prompts = read(tmp_path / "p.jsonl")
         assert [(one.video_caption, one.tags) for one in prompts] == [("a dog", {}), ("a cat", {})]
+
+
+def test_a_second_caption_stays_a_tag(tmp_path):
+    (tmp_path / "p.csv").write_text("prompt,caption,audio_caption\nA,B,C\n")
+    (one,) = read_any(tmp_path / "p.csv")
+    assert (one.video_caption, one.audio_caption, one.tags) == ("A", "C", {"caption": "B"})
+
+
+def test_only_line_breaks_end_a_prompt_of_a_text_file(tmp_path):
+    (tmp_path / "p.txt").write_bytes("a\u2028b\u0085c\x0bd\x0ce\r\nf\rg\n".encode())
+    assert [one.video_caption for one in read_any(tmp_path / "p.txt")] == ["a\u2028b\u0085c\x0bd\x0ce", "f", "g"]

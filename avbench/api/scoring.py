@@ -85,6 +85,7 @@ def score(
     named = named_folders(folders)
     found = paired([*named.values()], None if prompts is None else Path(prompts), _fits, frames=fps is not None)
     settings = {} if fps is None else {"fps": fps}
+    by_file = found.prompts_file is None
     if fps is not None:
         frame_rate(fps)  # which raises InputError
     if reference is not None:
@@ -109,9 +110,14 @@ def score(
     place = shard_folder(Path(out), part)
     views, failed = [], 0
     for name, folder in named.items():
-        seeds, lacking = _in_folder(folder, found.subset, part)
+        seeds, lacking = _in_folder(folder, found.subset, part, by_file=by_file)
         view, missing = sampled(
-            place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, settings, shard=part, renew=True), work
+            place / name,
+            f"clips:{folder}",
+            SamplingJob(
+                [found.subset], seeds, settings | ({"by_file": True} if by_file else {}), shard=part, renew=True
+            ),
+            work,
         )
         look = early_look_at(views[0], view, chosen, real) if views else None
         failed += (
@@ -133,9 +139,9 @@ def _fits(folder: Path, subset: Subset) -> bool:
     return any(map(ClipsFolder(str(folder)).has, sampling.plan([subset], [0])))
 
 
-def _in_folder(folder: Path, subset: Subset, shard: Shard | None) -> tuple[range, int]:
+def _in_folder(folder: Path, subset: Subset, shard: Shard | None, *, by_file: bool) -> tuple[range, int]:
     """Return the seeds, counted from 0, for which a folder has clips, and how many clips of a shard it lacks."""
-    model = ClipsFolder(str(folder))
+    model = ClipsFolder(str(folder), by_file=by_file)
     seeds = 0
     while seeds < MOST_SEEDS and any(map(model.has, sampling.plan([subset], [seeds]))):
         seeds += 1

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from avbench.core import InputError, listed
 from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
+from avbench.storage.media.integrity import ANIMATED_WEBP, is_animated_webp
 
 _BESIDE = (
     *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".toml", ".yaml", ".yml", ".xml", ".html", ".pdf", ".log"),
@@ -63,6 +64,8 @@ def clips_in(folder: Path) -> Found:
             left_out.append((path, "its name is not UTF-8; rename it"))
         elif suffix in MEDIA_SUFFIXES:
             clips.append(path)
+        elif suffix == ".webp" and is_animated_webp(path):
+            left_out.append((path, ANIMATED_WEBP))
         elif suffix in IMAGE_SUFFIXES and path.parent != folder:
             frames.add(path.parent)
         elif suffix not in _BESIDE:

@@ -5,12 +5,12 @@ tag `split` is the split to which the authors assigned the clip; the card's `ori
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from avbench.core import InputError, Prompt, Subset
+from avbench.core import InputError, Prompt, Subset, counted
 from avbench.subsets.datasets import Entry, Pool, no_split, remarks, splits_of
 
 
@@ -61,7 +61,10 @@ def as_subset(
     prompts = tuple(prompt_of(one, pool, caption) for one in usable)
     purpose = f"{pool.reader.what}; {f'the split {split}' if split else 'all of it'}."
     card = card_of(pool, prompts, purpose) | ({"licence": licence} if licence else {})
-    return ImportedSubset(Subset(name, 1, prompts, None, card), [*remarks(pool, whole), *_double(usable)])
+    return ImportedSubset(
+        Subset(name, 1, prompts, None, card),
+        [*remarks(pool, whole), *_double(usable), *_without_caption(usable, pool, caption)],
+    )
 
 
 def card_of(pool: Pool, prompts: Iterable[Prompt], purpose: str) -> dict[str, Any]:
@@ -83,12 +86,12 @@ def prompt_of(entry: Entry, pool: Pool, caption: str | None = None) -> Prompt:
         tags["file"] = entry.path.relative_to(pool.folder).as_posix()
     if entry.split:
         tags["split"] = entry.split
-    text = entry.video_caption or _filled(entry, pool.reader.caption, caption)
+    text = entry.video_caption or _filled(entry, pool.reader.caption, caption) or _as_words(entry.id)
     return Prompt(entry.id, text, entry.audio_caption, tags)
 
 
 def _filled(entry: Entry, usual: str, given: str | None) -> str:
-    """Fill in a caption's template; if the clip lacks a tag of the reader's own template, use the clip's name."""
+    """Fill in a caption's template; empty if the clip lacks a tag of the reader's own template."""
     words = {
         name: " and ".join(map(str, value)) if isinstance(value, list) else value for name, value in entry.tags.items()
     }
@@ -99,7 +102,21 @@ def _filled(entry: Entry, usual: str, given: str | None) -> str:
             msg = f"{entry.id}: the caption {given!r} cannot be filled, {error}; its tags: {', '.join(words) or 'none'}"
             raise InputError(msg) from None
         text = ""
-    return " ".join(text.split()) or entry.id.replace("_", " ").replace("-", " ")
+    return " ".join(text.split())
+
+
+def _as_words(name: str) -> str:
+    return name.replace("_", " ").replace("-", " ")
+
+
+def _without_caption(usable: Sequence[Entry], pool: Pool, caption: str | None) -> Iterator[str]:
+    """Report clips without a caption, whose names serve as captions."""
+    without = [one.id for one in usable if not (one.video_caption or _filled(one, pool.reader.caption, caption))]
+    if without:
+        yield (
+            f"{len(without)} of {counted(len(usable), 'clip')} have no caption: their names are the captions, "
+            f"for example {_as_words(without[0])!r}; --caption gives a template"
+        )
 
 
 def _double(usable: Iterable[Entry]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from avbench.core import InputError, Prompt, nearest
-from avbench.storage.reading import read_bytes, read_text, read_toml
+from avbench.storage.reading import read_bytes, read_toml, text_lines
 from avbench.subsets.loading import SPLITS, folder_of, names
 from avbench.subsets.prompt_files import each_line
 
@@ -183,9 +183,8 @@ def _theirs(path: Path) -> Iterator[Line]:
             raise InputError(msg)
         yield from lines
         return
-    for number, text in enumerate(read_text(path).splitlines(), start=1):
-        if text.strip():
-            yield Line(path, number, Prompt(f"line-{number}", text))
+    for number, text in text_lines(path):
+        yield Line(path, number, Prompt(f"line-{number}", text))
 
 
 def _card(draft: Draft) -> Found:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, Prompt, first_line, nearest
-from avbench.storage.reading import parsed, read_bytes, read_text, require_memory
+from avbench.storage.reading import csv_problem, parsed, read_bytes, read_text, require_memory, text_lines
 
 CAPTION_CHARACTERS = 20_000
 """Far above any prompt: a longer text is probably another file in the wrong place."""
@@ -88,15 +88,15 @@ def _of_json(path: Path) -> Entries:
 
 
 def _of_txt(path: Path) -> Entries:
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip():
-            yield f"line {number}", {"prompt": line.strip()}
+    for number, line in text_lines(path):
+        yield f"line {number}", {"prompt": line}
 
 
 def _of_csv(path: Path) -> Entries:
     text = read_text(path)
     first = text.lstrip().partition("\n")[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), skipinitialspace=True)
+    delimiter = max(",;\t", key=first.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     heads: list[str] | None = None
     try:
         for row in rows:
@@ -107,6 +107,9 @@ def _of_csv(path: Path) -> Entries:
                 names = [cell.strip() for cell in row]
                 heads = [name.lower() if name.lower() in _COLUMNS else name for name in names]
                 if {*heads} & {*_COLUMNS}:
+                    if twice := [name for name in heads if name and heads.count(name) > 1]:
+                        msg = f"{path}, {where}: the column {twice[0]!r} occurs twice; rename or remove one of the two"
+                        raise InputError(msg)
                     continue
                 if len(heads) > 1:
                     msg = (
@@ -121,7 +124,7 @@ def _of_csv(path: Path) -> Entries:
                 raise InputError(msg)
             yield where, {name: cell for name, cell in zip(heads, row, strict=False) if cell.strip()}
     except csv.Error as error:
-        msg = f"{path}, line {rows.line_num}: {error}"
+        msg = f"{path}, line {rows.line_num}: {csv_problem(error)}"
         raise InputError(msg) from None
 
 
@@ -203,8 +206,10 @@ def _prompt(plain: Any) -> Prompt:
 
 
 def _first(rest: dict[str, Any], aliases: tuple[str, ...]) -> str | None:
-    """Take all aliases out of an entry, and return the first value that is not null."""
-    found = [value for alias in aliases if (value := rest.pop(alias, None)) is not None]
+    """Take the first alias with a value out of an entry, and those that are null; other aliases stay, as tags."""
+    for alias in [alias for alias in aliases if alias in rest and rest[alias] is None]:
+        del rest[alias]
+    found = [rest.pop(alias) for alias in [alias for alias in aliases if alias in rest][:1]]
     if not found:
         return None
     if not isinstance(found[0], str):

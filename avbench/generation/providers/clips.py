@@ -24,8 +24,15 @@ class ClipsFolder:
 
     batch_size = 1
 
-    def __init__(self, target: str, *, fps: float | str | None = None) -> None:
-        """List the clips in the folder; `fps` is the frame rate of folders of frames, which have none."""
+    def __init__(self, target: str, *, fps: float | str | None = None, by_file: bool = False) -> None:
+        """List the clips in the folder.
+
+        Args:
+            target: the folder.
+            fps: the frame rate of folders of frames, which have none.
+            by_file: whether clips are found by the tag of their file alone, for prompts that are names of clips.
+        """
+        self._by_file = by_file
         self._folder = Path(target)
         if not self._folder.is_dir():
             msg = f"clips:{target}: there is no such folder; write clips:FOLDER"
@@ -84,7 +91,10 @@ class ClipsFolder:
             names = ", ".join(path.name for path in candidates)
             problem = f"several files match: {names}" if candidates else "no file matches"
             also = " with or without the '-0'" if key.seed == 0 else ""
-            msg = f"{problem}; looked in {self._folder} for {key.prompt}-{key.seed}{also}, and for its caption"
+            looked = f"{key.prompt}-{key.seed}{also}, and for its caption"
+            if self._by_file:
+                looked = f"{request.prompt.tags.get('file')}, with any suffix"
+            msg = f"{problem}; looked in {self._folder} for {looked}"
             raise InputError(msg)
         return candidates[0]
 
@@ -97,6 +107,8 @@ class ClipsFolder:
         whole = same_name(Path(usable).as_posix()) if by_name else ""
         if exact := [path for path in self._by_stem.get(by_name, []) if same_name(self._name(path)) == whole]:
             return exact
+        if self._by_file:  # the prompt `dog` is not the clip dog-1, which is a prompt itself
+            return self._by_stem.get(by_name, [])
         for stem in (
             by_name,
             f"{key.subset}/{key.prompt}-{key.seed}",

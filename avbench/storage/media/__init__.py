@@ -30,7 +30,8 @@ Pictures (colour.py). YUV is converted by libswscale with the stream's matrix an
 it is BT.709 from 720 lines upwards and BT.601 below. Transparent pixels are composited over black (libav does not
 decode the alpha of VP8 and VP9). Non-square pixels are made square by enlarging their shorter side, so 720x576 with
 pixels of 16:15 is read as 768x576; an invisible deviation of up to 1 % is kept. Then pictures are rotated and mirrored
-in quarter turns as the display matrix says.
+in quarter turns as the display matrix says, or the EXIF of a picture. Cropping that only the container states (mp4's
+clap, Matroska's PixelCrop) is not applied.
 
 Tracks. Of several picture or sound tracks the one marked as default is read, as players do, else the first; a remark
 says so.

@@ -1,5 +1,6 @@
 """Converts a decoded picture to RGB as it is meant to be shown: colours, square pixels, rotation and mirroring."""
 
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -8,11 +9,16 @@ import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
 
-_UNSPECIFIED, _BT709, _BT601 = 2, 1, 5  # AVColorSpace
+_GBR, _UNSPECIFIED, _BT709, _BT601 = 0, 2, 1, 5  # AVColorSpace
+_UNCONVERTED = {8: "YCgCo", 10: "BT.2020-CL", 12: "chroma-derived-NCL", 13: "chroma-derived-CL", 14: "ICtCp"}
+"""AVColorSpace that libswscale does not convert to RGB → its name."""
+_LIMITED = 1  # AVColorRange
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 # Without full chroma, libswscale's general path (10 bits, odd heights, 4:1:1) darkens every grey by 1.6 of 255. The
 # flag does not affect its separate path for 8-bit 4:2:0 and 4:2:2.
 _SCALER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
+_FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+"""Luma of limited range → that of full range."""
 _MOST_STRETCH = 10
 _UNSEEN = Fraction(1, 100)
 
@@ -43,11 +49,9 @@ def as_seen(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     image = _rgb(frame)
     if size != (frame.width, frame.height):
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    # Not `frame.side_data`, which keeps the frame alive until Python collects cycles: 70 MiB and more for a clip.
-    rotation = SideDataContainer(frame).get("DISPLAYMATRIX")  # pyright: ignore[reportCallIssue]
-    matrix = b"" if rotation is None else bytes(rotation)
+    matrix = _display_matrix(frame)
     if len(matrix) < 20:
-        return image
+        return np.rot90(image, frame.rotation // 90)  # 0 if the frame has no matrix at all
     # A point x right and y down goes to ax + cy, bx + dy.
     a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
     if (a or d) and (b or c):
@@ -58,22 +62,40 @@ def as_seen(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     return image.transpose(1, 0, 2)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
 
 
+def _display_matrix(frame: av.VideoFrame) -> bytes:
+    """The frame's matrix of rotation and mirroring; empty if it has none, or if PyAV cannot reach it."""
+    # Not `frame.side_data`, which keeps the frame alive until Python collects cycles: 70 MiB and more for a clip.
+    kept = SideDataContainer.__new__(SideDataContainer)
+    # PyAV stops at a kind of data that it has no name for, such as EXIF, but keeps those before it. libav puts the
+    # matrix of a picture's EXIF before the EXIF itself.
+    with suppress(ValueError):
+        kept.__init__(frame)  # pyright: ignore[reportCallIssue]
+    found = kept.get("DISPLAYMATRIX")
+    return b"" if found is None else bytes(found)
+
+
 def colour_remarks(frame: av.VideoFrame) -> list[str]:
     """Name the properties of a frame that are read as stored although a screen would show them differently."""
     remarks = []
     if frame.color_trc in _HDR:
         remarks.append(f"its colours are HDR ({_HDR[frame.color_trc]}): read as stored, without tone mapping")
-    if frame.interlaced_frame:
-        remarks.append("it is interlaced: read as stored, both fields in one frame")
     return remarks
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+    if frame.colorspace in _UNCONVERTED and len(frame.format.components) > 1:
+        name = _UNCONVERTED[frame.colorspace]
+        msg = f"its colours are in {name}, which this version of FFmpeg cannot convert to RGB; convert it to BT.709"
+        raise ValueError(msg)
+    if frame.colorspace in (_UNSPECIFIED, _GBR) and not frame.format.is_rgb:  # YUV cannot be GBR: a wrong tag
         frame.colorspace = named_matrix(frame.height)
     if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
         return _over_black(frame.to_ndarray(format="rgba", interpolation=_SCALER))
-    return frame.to_ndarray(format="rgb24", interpolation=_SCALER)
+    image = frame.to_ndarray(format="rgb24", interpolation=_SCALER)
+    # libswscale takes every grey for full range
+    if frame.color_range == _LIMITED and len(frame.format.components) == 1:
+        return cv2.LUT(image, _FULL_RANGE)
+    return image
 
 
 def _over_black(rgba: np.ndarray) -> np.ndarray:

@@ -75,6 +75,7 @@ _BEGINNINGS = {
 }
 """First bytes of a file → what it holds."""
 _OF_RIFF = {b"AVI ": "video", b"WAVE": _SOUND, b"WEBP": _PICTURE}
+ANIMATED_WEBP = "an animated WebP, which is not read; convert it to mp4 or gif"
 _LOOKED_AT = 512
 """So many bytes at the beginning tell a text."""
 
@@ -90,7 +91,7 @@ def is_other_content(path: Path, wanted: str) -> str | None:
         start = file.read(_LOOKED_AT)
     found = next((what for begin, what in _BEGINNINGS.items() if start.startswith(begin)), None)
     if start[:4] == b"RIFF":
-        found = _OF_RIFF.get(start[8:12])
+        found = ANIMATED_WEBP if _is_animated(start) else _OF_RIFF.get(start[8:12])
     if start[4:8] in _FIRST_BOXES:
         found = "video"
     if found is None and not start.strip(b"\0"):
@@ -100,6 +101,20 @@ def is_other_content(path: Path, wanted: str) -> str | None:
     if found == wanted:
         return None
     return f"it is {found}" if found else f"it is not {wanted} in a form that avbench reads"
+
+
+def is_animated_webp(path: Path) -> bool:
+    """Whether a file is a WebP of several pictures, which libav does not read; False if it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return _is_animated(file.read(_LOOKED_AT))
+    except OSError:
+        return False
+
+
+def _is_animated(start: bytes) -> bool:
+    """By the flag of animation in the chunk that extended WebP begins with."""
+    return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20:21] and start[20] & 2)
 
 
 def lacks_index(path: Path) -> bool:

@@ -77,7 +77,9 @@ class Picture:
         if self.held_whole:
             self._frames[count] = image
         self.stamps.append(frame.pts)
-        self.interlaced |= frame.interlaced_frame
+        if frame.interlaced_frame and not self.interlaced:
+            self.interlaced = True
+            self.remarks.append("it is interlaced: read as stored, both fields in one frame")
         ticks = frame.dts if frame.pts is None else frame.pts
         self.times.append(self.end if ticks is None else ticks * self.tick)
         self.held = (frame.duration or 0) * self.tick

@@ -20,7 +20,7 @@ from avbench.core.clip import Audio, Clip, frame_rate
 from avbench.core.errors import MediaError
 from avbench.storage.media.budget import MAX_PIXELS, Budget
 from avbench.storage.media.failures import telling
-from avbench.storage.media.integrity import check_whole, is_fragmented
+from avbench.storage.media.integrity import ANIMATED_WEBP, check_whole, is_animated_webp, is_fragmented
 from avbench.storage.media.picture import Picture
 from avbench.storage.media.sound import Sound
 from avbench.storage.media.stored import Convert, StoredClip, StoredFrames
@@ -32,10 +32,13 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 _SOUND_FILES = ("audio.wav", "audio.flac")
 """Names of the sound in a folder of frames."""
+_SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
 # Only these formats are tried: libav would also read a text as a terminal recording, and the files in a playlist.
 _VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _SOUND_FORMATS = "wav,flac"
-_IMAGE_FORMATS = "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe"
+_IMAGES = {b"\x89PNG": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe", b"RIFF": "webp_pipe"}
+"""First bytes of a picture → its format. Left to guess, libav takes many pictures for a numbered series."""
+_IMAGE_FORMATS = ",".join(_IMAGES.values())
 # Report damage, which the default conceals, and refuse large pictures before allocating memory for them.
 _STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
 _NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -211,7 +214,7 @@ def _read_folder(path: Path, fps: Fraction | None) -> Clip:
             msg = f"{file} is {image.size}, but {files[0].name} is {frames.shape[2]}x{frames.shape[1]}"
             raise MediaError(msg)
         frames[number] = image.frames[0]
-    return Clip(frames, fps, _folder_sound(path))
+    return Clip(frames, fps, _folder_sound(path), _unread_sound(path))
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -254,6 +257,13 @@ def _folder_sound(folder: Path) -> Audio | None:
     return sound.audio(Fraction(0))
 
 
+def _unread_sound(folder: Path) -> tuple[str, ...]:
+    """A remark on the first file of sound in a folder of frames that has another name than those that are read."""
+    sounds = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _SOUND_SUFFIXES)
+    other = [name for name in sounds if name not in _SOUND_FILES and not name.startswith(".")]
+    return (f"its sound {other[0]} was not read: only {' or '.join(_SOUND_FILES)} is",) if other else ()
+
+
 @contextmanager
 def _opened(
     path: Path, formats: str, *, checked: bool = False, edits: bool = True
@@ -263,8 +273,20 @@ def _opened(
     # libav cannot mistake an absolute path for a URL, and the whitelists keep it from opening any other file.
     options = {"format_whitelist": formats, "protocol_whitelist": "file", **_STRICT}
     options |= {} if edits else {"advanced_editlist": "0"}
-    with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
+    form = _image_format(path) if formats == _IMAGE_FORMATS else None
+    with av.open(str(path.absolute()), format=form, options=options, metadata_errors="replace") as container:
         yield container
+
+
+def _image_format(path: Path) -> str | None:
+    if is_animated_webp(path):
+        msg = f"{path} cannot be read: it is {ANIMATED_WEBP}"
+        raise MediaError(msg)
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start[:4] == b"RIFF" and start[8:] != b"WEBP":
+        return None
+    return next((form for begin, form in _IMAGES.items() if start.startswith(begin)), None)
 
 
 def _decode(path: Path, container: av.container.InputContainer, *tracks: "Picture | Sound | None") -> None:

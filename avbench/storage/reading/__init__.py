@@ -23,8 +23,9 @@ from avbench.storage.reading.files import (
     read_text,
     require_memory,
     require_no_way_out,
+    text_lines,
 )
-from avbench.storage.reading.tables import csv_head, csv_lines, csv_rows, numbered_csv_rows, read_parquet
+from avbench.storage.reading.tables import csv_head, csv_lines, csv_problem, csv_rows, numbered_csv_rows, read_parquet
 from avbench.storage.reading.text import (
     REMOVE_LINE,
     parsed,
@@ -44,6 +45,7 @@ __all__ = [
     "Limits",
     "csv_head",
     "csv_lines",
+    "csv_problem",
     "csv_rows",
     "decoded",
     "exists",
@@ -71,6 +73,7 @@ __all__ = [
     "shaped",
     "stream_lines",
     "tensor_header",
+    "text_lines",
     "unpack",
     "with_checksum",
     "without_checksum",

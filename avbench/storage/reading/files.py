@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import stat
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -112,6 +113,16 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
 def read_text(path: Path, most: int | None = None) -> str:
     """Read a UTF-8 text file, without the byte order mark at its beginning."""
     return decoded(read_bytes(path, most), str(path))
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a UTF-8 text file that are not empty, stripped, with their numbers from 1.
+
+    Only line feeds and carriage returns end a line: `str.splitlines` would end it at U+2028 and form feeds as well.
+    """
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", read_text(path)), start=1):
+        if line.strip():
+            yield number, line.strip()
 
 
 def decoded(content: bytes, where: str) -> str:

@@ -15,9 +15,9 @@ from avbench.storage.reading.files import opened, read_text, require_memory
 
 _CSV_ERRORS = {
     "unexpected end of data": "a text in quotes has no closing quote",
-    "',' expected after '\"'": "text follows a closing quote; inside a text in quotes, double every quote",
+    "expected after": "text follows a closing quote; inside a text in quotes, double every quote",
 }
-"""A message of Python's csv → the same in words."""
+"""A part of a message of Python's csv → the same in words."""
 _WORDS = {str: "texts", int: "whole numbers", float: "numbers"}
 
 
@@ -33,8 +33,13 @@ def csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:
-        msg = f"{path}, line {reader.line_num}: {_CSV_ERRORS.get(str(error), error)}"
+        msg = f"{path}, line {reader.line_num}: {csv_problem(error)}"
         raise InputError(msg) from None
+
+
+def csv_problem(error: csv.Error) -> str:
+    """What is wrong with a CSV file, in words."""
+    return next((words for part, words in _CSV_ERRORS.items() if part in str(error)), str(error))
 
 
 def csv_head(path: Path) -> list[str]:

@@ -21,7 +21,7 @@ from avbench.core.prompt import checked_id
 from avbench.storage.clip_files import as_spelled, clips_in, same_name
 from avbench.storage.content import hash_of
 from avbench.storage.plug_ins import Found, find
-from avbench.storage.reading import csv_lines, read_text
+from avbench.storage.reading import csv_lines
 
 
 @dataclass(frozen=True)
@@ -256,13 +256,6 @@ def required(folder: Path, *names: str, what: str) -> Path:
             return folder / name
     msg = f"{folder} is not laid out as {what}: it has no {' or '.join(names)}"
     raise InputError(msg)
-
-
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file that are not empty, with their numbers from 1."""
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip():
-            yield number, line.strip()
 
 
 def rows(path: Path, least: int) -> Iterator[list[str]]:

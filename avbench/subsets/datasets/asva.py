@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError
-from avbench.storage.reading import read_json
-from avbench.subsets.datasets import Entry, identifier, inside, lines, required
+from avbench.storage.reading import read_json, text_lines
+from avbench.subsets.datasets import Entry, identifier, inside, required
 
 
 def read(folder: Path) -> Iterator[Entry]:
@@ -18,7 +18,7 @@ def read(folder: Path) -> Iterator[Entry]:
     mapping = read_json(folder / "class_mapping.json", dict) if (folder / "class_mapping.json").is_file() else {}
     for split in ("train", "test"):
         listed = folder / f"{split}.txt"
-        for number, line in lines(listed) if listed.is_file() else ():
+        for number, line in text_lines(listed) if listed.is_file() else ():
             name, *scene = line.split(",")
             path = inside(folder / "videos", name, listed, number)
             folder_name = Path(name).parts[0] if len(Path(name).parts) > 1 else ""

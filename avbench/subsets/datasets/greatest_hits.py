@@ -1,5 +1,7 @@
 """Reads The Greatest Hits (Owens et al. 2016): ``<name>_denoised.mp4`` with ``<name>_times.txt``, one line per stroke.
 
+A smaller release has ``<name>_denoised_thumb.mp4`` instead.
+
 A line has the time in seconds, the material, ``hit`` or ``scratch``, and the reaction; a field is ``None`` if the
 labellers saw none. train.txt and test.txt list names. Contacts are the strokes labelled ``hit``; those of a clip
 without labels are unknown.
@@ -9,25 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avbench.core import InputError
-from avbench.subsets.datasets import Entry, identifier, lines
+from avbench.storage.reading import text_lines
+from avbench.subsets.datasets import Entry, identifier
 
-_ENDS = ("_denoised.mp4", "_mic.mp4", ".mp4")
+_ENDS = ("_denoised.mp4", "_denoised_thumb.mp4", "_mic.mp4", ".mp4")
+"""The same clip may be there in several forms; the first is taken."""
 
 
 def read(folder: Path) -> Iterator[Entry]:
     """Yield entries in the order of their names."""
     splits = {
-        Path(name).name.removesuffix(".mp4").removesuffix("_denoised"): split
+        Path(name).name.removesuffix(".mp4").removesuffix("_thumb").removesuffix("_denoised"): split
         for split in ("train", "val", "test")
         if (folder / f"{split}.txt").is_file()
-        for _, name in lines(folder / f"{split}.txt")
+        for _, name in text_lines(folder / f"{split}.txt")
     }
     labelled = {path.name.removesuffix("_times.txt") for path in folder.glob("[!.]*_times.txt")}
     filmed = {
         path.name.removesuffix(end): path
         for end in reversed(_ENDS)
         for path in folder.glob(f"[!.]*{end}")
-        if end != ".mp4" or not path.name.endswith(_ENDS[:2])
+        if end != ".mp4" or not path.name.endswith(_ENDS[:-1])
     }
     if not labelled | filmed.keys():
         msg = f"{folder} is not laid out as The Greatest Hits: it has no *_denoised.mp4 and no *_times.txt"
@@ -49,7 +53,7 @@ def read(folder: Path) -> Iterator[Entry]:
 
 
 def _strokes(path: Path) -> Iterator[tuple[float, str, str]]:
-    for number, line in lines(path):
+    for number, line in text_lines(path):
         words = line.split()
         try:
             second, material, action = float(words[0]), words[1], words[2]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from avbench.core import InputError
 from avbench.storage.clip_files import clips_by_stem, visible_files
-from avbench.subsets.datasets import Entry, identifier, inside, lines
+from avbench.storage.reading import text_lines
+from avbench.subsets.datasets import Entry, identifier, inside
 
 _NAMES = {"train": "trainlist01.txt", "test": "testlist01.txt"}
 
@@ -23,7 +24,7 @@ def read(folder: Path) -> Iterator[Entry]:
         msg = f"{folder} is not laid out as UCF-101: it has no video v_* and no {' or '.join(_NAMES.values())}"
         raise InputError(msg)
     for split, listed in lists.items():
-        for number, line in lines(listed):
+        for number, line in text_lines(listed):
             name = line.split()[0]
             yield _entry(there.get(Path(name).stem) or inside(folder, name, listed, number), split)
     if not lists:
