@@ -274,7 +274,7 @@ def verdict(frame: pd.DataFrame, votes: pd.DataFrame) -> list[str]:
     else:
         sentences.append("How far people agree is not known, because no two raters judged the same two clips.")
     same = list(votes["vote"]).count("tie")
-    raters, prompts = len({*votes["rater"]}), votes["prompt"].nunique()
+    raters, prompts = len({*votes["rater"]}), len({*votes["prompt"]})
     given = f"{counted(len(votes), 'vote')} of {counted(raters, 'rater')} on {counted(prompts, 'prompt')}"
     sentences.append(f"{given}; {same} for neither clip are left out of the accuracy.")
     return sentences

@@ -250,8 +250,8 @@ def _with_ranks(
         return board
     places = [table.models.index(model) for model in scored["model"]]
     order_by = table.means(table.off(), micro=micro)[0][places]
-    compared = [found[np.ix_(places, places)] for found in table.compared(micro=micro)]
-    return _ranked(board, scored, metric, *compared, order_by)
+    apart, p = (found[np.ix_(places, places)] for found in table.compared(micro=micro))
+    return _ranked(board, scored, metric, apart, p, order_by)
 
 
 def _ranked(
@@ -301,7 +301,8 @@ def _distances_compared(
     where = scored["subset"].iloc[0], scored["metric"].iloc[0]
     found = differences(ranked, pairs=pairs, place=place, allow=allow, only=[where], pooled=False, metrics=[where[1]])
     apart, p = np.zeros((len(ranked), len(ranked))), np.full((len(ranked), len(ranked)), np.nan)
-    for (i, j), row in zip(pairs, found.itertuples(), strict=True):
+    rows: list[Any] = [*found.itertuples()]
+    for (i, j), row in zip(pairs, rows, strict=True):
         apart[i, j], apart[j, i] = row.difference, -row.difference
         p[i, j] = p[j, i] = np.nan if isinstance(row.too_few, str) else row.p
     return apart, p

@@ -138,7 +138,7 @@ def paired_difference(
         interval = min(low, value - half_width), max(high, value + half_width)
     blocks = _sign_blocks(strata.prompts, permutations)
     swapped = np.concatenate([_swapped(x, y, strata, goal, signs) for signs in blocks])
-    beyond = np.count_nonzero(np.abs(swapped) >= abs(value) - rounding)
+    beyond = int(np.count_nonzero(np.abs(swapped) >= abs(value) - rounding))
     return PairedDifference(
         value,
         error,
@@ -161,7 +161,7 @@ def flip_test(values: np.ndarray, prompts: Sequence[Hashable], *, permutations: 
     """
     sums = _strata(prompts, None).sums(values)
     flipped = np.concatenate([signs @ sums for signs in _sign_blocks(len(sums), permutations)])
-    beyond = np.count_nonzero(np.abs(flipped) >= abs(sums.sum()) - 1e-9)
+    beyond = int(np.count_nonzero(np.abs(flipped) >= abs(sums.sum()) - 1e-9))
     return _p(beyond, len(flipped), len(sums))
 
 
@@ -345,11 +345,11 @@ def _letter(place: int) -> str:
 
 def _strata(prompts: Sequence[Hashable], subsets: Sequence[Hashable] | None, *, micro: bool = False) -> _Strata:
     subset = subsets if subsets is not None else [""] * len(prompts)
-    cells, subset_numbers, prompt_numbers = (
-        {one: number for number, one in enumerate(dict.fromkeys(labels))}
-        for labels in (zip(subset, prompts, strict=True), subset, prompts)
-    )
-    cell = np.array([cells[pair] for pair in zip(subset, prompts, strict=True)], dtype=np.intp)
+    pairs = [*zip(subset, prompts, strict=True)]
+    cells = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
+    subset_numbers = {name: number for number, name in enumerate(dict.fromkeys(subset))}
+    prompt_numbers = {name: number for number, name in enumerate(dict.fromkeys(prompts))}
+    cell = np.array([cells[pair] for pair in pairs], dtype=np.intp)
     stratum = np.array([subset_numbers[name] for name, _ in cells], dtype=np.intp)
     prompt = np.array([prompt_numbers[name] for _, name in cells], dtype=np.intp)
     clips = np.bincount(stratum[cell]).astype(np.float64)

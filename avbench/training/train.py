@@ -286,6 +286,7 @@ def require_arm_inputs(video: Path, audio: Path, plan: Plan, data: Examples, fol
 
 def require_codec_of(data: Examples, tower: Parts, place: Path) -> None:
     """Raise InputError unless the examples' sound was encoded by the codec of the audio tower, which decodes it."""
+    assert tower.audio_codec is not None  # it is an audio tower
     if checkpoint.config_part(data.card["audio_codec"], SpectrogramCodecConfig) != tower.audio_codec.config:
         msg = (
             f"{data.folder} was encoded by another audio codec than that of {place}: train the tower on these examples"
