@@ -235,13 +235,15 @@ def test_a_part_counts_only_where_both_clips_of_a_pair_have_it() -> None:
     assert (both["clips with a value"] == "100%").all() and (both["trainings"] == 3).all()
 
 
-@pytest.mark.parametrize("plan", ["plan", "ablations", "few_clips"])
+@pytest.mark.parametrize("plan", ["plan", "ablations", "few_clips", "controls"])
 def test_the_cards_are_those_of_one_study(plan: str) -> None:
     from avbench.core import InputError
     from benchmarks.hearing.report import read_plan, require_one_study
 
     folder = ROOT / "benchmarks" / "hearing"
-    name = {"plan": "cards", "ablations": "ablation_cards", "few_clips": "few_clip_cards"}[plan]
+    name = {"plan": "cards", "ablations": "ablation_cards", "few_clips": "few_clip_cards", "controls": "control_cards"}[
+        plan
+    ]
     cards = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
     asked = read_plan(folder / f"{plan}.toml")
     require_one_study(cards, asked)
@@ -291,6 +293,7 @@ def test_a_study_goes_on_as_it_was_begun(tmp_path: Path) -> None:
         ("plan.toml", "values.parquet", "Answer"),
         ("ablations.toml", "ablations.parquet", "Positions of the audio, and the weight of its loss"),
         ("few_clips.toml", "few_clips.parquet", "Few clips to train on"),
+        ("controls.toml", "controls.parquet", "Is it the matching sound that matters?"),
     ],
 )
 def test_the_page_states_what_the_values_give(plan: str, values: str, heading: str) -> None:
