@@ -184,7 +184,7 @@ def test_what_an_arm_hears(sound: str) -> None:
 
 
 def test_parts_of_the_physical_error_are_in_units_of_the_spread_of_t2v() -> None:
-    from benchmarks.hearing.report import _COLUMNS, physical_error
+    from benchmarks.hearing.report import _COLUMNS, physical_error, standardised_parts
 
     def row(arm: str, prompt: str, metric: str, value: float) -> tuple:
         return (arm, 0, -1, "s", prompt, metric, value)
@@ -199,7 +199,7 @@ def test_parts_of_the_physical_error_are_in_units_of_the_spread_of_t2v() -> None
         columns=_COLUMNS,
     )
     plan = {"baseline": "t2v", "physical_error": {"parts": ["toy_breaks", "toy_contact"]}}
-    found = physical_error(values, plan).set_index(["arm", "prompt"])["value"]
+    found = physical_error(standardised_parts(values, plan)).set_index(["arm", "prompt"])["value"]
     assert found["t2v", "0"] == 0
     assert found["t2v", "1"] == pytest.approx((2 / 2**0.5 + 1 / 0.5**0.5) / 2)
     assert found["t2av", "0"] == pytest.approx(1 / 2**0.5)

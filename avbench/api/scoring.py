@@ -84,8 +84,8 @@ def score(
     work = work_of(workers, replace, reporter, device, precision, mirrors)
     named = named_folders(folders)
     found = paired([*named.values()], None if prompts is None else Path(prompts), _fits, frames=fps is not None)
-    settings = {} if fps is None else {"fps": fps}
     by_file = found.prompts_file is None
+    settings = ({} if fps is None else {"fps": fps}) | ({"by_file": True} if by_file else {})
     if fps is not None:
         frame_rate(fps)  # which raises InputError
     if reference is not None:
@@ -112,12 +112,7 @@ def score(
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part, by_file=by_file)
         view, missing = sampled(
-            place / name,
-            f"clips:{folder}",
-            SamplingJob(
-                [found.subset], seeds, settings | ({"by_file": True} if by_file else {}), shard=part, renew=True
-            ),
-            work,
+            place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, settings, shard=part, renew=True), work
         )
         look = early_look_at(views[0], view, chosen, real) if views else None
         failed += (

@@ -1,5 +1,7 @@
 """Measures the sound: how loud it is, how much of its speech is right, and whether it fits picture and caption."""
 
+import functools
+
 import numpy as np
 
 from avbench.core import Columns, NotMeasurable
@@ -8,38 +10,6 @@ from avbench.core import Columns, NotMeasurable
 def loudness(columns: Columns) -> np.ndarray:
     """Integrated loudness, ``[clips]`` in LUFS. NaN for a silent track, whose loudness is undefined."""
     return np.where(columns["silent"] > 0, np.nan, columns["loudness"])
-
-
-def excess_over_captions(columns: Columns) -> np.ndarray:
-    """CLAP's `similarity` less the mean cosine of the sound with the other audio captions, ``[clips]``.
-
-    Raises NotMeasurable if all clips have one caption.
-    """
-    return _excess(columns, "sound", "text", "audio caption")
-
-
-def excess_over_audio_captions(columns: Columns) -> np.ndarray:
-    """PE-AV's `similarity` less the mean cosine of the sound with the other audio captions, ``[clips]``.
-
-    Raises NotMeasurable if all clips have one caption.
-    """
-    return _excess(columns, "one", "other", "audio caption")
-
-
-def excess_over_video_captions(columns: Columns) -> np.ndarray:
-    """PE-AV's `similarity` less the mean cosine of the frames with the other video captions, ``[clips]``.
-
-    Raises NotMeasurable if all clips have one caption.
-    """
-    return _excess(columns, "one", "other", "video caption")
-
-
-def excess_over_sounds(columns: Columns) -> np.ndarray:
-    """`similarity` less the mean cosine of the frames with the sounds of the other clips, ``[clips]``.
-
-    Raises NotMeasurable if all clips have one sound.
-    """
-    return _excess(columns, "one", "other", "sound")
 
 
 def _excess(columns: Columns, own: str, other: str, what: str) -> np.ndarray:
@@ -55,6 +25,17 @@ def _excess(columns: Columns, own: str, other: str, what: str) -> np.ndarray:
     others = (distinct.sum(axis=0) - distinct[place.ravel()]) / (len(distinct) - 1)
     chance = np.einsum("nd,nd->n", np.asarray(columns[own], dtype=np.float64), others)
     return np.asarray(columns["similarity"], dtype=np.float64) - chance
+
+
+# Similarities less their chance level, ``[clips]``; each raises NotMeasurable as `_excess` does.
+excess_over_captions = functools.partial(_excess, own="sound", other="text", what="audio caption")
+"""Of sound and audio caption, with CLAP's names of the two vectors."""
+excess_over_audio_captions = functools.partial(_excess, own="one", other="other", what="audio caption")
+"""Of sound and audio caption."""
+excess_over_video_captions = functools.partial(_excess, own="one", other="other", what="video caption")
+"""Of picture and video caption."""
+excess_over_sounds = functools.partial(_excess, own="one", other="other", what="sound")
+"""Of picture and sound."""
 
 
 def wer(columns: Columns) -> np.ndarray:

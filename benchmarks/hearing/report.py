@@ -132,7 +132,7 @@ class Values:
 
     def __init__(self, values: pd.DataFrame, plan: dict[str, Any]) -> None:
         self._parts = standardised_parts(values, plan)
-        self._values = pd.concat([values, physical_error(values, plan)], ignore_index=True)
+        self._values = pd.concat([values, physical_error(self._parts)], ignore_index=True)
 
     @property
     def last(self) -> pd.DataFrame:
@@ -185,11 +185,10 @@ class Values:
         return sorted(set.intersection(*({*self.seeds(arm)} for arm in arms)))
 
 
-def physical_error(values: pd.DataFrame, plan: dict[str, Any]) -> pd.DataFrame:
-    """Rows of the standardised sum, by the plan's rule."""
-    rows = standardised_parts(values, plan)
+def physical_error(parts: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the mean of the standardised parts that a clip has."""
     keys = ["arm", "seed", "step", "subset", "prompt"]
-    return rows.groupby(keys, as_index=False)["value"].mean().assign(metric="physical_error")[_COLUMNS]
+    return parts.groupby(keys, as_index=False)["value"].mean().assign(metric="physical_error")[_COLUMNS]
 
 
 def standardised_parts(values: pd.DataFrame, plan: dict[str, Any]) -> pd.DataFrame:

@@ -91,7 +91,7 @@ def is_other_content(path: Path, wanted: str) -> str | None:
         start = file.read(_LOOKED_AT)
     found = next((what for begin, what in _BEGINNINGS.items() if start.startswith(begin)), None)
     if start[:4] == b"RIFF":
-        found = ANIMATED_WEBP if _is_animated(start) else _OF_RIFF.get(start[8:12])
+        found = ANIMATED_WEBP if is_animated(start) else _OF_RIFF.get(start[8:12])
     if start[4:8] in _FIRST_BOXES:
         found = "video"
     if found is None and not start.strip(b"\0"):
@@ -107,13 +107,13 @@ def is_animated_webp(path: Path) -> bool:
     """Whether a file is a WebP of several pictures, which libav does not read; False if it cannot be opened."""
     try:
         with path.open("rb") as file:
-            return _is_animated(file.read(_LOOKED_AT))
+            return is_animated(file.read(_LOOKED_AT))
     except OSError:
         return False
 
 
-def _is_animated(start: bytes) -> bool:
-    """By the flag of animation in the chunk that extended WebP begins with."""
+def is_animated(start: bytes) -> bool:
+    """Whether a file that begins so is a WebP of several pictures; extended WebP begins with a flag for it."""
     return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20:21] and start[20] & 2)
 
 

@@ -20,7 +20,7 @@ from avbench.core.clip import Audio, Clip, frame_rate
 from avbench.core.errors import MediaError
 from avbench.storage.media.budget import MAX_PIXELS, Budget
 from avbench.storage.media.failures import telling
-from avbench.storage.media.integrity import ANIMATED_WEBP, check_whole, is_animated_webp, is_fragmented
+from avbench.storage.media.integrity import ANIMATED_WEBP, check_whole, is_animated, is_fragmented
 from avbench.storage.media.picture import Picture
 from avbench.storage.media.sound import Sound
 from avbench.storage.media.stored import Convert, StoredClip, StoredFrames
@@ -279,12 +279,13 @@ def _opened(
 
 
 def _image_format(path: Path) -> str | None:
-    if is_animated_webp(path):
+    """The format of a picture, by its first bytes; None if they tell none. Raises MediaError on an animation."""
+    with path.open("rb") as file:
+        start = file.read(32)
+    if is_animated(start):
         msg = f"{path} cannot be read: it is {ANIMATED_WEBP}"
         raise MediaError(msg)
-    with path.open("rb") as file:
-        start = file.read(12)
-    if start[:4] == b"RIFF" and start[8:] != b"WEBP":
+    if start[:4] == b"RIFF" and start[8:12] != b"WEBP":
         return None
     return next((form for begin, form in _IMAGES.items() if start.startswith(begin)), None)
 
