@@ -154,6 +154,11 @@ def test_sets_are_found_when_converted_and_without_hidden_copies(tmp_path):
     written(sound / "videos/abc_000007.mov")
     (entry,) = datasets.opened(f"vggsound:{sound}").entries()
     assert entry.id == "abc_000007" and entry.path.is_file()
+    written(sound / "again/abc_000007.mp4")
+    assert len([*datasets.opened(f"vggsound:{sound}").entries()]) == 1  # a copy
+    written(sound / "small/abc_000007.mp4", b"another")
+    with pytest.raises(InputError, match=r"small/abc_000007\.mp4 have one name and are not the same clip"):
+        [*datasets.opened(f"vggsound:{sound}").entries()]
 
 
 def test_mov_and_m4v_become_clips(tmp_path):

@@ -19,7 +19,7 @@ def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_blocks_come_first_and_within_a_block_rounds_of_seeds() -> None:
-    from benchmarks.hearing.arms import Study, read_plan
+    from benchmarks.hearing.trainings import Study, read_plan
 
     trainings = [(arm.name, seed) for arm, seed in Study(read_plan(), ROOT, None, None).trainings()]
     assert trainings[:4] == [("t2v", 0), ("t2av", 0), ("empty", 0), ("t2v", 1)]
@@ -29,7 +29,7 @@ def test_blocks_come_first_and_within_a_block_rounds_of_seeds() -> None:
 
 def test_what_the_plan_of_ablations_compares_is_trained_from_bundled_towers() -> None:
     from avbench.avfulldit import checkpoint
-    from benchmarks.hearing.arms import PLAN, Study, read_plan
+    from benchmarks.hearing.trainings import PLAN, Study, read_plan
 
     plan = read_plan(PLAN.with_name("ablations.toml"))
     study = Study(plan, ROOT / "nowhere", None, None)
@@ -42,7 +42,7 @@ def test_what_the_plan_of_ablations_compares_is_trained_from_bundled_towers() ->
 
 
 def test_the_plan_of_few_clips_goes_on_from_the_ablations() -> None:
-    from benchmarks.hearing.arms import PLAN, Study, read_plan
+    from benchmarks.hearing.trainings import PLAN, Study, read_plan
 
     few, before = (read_plan(PLAN.with_name(name)) for name in ("few_clips.toml", "ablations.toml"))
     for shared in ("towers", "joint", "examples", "physical_error"):
@@ -59,7 +59,7 @@ def test_the_plan_of_few_clips_goes_on_from_the_ablations() -> None:
 
 
 def test_the_plan_of_controls_goes_on_from_the_ablations() -> None:
-    from benchmarks.hearing.arms import PLAN, Study, read_plan
+    from benchmarks.hearing.trainings import PLAN, Study, read_plan
 
     controls, before = (read_plan(PLAN.with_name(name)) for name in ("controls.toml", "ablations.toml"))
     for shared in ("training", "towers", "joint", "examples", "physical_error", "secondary"):
@@ -153,7 +153,8 @@ def test_what_an_arm_hears(sound: str) -> None:
     from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
     from avbench.toyworld import FAMILIES
     from avbench.training.examples import Batch
-    from benchmarks.hearing.arms import _PARTNER, Arm, SoundReplaced
+    from benchmarks.hearing.arms import Arm
+    from benchmarks.hearing.trainings import _PARTNER, SoundReplaced
 
     codec = SpectrogramCodec(SpectrogramCodecConfig())
     clips = 60 * len(FAMILIES) + 2
@@ -258,7 +259,7 @@ def test_the_cards_are_those_of_one_study(plan: str) -> None:
 def test_a_finished_training_of_another_recipe_is_not_taken_for_this_one(tmp_path: Path) -> None:
     from avbench.core import InputError
     from avbench.training.plan import Plan
-    from benchmarks.hearing.arms import _is_finished
+    from benchmarks.hearing.trainings import _is_finished
 
     lines = (ROOT / "benchmarks" / "hearing" / "ablation_cards.jsonl").read_text().splitlines()
     card = json.loads(lines[0])

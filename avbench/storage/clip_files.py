@@ -5,6 +5,7 @@ Skipped files that could be clips are reported. Two names are equal if they are 
 (NFC, as most systems write it) or decomposed (NFD, as macOS does).
 """
 
+import filecmp
 import os
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -79,11 +80,18 @@ def visible_files(folder: Path) -> Iterator[Path]:
 
 
 def clips_by_stem(folder: Path, prefix: str = "") -> dict[str, Path]:
-    """Map file names without suffix to clips whose names begin with `prefix`; the first path wins for equal names."""
+    """Map file names without suffix to clips whose names begin with `prefix`.
+
+    Of several clips of one name the first path is taken. Raises InputError if their bytes differ.
+    """
     found: dict[str, Path] = {}
     for path in sorted(visible_files(folder)):
         if path.suffix.lower() in MEDIA_SUFFIXES and path.name.startswith(prefix):
-            found.setdefault(same_name(path.stem), path)
+            first = found.setdefault(same_name(path.stem), path)
+            if first is not path and not filecmp.cmp(first, path, shallow=False):
+                pair = f"{first.relative_to(folder)} and {path.relative_to(folder)}"
+                msg = f"{folder}: {pair} have one name and are not the same clip; keep one of them"
+                raise InputError(msg)
     return found
 
 

@@ -30,7 +30,8 @@ from avbench.statistics import paired
 from avbench.statistics.trainings import ArmDifference, arm_difference
 from avbench.storage.reading import read_json
 from avbench.storage.run_view import RunView
-from benchmarks.hearing.arms import PLAN, Arm, read_plan
+from benchmarks.hearing.arms import Arm
+from benchmarks.hearing.trainings import PLAN, read_plan
 
 MEASURES = ("physical_error", "motion_frechet", "sync_excess")
 _COLUMNS = ["arm", "seed", "step", "subset", "prompt", "metric", "value"]

@@ -32,7 +32,7 @@ from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples
 from avbench.training.machine import Machine, silence_torch
 from benchmarks.gpu_kit import print_line
-from benchmarks.hearing.arms import PLAN, Study, read_plan, train_arm, train_tower
+from benchmarks.hearing.trainings import PLAN, Study, read_plan, train_arm, train_tower
 
 ALL_TRAINED = "trained"
 """A file of the study's folder, written when no training is left."""
