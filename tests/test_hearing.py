@@ -316,3 +316,23 @@ def test_the_page_states_what_the_values_give(plan: str, values: str, heading: s
             digits = len(text.partition(".")[2])
             assert float(text) == pytest.approx(value, abs=0.51 * 10**-digits)
         assert within == {"shown": "yes", "not shown": "not shown"}[row["within the margin"]]
+
+
+def test_the_page_states_the_other_measures() -> None:
+    from benchmarks.hearing.report import Values, read_plan
+
+    values = pd.read_parquet(ROOT / "benchmarks" / "hearing" / "values.parquet")
+    study = Values(values, read_plan())
+    page = (ROOT / "docs" / "hearing.md").read_text().replace("−", "-")
+    cell = r" (\S+) \((\S+) … (\S+)\) \|"
+    rows = re.findall(rf"\| \[?`(\w+)`[^|]* \(([\d.]+)\) \|{cell}{cell}\n", page)
+    assert len(rows) == 6
+    for measure, mean, *numbers in rows:
+        contact = study.last.query("arm == 't2v' and metric == @measure and subset == 'toy-object-contact'")["value"]
+        stated = [contact.mean()]
+        for subset in ("toy-object-contact", "toy-large-motion"):
+            found = study.compared(("t2av", "t2v"), measure, subset)
+            stated += [found.value, *found.interval]
+        for text, value in zip((mean, *numbers), stated, strict=True):
+            digits = len(text.partition(".")[2])
+            assert float(text) == pytest.approx(value, abs=0.51 * 10**-digits)

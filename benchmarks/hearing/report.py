@@ -57,14 +57,16 @@ def main() -> None:
         require_one_study(cards, plan)
         values.to_parquet(options.out / "values.parquet", compression="zstd", index=False)
         (options.out / "cards.jsonl").write_text("".join(f"{json.dumps(card)}\n" for card in cards))
-    study, baseline = Values(values, plan), plan["baseline"]
+    study, baseline, parts_of_error = Values(values, plan), plan["baseline"], plan["physical_error"]["parts"]
+    others = [name for name in plan["secondary"]["metrics"] if name not in (*MEASURES, *parts_of_error)]
     parts = {
         "What was trained": trained(values),
         "Primary": primary(study, plan),
         "Physical error by the parts that both clips of a pair have": by_shared_parts(study, plan),
         "Means over the trainings of each arm": levels(study, plan),
-        f"Every arm against {baseline}": every_arm(study, plan),
-        f"Parts of the physical error, every arm against {baseline}": parts_of_error(study, plan),
+        f"Every arm against {baseline}": against_baseline(study, plan, MEASURES),
+        f"Parts of the physical error, every arm against {baseline}": against_baseline(study, plan, parts_of_error),
+        f"Other measures, every arm against {baseline}": against_baseline(study, plan, others),
         "Along the training": along(study, plan),
     }
     text = "\n".join(f"## {title}\n\n{table(frame)}" for title, frame in parts.items() if len(frame))
@@ -270,34 +272,19 @@ def levels(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
 
 
 def _numbers(found: ArmDifference) -> dict[str, Any]:
-    interval = f"{found.interval[0]:+.4f} … {found.interval[1]:+.4f}"
+    interval = " … ".join(f"{end:+.3g}" for end in found.interval)
     return {"prompts": found.prompts, "difference": found.value, "95 %": interval, "p": found.p}
 
 
-def every_arm(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
-    """Each arm against the baseline, on each subset."""
-    rows = []
-    for measure, subset in itertools.product(MEASURES, plan["secondary"]["subsets"]):
-        for arm in _others(plan):
-            if (found := study.compared((arm, plan["baseline"]), measure, subset)) is not None:
-                rows.append(
-                    {"measure": measure, "subset": subset, "arm": arm, "seeds": found.trainings[0], **_numbers(found)}
-                )
+def against_baseline(study: Values, plan: dict[str, Any], measures: Sequence[str]) -> pd.DataFrame:
+    """Each arm against the baseline, by each measure in its own unit, on each subset."""
+    rows, baseline = [], plan["baseline"]
+    arms = [row["name"] for row in plan["arm"] if row["name"] != baseline]
+    for measure, subset, arm in itertools.product(measures, plan["secondary"]["subsets"], arms):
+        if (found := study.compared((arm, baseline), measure, subset)) is not None:
+            of = {"measure": measure, "subset": subset, "arm": arm, "seeds": found.trainings[0]}
+            rows.append(of | _numbers(found))
     return pd.DataFrame(rows)
-
-
-def parts_of_error(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
-    """The judged errors one by one, in their own units."""
-    rows = []
-    for part, subset in itertools.product(plan["physical_error"]["parts"], plan["secondary"]["subsets"][:2]):
-        for arm in _others(plan):
-            if (found := study.compared((arm, plan["baseline"]), part, subset)) is not None:
-                rows.append({"part": part, "subset": subset, "arm": arm, **_numbers(found)})
-    return pd.DataFrame(rows)
-
-
-def _others(plan: dict[str, Any]) -> list[str]:
-    return [row["name"] for row in plan["arm"] if row["name"] != plan["baseline"]]
 
 
 def along(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
