@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from avbench.api import ArmComparison, Comparison, Silent, compare, compare_arms, run, score
+    from avbench.api.hook import training_hook
     from avbench.core import Audio, Clip, ClipSpec, InputError, Prompt, Subset
     from avbench.core.version import __version__
-    from avbench.metrics.hook import score as training_hook
     from avbench.storage.media import read_clip as load_clip
     from avbench.storage.media import write_clip as save_clip
     from avbench.storage.ray_actors import RayActors
@@ -39,7 +39,7 @@ _PLACES = {
     **dict.fromkeys(("Audio", "Clip", "ClipSpec", "InputError", "Prompt", "Subset"), "avbench.core"),
     "RayActors": "avbench.storage.ray_actors",
     "__version__": "avbench.core.version",
-    "training_hook": "avbench.metrics.hook:score",
+    "training_hook": "avbench.api.hook",
     "load_clip": "avbench.storage.media:read_clip",
     "save_clip": "avbench.storage.media:write_clip",
 }

@@ -12,6 +12,7 @@ import pytest
 from command_line import run_avbench
 
 from avbench.api import SamplingJob, Work, model_folders, sampled
+from avbench.api.hook import training_hook
 from avbench.avfulldit import checkpoint
 from avbench.core import Clip, InputError, Prompt, Shard, Subset
 from avbench.features.measure import measure
@@ -20,7 +21,6 @@ from avbench.generation.sample import sample
 from avbench.generation.table import build, run_name, same_place, split_name
 from avbench.generation.worker import put_whole
 from avbench.metrics.evaluate import chosen_metrics, evaluate
-from avbench.metrics.hook import score
 from avbench.report.page import clips as page_clips
 from avbench.storage import content
 from avbench.storage.content import content_sha256
@@ -510,11 +510,11 @@ def test_a_model_in_memory_is_not_taken_for_what_it_was(tmp_path):
         texture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
         return Clip(np.stack([np.roll(texture, shift * k, axis=1) for k in range(16)]), Fraction(8))
 
-    before = score(model, **asked)["toy-control/motion_amount"]
+    before = training_hook(model, **asked)["toy-control/motion_amount"]
     shift = 3
     with pytest.raises(InputError, match="holds clips of an earlier call, and one model in memory cannot be told"):
-        score(model, **asked)
-    assert score(model, **asked, replace=True)["toy-control/motion_amount"] > 2 * before
+        training_hook(model, **asked)
+    assert training_hook(model, **asked, replace=True)["toy-control/motion_amount"] > 2 * before
 
 
 def test_a_full_disk_ends_the_run_and_is_no_failure_of_a_clip(mine, monkeypatch):

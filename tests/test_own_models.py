@@ -19,13 +19,13 @@ import torch
 from command_line import run_avbench
 from processes import wait_until
 
+from avbench.api.hook import training_hook
 from avbench.cli import machine_checks
 from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.generation.contract import check
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
 from avbench.generation.table import build, check_settings, grouped
-from avbench.metrics.hook import score
 from avbench.storage import worker_pool
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets.loading import from_prompts_file, load
@@ -371,7 +371,7 @@ def test_a_refusal_is_counted_by_itself(here):
     folder = RunFolder(here / "python-my_model-make")
     lines = (folder.path / "samples.jsonl").read_text().splitlines()
     assert len(lines) == 3 and sum(one.refused for one in folder.samples().values()) == 1, "it is not asked for twice"
-    score(folder.path, metrics=["motion_amount"])
+    training_hook(folder.path, metrics=["motion_amount"])
     (one,), _ = folder.scores()
     assert (one.n, one.unmeasured, one.refused) == (2, 1, 1)
     table = run_avbench("compare", folder.path, "--format", "markdown", code=None).output
@@ -410,7 +410,7 @@ def test_a_training_loop_gets_plain_numbers_and_is_left_alone():
 
     torch.set_num_threads(2)
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    scores = score(model, "toy-object-contact", metrics=CHEAP, limit=4)
+    scores = training_hook(model, "toy-object-contact", metrics=CHEAP, limit=4)
     assert torch.equal(torch.get_rng_state(), states[0]) and (np.random.get_state()[1] == states[1]).all()
     assert random.getstate() == states[2] and torch.get_num_threads() == 2 and torch.is_grad_enabled()
     assert set(scores) == {f"toy-object-contact/{name}" for name in CHEAP[:2]}
@@ -426,30 +426,30 @@ def test_a_training_loop_gets_plain_numbers_and_is_left_alone():
 @pytest.mark.slow
 def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
     asked = {"subset": SUBSET, "metrics": ["motion_amount"], "limit": 2}
-    named = score("toyworld:", **asked, out=str(tmp_path / "kept"))
-    assert named == score(ToyWorld(""), **asked) == score(tmp_path / "kept", metrics=["motion_amount"])
+    named = training_hook("toyworld:", **asked, out=str(tmp_path / "kept"))
+    assert named == training_hook(ToyWorld(""), **asked) == training_hook(tmp_path / "kept", metrics=["motion_amount"])
     assert named["toy-control/motion_amount"] > 0
 
     def failing(request):
         raise RuntimeError("CUDA out of memory")
 
     with pytest.raises(InputError, match="settings are for provider:target"):
-        score(ToyWorld(""), **asked, out=tmp_path / "kept", settings={"a": 1}, replace=True)
+        training_hook(ToyWorld(""), **asked, out=tmp_path / "kept", settings={"a": 1}, replace=True)
     assert (tmp_path / "kept/samples.jsonl").exists(), "nothing is deleted before the arguments are checked"
-    scores = score(failing, **asked)
+    scores = training_hook(failing, **asked)
     assert scores == {} and "CUDA out of memory" in scores.missing["toy-control/motion_amount"]
 
     def black(request):
         spec = request.clip_spec
         return Clip(np.zeros((spec.frames, spec.height, spec.width, 3), np.uint8), spec.fps)
 
-    scores = score(black, **{**asked, "limit": 3})
+    scores = training_hook(black, **{**asked, "limit": 3})
     assert scores == {} and "black (3 of 3 clips)" in scores.missing["toy-control/motion_amount"]
     with pytest.raises(InputError, match=r"run\.json"):
-        score(tmp_path / "nothing", metrics=["motion_amount"])
+        training_hook(tmp_path / "nothing", metrics=["motion_amount"])
     prompts = tmp_path / "p.jsonl"
     prompts.write_text(json.dumps({"id": "x", "prompt": "a cat", "tags": SUBSET.prompts[0].to_json()["tags"]}))
-    assert set(score(ToyWorld(""), prompts, metrics=["motion_amount"])) == {"p/motion_amount"}
-    without = score(ToyWorld(""), prompts, metrics=["motion_frechet", "onset_rate"], out=tmp_path / "without")
+    assert set(training_hook(ToyWorld(""), prompts, metrics=["motion_amount"])) == {"p/motion_amount"}
+    without = training_hook(ToyWorld(""), prompts, metrics=["motion_frechet", "onset_rate"], out=tmp_path / "without")
     assert set(without) == {"p/onset_rate"} and "no reference" in without.missing["p/motion_frechet"]
     assert [place.name.partition("@")[0] for place in RunFolder(tmp_path / "without").feature_folders()] == ["onsets"]

@@ -13,12 +13,12 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from avbench.avfulldit.filled import check_filled
 from avbench.core import Audio, Clip, InputError, Prompt, Subset
 from avbench.generation import table as generators
 from avbench.generation.providers.diffusers import adapters
 from avbench.generation.sample import sample
 from avbench.generation.table import Made
+from avbench.storage.filled import check_filled
 from avbench.storage.run_folder import RunFolder
 
 WIDTH = tiny_pipelines.WIDTH

@@ -11,8 +11,7 @@ from avbench.api.results import Comparison
 from avbench.api.stages import early_look_at, evaluated, measurable, measured, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
-from avbench.comparison.verdict import all_of
-from avbench.core import Shard, Subset, counted, frame_rate
+from avbench.core import Shard, Subset, all_of, counted, frame_rate
 from avbench.features.requirements import reads_captions, require_ready, require_reference_clips
 from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder

@@ -8,8 +8,7 @@ from typing import Any
 
 from avbench.api.work import SamplingJob, Work
 from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
-from avbench.comparison.verdict import all_of
-from avbench.core import Key, MediaError, Score, clip_name, counted
+from avbench.core import Key, MediaError, Score, all_of, clip_name, counted
 from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
 from avbench.features.requirements import needs_sound

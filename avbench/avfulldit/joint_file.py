@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from avbench.avfulldit.model import AVFullDiT, JointConfig
 from avbench.core import InputError
 from avbench.storage.reading import parsed, tensor_header
+from avbench.storage.writing import replacing
 
 FORMAT = "avfulldit-joint-1"
 _NEW = "widenings."
@@ -63,9 +64,8 @@ def save_joint(dit: AVFullDiT, path: Path, card: Mapping[str, Any] | None = None
         "card": json.dumps(dict(card or {})),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    save_file({name: one.detach().cpu().contiguous() for name, one in kept.items()}, part, metadata)
-    part.replace(path)
+    with replacing(path) as part:
+        save_file({name: one.detach().cpu().contiguous() for name, one in kept.items()}, part, metadata)
 
 
 def read_joint(path: Path) -> JointFile:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avbench.avfulldit.filled import check_files, check_filled, load_reason
 from avbench.avfulldit.tower import Text
 from avbench.core import InputError, UnusableError, first_line, if_missing
+from avbench.storage.filled import check_files, check_filled, load_reason
 from avbench.storage.reading import read_json
 
 

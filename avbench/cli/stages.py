@@ -234,7 +234,7 @@ def votes(
     """
     from avbench.comparison import agreement
     from avbench.report import agreements
-    from avbench.report.page.ballots import console
+    from avbench.report.ballots import console
 
     folders = [opened_run(path) for path in run or ()]
     voted = agreement.read(files, folders)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from avbench.comparison.verdict import all_of
-from avbench.core import InputError, Key, Sample, clip_name, counted, listed
+from avbench.core import InputError, Key, Sample, all_of, clip_name, counted, listed
 from avbench.features.current import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, could_be_made, sided, worsening
-from avbench.core import Direction, counted, listed
+from avbench.core import Direction, all_of, counted, listed
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
 from avbench.storage.plug_ins import FAILED
@@ -431,11 +431,6 @@ def _range(known: np.ndarray, noun: str) -> str:
 
 def _words(metric: object) -> str:
     return str(metric).replace("_", " ")
-
-
-def all_of(names: Sequence[str]) -> str:
-    """Names as a part of a sentence: ``a, b and c``."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _p(value: float) -> str:

@@ -31,7 +31,7 @@ from avbench.core.run import Run, Sample, by_content
 from avbench.core.score import Direction, Null, Score
 from avbench.core.shard import Shard, dealt_prompts, planned_keys
 from avbench.core.table import resolve
-from avbench.core.text import counted, csv_text, listed, one_line, spreadsheet_cell, visible
+from avbench.core.text import all_of, counted, csv_text, listed, one_line, spreadsheet_cell, visible
 
 __all__ = [
     "OTHER_CONTENT",
@@ -58,6 +58,7 @@ __all__ = [
     "Subset",
     "UnusableError",
     "Value",
+    "all_of",
     "by_content",
     "checked_id",
     "clip_name",

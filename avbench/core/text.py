@@ -4,7 +4,7 @@ Such places are a terminal, a table or a spreadsheet.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ def listed(names: Iterable[str], most: int = 3) -> str:
     """The first names, and how many more there are: ``a, b, c and 2 more``."""
     found = [*names]
     return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def all_of(names: Sequence[str]) -> str:
+    """All names as a part of a sentence: ``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def visible(text: object) -> str:

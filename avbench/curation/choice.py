@@ -9,7 +9,6 @@ in how many sessions. Memory holds a few numbers and the hashes of each clip, ne
 import csv
 import itertools
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from avbench.curation.measures import MEASURES
 from avbench.curation.pool import Measured, limited, rows_path, stamp
 from avbench.curation.rules import QUALITY, Condition, Rules
 from avbench.storage.reading import stream_lines
-from avbench.storage.writing import write_whole
+from avbench.storage.writing import replacing, write_whole
 from avbench.subsets.datasets import Pool
 from avbench.subsets.from_dataset import card_of, prompt_of
 from avbench.subsets.loading import write
@@ -188,16 +187,18 @@ def _audit_rows(decided: Decided) -> Iterator[tuple[Any, ...]]:
 def _write_audit(decided: Decided, folder: Path) -> None:
     kinds = dict.fromkeys(AUDIT, pa.string()) | {"value": pa.float64(), "threshold": pa.float64()}
     schema = pa.schema(list((kinds | {"holds": pa.bool_(), "kept": pa.bool_()}).items()))
-    parts = [folder / f".audit.part.{suffix}" for suffix in ("csv", "parquet")]
     rows = _audit_rows(decided)
-    with parts[0].open("w", encoding="utf-8", newline="") as file, pq.ParquetWriter(parts[1], schema) as parquet:
+    with (
+        replacing(folder / "audit.csv") as table,
+        replacing(folder / "audit.parquet") as columns,
+        table.open("w", encoding="utf-8", newline="") as file,
+        pq.ParquetWriter(columns, schema) as parquet,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(AUDIT)
         while chunk := list(itertools.islice(rows, _CHUNK)):
             writer.writerows([spreadsheet_cell(one) if isinstance(one, str) else one for one in row] for row in chunk)
             parquet.write_table(pa.Table.from_pylist([dict(zip(AUDIT, row, strict=True)) for row in chunk], schema))
-    for part in parts:
-        os.replace(part, folder / f"audit{part.suffix}")  # noqa: PTH105
 
 
 def agreement(table: pd.DataFrame, rules: Rules) -> pd.DataFrame:

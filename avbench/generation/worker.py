@@ -19,15 +19,13 @@ from avbench.storage.media import read_clip, write_clip
 from avbench.storage.mirror import Place, WorkerFolder
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
-from avbench.storage.writing import wait_until_on_disk, write_json
+from avbench.storage.writing import replacing, write_json
 
 
 def put_whole(source: Path, path: Path, how: Callable[[Path, Path], object] = shutil.copyfile) -> None:
     """Copy or move a file to `path` in one step, and wait until it is on disk; a kill leaves no incomplete one."""
-    part = path.with_name(f".{path.name}.part")
-    how(source, part)
-    wait_until_on_disk(part)
-    part.replace(path)
+    with replacing(path) as part:
+        how(source, part)
 
 
 def worker(

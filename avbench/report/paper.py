@@ -12,8 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from avbench.comparison.verdict import all_of
-from avbench.core import counted, csv_text
+from avbench.core import all_of, counted, csv_text
 from avbench.report.tables import (
     ARROWS,
     POOLED,

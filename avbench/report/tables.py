@@ -20,8 +20,8 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from avbench.comparison.verdict import ahead, all_of
-from avbench.core import counted, one_line
+from avbench.comparison.verdict import ahead
+from avbench.core import all_of, counted, one_line
 from avbench.metrics.evaluate import NO_REFERENCE
 
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}

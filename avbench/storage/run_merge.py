@@ -37,7 +37,7 @@ from avbench.storage.conform import ClipForm, seen_of
 from avbench.storage.content import TRIED_AGAIN, holds, require_unchanged
 from avbench.storage.row_lines import StoredRow, stored_rows
 from avbench.storage.run_folder import RunFolder, no_run
-from avbench.storage.writing import line_of, wait_until_on_disk, write_whole, writing_whole
+from avbench.storage.writing import line_of, replacing, write_whole, writing_whole
 
 _SEPARATOR = "; "
 
@@ -259,14 +259,11 @@ def _put_clip(home: RunFolder, place: RunFolder, sample: Sample) -> None:
 
 def _put(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.merging")  # a name that nothing else writes to: it may be a hard link
-    part.unlink(missing_ok=True)
-    try:
-        os.link(source.resolve(), part)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, part)
-        wait_until_on_disk(part)
-    part.replace(target)
+    with replacing(target) as part:
+        try:
+            os.link(source.resolve(), part)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(source, part)
 
 
 def _write_rows(place: Path, folders: Sequence[RunFolder], samples: Mapping[Key, Sample]) -> None:

@@ -40,6 +40,22 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
     beside.replace(path)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the place where a library can write the new content of `path`, and put it there when the block ends.
+
+    The place has the suffix of `path` and is always the same, so that the next try removes what a kill left behind.
+    """
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    part.unlink(missing_ok=True)  # it may be a link to elsewhere, or a pipe
+    try:
+        yield part
+        wait_until_on_disk(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON in one step."""
     write_whole(path, json_bytes(value))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from avbench.core import OTHER_CONTENT, InputError, first_line, is_sha256
-from avbench.storage.writing import write_whole
+from avbench.storage.writing import replacing, write_whole
 from avbench.training.machine import Machine
 from avbench.training.plan import Plan
 
@@ -108,7 +108,6 @@ def save(
     machine: Machine,
 ) -> None:
     """Write the state in one step."""
-    part = path.with_name(path.name + ".part")
     state = {
         "model": objective.state_dict(),
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
@@ -117,8 +116,8 @@ def save(
         "plan": dict(identity),
         "machine": asdict(machine),
     }
-    torch.save(state, part)
-    part.replace(path)
+    with replacing(path) as part:
+        torch.save(state, part)
 
 
 def keep_losses(path: Path, steps: int) -> None:

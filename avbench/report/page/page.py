@@ -27,8 +27,8 @@ from avbench.features.current import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
 from avbench.report import boards, printed, vbench
+from avbench.report.ballots import strength_cells
 from avbench.report.page import clips, explain, plots
-from avbench.report.page.ballots import strength_cells
 from avbench.report.page.explain import NOTHING, Explained
 from avbench.report.page.forest import forest
 from avbench.report.page.pictures import PICTURES

@@ -1,6 +1,5 @@
 """Writes clips to files; the same clip always gives the same bytes."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from avbench.core.clip import Audio, Clip
 from avbench.core.errors import MediaError
 from avbench.storage.media.colour import named_matrix
 from avbench.storage.media.failures import telling
+from avbench.storage.writing import replacing
 
 _MAX_CHANNELS = {True: 8, False: 2}  # FLAC; AAC, which degrades further channels
 _LIMITED = 1  # AVColorRange
@@ -44,17 +44,8 @@ def write_clip(
     if clip.audio is not None and clip.audio.channels > _MAX_CHANNELS[lossless]:
         msg = f"{path} cannot be written: {clip.audio.channels} channels, but at most {_MAX_CHANNELS[lossless]} fit"
         raise MediaError(msg)
-    # one name per clip, so that the next try overwrites a partial file that a kill left behind
-    scratch = path.with_name(f".{path.stem}.part{suffix}")
-    with telling(path, "written"):
-        scratch.unlink(missing_ok=True)  # it may be a link to elsewhere, or a pipe
-        try:
-            _encode(clip, scratch, None if lossless else (crf, sound_bits_per_second))
-            with scratch.open("rb+") as file:
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+    with telling(path, "written"), replacing(path) as part:
+        _encode(clip, part, None if lossless else (crf, sound_bits_per_second))
 
 
 def _encode(clip: Clip, path: Path, lossy: tuple[int, int] | None) -> None:

@@ -237,7 +237,7 @@ def check_parts(folder: Path, index: Mapping[str, Any], replaced: str | None) ->
     Raises:
         InputError: a part is missing, a config is no object, or a file of weights is damaged or cut short.
     """
-    from avbench.avfulldit.filled import check_files
+    from avbench.storage.filled import check_files
 
     places = modular.parts_in(folder) if is_modular(folder) else {name: name for name in parts_of(index)}
     for name, place in places.items():
@@ -388,7 +388,7 @@ def _check_filled(pipe: Any, source: Source) -> None:
     """Raise InputError if a network has a parameter without a value from a file, or a file has an unused tensor."""
     from torch import nn
 
-    from avbench.avfulldit.filled import check_filled
+    from avbench.storage.filled import check_filled
 
     places = modular.parts_in(source.folder) if is_modular(source.folder) else {}
     for name, network in pipe.components.items():
@@ -497,7 +497,7 @@ def _telling(what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # diffusers, transformers, torch and safetensors each raise their own errors
-        from avbench.avfulldit.filled import load_reason
+        from avbench.storage.filled import load_reason
 
         msg = f"{what}: {load_reason(error)}"
         raise InputError(msg) from error

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avbench.avfulldit.filled import check_names, refuse_whole_numbers
 from avbench.core import InputError, first_line, listed
 from avbench.generation.detect import Detected
 from avbench.generation.diffusers_package import diffusers
+from avbench.storage.filled import check_names, refuse_whole_numbers
 
 _SCALES = (".scale_weight", ".weight_scale")
 _ACTIVATIONS = (".scale_input", ".input_scale")

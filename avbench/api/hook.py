@@ -1,9 +1,9 @@
-"""Scores the model that is being trained, for the logger of a training loop.
+"""Scores a model while it is trained, for the logger of the training loop.
 
 ```python
-from avbench.metrics.hook import score
+import avbench
 
-scores = score(lambda request: sampler(request.prompt.video_caption, request.key.seed), "toy-control", limit=8)
+scores = avbench.training_hook(model, "toy-control", limit=8)
 logger.log(scores, step=step)  # {"toy-control/fvd": 812.4, …}; scores.missing gives the reason for each missing one
 ```
 
@@ -50,7 +50,7 @@ class Scores(dict[str, float]):
         """``subset/metric`` → how many clips the value was computed from."""
 
 
-def score(
+def training_hook(
     model: str | Path | Generator | Callable[[Request], Clip],
     subset: str | Path | Subset | Sequence[str | Path | Subset] = "toy-control",
     *,
