@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from avbench.storage import plug_ins
 from avbench.storage.content import cache_folder, content_sha256
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.sharing import shared_command
+from avbench.storage.writing import locked
 from avbench.subsets.loading import from_folder
 
 
@@ -73,20 +74,14 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
 @contextmanager
 def _alone(place: Path, path: Path, work: Work) -> Iterator[None]:
     """Lock a place in the cache for building the reference of the clips in `path`; wait for others with a note."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(place.with_name(f".{place.name}.lock"))
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+    wait = f"another command builds the reference of {path}; this one waits for it"
+    with ExitStack() as stack:
         try:
-            held = lock.acquire(timeout=0)
-        except Timeout:
-            work.reporter.note(f"another command builds the reference of {path}; this one waits for it")
-            held = lock.acquire()
-    except OSError as error:
-        msg = f"the reference of {path} cannot be written to the cache {place.parent}: {error.strerror}"
-        raise InputError(msg) from None
-    with held:
+            lock = place.with_name(f".{place.name}.lock")
+            stack.enter_context(locked(lock, lambda: work.reporter.note(wait)))
+        except OSError as error:
+            msg = f"the reference of {path} cannot be written to the cache {place.parent}: {error.strerror}"
+            raise InputError(msg) from None
         yield
 
 

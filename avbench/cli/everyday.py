@@ -293,8 +293,15 @@ def compare(
         all=every,
     )
     if arms:
-        chosen = Chosen(metric, all_pairs, plan, allow, unpaired)
-        _print_arms(_compared_arms(arms, chosen), form, details=details)
+        by_arms = api.compare_arms(
+            arms,
+            metrics=metric,
+            all_pairs=all_pairs,
+            plan=written_plan(plan),
+            allow=allow or (),
+            paired_trainings=False if unpaired else None,
+        )
+        _print_arms(by_arms, form, details=details)
         return
     if figure:
         figures.checked_form(figure)
@@ -436,9 +443,15 @@ def report(
         all=every,
     )
     if arms:
-        compared = _compared_arms(arms, Chosen(metric, False, plan, allow, unpaired))
-        page = compared.save_report(out)
-        _print_arms(compared, "console", details=details)
+        by_arms = api.compare_arms(
+            arms,
+            metrics=metric,
+            plan=written_plan(plan),
+            allow=allow or (),
+            paired_trainings=False if unpaired else None,
+        )
+        page = by_arms.save_report(out)
+        _print_arms(by_arms, "console", details=details)
         print_line(f"page: {page}")
         return
     _require_explained(explain, metric, others=metric is None)
@@ -504,17 +517,6 @@ def doctor(
         refuse(f"{counted(failed, 'check')} failed", code=1)
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """How arms are compared, as it was typed."""
-
-    metrics: list[str] | None
-    all_pairs: bool
-    plan: Path | None
-    allow: list[str] | None
-    unpaired: bool
-
-
 def _refuse_idle(where: str, **given: object) -> None:
     """Refuse an option that was given although it has no effect there."""
     if idle := [name for name, value in given.items() if value]:
@@ -527,19 +529,6 @@ def _refuse_with_arms(arms: bool, *, unpaired: bool, **given: object) -> None:
         refuse("--unpaired is about the trainings of arms; name arms, as in 'a=runs/a-*'")
     if arms:
         _refuse_idle("on arms; leave it out, or compare single runs, without NAME=", **given)
-
-
-def _compared_arms(arms: dict[str, list[str]], chosen: Chosen) -> "ArmComparison":
-    from avbench import api
-
-    return api.compare_arms(
-        arms,
-        metrics=chosen.metrics,
-        all_pairs=chosen.all_pairs,
-        plan=written_plan(chosen.plan),
-        allow=chosen.allow or (),
-        paired_trainings=False if chosen.unpaired else None,
-    )
 
 
 def _print_arms(found: "ArmComparison", form: str, *, details: bool) -> None:

@@ -55,6 +55,14 @@ def print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None
         print_line({"md": tables.set_as_markdown, "latex": tables.set_as_latex}[form](found, legend))
 
 
+def print_result(frame: "pd.DataFrame", found: "Iterable[SubsetTable]", legend: str, form: str) -> None:
+    """Print a result in any form: as its rows (csv, json) or as its tables."""
+    if form in ("csv", "json"):
+        print_frame(frame, form)
+    else:
+        print_tables(found, legend, form)
+
+
 def print_scores(scores: "pd.DataFrame", differences: "pd.DataFrame", *, details: bool, every: bool) -> None:
     """Print the scores as one table; with `details` as long tables with ranks and every comparison."""
     from avbench.report import boards, tables

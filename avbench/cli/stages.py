@@ -36,7 +36,7 @@ from avbench.cli.options import (
     View,
     Workers,
 )
-from avbench.cli.printing import print_frame, print_line, print_protocols, print_tables, print_verdict, refuse, terminal
+from avbench.cli.printing import print_line, print_protocols, print_result, print_verdict, refuse, terminal
 from avbench.cli.program import app
 from avbench.cli.steps import (
     LOST_MIRROR,
@@ -168,11 +168,7 @@ def leaderboard(
 
     folders = [opened_run(folder) for folder in stage.find(runs)]
     frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference, metrics=metric)
-    if form in ("csv", "json"):
-        print_frame(frame, form)
-    else:
-        legend = f"{tables.LEGEND} {tables.RANKS_LEGEND}"
-        print_tables(tables.subset_tables(frame, ranks=True), legend, form)
+    print_result(frame, tables.subset_tables(frame, ranks=True), f"{tables.LEGEND} {tables.RANKS_LEGEND}", form)
 
 
 @app.command()
@@ -206,11 +202,8 @@ def power(
     else:
         counts = [int(one) for one in seeds or (1, 2, 4)]
         frame = planned([opened_run(Path(path)) for path in runs], numbers, counts, family)
-    if form in ("csv", "json"):
-        print_frame(frame, form)
-    else:
-        legend = arm_tables.POWER_LEGEND if arms else boards.POWER_LEGEND
-        print_tables(boards.power_tables(frame, "trainings" if arms else "seeds"), legend, form)
+    legend = arm_tables.POWER_LEGEND if arms else boards.POWER_LEGEND
+    print_result(frame, boards.power_tables(frame, "trainings" if arms else "seeds"), legend, form)
 
 
 @app.command()
@@ -246,11 +239,8 @@ def votes(
         terminal().print(console(voted.votes))
         return
     frame = agreement.agreement(voted.votes, folders, metrics=metric, allow=allow or ())
-    if form in ("csv", "json"):
-        print_frame(frame, form)
-        return
     if form == "console":
         print_verdict(agreement.verdict(frame, voted.votes))
-    print_tables(agreements.agreement_tables(frame), agreements.LEGEND, form)
+    print_result(frame, agreements.agreement_tables(frame), agreements.LEGEND, form)
     if form == "console":
         terminal().print(console(voted.votes))

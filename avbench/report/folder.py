@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from avbench.core import InputError
+from avbench.storage import writing
 
 
 @contextmanager
@@ -24,14 +23,7 @@ def locked(place: Path, waiting: Callable[[], None]) -> Iterator[None]:
         msg = f"{place} is a run folder, which holds measurements; name another folder for the report"
         raise InputError(msg)
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place / ".lock")  # a link in its place is refused, not followed
-        try:
-            held = lock.acquire(timeout=0)
-        except Timeout:
-            waiting()
-            held = lock.acquire()
-        with held:
+        with writing.locked(place / ".lock", waiting):
             yield
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""

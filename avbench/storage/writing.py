@@ -7,7 +7,7 @@ cut off is dropped when the next one is appended. Nothing is written through lin
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,6 +54,22 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file, in a folder that is made; `waiting` is called once if another process holds it."""
+    from filelock import FileLock, Timeout  # here, because most commands do without
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)  # a link in its place is refused, not followed
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        held = lock.acquire()
+    with held:
+        yield
 
 
 def write_json(path: Path, value: object) -> None:
