@@ -11,6 +11,10 @@ COLUMNS = [
     *("metric", "direction", "kind", "difference", "unit", "p", "p_holm", "needed", "better", "missing", "too_few")
 ]
 NAN = float("nan")
+UNMET = (
+    "No difference shown in any pair that was compared; b and c were not compared with each other "
+    "(`avbench compare --all-pairs` does that)."
+)
 VALUES = {"a": 480.0, "b": 360.0, "c": 700.0}
 
 
@@ -51,6 +55,8 @@ ALONE = ("kvd", "lower", "distance", NAN, "", NAN, NAN, NAN, None, "s has no ref
 def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_settle_it():
     assert verdict(*frames([FAR, OPEN, SILENT, ALONE])) == [
         "No difference shown between a and b (23 prompts, 2 comparisons).",
+        "In motion amount and warping error, distances from the reference's value are compared, not the values "
+        "themselves.",
         "Closest to a clear result is warping error: about 190 prompts would show its difference.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
         "There is no reference of real clips, so kvd has no value, and 2 metrics that should match real clips "
@@ -98,7 +104,10 @@ def test_too_few_clips_are_no_comparison():
 
 def test_as_many_prompts_as_there_are_settle_nothing():
     enough = ("warping_error", "band", TO_TARGET, 0.01, "RGB²", 0.06, 0.06, 3, None, None)
-    assert verdict(*frames([enough])) == ["No difference shown between a and b (23 prompts, 1 comparison)."]
+    assert verdict(*frames([enough])) == [
+        "No difference shown between a and b (23 prompts, 1 comparison).",
+        "In warping error, distances from the reference's value are compared, not the values themselves.",
+    ]
 
 
 def test_a_metric_that_is_shown_on_several_subsets_is_named_once():
@@ -147,7 +156,7 @@ def test_many_models_stand_in_order_and_against_the_first():
     [
         ("aa", "Best to worst: a, then b and c (not compared with each other)."),
         ((None, "a"), "No clear order: a, b and c (not all told apart)."),
-        ((None, None), "No difference shown among a, b and c."),
+        ((None, None), UNMET),
     ],
 )
 def test_open_places_are_said(better, order):
@@ -220,6 +229,7 @@ def test_an_open_comparison_of_arms_names_the_trainings_or_prompts_that_would_se
     arms = found.drop(columns="needed").assign(**sizes)
     assert arm_verdict(scores, arms, ["Not paired."]) == [
         "No difference shown between a and b (3 to 5 trainings per arm, 23 prompts, 1 comparison).",
+        "In warping error, distances from the reference's value are compared, not the values themselves.",
         "Closest to a clear result is warping error: about 12 trainings per arm or about 400 prompts would show its "
         "difference.",
         "Not paired.",
@@ -227,7 +237,7 @@ def test_an_open_comparison_of_arms_names_the_trainings_or_prompts_that_would_se
         "intervals here are Student's t over trainings and prompts.",
     ]
     neither = arms.assign(needed_trainings=NAN, needed_prompts=NAN, least_p=0.01)
-    assert len(arm_verdict(scores, neither, [])) == 1
+    assert len(arm_verdict(scores, neither, [])) == 2
 
 
 FEW = "4 prompts: too few to show a difference, at least 6 are needed"
@@ -241,7 +251,7 @@ def test_few_prompts_are_no_comparison_whatever_their_p():
     ]
     scores, found = together(frames([won]), frames([won], run="c"))
     ranked = scores.assign(letters=scores["model"].map({"a": "a", "b": "b", "c": "c"}), rank=[1, 2, 3])
-    assert verdict(ranked, found)[0] == "No difference shown among a, b and c.", "letters of few prompts order nothing"
+    assert verdict(ranked, found)[0] == UNMET, "letters of few prompts order nothing"
 
 
 def test_one_run_without_a_value_says_so():

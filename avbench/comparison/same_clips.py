@@ -41,24 +41,25 @@ class _Form:
 
 
 def remarks(runs: Sequence[RunFolder]) -> list[str]:
-    """Sentences on clips without a value or without a partner in the first run, on equal files, and on unlike forms.
+    """Sentences on unlike forms, on equal files, and on clips without a partner in the first run or without a value.
 
     Forms are compared on the first clips that both have, and only of subsets without a clip spec: others are conformed.
     """
     made = [{key: one for key, one in sorted(run.samples().items()) if one.path is not None} for run in runs]
     named = functools.partial(clip_name, seeds={key.seed for clips in made for key in clips})
-    found = [sentence for run, clips in zip(runs, made, strict=True) for sentence in _without_value(run, clips, named)]
-    for run, clips in zip(runs[1:], made[1:], strict=True):
-        found += _alone((runs[0].path.name, run.path.name), (made[0], clips), named)
-    for run, clips in zip(runs, made, strict=True):
-        found += _copies(run.path.name, clips, named)
+    found = []
     for run, clips in zip(runs[1:], made[1:], strict=True):
         shared = [key for key in made[0] if key in clips]
         names = f"{runs[0].path.name} and {run.path.name}"
+        found += _forms((runs[0], run), (made[0], clips), shared, named)
         if same := [key for key in shared if made[0][key].sha256 == clips[key].sha256]:
             found.append(f"{len(same)} of the {len(shared)} clips that {names} share are the same file in both.")
         found += _moved(names, made[0], clips, named)
-        found += _forms((runs[0], run), (made[0], clips), shared, named)
+        found += _alone((runs[0].path.name, run.path.name), (made[0], clips), named)
+    for run, clips in zip(runs, made, strict=True):
+        found += _copies(run.path.name, clips, named)
+    for run, clips in zip(runs, made, strict=True):
+        found += _without_value(run, clips, named)
     return found
 
 

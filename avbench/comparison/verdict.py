@@ -61,7 +61,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         found = [*_of_two(pairs[0])]
     else:
         found = [*_order(models, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
-    limits = (_in_reference(frame), _nearest(pairs), _not_compared(own, frame), _lost_subsets(frame))
+    limits = (_targets(pairs), _in_reference(frame), _nearest(pairs), _not_compared(own, frame), _lost_subsets(frame))
     return [*found, *itertools.chain(*limits), *_without_reference(frame, own)]
 
 
@@ -211,7 +211,7 @@ class _Pair:
 
     def _amount(self, row: Any, subject: str) -> str:
         more = row.difference if subject == self.run else -row.difference
-        size = f"{abs(more):.3g}" + (f" {row.unit}" if row.unit else "")
+        size = (f"{abs(more):.0f}" if abs(more) >= 1000 else f"{abs(more):.3g}") + (f" {row.unit}" if row.unit else "")
         if row.kind == TO_TARGET:
             return f"{'nearer to' if more < 0 else 'farther from'} the reference by {size}"
         return f"{'lower' if more < 0 else 'higher'} by {size}{self._share(row, subject)}"
@@ -264,8 +264,15 @@ def _order(models: Sequence[str], own: pd.DataFrame) -> Iterator[str]:
     So two runs that were not told apart, or of which each is ahead in something, are never put into an order.
     """
     ahead = _ahead(own)
+    compared = {frozenset(pair) for pair in own[["run", "against"]].itertuples(index=False, name=None)}
     if not ahead:
-        yield f"No difference shown among {all_of(models)}."
+        unmet = [pair for pair in itertools.combinations(models, 2) if frozenset(pair) not in compared]
+        if unmet:
+            names = all_of(list(dict.fromkeys(itertools.chain(*unmet))))
+            untested = f"{names} were not compared with each other (`avbench compare --all-pairs` does that)"
+            yield f"No difference shown in any pair that was compared; {untested}."
+        else:
+            yield f"No difference shown among {all_of(models)}."
         return
     order = sorted(models, key=lambda one: sum(ahead[other, one] - ahead[one, other] for other in models))
     cuts = [0]
@@ -273,7 +280,6 @@ def _order(models: Sequence[str], own: pd.DataFrame) -> Iterator[str]:
         if all(ahead[one, other] and not ahead[other, one] for one in order[:place] for other in order[place:]):
             cuts.append(place)
     groups = [order[start:end] for start, end in itertools.pairwise([*cuts, len(order)])]
-    compared = {frozenset(pair) for pair in own[["run", "against"]].itertuples(index=False, name=None)}
     named = [
         group[0] if len(group) == 1 else f"{all_of(group)} ({_why_together(group, ahead, compared)})"
         for group in groups
@@ -283,8 +289,8 @@ def _order(models: Sequence[str], own: pd.DataFrame) -> Iterator[str]:
 
 def _why_together(group: Sequence[str], ahead: Counter[tuple[str, str]], compared: Collection[frozenset[str]]) -> str:
     pairs = [*itertools.permutations(group, 2)]
-    if any(ahead[one, other] and ahead[other, one] for one, other in pairs):
-        return "each is ahead in some metrics"
+    if all(any(ahead[one, other] for other in group) for one in group):
+        return "each is ahead of another in some metrics" if len(group) > 2 else "each is ahead in some metrics"
     if any(ahead[pair] for pair in pairs):
         return "not all told apart"
     return "not told apart" if any(frozenset(pair) in compared for pair in pairs) else "not compared with each other"
@@ -306,6 +312,13 @@ def _ahead(own: pd.DataFrame) -> Counter[tuple[str, str]]:
                 pairs.add((one, other))
         ahead.update(pairs)
     return ahead
+
+
+def _targets(pairs: Sequence[_Pair]) -> Iterator[str]:
+    """What no difference means where values are compared with the reference's."""
+    rows = [row for pair in pairs if not pair.better and not pair.worse for row in pair.open if row.kind == TO_TARGET]
+    if rows:
+        yield f"In {_named(rows)}, distances from the reference's value are compared, not the values themselves."
 
 
 def _in_reference(frame: pd.DataFrame) -> Iterator[str]:

@@ -58,7 +58,7 @@ LEGEND = (
     "reference's value, which the last row gives. In a column without a sign no side is better: its metric has no "
     "better side, or the reference's value is not known. In brackets, for a distance: its excess over what one "
     "distribution on both sides would score at this n, and the share p of permutations that are as far apart. A large "
-    "p is no merit: with few clips every run has one. A distance that rests on too few clips is not shown; the files "
+    "p is no merit: with few clips every run has one. A distance that rests on too few clips is left out; the files "
     "have its value. Bold: no other is shown to be better, and at least one is shown not to be the best; for ≈ its "
     "interval also holds the reference's value. macro lets every subset count the same in which the metric has a "
     "value, micro every clip."
@@ -391,8 +391,8 @@ def number(value: float, beside: float | None = None, sign: str = "") -> str:
 
 
 def p_value(value: float) -> str:
-    """Write a p-value, with three decimals below 0.01, and never as 0.000, because no test excludes chance."""
-    return "<0.001" if value < 0.0005 else f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
+    """Write a p-value, with three decimals below 0.1, and never as 0.000, because no test excludes chance."""
+    return "<0.001" if value < 0.0005 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def _name_width(table: SubsetTable, width: int) -> int:

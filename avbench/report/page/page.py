@@ -103,7 +103,8 @@ def render(
     }
     return template("page.html").render(
         data=data,
-        answer=[*verdict(frame, differences), *remarks(folders)],
+        answer=verdict(frame, differences),
+        limits=remarks(folders),
         title=" · ".join(runs),
         tables={table.subset: table for table in subset_tables(frame, ranks=True)},
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
