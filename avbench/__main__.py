@@ -1,4 +1,4 @@
-"""``python -m avbench`` is ``avbench``."""
+"""Runs the command line for ``python -m avbench``."""
 
 from avbench.cli import main
 

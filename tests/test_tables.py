@@ -12,7 +12,7 @@ from rich.console import Console
 from avbench.comparison.leaderboard import _best
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.metrics.table import METRICS
-from avbench.report import boards, paper
+from avbench.report import comparison_tables, paper
 from avbench.report.tables import (
     LEGEND,
     STAR,
@@ -298,18 +298,20 @@ def test_differences_say_which_is_better_and_why_not():
         kind="clips",
         too_few=None,
     )
-    text = set_as_markdown(boards.difference_tables(table), "")
+    text = set_as_markdown(comparison_tables.difference_tables(table), "")
     assert "**s: b − a (family of 2 comparisons)**" in text
     assert "| fvd ↓ | **-12.3** | ****" not in text
     assert "**-12.3**" in text and "**b**" in text and "0.004" in text
     assert "| motion_amount ↓ | +0.0200 | -0.0100 … +0.0500 | 0.20 | 0.90 | 7.5000 | 900 | 24 |  |" in text
     assert "| kvd ↓ | – [1] |" in text and "1. no \\| pairs" in text
-    assert r"\textbf{-12.3}" in set_as_latex(boards.difference_tables(table), "")
+    assert r"\textbf{-12.3}" in set_as_latex(comparison_tables.difference_tables(table), "")
     band = table.assign(direction="band", kind="distance from the reference's value")
-    text = set_as_markdown(boards.difference_tables(band), "")
+    text = set_as_markdown(comparison_tables.difference_tables(band), "")
     assert "| fvd ≈ | -12.3 |" in text and "| b is nearer |" in text and "**-12.3**" not in text
-    assert "| fvd | -12.3 |" in set_as_markdown(boards.difference_tables(band.assign(kind="clips")), "")
-    few = set_as_markdown(boards.difference_tables(table.assign(better=None, too_few="n = 6: too few for FVD")), "")
+    assert "| fvd | -12.3 |" in set_as_markdown(comparison_tables.difference_tables(band.assign(kind="clips")), "")
+    few = set_as_markdown(
+        comparison_tables.difference_tables(table.assign(better=None, too_few="n = 6: too few for FVD")), ""
+    )
     assert "| fvd ↓ | -12.3 [1] |" in few and "1. n = 6: too few for FVD" in few
 
 

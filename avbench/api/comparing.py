@@ -8,10 +8,10 @@ from avbench.api.choices import shared_columns
 from avbench.api.results import ArmComparison, Comparison
 from avbench.comparison.arm_differences import arm_differences
 from avbench.comparison.arms import opened_arms
+from avbench.comparison.clip_remarks import remarks
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
-from avbench.comparison.same_clips import remarks
 from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError
 from avbench.metrics.evaluate import chosen_metrics

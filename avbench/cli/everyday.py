@@ -276,7 +276,7 @@ def compare(
     """
     from avbench import api
     from avbench.core import nearest
-    from avbench.report import boards, figures, paper, printed, tables, vbench
+    from avbench.report import comparison_tables, figures, paper, printed, tables, vbench
 
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
@@ -339,7 +339,9 @@ def compare(
     else:
         print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
         if len(found.differences):
-            print_tables(boards.difference_tables(found.differences), boards.DIFFERENCES_LEGEND, form)
+            print_tables(
+                comparison_tables.difference_tables(found.differences), comparison_tables.DIFFERENCES_LEGEND, form
+            )
     if totals := [*vbench.totals(found.scores)]:
         print_tables(totals, vbench.LEGEND, form)
     print_paper_tables(printed.sections(found.runs), form)

@@ -1,5 +1,6 @@
-"""Checks that avbench works on this machine: what is installed, which devices there are, and that a clip can be made,
-written and measured.
+"""Checks that avbench works on this machine.
+
+What is installed, which devices there are, and that a clip can be made, written and measured.
 """
 
 import functools

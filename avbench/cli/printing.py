@@ -1,4 +1,4 @@
-"""How the command line prints: messages, progress bars, tables.
+"""Prints messages, progress bars and tables of the command line.
 
 Text that comes from files is shown without control characters.
 """
@@ -65,14 +65,14 @@ def print_result(frame: "pd.DataFrame", found: "Iterable[SubsetTable]", legend: 
 
 def print_scores(scores: "pd.DataFrame", differences: "pd.DataFrame", *, details: bool, every: bool) -> None:
     """Print the scores as one table; with `details` as long tables with ranks and every comparison."""
-    from avbench.report import boards, tables
+    from avbench.report import comparison_tables, tables
 
     if not details:
         terminal().print(tables.compact(scores, differences, terminal().width, every=every))
         return
     print_tables(tables.subset_tables(scores, ranks=True), f"{tables.LEGEND} {tables.RANKS_LEGEND}", "console")
     if len(differences):
-        print_tables(boards.difference_tables(differences), boards.DIFFERENCES_LEGEND, "console")
+        print_tables(comparison_tables.difference_tables(differences), comparison_tables.DIFFERENCES_LEGEND, "console")
 
 
 def print_paper_tables(found: "Iterable[Section]", form: str) -> None:

@@ -188,7 +188,7 @@ def power(
     """Compute which differences a number of prompts and seeds could find, before GPU hours are spent."""
     from avbench import api
     from avbench.comparison.power import planned, planned_arms
-    from avbench.report import arm_tables, boards
+    from avbench.report import arm_tables, comparison_tables
 
     numbers = [int(one) for one in prompts or (50, 100, 200, 400)]
     arms = api.named_arms(runs)
@@ -202,8 +202,8 @@ def power(
     else:
         counts = [int(one) for one in seeds or (1, 2, 4)]
         frame = planned([opened_run(Path(path)) for path in runs], numbers, counts, family)
-    legend = arm_tables.POWER_LEGEND if arms else boards.POWER_LEGEND
-    print_result(frame, boards.power_tables(frame, "trainings" if arms else "seeds"), legend, form)
+    legend = arm_tables.POWER_LEGEND if arms else comparison_tables.POWER_LEGEND
+    print_result(frame, comparison_tables.power_tables(frame, "trainings" if arms else "seeds"), legend, form)
 
 
 @app.command()

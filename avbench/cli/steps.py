@@ -1,4 +1,4 @@
-"""Steps that several commands share: calls of `avbench.api` that print notes and progress."""
+"""Calls `avbench.api` for several commands, and prints notes and progress."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

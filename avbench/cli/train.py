@@ -1,4 +1,4 @@
-"""Commands that train AVFullDiT."""
+"""Defines the commands that train AVFullDiT."""
 
 import os
 import sys

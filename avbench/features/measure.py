@@ -1,4 +1,4 @@
-"""Stage 3: clips → rows. Each clip is decoded once and passed to every feature that has no current row of it.
+"""Measures the clips of a run: each is decoded once, for every feature that has no current row of it.
 
 A row is current as long as the bytes of the clips it was computed from and its feature's protocol stay the same; both
 are checked. Equal clips, such as those of a prompt that two subsets share or of two models, are measured once. Most

@@ -1,4 +1,4 @@
-"""Says under which protocol a feature measures, and which bytes, in which form, it gets of a clip."""
+"""Finds the protocol under which a feature measures, and the form in which it gets a clip."""
 
 import dataclasses
 

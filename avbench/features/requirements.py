@@ -1,4 +1,4 @@
-"""Says what features are called with, and checks that they can measure before hours are spent."""
+"""Lists what each feature needs, and checks that it is there before hours are spent on measuring."""
 
 import inspect
 from collections.abc import Sequence

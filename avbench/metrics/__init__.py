@@ -1,4 +1,4 @@
-"""Stage 4: metrics. The functions below work on plain arrays, without a run or a folder.
+"""Computes metrics from rows. The functions below work on plain arrays, without a run or a folder.
 
 >>> import numpy as np
 >>> from avbench.metrics import frechet_distance

@@ -1,1 +1,1 @@
-"""Stage 6: tables for the console and for files, and the page."""
+"""Writes tables for the console and for files, and the page."""

@@ -1,4 +1,4 @@
-"""Lays out how far metrics agree with voters as tables, which tables.py sets in every form."""
+"""Makes the tables of how far metrics agree with voters, which tables.py formats."""
 
 from collections.abc import Iterator
 from typing import Any

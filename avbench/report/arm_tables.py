@@ -1,4 +1,4 @@
-"""Lays out comparisons of arms with several trainings as tables, which tables.py sets in every form."""
+"""Makes the tables of arms with several trainings, which tables.py formats."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import pandas as pd
 
 from avbench.comparison.differences import sided
 from avbench.core import Direction
-from avbench.report.boards import ahead, difference_remark, is_better
+from avbench.report.comparison_tables import ahead, difference_remark, is_better
 from avbench.report.tables import Cell, SubsetTable, column_head, noted, number, p_value
 
 LEGEND = (

@@ -1,4 +1,4 @@
-"""Knows what lies on both sides of a mirror, a run folder and its copy in object storage, and who wrote it last.
+"""Records the files of a run folder and of its copy in object storage, and who wrote the copy last.
 
 The folder's own ``.mirror.json`` records what was last equal on both sides, and the mirror's names its last writer.
 A second writer is refused while the first one shows signs of life, and so is a folder that changed on both sides. Of

@@ -1,4 +1,4 @@
-"""Keeps the state of a training on disk, with what it belongs to, and its losses: a killed training goes on."""
+"""Saves the state and the losses of a training, so that a killed one goes on, and checks that a state fits."""
 
 import csv
 from collections.abc import Iterator, Mapping

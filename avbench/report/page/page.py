@@ -19,14 +19,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from avbench.comparison import votes as ballots
-from avbench.comparison.same_clips import remarks
+from avbench.comparison.clip_remarks import remarks
 from avbench.comparison.verdict import POOLS, effect, verdict
 from avbench.core import Key, Run, Subset, clip_name
 from avbench.core.version import __version__
 from avbench.features.current import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
-from avbench.report import boards, printed, vbench
+from avbench.report import comparison_tables, printed, vbench
 from avbench.report.ballots import strength_cells
 from avbench.report.page import clips, explain, plots
 from avbench.report.page.explain import NOTHING, Explained
@@ -109,7 +109,7 @@ def render(
         tables={table.subset: table for table in subset_tables(frame, ranks=True)},
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
         compared=[] if differences is None else _compared(differences),
-        columns=boards.DIFFERENCE_COLUMNS,
+        columns=comparison_tables.DIFFERENCE_COLUMNS,
         minor=_MINOR,
         pooled={}
         if _has_distances(frame)
@@ -138,7 +138,7 @@ def render(
         pretty=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
         legend=LEGEND,
         ranks_legend=RANKS_LEGEND,
-        differences_legend=boards.DIFFERENCES_LEGEND,
+        differences_legend=comparison_tables.DIFFERENCES_LEGEND,
         standard=STANDARD,
         style=Markup(STYLE.read_text()),
         script=Markup(script),
@@ -175,8 +175,10 @@ def _compared(differences: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for index, (_, row) in enumerate(differences.iterrows()):
         named = {name: str(row[name]) for name in ("subset", "metric", "run", "against")}
-        texts, remark = boards.difference_texts(row), boards.difference_remark(row)
-        found.append({**named, "index": index, "cells": texts, "better": boards.is_better(row), "remark": remark})
+        texts, remark = comparison_tables.difference_texts(row), comparison_tables.difference_remark(row)
+        found.append(
+            {**named, "index": index, "cells": texts, "better": comparison_tables.is_better(row), "remark": remark}
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Limits the memory and the number of frames that one file may become.
+"""Limits the memory and the number of frames that may be decoded from one file.
 
 A file of 1 KB can claim hours of frames, and a gif of 7 KB a picture of gigabytes. The default limits allow what real
 clips need: 768 MiB of memory, or 8192 times the file's size where that is more, but at most 16 GiB; an eighth of that

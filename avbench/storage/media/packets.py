@@ -1,4 +1,4 @@
-"""Notes the packets of one picture track, for what cutting and copying without re-encoding leave in a file.
+"""Finds what cutting and copying without re-encoding leave in the packets of a picture track.
 
 A cut inside a group of pictures leaves frames at the beginning that need others from before it. No player shows them.
 An edit list of mp4 hides packets, and AVI stores packets in the order of decoding, without times of presentation.

@@ -1,4 +1,4 @@
-"""The network behind FVD: Inception I3D, RGB, 400 classes of Kinetics.
+"""Defines the network behind FVD: Inception I3D, RGB, 400 classes of Kinetics.
 
 Carreira and Zisserman, "Quo Vadis, Action Recognition?" (2017). It was trained in TensorFlow, and two of TensorFlow's
 conventions change the numbers: padding is "SAME" (as much as the stride needs, the odd one at the end), and batch

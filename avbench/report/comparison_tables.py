@@ -1,4 +1,4 @@
-"""Lays out differences between runs and planned designs as tables, which tables.py sets in every form."""
+"""Makes the tables of differences between runs and of planned studies, which tables.py formats."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,5 +1,6 @@
-"""Says what about the clips of runs limits a comparison: clips without a partner or without a value, equal files, and
-another size, rate or length.
+"""Says which clips limit a comparison of runs.
+
+They have no partner or no value, are equal files, or have another size, rate or length.
 """
 
 import functools

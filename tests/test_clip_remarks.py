@@ -8,7 +8,7 @@ from command_line import run_avbench
 from made_media import make, moving
 from made_runs import SUBSETS, evaluated, made_run
 
-from avbench.comparison.same_clips import remarks
+from avbench.comparison.clip_remarks import remarks
 from avbench.core import Key, Prompt, Row, Run, Sample, Subset
 from avbench.features.protocols import protocol_of
 from avbench.storage.reading import file_sha256
