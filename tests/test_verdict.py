@@ -167,6 +167,17 @@ def test_open_places_are_said(better, order):
     assert verdict(ranked, found)[0] == order
 
 
+def test_what_differs_without_a_better_side_is_said_of_many_models_too():
+    beside = ("event_rate", "band", "clips", 6.18, "1/s", 0.002, 0.03, 30, None, None)
+    sentences = verdict(*together(frames([OPEN]), frames([beside, OPEN], run="c")))
+    assert sentences[:4] == [
+        UNMET.replace("No difference", "No difference in quality"),
+        "No difference shown between a and b (1 comparison).",
+        "No difference in quality shown between a and c (2 comparisons).",
+        "c differs from a in event rate (higher by 6.18 1/s or 1.3 %, p 0.03), where neither more nor less is better.",
+    ]
+
+
 def test_runs_that_were_compared_and_not_told_apart_are_said_so():
     worse_than_b = (*WORSE[:8], "b", None)
     pairs = [frames([OPEN]), frames([WORSE], run="c"), frames([worse_than_b], run="c", against="b")]

@@ -230,14 +230,22 @@ def _of_two(pair: _Pair) -> Iterator[str]:
     if not pair.made:
         yield f"Nothing could be compared between {pair.against} and {pair.run}."
     elif not pair.better and not pair.worse:
-        what = "No difference in quality" if pair.beside else "No difference"
-        yield f"{what} shown between {pair.against} and {pair.run} ({size})."
+        yield f"{_none_shown(pair.beside)} between {pair.against} and {pair.run} ({size})."
     for name, other, won in ((pair.run, pair.against, pair.better), (pair.against, pair.run, pair.worse)):
         if won:
             share = f"{len(won)} of {counted(pair.made, 'comparison')} ({pair.size})"
             yield f"{name} is better than {other} in {share}: {pair.findings(won, name)}."
+    yield from _beside(pair, MOST_NAMED)
+
+
+def _none_shown(beside: Sequence[Any]) -> str:
+    return "No difference in quality shown" if beside else "No difference shown"
+
+
+def _beside(pair: _Pair, most: int) -> Iterator[str]:
+    """The differences that are shown in metrics without a better side."""
     if pair.beside:
-        found = pair.findings(pair.beside, pair.run)
+        found = pair.findings(pair.beside, pair.run, most)
         yield f"{pair.run} differs from {pair.against} in {found}, where neither more nor less is better."
 
 
@@ -253,9 +261,11 @@ def _of_many(pair: _Pair) -> Iterator[str]:
     if parts:
         yield f"{pair.run} is {'; it is '.join(parts)}."
     elif pair.made:
-        yield f"No difference shown between {pair.against} and {pair.run} ({counted(pair.made, 'comparison')})."
+        size = counted(pair.made, "comparison")
+        yield f"{_none_shown(pair.beside)} between {pair.against} and {pair.run} ({size})."
     else:
         yield f"Nothing could be compared between {pair.against} and {pair.run}."
+    yield from _beside(pair, MOST_NAMED_OF_MANY)
 
 
 def _order(models: Sequence[str], own: pd.DataFrame) -> Iterator[str]:
@@ -266,13 +276,14 @@ def _order(models: Sequence[str], own: pd.DataFrame) -> Iterator[str]:
     ahead = _ahead(own)
     compared = {frozenset(pair) for pair in own[["run", "against"]].itertuples(index=False, name=None)}
     if not ahead:
+        none_shown = _none_shown([one for one in own["shown"] if one])
         unmet = [pair for pair in itertools.combinations(models, 2) if frozenset(pair) not in compared]
         if unmet:
             names = all_of(list(dict.fromkeys(itertools.chain(*unmet))))
             untested = f"{names} were not compared with each other (`avbench compare --all-pairs` does that)"
-            yield f"No difference shown in any pair that was compared; {untested}."
+            yield f"{none_shown} in any pair that was compared; {untested}."
         else:
-            yield f"No difference shown among {all_of(models)}."
+            yield f"{none_shown} among {all_of(models)}."
         return
     order = sorted(models, key=lambda one: sum(ahead[other, one] - ahead[one, other] for other in models))
     cuts = [0]
