@@ -77,7 +77,6 @@ class Pool:
         folder.start(replace(self.folder.run(), name=place.name, seeds=(0,)), self.folder.subsets())
         of_prompt = self.prompts.assign(seed=chosen)
         table = self.table.merge(of_prompt, on=["subset", "prompt", "seed"]).assign(seed=0)
-        table.to_parquet(folder.path / VALUES_FILE, index=False)
         (folder.path / "samples.jsonl").touch()
         means = table.groupby(["subset", "metric"])["value"].agg(["mean", "count"])
         per_clip = {metric.name for metric in chosen_metrics(METRICS) if metric.per_clip}
@@ -87,7 +86,7 @@ class Pool:
                 mean, count = means.loc[(score.subset, score.metric)]
                 value = {"value": float(mean), "missing": None} if count else {"value": None, "missing": "no clip"}
                 scores.append(replace(score, n=int(count), interval=None, **value))
-        folder.write_scores(scores, self.protocols)
+        folder.write_scores(scores, self.protocols, {VALUES_FILE: table.to_parquet(index=False)})
         return folder
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from avbench.core import Key, Row, Run, Sample, digest
 from avbench.features.protocols import protocol_of
 from avbench.metrics.evaluate import chosen_metrics, evaluate
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import VALUES_FILE, RunFolder
 from avbench.subsets import loading
 
 SUBSETS = {name: loading.load(name).limited(24) for name in ("toy-control", "toy-object-contact")}
@@ -39,9 +39,14 @@ def made_run(place, *, seed=0, lpips=0.0, onsets=0.0, seeds=(0,), count=24, sett
     return folder
 
 
-def by_hand(plain):
-    """Fields of a file or a line without their checksum, as somebody writes them by hand."""
+def unsealed(plain):
+    """Fields of a file or a line without their checksum, for a test that changes them."""
     return {name: value for name, value in plain.items() if name not in ("crc32", "sha256")}
+
+
+def values_of(folder):
+    """The file of an evaluation's values, to be written with other scores."""
+    return {VALUES_FILE: (folder.path / VALUES_FILE).read_bytes()}
 
 
 def evaluated(folder, *metrics):

@@ -227,8 +227,8 @@ def test_the_command_prints_the_answer_first(runs, tmp_path):
     rows = json.loads(run_avbench(*command, "--format", "json", code=None).stdout)
     assert {row["judge"] for row in rows} >= {"lpips_consecutive", agreement.PERSON}
     exported = {"subset": "toy-control", "prompt": prompts_of(runs[0])[0].id, "seed": 0, "left": "near"}
-    ballot = {"avbench_votes": 1, "runs": ["near", "far", "gone"], "subsets": {}}
-    ballot["votes"] = [exported | {"right": right, "vote": "left"} for right in ("far", "gone")]
+    ballot = {"avbench_votes": 2, "seed": 1, "runs": ["near", "far", "gone"], "subsets": {}}
+    ballot["votes"] = [exported | {"right": right, "vote": "left", "conformed": {}} for right in ("far", "gone")]
     (tmp_path / "votes.json").write_text(json.dumps(ballot))
     both = run_avbench(*command, tmp_path / "votes.json", code=None)
     assert "1 of 98 votes are on runs that were not given: gone." in " ".join(both.output.split())

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import typer
 from command_line import run_avbench
-from made_runs import SUBSETS, evaluated, made_run
+from made_runs import SUBSETS, evaluated, made_run, values_of
 
 from avbench.cli import printing
 from avbench.cli.config import write_config
@@ -168,7 +168,7 @@ def test_runs_that_differ_in_another_metric_are_compared_by_the_one_that_is_aske
     scores, protocols = other.scores()
     changed = {f"{digest}-of-99": {**known, "iterations": 99} for digest, known in protocols.items()}
     moved = [replace(one, protocol=f"{one.protocol}-of-99") if one.metric == "onset_rate" else one for one in scores]
-    other.write_scores(moved, {**protocols, **changed})
+    other.write_scores(moved, {**protocols, **changed}, values_of(other))
     places = (one.path, other.path)
     for verb in ("compare", "leaderboard"):
         refused = run_avbench(verb, *places, "--metric", "onset_rate", code=2)

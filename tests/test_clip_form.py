@@ -179,6 +179,6 @@ def test_rows_under_another_rule_are_measured_again_and_not_compared(runs, monke
     renamed = RunFolder(folders["other"].path.with_name("newer"))
     renamed.start(folders["other"].run(), folders["other"].subsets())
     newly = {f"{name}-2": {**one, "clip_form": {"version": 2}} for name, one in protocols.items()}
-    renamed.write_scores([dataclasses.replace(one, protocol=f"{one.protocol}-2") for one in scores], newly)
+    renamed.write_scores([dataclasses.replace(one, protocol=f"{one.protocol}-2") for one in scores], newly, {})
     with pytest.raises(InputError, match=r"different protocols.*clip_form\.version 2 against 1"):
         scores_frame([folders["other"], renamed])

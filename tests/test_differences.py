@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import run_avbench
-from made_runs import SUBSETS, by_hand, evaluated, made_run
+from made_runs import SUBSETS, evaluated, made_run, unsealed, values_of
 from scipy import stats
 
 from avbench.comparison import plan
@@ -32,7 +32,7 @@ from avbench.metrics.table import known_metrics
 from avbench.statistics.paired import paired_difference, t_test
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import RunFolder
-from avbench.storage.writing import write_json
+from avbench.storage.writing import write_sealed
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_metric_that_is_no_more_is_a_sentence(tmp_path):
     for folder in folders:
         scores, protocols = folder.scores()
         gone = [dataclasses.replace(one, metric="older") if one.metric == "onset_rate" else one for one in scores]
-        folder.write_scores(gone, protocols)
+        folder.write_scores(gone, protocols, values_of(folder))
     for read in (differences, scores_frame):
         with pytest.raises(InputError, match=r"was scored by older, which is unknown: .* scores it again"):
             read(folders)
@@ -221,15 +221,15 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
     frame = scores_frame([fewer_steps, more_steps], ["sampling"])
     assert set(frame["mark"].dropna()) == {"made differently: sampling.steps 50 against 10"}
     assert differences([fewer_steps, more_steps], allow=["sampling.steps"])["mark"].str.contains("steps")[0]
-    protocols = by_hand(read_json(fewer_steps.path / "scores.json"))
+    protocols = unsealed(read_json(fewer_steps.path / "scores.json"))
     plain = json.dumps(protocols).replace('"name": "lpips-alex"', '"name": "lpips-other"')
-    write_json(more_steps.path / "scores.json", json.loads(plain))
+    write_sealed(more_steps.path / "scores.json", json.loads(plain))
     assert scores_frame([fewer_steps, more_steps], ["sampling"]) is not None, "digests are equal: the text was not read"
     scores = json.loads(plain)
     for score in scores["scores"]:
         score["protocol"] = "f" + score["protocol"][1:]
     scores["protocols"] = {"f" + digest[1:]: one for digest, one in scores["protocols"].items()}
-    write_json(more_steps.path / "scores.json", scores)
+    write_sealed(more_steps.path / "scores.json", scores)
     with pytest.raises(InputError, match=r"feature.name 'lpips-other' against 'lpips-alex'"):
         scores_frame([fewer_steps, more_steps], ["sampling"])
 
@@ -262,7 +262,7 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
 def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allowed, words):
     folders = [evaluated(made_run(tmp_path / name, seed=seed)) for seed, name in enumerate("ab")]
     for folder, letter in zip(folders, "ab", strict=True):
-        plain = by_hand(read_json(folder.path / "scores.json"))
+        plain = unsealed(read_json(folder.path / "scores.json"))
         for protocol in plain["protocols"].values():
             for outer, inner in fields.items():
                 held = {
@@ -272,7 +272,7 @@ def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allo
         for score in plain["scores"]:
             score["protocol"] = letter + score["protocol"][1:]
         plain["protocols"] = {letter + digest[1:]: one for digest, one in plain["protocols"].items()}
-        write_json(folder.path / "scores.json", plain)
+        write_sealed(folder.path / "scores.json", plain)
     with pytest.raises(InputError) as refused:
         scores_frame(folders)
     for short in (12 * "b", 12 * "a"):

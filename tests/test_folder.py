@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import by_hand, evaluated, made_run
+from made_runs import evaluated, made_run, unsealed
 
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
 from avbench.generation.worker import no_space
 from avbench.report.page import clips
-from avbench.storage.reading import read_json, read_lines
+from avbench.storage.reading import read_json, read_lines, with_checksum
 from avbench.storage.run_folder import RunFolder
-from avbench.storage.writing import append_line, write_json, write_whole
+from avbench.storage.writing import append_line, line_of, write_json, write_sealed, write_whole
 
 KEY = Key("s", "p", 0)
 SHA256 = "0" * 64
@@ -38,7 +38,7 @@ def test_a_torn_line_is_dropped_and_the_next_is_whole(tmp_path):
     path = tmp_path / "lines.jsonl"
     append_line(path, {"a": 1})
     for cut in range(1, 9):
-        path.write_bytes(b'{"a": 1}\n' + b'{"b": 22}'[:cut])
+        path.write_bytes(line_of({"a": 1}) + line_of({"b": 22})[:cut])
         assert read_lines(path) == [{"a": 1}]
         append_line(path, {"c": 3})
         assert read_lines(path) == [{"a": 1}, {"c": 3}]
@@ -59,9 +59,14 @@ def test_a_file_for_which_no_space_is_left_is_named(tmp_path, monkeypatch, write
 
 def test_a_broken_whole_line_is_an_error_with_its_number(tmp_path):
     path = tmp_path / "lines.jsonl"
-    path.write_text('{"a": 1}\nnot json\n')
-    with pytest.raises(InputError, match="line 2"):
-        read_lines(path)
+    for line, words in (
+        (b'{"a": 2}\n', r"line 2 has no checksum \(crc32\), so it was changed by hand or by another program\. Remove"),
+        (line_of({"a": 2}).replace(b"2", b"3", 1), "line 2 was changed after it was written"),
+        (with_checksum(b'{"a": two}') + b"\n", "line 2: not JSON"),
+    ):
+        path.write_bytes(line_of({"a": 1}) + line)
+        with pytest.raises(InputError, match=words):
+            read_lines(path)
 
 
 def test_rows_come_back_exactly(tmp_path):
@@ -132,7 +137,8 @@ def test_a_field_of_a_later_version_is_a_sentence(tmp_path):
     folder = RunFolder(tmp_path / "r")
     folder.start(a_run(asked={"steps": 4}), [SUBSET])
     assert folder.run().asked == {"steps": 4}
-    write_json(folder.path / "run.json", {**a_run().to_json(), "colour": 1})
+    plain = unsealed(read_json(folder.path / "run.json"))
+    write_sealed(folder.path / "run.json", {**plain, "colour": 1})
     with pytest.raises(InputError, match="has the field 'colour': a later version"):
         folder.run()
 
@@ -226,14 +232,26 @@ def test_links_inside_and_a_generators_own_are_allowed_and_no_write_follows_one(
 
 def test_the_format_of_a_folder_is_kept_and_a_later_one_is_a_sentence(tmp_path):
     folder = started(tmp_path)
-    plain = by_hand(read_json(folder.path / "run.json"))
+    plain = unsealed(read_json(folder.path / "run.json"))
     assert plain["format"] == 1
-    write_json(folder.path / "run.json", {name: one for name, one in plain.items() if name != "format"})
-    assert folder.run().name == "r", "as the first versions wrote it"
     for later in (2, "1", None, True):
-        write_json(folder.path / "run.json", {**plain, "format": later})
-        with pytest.raises(InputError, match=rf"has format {later!r}, but this avbench reads formats up to 1"):
+        write_sealed(folder.path / "run.json", {**plain, "format": later})
+        with pytest.raises(InputError, match=rf"has format {later!r}, but this avbench reads format 1: update avbench"):
             folder.run()
+
+
+@pytest.mark.parametrize("name", ["run.json", "scores.json"])
+def test_a_file_without_its_seal_is_refused(tmp_path, name):
+    folder = evaluated(made_run(tmp_path / "r", count=2, names=["toy-control"]))
+    plain = read_json(folder.path / name)
+    for changed, words in (
+        ({**plain, "model": "other:"}, "was changed after it was written: "),
+        ({**unsealed(plain), "model": "other:"}, "has no sha256 of its content, so it was changed by hand or by ano"),
+        ([plain], "has no sha256 of its content"),
+    ):
+        write_json(folder.path / name, changed)
+        with pytest.raises(InputError, match=rf"{name} {words}"):
+            folder.run() if name == "run.json" else folder.scores()
 
 
 @pytest.mark.parametrize(
@@ -264,7 +282,7 @@ def test_a_value_of_somebody_elses_rows_is_checked(tmp_path, value, words):
 @pytest.mark.slow
 def test_scores_and_values_belong_together_and_count_once(tmp_path):
     folder = evaluated(made_run(tmp_path / "r", count=2, names=["toy-control"]))
-    plain, values = by_hand(read_json(folder.path / "scores.json")), folder.values()
+    plain, values = unsealed(read_json(folder.path / "scores.json")), folder.values()
     one = plain["scores"][0]
     for scores, words in (
         ([one, one], "is scored twice"),
@@ -277,7 +295,7 @@ def test_scores_and_values_belong_together_and_count_once(tmp_path):
         ([{**one, "interval": [2, 1]}], "not finite, or the interval"),
         ([], "holds no score: run `avbench evaluate"),
     ):
-        write_json(folder.path / "scores.json", {**plain, "scores": scores})
+        write_sealed(folder.path / "scores.json", {**plain, "scores": scores})
         with pytest.raises(InputError, match=words):
             folder.scores()
     for table, words in (
@@ -292,7 +310,7 @@ def test_scores_and_values_belong_together_and_count_once(tmp_path):
         (values.assign(value=np.nan), "has 0 values of lpips_consecutive"),
         (values.iloc[:0], "has 0 values of lpips_consecutive"),
     ):
-        write_json(folder.path / "scores.json", plain)
+        write_sealed(folder.path / "scores.json", plain)
         table.to_parquet(folder.path / "values.parquet", index=False)
         with pytest.raises(InputError, match=words):
             folder.values()

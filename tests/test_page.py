@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from browsing import Opened, wait_until
 from command_line import run_avbench
-from made_runs import by_hand, evaluated, made_run
+from made_runs import evaluated, made_run, unsealed, values_of
 
 from avbench import cli
 from avbench.comparison.differences import TO_TARGET
@@ -25,7 +25,7 @@ from avbench.metrics.table import Metric
 from avbench.report.page import clips, explain, page, plots
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import RunFolder, read_subset
-from avbench.storage.writing import write_json
+from avbench.storage.writing import line_of, write_json, write_sealed
 from avbench.subsets import loading
 
 RUNS = ("toyworld", "toyworld-flickering", "toyworld-noisy")
@@ -50,9 +50,9 @@ def out(tmp_path_factory):
         for number, prompt in enumerate(plain["prompts"]):
             prompt["tags"]["place"] = "first" if number == 0 else "later"
         write_json(path, plain)
-        made = by_hand(read_json(place / run / "run.json"))
+        made = unsealed(read_json(place / run / "run.json"))
         made["subsets"][path.stem] = read_subset(path).digest
-        write_json(place / run / "run.json", made)
+        write_sealed(place / run / "run.json", made)
     (place / "toyworld-noisy").rename(place / "<img src=x onerror=alert(1)>")
     return place
 
@@ -480,9 +480,9 @@ def test_a_number_opens_its_origin(inside, out):
 def test_the_commands_of_an_origin_ask_for_the_same(tmp_path, monkeypatch):
     asked = {"fps": 8, "note": "5", "solver": "euler", "tiling": True}
     folder = evaluated(made_run(tmp_path / "run"))
-    write_json(folder.path / "run.json", {**by_hand(read_json(folder.path / "run.json")), "asked": asked})
+    write_sealed(folder.path / "run.json", {**unsealed(read_json(folder.path / "run.json")), "asked": asked})
     scores, protocols = folder.scores()
-    folder.write_scores(scores, protocols, {"reference": "my refs/real", "against": "runs/real"})
+    folder.write_scores(scores, protocols, values_of(folder), {"reference": "my refs/real", "against": "runs/real"})
     commands = page._commands(folder, folder.run())
     monkeypatch.chdir(folder.path / "subsets")  # the page leaves out the folders of files
     options = {name: [*itertools.pairwise(shlex.split(words))] for name, words in commands.items()}
@@ -548,11 +548,9 @@ def test_media_beside_the_page_and_a_dark_phone(out, browser, report):
 
 @pytest.mark.slow
 def test_votes_come_back_to_the_page_by_the_command(out, tmp_path):
-    votes = [
-        {"subset": "toy-control", "prompt": f"p{k}", "seed": 0, "left": RUNS[0], "right": RUNS[1], "vote": choice}
-        for k, choice in enumerate(["left"] * 6 + ["right"] * 2)
-    ]
-    plain = {"avbench_votes": 1, "seed": 0, "runs": RUNS[:2], "subsets": {}, "votes": votes}
+    pair = {"subset": "toy-control", "seed": 0, "left": RUNS[0], "right": RUNS[1], "conformed": {}}
+    votes = [{**pair, "prompt": f"p{k}", "vote": choice} for k, choice in enumerate(["left"] * 6 + ["right"] * 2)]
+    plain = {"avbench_votes": 2, "seed": 0, "runs": RUNS[:2], "subsets": {}, "votes": votes}
     (tmp_path / "votes.json").write_text(json.dumps(plain))
     runs = [str(out / name) for name in RUNS[:2]]
     command = ["report", *runs, "--out", str(tmp_path), "--workers", "0", "--media", "beside"]
@@ -569,15 +567,15 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     runs = folders(out)
     copy = tmp_path / "short"
     shutil.copytree(runs[1].path, copy)
-    lines = (copy / "samples.jsonl").read_text().splitlines()
+    lines = (copy / "samples.jsonl").read_bytes().splitlines(keepends=True)
     failed = json.loads(lines[0])
     lost = {"path": None, "sha256": None, "failure": "out of <memory>"}
     for number, one in enumerate(map(json.loads, lines)):
         if one["key"][0] == failed["key"][0]:
-            lines[number] = json.dumps({**by_hand(one), **lost})
-    (copy / "samples.jsonl").write_text("\n".join(lines) + "\n")
+            lines[number] = line_of({**unsealed(one), **lost})
+    (copy / "samples.jsonl").write_bytes(b"".join(lines))
     scored = read_json(copy / "scores.json")  # as an evaluation would say after the clip was lost
-    write_json(copy / "scores.json", {**by_hand(scored), "clips": RunFolder(copy)._clips_digest()})
+    write_sealed(copy / "scores.json", {**unsealed(scored), "clips": RunFolder(copy)._clips_digest()})
     both = [runs[0], RunFolder(copy)]
     list(clips.prepare(both, tmp_path / "media")[1])
     path = tmp_path / "report.html"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -79,7 +78,7 @@ def test_a_run_without_a_preset_shows_nothing_printed(tmp_path):
 
 @pytest.mark.slow
 def test_options_come_before_the_preset():
-    asked = paper_presets.in_form(PAPER, [load("object-contact"), load("toy-control")])
+    asked = paper_presets.with_clip_spec(PAPER, [load("object-contact"), load("toy-control")])
     assert asked[0].clip_spec == PAPER.clip and asked[1].clip_spec == load("toy-control").clip_spec
     assert paper_presets.settings(PAPER, "diffusers:a/b", {"steps": 4})["guidance"] == 5.0
     assert "steps" not in paper_presets.settings(PAPER, "diffusers:a/b", {"steps": 4})
@@ -88,14 +87,6 @@ def test_options_come_before_the_preset():
     overridden = paper_presets.record(PAPER, "diffusers:a/b", given, asked)["overridden"]
     assert "sampler: steps 4 instead of 50" in overridden and "seeds: 3 per prompt instead of 1" in overridden
     assert any(one.startswith("clip: toy-control keeps its own form") for one in overridden)
-
-
-def test_earlier_names_of_fields_are_read(tmp_path):
-    """Runs that were recorded with them, and presets of one's own."""
-    text = (Path(paper_presets.__file__).parent / f"{NAME}.toml").read_text()
-    earlier = text.replace("\ncaveat = ", "\nunlike = ").replace("\ndescription = ", "\nsaid = ")
-    (tmp_path / "own.toml").write_text(earlier)
-    assert "\nsaid = " in earlier and paper_presets.load(str(tmp_path / "own.toml")) == PAPER
 
 
 def test_what_cannot_be_is_a_sentence(tmp_path, monkeypatch):

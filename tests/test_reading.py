@@ -16,6 +16,7 @@ from avbench.core import InputError
 from avbench.generation.detect import detect
 from avbench.storage import reading
 from avbench.storage.reading import files, text
+from avbench.storage.writing import line_of
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def test_a_file_larger_than_any_is_not_read(tmp_path, monkeypatch):
     path.write_text(json.dumps(["x" * 1000]))
     with pytest.raises(InputError, match=r"larger than 0.0 MB, the most that such a file may have"):
         reading.read_json(path)
-    path.write_bytes(b"[1]\n" + b"x" * 2000 + b"\n")
+    path.write_bytes(line_of({}) + b"x" * 2000 + b"\n")
     with pytest.raises(InputError, match="line 2 is longer than"):
         reading.read_lines(path)
 

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from command_line import run_avbench
 from made_media import make, moving
-from made_runs import by_hand, evaluated, made_run
+from made_runs import evaluated, made_run, unsealed, values_of
 
 from avbench.comparison import gate, plan
 from avbench.core import Key, Sample
@@ -14,7 +14,7 @@ from avbench.report.page import page
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.sharing import shared_command, without_folders
-from avbench.storage.writing import write_json
+from avbench.storage.writing import write_sealed
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,13 @@ def test_a_path_with_spaces_is_cut_where_it_exists(tmp_path):
 def with_paths(tmp_path):
     """An evaluated run whose settings, failures and second run name folders of this machine."""
     folder = made_run(tmp_path / "run", count=3, names=["toy-control"])
-    plain = by_hand(read_json(folder.path / "run.json"))
+    plain = unsealed(read_json(folder.path / "run.json"))
     plain |= {"model": f"clips:{tmp_path}/real", "settings": {"folder": f"{tmp_path}/real"}}
-    write_json(folder.path / "run.json", plain)
+    write_sealed(folder.path / "run.json", plain)
     lost = min(folder.samples())
     folder.add_sample(Sample(Key(*lost), None, None, 0.0, failure=f"looked in {tmp_path}/real for it"))
     scores, protocols = evaluated(folder, "onset_rate", "lpips_consecutive").scores()
-    parts = {"values.parquet": (folder.path / "values.parquet").read_bytes()}
-    folder.write_scores(scores, protocols, {"against": f"{tmp_path}/real"}, parts)
+    folder.write_scores(scores, protocols, values_of(folder), {"against": f"{tmp_path}/real"})
     return folder
 
 

@@ -71,8 +71,8 @@ def test_every_verb_is_tried():
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("smoke")
-    vote = {"subset": "s", "prompt": "p", "seed": 0, "left": "a", "right": "b", "vote": "left"}
-    plain = {"avbench_votes": 1, "seed": 0, "runs": ["a", "b"], "subsets": {}, "votes": [vote]}
+    vote = {"subset": "s", "prompt": "p", "seed": 0, "left": "a", "right": "b", "vote": "left", "conformed": {}}
+    plain = {"avbench_votes": 2, "seed": 0, "runs": ["a", "b"], "subsets": {}, "votes": [vote]}
     (place / "votes.json").write_text(json.dumps(plain))
     return place
 

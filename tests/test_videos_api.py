@@ -18,6 +18,7 @@ from avbench.generation.table import build, run_name
 from avbench.storage.media import read_clip
 from avbench.storage.reading import read_lines
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import line_of
 
 SERVER = Path(__file__).with_name("video_server.py")
 KEY = "sk-secret-0123456789"
@@ -89,8 +90,8 @@ def lost(place, word, seed):
     """Write down a job whose answer was lost by a kill."""
     (place / "jobs").mkdir(parents=True)
     step = {"key": ["s", word, seed], "state": "intent", "prompt": f"a {word} cat it meows", "token": "t"}
-    line = json.dumps({**step, "unix_seconds": time.time() - 5}) + "\n"
-    (place / "jobs" / "jobs.jsonl").write_text(line + '{"torn')
+    line = line_of({**step, "unix_seconds": time.time() - 5})
+    (place / "jobs" / "jobs.jsonl").write_bytes(line + b'{"torn')
 
 
 GOOD = ["good", "busy", "wobbly", "early", "cut", "lost", "late5xx"]

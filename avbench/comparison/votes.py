@@ -26,7 +26,7 @@ from avbench.storage.reading import read_json, shaped
 CHOICES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 """Each possible vote, and its value for the clip on the left."""
 FORMAT = 2
-"""Format of exported files; their field `avbench_votes` holds it. Votes of format 1 do not say how they were shown."""
+"""Format of exported files; their field `avbench_votes` holds it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     for path in paths:
         ballot = _checked(path)
         for mark in (repr(ballot.votes), ballot.seed):  # each ballot draws a seed of its own
-            if mark is not None and (twin := ballots.setdefault(mark, path)) is not path:
+            if (twin := ballots.setdefault(mark, path)) is not path:
                 msg = f"{path} is of the same ballot as {twin}: give each ballot once, the file with the most votes"
                 raise InputError(msg)
         for name, digest in ballot.subsets.items():
@@ -182,8 +182,7 @@ class _Vote:
     left: str
     right: str
     vote: str
-    conformed: Conformed | None = None
-    """None in files of format 1."""
+    conformed: Conformed
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ class _Ballot:
     runs: tuple[str, ...]
     subsets: Mapping[str, str]
     votes: tuple[_Vote, ...]
-    seed: int | None = None
+    seed: int
 
 
 def _checked(path: Path) -> _Ballot:
@@ -203,8 +202,8 @@ def _checked(path: Path) -> _Ballot:
     if not isinstance(plain, dict) or type(made := plain.get("avbench_votes")) is not int:
         msg = f"{path} is not a file of votes that a report's page exported"
         raise InputError(msg)
-    if not 1 <= made <= FORMAT:
-        msg = f"{path} is of the format {made}, and this avbench reads 1 to {FORMAT}: install a later one"
+    if made != FORMAT:
+        msg = f"{path} is of the format {made}, and this avbench reads {FORMAT}: use the avbench that made its page"
         raise InputError(msg)
     ballot, seen = shaped(json.dumps(plain), _Ballot, str(path)), set()
     for number, vote in enumerate(ballot.votes, start=1):

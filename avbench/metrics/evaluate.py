@@ -135,7 +135,7 @@ def evaluate(
         parts[NEAR_FILE] = csv_text(pd.concat(near)).encode()
     else:  # the result of an earlier evaluation does not belong to this one
         (folder.path / NEAR_FILE).unlink(missing_ok=True)
-    folder.write_scores(scores, protocols, {name: str(path.absolute()) for name, path in asked.items() if path}, parts)
+    folder.write_scores(scores, protocols, parts, {name: str(path.absolute()) for name, path in asked.items() if path})
     return scores
 
 
@@ -344,29 +344,7 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
         InputError: the file is missing or damaged, or belongs to another evaluation than scores.json.
     """
     folder.require_one_evaluation(VALUES_FILE)
-    table = folder.values()
-    if (folder.path / "scores.json").exists():
-        _require_agreement(folder, table)
-    return table
-
-
-def _require_agreement(folder: RunFolder, table: pd.DataFrame) -> None:
-    """Check that the scores are the means of these values, for files from before scores.json held hashes."""
-    per_clip = {metric.name for metric in known_metrics().values() if metric.per_clip}
-    means: dict[Any, dict[str, Any]] = pd.DataFrame(
-        table.groupby(["subset", "metric"])["value"].agg(["count", "mean"])
-    ).to_dict(orient="index")
-    for score in folder.scores()[0]:
-        if score.value is None or score.metric not in per_clip:
-            continue
-        found = means.get((score.subset, score.metric), {"count": 0, "mean": 0.0})
-        if found["count"] != score.n or not np.isclose(found["mean"], score.value, rtol=1e-6, atol=1e-12):
-            msg = (
-                f"{folder.path / VALUES_FILE} and scores.json are from different evaluations: {score.metric} on "
-                f"{score.subset} has {found['count']} clips with the mean {found['mean']:.6g} in the one, {score.n} "
-                f"with {score.value:.6g} in the other; run `avbench evaluate {folder.path}` again"
-            )
-            raise InputError(msg)
+    return folder.values()
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,6 @@ class Synced:
             return False
         if self.taken is not None and writer.session == self.session:
             return writer.ended and writer.updated == self.taken
-        if not self.signed:  # an older version wrote the record
-            return True
         return writer.updated in self.signed and (writer.ended or self.inode == folder.stat().st_ino)
 
 

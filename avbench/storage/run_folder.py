@@ -73,8 +73,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
-"""Version of the run folder's format. It is raised when an older avbench would misread a new folder; folders of lower
-formats are converted while they are read."""
+"""Version of the run folder's format. It is raised when an older avbench would misread a new folder."""
 VALUES_FILE = "values.parquet"
 PROGRESS_FILE = ".progress.json"
 """The progress of the last command; see storage/progress.py."""
@@ -84,8 +83,6 @@ MIRROR_WORK = ".mirror.part"
 """A folder for files on their way from or to the mirror."""
 _LOCK_SECONDS = 0.2
 """How long a writer waits for the lock: longer than `is_being_written` may hold it."""
-_RENAMED = b'"unlike": ', b'"spec_mismatch": '
-"""A field of samples.jsonl: its name in older versions of avbench, and its name now."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +103,11 @@ class _ScoresFile:
 
     scores: tuple[Score, ...]
     protocols: Mapping[str, Mapping[str, Any]]
-    asked: Mapping[str, str] = field(default_factory=dict)
-    clips: str | None = None
+    clips: str
     """Digest of the run's clips when they were scored."""
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str]
     """sha256 of each file that was written with the scores."""
+    asked: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_subset(path: Path) -> Subset:
@@ -235,15 +232,13 @@ class RunFolder:
         """Read run.json. Raises InputError if a later version of avbench wrote it in a format unknown to this one."""
         path = self.path / "run.json"
         plain = read_sealed(path, "put the file back, or make the run again with --replace")
-        if isinstance(plain, dict):
-            made = plain.pop("format", 1)  # the first versions of avbench wrote no format
-            later = type(made) is not int or made > FORMAT
-            if later:
-                msg = f"{path} has format {made!r}, but this avbench reads formats up to {FORMAT}: update avbench"
-                raise InputError(msg)
-            if unknown := sorted(plain.keys() - {one.name for one in fields(Run)}):
-                msg = f"{path} has the field {unknown[0]!r}: a later version of avbench wrote it"
-                raise InputError(msg)
+        made = plain.pop("format", None)
+        if type(made) is not int or made != FORMAT:
+            msg = f"{path} has format {made!r}, but this avbench reads format {FORMAT}: update avbench"
+            raise InputError(msg)
+        if unknown := sorted(plain.keys() - {one.name for one in fields(Run)}):
+            msg = f"{path} has the field {unknown[0]!r}: a later version of avbench wrote it"
+            raise InputError(msg)
         run = reading.shaped(json.dumps(plain), Run, str(path))
         with reading.naming(path):
             for name in run.subsets:
@@ -339,7 +334,7 @@ class RunFolder:
         found = {}
         for number, _, line in reading.raw_lines(path):
             where = f"{path}, line {number}"
-            sample = reading.parsed(line.replace(*_RENAMED), where, Sample)
+            sample = reading.parsed(line, where, Sample)
             with reading.naming(path):
                 require_ids(sample.key)
             if sample.path is not None:
@@ -405,25 +400,23 @@ class RunFolder:
         self,
         scores: list[Score],
         protocols: Mapping[str, Any],
+        parts: Mapping[str, bytes],
         asked: Mapping[str, str] | None = None,
-        parts: Mapping[str, bytes] | None = None,
     ) -> None:
         """Write an evaluation: first its other files, then scores.json, which makes it valid.
 
         Args:
             scores: of every metric.
             protocols: by their digests, which the scores name.
-            asked: the paths of the reference and of the other run that the scores were computed against.
             parts: name → content of the other files; scores.json holds their hashes.
+            asked: the paths of the reference and of the other run that the scores were computed against.
         """
-        parts = parts or {}
         for name, content in parts.items():
             write_whole(self.path / name, content)
         plain: dict[str, Any] = {"scores": [score.to_json() for score in scores]}
         plain |= {"protocols": dict(sorted(protocols.items())), **({"asked": dict(asked)} if asked else {})}
         plain["clips"] = self._clips_digest()
-        if parts:
-            plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
+        plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
         write_sealed(self.path / "scores.json", plain)
 
     def scores(self) -> tuple[list[Score], dict[str, Any]]:
@@ -446,16 +439,18 @@ class RunFolder:
         if not path.is_file():
             msg = f"{path} is missing: run `avbench evaluate {self.path}`"
             raise InputError(msg)
-        plain = read_json(scored, dict) if scored.exists() else {}
-        if "clips" in plain and plain["clips"] != self._clips_digest():
-            metrics = ",".join(dict.fromkeys(one.metric for one in self._scores().scores))
+        if not scored.exists():
+            return
+        found = self._scores()
+        if found.clips != self._clips_digest():
+            metrics = ",".join(dict.fromkeys(one.metric for one in found.scores))
             msg = (
                 f"{self.path} was evaluated before some of its clips were made, or made again, so its scores do not "
                 f"belong to its clips: run `avbench measure {self.path}` and `avbench evaluate {self.path}`, each with "
                 f"--metric {metrics}"
             )
             raise InputError(msg)
-        if plain.get("files", {}).get(name) not in (None, file_sha256(path)):
+        if found.files.get(name) != file_sha256(path):
             msg = (
                 f"{path} and scores.json are from different evaluations (one was interrupted, or a file changed): run "
                 f"`avbench evaluate {self.path}` again"

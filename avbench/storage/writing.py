@@ -93,13 +93,15 @@ def write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
 
 
 def read_sealed(path: Path, remedy: str) -> Any:
-    """Return what `write_sealed` wrote, without the digest; older files have none.
+    """Return what `write_sealed` wrote, without the digest.
 
-    Raises InputError, with the `remedy`, if the file was changed after it was written.
+    Raises InputError, with the `remedy`, if the file was changed after it was written, or another program wrote it.
     """
     plain = reading.read_json(path)
-    written = plain.pop("sha256", None) if isinstance(plain, dict) else None
-    if written not in (None, digest(plain)):
+    if not isinstance(plain, dict) or "sha256" not in plain:
+        msg = f"{path} has no sha256 of its content, so it was changed by hand or by another program: {remedy}"
+        raise InputError(msg)
+    if plain.pop("sha256") != digest(plain):
         msg = f"{path} was changed after it was written: {remedy}"
         raise InputError(msg)
     return plain

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_runs import by_hand, evaluated, made_run
+from made_runs import evaluated, made_run, unsealed
 from safetensors.numpy import save
 
 from avbench.comparison import gate, paper_presets, plan, score_table, votes
@@ -39,6 +39,7 @@ from avbench.report.page import clips, page
 from avbench.storage import pickles, reading, shipped
 from avbench.storage.run_folder import RunFolder, read_subset
 from avbench.storage.worker_pool import peak_memory_mib
+from avbench.storage.writing import line_of, sealed
 from avbench.subsets import loading
 
 pytestmark = pytest.mark.drill
@@ -151,6 +152,13 @@ def dumped(plain):
     return json.dumps(plain).encode("utf-8", "surrogatepass")
 
 
+def with_seal(plain):
+    """Values with the digest that their file has, so that what comes after its check is tried as well."""
+    with contextlib.suppress(ValueError, TypeError):  # what JSON cannot hold has none
+        return dumped(sealed(plain))
+    return dumped(plain)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     place = tmp_path_factory.mktemp("runs")
@@ -187,8 +195,8 @@ def of_run(runs, name, contents):
         try:
             path.write_bytes(content)
             if name.startswith("subsets/"):  # somebody who changes a subset changes its digest as well
-                plain = {**by_hand(json.loads(good_run)), "subsets": {path.stem: read_subset(path).digest}}
-                run.write_bytes(dumped(plain))
+                plain = {**unsealed(json.loads(good_run)), "subsets": {path.stem: read_subset(path).digest}}
+                run.write_bytes(with_seal(plain))
             everything(runs / "one")
         finally:
             path.write_bytes(good)
@@ -206,10 +214,11 @@ def rows_name(runs):
 @pytest.mark.parametrize("name", [*RUN_FILES, "rows.jsonl"])
 def test_values_of_a_runs_files(runs, name):
     lines = name.endswith(".jsonl")
+    of_file = dumped if name.startswith("subsets/") else with_seal
 
     def contents(good):
         first, _, rest = good.partition(b"\n") if lines else (good, b"", b"")
-        plain = by_hand(json.loads(first))
+        plain = unsealed(json.loads(first))
         if name == "subsets/toy-control.json":
             plain["prompts"] = plain["prompts"][:1]
             plain["prompts"][0]["tags"] = {}
@@ -217,7 +226,7 @@ def test_values_of_a_runs_files(runs, name):
         if name == "scores.json":
             plain["protocols"] = {one["protocol"]: {"a": 1} for one in plain["scores"]}
         for what, content in changed(plain):
-            yield what, dumped(content) + (b"\n" + rest if lines else b"")
+            yield what, reading.with_checksum(dumped(content)) + b"\n" + rest if lines else of_file(content)
 
     drill(of_run(runs, rows_name(runs) if name == "rows.jsonl" else name, contents), 150)
 
@@ -296,8 +305,8 @@ def _restored(path, good, action):
 
 
 def test_votes_and_journals(tmp_path):
-    vote = {"subset": "s", "prompt": "p", "seed": 0, "left": "a", "right": "b", "vote": "left"}
-    ballot = {"avbench_votes": 1, "seed": 1, "runs": ["a", "b"], "subsets": {"s": "d"}, "votes": [vote]}
+    vote = {"subset": "s", "prompt": "p", "seed": 0, "left": "a", "right": "b", "vote": "left", "conformed": {}}
+    ballot = {"avbench_votes": 2, "seed": 1, "runs": ["a", "b"], "subsets": {"s": "d"}, "votes": [vote]}
 
     def count(path):
         found = votes.read([path])
@@ -306,8 +315,8 @@ def test_votes_and_journals(tmp_path):
     step = {"key": ["s", "p", 0], "state": "intent", "prompt": "x", "token": "t", "unix_seconds": 1.0, "job": "j"}
     values = [(what, dumped(one)) for what, one in changed(ballot)]
     drill(read_each(tmp_path / "v.json", [*values, *damaged(dumped(ballot), 200)], count), 500)
-    steps = [(what, dumped(one) + b"\n") for what, one in changed(step)]
-    drill(read_each(tmp_path / "jobs.jsonl", [*steps, *damaged(dumped(step) + b"\n", 100)], Journal), 300)
+    steps = [(what, reading.with_checksum(dumped(one)) + b"\n") for what, one in changed(step)]
+    drill(read_each(tmp_path / "jobs.jsonl", [*steps, *damaged(line_of(step), 100)], Journal), 300)
 
 
 def packed(content):

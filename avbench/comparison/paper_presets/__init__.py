@@ -183,7 +183,7 @@ def load(name: str) -> Preset:
 
 def from_plain(plain: Mapping[str, Any]) -> Preset:
     """Build a preset from plain values. Raises InputError if a field is missing, unknown or wrong."""
-    plain = _with_todays_names({name: value for name, value in plain.items() if name not in _RECORDED})
+    plain = {name: value for name, value in plain.items() if name not in _RECORDED}
     if wrong := sorted(_FIELDS ^ {*plain}):
         known = wrong[0] in _FIELDS
         msg = f"the field {wrong[0]!r} is {'missing' if known else f'unknown; {nearest(wrong[0], _FIELDS)}'}"
@@ -204,21 +204,6 @@ def from_plain(plain: Mapping[str, Any]) -> Preset:
             msg = f"{row.model} on {row.on} has {len(row.values)} values; the table has {count} columns"
             raise InputError(msg)
     return preset
-
-
-def _with_todays_names(plain: dict[str, Any]) -> dict[str, Any]:
-    """Runs that are recorded, and presets that were written, under earlier names of two fields stay readable."""
-    if "unlike" in plain:
-        plain["caveat"] = plain.pop("unlike")
-    columns = plain.get("column")
-    if isinstance(columns, list):
-        plain["column"] = [
-            {"description" if name == "said" else name: value for name, value in one.items()}
-            if isinstance(one, Mapping)
-            else one
-            for one in columns
-        ]
-    return plain
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _JSON_ERRORS = {
 """How a message of Python's json begins → the same in words."""
 _TOO_DEEP = "lists or objects are nested more than {} deep"
 REMOVE_LINE = ". Remove the line; the command that wrote it makes it again"
-"""Ends the error on a line that was changed after it was written."""
+"""Ends the error on a line that is not as it was written."""
 _CHECKSUM = re.compile(rb',? ?"crc32": "([0-9a-f]{8})"\}\n?$')
 _CHECKSUM_BYTES = len(', "crc32": "01234567"}\n')
 
@@ -175,13 +175,14 @@ def with_checksum(line: bytes) -> bytes:
 
 
 def without_checksum(line: bytes, where: str) -> bytes:
-    """A line without its last field, which `with_checksum` added; older lines have none.
+    """A line without its last field, which `with_checksum` added.
 
-    Raises InputError if the rest of the line does not match the checksum.
+    Raises InputError if the line has no checksum, or one that the rest of the line does not match.
     """
     found = _CHECKSUM.search(line, max(0, len(line) - _CHECKSUM_BYTES))
     if found is None:
-        return line
+        msg = f"{where} has no checksum (crc32), so it was changed by hand or by another program{REMOVE_LINE}"
+        raise InputError(msg)
     plain = line[: found.start()] + b"}"
     if zlib.crc32(plain) != int(found[1], 16):
         msg = f"{where} was changed after it was written: its checksum does not match{REMOVE_LINE}"
