@@ -11,6 +11,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from avbench.core import InputError
+from avbench.statistics import clustered
 from avbench.statistics.paired import (
     LEAST_PROMPTS,
     detectable,
@@ -66,6 +67,13 @@ def test_the_error_is_statsmodels_clustered_one():
         cov_type="cluster", cov_kwds={"groups": np.array(prompts), "use_correction": False}
     )
     assert paired_difference(a, b, prompts).error == pytest.approx(known.bse[0] * np.sqrt(12 / 11))
+
+
+def test_one_prompt_has_no_error_although_its_mean_is_rounded():
+    found = clustered.means(np.array([[1.0, 0.0], [1.0, 2.0]]), np.array([[49, 0], [49, 7]]), np.arange(2))
+    assert 1 - 49 * (1 / 49) != 0
+    assert np.isnan(found.error[0]) and found.error[1] > 0
+    assert found.prompts.tolist() == [1, 2]
 
 
 def test_few_prompts_are_counted_exactly():

@@ -29,7 +29,7 @@ from avbench.comparison.differences import MACRO, MICRO, differences
 from avbench.comparison.score_table import Where, clip_values, scores_frame
 from avbench.core import Direction, InputError
 from avbench.metrics.table import Metric, known_metrics
-from avbench.statistics import paired
+from avbench.statistics import clustered, paired
 from avbench.storage.run_folder import RunFolder
 
 
@@ -123,11 +123,8 @@ class _Table:
         """Index of each cell's first clip: a cell holds the clips of one prompt in one subset."""
         self.strata, self.stratum = np.unique(subset[self.cells], return_inverse=True)
         """Names of the subsets, and the subset's number of each cell."""
-        self.by_prompt = np.argsort(prompt[self.cells], kind="stable")
-        """The cells in the order of their prompts: a prompt that several subsets have is one prompt."""
-        ordered = prompt[self.cells][self.by_prompt]
-        self.prompts = np.concatenate([[0], np.nonzero(ordered[1:] != ordered[:-1])[0] + 1])
-        """Place of each prompt's first cell in that order."""
+        self.prompt = np.unique(prompt[self.cells], return_inverse=True)[1]
+        """The number of each cell's prompt: a prompt that several subsets have is one prompt."""
         self.goal = np.array([np.nan if targets[name] is None else targets[name] for name in self.strata], dtype=float)
 
     def goals(self) -> np.ndarray:
@@ -139,41 +136,18 @@ class _Table:
         if np.isnan(self.goal).any():
             return self.values
         apart = self.values - self._of_clips(self.goal[self.stratum])
-        means, _, _ = self.means(apart, micro=False, by_stratum=True)
+        means = self.means(apart, micro=False).by_stratum
         return self._of_clips(np.where(means >= 0, 1.0, -1.0)[:, self.stratum]) * apart
 
     def _of_clips(self, of_cells: np.ndarray) -> np.ndarray:
         """``[..., cells]`` → ``[..., clips]``: each cell's number for each of its clips."""
         return np.repeat(of_cells, np.diff([*self.cells, self.values.shape[1]]), axis=-1)
 
-    def _of_prompts(self, of_cells: np.ndarray) -> np.ndarray:
-        """``[rows, cells]`` → ``[rows, prompts]``: sums."""
-        return np.add.reduceat(of_cells[:, self.by_prompt], self.prompts, axis=1)
-
-    def means(
-        self, values: np.ndarray, *, micro: bool, by_stratum: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return means, clustered standard errors and degrees of freedom of ``[rows, clips]`` with gaps (see
-        `paired`).
-        """
+    def means(self, values: np.ndarray, *, micro: bool) -> clustered.Means:
+        """Means of ``[rows, clips]`` with gaps, clustered by prompt."""
         there = ~np.isnan(values)
-        sums = np.add.reduceat(np.where(there, values, 0.0), self.cells, axis=1)
-        counts = np.add.reduceat(there.astype(float), self.cells, axis=1)
-        of_stratum = np.eye(len(self.strata))[self.stratum]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            clips, prompts = counts @ of_stratum, (counts > 0) @ of_stratum
-            means = sums @ of_stratum / clips
-            if by_stratum:
-                return means, clips, prompts
-            apart = sums - counts * np.where(counts > 0, means[:, self.stratum], 0.0)
-            weights = clips / clips.sum(axis=1, keepdims=True) if micro else np.full_like(clips, 1 / clips.shape[1])
-            scale = np.sqrt(prompts / (prompts - 1)) * weights / clips
-            pulls = scale[:, self.stratum] * apart
-            variances, total = pulls**2 @ of_stratum, np.sum(self._of_prompts(pulls) ** 2, axis=1)
-            of_all = variances.sum(axis=1)
-            dof = np.where(of_all > 0, of_all**2 / np.sum(variances**2 / (prompts - 1), axis=1), prompts.sum(1) - 1)
-            known = np.count_nonzero(self._of_prompts(counts), axis=1)
-        return np.sum(weights * means, axis=1), np.sqrt(total), np.minimum(dof, known - 1)
+        sums, counts = (np.add.reduceat(of, self.cells, axis=1) for of in (np.where(there, values, 0.0), there * 1.0))
+        return clustered.means(sums, counts, self.prompt, self.stratum, micro=micro)
 
     def compared(self, *, micro: bool) -> tuple[np.ndarray, np.ndarray]:
         """``[models, models]`` each: row less column on the clips of both, and p of no difference; p is NaN where a
@@ -182,14 +156,12 @@ class _Table:
         off = self.off()
         differences, p = np.zeros((len(off), len(off))), np.full((len(off), len(off)), np.nan)
         for one in range(len(off) - 1):
-            apart = off[one] - off[one + 1 :]
-            mean, error, dof = self.means(apart, micro=micro)
-            there = np.add.reduceat((~np.isnan(apart)).astype(int), self.cells, axis=1)
-            prompts = np.count_nonzero(self._of_prompts(there), axis=1)
-            able = ~np.isnan(error) & (prompts >= paired.LEAST_PROMPTS)
-            found = np.maximum(np.where(mean == 0, 1.0, paired.t_test(mean, error, dof)), 2.0 ** (1 - prompts))
-            p[one, one + 1 :] = p[one + 1 :, one] = np.where(able, found, np.nan)
-            differences[one, one + 1 :], differences[one + 1 :, one] = mean, -mean
+            found = self.means(off[one] - off[one + 1 :], micro=micro)
+            able = ~np.isnan(found.error) & (found.prompts >= paired.LEAST_PROMPTS)
+            tested = np.where(found.mean == 0, 1.0, paired.t_test(found.mean, found.error, found.dof))
+            tested = np.maximum(tested, 2.0 ** (1 - found.prompts))
+            p[one, one + 1 :] = p[one + 1 :, one] = np.where(able, tested, np.nan)
+            differences[one, one + 1 :], differences[one + 1 :, one] = found.mean, -found.mean
         return differences, p
 
 
@@ -221,19 +193,19 @@ def _pooled(
     table = _table(kept, values)
     if table is None:
         return kept.iloc[:0]
-    mean, error, dof = table.means(table.values, micro=micro)
-    half_width = stats.t.ppf(0.975, dof) * error
+    found = table.means(table.values, micro=micro)
+    half_width = stats.t.ppf(0.975, found.dof) * found.error
     board = kept.drop_duplicates("model").set_index("model").loc[table.models].reset_index()
     n = np.count_nonzero(~np.isnan(table.values), axis=1)
     nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor"), np.nan)
     nothing |= dict.fromkeys(("missing", "mark", "protocol", "hygiene", "no_null"))
     pooled = {
         "subset": MICRO if micro else MACRO,
-        "value": mean,
-        "low": mean - half_width,
-        "high": mean + half_width,
+        "value": found.mean,
+        "low": found.mean - half_width,
+        "high": found.mean + half_width,
         "n": n,
-        "reference": table.means(table.goals(), micro=micro)[0],
+        "reference": table.means(table.goals(), micro=micro).mean,
     }
     board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
     clips: Any = kept.groupby("model")[["unmeasured", "refused", "shared"]].sum()
@@ -249,7 +221,7 @@ def _with_ranks(
     if metric.direction is Direction.BAND and np.isnan(table.goal).any():
         return board
     places = [table.models.index(model) for model in scored["model"]]
-    order_by = table.means(table.off(), micro=micro)[0][places]
+    order_by = table.means(table.off(), micro=micro).mean[places]
     apart, p = (found[np.ix_(places, places)] for found in table.compared(micro=micro))
     return _ranked(board, scored, metric, apart, p, order_by)
 

@@ -26,6 +26,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from avbench.core import InputError
+from avbench.statistics import clustered
 
 ALPHA = 0.05
 """Accepted rate of false alarms, unless a plan declares another."""
@@ -75,8 +76,13 @@ class _Strata:
     prompts: int
     clips: np.ndarray
     """``[subsets]``: number of clips."""
-    weights: np.ndarray
-    """``[subsets]``: weights with sum 1."""
+    micro: bool
+    """Whether subsets are weighted by their clips instead of equally."""
+
+    @property
+    def weights(self) -> np.ndarray:
+        """``[subsets]``: weights with sum 1."""
+        return clustered.weights(self.clips, micro=self.micro)
 
     def sums(self, per_clip: np.ndarray) -> np.ndarray:
         """Sums by cell, ``[cells]``."""
@@ -128,8 +134,7 @@ def paired_difference(
     strata = _strata(prompts, subsets, micro=micro)
     goal = None if targets is None else strata.means(np.asarray(targets, dtype=np.float64))
     per_clip = _per_clip(x, y, strata, goal)
-    error, dof = _error(per_clip, strata)
-    value = float(strata.weights @ strata.means(per_clip))
+    value, error, dof = _mean(per_clip, strata)
     rounding = 1e-9 * max(np.abs(x).max(), np.abs(y).max())
     interval = None
     if error is not None and strata.prompts >= LEAST_PROMPTS:
@@ -186,7 +191,7 @@ def unpaired_difference(
             msg = "a side has no clip"
             raise InputError(msg)
         strata = _strata(prompts, None)
-        sides.append((float(np.mean(values)), *_error(np.asarray(values, dtype=np.float64), strata), strata))
+        sides.append((*_mean(np.asarray(values, dtype=np.float64), strata), strata))
     (mean_a, error_a, free_a, one), (mean_b, error_b, free_b, other) = sides
     value, counts = mean_a - mean_b, (len(a) + len(b), min(one.prompts, other.prompts))
     if error_a is None or error_b is None or error_a + error_b == 0:
@@ -353,8 +358,7 @@ def _strata(prompts: Sequence[Hashable], subsets: Sequence[Hashable] | None, *, 
     stratum = np.array([subset_numbers[name] for name, _ in cells], dtype=np.intp)
     prompt = np.array([prompt_numbers[name] for _, name in cells], dtype=np.intp)
     clips = np.bincount(stratum[cell]).astype(np.float64)
-    weights = clips / clips.sum() if micro else np.full(len(clips), 1 / len(clips))
-    return _Strata(cell, stratum, prompt, len(prompt_numbers), clips, weights)
+    return _Strata(cell, stratum, prompt, len(prompt_numbers), clips, micro)
 
 
 def _per_clip(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | None) -> np.ndarray:
@@ -366,20 +370,13 @@ def _per_clip(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | 
     return side_x * (x - goal[of_clip]) - side_y * (y - goal[of_clip])
 
 
-def _error(per_clip: np.ndarray, strata: _Strata) -> tuple[float | None, float]:
-    """Cluster-robust standard error (as in `uncertainty.mean_interval`) and Satterthwaite's degrees of freedom, which
-    are fewer than all prompts.
-    """
-    prompts = np.bincount(strata.stratum)
-    if prompts.min() < 2:
-        return None, 0.0
-    apart = per_clip - strata.means(per_clip)[strata.stratum[strata.cell]]
-    scale = np.sqrt(prompts / (prompts - 1)) * strata.weights / strata.clips
-    pulls = scale[strata.stratum] * strata.sums(apart)
-    variances = np.bincount(strata.stratum, pulls**2)
-    of_all = variances.sum()
-    dof = of_all**2 / np.sum(variances**2 / (prompts - 1)) if of_all else float((prompts - 1).sum())
-    return float(np.sqrt(np.sum(np.bincount(strata.prompt, pulls) ** 2))), min(float(dof), strata.prompts - 1.0)
+def _mean(per_clip: np.ndarray, strata: _Strata) -> tuple[float, float | None, float]:
+    """The mean over all subsets, its standard error and its degrees of freedom (see `clustered`)."""
+    counts = strata.sums(np.ones(len(per_clip)))
+    found = clustered.means(strata.sums(per_clip), counts, strata.prompt, strata.stratum, micro=strata.micro)
+    if np.isnan(found.error):
+        return float(found.mean), None, 0.0
+    return float(found.mean), float(found.error), float(found.dof)
 
 
 def _studentised(

@@ -28,6 +28,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from avbench.core import InputError, NotMeasurable, Null
+from avbench.statistics import clustered
 from avbench.storage.worker_pool import default_workers
 
 Pooled = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -53,9 +54,7 @@ def mean_interval(
 ) -> tuple[float, float] | None:
     """Interval of the mean over all clips, clustered by prompt; None with fewer than two clusters.
 
-    With e_g the sum of the deviations from the mean within cluster g, the variance of the mean of N values in G
-    clusters is G/(G−1) Σ e_g² / N²: the cluster-robust variance of Liang and Zeger (1986) with the usual CR1
-    correction, for a regression on a constant alone. The quantile is Student's t with G−1 degrees of freedom
+    The error is that of `clustered.means`; the quantile is Student's t with G−1 degrees of freedom for G clusters
     (Cameron and Miller, 2015). With one clip in each cluster this is the ordinary t interval.
 
     It covers the choice of prompts and seeds, not that of the model or the metric. It is far too narrow with few
@@ -113,11 +112,11 @@ def share_interval(values: np.ndarray, clusters: Sequence[Hashable] | np.ndarray
 def _clustered_error(x: np.ndarray, clusters: Sequence[Hashable] | np.ndarray) -> tuple[int, float]:
     """The number of clusters, and the standard error of the mean; 0 with fewer than two clusters."""
     group = _numbered(clusters)
-    count = len(set(group))
-    if count < 2:
-        return count, 0.0
-    sums = np.bincount(group, weights=x - x.mean(), minlength=count)
-    return count, float(np.sqrt(count / (count - 1) * np.sum(sums**2)) / len(x))
+    counts = np.bincount(group)
+    if len(counts) < 2:
+        return len(counts), 0.0
+    found = clustered.means(np.bincount(group, x), counts, np.arange(len(counts)))
+    return len(counts), float(found.error)
 
 
 def permutation_null(

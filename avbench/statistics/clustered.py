@@ -1,0 +1,67 @@
+"""Computes means over clips, with standard errors that are clustered by prompt.
+
+Clips come as the sums and numbers of cells: a cell holds the clips of one prompt in one stratum, such as a subset. With
+e_g the sum of the deviations from the mean within cluster g, the variance of the mean of N values in G clusters is
+G/(G−1) Σ e_g² / N²: the cluster-robust variance of Liang and Zeger (1986) with the usual CR1 correction, for a
+regression on a constant alone. Over several strata it is that of their weighted mean; the cells of a prompt that
+several strata have are one cluster.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means of rows of values, over all strata; NaN where a row has no value in a stratum."""
+
+    by_stratum: np.ndarray
+    """``[..., strata]``: the mean in each stratum."""
+    mean: np.ndarray
+    """``[...]``: the weighted mean of the strata."""
+    error: np.ndarray
+    """``[...]``: standard error of `mean`; NaN where a stratum has fewer than two prompts."""
+    dof: np.ndarray
+    """``[...]``: Satterthwaite's degrees of freedom of `error`, which are fewer than all prompts."""
+    prompts: np.ndarray
+    """``[...]``: number of prompts that have a value."""
+
+
+def means(
+    sums: np.ndarray, counts: np.ndarray, prompt: np.ndarray, stratum: np.ndarray | None = None, *, micro: bool = False
+) -> Means:
+    """Compute means, clustered standard errors and degrees of freedom of each row.
+
+    Args:
+        sums: ``[..., cells]``: sum of each cell's values.
+        counts: ``[..., cells]``: their number, which may be 0.
+        prompt: ``[cells]``: number of each cell's prompt, from 0 without gaps.
+        stratum: ``[cells]``: number of its stratum, likewise; one stratum for None.
+        micro: weight strata by their clips instead of equally.
+    """
+    stratum = np.zeros_like(prompt) if stratum is None else stratum
+    there = (counts > 0).astype(float)
+    clips, prompts, of_all = _sums(counts, stratum), _sums(there, stratum), np.count_nonzero(_sums(there, prompt), -1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        by_stratum = _sums(sums, stratum) / clips
+        apart = np.where(counts > 0, sums - counts * by_stratum[..., stratum], 0.0)
+        share = weights(clips, micro=micro)
+        pulls = (np.sqrt(prompts / (prompts - 1)) * share / clips)[..., stratum] * apart
+        variances = _sums(pulls**2, stratum)
+        total = variances.sum(-1)
+        dof = np.where(total > 0, total**2 / np.sum(variances**2 / (prompts - 1), -1), (prompts - 1).sum(-1))
+        error = np.where(prompts.min(-1) < 2, np.nan, np.sqrt(np.sum(_sums(pulls, prompt) ** 2, -1)))
+    return Means(by_stratum, np.sum(share * by_stratum, -1), error, np.minimum(dof, of_all - 1), of_all)
+
+
+def weights(clips: np.ndarray, *, micro: bool) -> np.ndarray:
+    """Weights of strata ``[..., strata]`` by their numbers of clips, or equal ones; their sum is 1."""
+    return clips / clips.sum(-1, keepdims=True) if micro else np.full(clips.shape, 1 / clips.shape[-1])
+
+
+def _sums(of_cells: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """``[..., cells]`` → ``[..., labels]``: sums of the cells of each label."""
+    order = np.argsort(label, kind="stable")
+    starts = np.searchsorted(label[order], np.arange(label.max() + 1))
+    return np.add.reduceat(of_cells[..., order], starts, axis=-1)
